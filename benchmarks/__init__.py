@@ -1,0 +1,1 @@
+"""Measurements of the whole stack from the outside: nothing here imports a service."""

@@ -1,0 +1,224 @@
+"""What the API answers with. Every model keeps fields it does not know, so a newer server does not break it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
+"""The statuses after which a session changes no more."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+
+class Scores(_Model):
+    """The thinker's marks, each 0 to 10.
+
+    Attributes:
+        semantic: how far the instruction was followed.
+        quality: how sound the picture is.
+        overall: the geometric mean of the two.
+    """
+
+    semantic: float
+    quality: float
+    overall: float
+
+
+class ImageRef(_Model):
+    """An image the server keeps: its digest, type, size, and where to fetch it."""
+
+    sha256: str
+    media_type: str
+    bytes: int
+    width: int
+    height: int
+    url: str | None = None
+
+
+class Place(_Model):
+    """One candidate of one turn, both numbered from 1."""
+
+    turn: int
+    candidate: int
+
+
+class Failure(_Model):
+    """Why something failed: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+class Candidate(_Model):
+    """One edit of the source image in a turn, and what the thinker said of it.
+
+    Attributes:
+        status: ``editing | edited | critiqued | unscored | failed``.
+        refined_instruction: what the thinker would try next; None when it asks for no change.
+    """
+
+    candidate: int
+    status: str
+    seed: int | None = None
+    image: ImageRef | None = None
+    scores: Scores | None = None
+    reasoning: str | None = None
+    refined_instruction: str | None = None
+    error: Failure | None = None
+    editor_seconds: float | None = None
+    thinker_seconds: float | None = None
+
+
+class Turn(_Model):
+    """One round: an instruction, and one or more edits made by it.
+
+    Attributes:
+        author: who wrote the instruction: ``caller | thinker | person``.
+    """
+
+    turn: int
+    instruction: str
+    author: str
+    candidates: list[Candidate] = []
+
+
+class Totals(_Model):
+    """What a session has used up so far."""
+
+    turns: int = 0
+    edits: int = 0
+    editor_seconds: float = 0.0
+    thinker_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Session(_Model):
+    """One request to edit one source image.
+
+    Attributes:
+        status: ``queued | running | awaiting_review | succeeded | failed | cancelled``.
+        finish_reason: ``satisfied | max_turns | plateau | deadline | budget | accepted | cancelled | failed``,
+            or None while the session runs.
+        best: the candidate that is the session's answer so far.
+        results: the best candidates, best first, when more than one was asked for.
+        revised_prompt: the instruction that made the best candidate.
+        last_event: the sequence number of the newest event, to continue the event stream after.
+    """
+
+    id: str
+    status: str
+    instruction: str
+    editor: str
+    thinker: str | None = None
+    strategy: str | None = None
+    review: str | None = None
+    created_at: float | None = None
+    finished_at: float | None = None
+    deadline_at: float | None = None
+    limits: dict[str, Any] = {}
+    finish_reason: str | None = None
+    best: Place | None = None
+    results: list[Place] = []
+    scores: Scores | None = None
+    revised_prompt: str | None = None
+    turns: list[Turn] = []
+    totals: Totals = Totals()
+    error: Failure | None = None
+    last_event: int = 0
+    source: ImageRef | None = None
+    urls: dict[str, Any] = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether the session changes no more."""
+        return self.status in ENDED
+
+    def at(self, place: Place) -> Candidate | None:
+        """The candidate at a place, or None when there is no such."""
+        for turn in self.turns:
+            for candidate in turn.candidates:
+                if (turn.turn, candidate.candidate) == (place.turn, place.candidate):
+                    return candidate
+        return None
+
+
+class SessionPage(_Model):
+    """One page of sessions; ``next_cursor`` asks for the next, None after the last."""
+
+    data: list[Session]
+    next_cursor: str | None = None
+
+
+class Event(_Model):
+    """One thing that happened in a session. Fields that not every event carries are None where they are absent.
+
+    Attributes:
+        seq: the event's number in its session, 1 and up without gaps; 0 for a live note that is not kept.
+        type: ``session_created``, ``turn_started``, ``edit_started``, ``edited``, ``edit_failed``, ``critiqued``,
+            ``critique_failed``, ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``;
+            a newer server may send others.
+        at: seconds since the epoch.
+        reason: the finish reason, of ``finished``.
+    """
+
+    type: str
+    seq: int = 0
+    at: float | None = None
+    turn: int | None = None
+    candidate: int | None = None
+    instruction: str | None = None
+    author: str | None = None
+    semantic: float | None = None
+    quality: float | None = None
+    reasoning: str | None = None
+    reason: str | None = None
+    best: Place | None = None
+    code: str | None = None
+    message: str | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The whole event as the server sent it."""
+        return self.model_dump(exclude_unset=True)
+
+
+class ModelCard(_Model):
+    """An editor or a thinker that the server knows."""
+
+    id: str
+    object: str = "model"
+    owned_by: str | None = None
+
+
+class Readiness(_Model):
+    """Whether the server can take work. What is missing, if anything, is among the extra fields."""
+
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EditOutcome:
+    """A finished session and its best picture.
+
+    Attributes:
+        session: the session as it ended.
+        image: the encoded picture.
+        media_type: of the picture, such as ``image/png``.
+    """
+
+    session: Session
+    image: bytes
+    media_type: str
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture to a file, as it is. Give ``edit`` a ``format`` to have it encoded otherwise."""
+        target = Path(path)
+        target.write_bytes(self.image)
+        return target

@@ -1,0 +1,195 @@
+"""When to try again, and when to give up: for single calls, and for the event stream. No I/O here."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from editthinker.client import calls
+from editthinker.client.calls import Call, Reply, Request
+from editthinker.client.errors import ApiStatusError, BadReply, ConnectionFailed, TimedOut
+from editthinker.client.models import Event, Session
+from editthinker.client.sse import Decoder, Message
+
+T = TypeVar("T")
+
+_LATER: Final = frozenset({429, 503})
+_STREAM_LATER: Final = frozenset({429, 500, 502, 503, 504})
+_OK: Final = 200
+_GONE: Final = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often and how long to try again.
+
+    Attributes:
+        attempts: how often a request is sent in all; 1 turns retries off.
+        first: seconds before the second attempt; it doubles from then on.
+        longest: no pause of our own choosing is longer than this.
+        obey: the longest ``Retry-After`` that is waited out; a longer one is raised to the caller.
+    """
+
+    attempts: int = 4
+    first: float = 0.25
+    longest: float = 8.0
+    obey: float = 60.0
+
+    def pause(self, attempt: int) -> float:
+        """Seconds to wait after an attempt (from 1), with jitter so that clients do not come back in step."""
+        longest = min(self.longest, self.first * 2 ** (attempt - 1))
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Send the request again after this many seconds."""
+
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """The call has its answer."""
+
+    value: T
+
+
+class Attempts(Generic[T]):
+    """The attempts at one call: tell it how each went, and it says what to do next."""
+
+    def __init__(self, call: Call[T], retries: Retries) -> None:
+        self._call = call
+        self._retries = retries
+        self._made = 0
+
+    def judge(self, result: Reply | ConnectionFailed) -> Done[T] | Again:
+        """What follows from one attempt.
+
+        Raises:
+            EditThinkerError: when the attempt failed and another would not help, or none is left.
+        """
+        self._made += 1
+        if isinstance(result, ConnectionFailed):
+            if self._call.repeatable or not result.sent:
+                return self._again(result, None)
+            raise result
+        if calls.answers(self._call, result.status):
+            return Done(self._call.read(result))
+        if self._made > 1 and result.status == _GONE and self._call.request.method == "DELETE":
+            # An earlier attempt, whose answer was lost, had done it.
+            return Done(self._call.read(result))
+        error = calls.read_error(result)
+        hopeless = result.headers.get("x-should-retry") == "false"
+        if result.status in _LATER and self._call.repeatable and not hopeless:
+            return self._again(error, error.retry_after)
+        raise error
+
+    def _again(self, error: Exception, asked: float | None) -> Again:
+        if self._made >= self._retries.attempts or (asked or 0.0) > self._retries.obey:
+            raise error
+        return Again(self._retries.pause(self._made) if asked is None else asked)
+
+
+class Feed:
+    """One session's events across as many connections as it takes: each exactly once, in order, to the last.
+
+    Args:
+        session_id: whose events.
+        after: the number of the last event already known.
+        retries: how often to connect again without having received anything new.
+        timeout: seconds this may take in all, or None.
+        stall: seconds without a byte after which a connection counts as dead; the server sends heartbeats, so
+            silence means that nobody is there.
+    """
+
+    def __init__(self, session_id: str, after: int, retries: Retries, *, timeout: float | None, stall: float) -> None:
+        self.session_id = session_id
+        self.last = after
+        self.done = False
+        self._retries = retries
+        self._stall = stall
+        self._timeout = timeout
+        self._ends = None if timeout is None else monotonic() + timeout
+        self._failures = 0
+        self._news = False
+        self._decoder = Decoder()
+
+    def connect(self) -> tuple[Request, float]:
+        """The request for the next connection, and the longest silence on it."""
+        self._decoder = Decoder()
+        self._news = False
+        return calls.events(self.session_id, self.last), min(self._stall, self._left())
+
+    def receive(self, chunk: bytes) -> list[Event]:
+        """The new events in what arrived."""
+        fresh = []
+        for message in self._decoder.feed(chunk):
+            event = _event(message)
+            if event.seq and event.seq <= self.last:
+                continue
+            self.last = max(self.last, event.seq)
+            self._failures = 0
+            self._news = True
+            fresh.append(event)
+            if event.type == "finished":
+                self.done = True
+                break
+        if not self.done:
+            self._left()
+        return fresh
+
+    def refused(self, reply: Reply) -> ApiStatusError | BadReply:
+        """Take in an answer that is not a stream: raise what stays so, give back what may pass."""
+        if reply.status == _OK:
+            message = "the answer to the event request is no event stream; check the base URL"
+            raise BadReply(message)
+        error = calls.read_error(reply)
+        if reply.status not in _STREAM_LATER or (error.retry_after or 0.0) > self._retries.obey:
+            raise error
+        return error
+
+    def ended(self, session: Session) -> None:
+        """Take in the session's state after a connection that brought nothing: perhaps there is nothing left."""
+        if session.ended and session.last_event <= self.last:
+            self.done = True
+
+    @property
+    def silent(self) -> bool:
+        """Whether the connection that just closed brought nothing new."""
+        return not self._news
+
+    def lost(self, cause: ConnectionFailed | ApiStatusError | BadReply | None) -> float:
+        """Seconds to wait before the next connection, after one ended before the session did.
+
+        Raises:
+            EditThinkerError: when that happened too often in a row without anything new.
+        """
+        self._failures += 1
+        if self._failures >= self._retries.attempts:
+            message = f"the event stream of {self.session_id} ended {self._failures} times without news"
+            raise cause or ConnectionFailed(message, sent=True)
+        asked = getattr(cause, "retry_after", None)
+        pause = self._retries.pause(self._failures) if asked is None else float(asked)
+        return min(pause, self._left())
+
+    def _left(self) -> float:
+        if self._ends is None:
+            return self._stall
+        left = self._ends - monotonic()
+        if left <= 0:
+            message = f"session {self.session_id} had not ended after {self._timeout:g} seconds; it goes on"
+            raise TimedOut(message)
+        return left
+
+
+def _event(message: Message) -> Event:
+    try:
+        return Event.model_validate_json(message.data)
+    except ValidationError as exc:
+        note = f"the server sent an event ({message.event}) that cannot be read"
+        raise BadReply(note) from exc

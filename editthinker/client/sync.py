@@ -1,0 +1,225 @@
+"""The blocking client: carries out the calls that `calls` makes, with httpx."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import httpx
+
+from editthinker.client import calls, wire
+from editthinker.client.calls import Call, ImageFormat, ImageSource, Reply, SessionOptions
+from editthinker.client.errors import (
+    ApiStatusError,
+    BadReply,
+    ConnectionFailed,
+    EditThinkerError,
+    SessionFailed,
+)
+from editthinker.client.models import EditOutcome, Event, ModelCard, Readiness, Session, SessionPage
+from editthinker.client.patience import Attempts, Done, Feed, Retries
+
+T = TypeVar("T")
+
+
+class EditThinker:
+    """A client of one server. Safe to share between threads; close it, or use it in a ``with``.
+
+    Args:
+        base_url: of the server, with or without ``/v1``.
+        api_key: sent as a bearer token when given.
+        timeout: seconds that one answer may take. Waiting for a session is not bound by it.
+        retries: when to try again.
+        stall: seconds without a byte after which an event stream is taken for dead and opened again.
+
+    Example:
+        >>> with EditThinker("http://127.0.0.1:8080") as server:  # doctest: +SKIP
+        ...     server.edit("photo.jpg", "make it feel like golden hour").save("out.png")
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        timeout: float = wire.DEFAULT_TIMEOUT,
+        *,
+        retries: Retries | None = None,
+        stall: float = wire.DEFAULT_STALL,
+    ) -> None:
+        self._timeout = timeout
+        self._retries = retries or Retries()
+        self._stall = stall
+        self._http = httpx.Client(**wire.client_arguments(base_url, api_key, timeout))
+        self.sessions = Sessions(self)
+
+    @property
+    def base_url(self) -> str:
+        """The server's URL, without ``/v1``."""
+        return str(self._http.base_url).rstrip("/")
+
+    def edit(
+        self,
+        image: ImageSource,
+        prompt: str,
+        *,
+        format: ImageFormat | None = None,  # noqa: A002 - the API's word
+        **options: Unpack[SessionOptions],
+    ) -> EditOutcome:
+        """Edit an image and wait for the result. Interrupted, it cancels the session.
+
+        Raises:
+            SessionFailed: when the session ended without a picture.
+        """
+        session = self.sessions.create(image, prompt, **options)
+        try:
+            ended = self.sessions.wait(session.id)
+        except KeyboardInterrupt:
+            with suppress(EditThinkerError):
+                self.sessions.cancel(session.id)
+            raise
+        if ended.best is None:
+            raise SessionFailed(ended)
+        return calls.outcome(ended, self.sessions.image(ended.id, format=format))
+
+    def models(self) -> list[ModelCard]:
+        """The editors and thinkers this server offers."""
+        return self.perform(calls.models())
+
+    def ready(self) -> Readiness:
+        """Whether the server can take work, and what is missing if not."""
+        return self.perform(calls.ready())
+
+    def perform(self, call: Call[T]) -> T:
+        """Carry out one call, with as many attempts as it takes."""
+        attempts = Attempts(call, self._retries)
+        while True:
+            verdict = attempts.judge(self._send(call))
+            if isinstance(verdict, Done):
+                return verdict.value
+            time.sleep(verdict.after)
+
+    def follow(self, feed: Feed) -> Iterator[Event]:
+        """The events of a feed, over as many connections as it takes."""
+        while not feed.done:
+            cause: ConnectionFailed | ApiStatusError | BadReply | None = None
+            try:
+                request, silence = feed.connect()
+                with self._http.stream(**wire.stream_arguments(request, silence)) as response:
+                    if wire.is_stream(response):
+                        for chunk in response.iter_raw():
+                            yield from feed.receive(chunk)
+                            if feed.done:
+                                return
+                    else:
+                        response.read()
+                        cause = feed.refused(wire.reply_of(response))
+            except httpx.TransportError as exc:
+                cause = wire.failure_of(exc, self._http.base_url)
+            if cause is None and feed.silent:
+                feed.ended(self.sessions.get(feed.session_id))
+            if not feed.done:
+                time.sleep(feed.lost(cause))
+
+    def feed(self, session_id: str, after: int, timeout: float | None) -> Feed:
+        """A new feed of a session's events, with this client's patience."""
+        return Feed(session_id, after, self._retries, timeout=timeout, stall=self._stall)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        """Use the client in a ``with``."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        self.close()
+
+    def _send(self, call: Call[T]) -> Reply | ConnectionFailed:
+        try:
+            response = self._http.request(**wire.request_arguments(call.request, self._timeout))
+        except httpx.TransportError as exc:
+            return wire.failure_of(exc, self._http.base_url)
+        return wire.reply_of(response)
+
+
+class Sessions:
+    """The sessions of one server."""
+
+    def __init__(self, client: EditThinker) -> None:
+        self._client = client
+
+    def create(self, image: ImageSource, prompt: str, **options: Unpack[SessionOptions]) -> Session:
+        """Start a session. It is safe to call again with the same ``idempotency_key``.
+
+        Raises:
+            NotAnImage: when the bytes are no picture.
+            OSError: when a named file cannot be read.
+        """
+        return self._client.perform(calls.create(image, prompt, **options))
+
+    def get(self, session_id: str) -> Session:
+        """A session as it stands."""
+        return self._client.perform(calls.get(session_id))
+
+    def list(self, limit: int | None = None, cursor: str | None = None, *, status: str | None = None) -> SessionPage:
+        """One page of sessions, newest first."""
+        return self._client.perform(calls.list_sessions(limit, cursor, status))
+
+    def events(self, session_id: str, after: int = 0, *, timeout: float | None = None) -> Iterator[Event]:
+        """The session's events after a given one, each exactly once, as they happen, up to ``finished``.
+
+        A connection that breaks is opened again where it broke.
+
+        Raises:
+            TimedOut: when ``timeout`` seconds have passed; looked at whenever something arrives.
+            ConnectionFailed: when the server stays away.
+        """
+        return self._client.follow(self._client.feed(session_id, after, timeout))
+
+    def wait(self, session_id: str, *, timeout: float | None = None) -> Session:
+        """The session once it has ended. One that waits for a person's review has not ended."""
+        for _ in self.events(session_id, timeout=timeout):
+            pass
+        return self.get(session_id)
+
+    def cancel(self, session_id: str) -> Session:
+        """Cancel a session. What it made so far stays."""
+        return self._client.perform(calls.cancel(session_id))
+
+    def feedback(
+        self,
+        session_id: str,
+        *,
+        action: str,
+        turn: int | None = None,
+        candidate: int | None = None,
+        instruction: str | None = None,
+    ) -> Session:
+        """Answer a review: ``accept``, ``pick`` (turn, candidate), ``instruct`` (instruction), or ``go_on``."""
+        return self._client.perform(calls.feedback(session_id, action, turn, candidate, instruction))
+
+    def delete(self, session_id: str) -> None:
+        """Delete a session and what it alone refers to."""
+        self._client.perform(calls.delete(session_id))
+
+    def image(
+        self,
+        session_id: str,
+        turn: int | None = None,
+        candidate: int | None = None,
+        *,
+        format: ImageFormat | None = None,  # noqa: A002 - the API's word
+    ) -> bytes:
+        """The best picture, or that of one turn and candidate (the first if none is named)."""
+        return self._client.perform(calls.image(session_id, turn, candidate, format))
+
+    def source(self, session_id: str, *, format: ImageFormat | None = None) -> bytes:  # noqa: A002 - the API's word
+        """The picture the session started from."""
+        return self._client.perform(calls.source(session_id, format))

@@ -1,0 +1,260 @@
+"""Drives one session: decide, record the intent, perform, record the outcome, decide again.
+
+    while action := decide(session, now):   pure, see `orchestrator.loop.policy`
+        stop what is under way and no longer wanted
+        decisions are events too: apply them here, record them in one append before the next I/O
+        start the edits and critiques that are wanted and not under way; wait for the first to end
+
+A driver may die anywhere. What it recorded is kept; what it had not recorded is decided and done again by whichever
+replica claims the session next, with the same idempotency keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import stamina
+
+from orchestrator.drive.performer import Job, Performer
+from orchestrator.loop import events as ev
+from orchestrator.loop.policy import Action, AskReview, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
+from orchestrator.loop.session import Session, apply, fold
+from orchestrator.ports import Claim, Clock, Fenced, Hooks, Recorded, Sessions, StorageUnavailable
+
+_Place = tuple[str, int, int]
+_LONGEST_SLEEP_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """An event not yet recorded; a decision is made anew when the log has grown meanwhile, an outcome is kept."""
+
+    event: ev.Event
+    is_outcome: bool
+
+
+class Driver:
+    """One session in this replica's hands."""
+
+    def __init__(
+        self, claim: Claim, sessions: Sessions, performer: Performer, clock: Clock, hooks: Hooks, log: list[Recorded]
+    ) -> None:
+        self._claim = claim
+        self._sessions = sessions
+        self._performer = performer
+        self._clock = clock
+        self._hooks = hooks
+        self._seq = log[-1].seq
+        self._recorded = fold(recorded.event for recorded in log)
+        self._session = self._recorded
+        self._drafts: list[_Draft] = []
+        self._running: dict[_Place, asyncio.Task[ev.Event]] = {}
+        self._since: dict[_Place, float] = {}
+        self._signal = asyncio.Event()
+
+    def signal(self) -> None:
+        """Somebody else wrote to this session: look at the log before the next step."""
+        self._signal.set()
+
+    async def run(self) -> None:
+        """Drive until the session is finished, waits for a person, or belongs to another replica.
+
+        Raises:
+            Fenced: when another replica owns the session.
+        """
+        try:
+            while not await self._step():
+                pass
+        finally:
+            await self._stop(list(self._running))
+
+    async def _step(self) -> bool:
+        """Decide once and carry it out; whether this replica is done with the session."""
+        action = decide(self._session, self._clock.now())
+        if await self._stop_unwanted(action):
+            return False
+        match action:
+            case Rest():
+                return await self._flush()
+            case Wait():
+                return await self._flush() and await self._park()
+            case Work(jobs):
+                await self._work(jobs)
+            case _:
+                self._draft(_decision(action, self._session, self._clock.now()))
+        return False
+
+    # --- record ---------------------------------------------------------------------------------------------
+
+    def _draft(self, event: ev.Event, *, is_outcome: bool = False) -> None:
+        self._drafts.append(_Draft(event, is_outcome))
+        self._session = apply(self._session, event)
+
+    async def _flush(self) -> bool:
+        """Record every draft in one append; False when the log had grown and everything must be decided anew."""
+        if not self._drafts:
+            return True
+        events = [draft.event for draft in self._drafts]
+        try:
+            done = await self._sessions.append(self._claim.session_id, self._seq, events, self._claim.fence)
+        except StorageUnavailable:
+            # Whether the append happened is not known: the log itself tells.
+            await self._resync()
+            return False
+        if not done:
+            await self._resync()
+            return False
+        for event in events:
+            self._seq += 1
+            self._hooks.recorded(self._claim.session_id, Recorded(self._seq, event))
+        self._recorded = self._session
+        self._drafts.clear()
+        return True
+
+    async def _resync(self) -> None:
+        """Take up what others recorded; keep outcomes that are not in the log, forget decisions."""
+        tail = await self._tail()
+        known = [recorded.event for recorded in tail]
+        for recorded in tail:
+            self._seq = recorded.seq
+            self._recorded = apply(self._recorded, recorded.event)
+        lost = [draft for draft in self._drafts if draft.is_outcome and draft.event not in known]
+        self._session, self._drafts = self._recorded, []
+        for draft in lost:
+            self._draft(draft.event, is_outcome=True)
+
+    async def _tail(self) -> list[Recorded]:
+        """What the log holds after our last known event; waits for Redis as long as the lease machinery lets us."""
+        async for attempt in stamina.retry_context(on=StorageUnavailable, attempts=None, timeout=None, wait_max=2.0):
+            with attempt:
+                return await self._sessions.read(self._claim.session_id, self._seq)
+        raise AssertionError("stamina either returns or raises")  # pragma: no cover
+
+    # --- perform --------------------------------------------------------------------------------------------
+
+    async def _work(self, jobs: tuple[Job, ...]) -> None:
+        """Start what is missing, record first; then wait for an end, a signal or the deadline."""
+        intents = [_intent(self._claim.session_id, job, self._clock.now()) for job in jobs if _is_new(job)]
+        for intent in intents:
+            self._draft(intent)
+        if intents:
+            # The jobs now say that they are started; decide once more, so that what runs is what was recorded.
+            return
+        if not await self._flush():
+            return
+        for job in jobs:
+            place = _place(job)
+            if place not in self._running:
+                self._since[place] = self._clock.now()
+                order = self._performer.perform(self._claim.session_id, self._session, job)
+                self._running[place] = asyncio.create_task(order)
+        await self._wait_for_news()
+
+    async def _wait_for_news(self) -> None:
+        signal = asyncio.create_task(self._signal.wait())
+        left = self._session.created.limits.deadline_at - self._clock.now()
+        timeout = min(max(left, 0.0), _LONGEST_SLEEP_S)
+        try:
+            await asyncio.wait({signal, *self._running.values()}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            signal.cancel()
+        if self._signal.is_set():
+            self._signal.clear()
+            await self._flush()
+            await self._resync()
+        for place in [place for place, task in self._running.items() if task.done()]:
+            self._since.pop(place)
+            self._draft(self._running.pop(place).result(), is_outcome=True)
+
+    async def _stop_unwanted(self, action: Action) -> bool:
+        """Stop what the action does not list; True when an edit was stopped, which is recorded as its outcome."""
+        wanted = {_place(job) for job in action.jobs} if isinstance(action, Work) else set()
+        unwanted = [place for place in self._running if place not in wanted]
+        if isinstance(action, Rest) or not unwanted:
+            return False
+        began = dict(self._since)
+        await self._stop(unwanted)
+        now = self._clock.now()
+        for kind, turn, candidate in unwanted:
+            if kind == "edit":
+                self._draft(_superseded(self._session, turn, candidate, now, now - began["edit", turn, candidate]), is_outcome=True)
+        return any(kind == "edit" for kind, _, _ in unwanted)
+
+    async def _stop(self, places: Iterable[_Place]) -> None:
+        tasks = [self._running.pop(place) for place in places]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _park(self) -> bool:
+        """Let go until a person speaks or the deadline comes; False when somebody spoke just now."""
+        until = self._session.created.limits.deadline_at
+        if await self._sessions.park(self._claim, self._seq, until):
+            return True
+        await self._resync()
+        return False
+
+
+def _decision(action: StartTurn | AskReview | Finish, session: Session, now: float) -> ev.Event:
+    match action:
+        case StartTurn():
+            return ev.TurnStarted(
+                at=now,
+                turn=action.turn,
+                instruction=action.instruction,
+                author=action.author,
+                candidates=action.candidates,
+                first_seed=action.first_seed,
+            )
+        case AskReview():
+            return ev.ReviewRequested(at=now, turn=action.turn, best=action.best, reason=action.reason)
+        case Finish():
+            return ev.Finished(
+                at=now,
+                reason=action.reason,
+                best=action.best,
+                results=action.results,
+                error=action.error,
+                totals=session.totals,
+            )
+
+
+def _intent(session_id: str, job: Job, now: float) -> ev.EditStarted:
+    assert isinstance(job, EditJob)  # noqa: S101 - only edits are recorded before they are done
+    return ev.EditStarted(
+        at=now,
+        turn=job.turn,
+        candidate=job.candidate,
+        attempt=job.attempt,
+        key=f"{session_id}/{job.key}",
+        seed=job.seed,
+        allowance_s=job.allowance_s,
+    )
+
+
+def _superseded(session: Session, turn: int, candidate: int, now: float, seconds: float) -> ev.EditFailed:
+    known = session.candidate(ev.CandidateRef(turn=turn, candidate=candidate))
+    return ev.EditFailed(
+        at=now,
+        turn=turn,
+        candidate=candidate,
+        attempt=known.attempts if known else 1,
+        code="session_cancelled",
+        message="stopped: its result was no longer needed",
+        retryable=False,
+        editor_seconds=max(0.0, seconds),
+    )
+
+
+def _is_new(job: Job) -> bool:
+    return isinstance(job, EditJob) and not job.started
+
+
+def _place(job: Job) -> _Place:
+    return ("edit" if isinstance(job, EditJob) else "critique", job.turn, job.candidate)

@@ -1,0 +1,130 @@
+"""Client of any OpenAI ``POST /v1/images/edits`` server: our worker, vLLM-Omni, SGLang, OpenAI itself."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+
+from PIL import Image
+
+from orchestrator.drive.upstream import Call, HttpUpstream
+from orchestrator.ports import EditorError, EditOrder, EditReply
+from services.wire.errors import ApiError
+from services.wire.images import ImageInfo, decode, encode, inspect, is_complete
+
+_ASPECT_TOLERANCE: Final = 0.04
+"""Editors round sizes to multiples of 8 to 64; a picture of nearly the source's shape is scaled back to its size."""
+
+
+class HttpEditor:
+    """`orchestrator.ports.Editor` over the Images API.
+
+    Args:
+        upstream: where to post.
+        model: the server's name for the model, or None to leave the field out.
+        send_seed: whether the server knows the extension field ``seed``.
+    """
+
+    def __init__(self, upstream: HttpUpstream, *, model: str | None = None, send_seed: bool = True) -> None:
+        self._upstream = upstream
+        self._model = model
+        self._send_seed = send_seed
+
+    async def ready(self) -> bool:
+        """Whether the editor can be asked now."""
+        return await self._upstream.ready()
+
+    async def edit(self, order: EditOrder) -> EditReply:
+        """Edit the source once.
+
+        Raises:
+            EditorError: when no sound image came back.
+        """
+        fields: dict[str, Any] = {"prompt": order.instruction, **order.options}
+        if self._model:
+            fields["model"] = self._model
+        if self._send_seed:
+            fields["seed"] = order.seed
+        boundary = secrets.token_hex(16)
+        files = [("image", order.source_ref.media_type, order.source)]
+        if order.mask is not None:
+            files.append(("mask", "image/png", order.mask))
+        body = _multipart(boundary, fields, files)
+        headers = {"idempotency-key": order.key}
+        call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers)
+        reply = await self._upstream.post(call, order.timeout_s)
+        data = _image_of(reply)
+        info = _sound(data)
+        if order.options.get("size") in {None, "auto"}:
+            data, info = await _at_source_size(data, info, order.source_ref.width, order.source_ref.height)
+        return EditReply(data, info.media_type, info.width, info.height, _timings(reply))
+
+
+def _multipart(boundary: str, fields: Mapping[str, Any], files: list[tuple[str, str, bytes]]) -> bytes:
+    """The form as bytes; joined once, so a megapixel is copied once."""
+    parts: list[bytes] = []
+    for name, value in fields.items():
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'
+        parts += [head.encode(), str(value).encode("utf-8", "replace"), b"\r\n"]
+    for name, media_type, data in files:
+        suffix = media_type.removeprefix("image/")
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.{suffix}"\r\n'
+            f"Content-Type: {media_type}\r\n\r\n"
+        )
+        parts += [head.encode(), data, b"\r\n"]
+    parts.append(f"--{boundary}--\r\n".encode())
+    return b"".join(parts)
+
+
+def _image_of(reply: Any) -> bytes:
+    images = reply.get("data") if isinstance(reply, dict) else None
+    first = images[0] if isinstance(images, list) and images else None
+    text = first.get("b64_json") if isinstance(first, dict) else None
+    if not isinstance(text, str) or not text:
+        raise EditorError("editor_bad_reply", "the editor's reply has no data[0].b64_json", retryable=True)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return binascii.a2b_base64(text) if text.isascii() else base64.b64decode(text)
+    except (binascii.Error, ValueError) as exc:
+        raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
+
+
+def _sound(data: bytes) -> ImageInfo:
+    """Header and structure of an image, without decoding a pixel."""
+    try:
+        info = inspect(data, param="the editor's image")
+    except ApiError as exc:
+        raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
+    if not is_complete(data):
+        raise EditorError("editor_bad_reply", "the editor's image is truncated or corrupt", retryable=True)
+    return info
+
+
+async def _at_source_size(data: bytes, info: ImageInfo, width: int, height: int) -> tuple[bytes, ImageInfo]:
+    """The image at the source's size when it has (nearly) its shape; a deliberate crop or turn stays as it is."""
+    same = (info.width, info.height) == (width, height)
+    aspect = (info.width / info.height) / (width / height)
+    if same or abs(aspect - 1) > _ASPECT_TOLERANCE:
+        return data, info
+
+    def scale() -> bytes:
+        return encode(decode(data).resize((width, height), Image.Resampling.LANCZOS), "png")
+
+    try:
+        scaled = await asyncio.to_thread(scale)
+    except ApiError as exc:
+        raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
+    return scaled, ImageInfo("image/png", width, height)
+
+
+def _timings(reply: Any) -> dict[str, float]:
+    timings = reply.get("timings") if isinstance(reply, dict) else None
+    if not isinstance(timings, dict):
+        return {}
+    return {str(name): float(value) for name, value in timings.items() if isinstance(value, int | float)}

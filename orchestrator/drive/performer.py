@@ -1,0 +1,161 @@
+"""Performs one job of a session: an edit or a critique. What went wrong comes back as an event, never as an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import stamina
+
+from orchestrator.loop import events as ev
+from orchestrator.loop.policy import CritiqueJob, EditJob
+from orchestrator.loop.session import Session
+from orchestrator.ports import (
+    BlobNotFound,
+    Blobs,
+    Clock,
+    CritiqueOrder,
+    Editor,
+    EditOrder,
+    EditReply,
+    PortError,
+    StorageUnavailable,
+    Thinker,
+)
+
+Job = EditJob | CritiqueJob
+_Role = TypeVar("_Role")
+
+
+@dataclass(frozen=True, slots=True)
+class Performer:
+    """The collaborators of every session, by the names the configuration gives them."""
+
+    editors: Mapping[str, Editor]
+    thinkers: Mapping[str, Thinker]
+    blobs: Blobs
+    clock: Clock
+
+    async def perform(self, session_id: str, session: Session, job: Job) -> ev.Event:
+        """Carry the job out and return its outcome event."""
+        if isinstance(job, EditJob):
+            return await self._edit(session_id, session, job)
+        return await self._critique(session_id, session, job)
+
+    async def _edit(self, session_id: str, session: Session, job: EditJob) -> ev.Edited | ev.EditFailed:
+        began = self.clock.now()
+        try:
+            reply = await self._ask_editor(session_id, session, job)
+            sha256 = await self._store(reply.data)
+        except PortError as exc:
+            now = self.clock.now()
+            # What the caller can do nothing about, and a store that is away, may well pass.
+            return ev.EditFailed(
+                at=now,
+                turn=job.turn,
+                candidate=job.candidate,
+                attempt=job.attempt,
+                code=exc.code,
+                message=exc.message,
+                retryable=exc.retryable,
+                editor_seconds=_seconds(now - began, job.allowance_s),
+            )
+        now = self.clock.now()
+        image = ev.ImageRef(
+            sha256=sha256, media_type=reply.media_type, bytes=len(reply.data), width=reply.width, height=reply.height
+        )
+        return ev.Edited(
+            at=now,
+            turn=job.turn,
+            candidate=job.candidate,
+            image=image,
+            editor_seconds=_seconds(now - began, job.allowance_s),
+            timings=dict(reply.timings),
+        )
+
+    async def _ask_editor(self, session_id: str, session: Session, job: EditJob) -> EditReply:
+        created = session.created
+        left = created.limits.deadline_at - self.clock.now()
+        order = EditOrder(
+            source=await self._load(created.source.sha256),
+            source_ref=created.source,
+            mask=await self._load(created.mask.sha256) if created.mask else None,
+            instruction=job.instruction,
+            seed=job.seed,
+            key=f"{session_id}/{job.key}",
+            timeout_s=left if job.allowance_s is None else min(left, job.allowance_s),
+            options=created.editor_options,
+        )
+        return await _named(self.editors, created.editor, "editor").edit(order)
+
+    async def _critique(self, session_id: str, session: Session, job: CritiqueJob) -> ev.Critiqued | ev.CritiqueFailed:
+        began = self.clock.now()
+        created = session.created
+        try:
+            order = CritiqueOrder(
+                source=await self._load(created.source.sha256),
+                source_type=created.source.media_type,
+                candidate=await self._load(job.image.sha256),
+                candidate_type=job.image.media_type,
+                original_instruction=created.instruction,
+                instruction=job.instruction,
+                timeout_s=created.limits.deadline_at - began,
+                key=f"{session_id}/{job.turn}/{job.candidate}",
+            )
+            reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
+        except PortError as exc:
+            now = self.clock.now()
+            return ev.CritiqueFailed(
+                at=now,
+                turn=job.turn,
+                candidate=job.candidate,
+                attempt=job.attempt,
+                code=exc.code,
+                message=exc.message,
+                retryable=exc.retryable,
+                thinker_seconds=max(0.0, now - began),
+            )
+        now = self.clock.now()
+        return ev.Critiqued(
+            at=now,
+            turn=job.turn,
+            candidate=job.candidate,
+            semantic=reply.semantic,
+            quality=reply.quality,
+            reasoning=reply.reasoning,
+            instruction=reply.instruction,
+            thinker_seconds=max(0.0, now - began),
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            cached_tokens=reply.cached_tokens,
+        )
+
+    async def _load(self, sha256: str) -> bytes:
+        async for attempt in _patiently():
+            with attempt:
+                return await self.blobs.get(sha256)
+        raise BlobNotFound(sha256)  # pragma: no cover - stamina either returns or raises
+
+    async def _store(self, data: bytes) -> str:
+        async for attempt in _patiently():
+            with attempt:
+                return await self.blobs.put(data)
+        raise StorageUnavailable("the image could not be stored")  # pragma: no cover - as above
+
+
+def _patiently() -> stamina._core._RetryContextIterator:  # noqa: SLF001 - the type has no public name
+    return stamina.retry_context(on=StorageUnavailable, attempts=5, timeout=30.0)
+
+
+def _seconds(elapsed: float, allowance: float | None) -> float:
+    """Editor seconds charged; an edit is stopped at its allowance, whatever the clock says a moment later."""
+    elapsed = max(0.0, elapsed)
+    return elapsed if allowance is None else min(elapsed, allowance)
+
+
+def _named(roles: Mapping[str, _Role], name: str, role: str) -> _Role:
+    if name not in roles:
+        code = "editor_unreachable" if role == "editor" else "thinker_unreachable"
+        raise PortError(code, f"the {role} {name!r} is not configured on this replica")
+    return roles[name]

@@ -1,0 +1,328 @@
+"""The Think-while-Edit cycle: `decide` looks at a session and the time, and says what to do next.
+
+    edit the source with the caller's instruction          turn 1
+    let the thinker critique every candidate               scores, reasons, a refined instruction
+    edit the *source* again with the refined instruction   turn 2, 3 …
+    until a candidate satisfies, or turns, patience, time or budget run out
+    and answer with the best candidate of all turns, the first included
+
+The driver carries the action out, records what came of it as events, and asks again. A crash in between is mended by
+asking again: whatever is not recorded is still to be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from orchestrator.loop.events import Author, CandidateRef, Failure, FinishReason, ImageRef
+from orchestrator.loop.session import Candidate, Session, Turn
+
+# --- what decide can answer ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartTurn:
+    """Record a new turn: this instruction, so many candidates, seeds counted from `first_seed`."""
+
+    turn: int
+    instruction: str
+    author: Author
+    candidates: int
+    first_seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class EditJob:
+    """Ask the editor for one candidate, always from the source image.
+
+    Attributes:
+        key: idempotency key within the session; the same after a crash and for every attempt.
+        started: whether the intent is recorded already.
+        allowance_s: editor seconds it may take of the session's budget; None is no limit.
+    """
+
+    turn: int
+    candidate: int
+    attempt: int
+    key: str
+    instruction: str
+    seed: int
+    started: bool
+    allowance_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CritiqueJob:
+    """Ask the thinker for its critique of one candidate."""
+
+    turn: int
+    candidate: int
+    attempt: int
+    instruction: str
+    image: ImageRef
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What should be under way now. Start what is missing; stop what is not listed."""
+
+    jobs: tuple[EditJob | CritiqueJob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskReview:
+    """Record that a person is asked; `reason` is why the loop would finish, None where it would go on."""
+
+    turn: int
+    best: CandidateRef | None
+    reason: FinishReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do until a person speaks or the deadline passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Record the end."""
+
+    reason: FinishReason
+    best: CandidateRef | None
+    results: tuple[CandidateRef, ...]
+    error: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The session is finished."""
+
+
+Action = StartTurn | Work | AskReview | Wait | Finish | Rest
+
+# --- the cycle ---------------------------------------------------------------------------------------------------
+
+
+def decide(session: Session, now: float) -> Action:
+    """What to do next with a session at time `now` (Unix seconds)."""
+    if session.finished:
+        return Rest()
+    if session.cancelled:
+        return _finish(session, "cancelled")
+    if session.accepted:
+        return _finish(session, "accepted")
+    if now >= session.created.limits.deadline_at:
+        return _finish(session, "deadline")
+    if session.turn is None:
+        return _start_turn(session)
+    if session.new_instruction and not _budget_is_spent(session):
+        return _start_turn(session)
+    if session.review:
+        return Wait()
+    if satisfied(session):
+        return _end(session, "satisfied")
+    if jobs := tuple(_open_jobs(session, session.turn)):
+        return Work(jobs)
+    return _after_turn(session)
+
+
+def _after_turn(session: Session) -> Action:
+    """The current turn is complete: finish, ask a person, or take the next turn."""
+    if nothing_can_be_made(session):
+        return _finish(session, "failed")
+    if reason := _exhausted(session):
+        return _end(session, reason)
+    if session.created.review == "each_turn" and session.floor < len(session.turns):
+        return _ask(session, None)
+    return _start_turn(session)
+
+
+def _end(session: Session, reason: FinishReason) -> Action:
+    """Finish, unless a person wants a word first."""
+    if session.created.review != "never" and best(session):
+        return _ask(session, reason)
+    return _finish(session, reason)
+
+
+# --- when it is over -----------------------------------------------------------------------------------------------
+
+
+def satisfied(session: Session) -> bool:
+    """A candidate since the last word of a person meets both thresholds, and as many were made as are wanted."""
+    fresh = any(meets(session, candidate) for turn in session.turns[session.floor :] for candidate in turn.candidates)
+    return fresh and _enough_made(session)
+
+
+def meets(session: Session, candidate: Candidate) -> bool:
+    """Both scores reach their thresholds. An unscored candidate never does."""
+    limits, scores = session.created.limits, candidate.scores
+    return bool(scores and scores.semantic >= limits.semantic_threshold and scores.quality >= limits.quality_threshold)
+
+
+def _exhausted(session: Session) -> FinishReason | None:
+    limits = session.created.limits
+    if len(session.turns) - session.floor >= limits.max_turns:
+        return "max_turns"
+    if session.created.strategy != "best_of_n" and stale_turns(session) >= limits.patience and _enough_made(session):
+        return "plateau"
+    return "budget" if _budget_is_spent(session) else None
+
+
+def stale_turns(session: Session) -> int:
+    """Turns since the last one that brought a better candidate, counted from a person's last word."""
+    stale, record = 0, _rank(session, None)
+    for turn in session.turns:
+        top = max((_rank(session, candidate) for candidate in turn.candidates), default=record)
+        stale = 0 if top > record else stale + 1
+        record = max(record, top)
+        if turn.number == session.floor:
+            stale = 0
+    return stale
+
+
+def nothing_can_be_made(session: Session) -> bool:
+    """Every edit of the turn failed for good, and no earlier turn left an image to go on from or to answer with."""
+    return not any(candidate.image for candidate in session.candidates)
+
+
+def _budget_is_spent(session: Session) -> bool:
+    limits, totals = session.created.limits, session.totals
+    no_edits = limits.budget_edits is not None and totals.edits >= limits.budget_edits
+    seconds = _seconds_left(session)
+    return no_edits or (seconds is not None and seconds < _LEAST_ALLOWANCE_S)
+
+
+def _enough_made(session: Session) -> bool:
+    return sum(1 for candidate in session.candidates if candidate.image) >= session.created.results
+
+
+# --- the answer ------------------------------------------------------------------------------------------------------
+
+
+def best(session: Session) -> CandidateRef | None:
+    """The best candidate of all turns: one that meets the thresholds before one that does not, then by overall
+    score, then the earlier one. Without any score, the first image made: the caller's own words."""
+    ranked = ranking(session)
+    return ranked[0].ref if ranked else None
+
+
+def ranking(session: Session) -> list[Candidate]:
+    """Every candidate with an image, best first."""
+    made = [candidate for candidate in session.candidates if candidate.image]
+    return sorted(made, key=lambda candidate: _rank(session, candidate), reverse=True)
+
+
+def _rank(session: Session, candidate: Candidate | None) -> tuple[bool, float]:
+    if candidate is None or candidate.scores is None:
+        return False, -1.0
+    return meets(session, candidate), candidate.scores.overall
+
+
+def _finish(session: Session, reason: FinishReason) -> Finish:
+    results = tuple(candidate.ref for candidate in ranking(session))
+    accepted = session.accepted
+    if accepted and accepted.action == "pick" and accepted.turn and accepted.candidate:
+        picked = CandidateRef(turn=accepted.turn, candidate=accepted.candidate)
+        results = (picked, *(ref for ref in results if ref != picked))
+    results = results[: session.created.results]
+    error = None if results and reason != "failed" else _last_error(session)
+    return Finish(reason, results[0] if results else None, results, error)
+
+
+def _last_error(session: Session) -> Failure | None:
+    errors = [candidate.edit_error for candidate in session.candidates if candidate.edit_error]
+    return errors[-1] if errors else None
+
+
+# --- the next turn ---------------------------------------------------------------------------------------------------
+
+
+def _start_turn(session: Session) -> StartTurn:
+    instruction, author = next_instruction(session)
+    tried = sum(len(turn.candidates) for turn in session.turns if turn.instruction == instruction)
+    # A new instruction meets the seed of the first turn, so that what changes is the instruction's doing;
+    # an instruction that was tried before gets seeds it has not had.
+    first_seed = session.created.seed + tried
+    return StartTurn(len(session.turns) + 1, instruction, author, session.created.limits.candidates, first_seed)
+
+
+def next_instruction(session: Session) -> tuple[str, Author]:
+    """A person's new instruction; else the refined one of the last turn's best critique; else the same again."""
+    if session.new_instruction:
+        return session.new_instruction, "person"
+    turn = session.turn
+    if turn is None:
+        return session.created.instruction, "caller"
+    critiqued = [candidate for candidate in turn.candidates if candidate.scores]
+    if critiqued and session.created.strategy in {"think", "think_best_of_n"}:
+        refined = max(critiqued, key=lambda candidate: _rank(session, candidate)).refined
+        if refined and refined != turn.instruction:
+            return refined, "thinker"
+    # Unchanged below the threshold is not satisfaction: the same instruction is tried with another seed.
+    return turn.instruction, turn.author
+
+
+def _ask(session: Session, reason: FinishReason | None) -> AskReview:
+    return AskReview(len(session.turns), best(session), reason)
+
+
+# --- the work of a turn ----------------------------------------------------------------------------------------------
+
+_LEAST_ALLOWANCE_S: Final = 0.05
+"""Editor seconds below which asking for an edit makes no sense."""
+
+
+def _open_jobs(session: Session, turn: Turn) -> Iterator[EditJob | CritiqueJob]:
+    """What the turn still needs: edits within the budget, and the critique of every image."""
+    limits = session.created.limits
+    waiting = [candidate for candidate in turn.candidates if _wants_edit(session, candidate)]
+    affordable = len(waiting)
+    if limits.budget_edits is not None:
+        affordable = min(affordable, limits.budget_edits - session.totals.edits)
+    allowance = _allowance(session, affordable)
+    if allowance is not None and allowance < _LEAST_ALLOWANCE_S:
+        affordable = 0
+    to_start = {candidate.number for candidate in waiting[:affordable]}
+    for candidate in turn.candidates:
+        if candidate.editing:
+            yield _edit_job(session, turn, candidate, candidate.attempts, candidate.allowance_s)
+        elif candidate.number in to_start:
+            yield _edit_job(session, turn, candidate, candidate.attempts + 1, allowance)
+        elif _wants_critique(session, candidate) and candidate.image:
+            yield CritiqueJob(
+                turn.number, candidate.number, candidate.critique_attempts + 1, turn.instruction, candidate.image
+            )
+
+
+def _wants_edit(session: Session, candidate: Candidate) -> bool:
+    tries_left = candidate.edit_may_be_retried and candidate.attempts < session.created.limits.edit_attempts
+    return candidate.image is None and not candidate.editing and tries_left
+
+
+def _wants_critique(session: Session, candidate: Candidate) -> bool:
+    tries_left = candidate.critique_may_be_retried and candidate.critique_attempts < session.created.limits.critique_attempts
+    return candidate.scores is None and tries_left
+
+
+def _seconds_left(session: Session) -> float | None:
+    """Editor seconds not yet spent nor promised to a running edit; None is no limit."""
+    budget = session.created.limits.budget_editor_s
+    if budget is None:
+        return None
+    promised = sum(candidate.allowance_s or 0.0 for candidate in session.candidates if candidate.editing)
+    return budget - session.totals.editor_seconds - promised
+
+
+def _allowance(session: Session, edits: int) -> float | None:
+    left = _seconds_left(session)
+    return None if left is None else left / max(edits, 1)
+
+
+def _edit_job(session: Session, turn: Turn, candidate: Candidate, attempt: int, allowance: float | None) -> EditJob:
+    # The same for every attempt, so that a worker which finished behind a cut connection is not asked to work again.
+    key = f"{turn.number}/{candidate.number}"
+    return EditJob(
+        turn.number, candidate.number, attempt, key, turn.instruction, candidate.seed, candidate.editing, allowance
+    )

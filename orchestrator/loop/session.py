@@ -1,0 +1,251 @@
+"""Session = fold(events): everything the policy and the API know of a session, derived and never stored.
+
+Rules of this file: `apply` is the only thing that makes a new state; it knows what happened, never what should
+happen next (that is `policy`); it accepts any order of events that a crash, a late answer or a cancel can produce.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Literal
+
+from orchestrator.loop.events import (
+    Author,
+    CancelRequested,
+    CandidateRef,
+    Critiqued,
+    CritiqueFailed,
+    Edited,
+    EditFailed,
+    EditStarted,
+    Event,
+    Failure,
+    FeedbackGiven,
+    Finished,
+    ImageRef,
+    ReviewRequested,
+    SessionCreated,
+    Totals,
+    TurnStarted,
+)
+
+Status = Literal["queued", "running", "awaiting_review", "succeeded", "failed", "cancelled"]
+
+
+class CorruptLog(Exception):
+    """The events cannot be those of one session (for example a turn that was never started). A bug, or lost data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A thinker's judgement of one candidate, each 0-10."""
+
+    semantic: float
+    quality: float
+
+    @property
+    def overall(self) -> float:
+        """sqrt(semantic x quality)."""
+        return math.sqrt(self.semantic * self.quality)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One edit of one instruction with one seed, and what became of it."""
+
+    turn: int
+    number: int
+    seed: int
+    attempts: int = 0
+    editing: bool = False
+    allowance_s: float | None = None
+    image: ImageRef | None = None
+    editor_seconds: float = 0.0
+    edit_error: Failure | None = None
+    edit_may_be_retried: bool = True
+    scores: Scores | None = None
+    reasoning: str = ""
+    refined: str | None = None
+    critique_attempts: int = 0
+    critique_error: Failure | None = None
+    critique_may_be_retried: bool = True
+    thinker_seconds: float = 0.0
+
+    @property
+    def ref(self) -> CandidateRef:
+        """Its place in the session."""
+        return CandidateRef(turn=self.turn, candidate=self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One instruction and its candidates."""
+
+    number: int
+    instruction: str
+    author: Author
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as its events tell it.
+
+    Attributes:
+        floor: the last turn before a person's latest word; the loop's own limits count from there.
+        review: the latest request for a person's word, while it is unanswered.
+        new_instruction: a person's instruction that no turn has taken up yet.
+    """
+
+    created: SessionCreated
+    turns: tuple[Turn, ...] = ()
+    totals: Totals = Totals()
+    floor: int = 0
+    review: ReviewRequested | None = None
+    accepted: FeedbackGiven | None = None
+    new_instruction: str | None = None
+    cancelled: bool = False
+    finished: Finished | None = None
+
+    @property
+    def turn(self) -> Turn | None:
+        """The current turn."""
+        return self.turns[-1] if self.turns else None
+
+    @property
+    def candidates(self) -> Iterable[Candidate]:
+        """Every candidate of every turn, in order."""
+        return (candidate for turn in self.turns for candidate in turn.candidates)
+
+    def candidate(self, ref: CandidateRef) -> Candidate | None:
+        """The candidate of that turn and number, or None."""
+        if not 1 <= ref.turn <= len(self.turns):
+            return None
+        candidates = self.turns[ref.turn - 1].candidates
+        return candidates[ref.candidate - 1] if 1 <= ref.candidate <= len(candidates) else None
+
+    @property
+    def status(self) -> Status:
+        """What the API calls the state."""
+        if self.finished is None:
+            return "awaiting_review" if self.review else "running" if self.turns else "queued"
+        if self.finished.reason == "cancelled":
+            return "cancelled"
+        return "succeeded" if self.finished.best else "failed"
+
+
+def fold(events: Iterable[Event]) -> Session:
+    """The session that these events tell, in order.
+
+    Raises:
+        CorruptLog: when the first is not `session_created`, or one names a turn that was never started.
+    """
+    stream = iter(events)
+    first = next(stream, None)
+    if not isinstance(first, SessionCreated):
+        raise CorruptLog("a session's first event is session_created")
+    return reduce(apply, stream, Session(created=first))
+
+
+def apply(session: Session, event: Event) -> Session:
+    """The session after one more event."""
+    match event:
+        case TurnStarted():
+            return _turn_started(session, event)
+        case EditStarted() | Edited() | EditFailed() | Critiqued() | CritiqueFailed():
+            return _candidate_event(session, event)
+        case ReviewRequested():
+            return replace(session, review=event)
+        case FeedbackGiven():
+            return _feedback(session, event)
+        case CancelRequested():
+            return replace(session, cancelled=True)
+        case Finished():
+            return replace(session, finished=event, review=None)
+        case SessionCreated():
+            raise CorruptLog("session_created twice")
+
+
+def _turn_started(session: Session, event: TurnStarted) -> Session:
+    if event.turn != len(session.turns) + 1:
+        raise CorruptLog(f"turn {event.turn} after turn {len(session.turns)}")
+    numbers = range(1, event.candidates + 1)
+    candidates = tuple(Candidate(event.turn, number, event.first_seed + number - 1) for number in numbers)
+    turn = Turn(event.turn, event.instruction, event.author, candidates)
+    totals = session.totals.model_copy(update={"turns": event.turn})
+    return replace(session, turns=(*session.turns, turn), totals=totals, new_instruction=None)
+
+
+def _feedback(session: Session, event: FeedbackGiven) -> Session:
+    session = replace(session, review=None)
+    if event.action in {"accept", "pick"}:
+        return replace(session, accepted=event)
+    return replace(session, floor=len(session.turns), new_instruction=event.instruction)
+
+
+_CandidateEvent = EditStarted | Edited | EditFailed | Critiqued | CritiqueFailed
+
+
+def _candidate_event(session: Session, event: _CandidateEvent) -> Session:
+    ref = CandidateRef(turn=event.turn, candidate=event.candidate)
+    before = session.candidate(ref)
+    if before is None:
+        raise CorruptLog(f"{event.type} for turn {ref.turn}, candidate {ref.candidate}, which was never started")
+    turn = session.turns[ref.turn - 1]
+    after = _advance(before, event)
+    candidates = (*turn.candidates[: ref.candidate - 1], after, *turn.candidates[ref.candidate :])
+    turns = (*session.turns[: ref.turn - 1], replace(turn, candidates=candidates), *session.turns[ref.turn :])
+    return replace(session, turns=turns, totals=_count(session.totals, event))
+
+
+def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
+    match event:
+        case EditStarted():
+            return replace(candidate, attempts=event.attempt, editing=True, seed=event.seed, allowance_s=event.allowance_s)
+        case Edited():
+            seconds = candidate.editor_seconds + event.editor_seconds
+            return replace(candidate, editing=False, image=event.image, editor_seconds=seconds, edit_error=None)
+        case EditFailed():
+            seconds = candidate.editor_seconds + event.editor_seconds
+            error = Failure(code=event.code, message=event.message)
+            return replace(
+                candidate, editing=False, editor_seconds=seconds, edit_error=error, edit_may_be_retried=event.retryable
+            )
+        case Critiqued():
+            return replace(
+                candidate,
+                scores=Scores(event.semantic, event.quality),
+                reasoning=event.reasoning,
+                refined=event.instruction,
+                critique_error=None,
+                thinker_seconds=candidate.thinker_seconds + event.thinker_seconds,
+            )
+        case CritiqueFailed():
+            return replace(
+                candidate,
+                critique_attempts=event.attempt,
+                critique_error=Failure(code=event.code, message=event.message),
+                critique_may_be_retried=event.retryable,
+                thinker_seconds=candidate.thinker_seconds + event.thinker_seconds,
+            )
+
+
+def _count(totals: Totals, event: _CandidateEvent) -> Totals:
+    match event:
+        case EditStarted():
+            return totals.model_copy(update={"edits": totals.edits + 1})
+        case Edited() | EditFailed():
+            return totals.model_copy(update={"editor_seconds": totals.editor_seconds + event.editor_seconds})
+        case Critiqued():
+            return totals.model_copy(
+                update={
+                    "thinker_seconds": totals.thinker_seconds + event.thinker_seconds,
+                    "prompt_tokens": totals.prompt_tokens + event.prompt_tokens,
+                    "completion_tokens": totals.completion_tokens + event.completion_tokens,
+                }
+            )
+        case CritiqueFailed():
+            return totals.model_copy(update={"thinker_seconds": totals.thinker_seconds + event.thinker_seconds})

@@ -1,0 +1,228 @@
+"""Everything outside the orchestrator, as it sees it: the protocols that `drive`, `store` and `app` fill in.
+
+    PortError               something outside did not do what it was asked
+      EditorError             an editor: code, whether a retry can help, editor seconds spent
+      ThinkerError            a thinker: likewise
+      StorageUnavailable      Redis or the blob store cannot be reached; nothing is known to be lost
+      BlobNotFound            an image is not in the blob store
+    Fenced                  another replica owns the session now; let go of it
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from orchestrator.loop.events import Event, ImageRef, SessionCreated
+
+
+class PortError(Exception):
+    """Something outside did not do what it was asked."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+
+class EditorError(PortError):
+    """An edit that brought no image."""
+
+
+class ThinkerError(PortError):
+    """A critique that brought no scores."""
+
+
+class StorageUnavailable(PortError):
+    """Redis or the blob store cannot be reached."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("storage_unavailable", message, retryable=True)
+
+
+class BlobNotFound(PortError):
+    """An image is not in the blob store."""
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__("image_not_found", f"image {sha256} is not stored")
+
+
+class Fenced(Exception):
+    """Another replica owns the session now."""
+
+
+@dataclass(frozen=True, slots=True)
+class EditOrder:
+    """One edit: encoded source (and mask), instruction, seed, the caller's options for the editor.
+
+    Attributes:
+        key: idempotency key, unique in the world.
+        timeout_s: seconds until the answer is of no use.
+    """
+
+    source: bytes
+    source_ref: ImageRef
+    mask: bytes | None
+    instruction: str
+    seed: int
+    key: str
+    timeout_s: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EditReply:
+    """An edited image: its encoded bytes and what its header says; timings in seconds as the editor tells them."""
+
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CritiqueOrder:
+    """One critique: source and candidate as encoded bytes, the wish, the instruction used; seconds allowed."""
+
+    source: bytes
+    source_type: str
+    candidate: bytes
+    candidate_type: str
+    original_instruction: str
+    instruction: str
+    timeout_s: float
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CritiqueReply:
+    """What the thinker said. `instruction` is None where it leaves the instruction as it is."""
+
+    semantic: float
+    quality: float
+    reasoning: str
+    instruction: str | None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class Editor(Protocol):
+    """Any image editor."""
+
+    async def edit(self, order: EditOrder) -> EditReply:
+        """Edit; raises `EditorError`."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether it can be asked now."""
+        ...
+
+
+class Thinker(Protocol):
+    """Any judge that refines instructions."""
+
+    async def critique(self, order: CritiqueOrder) -> CritiqueReply:
+        """Critique; raises `ThinkerError`."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether it can be asked now."""
+        ...
+
+
+class Blobs(Protocol):
+    """Images by the SHA-256 of their bytes."""
+
+    async def put(self, data: bytes) -> str:
+        """Store bytes, once, and return their digest."""
+        ...
+
+    async def get(self, sha256: str) -> bytes:
+        """The bytes of that digest; raises `BlobNotFound`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event with its place in the session, counted from 1."""
+
+    seq: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """This replica owns the session until another claims it; the fence is what it shows when it writes."""
+
+    session_id: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A caller's key, and a digest of the request it was used for."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The session that a create made, or had made before under the same key."""
+
+    session_id: str
+    fresh: bool
+    fingerprint: str
+
+
+class Sessions(Protocol):
+    """The session logs, and who drives which session."""
+
+    async def create(self, session_id: str, event: SessionCreated, idempotency: Idempotency | None) -> Created:
+        """Record a new session and put it on the agenda."""
+        ...
+
+    async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
+        """The events after that sequence number, in order; empty for an unknown session."""
+        ...
+
+    async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> bool:
+        """Record events if the log still ends at `expected`; False if it does not. Raises `Fenced`."""
+        ...
+
+    async def claim(self, replica: str, limit: int) -> list[Claim]:
+        """Take over sessions that nobody drives."""
+        ...
+
+    async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Hold on to sessions; the claims that are lost are returned."""
+        ...
+
+    async def park(self, claim: Claim, expected: int, until: float | None) -> bool:
+        """Let go of a session until somebody speaks or that time (Unix seconds); False if the log has grown."""
+        ...
+
+    def listen(self, session_id: str) -> AsyncIterator[Recorded | None]:
+        """Events as they are recorded; None when there may be a gap to fill by `read`."""
+        ...
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+
+class Hooks(Protocol):
+    """Observation in the loop's own vocabulary; logging and metrics are implementations."""
+
+    def recorded(self, session_id: str, recorded: Recorded) -> None:
+        """An event was recorded by this replica."""
+        ...

@@ -1,0 +1,111 @@
+"""Live events: one subscription connection for the whole process, fanned out to whoever listens.
+
+Publishing is fire and forget, so a listener may miss messages; it is told when that may have happened (an empty
+message after a reconnect, and every `heartbeat_s`), and reads the log. Nothing relies on a message to arrive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+_DEPTH = 256
+
+
+class Feed:
+    """Fans channels of Redis out to any number of local listeners.
+
+    Args:
+        redis: a client of its own, without a socket timeout (a quiet channel is not an error).
+        heartbeat_s: seconds of silence after which a listener is told to look at the log.
+    """
+
+    def __init__(self, redis: Redis, *, heartbeat_s: float = 10.0) -> None:
+        self._redis = redis
+        self._heartbeat_s = heartbeat_s
+        self._queues: defaultdict[str, set[asyncio.Queue[bytes]]] = defaultdict(set)
+        self._pubsub: PubSub | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._changed = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect when Redis is there, and keep connected."""
+        self._reader = asyncio.create_task(self._read(), name="feed")
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._reader:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+
+    async def listen(self, channel: str) -> AsyncIterator[tuple[int, bytes]]:
+        """Messages of a channel as (number, payload); (0, b"") means: look at the log, something may be missing.
+
+        The first item is (0, b""), and so is the one that follows once the subscription stands.
+        """
+        queue: asyncio.Queue[bytes] = asyncio.Queue(_DEPTH)
+        self._queues[channel].add(queue)
+        try:
+            await self._subscribe(channel)
+            yield 0, b""
+            while True:
+                try:
+                    async with asyncio.timeout(self._heartbeat_s):
+                        message = await queue.get()
+                except TimeoutError:
+                    yield 0, b""
+                    continue
+                number, _, payload = message.partition(b" ")
+                yield (int(number), payload) if number.isdigit() and payload else (0, message)
+        finally:
+            self._queues[channel].discard(queue)
+            if not self._queues[channel]:
+                del self._queues[channel]
+                await self._unsubscribe(channel)
+
+    async def _subscribe(self, channel: str) -> None:
+        async with self._changed:
+            if self._pubsub is not None and len(self._queues[channel]) == 1:
+                with contextlib.suppress(RedisError):  # the reader reconnects and subscribes to everything again
+                    await self._pubsub.subscribe(channel)
+
+    async def _unsubscribe(self, channel: str) -> None:
+        async with self._changed:
+            if self._pubsub is not None and channel not in self._queues:
+                with contextlib.suppress(RedisError):
+                    await self._pubsub.unsubscribe(channel)
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                await self._connected()
+            except RedisError:
+                await asyncio.sleep(0.5)
+            finally:
+                self._pubsub = None
+
+    async def _connected(self) -> None:
+        async with self._redis.pubsub() as pubsub:
+            async with self._changed:
+                # A channel of its own keeps the connection subscribed when nobody listens to anything.
+                await pubsub.subscribe("et:feed", *self._queues)
+                self._pubsub = pubsub
+            async for message in pubsub.listen():
+                # A confirmed subscription is news too: what was published before it was not heard.
+                heard = message["type"] == "message"
+                self._deliver(message["channel"].decode(), message["data"] if heard else b"")
+
+    def _deliver(self, channel: str, message: bytes) -> None:
+        for queue in self._queues.get(channel, ()):
+            if queue.full():
+                # A slow listener holds bounded memory: it loses messages and is told to read the log instead.
+                queue.get_nowait()
+                message = b""
+            queue.put_nowait(message)

@@ -1,0 +1,192 @@
+"""Sessions on Redis: one stream a session whose ids are its sequence numbers, and one agenda of who drives what.
+
+Exactly-once record, at-least-once work: an append says where it believes the log ends, and is refused if it ends
+elsewhere; a driver also shows its fence, and is refused when another replica has taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from orchestrator.loop.events import Event, Finished, SessionCreated, dump, load
+from orchestrator.loop.session import CorruptLog
+from orchestrator.ports import Claim, Created, Fenced, Idempotency, PortError, Recorded, StorageUnavailable
+from orchestrator.store.feed import Feed
+from orchestrator.store.scripts import Keys, Scripts
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsOptions:
+    """How the store behaves.
+
+    Attributes:
+        lease_s: seconds after which another replica may take a session whose driver is silent.
+        idempotency_ttl_s: seconds for which a caller's key is remembered.
+        agenda_limit: unfinished sessions above which new ones are refused.
+    """
+
+    lease_s: float = 10.0
+    idempotency_ttl_s: float = 86_400.0
+    agenda_limit: int = 100_000
+
+
+class RedisSessions:
+    """`orchestrator.ports.Sessions` on Redis or Valkey."""
+
+    def __init__(self, redis: Redis, feed: Feed, keys: Keys, options: SessionsOptions | None = None) -> None:
+        self._redis = redis
+        self._feed = feed
+        self._keys = keys
+        self._options = options or SessionsOptions()
+        self._scripts = Scripts(redis, keys)
+
+    async def create(self, session_id: str, event: SessionCreated, idempotency: Idempotency | None) -> Created:
+        """Record a new session and put it on the agenda.
+
+        Raises:
+            PortError: ``overloaded`` when too many sessions wait.
+            StorageUnavailable: when Redis cannot be reached.
+        """
+        key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
+        options = self._options
+        try:
+            made, name, known = await self._scripts.create(
+                session_id,
+                event.tenant,
+                dump(event),
+                key=key,
+                fingerprint=fingerprint,
+                ttl_ms=int(options.idempotency_ttl_s * 1000),
+                limit=options.agenda_limit,
+            )
+        except RedisError as exc:
+            raise _unavailable(exc) from exc
+        if made < 0:
+            raise PortError("overloaded", f"{name} sessions are waiting; try again later", retryable=True, retry_after=5)
+        return Created(name, bool(made), known)
+
+    async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
+        """The events after that sequence number; empty for an unknown session."""
+        try:
+            entries = await self._redis.xrange(self._keys.log(session_id), min=f"{after + 1}-0")
+        except RedisError as exc:
+            raise _unavailable(exc) from exc
+        return [_recorded(entry_id, fields) for entry_id, fields in entries]
+
+    async def read_many(self, session_ids: Sequence[str]) -> list[list[Recorded]]:
+        """The whole logs of several sessions, in one round trip."""
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for session_id in session_ids:
+                    pipe.xrange(self._keys.log(session_id))
+                logs = await pipe.execute()
+        except RedisError as exc:
+            raise _unavailable(exc) from exc
+        return [[_recorded(entry_id, fields) for entry_id, fields in log] for log in logs]
+
+    async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
+        """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
+        top = "+inf" if before_ms is None else f"({before_ms}"
+        try:
+            rows = await self._redis.zrevrangebyscore(
+                self._keys.index(tenant), top, "-inf", start=0, num=limit, withscores=True
+            )
+        except RedisError as exc:
+            raise _unavailable(exc) from exc
+        return [(name.decode(), int(score)) for name, score in rows]
+
+    async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> bool:
+        """Record events if the log still ends at `expected`.
+
+        Raises:
+            Fenced: when another replica owns the session, or it was deleted.
+        """
+        terminal = any(isinstance(event, Finished) for event in events)
+        try:
+            outcome = await self._scripts.append(
+                session_id, expected, [dump(event) for event in events], fence=fence, terminal=terminal
+            )
+        except RedisError as exc:
+            raise _unavailable(exc) from exc
+        if outcome in {"fenced", "gone"}:
+            raise Fenced(session_id)
+        return outcome == "ok"
+
+    async def claim(self, replica: str, limit: int) -> list[Claim]:
+        """Take over sessions that nobody drives."""
+        try:
+            taken = await self._scripts.claim(replica, limit, self._lease_ms)
+        except RedisError as exc:
+            raise _unavailable(exc) from exc
+        return [Claim(session_id, fence) for session_id, fence in taken]
+
+    async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Hold on to sessions; the lost claims are returned."""
+        pairs = [(claim.session_id, claim.fence) for claim in claims]
+        try:
+            lost = set(await self._scripts.renew(pairs, self._lease_ms))
+        except RedisError as exc:
+            raise _unavailable(exc) from exc
+        return [claim for claim in claims if claim.session_id in lost]
+
+    async def park(self, claim: Claim, expected: int, until: float | None) -> bool:
+        """Let go of a session; False if its log has grown.
+
+        Raises:
+            Fenced: when another replica owns it already.
+        """
+        until_ms = None if until is None else int(until * 1000) + 1
+        try:
+            outcome = await self._scripts.park(claim.session_id, claim.fence, expected, until_ms)
+        except RedisError as exc:
+            raise _unavailable(exc) from exc
+        if outcome < 0:
+            raise Fenced(claim.session_id)
+        return outcome == 1
+
+    async def delete(self, session_id: str, tenant: str) -> bool:
+        """Forget a finished session; False while it is not finished."""
+        try:
+            return await self._scripts.delete(session_id, tenant)
+        except RedisError as exc:
+            raise _unavailable(exc) from exc
+
+    async def waiting(self) -> int:
+        """Unfinished sessions."""
+        try:
+            return int(await self._redis.zcard(self._keys.agenda))
+        except RedisError as exc:
+            raise _unavailable(exc) from exc
+
+    async def ping(self) -> bool:
+        """Whether Redis answers."""
+        try:
+            return bool(await self._redis.ping())
+        except RedisError:
+            return False
+
+    async def listen(self, session_id: str) -> AsyncIterator[Recorded | None]:
+        """Events as they are recorded; None when there may be a gap, to be filled by `read`."""
+        async for seq, payload in self._feed.listen(self._keys.live(session_id)):
+            yield Recorded(seq, load(payload)) if payload else None
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._options.lease_s * 1000)
+
+
+def _recorded(entry_id: bytes, fields: dict[bytes, Any]) -> Recorded:
+    try:
+        return Recorded(int(entry_id.split(b"-")[0]), load(fields[b"e"]))
+    except (ValidationError, KeyError) as exc:
+        raise CorruptLog(f"event {entry_id.decode()} cannot be read: {exc}") from exc
+
+
+def _unavailable(exc: RedisError) -> StorageUnavailable:
+    return StorageUnavailable(f"Redis did not answer: {exc}")

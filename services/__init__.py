@@ -1,0 +1,1 @@
+"""The processes the orchestrator talks to. They share `services.wire` and nothing else."""

@@ -1,0 +1,157 @@
+"""From tokens to clauses: match the vocabulary, then cut where one order ends and the next begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.editor.pipelines.classical.palette import THING_NAMES, Colour, hue_plural, match_colour, parse_hex
+from services.editor.pipelines.classical.tokens import Mark, Token, tokenize
+from services.editor.pipelines.classical.vocabulary import LONGEST, VOCABULARY, Entry, Role
+
+_MARKS = {
+    Mark.AMOUNT: Role.AMOUNT,
+    Mark.RATIO: Role.RATIO,
+    Mark.QUOTE: Role.QUOTE,
+    Mark.BREAK: Role.BREAK,
+    Mark.COMMA: Role.COMMA,
+}
+_NO_ENTRY = Entry(Role.UNKNOWN)
+# A clause that holds one of these uses "with" for its own value: "replace the background with white".
+_OWNS_WITH = {Role.REPLACE, Role.CHANGE, Role.TEXT, Role.BORDER, Role.GRADIENT, Role.CROP}
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A matched phrase: its role, its entry in the vocabulary, and the characters ``start`` to ``end`` it covers."""
+
+    role: Role
+    words: tuple[str, ...]
+    start: int
+    end: int
+    entry: Entry = _NO_ENTRY
+    token: Token | None = None
+    colour: Colour | None = None
+
+
+@dataclass(slots=True)
+class Clause:
+    """One order: its concepts, and how it hangs on the clause before it."""
+
+    concepts: list[Concept] = field(default_factory=list)
+    joined: bool = False  # by a comma or "and": verb, negation and amount may be shared
+    negated: bool = False  # "instead of ..."
+
+    def has(self, *roles: Role) -> bool:
+        """Whether any concept plays one of these roles."""
+        return any(concept.role in roles for concept in self.concepts)
+
+    def first(self, *roles: Role) -> Concept | None:
+        """The first concept that plays one of these roles."""
+        return next((concept for concept in self.concepts if concept.role in roles), None)
+
+    def all(self, *roles: Role) -> list[Concept]:
+        """Every concept that plays one of these roles."""
+        return [concept for concept in self.concepts if concept.role in roles]
+
+    def says(self, role: Role, word: str) -> bool:
+        """Whether a concept of this role carries this word, as ``MORE`` carries "add"."""
+        return any(concept.role is role and concept.entry.word == word for concept in self.concepts)
+
+    def text(self, prompt: str) -> str:
+        """The characters of the prompt that the clause covers."""
+        return prompt[self.concepts[0].start : self.concepts[-1].end].strip() if self.concepts else ""
+
+
+def read_clauses(prompt: str) -> list[Clause]:
+    """All clauses of ``prompt`` in the order of the text; linear in its length."""
+    return _split(_match(tokenize(prompt)))
+
+
+def _match(tokens: list[Token]) -> list[Concept]:
+    concepts: list[Concept] = []
+    position = 0
+    while position < len(tokens):
+        concept, taken = _match_one(tokens, position)
+        concepts.append(concept)
+        position += taken
+    return _name_things(concepts)
+
+
+def _match_one(tokens: list[Token], position: int) -> tuple[Concept, int]:
+    token = tokens[position]
+    if token.mark in _MARKS:
+        return Concept(_MARKS[token.mark], (token.text,), token.start, token.end, token=token), 1
+    if token.mark is Mark.HEX:
+        colour = parse_hex(token.text)
+        role = Role.COLOUR if colour else Role.UNKNOWN
+        return Concept(role, (token.text,), token.start, token.end, colour=colour), 1
+    words = _words_from(tokens, position)
+    entry, length = _look_up(words)
+    named = match_colour(words)
+    if named is not None and named[1] > length:
+        colour, length = named
+        return Concept(Role.COLOUR, words[:length], token.start, tokens[position + length - 1].end, colour=colour), length
+    plural = hue_plural(words[0])
+    if plural is not None and length <= 1:
+        return Concept(Role.HUES, words[:1], token.start, token.end, colour=plural), 1
+    length = max(length, 1)
+    return Concept(entry.role, words[:length], token.start, tokens[position + length - 1].end, entry), length
+
+
+def _words_from(tokens: list[Token], position: int) -> tuple[str, ...]:
+    words = []
+    for token in tokens[position : position + LONGEST]:
+        if token.mark is not Mark.WORD:
+            break
+        words.append(token.text)
+    return tuple(words)
+
+
+def _look_up(words: tuple[str, ...]) -> tuple[Entry, int]:
+    for length in range(len(words), 0, -1):
+        entry = VOCABULARY.get(words[:length])
+        if entry is not None:
+            return entry, length
+    return _NO_ENTRY, 0
+
+
+def _name_things(concepts: list[Concept]) -> list[Concept]:
+    """"the tomato" is a thing although tomato is also a colour."""
+    named = list(concepts)
+    for place in range(1, len(named)):
+        concept = named[place]
+        if (
+            concept.role is Role.COLOUR
+            and concept.words[0] in THING_NAMES
+            and named[place - 1].words[-1:] in (("the",), ("this",), ("that",))
+            and not (place + 1 < len(named) and named[place + 1].role is Role.UNKNOWN)
+        ):
+            named[place] = Concept(Role.UNKNOWN, concept.words, concept.start, concept.end)
+    return named
+
+
+def _split(concepts: list[Concept]) -> list[Clause]:
+    clauses: list[Clause] = []
+    current = Clause()
+    for concept in concepts:
+        if not _ends_clause(concept, current):
+            current.concepts.append(concept)
+            continue
+        if current.concepts:
+            clauses.append(current)
+            current = Clause(joined=concept.role is not Role.BREAK)
+        elif concept.role is Role.BREAK:
+            current.joined = False
+        current.negated = concept.entry.word == "not"
+    if current.concepts:
+        clauses.append(current)
+    return clauses
+
+
+def _ends_clause(concept: Concept, current: Clause) -> bool:
+    if concept.role in (Role.BREAK, Role.COMMA):
+        return True
+    if concept.role is Role.JOIN:
+        between_colours = current.has(Role.GRADIENT) and current.concepts[-1].role is Role.COLOUR
+        return not between_colours
+    return concept.entry.word == "with" and not current.has(*_OWNS_WITH)

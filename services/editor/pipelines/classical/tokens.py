@@ -1,0 +1,129 @@
+"""Cut an instruction into tokens in one linear pass: words, amounts with their units, quotations, colours, marks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Mark(Enum):
+    """What sort of token this is."""
+
+    WORD = auto()
+    AMOUNT = auto()
+    RATIO = auto()
+    HEX = auto()
+    QUOTE = auto()
+    BREAK = auto()  # . ; ! ? newline: nothing is inherited across it
+    COMMA = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token and where it stood: ``text`` is lower case (a quotation keeps its case), ``value`` a number if it has one.
+
+    ``unit`` is one of ``%``, ``degrees``, ``stops``, ``px``, ``levels`` or empty. ``signed`` tells that a plus or minus
+    was written.
+    """
+
+    mark: Mark
+    text: str
+    start: int
+    end: int
+    value: float = 0.0
+    unit: str = ""
+    signed: bool = False
+
+
+_NUMBER = r"\d{1,7}(?:\.\d{1,6})?|\.\d{1,6}"
+# Every alternative starts with a different class of character and has bounded or disjoint repetition: no backtracking.
+_TOKEN = re.compile(
+    rf"""
+      (?P<quote>"[^"\n]{{0,200}}"|“[^”\n]{{0,200}}”|«[^»\n]{{0,200}}»|(?<!\w)['‘][^'’\n]{{1,200}}['’](?!\w))
+    | (?P<hex>\#[0-9a-f]{{3,8}}\b)
+    | (?P<ratio>(?<![\w.])\d{{1,4}}(?:\.\d{{1,3}})?\s?[:x×]\s?\d{{1,4}}(?:\.\d{{1,3}})?(?![\w%]))
+    | (?P<sign>(?<![\w.])[-+−–])?
+      (?P<number>{_NUMBER})
+      (?:\s?(?:%|°)?\s?(?:-|–|to)\s?(?P<upper>{_NUMBER})(?=\s?(?:%|percent|°)))?
+      (?:\s?-?(?P<unit>%|°|percent\b|per\scent\b|pct\b|degrees?\b|deg\b|stops?\b|ev\b|px\b|pixels?\b|levels?\b|tones\b))?
+      (?!\w)
+    | (?P<code>\d\w{{0,20}})
+    | (?P<word>[^\W\d_]+(?:['’][^\W\d_]+)?)
+    | (?P<amp>[&+/])
+    | (?P<break>[.;!?\n|])
+    | (?P<comma>[,:()\[\]—])
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_UNITS = {"%": "%", "°": "degrees", "pe": "%", "pc": "%", "de": "degrees", "st": "stops", "ev": "stops", "px": "px"}
+_UNITS |= {"pi": "px", "le": "levels", "to": "levels"}
+
+# One spelling each, so that the vocabulary lists every word once.
+_SPELLING = {
+    "color": "colour",
+    "colors": "colours",
+    "colored": "coloured",
+    "colorful": "colourful",
+    "coloring": "colouring",
+    "recolor": "recolour",
+    "colorize": "colourise",
+    "colourize": "colourise",
+    "gray": "grey",
+    "grays": "greys",
+    "grayscale": "greyscale",
+    "center": "centre",
+    "posterise": "posterize",
+    "pixelise": "pixelate",
+    "pixelize": "pixelate",
+    "middle": "centre",
+    "foto": "photo",
+    "dont": "don't",
+    "doesnt": "don't",
+    "didn't": "don't",
+    "shouldn't": "don't",
+    "mustn't": "don't",
+    "won't": "don't",
+}
+
+
+def tokenize(text: str) -> list[Token]:
+    """All tokens of ``text``; characters that are none (emoji, stray signs) are skipped."""
+    tokens = []
+    for found in _TOKEN.finditer(text):
+        kind = found.lastgroup
+        start, end = found.span()
+        if kind in ("number", "upper", "unit"):
+            tokens.append(_amount(found))
+        elif kind in ("word", "code"):
+            word = found.group().lower().replace("’", "'")
+            tokens.append(Token(Mark.WORD, _SPELLING.get(word, word), start, end))
+        elif kind == "quote":
+            tokens.append(Token(Mark.QUOTE, found["quote"][1:-1], start, end))
+        elif kind == "ratio":
+            tokens.append(_ratio(found))
+        elif kind == "hex":
+            tokens.append(Token(Mark.HEX, found["hex"].lower(), start, end))
+        elif kind == "amp":
+            tokens.append(Token(Mark.WORD, "and" if found["amp"] != "/" else "/", start, end))
+        else:
+            mark = Mark.COMMA if kind == "comma" else Mark.BREAK
+            tokens.append(Token(mark, found.group(), start, end))
+    return tokens
+
+
+def _amount(found: re.Match[str]) -> Token:
+    value = float(found["number"])
+    if found["upper"] is not None:
+        value = (value + float(found["upper"])) / 2
+    if found["sign"] in ("-", "−", "–"):
+        value = -value
+    unit = _UNITS.get((found["unit"] or "").lower()[:2], "")
+    start, end = found.span()
+    return Token(Mark.AMOUNT, found.group(), start, end, value, unit, signed=found["sign"] is not None)
+
+
+def _ratio(found: re.Match[str]) -> Token:
+    width, height = (float(part) for part in re.split(r"[:x×]", found["ratio"].lower()))
+    start, end = found.span()
+    return Token(Mark.RATIO, found["ratio"], start, end, width / height if height else 0.0)

@@ -1,0 +1,128 @@
+"""Pictures as this package sees them: reduced, flattened, in CIELAB.
+
+Every measurement is made on a reduced copy, so that a figure means the same for a
+phone snapshot and for a poster: the *frame* (long side at most 512 pixels) carries
+texture, the *thumb* (long side at most 64) carries tone and colour. Both are averaged
+over areas in linear light, as an eye that steps back averages.
+
+CIELAB is D65 with L* in 0..100 and a*, b* in about -110..110, all float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+FRAME = 512
+THUMB = 64
+
+
+def _linear_table() -> Floats:
+    """The sRGB decoding curve of IEC 61966-2-1 for each of the 256 byte values."""
+    code = np.arange(256, dtype=np.float64) / 255.0
+    linear = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    return linear.astype(np.float32)
+
+
+_TO_LINEAR = _linear_table()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture, ready to be measured.
+
+    `frame` and `thumb` are (height, width, 3) CIELAB; `bright` and `dim` are the shares
+    (0..1) of the original's pixels that sit at the very ends of the scale.
+    """
+
+    width: int
+    height: int
+    frame: Floats = field(repr=False)
+    thumb: Floats = field(repr=False)
+    bright: float
+    dim: float
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        return self.width / self.height
+
+
+def flatten(pixels: Bytes) -> Bytes:
+    """Any (h, w), (h, w, 1), (h, w, 2), (h, w, 3) or (h, w, 4) bytes as (h, w, 3) RGB.
+
+    Transparency is laid on white, as a page would show it. Raises ValueError for an
+    array that is not a picture.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or 0 in pixels.shape:
+        raise ValueError(f"not a picture: {pixels.dtype} {pixels.shape}")
+    layers = pixels[..., None] if pixels.ndim == 2 else pixels
+    depth = layers.shape[2]
+    if depth not in (1, 2, 3, 4):
+        raise ValueError(f"not a picture: {depth} channels")
+    colour = layers[..., :3] if depth >= 3 else np.repeat(layers[..., :1], 3, axis=2)
+    if depth in (1, 3):
+        return np.ascontiguousarray(colour)
+    alpha = layers[..., -1:].astype(np.float32) / 255.0
+    flat: Bytes = (colour * alpha + 255.0 * (1.0 - alpha) + 0.5).astype(np.uint8)
+    return flat
+
+
+def look_at(pixels: Bytes) -> Picture:
+    """Reduce a picture of (h, w[, channels]) bytes to what the measurements need."""
+    flat = flatten(pixels)
+    height, width = flat.shape[:2]
+    frame_width, frame_height = fit(width, height, FRAME)
+    small = flat
+    if width > 2 * frame_width:
+        # Halving in code values first costs little accuracy and most of the time saved.
+        small = cv2.resize(
+            flat, (2 * frame_width, 2 * frame_height), interpolation=cv2.INTER_AREA
+        ).astype(np.uint8)
+    linear = reduce(_TO_LINEAR[small], frame_width, frame_height)
+    ends = flat[:: max(1, height // FRAME), :: max(1, width // FRAME)]
+    return Picture(
+        width=width,
+        height=height,
+        frame=to_lab(linear),
+        thumb=to_lab(reduce(linear, *fit(frame_width, frame_height, THUMB))),
+        bright=float(np.mean(ends.min(axis=2) >= 254)),
+        dim=float(np.mean(ends.max(axis=2) <= 1)),
+    )
+
+
+def fit(width: int, height: int, longest: int) -> tuple[int, int]:
+    """The (width, height) of the same shape whose long side is at most `longest`."""
+    scale = min(1.0, longest / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def reduce(values: Floats, width: int, height: int) -> Floats:
+    """Resize an (h, w[, channels]) array, averaging over areas."""
+    if values.shape[1] == width and values.shape[0] == height:
+        return values
+    grows = width > values.shape[1] or height > values.shape[0]
+    method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
+    return cv2.resize(values, (width, height), interpolation=method).astype(np.float32)
+
+
+def to_lab(linear: Floats) -> Floats:
+    """CIELAB of (h, w, 3) linear-light RGB in 0..1."""
+    return cv2.cvtColor(linear, cv2.COLOR_LRGB2Lab).astype(np.float32)
+
+
+def to_linear(lab: Floats) -> Floats:
+    """Linear-light RGB of (h, w, 3) CIELAB, clipped to what a screen can show."""
+    linear = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_Lab2LRGB)
+    return np.clip(linear, 0.0, 1.0).astype(np.float32)
+
+
+def showable(lab: Floats) -> Floats:
+    """The nearest CIELAB picture that sRGB can show: what clipping leaves of `lab`."""
+    return to_lab(to_linear(lab))

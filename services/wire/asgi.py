@@ -1,0 +1,149 @@
+"""What every HTTP service of ours does the same way: request ids, body limits, and errors in one shape.
+
+`install` puts all of it on a FastAPI application. No handler of ours writes an error body by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.wire.errors import ApiError, error_body
+
+log = logging.getLogger(__name__)
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+_SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
+_HTTP_CODES: Final = {400: "invalid_value", 404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+
+
+class BodyTooLarge(Exception):
+    """The request body grew past the limit while it was read."""
+
+
+class Envelope:
+    """ASGI middleware: gives every request an id, returned as ``x-request-id``, and bounds its body.
+
+    Args:
+        app: the application inside.
+        max_body: bytes of request body, counted as they arrive (a false ``Content-Length`` does not help).
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body: int) -> None:
+        self.app = app
+        self.max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        identity = given if _SAFE_ID.match(given) else f"req_{secrets.token_hex(12)}"
+        request_id.set(identity)
+        started = False
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_body:
+                raise BodyTooLarge
+            return message
+
+        async def stamped(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
+            await send(message)
+
+        length = headers.get(b"content-length", b"0")
+        try:
+            if length.isdigit() and int(length) > self.max_body:
+                raise BodyTooLarge
+            await self.app(scope, counted, stamped)
+        except BodyTooLarge:
+            if not started:
+                message = f"the request body is larger than {self.max_body:,} bytes; send a smaller image"
+                await error_response(ApiError("request_too_large", message))(scope, receive, stamped)
+
+
+def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
+    """An `ApiError` as an HTTP response, with ``Retry-After`` and ``x-should-retry`` where they apply."""
+    out = dict(headers or {})
+    if error.retry_after is not None:
+        out["retry-after"] = str(max(1, round(error.retry_after)))
+    if not error.row.retryable:
+        out.setdefault("x-should-retry", "false")
+    return Response(orjson.dumps(error.body()), error.status, out, media_type="application/json")
+
+
+def install(app: FastAPI, *, max_body: int) -> None:
+    """Put request ids, the body limit and the error shape on an application."""
+    app.add_middleware(Envelope, max_body=max_body)
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+async def _on_api_error(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, ApiError)  # noqa: S101 - the handler is registered for this type alone
+    return error_response(exc)
+
+
+async def _on_http_exception(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)  # noqa: S101 - as above
+    code = _HTTP_CODES.get(exc.status_code, "invalid_value" if exc.status_code < 500 else "internal_error")  # noqa: PLR2004
+    detail = str(exc.detail)
+    if code == "invalid_value" and "form" in detail.lower() or "boundary" in detail.lower() or "multipart" in detail.lower():
+        code = "invalid_multipart"
+    error = ApiError(code, detail)
+    return error_response(error, dict(exc.headers or {}))
+
+
+async def _on_validation(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RequestValidationError)  # noqa: S101 - as above
+    first = exc.errors()[0]
+    if first["type"] == "json_invalid":
+        return error_response(ApiError("invalid_json", "the body is not valid JSON"))
+    places = {"body", "query", "path", "header"}
+    param = ".".join(str(part) for part in first["loc"] if str(part) not in places) or None
+    code = {"missing": "missing_parameter", "extra_forbidden": "unknown_parameter"}.get(first["type"], "invalid_value")
+    text = str(first["msg"]).removeprefix("Value error, ")
+    text = {"missing_parameter": "is missing", "unknown_parameter": "is not a parameter of this request"}.get(code, text)
+    return error_response(ApiError(code, f"{param or 'the request body'}: {text}", param=param))
+
+
+async def _on_bug(request: Request, exc: Exception) -> Response:
+    log.error("unhandled error in %s %s", request.method, request.url.path, exc_info=exc)
+    body = error_body("internal_error", f"an internal error occurred; quote request id {request_id.get()} when you report it")
+    # Starlette answers this one outside our middleware, so it carries the id itself.
+    headers = {"x-request-id": request_id.get()}
+    return Response(orjson.dumps(body), 500, headers, media_type="application/json")
+
+
+async def read_json(request: Request) -> Any:
+    """The request's JSON body, or an `ApiError` that says what is wrong with it."""
+    body = await request.body()
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise ApiError("invalid_json", f"the body is not valid JSON: {exc}") from exc
+
+
+__all__ = ["ApiError", "Envelope", "error_response", "install", "read_json", "request_id"]

@@ -1,0 +1,115 @@
+"""The one table of error codes: who is to blame, whether a retry can help, which HTTP status.
+
+Every service answers errors in OpenAI's shape, ``{"error": {"message", "type", "param", "code"}}``, and every
+code in such a body is a row of `TABLE`. Nothing else in the project knows a status number for an error.
+
+    ApiError                an error somebody outside should read: code, message, parameter, when to retry
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+
+class Blame(StrEnum):
+    """Who can mend an error."""
+
+    CALLER = "invalid_request_error"
+    CAPACITY = "rate_limit_error"
+    COLLABORATOR = "upstream_error"
+    US = "server_error"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """One row: the HTTP status, who is to blame, and whether the same request may succeed later."""
+
+    status: int
+    blame: Blame
+    retryable: bool = False
+
+
+TABLE: Final[dict[str, ErrorCode]] = {
+    # The caller's request.
+    "invalid_value": ErrorCode(400, Blame.CALLER),
+    "missing_parameter": ErrorCode(400, Blame.CALLER),
+    "unknown_parameter": ErrorCode(400, Blame.CALLER),
+    "unsupported_parameter": ErrorCode(400, Blame.CALLER),
+    "invalid_json": ErrorCode(400, Blame.CALLER),
+    "invalid_multipart": ErrorCode(400, Blame.CALLER),
+    "invalid_image": ErrorCode(400, Blame.CALLER),
+    "image_too_large": ErrorCode(400, Blame.CALLER),
+    "invalid_url": ErrorCode(400, Blame.CALLER),
+    "url_forbidden": ErrorCode(400, Blame.CALLER),
+    "url_unreachable": ErrorCode(400, Blame.CALLER),
+    "content_refused": ErrorCode(400, Blame.CALLER),
+    "context_overflow": ErrorCode(400, Blame.CALLER),
+    "invalid_api_key": ErrorCode(401, Blame.CALLER),
+    "not_found": ErrorCode(404, Blame.CALLER),
+    "model_not_found": ErrorCode(404, Blame.CALLER),
+    "session_not_found": ErrorCode(404, Blame.CALLER),
+    "image_not_found": ErrorCode(404, Blame.CALLER),
+    "method_not_allowed": ErrorCode(405, Blame.CALLER),
+    "request_timeout": ErrorCode(408, Blame.CALLER, retryable=True),
+    "session_conflict": ErrorCode(409, Blame.CALLER),
+    "session_cancelled": ErrorCode(409, Blame.CALLER),
+    "request_too_large": ErrorCode(413, Blame.CALLER),
+    "unsupported_media_type": ErrorCode(415, Blame.CALLER),
+    "idempotency_key_reused": ErrorCode(422, Blame.CALLER),
+    # Capacity.
+    "overloaded": ErrorCode(429, Blame.CAPACITY, retryable=True),
+    # A collaborator: an editor or a thinker.
+    "editor_failed": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
+    "editor_bad_reply": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
+    "editor_unreachable": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
+    "editor_timeout": ErrorCode(504, Blame.COLLABORATOR, retryable=True),
+    "thinker_failed": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
+    "thinker_bad_reply": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
+    "thinker_unreachable": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
+    "thinker_timeout": ErrorCode(504, Blame.COLLABORATOR, retryable=True),
+    "deadline_exceeded": ErrorCode(504, Blame.COLLABORATOR),
+    # Ours.
+    "internal_error": ErrorCode(500, Blame.US, retryable=True),
+    "not_ready": ErrorCode(503, Blame.US, retryable=True),
+    "storage_unavailable": ErrorCode(503, Blame.US, retryable=True),
+    "out_of_memory": ErrorCode(507, Blame.US),
+}
+
+
+class ApiError(Exception):
+    """An error for the other side of an HTTP connection.
+
+    Args:
+        code: a row of `TABLE`.
+        message: one sentence for a person: what is wrong, and what to do about it.
+        param: the request field at fault, or None.
+        retry_after: seconds after which a retry makes sense (sent as ``Retry-After``), or None.
+    """
+
+    def __init__(self, code: str, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+    @property
+    def row(self) -> ErrorCode:
+        """The row of `TABLE` for this code."""
+        return TABLE[self.code]
+
+    @property
+    def status(self) -> int:
+        """The HTTP status this error answers with."""
+        return self.row.status
+
+    def body(self) -> dict[str, Any]:
+        """The error as OpenAI's error body."""
+        return error_body(self.code, self.message, self.param)
+
+
+def error_body(code: str, message: str, param: str | None = None) -> dict[str, Any]:
+    """OpenAI's error body for a code of `TABLE`."""
+    return {"error": {"message": message, "type": str(TABLE[code].blame), "param": param, "code": code}}
