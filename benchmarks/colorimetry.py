@@ -1,15 +1,17 @@
 """CIE colorimetry: sRGB, linear light, CIELAB, the Planckian locus and colour differences.
 
 Written from the standards (IEC 61966-2-1, CIE 15, Bradford as in ICC v4), so that what judges the stack
-shares no code with it. Pictures are float64 arrays of height × width × 3; sRGB and linear light run 0…1.
+shares no code with it. Pictures are float64 arrays of height by width by 3; sRGB and linear light run 0…1.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.color import deltaE_ciede2000
 
 Picture = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
@@ -104,7 +106,5 @@ def difference(first: Pixels, second: Pixels) -> float:
 
 def difference_2000(first: Pixels, second: Pixels) -> float:
     """Mean CIEDE2000 colour difference over all pixels."""
-    from skimage.color import deltaE_ciede2000
-
-    measure = cast(Any, deltaE_ciede2000)
+    measure = cast(Callable[..., Picture], deltaE_ciede2000)
     return float(np.mean(measure(lab(from_pixels(first)), lab(from_pixels(second)))))

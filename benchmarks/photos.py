@@ -5,6 +5,7 @@ All come with scikit-image's wheel and are read from its folder: nothing is ever
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -34,6 +35,9 @@ class Photo:
     subject: Picture
     accent: Picture
 
+
+Recipe = Callable[[Photo], Picture]
+"""What makes a target of a photograph."""
 
 # name: (file, crop as left, top, right, bottom or None for the whole frame)
 FRAMES: dict[str, tuple[str, tuple[int, int, int, int] | None]] = {

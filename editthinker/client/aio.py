@@ -40,7 +40,7 @@ class AsyncEditThinker:
         self,
         base_url: str,
         api_key: str | None = None,
-        timeout: float = wire.DEFAULT_TIMEOUT,  # noqa: ASYNC109 - of every answer, not of this function
+        timeout: float = wire.DEFAULT_TIMEOUT,
         *,
         retries: Retries | None = None,
         stall: float = wire.DEFAULT_STALL,

@@ -1,18 +1,18 @@
 """What can go wrong when the API is used, as one small tree.
 
-    EditThinkerError
-    ├── ConnectionFailed      no answer: refused, reset, timed out on the way
-    ├── TimedOut              the time the caller allowed for waiting is over
-    ├── BadReply              an answer that is not this API's (a proxy's page, another server)
-    ├── NotAnImage            refused before it was sent: the bytes are no picture
-    ├── ApiStatusError        an answer that says no: status, code, message, param, request_id, retry_after
-    │   ├── BadRequest        400, 413, 415, 422 and every other 4xx: the request has to change
-    │   ├── Denied            401, 403: the API key
-    │   ├── NotFound          404
-    │   ├── Conflict          409: not in the state the session is in
-    │   ├── Overloaded        429: the same request may succeed later
-    │   └── ServerError       5xx
-    └── SessionFailed         the session ended without a picture; carries the session
+EditThinkerError
+├── ConnectionFailed      no answer: refused, reset, timed out on the way
+├── TimedOut              the time the caller allowed for waiting is over
+├── BadReply              an answer that is not this API's (a proxy's page, another server)
+├── NotAnImage            refused before it was sent: the bytes are no picture
+├── ApiStatusError        an answer that says no: status, code, message, param, request_id, retry_after
+│   ├── BadRequest        400, 413, 415, 422 and every other 4xx: the request has to change
+│   ├── Denied            401, 403: the API key
+│   ├── NotFound          404
+│   ├── Conflict          409: not in the state the session is in
+│   ├── Overloaded        429: the same request may succeed later
+│   └── ServerError       5xx
+└── SessionFailed         the session ended without a picture; carries the session
 """
 
 from __future__ import annotations

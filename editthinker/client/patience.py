@@ -41,8 +41,9 @@ class Retries:
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after an attempt (from 1), with jitter so that clients do not come back in step."""
-        longest = min(self.longest, self.first * 2 ** (attempt - 1))
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+        longest = min(self.longest, self.first * 2.0 ** (attempt - 1))
+        spread: float = random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+        return longest * spread
 
 
 @dataclass(frozen=True, slots=True)

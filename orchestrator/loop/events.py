@@ -106,6 +106,7 @@ class SessionCreated(_Event):
     seed: int = Field(0, ge=0)
     editor_options: dict[str, Any] = Field(default_factory=dict)
     """Fields passed on to the editor as they are (size, negative_prompt, num_inference_steps …)."""
+    user: str | None = None
     tenant: str = "default"
 
 

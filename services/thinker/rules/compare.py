@@ -63,15 +63,17 @@ def compare(source: Picture, candidate: Picture) -> Comparison:
     size = fit(source.width, source.height, _STRUCTURE)
     first = reduce(source.frame[..., 0], *size)
     second = reduce(candidate.frame[..., 0], *size)
+    # Even a picture and itself stay below 1 where there is little detail.
+    whole = max(0.2, shared_structure(first, first))
     return Comparison(
         source=source,
         candidate=candidate,
         before=read(source),
         after=read(candidate),
         after_thumb=after_thumb,
-        structure=shared_structure(first, second),
-        mirrored=shared_structure(first, np.ascontiguousarray(second[:, ::-1])),
-        upended=shared_structure(first, np.ascontiguousarray(second[::-1])),
+        structure=shared_structure(first, second) / whole,
+        mirrored=shared_structure(first, np.ascontiguousarray(second[:, ::-1])) / whole,
+        upended=shared_structure(first, np.ascontiguousarray(second[::-1])) / whole,
         odd=oddness(source.thumb, after_thumb),
         shape=candidate.aspect / source.aspect,
     )

@@ -158,6 +158,7 @@ LOOKS: dict[str, Look] = {
     "deep blacks": Look(black=-4, contrast=1.06),
     "open shadows": Look(light=3, black=1, contrast=0.93),
     "soft highlights": Look(white=-7),
+    "sepia toned": Look(cast=(6, 20), mono=1),
     "vignetted": Look(vignette=0.25),
     "hazy": Look(haze=0.2),
     "glowing": Look(glow=0.25),
@@ -166,9 +167,6 @@ LOOKS: dict[str, Look] = {
     "posterised": Look(poster=1),
     "dark top": Look(top=-9),
 }
-
-ADJUSTMENTS = frozenset(list(LOOKS)[list(LOOKS).index("brighter"):])
-"""The looks that are one plain adjustment each."""
 
 
 def scaled(look: Look, strength: float) -> Look:

@@ -12,6 +12,7 @@ Texture is read on the frame, in units of L*.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -71,60 +72,65 @@ class Texture:
 
 def tone_of(thumb: Floats) -> Tone:
     """Tone and colour of a (h, w, 3) CIELAB thumb."""
-    height, width = thumb.shape[:2]
     pixels = thumb.reshape(-1, 3)
-    zones = _zones(pixels)
-    mean = pixels.mean(axis=0)
-    off = pixels[:, 1:] - mean[1:]
-    light = thumb[..., 0]
-    outer, inner = _corners(height, width)
+    vector = tone_vector(thumb)
     return Tone(
-        zones=zones,
-        mean=mean,
-        contrast=float(light.std()),
-        spread=float(np.hypot(off[:, 0], off[:, 1]).mean()),
+        zones=vector[:15].reshape(5, 3),
+        mean=pixels.mean(axis=0),
+        contrast=float(pixels[:, 0].std()),
+        spread=float(vector[15]),
         chroma=float(np.hypot(pixels[:, 1], pixels[:, 2]).mean()),
-        corner=float(light[outer].mean() - light[inner].mean()),
-        top=_lean(light),
-        left=_lean(light.T),
+        corner=float(vector[16]),
+        top=float(vector[17]),
+        left=float(vector[18]),
         haze=_dark_channel(thumb),
     )
 
 
-def _zones(pixels: Floats) -> Floats:
-    """Mean (L*, a*, b*) of the five zones of (n, 3) pixels, as (5, 3)."""
-    count = len(pixels)
-    ranked = pixels[np.argsort(pixels[:, 0], kind="stable")]
-    sums = np.vstack([np.zeros((1, 3)), np.cumsum(ranked, axis=0, dtype=np.float64)])
-    zones = np.empty((5, 3), dtype=np.float32)
+def tone_vector(thumb: Floats) -> Floats:
+    """The 19 figures of `Tone.vector` alone, for the many thumbs that the control tries."""
+    height, width = thumb.shape[:2]
+    pixels = thumb.reshape(-1, 3)
+    zone_means, layout = _averages(height, width)
+    zones = zone_means @ pixels[np.argsort(pixels[:, 0], kind="stable")]
+    off = pixels[:, 1:] - pixels[:, 1:].mean(axis=0)
+    spread = np.sqrt((off * off).sum(axis=1)).mean()
+    out: Floats = np.concatenate([zones.reshape(-1), spread[None], layout @ pixels[:, 0]])
+    return out
+
+
+@lru_cache(maxsize=64)
+def _averages(height: int, width: int) -> tuple[Floats, Floats]:
+    """Averages over the zones (5, n) of pixels in order of lightness, and the corner, top and left
+    differences (3, n) of pixels in place, as matrices."""
+    count = height * width
+    zones = np.zeros((5, count), dtype=np.float32)
     for index, (low, high) in enumerate(zip(ZONES, ZONES[1:], strict=False)):
         start = min(count - 1, int(low * count))
         stop = max(start + 1, int(round(high * count)))
-        zones[index] = (sums[stop] - sums[start]) / (stop - start)
-    return zones
+        zones[index, start:stop] = 1.0 / (stop - start)
+    square = radius_squared(height, width)
+    outer, inner = square > 0.55, square < 0.18
+    layout = np.zeros((3, height, width), dtype=np.float32)
+    if outer.any() and inner.any():
+        layout[0] = outer / outer.sum() - inner / inner.sum()
+    rows, columns = max(1, height // 3), max(1, width // 3)
+    layout[1, :rows] += 1.0 / (rows * width)
+    layout[1, -rows:] -= 1.0 / (rows * width)
+    layout[2, :, :columns] += 1.0 / (columns * height)
+    layout[2, :, -columns:] -= 1.0 / (columns * height)
+    return zones, layout.reshape(3, count)
 
 
+@lru_cache(maxsize=64)
 def radius_squared(height: int, width: int) -> Floats:
     """Squared distance from the centre, 0 there and 1 in the very corners, (h, w)."""
     y = (np.arange(height, dtype=np.float32) + 0.5) / height * 2.0 - 1.0
     x = (np.arange(width, dtype=np.float32) + 0.5) / width * 2.0 - 1.0
     square: Floats = ((y[:, None] ** 2 + x[None, :] ** 2) / 2.0).astype(np.float32)
+    # Shared by the cache: nobody may write to it.
+    square.setflags(write=False)
     return square
-
-
-def _corners(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (h, w) of the corners and of the centre; the whole picture where tiny."""
-    square = radius_squared(height, width)
-    outer, inner = square > 0.55, square < 0.18
-    if not outer.any() or not inner.any():
-        return square >= 0, square >= 0
-    return outer, inner
-
-
-def _lean(light: Floats) -> float:
-    """Mean of the first third of the rows less that of the last third."""
-    third = max(1, light.shape[0] // 3)
-    return float(light[:third].mean() - light[-third:].mean())
 
 
 def _dark_channel(thumb: Floats) -> float:

@@ -50,6 +50,10 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 }
 
 
+COVERING = frozenset({MONOCHROME, "background", "selective", "recolour", "invert", "flip horizontal", "flip vertical"})
+"""Operations that are done or not done, and so mean 100 % when no amount is said."""
+
+
 @dataclass(frozen=True)
 class Op:
     """One operation as said.
@@ -76,8 +80,9 @@ class Op:
 
     @property
     def percent(self) -> float:
-        """The signed amount in percent; 30 where none was said."""
-        given = 30.0 * min(self.degree, 3.0) if self.amount is None else self.amount
+        """The signed amount in percent; where none was said 30, or all of an operation that covers."""
+        plain = 100.0 if self.name in COVERING else 30.0 * min(self.degree, 3.0)
+        given = plain if self.amount is None else self.amount
         return float(np.clip(self.sign * given, -100.0, 100.0))
 
 

@@ -87,13 +87,15 @@ def look_at(pixels: Bytes) -> Picture:
         ).astype(np.uint8)
     linear = reduce(_TO_LINEAR[small], frame_width, frame_height)
     ends = flat[:: max(1, height // FRAME), :: max(1, width // FRAME)]
+    # Channel by channel: a reduction over an axis of three is ten times as slow.
+    red, green, blue = ends[..., 0], ends[..., 1], ends[..., 2]
     return Picture(
         width=width,
         height=height,
         frame=to_lab(linear),
         thumb=to_lab(reduce(linear, *fit(frame_width, frame_height, THUMB))),
-        bright=float(np.mean(ends.min(axis=2) >= 254)),
-        dim=float(np.mean(ends.max(axis=2) <= 1)),
+        bright=float(np.mean(np.minimum(np.minimum(red, green), blue) >= 254)),
+        dim=float(np.mean(np.maximum(np.maximum(red, green), blue) <= 1)),
     )
 
 

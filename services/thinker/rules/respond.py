@@ -9,6 +9,7 @@ operation has a gain, 1 by expectation, that `refine` estimates from the candida
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,7 +23,7 @@ Response = Callable[[Floats, float, Key], Floats]
 
 
 def _exposure(lab: Floats, amount: float, key: Key) -> Floats:
-    weight = _where(lab, key[1])
+    weight = _where(*lab.shape[:2], key[1])
     stops = 1.5 * amount
     linear = to_linear(lab)
     gained = 1.0 - (1.0 - linear) ** (2.0**stops) if stops > 0 else linear * 2.0**stops
@@ -122,9 +123,9 @@ def _glow(lab: Floats, amount: float, _: Key) -> Floats:
     return bloom(lab, max(0.0, 0.7 * amount))
 
 
-def _where(lab: Floats, region: str) -> Floats | None:
+@lru_cache(maxsize=64)
+def _where(height: int, width: int, region: str) -> Floats | None:
     """A soft (h, w) mask of a part of the frame; None for the whole."""
-    height, width = lab.shape[:2]
     down = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None] * np.ones((1, width), dtype=np.float32)
     across = np.linspace(0.0, 1.0, width, dtype=np.float32)[None, :] * np.ones((height, 1), dtype=np.float32)
     masks = {"top": 1.0 - down, "bottom": down, "left": 1.0 - across, "right": across}

@@ -133,8 +133,12 @@ def _name_things(concepts: list[Concept]) -> list[Concept]:
 def _split(concepts: list[Concept]) -> list[Clause]:
     clauses: list[Clause] = []
     current = Clause()
-    for concept in concepts:
-        if not _ends_clause(concept, current):
+    for place, concept in enumerate(concepts):
+        following = concepts[place + 1] if place + 1 < len(concepts) else None
+        if _starts_clause(concept, current):
+            clauses.append(current)
+            current = Clause(joined=True)
+        if not _ends_clause(concept, following, current):
             current.concepts.append(concept)
             continue
         if current.concepts:
@@ -148,10 +152,19 @@ def _split(concepts: list[Concept]) -> list[Clause]:
     return clauses
 
 
-def _ends_clause(concept: Concept, current: Clause) -> bool:
+def _starts_clause(concept: Concept, current: Clause) -> bool:
+    """ "... by 20% without adding grain", "... keeping the sky unchanged": a new order without a comma."""
+    if concept.role not in (Role.NEGATION, Role.KEEP) or not current.concepts:
+        return False
+    return current.concepts[-1].role not in (Role.NEGATION, Role.STOP, Role.KEEP, Role.TO)
+
+
+def _ends_clause(concept: Concept, following: Concept | None, current: Clause) -> bool:
     if concept.role in (Role.BREAK, Role.COMMA):
         return True
     if concept.role is Role.JOIN:
         between_colours = current.has(Role.GRADIENT) and current.concepts[-1].role is Role.COLOUR
         return not between_colours
-    return concept.entry.word == "with" and not current.has(*_OWNS_WITH)
+    if concept.entry.word != "with" or (following is not None and following.role in (Role.AMOUNT, Role.LEVEL)):
+        return False
+    return not current.has(*_OWNS_WITH)

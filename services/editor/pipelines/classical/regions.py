@@ -94,8 +94,9 @@ def _is_thing(concepts: list[Concept], start: int, end: int) -> bool:
     before = concepts[start - 1] if start else None
     if before is None:
         return False
-    if end < len(concepts) and concepts[end].role in (Role.OPERATION, Role.TONAL):
-        return False  # "the painterly contrast"
+    after = concepts[end] if end < len(concepts) else None
+    if after is not None and after.role in (Role.OPERATION, Role.TONAL) and not after.words[-1].endswith(("er", "ed")):
+        return False  # "the painterly contrast", but "make the ground darker"
     if before.role in _POINTERS or before.words[-1] in ("the", "this"):
         return True
     if before.words[-1] == "of":

@@ -10,7 +10,7 @@ from services.editor.pipelines.classical.plan import SPECS, Area, Kind, Operatio
 from services.editor.pipelines.classical.vocabulary import Role
 
 # Nouns share the verb before them ("reduce the contrast and the saturation"); "sharpen" in such a list does not.
-_NOUNS = frozenset(
+NOUNS = frozenset(
     "exposure brightness luminosity luminance lightness contrast contrasts warmth temperature saturation intensity "
     "colourfulness richness vibrance vibrancy hue sharpness crispness clarity structure texture definition haze fog "
     "mist grain noise glow bloom vignette vignetting darkness coolness highlights shadows midtones mids gamma whites "
@@ -97,13 +97,15 @@ def _add_draft(found: Sliders, concept: Concept, pending: Concept | None, inheri
     kind = concept.entry.kind
     if kind is None:
         return pending
-    noun = concept.words[-1] in _NOUNS
+    noun = concept.words[-1] in NOUNS
     verb = found.verb if found.verb is not None else (inherited if noun else None)
     draft = Draft(kind, concept.entry.sign, noun, verb, word=concept.entry.word)
     if concept.role is Role.TONAL:
         found.tonal.append(concept)
         if found.drafts and _confine(found.drafts[-1], concept):
             return pending
+    elif found.tonal and len(found.drafts) == 1 and _was_a_region(found, draft):
+        found.drafts.clear()
     found.drafts.append(draft)
     if pending is None:
         return None
@@ -124,6 +126,14 @@ def _confine(before: Draft, tonal: Concept) -> bool:
         before.tonal = tonal.entry.area
         return True
     return False
+
+
+def _was_a_region(found: Sliders, draft: Draft) -> bool:
+    """ "Make the whites warmer": what looked like the whites slider only said where."""
+    tonal, before = found.tonal[0], found.drafts[0]
+    if found.verb is not None or before.amount is not None or before.kind is not tonal.entry.kind:
+        return False
+    return _confine(draft, tonal)
 
 
 def _give_amount(

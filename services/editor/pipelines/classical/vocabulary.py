@@ -239,7 +239,9 @@ for _words, _value in {
     "substantially, intense, intensely, hugely, really, very, far, big": 0.55,
     "extremely, extreme, drastically, massively": 0.8,
     "completely, fully, totally, entirely, full, maximum, to the maximum, all the way, pure, total": 1.0,
-    "half, halve, by half": 0.5,
+    "half, halve, a stop, one stop, a full stop": 0.5,
+    "half a stop, half stop": 0.25,
+    "two stops": 1.0,
     "a quarter, by a quarter": 0.25,
     "double, twice": 1.0,
 }.items():
@@ -264,7 +266,7 @@ _put("make, turn, change, set the colour, colour, recolour, recolouring, paint, 
      "changing, give, colourise, render, shift, alter, swap the colour", Entry(Role.CHANGE))  # fmt: skip
 _put("shift, push, move, shifting, pushing", Entry(Role.CHANGE, word="shift"))
 _put("replace, swap, substitute, exchange, fill, replacing, swap out, cut out", Entry(Role.REPLACE))
-_put("keep, keeping, preserve, preserving, leave, leaving, maintain, maintaining, retain, retaining, protect", Entry(Role.KEEP))
+_put("keep, keeping, preserve, preserving, leave, leaving, maintain, maintaining, retain, retaining, protect, protecting", Entry(Role.KEEP))
 _put("unchanged, untouched, as is, as it is, intact, alone, the same, as they are, unaffected, unaltered, unedited", Entry(Role.UNCHANGED))
 _put("no, not, don't, do not, without, never, avoid, avoiding, nor, neither, cannot, excluding any, free of, must not", Entry(Role.NEGATION))
 _put("except, except for, apart from, other than, excluding, save for, everything but, all but, but not, aside from, outside, outside of", Entry(Role.EXCEPT))

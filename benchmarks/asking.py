@@ -1,0 +1,113 @@
+"""One wish sent to the stack, as any client of its HTTP interface would send it."""
+
+from __future__ import annotations
+
+import base64
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import httpx
+import numpy as np
+
+from benchmarks.cases import Case
+from benchmarks.colorimetry import Pixels
+from benchmarks.photos import photo
+
+Strategy = Literal["single", "best_of_n", "think"]
+STRATEGIES: tuple[Strategy, ...] = ("single", "best_of_n", "think")
+
+# Thresholds that no edit meets for free, and more patience than turns: every strategy uses up its edits.
+THRESHOLD = 10
+TRIES = 4
+BUSY = frozenset({429, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one wish; on an error, `pixels` is None and `error` says why."""
+
+    pixels: Pixels | None
+    edits: int = 0
+    turns: int = 0
+    finish_reason: str = ""
+    overall: float | None = None
+    session_id: str = ""
+    seconds: float = 0.0
+    error: str = ""
+
+
+def form(strategy: Strategy, edits: int, seed: int) -> dict[str, str]:
+    """The form fields that give a strategy exactly `edits` edits (single: one)."""
+    turns = edits if strategy == "think" else 1
+    candidates = edits if strategy == "best_of_n" else 1
+    return {
+        "strategy": strategy,
+        "max_turns": str(turns),
+        "candidates": str(candidates),
+        "semantic_threshold": str(THRESHOLD),
+        "quality_threshold": str(THRESHOLD),
+        "patience": str(edits + 1),
+        "seed": str(seed),
+        "response_format": "b64_json",
+    }
+
+
+def ask(client: httpx.Client, case: Case, strategy: Strategy, edits: int, seed: int) -> Answer:
+    """Send the photograph and the wish; wait for the picture."""
+    started = time.perf_counter()
+    try:
+        body = _post(client, case, form(strategy, edits, seed))
+        pixels = _decoded(body["data"][0]["b64_json"], photo(case.photo).pixels.shape)
+        overall = (body.get("scores") or {}).get("overall")
+        answer = Answer(
+            pixels=pixels,
+            edits=int(body["edits"]),
+            turns=int(body["turns"]),
+            finish_reason=str(body.get("finish_reason", "")),
+            overall=None if overall is None else float(overall),
+            session_id=str(body.get("session_id", "")),
+            seconds=time.perf_counter() - started,
+        )
+    except (httpx.HTTPError, KeyError, IndexError, TypeError, ValueError) as error:
+        return Answer(None, seconds=time.perf_counter() - started, error=f"{type(error).__name__}: {error}")
+    return answer
+
+
+def _post(client: httpx.Client, case: Case, fields: dict[str, str]) -> dict[str, Any]:
+    """POST, again after a while when the server is busy; other errors are raised with the server's words."""
+    image = {"image": (f"{case.photo}.png", _encoded(photo(case.photo).pixels), "image/png")}
+    for attempt in range(1, TRIES + 1):
+        response = client.post("/v1/images/edits", data=fields | {"prompt": case.prompt}, files=image)
+        if response.status_code not in BUSY or attempt == TRIES:
+            break
+        time.sleep(min(_retry_after(response, attempt), 30.0))
+    if response.is_error:
+        raise ValueError(f"HTTP {response.status_code}: {response.text[:300]}")
+    body = response.json()
+    if not isinstance(body, dict):
+        raise TypeError("the reply is no JSON object")
+    return body
+
+
+def _retry_after(response: httpx.Response, attempt: int) -> float:
+    try:
+        return float(response.headers["retry-after"])
+    except (KeyError, ValueError):
+        return 2.0**attempt
+
+
+def _encoded(pixels: Pixels) -> bytes:
+    return cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))[1].tobytes()
+
+
+def _decoded(text: str, shape: tuple[int, ...]) -> Pixels:
+    """The picture in the reply, at the source's size."""
+    raw = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
+    picture = cv2.imdecode(raw, cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError("the reply is no picture")
+    if picture.shape[:2] != shape[:2]:
+        picture = cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8)

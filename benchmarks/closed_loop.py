@@ -1,0 +1,132 @@
+"""Does thinking help? The loop against best-of-n at equal edits, judged by pictures it has never seen.
+
+Every case is a real photograph and a wish in a user's words; an independent recipe (`benchmarks.targets`) says
+what the wish should look like. The stack is asked with each strategy, and the mean CIELAB difference to that
+target is what counts. Run it from the repository's root:
+
+    python -m benchmarks.closed_loop                                  # the embedded stack
+    python -m benchmarks.closed_loop --server http://localhost:8000   # one that is running
+    python -m benchmarks.closed_loop --targets-only --html targets.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.asking import STRATEGIES, Strategy, ask
+from benchmarks.cases import Case, cases
+from benchmarks.report import print_report, write_sheet
+from benchmarks.scoring import Trial, measure, outcomes
+from benchmarks.verdict import details, headline, judge, lost
+
+SEED_STEP = 1000
+"""Seeds of a session count upwards from its first, so sessions of different seeds are kept far apart."""
+
+
+@contextmanager
+def base_url(server: str | None) -> Iterator[str]:
+    """Where the stack listens: the given server, or the embedded stack, which lives as long as the block."""
+    if server:
+        yield server.rstrip("/")
+        return
+    local = importlib.import_module("editthinker.local")
+    with local.stack() as url:
+        yield str(url).rstrip("/")
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="closed_loop", description="think against best_of_n at equal edits")
+    parser.add_argument("--server", help="base URL of a running stack; without it the embedded stack is started")
+    parser.add_argument("--edits", type=int, default=4, metavar="N", help="edits for best_of_n and think (4)")
+    parser.add_argument("--seeds", type=int, default=1, help="sessions per case and strategy (1)")
+    parser.add_argument("--limit", type=int, help="only so many cases, spread evenly over the list")
+    parser.add_argument("--match", default="", help="only cases whose id matches this regular expression")
+    parser.add_argument("--concurrency", type=int, default=2, help="requests at once (2)")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds a request may take (600)")
+    parser.add_argument("--ciede2000", action="store_true", help="measure CIEDE2000 too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every trial here")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a contact sheet here")
+    parser.add_argument("--targets-only", action="store_true", help="only the contact sheet, without asking")
+    options = parser.parse_args(argv)
+    if min(options.edits, options.seeds, options.concurrency) < 1 or (options.limit or 1) < 1:
+        parser.error("--edits, --seeds, --limit and --concurrency start at 1")
+    if options.targets_only and not options.html:
+        parser.error("--targets-only needs --html")
+    return options
+
+
+def chosen(match: str, limit: int | None) -> list[Case]:
+    """The cases to run: matching, then thinned evenly so that every family stays."""
+    matching = [case for case in cases() if re.search(match, case.id)]
+    if not limit or limit >= len(matching):
+        return matching
+    return [matching[index * len(matching) // limit] for index in range(limit)]
+
+
+def run(base: str, asked: Sequence[Case], options: argparse.Namespace) -> list[Trial]:
+    """Ask for every case with every strategy and seed, a few at a time, in a stable order."""
+    jobs = [(case, strategy, seed) for case in asked for seed in range(options.seeds) for strategy in STRATEGIES]
+    limits = httpx.Limits(max_connections=options.concurrency)
+    with (
+        httpx.Client(base_url=base, timeout=options.timeout, limits=limits) as client,
+        ThreadPoolExecutor(options.concurrency) as pool,
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
+        bar = progress.add_task("asking", total=len(jobs))
+
+        def trial(job: tuple[Case, Strategy, int]) -> Trial:
+            case, strategy, seed = job
+            answer = ask(client, case, strategy, options.edits, 1 + seed * SEED_STEP)
+            measured = measure(case, strategy, seed, answer, ciede2000=options.ciede2000)
+            progress.advance(bar)
+            return measured
+
+        return list(pool.map(trial, jobs))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, print, and say by the exit status whether think wins significantly."""
+    options = arguments(argv)
+    asked = chosen(options.match, options.limit)
+    if not asked:
+        sys.stderr.write("no case matches\n")
+        return 2
+    if options.targets_only:
+        write_sheet(options.html, asked, [])
+        return 0
+    started = time.perf_counter()
+    with base_url(options.server) as base:
+        trials = run(base, asked, options)
+    wall = time.perf_counter() - started
+    results = outcomes(trials)
+    verdict = judge(results, trials, options.edits)
+    console = Console()
+    print_report(console, results, verdict, options.edits)
+    console.print(f"wall time {wall:.1f} s")
+    line = headline(verdict, results, trials, wall) | {"edits": options.edits, "seeds": options.seeds}
+    if options.json:
+        losses = {f"lost_to_{name}": [result.case.id for result in lost(results, name)] for name in ("best_of_n", "source")}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(line | losses | {"trials": details(trials)}, indent=1) + "\n", encoding="utf-8")
+    if options.html:
+        write_sheet(options.html, asked, trials)
+    sys.stdout.write(json.dumps(line) + "\n")
+    return 0 if verdict.wins else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

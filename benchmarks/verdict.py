@@ -1,0 +1,143 @@
+"""What the measurements add up to, as plain data for tables, files and the exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.asking import STRATEGIES
+from benchmarks.scoring import Interval, Outcome, Trial, bootstrap, duel, summary
+
+COLUMNS = ("source", *STRATEGIES)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Think against best_of_n at equal edits.
+
+    Attributes:
+        by_case: mean ΔE difference think - best_of_n with an interval over cases (negative: think is nearer).
+        by_wish: the same, resampling whole wishes.
+        ratio_by_wish: the same for the ratio to the source's distance.
+        record: wins, ties, losses of think against best_of_n.
+        against_nothing: wins, ties, losses of think against the untouched source.
+        over_budget: trials that made more edits than allowed; any makes the comparison void.
+        errors: requests that failed, counted as the untouched source.
+    """
+
+    by_case: Interval
+    by_wish: Interval
+    ratio_by_wish: Interval
+    record: tuple[int, int, int]
+    against_nothing: tuple[int, int, int]
+    over_budget: list[str]
+    errors: list[str]
+
+    @property
+    def wins(self) -> bool:
+        """Think is nearer beyond chance, by both intervals, in a fair and complete run."""
+        return self.by_case.high < 0 and self.by_wish.high < 0 and not self.over_budget and not self.errors
+
+
+def judge(results: Sequence[Outcome], trials: Sequence[Trial], edits: int) -> Verdict:
+    """Compare think with best_of_n over all cases."""
+    gaps = np.array([result.distances["think"] - result.distances["best_of_n"] for result in results])
+    ratios = np.array([result.ratio("think") - result.ratio("best_of_n") for result in results])
+    wishes = [result.case.wish for result in results]
+    return Verdict(
+        by_case=bootstrap(gaps),
+        by_wish=bootstrap(gaps, wishes),
+        ratio_by_wish=bootstrap(ratios, wishes),
+        record=duel(results, "think", "best_of_n"),
+        against_nothing=duel(results, "think", "source"),
+        over_budget=[_label(trial) for trial in trials if trial.answer.edits > _allowed(trial, edits)],
+        errors=[f"{_label(trial)}: {trial.answer.error}" for trial in trials if trial.answer.error],
+    )
+
+
+def lost(results: Sequence[Outcome], against: str) -> list[Outcome]:
+    """The cases think loses against a strategy, worst first."""
+    losses = [result for result in results if duel([result], "think", against)[2]]
+    return sorted(losses, key=lambda result: result.distances[against] - result.distances["think"])
+
+
+def families(results: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """Results by wish family, in the order of the cases."""
+    grouped: dict[str, list[Outcome]] = {}
+    for result in results:
+        grouped.setdefault(result.case.family, []).append(result)
+    return grouped
+
+
+def headline(verdict: Verdict, results: Sequence[Outcome], trials: Sequence[Trial], wall: float) -> dict[str, Any]:
+    """The run in one object."""
+    return {
+        "think_wins": verdict.wins,
+        "cases": len(results),
+        "totals": {name: _rounded(summary(results, name)) for name in COLUMNS},
+        "mean_edits": {name: round(_mean_edits(trials, name), 3) for name in STRATEGIES},
+        "ciede2000": _newer(trials),
+        "think_minus_best_of_n": _rounded(asdict(verdict.by_case)),
+        "think_minus_best_of_n_by_wish": _rounded(asdict(verdict.by_wish)),
+        "ratio_difference_by_wish": _rounded(asdict(verdict.ratio_by_wish)),
+        "wins_ties_losses": verdict.record,
+        "against_doing_nothing": verdict.against_nothing,
+        "over_budget": len(verdict.over_budget),
+        "errors": len(verdict.errors),
+        "wall_s": round(wall, 1),
+    }
+
+
+def details(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Every trial without its pixels."""
+    return [
+        {
+            "case": trial.case.id,
+            "family": trial.case.family,
+            "prompt": trial.case.prompt,
+            "strategy": trial.strategy,
+            "seed": trial.seed,
+            "source_distance": round(trial.before, 4),
+            "distance": round(trial.distance, 4),
+            "distance_ciede2000": trial.distance_2000,
+            "ratio": round(trial.distance / trial.before, 4),
+            "edits": trial.answer.edits,
+            "turns": trial.answer.turns,
+            "finish_reason": trial.answer.finish_reason,
+            "overall": trial.answer.overall,
+            "session_id": trial.answer.session_id,
+            "seconds": round(trial.answer.seconds, 3),
+            "error": trial.answer.error,
+        }
+        for trial in trials
+    ]
+
+
+def _allowed(trial: Trial, edits: int) -> int:
+    return 1 if trial.strategy == "single" else edits
+
+
+def _label(trial: Trial) -> str:
+    return f"{trial.case.id} {trial.strategy} seed {trial.seed}"
+
+
+def _mean_edits(trials: Sequence[Trial], strategy: str) -> float:
+    return float(np.mean([trial.answer.edits for trial in trials if trial.strategy == strategy]))
+
+
+def _newer(trials: Sequence[Trial]) -> dict[str, float] | None:
+    """Mean CIEDE2000 distance per strategy, if it was measured."""
+    means: dict[str, float] = {}
+    for strategy in STRATEGIES:
+        values = [t.distance_2000 for t in trials if t.strategy == strategy and t.distance_2000 is not None]
+        if not values:
+            return None
+        means[strategy] = round(float(np.mean(values)), 4)
+    return means
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}

@@ -1,0 +1,150 @@
+"""What a person sees while a session runs: one row for each candidate, from the events alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from editthinker.client import Event, Place, Session
+
+_GOOD: Final = 8.0
+_FAIR: Final = 5.0
+_STATES: Final = {
+    "edit_started": "editing …",
+    "edited": "thinking …",
+    "edit_failed": "failed",
+    "critique_failed": "unscored",
+}
+
+
+@dataclass(slots=True)
+class Row:
+    """One candidate, as far as it is known."""
+
+    turn: int
+    candidate: int
+    instruction: str
+    state: str = "editing …"
+    semantic: float | None = None
+    quality: float | None = None
+    reason: str = ""
+
+    @property
+    def overall(self) -> float | None:
+        """The geometric mean of the two scores."""
+        if self.semantic is None or self.quality is None:
+            return None
+        return math.sqrt(self.semantic * self.quality)
+
+
+class Progress:
+    """The rows of one session, folded from its events."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, int], Row] = {}
+        self.best: Place | None = None
+        self.finish_reason: str | None = None
+        self._instructions: dict[int, str] = {}
+
+    def apply(self, event: Event) -> Row | None:
+        """Take in one event; the row it has completed, if it has."""
+        if event.type == "finished":
+            self.best, self.finish_reason = event.best, event.reason
+            return None
+        if event.turn is None:
+            return None
+        if event.type == "turn_started":
+            self._instructions[event.turn] = event.instruction or ""
+        if event.candidate is None:
+            return None
+        place = (event.turn, event.candidate)
+        row = self.rows.setdefault(place, Row(*place, self._instructions.get(event.turn, "")))
+        row.state = _STATES.get(event.type, row.state)
+        if event.type == "critiqued":
+            row.state = ""
+            row.semantic, row.quality = event.semantic, event.quality
+            row.reason = one_line(event.reasoning or "")
+            return row
+        if event.type in {"edit_failed", "critique_failed"}:
+            row.reason = one_line(event.message or event.code or "")
+            return row if event.data.get("final", True) else None
+        return None
+
+    def table(self) -> Table:
+        """The rows as a table."""
+        table = Table(expand=True, show_edge=False, pad_edge=False, header_style="bold", title_justify="left")
+        table.add_column("turn", no_wrap=True)
+        for name in ("semantic", "quality", "overall"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("instruction", ratio=3)
+        table.add_column("the thinker says", ratio=4, no_wrap=True, overflow="ellipsis")
+        several = any(candidate > 1 for _, candidate in self.rows)
+        for place, row in sorted(self.rows.items()):
+            best = self.best is not None and place == (self.best.turn, self.best.candidate)
+            label = f"{row.turn}.{row.candidate}" if several else str(row.turn)
+            scores = [mark(value) for value in (row.semantic, row.quality, row.overall)]
+            says = escape(row.reason) or f"[dim]{row.state}[/]"
+            style = "bold" if best else None
+            table.add_row(f"{label} ★" if best else label, *scores, escape(row.instruction), says, style=style)
+        return table
+
+
+def mark(score: float | None) -> str:
+    """A score in rich markup, coloured by how good it is."""
+    if score is None:
+        return "[dim]-[/]"
+    colour = "green" if score >= _GOOD else "yellow" if score >= _FAIR else "red"
+    return f"[{colour}]{score:.1f}[/]"
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks or runs of blanks."""
+    return " ".join(text.split())
+
+
+@contextmanager
+def shown(progress: Progress, console: Console) -> Iterator[None]:
+    """Keep the table on a terminal up to date while the block runs; elsewhere `follow` prints lines."""
+    if not console.is_terminal or console.quiet:
+        yield
+        return
+    with Live(console=console, get_renderable=progress.table, refresh_per_second=8):
+        yield
+
+
+def follow(events: Iterable[Event], progress: Progress, console: Console) -> None:
+    """Show a session's events until the last."""
+    with shown(progress, console):
+        for event in events:
+            row = progress.apply(event)
+            if row is not None and not console.is_terminal:
+                console.print(as_line(row), markup=False, highlight=False, soft_wrap=True)
+
+
+def as_line(row: Row) -> str:
+    """A finished row as one line, for logs."""
+    place = f"turn {row.turn}" if row.candidate == 1 else f"turn {row.turn} candidate {row.candidate}"
+    if row.overall is None:
+        return f"{place}: {row.state}: {row.reason}"
+    scores = f"semantic {row.semantic:.1f}  quality {row.quality:.1f}  overall {row.overall:.1f}"
+    return f"{place}: {scores}  “{row.instruction}”: {row.reason}"
+
+
+def summary(session: Session) -> str:
+    """How a session ended, in a line."""
+    turns = session.totals.turns or len(session.turns)
+    parts = [f"{session.finish_reason or session.status} after {turns} turn{'' if turns == 1 else 's'}"]
+    if session.best is not None:
+        parts.append(f"best: turn {session.best.turn}")
+    if session.scores is not None:
+        scores = session.scores
+        parts.append(f"semantic {scores.semantic:.1f}, quality {scores.quality:.1f}, overall {scores.overall:.1f}")
+    return "; ".join(parts)

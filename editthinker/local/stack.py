@@ -1,0 +1,181 @@
+"""The embedded stack: Redis, an editor, a thinker and the orchestrator, as real processes on loopback.
+
+>>> from editthinker import EditThinker
+>>> from editthinker.local import Stack
+>>> with Stack() as stack, EditThinker(stack.base_url) as server:  # doctest: +SKIP
+...     server.edit("photo.jpg", "an overcast morning").save("out.png")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from editthinker.local.errors import PortBusy, ServiceFailed, StackError
+from editthinker.local.home import Home, default_home
+from editthinker.local.ports import LOOPBACK, free_port, is_taken
+from editthinker.local.redis_server import redis_service
+from editthinker.local.service import Plan, Service
+from editthinker.local.supervisor import Patience, Supervisor
+
+Planner = Callable[[Home, int], Plan]
+"""Makes the plan of a stack for a data directory and the port at which the stack is to be reached."""
+
+_TRIES: Final = 3
+_TAKEN: Final = "address already in use"
+
+
+def embedded_plan(home: Home, port: int) -> Plan:
+    """The whole product on one machine, without models: the classical editor and the measuring thinker."""
+    services = []
+    redis_url = os.environ.get("REDIS_URL")
+    if not redis_url:
+        redis, redis_url = redis_service(home.redis, free_port())
+        services.append(redis)
+    editor_port, thinker_port = free_port(), free_port()
+    services.append(_python("editor", ["services.editor"], editor_port))
+    services.append(_python("thinker", ["services.thinker", "--profile", "rules"], thinker_port))
+    editors = {"classical": {"url": f"http://{LOOPBACK}:{editor_port}/v1"}}
+    thinkers = {"rules": {"url": f"http://{LOOPBACK}:{thinker_port}/v1", "model": "rules", "format": "editthinker"}}
+    settings = {
+        "EDITTHINKER_REDIS_URL": redis_url,
+        "EDITTHINKER_BLOBS": str(home.blobs),
+        "EDITTHINKER_EDITORS": json.dumps(editors),
+        "EDITTHINKER_THINKERS": json.dumps(thinkers),
+    }
+    needs = [service.name for service in services if service.name == "redis"]
+    services.append(_python("orchestrator", ["orchestrator"], port, settings, needs))
+    return Plan(services, f"http://{LOOPBACK}:{port}")
+
+
+class Stack:
+    """The embedded stack, as a context manager. Its processes die with this one, however that ends (on Linux).
+
+    Args:
+        data_dir: where sessions and pictures are kept; the user's own (see `default_home`) if left out.
+        port: of the orchestrator; 0 takes a free one.
+        planner: what to run.
+        patience: how long to wait for what.
+        note: told in a sentence when a service died and is started again; called from another thread.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        port: int = 0,
+        *,
+        planner: Planner = embedded_plan,
+        patience: Patience | None = None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._data_dir = data_dir or default_home()
+        self._port = port
+        self._planner = planner
+        self._patience = patience or Patience()
+        self._note = note
+        self._home: Home | None = None
+        self._supervisor: Supervisor | None = None
+        self._base_url = ""
+
+    @property
+    def base_url(self) -> str:
+        """Where the stack is reached; empty before it was started."""
+        return self._base_url
+
+    @property
+    def data_dir(self) -> Path:
+        """Where sessions, pictures and logs are kept."""
+        return self._data_dir
+
+    def start(self) -> Self:
+        """Start every process and wait until the stack can take work.
+
+        Raises:
+            StackError: with the reason, when it cannot; nothing is left running then.
+        """
+        if self._supervisor is not None:
+            message = "the stack was started already"
+            raise StackError(message)
+        self._home = Home(self._data_dir)
+        try:
+            self._start(self._home)
+        except BaseException:
+            # Ctrl-C included: whatever ends the start, nothing may stay behind.
+            self.stop()
+            raise
+        return self
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait while the stack runs; whether it has ended.
+
+        Raises:
+            ServiceFailed: when a process died too often to be kept alive; all are stopped by then.
+        """
+        return self._supervisor is None or self._supervisor.wait(timeout)
+
+    def pids(self) -> dict[str, int]:
+        """The process ids of the services that run now, by name."""
+        return {} if self._supervisor is None else self._supervisor.pids()
+
+    def stop(self) -> None:
+        """Stop every process, the orchestrator first and Redis last. Stopping twice is the same as once."""
+        if self._supervisor is not None:
+            self._supervisor.stop()
+            self._supervisor = None
+        if self._home is not None:
+            self._home.release()
+            self._home = None
+
+    def __enter__(self) -> Self:
+        """Start the stack."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the stack."""
+        self.stop()
+
+    def _start(self, home: Home) -> None:
+        self._refuse_taken_port()
+        for left in reversed(range(_TRIES)):
+            plan = self._planner(home, self._port or free_port())
+            self._supervisor = Supervisor(plan.services, home.logs, self._patience, self._note)
+            try:
+                self._supervisor.start()
+            except ServiceFailed as exc:
+                if _TAKEN not in exc.tail.lower() or not left:
+                    raise
+                # Somebody took the port between our choice and the service's bind. Others are free.
+                self._refuse_taken_port()
+            else:
+                self._base_url = plan.base_url
+                return
+
+    def _refuse_taken_port(self) -> None:
+        if self._port and is_taken(self._port):
+            message = f"port {self._port} is already in use on {LOOPBACK}; give another --port, or 0 for any free one"
+            raise PortBusy(message)
+
+
+def _python(
+    name: str, module: list[str], port: int, env: dict[str, str] | None = None, needs: list[str] | None = None
+) -> Service:
+    # -P: a folder called "services" where the user happens to stand must not be imported in place of ours.
+    command = [sys.executable, "-P", "-m", *module, "--host", LOOPBACK, "--port", str(port)]
+    settings = {"PYTHONUNBUFFERED": "1", **_without_proxy(), **(env or {})}
+    return Service(name, command, f"http://{LOOPBACK}:{port}/readyz", settings, needs or [])
+
+
+def _without_proxy() -> dict[str, str]:
+    """The services talk to each other over loopback, where no proxy from the environment can follow."""
+    both = {}
+    for name in ("NO_PROXY", "no_proxy"):
+        kept = [entry for entry in os.environ.get(name, "").split(",") if entry]
+        both[name] = ",".join([*kept, LOOPBACK, "localhost"])
+    return both

@@ -1,0 +1,6 @@
+"""One self-contained HTML page about a session: every picture, score, instruction and reason. No JavaScript."""
+
+from editthinker.report.page import render
+from editthinker.report.pictures import Pictures, collect
+
+__all__ = ["Pictures", "collect", "render"]

@@ -1,0 +1,214 @@
+"""Renders a session and its pictures as HTML. Pure: the same session gives the same page."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from typing import Final
+
+from editthinker.client import Candidate, Place, Session, Turn
+from editthinker.client.calls import sniff
+from editthinker.report.pictures import Pictures
+
+_AUTHORS: Final = {"caller": "as asked", "thinker": "refined by the thinker", "person": "written by a person"}
+_REASONS: Final = {
+    "satisfied": "The thinker was satisfied",
+    "max_turns": "All turns were used",
+    "plateau": "More turns brought no gain",
+    "deadline": "The deadline came",
+    "budget": "The budget was used up",
+    "accepted": "A person accepted it",
+    "cancelled": "It was cancelled",
+    "failed": "It failed",
+}
+_PAGE: Final = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title} &middot; EditThinker</title>
+<style>
+{style}
+.source {{ background-image: url({source}); aspect-ratio: {ratio}; }}
+</style>
+</head>
+<body>
+<main>
+<header>
+<p class="eyebrow">EditThinker session <code>{id}</code></p>
+<h1>{title}</h1>
+<p class="lead">{lead}</p>
+</header>
+{hero}
+<section aria-label="Totals">
+<dl class="totals">
+{totals}
+</dl>
+</section>
+<h2>Turns</h2>
+{turns}
+<footer>{footer}</footer>
+</main>
+</body>
+</html>
+"""
+
+
+def render(session: Session, pictures: Pictures) -> str:
+    """The report of a session, as one HTML document with the pictures inside."""
+    return _PAGE.format(
+        title=escape(session.instruction),
+        style=files("editthinker.report").joinpath("style.css").read_text(encoding="utf-8"),
+        source=_data_url(pictures.source),
+        ratio=_ratio(session),
+        id=escape(session.id),
+        lead=escape(_lead(session)),
+        hero=_hero(session, pictures),
+        totals="\n".join(_totals(session)),
+        turns="\n".join(_turn(session, turn, pictures) for turn in session.turns) or "<p>No turn was begun.</p>",
+        footer=escape(_footer(session)),
+    )
+
+
+def _lead(session: Session) -> str:
+    reason = _REASONS.get(session.finish_reason or "", f"It is {session.status}")
+    if session.error is not None:
+        return f"{reason}: {session.error.message} ({session.error.code})"
+    if session.best is None:
+        return f"{reason}. There is no picture."
+    return f"{reason}. The best picture is from turn {session.best.turn}."
+
+
+def _hero(session: Session, pictures: Pictures) -> str:
+    figures = [_source_figure("Source")]
+    best = session.best
+    if best is not None and (data := pictures.candidates.get((best.turn, best.candidate))):
+        scores = "" if session.scores is None else f" · overall {session.scores.overall:.1f}"
+        figures.append(_figure(data, "Result", f"Result: {session.instruction}", f"turn {best.turn}{scores}"))
+    return f'<section class="pair" aria-label="Source and result">\n{"".join(figures)}</section>'
+
+
+def _turn(session: Session, turn: Turn, pictures: Pictures) -> str:
+    author = _AUTHORS.get(turn.author, turn.author)
+    cards = "\n".join(_card(session, turn, candidate, pictures) for candidate in turn.candidates)
+    return f"""\
+<section class="turn">
+<h3>Turn {turn.turn} <small>{escape(author)}</small></h3>
+<blockquote>{escape(turn.instruction)}</blockquote>
+<div class="strip">
+{_source_figure("Source")}
+{cards}
+</div>
+</section>"""
+
+
+def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures) -> str:
+    place = Place(turn=turn.turn, candidate=candidate.candidate)
+    best = session.best == place
+    label = f"Candidate {candidate.candidate}" if len(turn.candidates) > 1 else "Edit"
+    badge = ' <strong class="badge">★ best</strong>' if best else ""
+    data = pictures.candidates.get((turn.turn, candidate.candidate))
+    alt = f"Turn {turn.turn}, {label.lower()}: {turn.instruction}"
+    if data is not None:
+        picture = f'<img src="{_data_url(data)}" alt="{escape(alt)}" loading="lazy">'
+    else:
+        picture = '<div class="missing">no picture</div>'
+    parts = [
+        f'<article class="card{" best" if best else ""}">',
+        picture,
+        f"<h4>{label}{badge}</h4>",
+        _marks(candidate),
+    ]
+    if candidate.reasoning:
+        parts.append(f'<p class="reasoning">{escape(candidate.reasoning)}</p>')
+    if candidate.refined_instruction:
+        parts.append(f'<p class="next"><span>Next:</span> {escape(candidate.refined_instruction)}</p>')
+    if candidate.error is not None:
+        parts.append(f'<p class="error">{escape(candidate.error.message)} ({escape(candidate.error.code)})</p>')
+    facts = _facts(candidate)
+    if facts:
+        parts.append(f'<p class="facts">{escape(facts)}</p>')
+    parts.append("</article>")
+    return "\n".join(parts)
+
+
+def _marks(candidate: Candidate) -> str:
+    if candidate.scores is None:
+        return f'<p class="facts">{escape(candidate.status)}, no scores</p>'
+    scores = candidate.scores
+    rows = "".join(
+        f'<div><dt>{name}</dt><dd><meter min="0" max="10" low="5" high="8" optimum="10" value="{value:.2f}">'
+        f"</meter> {value:.1f}</dd></div>"
+        for name, value in (("Semantic", scores.semantic), ("Quality", scores.quality), ("Overall", scores.overall))
+    )
+    return f'<dl class="marks">{rows}</dl>'
+
+
+def _facts(candidate: Candidate) -> str:
+    parts = []
+    if candidate.image is not None:
+        parts.append(f"{candidate.image.width} \u00d7 {candidate.image.height}")
+    if candidate.seed is not None:
+        parts.append(f"seed {candidate.seed}")
+    if candidate.editor_seconds is not None:
+        parts.append(f"edit {candidate.editor_seconds:.2f} s")
+    if candidate.thinker_seconds is not None:
+        parts.append(f"thought {candidate.thinker_seconds:.2f} s")
+    return " · ".join(parts)
+
+
+def _totals(session: Session) -> list[str]:
+    totals = session.totals
+    facts = [("Turns", str(totals.turns)), ("Edits", str(totals.edits))]
+    facts.append(("Editing", f"{totals.editor_seconds:.2f} s"))
+    facts.append(("Thinking", f"{totals.thinker_seconds:.2f} s"))
+    if totals.prompt_tokens or totals.completion_tokens:
+        facts.append(("Tokens", f"{totals.prompt_tokens:,} in, {totals.completion_tokens:,} out"))
+    if session.created_at is not None and session.finished_at is not None:
+        facts.append(("From start to end", f"{session.finished_at - session.created_at:.2f} s"))
+    if session.revised_prompt and session.revised_prompt != session.instruction:
+        facts.append(("Instruction of the result", session.revised_prompt))
+    return [f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts]
+
+
+def _footer(session: Session) -> str:
+    parts = [f"editor {session.editor}"]
+    if session.thinker:
+        parts.append(f"thinker {session.thinker}")
+    if session.strategy:
+        parts.append(f"strategy {session.strategy}")
+    if session.created_at is not None:
+        parts.append(datetime.fromtimestamp(session.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    return " · ".join(parts)
+
+
+def _source_figure(caption: str) -> str:
+    # The source is in the page once, as the background of a class: repeated, it would be in it once a turn.
+    return (
+        f'<figure><div class="source" role="img" aria-label="The source picture"></div>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _figure(data: bytes, caption: str, alt: str, note: str) -> str:
+    return (
+        f'<figure><img src="{_data_url(data)}" alt="{escape(alt)}">'
+        f"<figcaption>{escape(caption)} <small>{escape(note)}</small></figcaption></figure>"
+    )
+
+
+def _ratio(session: Session) -> str:
+    if session.source is None or not session.source.height:
+        return "4 / 3"
+    return f"{session.source.width} / {session.source.height}"
+
+
+def _data_url(data: bytes) -> str:
+    # The type is what the bytes say, never what the server says: it goes into the page unescaped.
+    media_type = sniff(data) or "application/octet-stream"
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"

@@ -1,0 +1,29 @@
+"""The pictures of a session, fetched for its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from editthinker.client import EditThinker, Session
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Encoded pictures: the source, and each candidate's by (turn, candidate)."""
+
+    source: bytes
+    candidates: Mapping[tuple[int, int], bytes]
+
+
+def collect(client: EditThinker, session: Session) -> Pictures:
+    """Fetch every picture of a session, as WebP: a page of PNGs would be too large to mail."""
+    candidates = {
+        (turn.turn, candidate.candidate): client.sessions.image(
+            session.id, turn.turn, candidate.candidate, format="webp"
+        )
+        for turn in session.turns
+        for candidate in turn.candidates
+        if candidate.image is not None
+    }
+    return Pictures(client.sessions.source(session.id, format="webp"), candidates)

@@ -1,0 +1,67 @@
+"""The one mapping from what went wrong to what HTTP says; everything else raises `ApiError` or a `PortError`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from orchestrator.api.view import error_schema
+from orchestrator.loop.events import Finished
+from orchestrator.ports import PortError, StorageUnavailable
+from services.wire.asgi import error_response
+from services.wire.errors import TABLE, ApiError, ErrorCode
+
+_CALLERS_FAULT = 500
+
+
+def install(app: FastAPI) -> None:
+    """Answer `PortError`s that reach the API (storage away, agenda full)."""
+    app.add_exception_handler(PortError, _on_port_error)
+
+
+async def _on_port_error(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, PortError)  # noqa: S101 - the handler is registered for this type alone
+    return error_response(from_port(exc))
+
+
+def from_port(exc: PortError) -> ApiError:
+    """A failure of something outside, as the caller sees it."""
+    message = exc.message
+    if isinstance(exc, StorageUnavailable):
+        # The text names hosts and paths of ours.
+        message = "the session store cannot be reached; try again"
+        return ApiError(exc.code, message, retry_after=1)
+    return ApiError(exc.code if exc.code in TABLE else "internal_error", message, retry_after=exc.retry_after)
+
+
+def of_finished(finished: Finished) -> ApiError:
+    """Why a finished session has no image."""
+    if finished.reason == "cancelled":
+        return ApiError("session_cancelled", "the session was cancelled before it made an image")
+    if finished.error is not None and TABLE.get(finished.error.code, _bug()).status < _CALLERS_FAULT:
+        return ApiError(finished.error.code, finished.error.message)
+    if finished.reason == "deadline":
+        detail = f" (last error: {finished.error.message})" if finished.error else ""
+        message = f"the deadline passed before an image was made{detail}; raise deadline_s"
+        return ApiError("deadline_exceeded", message, param="deadline_s")
+    if finished.error is not None and finished.error.code in TABLE:
+        return ApiError(finished.error.code, finished.error.message)
+    return ApiError("editor_failed", "no image could be made")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses for error statuses."""
+    schema = {"application/json": {"schema": error_schema()}}
+    always = (400, 404, 405, 413, 500, 503)
+    return {status: {"description": _meaning(status), "content": schema} for status in sorted({*statuses, *always})}
+
+
+def _meaning(status: int) -> str:
+    codes = sorted(code for code, row in TABLE.items() if row.status == status)
+    return ", ".join(codes)
+
+
+def _bug() -> ErrorCode:
+    return TABLE["internal_error"]

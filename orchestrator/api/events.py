@@ -1,0 +1,69 @@
+"""``GET /v1/sessions/{id}/events``: the session's events as server-sent events, resumable at any one of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Query
+from starlette.responses import Response, StreamingResponse
+
+from orchestrator.api.context import Context, context
+from orchestrator.api.errors import documented
+from orchestrator.api.live import follow, load
+from orchestrator.api.sessions import SessionId
+from orchestrator.loop.events import dump
+from orchestrator.ports import PortError, Recorded
+from services.wire.errors import ApiError
+
+router = APIRouter(tags=["sessions"])
+_LAST: Final = 2**53
+
+
+@router.get(
+    "/v1/sessions/{session_id}/events",
+    response_class=Response,
+    responses={200: {"description": "Events until the session is finished.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+    | documented(),
+)
+async def stream_events(
+    session_id: SessionId,
+    ctx: Annotated[Context, Depends(context)],
+    after: Annotated[int, Query(ge=0, le=_LAST, description="Start after this event.")] = 0,
+    last_event_id: Annotated[str | None, Header(description="What the browser sends when it reconnects.")] = None,
+) -> Response:
+    """Every event exactly once, in order: `id` is its number, `event` its type, `data` its JSON.
+
+    The stream ends after `finished`. Comments keep the connection alive in between.
+    """
+    start = _start(after, last_event_id)
+    await load(ctx.sessions, session_id, ctx.tenant)
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(_frames(ctx, session_id, start), media_type="text/event-stream", headers=headers)
+
+
+async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[bytes]:
+    yield b"retry: 1000\n\n"
+    try:
+        async with contextlib.aclosing(follow(ctx.sessions, session_id, after)) as events:
+            async for recorded in events:
+                yield b": keep-alive\n\n" if recorded is None else _frame(recorded)
+    except PortError:
+        # The store is away: close, so that the client reconnects with the last id it saw.
+        return
+
+
+def _frame(recorded: Recorded) -> bytes:
+    event = recorded.event
+    body = orjson.dumps({"seq": recorded.seq, **orjson.loads(dump(event))})
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (recorded.seq, event.type.encode(), body)
+
+
+def _start(after: int, last_event_id: str | None) -> int:
+    if last_event_id is None or last_event_id == "":
+        return after
+    if not last_event_id.isascii() or not last_event_id.isdigit() or int(last_event_id[:20]) > _LAST:
+        raise ApiError("invalid_value", "Last-Event-ID: send the id of the last event you saw", param="Last-Event-ID")
+    return int(last_event_id)

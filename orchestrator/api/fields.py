@@ -1,0 +1,199 @@
+"""What a caller may ask of a session, and how that becomes the session's first event."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
+from services.wire.errors import ApiError
+from services.wire.images_api import SIZE_PATTERN, EditFields, Prompt
+
+MAX_TURNS: Final = 20
+MAX_CANDIDATES: Final = 16
+MAX_SEED: Final = 2**31 - 1
+_DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
+    # max_turns, candidates
+    "think": (5, 1),
+    "think_best_of_n": (5, 2),
+    "best_of_n": (1, 4),
+    "single": (1, 1),
+}
+_EDITOR_FIELDS: Final = ("negative_prompt", "num_inference_steps", "guidance_scale")
+
+
+class LoopFields(BaseModel):
+    """The extension fields of an edit: how the loop goes about it, and what is passed on to the editor."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    thinker: str | None = Field(None, max_length=200, description="Which configured thinker; the default one if absent.")
+    strategy: Strategy = Field("think", description="think (the paper's loop), best_of_n, think_best_of_n or single.")
+    max_turns: int | None = Field(None, ge=1, le=MAX_TURNS, description="Turns at most; 5, or 1 for best_of_n and single.")
+    candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="Edits of each instruction, with different seeds.")
+    semantic_threshold: float = Field(8, ge=0, le=10, description="Semantic score that satisfies.")
+    quality_threshold: float = Field(8, ge=0, le=10, description="Quality score that satisfies.")
+    patience: int = Field(2, ge=1, le=MAX_TURNS, description="Turns without a better candidate before giving up.")
+    deadline_s: float | None = Field(None, gt=0, description="Seconds after which the best candidate so far is the answer.")
+    budget_edits: int | None = Field(None, ge=1, le=1000, description="Edits in all, repeats included.")
+    budget_editor_s: float | None = Field(None, gt=0, description="Editor seconds in all.")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the first candidate; drawn at random if absent.")
+    negative_prompt: str | None = Field(None, max_length=32_000, description="Passed on to editors that take it.")
+    num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Passed on to editors that take it.")
+    guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that take it.")
+
+
+class ImagesEditFields(LoopFields, EditFields):
+    """Fields of ``POST /v1/images/edits``: OpenAI's, and ours, all flat."""
+
+
+class SessionFields(LoopFields):
+    """Fields of ``POST /v1/sessions``."""
+
+    prompt: Prompt = Field(description="What the edit should do, in words.")
+    model: str | None = Field(None, max_length=200, description="Which configured editor; the default one if absent.")
+    n: int = Field(1, ge=1, le=10, description="How many candidates are wanted; the session makes at least so many.")
+    size: str = Field("auto", pattern=SIZE_PATTERN, description="`auto` (the source's size) or WIDTHxHEIGHT in pixels.")
+    user: str | None = Field(None, max_length=500, description="The end user, for your own logs.")
+    review: Review = Field("never", description="Wait for a person after each turn, before finishing, or never.")
+
+
+class SessionJson(SessionFields):
+    """``POST /v1/sessions`` as JSON: the fields, with the images as strings."""
+
+    image: str = Field(min_length=1, description="The source: base64, a data URL, or an https URL.")
+    mask: str | None = Field(None, min_length=1, description="A mask: base64, a data URL, or an https URL.")
+
+
+@dataclass(frozen=True, slots=True)
+class EditorTakes:
+    """What a configured editor takes."""
+
+    parameters: frozenset[str]
+    mask: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The configured editors and thinkers, the defaults first, and the deadlines."""
+
+    editors: dict[str, EditorTakes]
+    thinkers: tuple[str, ...]
+    default_deadline_s: float
+    review_deadline_s: float
+    max_deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The stored images of a request."""
+
+    source: ImageRef
+    mask: ImageRef | None
+
+
+def first_event(
+    fields: ImagesEditFields | SessionFields, sources: Sources, catalogue: Catalogue, *, now: float, seed: int
+) -> SessionCreated:
+    """The session's first event.
+
+    Args:
+        seed: used when the caller names none.
+
+    Raises:
+        ApiError: when the fields do not fit together, or the editor cannot honour one.
+    """
+    editor = _known(fields.model, tuple(catalogue.editors), "model", "model_not_found")
+    thinker = _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
+    return SessionCreated(
+        at=now,
+        source=sources.source,
+        mask=sources.mask,
+        instruction=fields.prompt,
+        editor=editor,
+        thinker=thinker,
+        strategy=fields.strategy,
+        review=_review(fields),
+        limits=_limits(fields, catalogue, now),
+        results=fields.n,
+        seed=seed if fields.seed is None else fields.seed,
+        editor_options=_editor_options(fields, catalogue.editors[editor], editor),
+        user=fields.user,
+    )
+
+
+def check(fields: ImagesEditFields | SessionFields, catalogue: Catalogue, *, has_mask: bool) -> None:
+    """Everything `first_event` would refuse, before a pixel is decoded."""
+    editor = _known(fields.model, tuple(catalogue.editors), "model", "model_not_found")
+    if has_mask and not catalogue.editors[editor].mask:
+        raise ApiError("unsupported_parameter", f"mask: the editor {editor!r} takes no mask; leave it out", param="mask")
+    _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
+    _limits(fields, catalogue, 0.0)
+    _editor_options(fields, catalogue.editors[editor], editor)
+
+
+def _review(fields: ImagesEditFields | SessionFields) -> Review:
+    return fields.review if isinstance(fields, SessionFields) else "never"
+
+
+def _known(name: str | None, names: tuple[str, ...], param: str, code: str) -> str:
+    if name is None:
+        return names[0]
+    if name not in names:
+        raise ApiError(code, f"{param} {name!r} is not configured; known are: {', '.join(names)}", param=param)
+    return name
+
+
+def _limits(fields: ImagesEditFields | SessionFields, catalogue: Catalogue, now: float) -> Limits:
+    max_turns, candidates = _shape(fields)
+    reviewed = _review(fields) != "never"
+    default = catalogue.review_deadline_s if reviewed else catalogue.default_deadline_s
+    deadline_s = default if fields.deadline_s is None else fields.deadline_s
+    if deadline_s > catalogue.max_deadline_s:
+        message = f"deadline_s: at most {catalogue.max_deadline_s:g} seconds"
+        raise ApiError("invalid_value", message, param="deadline_s")
+    if fields.budget_edits is not None and fields.budget_edits < fields.n:
+        message = f"budget_edits: {fields.budget_edits} edits cannot make n={fields.n} images; raise it or lower n"
+        raise ApiError("invalid_value", message, param="budget_edits")
+    return Limits(
+        max_turns=max_turns,
+        candidates=candidates,
+        semantic_threshold=fields.semantic_threshold,
+        quality_threshold=fields.quality_threshold,
+        patience=fields.patience,
+        deadline_at=now + deadline_s,
+        budget_edits=fields.budget_edits,
+        budget_editor_s=fields.budget_editor_s,
+    )
+
+
+def _shape(fields: ImagesEditFields | SessionFields) -> tuple[int, int]:
+    """(max_turns, candidates) that can make `n` images, or a refusal where the caller's own numbers cannot."""
+    max_turns, candidates = _DEFAULT_SHAPE[fields.strategy]
+    if fields.strategy == "single" and fields.max_turns not in {None, 1}:
+        message = "max_turns: the strategy single takes one turn; leave it out, or choose think"
+        raise ApiError("invalid_value", message, param="max_turns")
+    if fields.strategy == "single" and fields.candidates not in {None, fields.n}:
+        message = "candidates: the strategy single makes n images; leave it out, or choose best_of_n"
+        raise ApiError("invalid_value", message, param="candidates")
+    max_turns = fields.max_turns or max_turns
+    candidates = fields.candidates or max(candidates, math.ceil(fields.n / max_turns))
+    if max_turns * candidates < fields.n:
+        message = f"n: {max_turns} turns of {candidates} candidates cannot make {fields.n} images; raise candidates or lower n"
+        raise ApiError("invalid_value", message, param="n")
+    return max_turns, candidates
+
+
+def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorTakes, editor: str) -> dict[str, Any]:
+    wanted = {name: getattr(fields, name) for name in _EDITOR_FIELDS if getattr(fields, name) is not None}
+    if fields.size != "auto":
+        wanted["size"] = fields.size
+    for name in wanted:
+        if name not in takes.parameters:
+            known = ", ".join(sorted(takes.parameters)) or "none"
+            message = f"{name}: the editor {editor!r} does not take it (it takes: {known}); leave it out"
+            raise ApiError("unsupported_parameter", message, param=name)
+    return wanted

@@ -1,0 +1,211 @@
+"""``POST /v1/images/edits``: OpenAI's endpoint, deliberate. One call makes a session, waits for it, answers its best."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response, StreamingResponse
+
+from orchestrator.api.context import Context, context
+from orchestrator.api.errors import documented, from_port, of_finished
+from orchestrator.api.fields import ImagesEditFields
+from orchestrator.api.intake import idempotency_key
+from orchestrator.api.live import CallerLeft, follow, until_finished, while_connected
+from orchestrator.api.view import candidate_path, scores_of
+from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
+from orchestrator.loop.session import Session, fold
+from orchestrator.ports import PortError
+from services.wire.errors import ApiError, error_body
+from services.wire.images import transcode
+from services.wire.images_api import ImagesResponse, form_schema
+
+router = APIRouter(tags=["images"])
+_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_DONT_RETRY = {"x-should-retry": "false"}
+
+
+@router.post(
+    "/v1/images/edits",
+    response_model=ImagesResponse,
+    responses={200: {"description": "The best image; events with stream=true.", "content": _STREAM}}
+    | documented(408, 409, 415, 422, 429, 502, 504, 507),
+    openapi_extra={"requestBody": form_schema(ImagesEditFields)},
+)
+async def edit_image(request: Request, ctx: Annotated[Context, Depends(context)]) -> Response:
+    """Edit an image until it is what was asked for, and return the best candidate of all turns.
+
+    OpenAI's contract, so any client of it works; the flat extension fields steer the loop. The session goes on if
+    the connection breaks and an `Idempotency-Key` was sent (repeat the request to get its answer); without one it
+    is cancelled, since nobody could pick it up.
+    """
+    fields, source, mask = await ctx.intake.from_form(request, ImagesEditFields)
+    key = idempotency_key(request)
+    created = await ctx.intake.create(fields, source, mask, key=key)
+    session_id = created.session_id
+    if fields.stream:
+        events = _stream(ctx, session_id, fields, cancel_when_left=key is None)
+        headers = {**_DONT_RETRY, "cache-control": "no-store", "x-session-id": session_id}
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    return await _whole(request, ctx, session_id, fields, cancel_when_left=key is None)
+
+
+async def _whole(
+    request: Request, ctx: Context, session_id: str, fields: ImagesEditFields, *, cancel_when_left: bool
+) -> Response:
+    headers = {**_DONT_RETRY, "x-session-id": session_id}
+    try:
+        session, _ = await while_connected(request, until_finished(ctx.sessions, session_id))
+    except CallerLeft:
+        if cancel_when_left:
+            await ctx.cancel(session_id, by="disconnect")
+        return Response(status_code=499)
+    finished = session.finished
+    if finished is None or finished.best is None:
+        error = of_finished(finished) if finished else ApiError("internal_error", "the session did not finish")
+        return Response(orjson.dumps(error.body()), error.status, headers, media_type="application/json")
+    data = [await _image(request, ctx, session_id, session, ref, fields) for ref in finished.results]
+    best = session.candidate(finished.best)
+    scores = scores_of(best)
+    body = {
+        "created": int(session.created.at),
+        "data": data,
+        "output_format": fields.output_format,
+        "size": f"{best.image.width}x{best.image.height}" if best and best.image else None,
+        "session_id": session_id,
+        "scores": scores.model_dump() if scores else None,
+        "turns": finished.totals.turns,
+        "edits": finished.totals.edits,
+        "finish_reason": finished.reason,
+        "totals": finished.totals.model_dump(),
+    }
+    return Response(orjson.dumps(body), headers=headers, media_type="application/json")
+
+
+async def _image(
+    request: Request, ctx: Context, session_id: str, session: Session, ref: CandidateRef, fields: ImagesEditFields
+) -> dict[str, Any]:
+    candidate = session.candidate(ref)
+    if candidate is None or candidate.image is None:
+        raise ApiError("internal_error", "the finished session names a candidate without an image")
+    scores = scores_of(candidate)
+    out: dict[str, Any] = {
+        "revised_prompt": session.turns[ref.turn - 1].instruction,
+        "turn": ref.turn,
+        "candidate": ref.candidate,
+        "scores": scores.model_dump() if scores else None,
+    }
+    if fields.response_format == "url":
+        query = f"?format={fields.output_format}" + (
+            f"&compression={fields.output_compression}" if fields.output_compression is not None else ""
+        )
+        return {"url": str(request.base_url).rstrip("/") + candidate_path(session_id, ref) + query, **out}
+    return {"b64_json": await _b64(ctx, candidate.image, fields), **out}
+
+
+async def _b64(ctx: Context, image: ImageRef, fields: ImagesEditFields) -> str:
+    data = await ctx.blobs.get(image.sha256)
+    if image.media_type != f"image/{fields.output_format}" or fields.output_compression is not None:
+        data = await asyncio.to_thread(transcode, data, fields.output_format, fields.output_compression)
+    return base64.b64encode(data).decode("ascii")
+
+
+async def _stream(
+    ctx: Context, session_id: str, fields: ImagesEditFields, *, cancel_when_left: bool
+) -> AsyncIterator[bytes]:
+    """Each turn's candidates as partial images, then one completed event for every result."""
+    done = False
+    try:
+        async for item in _events(ctx, session_id, fields):
+            yield item
+        done = True
+    except PortError as exc:
+        error = from_port(exc)
+        yield _sse("error", error_body(error.code, error.message))
+    finally:
+        if cancel_when_left and not done:
+            # The generator is being closed: finish the cancel although our own task is cancelled.
+            await asyncio.shield(asyncio.ensure_future(ctx.cancel(session_id, by="disconnect")))
+
+
+async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> AsyncIterator[bytes]:
+    log = []
+    partials = 0
+    async with contextlib.aclosing(follow(ctx.sessions, session_id)) as live:
+        async for recorded in live:
+            if recorded is None:
+                yield b": keep-alive\n\n"
+                continue
+            log.append(recorded.event)
+            event = recorded.event
+            wanted = fields.partial_images is None or partials < fields.partial_images
+            if isinstance(event, Edited) and wanted:
+                yield await _partial(ctx, session_id, fold(log), event, fields, partials)
+                partials += 1
+            if isinstance(event, Finished):
+                async for item in _completed(ctx, session_id, fold(log), event, fields):
+                    yield item
+
+
+async def _partial(
+    ctx: Context, session_id: str, session: Session, event: Edited, fields: ImagesEditFields, index: int
+) -> bytes:
+    body = {
+        "type": "image_edit.partial_image",
+        "b64_json": await _b64(ctx, event.image, fields),
+        "partial_image_index": index,
+        **_facts(event.at, event.image, fields),
+        "session_id": session_id,
+        "turn": event.turn,
+        "candidate": event.candidate,
+        "instruction": session.turns[event.turn - 1].instruction,
+    }
+    return _sse("image_edit.partial_image", body)
+
+
+async def _completed(
+    ctx: Context, session_id: str, session: Session, finished: Finished, fields: ImagesEditFields
+) -> AsyncIterator[bytes]:
+    if finished.best is None:
+        error = of_finished(finished)
+        yield _sse("error", error.body())
+        return
+    for ref in finished.results:
+        candidate = session.candidate(ref)
+        if candidate is None or candidate.image is None:
+            continue
+        scores = scores_of(candidate)
+        body = {
+            "type": "image_edit.completed",
+            "b64_json": await _b64(ctx, candidate.image, fields),
+            **_facts(finished.at, candidate.image, fields),
+            "revised_prompt": session.turns[ref.turn - 1].instruction,
+            "session_id": session_id,
+            "turn": ref.turn,
+            "candidate": ref.candidate,
+            "scores": scores.model_dump() if scores else None,
+            "turns": finished.totals.turns,
+            "edits": finished.totals.edits,
+            "finish_reason": finished.reason,
+        }
+        yield _sse("image_edit.completed", body)
+
+
+def _facts(at: float, image: ImageRef, fields: ImagesEditFields) -> dict[str, Any]:
+    """The fields of OpenAI's stream events that we know the value of."""
+    return {
+        "created_at": int(at),
+        "size": f"{image.width}x{image.height}",
+        "quality": "auto",
+        "background": "auto",
+        "output_format": fields.output_format,
+    }
+
+
+def _sse(event: str, body: dict[str, Any]) -> bytes:
+    return b"event: " + event.encode() + b"\ndata: " + orjson.dumps(body) + b"\n\n"

@@ -1,0 +1,113 @@
+"""From a request to a session: read the form or JSON, check the pictures once, store them, record the first event."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from orchestrator.api.fetch import fetch_image
+from orchestrator.api.fields import Catalogue, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
+from orchestrator.loop.events import ImageRef
+from orchestrator.ports import Blobs, Clock, Created, Idempotency, Sessions
+from services.wire.asgi import read_json
+from services.wire.errors import ApiError
+from services.wire.images import ImageInfo, ImageLimits, accept, digest, from_base64
+from services.wire.images_api import one_source, read_form, validate
+
+_Fields = TypeVar("_Fields", ImagesEditFields, SessionFields)
+_MAX_SEED = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Makes sessions.
+
+    Attributes:
+        limits: what a source image may cost.
+    """
+
+    sessions: Sessions
+    blobs: Blobs
+    clock: Clock
+    catalogue: Catalogue
+    limits: ImageLimits
+
+    async def from_form(self, request: Request, model: type[_Fields]) -> tuple[_Fields, bytes, bytes | None]:
+        """The validated fields, the source and the mask of a multipart request."""
+        kind = request.headers.get("content-type", "")
+        if not kind.startswith("multipart/form-data"):
+            message = "send multipart/form-data with a file part `image` and a text field `prompt`"
+            raise ApiError("unsupported_media_type", message, param="image")
+        async with request.form(max_files=20, max_fields=100) as form:
+            read = await read_form(form)
+        fields = validate(model, read.fields)
+        source = one_source(read)
+        check(fields, self.catalogue, has_mask=read.mask is not None)
+        return fields, source, read.mask
+
+    async def from_json(self, request: Request) -> tuple[SessionFields, bytes, bytes | None]:
+        """The same of a JSON request, whose images are base64 or URLs."""
+        body: Any = await read_json(request)
+        if not isinstance(body, dict):
+            raise ApiError("invalid_json", "the body must be a JSON object")
+        given = validate(SessionJson, body)
+        fields = validate(SessionFields, {key: value for key, value in body.items() if key not in {"image", "mask"}})
+        check(fields, self.catalogue, has_mask=given.mask is not None)
+        source = await self._image(given.image, "image")
+        mask = await self._image(given.mask, "mask") if given.mask else None
+        return fields, source, mask
+
+    async def create(
+        self, fields: ImagesEditFields | SessionFields, source: bytes, mask: bytes | None, *, key: str | None
+    ) -> Created:
+        """Store the pictures and record the session; a repeat under the same key returns the session made before.
+
+        Raises:
+            ApiError: for a picture that cannot be edited, or a key used for another request.
+        """
+        fingerprint = _fingerprint(fields, source, mask)
+        sources = Sources(await self._stored(source, "image"), await self._stored(mask, "mask") if mask is not None else None)
+        if sources.mask and (sources.mask.width, sources.mask.height) != (sources.source.width, sources.source.height):
+            raise ApiError("invalid_image", "mask: it must have the size of image", param="mask")
+        event = first_event(fields, sources, self.catalogue, now=self.clock.now(), seed=secrets.randbelow(_MAX_SEED))
+        idempotency = Idempotency(key, fingerprint) if key else None
+        created = await self.sessions.create(f"ses_{secrets.token_hex(16)}", event, idempotency)
+        if not created.fresh and created.fingerprint != fingerprint:
+            message = "Idempotency-Key: it was used for another request; use a new key for a new request"
+            raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
+        return created
+
+    async def _image(self, text: str, param: str) -> bytes:
+        if "://" in text[:16]:
+            return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param)
+        return await asyncio.to_thread(from_base64, text, param=param)
+
+    async def _stored(self, data: bytes, param: str) -> ImageRef:
+        """Check a picture by decoding it, once for the whole session, and store what is safe to pass on."""
+
+        def checked() -> tuple[bytes, ImageInfo]:
+            return accept(data, limits=self.limits, param=param)
+
+        plain, info = await asyncio.to_thread(checked)
+        sha256 = await self.blobs.put(plain)
+        return ImageRef(sha256=sha256, media_type=info.media_type, bytes=len(plain), width=info.width, height=info.height)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The caller's ``Idempotency-Key``, checked."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= 255 or not key.isprintable():  # noqa: PLR2004
+        raise ApiError("invalid_value", "Idempotency-Key: 1 to 255 printable characters", param="Idempotency-Key")
+    return key
+
+
+def _fingerprint(fields: ImagesEditFields | SessionFields, source: bytes, mask: bytes | None) -> str:
+    parts = (fields.model_dump_json(), digest(source), digest(mask) if mask is not None else "")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,275 @@
+"""``/v1/sessions``: the same loop as a resource that can be watched, steered, cancelled and listed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from orchestrator.api.context import Context, context
+from orchestrator.api.errors import documented
+from orchestrator.api.fields import SessionFields, SessionJson
+from orchestrator.api.intake import idempotency_key
+from orchestrator.api.live import CallerLeft, load, until_finished, while_connected
+from orchestrator.api.view import SessionList, SessionView, show
+from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
+from orchestrator.loop.policy import best
+from orchestrator.loop.session import Session, Status, fold
+from services.wire.errors import ApiError
+from services.wire.images import OutputFormat, transcode
+from services.wire.images_api import Prompt, form_schema
+
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+
+Ctx = Annotated[Context, Depends(context)]
+SessionId = Annotated[str, Path(pattern=r"^ses_[0-9a-f]{32}$|^[^/]{1,200}$", examples=["ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"])]
+Format = Annotated[OutputFormat | None, Query(description="Encode the image so; as stored if absent.")]
+Compression = Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")]
+
+_IMAGE: Final = {
+    200: {
+        "description": "The image.",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", "image/jpeg", "image/webp")},
+    }
+}
+_LONGEST_WAIT_S: Final = 600
+_PAGES_SCANNED: Final = 10
+
+
+class Feedback(BaseModel):
+    """A person's word on a session."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"action": "go_on"}]})
+
+    action: FeedbackAction = Field(description="accept the best, pick a candidate, instruct anew, or go_on.")
+    turn: int | None = Field(None, ge=1, description="With pick: the turn.")
+    candidate: int | None = Field(None, ge=1, description="With pick: the candidate; the turn's first if absent.")
+    instruction: Prompt | None = Field(None, description="With instruct: the instruction of the next turn.")
+
+
+def _create_body() -> dict[str, object]:
+    form = form_schema(SessionFields)
+    schema = SessionJson.model_json_schema()
+    form["content"]["application/json"] = {"schema": schema}
+    return {"requestBody": form}
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=SessionView,
+    responses={200: {"model": SessionView, "description": "Finished within `Prefer: wait`."}}
+    | documented(408, 415, 422, 429, 502, 504),
+    openapi_extra=_create_body(),
+)
+async def create_session(
+    request: Request,
+    ctx: Ctx,
+    prefer: Annotated[str | None, Header(description="`wait=n`: wait n seconds for the end.", examples=["wait=30"])] = None,
+) -> Response:
+    """Start a session; multipart like the images endpoint, or JSON with the image as base64 or https URL."""
+    wait_s = _wait(prefer)
+    if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
+        fields, source, mask = await ctx.intake.from_json(request)
+    else:
+        fields, source, mask = await ctx.intake.from_form(request, SessionFields)
+    created = await ctx.intake.create(fields, source, mask, key=idempotency_key(request))
+    session_id = created.session_id
+    headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
+    if wait_s:
+        try:
+            async with asyncio.timeout(wait_s):
+                session, seq = await while_connected(request, until_finished(ctx.sessions, session_id))
+        except TimeoutError:
+            pass
+        except CallerLeft:
+            return Response(status_code=499)
+        else:
+            view = show(session_id, session, seq)
+            return Response(view.model_dump_json(), 200, headers | {"preference-applied": f"wait={wait_s:g}"}, "application/json")
+    session, seq = await load(ctx.sessions, session_id, ctx.tenant)
+    return Response(show(session_id, session, seq).model_dump_json(), 202, headers, "application/json")
+
+
+@router.get("", responses=documented())
+async def list_sessions(
+    ctx: Ctx,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    status: Annotated[Status | None, Query(description="Only sessions in this state.")] = None,
+) -> SessionList:
+    """Your sessions, newest first."""
+    found: list[SessionView] = []
+    place = _read_cursor(cursor)
+    for _ in range(_PAGES_SCANNED):
+        rows = await ctx.sessions.page(ctx.tenant, None if place is None else place[0] + 1, limit + 64)
+        rows = [row for row in rows if place is None or (row[1], row[0]) < place]
+        logs = await ctx.sessions.read_many([name for name, _ in rows])
+        for (name, created_ms), log in zip(rows, logs, strict=True):
+            place = (created_ms, name)
+            if log:
+                session = fold(recorded.event for recorded in log)
+                if status is None or session.status == status:
+                    found.append(show(name, session, log[-1].seq))
+            if len(found) == limit:
+                return SessionList(data=found, next_cursor=_write_cursor(place))
+        if not rows:
+            return SessionList(data=found, next_cursor=None)
+    return SessionList(data=found, next_cursor=_write_cursor(place) if place else None)
+
+
+@router.get("/{session_id}", responses=documented())
+async def get_session(session_id: SessionId, ctx: Ctx) -> SessionView:
+    """A session as it is now."""
+    session, seq = await load(ctx.sessions, session_id, ctx.tenant)
+    return show(session_id, session, seq)
+
+
+@router.get("/{session_id}/image", response_class=Response, responses=_IMAGE | documented(409))
+async def get_best_image(
+    session_id: SessionId, ctx: Ctx, format: Format = None, compression: Compression = None  # noqa: A002 - the query's name
+) -> Response:
+    """The best image so far; of a finished session, its answer."""
+    session, _ = await load(ctx.sessions, session_id, ctx.tenant)
+    top = session.finished.best if session.finished else best(session)
+    if top is None:
+        raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
+    return await _serve(ctx, _image_of(session, top), format, compression, final=session.finished is not None)
+
+
+@router.get("/{session_id}/source", response_class=Response, responses=_IMAGE | documented())
+async def get_source_image(
+    session_id: SessionId, ctx: Ctx, format: Format = None, compression: Compression = None  # noqa: A002 - as above
+) -> Response:
+    """The source image."""
+    session, _ = await load(ctx.sessions, session_id, ctx.tenant)
+    return await _serve(ctx, session.created.source, format, compression, final=True)
+
+
+@router.get(
+    "/{session_id}/turns/{turn}/candidates/{candidate}/image", response_class=Response, responses=_IMAGE | documented()
+)
+async def get_candidate_image(
+    session_id: SessionId,
+    turn: Annotated[int, Path(ge=1, le=10_000)],
+    candidate: Annotated[int, Path(ge=1, le=10_000)],
+    ctx: Ctx,
+    format: Format = None,  # noqa: A002 - as above
+    compression: Compression = None,
+) -> Response:
+    """One candidate's image."""
+    session, _ = await load(ctx.sessions, session_id, ctx.tenant)
+    image = _image_of(session, CandidateRef(turn=turn, candidate=candidate))
+    return await _serve(ctx, image, format, compression, final=True)
+
+
+@router.post("/{session_id}/cancel", responses=documented())
+async def cancel_session(session_id: SessionId, ctx: Ctx) -> SessionView:
+    """Stop a session. Acknowledged at once; cancelling again, or a finished session, changes nothing."""
+    await ctx.cancel(session_id, by="caller")
+    session, seq = await load(ctx.sessions, session_id, ctx.tenant)
+    return show(session_id, session, seq)
+
+
+@router.post("/{session_id}/feedback", responses=documented(409))
+async def give_feedback(session_id: SessionId, feedback: Annotated[Feedback, Body()], ctx: Ctx) -> SessionView:
+    """A person's word: `accept` the best, `pick` a candidate, `instruct` anew, or let the thinker `go_on`."""
+
+    def event(session: Session) -> Event:
+        _check_feedback(session, feedback)
+        return FeedbackGiven(at=ctx.clock.now(), **_meaning(feedback).model_dump())
+
+    session, seq = await ctx.write(session_id, event)
+    return show(session_id, session, seq)
+
+
+@router.delete("/{session_id}", status_code=204, response_class=Response, responses=documented(409))
+async def delete_session(session_id: SessionId, ctx: Ctx) -> Response:
+    """Forget a finished session."""
+    session, _ = await load(ctx.sessions, session_id, ctx.tenant)
+    if session.finished is None or not await ctx.sessions.delete(session_id, ctx.tenant):
+        raise ApiError("session_conflict", "the session is not finished; cancel it first", param="session_id")
+    return Response(status_code=204)
+
+
+# --- pieces ------------------------------------------------------------------------------------------------------
+
+
+def _meaning(feedback: Feedback) -> Feedback:
+    """Feedback with its defaults filled in."""
+    if feedback.action == "pick" and feedback.candidate is None:
+        return feedback.model_copy(update={"candidate": 1})
+    return feedback
+
+
+def _check_feedback(session: Session, feedback: Feedback) -> None:
+    allowed: dict[str, set[Literal["turn", "candidate", "instruction"]]] = {"pick": {"turn", "candidate"}, "instruct": {"instruction"}}
+    for name in ("turn", "candidate", "instruction"):
+        if getattr(feedback, name) is not None and name not in allowed.get(feedback.action, set()):
+            raise ApiError("invalid_value", f"{name}: it has no meaning with action {feedback.action}", param=name)
+    if feedback.action == "pick" and feedback.turn is None:
+        raise ApiError("missing_parameter", "turn is missing; pick names a turn", param="turn")
+    if feedback.action == "instruct" and feedback.instruction is None:
+        raise ApiError("missing_parameter", "instruction is missing; instruct needs one", param="instruction")
+    if session.finished or session.cancelled or session.accepted:
+        raise ApiError("session_conflict", "the session is over and takes no more feedback", param="session_id")
+    if feedback.action == "go_on" and session.review is None:
+        raise ApiError("session_conflict", "the session is not waiting for a review", param="action")
+    if feedback.action == "accept" and best(session) is None:
+        raise ApiError("session_conflict", "there is no candidate to accept yet", param="action")
+    if feedback.action == "pick" and feedback.turn:
+        _image_of(session, CandidateRef(turn=feedback.turn, candidate=feedback.candidate or 1))
+
+
+def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
+    candidate = session.candidate(ref)
+    if candidate is None or candidate.image is None:
+        message = f"turn {ref.turn} has no image of candidate {ref.candidate}"
+        raise ApiError("image_not_found", message, param="candidate" if candidate is None else "turn")
+    return candidate.image
+
+
+async def _serve(
+    ctx: Context, image: ImageRef, output: OutputFormat | None, compression: int | None, *, final: bool
+) -> Response:
+    data = await ctx.blobs.get(image.sha256)
+    media_type = image.media_type
+    if output is not None or compression is not None:
+        wanted: OutputFormat = output or _format_of(media_type)
+        data = await asyncio.to_thread(transcode, data, wanted, compression)
+        media_type = f"image/{wanted}"
+    # An image never changes; which one is the best does until the session is finished.
+    cache = "private, max-age=31536000, immutable" if final else "no-store"
+    return Response(data, media_type=media_type, headers={"cache-control": cache, "x-content-type-options": "nosniff"})
+
+
+def _format_of(media_type: str) -> OutputFormat:
+    formats: dict[str, OutputFormat] = {"image/jpeg": "jpeg", "image/webp": "webp"}
+    return formats.get(media_type, "png")
+
+
+def _wait(prefer: str | None) -> float:
+    match = re.search(r"(?:^|[,;\s])wait(?:=(\d{1,6}))?(?=$|[,;\s])", prefer or "")
+    if not match:
+        return 0
+    return min(float(match.group(1) or _LONGEST_WAIT_S), _LONGEST_WAIT_S)
+
+
+def _write_cursor(place: tuple[int, str]) -> str:
+    return base64.urlsafe_b64encode(f"{place[0]}:{place[1]}".encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    try:
+        created_ms, _, name = base64.b64decode(cursor, altchars=b"-_", validate=True).decode().partition(":")
+        return int(created_ms), name
+    except (binascii.Error, ValueError) as exc:
+        raise ApiError("invalid_value", "cursor: not one of ours; use next_cursor of the page before", param="cursor") from exc

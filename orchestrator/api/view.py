@@ -1,0 +1,214 @@
+"""A session as the API shows it; a pure projection of the folded events."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from orchestrator.loop.events import (
+    Author,
+    CandidateRef,
+    Failure,
+    FinishReason,
+    ImageRef,
+    Review,
+    Strategy,
+    Totals,
+)
+from orchestrator.loop.policy import best, ranking
+from orchestrator.loop.session import Candidate, Session, Status
+
+CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored", "failed"]
+
+
+class ScoresView(BaseModel):
+    """A thinker's judgement, each 0-10; overall = sqrt(semantic x quality)."""
+
+    semantic: float
+    quality: float
+    overall: float
+
+
+class ImageView(ImageRef):
+    """An image and where to get it."""
+
+    url: str
+
+
+class CandidateView(BaseModel):
+    """One edit and what became of it."""
+
+    candidate: int
+    status: CandidateStatus
+    seed: int
+    image: ImageView | None
+    scores: ScoresView | None
+    reasoning: str | None
+    refined_instruction: str | None
+    error: Failure | None
+    editor_seconds: float
+    thinker_seconds: float
+
+
+class TurnView(BaseModel):
+    """One instruction and its candidates."""
+
+    turn: int
+    instruction: str
+    author: Author
+    candidates: list[CandidateView]
+
+
+class LimitsView(BaseModel):
+    """When the session ends by itself."""
+
+    max_turns: int
+    candidates: int
+    semantic_threshold: float
+    quality_threshold: float
+    patience: int
+    budget_edits: int | None
+    budget_editor_s: float | None
+
+
+class Urls(BaseModel):
+    """Where to go from here; paths relative to the server."""
+
+    self: str
+    events: str
+    cancel: str
+    feedback: str
+    image: str
+
+
+class SessionView(BaseModel):
+    """A session."""
+
+    id: str = Field(examples=["ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"])
+    object: Literal["session"] = "session"
+    status: Status
+    instruction: str
+    editor: str
+    thinker: str
+    strategy: Strategy
+    review: Review
+    created_at: float
+    finished_at: float | None
+    deadline_at: float
+    limits: LimitsView
+    seed: int
+    user: str | None
+    finish_reason: FinishReason | None
+    best: CandidateRef | None
+    results: list[CandidateRef]
+    scores: ScoresView | None
+    revised_prompt: str | None
+    turns: list[TurnView]
+    totals: Totals
+    error: Failure | None
+    last_event: int
+    source: ImageView
+    urls: Urls
+
+
+class SessionList(BaseModel):
+    """A page of sessions, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[SessionView]
+    next_cursor: str | None
+
+
+def show(session_id: str, session: Session, last_event: int) -> SessionView:
+    """The session as the API shows it."""
+    created, finished = session.created, session.finished
+    path = f"/v1/sessions/{session_id}"
+    top = finished.best if finished else best(session)
+    chosen = session.candidate(top) if top else None
+    results = list(finished.results) if finished else [c.ref for c in ranking(session)][: created.results]
+    return SessionView(
+        id=session_id,
+        status=session.status,
+        instruction=created.instruction,
+        editor=created.editor,
+        thinker=created.thinker,
+        strategy=created.strategy,
+        review=created.review,
+        created_at=created.at,
+        finished_at=finished.at if finished else None,
+        deadline_at=created.limits.deadline_at,
+        limits=LimitsView.model_validate(created.limits.model_dump()),
+        seed=created.seed,
+        user=created.user,
+        finish_reason=finished.reason if finished else None,
+        best=top,
+        results=results,
+        scores=scores_of(chosen),
+        revised_prompt=session.turns[top.turn - 1].instruction if top else None,
+        turns=[
+            TurnView(
+                turn=turn.number,
+                instruction=turn.instruction,
+                author=turn.author,
+                candidates=[_candidate(path, candidate) for candidate in turn.candidates],
+            )
+            for turn in session.turns
+        ],
+        totals=session.totals,
+        error=finished.error if finished else None,
+        last_event=last_event,
+        source=ImageView(**created.source.model_dump(), url=f"{path}/source"),
+        urls=Urls(
+            self=path, events=f"{path}/events", cancel=f"{path}/cancel", feedback=f"{path}/feedback", image=f"{path}/image"
+        ),
+    )
+
+
+def scores_of(candidate: Candidate | None) -> ScoresView | None:
+    """A candidate's scores, rounded for reading; None while it has none."""
+    if candidate is None or candidate.scores is None:
+        return None
+    scores = candidate.scores
+    return ScoresView(semantic=scores.semantic, quality=scores.quality, overall=round(scores.overall, 3))
+
+
+def candidate_path(session_id: str, ref: CandidateRef) -> str:
+    """Where a candidate's image is served."""
+    return f"/v1/sessions/{session_id}/turns/{ref.turn}/candidates/{ref.candidate}/image"
+
+
+def _candidate(path: str, candidate: Candidate) -> CandidateView:
+    image = candidate.image
+    where = f"{path}/turns/{candidate.turn}/candidates/{candidate.number}/image"
+    return CandidateView(
+        candidate=candidate.number,
+        status=_status(candidate),
+        seed=candidate.seed,
+        image=ImageView(**image.model_dump(), url=where) if image else None,
+        scores=scores_of(candidate),
+        reasoning=candidate.reasoning or None,
+        refined_instruction=candidate.refined,
+        error=candidate.edit_error or candidate.critique_error,
+        editor_seconds=round(candidate.editor_seconds, 4),
+        thinker_seconds=round(candidate.thinker_seconds, 4),
+    )
+
+
+def _status(candidate: Candidate) -> CandidateStatus:
+    if candidate.scores:
+        return "critiqued"
+    if candidate.image:
+        return "unscored" if candidate.critique_error else "edited"
+    if candidate.editing:
+        return "editing"
+    return "failed" if candidate.edit_error else "planned"
+
+
+def error_schema() -> dict[str, Any]:
+    """OpenAI's error body as an OpenAPI schema."""
+    text = {"type": "string"}
+    maybe = {"type": ["string", "null"]}
+    properties = {"message": text, "type": text, "param": maybe, "code": maybe}
+    error = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "object", "properties": {"error": error}, "required": ["error"]}

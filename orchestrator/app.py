@@ -1,0 +1,158 @@
+"""The composition root: settings in, a running application out. The only file that names concrete parts."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, Gauge
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from orchestrator.api import errors, events, health, images, sessions
+from orchestrator.api.context import Context
+from orchestrator.api.fields import Catalogue, EditorTakes
+from orchestrator.api.intake import Intake
+from orchestrator.drive.driver import Driver
+from orchestrator.drive.editor import HttpEditor
+from orchestrator.drive.performer import Performer
+from orchestrator.drive.runner import Runner
+from orchestrator.drive.thinker import Dialect, HttpThinker
+from orchestrator.drive.upstream import HttpUpstream, Upstream
+from orchestrator.ports import Claim, Recorded
+from orchestrator.settings import EditorSettings, Settings, ThinkerSettings, UpstreamSettings
+from orchestrator.store.blobs import ObjectBlobs
+from orchestrator.store.feed import Feed
+from orchestrator.store.scripts import Keys
+from orchestrator.store.sessions import RedisSessions, SessionsOptions
+from orchestrator.store.wakes import RedisWakes
+from orchestrator.telemetry import Telemetry
+from services.wire import asgi
+from services.wire.formats import FORMATS
+from services.wire.images import ImageLimits
+
+_FORM_OVERHEAD = 4 * 1024 * 1024
+
+
+class SystemClock:
+    """`orchestrator.ports.Clock`: this machine's time."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return time.time()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The orchestrator as an ASGI application; it connects when it starts."""
+    app = FastAPI(
+        title="EditThinker Serving",
+        version="0.1.0",
+        description="Image edits that follow the instruction: edit, critique, refine, repeat.",
+        lifespan=_lifespan(settings),
+    )
+    # An image twice (source and mask), as base64 in JSON at worst.
+    asgi.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD)
+    errors.install(app)
+    for module in (images, sessions, events, health):
+        app.include_router(module.router)
+    return app
+
+
+def _lifespan(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN202 - FastAPI's own type has no short name
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            app.state.context = await _compose(settings, stack)
+            yield
+
+    return lifespan
+
+
+async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Context:
+    """Connect everything; what was started is stopped by the stack, in reverse order."""
+    keys = Keys()
+    feed = Feed(_redis(settings, stack, blocking=True))
+    await feed.start()
+    stack.push_async_callback(feed.stop)
+    options = SessionsOptions(lease_s=settings.lease_s, agenda_limit=settings.agenda_limit)
+    store = RedisSessions(_redis(settings, stack, blocking=False), feed, keys, options)
+    client = await stack.enter_async_context(_http())
+    editors = {name: _editor(editor, client) for name, editor in settings.editors.items()}
+    thinkers = {name: _thinker(thinker, client) for name, thinker in settings.thinkers.items()}
+    blobs, clock, registry = ObjectBlobs(settings.blobs), SystemClock(), CollectorRegistry()
+    performer = Performer(editors, thinkers, blobs, clock)
+    telemetry = Telemetry(registry)
+
+    def drive(claim: Claim, log: list[Recorded]) -> Driver:
+        return Driver(claim, store, performer, clock, telemetry, log)
+
+    runner = Runner(
+        f"replica-{secrets.token_hex(6)}",
+        store,
+        drive,
+        RedisWakes(feed, keys),
+        capacity=settings.capacity,
+        renew_s=settings.lease_s / 3,
+    )
+    Gauge("editthinker_sessions_driving", "Sessions in this replica's hands.", registry=registry).set_function(lambda: runner.driving)
+    await runner.start()
+    stack.push_async_callback(runner.stop)
+    limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    intake = Intake(store, blobs, clock, _catalogue(settings), limits)
+    return Context(store, blobs, clock, intake, editors, thinkers, registry, runner.alive)
+
+
+def _redis(settings: Settings, stack: contextlib.AsyncExitStack, *, blocking: bool) -> Redis:
+    # A blocking subscription has no read timeout; commands do. Neither is retried behind our back: a script that
+    # ran although its answer was lost would run twice. `orchestrator.drive` reads the log to find out instead.
+    pool = BlockingConnectionPool.from_url(
+        settings.redis_url,
+        max_connections=4 if blocking else 64,
+        timeout=30,
+        socket_connect_timeout=5,
+        socket_timeout=None if blocking else 5,
+        retry=Retry(NoBackoff(), 0),
+    )
+    redis = Redis(connection_pool=pool)
+    stack.push_async_callback(redis.aclose)
+    stack.push_async_callback(pool.disconnect)
+    return redis
+
+
+def _http() -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
+    # How long an answer may take is decided per call, from the session's deadline.
+    timeout = httpx.Timeout(None, connect=5.0)
+    return httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False, trust_env=False)
+
+
+def _upstream(settings: UpstreamSettings) -> Upstream:
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    return Upstream(settings.url, key, settings.attempts, settings.timeout_s)
+
+
+def _editor(settings: EditorSettings, client: httpx.AsyncClient) -> HttpEditor:
+    upstream = HttpUpstream("editor", _upstream(settings), client)
+    return HttpEditor(upstream, model=settings.model, send_seed=settings.send_seed)
+
+
+def _thinker(settings: ThinkerSettings, client: httpx.AsyncClient) -> HttpThinker:
+    upstream = HttpUpstream("thinker", _upstream(settings), client)
+    dialect = Dialect(
+        settings.model, FORMATS[settings.format], settings.prompt(), settings.constraint, dict(settings.sampling)
+    )
+    return HttpThinker(upstream, dialect)
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    names = sorted(settings.editors, key=lambda name: name != settings.first_editor)
+    thinkers = sorted(settings.thinkers, key=lambda name: name != settings.first_thinker)
+    editors = {name: EditorTakes(settings.editors[name].parameters, settings.editors[name].mask) for name in names}
+    return Catalogue(
+        editors, tuple(thinkers), settings.default_deadline_s, settings.review_deadline_s, settings.max_deadline_s
+    )

@@ -1,0 +1,119 @@
+"""Everything that can be configured, from the environment (prefix ``EDITTHINKER_``); wrong values are refused at start.
+
+Only `orchestrator.app` and `orchestrator.__main__` read settings; everything below receives values.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.wire.critique import Template
+from services.wire.formats import FORMATS, Constraint, FormatName
+
+_PREFIX = "EDITTHINKER_"
+
+
+class UpstreamSettings(BaseModel):
+    """Where a collaborator is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(pattern=r"^https?://", description="Base URL, up to and including /v1.")
+    model: str | None = Field(None, description="The server's own name for the model.")
+    api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
+    attempts: int = Field(4, ge=1, le=20, description="Tries of one call while the server is overloaded or away.")
+    timeout_s: float = Field(600, gt=0, description="Seconds one call may take, retries included.")
+
+    @field_validator("url")
+    @classmethod
+    def _without_slash(cls, url: str) -> str:
+        return url.rstrip("/")
+
+
+class EditorSettings(UpstreamSettings):
+    """An editor: any server of ``POST /v1/images/edits``."""
+
+    parameters: frozenset[str] = Field(
+        frozenset({"size"}),
+        description="Extension fields it takes (size, negative_prompt, num_inference_steps, guidance_scale); others are refused.",
+    )
+    mask: bool = Field(False, description="Whether it takes a mask.")
+    send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")
+
+
+class ThinkerSettings(UpstreamSettings):
+    """A thinker: any server of ``POST /v1/chat/completions`` that takes images."""
+
+    model: str = Field(description="The server's name for the model.")
+    format: FormatName = Field("editthinker", description="How the critique is written down.")
+    constraint: Constraint = Field("none", description="What the server can hold its reply to.")
+    template: Path | None = Field(None, description="A prompt template file; ours if absent.")
+    sampling: dict[str, Any] = Field(
+        default_factory=lambda: {"temperature": 0, "max_tokens": 2048}, description="Further fields of the request."
+    )
+
+    def prompt(self) -> Template:
+        """The template in use."""
+        if self.template is None:
+            return FORMATS[self.format].template()
+        return Template(self.template.read_text("utf-8"))
+
+    @model_validator(mode="after")
+    def _template_is_usable(self) -> Self:
+        try:
+            self.prompt()
+        except OSError as exc:
+            raise ValueError(f"the template cannot be read: {exc}") from exc
+        if self.constraint != "none" and not FORMATS[self.format].constraint(self.constraint):
+            raise ValueError(f"the format {self.format} has no {self.constraint} constraint")
+        return self
+
+
+class Settings(BaseSettings):
+    """The orchestrator's settings."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, version 7 or later.")
+    blobs: str = Field("./blobs", description="Where images live: a directory, or s3://bucket/prefix.")
+    editors: dict[str, EditorSettings] = Field(description="Editors by the name callers use as `model`.")
+    thinkers: dict[str, ThinkerSettings] = Field(description="Thinkers by the name callers use as `thinker`.")
+    default_editor: str | None = Field(None, description="The editor when none is named; the first one if absent.")
+    default_thinker: str | None = Field(None, description="The thinker when none is named; the first one if absent.")
+    capacity: int = Field(2048, ge=1, description="Sessions this replica drives at a time.")
+    agenda_limit: int = Field(100_000, ge=1, description="Unfinished sessions above which new ones get 429.")
+    lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
+    default_deadline_s: float = Field(600.0, gt=0, description="Seconds a session may take if the caller names none.")
+    review_deadline_s: float = Field(86_400.0, gt=0, description="The same for sessions that wait for a person.")
+    max_deadline_s: float = Field(604_800.0, gt=0, description="The longest deadline a caller may ask for.")
+    max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of a source image.")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of a source image.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        for what, names, default in (
+            ("editors", self.editors, self.default_editor),
+            ("thinkers", self.thinkers, self.default_thinker),
+        ):
+            if not names:
+                raise ValueError(f"{_PREFIX}{what.upper()} names none; give at least one")
+            if default is not None and default not in names:
+                raise ValueError(f"default_{what[:-1]} is {default!r}, which is none of {sorted(names)}")
+        return self
+
+    @property
+    def first_editor(self) -> str:
+        """The editor when none is named."""
+        return self.default_editor or next(iter(self.editors))
+
+    @property
+    def first_thinker(self) -> str:
+        """The thinker when none is named."""
+        return self.default_thinker or next(iter(self.thinkers))

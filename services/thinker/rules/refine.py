@@ -1,0 +1,204 @@
+"""The refined instruction: what to say to the editor next, for the SOURCE picture.
+
+Everything is stateless: the amounts tried are read from the text of the instruction used,
+the response from the candidate. The caller's own explicit requests are kept word for word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from services.thinker.rules.control import Amounts, Learned, learn, shrink, signature, solve
+from services.thinker.rules.evidence import Evidence
+from services.thinker.rules.looks import Look, Pair
+from services.thinker.rules.operations import MONOCHROME, Key, Op, hue_name, phrase, variant_in, variants
+from services.thinker.rules.reading import Instruction, read_instruction
+from services.thinker.rules.respond import modelled, respond
+
+DEAD_ZONE = 2.0
+"""Amounts (percent) below which neither a change nor an operation is worth saying."""
+_GRAIN_PER_PERCENT = 0.09
+_CLOSE_ENOUGH = 9.4
+
+
+def refine(evidence: Evidence, used_text: str, semantic: float) -> str:
+    """One complete instruction for the source, or the used one when nothing is left to do."""
+    wish = evidence.wish
+    if not wish.understood:
+        return wish.text
+    if semantic >= _CLOSE_ENOUGH:
+        return used_text
+    used = read_instruction(used_text)
+    said = [*_asked(evidence, used, used_text)]
+    if wish.look is not None:
+        said += _controlled(evidence, used, used_text)
+    said += [f"no {name}" for name in sorted(wish.instruction.banned)]
+    said += [clause for clause in wish.unknown if not clause.startswith("the rest of")]
+    said += [f"keep the {place} unchanged" for place in wish.instruction.kept if place != "all"]
+    return _sentence(list(dict.fromkeys(said))) or wish.text
+
+
+def _sentence(said: list[str]) -> str:
+    """Join phrases as a person would."""
+    if len(said) < 2:  # noqa: PLR2004 - nothing to join
+        return "".join(said)
+    return ", ".join(said[:-1]) + " and " + said[-1]
+
+
+def amounts_of(instruction: Instruction) -> Amounts:
+    """The modelled operations of an instruction and their amounts in percent."""
+    out: Amounts = {}
+    for op in instruction.ops:
+        if modelled(op.key):
+            out[op.key] = float(np.clip(out.get(op.key, 0.0) + op.percent, -100.0, 100.0))
+    return out
+
+
+def knobs_of(look: Look) -> list[Key]:
+    """The operations that can make a look, without those that are done or not done."""
+    names = ["exposure", "contrast", "blacks", "shadows", "highlights", "whites"]
+    coloured = look.mono < 1.0
+    if coloured:
+        names += ["warmth", "tint", "saturation"]
+    elif look.cast != (0.0, 0.0):
+        names += ["sepia"]
+    names += [name for name in ("vignette", "haze", "glow") if getattr(look, name) > 0]
+    knobs: list[Key] = [(name, "", "") for name in names]
+    for zone, shift in (("tint shadows", look.shadows), ("tint highlights", look.highlights)):
+        if coloured and np.hypot(*shift) >= 3.0:  # noqa: PLR2004 - visible
+            knobs.append((zone, "", _hue(shift)))
+    if look.top:
+        knobs.append(("exposure", "top", ""))
+    return knobs
+
+
+def _hue(shift: Pair) -> str:
+    return hue_name(*shift)
+
+
+def _whole(look: Look) -> Amounts:
+    """What a look needs that is done or not done."""
+    return {(MONOCHROME, "", ""): 100.0} if look.mono >= 1.0 and look.cast == (0.0, 0.0) else {}
+
+
+def _controlled(evidence: Evidence, used: Instruction, used_text: str) -> list[str]:
+    """The phrases that steer tone, colour and grain towards the look."""
+    look, wish = evidence.aim.look, evidence.wish
+    spent = amounts_of(used)
+    fixed = _whole(look) | wish.fixed
+    knobs = [key for key in knobs_of(look) if key not in fixed]
+    source, goal = shrink(evidence.seen.source.thumb), shrink(evidence.aim.thumb)
+    in_place = evidence.seen.in_place
+    learned = _lesson(evidence, spent) if spent else Learned()
+    deaf = {key for key, gain in learned.gains.items() if gain < 0.3 and _should_show(evidence, key, spent)}  # noqa: PLR2004
+    trusted = Learned({key: gain for key, gain in learned.gains.items() if key not in deaf}, learned.rest if not deaf else 0.0)
+    amounts = solve(source, goal, knobs, fixed=fixed, start=spent, learned=trusted, in_place=in_place)
+    lowered = used_text.lower()
+    out: list[str] = []
+    for key, percent in (_whole(look) | amounts).items():
+        rounded = round(_settled(percent, spent.get(key)))
+        if abs(rounded) > DEAD_ZONE:
+            variant = variant_in(lowered, key) + (1 if key in deaf else 0) if key in spent else 0
+            out.append(phrase(key, rounded, variant=variant % variants(key)))
+    return out + _textures(evidence, used)
+
+
+def _lesson(evidence: Evidence, spent: Mapping[Key, float]) -> Learned:
+    source, candidate = shrink(evidence.seen.source.thumb), shrink(evidence.thumb)
+    learned = learn(source, candidate, spent, in_place=evidence.seen.in_place)
+    # An editor's seed makes some of every deviation; believe most of it, not all.
+    gains = {key: float(gain**0.75) for key, gain in learned.gains.items()}
+    return Learned(gains, learned.rest * 0.6)
+
+
+def _settled(percent: float, before: float | None) -> float:
+    """Small corrections are noise: keep the amount that was used."""
+    if before is not None and abs(percent - before) <= DEAD_ZONE:
+        return before
+    return percent
+
+
+def _should_show(evidence: Evidence, key: Key, spent: Mapping[Key, float]) -> bool:
+    """Whether this operation alone should have been plainly visible."""
+    source = shrink(evidence.seen.source.thumb)
+    alone = respond(source, {key: spent[key]})
+    moved = signature(alone, in_place=True) - signature(source, in_place=True)
+    return float(np.sqrt(moved @ moved)) > 2.5  # noqa: PLR2004 - CIELAB units
+
+
+def _textures(evidence: Evidence, used: Instruction) -> list[str]:
+    """Grain and clarity, each controlled alone."""
+    out: list[str] = []
+    look = evidence.aim.look
+    said = {op.name: op for op in evidence.wish.instruction.ops}
+    if look.grain > 0.4 and "grain" not in said:  # noqa: PLR2004 - visible
+        before = next((op.percent for op in used.ops if op.name == "grain"), 0.0)
+        percent = look.grain / _GRAIN_PER_PERCENT
+        if before > 0:
+            factor = np.clip(look.grain / max(0.15, evidence.grain_added), 0.5, 2.0)
+            percent = _settled(before * float(factor) ** 0.8, before)
+        out.append(phrase(("grain", "", ""), round(min(percent, 90.0))))
+    if look.clarity > 0 and "clarity" not in said:
+        out.append(phrase(("clarity", "", ""), round(100 * look.clarity)))
+    return out
+
+
+def _asked(evidence: Evidence, used: Instruction, used_text: str) -> list[str]:
+    """The caller's own explicit requests, word for word while they work."""
+    out: list[str] = []
+    wish = evidence.wish
+    mixed = {said.said for said in wish.instruction.looks}
+    spoken = len(wish.asks)
+    for op in wish.stated:
+        out.append(op.said if not any(look in op.said.lower() for look in mixed) else _canonical(op))
+    for index, finding in enumerate(evidence.findings):
+        op = finding.op
+        own = index < spoken and bool(op.said) and not any(look in op.said.lower() for look in mixed)
+        out.append(_again(op, finding.done, own=own, used=used, used_text=used_text))
+    return out
+
+
+def _again(op: Op, done: float, *, own: bool, used: Instruction, used_text: str) -> str:
+    """How to ask once more: the same words if they work, other words or amounts if not."""
+    before = next((other for other in used.ops if other.name == op.name), None)
+    if own and (done >= 0.5 or before is None):  # noqa: PLR2004 - more done than not
+        return op.said
+    graded = op.name in _GRADED
+    if before is None:
+        return _canonical(op)
+    if done < 0.15 and not (own and before.said != op.said and done > 0):  # noqa: PLR2004 - no visible effect
+        # Their own words had no effect: first the plain phrase, then the next one.
+        tried = -1 if before.said == op.said and own and not _is_plain(op) else variant_in(used_text.lower(), op.key)
+        return _canonical(op, variant=(tried + 1) % variants(op.key), percent=before.percent)
+    if graded and done < 0.8:  # noqa: PLR2004 - visibly short
+        more = float(np.clip(abs(before.percent) * np.clip(0.9 / max(done, 0.2), 1.15, 2.0), 5.0, 95.0))
+        return _canonical(op, variant=variant_in(used_text.lower(), op.key), percent=op.sign * more)
+    return before.said or _canonical(op)
+
+
+_GRADED = frozenset({
+    "background blur", "posterise", "pixelate", "blur", "sharpen", "clarity", "grain", "denoise", "exposure", "saturation", "light leak",
+    "white vignette", "emboss", "contrast", "warmth", "haze",
+})  # fmt: skip
+
+
+def _is_plain(op: Op) -> bool:
+    return _canonical(op) in op.said.lower()
+
+
+def _canonical(op: Op, *, variant: int = 0, percent: float | None = None) -> str:
+    """The editor's own phrase for an operation."""
+    detail = op.detail
+    if op.name == "text":
+        detail += (f" at the {op.region}" if op.region else "") + (f" in {op.colour}" if op.colour else "")
+    region = op.region
+    if op.name in {"recolour", "selective"} and region and not region.startswith("the "):
+        region = f"the {region}"
+    if op.name == "crop" and not detail:
+        return f"crop by {abs(op.percent):.0f}%"
+    if op.name == "crop" and detail == "square":
+        detail = "a square"
+    key = (op.name, "" if op.name == "text" else region, op.colour or ("white" if op.name in {"background", "border"} else ""))
+    return phrase(key, round(op.percent if percent is None else percent), detail=detail, variant=variant)

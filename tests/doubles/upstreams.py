@@ -1,0 +1,127 @@
+"""A scriptable editor and thinker behind real HTTP, for faults and for answers at a known moment.
+
+The editor paints its seed and the instruction's length into the source, so that every candidate differs. The thinker
+answers `scores` turn by turn, and refines "x" to "x +". What they do is set by assigning to the attributes of
+`Script`; every request is kept in `edits` and `critiques`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from services.wire.critique import Critique, Template, read
+from services.wire.formats import FORMATS
+from tests.doubles.processes import free_port
+
+
+@dataclass
+class Script:
+    """What the doubles do, and what they were asked."""
+
+    scores: list[tuple[float, float]] = field(default_factory=lambda: [(3, 9), (6, 9), (9, 9)])
+    edit_fault: Callable[[int], Response | None] = lambda _: None
+    critique_fault: Callable[[int], Response | None] = lambda _: None
+    edit_delay_s: float = 0.0
+    hold_edit: int | None = None
+    """The number (from 1) of the edit that waits until `release` is set."""
+    release: threading.Event = field(default_factory=threading.Event)
+    edits: list[dict[str, Any]] = field(default_factory=list)
+    critiques: list[dict[str, Any]] = field(default_factory=list)
+    disconnected: int = 0
+
+
+def picture(width: int = 32, height: int = 24, shade: int = 90) -> bytes:
+    """A small PNG."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (shade, 120, 60)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def application(script: Script) -> Starlette:
+    """Both doubles as one application: /editor/v1 and /thinker/v1."""
+
+    async def edits(request: Request) -> Response:
+        async with request.form() as form:
+            fields: dict[str, Any] = {key: value for key, value in form.items() if isinstance(value, str)}
+            source = await form["image"].read()  # type: ignore[union-attr]
+        fields["key"] = request.headers.get("idempotency-key", "")
+        script.edits.append(fields)
+        number = len(script.edits)
+        if script.hold_edit == number and not await _held(request, script):
+            script.disconnected += 1
+            return Response(status_code=499)
+        await asyncio.sleep(script.edit_delay_s)
+        if fault := script.edit_fault(number):
+            return fault
+        image = Image.open(io.BytesIO(source)).convert("RGB")
+        image.putpixel((0, 0), (int(fields.get("seed", 0)) % 256, len(fields["prompt"]) % 256, number % 256))
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        body = {"created": 0, "data": [{"b64_json": base64.b64encode(buffer.getvalue()).decode()}]}
+        return JSONResponse(body)
+
+    async def completions(request: Request) -> Response:
+        body = await request.json()
+        script.critiques.append(body)
+        number = len(script.critiques)
+        if fault := script.critique_fault(number):
+            return fault
+        asked = read(body["messages"], [Template.named("editthinker")])
+        semantic, quality = script.scores[min(number, len(script.scores)) - 1]
+        critique = Critique(semantic, quality, f"critique {number}", f"{asked.instruction} +")
+        message = {"role": "assistant", "content": FORMATS["editthinker"].render(critique)}
+        usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+        return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
+
+    async def models(_: Request) -> Response:
+        return JSONResponse({"object": "list", "data": []})
+
+    routes = [
+        Route("/editor/v1/images/edits", edits, methods=["POST"]),
+        Route("/thinker/v1/chat/completions", completions, methods=["POST"]),
+        Route("/editor/v1/models", models),
+        Route("/thinker/v1/models", models),
+    ]
+    return Starlette(routes=routes)
+
+
+async def _held(request: Request, script: Script) -> bool:
+    """Wait for the release; False when the caller left first."""
+    while not script.release.is_set():
+        if await request.is_disconnected():
+            return False
+        await asyncio.sleep(0.01)
+    return True
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """An ASGI application on a free port, in a thread of this process; its base URL."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    ends = time.monotonic() + 20
+    while not server.started:
+        assert time.monotonic() < ends, "the double does not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)

@@ -1,0 +1,151 @@
+"""The closed-loop benchmark against a server made of a few lines."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import closed_loop
+from benchmarks.asking import form
+from benchmarks.cases import cases
+from benchmarks.photos import photo
+from benchmarks.scoring import Outcome, bootstrap, duel, summary
+from benchmarks.targets import target
+
+
+def _part(body: bytes, name: str) -> bytes:
+    """A field of a multipart body, without a library."""
+    head = body.index(f'name="{name}"'.encode())
+    start = body.index(b"\r\n\r\n", head) + 4
+    return body[start : body.index(b"\r\n--", start)]
+
+
+class Stand(BaseHTTPRequestHandler):
+    """Answers with part of the way to the target: most with the strategy named `best`, at twice the size."""
+
+    best = "think"
+    spend = 0
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        strategy, prompt = _part(body, "strategy").decode(), _part(body, "prompt").decode()
+        case = next(case for case in cases() if case.prompt == prompt)
+        share = 0.8 if strategy == self.best else 0.3
+        mixed = photo(case.photo).pixels * (1 - share) + target(case.photo, case.wish) * share
+        large = cv2.resize(mixed.astype(np.uint8), None, fx=2, fy=2)
+        png = cv2.imencode(".png", np.ascontiguousarray(large[..., ::-1]))[1].tobytes()
+        turns, made = int(_part(body, "max_turns")), int(_part(body, "max_turns")) * int(_part(body, "candidates"))
+        reply = {
+            "data": [{"b64_json": base64.b64encode(png).decode()}],
+            "scores": {"semantic": 7, "quality": 8, "overall": 7.5},
+            "turns": turns,
+            "edits": made + self.spend,
+            "finish_reason": "max_turns",
+            "session_id": "s",
+        }
+        raw = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_: object) -> None:
+        """Stay quiet."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(Stand, "best", "think")
+    monkeypatch.setattr(Stand, "spend", 0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stand) as stand:
+        thread = Thread(target=stand.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{stand.server_address[1]}"
+        stand.shutdown()
+        thread.join()
+
+
+def test_think_wins_and_everything_is_reported(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, sheet = tmp_path / "out.json", tmp_path / "deep" / "sheet.html"
+    argv = ["--server", server, "--limit", "6", "--json", str(out), "--html", str(sheet), "--ciede2000"]
+    assert closed_loop.main(argv) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["think_wins"] is True
+    assert line["cases"] == 6
+    assert line["wins_ties_losses"] == [6, 0, 0]
+    assert line["totals"]["source"]["ratio"] == 1
+    assert line["totals"]["think"]["ratio"] < 0.6 < line["totals"]["best_of_n"]["ratio"] < 1
+    assert line["mean_edits"] == {"single": 1, "best_of_n": 4, "think": 4}
+    assert line["ciede2000"]["think"] < line["ciede2000"]["best_of_n"]
+    assert len(json.loads(out.read_text(encoding="utf-8"))["trials"]) == 18
+    assert sheet.read_text(encoding="utf-8").count("<img") == 6 * 5
+
+
+def test_losing_fails_and_names_the_cases(
+    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Stand, "best", "best_of_n")
+    assert closed_loop.main(["--server", server, "--limit", "3"]) == 1
+    printed = capsys.readouterr().out
+    assert "think loses against best_of_n (3)" in printed
+    assert json.loads(printed.splitlines()[-1])["think_wins"] is False
+
+
+def test_more_edits_than_allowed_void_a_win(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stand, "spend", 1)
+    assert closed_loop.main(["--server", server, "--limit", "3"]) == 1
+
+
+def test_a_server_that_fails_counts_as_doing_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert closed_loop.main(["--server", "http://127.0.0.1:9", "--limit", "1"]) == 1
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["errors"] == 3
+    assert line["totals"]["think"]["ratio"] == 1
+
+
+def test_targets_only_needs_no_server(tmp_path: Path) -> None:
+    sheet = tmp_path / "targets.html"
+    assert closed_loop.main(["--targets-only", "--html", str(sheet), "--match", "^pastel/"]) == 0
+    assert sheet.read_text(encoding="utf-8").count("<img") == 4
+
+
+def test_strategies_get_equal_edits() -> None:
+    for strategy, edits in (("best_of_n", 4), ("think", 4), ("single", 1)):
+        fields = form(strategy, 4, seed=7)  # type: ignore[arg-type]
+        assert int(fields["max_turns"]) * int(fields["candidates"]) == edits
+        assert int(fields["patience"]) > int(fields["max_turns"])
+
+
+def test_limit_spreads_over_the_families() -> None:
+    few = closed_loop.chosen("", 12)
+    assert len({case.id for case in few}) == 12
+    assert len({case.family for case in few}) == 4
+
+
+def test_bootstrap_is_wider_over_wishes_that_agree() -> None:
+    gaps = np.repeat(np.random.default_rng(5).normal(-1, 1, size=12), 6)
+    over_cases = bootstrap(gaps)
+    over_wishes = bootstrap(gaps, [str(index // 6) for index in range(72)])
+    assert over_cases.mean == over_wishes.mean
+    assert over_wishes.high - over_wishes.low > 1.5 * (over_cases.high - over_cases.low)
+
+
+def test_summary_and_duel_count_by_the_rule() -> None:
+    case = cases()[0]
+    results = [
+        Outcome(case, 20.0, {"source": 20.0, "think": 10.0, "best_of_n": 12.0}),
+        Outcome(case, 20.0, {"source": 20.0, "think": 14.0, "best_of_n": 14.01}),
+        Outcome(case, 20.0, {"source": 20.0, "think": 22.0, "best_of_n": 12.0}),
+    ]
+    assert duel(results, "think", "best_of_n") == (1, 1, 1)
+    assert summary(results, "think")["success_0.5"] == pytest.approx(1 / 3)
+    assert summary(results, "think")["success_0.75"] == pytest.approx(2 / 3)
+    assert summary(results, "best_of_n")["success_0.6"] == pytest.approx(2 / 3)

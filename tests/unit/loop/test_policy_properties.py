@@ -1,0 +1,154 @@
+"""What must hold in every world."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
+from hypothesis import find
+
+from orchestrator.loop import events as ev
+from orchestrator.loop.policy import Rest, decide
+from orchestrator.loop.session import Session, fold
+from tests.unit.loop.worlds import World, created, refold
+
+worlds = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+def _run(data: st.DataObject) -> tuple[World, Session]:
+    world = World(data, [data.draw(created())])
+    return world, world.run()
+
+
+@worlds
+@given(st.data())
+def test_every_session_ends_once_and_stays_ended(data: st.DataObject) -> None:
+    """Whatever fails, stalls or is said, there is exactly one end and nothing to do after it."""
+    world, session = _run(data)
+
+    assert sum(isinstance(event, ev.Finished) for event in world.events) == 1
+    assert isinstance(world.events[-1], ev.Finished)
+    assert isinstance(decide(session, world.now + 1e9), Rest)
+
+
+@worlds
+@given(st.data())
+def test_no_budget_is_exceeded(data: st.DataObject) -> None:
+    """Edits, editor seconds, turns between two words of a person, and attempts stay within their limits."""
+    world, session = _run(data)
+    limits = session.created.limits
+    started = [event for event in world.events if isinstance(event, ev.EditStarted)]
+
+    if limits.budget_edits is not None:
+        assert len(started) <= limits.budget_edits
+    if limits.budget_editor_s is not None:
+        assert session.totals.editor_seconds <= limits.budget_editor_s + 1e-6
+    assert all(event.attempt <= limits.edit_attempts for event in started)
+    assert len(session.turns) - session.floor <= limits.max_turns or session.new_instruction
+    failed = [event for event in world.events if isinstance(event, ev.CritiqueFailed)]
+    assert all(event.attempt <= limits.critique_attempts for event in failed)
+
+
+@worlds
+@given(st.data())
+def test_nothing_is_started_after_the_deadline(data: st.DataObject) -> None:
+    """Past the deadline only the end is recorded, and what was under way is dropped."""
+    world, session = _run(data)
+    late = [event for event in world.events if event.at >= session.created.limits.deadline_at]
+
+    assert not any(isinstance(event, ev.TurnStarted | ev.EditStarted | ev.ReviewRequested) for event in late)
+
+
+@worlds
+@given(st.data())
+def test_the_answer_is_the_best_of_what_was_critiqued(data: st.DataObject) -> None:
+    """Unless a person picked: a satisfying candidate first, then the overall score, then the earlier one."""
+    world, session = _run(data)
+    finished = session.finished
+    assert finished
+    made = [candidate for candidate in session.candidates if candidate.image]
+
+    assert (finished.best is None) == (not made)
+    if finished.best is None or (session.accepted and session.accepted.action == "pick"):
+        return
+    limits = session.created.limits
+    judged = []
+    for event in world.events:
+        if isinstance(event, ev.Critiqued):
+            meets = event.semantic >= limits.semantic_threshold and event.quality >= limits.quality_threshold
+            judged.append(((meets, (event.semantic * event.quality) ** 0.5), (event.turn, event.candidate)))
+    if not judged:
+        assert finished.best == made[0].ref
+        return
+    top = max(rank for rank, _ in judged)
+    first = min(place for rank, place in judged if rank == top)
+    assert (finished.best.turn, finished.best.candidate) == first
+
+
+@worlds
+@given(st.data())
+def test_satisfied_is_never_said_by_accident(data: st.DataObject) -> None:
+    """`satisfied` needs a recorded critique at both thresholds, and as many images as were asked for."""
+    world, session = _run(data)
+    limits, finished = session.created.limits, session.finished
+    assert finished
+    if finished.reason == "satisfied":
+        assert any(
+            isinstance(event, ev.Critiqued)
+            and event.semantic >= limits.semantic_threshold
+            and event.quality >= limits.quality_threshold
+            for event in world.events
+        )
+        assert len(finished.results) == session.created.results
+
+
+@worlds
+@given(st.data())
+def test_folding_a_prefix_and_going_on_is_never_having_stopped(data: st.DataObject) -> None:
+    """A resume from any event gives the same session and the same next action."""
+    world, session = _run(data)
+    cut = data.draw(st.integers(1, len(world.events)))
+
+    assert refold(world.events, cut) == session
+    assert fold([ev.load(ev.dump(event)) for event in world.events]) == session
+
+
+@worlds
+@given(st.data())
+def test_turn_one_is_the_callers_own_words_and_edits_use_distinct_seeds(data: st.DataObject) -> None:
+    """The caller's instruction comes first, unchanged; one instruction never meets the same seed twice."""
+    _, session = _run(data)
+    if session.turns:
+        first = session.turns[0]
+        assert first.author == "person" or first.instruction == session.created.instruction
+    tried = [(turn.instruction, c.seed) for turn in session.turns for c in turn.candidates]
+    assert len(tried) == len(set(tried))
+
+
+@worlds
+@given(st.data())
+def test_baselines_never_take_up_the_thinkers_words(data: st.DataObject) -> None:
+    """`single` and `best_of_n` edit with the caller's (or a person's) instruction alone."""
+    _, session = _run(data)
+    if session.created.strategy in {"single", "best_of_n"}:
+        assert all(turn.author != "thinker" for turn in session.turns)
+
+
+@pytest.mark.parametrize(
+    "reason", ["satisfied", "max_turns", "plateau", "deadline", "budget", "accepted", "cancelled", "failed"]
+)
+def test_every_finish_reason_is_reached_by_some_world(reason: str) -> None:
+    """No reason is dead code."""
+
+    @st.composite
+    def ended(draw: st.DrawFn) -> str:
+        world = World(draw(st.data()), [draw(created())])
+        finished = world.run().finished
+        assert finished
+        return finished.reason
+
+    try:
+        find(ended(), lambda got: got == reason, settings=settings(max_examples=5_000, deadline=None, database=None))
+    except NoSuchExample:
+        pytest.fail(f"no world ends with {reason}")

@@ -1,0 +1,226 @@
+"""Random worlds for the loop: an editor and a thinker that succeed, fail, stall or answer late, and people who
+cancel or speak at any moment. A world carries out what `decide` says and records what came of it, like the driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+
+from orchestrator.loop import events as ev
+from orchestrator.loop.policy import (
+    Action,
+    AskReview,
+    CritiqueJob,
+    EditJob,
+    Finish,
+    Rest,
+    StartTurn,
+    Wait,
+    Work,
+    best,
+    decide,
+)
+from orchestrator.loop.session import Session, apply, fold
+
+IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
+STEPS = 2_000
+
+scores = st.sampled_from([0.0, 2.0, 5.0, 7.0, 7.5, 8.0, 9.0, 10.0])
+
+
+@st.composite
+def created(draw: st.DrawFn) -> ev.SessionCreated:
+    """A session of any strategy and limits; time starts at 0."""
+    strategy = draw(st.sampled_from(["think", "single", "best_of_n", "think_best_of_n"]))
+    limits = ev.Limits(
+        max_turns=1 if strategy == "single" else draw(st.integers(1, 5)),
+        candidates=draw(st.integers(1, 3)),
+        semantic_threshold=draw(st.sampled_from([5.0, 8.0, 10.0])),
+        quality_threshold=draw(st.sampled_from([5.0, 8.0])),
+        patience=draw(st.integers(1, 3)),
+        deadline_at=draw(st.sampled_from([5.0, 50.0, 1e6])),
+        budget_edits=draw(st.none() | st.integers(1, 6)),
+        budget_editor_s=draw(st.none() | st.floats(0.5, 20)),
+        edit_attempts=draw(st.integers(1, 3)),
+        critique_attempts=draw(st.integers(1, 3)),
+    )
+    return ev.SessionCreated(
+        at=0.0,
+        source=IMAGE,
+        instruction="make it golden",
+        editor="e",
+        thinker="t",
+        strategy=strategy,
+        review=draw(st.sampled_from(["never", "each_turn", "before_finish"])),
+        limits=limits,
+        results=draw(st.integers(1, min(3, limits.max_turns * limits.candidates))),
+        seed=7,
+    )
+
+
+@dataclass
+class World:
+    """One session in a random world."""
+
+    draw: st.DataObject
+    events: list[ev.Event]
+    now: float = 0.0
+    patience_of_people: int = 4
+    started: dict[tuple[str, int, int], float] = field(default_factory=dict)
+
+    @property
+    def session(self) -> Session:
+        """Folded anew every time: every step is also a crash and a resume."""
+        return fold(self.events)
+
+    def run(self) -> Session:
+        """Until the end."""
+        for _ in range(STEPS):
+            action = decide(self.session, self.now)
+            if isinstance(action, Rest):
+                return self.session
+            self.carry_out(action)
+        raise AssertionError("the session does not end")
+
+    def carry_out(self, action: Action) -> None:
+        """What the driver would do with an action."""
+        session = self.session
+        wanted = {(type(job).__name__, job.turn, job.candidate) for job in action.jobs} if isinstance(action, Work) else set()
+        if dropped := [key for key in self.started if key not in wanted]:
+            for key in dropped:
+                self.drop(key)
+            return
+        match action:
+            case StartTurn():
+                self.record(
+                    ev.TurnStarted(
+                        at=self.now,
+                        turn=action.turn,
+                        instruction=action.instruction,
+                        author=action.author,
+                        candidates=action.candidates,
+                        first_seed=action.first_seed,
+                    )
+                )
+            case AskReview():
+                self.record(ev.ReviewRequested(at=self.now, turn=action.turn, best=action.best, reason=action.reason))
+            case Finish():
+                self.record(
+                    ev.Finished(
+                        at=self.now,
+                        reason=action.reason,
+                        best=action.best,
+                        results=action.results,
+                        error=action.error,
+                        totals=session.totals,
+                    )
+                )
+            case Wait():
+                self.wait(session)
+            case Work(jobs):
+                self.work(jobs)
+
+    def record(self, event: ev.Event) -> None:
+        self.events.append(event)
+
+    def drop(self, key: tuple[str, int, int]) -> None:
+        kind, turn, candidate = key
+        began = self.started.pop(key)
+        if kind == "EditJob":
+            known = self.session.candidate(ev.CandidateRef(turn=turn, candidate=candidate))
+            assert known
+            allowance = known.allowance_s if known.allowance_s is not None else 1e9
+            self.record(
+                ev.EditFailed(
+                    at=self.now,
+                    turn=turn,
+                    candidate=candidate,
+                    attempt=known.attempts,
+                    code="session_cancelled",
+                    message="",
+                    retryable=False,
+                    editor_seconds=min(self.now - began, allowance),
+                )
+            )
+
+    def wait(self, session: Session) -> None:
+        """People speak a few times, then the deadline comes."""
+        if self.patience_of_people > 0 and self.draw.draw(st.booleans()):
+            self.speak(session)
+        else:
+            self.now = session.created.limits.deadline_at
+
+    def speak(self, session: Session) -> None:
+        self.patience_of_people -= 1
+        actions = ["instruct"]
+        if session.review:
+            actions.append("go_on")
+        if best(session):
+            actions += ["accept", "pick"]
+        action = self.draw.draw(st.sampled_from(actions))
+        top = best(session)
+        self.record(
+            ev.FeedbackGiven(
+                at=self.now,
+                action=action,
+                turn=top.turn if action == "pick" and top else None,
+                candidate=top.candidate if action == "pick" and top else None,
+                instruction="rather blue" if action == "instruct" else None,
+            )
+        )
+
+    def work(self, jobs: tuple[EditJob | CritiqueJob, ...]) -> None:
+        for job in jobs:
+            if isinstance(job, EditJob) and not job.started:
+                self.record(
+                    ev.EditStarted(
+                        at=self.now,
+                        turn=job.turn,
+                        candidate=job.candidate,
+                        attempt=job.attempt,
+                        key=job.key,
+                        seed=job.seed,
+                        allowance_s=job.allowance_s,
+                    )
+                )
+                return
+        for job in jobs:
+            self.started.setdefault((type(job).__name__, job.turn, job.candidate), self.now)
+        happening = self.draw.draw(st.sampled_from(["end", "end", "end", "end", "speak", "cancel", "crash"]))
+        if happening == "speak" and self.patience_of_people > 0:
+            self.speak(self.session)
+        elif happening == "cancel" and self.patience_of_people > 0:
+            self.record(ev.CancelRequested(at=self.now))
+        elif happening == "crash":
+            self.started.clear()
+        else:
+            self.end(self.draw.draw(st.sampled_from(jobs)))
+
+    def end(self, job: EditJob | CritiqueJob) -> None:
+        took = self.draw.draw(st.sampled_from([0.1, 1.0, 4.0]))
+        began = self.started.pop((type(job).__name__, job.turn, job.candidate))
+        self.now = max(self.now, began + took)
+        place = {"at": self.now, "turn": job.turn, "candidate": job.candidate}
+        outcome = self.draw.draw(st.sampled_from(["good", "good", "good", "broken", "refused"]))
+        failure = {"attempt": job.attempt, "code": "x", "message": "x", "retryable": outcome == "broken"}
+        if isinstance(job, EditJob):
+            seconds = took if job.allowance_s is None else min(took, job.allowance_s)
+            if outcome == "good":
+                self.record(ev.Edited(**place, image=IMAGE, editor_seconds=seconds))
+            else:
+                self.record(ev.EditFailed(**place, **failure, editor_seconds=seconds))
+        elif outcome == "good":
+            refined = self.draw.draw(st.sampled_from([None, job.instruction, f"{job.instruction}!"]))
+            semantic, quality = self.draw.draw(scores), self.draw.draw(scores)
+            self.record(ev.Critiqued(**place, semantic=semantic, quality=quality, reasoning="", instruction=refined))
+        else:
+            self.record(ev.CritiqueFailed(**place, **failure))
+
+
+def refold(events: list[ev.Event], cut: int) -> Session:
+    """Fold a prefix, then go on from it."""
+    session = fold(events[:cut])
+    for event in events[cut:]:
+        session = apply(session, event)
+    return session
