@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -93,7 +94,8 @@ def run(base: str, asked: Sequence[Case], options: argparse.Namespace) -> list[T
             answer = ask(client, case, strategy, options.edits, 1 + seed * SEED_STEP)
             measured = measure(case, strategy, seed, answer, ciede2000=options.ciede2000)
             progress.advance(bar)
-            return measured
+            shown = options.html is not None and seed == 0
+            return measured if shown else replace(measured, answer=replace(answer, pixels=None))
 
         return list(pool.map(trial, jobs))
 
@@ -119,9 +121,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(f"wall time {wall:.1f} s")
     line = headline(verdict, results, trials, wall) | {"edits": options.edits, "seeds": options.seeds}
     if options.json:
-        losses = {f"lost_to_{name}": [result.case.id for result in lost(results, name)] for name in ("best_of_n", "source")}
+        losses = {f"lost_to_{name}": [one.case.id for one in lost(results, name)] for name in ("best_of_n", "source")}
+        everything = line | losses | {"trials": details(trials)}
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(line | losses | {"trials": details(trials)}, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     if options.html:
         write_sheet(options.html, asked, trials)
     sys.stdout.write(json.dumps(line) + "\n")

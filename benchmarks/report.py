@@ -116,5 +116,5 @@ def _sheet_row(case: Case, trials: Sequence[Trial | None]) -> str:
 def _cell(pixels: Pixels, note: str) -> str:
     scale = THUMBNAIL / max(pixels.shape[:2])
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    jpeg = cv2.imencode(".jpg", np.ascontiguousarray(small[..., ::-1]))[1].tobytes()
+    jpeg = cv2.imencode(".jpg", np.ascontiguousarray(small[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
     return f'<td><img src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"><br>{escape(note)}</td>'

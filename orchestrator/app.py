@@ -99,7 +99,9 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Cont
         capacity=settings.capacity,
         renew_s=settings.lease_s / 3,
     )
-    Gauge("editthinker_sessions_driving", "Sessions in this replica's hands.", registry=registry).set_function(lambda: runner.driving)
+    Gauge("editthinker_sessions_driving", "Sessions in this replica's hands.", registry=registry).set_function(
+        lambda: runner.driving
+    )
     await runner.start()
     stack.push_async_callback(runner.stop)
     limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
@@ -143,9 +145,7 @@ def _editor(settings: EditorSettings, client: httpx.AsyncClient) -> HttpEditor:
 
 def _thinker(settings: ThinkerSettings, client: httpx.AsyncClient) -> HttpThinker:
     upstream = HttpUpstream("thinker", _upstream(settings), client)
-    dialect = Dialect(
-        settings.model, FORMATS[settings.format], settings.prompt(), settings.constraint, dict(settings.sampling)
-    )
+    dialect = Dialect(settings.model, FORMATS[settings.format], settings.prompt(), settings.constraint, dict(settings.sampling))
     return HttpThinker(upstream, dialect)
 
 
@@ -153,6 +153,4 @@ def _catalogue(settings: Settings) -> Catalogue:
     names = sorted(settings.editors, key=lambda name: name != settings.first_editor)
     thinkers = sorted(settings.thinkers, key=lambda name: name != settings.first_thinker)
     editors = {name: EditorTakes(settings.editors[name].parameters, settings.editors[name].mask) for name in names}
-    return Catalogue(
-        editors, tuple(thinkers), settings.default_deadline_s, settings.review_deadline_s, settings.max_deadline_s
-    )
+    return Catalogue(editors, tuple(thinkers), settings.default_deadline_s, settings.review_deadline_s, settings.max_deadline_s)

@@ -1,16 +1,16 @@
 """Everything outside the orchestrator, as it sees it: the protocols that `drive`, `store` and `app` fill in.
 
-    PortError               something outside did not do what it was asked
-      EditorError             an editor: code, whether a retry can help, editor seconds spent
-      ThinkerError            a thinker: likewise
-      StorageUnavailable      Redis or the blob store cannot be reached; nothing is known to be lost
-      BlobNotFound            an image is not in the blob store
-    Fenced                  another replica owns the session now; let go of it
+PortError               something outside did not do what it was asked
+EditorError             an editor: code, whether a retry can help, editor seconds spent
+ThinkerError            a thinker: likewise
+StorageUnavailable      Redis or the blob store cannot be reached; nothing is known to be lost
+BlobNotFound            an image is not in the blob store
+Fenced                  another replica owns the session now; let go of it
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -207,7 +207,7 @@ class Sessions(Protocol):
         """Let go of a session until somebody speaks or that time (Unix seconds); False if the log has grown."""
         ...
 
-    def listen(self, session_id: str) -> AsyncIterator[Recorded | None]:
+    def listen(self, session_id: str) -> AsyncGenerator[Recorded | None]:
         """Events as they are recorded; None when there may be a gap to fill by `read`."""
         ...
 

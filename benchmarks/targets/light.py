@@ -59,8 +59,8 @@ def foggy(photo: Photo) -> Picture:
 
 def moonlit(photo: Photo) -> Picture:
     """Night under the moon."""
-    # Day for night: a stop and a half under, tungsten balance for the blue that the dark-adapted eye expects (Purkinje),
-    # half the chroma lost, shadows deep but readable, edges falling off.
+    # Day for night: a stop and a half under, tungsten balance for the blue that the dark-adapted eye expects
+    # (Purkinje), nearly half the chroma lost, shadows deep but readable, edges falling off.
     picture = d.chroma(from_pixels(photo.pixels), 0.55)
     picture = d.exposure(d.relight(picture, 9000, balanced_for=4400), -1.5)
     picture = d.lightness(picture, ((0, 0), (20, 17), (50, 51), (100, 94)))

@@ -24,9 +24,7 @@ try: curl {url}/v1/images/edits -F image=@photo.jpg -F prompt='make it feel like
 
 def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 8080,
-    data_dir: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Where sessions and pictures are kept.")
-    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(file_okay=False, help="Where sessions and pictures are kept.")] = None,
 ) -> None:
     """Run the whole embedded stack on loopback, until Ctrl-C or SIGTERM.
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from editthinker.cli import target
 from editthinker.cli.failures import FAILED, friendly, interruptible
 from editthinker.cli.progress import Progress, follow, mark, summary
-from editthinker.client import Event, Session
+from editthinker.client import Candidate, Event, Session
 
 app = typer.Typer(name="sessions", help="Look after the sessions of a server.", no_args_is_help=True)
 
@@ -51,9 +51,7 @@ def ls(  # noqa: PLR0913 - one parameter for each option of the command
 
 
 @app.command("show")
-def show(
-    session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False
-) -> None:
+def show(session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False) -> None:
     """Show a session as it stands."""
     with friendly(), target.connect(server, api_key) as client:
         session = client.sessions.get(session_id)
@@ -64,9 +62,7 @@ def show(
 
 
 @app.command("watch")
-def watch(
-    session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False
-) -> None:
+def watch(session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False) -> None:
     """Follow a session until it has ended. With --json each event is printed on a line of its own.
 
     Ctrl-C stops the watching, not the session. Exit code 1 when the session ended without a picture.
@@ -86,9 +82,7 @@ def watch(
 
 
 @app.command("cancel")
-def cancel(
-    session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False
-) -> None:
+def cancel(session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False) -> None:
     """Cancel a session. What it made so far stays."""
     with friendly(), target.connect(server, api_key) as client:
         session = client.sessions.cancel(session_id)
@@ -130,16 +124,19 @@ def _as_events(session: Session) -> list[Event]:
     for turn in session.turns:
         events.append(Event(type="turn_started", turn=turn.turn, instruction=turn.instruction))
         for candidate in turn.candidates:
-            at = {"turn": turn.turn, "candidate": candidate.candidate}
-            if candidate.scores is not None:
-                marks = {"semantic": candidate.scores.semantic, "quality": candidate.scores.quality}
-                events.append(Event(type="critiqued", **at, **marks, reasoning=candidate.reasoning))
-            elif candidate.error is not None:
-                kind = "edit_failed" if candidate.status == "failed" else "critique_failed"
-                events.append(Event(type=kind, **at, message=candidate.error.message))
-            else:
-                events.append(Event(type="edited" if candidate.image else "edit_started", **at))
+            event = {"turn": turn.turn, "candidate": candidate.candidate}
+            events.append(Event.model_validate(event | _state(candidate)))
     return events
+
+
+def _state(candidate: Candidate) -> dict[str, object]:
+    if candidate.scores is not None:
+        marks = {"semantic": candidate.scores.semantic, "quality": candidate.scores.quality}
+        return {"type": "critiqued", **marks, "reasoning": candidate.reasoning}
+    if candidate.error is not None:
+        kind = "edit_failed" if candidate.status == "failed" else "critique_failed"
+        return {"type": kind, "message": candidate.error.message}
+    return {"type": "edited" if candidate.image else "edit_started"}
 
 
 def _print_json(text: str) -> None:

@@ -20,9 +20,7 @@ DEFAULT_SERVER: Final = "http://127.0.0.1:8080"
 ServerOption = Annotated[
     str | None, typer.Option("--server", envvar="EDITTHINKER_SERVER", metavar="URL", help="The server to use.")
 ]
-KeyOption = Annotated[
-    str | None, typer.Option("--api-key", envvar="EDITTHINKER_API_KEY", metavar="KEY", help="Its API key.")
-]
+KeyOption = Annotated[str | None, typer.Option("--api-key", envvar="EDITTHINKER_API_KEY", metavar="KEY", help="Its API key.")]
 
 
 def connect(server: str | None, api_key: str | None) -> EditThinker:

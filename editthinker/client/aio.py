@@ -132,9 +132,7 @@ class AsyncEditThinker:
         """Use the client in an ``async with``."""
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         """Close the connections."""
         await self.aclose()
 
@@ -167,9 +165,7 @@ class AsyncSessions:
         """A session as it stands."""
         return await self._client.perform(calls.get(session_id))
 
-    async def list(
-        self, limit: int | None = None, cursor: str | None = None, *, status: str | None = None
-    ) -> SessionPage:
+    async def list(self, limit: int | None = None, cursor: str | None = None, *, status: str | None = None) -> SessionPage:
         """One page of sessions, newest first."""
         return await self._client.perform(calls.list_sessions(limit, cursor, status))
 

@@ -110,14 +110,17 @@ class Call(Generic[T]):
 
 def normal_base(base_url: str) -> str:
     """The base URL without a trailing slash and without ``/v1``; ``http://`` is added where no scheme is given."""
-    url = base_url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
-    if "://" not in url:
-        url = f"http://{url}"
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    given = base_url.strip()
+    url = given if "://" in given else f"http://{given}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         message = f"{base_url!r} is not the URL of a server; give one such as http://127.0.0.1:8080"
         raise ValueError(message)
-    return url
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def is_loopback(base_url: str) -> bool:
@@ -168,9 +171,7 @@ def cancel(session_id: str) -> Call[Session]:
     return Call(Request("POST", f"{_path(session_id)}/cancel"), _as(Session))
 
 
-def feedback(
-    session_id: str, action: str, turn: int | None, candidate: int | None, instruction: str | None
-) -> Call[Session]:
+def feedback(session_id: str, action: str, turn: int | None, candidate: int | None, instruction: str | None) -> Call[Session]:
     """``POST /v1/sessions/{id}/feedback``. Not repeated when its answer is lost: it may have been taken."""
     given = {"action": action, "turn": turn, "candidate": candidate, "instruction": instruction}
     body = {name: value for name, value in given.items() if value is not None}
@@ -182,9 +183,7 @@ def delete(session_id: str) -> Call[None]:
     return Call(Request("DELETE", _path(session_id)), lambda _: None)
 
 
-def image(
-    session_id: str, turn: int | None = None, candidate: int | None = None, image_format: str | None = None
-) -> Call[bytes]:
+def image(session_id: str, turn: int | None = None, candidate: int | None = None, image_format: str | None = None) -> Call[bytes]:
     """``GET …/image`` (the best), or the image of one candidate; the first of the turn if none is named."""
     if turn is None and candidate is not None:
         message = "candidate needs turn: candidates are numbered within their turn"

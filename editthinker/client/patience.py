@@ -42,7 +42,7 @@ class Retries:
     def pause(self, attempt: int) -> float:
         """Seconds to wait after an attempt (from 1), with jitter so that clients do not come back in step."""
         longest = min(self.longest, self.first * 2.0 ** (attempt - 1))
-        spread: float = random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+        spread: float = random.uniform(0.5, 1.0)
         return longest * spread
 
 

@@ -26,6 +26,10 @@ def client_arguments(base_url: str, api_key: str | None, timeout: float) -> dict
         "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT)),
         # A proxy named in the environment cannot reach this machine's loopback.
         "trust_env": not is_loopback(base),
+        # Only spares plain http the building of a TLS context, which takes longer than many a call. Redirects are
+        # not followed, so nothing of https is reached unverified.
+        "verify": base.startswith("https://"),
+        "follow_redirects": False,
     }
 
 
@@ -71,9 +75,9 @@ def failure_of(exc: httpx.TransportError, base_url: httpx.URL) -> ConnectionFail
     if isinstance(exc, httpx.ReadTimeout):
         message = f"{where} did not answer in time"
     elif sent:
-        message = f"the connection to {where} broke: {exc or type(exc).__name__}"
+        message = f"the connection to {where} broke: {str(exc) or type(exc).__name__}"
     else:
-        message = f"cannot connect to {where}: {exc or type(exc).__name__}"
+        message = f"cannot connect to {where}: {str(exc) or type(exc).__name__}"
     return ConnectionFailed(message, sent=sent)
 
 

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Final
 
 from editthinker.local import leash
+from editthinker.local.environment import inherited
 from editthinker.local.errors import ServiceFailed
 from editthinker.local.service import Service
 
@@ -77,7 +78,7 @@ class Child:
             self._log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - the plan's commands
                 command,
-                env={**os.environ, **self.service.env},
+                env={**inherited(), **self.service.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

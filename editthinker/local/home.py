@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from editthinker.local.environment import inherited
 from editthinker.local.errors import DataDirBusy, StackError
 
 HOME_VARIABLE: Final = "EDITTHINKER_HOME"
@@ -14,9 +15,10 @@ HOME_VARIABLE: Final = "EDITTHINKER_HOME"
 
 def default_home() -> Path:
     """``EDITTHINKER_HOME``, or ``editthinker`` in the XDG data directory."""
-    if named := os.environ.get(HOME_VARIABLE):
+    environment = inherited()
+    if named := environment.get(HOME_VARIABLE):
         return Path(named).expanduser()
-    base = os.environ.get("XDG_DATA_HOME")
+    base = environment.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "editthinker"
 
 

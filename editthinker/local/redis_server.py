@@ -55,7 +55,9 @@ def find_server() -> str:
 def _is_new_enough(program: str) -> bool:
     """Whether the program is of the version the orchestrator needs; some distributions still ship Redis 6."""
     try:
-        shown = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603 - found on PATH
+        shown = subprocess.run(  # noqa: S603 - found on PATH
+            [program, "--version"], capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     version = re.search(r"v=(\d+)", shown.stdout)

@@ -9,13 +9,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from editthinker.local.environment import inherited
 from editthinker.local.errors import PortBusy, ServiceFailed, StackError
 from editthinker.local.home import Home, default_home
 from editthinker.local.ports import LOOPBACK, free_port, is_taken
@@ -33,7 +33,7 @@ _TAKEN: Final = "address already in use"
 def embedded_plan(home: Home, port: int) -> Plan:
     """The whole product on one machine, without models: the classical editor and the measuring thinker."""
     services = []
-    redis_url = os.environ.get("REDIS_URL")
+    redis_url = inherited().get("REDIS_URL")
     if not redis_url:
         redis, redis_url = redis_service(home.redis, free_port())
         services.append(redis)
@@ -135,9 +135,7 @@ class Stack:
         """Start the stack."""
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         """Stop the stack."""
         self.stop()
 
@@ -176,6 +174,6 @@ def _without_proxy() -> dict[str, str]:
     """The services talk to each other over loopback, where no proxy from the environment can follow."""
     both = {}
     for name in ("NO_PROXY", "no_proxy"):
-        kept = [entry for entry in os.environ.get(name, "").split(",") if entry]
+        kept = [entry for entry in inherited().get(name, "").split(",") if entry]
         both[name] = ",".join([*kept, LOOPBACK, "localhost"])
     return both

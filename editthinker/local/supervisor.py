@@ -46,9 +46,7 @@ class Supervisor:
         note: told in a sentence what happens while the stack runs; called from the supervisor's thread.
     """
 
-    def __init__(
-        self, services: Sequence[Service], logs: Path, patience: Patience, note: Callable[[str], None]
-    ) -> None:
+    def __init__(self, services: Sequence[Service], logs: Path, patience: Patience, note: Callable[[str], None]) -> None:
         self._children = [Child(service, logs, patience.restarts, note) for service in services]
         self._patience = patience
         self._stopping = threading.Event()

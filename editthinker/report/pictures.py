@@ -19,9 +19,7 @@ class Pictures:
 def collect(client: EditThinker, session: Session) -> Pictures:
     """Fetch every picture of a session, as WebP: a page of PNGs would be too large to mail."""
     candidates = {
-        (turn.turn, candidate.candidate): client.sessions.image(
-            session.id, turn.turn, candidate.candidate, format="webp"
-        )
+        (turn.turn, candidate.candidate): client.sessions.image(session.id, turn.turn, candidate.candidate, format="webp")
         for turn in session.turns
         for candidate in turn.candidates
         if candidate.image is not None

@@ -14,6 +14,7 @@ from services.wire.asgi import error_response
 from services.wire.errors import TABLE, ApiError, ErrorCode
 
 _CALLERS_FAULT = 500
+Responses = dict[int | str, dict[str, Any]]
 
 
 def install(app: FastAPI) -> None:
@@ -22,7 +23,7 @@ def install(app: FastAPI) -> None:
 
 
 async def _on_port_error(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, PortError)  # noqa: S101 - the handler is registered for this type alone
+    assert isinstance(exc, PortError)
     return error_response(from_port(exc))
 
 
@@ -51,11 +52,12 @@ def of_finished(finished: Finished) -> ApiError:
     return ApiError("editor_failed", "no image could be made")
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for error statuses."""
+def documented(*statuses: int, ok: Responses | None = None) -> Responses:
+    """OpenAPI responses: those given, and the error statuses every route shares."""
     schema = {"application/json": {"schema": error_schema()}}
     always = (400, 404, 405, 413, 500, 503)
-    return {status: {"description": _meaning(status), "content": schema} for status in sorted({*statuses, *always})}
+    errors: Responses = {s: {"description": _meaning(s), "content": schema} for s in sorted({*statuses, *always})}
+    return {**(ok or {}), **errors}
 
 
 def _meaning(status: int) -> str:

@@ -20,13 +20,16 @@ from services.wire.errors import ApiError
 
 router = APIRouter(tags=["sessions"])
 _LAST: Final = 2**53
+_STREAM: Final = {
+    "description": "Events until the session is finished.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 
 
 @router.get(
     "/v1/sessions/{session_id}/events",
     response_class=Response,
-    responses={200: {"description": "Events until the session is finished.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
-    | documented(),
+    responses=documented(ok={200: _STREAM}),
 )
 async def stream_events(
     session_id: SessionId,

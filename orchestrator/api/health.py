@@ -13,9 +13,11 @@ from starlette.responses import Response
 
 from orchestrator.api.context import Context, context
 from orchestrator.api.errors import documented
+from orchestrator.ports import Editor, Thinker
 from services.wire.errors import error_body
 
 router = APIRouter(tags=["service"])
+_TEXT = {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
 Ctx = Annotated[Context, Depends(context)]
 
 
@@ -53,7 +55,8 @@ async def health() -> dict[str, str]:
 async def ready(ctx: Ctx) -> Any:
     """Whether an edit can be asked for now; says which dependency is missing."""
     names = [*(f"editor:{name}" for name in ctx.editors), *(f"thinker:{name}" for name in ctx.thinkers)]
-    answers = await asyncio.gather(*(role.ready() for role in (*ctx.editors.values(), *ctx.thinkers.values())))
+    roles: list[Editor | Thinker] = [*ctx.editors.values(), *ctx.thinkers.values()]
+    answers = await asyncio.gather(*(role.ready() for role in roles))
     checks = {"redis": await ctx.sessions.ping(), "driver": ctx.driving(), **dict(zip(names, answers, strict=True))}
     missing = [name for name, answer in checks.items() if not answer]
     if not missing:
@@ -65,7 +68,7 @@ async def ready(ctx: Ctx) -> Any:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}} | documented(),
+    responses=documented(ok={200: _TEXT}),
 )
 async def metrics(ctx: Ctx) -> Response:
     """Prometheus metrics."""

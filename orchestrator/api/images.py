@@ -27,14 +27,14 @@ from services.wire.images_api import ImagesResponse, form_schema
 
 router = APIRouter(tags=["images"])
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_OK = {"description": "The best image; events with stream=true.", "content": _STREAM}
 _DONT_RETRY = {"x-should-retry": "false"}
 
 
 @router.post(
     "/v1/images/edits",
     response_model=ImagesResponse,
-    responses={200: {"description": "The best image; events with stream=true.", "content": _STREAM}}
-    | documented(408, 409, 415, 422, 429, 502, 504, 507),
+    responses=documented(408, 409, 415, 422, 429, 502, 504, 507, ok={200: _OK}),
     openapi_extra={"requestBody": form_schema(ImagesEditFields)},
 )
 async def edit_image(request: Request, ctx: Annotated[Context, Depends(context)]) -> Response:
@@ -115,9 +115,7 @@ async def _b64(ctx: Context, image: ImageRef, fields: ImagesEditFields) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-async def _stream(
-    ctx: Context, session_id: str, fields: ImagesEditFields, *, cancel_when_left: bool
-) -> AsyncIterator[bytes]:
+async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, cancel_when_left: bool) -> AsyncIterator[bytes]:
     """Each turn's candidates as partial images, then one completed event for every result."""
     done = False
     try:
@@ -152,9 +150,7 @@ async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> As
                     yield item
 
 
-async def _partial(
-    ctx: Context, session_id: str, session: Session, event: Edited, fields: ImagesEditFields, index: int
-) -> bytes:
+async def _partial(ctx: Context, session_id: str, session: Session, event: Edited, fields: ImagesEditFields, index: int) -> bytes:
     body = {
         "type": "image_edit.partial_image",
         "b64_json": await _b64(ctx, event.image, fields),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -21,7 +21,7 @@ class CallerLeft(Exception):
     """The client closed the connection while it waited."""
 
 
-async def follow(sessions: Sessions, session_id: str, after: int = 0) -> AsyncIterator[Recorded | None]:
+async def follow(sessions: Sessions, session_id: str, after: int = 0) -> AsyncGenerator[Recorded | None]:
     """Events after `after` until the session is finished; None is a heartbeat.
 
     Live messages are a hint that may be lost; whenever one is missing, the log fills the gap.

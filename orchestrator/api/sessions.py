@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from orchestrator.api.context import Context, context
-from orchestrator.api.errors import documented
+from orchestrator.api.errors import Responses, documented
 from orchestrator.api.fields import SessionFields, SessionJson
 from orchestrator.api.intake import idempotency_key
 from orchestrator.api.live import CallerLeft, load, until_finished, while_connected
@@ -32,12 +32,15 @@ SessionId = Annotated[str, Path(pattern=r"^ses_[0-9a-f]{32}$|^[^/]{1,200}$", exa
 Format = Annotated[OutputFormat | None, Query(description="Encode the image so; as stored if absent.")]
 Compression = Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")]
 
-_IMAGE: Final = {
+_IMAGE: Final[Responses] = {
     200: {
         "description": "The image.",
-        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", "image/jpeg", "image/webp")},
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", "image/jpeg", "image/webp")
+        },
     }
 }
+_FINISHED: Final = {"model": SessionView, "description": "Finished within `Prefer: wait`."}
 _LONGEST_WAIT_S: Final = 600
 _PAGES_SCANNED: Final = 10
 
@@ -64,8 +67,7 @@ def _create_body() -> dict[str, object]:
     "",
     status_code=202,
     response_model=SessionView,
-    responses={200: {"model": SessionView, "description": "Finished within `Prefer: wait`."}}
-    | documented(408, 415, 422, 429, 502, 504),
+    responses=documented(408, 415, 422, 429, 502, 504, ok={200: _FINISHED}),
     openapi_extra=_create_body(),
 )
 async def create_session(
@@ -131,9 +133,12 @@ async def get_session(session_id: SessionId, ctx: Ctx) -> SessionView:
     return show(session_id, session, seq)
 
 
-@router.get("/{session_id}/image", response_class=Response, responses=_IMAGE | documented(409))
+@router.get("/{session_id}/image", response_class=Response, responses=documented(409, ok=_IMAGE))
 async def get_best_image(
-    session_id: SessionId, ctx: Ctx, format: Format = None, compression: Compression = None  # noqa: A002 - the query's name
+    session_id: SessionId,
+    ctx: Ctx,
+    format: Format = None,  # noqa: A002 - the name in the query
+    compression: Compression = None,
 ) -> Response:
     """The best image so far; of a finished session, its answer."""
     session, _ = await load(ctx.sessions, session_id, ctx.tenant)
@@ -143,24 +148,25 @@ async def get_best_image(
     return await _serve(ctx, _image_of(session, top), format, compression, final=session.finished is not None)
 
 
-@router.get("/{session_id}/source", response_class=Response, responses=_IMAGE | documented())
+@router.get("/{session_id}/source", response_class=Response, responses=documented(ok=_IMAGE))
 async def get_source_image(
-    session_id: SessionId, ctx: Ctx, format: Format = None, compression: Compression = None  # noqa: A002 - as above
+    session_id: SessionId,
+    ctx: Ctx,
+    format: Format = None,  # noqa: A002 - the name in the query
+    compression: Compression = None,
 ) -> Response:
     """The source image."""
     session, _ = await load(ctx.sessions, session_id, ctx.tenant)
     return await _serve(ctx, session.created.source, format, compression, final=True)
 
 
-@router.get(
-    "/{session_id}/turns/{turn}/candidates/{candidate}/image", response_class=Response, responses=_IMAGE | documented()
-)
+@router.get("/{session_id}/turns/{turn}/candidates/{candidate}/image", response_class=Response, responses=documented(ok=_IMAGE))
 async def get_candidate_image(
     session_id: SessionId,
     turn: Annotated[int, Path(ge=1, le=10_000)],
     candidate: Annotated[int, Path(ge=1, le=10_000)],
     ctx: Ctx,
-    format: Format = None,  # noqa: A002 - as above
+    format: Format = None,  # noqa: A002 - the name in the query
     compression: Compression = None,
 ) -> Response:
     """One candidate's image."""
@@ -209,7 +215,10 @@ def _meaning(feedback: Feedback) -> Feedback:
 
 
 def _check_feedback(session: Session, feedback: Feedback) -> None:
-    allowed: dict[str, set[Literal["turn", "candidate", "instruction"]]] = {"pick": {"turn", "candidate"}, "instruct": {"instruction"}}
+    allowed: dict[str, set[Literal["turn", "candidate", "instruction"]]] = {
+        "pick": {"turn", "candidate"},
+        "instruct": {"instruction"},
+    }
     for name in ("turn", "candidate", "instruction"):
         if getattr(feedback, name) is not None and name not in allowed.get(feedback.action, set()):
             raise ApiError("invalid_value", f"{name}: it has no meaning with action {feedback.action}", param=name)
@@ -235,9 +244,7 @@ def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
     return candidate.image
 
 
-async def _serve(
-    ctx: Context, image: ImageRef, output: OutputFormat | None, compression: int | None, *, final: bool
-) -> Response:
+async def _serve(ctx: Context, image: ImageRef, output: OutputFormat | None, compression: int | None, *, final: bool) -> Response:
     data = await ctx.blobs.get(image.sha256)
     media_type = image.media_type
     if output is not None or compression is not None:

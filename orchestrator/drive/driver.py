@@ -23,7 +23,7 @@ from orchestrator.drive.performer import Job, Performer
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
 from orchestrator.loop.session import Session, apply, fold
-from orchestrator.ports import Claim, Clock, Fenced, Hooks, Recorded, Sessions, StorageUnavailable
+from orchestrator.ports import Claim, Clock, Hooks, Recorded, Sessions, StorageUnavailable
 
 _Place = tuple[str, int, int]
 _LONGEST_SLEEP_S: Final = 3600.0
@@ -181,7 +181,9 @@ class Driver:
         now = self._clock.now()
         for kind, turn, candidate in unwanted:
             if kind == "edit":
-                self._draft(_superseded(self._session, turn, candidate, now, now - began["edit", turn, candidate]), is_outcome=True)
+                self._draft(
+                    _superseded(self._session, turn, candidate, now, now - began["edit", turn, candidate]), is_outcome=True
+                )
         return any(kind == "edit" for kind, _, _ in unwanted)
 
     async def _stop(self, places: Iterable[_Place]) -> None:
@@ -226,7 +228,7 @@ def _decision(action: StartTurn | AskReview | Finish, session: Session, now: flo
 
 
 def _intent(session_id: str, job: Job, now: float) -> ev.EditStarted:
-    assert isinstance(job, EditJob)  # noqa: S101 - only edits are recorded before they are done
+    assert isinstance(job, EditJob)
     return ev.EditStarted(
         at=now,
         turn=job.turn,

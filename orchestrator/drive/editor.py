@@ -12,7 +12,7 @@ from typing import Any, Final
 from PIL import Image
 
 from orchestrator.drive.upstream import Call, HttpUpstream
-from orchestrator.ports import EditorError, EditOrder, EditReply
+from orchestrator.ports import EditOrder, EditorError, EditReply
 from services.wire.errors import ApiError
 from services.wire.images import ImageInfo, decode, encode, inspect, is_complete
 

@@ -144,7 +144,7 @@ class Performer:
         raise StorageUnavailable("the image could not be stored")  # pragma: no cover - as above
 
 
-def _patiently() -> stamina._core._RetryContextIterator:  # noqa: SLF001 - the type has no public name
+def _patiently() -> stamina._core._RetryContextIterator:
     return stamina.retry_context(on=StorageUnavailable, attempts=5, timeout=30.0)
 
 

@@ -54,16 +54,16 @@ class Limits(_Frozen):
         edit_attempts, critique_attempts: times one edit or critique is tried.
     """
 
-    max_turns: int = Field(5, ge=1)
-    candidates: int = Field(1, ge=1)
-    semantic_threshold: float = Field(8.0, ge=0, le=10)
-    quality_threshold: float = Field(8.0, ge=0, le=10)
-    patience: int = Field(2, ge=1)
+    max_turns: int = Field(default=5, ge=1)
+    candidates: int = Field(default=1, ge=1)
+    semantic_threshold: float = Field(default=8.0, ge=0, le=10)
+    quality_threshold: float = Field(default=8.0, ge=0, le=10)
+    patience: int = Field(default=2, ge=1)
     deadline_at: float
-    budget_edits: int | None = Field(None, ge=1)
-    budget_editor_s: float | None = Field(None, gt=0)
-    edit_attempts: int = Field(2, ge=1)
-    critique_attempts: int = Field(3, ge=1)
+    budget_edits: int | None = Field(default=None, ge=1)
+    budget_editor_s: float | None = Field(default=None, gt=0)
+    edit_attempts: int = Field(default=2, ge=1)
+    critique_attempts: int = Field(default=3, ge=1)
 
 
 class Failure(_Frozen):
@@ -101,9 +101,9 @@ class SessionCreated(_Event):
     strategy: Strategy = "think"
     review: Review = "never"
     limits: Limits
-    results: int = Field(1, ge=1)
+    results: int = Field(default=1, ge=1)
     """How many candidates the caller wants back; the session makes at least so many if its limits allow."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     editor_options: dict[str, Any] = Field(default_factory=dict)
     """Fields passed on to the editor as they are (size, negative_prompt, num_inference_steps …)."""
     user: str | None = None

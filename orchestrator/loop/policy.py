@@ -203,7 +203,8 @@ def _enough_made(session: Session) -> bool:
 
 def best(session: Session) -> CandidateRef | None:
     """The best candidate of all turns: one that meets the thresholds before one that does not, then by overall
-    score, then the earlier one. Without any score, the first image made: the caller's own words."""
+    score, then the earlier one. Without any score, the first image made: the caller's own words.
+    """
     ranked = ranking(session)
     return ranked[0].ref if ranked else None
 
@@ -287,13 +288,11 @@ def _open_jobs(session: Session, turn: Turn) -> Iterator[EditJob | CritiqueJob]:
     to_start = {candidate.number for candidate in waiting[:affordable]}
     for candidate in turn.candidates:
         if candidate.editing:
-            yield _edit_job(session, turn, candidate, candidate.attempts, candidate.allowance_s)
+            yield _edit_job(turn, candidate, candidate.attempts, candidate.allowance_s)
         elif candidate.number in to_start:
-            yield _edit_job(session, turn, candidate, candidate.attempts + 1, allowance)
+            yield _edit_job(turn, candidate, candidate.attempts + 1, allowance)
         elif _wants_critique(session, candidate) and candidate.image:
-            yield CritiqueJob(
-                turn.number, candidate.number, candidate.critique_attempts + 1, turn.instruction, candidate.image
-            )
+            yield CritiqueJob(turn.number, candidate.number, candidate.critique_attempts + 1, turn.instruction, candidate.image)
 
 
 def _wants_edit(session: Session, candidate: Candidate) -> bool:
@@ -320,9 +319,7 @@ def _allowance(session: Session, edits: int) -> float | None:
     return None if left is None else left / max(edits, 1)
 
 
-def _edit_job(session: Session, turn: Turn, candidate: Candidate, attempt: int, allowance: float | None) -> EditJob:
+def _edit_job(turn: Turn, candidate: Candidate, attempt: int, allowance: float | None) -> EditJob:
     # The same for every attempt, so that a worker which finished behind a cut connection is not asked to work again.
     key = f"{turn.number}/{candidate.number}"
-    return EditJob(
-        turn.number, candidate.number, attempt, key, turn.instruction, candidate.seed, candidate.editing, allowance
-    )
+    return EditJob(turn.number, candidate.number, attempt, key, turn.instruction, candidate.seed, candidate.editing, allowance)

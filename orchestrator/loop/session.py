@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Literal
 
@@ -102,7 +102,7 @@ class Session:
 
     created: SessionCreated
     turns: tuple[Turn, ...] = ()
-    totals: Totals = Totals()
+    totals: Totals = field(default_factory=Totals)
     floor: int = 0
     review: ReviewRequested | None = None
     accepted: FeedbackGiven | None = None

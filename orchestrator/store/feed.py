@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -45,7 +45,7 @@ class Feed:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
 
-    async def listen(self, channel: str) -> AsyncIterator[tuple[int, bytes]]:
+    async def listen(self, channel: str) -> AsyncGenerator[tuple[int, bytes]]:
         """Messages of a channel as (number, payload); (0, b"") means: look at the log, something may be missing.
 
         The first item is (0, b""), and so is the one that follows once the subscription stands.

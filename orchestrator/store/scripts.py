@@ -122,7 +122,7 @@ class Scripts:
 
 def _script(redis: Redis, name: str) -> AsyncScript:
     text = resources.files("orchestrator.store").joinpath("lua", f"{name}.lua").read_text("utf-8")
-    return redis.register_script(text)  # type: ignore[return-value]  # AsyncScript on an asyncio client
+    return redis.register_script(text)
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,8 @@ elsewhere; a driver also shows its fence, and is refused when another replica ha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,7 @@ class RedisSessions:
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
         """The events after that sequence number; empty for an unknown session."""
         try:
-            entries = await self._redis.xrange(self._keys.log(session_id), min=f"{after + 1}-0")
+            entries: Any = await self._redis.xrange(self._keys.log(session_id), min=f"{after + 1}-0")
         except RedisError as exc:
             raise _unavailable(exc) from exc
         return [_recorded(entry_id, fields) for entry_id, fields in entries]
@@ -94,7 +95,7 @@ class RedisSessions:
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
         top = "+inf" if before_ms is None else f"({before_ms}"
         try:
-            rows = await self._redis.zrevrangebyscore(
+            rows: Any = await self._redis.zrevrangebyscore(
                 self._keys.index(tenant), top, "-inf", start=0, num=limit, withscores=True
             )
         except RedisError as exc:
@@ -171,10 +172,11 @@ class RedisSessions:
         except RedisError:
             return False
 
-    async def listen(self, session_id: str) -> AsyncIterator[Recorded | None]:
+    async def listen(self, session_id: str) -> AsyncGenerator[Recorded | None]:
         """Events as they are recorded; None when there may be a gap, to be filled by `read`."""
-        async for seq, payload in self._feed.listen(self._keys.live(session_id)):
-            yield Recorded(seq, load(payload)) if payload else None
+        async with contextlib.aclosing(self._feed.listen(self._keys.live(session_id))) as messages:
+            async for seq, payload in messages:
+                yield Recorded(seq, load(payload)) if payload else None
 
     @property
     def _lease_ms(self) -> int:

@@ -206,7 +206,9 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
 
 
 def _request(pictures: list[Picture], slots: list[_Slot], groups: Sequence[str]) -> CritiqueRequest:
-    values = {slot.name: json.loads(text, strict=False) if slot.quoted else text for slot, text in zip(slots, groups, strict=True)}
+    values = {
+        slot.name: json.loads(text, strict=False) if slot.quoted else text for slot, text in zip(slots, groups, strict=True)
+    }
     original = values["original_instruction"]
     return CritiqueRequest(pictures[0], pictures[1], original, values.get("rewritten_prompt", original))
 

@@ -69,7 +69,7 @@ class EditThinkerFormat:
         return Template.named("editthinker")
 
     def constraint(self, kind: Constraint) -> Mapping[str, Any]:
-        """vLLM's ``structured_outputs.regex``; a JSON schema cannot describe this format."""
+        """VLLM's ``structured_outputs.regex``; a JSON schema cannot describe this format."""
         if kind != "regex":
             return {}
         score = r"(10|[0-9](\.[0-9])?)"
@@ -197,7 +197,9 @@ def read_completion(body: object) -> Reply | Unparseable:
 _REFUSAL: Final = re.compile(r"^\W*(?:i['’]?m (?:really )?sorry|i (?:can['’]?t|cannot|am unable)|sorry,)", re.IGNORECASE)  # noqa: RUF001
 _SCORE_BLOCK: Final = re.compile(r"<score>(.*?)(?:</score>|(?=<answer>|<think>)|\Z)", re.DOTALL)
 _NUMBER: Final = re.compile(r"^\s*(-?\d{1,6}(?:\.\d{1,9})?)\s*(?:/\s*10(?:\.0)?)?\s*$")
-_LABELLED: Final = re.compile(r"[\"']?\b(semantic|quality)\b[\"']?\s*(?:score)?\s*[:=]\s*[\"']?(-?\d{1,6}(?:\.\d{1,9})?)", re.IGNORECASE)
+_LABELLED: Final = re.compile(
+    r"[\"']?\b(semantic|quality)\b[\"']?\s*(?:score)?\s*[:=]\s*[\"']?(-?\d{1,6}(?:\.\d{1,9})?)", re.IGNORECASE
+)
 _LABEL: Final = re.compile(r"^(?:\*\*)?(?:refined|rewritten|new|next)\s+(?:instruction|prompt)(?:\*\*)?\s*:\s*", re.IGNORECASE)
 
 

@@ -243,7 +243,7 @@ def _png_is_complete(data: memoryview) -> bool:
             return False
         if zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             return False
-        if data[position + 4 : position + 8] == b"IEND":
+        if bytes(data[position + 4 : position + 8]) == b"IEND":
             return True
         position = end
     return False

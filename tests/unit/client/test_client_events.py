@@ -154,9 +154,7 @@ _TEXT = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["
     end=st.sampled_from(["\n", "\r\n", "\r"]),
     data=st.data(),
 )
-def test_the_decoder_does_not_mind_where_chunks_end(
-    messages: list[tuple[str, list[str]]], end: str, data: st.DataObject
-) -> None:
+def test_the_decoder_does_not_mind_where_chunks_end(messages: list[tuple[str, list[str]]], end: str, data: st.DataObject) -> None:
     text = "".join(
         f": beat{end}id: {number}{end}event: {name}{end}" + "".join(f"data: {line}{end}" for line in lines) + end
         for number, (name, lines) in enumerate(messages)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
-from hypothesis import find
 
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Rest, decide
@@ -135,9 +134,7 @@ def test_baselines_never_take_up_the_thinkers_words(data: st.DataObject) -> None
         assert all(turn.author != "thinker" for turn in session.turns)
 
 
-@pytest.mark.parametrize(
-    "reason", ["satisfied", "max_turns", "plateau", "deadline", "budget", "accepted", "cancelled", "failed"]
-)
+@pytest.mark.parametrize("reason", ["satisfied", "max_turns", "plateau", "deadline", "budget", "accepted", "cancelled", "failed"])
 def test_every_finish_reason_is_reached_by_some_world(reason: str) -> None:
     """No reason is dead code."""
 

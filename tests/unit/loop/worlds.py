@@ -4,6 +4,7 @@ cancel or speak at any moment. A world carries out what `decide` says and record
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -32,7 +33,8 @@ scores = st.sampled_from([0.0, 2.0, 5.0, 7.0, 7.5, 8.0, 9.0, 10.0])
 @st.composite
 def created(draw: st.DrawFn) -> ev.SessionCreated:
     """A session of any strategy and limits; time starts at 0."""
-    strategy = draw(st.sampled_from(["think", "single", "best_of_n", "think_best_of_n"]))
+    strategies: list[ev.Strategy] = ["think", "single", "best_of_n", "think_best_of_n"]
+    strategy = draw(st.sampled_from(strategies))
     limits = ev.Limits(
         max_turns=1 if strategy == "single" else draw(st.integers(1, 5)),
         candidates=draw(st.integers(1, 3)),
@@ -153,7 +155,7 @@ class World:
 
     def speak(self, session: Session) -> None:
         self.patience_of_people -= 1
-        actions = ["instruct"]
+        actions: list[ev.FeedbackAction] = ["instruct"]
         if session.review:
             actions.append("go_on")
         if best(session):
@@ -201,9 +203,9 @@ class World:
         took = self.draw.draw(st.sampled_from([0.1, 1.0, 4.0]))
         began = self.started.pop((type(job).__name__, job.turn, job.candidate))
         self.now = max(self.now, began + took)
-        place = {"at": self.now, "turn": job.turn, "candidate": job.candidate}
+        place: dict[str, Any] = {"at": self.now, "turn": job.turn, "candidate": job.candidate}
         outcome = self.draw.draw(st.sampled_from(["good", "good", "good", "broken", "refused"]))
-        failure = {"attempt": job.attempt, "code": "x", "message": "x", "retryable": outcome == "broken"}
+        failure: dict[str, Any] = {"attempt": job.attempt, "code": "x", "message": "x", "retryable": outcome == "broken"}
         if isinstance(job, EditJob):
             seconds = took if job.allowance_s is None else min(took, job.allowance_s)
             if outcome == "good":

@@ -116,7 +116,7 @@ def _look_up(words: tuple[str, ...]) -> tuple[Entry, int]:
 
 
 def _name_things(concepts: list[Concept]) -> list[Concept]:
-    """"the tomato" is a thing although tomato is also a colour."""
+    """As in "the tomato" is a thing although tomato is also a colour."""
     named = list(concepts)
     for place in range(1, len(named)):
         concept = named[place]
@@ -153,7 +153,7 @@ def _split(concepts: list[Concept]) -> list[Clause]:
 
 
 def _starts_clause(concept: Concept, current: Clause) -> bool:
-    """ "... by 20% without adding grain", "... keeping the sky unchanged": a new order without a comma."""
+    """In "... by 20% without adding grain", "... keeping the sky unchanged": a new order without a comma."""
     if concept.role not in (Role.NEGATION, Role.KEEP) or not current.concepts:
         return False
     return current.concepts[-1].role not in (Role.NEGATION, Role.STOP, Role.KEEP, Role.TO)

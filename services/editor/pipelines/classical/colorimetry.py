@@ -136,6 +136,20 @@ def colour_to_lab(rgb: tuple[int, int, int]) -> tuple[float, float, float]:
     return float(lightness), float(green_red), float(blue_yellow)
 
 
+def painted(lightness: F32, rgb: tuple[int, int, int]) -> F32:
+    """Lab of a surface of one colour under the light that gives it ``lightness`` (H, W).
+
+    Below its own luminance the colour is shaded (its light scaled), above it is mixed with white: its hue stays what the
+    eye calls it, where holding a*, b* would turn a dark blue purple.
+    """
+    own = decode(np.array([[rgb]], dtype=np.uint8))[0, 0]
+    luminance = lightness_to_luminance(lightness)[..., None]
+    level = max(1e-4, float(own @ _LUMINANCE))
+    shaded = own * np.minimum(1, luminance / level)
+    washed = np.clip((luminance - level) / max(1e-4, 1 - level), 0, 1)
+    return linear_to_lab(_f32(shaded + (1 - shaded) * washed))
+
+
 def white_shift(green_red: float, blue_yellow: float) -> F32:
     """The 3 x 3 matrix on linear light that turns white to Lab(100, a, b) as a change of illuminant would (Bradford)."""
     target = np.array([1 + green_red / 500, 1.0, 1 - blue_yellow / 200]) ** 3

@@ -37,7 +37,7 @@ def _clear(picture: Picture, light: F32, amount: float) -> F32:
     air = max(air, 0.2)
     veil = guided(np.ascontiguousarray(picture.lightness), gaussian(dark, 0.01 * picture.scale), 0.04 * picture.scale, 60.0, 4)
     veil = np.clip(veil, 0, 0.95 * air) / air
-    through = np.maximum(1 - 0.9 * amount * veil, 0.15)[..., None]
+    through = np.maximum(1 - 0.75 * amount * veil, 0.2)[..., None]
     cleared = np.clip((light - air) / through + air, 0, None)
     # Taking the veil off darkens; give back part of the light so that the picture stays usable.
     gain = 1 + 0.25 * amount

@@ -69,7 +69,7 @@ class Masks:
             return near * (1 - smoothstep(10, 22, chroma))
         angle = np.degrees(np.arctan2(lab[..., 2], lab[..., 1]) - np.arctan2(blue_yellow, green_red))
         away = np.abs((angle + 180) % 360 - 180).astype(np.float32)
-        return (1 - smoothstep(20, 38, away)) * smoothstep(10, 24, chroma)
+        return (1 - smoothstep(15, 28, away)) * smoothstep(10, 24, chroma)
 
     def _tones(self, area: Area) -> F32:
         lightness = self._lab[..., 0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32, colour_to_lab, decode, linear_to_lab
+from services.editor.pipelines.classical.colorimetry import F32, colour_to_lab, decode, linear_to_lab, painted
 from services.editor.pipelines.classical.palette import Colour
 from services.editor.pipelines.classical.picture import Picture
 
@@ -23,27 +23,23 @@ def recolour(picture: Picture, amount: float, mask: F32, colour: Colour) -> None
     Hue becomes the target's; chroma keeps its variation about the target's; lightness moves as a whole so that its middle
     comes near the target's. White, grey and black have no hue: for them chroma goes and lightness moves all the way.
     """
-    target = _f32(colour_to_lab(colour.rgb))
-    target_chroma = float(np.hypot(target[1], target[2]))
-    neutral = target_chroma < _NEUTRAL
+    target = colour_to_lab(colour.rgb)
+    neutral = float(np.hypot(target[1], target[2])) < _NEUTRAL
     covered = picture.lab[mask > 0.5]
     if len(covered) == 0:
         covered = picture.lab.reshape(-1, 3)
     middle = float(np.median(covered[:, 0]))
     own_chroma = max(6.0, float(np.median(np.hypot(covered[:, 1], covered[:, 2]))))
-    lift = (1.0 if neutral else 0.6) * (float(target[0]) - middle)
+    lift = (1.0 if neutral else 0.6) * (target[0] - middle)
 
     def retouch(lab: F32, _: slice) -> F32:
-        after = lab.copy()
         # Shading is kept by moving middle tones most: black stays dark and highlights stay light.
         room = np.clip(np.minimum(lab[..., 0] / max(middle, 8.0), (100 - lab[..., 0]) / max(100 - middle, 8.0)), 0, 1)
-        after[..., 0] = np.clip(lab[..., 0] + lift * room**0.7, 0, 100)
-        if neutral:
-            after[..., 1:] = target[1:]
-        else:
-            variation = np.clip(np.hypot(lab[..., 1], lab[..., 2]) / own_chroma, 0.6, 1.25)
-            holds = np.clip(np.minimum(after[..., 0] + 4, 104 - after[..., 0]) / 24, 0, 1)
-            after[..., 1:] = target[1:] * (variation * holds)[..., None]
+        lightness = np.clip(lab[..., 0] + lift * room**0.7, 0, 100).astype(np.float32)
+        after = painted(lightness, colour.rgb)
+        if not neutral:
+            variation = np.clip(np.hypot(lab[..., 1], lab[..., 2]) / own_chroma, 0.55, 1)
+            after[..., 1:] *= variation[..., None]
         return lab + np.float32(amount) * (after - lab)
 
     picture.point(mask, retouch)

@@ -103,7 +103,7 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
 
 
 def _compares(clause: Clause) -> bool:
-    """ "Without grain, warmer": whatever is not one more noun of the list starts a new order."""
+    """In "Without grain, warmer": whatever is not one more noun of the list starts a new order."""
     effects = clause.all(Role.OPERATION, Role.TONAL)
     return clause.has(Role.AMOUNT) or not all(concept.words[-1] in NOUNS for concept in effects)
 
@@ -153,7 +153,7 @@ def _read_negation(reading: _Reading, clause: Clause) -> None:
 
 
 def _read_keep(reading: _Reading, clause: Clause) -> None:
-    """ "Keep only the cup in colour", "keep the sky unchanged", "keep the composition"."""
+    """In "Keep only the cup in colour", "keep the sky unchanged", "keep the composition"."""
     pointing = find_region(clause)
     words = {word for concept in clause.concepts if concept.role is Role.UNKNOWN for word in concept.words}
     reading.chain, reading.verb, reading.keeping = [], None, True
@@ -176,7 +176,7 @@ def _read_keep(reading: _Reading, clause: Clause) -> None:
 
 
 def _settle_selective_colour(reading: _Reading) -> None:
-    """ "Black and white, but keep the red in colour" is selective colour, in whichever order it was said."""
+    """In "Black and white, but keep the red in colour" is selective colour, in whichever order it was said."""
     if not reading.keeps_colour:
         return
     terms = tuple(term for region in reading.keeps_colour for term in region.terms)
@@ -229,7 +229,7 @@ def _selective(operation: Operation) -> Operation:
 
 
 def _share_amount(reading: _Reading, amount: float) -> None:
-    """ "Contrast and saturation by 20%": the earlier members of the list take the amount said last."""
+    """In "Contrast and saturation by 20%": the earlier members of the list take the amount said last."""
     for place in reading.chain:
         earlier = reading.operations[place]
         if not earlier.explicit and SPECS[earlier.kind].strength is Strength.SLIDER:
@@ -317,7 +317,7 @@ def _colour_amount(sliders: Sliders) -> tuple[float, bool]:
 
 
 def _boost(clause: Clause, pointing: Pointing, sliders: Sliders) -> Operation | None:
-    """ "Boost the blues", "reduce the colours": the saturation of that range, or of everything."""
+    """In "Boost the blues", "reduce the colours": the saturation of that range, or of everything."""
     hues = any(term.area is Area.HUE for term in pointing.terms)
     if not hues and not clause.says(Role.COLOUR_NOUN, "colours"):
         return None

@@ -77,7 +77,7 @@ def _end_of_run(concepts: list[Concept], place: int) -> int:
 
 
 def _names_a_hue(concepts: list[Concept], place: int) -> bool:
-    """"the red" and "the red car" point at reds; "a red tint", "to red" and "the text in red" do not."""
+    """As in "the red" and "the red car" point at reds; "a red tint", "to red" and "the text in red" do not."""
     before = concepts[place - 1] if place else None
     after = concepts[place + 1] if place + 1 < len(concepts) else None
     if before is None or before.words[-1] == "in":

@@ -26,10 +26,9 @@ def subject_matte(source: U8) -> F32:
     prior = _centre_prior(height, width)
     if min(height, width) < _SMALLEST:
         return _enlarge(prior, source)
-    score = _saliency(lab) * (0.35 + 0.65 * prior)
+    score = _saliency(lab) * (0.25 + 0.75 * prior) + 0.45 * prior
     score /= max(1e-6, float(score.max()))
-    labels = _cut(small, score, prior)
-    matte = _largest_parts(labels, prior)
+    matte = _largest_parts(_cut(small, score), prior)
     share = float(matte.mean())
     if not 0.01 < share < 0.9:
         matte = smoothstep(0.35, 0.6, prior)
@@ -100,13 +99,13 @@ def _palette(pixels: F32, count: int) -> F32:
     return cast(F32, centres)
 
 
-def _cut(small: U8, score: F32, prior: F32) -> F32:
+def _cut(small: U8, score: F32) -> F32:
     """Grab-cut from four shades of belief in the score."""
-    likely, certain = np.quantile(score, 0.62), np.quantile(score, 0.9)
+    likely, certain = np.quantile(score, 0.6), np.quantile(score, 0.82)
     labels = np.full(score.shape, cv2.GC_PR_BGD, dtype=np.uint8)
     labels[score > likely] = cv2.GC_PR_FGD
-    labels[(score > certain) & (prior > 0.3)] = cv2.GC_FGD
-    labels[score < np.quantile(score, 0.2)] = cv2.GC_BGD
+    labels[score > certain] = cv2.GC_FGD
+    labels[score < np.quantile(score, 0.22)] = cv2.GC_BGD
     rim = max(1, round(0.015 * min(score.shape)))
     labels[:rim], labels[:, :rim], labels[:, -rim:] = cv2.GC_BGD, cv2.GC_BGD, cv2.GC_BGD
     if not ((labels == cv2.GC_FGD).any() and (labels == cv2.GC_BGD).any()):
@@ -118,11 +117,14 @@ def _cut(small: U8, score: F32, prior: F32) -> F32:
 
 
 def _largest_parts(matte: F32, prior: F32) -> F32:
-    """Keep the parts that weigh at least a fifth of the main one (weighted by the prior) and close their holes."""
-    side = max(3, round(0.02 * max(matte.shape)) | 1)
+    """Keep the parts that weigh at least a fifth of the main one (weighted by the prior), without gaps and holes."""
+    side = max(3, round(0.07 * max(matte.shape)) | 1)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    binary = cv2.morphologyEx(matte.astype(np.uint8), cv2.MORPH_CLOSE, disc)
-    binary = cv2.morphologyEx(binary, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))
+    padded = np.pad(matte.astype(np.uint8), side, mode="edge")
+    binary = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)[side:-side, side:-side]
+    binary = cv2.morphologyEx(binary, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
+    outlines, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    binary = cv2.drawContours(np.zeros_like(binary), outlines, -1, 1, cv2.FILLED)
     count, parts = cv2.connectedComponents(binary)
     weights = np.bincount(parts.ravel(), weights=prior.ravel(), minlength=count)
     weights[0] = 0

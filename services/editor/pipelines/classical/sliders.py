@@ -115,7 +115,7 @@ def _add_draft(found: Sliders, concept: Concept, pending: Concept | None, inheri
 
 
 def _confine(before: Draft, tonal: Concept) -> bool:
-    """ "Warm the shadows" confines the warmth; "brighten the shadows" is the shadows slider itself."""
+    """In "Warm the shadows" confines the warmth; "brighten the shadows" is the shadows slider itself."""
     if before.tonal is not None or tonal.entry.kind is None:
         return False
     if before.kind is Kind.EXPOSURE and tonal.entry.kind is not Kind.EXPOSURE:
@@ -129,7 +129,7 @@ def _confine(before: Draft, tonal: Concept) -> bool:
 
 
 def _was_a_region(found: Sliders, draft: Draft) -> bool:
-    """ "Make the whites warmer": what looked like the whites slider only said where."""
+    """In "Make the whites warmer": what looked like the whites slider only said where."""
     tonal, before = found.tonal[0], found.drafts[0]
     if found.verb is not None or before.amount is not None or before.kind is not tonal.entry.kind:
         return False

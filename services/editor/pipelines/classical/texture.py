@@ -11,17 +11,17 @@ from services.editor.pipelines.classical.colorimetry import F32, lab_to_linear, 
 from services.editor.pipelines.classical.filters import base_layer, gaussian, guided
 from services.editor.pipelines.classical.picture import Picture
 
-_BLUR_SHARE = 0.035  # sigma at 100 %, in mean sides
-_GRAIN_LIGHTNESS = 15.0  # standard deviation of L* at 100 % in the midtones
+_BLUR_SHARE = 0.022  # sigma at 100 %, in mean sides
+_GRAIN_LIGHTNESS = 12.0  # standard deviation of L* at 100 % in the midtones
 
 
 def clarity(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Local contrast: raise or lower detail against an edge-keeping base layer, most in the midtones, without halos."""
     before = picture.lightness
-    detail = before - base_layer(before, 0.03, 150.0)
+    detail = before - base_layer(before, 0.03, 300.0)
     if amount > 0:
         midtones = np.clip(1.3 - np.abs(before - 50) / 50, 0.2, 1)
-        change = 1.6 * amount * midtones * 14 * np.tanh(detail / 14)
+        change = 2.2 * amount * midtones * 14 * np.tanh(detail / 14)
     else:
         change = 0.85 * amount * detail
     picture.set_lightness(mask, np.clip(before + change, 0, 100).astype(np.float32))
@@ -30,9 +30,9 @@ def clarity(picture: Picture, amount: float, mask: F32 | None) -> None:
 def sharpen(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Unsharp mask on L*, with overshoot held near the range of the neighbourhood so that edges get no halo."""
     before = picture.lightness
-    sigma = max(0.7, picture.scale / 1400)
+    sigma = max(0.8, picture.scale / 1200)
     detail = before - gaussian(before, sigma)
-    after = before + np.float32(2.6 * amount) * detail
+    after = before + np.float32(3.2 * amount) * detail
     reach = np.ones((2 * int(np.ceil(sigma)) + 1,) * 2, dtype=np.uint8)
     highest = cast(F32, cv2.dilate(before, reach, borderType=cv2.BORDER_REPLICATE))
     lowest = cast(F32, cv2.erode(before, reach, borderType=cv2.BORDER_REPLICATE))

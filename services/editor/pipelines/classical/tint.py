@@ -12,8 +12,11 @@ from services.editor.pipelines.classical.colorimetry import (
     colour_to_lab,
     decode,
     encode,
+    into_gamut,
     lab_to_linear,
+    lightness_to_luminance,
     linear_to_lab,
+    painted,
     white_shift,
 )
 from services.editor.pipelines.classical.filters import smoothstep
@@ -50,8 +53,24 @@ def _adapt(picture: Picture, mask: F32 | None, green_red: float, blue_yellow: fl
 
 
 def saturation(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Multiply chroma: by 2.3 at 100 %, by 0 at -100 %."""
-    _scale_chroma(picture, mask, max(0.0, 1 + (1.3 if amount > 0 else 1.0) * amount))
+    """Chroma times 2.3 at 100 %, times 0 at -100 %.
+
+    Up, light is spread about its own luminance, so that a stronger orange stays an orange; in CIELAB it would turn pink
+    where sRGB ends.
+    """
+    if amount <= 0:
+        _scale_chroma(picture, mask, max(0.0, 1 + amount))
+        return
+    factor = np.float32(1 + 1.3 * amount)
+
+    def retouch(lab: F32, _: slice) -> F32:
+        light = lab_to_linear(lab)
+        grey = lightness_to_luminance(lab[..., 0])[..., None]
+        after = linear_to_lab(into_gamut(grey + factor * (light - grey)))
+        after[..., 0] = lab[..., 0]
+        return after
+
+    picture.point(mask, retouch)
 
 
 def _scale_chroma(picture: Picture, mask: F32 | None, factor: float) -> None:
@@ -119,14 +138,11 @@ def overlay(picture: Picture, amount: float, mask: F32 | None, colour: Colour) -
     neutral = np.hypot(green_red, blue_yellow) < _NEUTRAL
 
     def retouch(lab: F32, _: slice) -> F32:
+        layer = painted(lab[..., 0], colour.rgb)
         after = lab.copy()
-        # Black and white hold little colour; a full layer there would only be clipped.
-        holds = np.clip(np.minimum(lab[..., 0], 100 - lab[..., 0]) / 25, 0.15, 1)
-        own = max(0.0, amount)
-        after[..., 1] += amount * green_red * holds - own * lab[..., 1]
-        after[..., 2] += amount * blue_yellow * holds - own * lab[..., 2]
+        after[..., 1:] += np.float32(amount) * (layer[..., 1:] - lab[..., 1:] * (amount > 0))
         if neutral:
-            after[..., 0] += own * (lightness - lab[..., 0])
+            after[..., 0] += np.float32(max(0.0, amount)) * (np.float32(lightness) - lab[..., 0])
         return after
 
     picture.point(mask, retouch)
