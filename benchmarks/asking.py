@@ -18,7 +18,7 @@ from benchmarks.photos import photo
 Strategy = Literal["single", "best_of_n", "think"]
 STRATEGIES: tuple[Strategy, ...] = ("single", "best_of_n", "think")
 
-# Thresholds that no edit meets for free, and more patience than turns: every strategy uses up its edits.
+# Only a perfect score ends a session early, and patience lasts for all its turns: the edits are used up.
 THRESHOLD = 10
 TRIES = 4
 BUSY = frozenset({429, 502, 503, 504})
@@ -48,7 +48,7 @@ def form(strategy: Strategy, edits: int, seed: int) -> dict[str, str]:
         "candidates": str(candidates),
         "semantic_threshold": str(THRESHOLD),
         "quality_threshold": str(THRESHOLD),
-        "patience": str(edits + 1),
+        "patience": str(edits),
         "seed": str(seed),
         "response_format": "b64_json",
     }

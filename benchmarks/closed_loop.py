@@ -12,7 +12,6 @@ target is what counts. Run it from the repository's root:
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import re
 import sys
@@ -22,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 from rich.console import Console
@@ -32,7 +32,10 @@ from benchmarks.cases import Case, cases
 from benchmarks.report import print_report, write_sheet
 from benchmarks.scoring import Trial, measure, outcomes
 from benchmarks.verdict import details, headline, judge, lost
+from editthinker.local import Stack
 
+PAGE = 120
+"""Columns of the tables when they go to a file."""
 SEED_STEP = 1000
 """Seeds of a session count upwards from its first, so sessions of different seeds are kept far apart."""
 
@@ -43,9 +46,8 @@ def base_url(server: str | None) -> Iterator[str]:
     if server:
         yield server.rstrip("/")
         return
-    local = importlib.import_module("editthinker.local")
-    with local.stack() as url:
-        yield str(url).rstrip("/")
+    with TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
+        yield stack.base_url
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -116,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wall = time.perf_counter() - started
     results = outcomes(trials)
     verdict = judge(results, trials, options.edits)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PAGE)
     print_report(console, results, verdict, options.edits)
     console.print(f"wall time {wall:.1f} s")
     line = headline(verdict, results, trials, wall) | {"edits": options.edits, "seeds": options.seeds}

@@ -61,9 +61,7 @@ def _row(name: str, group: Sequence[Outcome]) -> list[str]:
 
 
 def _successes(results: Sequence[Outcome]) -> Table:
-    table = Table(
-        title=f"success: distance(result, target) at most {SUCCESS} of distance(source, target); others beside it"
-    )
+    table = Table(title=f"success: distance(result, target) at most {SUCCESS} of distance(source, target); others beside it")
     table.add_column("at most")
     for column in COLUMNS:
         table.add_column(column, justify="right")

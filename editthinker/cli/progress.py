@@ -55,7 +55,7 @@ class Progress:
         self._instructions: dict[int, str] = {}
 
     def apply(self, event: Event) -> Row | None:
-        """Take in one event; the row it has completed, if it has."""
+        """Take in one event; the row, if the event says how an edit or a critique went."""
         if event.type == "finished":
             self.best, self.finish_reason = event.best, event.reason
             return None
@@ -75,7 +75,7 @@ class Progress:
             return row
         if event.type in {"edit_failed", "critique_failed"}:
             row.reason = one_line(event.message or event.code or "")
-            return row if event.data.get("final", True) else None
+            return row
         return None
 
     def table(self) -> Table:

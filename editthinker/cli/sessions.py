@@ -24,7 +24,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("ls")
-def ls(  # noqa: PLR0913 - one parameter for each option of the command
+def ls(
     *,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
     status: Annotated[str | None, typer.Option(help="Only those in this status.")] = None,

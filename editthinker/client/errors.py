@@ -65,7 +65,7 @@ class ApiStatusError(EditThinkerError):
         retry_after: seconds after which a repeat makes sense, or None.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of one error body
+    def __init__(
         self,
         status: int,
         code: str,

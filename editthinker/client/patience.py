@@ -29,12 +29,15 @@ class Retries:
 
     Attributes:
         attempts: how often a request is sent in all; 1 turns retries off.
+        reconnects: how often in a row an event stream is opened without anything new on it, before giving up; more
+            than `attempts`, because a session is worth waiting for while its server restarts.
         first: seconds before the second attempt; it doubles from then on.
         longest: no pause of our own choosing is longer than this.
         obey: the longest ``Retry-After`` that is waited out; a longer one is raised to the caller.
     """
 
     attempts: int = 4
+    reconnects: int = 8
     first: float = 0.25
     longest: float = 8.0
     obey: float = 60.0
@@ -171,7 +174,7 @@ class Feed:
             EditThinkerError: when that happened too often in a row without anything new.
         """
         self._failures += 1
-        if self._failures >= self._retries.attempts:
+        if self._failures >= self._retries.reconnects:
             message = f"the event stream of {self.session_id} ended {self._failures} times without news"
             raise cause or ConnectionFailed(message, sent=True)
         asked = getattr(cause, "retry_after", None)

@@ -7,4 +7,4 @@ import os
 
 def inherited() -> dict[str, str]:
     """A copy of the environment, as services inherit it and as it names places."""
-    return dict(os.environ)  # noqa: TID251 - this is where it comes in
+    return dict(os.environ)

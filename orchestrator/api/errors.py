@@ -43,10 +43,8 @@ def of_finished(finished: Finished) -> ApiError:
         return ApiError("session_cancelled", "the session was cancelled before it made an image")
     if finished.error is not None and TABLE.get(finished.error.code, _bug()).status < _CALLERS_FAULT:
         return ApiError(finished.error.code, finished.error.message)
-    if finished.reason == "deadline":
-        detail = f" (last error: {finished.error.message})" if finished.error else ""
-        message = f"the deadline passed before an image was made{detail}; raise deadline_s"
-        return ApiError("deadline_exceeded", message, param="deadline_s")
+    if finished.error is not None and finished.error.code == "deadline_exceeded":
+        return ApiError("deadline_exceeded", finished.error.message, param="deadline_s")
     if finished.error is not None and finished.error.code in TABLE:
         return ApiError(finished.error.code, finished.error.message)
     return ApiError("editor_failed", "no image could be made")

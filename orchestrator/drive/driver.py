@@ -247,7 +247,7 @@ def _superseded(session: Session, turn: int, candidate: int, now: float, seconds
         turn=turn,
         candidate=candidate,
         attempt=known.attempts if known else 1,
-        code="session_cancelled",
+        code=ev.SUPERSEDED,
         message="stopped: its result was no longer needed",
         retryable=False,
         editor_seconds=max(0.0, seconds),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import stamina
 
@@ -26,6 +26,9 @@ from orchestrator.ports import (
 
 Job = EditJob | CritiqueJob
 _Role = TypeVar("_Role")
+_GRACE_S: Final = 1.0
+"""At the deadline the driver stops its jobs. A call that timed out by itself at the same moment would be cancelled
+twice, and then its connection is not closed and the editor works on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class Performer:
             instruction=job.instruction,
             seed=job.seed,
             key=f"{session_id}/{job.key}",
-            timeout_s=left if job.allowance_s is None else min(left, job.allowance_s),
+            timeout_s=left + _GRACE_S if job.allowance_s is None else min(left + _GRACE_S, job.allowance_s),
             options=created.editor_options,
         )
         return await _named(self.editors, created.editor, "editor").edit(order)
@@ -100,7 +103,7 @@ class Performer:
                 candidate_type=job.image.media_type,
                 original_instruction=created.instruction,
                 instruction=job.instruction,
-                timeout_s=created.limits.deadline_at - began,
+                timeout_s=created.limits.deadline_at - began + _GRACE_S,
                 key=f"{session_id}/{job.turn}/{job.candidate}",
             )
             reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 VERSION: Final = 1
+SUPERSEDED: Final = "session_cancelled"
+"""The code of an edit that was stopped because its result was no longer needed."""
 
 Strategy = Literal["think", "single", "best_of_n", "think_best_of_n"]
 Review = Literal["never", "each_turn", "before_finish"]

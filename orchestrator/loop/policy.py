@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator.loop.events import Author, CandidateRef, Failure, FinishReason, ImageRef
+from orchestrator.loop.events import SUPERSEDED, Author, CandidateRef, Failure, FinishReason, ImageRef
 from orchestrator.loop.session import Candidate, Session, Turn
 
 # --- what decide can answer ------------------------------------------------------------------------------------
@@ -228,13 +228,18 @@ def _finish(session: Session, reason: FinishReason) -> Finish:
         picked = CandidateRef(turn=accepted.turn, candidate=accepted.candidate)
         results = (picked, *(ref for ref in results if ref != picked))
     results = results[: session.created.results]
-    error = None if results and reason != "failed" else _last_error(session)
+    error = None if results and reason != "failed" else _error(session, reason)
     return Finish(reason, results[0] if results else None, results, error)
 
 
-def _last_error(session: Session) -> Failure | None:
+def _error(session: Session, reason: FinishReason) -> Failure | None:
+    """Why there is no image: what the editor last said, or that the time ran out."""
     errors = [candidate.edit_error for candidate in session.candidates if candidate.edit_error]
-    return errors[-1] if errors else None
+    errors = [error for error in errors if error.code != SUPERSEDED]
+    if errors:
+        return errors[-1]
+    late = Failure(code="deadline_exceeded", message="the deadline passed before an image was made; raise deadline_s")
+    return late if reason == "deadline" else None
 
 
 # --- the next turn ---------------------------------------------------------------------------------------------------

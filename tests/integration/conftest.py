@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.doubles.processes import Process, free_port, module, redis_server, wait_ready
+from tests.doubles.processes import READY_S, Process, free_port, module, redis_server, wait_ready
 from tests.doubles.upstreams import Script, application, serving
 
 
@@ -51,14 +51,14 @@ def start_orchestrator(redis: Process, upstreams: str, tmp_path: Path) -> Iterat
         env = {
             "EDITTHINKER_REDIS_URL": database,
             "EDITTHINKER_BLOBS": str(tmp_path / "blobs"),
-            "EDITTHINKER_EDITORS": json.dumps({"double": {"url": f"{upstreams}/editor/v1"}}),
-            "EDITTHINKER_THINKERS": json.dumps({"double": {"url": f"{upstreams}/thinker/v1", "model": "double"}}),
+            "EDITTHINKER_EDITORS": json.dumps({"double": {"url": f"{upstreams}/editor/v1", "attempts": 3}}),
+            "EDITTHINKER_THINKERS": json.dumps({"double": {"url": f"{upstreams}/thinker/v1", "model": "double", "attempts": 2}}),
             "EDITTHINKER_LEASE_S": "1.5",
             **extra,
         }
         process = module("orchestrator", port or free_port(), tmp_path / "orchestrator.log", env=env)
         running.append(process)
-        wait_ready(process)
+        wait_ready(process, seconds=float(extra.get("TEST_READY_S", READY_S)))
         return process
 
     yield start

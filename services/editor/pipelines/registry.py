@@ -8,7 +8,7 @@ from services.editor.pipelines.base import Pipeline
 
 
 def _classical() -> Pipeline:
-    from services.editor.pipelines.classical import ClassicalPipeline
+    from services.editor.pipelines.classical import ClassicalPipeline  # noqa: PLC0415 - a family is loaded when chosen
 
     return ClassicalPipeline()
 

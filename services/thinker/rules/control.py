@@ -79,7 +79,7 @@ def learn(source: Floats, candidate: Floats, used: Mapping[Key, float], *, in_pl
         left = slope.T @ slope + np.eye(len(keys)) / _PRIOR**2
         right = slope.T @ ((measured - expected) / _NOISE) - away / _PRIOR**2
         step = np.linalg.solve(left, right)
-        gains = {key: float(np.clip(gains[key] + step[i], 0.05, 3.0)) for i, key in enumerate(keys)}
+        gains = {key: float(np.clip(gains[key] + step[i], -1.5, 3.0)) for i, key in enumerate(keys)}
         expected = signature(respond(source, used, gains), in_place=in_place)
     return Learned(gains=gains, rest=measured - expected)
 

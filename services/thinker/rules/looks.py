@@ -88,22 +88,22 @@ LOOKS: dict[str, Look] = {
     "summer": Look(light=5, contrast=1.08, cast=(2, 8), chroma=1.18),
     "desert": Look(light=4, contrast=1.08, cast=(6, 16), highlights=(0, 4), chroma=1.02, haze=0.04),
     "1970s print": Look(
-        light=1, contrast=0.88, black=9, white=-4, cast=(4, 11), shadows=(2, 0), chroma=0.78, grain=2.2, vignette=0.1,
+        light=1, contrast=0.88, black=9, white=-4, cast=(4, 11), shadows=(2, 0), chroma=0.78, grain=1.6, vignette=0.1,
     ),
     "old postcard": Look(
-        light=1, contrast=0.88, black=8, white=-5, cast=(3, 12), chroma=0.66, grain=2.0, vignette=0.14,
+        light=1, contrast=0.88, black=8, white=-5, cast=(3, 12), chroma=0.66, grain=1.4, vignette=0.14,
     ),
-    "vintage": Look(light=0, contrast=0.9, black=8, white=-4, cast=(3, 9), chroma=0.74, grain=1.8, vignette=0.12),
+    "vintage": Look(light=0, contrast=0.9, black=8, white=-4, cast=(3, 9), chroma=0.74, grain=1.3, vignette=0.12),
     "1980s": Look(light=1, contrast=1.05, black=4, cast=(5, 1), shadows=(2, -5), chroma=1.12, grain=1.5, glow=0.08),
     "disposable camera": Look(
-        light=2, contrast=1.13, black=3, cast=(-1, 4), shadows=(-3, 0), highlights=(2, 4), chroma=1.08, grain=2.8,
+        light=2, contrast=1.13, black=3, cast=(-1, 4), shadows=(-3, 0), highlights=(2, 4), chroma=1.08, grain=2.0,
         vignette=0.18,
     ),
     "polaroid": Look(
         light=4, contrast=0.87, black=8, white=-3, cast=(1, 5), shadows=(-3, -4), highlights=(1, 6), chroma=0.83,
         grain=1.2, vignette=0.12,
     ),
-    "film noir": Look(light=-7, contrast=1.35, mono=1, vignette=0.25, grain=2.2),
+    "film noir": Look(light=-7, contrast=1.35, mono=1, vignette=0.25, grain=1.8),
     "high-key": Look(light=14, contrast=0.85, black=7, chroma=0.88, key=76),
     "low-key": Look(light=-13, contrast=1.12, white=-3, chroma=0.82, vignette=0.22, key=26),
     "moody": Look(light=-8, contrast=1.1, black=2, white=-3, cast=(-1, -3), chroma=0.75, vignette=0.18, key=36),

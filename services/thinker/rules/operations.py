@@ -123,11 +123,11 @@ PHRASES: dict[str, tuple[tuple[str, str], ...]] = {
     "warmth": (
         ("increase the warmth by {n}%", "decrease the warmth by {n}%"),
         ("make it warmer by {n}%", "make it cooler by {n}%"),
-        ("add an orange tint of {n}%", "add a blue tint of {n}%"),
+        ("raise the temperature by {n}%", "lower the temperature by {n}%"),
     ),
     "tint": (
         ("shift the tint towards magenta by {n}%", "shift the tint towards green by {n}%"),
-        ("add a magenta tint of {n}%", "add a green tint of {n}%"),
+        ("make it more magenta by {n}%", "make it greener by {n}%"),
     ),
     "saturation": (
         ("increase the saturation by {n}%", "decrease the saturation by {n}%"),

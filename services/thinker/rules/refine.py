@@ -19,7 +19,7 @@ from services.thinker.rules.respond import modelled, respond
 
 DEAD_ZONE = 2.0
 """Amounts (percent) below which neither a change nor an operation is worth saying."""
-_GRAIN_PER_PERCENT = 0.09
+_GRAIN_PER_PERCENT = 0.065
 _CLOSE_ENOUGH = 9.4
 
 
@@ -97,7 +97,9 @@ def _controlled(evidence: Evidence, used: Instruction, used_text: str) -> list[s
     amounts = solve(source, goal, knobs, fixed=fixed, start=spent, learned=trusted, in_place=in_place)
     lowered = used_text.lower()
     out: list[str] = []
-    for key, percent in (_whole(look) | amounts).items():
+    # Tints first: "decrease the warmth, tint the shadows teal" could pass its verb on.
+    spoken = sorted((_whole(look) | amounts).items(), key=lambda item: not item[0][0].startswith("tint"))
+    for key, percent in spoken:
         rounded = round(_settled(percent, spent.get(key)))
         if abs(rounded) > DEAD_ZONE:
             variant = variant_in(lowered, key) + (1 if key in deaf else 0) if key in spent else 0
@@ -109,7 +111,7 @@ def _lesson(evidence: Evidence, spent: Mapping[Key, float]) -> Learned:
     source, candidate = shrink(evidence.seen.source.thumb), shrink(evidence.thumb)
     learned = learn(source, candidate, spent, in_place=evidence.seen.in_place)
     # An editor's seed makes some of every deviation; believe most of it, not all.
-    gains = {key: float(gain**0.75) for key, gain in learned.gains.items()}
+    gains = {key: 1.0 + 0.6 * (gain - 1.0) for key, gain in learned.gains.items()}
     return Learned(gains, learned.rest * 0.6)
 
 

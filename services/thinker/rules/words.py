@@ -39,7 +39,7 @@ STATES: dict[str, tuple[str, int]] = {
     "mirror": ("flip horizontal", 1), "mirrored": ("flip horizontal", 1), "flip horizontally": ("flip horizontal", 1),
     "horizontal flip": ("flip horizontal", 1), "flip vertically": ("flip vertical", 1), "vertical flip": ("flip vertical", 1),
     "upside down": ("flip vertical", 1), "upside-down": ("flip vertical", 1), "flip": ("flip horizontal", 1),
-    "matte": ("blacks", 1), "greener": ("tint", -1), "pinker": ("tint", 1), "brighten up": ("exposure", 1),
+    "matte": ("blacks", 1), "greener": ("tint", -1), "magenta": ("tint", 1), "pinker": ("tint", 1), "brighten up": ("exposure", 1),
 }  # fmt: skip
 
 DIRECTIONS: dict[str, int] = {

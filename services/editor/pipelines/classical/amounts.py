@@ -7,6 +7,7 @@ from services.editor.pipelines.classical.plan import Kind
 from services.editor.pipelines.classical.vocabulary import Role
 
 _FULL_TURN = 180.0  # degrees of hue that count as 100 %
+_PLAIN_TOP = 100.0  # above it a number without a unit is no amount: "1970"
 _STOPS = 2.0  # photographic stops that count as 100 % of exposure
 _DOWN_WHEN_DEEPENED = {Kind.BLACKS, Kind.SHADOWS, Kind.MIDTONES, Kind.EXPOSURE, Kind.HIGHLIGHTS, Kind.WHITES}
 
@@ -28,11 +29,11 @@ def share(concept: Concept, kind: Kind) -> float | None:
         return _clip(token.value / _STOPS) if kind is Kind.EXPOSURE else None
     if token.unit == "degrees":
         return token.value / _FULL_TURN if kind is Kind.HUE else None
-    if token.unit in ("px", "levels") or abs(token.value) > 360:
+    if token.unit in ("px", "levels") or abs(token.value) > 2 * _FULL_TURN:
         return None
     if kind is Kind.HUE and abs(token.value) > 1:
         return token.value / _FULL_TURN
-    if abs(token.value) > 100:
+    if abs(token.value) > _PLAIN_TOP:
         return None
     return token.value if abs(token.value) <= 1 and "." in token.text else token.value / 100
 

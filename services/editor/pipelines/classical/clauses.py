@@ -39,11 +39,21 @@ class Clause:
 
     concepts: list[Concept] = field(default_factory=list)
     joined: bool = False  # by a comma or "and": verb, negation and amount may be shared
+    conjoined: bool = False  # by "and" alone
     negated: bool = False  # "instead of ..."
+    roles: set[Role] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.roles.update(concept.role for concept in self.concepts)
+
+    def append(self, concept: Concept) -> None:
+        """Add a concept at the end."""
+        self.concepts.append(concept)
+        self.roles.add(concept.role)
 
     def has(self, *roles: Role) -> bool:
         """Whether any concept plays one of these roles."""
-        return any(concept.role in roles for concept in self.concepts)
+        return not self.roles.isdisjoint(roles)
 
     def first(self, *roles: Role) -> Concept | None:
         """The first concept that plays one of these roles."""
@@ -108,15 +118,26 @@ def _words_from(tokens: list[Token], position: int) -> tuple[str, ...]:
 
 
 def _look_up(words: tuple[str, ...]) -> tuple[Entry, int]:
-    for length in range(len(words), 0, -1):
-        entry = VOCABULARY.get(words[:length])
+    for length in _LENGTHS.get(words[0], ()):
+        entry = VOCABULARY.get(words[:length]) if length <= len(words) else None
         if entry is not None:
             return entry, length
     return _NO_ENTRY, 0
 
 
+def _phrase_lengths() -> dict[str, tuple[int, ...]]:
+    """For each word that starts a phrase, how long such phrases are, longest first."""
+    lengths: dict[str, set[int]] = {}
+    for phrase in VOCABULARY:
+        lengths.setdefault(phrase[0], set()).add(len(phrase))
+    return {word: tuple(sorted(found, reverse=True)) for word, found in lengths.items()}
+
+
+_LENGTHS = _phrase_lengths()
+
+
 def _name_things(concepts: list[Concept]) -> list[Concept]:
-    """As in "the tomato" is a thing although tomato is also a colour."""
+    """Take "the tomato" for a thing although tomato is also a colour."""
     named = list(concepts)
     for place in range(1, len(named)):
         concept = named[place]
@@ -139,11 +160,11 @@ def _split(concepts: list[Concept]) -> list[Clause]:
             clauses.append(current)
             current = Clause(joined=True)
         if not _ends_clause(concept, following, current):
-            current.concepts.append(concept)
+            current.append(concept)
             continue
         if current.concepts:
             clauses.append(current)
-            current = Clause(joined=concept.role is not Role.BREAK)
+            current = Clause(joined=concept.role is not Role.BREAK, conjoined=concept.role is Role.JOIN)
         elif concept.role is Role.BREAK:
             current.joined = False
         current.negated = concept.entry.word == "not"
@@ -153,7 +174,7 @@ def _split(concepts: list[Concept]) -> list[Clause]:
 
 
 def _starts_clause(concept: Concept, current: Clause) -> bool:
-    """In "... by 20% without adding grain", "... keeping the sky unchanged": a new order without a comma."""
+    """Whether a new order starts without a comma: "... by 20% without adding grain", "... keeping the sky unchanged"."""
     if concept.role not in (Role.NEGATION, Role.KEEP) or not current.concepts:
         return False
     return current.concepts[-1].role not in (Role.NEGATION, Role.STOP, Role.KEEP, Role.TO)

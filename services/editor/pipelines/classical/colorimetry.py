@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
-_RGB_TO_XYZ = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-)
+_RGB_TO_XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
 _WHITE = _RGB_TO_XYZ.sum(axis=1)
 # Both matrices work on XYZ divided by the white point, which is what CIELAB needs.
 _TO_XYZ = (_RGB_TO_XYZ / _WHITE[:, None]).astype(np.float32)
@@ -23,43 +20,46 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 _LUMINANCE = _TO_XYZ[1]
 _TOE = 216 / 24389  # below this share of white, CIELAB is linear
 _SLOPE = 24389 / 27 / 116
+_DARK_CODE, _DARK_LIGHT = 0.04045, 0.0031308  # below these, sRGB is linear
+_ROUNDING = 1e-5  # of linear light: not yet a colour beyond sRGB
 _FINE = 1 << 16
 _DITHER = 128
 
 
-def _f32(array: Any) -> F32:
+def f32(array: ArrayLike) -> F32:
+    """``array`` in single precision."""
     return np.asarray(array, dtype=np.float32)
 
 
 @cache
 def _decode_table() -> F32:
     code = np.arange(256) / 255
-    return _f32(np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4))
+    return f32(np.where(code <= _DARK_CODE, code / 12.92, ((code + 0.055) / 1.055) ** 2.4))
 
 
 @cache
 def _encode_table() -> F32:
     light = np.arange(_FINE) / (_FINE - 1)
-    return _f32(255 * np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055))
+    return f32(255 * np.where(light <= _DARK_LIGHT, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055))
 
 
 @cache
 def _dither_tile() -> F32:
     """Rectangular noise of just under half a code value: whole values round to themselves, the rest do not band."""
     noise = np.random.default_rng(20251208).random((_DITHER, _DITHER, 3))
-    return _f32((noise - 0.5) * 0.94)
+    return f32((noise - 0.5) * 0.94)
 
 
 def decode(rgb: U8) -> F32:
     """Linear light, 0 to 1, of sRGB code values (H, W, 3)."""
-    return _f32(cv2.LUT(rgb, _decode_table())).reshape(rgb.shape)
+    return f32(cv2.LUT(rgb, _decode_table())).reshape(rgb.shape)
 
 
 def linear_to_lab(light: F32) -> F32:
     """CIELAB (L 0 to 100) of linear light (H, W, 3); negative light counts as none."""
     xyz = _transform(light, _TO_XYZ)
     np.maximum(xyz, 0, out=xyz)
-    root = np.where(xyz > _TOE, np.cbrt(xyz), _f32(_SLOPE) * xyz + _f32(16 / 116))
+    root = np.where(xyz > _TOE, np.cbrt(xyz), f32(_SLOPE) * xyz + f32(16 / 116))
     lab = np.empty_like(root)
     lab[..., 0] = 116 * root[..., 1] - 16
     lab[..., 1] = 500 * (root[..., 0] - root[..., 1])
@@ -73,8 +73,8 @@ def lab_to_linear(lab: F32) -> F32:
     root[..., 1] = (lab[..., 0] + 16) / 116
     root[..., 0] = root[..., 1] + lab[..., 1] / 500
     root[..., 2] = root[..., 1] - lab[..., 2] / 200
-    xyz = np.where(root > 6 / 29, root * root * root, (root - _f32(16 / 116)) / _f32(_SLOPE))
-    return _transform(_f32(xyz), _FROM_XYZ)
+    xyz = np.where(root > 6 / 29, root * root * root, (root - f32(16 / 116)) / f32(_SLOPE))
+    return _transform(f32(xyz), _FROM_XYZ)
 
 
 def rgb_to_lab(rgb: U8) -> F32:
@@ -83,7 +83,7 @@ def rgb_to_lab(rgb: U8) -> F32:
 
 
 def lab_to_rgb(lab: F32, first_row: int = 0) -> U8:
-    """sRGB code values of CIELAB, colours beyond sRGB brought in at their own luminance, rounded with dither.
+    """SRGB code values of CIELAB, colours beyond sRGB brought in at their own luminance, rounded with dither.
 
     ``first_row`` keeps the dither in step when a picture is converted in strips.
     """
@@ -91,7 +91,7 @@ def lab_to_rgb(lab: F32, first_row: int = 0) -> U8:
 
 
 def encode(light: F32, first_row: int = 0) -> U8:
-    """sRGB code values of linear light in 0 to 1, rounded with dither."""
+    """SRGB code values of linear light in 0 to 1, rounded with dither."""
     index = np.clip(light, 0, 1)
     index *= _FINE - 1
     index += 0.5
@@ -106,7 +106,7 @@ def into_gamut(light: F32) -> F32:
     """Pull colours beyond sRGB towards the grey of the same luminance until they fit: hue and luminance stay."""
     top = light.max(axis=2)
     bottom = light.min(axis=2)
-    outside = (top > 1.00001) | (bottom < -0.00001)  # rounding is not a colour beyond sRGB
+    outside = (top > 1 + _ROUNDING) | (bottom < -_ROUNDING)
     if not outside.any():
         return light
     pixels = light[outside]
@@ -122,12 +122,12 @@ def into_gamut(light: F32) -> F32:
 def lightness_to_luminance(lightness: F32) -> F32:
     """Luminance (0 to 1) of L* (0 to 100)."""
     root = (lightness + 16) / 116
-    return _f32(np.where(lightness > 8, root * root * root, lightness / _f32(24389 / 27)))
+    return f32(np.where(lightness > 24389 / 27 * _TOE, root * root * root, lightness / f32(24389 / 27)))
 
 
 def luminance_to_lightness(luminance: F32) -> F32:
     """L* (0 to 100) of luminance (0 to 1)."""
-    return _f32(np.where(luminance > _TOE, 116 * np.cbrt(luminance) - 16, luminance * _f32(24389 / 27)))
+    return f32(np.where(luminance > _TOE, 116 * np.cbrt(luminance) - 16, luminance * f32(24389 / 27)))
 
 
 def colour_to_lab(rgb: tuple[int, int, int]) -> tuple[float, float, float]:
@@ -147,7 +147,7 @@ def painted(lightness: F32, rgb: tuple[int, int, int]) -> F32:
     level = max(1e-4, float(own @ _LUMINANCE))
     shaded = own * np.minimum(1, luminance / level)
     washed = np.clip((luminance - level) / max(1e-4, 1 - level), 0, 1)
-    return linear_to_lab(_f32(shaded + (1 - shaded) * washed))
+    return linear_to_lab(f32(shaded + (1 - shaded) * washed))
 
 
 def white_shift(green_red: float, blue_yellow: float) -> F32:
@@ -156,8 +156,8 @@ def white_shift(green_red: float, blue_yellow: float) -> F32:
     cones = (_BRADFORD @ (target * _WHITE)) / (_BRADFORD @ _WHITE)
     adapted = np.linalg.inv(_BRADFORD) @ np.diag(cones) @ _BRADFORD
     to_xyz = _TO_XYZ * _WHITE[:, None]
-    return _f32(np.linalg.inv(to_xyz) @ adapted @ to_xyz)
+    return f32(np.linalg.inv(to_xyz) @ adapted @ to_xyz)
 
 
 def _transform(pixels: F32, matrix: F32) -> F32:
-    return _f32(cv2.transform(np.ascontiguousarray(pixels), matrix)).reshape(pixels.shape)
+    return f32(cv2.transform(np.ascontiguousarray(pixels), matrix)).reshape(pixels.shape)

@@ -7,15 +7,16 @@ from typing import cast
 import cv2
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32
+from services.editor.pipelines.classical.colorimetry import F32, f32
 
 _DIRECT = 6.0  # up to this sigma a Gaussian is run at full size; wider ones work on a smaller copy
+_NOTHING = 0.05  # a sigma that moves no light to a neighbour
 _EDGE = cv2.BORDER_REPLICATE
 
 
 def gaussian(plane: F32, sigma: float) -> F32:
     """``plane`` (H, W) or (H, W, C) blurred by ``sigma`` pixels; wide blurs cost no more than narrow ones."""
-    if sigma < 0.05:
+    if sigma < _NOTHING:
         return plane.copy()
     height, width = plane.shape[:2]
     factor = 1
@@ -52,13 +53,13 @@ def guided(guide: F32, plane: F32, radius: float, epsilon: float, step: int = 1)
     mean_guide, mean_plane = _box(small_guide, reach), _box(small_plane, reach)
     covariance = _box(small_guide * small_plane, reach) - mean_guide * mean_plane
     variance = _box(small_guide * small_guide, reach) - mean_guide * mean_guide
-    slope = covariance / (np.maximum(variance, 0) + np.float32(max(epsilon, 1e-6)))
-    offset = mean_plane - slope * mean_guide
+    slope: F32 = f32(covariance / (np.maximum(variance, 0) + max(epsilon, 1e-6)))
+    offset: F32 = f32(mean_plane - slope * mean_guide)
     slope, offset = _box(slope, reach), _box(offset, reach)
     if size != (width, height):
         slope = cast(F32, cv2.resize(slope, (width, height), interpolation=cv2.INTER_LINEAR))
         offset = cast(F32, cv2.resize(offset, (width, height), interpolation=cv2.INTER_LINEAR))
-    return slope * guide + offset
+    return f32(slope * guide + offset)
 
 
 def base_layer(lightness: F32, share: float, epsilon: float) -> F32:

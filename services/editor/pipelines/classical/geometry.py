@@ -44,7 +44,7 @@ def _inner_size(width: int, height: int, angle: float) -> tuple[int, int]:
     """The largest upright rectangle inside a ``width`` x ``height`` one turned by ``angle`` (radians)."""
     sine, cosine = abs(math.sin(angle)), abs(math.cos(angle))
     long_side, short_side = max(width, height), min(width, height)
-    if short_side <= 2 * sine * cosine * long_side or abs(sine - cosine) < 1e-10:
+    if short_side <= 2 * sine * cosine * long_side or math.isclose(sine, cosine):
         half = 0.5 * short_side
         inner = (half / sine, half / cosine) if width >= height else (half / cosine, half / sine)
     else:

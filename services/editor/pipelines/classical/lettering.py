@@ -38,9 +38,7 @@ def _length(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -> fl
     return max((float(font.getlength(line)) for line in text.splitlines()), default=0.0)
 
 
-def _place(
-    places: tuple[Area, ...], start: Area, end: Area, room: float, size: float, margin: float
-) -> float:
+def _place(places: tuple[Area, ...], start: Area, end: Area, room: float, size: float, margin: float) -> float:
     if start in places:
         return margin
     if end in places:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32, decode, lab_to_linear, linear_to_lab
+from services.editor.pipelines.classical.colorimetry import F32, decode, f32, lab_to_linear, linear_to_lab
 from services.editor.pipelines.classical.filters import gaussian, guided, smoothstep
 from services.editor.pipelines.classical.picture import Picture
 from services.editor.pipelines.classical.tone import exposed
@@ -15,18 +13,14 @@ _CORNER_STOPS = 3.0  # how much darker the corners are at 100 %
 _AIR = (0.86, 0.90, 0.94)  # daylight haze, linear, before it takes on the picture's own brightness
 
 
-def _f32(array: Any) -> F32:
-    return np.asarray(array, dtype=np.float32)
-
-
 def haze(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Air between lens and scene: more mixes airlight in; less takes it out by the dark channel prior (He et al.)."""
     light = lab_to_linear(picture.lab)
     if amount >= 0:
         bright = float(np.quantile(light[:: _skip(picture), :: _skip(picture)].max(axis=2), 0.9))
-        air = _f32(_AIR) * max(0.35, min(1.0, bright))
+        air = f32(_AIR) * max(0.35, min(1.0, bright))
         through = np.float32(max(0.05, 1 - 0.7 * amount))
-        picture.blend(mask, linear_to_lab(_f32(light * through + air * (1 - through))))
+        picture.blend(mask, linear_to_lab(f32(light * through + air * (1 - through))))
         return
     picture.blend(mask, linear_to_lab(_clear(picture, light, -amount)))
 
@@ -41,7 +35,7 @@ def _clear(picture: Picture, light: F32, amount: float) -> F32:
     cleared = np.clip((light - air) / through + air, 0, None)
     # Taking the veil off darkens; give back part of the light so that the picture stays usable.
     gain = 1 + 0.25 * amount
-    return _f32(gain * cleared / (1 + (gain - 1) * np.clip(cleared, 0, 1)))
+    return f32(gain * cleared / (1 + (gain - 1) * np.clip(cleared, 0, 1)))
 
 
 def _skip(picture: Picture) -> int:
@@ -54,7 +48,7 @@ def glow(picture: Picture, amount: float, mask: F32 | None) -> None:
     bright = light * smoothstep(25, 85, picture.lightness)[..., None]
     spread = 0.6 * gaussian(bright, 0.012 * picture.scale) + 0.6 * gaussian(bright, 0.045 * picture.scale)
     veil = np.clip(np.float32(0.9 * amount) * spread, 0, 1)
-    picture.blend(mask, linear_to_lab(_f32(1 - (1 - light) * (1 - veil))))
+    picture.blend(mask, linear_to_lab(f32(1 - (1 - light) * (1 - veil))))
 
 
 def vignette(picture: Picture, amount: float, mask: F32 | None) -> None:
@@ -76,7 +70,7 @@ def white_vignette(picture: Picture, amount: float, mask: F32 | None) -> None:
         share = np.clip(np.float32(amount) * smoothstep(0.3, 1.0, distance[rows]), 0, 1)[..., None]
         after = lab * (1 - share)
         after[..., 0] += 100 * share[..., 0]
-        return after
+        return f32(after)
 
     picture.point(mask, retouch)
 
@@ -85,7 +79,7 @@ def _distance(picture: Picture) -> F32:
     """Distance from the centre (H, W): 1 in the corners, an ellipse of the picture's own shape."""
     down = (np.arange(picture.height, dtype=np.float32) + 0.5) / picture.height * 2 - 1
     across = (np.arange(picture.width, dtype=np.float32) + 0.5) / picture.width * 2 - 1
-    return _f32(np.sqrt((down * down)[:, None] / 2 + (across * across)[None, :] / 2))
+    return f32(np.sqrt((down * down)[:, None] / 2 + (across * across)[None, :] / 2))
 
 
 def light_leak(picture: Picture, amount: float, mask: F32 | None, random: np.random.Generator) -> None:
@@ -97,11 +91,11 @@ def light_leak(picture: Picture, amount: float, mask: F32 | None, random: np.ran
     fall = np.exp(-((depth / reach) ** 2) - ((along - place) / 0.55) ** 2)
     core = np.exp(-((depth / (0.4 * reach)) ** 2) - ((along - place) / 0.4) ** 2)
 
-    red, orange = _f32([0.95, 0.16, 0.03]), decode(np.array([[[255, 190, 90]]], dtype=np.uint8))[0, 0]
+    red, orange = f32([0.95, 0.16, 0.03]), decode(np.array([[[255, 190, 90]]], dtype=np.uint8))[0, 0]
 
     def retouch(lab: F32, rows: slice) -> F32:
         light = np.clip(lab_to_linear(lab), 0, 1)
         leak = fall[rows][..., None] * red + core[rows][..., None] * orange
-        return linear_to_lab(_f32(1 - (1 - light) * (1 - np.clip(np.float32(0.8 * amount) * leak, 0, 1))))
+        return linear_to_lab(f32(1 - (1 - light) * (1 - np.clip(np.float32(0.8 * amount) * leak, 0, 1))))
 
     picture.point(mask, retouch)

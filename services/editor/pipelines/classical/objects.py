@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32, colour_to_lab, decode, linear_to_lab, painted
+from services.editor.pipelines.classical.colorimetry import F32, colour_to_lab, decode, f32, linear_to_lab, painted
 from services.editor.pipelines.classical.palette import Colour
 from services.editor.pipelines.classical.picture import Picture
 
-_NEUTRAL = 10.0
-
-
-def _f32(array: Any) -> F32:
-    return np.asarray(array, dtype=np.float32)
+_NEUTRAL = 10.0  # chroma below which a colour counts as black, grey or white
+_INSIDE = 0.5
 
 
 def recolour(picture: Picture, amount: float, mask: F32, colour: Colour) -> None:
@@ -25,7 +20,7 @@ def recolour(picture: Picture, amount: float, mask: F32, colour: Colour) -> None
     """
     target = colour_to_lab(colour.rgb)
     neutral = float(np.hypot(target[1], target[2])) < _NEUTRAL
-    covered = picture.lab[mask > 0.5]
+    covered = picture.lab[mask > _INSIDE]
     if len(covered) == 0:
         covered = picture.lab.reshape(-1, 3)
     middle = float(np.median(covered[:, 0]))
@@ -45,16 +40,14 @@ def recolour(picture: Picture, amount: float, mask: F32, colour: Colour) -> None
     picture.point(mask, retouch)
 
 
-def replace_background(
-    picture: Picture, amount: float, mask: F32, colour: Colour, second: Colour | None
-) -> None:
+def replace_background(picture: Picture, amount: float, mask: F32, colour: Colour, second: Colour | None) -> None:
     """Put a colour, or a gradient from top to bottom, where the mask is; mixed in linear light, so edges do not darken."""
     top = decode(np.array([[colour.rgb]], dtype=np.uint8))[0, 0]
     bottom = top if second is None else decode(np.array([[second.rgb]], dtype=np.uint8))[0, 0]
     share = ((np.arange(picture.height, dtype=np.float32) + 0.5) / picture.height)[:, None]
     # The ramp runs in CIELAB, where equal steps look equal.
-    ends = linear_to_lab(_f32([[top, bottom]]))[0]
-    ramp = _f32(ends[0] * (1 - share) + ends[1] * share)
+    ends = linear_to_lab(f32([[top, bottom]]))[0]
+    ramp = f32(ends[0] * (1 - share) + ends[1] * share)
 
     def retouch(lab: F32, rows: slice) -> F32:
         return lab + np.float32(amount) * (ramp[rows][:, None, :] - lab)

@@ -16,6 +16,7 @@ from services.editor.pipelines.classical.vocabulary import Role
 _PLACES = (Area.TOP, Area.BOTTOM, Area.LEFT, Area.RIGHT, Area.CENTRE)
 _SPOKEN = ("saying", "says", "reads", "reading")
 _WHITE = Colour("white", (255, 255, 255))
+_MAX_RATIO = 20.0
 _MAX_CROP = 0.9
 _MAX_BORDER = 0.4
 _MAX_TEXT = 0.5
@@ -32,7 +33,7 @@ def read_crop(clause: Clause) -> Operation | None:
     ratio = clause.first(Role.RATIO)
     if clause.has(Role.SQUARE):
         return Operation(Kind.CROP, 0.0, ratio=1.0, explicit=True)
-    if ratio is not None and ratio.token is not None and 0.05 <= ratio.token.value <= 20:
+    if ratio is not None and ratio.token is not None and 1 / _MAX_RATIO <= ratio.token.value <= _MAX_RATIO:
         return Operation(Kind.CROP, 0.0, ratio=ratio.token.value, explicit=True)
     amount = _percent(clause)
     if clause.has(Role.UNKNOWN) or (amount is None and clause.has(Role.AMOUNT)):
@@ -65,10 +66,7 @@ def read_text(clause: Clause, prompt: str) -> Operation | None:
     added = clause.says(Role.MORE, "add")
     if not clause.has(Role.TEXT) and not (quote is not None and added):
         return None
-    if quote is not None and quote.token is not None:
-        words = quote.token.text.strip()
-    else:
-        words = _spoken(clause, prompt)
+    words = _spoken(clause, prompt) if quote is None or quote.token is None else quote.token.text.strip()
     if not words:
         raise UnreadableError
     colours = clause.all(Role.COLOUR)
@@ -176,11 +174,8 @@ def _degrees(clause: Clause) -> float | None:
 
 
 def _places(clause: Clause) -> tuple[Area, ...]:
-    found: list[Area] = []
-    for concept in clause.all(Role.AREA):
-        if concept.entry.area in _PLACES:
-            found.append(concept.entry.area)
-    return tuple(dict.fromkeys(found))
+    named = {concept.entry.area for concept in clause.all(Role.AREA)}
+    return tuple(place for place in _PLACES if place in named)
 
 
 def _size(clause: Clause) -> float | None:

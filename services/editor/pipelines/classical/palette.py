@@ -53,9 +53,11 @@ _MODIFIERS = {
 
 # Colour names that are things at least as often: "the tomato" is an object, "the red" a range of hues.
 THING_NAMES = frozenset(
-    "tomato rose peach plum salmon snow wheat olive lemon cherry mint sand brick chocolate coral linen bronze "
-    "copper ruby sapphire emerald jade apricot caramel cream champagne denim rust seashell canary orchid "
-    "thistle amber mustard".split()
+    """
+    tomato rose peach plum salmon snow wheat olive lemon cherry mint sand brick chocolate coral linen
+    bronze copper ruby sapphire emerald jade apricot caramel cream champagne denim rust seashell canary
+    orchid thistle amber mustard
+    """.split()  # noqa: SIM905 - a list of words reads better than a list of strings
 )
 
 _PLURALS = {
@@ -102,6 +104,8 @@ def _from_hex(code: str) -> tuple[int, int, int]:
 
 COLOURS = _table(_CSS, _PLAIN)
 _LONGEST = 3
+# Every prefix of a name is a word that may start it: "sky blue" is found under skyblue.
+_STARTS = frozenset(name[:end] for name in COLOURS for end in range(2, len(name) + 1)) | frozenset(_MODIFIERS)
 
 
 def parse_hex(code: str) -> Colour | None:
@@ -125,14 +129,14 @@ def match_colour(words: tuple[str, ...]) -> tuple[Colour, int] | None:
 
     A modifier such as "light" or "deep" mixes a colour that has no name of its own. None when no colour starts here.
     """
+    if words[0] not in _STARTS:
+        return None
     for length in range(min(_LONGEST, len(words)), 0, -1):
         name = "".join(words[:length])
         if name in COLOURS:
             return Colour(name, COLOURS[name]), length
     if len(words) > 1 and words[0] in _MODIFIERS and words[1] in COLOURS:
         target, share = _MODIFIERS[words[0]]
-        red, green, blue = (
-            round(part + (end - part) * share) for part, end in zip(COLOURS[words[1]], target, strict=True)
-        )
+        red, green, blue = (round(part + (end - part) * share) for part, end in zip(COLOURS[words[1]], target, strict=True))
         return Colour(f"{words[0]} {words[1]}", (red, green, blue)), 2
     return None

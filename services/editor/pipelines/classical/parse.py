@@ -31,7 +31,6 @@ _GREENS = ("green", "lime")
 _MAX_NUDGE = 0.1
 # A clause of nothing but these words ("please", "and then") asks for nothing and is no loss.
 _EMPTY = (Role.STOP, Role.DETERMINER, Role.LINK, Role.TO, Role.CHANGE, Role.JOIN, Role.LEVEL, Role.EVERYTHING)
-# Roles that carry meaning by themselves: left unused, their clause was not understood.
 
 
 @dataclass(slots=True)
@@ -61,7 +60,8 @@ class _Reading:
 
 def parse(prompt: str) -> Plan:
     """The plan that ``prompt`` asks for: operations in the order of execution, protected regions, and what was not
-    understood, in the words of the prompt."""
+    understood, in the words of the prompt.
+    """
     reading = _Reading(prompt)
     for clause in read_clauses(prompt):
         _read_clause(reading, clause)
@@ -81,12 +81,17 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
     if clause.negated or clause.has(Role.NEGATION) or (reading.negated and not own_verb and not _compares(clause)):
         _read_negation(reading, clause)
         return
-    if clause.has(Role.KEEP) or (reading.keeping and not names_effect) or clause.says(Role.IN_COLOUR, "splash") or (clause.has(Role.ONLY) and clause.has(Role.IN_COLOUR)):
+    if (
+        clause.has(Role.KEEP)
+        or (reading.keeping and not names_effect)
+        or clause.says(Role.IN_COLOUR, "splash")
+        or (clause.has(Role.ONLY) and clause.has(Role.IN_COLOUR))
+    ):
         _read_keep(reading, clause)
         return
     if own_verb:
         reading.chain = []
-    clause, tail = _cut_comparison(reading, clause)
+    clause, compared = _cut_comparison(reading, clause)
     if not clause.concepts:
         return
     pointing = find_region(clause)
@@ -99,11 +104,11 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
         reading.add(order)
         reading.verb = None
         return
-    _read_general(reading, clause, pointing, tail)
+    _read_general(reading, clause, pointing, compared=compared)
 
 
 def _compares(clause: Clause) -> bool:
-    """In "Without grain, warmer": whatever is not one more noun of the list starts a new order."""
+    """Whether a clause after "without grain," is an order of its own ("warmer") and not one more noun of the list."""
     effects = clause.all(Role.OPERATION, Role.TONAL)
     return clause.has(Role.AMOUNT) or not all(concept.words[-1] in NOUNS for concept in effects)
 
@@ -124,7 +129,7 @@ def _cut_comparison(reading: _Reading, clause: Clause) -> tuple[Clause, bool]:
     place = next((i for i, concept in enumerate(clause.concepts) if concept.role is Role.LIKE), None)
     if place is None:
         return clause, False
-    head = Clause(clause.concepts[:place], clause.joined)
+    head = Clause(clause.concepts[:place], clause.joined, clause.conjoined)
     tail = clause.concepts[place:]
     whole = all(concept.role in _EMPTY for concept in head.concepts)
     start = clause.concepts[0].start if whole else tail[0].start
@@ -153,7 +158,7 @@ def _read_negation(reading: _Reading, clause: Clause) -> None:
 
 
 def _read_keep(reading: _Reading, clause: Clause) -> None:
-    """In "Keep only the cup in colour", "keep the sky unchanged", "keep the composition"."""
+    """Read "keep only the cup in colour", "keep the sky unchanged", "keep the composition"."""
     pointing = find_region(clause)
     words = {word for concept in clause.concepts if concept.role is Role.UNKNOWN for word in concept.words}
     reading.chain, reading.verb, reading.keeping = [], None, True
@@ -176,7 +181,7 @@ def _read_keep(reading: _Reading, clause: Clause) -> None:
 
 
 def _settle_selective_colour(reading: _Reading) -> None:
-    """In "Black and white, but keep the red in colour" is selective colour, in whichever order it was said."""
+    """Make selective colour of "black and white, but keep the red in colour", in whichever order it was said."""
     if not reading.keeps_colour:
         return
     terms = tuple(term for region in reading.keeps_colour for term in region.terms)
@@ -187,11 +192,11 @@ def _settle_selective_colour(reading: _Reading) -> None:
     reading.protected.extend(reading.keeps_colour)
 
 
-def _read_general(reading: _Reading, clause: Clause, pointing: Pointing, tail: bool) -> None:
+def _read_general(reading: _Reading, clause: Clause, pointing: Pointing, *, compared: bool) -> None:
     sliders = read_sliders(clause, reading.verb)
     coloured = _read_colour(clause, pointing, sliders)
     if coloured is not None:
-        if coloured.explicit and clause.joined:
+        if coloured.explicit and clause.conjoined:
             _share_amount(reading, abs(coloured.amount))
         reading.add(coloured)
         reading.verb = sliders.verb or reading.verb
@@ -203,21 +208,22 @@ def _read_general(reading: _Reading, clause: Clause, pointing: Pointing, tail: b
     if coloured is not None or sliders.drafts or sliders.nudges:
         for start, end in pointing.leftovers:
             reading.miss(reading.prompt[start:end])
-    elif not (all(concept.role in _EMPTY for concept in clause.concepts) or tail):
+    elif not (all(concept.role in _EMPTY for concept in clause.concepts) or compared):
         reading.miss(clause.text(reading.prompt))
 
 
 def _add_sliders(reading: _Reading, clause: Clause, pointing: Pointing, sliders: Sliders) -> None:
     operations: list[Operation] = []
+    region = pointing.region
     for draft in sliders.drafts:
-        operation = finish(draft, pointing.region)
+        operation = finish(draft, region)
         if operation is None or operation.kind is Kind.OVERLAY:
             reading.miss(clause.text(reading.prompt))
         else:
             operations.append(_selective(operation))
-    shared = operations[-1] if operations and operations[-1].explicit else None
-    if shared is not None and clause.joined:
-        _share_amount(reading, abs(shared.amount))
+    inherits = sliders.verb is None and any(draft.verb is not None for draft in sliders.drafts)
+    if operations and operations[-1].explicit and (clause.conjoined or inherits):
+        _share_amount(reading, abs(operations[-1].amount))
     reading.add(*operations)
     reading.verb = sliders.verb or reading.verb
 
@@ -229,7 +235,7 @@ def _selective(operation: Operation) -> Operation:
 
 
 def _share_amount(reading: _Reading, amount: float) -> None:
-    """In "Contrast and saturation by 20%": the earlier members of the list take the amount said last."""
+    """Give the earlier members of a list the amount said last: "the contrast and the saturation by 20%"."""
     for place in reading.chain:
         earlier = reading.operations[place]
         if not earlier.explicit and SPECS[earlier.kind].strength is Strength.SLIDER:
@@ -239,7 +245,11 @@ def _share_amount(reading: _Reading, amount: float) -> None:
 
 def _extend_chain(reading: _Reading, clause: Clause, pointing: Pointing, sliders: Sliders) -> bool:
     """A clause of only an amount or a region completes the one before: "add a vignette, 20%", "... and the bottom"."""
-    if not clause.joined or not reading.chain or clause.has(Role.MORE, Role.CHANGE, Role.COLOUR, Role.UNKNOWN) and not pointing.terms:
+    if (
+        not clause.joined
+        or not reading.chain
+        or (clause.has(Role.MORE, Role.CHANGE, Role.COLOUR, Role.UNKNOWN) and not pointing.terms)
+    ):
         return False
     if pointing.leftovers or not (pointing.terms or sliders.orphans):
         return False
@@ -284,9 +294,7 @@ def _read_colour(clause: Clause, pointing: Pointing, sliders: Sliders) -> Operat
 _TONAL_KINDS = (Kind.HIGHLIGHTS, Kind.SHADOWS, Kind.MIDTONES, Kind.WHITES, Kind.BLACKS)
 
 
-def _tint(
-    clause: Clause, pointing: Pointing, sliders: Sliders, told: Concept, tonal: Area | None
-) -> Operation | None:
+def _tint(clause: Clause, pointing: Pointing, sliders: Sliders, told: Concept, tonal: Area | None) -> Operation | None:
     colour = told.colour
     if colour is None:
         return None
@@ -317,7 +325,7 @@ def _colour_amount(sliders: Sliders) -> tuple[float, bool]:
 
 
 def _boost(clause: Clause, pointing: Pointing, sliders: Sliders) -> Operation | None:
-    """In "Boost the blues", "reduce the colours": the saturation of that range, or of everything."""
+    """Read "boost the blues", "reduce the colours": the saturation of that range, or of everything."""
     hues = any(term.area is Area.HUE for term in pointing.terms)
     if not hues and not clause.says(Role.COLOUR_NOUN, "colours"):
         return None

@@ -88,7 +88,7 @@ class Picture:
         return mask[rows] if self.limit is None else mask[rows] * self.limit[rows]
 
     def render(self) -> U8:
-        """sRGB code values (H, W, 3); exactly the source where nothing was changed."""
+        """SRGB code values (H, W, 3); exactly the source where nothing was changed."""
         if not self.touched:
             return self.source
         rgb = np.empty_like(self.source)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, EditResult
-from services.editor.pipelines.classical.colorimetry import F32
-from services.editor.pipelines.classical.geometry import reshape, GEOMETRIC
+from services.editor.pipelines.classical.colorimetry import F32, f32
+from services.editor.pipelines.classical.geometry import GEOMETRIC, reshape
 from services.editor.pipelines.classical.lettering import draw_border, draw_text
 from services.editor.pipelines.classical.masks import Masks
 from services.editor.pipelines.classical.parse import parse
@@ -57,13 +56,11 @@ def _fitted(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _limit(mask: Image.Image) -> F32:
     """How far the edit may act (H, W): where the mask's alpha is 0, or where an opaque mask is white."""
     if "A" in mask.getbands():
-        return 1 - np.asarray(mask.getchannel("A"), dtype=np.float32) / 255
-    return np.asarray(mask.convert("L"), dtype=np.float32) / 255
+        return f32(1 - np.asarray(mask.getchannel("A")) / 255)
+    return f32(np.asarray(mask.convert("L")) / 255)
 
 
-def _retouch(
-    image: Image.Image, plan: Plan, seed: int, limit: F32 | None
-) -> tuple[Image.Image, list[Operation], list[str]]:
+def _retouch(image: Image.Image, plan: Plan, seed: int, limit: F32 | None) -> tuple[Image.Image, list[Operation], list[str]]:
     """The edited picture, the operations done, and a remark for each whose region is not in the picture."""
     source = np.ascontiguousarray(np.asarray(image.convert("RGB")))
     masks = Masks(source)
@@ -107,4 +104,4 @@ def _draw(image: Image.Image, operations: Sequence[Operation], limit: F32 | None
         alpha = np.asarray(layer.getchannel("A"), dtype=np.float32) * limit
         layer.putalpha(Image.fromarray(np.rint(alpha).astype(np.uint8)))
     composed = Image.alpha_composite(image.convert("RGBA"), layer)
-    return composed if "A" in image.getbands() else cast(Image.Image, composed.convert("RGB"))
+    return composed if "A" in image.getbands() else composed.convert("RGB")

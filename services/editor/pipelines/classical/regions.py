@@ -66,7 +66,7 @@ def find_region(clause: Clause) -> Pointing:
 
 
 def _explained_by_area(pointing: Pointing) -> bool:
-    """In "brighten the left of the face" the area already answers where."""
+    """Whether an area already answers where, as in "brighten the left of the face"."""
     return any(term.area is not Area.HUE for term in pointing.terms)
 
 
@@ -77,7 +77,7 @@ def _end_of_run(concepts: list[Concept], place: int) -> int:
 
 
 def _names_a_hue(concepts: list[Concept], place: int) -> bool:
-    """As in "the red" and "the red car" point at reds; "a red tint", "to red" and "the text in red" do not."""
+    """Whether a colour points at a range of hues: "the red", "the red car", not "a red tint", "to red" or "text in red"."""
     before = concepts[place - 1] if place else None
     after = concepts[place + 1] if place + 1 < len(concepts) else None
     if before is None or before.words[-1] == "in":

@@ -53,9 +53,7 @@ RANDOM: dict[Kind, Random] = {Kind.GRAIN: texture.grain, Kind.LIGHT_LEAK: light.
 COUNTED: dict[Kind, Counted] = {Kind.POSTERIZE: style.posterize, Kind.PIXELATE: style.pixelate}
 
 
-def carry_out(
-    picture: Picture, operation: Operation, amount: float, masks: Masks, random: np.random.Generator
-) -> bool:
+def carry_out(picture: Picture, operation: Operation, amount: float, masks: Masks, random: np.random.Generator) -> bool:
     """Do one operation at ``amount``; False when its region is nowhere in the picture, and nothing was done."""
     if operation.region.terms and masks.is_empty(operation.region):
         return False

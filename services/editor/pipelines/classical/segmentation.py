@@ -7,13 +7,19 @@ from typing import cast
 import cv2
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32, U8, rgb_to_lab
+from services.editor.pipelines.classical.colorimetry import F32, U8, f32, rgb_to_lab
 from services.editor.pipelines.classical.filters import gaussian, guided, smoothstep
 
 _WORK_SIDE = 256  # longer side of the copy on which regions are found
 _ROUNDS = 4
 _SMALLEST = 12  # below this many pixels on a side there is nothing to segment
 _SEED = 7
+_FEWEST, _MOST = 0.01, 0.9  # shares of the picture between which a region is believed
+# What sky looks like, in CIELAB: bluish and neither purple nor night, or pale; and calm (Sobel of L*).
+_BLUE_BELOW, _NOT_PURPLE, _NOT_NIGHT = -5, 25, 25
+_PALE_ABOVE, _PALE_CHROMA = 72, 22
+_CALM = 22
+_HANGS = 0.05  # share of the top edge that a part must touch
 
 
 def subject_matte(source: U8) -> F32:
@@ -30,7 +36,7 @@ def subject_matte(source: U8) -> F32:
     score /= max(1e-6, float(score.max()))
     matte = _largest_parts(_cut(small, score), prior)
     share = float(matte.mean())
-    if not 0.01 < share < 0.9:
+    if not _FEWEST < share < _MOST:
         matte = smoothstep(0.35, 0.6, prior)
     return _enlarge(matte, source)
 
@@ -38,21 +44,20 @@ def subject_matte(source: U8) -> F32:
 def sky_matte(source: U8) -> F32:
     """How much each pixel (H, W) belongs to the sky: the smooth, bluish or bright area that hangs from the top edge."""
     small, lab = _small(source)
-    height, width = small.shape[:2]
     lightness = np.ascontiguousarray(lab[..., 0])
     across = cv2.Sobel(lightness, cv2.CV_32F, 1, 0, borderType=cv2.BORDER_REPLICATE)
     down = cv2.Sobel(lightness, cv2.CV_32F, 0, 1, borderType=cv2.BORDER_REPLICATE)
     busy = gaussian(np.hypot(across, down).astype(np.float32), 1.5)
     chroma = np.hypot(lab[..., 1], lab[..., 2])
-    blue = (lab[..., 2] < -5) & (lab[..., 1] < 25) & (lightness > 25)
-    pale = (lightness > 72) & (chroma < 22)
-    likely = ((blue | pale) & (busy < 22)).astype(np.uint8)
+    blue = (lab[..., 2] < _BLUE_BELOW) & (lab[..., 1] < _NOT_PURPLE) & (lightness > _NOT_NIGHT)
+    pale = (lightness > _PALE_ABOVE) & (chroma < _PALE_CHROMA)
+    likely = ((blue | pale) & (busy < _CALM)).astype(np.uint8)
     likely = cast(U8, cv2.morphologyEx(likely, cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8)))
     _, parts = cv2.connectedComponents(likely, connectivity=4)
-    top_rows = parts[: max(1, height // 50)]
-    hanging = [part for part in np.unique(top_rows) if part and (top_rows == part).any(axis=0).mean() > 0.05]
+    top_rows = parts[: max(1, len(small) // 50)]
+    hanging = [part for part in np.unique(top_rows) if part and (top_rows == part).any(axis=0).mean() > _HANGS]
     sky = np.isin(parts, hanging).astype(np.float32)
-    if sky.mean() < 0.02:
+    if sky.mean() < _FEWEST:
         return np.zeros(source.shape[:2], dtype=np.float32)
     return _enlarge(sky, source)
 
@@ -76,9 +81,7 @@ def _saliency(lab: F32) -> F32:
     height, width = lab.shape[:2]
     rim = max(2, round(0.06 * min(height, width)))
     # The lower edge is left out: subjects often stand on it.
-    border = np.concatenate(
-        [lab[:rim].reshape(-1, 3), lab[:, :rim].reshape(-1, 3), lab[:, -rim:].reshape(-1, 3)]
-    )
+    border = np.concatenate([lab[:rim].reshape(-1, 3), lab[:, :rim].reshape(-1, 3), lab[:, -rim:].reshape(-1, 3)])
     palette = _palette(border, 6)
     pixels = gaussian(lab, 1.5).reshape(-1, 3)
     nearest = np.full(len(pixels), np.inf, dtype=np.float32)
@@ -87,7 +90,7 @@ def _saliency(lab: F32) -> F32:
         difference[:, 0] *= 0.7
         nearest = np.minimum(nearest, np.sqrt((difference * difference).sum(axis=1)))
     salient = np.clip(nearest / 45, 0, 1).reshape(height, width)
-    return gaussian(salient.astype(np.float32), 0.02 * max(height, width))
+    return gaussian(f32(salient), 0.02 * max(height, width))
 
 
 def _palette(pixels: F32, count: int) -> F32:
@@ -109,11 +112,11 @@ def _cut(small: U8, score: F32) -> F32:
     rim = max(1, round(0.015 * min(score.shape)))
     labels[:rim], labels[:, :rim], labels[:, -rim:] = cv2.GC_BGD, cv2.GC_BGD, cv2.GC_BGD
     if not ((labels == cv2.GC_FGD).any() and (labels == cv2.GC_BGD).any()):
-        return (score > likely).astype(np.float32)
+        return f32(score > likely)
     cv2.setRNGSeed(_SEED)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(np.ascontiguousarray(small), labels, (0, 0, 1, 1), *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    return ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.float32)
+    return f32((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD))
 
 
 def _largest_parts(matte: F32, prior: F32) -> F32:

@@ -11,12 +11,16 @@ from services.editor.pipelines.classical.vocabulary import Role
 
 # Nouns share the verb before them ("reduce the contrast and the saturation"); "sharpen" in such a list does not.
 NOUNS = frozenset(
-    "exposure brightness luminosity luminance lightness contrast contrasts warmth temperature saturation intensity "
-    "colourfulness richness vibrance vibrancy hue sharpness crispness clarity structure texture definition haze fog "
-    "mist grain noise glow bloom vignette vignetting darkness coolness highlights shadows midtones mids gamma whites "
-    "blacks tint cast".split()
+    """
+    exposure brightness luminosity luminance lightness contrast contrasts warmth temperature saturation
+    intensity colourfulness richness vibrance vibrancy hue sharpness crispness clarity structure texture
+    definition haze fog mist grain noise glow bloom vignette vignetting darkness coolness highlights
+    shadows midtones mids gamma whites blacks tint cast
+    """.split()  # noqa: SIM905 - a list of words reads better than a list of strings
 )
 _OPPOSITE = {Kind.GRAIN: Kind.DENOISE, Kind.BLUR: Kind.SHARPEN, Kind.SHARPEN: Kind.BLUR}
+# A bare noun gives these no direction: "contrast" says neither more nor less. "Film grain" alone does ask for grain.
+_NEEDS_A_VERB = frozenset(kind for kind, spec in SPECS.items() if spec.signed) - {Kind.HAZE, Kind.VIGNETTE}
 _COUNTED = {Kind.POSTERIZE: "levels", Kind.PIXELATE: "px"}
 
 
@@ -62,7 +66,7 @@ def read_sliders(clause: Clause, inherited: Concept | None) -> Sliders:
             found.verb = _verb(found, concept, clause, place)
         elif concept.role in (Role.AMOUNT, Role.LEVEL):
             pending = _give_amount(found, concept, clause, place, pending)
-        elif concept.role is Role.MOOD or _is_mood(concept, clause, place, found, measured):
+        elif concept.role is Role.MOOD or _is_mood(concept, clause, place, found, measured=measured):
             found.nudges.extend(concept.entry.nudges)
         elif concept.role in (Role.OPERATION, Role.ADJECTIVE, Role.TONAL):
             pending = _add_draft(found, concept, pending, inherited)
@@ -73,9 +77,7 @@ def read_sliders(clause: Clause, inherited: Concept | None) -> Sliders:
 
 def _verb(found: Sliders, concept: Concept, clause: Clause, place: int) -> Concept:
     """A direction after its slider ("contrast up") turns that slider, one before turns those that follow."""
-    followed = any(
-        later.role in (Role.OPERATION, Role.ADJECTIVE, Role.TONAL) for later in clause.concepts[place + 1 : place + 6]
-    )
+    followed = any(later.role in (Role.OPERATION, Role.ADJECTIVE, Role.TONAL) for later in clause.concepts[place + 1 : place + 6])
     if not followed and found.drafts and found.drafts[-1].verb is None:
         found.drafts[-1].verb = concept
     if found.verb is not None and found.verb.entry.sign != concept.entry.sign and not followed:
@@ -83,7 +85,7 @@ def _verb(found: Sliders, concept: Concept, clause: Clause, place: int) -> Conce
     return concept
 
 
-def _is_mood(concept: Concept, clause: Clause, place: int, found: Sliders, measured: bool) -> bool:
+def _is_mood(concept: Concept, clause: Clause, place: int, found: Sliders, *, measured: bool) -> bool:
     """A bare adjective is a mood; "more vivid" and "20% vivid" are orders; "a warm glow" asks for the glow."""
     if concept.role is not Role.ADJECTIVE:
         return False
@@ -115,7 +117,7 @@ def _add_draft(found: Sliders, concept: Concept, pending: Concept | None, inheri
 
 
 def _confine(before: Draft, tonal: Concept) -> bool:
-    """In "Warm the shadows" confines the warmth; "brighten the shadows" is the shadows slider itself."""
+    """Let "warm the shadows" confine the warmth; "brighten the shadows" is the shadows slider itself."""
     if before.tonal is not None or tonal.entry.kind is None:
         return False
     if before.kind is Kind.EXPOSURE and tonal.entry.kind is not Kind.EXPOSURE:
@@ -129,16 +131,14 @@ def _confine(before: Draft, tonal: Concept) -> bool:
 
 
 def _was_a_region(found: Sliders, draft: Draft) -> bool:
-    """In "Make the whites warmer": what looked like the whites slider only said where."""
+    """Whether what looked like a slider only said where, as in "make the whites warmer"."""
     tonal, before = found.tonal[0], found.drafts[0]
     if found.verb is not None or before.amount is not None or before.kind is not tonal.entry.kind:
         return False
     return _confine(draft, tonal)
 
 
-def _give_amount(
-    found: Sliders, concept: Concept, clause: Clause, place: int, pending: Concept | None
-) -> Concept | None:
+def _give_amount(found: Sliders, concept: Concept, clause: Clause, place: int, pending: Concept | None) -> Concept | None:
     """Hand an amount to the slider before it if that has none yet, else keep it for the one that follows."""
     following = next(
         (later for later in clause.concepts[place + 1 : place + 4] if later.role not in (Role.STOP, Role.MORE)), None
@@ -179,6 +179,8 @@ def _settle(found: Sliders, pending: Concept) -> None:
 def finish(draft: Draft, region: Region) -> Operation | None:
     """Turn a draft into an operation; None when it asks to take away what the editor can only add ("less glow")."""
     kind, amount = draft.kind, draft.signed
+    if draft.noun and draft.verb is None and draft.amount is None and kind in _NEEDS_A_VERB:
+        return None
     if draft.tonal is not None and kind not in (Kind.HIGHLIGHTS, Kind.SHADOWS, Kind.BLACKS, Kind.WHITES, Kind.MIDTONES):
         region = Region((*region.terms, Term(draft.tonal)), region.inverted)
     if kind is Kind.EXPOSURE and region == Region((Term(Area.EDGES),)):

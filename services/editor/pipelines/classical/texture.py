@@ -7,7 +7,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32, lab_to_linear, linear_to_lab
+from services.editor.pipelines.classical.colorimetry import F32, f32, lab_to_linear, linear_to_lab
 from services.editor.pipelines.classical.filters import base_layer, gaussian, guided
 from services.editor.pipelines.classical.picture import Picture
 
@@ -21,9 +21,9 @@ def clarity(picture: Picture, amount: float, mask: F32 | None) -> None:
     detail = before - base_layer(before, 0.03, 300.0)
     if amount > 0:
         midtones = np.clip(1.3 - np.abs(before - 50) / 50, 0.2, 1)
-        change = 2.2 * amount * midtones * 14 * np.tanh(detail / 14)
+        change = f32(2.2 * amount * midtones * 14 * np.tanh(detail / 14))
     else:
-        change = 0.85 * amount * detail
+        change = f32(0.85 * amount * detail)
     picture.set_lightness(mask, np.clip(before + change, 0, 100).astype(np.float32))
 
 
@@ -76,7 +76,7 @@ def grain(picture: Picture, amount: float, mask: F32 | None, random: np.random.G
     noise = random.standard_normal((picture.height, picture.width), dtype=np.float32)
     clumps = gaussian(noise, size)
     spread = float(clumps.std())
-    clumps /= spread if spread > 1e-6 else 1.0
+    clumps /= spread or 1.0  # a single pixel has no spread
 
     def retouch(lab: F32, rows: slice) -> F32:
         share = np.clip(lab[..., 0] / 100, 0, 1)

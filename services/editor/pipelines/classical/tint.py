@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 
@@ -12,6 +10,7 @@ from services.editor.pipelines.classical.colorimetry import (
     colour_to_lab,
     decode,
     encode,
+    f32,
     into_gamut,
     lab_to_linear,
     lightness_to_luminance,
@@ -25,10 +24,6 @@ from services.editor.pipelines.classical.picture import Picture
 
 _NEUTRAL = 8.0  # chroma below which a colour counts as black, grey or white
 _SPLIT_CHROMA = 42.0
-
-
-def _f32(array: Any) -> F32:
-    return np.asarray(array, dtype=np.float32)
 
 
 def warmth(picture: Picture, amount: float, mask: F32 | None) -> None:
@@ -45,7 +40,7 @@ def _adapt(picture: Picture, mask: F32 | None, green_red: float, blue_yellow: fl
     matrix = white_shift(green_red, blue_yellow)
 
     def retouch(lab: F32, _: slice) -> F32:
-        after = linear_to_lab(_f32(cv2.transform(lab_to_linear(lab), matrix)).reshape(lab.shape))
+        after = linear_to_lab(f32(cv2.transform(lab_to_linear(lab), matrix)).reshape(lab.shape))
         after[..., 0] = lab[..., 0]  # a change of white balance is not one of exposure
         return after
 
@@ -153,12 +148,12 @@ def split_tone(picture: Picture, amount: float, mask: F32 | None, colour: Colour
     _, green_red, blue_yellow = colour_to_lab(colour.rgb)
     chroma = max(1e-3, float(np.hypot(green_red, blue_yellow)))
     reach = _SPLIT_CHROMA * min(1.0, chroma / 20) * amount / chroma
-    push = _f32([0, green_red * reach, blue_yellow * reach])
+    push = f32([0, green_red * reach, blue_yellow * reach])
 
     def retouch(lab: F32, _: slice) -> F32:
         # In deep black and near white there is little room for colour: fade the push out.
         holds = np.clip(np.minimum(lab[..., 0] + 6, 106 - lab[..., 0]) / 20, 0, 1)
-        return lab + push * holds[..., None]
+        return f32(lab + push * holds[..., None])
 
     picture.point(mask, retouch)
 

@@ -36,20 +36,23 @@ class Token:
     signed: bool = False
 
 
+# Typographic forms of quotation marks, dashes and the times sign.
+_OPEN, _CLOSE = "\u2018", "\u2019"
+_DASH, _MINUS, _TIMES = "\u2013", "\u2212", "\u00d7"
 _NUMBER = r"\d{1,7}(?:\.\d{1,6})?|\.\d{1,6}"
 # Every alternative starts with a different class of character and has bounded or disjoint repetition: no backtracking.
 _TOKEN = re.compile(
     rf"""
-      (?P<quote>"[^"\n]{{0,200}}"|“[^”\n]{{0,200}}”|«[^»\n]{{0,200}}»|(?<!\w)['‘][^'’\n]{{1,200}}['’](?!\w))
+      (?P<quote>"[^"\n]{{0,200}}"|“[^”\n]{{0,200}}”|«[^»\n]{{0,200}}»|(?<!\w)['{_OPEN}][^'{_CLOSE}\n]{{1,200}}['{_CLOSE}](?!\w))
     | (?P<hex>\#[0-9a-f]{{3,8}}\b)
-    | (?P<ratio>(?<![\w.])\d{{1,4}}(?:\.\d{{1,3}})?\s?[:x×]\s?\d{{1,4}}(?:\.\d{{1,3}})?(?![\w%]))
-    | (?P<sign>(?<![\w.])[-+−–])?
+    | (?P<ratio>(?<![\w.])\d{{1,4}}(?:\.\d{{1,3}})?\s?[:x{_TIMES}]\s?\d{{1,4}}(?:\.\d{{1,3}})?(?![\w%]))
+    | (?P<sign>(?<![\w.])[-+{_MINUS}{_DASH}])?
       (?P<number>{_NUMBER})
-      (?:\s?(?:%|°)?\s?(?:-|–|to)\s?(?P<upper>{_NUMBER})(?=\s?(?:%|percent|°)))?
+      (?:\s?(?:%|°)?\s?(?:-|{_DASH}|to)\s?(?P<upper>{_NUMBER})(?=\s?(?:%|percent|°)))?
       (?:\s?-?(?P<unit>%|°|percent\b|per\scent\b|pct\b|degrees?\b|deg\b|stops?\b|ev\b|px\b|pixels?\b|levels?\b|tones\b))?
       (?!\w)
     | (?P<code>\d\w{{0,20}})
-    | (?P<word>[^\W\d_]+(?:['’][^\W\d_]+)?)
+    | (?P<word>[^\W\d_]+(?:['{_CLOSE}][^\W\d_]+)?)
     | (?P<amp>[&+/])
     | (?P<break>[.;!?\n|])
     | (?P<comma>[,:()\[\]—])
@@ -96,7 +99,7 @@ def tokenize(text: str) -> list[Token]:
         if kind in ("number", "upper", "unit"):
             tokens.append(_amount(found))
         elif kind in ("word", "code"):
-            word = found.group().lower().replace("’", "'")
+            word = found.group().lower().replace(_CLOSE, "'")
             tokens.append(Token(Mark.WORD, _SPELLING.get(word, word), start, end))
         elif kind == "quote":
             tokens.append(Token(Mark.QUOTE, found["quote"][1:-1], start, end))
@@ -116,7 +119,7 @@ def _amount(found: re.Match[str]) -> Token:
     value = float(found["number"])
     if found["upper"] is not None:
         value = (value + float(found["upper"])) / 2
-    if found["sign"] in ("-", "−", "–"):
+    if found["sign"] in ("-", _MINUS, _DASH):
         value = -value
     unit = _UNITS.get((found["unit"] or "").lower()[:2], "")
     start, end = found.span()
@@ -124,6 +127,6 @@ def _amount(found: re.Match[str]) -> Token:
 
 
 def _ratio(found: re.Match[str]) -> Token:
-    width, height = (float(part) for part in re.split(r"[:x×]", found["ratio"].lower()))
+    width, height = (float(part) for part in re.split(f"[:x{_TIMES}]", found["ratio"].lower()))
     start, end = found.span()
     return Token(Mark.RATIO, found["ratio"], start, end, width / height if height else 0.0)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32, lightness_to_luminance, luminance_to_lightness
+from services.editor.pipelines.classical.colorimetry import F32, f32, lightness_to_luminance, luminance_to_lightness
 from services.editor.pipelines.classical.filters import base_layer, smoothstep
 from services.editor.pipelines.classical.picture import Picture
 
@@ -41,24 +41,24 @@ def exposed(lab: F32, gain: F32 | float) -> F32:
     luminance = lightness_to_luminance(lab[..., 0])
     brighter = np.maximum(gain, np.float32(1))
     brightened = gain * luminance / np.sqrt(1 + (brighter * brighter - 1) * luminance * luminance)
-    lightness = luminance_to_lightness(np.asarray(brightened, dtype=np.float32))
+    lightness = luminance_to_lightness(f32(brightened))
     after = lab * ((lightness + 16) / (lab[..., 0] + 16))[..., None]
     after[..., 0] = lightness
-    return after
+    return f32(after)
 
 
 def apply_curve(picture: Picture, mask: F32 | None, curve: Curve, chroma: float) -> None:
     """Send L* / 100 through ``curve``; ``chroma`` is how far a* and b* follow (1 as light would, 0 not at all)."""
     node = np.linspace(0, 1, _NODES, dtype=np.float32)
     bent = np.clip(curve(node), 0, 1)
-    lightness_table = np.asarray(100 * bent, dtype=np.float32)
-    ratio_table = np.asarray(((100 * bent + 16) / (100 * node + 16)) ** chroma, dtype=np.float32)
+    lightness_table = f32(100 * bent)
+    ratio_table = f32(((100 * bent + 16) / (100 * node + 16)) ** chroma)
 
-    def retouch(lab: F32, rows: slice) -> F32:
+    def retouch(lab: F32, _: slice) -> F32:
         index = np.clip(lab[..., 0] * ((_NODES - 1) / 100) + 0.5, 0, _NODES - 1).astype(np.uint16)
         after = lab * ratio_table.take(index)[..., None]
         after[..., 0] = lightness_table.take(index)
-        return after
+        return f32(after)
 
     picture.point(mask, retouch)
 
@@ -70,10 +70,10 @@ def contrast(picture: Picture, amount: float, mask: F32 | None) -> None:
 
     def curve(x: F32) -> F32:
         if amount < 0:
-            return np.asarray(middle + (x - middle) * max(0.05, 1 + 0.75 * amount), dtype=np.float32)
+            return f32(middle + (x - middle) * max(0.05, 1 + 0.75 * amount))
         low = middle * (np.minimum(x, middle) / middle) ** steepness
         high = 1 - (1 - middle) * ((1 - np.maximum(x, middle)) / (1 - middle)) ** steepness
-        return np.asarray(np.where(x < middle, low, high), dtype=np.float32)
+        return f32(np.where(x < middle, low, high))
 
     apply_curve(picture, mask, curve, 0.6)
 
@@ -84,18 +84,18 @@ def _skip(picture: Picture) -> int:
 
 def highlights(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Move bright areas by up to 38 L*, judged on the base layer so that the detail in them stays."""
-    base = np.clip(base_layer(picture.lightness, _BASE_SHARE, _BASE_EPSILON) / 100, 0, 1)
+    base = f32(np.clip(base_layer(picture.lightness, _BASE_SHARE, _BASE_EPSILON) / 100, 0, 1))
     weight = smoothstep(0.4, 0.95, base)
     room = np.minimum(1, 1.6 * (1.02 - base)) if amount > 0 else np.float32(1)
-    _shift(picture, mask, np.asarray(38 * amount * weight * room, dtype=np.float32))
+    _shift(picture, mask, f32(38 * amount * weight * room))
 
 
 def shadows(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Move dark areas by up to 38 L*, judged on the base layer; black itself stays black."""
-    base = np.clip(base_layer(picture.lightness, _BASE_SHARE, _BASE_EPSILON) / 100, 0, 1)
+    base = f32(np.clip(base_layer(picture.lightness, _BASE_SHARE, _BASE_EPSILON) / 100, 0, 1))
     weight = (1 - smoothstep(0.12, 0.62, base)) * base / (base + 0.05)
     room = np.float32(1) if amount > 0 else np.minimum(1, 2.2 * base)
-    _shift(picture, mask, np.asarray(38 * amount * weight * room, dtype=np.float32))
+    _shift(picture, mask, f32(38 * amount * weight * room))
 
 
 def _shift(picture: Picture, mask: F32 | None, change: F32) -> None:
@@ -113,9 +113,9 @@ def whites(picture: Picture, amount: float, mask: F32 | None) -> None:
     def curve(x: F32) -> F32:
         raised = x * (1 + 0.25 * amount * x * x)
         if amount <= 0:
-            return np.asarray(raised, dtype=np.float32)
+            return f32(raised)
         knee = np.float32(0.9)  # compress what would clip
-        return np.asarray(np.where(raised > knee, knee + 0.1 * np.tanh((raised - knee) / 0.1), raised), dtype=np.float32)
+        return f32(np.where(raised > knee, knee + 0.1 * np.tanh((raised - knee) / 0.1), raised))
 
     apply_curve(picture, mask, curve, 0.7)
 
@@ -125,11 +125,11 @@ def blacks(picture: Picture, amount: float, mask: F32 | None) -> None:
 
     def curve(x: F32) -> F32:
         if amount >= 0:
-            return np.asarray(x + 0.36 * amount * (1 - x) ** 2, dtype=np.float32)
+            return f32(x + 0.36 * amount * (1 - x) ** 2)
         depth = 0.25 * -amount
         sunk = (x - depth * (1 - x) ** 2) / 1.0
         knee = 0.02 + 0.1 * depth
-        return np.asarray(0.5 * (sunk + np.sqrt(sunk * sunk + knee * knee * x)), dtype=np.float32)
+        return f32(0.5 * (sunk + np.sqrt(sunk * sunk + knee * knee * x)))
 
     apply_curve(picture, mask, curve, 0.0 if amount >= 0 else 0.5)
 
@@ -140,7 +140,7 @@ def midtones(picture: Picture, amount: float, mask: F32 | None) -> None:
 
     def curve(x: F32) -> F32:
         low, high = toe**power, (1 + toe) ** power
-        return np.asarray(((x + toe) ** power - low) / (high - low), dtype=np.float32)
+        return f32(((x + toe) ** power - low) / (high - low))
 
     apply_curve(picture, mask, curve, 0.8)
 
@@ -149,7 +149,7 @@ def matte(picture: Picture, amount: float, mask: F32 | None) -> None:
     """A matte print: black lifted, white held back, colour a little quieter."""
 
     def curve(x: F32) -> F32:
-        return np.asarray(x + amount * (0.24 * (1 - x) ** 2 - 0.10 * x**3), dtype=np.float32)
+        return f32(x + amount * (0.24 * (1 - x) ** 2 - 0.10 * x**3))
 
     apply_curve(picture, mask, curve, 0.0)
 

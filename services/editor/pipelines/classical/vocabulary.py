@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 from services.editor.pipelines.classical.plan import Area, Kind
 
 
-class Role(Enum):
+class Role(IntEnum):  # whole numbers hash fast, and clauses ask for roles often
     """The part that a word plays in a clause."""
 
     OPERATION = auto()  # a noun or verb that names an operation: "contrast", "sharpen"
@@ -105,11 +105,10 @@ _operations(Kind.MATTE, "matte, matte look, matte finish, matte effect, matt loo
 _operations(
     Kind.WARMTH,
     "warmth, warmer, warm up, warming, temperature, colour temperature, white balance temperature, yellower, "
-    "warm the, warm it, warm it up, warm this, warm tone, warm tones, warm tint, warm cast",
-    "cooler, colder, cool down, cool it, cool it down, cool the, cool this, cooling, coolness, cool tone, cool tones, "
-    "cold tones, cool tint, cool cast, cool colours",
-    "warm",
-    "cool, cold",
+    "warm the, warm it, warm it up, warm this",
+    "cooler, colder, cool down, cool it, cool it down, cool the, cool this, cooling, coolness",
+    "warm, warm tone, warm tones, warm tint, warm cast, warm colours",
+    "cool, cold, cool tone, cool tones, cold tones, cool tint, cool cast, cool colours",
 )
 _operations(Kind.TINT, "more magenta", "greener, more green")
 _operations(
@@ -216,7 +215,7 @@ _put(
     "enhance, enhanced, enhancing, strengthen, strengthening, intensify, intensified, amplify, lift, lifted, lifting, "
     "push, push up, higher, stronger, bump, bump up, crank up, turn up, bring up, dial up, pull up, open, open up, "
     "extra, heighten, gain, apply, applied, applying, introduce, put, put in, plus, bring out, pump up, set, adjust, "
-    "include, place, overlay a, greater",
+    "include, place, greater, high",
     Entry(Role.MORE, sign=1),
 )
 _put("add, put, insert, place, apply, draw, write, type, adding, include", Entry(Role.MORE, sign=1, word="add"))
@@ -224,7 +223,7 @@ _put(
     "decrease, decreased, decreasing, reduce, reduced, reducing, lower, lowered, lowering, less, down, drop, cut, "
     "weaken, turn down, bring down, pull down, tone down, dial down, dial back, pull back, minimise, minimize, lessen, "
     "diminish, weaker, fewer, minus, take down, remove, removing, take out, take away, eliminate, get rid of, "
-    "suppress, ease, cut down, tame",
+    "suppress, ease, cut down, tame, low",
     Entry(Role.MORE, sign=-1),
 )
 _put("deepen, deeper, deepening, crush, crushed, crushing", Entry(Role.MORE, sign=1, word="deepen"))
@@ -262,28 +261,56 @@ _area("right, right side, right half, right edge, right part, right hand side", 
 _area("centre, central part, centre part", Area.CENTRE)
 _area("edges, corners, edge, borders of the image, periphery, corner", Area.EDGES)
 
-_put("make, turn, change, set the colour, colour, recolour, recolouring, paint, dye, convert, transform, making, turning, "
-     "changing, give, colourise, render, shift, alter, swap the colour", Entry(Role.CHANGE))  # fmt: skip
+_put(
+    "make, turn, change, set the colour, colour, recolour, recolouring, paint, dye, convert, transform, making, turning, "
+    "changing, give, colourise, render, shift, alter, swap the colour",
+    Entry(Role.CHANGE),
+)
 _put("shift, push, move, shifting, pushing", Entry(Role.CHANGE, word="shift"))
 _put("replace, swap, substitute, exchange, fill, replacing, swap out, cut out", Entry(Role.REPLACE))
-_put("keep, keeping, preserve, preserving, leave, leaving, maintain, maintaining, retain, retaining, protect, protecting", Entry(Role.KEEP))
-_put("unchanged, untouched, as is, as it is, intact, alone, the same, as they are, unaffected, unaltered, unedited", Entry(Role.UNCHANGED))
-_put("no, not, don't, do not, without, never, avoid, avoiding, nor, neither, cannot, excluding any, free of, must not", Entry(Role.NEGATION))
-_put("except, except for, apart from, other than, excluding, save for, everything but, all but, but not, aside from, outside, outside of", Entry(Role.EXCEPT))
+_put(
+    "keep, keeping, preserve, preserving, leave, leaving, maintain, maintaining, retain, retaining, protect, protecting",
+    Entry(Role.KEEP),
+)
+_put(
+    "unchanged, untouched, as is, as it is, intact, alone, the same, as they are, unaffected, unaltered, unedited",
+    Entry(Role.UNCHANGED),
+)
+_put(
+    "no, not, don't, do not, without, never, avoid, avoiding, nor, neither, cannot, excluding any, free of, must not",
+    Entry(Role.NEGATION),
+)
+_put(
+    "except, except for, apart from, other than, excluding, save for, everything but, all but, but not, aside from, outside, "
+    "outside of",
+    Entry(Role.EXCEPT),
+)
 _put("only, just, solely", Entry(Role.ONLY))
-_put("in colour, in full colour, coloured, in its colour, in original colour, in its original colour, in their original colour", Entry(Role.IN_COLOUR))
-_put("selective colour, selective colour on, colour splash, colour splash on, colour pop, selective colour effect", Entry(Role.IN_COLOUR, word="splash"))
+_put(
+    "in colour, in full colour, coloured, in its colour, in original colour, in its original colour, in their original colour",
+    Entry(Role.IN_COLOUR),
+)
+_put(
+    "selective colour, selective colour on, colour splash, colour splash on, colour pop, selective colour effect",
+    Entry(Role.IN_COLOUR, word="splash"),
+)
 _put("colour of, colour, colours of, shade of", Entry(Role.COLOUR_NOUN))
 _put("colours, the colours, colour", Entry(Role.COLOUR_NOUN, word="colours"))
 _put("the, this, that, these, those, his, her, their, my, its, your, our, all the, all", Entry(Role.DETERMINER))
 _put("of, on, in, for, from, at, over, across, inside, within, around, behind, under, along, near, through", Entry(Role.LINK))
 _put("to, into, with, by, towards, toward, using, as, onto", Entry(Role.TO))
-_put("like, as if, as though, feel like, look like, looks like, feels like, reminiscent of, in the style of, style of, "
-     "inspired by, in the spirit of, similar to, such as, as in, so that, evoke, evoking, resemble, imagine, "
-     "suggesting, suggest, conveying, convey", Entry(Role.LIKE))  # fmt: skip
-_put("and, or, then, while, but, also, plus, as well as, along with, together with, and then, and also, but also, "
-     "followed by, afterwards, after that, next, finally, yet, whilst, when, because, since, which, where, until, if, "
-     "although, though, instead of, rather than, and with, in addition, in addition to, besides", Entry(Role.JOIN))  # fmt: skip
+_put(
+    "like, as if, as though, feel like, look like, looks like, feels like, reminiscent of, in the style of, style of, "
+    "inspired by, in the spirit of, similar to, such as, as in, so that, evoke, evoking, resemble, imagine, "
+    "suggesting, suggest, conveying, convey",
+    Entry(Role.LIKE),
+)
+_put(
+    "and, or, then, while, but, also, plus, as well as, along with, together with, and then, and also, but also, "
+    "followed by, afterwards, after that, next, finally, yet, whilst, when, because, since, which, where, until, if, "
+    "although, though, instead of, rather than, and with, in addition, in addition to, besides",
+    Entry(Role.JOIN),
+)
 _put("instead of, rather than", Entry(Role.JOIN, word="not"))
 _put("with, featuring, having", Entry(Role.TO, word="with"))
 _put("horizontally, horizontal, left to right, left right, mirror image, sideways", Entry(Role.HORIZONTAL))
@@ -294,12 +321,19 @@ _put("square, a square, square format", Entry(Role.SQUARE))
 _put("crop, cropped, cropping, trim", Entry(Role.CROP))
 _put("flip, flipped, mirror, mirrored, flipping", Entry(Role.FLIP))
 _put("rotate, rotated, rotating, rotation, straighten, tilt, spin", Entry(Role.ROTATE))
-_put("text, caption, words, word, title, label, watermark, headline, lettering, inscription, slogan, saying, that says, "
-     "reading, that reads", Entry(Role.TEXT))  # fmt: skip
+_put(
+    "text, caption, words, word, title, label, watermark, headline, lettering, inscription, slogan, saying, that says, "
+    "reading, that reads",
+    Entry(Role.TEXT),
+)
 _put("border, frame, borders, passe partout, edge frame", Entry(Role.BORDER))
 _put("gradient, fade from, blend from", Entry(Role.GRADIENT))
-_put("everything, everything else, all else, the rest, the whole thing, anything, anything else, the rest of the image, "
-     "the rest of the picture, the rest of the photo, the other colours, all other colours, rest", Entry(Role.EVERYTHING))  # fmt: skip
+_put(
+    "everything, everything else, all else, the rest, the whole thing, anything, anything else, the rest of the image, "
+    "the rest of the picture, the rest of the photo, the other colours, "
+    "all other colours, rest",
+    Entry(Role.EVERYTHING),
+)
 _put(
     "a, an, it, is, be, are, image, picture, photo, photograph, pic, scene, shot, overall, entire, whole, please, look, "
     "looks, feel, effect, style, version, light, lighting, tones, tone, tonal, some, any, too, so, there, "
@@ -325,7 +359,10 @@ _put("huge, giant", Entry(Role.STOP, value=0.22, word="size"))
 
 # What "keep the ... unchanged" may name without there being anything to do or to protect.
 KEPT_ANYWAY = frozenset(
-    "composition framing identity details detail layout pose style mood content contents geometry proportions "
-    "perspective resolution everything rest original natural realistic realism elements arrangement atmosphere skin "
-    "features expression structure position positions lighting balance look feel detailed believable photorealistic".split()
+    """
+    composition framing identity details detail layout pose style mood content contents geometry
+    proportions perspective resolution everything rest original natural realistic realism elements
+    arrangement atmosphere skin features expression structure position positions lighting balance look
+    feel detailed believable photorealistic
+    """.split()  # noqa: SIM905 - a list of words reads better than a list of strings
 )

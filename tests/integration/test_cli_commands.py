@@ -1,0 +1,316 @@
+"""The command line as a user runs it: against a real orchestrator with stand-ins for editor and thinker."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from editthinker import EditThinker
+from editthinker.cli.progress import Progress, follow
+from editthinker.local import Plan, Service, Stack
+from editthinker.local.home import Home
+from editthinker.local.ports import free_port
+from editthinker.local.redis_server import redis_service
+from tests.integration.test_cli_stack import until
+
+HERE = Path(__file__).parent
+UPSTREAM = str(HERE / "cli_upstream.py")
+
+
+def png(width: int, height: int) -> bytes:
+    """A small picture, made by hand."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes((x * 9 + y) % 256 for x in range(width * 3)) for y in range(height))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def plan(home: Home, port: int) -> Plan:
+    """The real orchestrator and Redis; stand-ins for the rest."""
+    redis, redis_url = redis_service(home.redis, free_port())
+    at = free_port()
+    url = f"http://127.0.0.1:{at}"
+    env = {
+        "EDITTHINKER_REDIS_URL": redis_url,
+        "EDITTHINKER_BLOBS": str(home.blobs),
+        "EDITTHINKER_EDITORS": json.dumps({"classical": {"url": f"{url}/v1"}}),
+        "EDITTHINKER_THINKERS": json.dumps({"rules": {"url": f"{url}/v1", "model": "rules"}}),
+    }
+    command = [sys.executable, "-P", "-m", "orchestrator", "--host", "127.0.0.1", "--port", str(port)]
+    services = [
+        redis,
+        Service("upstream", [sys.executable, UPSTREAM, str(at)], f"{url}/v1/models"),
+        Service("orchestrator", command, f"http://127.0.0.1:{port}/readyz", env, ["redis", "upstream"]),
+    ]
+    return Plan(services, f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with Stack(tmp_path_factory.mktemp("data"), planner=plan) as stack:
+        yield stack.base_url
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    path.write_bytes(png(48, 32))
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "editthinker", *map(str, arguments)]
+
+
+def run(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own; neither a traceback nor a warning is ever right."""
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **(env or {})}
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_edit_writes_the_picture_and_says_how_it_went(server: str, photo: Path, tmp_path: Path) -> None:
+    out, report, turns = tmp_path / "out.jpg", tmp_path / "report.html", tmp_path / "turns"
+    done = run("edit", photo, "golden hour <i>", "-o", out, "--server", f"{server}/v1", "--report", report, "--save-turns", turns)
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes().startswith(b"\xff\xd8\xff")
+    assert "satisfied after 3 turns; best: turn 3; semantic 9.0, quality 9.0, overall 9.0" in done.stdout
+    assert f"result: {out}" in done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.startswith("turn ")]
+    assert re.fullmatch(r"turn 1: semantic 4.0  quality 9.0  overall 6.0  “golden hour <i>”: .*warm enough\.", lines[0])
+    assert len(lines) == 3
+    assert {path.name for path in turns.iterdir()} == {"turn-1.png", "turn-2.png", "turn-3.png", "session.json"}
+    assert json.loads((turns / "session.json").read_text())["status"] == "succeeded"
+    check_report(report.read_text())
+
+
+def check_report(page: str) -> None:
+    assert "golden hour &lt;i&gt;" in page
+    assert "It is &lt;b&gt;not&lt;/b&gt; &amp; warm enough." in page
+    assert "<i>" not in page
+    assert "<script" not in page
+    assert not re.search(r"(?:src|href)=\"(?!data:image/webp;base64,)", page)
+    assert len(re.findall(r"<article", page)) == 3
+    assert page.count("★ best") == 1
+    assert page.count("url(data:image/webp;base64,") == 1
+
+
+def test_json_is_all_there_is_on_stdout(server: str, photo: Path, tmp_path: Path) -> None:
+    done = run("edit", photo, "x", "-o", tmp_path / "out.webp", "--json", "--max-turns", 1, env={"EDITTHINKER_SERVER": server})
+    session = json.loads(done.stdout)
+    assert (session["status"], session["finish_reason"], session["limits"]["max_turns"]) == ("succeeded", "max_turns", 1)
+    assert (tmp_path / "out.webp").read_bytes()[8:12] == b"WEBP"
+
+
+def test_quiet_is_quiet(server: str, photo: Path) -> None:
+    done = run("edit", photo, "x", "-q", "--server", server, "--strategy", "best_of_n", "--candidates", 2, "--seed", 7)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert photo.with_name("photo-edited.png").exists()
+
+
+def test_a_session_that_fails_is_exit_1_and_no_picture(server: str, photo: Path, tmp_path: Path) -> None:
+    done = run("edit", photo, "fail", "-o", tmp_path / "out.png", "--server", server, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["status"] == "failed"
+    assert re.search(r"^editthinker: session ses_\w+ failed: .*I refuse", done.stderr, re.MULTILINE)
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["edit", "missing.png", "x"], 2, "missing.png: No such file"),
+        (["edit", "TEXT", "x"], 2, "is not an image"),
+        (["edit", "PHOTO", "x", "-o", "out.gif"], 2, "name the result with .png, .jpg or .webp"),
+        (["edit", "PHOTO", "x", "-o", "nowhere/out.png"], 2, "does not exist"),
+        (["edit", "PHOTO", "x", "--strategy", "hope"], 2, "hope"),
+        (["edit", "PHOTO", "x", "--server", "ftp://x"], 2, "not the URL of a server"),
+        (["edit", "PHOTO", "x", "--editor", "nobody"], 1, "nobody"),
+        (["edit", "PHOTO", "", "-o", "out.png"], 1, "param prompt, request req_"),
+        (["edit", "TRUNCATED", "x"], 1, "param image, request req_"),
+        (["edit", "PHOTO", "x", "--server", "http://127.0.0.1:9"], 1, "is the server running?"),
+        (["sessions", "show", "ses_unknown"], 1, "session_not_found"),
+        (["sessions", "watch", "ses_unknown"], 1, "session_not_found"),
+        (["sessions", "frobnicate"], 2, "frobnicate"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_a_line(
+    server: str, photo: Path, tmp_path: Path, arguments: Sequence[str], code: int, says: str
+) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "truncated.png").write_bytes(photo.read_bytes()[:40])
+    places = {"PHOTO": photo, "TEXT": tmp_path / "text.png", "TRUNCATED": tmp_path / "truncated.png"}
+    done = run(*(places.get(word, word) for word in arguments), env={"EDITTHINKER_SERVER": server, "COLUMNS": "200"})
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+    if "Usage" not in done.stderr:
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_cancels_the_session(server: str, photo: Path, stop: signal.Signals) -> None:
+    with EditThinker(server) as client:
+        before = {session.id for session in client.sessions.list().data}
+        with subprocess.Popen(
+            command("edit", photo, "slowly", "--server", server), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as running:
+            assert until(lambda: {each.id for each in client.sessions.list().data if each.turns} > before, 15)
+            (started,) = {session.id for session in client.sessions.list().data} - before
+            running.send_signal(stop)
+            _, errors = running.communicate(timeout=15)
+        assert running.returncode == 130
+        assert errors.endswith("editthinker: interrupted\n")
+        assert "Traceback" not in errors
+        assert until(lambda: client.sessions.get(started).status == "cancelled")
+
+
+def test_sessions_can_be_listed_shown_watched_and_cancelled(server: str, photo: Path) -> None:
+    with EditThinker(server) as client:
+        made = client.edit(photo, "golden hour [bold]", max_turns=2).session
+    env = {"EDITTHINKER_SERVER": server, "COLUMNS": "160"}
+    listed = run("sessions", "ls", "--limit", 1, env=env)
+    assert made.id in listed.stdout
+    assert "golden hour [bold]" in listed.stdout
+    assert json.loads(run("sessions", "ls", "--json", env=env).stdout)["data"][0]["id"] == made.id
+    shown = run("sessions", "show", made.id, env=env).stdout
+    assert "golden hour [bold]" in shown
+    assert "2 ★" in shown
+    assert json.loads(run("sessions", "show", made.id, "--json", env=env).stdout)["id"] == made.id
+    events = [json.loads(line) for line in run("sessions", "watch", made.id, "--json", env=env).stdout.splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, made.last_event + 1))
+    assert events[-1]["type"] == "finished"
+    assert "max_turns after 2 turns" in run("sessions", "watch", made.id, env=env).stdout
+    assert "succeeded" in run("sessions", "cancel", made.id, env=env).stdout
+
+
+def test_the_table_on_a_terminal(server: str, photo: Path) -> None:
+    from rich.console import Console  # noqa: PLC0415 - this test's alone
+
+    console = Console(force_terminal=True, width=160, record=True, file=io.StringIO())
+    with EditThinker(server) as client:
+        session = client.sessions.create(photo, "golden [hour]", strategy="think_best_of_n", max_turns=1)
+        follow(client.sessions.events(session.id), progress := Progress(), console)
+    text = console.export_text()
+    assert "the thinker says" in text
+    assert "golden [hour]" in text
+    assert set(progress.rows) == {(1, 1), (1, 2)}
+    assert progress.finish_reason == "max_turns"
+
+
+def on_standins(*arguments: object, home: Path) -> subprocess.Popen[str]:
+    """The command line, in a process of its own, with the plan of stand-ins as its embedded stack."""
+    program = (
+        "from functools import partial; from editthinker.cli import main, processes, target;"
+        "from tests.integration.test_cli_commands import plan;"
+        "processes.Stack = target.Stack = partial(processes.Stack, planner=plan); main()"
+    )
+    env = {name: value for name, value in os.environ.items() if name not in {"EDITTHINKER_SERVER", "REDIS_URL"}}
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=HERE.parent.parent,
+        env=env | {"EDITTHINKER_HOME": str(home)},
+    )
+
+
+def up(data: Path, port: int) -> subprocess.Popen[str]:
+    return on_standins("up", "--port", port, "--data-dir", data, home=data)
+
+
+def test_edit_without_a_server_starts_a_stack_and_leaves_nothing(photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    with on_standins("edit", photo, "golden hour", "-o", out, home=tmp_path / "home") as running:
+        printed, errors = running.communicate(timeout=60)
+    assert running.returncode == 0, errors
+    assert "satisfied after 3 turns" in printed
+    assert errors.startswith("starting the embedded stack …\n")
+    assert out.exists()
+    assert not any(str(tmp_path) in " ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+
+
+def test_edit_beside_another_stack_takes_a_temporary_directory(photo: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with Stack(home, planner=plan), on_standins("edit", photo, "golden hour", "--json", home=home) as running:
+        printed, errors = running.communicate(timeout=60)
+    assert running.returncode == 0, errors
+    assert f"{home} is in use by another stack; this session will not be kept" in errors
+    assert json.loads(printed)["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("when", ["starting", "editing"])
+def test_ctrl_c_in_an_edit_of_its_own_stack_leaves_nothing(photo: Path, tmp_path: Path, when: str) -> None:
+    with on_standins("edit", photo, "slowly", home=tmp_path / "home") as running:
+        process = psutil.Process(running.pid)
+        enough = 1 if when == "starting" else 3
+        assert until(lambda: len(process.children(recursive=True)) >= enough, 15)
+        log = tmp_path / "home" / "logs" / "upstream.log"
+        assert when == "starting" or until(lambda: "editing" in log.read_text(), 15)
+        children = process.children(recursive=True)
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=20)
+    assert running.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_up_prints_its_url_and_stops_with_everything(tmp_path: Path, stop: signal.Signals) -> None:
+    port = free_port()
+    with up(tmp_path, port) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == f"http://127.0.0.1:{port}\n"
+        children = psutil.Process(running.pid).children(recursive=True)
+        assert len(children) == 3
+        running.send_signal(stop)
+        rest, errors = running.communicate(timeout=20)
+    assert running.returncode == 0
+    assert rest == ""
+    assert f"curl http://127.0.0.1:{port}/v1/images/edits" in errors
+    assert not any(child.is_running() for child in children)
+
+
+def test_sessions_outlive_up(photo: Path, tmp_path: Path) -> None:
+    made = ""
+    for _ in range(2):
+        port = free_port()
+        with up(tmp_path / "data", port) as running, EditThinker(f"127.0.0.1:{port}") as client:
+            assert running.stdout is not None
+            assert running.stdout.readline()
+            made = made or client.edit(photo, "golden hour").session.id
+            assert client.sessions.get(made).status == "succeeded"
+            assert client.sessions.image(made)
+            running.terminate()
+            running.communicate(timeout=20)
+
+
+def test_up_says_that_its_port_is_taken(server: str, tmp_path: Path) -> None:
+    port = int(server.rpartition(":")[2])
+    with up(tmp_path, port) as running:
+        _, errors = running.communicate(timeout=20)
+    assert running.returncode == 1
+    assert errors == f"editthinker: port {port} is already in use on 127.0.0.1; give another --port, or 0 for any free one\n"
+
+
+def test_help_of_a_service_is_the_services_own() -> None:
+    assert "--host" in run("serve", "--help").stdout
+    assert "usage: editthinker serve" in run("serve", "--help").stdout

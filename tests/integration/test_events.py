@@ -1,0 +1,82 @@
+"""Server-sent events: every event exactly once, wherever the connection is cut."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.doubles.upstreams import Script
+from tests.integration.test_sessions import create
+
+
+def read_events(api: httpx.Client, url: str, last: int | None, limit: int | None = None) -> Iterator[dict[str, object]]:
+    """Events of one connection; the connection is cut after `limit` of them."""
+    headers = {} if last is None else {"Last-Event-ID": str(last)}
+    with api.stream("GET", url, headers=headers) as reply:
+        assert reply.status_code == 200, reply.read()
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        seen, frame = 0, dict[str, str]()
+        for line in reply.iter_lines():
+            if line:
+                key, _, value = line.partition(": ")
+                frame[key] = value
+                continue
+            if "data" in frame:
+                event = json.loads(frame["data"])
+                assert frame["id"] == str(event["seq"])
+                assert frame["event"] == event["type"]
+                yield event
+                seen += 1
+                if seen == limit:
+                    return
+            frame = {}
+
+
+def test_a_client_cut_at_any_event_sees_every_event_once(api: httpx.Client, script: Script) -> None:
+    """While the session runs, for every place at which the connection can be cut."""
+    script.edit_delay_s = 0.03
+    cut = 1
+    while True:
+        script.critiques.clear()
+        session = create(api, seed=1).json()
+        events = list(read_events(api, session["urls"]["events"], None, cut))
+        if events[-1]["type"] != "finished":
+            events += read_events(api, session["urls"]["events"], int(str(events[-1]["seq"])))
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+        assert events[-1]["type"] == "finished"
+        if cut >= len(events):
+            break
+        cut += 1
+    assert cut > 10
+
+
+def test_a_client_cut_after_every_single_event_sees_all(api: httpx.Client) -> None:
+    """One event a connection is the hardest life a reader can have."""
+    session = create(api).json()
+    events: list[dict[str, object]] = []
+    while not events or events[-1]["type"] != "finished":
+        last = int(str(events[-1]["seq"])) if events else None
+        events += read_events(api, session["urls"]["events"], last, 1)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+def test_events_after_the_end_are_none_and_the_stream_ends(api: httpx.Client) -> None:
+    """A client that has seen `finished` and asks for more gets an empty stream, not a hanging one."""
+    session = create(api, wait=20).json()
+    everything = list(read_events(api, session["urls"]["events"], None))
+    assert everything[-1]["type"] == "finished"
+
+    assert list(read_events(api, session["urls"]["events"], session["last_event"] - 1)) == everything[-1:]
+
+
+@pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 40])
+def test_a_wrong_last_event_id_is_refused(api: httpx.Client, last: str) -> None:
+    """The error names the header and the fix."""
+    session = create(api).json()
+    reply = api.get(session["urls"]["events"], headers={"Last-Event-ID": last})
+
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == "Last-Event-ID"

@@ -1,0 +1,143 @@
+"""Editors and thinkers that fail: the right picture or a clear error, and never a session that hangs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+import httpx
+import pytest
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+
+from tests.doubles.upstreams import Script, picture
+from tests.integration.test_sessions import create
+from tests.integration.test_takeover import until
+
+Fault = Callable[[int], Response | None]
+
+
+async def _stalled():  # type: ignore[no-untyped-def]
+    import asyncio  # noqa: PLC0415
+
+    yield b'{"data": ['
+    await asyncio.sleep(600)
+
+
+def _image(data: bytes) -> Response:
+    return JSONResponse({"data": [{"b64_json": base64.b64encode(data).decode()}]})
+
+
+BROKEN_ANSWERS: dict[str, Fault] = {
+    "500": lambda _: JSONResponse({"error": {"message": "boom"}}, 500),
+    "html": lambda _: HTMLResponse("<h1>Bad gateway</h1>", 200),
+    "html 502": lambda _: HTMLResponse("<h1>Bad gateway</h1>", 502, {"retry-after": "0"}),
+    "wrong json": lambda _: JSONResponse({"data": {"b64_json": 7}}),
+    "a list": lambda _: JSONResponse([1, 2]),
+    "half a json": lambda _: Response(b'{"data": [{"b64_json": "', media_type="application/json"),
+    "not base64": lambda _: JSONResponse({"data": [{"b64_json": "$$$"}]}),
+    "not an image": lambda _: _image(b"hello"),
+    "a truncated image": lambda _: _image(picture()[:-20]),
+    "a stalled body": lambda _: StreamingResponse(_stalled(), media_type="application/json"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_ANSWERS)
+def test_a_broken_editor_ends_in_a_clear_error(api: httpx.Client, script: Script, name: str) -> None:
+    """With no image made the session fails, says why, and ends by its deadline at the latest."""
+    script.edit_fault = BROKEN_ANSWERS[name]
+    session = create(api, wait=20, deadline_s=4).json()
+
+    assert session["status"] == "failed", session
+    assert session["error"]["code"].startswith(("editor_", "deadline")), session["error"]
+    assert "Traceback" not in str(session)
+
+
+@pytest.mark.parametrize("name", BROKEN_ANSWERS)
+def test_an_editor_that_breaks_later_loses_nothing(api: httpx.Client, script: Script, name: str) -> None:
+    """What turn 1 made is the answer when every later edit fails."""
+    script.edit_fault = lambda number: None if number == 1 else BROKEN_ANSWERS[name](number)
+    session = create(api, wait=30, deadline_s=5).json()
+
+    assert session["status"] == "succeeded", session
+    assert session["best"] == {"turn": 1, "candidate": 1}
+    assert session["finish_reason"] in {"plateau", "deadline"}
+
+
+@pytest.mark.parametrize("name", [name for name in BROKEN_ANSWERS if "image" not in name])
+def test_a_broken_thinker_satisfies_nobody(api: httpx.Client, script: Script, name: str) -> None:
+    """The images stay unscored, the loop goes on by patience, and the first one is the answer."""
+    script.critique_fault = BROKEN_ANSWERS[name]
+    session = create(api, wait=40, deadline_s=5).json()
+
+    assert session["status"] == "succeeded", session
+    assert session["finish_reason"] in {"plateau", "deadline"}
+    assert session["scores"] is None
+    assert session["best"] == {"turn": 1, "candidate": 1}
+    first = session["turns"][0]["candidates"][0]
+    assert first["status"] in {"unscored", "edited"}
+
+
+def test_a_passing_fault_is_retried(api: httpx.Client, script: Script) -> None:
+    """429 with Retry-After and a 503 are waited out; the session notices nothing."""
+    busy = JSONResponse({"error": {"message": "busy"}}, 429, {"retry-after": "0"})
+    script.edit_fault = lambda number: busy if number in {1, 3} else None
+    script.critique_fault = lambda number: busy if number == 1 else None
+    session = create(api, wait=20).json()
+
+    assert session["finish_reason"] == "satisfied"
+    assert session["totals"]["edits"] == session["totals"]["turns"]
+
+
+def test_an_editor_that_cannot_be_reached(start_orchestrator: Callable[..., object], script: Script) -> None:
+    """The error says so; the readiness check says which one is missing."""
+    editors = '{"double": {"url": "http://127.0.0.1:9/v1", "attempts": 2}}'
+    with pytest.raises(AssertionError, match="not ready"):
+        start_orchestrator(EDITTHINKER_EDITORS=editors, TEST_READY_S="3")
+
+
+def test_cancel_is_idempotent_and_reaches_the_editor(api: httpx.Client, script: Script) -> None:
+    """The edit in flight is dropped, what was made is kept, and a second cancel changes nothing."""
+    script.hold_edit = 2
+    session_id = create(api).json()["id"]
+    until(lambda: len(script.edits) == 2)
+    first = api.post(f"/v1/sessions/{session_id}/cancel")
+    until(lambda: api.get(f"/v1/sessions/{session_id}").json()["status"] == "cancelled")
+    again = api.post(f"/v1/sessions/{session_id}/cancel").json()
+
+    assert first.status_code == 200
+    assert again["status"] == "cancelled"
+    assert again["best"] == {"turn": 1, "candidate": 1}
+    assert api.get(again["urls"]["image"]).status_code == 200
+    until(lambda: script.disconnected == 1)
+
+
+def test_a_caller_who_leaves_cancels_what_nobody_can_pick_up(api: httpx.Client, script: Script) -> None:
+    """Without an Idempotency-Key a broken connection frees the editor."""
+    script.hold_edit = 1
+    with pytest.raises(httpx.ReadTimeout):
+        api.post("/v1/images/edits", files={"image": picture()}, data={"prompt": "x"}, timeout=1.5)
+    until(lambda: script.disconnected == 1)
+    assert api.get("/v1/sessions").json()["data"][0]["status"] == "cancelled"
+
+
+def test_a_caller_who_leaves_with_a_key_finds_the_work_done(api: httpx.Client, script: Script) -> None:
+    """With one, the session goes on, and the repeat gets its answer."""
+    script.hold_edit = 1
+    request = {"files": {"image": picture()}, "data": {"prompt": "x"}, "headers": {"Idempotency-Key": "k"}}
+    with pytest.raises(httpx.ReadTimeout):
+        api.post("/v1/images/edits", timeout=1.5, **request)  # type: ignore[arg-type]
+    script.release.set()
+    reply = api.post("/v1/images/edits", **request)  # type: ignore[arg-type]
+
+    assert reply.status_code == 200
+    assert [edit["key"].split("/", 1)[1] for edit in script.edits] == ["1/1", "2/1", "3/1"]
+
+
+def test_the_deadline_ends_a_session_with_its_best(api: httpx.Client, script: Script) -> None:
+    """An editor that hangs costs the deadline and no more."""
+    script.hold_edit = 2
+    session = create(api, wait=20, deadline_s=2).json()
+
+    assert (session["status"], session["finish_reason"]) == ("succeeded", "deadline")
+    assert session["finished_at"] - session["created_at"] < 4
+    until(lambda: script.disconnected == 1)
