@@ -38,15 +38,18 @@ def embedded_plan(home: Home, port: int) -> Plan:
         redis, redis_url = redis_service(home.redis, free_port())
         services.append(redis)
     editor_port, thinker_port = free_port(), free_port()
-    services.append(_python("editor", ["services.editor"], editor_port))
+    services.append(_python("editor", ["services.editor", "--pipeline", "classical"], editor_port))
     services.append(_python("thinker", ["services.thinker", "--profile", "rules"], thinker_port))
-    editors = {"classical": {"url": f"http://{LOOPBACK}:{editor_port}/v1"}}
+    editors = {"classical": {"url": f"http://{LOOPBACK}:{editor_port}/v1", "mask": True}}
     thinkers = {"rules": {"url": f"http://{LOOPBACK}:{thinker_port}/v1", "model": "rules", "format": "editthinker"}}
     settings = {
         "EDITTHINKER_REDIS_URL": redis_url,
         "EDITTHINKER_BLOBS": str(home.blobs),
         "EDITTHINKER_EDITORS": json.dumps(editors),
         "EDITTHINKER_THINKERS": json.dumps(thinkers),
+        # Named, so that a default in the caller's environment, meant for another server, does not get in.
+        "EDITTHINKER_DEFAULT_EDITOR": "classical",
+        "EDITTHINKER_DEFAULT_THINKER": "rules",
     }
     needs = [service.name for service in services if service.name == "redis"]
     services.append(_python("orchestrator", ["orchestrator"], port, settings, needs))

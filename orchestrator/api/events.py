@@ -14,6 +14,7 @@ from orchestrator.api.context import Context, context
 from orchestrator.api.errors import documented
 from orchestrator.api.live import follow, load
 from orchestrator.api.sessions import SessionId
+from orchestrator.api.view import sse_schema
 from orchestrator.loop.events import dump
 from orchestrator.ports import PortError, Recorded
 from services.wire.errors import ApiError
@@ -22,7 +23,7 @@ router = APIRouter(tags=["sessions"])
 _LAST: Final = 2**53
 _STREAM: Final = {
     "description": "Events until the session is finished.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"text/event-stream": {"schema": sse_schema()}},
 }
 
 

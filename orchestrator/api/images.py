@@ -17,7 +17,7 @@ from orchestrator.api.errors import documented, from_port, of_finished
 from orchestrator.api.fields import ImagesEditFields
 from orchestrator.api.intake import idempotency_key
 from orchestrator.api.live import CallerLeft, follow, until_finished, while_connected
-from orchestrator.api.view import candidate_path, scores_of
+from orchestrator.api.view import candidate_path, scores_of, sse_schema
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import PortError
@@ -26,7 +26,7 @@ from services.wire.images import transcode
 from services.wire.images_api import ImagesResponse, form_schema
 
 router = APIRouter(tags=["images"])
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_STREAM = {"text/event-stream": {"schema": sse_schema()}}
 _OK = {"description": "The best image; events with stream=true.", "content": _STREAM}
 _DONT_RETRY = {"x-should-retry": "false"}
 

@@ -131,7 +131,7 @@ def decide(session: Session, now: float) -> Action:
 def _after_turn(session: Session) -> Action:
     """The current turn is complete: finish, ask a person, or take the next turn."""
     if nothing_can_be_made(session):
-        return _finish(session, "failed")
+        return _finish(session, "budget" if _budget_is_spent(session) else "failed")
     if reason := _exhausted(session):
         return _end(session, reason)
     if session.created.review == "each_turn" and session.floor < len(session.turns):
@@ -238,8 +238,11 @@ def _error(session: Session, reason: FinishReason) -> Failure | None:
     errors = [error for error in errors if error.code != SUPERSEDED]
     if errors:
         return errors[-1]
-    late = Failure(code="deadline_exceeded", message="the deadline passed before an image was made; raise deadline_s")
-    return late if reason == "deadline" else None
+    if reason == "deadline":
+        return Failure(code="deadline_exceeded", message="the deadline passed before an image was made; raise deadline_s")
+    if reason == "budget":
+        return Failure(code="budget_exceeded", message="the budget was spent before an image was made; raise it")
+    return None
 
 
 # --- the next turn ---------------------------------------------------------------------------------------------------

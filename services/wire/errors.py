@@ -45,6 +45,7 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "url_forbidden": ErrorCode(400, Blame.CALLER),
     "url_unreachable": ErrorCode(400, Blame.CALLER),
     "content_refused": ErrorCode(400, Blame.CALLER),
+    "budget_exceeded": ErrorCode(400, Blame.CALLER),
     "context_overflow": ErrorCode(400, Blame.CALLER),
     "invalid_api_key": ErrorCode(401, Blame.CALLER),
     "not_found": ErrorCode(404, Blame.CALLER),

@@ -44,6 +44,13 @@ class Script:
     critiques: list[dict[str, Any]] = field(default_factory=list)
     disconnected: int = 0
 
+    def begin(self) -> None:
+        """Forget everything; whoever is still held is let go."""
+        self.release.set()
+        fresh = Script()
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(fresh, name))
+
 
 def picture(width: int = 32, height: int = 24, shade: int = 90) -> bytes:
     """A small PNG."""
@@ -102,7 +109,8 @@ def application(script: Script) -> Starlette:
 
 async def _held(request: Request, script: Script) -> bool:
     """Wait for the release; False when the caller left first."""
-    while not script.release.is_set():
+    release = script.release
+    while not release.is_set():
         if await request.is_disconnected():
             return False
         await asyncio.sleep(0.01)

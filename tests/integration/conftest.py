@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+import redis as redis_client
 
 from tests.doubles.processes import READY_S, Process, free_port, module, redis_server, wait_ready
 from tests.doubles.upstreams import Script, application, serving
@@ -20,42 +22,51 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield process
 
 
-@pytest.fixture
-def script() -> Script:
-    """What the doubles of this test do."""
+@pytest.fixture(scope="session")
+def shared_script() -> Script:
+    """What the doubles do; the same object for all tests of a worker, begun anew by `script`."""
     return Script()
 
 
-@pytest.fixture
-def upstreams(script: Script) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def upstreams(shared_script: Script) -> Iterator[str]:
     """The doubles' base URL."""
-    with serving(application(script)) as url:
+    with serving(application(shared_script)) as url:
         yield url
-        script.release.set()
+        shared_script.release.set()
+
+
+@pytest.fixture
+def script(shared_script: Script) -> Script:
+    """What the doubles of this test do."""
+    shared_script.begin()
+    return shared_script
+
+
+def settings(redis: Process, upstreams: str, blobs: Path, **extra: str) -> dict[str, str]:
+    """An orchestrator's environment."""
+    return {
+        "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
+        "EDITTHINKER_BLOBS": str(blobs),
+        "EDITTHINKER_EDITORS": json.dumps({"double": {"url": f"{upstreams}/editor/v1", "attempts": 3}}),
+        "EDITTHINKER_THINKERS": json.dumps({"double": {"url": f"{upstreams}/thinker/v1", "model": "double", "attempts": 2}}),
+        "EDITTHINKER_LEASE_S": "1.5",
+        **extra,
+    }
 
 
 Start = Callable[..., Process]
 
 
 @pytest.fixture
-def start_orchestrator(redis: Process, upstreams: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts orchestrator processes on this test's blobs and Redis; stops them at the end."""
+def start_orchestrator(redis: Process, upstreams: str, script: Script, tmp_path: Path) -> Iterator[Start]:
+    """Starts orchestrator processes of this test's own, in a Redis database of its own; stops them at the end."""
     running: list[Process] = []
-    database = f"redis://127.0.0.1:{redis.port}/0"
-    with httpx.Client(trust_env=False):
-        import redis as client  # noqa: PLC0415 - only to empty the database between tests
-
-        client.Redis(port=redis.port).flushall()
+    database = f"redis://127.0.0.1:{redis.port}/1"
+    redis_client.Redis(port=redis.port, db=1).flushdb()
 
     def start(port: int | None = None, **extra: str) -> Process:
-        env = {
-            "EDITTHINKER_REDIS_URL": database,
-            "EDITTHINKER_BLOBS": str(tmp_path / "blobs"),
-            "EDITTHINKER_EDITORS": json.dumps({"double": {"url": f"{upstreams}/editor/v1", "attempts": 3}}),
-            "EDITTHINKER_THINKERS": json.dumps({"double": {"url": f"{upstreams}/thinker/v1", "model": "double", "attempts": 2}}),
-            "EDITTHINKER_LEASE_S": "1.5",
-            **extra,
-        }
+        env = settings(redis, upstreams, tmp_path / "blobs", **{"EDITTHINKER_REDIS_URL": database, **extra})
         process = module("orchestrator", port or free_port(), tmp_path / "orchestrator.log", env=env)
         running.append(process)
         wait_ready(process, seconds=float(extra.get("TEST_READY_S", READY_S)))
@@ -66,14 +77,25 @@ def start_orchestrator(redis: Process, upstreams: str, tmp_path: Path) -> Iterat
         process.stop()
 
 
-@pytest.fixture
-def orchestrator(start_orchestrator: Start) -> Process:
-    """One orchestrator."""
-    return start_orchestrator()
+@pytest.fixture(scope="session")
+def orchestrator(redis: Process, upstreams: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One orchestrator for every test that does not harm it."""
+    folder = tmp_path_factory.mktemp("orchestrator")
+    env = settings(redis, upstreams, folder / "blobs")
+    process = module("orchestrator", free_port(), folder / "orchestrator.log", env=env)
+    wait_ready(process)
+    yield process
+    process.stop()
 
 
 @pytest.fixture
-def api(orchestrator: Process) -> Iterator[httpx.Client]:
-    """A client of it."""
+def api(orchestrator: Process, redis: Process, script: Script) -> Iterator[httpx.Client]:
+    """A client of it; sessions that a test leaves running are cancelled, and all are forgotten."""
     with httpx.Client(base_url=orchestrator.url, timeout=30, trust_env=False) as client:
         yield client
+        ends = time.monotonic() + 20
+        while unfinished := [s["id"] for s in client.get("/v1/sessions?limit=100").json()["data"] if not s["finished_at"]]:
+            assert time.monotonic() < ends, "a cancelled session does not end"
+            for session_id in unfinished:
+                client.post(f"/v1/sessions/{session_id}/cancel")
+    redis_client.Redis(port=redis.port, db=0).flushdb()

@@ -63,8 +63,20 @@ def gone(pid: int) -> bool:
     return True
 
 
+@pytest.fixture(autouse=True)
+def others() -> set[int]:
+    """Children of this test worker that other tests' fixtures keep."""
+    OTHERS.clear()
+    OTHERS.update(child.pid for child in psutil.Process().children(recursive=True))
+    return OTHERS
+
+
+OTHERS: set[int] = set()
+
+
 def no_children_left() -> bool:
-    return all(gone(child.pid) for child in psutil.Process().children(recursive=True))
+    children = {child.pid for child in psutil.Process().children(recursive=True)}
+    return all(gone(pid) for pid in children - OTHERS)
 
 
 def test_it_starts_everything_and_stops_it_in_reverse(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
@@ -16,9 +17,7 @@ from tests.integration.test_takeover import until
 Fault = Callable[[int], Response | None]
 
 
-async def _stalled():  # type: ignore[no-untyped-def]
-    import asyncio  # noqa: PLC0415
-
+async def _stalled() -> AsyncIterator[bytes]:
     yield b'{"data": ['
     await asyncio.sleep(600)
 

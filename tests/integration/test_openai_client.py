@@ -17,7 +17,7 @@ from tests.doubles.upstreams import Script, picture
 
 
 @pytest.fixture
-def client(orchestrator: Process) -> Iterator[openai.OpenAI]:
+def client(orchestrator: Process, api: httpx.Client) -> Iterator[openai.OpenAI]:
     """The client as a product backend makes it."""
     with openai.OpenAI(base_url=f"{orchestrator.url}/v1", api_key="none") as made:
         yield made

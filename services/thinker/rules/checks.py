@@ -1,3 +1,4 @@
+# ruff: noqa: PLR2004 - every number here is a threshold with its unit in the sentence beside it
 """Asks that are checked one by one: was it flipped, blurred, cropped, written, recoloured?
 
 Every check answers how far the ask is done, 0..1, and says what it measured. What two
@@ -30,10 +31,10 @@ class Finding:
 
     @property
     def share(self) -> float:
-        """The part of full marks: overdoing costs as much as falling short, but later."""
+        """The part of full marks. Overdoing costs too, but late: editors mean different things by 30 %."""
         if self.done <= 1.0:
             return max(0.0, self.done)
-        return float(np.clip(1.0 - (self.done - 2.0) * 0.4, 0.3, 1.0))
+        return float(np.clip(1.0 - (self.done - 4.0) * 0.15, 0.5, 1.0))
 
 
 Check = Callable[[Op, Comparison], tuple[float, str]]
@@ -58,7 +59,7 @@ def _ratio(after: float, before: float) -> float:
 def _graded(op: Op, moved: float, full: float) -> float:
     """A change of `moved` where 30 % should give `full`; smaller and larger amounts in proportion."""
     wanted = full * max(0.15, abs(op.percent) / 30.0)
-    return float(np.clip(moved * op.sign / wanted / 0.6, 0.0, 4.0))
+    return float(np.clip(moved * op.sign / wanted / 0.6, 0.0, 8.0))
 
 
 def _region(op: Op, seen: Comparison) -> tuple[float, str]:
@@ -135,12 +136,12 @@ def _towards(op: Op, seen: Comparison) -> tuple[float, str]:
     return _graded(op, moved, 4.0), f"{moved:+.1f} towards {op.colour}"
 
 
-def _any_change(op: Op, seen: Comparison) -> tuple[float, str]:
+def _any_change(_: Op, seen: Comparison) -> tuple[float, str]:
     change = seen.change
     return 0.7 * _ramp(change, 1.0, 4.0), f"the picture changed by {change:.1f} in CIELAB; more than that cannot be measured"
 
 
-def _flip(upended: bool) -> Check:
+def _flip(*, upended: bool) -> Check:
     def found(_: Op, seen: Comparison) -> tuple[float, str]:
         turned = seen.upended if upended else seen.mirrored
         return _ramp(turned - seen.structure, 0.05, 0.4), f"{100 * turned:.0f}% of the detail is found again mirrored"
@@ -165,11 +166,11 @@ def _cropped(op: Op, seen: Comparison) -> tuple[float, str]:
     width, height = seen.candidate.width, seen.candidate.height
     said = f"the picture is {width} x {height}"
     if op.detail == "square":
-        return 1.0 - _ramp(abs(float(np.log(seen.candidate.aspect))), 0.02, 0.2), said
+        return 1.0 - _ramp(abs(float(np.log(seen.candidate.aspect))), 0.02, 0.12), said
     if ":" in op.detail:
         across, down = (float(part) for part in op.detail.split(":"))
         if across > 0 and down > 0:
-            return 1.0 - _ramp(abs(float(np.log(seen.candidate.aspect * down / across))), 0.02, 0.2), said
+            return 1.0 - _ramp(abs(float(np.log(seen.candidate.aspect * down / across))), 0.02, 0.12), said
     moved = 1.0 - seen.structure
     smaller = width * height < 0.99 * seen.source.width * seen.source.height
     return max(_ramp(moved, 0.1, 0.4), 1.0 if smaller else 0.0), said
@@ -203,7 +204,7 @@ def _hue_near(lab: Floats, colour: Floats) -> npt.NDArray[np.bool_]:
         return near
     turn = np.arctan2(lab[..., 2], lab[..., 1]) - np.arctan2(colour[2], colour[1])
     off = np.abs((np.degrees(turn) + 180.0) % 360.0 - 180.0)
-    return (chroma > 8) & (off < 38)
+    return np.asarray((chroma > 8) & (off < 38), dtype=np.bool_)
 
 
 def _recoloured(op: Op, seen: Comparison) -> tuple[float, str]:
@@ -222,7 +223,7 @@ def _selective(_: Op, seen: Comparison) -> tuple[float, str]:
     after = np.hypot(seen.after_thumb[..., 1], seen.after_thumb[..., 2])
     greyed = float(((after < 5) & (before > 8)).sum()) / max(1.0, float((before > 8).sum()))
     kept = float((after > 10).mean())
-    done = _ramp(greyed, 0.1, 0.35) * _ramp(kept, 0.001, 0.008)
+    done = _ramp(greyed, 0.05, 0.2) * _ramp(kept, 0.001, 0.008)
     return done, f"{100 * greyed:.0f}% of the colour is gone and {100 * kept:.1f}% of the picture is still coloured"
 
 
@@ -238,11 +239,21 @@ def _background(op: Op, seen: Comparison) -> tuple[float, str]:
     return done, f"{100 * share:.0f}% of the surroundings are {op.colour or 'white'}"
 
 
-def _background_blur(op: Op, seen: Comparison) -> tuple[float, str]:
+def _background_blur(_: Op, seen: Comparison) -> tuple[float, str]:
     first, second = seen.before.texture, seen.after.texture
     edge, centre = _ratio(second.edge, first.edge), _ratio(second.centre, first.centre)
     done = _ramp(1.0 - edge, 0.05, 0.3) * _ramp(centre - edge, -0.05, 0.12)
     return done, f"detail of the surroundings {100 * (edge - 1):+.0f}%, of the centre {100 * (centre - 1):+.0f}%"
+
+
+def _hazed(op: Op, seen: Comparison) -> tuple[float, str]:
+    veil = 100.0 * (seen.after.tone.haze - seen.before.tone.haze)
+    said = f"haze (dark channel) {veil:+.0f}"
+    if op.sign > 0:
+        return _graded(op, veil, 8.0), said
+    steeper = 100.0 * (_ratio(seen.after.tone.contrast, seen.before.tone.contrast) - 1.0)
+    clearer = max(_graded(op, veil, 3.0), _graded(Op("contrast", amount=abs(op.percent)), steeper, 6.0))
+    return clearer, f"{said}, contrast {steeper:+.0f}%"
 
 
 def _posterised(_: Op, seen: Comparison) -> tuple[float, str]:
@@ -252,9 +263,11 @@ def _posterised(_: Op, seen: Comparison) -> tuple[float, str]:
 
 
 def _drawn(op: Op, seen: Comparison) -> tuple[float, str]:
+    if op.name == "emboss":
+        return _ramp(1.0 - seen.structure, 0.05, 0.35), f"{100 * (1 - seen.structure):.0f}% of the tones became relief"
     tone = seen.after.tone
     plain = 1.0 - _ramp(tone.chroma, 4.0, 12.0)
-    light = _ramp(float(tone.mean[0]), 55, 75) if op.name == "sketch" else 1.0
+    light = _ramp(float(tone.mean[0]), 55, 75)
     return plain * light * _ramp(1.0 - seen.structure, 0.05, 0.3), f"chroma {tone.chroma:.0f}, mean L* {tone.mean[0]:.0f}"
 
 
@@ -262,7 +275,9 @@ def _turned(op: Op, seen: Comparison) -> tuple[float, str]:
     first, second = seen.source.thumb[..., 1:], seen.after_thumb[..., 1:]
     turn = np.angle(np.sum((second[..., 0] + 1j * second[..., 1]) * np.conj(first[..., 0] + 1j * first[..., 1])))
     off = abs((float(np.degrees(turn)) - float(op.detail or 0) + 180.0) % 360.0 - 180.0)
-    return 1.0 - _ramp(off, 15.0, min(60.0, max(20.0, abs(float(op.detail or 0))))), f"hues turned by {np.degrees(turn):+.0f} degrees"
+    return 1.0 - _ramp(
+        off, 15.0, min(60.0, max(20.0, abs(float(op.detail or 0))))
+    ), f"hues turned by {np.degrees(turn):+.0f} degrees"
 
 
 _CHECKS: dict[str, Check] = {
@@ -278,7 +293,7 @@ _CHECKS: dict[str, Check] = {
     "vibrance": _tone(lambda s: (s.before.tone.chroma, s.after.tone.chroma), 2.0, "chroma"),
     "vignette": _tone(lambda s: (-s.before.tone.corner, -s.after.tone.corner), 6.0, "corner darkening"),
     "white vignette": _tone(lambda s: (s.before.tone.corner, s.after.tone.corner), 6.0, "corner brightening"),
-    "haze": _tone(lambda s: (100 * s.before.tone.haze, 100 * s.after.tone.haze), 8.0, "haze"),
+    "haze": _hazed,
     "glow": _tone(lambda s: (float(s.before.tone.mean[0]), float(s.after.tone.mean[0])), 2.0, "mean L*"),
     "light leak": _tone(lambda s: (float(s.before.tone.mean[0]), float(s.after.tone.mean[0])), 1.5, "mean L*"),
     "tint shadows": _towards,
@@ -286,8 +301,8 @@ _CHECKS: dict[str, Check] = {
     "overlay": _towards,
     "grain": _grain,
     "denoise": _grain,
-    "sharpen": _texture(_sharpness, 10.0, "sharpness"),
-    "blur": _texture(lambda s: _sharpness(s)[::-1], 25.0, "softness"),
+    "sharpen": _texture(_sharpness, 20.0, "sharpness"),
+    "blur": _texture(lambda s: _sharpness(s)[::-1], 200.0, "softness"),
     "clarity": _texture(_local_contrast, 5.0, "local contrast"),
     "flip horizontal": _flip(upended=False),
     "flip vertical": _flip(upended=True),

@@ -11,6 +11,7 @@ from services.thinker.rules.measure import Reading, radius_squared, read
 from services.thinker.rules.pixels import Floats, Picture, fit, reduce
 
 _STRUCTURE = 256
+_SAME_SHAPE = 0.02  # aspects closer than 2 % are rounding
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Comparison:
     @property
     def reshaped(self) -> bool:
         """Whether the candidate has another shape than the source."""
-        return abs(float(np.log(self.shape))) > 0.02
+        return abs(float(np.log(self.shape))) > _SAME_SHAPE
 
     @property
     def in_place(self) -> bool:

@@ -48,9 +48,9 @@ def signature(thumb: Floats, *, in_place: bool) -> Vector:
     """
     figures = tone_vector(thumb).astype(np.float64) * WEIGHTS * 2.0 / np.sqrt(len(WEIGHTS))
     if not in_place:
-        return figures * np.sqrt(2.0)
+        return np.asarray(figures * np.sqrt(2.0), dtype=np.float64)
     pixels = thumb.reshape(-1).astype(np.float64) / np.sqrt(thumb.shape[0] * thumb.shape[1])
-    return np.concatenate([pixels, figures])
+    return np.asarray(np.concatenate([pixels, figures]), dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from services.thinker.rules.measure import Tone, tone_of
 from services.thinker.rules.pixels import Floats, Picture
 from services.thinker.rules.wishes import Wish
 
+_REPAINTED = 12.0  # CIELAB distance from what one change of the whole picture explains
+_GREY = 4.0  # chroma
 _LOCAL = frozenset({"background", "text", "border", "recolour", "selective", "light leak"})
 """Asks that repaint a part of the picture, which then says nothing about the overall tone."""
 
@@ -62,7 +64,7 @@ def _without_repainted(wish: Wish, seen: Comparison, aim: Aim) -> Floats:
     names = {op.name for op in wish.checks} & _LOCAL
     if not names or not seen.in_place:
         return seen.after_thumb if seen.in_place else seen.candidate.thumb
-    repainted = seen.odd > 12.0
+    repainted = seen.odd > _REPAINTED
     if "selective" in names:
-        repainted |= np.hypot(seen.after_thumb[..., 1], seen.after_thumb[..., 2]) < 4.0
+        repainted |= np.hypot(seen.after_thumb[..., 1], seen.after_thumb[..., 2]) < _GREY
     return np.where(repainted[..., None], aim.thumb, seen.after_thumb).astype(np.float32)

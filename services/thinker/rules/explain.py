@@ -64,9 +64,9 @@ def _look_sentence(evidence: Evidence) -> str:
 
 
 def _stated_sentence(evidence: Evidence) -> str:
-    start, goal, now = evidence.aim.start, evidence.aim.tone, evidence.tone
+    start = evidence.aim.start.mean
+    goal, now = evidence.aim.tone.mean - start, evidence.tone.mean - start
     return (
-        f"The stated amounts should move L* by {goal.mean[0] - start.mean[0]:+.1f}, a* by {goal.mean[1] - start.mean[1]:+.1f} and b* "
-        f"by {goal.mean[2] - start.mean[2]:+.1f}; measured {now.mean[0] - start.mean[0]:+.1f}, {now.mean[1] - start.mean[1]:+.1f} "
-        f"and {now.mean[2] - start.mean[2]:+.1f}."
+        f"The stated amounts should move L* by {goal[0]:+.1f}, a* by {goal[1]:+.1f} and b* by {goal[2]:+.1f}; "
+        f"measured {now[0]:+.1f}, {now[1]:+.1f} and {now[2]:+.1f}."
     )

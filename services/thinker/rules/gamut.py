@@ -14,12 +14,13 @@ _TO_RGB = np.array(
     dtype=np.float32,
 )
 _SLACK = 0.003
+_LINE_L, _LINE_Y = 8.0, 0.008856  # below these CIELAB is a line
 
 
 def into_gamut(lab: Floats) -> Floats:
     """The (h, w, 3) picture with the chroma of unshowable pixels reduced until they can be shown."""
     flat = lab.reshape(-1, 3)
-    outside = ~_shown(flat)
+    outside = np.logical_not(_shown(flat))
     if not outside.any():
         return lab
     wild = flat[outside]
@@ -43,16 +44,16 @@ def _shown(flat: Floats) -> npt.NDArray[np.bool_]:
     # Below 6/29 CIELAB continues as a line.
     xyz = np.where(curves > 6 / 29, curves**3, (curves - 4 / 29) * 0.128419) * _WHITE
     rgb = xyz @ _TO_RGB.T
-    inside: npt.NDArray[np.bool_] = ((rgb > -_SLACK) & (rgb < 1 + _SLACK)).all(axis=1)
-    return inside
+    inside = (rgb > -_SLACK) & (rgb < 1 + _SLACK)
+    return np.asarray(inside.all(axis=1), dtype=np.bool_)
 
 
 def luminance(light: Floats) -> Floats:
     """Relative luminance 0..1 of L*."""
     y = (light + 16.0) / 116.0
-    return np.where(light > 8.0, y**3, light / 903.3).astype(np.float32)
+    return np.where(light > _LINE_L, y**3, light / 903.3).astype(np.float32)
 
 
 def lightness(y: Floats) -> Floats:
     """L* of relative luminance."""
-    return np.where(y > 0.008856, 116.0 * np.cbrt(y) - 16.0, 903.3 * y).astype(np.float32)
+    return np.where(y > _LINE_Y, 116.0 * np.cbrt(y) - 16.0, 903.3 * y).astype(np.float32)

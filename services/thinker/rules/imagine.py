@@ -50,17 +50,17 @@ def _tone_curve(light: Floats, look: Look) -> Floats:
     curve = steepen(curve, pivot, look.contrast)
     black, white = look.black, 100.0 + look.white
     out: Floats = (black + curve * (white - black) / 100.0).astype(np.float32)
-    return np.clip(out, 0.0, 100.0)
+    return np.asarray(np.clip(out, 0.0, 100.0), dtype=np.float32)
 
 
 def steepen(light: Floats, pivot: float, slope: float) -> Floats:
     """An S curve of that slope at the pivot which keeps 0 and 100; a line where slope < 1."""
     away = light - pivot
     if slope <= 1.0:
-        return (pivot + away * slope).astype(np.float32)
+        return np.asarray(pivot + away * slope, dtype=np.float32)
     room = np.where(away > 0, 100.0 - pivot, pivot)
     share = np.abs(away) / room
-    return (pivot + away * slope / (1.0 + (slope - 1.0) * share * share)).astype(np.float32)
+    return np.asarray(pivot + away * slope / (1.0 + (slope - 1.0) * share * share), dtype=np.float32)
 
 
 def _casts(light: Floats, look: Look) -> Floats:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -21,6 +22,13 @@ from services.thinker.rules.pixels import Floats, Picture, to_linear
 
 ZONES = (0.0, 0.08, 0.30, 0.70, 0.92, 1.0)
 """Bounds of the five tone zones as shares of the pixels in order of lightness."""
+
+# Squared distances from the centre (1 in the corners) that bound parts of the frame.
+_CORNERS, _CENTRE, _RING, _CORE = 0.55, 0.18, 0.42, 0.12
+_BLOCK = 16  # side of the blocks in which noise is measured
+_FEW = 4  # blocks that say too little
+_ENDS = (6.0, 94.0)  # L* beyond which noise is clipped
+_NO_STEP = 0.15  # L* between neighbours that no eye sees
 
 
 @dataclass(frozen=True)
@@ -102,15 +110,16 @@ def tone_vector(thumb: Floats) -> Floats:
 @lru_cache(maxsize=64)
 def _averages(height: int, width: int) -> tuple[Floats, Floats]:
     """Averages over the zones (5, n) of pixels in order of lightness, and the corner, top and left
-    differences (3, n) of pixels in place, as matrices."""
+    differences (3, n) of pixels in place, as matrices.
+    """
     count = height * width
     zones = np.zeros((5, count), dtype=np.float32)
-    for index, (low, high) in enumerate(zip(ZONES, ZONES[1:], strict=False)):
+    for index, (low, high) in enumerate(pairwise(ZONES)):
         start = min(count - 1, int(low * count))
-        stop = max(start + 1, int(round(high * count)))
+        stop = max(start + 1, round(high * count))
         zones[index, start:stop] = 1.0 / (stop - start)
     square = radius_squared(height, width)
-    outer, inner = square > 0.55, square < 0.18
+    outer, inner = square > _CORNERS, square < _CENTRE
     layout = np.zeros((3, height, width), dtype=np.float32)
     if outer.any() and inner.any():
         layout[0] = outer / outer.sum() - inner / inner.sum()
@@ -148,7 +157,7 @@ def texture_of(frame: Floats) -> Texture:
     wide = cv2.blur(middle, (41, 41))
     detail = np.abs(light - small)
     square = radius_squared(*light.shape)
-    ring, inner = square > 0.42, square < 0.12
+    ring, inner = square > _RING, square < _CORE
     down = np.abs(np.diff(light, axis=0))
     return Texture(
         grain=grain_of(light),
@@ -157,7 +166,7 @@ def texture_of(frame: Floats) -> Texture:
         coarse=float(np.abs(middle - wide).mean()),
         edge=float(detail[ring].mean()) if ring.any() else float(detail.mean()),
         centre=float(detail[inner].mean()) if inner.any() else float(detail.mean()),
-        flat=float((down < 0.15).mean()) if down.size else 1.0,
+        flat=float((down < _NO_STEP).mean()) if down.size else 1.0,
         levels=_levels(light),
     )
 
@@ -169,7 +178,7 @@ def grain_of(light: Floats) -> float:
     the 16 x 16 blocks that are flattest are noise and little else. Blocks at the ends
     of the scale, where noise is clipped away, do not count.
     """
-    if min(light.shape) < 20:
+    if min(light.shape) < _BLOCK + 4:
         return 0.0
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32) / 6.0
     noise = cv2.filter2D(light, cv2.CV_32F, mask)
@@ -179,8 +188,8 @@ def grain_of(light: Floats) -> float:
     shape = (rows, 16, columns, 16)
     energy = (noise[: rows * 16, : columns * 16] ** 2).reshape(shape).mean(axis=(1, 3))
     level = light[: rows * 16, : columns * 16].reshape(shape).mean(axis=(1, 3))
-    usable = energy[(level > 6) & (level < 94)]
-    if usable.size < 4:
+    usable = energy[(level > _ENDS[0]) & (level < _ENDS[1])]
+    if usable.size < _FEW:
         usable = energy.reshape(-1)
     return float(np.sqrt(np.percentile(usable, 25)))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.thinker.rules.pixels import Floats
+from services.thinker.rules.pixels import TO_LINEAR, Floats, to_lab
 
 MONOCHROME = "monochrome"
 
@@ -202,7 +202,9 @@ def phrase(key: Key, percent: float, *, detail: str = "", variant: int = 0) -> s
     article = "an" if colour[:1] in tuple("aeio") else "a"
     said = template.format(n=number, c=colour, r=region, a=article, d=detail)
     if region and "{r}" not in template:
-        return f"{said} of the {region}" if name not in _WHOLE else said
+        if name in _WHOLE:
+            return said
+        return said.replace(" by ", f" of the {region} by ", 1) if " by " in said else f"{said} of the {region}"
     return said
 
 
@@ -236,20 +238,17 @@ def variant_in(text: str, key: Key) -> int:
 def colour_lab(name: str) -> Floats | None:
     """CIELAB of a colour word or #rrggbb, or None."""
     if name.startswith("#") and len(name) == 7:  # noqa: PLR2004 - #rrggbb
-        # Imported late: only this spelling needs a conversion.
         return _hex_lab(name)
     known = COLOURS.get(name)
     return None if known is None else np.array(known, dtype=np.float32)
 
 
 def _hex_lab(name: str) -> Floats | None:
-    from services.thinker.rules.pixels import _TO_LINEAR, to_lab
-
     try:
         code = np.array([int(name[i : i + 2], 16) for i in (1, 3, 5)])
     except ValueError:
         return None
-    return to_lab(_TO_LINEAR[code].reshape(1, 1, 3)).reshape(3)
+    return to_lab(TO_LINEAR[code].reshape(1, 1, 3)).reshape(3)
 
 
 def hue_name(a: float, b: float) -> str:

@@ -21,16 +21,20 @@ Bytes = npt.NDArray[np.uint8]
 
 FRAME = 512
 THUMB = 64
+_LINE = 0.04045  # code value below which sRGB is a line
+_PLANE, _RGB = 2, 3
+_BRIGHT, _DIM = 254, 1  # bytes that count as blown out and blocked up
 
 
 def _linear_table() -> Floats:
     """The sRGB decoding curve of IEC 61966-2-1 for each of the 256 byte values."""
     code = np.arange(256, dtype=np.float64) / 255.0
-    linear = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    linear = np.where(code <= _LINE, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
     return linear.astype(np.float32)
 
 
-_TO_LINEAR = _linear_table()
+TO_LINEAR = _linear_table()
+"""Linear light of every byte value, (256,)."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,11 @@ def flatten(pixels: Bytes) -> Bytes:
     """
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or 0 in pixels.shape:
         raise ValueError(f"not a picture: {pixels.dtype} {pixels.shape}")
-    layers = pixels[..., None] if pixels.ndim == 2 else pixels
+    layers = pixels[..., None] if pixels.ndim == _PLANE else pixels
     depth = layers.shape[2]
     if depth not in (1, 2, 3, 4):
         raise ValueError(f"not a picture: {depth} channels")
-    colour = layers[..., :3] if depth >= 3 else np.repeat(layers[..., :1], 3, axis=2)
+    colour = layers[..., :3] if depth >= _RGB else np.repeat(layers[..., :1], 3, axis=2)
     if depth in (1, 3):
         return np.ascontiguousarray(colour)
     alpha = layers[..., -1:].astype(np.float32) / 255.0
@@ -82,10 +86,8 @@ def look_at(pixels: Bytes) -> Picture:
     small = flat
     if width > 2 * frame_width:
         # Halving in code values first costs little accuracy and most of the time saved.
-        small = cv2.resize(
-            flat, (2 * frame_width, 2 * frame_height), interpolation=cv2.INTER_AREA
-        ).astype(np.uint8)
-    linear = reduce(_TO_LINEAR[small], frame_width, frame_height)
+        small = cv2.resize(flat, (2 * frame_width, 2 * frame_height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    linear = reduce(TO_LINEAR[small], frame_width, frame_height)
     ends = flat[:: max(1, height // FRAME), :: max(1, width // FRAME)]
     # Channel by channel: a reduction over an axis of three is ten times as slow.
     red, green, blue = ends[..., 0], ends[..., 1], ends[..., 2]
@@ -94,8 +96,8 @@ def look_at(pixels: Bytes) -> Picture:
         height=height,
         frame=to_lab(linear),
         thumb=to_lab(reduce(linear, *fit(frame_width, frame_height, THUMB))),
-        bright=float(np.mean(np.minimum(np.minimum(red, green), blue) >= 254)),
-        dim=float(np.mean(np.maximum(np.maximum(red, green), blue) <= 1)),
+        bright=float(np.mean(np.minimum(np.minimum(red, green), blue) >= _BRIGHT)),
+        dim=float(np.mean(np.maximum(np.maximum(red, green), blue) <= _DIM)),
     )
 
 

@@ -28,8 +28,8 @@ READ_AT_MOST = 4000
 """Characters of an instruction that are read; a longer one is not understood in full."""
 
 _SPLIT = re.compile(r"[,;\n!?]|\.(?=\s|$)|\b(?:and|then|but|while|plus)\b|&|\+(?!\d)", re.IGNORECASE)
-_WORD = re.compile(r"\x01\d+|#[0-9a-f]{6}|[+-]?\d+(?:\.\d+)?(?:\s?%|(?![\w/:'-]))|[\w'’/:-]+")
-_QUOTED = re.compile(r"\"([^\"\x01]{0,400})\"|“([^”\x01]{0,400})”|(?<!\w)'([^'\x01]{1,400})'(?!\w)")  # noqa: RUF001
+_WORD = re.compile(r"\x01\d+|#[0-9a-f]{6}|[+-]?\d+(?:\.\d+)?(?:\s?%|(?![\w/:'-]))|[\w'’/:-]+")  # noqa: RUF001
+_QUOTED = re.compile(r"\"([^\"\x01]{0,400})\"|“([^”\x01]{0,400})”|(?<!\w)'([^'\x01]{1,400})'(?!\w)")
 _FIXED = re.compile(
     r"\b(?:b(\s?&\s?)w|black([\s-]+(?:and|&)[\s-]+)white|teal([\s-]*(?:and|&|/)[\s-]*)orange|orange([\s-]*(?:and|&|/)[\s-]*)teal)\b",
     re.IGNORECASE,
@@ -111,7 +111,9 @@ def normalised(clause: str) -> str:
     plain = re.sub(r"\bcolor", "colour", plain).replace("gray", "grey").replace("center", "centre")
     plain = re.sub(r"\bb\s?(?:\x02|/|n)\s?w\b|\bblack\x02white\b|\bgr[ae]y-?scale\b|\bmonochromatic\b", MONOCHROME, plain)
     plain = re.sub(r"\b(?:teal\x02orange|orange\x02teal)\b", "teal-and-orange", plain)
-    plain = re.sub(r"\beverything\s(?:except|but|around|other than)\s(?:for\s)?the\s[\w-]{1,30}(?=$|\sby\b)", "the background", plain)
+    plain = re.sub(
+        r"\beverything\s(?:except|but|around|other than)\s(?:for\s)?the\s[\w-]{1,30}(?=$|\sby\b)", "the background", plain
+    )
     return re.sub(r"(\d)\s?per\s?cent\b", r"\1%", plain)
 
 
@@ -195,13 +197,19 @@ def _name_operations(clause: _Clause, named: list[tuple[str, int]]) -> None:
     """Turn the names found in a clause into operations, with its amount and region."""
     for name, sign in named:
         direction = sign or clause.sign
-        if sign and clause.sign < 0 and name not in {"exposure"}:
+        if sign and clause.sign < 0 and name != "exposure":
             # "less saturated", "reduce the blur"
             direction = -sign if "more" not in clause.words else sign
-        if name == "corners":
-            name, direction = "vignette", -direction
+        corners = name == "corners"
         clause.ops.append(
-            Op(name=name, sign=direction, amount=clause.amount, degree=clause.degree, region=clause.region, said=clause.text)
+            Op(
+                name="vignette" if corners else name,
+                sign=-direction if corners else direction,
+                amount=clause.amount,
+                degree=clause.degree,
+                region=clause.region,
+                said=clause.text,
+            )
         )
     if clause.region and clause.sign and not clause.ops and not clause.rest:
         # "brighten the left by 20%" has no slider's name.
@@ -263,4 +271,4 @@ def _unquoted(text: str, quotes: list[str]) -> str:
     return filled.replace("\x02", " and ").strip()
 
 
-__all__ = ["SIDES", "LookSaid", "Instruction", "read_instruction"]
+__all__ = ["SIDES", "Instruction", "LookSaid", "read_instruction"]

@@ -1,3 +1,4 @@
+# ruff: noqa: PLR2004 - shares and amounts (percent) at which words change
 """The refined instruction: what to say to the editor next, for the SOURCE picture.
 
 Everything is stateless: the amounts tried are read from the text of the instruction used,
@@ -42,7 +43,7 @@ def refine(evidence: Evidence, used_text: str, semantic: float) -> str:
 
 def _sentence(said: list[str]) -> str:
     """Join phrases as a person would."""
-    if len(said) < 2:  # noqa: PLR2004 - nothing to join
+    if len(said) < 2:
         return "".join(said)
     return ", ".join(said[:-1]) + " and " + said[-1]
 
@@ -67,7 +68,7 @@ def knobs_of(look: Look) -> list[Key]:
     names += [name for name in ("vignette", "haze", "glow") if getattr(look, name) > 0]
     knobs: list[Key] = [(name, "", "") for name in names]
     for zone, shift in (("tint shadows", look.shadows), ("tint highlights", look.highlights)):
-        if coloured and np.hypot(*shift) >= 3.0:  # noqa: PLR2004 - visible
+        if coloured and np.hypot(*shift) >= 3.0:
             knobs.append((zone, "", _hue(shift)))
     if look.top:
         knobs.append(("exposure", "top", ""))
@@ -92,7 +93,7 @@ def _controlled(evidence: Evidence, used: Instruction, used_text: str) -> list[s
     source, goal = shrink(evidence.seen.source.thumb), shrink(evidence.aim.thumb)
     in_place = evidence.seen.in_place
     learned = _lesson(evidence, spent) if spent else Learned()
-    deaf = {key for key, gain in learned.gains.items() if gain < 0.3 and _should_show(evidence, key, spent)}  # noqa: PLR2004
+    deaf = {key for key, gain in learned.gains.items() if gain < 0.3 and _should_show(evidence, key, spent)}
     trusted = Learned({key: gain for key, gain in learned.gains.items() if key not in deaf}, learned.rest if not deaf else 0.0)
     amounts = solve(source, goal, knobs, fixed=fixed, start=spent, learned=trusted, in_place=in_place)
     lowered = used_text.lower()
@@ -127,7 +128,7 @@ def _should_show(evidence: Evidence, key: Key, spent: Mapping[Key, float]) -> bo
     source = shrink(evidence.seen.source.thumb)
     alone = respond(source, {key: spent[key]})
     moved = signature(alone, in_place=True) - signature(source, in_place=True)
-    return float(np.sqrt(moved @ moved)) > 2.5  # noqa: PLR2004 - CIELAB units
+    return float(np.sqrt(moved @ moved)) > 2.5
 
 
 def _textures(evidence: Evidence, used: Instruction) -> list[str]:
@@ -135,7 +136,7 @@ def _textures(evidence: Evidence, used: Instruction) -> list[str]:
     out: list[str] = []
     look = evidence.aim.look
     said = {op.name: op for op in evidence.wish.instruction.ops}
-    if look.grain > 0.4 and "grain" not in said:  # noqa: PLR2004 - visible
+    if look.grain > 0.4 and "grain" not in said:
         before = next((op.percent for op in used.ops if op.name == "grain"), 0.0)
         percent = look.grain / _GRAIN_PER_PERCENT
         if before > 0:
@@ -153,8 +154,7 @@ def _asked(evidence: Evidence, used: Instruction, used_text: str) -> list[str]:
     wish = evidence.wish
     mixed = {said.said for said in wish.instruction.looks}
     spoken = len(wish.asks)
-    for op in wish.stated:
-        out.append(op.said if not any(look in op.said.lower() for look in mixed) else _canonical(op))
+    out += [op.said if not any(look in op.said.lower() for look in mixed) else _canonical(op) for op in wish.stated]
     for index, finding in enumerate(evidence.findings):
         op = finding.op
         own = index < spoken and bool(op.said) and not any(look in op.said.lower() for look in mixed)
@@ -165,25 +165,28 @@ def _asked(evidence: Evidence, used: Instruction, used_text: str) -> list[str]:
 def _again(op: Op, done: float, *, own: bool, used: Instruction, used_text: str) -> str:
     """How to ask once more: the same words if they work, other words or amounts if not."""
     before = next((other for other in used.ops if other.name == op.name), None)
-    if own and (done >= 0.5 or before is None):  # noqa: PLR2004 - more done than not
+    if own and (done >= 0.5 or before is None):
         return op.said
     graded = op.name in _GRADED
     if before is None:
         return _canonical(op)
-    if done < 0.15 and not (own and before.said != op.said and done > 0):  # noqa: PLR2004 - no visible effect
+    if done < 0.15 and not (own and before.said != op.said and done > 0):
         # Their own words had no effect: first the plain phrase, then the next one.
         tried = -1 if before.said == op.said and own and not _is_plain(op) else variant_in(used_text.lower(), op.key)
         return _canonical(op, variant=(tried + 1) % variants(op.key), percent=before.percent)
-    if graded and done < 0.8:  # noqa: PLR2004 - visibly short
+    if graded and done < 0.8:
         more = float(np.clip(abs(before.percent) * np.clip(0.9 / max(done, 0.2), 1.15, 2.0), 5.0, 95.0))
         return _canonical(op, variant=variant_in(used_text.lower(), op.key), percent=op.sign * more)
     return before.said or _canonical(op)
 
 
-_GRADED = frozenset({
-    "background blur", "posterise", "pixelate", "blur", "sharpen", "clarity", "grain", "denoise", "exposure", "saturation", "light leak",
-    "white vignette", "emboss", "contrast", "warmth", "haze",
-})  # fmt: skip
+_GRADED = frozenset(
+    {
+        *("background blur", "blur", "sharpen", "clarity", "grain", "denoise", "haze", "light leak", "white vignette"),
+        *("exposure", "contrast", "saturation", "warmth", "posterise", "pixelate", "emboss"),
+    }
+)
+"""Asks that can be done more or less."""
 
 
 def _is_plain(op: Op) -> bool:

@@ -7,6 +7,8 @@ import numpy as np
 from services.thinker.rules.measure import radius_squared
 from services.thinker.rules.pixels import Floats
 
+# Squared distances from the centre, 1 in the corners.
+_MIDDLE, _AROUND = 0.2, 0.42
 _HUES = {"reds": 35.0, "oranges": 65.0, "yellows": 100.0, "greens": 140.0, "blues": 285.0, "purples": 320.0}
 
 
@@ -21,7 +23,7 @@ def region_mask(name: str, thumb: Floats) -> Floats | None:
         hue = np.degrees(np.arctan2(thumb[..., 2], thumb[..., 1]))
         off = np.abs((hue - _HUES[name] + 180.0) % 360.0 - 180.0)
         colourful = np.clip(np.hypot(thumb[..., 1], thumb[..., 2]) / 15.0 - 0.3, 0.0, 1.0)
-        return (np.clip(1.8 - off / 25.0, 0.0, 1.0) * colourful).astype(np.float32)
+        return np.asarray(np.clip(1.8 - off / 25.0, 0.0, 1.0) * colourful, dtype=np.float32)
     down, across = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j].astype(np.float32)
     square = radius_squared(height, width)
     masks = {
@@ -32,9 +34,9 @@ def region_mask(name: str, thumb: Floats) -> Floats | None:
         "right": across,
     }
     if name in masks:
-        return np.clip(masks[name] * 2.5 - 1.25, 0.0, 1.0).astype(np.float32)
+        return np.asarray(np.clip(masks[name] * 2.5 - 1.25, 0.0, 1.0), dtype=np.float32)
     if name in {"centre", "middle", "subject", "face"}:
-        return (square < 0.2).astype(np.float32)
+        return (square < _MIDDLE).astype(np.float32)
     if name in {"background", "corners", "corner"}:
-        return (square > 0.42).astype(np.float32)
+        return (square > _AROUND).astype(np.float32)
     return None

@@ -188,7 +188,9 @@ def _vignette(lab: Floats, amount: float, _: Key) -> Floats:
 
 def _haze(lab: Floats, amount: float, _: Key) -> Floats:
     if amount < 0:
-        return _relit(lab, np.clip(lab[..., 0] + amount * np.interp(lab[..., 0], _EVEN, _LESS_HAZE), 0.0, 100.0).astype(np.float32))
+        return _relit(
+            lab, np.clip(lab[..., 0] + amount * np.interp(lab[..., 0], _EVEN, _LESS_HAZE), 0.0, 100.0).astype(np.float32)
+        )
     linear = to_linear(lab)
     # The air is lit by the scene: a bright picture has a bright haze.
     air = 0.25 + 0.4 * float(luminance(np.percentile(lab[..., 0], [95]))[0])
@@ -210,7 +212,7 @@ def side_mask(height: int, width: int, region: str) -> Floats | None:
     across = (np.arange(width, dtype=np.float32) + 0.5)[None, :] / width * np.ones((height, 1), dtype=np.float32)
     sides = {"top": down, "bottom": 1.0 - down, "left": across, "right": 1.0 - across}
     side = sides.get(region)
-    return None if side is None else _smooth(0.36, 0.95, 1.0 - side)
+    return None if side is None else _smooth(0.36, 0.95, (1.0 - side).astype(np.float32))
 
 
 _ORDER: dict[str, Response] = {

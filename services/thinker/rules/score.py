@@ -1,3 +1,4 @@
+# ruff: noqa: PLR2004 - the calibration of the scores, one number beside each figure it weighs
 """From figures to scores: semantic (was it done?) and quality (is the picture sound?)."""
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import numpy as np
 from services.thinker.rules.aim import gap
 from services.thinker.rules.compare import distance, oddness
 from services.thinker.rules.evidence import Evidence
-from services.thinker.rules.respond import respond
 
 UNTOUCHED = 1.5
 """What a picture scores that does not show the wish at all."""
@@ -17,6 +17,15 @@ BEST = 9.8
 PARTLY = 6.0
 """The most a candidate can score when a part of the wish cannot be judged."""
 NOT_UNDERSTOOD = 1.0
+
+
+_REDRAWS = frozenset(
+    {
+        *("blur", "background blur", "background", "pixelate", "posterise", "sketch", "emboss", "invert", "denoise"),
+        *("rotate", "crop", "flip horizontal", "flip vertical", "selective", "text", "border"),
+    }
+)
+"""Asks after which the source's detail is not expected in its place."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +59,12 @@ def parts(evidence: Evidence) -> list[Part]:
     """The parts of the wish that were understood, each with how far it is done."""
     out: list[Part] = []
     wish = evidence.wish
-    if wish.look is not None and evidence.aim.reach > 0.05:  # noqa: PLR2004 - a look this source can take on
+    if wish.plain and (wish.look is not None or wish.stated):
+        out.append(Part("adjustments", followed_share(evidence), 0.5 if evidence.local else 1.0))
+    elif wish.look is not None and evidence.aim.reach > 0.05:
         left = remaining(evidence)
         # The last tenth cannot be seen.
         out.append(Part("look", 1.0 - max(0.0, left - 0.08) / 0.92, 0.5 if evidence.local else 1.0))
-    elif wish.stated:
-        out.append(Part("stated", stated_share(evidence), 1.0))
     if evidence.grain_wanted > 0:
         off = abs(evidence.grain_added - evidence.grain_wanted) / evidence.grain_wanted
         out.append(Part("grain", 1.0 - max(0.0, off - 0.35) / 0.65, 0.12))
@@ -66,10 +75,10 @@ def parts(evidence: Evidence) -> list[Part]:
     return out
 
 
-def stated_share(evidence: Evidence) -> float:
-    """How far stated amounts were followed, 0..1, with a wide tolerance: sliders differ."""
+def followed_share(evidence: Evidence) -> float:
+    """How far plain adjustments were followed, with a wide tolerance: sliders and tastes differ."""
     seen = evidence.seen
-    wanted = respond(seen.source.thumb, evidence.wish.fixed) - seen.source.thumb
+    wanted = evidence.aim.thumb - seen.source.thumb
     got = evidence.thumb - seen.source.thumb
     if not seen.in_place:
         zones = (evidence.tone.zones - evidence.aim.start.zones, evidence.aim.tone.zones - evidence.aim.start.zones)
@@ -95,10 +104,7 @@ def semantic(evidence: Evidence, wish_parts: list[Part]) -> float:
     mean = float((done * weights).sum() / weights.sum())
     least = float(heavy.min()) if len(heavy) else mean
     total = 0.65 * mean + 0.35 * least
-    if total >= 0:
-        value = UNTOUCHED + (BEST - UNTOUCHED) * total**1.15
-    else:
-        value = UNTOUCHED + 1.5 * max(total, -1.0)
+    value = UNTOUCHED + ((BEST - UNTOUCHED) * total**1.15 if total >= 0 else UNTOUCHED * max(total, -1.0))
     if evidence.wish.unknown:
         value = min(value * 0.7, PARTLY)
     return float(np.clip(round(value, 1), 0.0, 10.0))
@@ -125,7 +131,7 @@ def _names(evidence: Evidence) -> set[str]:
 def _tone_damage(evidence: Evidence) -> list[Damage]:
     """Clipping, garish colour and banding beyond what the wish brings with it."""
     seen, aim, names = evidence.seen, evidence.aim, _names(evidence)
-    if names & {"background", "invert", "sketch", "emboss", "border"}:
+    if names & {"background", "invert", "sketch", "emboss", "border", "recolour", "selective", "hue"}:
         return []
     light = aim.thumb[..., 0]
     bright = seen.candidate.bright - max(seen.source.bright, 1.5 * float((light > 98.5).mean()))
@@ -139,7 +145,7 @@ def _tone_damage(evidence: Evidence) -> list[Damage]:
     if not names & {"posterise", "pixelate"} and evidence.aim.look.poster == 0:
         flatter = min(1.0, (seen.after.tone.contrast + 0.5) / (seen.before.tone.contrast + 0.5))
         levels = (seen.after.texture.levels + 4) / (seen.before.texture.levels * flatter + 4)
-        if seen.after.texture.flat - seen.before.texture.flat > 0.1:  # noqa: PLR2004 - smooth areas became steps
+        if seen.after.texture.flat - seen.before.texture.flat > 0.1:
             out.append(Damage(min(4.0, 6.0 * (0.75 - levels)), f"tones band: {seen.after.texture.levels} levels left"))
     return out
 
@@ -148,16 +154,13 @@ def _detail_damage(evidence: Evidence) -> list[Damage]:
     """Lost detail and unasked noise."""
     seen, names = evidence.seen, _names(evidence)
     out: list[Damage] = []
-    asked = names & {
-        "blur", "background blur", "background", "pixelate", "posterise", "sketch", "emboss", "invert", "denoise", "rotate", "crop",
-        "flip horizontal", "flip vertical", "selective", "text", "border",
-    }  # fmt: skip
+    asked = names & _REDRAWS
     noise = evidence.grain_added - evidence.grain_wanted
     if not asked:
         allowed = 0.1 + 0.3 * evidence.aim.look.haze + 0.3 * evidence.aim.look.glow + 0.04 * evidence.grain_wanted
         lost = 1.0 - seen.structure - allowed
         out.append(Damage(min(5.0, 9.0 * lost), f"{100 * (1 - seen.structure):.0f}% of the source's detail is not found again"))
-    if "grain" not in names and noise > 0:
+    if "grain" not in names and not asked and noise > 0:
         steeper = max(1.0, seen.after.tone.contrast / (seen.before.tone.contrast + 0.5))
         unasked = noise - 0.7 - seen.before.texture.grain * (steeper - 1.0)
         out.append(Damage(min(4.0, 1.1 * unasked), f"{noise:.1f} L* of noise that was not asked for"))
@@ -170,8 +173,13 @@ def _layout_damage(evidence: Evidence) -> list[Damage]:
     out: list[Damage] = []
     if seen.reshaped:
         if not names & {"crop", "rotate"}:
-            out.append(Damage(3.0, f"the shape changed from {seen.source.width} x {seen.source.height} to "
-                                   f"{seen.candidate.width} x {seen.candidate.height}"))
+            out.append(
+                Damage(
+                    3.0,
+                    f"the shape changed from {seen.source.width} x {seen.source.height} to "
+                    f"{seen.candidate.width} x {seen.candidate.height}",
+                )
+            )
         return out
     geometry = {"crop", "rotate", "flip horizontal", "flip vertical"}
     if (seen.source.width, seen.source.height) != (seen.candidate.width, seen.candidate.height) and not names & geometry:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 
 from services.thinker.rules.operations import COLOURS, MONOCHROME, Op
 
-_COLOUR = r"(?P<c>#[0-9a-f]{6}|(?:(?:light|dark|bright|deep|pale|pure|plain|solid)\s)?(?:" + "|".join(
-    sorted((name.replace(" ", r"\s?") for name in COLOURS), key=len, reverse=True)
-) + r"))\b"
+_COLOUR = (
+    r"(?P<c>#[0-9a-f]{6}|(?:(?:light|dark|bright|deep|pale|pure|plain|solid)\s)?(?:"
+    + "|".join(sorted((name.replace(" ", r"\s?") for name in COLOURS), key=len, reverse=True))
+    + r"))\b"
+)
 _AMOUNT = r"(?:(?P<n>\d{1,3}(?:\.\d{1,4})?)\s?%)"
 _THING = r"(?:the\s|her\s|his\s|their\s|its\s|my\s)?(?P<r>[\w' -]{1,40}?)"
 
@@ -99,7 +101,10 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Found], ...] = tuple(
         ),
         (r"\b(?:shift|rotate)\sthe\shues?\sby\s(?P<d>-?\d{1,3}(?:\.\d)?)\s?(?:degrees?|°)", _plain("hue")),
         (r"\binvert\s(?:the\s)?(?:colours?|image|picture|photo)\b", _plain("invert")),
-        (r"\bon\s(?:a\s)?(?:plain\s|pure\s|clean\s|simple\s)*(?P<c>white|black|grey)(?:\s(?:background|backdrop))\b", _plain("background")),
+        (
+            r"\bon\s(?:a\s)?(?:plain\s|pure\s|clean\s|simple\s)*(?P<c>white|black|grey)(?:\s(?:background|backdrop))\b",
+            _plain("background"),
+        ),
         (r"\b(?:remove|cut out|erase|delete)\s(?:the\s)?background\b", _plain("background")),
         (
             r"\b(?:blur|soften|defocus)\s(?:out\s)?(?:the\s)?(?:background|backdrop)\b(?:\s(?:by|of)\s" + _AMOUNT + r")?"
@@ -107,8 +112,11 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Found], ...] = tuple(
             _plain("background blur"),
         ),
         (
-            r"\b(?:(?:keep|leave|make)\s)?only\s" + _THING + r"\s(?:in|with|has|have|keeps?|to have)\s(?:its\s|their\s)?colours?\b"
-            r"|\b(?:make|keep)\s(?:the\s)?(?P<r2>[\w' -]{1,40}?)\s(?:the\s|as\sthe\s)?only\s(?:splash\sof\s|thing\sin\s|part\sin\s)?colours?\b",
+            r"\b(?:(?:keep|leave|make)\s)?only\s"
+            + _THING
+            + r"\s(?:in|with|has|have|keeps?|to have)\s(?:its\s|their\s)?colours?\b"
+            r"|\b(?:make|keep)\s(?:the\s)?(?P<r2>[\w' -]{1,40}?)\s(?:the\s|as\sthe\s)?only\s"
+            r"(?:splash\sof\s|thing\sin\s|part\sin\s)?colours?\b",
             lambda m, _: Op("selective", region=_thing(m)),
         ),
         (
@@ -121,11 +129,18 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Found], ...] = tuple(
             lambda m, _: Op("selective", region=_thing(m) or "the subject"),
         ),
         (
-            r"\b(?:change|make|turn|recolour|paint|dye)\s(?:the\s)?(?:colours?\s(?:of\s))" + _THING + r"(?:\s(?:to|into))?\s" + _COLOUR + r"[\w\s]{0,10}",
+            r"\b(?:change|make|turn|recolour|paint|dye)\s(?:the\s)?(?:colours?\s(?:of\s))"
+            + _THING
+            + r"(?:\s(?:to|into))?\s"
+            + _COLOUR
+            + r"[\w\s]{0,10}",
             _plain("recolour"),
         ),
-        (r"\b(?:recolour|paint|dye|turn|change|make)\s(?:the\s|her\s|his\s)(?P<r>(?!image|photo|picture|scene|whole|background|blacks|shadows)"
-         r"[\w' -]{1,40}?)\s(?:to\s|into\s)?(?:a\s)?" + _COLOUR + r"(?:\sinstead)?$", _plain("recolour")),
+        (
+            r"\b(?:recolour|paint|dye|turn|change|make)\s(?:the\s|her\s|his\s)(?P<r>(?!image|photo|picture|scene|whole|background|blacks|shadows)"
+            r"[\w' -]{1,40}?)\s(?:to\s|into\s)?(?:a\s)?" + _COLOUR + r"(?:\sinstead)?$",
+            _plain("recolour"),
+        ),
         (r"\bcrop\b[\w\s]{0,20}?\b(?P<d>square|\d{1,2}\s?:\s?\d{1,2})\b", _plain("crop")),
         (r"\bcrop\b(?:[\w\s]{0,30}?" + _AMOUNT + r")?[\w\s]{0,20}", _plain("crop")),
         (r"\brotate\b[\w\s]{0,30}?(?P<n>-?\d{1,3}(?:\.\d{1,3})?)\s?(?:degrees?|°)[\w\s-]{0,20}", _rotate),
@@ -139,17 +154,28 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Found], ...] = tuple(
             _sided,
         ),
         (
-            r"\b(?:tint|tone|colour|make)\s(?:the\s)?(?P<z>shadows|highlights)\s(?:more\s)?(?:a\s)?" + _COLOUR + r"(?:\sby\s" + _AMOUNT + r")?",
+            r"\b(?:tint|tone|colour|make)\s(?:the\s)?(?P<z>shadows|highlights)\s(?:more\s)?(?:a\s)?"
+            + _COLOUR
+            + r"(?:\sby\s"
+            + _AMOUNT
+            + r")?",
             _tinted,
         ),
         (
-            r"\badd\s(?:a\s|an\s)?(?:slight\s|subtle\s)?" + _COLOUR + r"\s(?:tint|cast|tone)(?:\sof\s" + _AMOUNT + r")?\sto\sthe\s(?P<z>shadows|highlights)",
+            r"\badd\s(?:a\s|an\s)?(?:slight\s|subtle\s)?"
+            + _COLOUR
+            + r"\s(?:tint|cast|tone)(?:\sof\s"
+            + _AMOUNT
+            + r")?\sto\sthe\s(?P<z>shadows|highlights)",
             _tinted,
         ),
         (r"\bshift\s(?:the\s)?tint\s(?:towards?\s|to\s)(?P<w>magenta|green|pink|purple)(?:\sby\s" + _AMOUNT + r")?", _shift),
         (
-            r"\b(?:add|apply|give it)\s(?:a\s|an\s)?(?:slight\s|subtle\s)?" + _COLOUR
-            + r"\s(?:tint|cast|overlay|wash|colour overlay)(?:\sof\s" + _AMOUNT + r")?",
+            r"\b(?:add|apply|give it)\s(?:a\s|an\s)?(?:slight\s|subtle\s)?"
+            + _COLOUR
+            + r"\s(?:tint|cast|overlay|wash|colour overlay)(?:\sof\s"
+            + _AMOUNT
+            + r")?",
             _plain("overlay"),
         ),
     )

@@ -72,6 +72,11 @@ class Wish:
     implied: tuple[Op, ...]
 
     @property
+    def plain(self) -> bool:
+        """Whether only plain adjustments are wanted, where the direction counts more than the amount."""
+        return not self.instruction.looks
+
+    @property
     def unknown(self) -> tuple[str, ...]:
         """The clauses that were not, or not fully, understood."""
         return self.instruction.unknown
@@ -109,7 +114,7 @@ def wish_of(text: str) -> Wish:
             name, share = adjustment
             names.append(name)
             parts.append(scaled(LOOKS[name], share * op.degree))
-        elif modelled(op.key) and op.amount is not None:
+        elif modelled(op.key) and op.amount is not None and (op.name, op.sign) != ("haze", -1):
             stated.append(op)
         else:
             asks.append(op)

@@ -4,19 +4,61 @@ from __future__ import annotations
 
 from services.thinker.rules.operations import MONOCHROME
 
+
+def _words(*lines: str) -> list[str]:
+    """The words of some lines of text."""
+    return " ".join(lines).split()
+
+
 NOUNS: dict[str, str] = {
     # Things that have a slider. Directions come from a verb or a comparative.
-    "exposure": "exposure", "brightness": "exposure", "luminosity": "exposure", "lightness": "exposure",
-    "contrast": "contrast", "highlights": "highlights", "shadows": "shadows", "whites": "whites",
-    "white point": "whites", "blacks": "blacks", "black point": "blacks", "midtones": "midtones",
-    "mid-tones": "midtones", "mids": "midtones", "warmth": "warmth", "temperature": "warmth",
-    "colour temperature": "warmth", "tint": "tint", "saturation": "saturation", "colourfulness": "saturation",
-    "colour intensity": "saturation", "colour": "saturation", "colours": "saturation", "chroma": "saturation",
-    "vibrance": "vibrance", "vignette": "vignette",
-    "vignetting": "vignette", "white vignette": "white vignette", "grain": "grain", "film grain": "grain", "noise": "grain",
-    "haze": "haze", "fog": "haze", "mist": "haze", "glow": "glow", "soft glow": "glow", "bloom": "glow",
-    "blur": "blur", "sharpness": "sharpen", "clarity": "clarity", "local contrast": "clarity", "detail": "clarity",
-    "details": "clarity", "light leak": "light leak", "light leaks": "light leak", "sepia tone": "sepia", "matte look": "blacks",
+    "exposure": "exposure",
+    "brightness": "exposure",
+    "luminosity": "exposure",
+    "lightness": "exposure",
+    "contrast": "contrast",
+    "highlights": "highlights",
+    "shadows": "shadows",
+    "whites": "whites",
+    "white point": "whites",
+    "blacks": "blacks",
+    "black point": "blacks",
+    "midtones": "midtones",
+    "mid-tones": "midtones",
+    "mids": "midtones",
+    "warmth": "warmth",
+    "temperature": "warmth",
+    "colour temperature": "warmth",
+    "tint": "tint",
+    "saturation": "saturation",
+    "colourfulness": "saturation",
+    "colour intensity": "saturation",
+    "colour": "saturation",
+    "colours": "saturation",
+    "chroma": "saturation",
+    "vibrance": "vibrance",
+    "vignette": "vignette",
+    "vignetting": "vignette",
+    "white vignette": "white vignette",
+    "grain": "grain",
+    "film grain": "grain",
+    "noise": "grain",
+    "haze": "haze",
+    "fog": "haze",
+    "mist": "haze",
+    "glow": "glow",
+    "soft glow": "glow",
+    "bloom": "glow",
+    "blur": "blur",
+    "sharpness": "sharpen",
+    "clarity": "clarity",
+    "local contrast": "clarity",
+    "detail": "clarity",
+    "details": "clarity",
+    "light leak": "light leak",
+    "light leaks": "light leak",
+    "sepia tone": "sepia",
+    "matte look": "blacks",
     "corners": "corners",
 }
 
@@ -39,21 +81,27 @@ STATES: dict[str, tuple[str, int]] = {
     "mirror": ("flip horizontal", 1), "mirrored": ("flip horizontal", 1), "flip horizontally": ("flip horizontal", 1),
     "horizontal flip": ("flip horizontal", 1), "flip vertically": ("flip vertical", 1), "vertical flip": ("flip vertical", 1),
     "upside down": ("flip vertical", 1), "upside-down": ("flip vertical", 1), "flip": ("flip horizontal", 1),
-    "matte": ("blacks", 1), "greener": ("tint", -1), "magenta": ("tint", 1), "pinker": ("tint", 1), "brighten up": ("exposure", 1),
+    "matte": ("blacks", 1), "greener": ("tint", -1), "magenta": ("tint", 1), "pinker": ("tint", 1),
+    "brighten up": ("exposure", 1),
 }  # fmt: skip
 
 DIRECTIONS: dict[str, int] = {
     **dict.fromkeys(
-        "increase raise boost add more lift stronger enhance higher up open extra brighten heavier fade".split(), 1
+        _words(
+            "increase raise boost add more lift stronger enhance higher up open extra brighten heavier fade",
+        ),
+        1,
     ),
     **dict.fromkeys(
-        "decrease reduce lower less cut weaken deepen drop remove crush soften tone down recover darken weaker fewer "
-        "eliminate".split(),
+        _words(
+            "decrease reduce lower less cut weaken deepen drop remove crush soften tone down recover darken weaker",
+            "fewer eliminate",
+        ),
         -1,
     ),
 }
 
-NEGATIONS = frozenset("no not without don't dont never avoid".split())
+NEGATIONS = frozenset(_words("no not without don't dont never avoid"))
 
 DEGREES: dict[str, float] = {
     # Against the plain word.
@@ -74,26 +122,32 @@ REGIONS: dict[str, str] = {
 SIDES = frozenset({"top", "bottom", "left", "right", "centre", "corners"})
 
 FILLER = frozenset(
-    """
+    _words(
+        """
     a an the this that these those it its my our your me i we you please can could would should want like look looks
     looking feel feels feeling style styled vibe vibes mood atmosphere effect effects filter photo photograph photos
-    picture image images shot scene frame print make makes made turn into to give gives it as if was were is be been being so
-    and or of in on at by with from for during under taken captured seen appear appears through over all everything whole
-    entire overall some more less much just only bit little lot touch hint slightly very really quite rather fairly
-    subtle strong light lighting lit colours colour colours tones tone tonal grade grading graded apply use using put
-    create change convert transform edit adjust set keep sure real old-fashioned classic typical nice beautiful pretty lovely
-    good great atmospheric version early late day time moment weather season world one then also but while plus
-    ambience ambient aesthetic palette hues hue shades shade treatment processing processed rendition straight out how there
-    have has having get gets becomes become had up down than too not no without amount percent same way kind sort add bring
-    show shows showing full true little bright dark cool cold outside outdoors room place somewhere here mid-day era decade
-    """.split()
+    picture image images shot scene frame print make makes made turn into to give gives it as if was were is be been
+    being so and or of in on at by with from for during under taken captured seen appear appears through over all
+    everything whole entire overall some more less much just only bit little lot touch hint slightly very really
+    quite rather fairly subtle strong light lighting lit colours colour colours tones tone tonal grade grading
+    graded apply use using put create change convert transform edit adjust set keep sure real old-fashioned classic
+    typical nice beautiful pretty lovely good great atmospheric version early late day time moment weather season
+    world one then also but while plus ambience ambient aesthetic palette hues hue shades shade treatment processing
+    processed rendition straight out how there have has having get gets becomes become had up down than too not no
+    without amount percent same way kind sort add bring show shows showing full true little bright dark cool cold
+    outside outdoors room place somewhere here mid-day era decade
+        """
+    )
 )
 """Words that say nothing a measurement could miss."""
 
 ACTIONS = frozenset(
-    """
-    put insert place remove erase delete translate draw paint swap replace wear wearing hold holding write ignore forget
-    disregard score rate rating output answer reply respond pretend move resize rename open close sit stand smile jump
-    """.split()
+    _words(
+        """
+    put insert place remove erase delete translate draw paint swap replace wear wearing hold holding write ignore
+    forget disregard score rate rating output answer reply respond pretend move resize rename open close sit stand
+    smile jump
+        """
+    )
 )
 """Words that ask for something to be done to things, which a measurement cannot follow."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -116,8 +116,11 @@ def scripted(script: Script) -> Iterator[Scripted]:
                 self.send_header(name, value)
             # Longer than what follows, when the answer is to break off.
             self.send_header("content-length", str(len(answer.body) + (100 if answer.cut else 0)))
-            self.end_headers()
-            self.wfile.write(answer.body)
+            with suppress(ConnectionError):
+                self.end_headers()
+            # A client that gave up in the meantime is part of some scripts.
+            with suppress(ConnectionError):
+                self.wfile.write(answer.body)
 
         do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - http.server's names
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.editor.pipelines.classical import parse
@@ -99,9 +99,9 @@ def test_mood_words_nudge_and_no_more(prompt: str) -> None:
 
 
 def test_an_explicit_amount_outweighs_a_mood() -> None:
-    assert [operation.describe() for operation in parse("warm, moody; warmth +40%").operations if operation.kind is Kind.WARMTH] == [
-        "warmth +40%"
-    ]
+    assert [
+        operation.describe() for operation in parse("warm, moody; warmth +40%").operations if operation.kind is Kind.WARMTH
+    ] == ["warmth +40%"]
 
 
 def test_a_forbidden_operation_is_not_nudged_either() -> None:
@@ -119,7 +119,9 @@ def test_parts_of_a_clause_that_were_not_used_are_reported() -> None:
     assert parse("increase the contrast by 20% in a painterly way").not_understood == ("painterly way",)
 
 
-_WORDS = st.sampled_from(sorted({" ".join(phrase) for phrase in VOCABULARY}) + ["red", "#f80", "20%", "-5", "zebra", ",", ".", '"x"', "16:9"])
+_WORDS = st.sampled_from(
+    [*sorted({" ".join(phrase) for phrase in VOCABULARY}), "red", "#f80", "20%", "-5", "zebra", ",", ".", '"x"', "16:9"]
+)
 
 
 @given(st.text(max_size=400))
@@ -142,16 +144,26 @@ def test_case_and_spacing_do_not_matter(prompt: str) -> None:
     assert parse(prompt.upper().replace(" ", "  ")).operations == parse(prompt).operations
 
 
-@settings(deadline=None, max_examples=8)
-@given(st.lists(_WORDS, min_size=1, max_size=4))
-def test_the_longest_prompt_is_read_quickly(words: list[str]) -> None:
-    prompt = ((" ".join(words) + " ") * 32_000)[:32_000]
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "increase the contrast by 20% and ",
+        "make the red cup blue with ",
+        "the ",
+        "cat ",
+        "not ",
+        "gradient red and ",
+        "with contrast ",
+    ],
+)
+def test_the_longest_prompt_is_read_quickly(piece: str) -> None:
+    prompt = (piece * 32_000)[:32_000]
     times = []
     for _ in range(3):
         start = time.process_time()
         parse(prompt)
         times.append(time.process_time() - start)
-    # 0.1 s on an idle machine; twice that, so that a busy one does not fail the build.
+    # Under 0.1 s on an idle machine; twice that, so that a busy one does not fail the build.
     assert min(times) < 0.2
 
 

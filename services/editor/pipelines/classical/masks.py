@@ -13,6 +13,23 @@ from services.editor.pipelines.classical.plan import Area, Region, Term
 from services.editor.pipelines.classical.segmentation import sky_matte, subject_matte
 
 _GREY_CHROMA = 12.0  # a named colour below this chroma is matched by lightness, not by hue
+# What people call by a plain name, as CIELAB hue angles: names cover uneven ranges, blue the widest.
+_NAMED_HUES = {
+    "red": (8, 44),
+    "orange": (46, 82),
+    "gold": (72, 100),
+    "yellow": (84, 114),
+    "green": (112, 176),
+    "teal": (176, 224),
+    "cyan": (180, 232),
+    "blue": (226, 312),
+    "purple": (306, 338),
+    "violet": (304, 338),
+    "magenta": (324, 354),
+    "pink": (338, 380),
+}
+_HALF_RANGE = 15.0  # degrees to each side of any other colour's own hue
+_SOFT = 11.0  # degrees over which a range fades out
 _NOTHING = 1e-4  # a mask whose mean is below this points at nothing in the picture
 
 
@@ -67,9 +84,11 @@ class Masks:
         if np.hypot(green_red, blue_yellow) < _GREY_CHROMA:
             near = 1 - smoothstep(14, 30, np.abs(lab[..., 0] - np.float32(lightness)))
             return near * (1 - smoothstep(10, 22, chroma))
-        angle = np.degrees(np.arctan2(lab[..., 2], lab[..., 1]) - np.arctan2(blue_yellow, green_red))
-        away = np.abs((angle + 180) % 360 - 180).astype(np.float32)
-        return (1 - smoothstep(15, 28, away)) * smoothstep(10, 24, chroma)
+        own = float(np.degrees(np.arctan2(blue_yellow, green_red)))
+        low, high = _NAMED_HUES.get(colour.name, (own - _HALF_RANGE, own + _HALF_RANGE))
+        angle = np.degrees(np.arctan2(lab[..., 2], lab[..., 1])) - (low + high) / 2
+        away = np.abs((angle + 180) % 360 - 180).astype(np.float32) - np.float32((high - low) / 2)
+        return (1 - smoothstep(0, _SOFT, away)) * smoothstep(10, 24, chroma)
 
     def _tones(self, area: Area) -> F32:
         lightness = self._lab[..., 0]

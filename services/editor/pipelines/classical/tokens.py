@@ -39,17 +39,18 @@ class Token:
 # Typographic forms of quotation marks, dashes and the times sign.
 _OPEN, _CLOSE = "\u2018", "\u2019"
 _DASH, _MINUS, _TIMES = "\u2013", "\u2212", "\u00d7"
+_GAP = r"[^\S\n]{0,3}"
 _NUMBER = r"\d{1,7}(?:\.\d{1,6})?|\.\d{1,6}"
 # Every alternative starts with a different class of character and has bounded or disjoint repetition: no backtracking.
 _TOKEN = re.compile(
     rf"""
       (?P<quote>"[^"\n]{{0,200}}"|“[^”\n]{{0,200}}”|«[^»\n]{{0,200}}»|(?<!\w)['{_OPEN}][^'{_CLOSE}\n]{{1,200}}['{_CLOSE}](?!\w))
     | (?P<hex>\#[0-9a-f]{{3,8}}\b)
-    | (?P<ratio>(?<![\w.])\d{{1,4}}(?:\.\d{{1,3}})?\s?[:x{_TIMES}]\s?\d{{1,4}}(?:\.\d{{1,3}})?(?![\w%]))
+    | (?P<ratio>(?<![\w.])\d{{1,4}}(?:\.\d{{1,3}})?{_GAP}[:x{_TIMES}]{_GAP}\d{{1,4}}(?:\.\d{{1,3}})?(?![\w%]))
     | (?P<sign>(?<![\w.])[-+{_MINUS}{_DASH}])?
       (?P<number>{_NUMBER})
-      (?:\s?(?:%|°)?\s?(?:-|{_DASH}|to)\s?(?P<upper>{_NUMBER})(?=\s?(?:%|percent|°)))?
-      (?:\s?-?(?P<unit>%|°|percent\b|per\scent\b|pct\b|degrees?\b|deg\b|stops?\b|ev\b|px\b|pixels?\b|levels?\b|tones\b))?
+      (?:{_GAP}(?:%|°)?{_GAP}(?:-|{_DASH}|to){_GAP}(?P<upper>{_NUMBER})(?={_GAP}(?:%|percent|°)))?
+      (?:{_GAP}-?(?P<unit>%|°|percent\b|per\scent\b|pct\b|degrees?\b|deg\b|stops?\b|ev\b|px\b|pixels?\b|levels?\b|tones\b))?
       (?!\w)
     | (?P<code>\d\w{{0,20}})
     | (?P<word>[^\W\d_]+(?:['{_CLOSE}][^\W\d_]+)?)

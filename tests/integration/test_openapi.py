@@ -1,0 +1,80 @@
+"""schemathesis over the orchestrator's OpenAPI document: no 5xx, no undocumented status, no undocumented shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.doubles.processes import Process
+from tests.integration.test_sessions import create
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+OPERATIONS = [
+    ("/v1/images/edits", "post"),
+    ("/v1/sessions", "post"),
+    ("/v1/sessions", "get"),
+    ("/v1/sessions/{session_id}", "get"),
+    ("/v1/sessions/{session_id}", "delete"),
+    ("/v1/sessions/{session_id}/image", "get"),
+    ("/v1/sessions/{session_id}/source", "get"),
+    ("/v1/sessions/{session_id}/turns/{turn}/candidates/{candidate}/image", "get"),
+    ("/v1/sessions/{session_id}/cancel", "post"),
+    ("/v1/sessions/{session_id}/feedback", "post"),
+    ("/v1/sessions/{session_id}/events", "get"),
+    ("/v1/models", "get"),
+    ("/healthz", "get"),
+    ("/readyz", "get"),
+    ("/metrics", "get"),
+]
+
+
+def test_all_operations_are_listed_here(api: httpx.Client) -> None:
+    """A new route must be tested too."""
+    paths = api.get("/openapi.json").json()["paths"]
+
+    assert sorted(OPERATIONS) == sorted((path, method) for path, methods in paths.items() for method in methods)
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=str)
+def test_every_answer_is_documented(api: httpx.Client, orchestrator: Process, path: str, method: str) -> None:
+    """Whatever is sent; half of the session ids are those of a session that exists."""
+    document = schemathesis.openapi.from_url(f"{orchestrator.url}/openapi.json")
+    real = existing(api)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=document[path][method].as_strategy(), known=st.booleans())
+    def check(case: Any, known: bool) -> None:  # noqa: FBT001
+        if known and "session_id" in (case.path_parameters or {}):
+            case.path_parameters["session_id"] = real
+        case.call_and_validate(checks=CHECKS, timeout=20)
+
+    check()
+
+
+def existing(api: httpx.Client) -> str:
+    """A finished session, so that routes below it are reached."""
+    listed = api.get("/v1/sessions?status=succeeded&limit=1").json()["data"]
+    found: str = listed[0]["id"] if listed else create(api, wait=20, max_turns=1).json()["id"]
+    return found
+
+
+def test_every_operation_has_an_example_or_a_description(api: httpx.Client) -> None:
+    """The document is meant to be read."""
+    paths = api.get("/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            assert operation.get("description"), (path, method)
+            assert "500" in operation["responses"], (path, method)

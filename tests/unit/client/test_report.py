@@ -1,0 +1,64 @@
+"""The report page: well formed, self-contained, and deaf to what the texts in it try."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from editthinker.client import Session
+from editthinker.report import Pictures, render
+from tests.unit.client.scripted import PNG, session
+
+HOSTILE = "</p></style><script>alert(1)</script>{brace} \"q\" 'a' <b>"
+IMAGE = {"sha256": "a", "media_type": "text/html", "bytes": 1, "width": 3, "height": 2}
+SCORES = {"semantic": 1.0, "quality": 2.0, "overall": 1.4}
+TURN: dict[str, Any] = {
+    "turn": 1,
+    "instruction": HOSTILE,
+    "author": HOSTILE,
+    "candidates": [
+        {"candidate": 1, "status": "critiqued", "scores": SCORES, "reasoning": HOSTILE, "image": IMAGE},
+        {"candidate": 2, "status": HOSTILE, "error": {"code": HOSTILE, "message": HOSTILE}, "refined_instruction": HOSTILE},
+    ],
+}
+
+
+class Balance(HTMLParser):
+    """Finds end tags that close nothing, and tags that are never closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+@pytest.mark.parametrize(
+    ("more", "articles"),
+    [
+        ({"turns": [TURN, {**TURN, "turn": 2}], "id": HOSTILE, "editor": HOSTILE, "revised_prompt": HOSTILE}, 4),
+        ({"turns": [], "status": "failed", "best": None, "error": {"code": HOSTILE, "message": HOSTILE}}, 0),
+    ],
+)
+def test_whatever_the_texts_are_the_page_is_whole(more: dict[str, Any], articles: int) -> None:
+    shown = Session.model_validate(session(**{"instruction": HOSTILE, **more}))
+    page = render(shown, Pictures(PNG, {(1, 1): PNG, (2, 1): PNG}))
+    balance = Balance()
+    balance.feed(page)
+    assert (balance.open, balance.wrong) == ([], [])
+    assert "<script" not in page
+    assert page.count("</style>") == 1
+    assert page.count("<article") == articles
+    assert not re.search(r"""(?:src|href)=(?!"data:image/png;base64,)""", page)
+    assert not re.search(r"https?://", page)
+    assert ("★ best" in page) == bool(articles)
