@@ -145,25 +145,34 @@ class Template:
             text = values[match.group(1)]
             return json.dumps(text, ensure_ascii=False) if match.group(2) else text
 
-        return _MARK.sub(value, segment).strip("\n")
+        return _MARK.sub(value, segment.strip("\n"))
 
     def pattern(self) -> re.Pattern[str]:
-        """Matches the segments, filled and joined by NUL, and captures the values."""
+        """Matches the segments, filled and joined by NUL, and captures each of `slots` where it stands first."""
+        groups: dict[_Slot, int] = {}
         pieces: list[str] = []
         for segment in self.segments():
             position, out, body = 0, [], segment.strip("\n")
             for match in _MARK.finditer(body):
                 out.append(re.escape(body[position : match.start()]))
-                inner = r'"(?:[^"\\\x00]|\\.)*"' if match.group(2) else r"[^\x00]*"
-                out.append(f"({inner})")
+                slot = _Slot(match.group(1), bool(match.group(2)))
+                again = f"(?:\\{groups[slot]})" if slot in groups else None
+                groups.setdefault(slot, len(groups) + 1)
+                inner = r'"(?:[^"\\\x00]|\\.)*"' if slot.quoted else r"[^\x00]*"
+                out.append(again or f"({inner})")
                 position = match.end()
             out.append(re.escape(body[position:]))
             pieces.append("".join(out))
         return re.compile("\x00".join(pieces), re.DOTALL)
 
     def slots(self) -> list[_Slot]:
-        """The placeholders in order."""
-        return [_Slot(m.group(1), bool(m.group(2))) for m in _MARK.finditer(self.text) if m.group(1)]
+        """The placeholders, each once, in order."""
+        return list(dict.fromkeys(_Slot(m.group(1), bool(m.group(2))) for m in _MARK.finditer(self.text) if m.group(1)))
+
+
+def well_formed(text: str) -> str:
+    """The text without halves of surrogate pairs, which JSON can spell (``"\\ud83d"``) and no encoding can carry."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def build(request: CritiqueRequest, template: Template) -> list[dict[str, Any]]:
@@ -206,9 +215,13 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
 
 
 def _request(pictures: list[Picture], slots: list[_Slot], groups: Sequence[str]) -> CritiqueRequest:
-    values = {
-        slot.name: json.loads(text, strict=False) if slot.quoted else text for slot, text in zip(slots, groups, strict=True)
-    }
+    try:
+        values = {
+            slot.name: json.loads(text, strict=False) if slot.quoted else text for slot, text in zip(slots, groups, strict=True)
+        }
+    except ValueError as exc:
+        raise UnreadableRequest(f"a quoted text is not a JSON string: {exc}") from exc
+    values = {name: well_formed(text) for name, text in values.items()}
     original = values["original_instruction"]
     return CritiqueRequest(pictures[0], pictures[1], original, values.get("rewritten_prompt", original))
 

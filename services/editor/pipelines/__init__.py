@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.editor.pipelines.base import Capabilities, EditJob, EditResult, Pipeline, Range
+from services.editor.pipelines.base import Capabilities, EditJob, EditResult, Pipeline, PipelineBroken, Range
 from services.editor.pipelines.registry import FAMILIES, load
 
-__all__ = ["FAMILIES", "Capabilities", "EditJob", "EditResult", "Pipeline", "Range", "load"]
+__all__ = ["FAMILIES", "Capabilities", "EditJob", "EditResult", "Pipeline", "PipelineBroken", "Range", "load"]

@@ -9,6 +9,10 @@ from typing import Protocol
 from PIL import Image
 
 
+class PipelineBroken(Exception):
+    """The pipeline cannot do any further edit (a lost device, a poisoned context): its process must be replaced."""
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """The values that a numeric parameter may take, both ends included, and the one used when none is given."""

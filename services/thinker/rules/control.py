@@ -31,9 +31,11 @@ Amounts = dict[Key, float]
 GRID = 28
 _PRIOR = 0.35  # standard deviation of a gain between editors and seeds
 _NOISE = 0.7  # standard deviation of the figures, in the units of `signature`
-_RIDGE = 0.35  # what 100 % of an operation must improve to be worth saying
+_RIDGE = 1.5  # what 100 % of an operation must improve to be worth saying
 _CHANCE = 0.15  # share of every response that an editor's seed may add or take away
 _STEP = 0.05
+_STRIDE = 0.6  # the model is trusted so far from where it was linearised
+_TURNS = 6
 
 
 def shrink(thumb: Floats) -> Floats:
@@ -108,13 +110,14 @@ def solve(
     amounts = np.array([start.get(key, 0.0) / 100.0 for key in knobs])
     off = missing(amounts)
     damping = 1e-2
-    for _ in range(4):
+    for _ in range(_TURNS):
         slope = np.stack([(missing(_nudged(amounts, i)) - off) / _STEP for i in range(len(knobs))], axis=1)
         price = _RIDGE + _CHANCE**2 * (slope**2).sum(axis=0)
         before = float(off @ off + price @ amounts**2)
         normal = slope.T @ slope + np.diag(price)
         step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -(slope.T @ off + price * amounts))
-        tried = np.clip(amounts + np.clip(step, -0.5, 0.5), least, 1.0)
+        step *= min(1.0, _STRIDE / max(float(np.abs(step).max()), 1e-9))
+        tried = np.clip(amounts + step, least, 1.0)
         tried_off = missing(tried)
         after = float(tried_off @ tried_off + price @ tried**2)
         if after >= before:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from services.thinker.rules.aim import Aim, aim_of
 from services.thinker.rules.checks import Finding, check
 from services.thinker.rules.compare import Comparison, compare
 from services.thinker.rules.measure import Tone, tone_of
+from services.thinker.rules.operations import colour_lab
 from services.thinker.rules.pixels import Floats, Picture
 from services.thinker.rules.wishes import Wish
 
 _REPAINTED = 12.0  # CIELAB distance from what one change of the whole picture explains
+_NEAR = 16.0  # CIELAB distance within which the ground counts as painted
 _GREY = 4.0  # chroma
 _LOCAL = frozenset({"background", "text", "border", "recolour", "selective", "light leak"})
 """Asks that repaint a part of the picture, which then says nothing about the overall tone."""
@@ -65,6 +68,12 @@ def _without_repainted(wish: Wish, seen: Comparison, aim: Aim) -> Floats:
     if not names or not seen.in_place:
         return seen.after_thumb if seen.in_place else seen.candidate.thumb
     repainted = seen.odd > _REPAINTED
+    if "background" in names:
+        ground = colour_lab(next(op.colour for op in wish.checks if op.name == "background") or "white")
+        if ground is not None:
+            repainted |= np.sqrt(((seen.after_thumb - ground) ** 2).sum(axis=2)) < _NEAR
+        # Its rim is a mixture of both.
+        repainted = cv2.dilate(repainted.astype(np.uint8), np.ones((5, 5), dtype=np.uint8)) > 0
     if "selective" in names:
         repainted |= np.hypot(seen.after_thumb[..., 1], seen.after_thumb[..., 2]) < _GREY
     return np.where(repainted[..., None], aim.thumb, seen.after_thumb).astype(np.float32)

@@ -162,7 +162,7 @@ LOOKS: dict[str, Look] = {
     "high-key": Look(light=14, contrast=0.85, black=7, chroma=0.88, key=76),
     "low-key": Look(light=-13, contrast=1.12, white=-3, chroma=0.82, vignette=0.22, key=26),
     "moody": Look(light=-8, contrast=1.1, black=2, white=-3, cast=(-1, -3), chroma=0.75, vignette=0.18, key=36),
-    "dramatic": Look(light=-4, contrast=1.28, chroma=0.97, vignette=0.18, clarity=0.25),
+    "dramatic": Look(light=-4, contrast=1.28, chroma=0.97, vignette=0.18, clarity=0.15),
     "cinematic": Look(
         light=-3,
         contrast=1.12,
@@ -185,7 +185,7 @@ LOOKS: dict[str, Look] = {
     "dreamy": Look(light=5, contrast=0.86, black=4, cast=(3, 0), chroma=0.92, glow=0.32),
     "pastel": Look(light=10, contrast=0.76, black=9, cast=(2, 0), chroma=0.7, key=74),
     "matte": Look(light=0, contrast=0.9, black=11, white=-4, chroma=0.82),
-    "punchy": Look(light=1, contrast=1.2, chroma=1.27, clarity=0.3),
+    "punchy": Look(light=1, contrast=1.2, chroma=1.27, clarity=0.18),
     "product": Look(light=3, contrast=1.05, chroma=1.03),
     "portrait": Look(light=2, contrast=1.0, cast=(1, 3)),
     "candlelight": Look(light=-10, contrast=1.06, cast=(9, 22), chroma=0.95, vignette=0.26, key=32),
@@ -234,7 +234,7 @@ LOOKS: dict[str, Look] = {
     "hazy": Look(haze=0.2),
     "glowing": Look(glow=0.25),
     "grainy": Look(grain=2.5),
-    "crisp": Look(clarity=0.3),
+    "crisp": Look(clarity=0.18),
     "posterised": Look(poster=1),
     "dark top": Look(top=-9),
 }

@@ -30,8 +30,13 @@ READ_AT_MOST = 4000
 _SPLIT = re.compile(r"[,;\n!?]|\.(?=\s|$)|\b(?:and|then|but|while|plus)\b|&|\+(?!\d)", re.IGNORECASE)
 _WORD = re.compile(r"\x01\d+|#[0-9a-f]{6}|[+-]?\d+(?:\.\d+)?(?:\s?%|(?![\w/:'-]))|[\w'’/:-]+")  # noqa: RUF001
 _QUOTED = re.compile(r"\"([^\"\x01]{0,400})\"|“([^”\x01]{0,400})”|(?<!\w)'([^'\x01]{1,400})'(?!\w)")
+_SAYINGS = sayings()
+_PAIRS = "|".join(
+    re.escape(said).replace(r"\ and\ ", r"(\s+and\s+)", 1) for said in sorted(_SAYINGS, key=len, reverse=True) if " and " in said
+)
 _FIXED = re.compile(
-    r"\b(?:b(\s?&\s?)w|black([\s-]+(?:and|&)[\s-]+)white|teal([\s-]*(?:and|&|/)[\s-]*)orange|orange([\s-]*(?:and|&|/)[\s-]*)teal)\b",
+    r"\b(?:b(\s?&\s?)w|black([\s-]+(?:and|&)[\s-]+)white|teal([\s-]*(?:and|&|/)[\s-]*)orange|orange([\s-]*(?:and|&|/)[\s-]*)teal"
+    rf"|{_PAIRS})\b",
     re.IGNORECASE,
 )
 _MARKS_OUT = {1: " ", 2: " "}
@@ -81,11 +86,9 @@ class _Clause:
     amount: float | None = None
     degree: float = 1.0
     negated: bool = False
+    banned: list[str] = field(default_factory=list)
     region: str = ""
     rest: list[str] = field(default_factory=list)
-
-
-_SAYINGS = sayings()
 
 
 def unquote(text: str) -> tuple[str, list[str]]:
@@ -114,7 +117,7 @@ def normalised(clause: str) -> str:
     plain = re.sub(
         r"\beverything\s(?:except|but|around|other than)\s(?:for\s)?the\s[\w-]{1,30}(?=$|\sby\b)", "the background", plain
     )
-    return re.sub(r"(\d)\s?per\s?cent\b", r"\1%", plain)
+    return re.sub(r"(\d)\s?per\s?cent\b", r"\1%", plain).replace("\x02", " and ")
 
 
 def read_instruction(text: str) -> Instruction:
@@ -134,11 +137,20 @@ def _clause(text: str, quotes: list[str]) -> _Clause:
     clause = _Clause(text=_unquoted(text, quotes))
     found, remaining = structural(normalised(text), quotes)
     clause.ops.extend(replace(op, said=clause.text) for op in found)
+    told = len(clause.ops)
     clause.words = _WORD.findall(remaining)
     at = 0
     named: list[tuple[str, int]] = []
     while at < len(clause.words):
+        before, negated = len(named), clause.negated
         at += _take(clause, named, at)
+        if negated and len(named) > before:
+            # "a vintage look without grain": only what follows the word is unwanted.
+            clause.banned.extend(name for name, _ in named[before:])
+            del named[before:]
+    if clause.negated and told:
+        clause.banned.extend(op.name for op in clause.ops)
+        clause.ops.clear()
     _name_operations(clause, named)
     return clause
 
@@ -147,7 +159,7 @@ def _take(clause: _Clause, named: list[tuple[str, int]], at: int) -> int:
     """Understand what starts at a word; returns how many words it took."""
     for length in range(min(_LONGEST, len(clause.words) - at), 0, -1):
         said = " ".join(clause.words[at : at + length])
-        if said in _SAYINGS and not (length == 1 and _is_state(clause, said)):
+        if said in _SAYINGS and not clause.negated and not (length == 1 and _is_state(clause, said)):
             clause.looks.append(LookSaid(_SAYINGS[said], 1.0, said))
             return length
         if said in STATES:
@@ -242,11 +254,11 @@ def _collect(clauses: list[_Clause], *, too_long: bool) -> Instruction:
         if "unchanged" in clause.rest or "untouched" in clause.rest:
             kept.append(clause.region or "all")
             continue
-        if clause.negated:
-            banned.update(op.name for op in clause.ops)
-            if not clause.ops and not clause.looks:
-                unknown.append(clause.text)
-            continue
+        banned.update(clause.banned)
+        if clause.negated and not clause.banned:
+            unknown.append(clause.text)
+            if not clause.looks:
+                continue
         ops.extend(replace(op, sign=op.sign or 1) for op in clause.ops)
         looks.extend(look for look in clause.looks if look.look not in {other.look for other in looks})
         if _is_unknown(clause):
@@ -267,7 +279,7 @@ def _is_unknown(clause: _Clause) -> bool:
 
 def _unquoted(text: str, quotes: list[str]) -> str:
     """Put the quoted strings back in their place."""
-    filled = re.sub(r"\s?\x01(\d+)\s?", lambda m: f" {quotes[int(m.group(1))]} ", text)
+    filled = re.sub(r"\s*\x01(\d+)\s*", lambda m: f" {quotes[int(m.group(1))]} ", text)
     return filled.replace("\x02", " and ").strip()
 
 

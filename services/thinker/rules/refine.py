@@ -59,12 +59,12 @@ def amounts_of(instruction: Instruction) -> Amounts:
 
 def knobs_of(look: Look) -> list[Key]:
     """The operations that can make a look, without those that are done or not done."""
-    names = ["exposure", "contrast", "blacks", "shadows", "highlights", "whites"]
+    names = ["exposure", "midtones", "contrast", "blacks", "shadows", "highlights", "whites"]
     coloured = look.mono < 1.0
     if coloured:
         names += ["warmth", "tint", "saturation"]
     elif look.cast != (0.0, 0.0):
-        names += ["sepia"]
+        names += ["sepia", "saturation"]
     names += [name for name in ("vignette", "haze", "glow") if getattr(look, name) > 0]
     knobs: list[Key] = [(name, "", "") for name in names]
     for zone, shift in (("tint shadows", look.shadows), ("tint highlights", look.highlights)):

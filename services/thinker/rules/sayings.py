@@ -97,7 +97,7 @@ _SAID: dict[str, str] = {
         "online store"
     ),
     "portrait": (
-        "portrait look; portrait; bokeh; shallow depth of field; depth of field; portrait mode; wide aperture; "
+        "portrait look; portrait style; portrait photo look; bokeh; shallow depth of field; depth of field; portrait mode; wide aperture; "
         "blurred background; f/1.4; f/1.8; out of focus background; creamy background"
     ),
     "candlelight": (

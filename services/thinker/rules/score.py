@@ -64,7 +64,7 @@ def parts(evidence: Evidence) -> list[Part]:
     elif wish.look is not None and evidence.aim.reach > 0.05:
         left = remaining(evidence)
         # The last tenth cannot be seen.
-        out.append(Part("look", 1.0 - max(0.0, left - 0.08) / 0.92, 0.5 if evidence.local else 1.0))
+        out.append(Part("look", 1.0 - max(0.0, left - 0.08) / 0.92, 0.5 if evidence.local or evidence.aim.look.poster else 1.0))
     if evidence.grain_wanted > 0:
         off = abs(evidence.grain_added - evidence.grain_wanted) / evidence.grain_wanted
         out.append(Part("grain", 1.0 - max(0.0, off - 0.35) / 0.65, 0.12))

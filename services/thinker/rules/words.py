@@ -124,7 +124,7 @@ SIDES = frozenset({"top", "bottom", "left", "right", "centre", "corners"})
 FILLER = frozenset(
     _words(
         """
-    a an the this that these those it its my our your me i we you please can could would should want like look looks
+    a an the portrait this that these those it its my our your me i we you please can could would should want like look looks
     looking feel feels feeling style styled vibe vibes mood atmosphere effect effects filter photo photograph photos
     picture image images shot scene frame print make makes made turn into to give gives it as if was were is be been
     being so and or of in on at by with from for during under taken captured seen appear appears through over all

@@ -1,0 +1,52 @@
+# Bare `make` lists the targets. Every target that needs the environment makes it.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench bench-overhead up clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Test workers; two cores are enough for all of it within 20 minutes.
+WORKERS ?= auto
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv and install everything into it
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## edit a real photograph with an implied wish; writes out/demo
+	rm -rf out/demo
+	EDITTHINKER_HOME=out/demo/home $(BIN)/editthinker edit examples/photos/coffee.jpg "make it feel like golden hour" \
+	  --seed 1 -o out/demo/result.png --save-turns out/demo/turns --report out/demo/report.html
+
+test: check ## every gate and every test
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
+
+check: $(READY) ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY) ## format and mend what ruff can
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+
+up: $(READY) ## run the embedded stack on http://127.0.0.1:8080
+	$(BIN)/editthinker up
+
+bench: $(READY) ## closed-loop benchmark: single, best_of_n and think at equal numbers of edits
+	$(BIN)/python -m benchmarks.closed_loop
+
+bench-overhead: $(READY) ## what the orchestrator itself costs
+	$(BIN)/python -m benchmarks.overhead
+
+clean: ## remove the environment and everything made
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,45 @@
+"""``python -m services.editor --pipeline classical``: serve an editor."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from services.editor.app import create_app
+from services.editor.pipelines import FAMILIES
+from services.editor.settings import PREFIX, Settings
+
+
+def main() -> int:
+    """Read settings (options over environment over defaults) and serve until SIGTERM, then let running edits finish."""
+    parser = argparse.ArgumentParser(prog="python -m services.editor", description="Serve an editor.")
+    parser.add_argument("--pipeline", choices=sorted(FAMILIES))
+    parser.add_argument("--host")
+    parser.add_argument("--port", type=int)
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as exc:
+        for error in exc.errors():
+            where = ".".join(str(part) for part in error["loc"])
+            sys.stderr.write(f"{PREFIX}{where.upper()}: {error['msg']}\n")
+        return 2
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        log_level=settings.log_level,
+        access_log=settings.log_level == "debug",
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

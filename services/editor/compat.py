@@ -1,0 +1,158 @@
+"""The EditThinker reference's own endpoints, so that its scripts run against this worker unchanged.
+
+Shapes after appletea233/EditThinker, ``inference/server/apis/*_edit_api.py``. Unlike ``/v1/images/edits`` these accept
+parameters that the pipeline cannot honour, because the reference's clients always send them; the reply's ``ignored`` names
+them.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import UploadFile
+
+from services.editor.context import Context, documented
+from services.editor.executor import State
+from services.editor.fields import WorkerFields, read_order
+from services.editor.images import Caller, finished
+from services.wire.asgi import read_json, request_id
+from services.wire.errors import ApiError
+from services.wire.images import from_base64
+from services.wire.images_api import EditForm, Prompt, validate
+
+router = APIRouter(tags=["EditThinker reference"])
+
+
+class ReferenceRequest(BaseModel):
+    """The reference's request. Its servers ignore unknown fields, and its clients rely on that."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    image: str = Field(description="The source picture, base64.")
+    prompt: Prompt = Field(description="What the edit should do.")
+    negative_prompt: str | None = Field(None, max_length=32_000)
+    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    guidance_scale: float | None = Field(None, ge=0.0, le=7.5)
+    num_inference_steps: int | None = Field(None, ge=1, le=100)
+    enhance_prompt: bool | None = Field(None, description="Accepted; this worker rewrites no prompts.")
+
+
+class ReferenceReply(BaseModel):
+    """The reference's reply, and what of the request had no effect."""
+
+    success: bool
+    task_id: str | None = None
+    original_image: str | None = None
+    edited_image: str | None = None
+    seed: int | None = None
+    original_prompt: str | None = None
+    enhanced_prompt: str | None = None
+    gpu_id: int | None = None
+    processing_time: float | None = None
+    error: str | None = None
+    ignored: list[str] = []
+
+
+class Health(BaseModel):
+    """The reference's ``/health``."""
+
+    status: str
+    gpu_manager_ready: bool
+    timestamp: float
+
+
+class Status(BaseModel):
+    """The reference's ``/status``."""
+
+    active_workers: int
+    task_queue_size: int
+    result_queue_size: int
+    pending_tasks: int
+    total_gpus: int
+    system_ready: bool
+
+
+_BODY = {"required": True, "content": {"application/json": {"schema": ReferenceRequest.model_json_schema()}}}
+
+
+def _upload_body() -> dict[str, Any]:
+    schema = ReferenceRequest.model_json_schema()
+    schema["properties"].pop("image")
+    schema["properties"]["image_file"] = {"type": "string", "format": "binary", "description": "The source picture."}
+    schema["required"] = ["image_file", "prompt"]
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+@router.post("/edit", responses=documented(408, 429, 507), openapi_extra={"requestBody": _BODY})
+async def edit(request: Request, ctx: Caller) -> ReferenceReply:
+    """Edit a picture given as base64 in JSON."""
+    fields = validate(ReferenceRequest, await read_json(request))
+    return await _edit(request, ctx, fields, from_base64(fields.image), fields.image)
+
+
+@router.post("/edit-upload", responses=documented(408, 415, 429, 507), openapi_extra={"requestBody": _upload_body()})
+async def edit_upload(request: Request, ctx: Caller) -> ReferenceReply:
+    """Edit an uploaded picture (the part ``image_file``)."""
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise ApiError("unsupported_media_type", "send multipart/form-data with the part image_file")
+    async with request.form() as form:
+        part = form.get("image_file")
+        if not isinstance(part, UploadFile):
+            raise ApiError("missing_parameter", "image_file is missing; send the picture as a file part", param="image_file")
+        data = await part.read()
+        texts = {name: value for name, value in form.items() if isinstance(value, str)}
+    fields = validate(ReferenceRequest, {**texts, "image": ""})
+    return await _edit(request, ctx, fields, data, base64.b64encode(data).decode("ascii"))
+
+
+async def _edit(request: Request, ctx: Context, fields: ReferenceRequest, image: bytes, original: str) -> ReferenceReply:
+    start = time.perf_counter()
+    capabilities = ctx.pipeline.capabilities
+    honoured = {*capabilities.parameters, *(["negative_prompt"] if capabilities.negative_prompt else [])}
+    asked = {
+        name: value
+        for name in ("negative_prompt", "guidance_scale", "num_inference_steps")
+        if (value := getattr(fields, name)) is not None
+    }
+    taken = {name: value for name, value in asked.items() if name in honoured}
+    ignored = sorted(set(asked) - set(taken)) + (["enhance_prompt"] if fields.enhance_prompt else [])
+    worker_fields = validate(WorkerFields, {"prompt": fields.prompt, "seed": fields.seed, **taken})
+    order = read_order(EditForm({}, (image,), None), worker_fields, ctx.pipeline, ctx.limits)
+    edited = (await finished(request, ctx, ctx.runs.begin(order, None)))[0]
+    return ReferenceReply(
+        success=True,
+        task_id=request_id.get(),
+        original_image=original,
+        edited_image=base64.b64encode(edited.data).decode("ascii"),
+        seed=edited.seed,
+        original_prompt=fields.prompt,
+        gpu_id=0,
+        processing_time=time.perf_counter() - start,
+        ignored=ignored,
+    )
+
+
+@router.get("/health", responses=documented())
+async def health(ctx: Caller) -> Health:
+    """Whether the process runs and its pipeline is ready."""
+    ready = ctx.executor.state is State.READY
+    return Health(status="healthy" if ready else "starting", gpu_manager_ready=ready, timestamp=time.time())
+
+
+@router.get("/status", responses=documented())
+async def status(ctx: Caller) -> Status:
+    """How much is under way. There is one worker: the thread that owns the pipeline."""
+    ready = ctx.executor.state is State.READY
+    inside = ctx.executor.admitted
+    return Status(
+        active_workers=int(ready),
+        task_queue_size=max(0, inside - 1),
+        result_queue_size=0,
+        pending_tasks=inside,
+        total_gpus=1,
+        system_ready=ready,
+    )
