@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## edit a real photograph with an implied wish; writes out/demo
-	rm -rf out/demo
+	rm -rf out/demo && mkdir -p out/demo
 	EDITTHINKER_HOME=out/demo/home $(BIN)/editthinker edit examples/photos/coffee.jpg "make it feel like golden hour" \
 	  --seed 1 -o out/demo/result.png --save-turns out/demo/turns --report out/demo/report.html
 

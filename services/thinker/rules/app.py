@@ -46,7 +46,7 @@ _TEXT_OVERHEAD = 1024 * 1024
 class Limits:
     """What the server takes on."""
 
-    model: str = "editthinker-rules"
+    model: str = "rules"
     workers: int = 2
     queue: int = 32
     images: ImageLimits = field(default_factory=ImageLimits)
