@@ -64,7 +64,7 @@ def knobs_of(look: Look) -> list[Key]:
     if coloured:
         names += ["warmth", "tint", "saturation"]
     elif look.cast != (0.0, 0.0):
-        names += ["sepia", "saturation"]
+        names += ["saturation", "sepia"]
     names += [name for name in ("vignette", "haze", "glow") if getattr(look, name) > 0]
     knobs: list[Key] = [(name, "", "") for name in names]
     for zone, shift in (("tint shadows", look.shadows), ("tint highlights", look.highlights)):

@@ -174,7 +174,9 @@ def test_a_template_with_another_number_of_marks_is_refused(marks: int) -> None:
         Template("{original_instruction} {rewritten_prompt}" + "<image>" * marks)
 
 
-@pytest.mark.parametrize("text", ["", "<image><image>", "{rewritten_prompt}", "{original_instruction", "{ original_instruction }"])
+@pytest.mark.parametrize(
+    "text", ["", "<image><image>", "{rewritten_prompt}", "{original_instruction", "{ original_instruction }"]
+)
 def test_a_template_without_the_wish_is_refused(text: str) -> None:
     """A thinker that is not told the wish cannot judge."""
     with pytest.raises(ValueError, match=r"\{original_instruction\}"):

@@ -1,0 +1,108 @@
+"""A worker in this process, and a pipeline whose every edit a test can hold up or break."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from PIL import Image
+
+from services.editor.app import create_app
+from services.editor.context import Context
+from services.editor.executor import State
+from services.editor.pipelines import Capabilities, EditJob, EditResult, Pipeline, Range
+from services.editor.settings import Settings
+
+
+class HeldPipeline:
+    """Waits at ``gate`` before each edit but the warm-up; ``error`` is raised instead of an answer if set."""
+
+    def __init__(self, capabilities: Capabilities | None = None) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.seen: list[EditJob] = []
+        self.error: BaseException | None = None
+        self.threads: set[int] = set()
+        self._capabilities = capabilities or Capabilities(
+            parameters={"num_inference_steps": Range(1, 50, 20, whole=True)}, negative_prompt=True
+        )
+
+    @property
+    def name(self) -> str:
+        return "held"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def edit(self, job: EditJob) -> EditResult:
+        self.threads.add(threading.get_ident())
+        self.seen.append(job)
+        if len(self.seen) > 1:
+            assert self.gate.wait(20)
+        if self.error is not None:
+            raise self.error
+        return EditResult(job.image, (f"seed {job.seed}",), ())
+
+    @property
+    def edits(self) -> int:
+        """Edits begun, the warm-up not counted."""
+        return len(self.seen) - 1
+
+
+@contextlib.asynccontextmanager
+async def running(build: Callable[[], Pipeline] | None = None, *, wait: bool = True, **settings: Any) -> AsyncIterator[FastAPI]:
+    """A started worker, ready unless told not to wait."""
+    app = create_app(Settings(**{"drain_s": 5, **settings}), build=build)
+    async with app.router.lifespan_context(app):
+        ends = time.monotonic() + 20
+        while wait and context(app).executor.state is State.STARTING and time.monotonic() < ends:
+            await _tick()
+        yield app
+
+
+async def _tick() -> None:
+    await asyncio.sleep(0.005)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds, ten seconds at most."""
+    ends = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < ends, "waited in vain"
+        await _tick()
+
+
+def context(app: FastAPI) -> Context:
+    """The application's parts."""
+    found = app.state.context
+    assert isinstance(found, Context)
+    return found
+
+
+def client(app: FastAPI) -> httpx.AsyncClient:
+    """A client wired to the application."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker", timeout=30)
+
+
+def png(size: tuple[int, int] = (24, 16), colour: str = "orange", mode: str = "RGB") -> bytes:
+    """An encoded picture."""
+    buffer = io.BytesIO()
+    Image.new(mode, size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def post(http: httpx.AsyncClient, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
+    """An edit request; ``image`` and ``mask`` may be given as bytes."""
+    files = [("image", ("a.png", fields.pop("image", png()), "image/png"))]
+    if "mask" in fields:
+        files.append(("mask", ("m.png", fields.pop("mask"), "image/png")))
+    data = {"prompt": "warmer", **{name: str(value) for name, value in fields.items()}}
+    return await http.post("/v1/images/edits", data=data, files=files, headers=headers or {})
