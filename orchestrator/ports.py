@@ -10,7 +10,7 @@ Fenced                  another replica owns the session now; let go of it
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -55,17 +55,24 @@ class Fenced(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image that is loaded when it is sent, so that thousands of waiting edits hold none in memory."""
+
+    ref: ImageRef
+    load: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class EditOrder:
-    """One edit: encoded source (and mask), instruction, seed, the caller's options for the editor.
+    """One edit: source (and mask), instruction, seed, the caller's options for the editor.
 
     Attributes:
         key: idempotency key, unique in the world.
         timeout_s: seconds until the answer is of no use.
     """
 
-    source: bytes
-    source_ref: ImageRef
-    mask: bytes | None
+    source: StoredImage
+    mask: StoredImage | None
     instruction: str
     seed: int
     key: str
@@ -86,12 +93,10 @@ class EditReply:
 
 @dataclass(frozen=True, slots=True)
 class CritiqueOrder:
-    """One critique: source and candidate as encoded bytes, the wish, the instruction used; seconds allowed."""
+    """One critique: source and candidate, the wish, the instruction used; seconds allowed."""
 
-    source: bytes
-    source_type: str
-    candidate: bytes
-    candidate_type: str
+    source: StoredImage
+    candidate: StoredImage
     original_instruction: str
     instruction: str
     timeout_s: float

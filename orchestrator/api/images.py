@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -22,7 +21,7 @@ from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import PortError
 from services.wire.errors import ApiError, error_body
-from services.wire.images import transcode
+from services.wire.images import to_base64, transcode
 from services.wire.images_api import ImagesResponse, form_schema
 
 router = APIRouter(tags=["images"])
@@ -112,7 +111,7 @@ async def _b64(ctx: Context, image: ImageRef, fields: ImagesEditFields) -> str:
     data = await ctx.blobs.get(image.sha256)
     if image.media_type != f"image/{fields.output_format}" or fields.output_compression is not None:
         data = await asyncio.to_thread(transcode, data, fields.output_format, fields.output_compression)
-    return base64.b64encode(data).decode("ascii")
+    return to_base64(data)
 
 
 async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, cancel_when_left: bool) -> AsyncIterator[bytes]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
 from PIL import Image
 
-from orchestrator.drive.upstream import Call, HttpUpstream
-from orchestrator.ports import EditOrder, EditorError, EditReply
+from orchestrator.drive.upstream import Call, HttpUpstream, Lazy
+from orchestrator.ports import EditOrder, EditorError, EditReply, StoredImage
 from services.wire.errors import ApiError
-from services.wire.images import ImageInfo, decode, encode, inspect, is_complete
+from services.wire.images import ImageInfo, decode, encode, from_base64, inspect, is_complete
 
 _ASPECT_TOLERANCE: Final = 0.04
 """Editors round sizes to multiples of 8 to 64; a picture of nearly the source's shape is scaled back to its size."""
@@ -50,9 +48,9 @@ class HttpEditor:
         if self._send_seed:
             fields["seed"] = order.seed
         boundary = secrets.token_hex(16)
-        files = [("image", order.source_ref.media_type, order.source)]
+        files = [("image", order.source)]
         if order.mask is not None:
-            files.append(("mask", "image/png", order.mask))
+            files.append(("mask", order.mask))
         body = _multipart(boundary, fields, files)
         headers = {"idempotency-key": order.key}
         call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers)
@@ -60,25 +58,26 @@ class HttpEditor:
         data = _image_of(reply)
         info = _sound(data)
         if order.options.get("size") in {None, "auto"}:
-            data, info = await _at_source_size(data, info, order.source_ref.width, order.source_ref.height)
+            data, info = await _at_source_size(data, info, order.source.ref.width, order.source.ref.height)
         return EditReply(data, info.media_type, info.width, info.height, _timings(reply))
 
 
-def _multipart(boundary: str, fields: Mapping[str, Any], files: list[tuple[str, str, bytes]]) -> bytes:
-    """The form as bytes; joined once, so a megapixel is copied once."""
-    parts: list[bytes] = []
+def _multipart(boundary: str, fields: Mapping[str, Any], files: list[tuple[str, StoredImage]]) -> list[bytes | Lazy]:
+    """The form in pieces; the images are loaded as they are sent."""
+    parts: list[bytes | Lazy] = []
     for name, value in fields.items():
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'
         parts += [head.encode(), str(value).encode("utf-8", "replace"), b"\r\n"]
-    for name, media_type, data in files:
+    for name, image in files:
+        media_type = image.ref.media_type
         suffix = media_type.removeprefix("image/")
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.{suffix}"\r\n'
             f"Content-Type: {media_type}\r\n\r\n"
         )
-        parts += [head.encode(), data, b"\r\n"]
+        parts += [head.encode(), Lazy(image.ref.bytes, image.load), b"\r\n"]
     parts.append(f"--{boundary}--\r\n".encode())
-    return b"".join(parts)
+    return parts
 
 
 def _image_of(reply: Any) -> bytes:
@@ -87,11 +86,9 @@ def _image_of(reply: Any) -> bytes:
     text = first.get("b64_json") if isinstance(first, dict) else None
     if not isinstance(text, str) or not text:
         raise EditorError("editor_bad_reply", "the editor's reply has no data[0].b64_json", retryable=True)
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
     try:
-        return binascii.a2b_base64(text) if text.isascii() else base64.b64decode(text)
-    except (binascii.Error, ValueError) as exc:
+        return from_base64(text)
+    except ApiError as exc:
         raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
 
 

@@ -21,6 +21,7 @@ from orchestrator.ports import (
     EditReply,
     PortError,
     StorageUnavailable,
+    StoredImage,
     Thinker,
 )
 
@@ -81,9 +82,8 @@ class Performer:
         created = session.created
         left = created.limits.deadline_at - self.clock.now()
         order = EditOrder(
-            source=await self._load(created.source.sha256),
-            source_ref=created.source,
-            mask=await self._load(created.mask.sha256) if created.mask else None,
+            source=self._stored(created.source),
+            mask=self._stored(created.mask) if created.mask else None,
             instruction=job.instruction,
             seed=job.seed,
             key=f"{session_id}/{job.key}",
@@ -97,10 +97,8 @@ class Performer:
         created = session.created
         try:
             order = CritiqueOrder(
-                source=await self._load(created.source.sha256),
-                source_type=created.source.media_type,
-                candidate=await self._load(job.image.sha256),
-                candidate_type=job.image.media_type,
+                source=self._stored(created.source),
+                candidate=self._stored(job.image),
                 original_instruction=created.instruction,
                 instruction=job.instruction,
                 timeout_s=created.limits.deadline_at - began + _GRACE_S,
@@ -133,6 +131,9 @@ class Performer:
             completion_tokens=reply.completion_tokens,
             cached_tokens=reply.cached_tokens,
         )
+
+    def _stored(self, ref: ev.ImageRef) -> StoredImage:
+        return StoredImage(ref, lambda: self._load(ref.sha256))
 
     async def _load(self, sha256: str) -> bytes:
         async for attempt in _patiently():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
-from orchestrator.drive.upstream import Call, HttpUpstream
-from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError
-from services.wire.critique import Critique, CritiqueRequest, Picture, Template, Unparseable, build
+from orchestrator.drive.upstream import Call, HttpUpstream, Lazy
+from orchestrator.ports import CritiqueOrder, CritiqueReply, StoredImage, ThinkerError
+from services.wire.critique import Critique, Template, Unparseable, messages
 from services.wire.formats import Constraint, Format, read_completion
+from services.wire.images import to_base64
 
 _NOT_WORTH_ANOTHER_TRY: Final = frozenset({"instruction_too_long"})
 
@@ -53,19 +55,7 @@ class HttpThinker:
             ThinkerError: when the server fails, or its reply holds no usable critique (``thinker_bad_reply``).
         """
         dialect = self._dialect
-        request = CritiqueRequest(
-            Picture(order.source, order.source_type),
-            Picture(order.candidate, order.candidate_type),
-            order.original_instruction,
-            order.instruction,
-        )
-        body = {
-            "model": dialect.model,
-            "messages": build(request, dialect.template),
-            **dialect.sampling,
-            **dialect.format.constraint(dialect.constraint),
-        }
-        call = Call("/chat/completions", orjson.dumps(body), "application/json", {})
+        call = Call("/chat/completions", _body(order, dialect), "application/json", {})
         completion = await self._upstream.post(call, order.timeout_s)
         reply = read_completion(completion)
         critique = reply if isinstance(reply, Unparseable) else dialect.format.parse(reply)
@@ -75,6 +65,27 @@ class HttpThinker:
             retryable = critique.reason not in _NOT_WORTH_ANOTHER_TRY
             raise ThinkerError("thinker_bad_reply", message, retryable=retryable)
         return _with_usage(critique, completion)
+
+
+def _body(order: CritiqueOrder, dialect: Dialect) -> list[bytes | Lazy]:
+    """The request's JSON in pieces: marks stand for the pictures, which are loaded and encoded as they are sent."""
+    marks = secrets.token_hex(16), secrets.token_hex(16)
+    body = {
+        "model": dialect.model,
+        "messages": messages(order.original_instruction, order.instruction, dialect.template, urls=marks),
+        **dialect.sampling,
+        **dialect.format.constraint(dialect.constraint),
+    }
+    head, rest = orjson.dumps(body).split(marks[0].encode())
+    between, tail = rest.split(marks[1].encode())
+    return [head, *_data_url(order.source), between, *_data_url(order.candidate), tail]
+
+
+def _data_url(image: StoredImage) -> list[bytes | Lazy]:
+    async def encoded() -> bytes:
+        return to_base64(await image.load()).encode()
+
+    return [f"data:{image.ref.media_type};base64,".encode(), Lazy((image.ref.bytes + 2) // 3 * 4, encoded)]
 
 
 def _with_usage(critique: Critique, completion: Any) -> CritiqueReply:

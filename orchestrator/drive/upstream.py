@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -44,13 +44,31 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Lazy:
+    """A piece of a request body that is made when it is sent: its size in bytes is known, its bytes are not held."""
+
+    size: int
+    load: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
-    """One POST: path below the base URL, body, content type and further headers."""
+    """One POST: path below the base URL, body in pieces, content type and further headers."""
 
     path: str
-    body: bytes
+    body: Sequence[bytes | Lazy]
     content_type: str
     headers: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body."""
+        return sum(len(piece) if isinstance(piece, bytes) else piece.size for piece in self.body)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body, each piece made as it is due; can be iterated again for a retry."""
+        for piece in self.body:
+            yield piece if isinstance(piece, bytes) else await piece.load()
 
 
 class HttpUpstream:
@@ -100,10 +118,16 @@ class HttpUpstream:
         raise AssertionError("stamina either returns or raises")  # pragma: no cover
 
     async def _once(self, call: Call) -> Any:
-        headers = {"content-type": call.content_type, "accept": "application/json", **self._auth(), **call.headers}
+        headers = {
+            "content-type": call.content_type,
+            "content-length": str(call.size),
+            "accept": "application/json",
+            **self._auth(),
+            **call.headers,
+        }
         try:
             url = f"{self._upstream.url}{call.path}"
-            async with self._client.stream("POST", url, content=call.body, headers=headers) as reply:
+            async with self._client.stream("POST", url, content=call.pieces(), headers=headers) as reply:
                 body = await self._read(reply)
         except httpx.InvalidURL as exc:
             raise self._error(f"{self._role}_unreachable", f"the {self._role}'s URL is not valid: {exc}") from exc

@@ -137,9 +137,9 @@ class Template:
             return ["", "", self.text]
         return self.text.split("<image>")
 
-    def fill(self, segment: str, request: CritiqueRequest) -> str:
-        """One segment with the request's texts in place; a single pass, so values are never read as template."""
-        values = {"original_instruction": request.original_instruction, "rewritten_prompt": request.instruction}
+    def fill(self, segment: str, original_instruction: str, instruction: str) -> str:
+        """One segment with the texts in place; a single pass, so values are never read as template."""
+        values = {"original_instruction": original_instruction, "rewritten_prompt": instruction}
 
         def value(match: re.Match[str]) -> str:
             text = values[match.group(1)]
@@ -171,20 +171,27 @@ class Template:
 
 
 def well_formed(text: str) -> str:
-    """The text without halves of surrogate pairs, which JSON can spell (``"\\ud83d"``) and no encoding can carry."""
+    r"""The text without halves of surrogate pairs, which JSON can spell (``"\ud83d"``) and no encoding can carry."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def build(request: CritiqueRequest, template: Template) -> list[dict[str, Any]]:
     """The messages of the chat completion: one user message, pictures in place of the template's marks."""
-    before, between, after = template.segments()
+    source, candidate = request.source, request.candidate
+    urls = data_url(source.data, source.media_type), data_url(candidate.data, candidate.media_type)
+    return messages(request.original_instruction, request.instruction, template, urls=urls)
+
+
+def messages(
+    original_instruction: str, instruction: str, template: Template, *, urls: tuple[str, str]
+) -> list[dict[str, Any]]:
+    """What `build` makes, with any URLs for source and candidate; for a client that sends the pictures itself."""
     content: list[dict[str, Any]] = []
-    for text, picture in ((before, request.source), (between, request.candidate), (after, None)):
-        filled = template.fill(text, request)
+    for text, url in zip(template.segments(), (*urls, None), strict=True):
+        filled = template.fill(text, original_instruction, instruction)
         if filled:
             content.append({"type": "text", "text": filled})
-        if picture is not None:
-            url = data_url(picture.data, picture.media_type)
+        if url is not None:
             content.append({"type": "image_url", "image_url": {"url": url}})
     return [{"role": "user", "content": content}]
 

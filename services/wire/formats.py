@@ -5,19 +5,20 @@
 
 `parse` accepts what models really send (a missing opening tag, thoughts in a field of their own, code fences, scores
 as strings, blocks in another order) and answers `Unparseable` to everything else. A score out of range is never
-clamped: eleven of ten is a broken judge, not a happy one.
+clamped: eleven of ten is a broken judge, not a happy one. Scores quoted in the thoughts, or standing beside others,
+are none: what a picture or an instruction tells the thinker to write does not count.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
-from services.wire.critique import MAX_INSTRUCTION, MAX_SCORE, MIN_SCORE, Critique, Template, Unparseable
+from services.wire.critique import MAX_INSTRUCTION, MAX_SCORE, MIN_SCORE, Critique, Template, Unparseable, well_formed
+from services.wire.scores import find_objects, in_text, of_fields
 
 Constraint = Literal["none", "regex", "json_schema"]
 FormatName = Literal["editthinker", "json_schema"]
@@ -82,32 +83,29 @@ class EditThinkerFormat:
 
     def render(self, critique: Critique) -> str:
         """The tagged reply; ``<`` and ``&`` in the texts are escaped, so they cannot pass for tags."""
-        scores = json.dumps({"semantic": critique.semantic, "quality": critique.quality})
-        answer = _escape(critique.instruction or "")
+        scores = json.dumps({"semantic": _short(critique.semantic), "quality": _short(critique.quality)})
+        answer = _escape(_labelled(critique.instruction))
         return f"<think>{_escape(critique.reasoning)}</think><score>{scores}</score><answer>{answer}</answer>"
 
     def parse(self, reply: Reply) -> Critique | Unparseable:
         """Read a tagged reply, however worn."""
-        empty = _no_text(reply)
-        if empty:
-            return empty
-        text = reply.content
-        thoughts, closed, rest = text.rpartition("</think>")
-        if not closed:
-            thoughts, rest = _block(text, "think") or "", text
-        reasoning = _unescape(thoughts.replace("<think>", "", 1).strip()) or reply.reasoning.strip()
-        # Blocks in another order: the scores may stand before the thoughts.
-        scores = _scores(rest) if _SCORE_BLOCK.search(rest) or not closed else _scores(text)
+        nothing = _no_text(reply) or _truncated(reply)
+        if nothing:
+            return nothing
+        thoughts, rest = _split(reply.content)
+        if "<think>" in rest and "</think>" not in reply.content and not _ENDS_IN_BLOCKS.search(rest):
+            return Unparseable("missing_scores", "the thoughts do not end")
+        blocks = {block.strip() for block in _SCORE_BLOCK.findall(rest)}
+        if len(blocks) != 1:
+            missing = Unparseable("missing_scores", "no <score> block")
+            return Unparseable("ambiguous_scores", f"{len(blocks)} different <score> blocks") if blocks else missing
+        scores = in_text(blocks.pop())
         if isinstance(scores, Unparseable):
-            return _truncated(reply) or scores
-        answer = _block(rest, "answer")
-        if answer is None and closed:
-            answer = _block(text, "answer")
+            return scores
+        answer = _answer(rest)
         if answer is None:
-            answer = _unclosed_answer(rest, reply)
-        if answer is None:
-            return _truncated(reply) or Unparseable("missing_instruction", "no <answer> block")
-        return _critique(scores, reasoning, _unescape(answer))
+            return Unparseable("missing_instruction", "no <answer> block")
+        return _critique(scores, _unescape(thoughts.strip()) or reply.reasoning, _unescape(answer))
 
 
 class JsonSchemaFormat:
@@ -137,9 +135,9 @@ class JsonSchemaFormat:
         """The JSON object, keys in the order in which a model should think."""
         fields = {
             "reasoning": critique.reasoning,
-            "semantic": critique.semantic,
-            "quality": critique.quality,
-            "instruction": critique.instruction or "",
+            "semantic": _short(critique.semantic),
+            "quality": _short(critique.quality),
+            "instruction": _labelled(critique.instruction),
         }
         return json.dumps(fields, ensure_ascii=False)
 
@@ -151,14 +149,16 @@ class JsonSchemaFormat:
         text = reply.content if reply.content.strip() else reply.reasoning
         # A reply that starts as JSON may quote a closing tag; one that starts with thoughts ends them with it.
         starts_as_json = text.lstrip().startswith(("{", "```"))
-        found = _objects(text if starts_as_json else text.rpartition("</think>")[2])
-        found = [fields for fields in found if "semantic" in fields or "quality" in fields]
+        objects = find_objects(text if starts_as_json else text.rpartition("</think>")[2])
+        found = [fields for fields in objects.found if "semantic" in fields or "quality" in fields]
+        if _truncated(reply) and (not found or objects.broken or objects.tail.strip()):
+            return _truncated(reply) or Unparseable("truncated")
         if not found:
-            return _truncated(reply) or Unparseable("not_json", "no JSON object with scores")
-        if len(found) > 1:
-            return Unparseable("ambiguous_scores", f"{len(found)} JSON objects with scores")
+            return Unparseable("not_json", "no JSON object with scores")
+        if len(found) > 1 or _ANOTHER_SCORE.search(objects.around):
+            return Unparseable("ambiguous_scores", "scores in more than one place")
         fields = found[0]
-        scores = _numbers(fields)
+        scores = of_fields(fields)
         if isinstance(scores, Unparseable):
             return scores
         answer = next((fields[key] for key in ("instruction", "refined_instruction", "answer") if key in fields), None)
@@ -182,24 +182,27 @@ def read_completion(body: object) -> Reply | Unparseable:
         return Unparseable("wrong_shape", "no choices[0].message")
     content = message.get("content")
     if isinstance(content, list):
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    texts = [message.get("reasoning"), message.get("reasoning_content")]
-    reasoning = next((text for text in texts if isinstance(text, str)), "")
-    refusal = message.get("refusal")
-    return Reply(
-        content if isinstance(content, str) else "",
-        reasoning,
-        str(choice.get("finish_reason") or ""),
-        refusal if isinstance(refusal, str) else "",
-    )
+        content = "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
+    reasoning = _text(message.get("reasoning")) or _text(message.get("reasoning_content"))
+    return Reply(_text(content), reasoning, _text(choice.get("finish_reason")), _text(message.get("refusal")))
 
 
-_REFUSAL: Final = re.compile(r"^\W*(?:i['’]?m (?:really )?sorry|i (?:can['’]?t|cannot|am unable)|sorry,)", re.IGNORECASE)  # noqa: RUF001
-_SCORE_BLOCK: Final = re.compile(r"<score>(.*?)(?:</score>|(?=<answer>|<think>)|\Z)", re.DOTALL)
-_NUMBER: Final = re.compile(r"^\s*(-?\d{1,6}(?:\.\d{1,9})?)\s*(?:/\s*10(?:\.0)?)?\s*$")
-_LABELLED: Final = re.compile(
-    r"[\"']?\b(semantic|quality)\b[\"']?\s*(?:score)?\s*[:=]\s*[\"']?(-?\d{1,6}(?:\.\d{1,9})?)", re.IGNORECASE
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+_REFUSAL: Final = re.compile(
+    r"^\W*(?:"
+    r"i(?:['’]?m|\s+am)\s+(?:really\s+|very\s+)?(?:sorry|unable|not\s+able)|i\s+(?:can['’]?t|cannot|won['’]?t|must\s+decline)\b"  # noqa: RUF001
+    r"|(?:i|my)\s+apolog|sorry\b|unfortunately,?\s+i\b|as\s+an\s+ai\b"
+    r"|抱歉|对不起|申し訳|lo\s+siento|(?:je\s+suis\s+)?désolé|es\s+tut\s+mir\s+leid|desculpe)",
+    re.IGNORECASE,
 )
+_SCORE_BLOCK: Final = re.compile(r"<score>(.*?)(?:</score>|(?=<answer>|<think>)|\Z)", re.DOTALL)
+_ENDS_IN_BLOCKS: Final = re.compile(r"</score>\s*<answer>[^<]*</answer>\W*\Z")
+_STARTS_WITH_BLOCK: Final = re.compile(r"\s*(?:```\w*\s*)?<(?:score|answer)>")
+_FENCE: Final = re.compile(r"\s*(?:```\w*\s*)?")
+_ANOTHER_SCORE: Final = re.compile(r"[\"'](?:semantic|quality)[\"']\s*:\s*[\"']?-?\d")
 _LABEL: Final = re.compile(r"^(?:\*\*)?(?:refined|rewritten|new|next)\s+(?:instruction|prompt)(?:\*\*)?\s*:\s*", re.IGNORECASE)
 
 
@@ -207,7 +210,9 @@ def _no_text(reply: Reply) -> Unparseable | None:
     if reply.refusal:
         return Unparseable("refusal", reply.refusal[:200])
     if not reply.content.strip() and not reply.reasoning.strip():
-        return Unparseable("empty", "the reply holds no text")
+        if reply.finish_reason == "content_filter":
+            return Unparseable("refusal", "the server's content filter stopped the reply")
+        return _truncated(reply) or Unparseable("empty", "the reply holds no text")
     if _REFUSAL.match(reply.content) and "<score>" not in reply.content and "{" not in reply.content:
         return Unparseable("refusal", reply.content[:200])
     return None
@@ -225,94 +230,43 @@ def _unescape(text: str) -> str:
     return text.replace("&lt;", "<").replace("&amp;", "&")
 
 
-def _block(text: str, tag: str) -> str | None:
-    """The inside of the last closed <tag>…</tag>, or None."""
-    head, close, _ = text.rpartition(f"</{tag}>")
-    _, start, inside = head.rpartition(f"<{tag}>")
-    return inside if close and start else None
+def _short(score: float) -> float:
+    """8, not 8.0: the form that the regex constraint allows."""
+    return int(score) if score == int(score) else score
 
 
-def _unclosed_answer(text: str, reply: Reply) -> str | None:
-    """An answer whose closing tag is missing although the model ended by itself."""
-    _, start, inside = text.rpartition("<answer>")
-    return inside if start and reply.finish_reason != "length" and "<" not in inside else None
+def _labelled(instruction: str | None) -> str:
+    """The instruction as `parse` reads it: of one that starts with a label itself, only the label put here is taken off."""
+    return f"Refined instruction: {instruction}" if instruction and _LABEL.match(instruction) else instruction or ""
 
 
-def _scores(text: str) -> tuple[float, float] | Unparseable:
-    blocks = {block.strip() for block in _SCORE_BLOCK.findall(text)}
-    if not blocks:
-        return Unparseable("missing_scores", "no <score> block")
-    if len(blocks) > 1:
-        return Unparseable("ambiguous_scores", f"{len(blocks)} different <score> blocks")
-    block = blocks.pop()
-    objects = _objects(block)
-    if len(objects) == 1:
-        return _numbers(objects[0])
-    return _numbers(_labelled(block)) if not objects else Unparseable("ambiguous_scores", "several objects in <score>")
+def _split(text: str) -> tuple[str, str]:
+    """(the thoughts, what stands outside of them).
+
+    Whatever follows the first closing tag counts as outside, so that a quoted closing tag makes scores ambiguous and
+    never right. Blocks before the thoughts count where the reply begins with them.
+    """
+    head, closed, after = text.partition("</think>")
+    if not closed:
+        return "", text
+    before, opened, inside = head.partition("<think>")
+    thoughts = text.rpartition("</think>")[0]
+    if opened and _STARTS_WITH_BLOCK.match(before):
+        return inside, f"{before}\n{after}"
+    if opened and _FENCE.fullmatch(before):
+        thoughts = thoughts[len(before) :]
+    return thoughts.replace("<think>", "", 1), after
 
 
-def _labelled(block: str) -> dict[str, Any]:
-    """Scores written as ``semantic: 8, quality: 7``; a name given twice with two values is no score."""
-    fields: dict[str, Any] = {}
-    for name, number in _LABELLED.findall(block):
-        key = name.lower()
-        fields[key] = number if fields.get(key, number) == number else "?"
-    return fields
-
-
-def _numbers(fields: Mapping[str, Any]) -> tuple[float, float] | Unparseable:
-    out: list[float] = []
-    for name in ("semantic", "quality"):
-        if name not in fields:
-            return Unparseable("missing_scores", f"no {name} score")
-        number = _number(fields[name])
-        if number is None:
-            return Unparseable("score_not_a_number", f"{name} is {str(fields[name])[:40]!r}")
-        if not MIN_SCORE <= number <= MAX_SCORE:
-            return Unparseable("score_out_of_range", f"{name} is {number:g}")
-        out.append(number)
-    return out[0], out[1]
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        match = _NUMBER.match(value)
-        return float(match.group(1)) if match else None
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return None
+def _answer(text: str) -> str | None:
+    """The inside of the last <answer> block; its closing tag may be missing at the very end."""
+    head, closed, _ = text.rpartition("</answer>")
+    _, opened, inside = (head if closed else text).rpartition("<answer>")
+    return inside if opened and (closed or "<" not in inside) else None
 
 
 def _critique(scores: tuple[float, float], reasoning: str, answer: str) -> Critique | Unparseable:
-    answer = _LABEL.sub("", answer.strip()).strip()
+    answer = _LABEL.sub("", well_formed(answer).strip()).strip()
     if len(answer) > MAX_INSTRUCTION:
         return Unparseable("instruction_too_long", f"{len(answer)} characters")
-    return Critique(scores[0], scores[1], reasoning.strip(), answer or None)
-
-
-def _objects(text: str) -> list[dict[str, Any]]:
-    """Every outermost JSON object in a text, in order; bounded work on any input."""
-    decoder = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=str)
-    found: list[dict[str, Any]] = []
-    position = text.find("{")
-    for _ in range(64):
-        if position < 0:
-            break
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            end = position + 1
-        else:
-            found.append(value)
-        position = text.find("{", end)
-    return found
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; a key given twice with two values keeps neither."""
-    out: dict[str, Any] = {}
-    for key, value in pairs:
-        out[key] = value if key not in out or out[key] == value else "given twice"
-    return out
+    return Critique(scores[0], scores[1], well_formed(reasoning).strip(), answer or None)

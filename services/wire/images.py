@@ -6,7 +6,6 @@ the header, before a pixel is decoded. What leaves `decode` is always 8-bit RGB 
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import io
@@ -16,6 +15,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import pybase64
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from services.wire.errors import ApiError
@@ -167,9 +167,14 @@ def transcode(data: bytes, output_format: OutputFormat, compression: int | None 
     return encode(decode(data), output_format, compression)
 
 
+def to_base64(data: bytes) -> str:
+    """Bytes as base64 text."""
+    return pybase64.b64encode_as_string(data)
+
+
 def data_url(data: bytes, media_type: str) -> str:
     """The image as a ``data:`` URL."""
-    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+    return f"data:{media_type};base64,{to_base64(data)}"
 
 
 def from_base64(text: str, *, param: str = "image") -> bytes:
@@ -183,7 +188,7 @@ def from_base64(text: str, *, param: str = "image") -> bytes:
         if not head.endswith(";base64"):
             raise ApiError("invalid_image", f"{param} is a data URL that is not base64; use data:image/png;base64,…", param=param)
     try:
-        return base64.b64decode(text, validate=True)
+        return pybase64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as exc:
         raise ApiError("invalid_image", f"{param} is not valid base64", param=param) from exc
 

@@ -31,16 +31,6 @@ GOLDEN: dict[str, tuple[FormatName, Reply, Critique]] = {
     "no opening think": (TAGGED, Reply(f"too cold</think>{SCORES}{ANSWER}"), EXPECTED),
     "thoughts in a field": (TAGGED, Reply(f"{SCORES}{ANSWER}", reasoning="too cold"), EXPECTED),
     "a field and a bare closing tag": (TAGGED, Reply(f"</think>\n{SCORES}{ANSWER}", reasoning="too cold"), EXPECTED),
-    "thoughts in a field, cut after the answer": (
-        TAGGED,
-        Reply(f"{SCORES}{ANSWER}\n\n\n", reasoning="too cold", finish_reason="length"),
-        EXPECTED,
-    ),
-    "cut after a whole reply": (
-        TAGGED,
-        Reply(f"<think>too cold</think>{SCORES}{ANSWER}\nLet me", finish_reason="length"),
-        EXPECTED,
-    ),
     "no thoughts": (TAGGED, Reply(f"{SCORES}{ANSWER}"), SILENT),
     "fenced": (TAGGED, Reply(f"```xml\n<think>too cold</think>\n{SCORES}\n{ANSWER}\n```"), EXPECTED),
     "fenced scores": (TAGGED, Reply(tagged('\n```json\n{"semantic": 3, "quality": 7}\n```\n')), EXPECTED),
@@ -191,6 +181,7 @@ HOSTILE: dict[str, tuple[FormatName, Reply, UnparseableReason]] = {
     "cut in the scores": (TAGGED, Reply('<think>x</think><score>{"semantic": 1', finish_reason="length"), "truncated"),
     "cut in the answer": (TAGGED, Reply(f"<think>x</think>{SCORES}<answer>warmer li", finish_reason="length"), "truncated"),
     "cut in JSON": (JSON, Reply(OBJECT[:-5], finish_reason="length"), "truncated"),
+    "cut behind the answer": (TAGGED, Reply(f"<think>x</think>{SCORES}{ANSWER}. Wait,", finish_reason="length"), "truncated"),
     "cut in thoughts with a draft": (
         TAGGED,
         Reply(f"<think>I will say {TEN}{ANSWER}. Wait,", finish_reason="length"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32, decode, f32, lab_to_linear, linear_to_lab
+from services.editor.pipelines.classical.colorimetry import F32, channel_extremes, decode, f32, lab_to_linear, linear_to_lab
 from services.editor.pipelines.classical.filters import gaussian, guided, smoothstep
 from services.editor.pipelines.classical.picture import Picture
 from services.editor.pipelines.classical.tone import exposed
@@ -26,7 +26,7 @@ def haze(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 
 def _clear(picture: Picture, light: F32, amount: float) -> F32:
-    dark = np.ascontiguousarray(light.min(axis=2))
+    dark = channel_extremes(light)[1]
     air = float(np.quantile(light[:: _skip(picture), :: _skip(picture)], 0.99))
     air = max(air, 0.2)
     veil = guided(np.ascontiguousarray(picture.lightness), gaussian(dark, 0.01 * picture.scale), 0.04 * picture.scale, 60.0, 4)
