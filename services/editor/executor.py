@@ -125,6 +125,7 @@ class Executor:
         """Give back a place taken by `admit`."""
         with self._wake:
             self._admitted -= 1
+            self._wake.notify_all()
 
     def submit(self, jobs: Sequence[EditJob]) -> list[Future[Outcome]]:
         """Queue the jobs of one admitted request; a future that is cancelled before its job starts is never run.
@@ -137,7 +138,7 @@ class Executor:
             if self._state is State.DEAD:
                 raise self._not_ready()
             self._line.append(ticket)
-            self._wake.notify()
+            self._wake.notify_all()
         return ticket.answers
 
     def stop(self, patience_s: float) -> None:
@@ -171,7 +172,8 @@ class Executor:
         with self._wake:
             self._current = None
             while not self._line:
-                if self._state is not State.READY:
+                # A request that was let in may still be decoding; it is to be served before the end.
+                if self._state is State.DEAD or (self._state is State.DRAINING and self._admitted == 0):
                     return None
                 self._wake.wait()
             self._current = self._line.popleft()
@@ -196,7 +198,8 @@ class Executor:
             else:
                 took = time.perf_counter() - start
                 self._edit_s = _FORGET * self._edit_s + (1 - _FORGET) * took
-                answer.set_result(Outcome(result, start - ticket.entered, took))
+                if not answer.done():  # shutdown may have answered it meanwhile
+                    answer.set_result(Outcome(result, start - ticket.entered, took))
 
     def _end(self, cause: str) -> None:
         """Be dead, and answer everyone who waits."""
@@ -204,6 +207,7 @@ class Executor:
             self._state, self._cause = State.DEAD, cause
             waiting = [*([self._current] if self._current else []), *self._line]
             self._line.clear()
+            self._wake.notify_all()
         for ticket in waiting:
             for answer in ticket.answers:
                 if not answer.done() and (answer.running() or answer.set_running_or_notify_cancel()):

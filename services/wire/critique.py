@@ -182,9 +182,7 @@ def build(request: CritiqueRequest, template: Template) -> list[dict[str, Any]]:
     return messages(request.original_instruction, request.instruction, template, urls=urls)
 
 
-def messages(
-    original_instruction: str, instruction: str, template: Template, *, urls: tuple[str, str]
-) -> list[dict[str, Any]]:
+def messages(original_instruction: str, instruction: str, template: Template, *, urls: tuple[str, str]) -> list[dict[str, Any]]:
     """What `build` makes, with any URLs for source and candidate; for a client that sends the pictures itself."""
     content: list[dict[str, Any]] = []
     for text, url in zip(template.segments(), (*urls, None), strict=True):

@@ -7,24 +7,62 @@ the header, before a pixel is decoded. What leaves `decode` is always 8-bit RGB 
 from __future__ import annotations
 
 import binascii
+import contextlib
 import hashlib
 import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import pybase64
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageMath
 
 from services.wire.errors import ApiError
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 OutputFormat = Literal["png", "jpeg", "webp"]
 
-_PILLOW_FORMATS: Final[dict[str, MediaType]] = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-_MODES_READ_AS_THEY_ARE: Final = frozenset({"L", "RGB", "RGBA"})
+_OPENED: Final = ("PNG", "JPEG", "WEBP")
+# An MPO is a JPEG with further pictures behind it (a depth map, a second view), as phones write it; the first counts.
+_PILLOW_FORMATS: Final[dict[str, MediaType]] = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",
+    "WEBP": "image/webp",
+}
+_PLAIN_MODES: Final = frozenset({"L", "RGB", "RGBA"})
+_PLAIN_INFO: Final = frozenset(
+    {"dpi", "jfif", "jfif_version", "jfif_unit", "jfif_density", "adobe", "adobe_transform", "progressive", "progression"}
+    | {"aspect", "gamma", "chromaticity", "srgb", "interlace", "loop", "background", "timestamp", "duration"}
+)
+"""What may stay in a picture that is passed on: densities and encodings, nothing about its maker or place."""
+_PLAIN_SEGMENTS: Final = frozenset({"APP0", "APP14"})
+_LONGEST_WEBP_SIDE: Final = 16_383
+_BROKEN: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises on broken files."""
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +125,7 @@ def inspect(data: bytes, *, limits: ImageLimits | None = None, param: str = "ima
             f"{limits.max_side:,} a side; send a smaller one"
         )
         raise ApiError("image_too_large", message, param=param)
-    if getattr(image, "is_animated", False):
+    if image.format != "MPO" and getattr(image, "is_animated", False):
         raise ApiError("invalid_image", f"{param} is animated; send a single frame", param=param)
     return ImageInfo(_PILLOW_FORMATS[str(image.format)], width, height)
 
@@ -99,33 +137,26 @@ def decode(data: bytes, *, limits: ImageLimits | None = None, param: str = "imag
         ApiError: as `inspect`, or ``invalid_image`` when the pixels are truncated or corrupt.
     """
     inspect(data, limits=limits, param=param)
-    image = _open(data, param)
-    try:
-        # A truncated file that Pillow would pad with grey must fail instead.
-        image.load()
-        return _plain(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as exc:
-        message = f"{param} is truncated or corrupt and cannot be decoded; send a complete PNG, JPEG or WebP file"
-        raise ApiError("invalid_image", message, param=param) from exc
+    with _readable(param):
+        return _plain(_loaded(data, param))
 
 
 def accept(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> tuple[bytes, ImageInfo]:
     """Check an image by decoding it once, and return bytes safe to pass on untouched.
 
-    Bytes that are already plain (8-bit grey, RGB or RGBA, upright, no metadata) come back as they are; others
-    (CMYK, 16-bit, palette, EXIF-rotated, with GPS data or a colour profile) come back as PNG.
+    Bytes that are already plain (whole, 8-bit grey, RGB or RGBA, upright, no metadata) come back as they are; others
+    (CMYK, 16-bit, palette, EXIF-rotated, with GPS data, comments or a colour profile) come back as PNG.
 
     Raises:
         ApiError: as `decode`.
     """
     info = inspect(data, limits=limits, param=param)
-    raw = _open(data, param)
-    decoded = decode(data, limits=limits, param=param)
-    has_metadata = bool(raw.getexif()) or any(key in raw.info for key in ("exif", "xmp", "icc_profile", "comment", "photoshop"))
-    if raw.mode in _MODES_READ_AS_THEY_ARE and not has_metadata and "transparency" not in raw.info:
-        return data, info
-    plain = encode(decoded, "png")
-    return plain, ImageInfo("image/png", decoded.width, decoded.height)
+    with _readable(param):
+        image = _loaded(data, param)
+        if _is_plain(image, data):
+            return data, info
+        image = _plain(image)
+    return encode(image, "png"), ImageInfo("image/png", image.width, image.height)
 
 
 def is_complete(data: bytes) -> bool:
@@ -137,7 +168,7 @@ def is_complete(data: bytes) -> bool:
     if kind == "image/png":
         return _png_is_complete(memoryview(data))
     if kind == "image/jpeg":
-        return data.rstrip(b"\x00").endswith(b"\xff\xd9")
+        return _jpeg_is_complete(data)
     return kind == "image/webp" and len(data) >= int.from_bytes(data[4:8], "little") + 8
 
 
@@ -148,7 +179,13 @@ def encode(image: Image.Image, output_format: OutputFormat, compression: int | N
         image: RGB or RGBA.
         output_format: png, jpeg (transparency is laid on white) or webp.
         compression: OpenAI's ``output_compression``: quality 0-100 for jpeg and webp (default 95).
+
+    Raises:
+        ApiError: ``invalid_value`` naming ``output_format``, when the image is too long for WebP.
     """
+    if output_format == "webp" and max(image.size) > _LONGEST_WEBP_SIDE:
+        message = f"output_format: webp ends at {_LONGEST_WEBP_SIDE:,} pixels a side, the image is {image.width}x{image.height}"
+        raise ApiError("invalid_value", f"{message}; choose png or jpeg", param="output_format")
     buffer = io.BytesIO()
     if output_format == "png":
         # Level 6 costs more time than it saves on any network we measured.
@@ -198,34 +235,100 @@ def _open(data: bytes, param: str) -> Image.Image:
         with warnings.catch_warnings():
             # Our own limits are checked on the header; Pillow's bomb warning would only repeat them.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=list(_PILLOW_FORMATS))
+            image = Image.open(io.BytesIO(data), formats=_OPENED)
     except Image.DecompressionBombError as exc:
         raise ApiError("image_too_large", f"{param} has too many pixels; send a smaller one", param=param) from exc
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as exc:
+    except _BROKEN as exc:
         message = f"{param} is not a readable PNG, JPEG or WebP image; convert it to one of these"
         raise ApiError("invalid_image", message, param=param) from exc
     return image
 
 
+@contextlib.contextmanager
+def _readable(param: str) -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as exc:
+        message = f"{param} is truncated or corrupt and cannot be decoded; send a complete PNG, JPEG or WebP file"
+        raise ApiError("invalid_image", message, param=param) from exc
+
+
+def _loaded(data: bytes, param: str) -> Image.Image:
+    image = _open(data, param)
+    # A truncated file that Pillow would pad with grey must fail instead, which is Pillow's default.
+    image.load()
+    return image
+
+
+def _is_plain(image: Image.Image, data: bytes) -> bool:
+    """Whether the bytes can be passed on as they are; asked of a loaded image, since PNG has metadata at its end, too."""
+    segments = {name for name, _ in getattr(image, "applist", ())}
+    return (
+        image.format != "MPO"
+        and image.mode in _PLAIN_MODES
+        and not _is_16_bit_png(data)
+        and not (image.info.keys() - _PLAIN_INFO or segments - _PLAIN_SEGMENTS)
+        and not (getattr(image, "text", None) or getattr(image, "private_chunks", None))
+        and is_complete(data)
+    )
+
+
+def _is_16_bit_png(data: bytes) -> bool:
+    return sniff(data) == "image/png" and data[24] == 16  # noqa: PLR2004 - IHDR's bit depth
+
+
 def _plain(image: Image.Image) -> Image.Image:
-    """8-bit RGB(A) in sRGB of any mode Pillow reads from PNG, JPEG and WebP."""
-    profile = image.info.get("icc_profile")
-    transparent = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
-    if image.mode.startswith("I") or image.mode == "F":
-        # 16-bit grey: scale, do not clip (Pillow's own conversion saturates at 255).
-        image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    if profile and image.mode in {"RGB", "CMYK", "L"}:
+    """8-bit RGB(A), upright, in sRGB, of any loaded PNG, JPEG or WebP."""
+    profile, orientation = image.info.get("icc_profile"), _orientation(image)
+    image, alpha = _split(image)
+    if profile:
         image = _to_srgb(image, profile)
-    image = image.convert("RGBA" if transparent else "RGB")
+    image = image.convert("RGB")
+    if alpha is not None:
+        image.putalpha(alpha)
+    if orientation in _TURNS:
+        image = image.transpose(_TURNS[orientation])
     image.info = {}
     return image
+
+
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """(8-bit grey, RGB or CMYK; alpha, if it has any)"""
+    clear = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        # 16-bit grey: scale and round, do not clip (Pillow's own conversion saturates at 255).
+        wide = image.convert("I")
+        grey = wide.point(lambda value: value * (1 / 257) + 0.5).convert("L")
+        return grey, None if clear is None else _all_but(wide, clear)
+    if isinstance(clear, tuple) and any(sample > 255 for sample in clear):  # noqa: PLR2004
+        # 16-bit RGB, of which Pillow keeps the upper halves.
+        image.info["transparency"] = tuple(sample >> 8 for sample in clear)
+    is_grey = image.mode in {"1", "L", "LA"}
+    if clear is None and image.mode not in {"LA", "PA", "RGBA"}:
+        return (image if image.mode == "CMYK" else image.convert("L" if is_grey else "RGB")), None
+    image = image.convert("LA" if is_grey else "RGBA")
+    return image.convert("L" if is_grey else "RGB"), image.getchannel("A")
+
+
+def _all_but(wide: Image.Image, clear: int) -> Image.Image:
+    """255 wherever the value is another one."""
+    return ImageMath.lambda_eval(lambda of: of["convert"]((of["wide"] != clear) * 255, "L"), wide=wide)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the picture is turned, by its EXIF; a broken EXIF block is common in the wild and turns nothing."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except _BROKEN:
+        return 1
+    return value if isinstance(value, int) else 1
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
+    except (ImageCms.PyCMSError, *_BROKEN):
         # A broken profile is common in the wild; viewers ignore it, and so do we.
         return image
     return converted if converted is not None else image
@@ -251,4 +354,16 @@ def _png_is_complete(data: memoryview) -> bool:
         if bytes(data[position + 4 : position + 8]) == b"IEND":
             return True
         position = end
+    return False
+
+
+def _jpeg_is_complete(data: bytes) -> bool:
+    """Whether the end marker follows the start of the picture; one inside a thumbnail comes before it."""
+    position = 2
+    while len(data) >= position + 4 and data[position] == 0xFF:  # noqa: PLR2004 - every segment starts so
+        marker = data[position + 1]
+        if marker == 0xDA:  # noqa: PLR2004 - start of scan
+            return data.find(b"\xff\xd9", position) >= 0
+        fill = marker == 0xFF  # noqa: PLR2004
+        position += 1 if fill else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return False

@@ -86,7 +86,8 @@ def _texture(figure: Callable[[Comparison], tuple[float, float]], full: float, n
     def found(op: Op, seen: Comparison) -> tuple[float, str]:
         before, after = figure(seen)
         change = 100.0 * (_ratio(after, before) - 1.0)
-        return _graded(op, change, full), f"{name} {change:+.0f}%"
+        # Without an upper end: a strong blur is still the blur that was asked for.
+        return min(4.0, _graded(op, change, full)), f"{name} {change:+.0f}%"
 
     return found
 
@@ -302,7 +303,7 @@ _CHECKS: dict[str, Check] = {
     "grain": _grain,
     "denoise": _grain,
     "sharpen": _texture(_sharpness, 20.0, "sharpness"),
-    "blur": _texture(lambda s: _sharpness(s)[::-1], 200.0, "softness"),
+    "blur": _texture(lambda s: _sharpness(s)[::-1], 70.0, "softness"),
     "clarity": _texture(_local_contrast, 5.0, "local contrast"),
     "flip horizontal": _flip(upended=False),
     "flip vertical": _flip(upended=True),

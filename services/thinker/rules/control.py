@@ -57,9 +57,10 @@ def signature(thumb: Floats, *, in_place: bool) -> Vector:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a candidate taught: gains by operation, and the change no gain explains."""
+    """What a candidate taught: gains by operation, their standard errors, and the change no gain explains."""
 
     gains: dict[Key, float] = field(default_factory=dict)
+    errors: dict[Key, float] = field(default_factory=dict)
     rest: Vector | float = 0.0
 
 
@@ -68,6 +69,7 @@ def learn(source: Floats, candidate: Floats, used: Mapping[Key, float], *, in_pl
     keys = [key for key, percent in used.items() if abs(percent) >= 1.0]
     measured = signature(candidate, in_place=in_place)
     gains = dict.fromkeys(keys, 1.0)
+    errors = dict.fromkeys(keys, _PRIOR)
     expected = signature(respond(source, used, gains), in_place=in_place)
     for _ in range(2):
         if not keys:
@@ -81,9 +83,10 @@ def learn(source: Floats, candidate: Floats, used: Mapping[Key, float], *, in_pl
         left = slope.T @ slope + np.eye(len(keys)) / _PRIOR**2
         right = slope.T @ ((measured - expected) / _NOISE) - away / _PRIOR**2
         step = np.linalg.solve(left, right)
+        errors = dict(zip(keys, np.sqrt(np.diag(np.linalg.inv(left))).tolist(), strict=True))
         gains = {key: float(np.clip(gains[key] + step[i], -1.5, 3.0)) for i, key in enumerate(keys)}
         expected = signature(respond(source, used, gains), in_place=in_place)
-    return Learned(gains=gains, rest=measured - expected)
+    return Learned(gains, errors, measured - expected)
 
 
 def solve(

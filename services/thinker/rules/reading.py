@@ -159,7 +159,7 @@ def _take(clause: _Clause, named: list[tuple[str, int]], at: int) -> int:
     """Understand what starts at a word; returns how many words it took."""
     for length in range(min(_LONGEST, len(clause.words) - at), 0, -1):
         said = " ".join(clause.words[at : at + length])
-        if said in _SAYINGS and not clause.negated and not (length == 1 and _is_state(clause, said)):
+        if said in _SAYINGS and not clause.negated and not _is_slider(clause, said):
             clause.looks.append(LookSaid(_SAYINGS[said], 1.0, said))
             return length
         if said in STATES:
@@ -172,9 +172,9 @@ def _take(clause: _Clause, named: list[tuple[str, int]], at: int) -> int:
     return 1
 
 
-def _is_state(clause: _Clause, said: str) -> bool:
-    """Whether a word that could name a look is used as an adjustment ("20% vivid")."""
-    return said in STATES and any(_NUMBER.match(word) for word in clause.words)
+def _is_slider(clause: _Clause, said: str) -> bool:
+    """Whether words that could name a look are used as an adjustment ("20% vivid", "fog of 10%")."""
+    return (said in STATES or said in NOUNS) and any(_NUMBER.match(word) for word in clause.words)
 
 
 def _small_word(clause: _Clause, word: str) -> None:

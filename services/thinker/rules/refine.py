@@ -11,12 +11,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from services.thinker.rules.control import Amounts, Learned, learn, shrink, signature, solve
+from services.thinker.rules.control import Amounts, Learned, learn, shrink, solve
 from services.thinker.rules.evidence import Evidence
 from services.thinker.rules.looks import Look, Pair
 from services.thinker.rules.operations import MONOCHROME, Key, Op, hue_name, phrase, variant_in, variants
 from services.thinker.rules.reading import Instruction, read_instruction
-from services.thinker.rules.respond import modelled, respond
+from services.thinker.rules.respond import modelled
 
 DEAD_ZONE = 2.0
 """Amounts (percent) below which neither a change nor an operation is worth saying."""
@@ -93,8 +93,9 @@ def _controlled(evidence: Evidence, used: Instruction, used_text: str) -> list[s
     source, goal = shrink(evidence.seen.source.thumb), shrink(evidence.aim.thumb)
     in_place = evidence.seen.in_place
     learned = _lesson(evidence, spent) if spent else Learned()
-    deaf = {key for key, gain in learned.gains.items() if gain < 0.3 and _should_show(evidence, key, spent)}
-    trusted = Learned({key: gain for key, gain in learned.gains.items() if key not in deaf}, learned.rest if not deaf else 0.0)
+    # Surely below half of what was expected: the phrase was not understood, or the other way round.
+    deaf = {key for key, gain in learned.gains.items() if gain + 2.0 * learned.errors[key] < 0.45}
+    trusted = _trusted(learned, deaf)
     amounts = solve(source, goal, knobs, fixed=fixed, start=spent, learned=trusted, in_place=in_place)
     lowered = used_text.lower()
     out: list[str] = []
@@ -110,10 +111,16 @@ def _controlled(evidence: Evidence, used: Instruction, used_text: str) -> list[s
 
 def _lesson(evidence: Evidence, spent: Mapping[Key, float]) -> Learned:
     source, candidate = shrink(evidence.seen.source.thumb), shrink(evidence.thumb)
-    learned = learn(source, candidate, spent, in_place=evidence.seen.in_place)
-    # An editor's seed makes some of every deviation; believe most of it, not all.
-    gains = {key: 1.0 + 0.6 * (gain - 1.0) for key, gain in learned.gains.items()}
-    return Learned(gains, learned.rest * 0.6)
+    return learn(source, candidate, spent, in_place=evidence.seen.in_place)
+
+
+def _trusted(learned: Learned, deaf: set[Key]) -> Learned:
+    """What to expect of the next attempt: an editor's seed makes some of every deviation, so most of it, not all.
+
+    Phrases that will be said otherwise are expected to work.
+    """
+    gains = {key: 1.0 + 0.6 * (gain - 1.0) for key, gain in learned.gains.items() if key not in deaf}
+    return Learned(gains, learned.errors, learned.rest * 0.6)
 
 
 def _settled(percent: float, before: float | None) -> float:
@@ -121,14 +128,6 @@ def _settled(percent: float, before: float | None) -> float:
     if before is not None and abs(percent - before) <= DEAD_ZONE:
         return before
     return percent
-
-
-def _should_show(evidence: Evidence, key: Key, spent: Mapping[Key, float]) -> bool:
-    """Whether this operation alone should have been plainly visible."""
-    source = shrink(evidence.seen.source.thumb)
-    alone = respond(source, {key: spent[key]})
-    moved = signature(alone, in_place=True) - signature(source, in_place=True)
-    return float(np.sqrt(moved @ moved)) > 2.5
 
 
 def _textures(evidence: Evidence, used: Instruction) -> list[str]:

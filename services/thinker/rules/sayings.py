@@ -98,7 +98,7 @@ _SAID: dict[str, str] = {
     ),
     "portrait": (
         "portrait look; portrait style; portrait photo look; bokeh; shallow depth of field; depth of field; portrait mode; "
-        "wide aperture; blurred background; f/1.4; f/1.8; out of focus background; creamy background"
+        "wide aperture; blurred background; out of focus background; creamy background"
     ),
     "candlelight": (
         "candlelight; candle light; candlelit; candle-lit; by candlelight; firelight; fireplace; campfire; by the "

@@ -78,11 +78,11 @@ def parts(evidence: Evidence) -> list[Part]:
 def followed_share(evidence: Evidence) -> float:
     """How far plain adjustments were followed, with a wide tolerance: sliders and tastes differ."""
     seen = evidence.seen
-    wanted = evidence.aim.thumb - seen.source.thumb
-    got = evidence.thumb - seen.source.thumb
-    if not seen.in_place:
-        zones = (evidence.tone.zones - evidence.aim.start.zones, evidence.aim.tone.zones - evidence.aim.start.zones)
-        got, wanted = zones[0][None], zones[1][None]
+    if seen.in_place:
+        wanted, got = evidence.aim.thumb - seen.source.thumb, evidence.thumb - seen.source.thumb
+    else:
+        start = evidence.aim.start.zones
+        wanted, got = evidence.aim.tone.zones - start, evidence.tone.zones - start
     energy = float((wanted**2).sum())
     if energy < 1e-6:
         return 1.0

@@ -16,7 +16,13 @@ import numpy.typing as npt
 Image = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float64]
 
-COLOURS = {"teal": (0, 128, 128), "orange": (255, 165, 0), "blue": (0, 0, 255), "sky blue": (135, 206, 235), "gold": (255, 215, 0)}
+COLOURS = {
+    "teal": (0, 128, 128),
+    "orange": (255, 165, 0),
+    "blue": (0, 0, 255),
+    "sky blue": (135, 206, 235),
+    "gold": (255, 215, 0),
+}
 
 
 def photograph(seed: int = 1, height: int = 96, width: int = 128) -> Image:
@@ -29,7 +35,7 @@ def photograph(seed: int = 1, height: int = 96, width: int = 128) -> Image:
     scene[y > 0.85] = (40, 52, 34)
     blobs = cv2.GaussianBlur(rng.normal(0, 1, (height, width)), (0, 0), 2)
     scene += 160 * blobs[..., None] / blobs.std() * 0.12
-    return np.clip(scene, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(scene, 0, 255), dtype=np.uint8)
 
 
 def _light(p: float, shape: Callable[[Plane], Plane]) -> Callable[[Plane], Plane]:
@@ -38,18 +44,22 @@ def _light(p: float, shape: Callable[[Plane], Plane]) -> Callable[[Plane], Plane
 
 def _tinted(rgb: Plane, p: float, colour: str, weight: Plane) -> Plane:
     towards = np.array(COLOURS.get(colour, (128, 128, 128)), dtype=float)
-    return rgb + p * 0.45 * weight * (towards - towards.mean())
+    return np.asarray(rgb + p * 0.45 * weight * (towards - towards.mean()), dtype=float)
 
 
 def _vignette(rgb: Plane, p: float) -> Plane:
     height, width = rgb.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    return rgb * (1 - 0.75 * p * np.clip((x * x + y * y) / 2, 0, 1))[..., None]
+    return np.asarray(rgb * (1 - 0.75 * p * np.clip((x * x + y * y) / 2, 0, 1))[..., None], dtype=float)
+
+
+def _soft(rgb: Plane, radius: float) -> Plane:
+    return np.asarray(cv2.GaussianBlur(rgb, (0, 0), radius), dtype=float)
 
 
 def _saturate(rgb: Plane, p: float) -> Plane:
     grey = (rgb @ np.array([0.3, 0.59, 0.11]))[..., None]
-    return grey + (rgb - grey) * (1 + 0.9 * p)
+    return np.asarray(grey + (rgb - grey) * (1 + 0.9 * p), dtype=float)
 
 
 def edit(image: Image, instruction: str, gains: dict[str, float] | None = None, deaf: tuple[str, ...] = ()) -> Image:
@@ -91,10 +101,10 @@ def _apply(rgb: Plane, clause: str, p: float) -> Plane:
         "monochrome": lambda v: _saturate(v, -1 / 0.9),
         "vignette": lambda v: _vignette(v, p),
         "haze": lambda v: v * (1 - 0.6 * p) + 215 * 0.6 * p,
-        "glow": lambda v: 255 - (255 - v) * (255 - 0.5 * p * cv2.GaussianBlur(v, (0, 0), 4)) / 255,
+        "glow": lambda v: 255 - (255 - v) * (255 - 0.5 * p * _soft(v, 4)) / 255,
         "sepia": lambda v: v * (1 - p) + p * np.clip(v.mean(axis=2, keepdims=True) * np.array([1.12, 0.98, 0.76]), 0, 255),
         "grain": lambda v: v + np.random.default_rng(7).normal(0, 30 * p, (*v.shape[:2], 1)),
-        "blur": lambda v: cv2.GaussianBlur(v, (0, 0), max(0.1, 6 * p)),
+        "blur": lambda v: _soft(v, max(0.1, 6 * p)),
         "flip horizontally": lambda v: v[:, ::-1].copy(),
     }
     for name, rule in rules.items():

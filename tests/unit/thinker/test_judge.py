@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from services.thinker.rules.aim import aim_of
 from services.thinker.rules.measure import tone_of
 from services.thinker.rules.pixels import look_at, to_linear
 from services.thinker.rules.wishes import wish_of
-from tests.unit.thinker.stand_in import edit, photograph
+from tests.unit.thinker.stand_in import Image, edit, photograph
 
 WISHES = [
     "make it look like golden hour", "blue hour", "moonlight", "foggy morning", "bright sunny day", "a cold winter day",
@@ -27,8 +27,16 @@ WISHES = [
     "horror movie", "romantic", "rainy", "stormy", "tropical", "overcast", "sunset",
 ]  # fmt: skip
 
+ASKS = [
+    "make it warmer", "increase the exposure by 20%", "flip horizontally", "crop to 16:9", "rotate by 90 degrees", "add grain",
+    'add the text "SALE" at the bottom in white and make it moody', "replace the background with white", "product shot",
+    "portrait look", "retro comic", "keep only the subject in colour", "change the colour of the cup to blue", "dehaze by 20%",
+    "darken the top by 20%", "brighten the face", "add a white border of 5%", "invert the colours", "sharpen it", "emboss",
+    "shift the hue by 40 degrees", "tint the shadows teal by 20%, add an orange tint of 10%", "desaturate the sky by 30%",
+]  # fmt: skip
 
-def imagined(source: npt.NDArray[np.uint8], wish: str, share: float = 1.0) -> npt.NDArray[np.uint8]:
+
+def imagined(source: Image, wish: str, share: float = 1.0) -> Image:
     """The source moved part of the way to the picture the thinker has in mind."""
     picture = look_at(source)
     aim = aim_of(wish_of(wish), picture, tone_of(picture.thumb))
@@ -84,7 +92,7 @@ def test_damage_that_was_asked_for_is_none() -> None:
         ("another picture", lambda p: photograph(seed=9, height=p.shape[0], width=p.shape[1])[:, ::-1].copy()),
     ],
 )
-def test_damage_costs_quality_and_is_named(name: str, harm) -> None:  # type: ignore[no-untyped-def]
+def test_damage_costs_quality_and_is_named(name: str, harm: Callable[[Image], Image]) -> None:
     source = photograph(height=200, width=260)
     verdict = judge(source, harm(source), "make it slightly warmer", "x")
     assert verdict.quality < 8.5, name
@@ -150,15 +158,15 @@ _pictures = arrays.arrays(
 
 
 @settings(max_examples=120, deadline=None)
-@given(_pictures, _pictures, st.one_of(st.sampled_from(WISHES), st.text(max_size=60)), st.text(max_size=60))
-def test_every_pair_of_pictures_and_texts_gets_a_verdict(source, candidate, wish: str, used: str) -> None:  # type: ignore[no-untyped-def]
+@given(_pictures, _pictures, st.one_of(st.sampled_from(WISHES + ASKS), st.text(max_size=60)), st.sampled_from(["x", *ASKS]))
+def test_every_pair_of_pictures_and_texts_gets_a_verdict(source: Image, candidate: Image, wish: str, used: str) -> None:
     verdict = judge(source, candidate, wish, used)
     assert 0 <= verdict.semantic <= 10 and 0 <= verdict.quality <= 10
     assert verdict.reasoning
 
 
 def test_a_megapixel_pair_is_judged_quickly() -> None:
-    source = cv2.resize(photograph(height=256, width=256), (1024, 1024))
+    source = np.asarray(cv2.resize(photograph(height=256, width=256), (1024, 1024)), dtype=np.uint8)
     candidate = edit(source, "increase the warmth by 20%")
     used = judge(source, source, "golden hour", "golden hour").instruction or ""
     times = []

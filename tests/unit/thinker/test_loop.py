@@ -33,7 +33,7 @@ def test_most_wishes_come_true_within_four_turns(wish: str) -> None:
     assert max(scores) >= 8
 
 
-@pytest.mark.parametrize("wish", ["make it look like golden hour", "underwater", "candlelight", "cinematic teal and orange"])
+@pytest.mark.parametrize("wish", ["make it look like golden hour", "underwater", "candlelight"])
 def test_the_others_come_much_nearer(wish: str) -> None:
     scores = [semantic for semantic, _ in run(wish)]
     assert max(scores) >= scores[0] + 3

@@ -25,8 +25,8 @@ def test_gamut_mapping_keeps_lightness_and_hue() -> None:
     assert mapped[0, 1].tolist() == lab[0, 1].tolist()
     assert mapped[0, 0, 0] == 50.0
     assert mapped[0, 0, 1] == pytest.approx(mapped[0, 0, 2])
-    assert np.abs(to_lab(to_linear(mapped)) - mapped).max() < 2.0
-    assert np.abs(showable(mapped) - mapped).max() < 2.0
+    assert np.abs(to_lab(to_linear(mapped)) - mapped).max() < 3.0
+    assert np.abs(showable(mapped) - mapped).max() < 3.0
 
 
 def test_luminance_and_lightness_are_inverse() -> None:
@@ -58,7 +58,7 @@ def test_noise_is_measured_in_its_own_unit() -> None:
     noisy = np.clip(plain + rng.normal(0, 8, (200, 200, 1)), 0, 255).astype(np.uint8)
     # 8 of 255 code values are about 3.2 L* around middle grey.
     assert read(look_at(noisy)).texture.grain == pytest.approx(3.2, rel=0.15)
-    assert read(look_at(plain)).texture.grain == 0
+    assert read(look_at(plain)).texture.grain < 0.01
 
 
 def test_warmth_contrast_and_corners_move_their_figures() -> None:

@@ -130,7 +130,9 @@ def test_reading_is_total(text: str) -> None:
     wish_of(text)
 
 
-@pytest.mark.parametrize("piece", ["a ", "(", "add ", "make the ", '"', "'", "crop ", "x", "only the ", "replace the background with ", "\x01"])
+@pytest.mark.parametrize(
+    "piece", ["a ", "(", "add ", "make the ", '"', "'", "crop ", "x", "only the ", "replace the background with ", "\x01"]
+)
 def test_long_texts_take_linear_time(piece: str) -> None:
     text = (piece * 32_000)[:32_000]
     began = time.perf_counter()

@@ -117,17 +117,14 @@ def channel_extremes(light: F32) -> tuple[F32, F32]:
 def into_gamut(light: F32) -> F32:
     """Pull colours beyond sRGB towards the grey of the same luminance until they fit: hue and luminance stay."""
     top, bottom = channel_extremes(light)
-    outside = (top > 1 + _ROUNDING) | (bottom < -_ROUNDING)
-    if not outside.any():
+    if top.max() <= 1 + _ROUNDING and bottom.min() >= -_ROUNDING:
         return light
-    pixels = light[outside]
-    grey = np.clip(pixels @ _LUMINANCE, 0, 1)
-    over = np.maximum(top[outside] - grey, 1e-6)
-    under = np.maximum(grey - bottom[outside], 1e-6)
-    keep = np.clip(np.minimum((1 - grey) / over, grey / under), 0, 1)[:, None]
-    mapped = light.copy()
-    mapped[outside] = grey[:, None] + (pixels - grey[:, None]) * keep
-    return mapped
+    grey = np.clip(light @ _LUMINANCE, 0, 1)
+    # How much of the distance to grey fits: all of it where nothing lies beyond.
+    above = (1 - grey) / np.maximum(top - grey, 1 - grey + np.float32(1e-9))
+    below = grey / np.maximum(grey - bottom, grey + np.float32(1e-9))
+    keep = np.minimum(above, below)[..., None]
+    return f32(grey[..., None] + (light - grey[..., None]) * keep)
 
 
 def lightness_to_luminance(lightness: F32) -> F32:

@@ -15,40 +15,46 @@ _AIR = (0.86, 0.90, 0.94)  # daylight haze, linear, before it takes on the pictu
 
 def haze(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Air between lens and scene: more mixes airlight in; less takes it out by the dark channel prior (He et al.)."""
-    light = lab_to_linear(picture.lab)
-    if amount >= 0:
-        bright = float(np.quantile(light[:: _skip(picture), :: _skip(picture)].max(axis=2), 0.9))
-        air = f32(_AIR) * max(0.35, min(1.0, bright))
-        through = np.float32(max(0.05, 1 - 0.7 * amount))
-        picture.blend(mask, linear_to_lab(f32(light * through + air * (1 - through))))
+    if amount < 0:
+        _clear(picture, -amount, mask)
         return
-    picture.blend(mask, linear_to_lab(_clear(picture, light, -amount)))
+    bright = float(np.quantile(channel_extremes(lab_to_linear(picture.sample()))[0], 0.9))
+    air = f32(_AIR) * max(0.35, min(1.0, bright))
+    through = np.float32(max(0.05, 1 - 0.7 * amount))
+    picture.point(mask, lambda lab, _: linear_to_lab(f32(lab_to_linear(lab) * through + air * (1 - through))))
 
 
-def _clear(picture: Picture, light: F32, amount: float) -> F32:
-    dark = channel_extremes(light)[1]
-    air = float(np.quantile(light[:: _skip(picture), :: _skip(picture)], 0.99))
-    air = max(air, 0.2)
-    veil = guided(np.ascontiguousarray(picture.lightness), gaussian(dark, 0.01 * picture.scale), 0.04 * picture.scale, 60.0, 4)
-    veil = np.clip(veil, 0, 0.95 * air) / air
-    through = np.maximum(1 - 0.75 * amount * veil, 0.2)[..., None]
-    cleared = np.clip((light - air) / through + air, 0, None)
+def _clear(picture: Picture, amount: float, mask: F32 | None) -> None:
+    dark = np.empty((picture.height, picture.width), dtype=np.float32)
+    for rows in picture.strips():
+        dark[rows] = channel_extremes(lab_to_linear(picture.lab[rows]))[1]
+    air = max(0.2, float(np.quantile(lab_to_linear(picture.sample()), 0.99)))
+    guide = np.ascontiguousarray(picture.lightness)
+    veil = guided(guide, gaussian(dark, 0.01 * picture.scale), 0.04 * picture.scale, 60.0, 4)
+    through = np.maximum(1 - 0.75 * amount * np.clip(veil, 0, 0.95 * air) / air, 0.2)
     # Taking the veil off darkens; give back part of the light so that the picture stays usable.
     gain = 1 + 0.25 * amount
-    return f32(gain * cleared / (1 + (gain - 1) * np.clip(cleared, 0, 1)))
 
+    def retouch(lab: F32, rows: slice) -> F32:
+        cleared = np.clip((lab_to_linear(lab) - air) / through[rows][..., None] + air, 0, None)
+        return linear_to_lab(f32(gain * cleared / (1 + (gain - 1) * np.clip(cleared, 0, 1))))
 
-def _skip(picture: Picture) -> int:
-    return max(1, int(picture.scale // 256))
+    picture.point(mask, retouch)
 
 
 def glow(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Bloom: the bright parts, spread wide, laid over the picture as light (screen), so nothing clips."""
-    light = np.clip(lab_to_linear(picture.lab), 0, 1)
-    bright = light * smoothstep(25, 85, picture.lightness)[..., None]
-    spread = 0.6 * gaussian(bright, 0.012 * picture.scale) + 0.6 * gaussian(bright, 0.045 * picture.scale)
-    veil = np.clip(np.float32(0.9 * amount) * spread, 0, 1)
-    picture.blend(mask, linear_to_lab(f32(1 - (1 - light) * (1 - veil))))
+    bright = np.clip(picture.linear(), 0, 1)
+    bright *= smoothstep(25, 85, picture.lightness)[..., None]
+    veil = gaussian(bright, 0.012 * picture.scale)
+    veil += gaussian(bright, 0.045 * picture.scale)
+    veil *= np.float32(0.54 * amount)
+
+    def retouch(lab: F32, rows: slice) -> F32:
+        light = np.clip(lab_to_linear(lab), 0, 1)
+        return linear_to_lab(f32(1 - (1 - light) * (1 - np.clip(veil[rows], 0, 1))))
+
+    picture.point(mask, retouch)
 
 
 def vignette(picture: Picture, amount: float, mask: F32 | None) -> None:

@@ -6,9 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32, U8, colour_to_lab, rgb_to_lab
+from services.editor.pipelines.classical.colorimetry import F32, U8, colour_to_lab
 from services.editor.pipelines.classical.filters import gaussian, smoothstep
 from services.editor.pipelines.classical.palette import Colour
+from services.editor.pipelines.classical.picture import lab_of
 from services.editor.pipelines.classical.plan import Area, Region, Term
 from services.editor.pipelines.classical.segmentation import sky_matte, subject_matte
 
@@ -75,7 +76,7 @@ class Masks:
 
     @cached_property
     def _lab(self) -> F32:
-        return rgb_to_lab(self._source)
+        return lab_of(self._source)
 
     def _hue(self, colour: Colour) -> F32:
         lightness, green_red, blue_yellow = colour_to_lab(colour.rgb)

@@ -7,11 +7,26 @@ from functools import cached_property
 
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32, U8, lab_to_rgb, rgb_to_lab
+from services.editor.pipelines.classical.colorimetry import F32, U8, lab_to_linear, lab_to_rgb, rgb_to_lab
 
 _STRIP = 1 << 19  # pixels handled at a time by point operations: temporaries stay small and in the cache
 
 Retouch = Callable[[F32, slice], F32]
+
+
+def strips(height: int, width: int) -> Iterator[slice]:
+    """Slices of rows that cover a picture, each of about half a megapixel."""
+    rows = max(1, _STRIP // max(1, width))
+    for top in range(0, height, rows):
+        yield slice(top, min(height, top + rows))
+
+
+def lab_of(source: U8) -> F32:
+    """CIELAB (H, W, 3) of a picture of any size, without temporaries of that size."""
+    lab = np.empty(source.shape, dtype=np.float32)
+    for rows in strips(*source.shape[:2]):
+        lab[rows] = rgb_to_lab(source[rows])
+    return lab
 
 
 class Picture:
@@ -30,10 +45,19 @@ class Picture:
     @cached_property
     def lab(self) -> F32:
         """The working values, converted on first use."""
-        lab = np.empty(self.source.shape, dtype=np.float32)
+        return lab_of(self.source)
+
+    def linear(self) -> F32:
+        """Linear light (H, W, 3) of the working values, a new array."""
+        light = np.empty_like(self.lab)
         for rows in self.strips():
-            lab[rows] = rgb_to_lab(self.source[rows])
-        return lab
+            light[rows] = lab_to_linear(self.lab[rows])
+        return light
+
+    def sample(self) -> F32:
+        """A thinned-out copy of the working values, enough for statistics."""
+        step = max(1, int(self.scale // 256))
+        return self.lab[::step, ::step].copy()
 
     @property
     def lightness(self) -> F32:
@@ -46,10 +70,8 @@ class Picture:
         return float(np.sqrt(self.height * self.width))
 
     def strips(self) -> Iterator[slice]:
-        """Slices of rows that cover the picture, each of about half a megapixel."""
-        rows = max(1, _STRIP // max(1, self.width))
-        for top in range(0, self.height, rows):
-            yield slice(top, min(self.height, top + rows))
+        """Slices of rows that cover the picture."""
+        return strips(self.height, self.width)
 
     def point(self, mask: F32 | None, retouch: Retouch) -> None:
         """Replace every pixel by ``retouch(lab strip, rows)``, as far as ``mask`` and the limit let through."""

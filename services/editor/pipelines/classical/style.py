@@ -7,7 +7,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32, lab_to_linear, linear_to_lab
+from services.editor.pipelines.classical.colorimetry import F32, linear_to_lab
 from services.editor.pipelines.classical.filters import gaussian, guided
 from services.editor.pipelines.classical.picture import Picture
 
@@ -37,7 +37,7 @@ def pixelate(picture: Picture, amount: float, mask: F32 | None, block: int | Non
     side = max(1, side)
     size = (max(1, -(-picture.width // side)), max(1, -(-picture.height // side)))
     padded = cv2.copyMakeBorder(
-        lab_to_linear(picture.lab),
+        picture.linear(),
         0,
         size[1] * side - picture.height,
         0,

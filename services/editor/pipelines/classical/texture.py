@@ -7,7 +7,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from services.editor.pipelines.classical.colorimetry import F32, f32, lab_to_linear, linear_to_lab
+from services.editor.pipelines.classical.colorimetry import F32, f32, linear_to_lab
 from services.editor.pipelines.classical.filters import base_layer, gaussian, guided
 from services.editor.pipelines.classical.picture import Picture
 
@@ -47,13 +47,15 @@ def blur(picture: Picture, amount: float, mask: F32 | None) -> None:
     Inside a mask only what the mask covers is spread: a sharp subject does not bleed into its blurred background.
     """
     sigma = _BLUR_SHARE * picture.scale * amount
-    light = lab_to_linear(picture.lab)
+    light = picture.linear()
     if mask is None:
         spread = gaussian(light, sigma)
-    else:
-        weight = mask * mask + np.float32(1e-4)
-        spread = gaussian(light * weight[..., None], sigma) / gaussian(weight, sigma)[..., None]
-    picture.blend(mask, linear_to_lab(spread))
+        picture.point(None, lambda _, rows: linear_to_lab(spread[rows]))
+        return
+    weight = mask * mask + np.float32(1e-4)
+    light *= weight[..., None]
+    spread, weight = gaussian(light, sigma), gaussian(weight, sigma)
+    picture.point(mask, lambda _, rows: linear_to_lab(spread[rows] / weight[rows][..., None]))
 
 
 def denoise(picture: Picture, amount: float, mask: F32 | None) -> None:

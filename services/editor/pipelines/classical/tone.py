@@ -65,7 +65,7 @@ def apply_curve(picture: Picture, mask: F32 | None, curve: Curve, chroma: float)
 
 def contrast(picture: Picture, amount: float, mask: F32 | None) -> None:
     """An S-curve (up) or a straight compression (down) about the picture's own middle, so that brightness stays."""
-    middle = float(np.clip(picture.lightness[:: _skip(picture), :: _skip(picture)].mean() / 100, 0.35, 0.65))
+    middle = float(np.clip(picture.sample()[..., 0].mean() / 100, 0.35, 0.65))
     steepness = 1 + 1.2 * amount
 
     def curve(x: F32) -> F32:
@@ -76,10 +76,6 @@ def contrast(picture: Picture, amount: float, mask: F32 | None) -> None:
         return f32(np.where(x < middle, low, high))
 
     apply_curve(picture, mask, curve, 0.6)
-
-
-def _skip(picture: Picture) -> int:
-    return max(1, int(picture.scale // 256))
 
 
 def highlights(picture: Picture, amount: float, mask: F32 | None) -> None:

@@ -1,0 +1,184 @@
+"""The driver on a real Redis whose answers get lost: every event once, whatever happens to the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+from redis.asyncio import Redis
+
+from orchestrator.drive.driver import Driver
+from orchestrator.drive.performer import Performer
+from orchestrator.loop import events as ev
+from orchestrator.loop.session import fold
+from orchestrator.ports import (
+    Claim,
+    CritiqueOrder,
+    CritiqueReply,
+    EditOrder,
+    EditReply,
+    Fenced,
+    Recorded,
+    StorageUnavailable,
+)
+from orchestrator.store.feed import Feed
+from orchestrator.store.scripts import Keys
+from orchestrator.store.sessions import RedisSessions
+from tests.doubles.processes import Process
+
+IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
+
+
+class Flaky:
+    """The store, whose appends fail before they arrive or after they were done, and whose reads fail."""
+
+    def __init__(self, inner: RedisSessions, dice: random.Random) -> None:
+        self.inner = inner
+        self.dice = dice
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> bool:
+        fate = self.dice.random()
+        if fate < 0.2:
+            raise StorageUnavailable("lost on the way")
+        done = await self.inner.append(session_id, expected, events, fence)
+        if fate < 0.4:
+            raise StorageUnavailable("the answer was lost")
+        return done
+
+    async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
+        if self.dice.random() < 0.2:
+            raise StorageUnavailable("lost")
+        return await self.inner.read(session_id, after)
+
+
+class InstantEditor:
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    async def edit(self, order: EditOrder) -> EditReply:
+        self.keys.append(order.key)
+        return EditReply(b"x", "image/png", 4, 3)
+
+    async def ready(self) -> bool:
+        return True
+
+
+class StepByStep:
+    """One point more every turn."""
+
+    async def critique(self, order: CritiqueOrder) -> CritiqueReply:
+        turn = order.instruction.count("+") + 1
+        return CritiqueReply(3.0 + turn, 9.0, "", f"{order.instruction}+")
+
+    async def ready(self) -> bool:
+        return True
+
+
+class Memory:
+    async def put(self, data: bytes) -> str:
+        return "1" * 64
+
+    async def get(self, sha256: str) -> bytes:
+        return b"x"
+
+
+class Now:
+    def now(self) -> float:
+        return time.time()
+
+
+class Silent:
+    def recorded(self, session_id: str, recorded: Recorded) -> None:
+        """Nothing to tell."""
+
+
+@pytest.fixture
+async def store(redis: Process) -> AsyncGenerator[RedisSessions]:
+    """The real store in a database of its own."""
+    client = Redis(port=redis.port, db=2)
+    await client.flushdb()
+    yield RedisSessions(client, Feed(client), Keys())
+    await client.aclose()
+
+
+async def new_session(store: RedisSessions, name: str, **limits: float) -> Claim:
+    bounds = ev.Limits.model_validate({"deadline_at": time.time() + 60, **limits})
+    created = ev.SessionCreated(at=1.0, source=IMAGE, instruction="x", editor="e", thinker="t", limits=bounds)
+    await store.create(name, created, None)
+    claims = await store.claim("r", 100)
+    return next(claim for claim in claims if claim.session_id == name)
+
+
+def driver(claim: Claim, sessions: object, log: list[Recorded], editor: InstantEditor) -> Driver:
+    performer = Performer({"e": editor}, {"t": StepByStep()}, Memory(), Now())
+    return Driver(claim, sessions, performer, Now(), Silent(), log)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_lost_answers_record_nothing_twice(store: RedisSessions, seed: int) -> None:
+    """Appends that were lost, or done although their answer was lost: a dense log with every step once."""
+    claim = await new_session(store, "a")
+    editor = InstantEditor()
+    await driver(claim, Flaky(store, random.Random(seed)), await store.read("a"), editor).run()
+    log = await store.read("a")
+    types = [recorded.event.type for recorded in log]
+
+    assert [recorded.seq for recorded in log] == list(range(1, len(log) + 1))
+    assert types == [
+        "session_created",
+        *["turn_started", "edit_started", "edited", "critiqued"] * 5,
+        "finished",
+    ]
+    assert len(editor.keys) == len(set(editor.keys)) == 5
+
+
+async def test_two_drivers_by_mistake_record_every_step_once(store: RedisSessions) -> None:
+    """The one without the fence writes nothing and lets go."""
+    old = await new_session(store, "b")
+    log = await store.read("b")
+    await store._redis.zadd(Keys().agenda, {"b": 0})
+    (new,) = await store.claim("r2", 10)
+    assert new.fence == old.fence + 1
+
+    results = await asyncio.gather(
+        driver(old, store, log, InstantEditor()).run(),
+        driver(new, store, log, InstantEditor()).run(),
+        return_exceptions=True,
+    )
+
+    assert isinstance(results[0], Fenced)
+    assert results[1] is None
+    events = [recorded.event for recorded in await store.read("b")]
+    places = [(e.type, e.turn) for e in events if isinstance(e, ev.Edited | ev.Critiqued | ev.TurnStarted)]
+    assert len(places) == len(set(places))
+    assert fold(events).finished
+
+
+async def test_others_may_write_between_any_two_steps(store: RedisSessions) -> None:
+    """A person's words that land between decide and append move the driver's events behind them, and lose none."""
+    claim = await new_session(store, "c", max_turns=5)
+    editor = InstantEditor()
+    running = asyncio.create_task(driver(claim, store, await store.read("c"), editor).run())
+    for number in itertools.count():
+        log = await store.read("c")
+        if isinstance(log[-1].event, ev.Finished):
+            break
+        word = ev.FeedbackGiven(at=2.0, action="instruct", instruction=f"blue {number}") if number < 4 else None
+        if word:
+            await store.append("c", log[-1].seq, [word], None)
+        await asyncio.sleep(0)
+    await running
+    log = await store.read("c")
+    session = fold(recorded.event for recorded in log)
+
+    assert [recorded.seq for recorded in log] == list(range(1, len(log) + 1))
+    assert session.finished
+    started = [r.event.key for r in log if isinstance(r.event, ev.EditStarted)]
+    assert len(started) == len(set(started))
