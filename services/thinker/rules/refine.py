@@ -13,9 +13,12 @@ import numpy as np
 
 from services.thinker.rules.control import Amounts, Learned, learn, shrink, solve
 from services.thinker.rules.evidence import Evidence
-from services.thinker.rules.looks import Look, Pair
+from services.thinker.rules.imagine import turn_hues
+from services.thinker.rules.looks import HueMove, Look, Pair
 from services.thinker.rules.operations import MONOCHROME, Key, Op, hue_name, phrase, variant_in, variants
+from services.thinker.rules.pixels import Floats
 from services.thinker.rules.reading import Instruction, read_instruction
+from services.thinker.rules.regions import hue_range, region_mask
 from services.thinker.rules.respond import modelled
 
 DEAD_ZONE = 2.0
@@ -90,9 +93,10 @@ def _controlled(evidence: Evidence, used: Instruction, used_text: str) -> list[s
     spent = amounts_of(used)
     fixed = _whole(look) | wish.fixed
     knobs = [key for key in knobs_of(look) if key not in fixed]
-    source, goal = shrink(evidence.seen.source.thumb), shrink(evidence.aim.thumb)
+    turned = _turned_hues(evidence)
+    source, goal = shrink(_with_hues(evidence.seen.source.thumb, turned)), shrink(evidence.aim.thumb)
     in_place = evidence.seen.in_place
-    learned = _lesson(evidence, spent) if spent else Learned()
+    learned = _lesson(evidence, used, spent) if spent else Learned()
     # Surely below half of what was expected: the phrase was not understood, or the other way round.
     deaf = {key for key, gain in learned.gains.items() if gain + 2.0 * learned.errors[key] < 0.45}
     trusted = _trusted(learned, deaf)
@@ -106,11 +110,31 @@ def _controlled(evidence: Evidence, used: Instruction, used_text: str) -> list[s
         if abs(rounded) > DEAD_ZONE:
             variant = variant_in(lowered, key) + (1 if key in deaf else 0) if key in spent else 0
             out.append(phrase(key, rounded, variant=variant % variants(key)))
+    out += [f"shift the hue of the {name} by {0.9 * move.turn:.0f} degrees" for name, move in turned.items()]
     return out + _textures(evidence, used)
 
 
-def _lesson(evidence: Evidence, spent: Mapping[Key, float]) -> Learned:
-    source, candidate = shrink(evidence.seen.source.thumb), shrink(evidence.thumb)
+def _turned_hues(evidence: Evidence) -> dict[str, HueMove]:
+    """The ranges of hues the look turns and the source has, by name."""
+    out: dict[str, HueMove] = {}
+    for move in evidence.aim.look.hues:
+        name = hue_range(move.centre)
+        mask = region_mask(name, evidence.seen.source.thumb)
+        if mask is not None and float(mask.mean()) > 0.06:
+            out[name] = move
+    return out
+
+
+def _with_hues(thumb: Floats, turned: Mapping[str, HueMove]) -> Floats:
+    """The thumb after these ranges of hues were turned."""
+    for move in turned.values():
+        thumb = turn_hues(thumb, move)
+    return thumb
+
+
+def _lesson(evidence: Evidence, used: Instruction, spent: Mapping[Key, float]) -> Learned:
+    turned = _turned_hues(evidence) if any(op.name == "hue" for op in used.ops) else {}
+    source, candidate = shrink(_with_hues(evidence.seen.source.thumb, turned)), shrink(evidence.thumb)
     return learn(source, candidate, spent, in_place=evidence.seen.in_place)
 
 

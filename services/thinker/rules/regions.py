@@ -12,6 +12,11 @@ _MIDDLE, _AROUND = 0.2, 0.42
 _HUES = {"reds": 35.0, "oranges": 65.0, "yellows": 100.0, "greens": 140.0, "blues": 285.0, "purples": 320.0}
 
 
+def hue_range(degrees: float) -> str:
+    """The named range of hues nearest to an angle of the (a*, b*) plane."""
+    return min(_HUES, key=lambda name: abs((_HUES[name] - degrees + 180.0) % 360.0 - 180.0))
+
+
 def region_mask(name: str, thumb: Floats) -> Floats | None:
     """A (h, w) mask 0..1 of a named part of a (h, w, 3) CIELAB thumb, or None if it has no place.
 

@@ -99,7 +99,10 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Found], ...] = tuple(
             r"\breplace\s(?:the\s)?(?:background|backdrop)\swith\s(?:a\s)?gradient\sfrom\s(?P<c>\w{1,20})\sto\s(?P<d>\w{1,20})",
             _plain("background"),
         ),
-        (r"\b(?:shift|rotate)\sthe\shues?\sby\s(?P<d>-?\d{1,3}(?:\.\d)?)\s?(?:degrees?|°)", _plain("hue")),
+        (
+            r"\b(?:shift|rotate)\sthe\shues?\s(?:of\sthe\s(?P<r>\w{1,20})\s)?by\s(?P<d>-?\d{1,3}(?:\.\d)?)\s?(?:degrees?|°)",
+            _plain("hue"),
+        ),
         (r"\binvert\s(?:the\s)?(?:colours?|image|picture|photo)\b", _plain("invert")),
         (
             r"\bon\s(?:a\s)?(?:plain\s|pure\s|clean\s|simple\s)*(?P<c>white|black|grey)(?:\s(?:background|backdrop))\b",
