@@ -20,7 +20,8 @@ from orchestrator.ports import EditorError, PortError, ThinkerError
 
 Role = Literal["editor", "thinker"]
 _ERRORS: Final[Mapping[Role, type[PortError]]] = {"editor": EditorError, "thinker": ThinkerError}
-_RETRY_AT_ONCE: Final = frozenset({429, 502, 503, 504})
+_BUSY: Final = 429
+_RETRY_AT_ONCE: Final = frozenset({502, 503, 504})
 _LONGEST_MESSAGE: Final = 500
 
 
@@ -104,17 +105,17 @@ class HttpUpstream:
         return reply.status_code < 500  # noqa: PLR2004
 
     async def _with_retries(self, call: Call, ends: float) -> Any:
-        def backoff(exc: Exception) -> bool | float:
-            if not isinstance(exc, PortError) or not exc.retryable or exc.code.endswith("_bad_reply"):
-                return False
-            return exc.retry_after if exc.retry_after is not None else True
-
+        """Faults are tried `attempts` times; a server that says it is busy is waited for as long as there is time."""
         left = max(0.001, ends - time.monotonic())
-        async for attempt in stamina.retry_context(
-            on=backoff, attempts=self._upstream.attempts, timeout=left, wait_initial=0.2, wait_max=8.0, wait_jitter=0.5
-        ):
-            with attempt:
-                return await self._once(call)
+        busy = stamina.retry_context(on=_while_busy, attempts=None, timeout=left, wait_initial=0.5, wait_max=10.0)
+        async for when_free in busy:
+            with when_free:
+                faults = stamina.retry_context(
+                    on=_while_faulty, attempts=self._upstream.attempts, timeout=left, wait_initial=0.2, wait_max=8.0
+                )
+                async for attempt in faults:
+                    with attempt:
+                        return await self._once(call)
         raise AssertionError("stamina either returns or raises")  # pragma: no cover
 
     async def _once(self, call: Call) -> Any:
@@ -163,6 +164,8 @@ class HttpUpstream:
     def _refused(self, reply: httpx.Response, body: bytes) -> PortError:
         status = reply.status_code
         message = f"the {self._role} answered {status}: {_told(body)}"
+        if status == _BUSY:
+            return self._error(f"{self._role}_overloaded", message, retryable=True, retry_after=_retry_after(reply))
         if status in _RETRY_AT_ONCE:
             return self._error(f"{self._role}_failed", message, retryable=True, retry_after=_retry_after(reply))
         if status >= 500:  # noqa: PLR2004
@@ -176,10 +179,22 @@ class HttpUpstream:
         return {"authorization": f"Bearer {key}"} if key else {}
 
 
+def _while_busy(exc: Exception) -> bool | float:
+    if not isinstance(exc, PortError) or not exc.code.endswith("_overloaded"):
+        return False
+    return exc.retry_after if exc.retry_after is not None else True
+
+
+def _while_faulty(exc: Exception) -> bool | float:
+    if not isinstance(exc, PortError) or not exc.retryable or exc.code.endswith(("_bad_reply", "_overloaded")):
+        return False
+    return exc.retry_after if exc.retry_after is not None else True
+
+
 def _retry_after(reply: httpx.Response) -> float | None:
     text = reply.headers.get("retry-after", "")
     try:
-        return min(60.0, max(0.0, float(text)))
+        return min(60.0, max(0.05, float(text)))
     except ValueError:
         return None
 

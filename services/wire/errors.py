@@ -61,6 +61,8 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "idempotency_key_reused": ErrorCode(422, Blame.CALLER),
     # Capacity.
     "overloaded": ErrorCode(429, Blame.CAPACITY, retryable=True),
+    "editor_overloaded": ErrorCode(429, Blame.CAPACITY, retryable=True),
+    "thinker_overloaded": ErrorCode(429, Blame.CAPACITY, retryable=True),
     # A collaborator: an editor or a thinker.
     "editor_failed": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
     "editor_bad_reply": ErrorCode(502, Blame.COLLABORATOR, retryable=True),

@@ -312,7 +312,8 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def _all_but(wide: Image.Image, clear: int) -> Image.Image:
     """255 wherever the value is another one."""
-    return ImageMath.lambda_eval(lambda of: of["convert"]((of["wide"] != clear) * 255, "L"), wide=wide)
+    mask: Image.Image = ImageMath.lambda_eval(lambda of: of["convert"]((of["wide"] != clear) * 255, "L"), wide=wide)
+    return mask
 
 
 def _orientation(image: Image.Image) -> int:

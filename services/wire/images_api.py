@@ -7,6 +7,7 @@ what that client puts on the wire: a single file is a part named ``image``, a li
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
@@ -17,6 +18,8 @@ from services.wire.images import OutputFormat
 
 MAX_PROMPT: Final = 32_000
 _Model = TypeVar("_Model", bound=BaseModel)
+_VALIDATOR: Final = re.compile(r"function-(?:before|after|plain|wrap)\[")
+"""What pydantic puts into an error's path beside the caller's own names."""
 SIZE_PATTERN: Final = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
 
 
@@ -110,6 +113,8 @@ async def read_form(form: _Form) -> EditForm:
         is_file = not isinstance(value, str)
         if name in {"image", "image[]"}:
             images.append(await _file(value, "image"))
+        elif name == "mask" and mask is not None:
+            raise ApiError("invalid_value", "mask was given more than once; send it once", param="mask")
         elif name == "mask":
             mask = await _file(value, "mask")
         elif is_file:
@@ -150,16 +155,17 @@ def validate(model: type[_Model], fields: object) -> _Model:
 def explain(exc: ValidationError, model: type[BaseModel] | None = None) -> ApiError:
     """Pydantic's first error as an `ApiError` for the caller."""
     first = exc.errors(include_url=False, include_context=True)[0]
-    path = [str(part) for part in first["loc"] if not str(part).startswith(("function-", "body"))]
+    path = [str(part) for part in first["loc"] if not _VALIDATOR.match(str(part))]
     param = ".".join(path) or None
     kind = first["type"]
     if kind == "missing":
-        return ApiError("missing_parameter", f"{param} is missing", param=param)
+        return ApiError("missing_parameter", f"{param} is missing; send it", param=param)
     if kind == "extra_forbidden":
         known = sorted(model.model_fields) if model else []
         close = difflib.get_close_matches(path[-1], known, 1) if path else []
         hint = f"; did you mean {close[0]}?" if close else (f"; known are: {', '.join(known)}" if known else "")
-        return ApiError("unknown_parameter", f"{param} is not a parameter of this request{hint}", param=param)
+        name = param or "a field without a name"
+        return ApiError("unknown_parameter", f"{name} is not a parameter of this request{hint}", param=param)
     text = str(first["msg"]).removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     return ApiError("invalid_value", f"{param}: {text}" if param else text, param=param)

@@ -172,3 +172,19 @@ def test_repeated_marks_do_not_backtrack(piece: str) -> None:
     start = time.process_time()
     parse((piece * 32_000)[:32_000])
     assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "amount"),
+    [
+        ("slightly", 0.12),
+        ("a touch of", 0.12),
+        ("a bit of", 0.15),
+        ("", 0.3),
+        ("much", 0.55),
+        ("a lot of", 0.55),
+        ("completely", 1.0),
+    ],
+)
+def test_amounts_in_words(words: str, amount: float) -> None:
+    assert [operation.amount for operation in parse(f"add {words} film grain").operations] == [amount]

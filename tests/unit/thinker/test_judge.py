@@ -176,3 +176,12 @@ def test_a_megapixel_pair_is_judged_quickly() -> None:
         times.append(time.perf_counter() - began)
     # 0.11 s on two cores of 2024; room for a busy machine.
     assert min(times) < 0.6
+
+
+@pytest.mark.parametrize("level", [0, 1, 128, 254, 255])
+@pytest.mark.parametrize("wish", ["golden hour", "film noir", "foggy morning", "make it brighter", "product shot"])
+def test_empty_pictures_get_a_verdict(level: int, wish: str) -> None:
+    plain = np.full((40, 60, 3), level, dtype=np.uint8)
+    refined = judge(plain, plain, wish, wish).instruction or ""
+    verdict = judge(plain, edit(plain, refined), wish, refined)
+    assert 0 <= verdict.semantic <= 10

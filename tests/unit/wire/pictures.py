@@ -7,7 +7,7 @@ import struct
 import zlib
 from typing import Any
 
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 WIDTH, HEIGHT = 6, 4
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -100,16 +100,16 @@ def turned(upright: Image.Image, orientation: int) -> Image.Image:
         8: ("left", "bottom"),
     }[orientation]
     width, height = upright.size
-    sides = {"top": (1, lambda n: n), "bottom": (1, lambda n: height - 1 - n)}
-    sides |= {"left": (0, lambda n: n), "right": (0, lambda n: width - 1 - n)}
+    # The axis that a side runs down, and the place on it where counting from that side begins, and in which direction.
+    sides = {"top": (1, 0, 1), "bottom": (1, height - 1, -1), "left": (0, 0, 1), "right": (0, width - 1, -1)}
     size = (width, height) if row in {"top", "bottom"} else (height, width)
     stored = Image.new(upright.mode, size)
     for r in range(size[1]):
         for c in range(size[0]):
             place = [0, 0]
             for side, number in ((row, r), (column, c)):
-                axis, along = sides[side]
-                place[axis] = along(number)
+                axis, start, step = sides[side]
+                place[axis] = start + step * number
             stored.putpixel((c, r), upright.getpixel((place[0], place[1])) or 0)
     return stored
 
@@ -118,3 +118,68 @@ def thumbnailed() -> bytes:
     """A JPEG whose EXIF block holds another whole JPEG, as cameras write it."""
     tiff = b"II*\0" + struct.pack("<IHI", 8, 0, 0) + saved(scene(), "JPEG")
     return saved(scene(), "JPEG", exif=b"Exif\0\0" + tiff)
+
+
+PLAIN: dict[str, bytes] = {
+    "grey png": saved(scene("L"), "PNG"),
+    "rgb png": saved(scene(), "PNG"),
+    "rgba png": saved(scene("RGBA"), "PNG"),
+    "png with a density": saved(scene(), "PNG", dpi=(300, 300)),
+    "interlaced png": png((2, 1), 8, 2, b"\0\1\2\3" + b"\0\4\5\6", interlace=1),
+    "grey jpeg": saved(scene("L"), "JPEG"),
+    "rgb jpeg": saved(scene(), "JPEG"),
+    "progressive jpeg": saved(scene(), "JPEG", progressive=True),
+    "jpeg with a density": saved(scene(), "JPEG", dpi=(300, 300)),
+    "rgb webp": saved(scene(), "WEBP"),
+    "lossless webp": saved(scene(), "WEBP", lossless=True),
+    "rgba webp": saved(scene("RGBA"), "WEBP", lossless=True),
+}
+
+
+def _with_text() -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Location", "SECRET 48.2,16.3")
+    return info
+
+
+def _mpo() -> bytes:
+    return saved(scene(), "MPO", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT), "red")])
+
+
+OTHER: dict[str, tuple[bytes, str]] = {
+    "grey and alpha png": (saved(scene("LA"), "PNG"), "RGBA"),
+    "palette png": (saved(scene().quantize(16), "PNG"), "RGB"),
+    "palette png with one clear colour": (saved(scene().quantize(16), "PNG", transparency=0), "RGBA"),
+    "palette png with an alpha table": (saved(scene().quantize(4), "PNG", transparency=b"\x00\x80\xff\xff"), "RGBA"),
+    "rgb png with a clear colour": (saved(scene(), "PNG", transparency=(0, 0, 0)), "RGBA"),
+    "1-bit png": (saved(scene("1"), "PNG"), "RGB"),
+    "16-bit grey png": (grey16([0, 1000, 65535]), "RGB"),
+    "16-bit rgb png": (rgb16([(0, 1000, 65535)]), "RGB"),
+    "cmyk jpeg": (saved(scene("CMYK"), "JPEG"), "RGB"),
+    "gps jpeg": (saved(scene(), "JPEG", exif=exif(gps=True)), "RGB"),
+    "gps png": (saved(scene(), "PNG", exif=exif(gps=True)), "RGB"),
+    "gps webp": (saved(scene(), "WEBP", exif=exif(gps=True)), "RGB"),
+    "gps behind the pixels": (
+        png((1, 1), 8, 2, b"\0\1\2\3", after=chunk(b"eXIf", exif(gps=True).removeprefix(b"Exif\0\0"))),
+        "RGB",
+    ),
+    "png text": (saved(scene(), "PNG", pnginfo=_with_text()), "RGB"),
+    "png text behind the pixels": (png((1, 1), 8, 2, b"\0\1\2\3", after=chunk(b"tEXt", b"Where\0SECRET")), "RGB"),
+    "jpeg comment": (saved(scene(), "JPEG", comment=b"SECRET"), "RGB"),
+    "jpeg with photoshop data": (
+        b"\xff\xd8\xff\xed" + struct.pack(">H", 2 + 14 + 6) + b"Photoshop 3.0\0SECRET" + saved(scene(), "JPEG")[2:],
+        "RGB",
+    ),
+    "jpeg with a maker's segment": (b"\xff\xd8\xff\xe4" + struct.pack(">H", 8) + b"SECRET" + saved(scene(), "JPEG")[2:], "RGB"),
+    "xmp webp": (saved(scene(), "WEBP", xmp=b"<x:SECRET/>"), "RGB"),
+    "profile png": (saved(scene(), "PNG", icc_profile=srgb_profile()), "RGB"),
+    "profile jpeg": (saved(scene(), "JPEG", icc_profile=srgb_profile()), "RGB"),
+    "lab profile on rgb": (saved(scene(), "PNG", icc_profile=lab_profile()), "RGB"),
+    "broken profile": (saved(scene(), "PNG", icc_profile=b"SECRET profile"), "RGB"),
+    "broken exif in a jpeg": (saved(scene(), "JPEG", exif=b"Exif\0\0SECRET garbage"), "RGB"),
+    "broken exif in a png": (saved(scene(), "PNG", exif=b"Exif\0\0SECRET garbage"), "RGB"),
+    "a phone's jpeg of two pictures": (_mpo(), "RGB"),
+}
+
+BIG = {kind: saved(scene(size=(64, 48)), kind) for kind in ("PNG", "JPEG", "WEBP")}
+EVERYTHING = {**PLAIN, **{name: data for name, (data, _) in OTHER.items()}}

@@ -92,8 +92,7 @@ def encode(light: F32, first_row: int = 0) -> U8:
     codes = np.power(light, np.float32(1 / 2.4))
     codes *= np.float32(255 * 1.055)
     codes -= np.float32(255 * 0.055)
-    dark = light <= _DARK_LIGHT
-    codes[dark] = light[dark] * np.float32(255 * 12.92)
+    np.copyto(codes, light * np.float32(255 * 12.92), where=light <= _DARK_LIGHT)
     _add_dither(codes, first_row)
     return np.clip(np.rint(codes, out=codes), 0, 255, out=codes).astype(np.uint8)
 

@@ -59,10 +59,9 @@ def glow(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 def vignette(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Darken (or, below 0, brighten) towards the corners by up to 3 stops, as a lens does: in stops, not in paint."""
-    distance = _distance(picture)
 
     def retouch(lab: F32, rows: slice) -> F32:
-        fall = smoothstep(0.25, 1.05, distance[rows])
+        fall = smoothstep(0.25, 1.05, _distance(picture, rows))
         return exposed(lab, np.exp2(np.float32(-_CORNER_STOPS * amount) * fall))
 
     picture.point(mask, retouch)
@@ -70,10 +69,9 @@ def vignette(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 def white_vignette(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Fade the edges to white."""
-    distance = _distance(picture)
 
     def retouch(lab: F32, rows: slice) -> F32:
-        share = np.clip(np.float32(amount) * smoothstep(0.3, 1.0, distance[rows]), 0, 1)[..., None]
+        share = np.clip(np.float32(amount) * smoothstep(0.3, 1.0, _distance(picture, rows)), 0, 1)[..., None]
         after = lab * (1 - share)
         after[..., 0] += 100 * share[..., 0]
         return f32(after)
@@ -81,9 +79,9 @@ def white_vignette(picture: Picture, amount: float, mask: F32 | None) -> None:
     picture.point(mask, retouch)
 
 
-def _distance(picture: Picture) -> F32:
-    """Distance from the centre (H, W): 1 in the corners, an ellipse of the picture's own shape."""
-    down = (np.arange(picture.height, dtype=np.float32) + 0.5) / picture.height * 2 - 1
+def _distance(picture: Picture, rows: slice) -> F32:
+    """Distance from the centre of the pixels of these rows: 1 in the corners, an ellipse of the picture's own shape."""
+    down = (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5) / picture.height * 2 - 1
     across = (np.arange(picture.width, dtype=np.float32) + 0.5) / picture.width * 2 - 1
     return f32(np.sqrt((down * down)[:, None] / 2 + (across * across)[None, :] / 2))
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from services.editor.pipelines.classical.colorimetry import F32, U8, lab_to_linear, lab_to_rgb, rgb_to_lab
 
-_STRIP = 1 << 19  # pixels handled at a time by point operations: temporaries stay small and in the cache
+_STRIP = 1 << 17  # pixels handled at a time by point operations: temporaries stay small and in the cache
 
 Retouch = Callable[[F32, slice], F32]
 
 
 def strips(height: int, width: int) -> Iterator[slice]:
-    """Slices of rows that cover a picture, each of about half a megapixel."""
+    """Slices of rows that cover a picture, each of about an eighth of a megapixel."""
     rows = max(1, _STRIP // max(1, width))
     for top in range(0, height, rows):
         yield slice(top, min(height, top + rows))
