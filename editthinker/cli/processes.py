@@ -33,9 +33,10 @@ def up(
     with friendly(), interruptible():
         try:
             with Stack(data_dir, port, note=say) as stack:
+                # The hint first: whoever reads the URL may stop us at once.
+                say(_HINT.format(url=stack.base_url))
                 sys.stdout.write(f"{stack.base_url}\n")
                 sys.stdout.flush()
-                say(_HINT.format(url=stack.base_url))
                 stack.wait()
         except KeyboardInterrupt:
             say("stopped")

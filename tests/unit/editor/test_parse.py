@@ -188,3 +188,18 @@ def test_repeated_marks_do_not_backtrack(piece: str) -> None:
 )
 def test_amounts_in_words(words: str, amount: float) -> None:
     assert [operation.amount for operation in parse(f"add {words} film grain").operations] == [amount]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind", "sign"),
+    [
+        ("decrease the warmth by 22%, shift the tint towards magenta by 69%", Kind.TINT, 1),
+        ("decrease the contrast by 5% and shift the tint towards green by 8%", Kind.TINT, -1),
+        ("reduce the saturation by 10%, tint the shadows teal by 20%", Kind.SPLIT_TONE, 1),
+    ],
+)
+def test_a_clause_with_a_verb_of_its_own_inherits_none(prompt: str, kind: Kind, sign: int) -> None:
+    """"decrease" before the comma is not said of what is shifted or tinted after it."""
+    (found,) = [operation for operation in parse(prompt).operations if operation.kind is kind]
+
+    assert found.amount * sign > 0

@@ -23,7 +23,7 @@ def codes_of(node: ast.expr) -> list[str]:
     if isinstance(node, ast.IfExp):
         return [*codes_of(node.body), *codes_of(node.orelse)]
     if isinstance(node, ast.JoinedStr) and isinstance(node.values[-1], ast.Constant):
-        return [f"{role}{node.values[-1].value}" for role in ROLES]
+        return [role + str(node.values[-1].value) for role in ROLES]
     return []
 
 

@@ -193,7 +193,9 @@ def _settle_selective_colour(reading: _Reading) -> None:
 
 
 def _read_general(reading: _Reading, clause: Clause, pointing: Pointing, *, compared: bool) -> None:
-    sliders = read_sliders(clause, reading.verb)
+    # "shift the tint towards green", "tint the shadows teal": a verb of its own, so none is inherited from before.
+    own_verb = clause.has(Role.CHANGE) or clause.has(Role.COLOUR)
+    sliders = read_sliders(clause, None if own_verb else reading.verb)
     coloured = _read_colour(clause, pointing, sliders)
     if coloured is not None:
         if coloured.explicit and clause.conjoined:

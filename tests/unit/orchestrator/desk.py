@@ -1,0 +1,143 @@
+"""A collaborator behind real HTTP that answers what a test puts on its desk, and keeps what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from orchestrator.drive.upstream import HttpUpstream, Role, Upstream
+from orchestrator.loop.events import ImageRef
+from orchestrator.ports import StoredImage
+from services.wire.images import inspect
+
+WAIT_S = 20.0
+
+
+@dataclass
+class Seen:
+    """One request as it arrived."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    form: list[tuple[str, str | tuple[str | None, str | None, bytes]]]
+    """(name, text) or (name, (file name, content type, bytes)), in order."""
+
+
+Answer = Response | Callable[[], Response] | Callable[["Desk", Request], Awaitable[Response]]
+
+
+@dataclass
+class Desk:
+    """What is answered, in order; the last answer is repeated. None answered yet is an error of the test."""
+
+    answers: list[Answer] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    arrived: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
+    """Set when a caller of `holding` or `stalling` goes away."""
+    url: str = ""
+
+    def reset(self) -> None:
+        self.answers, self.seen = [], []
+        self.arrived, self.left = threading.Event(), threading.Event()
+
+    async def answer(self, request: Request) -> Response:
+        body = await request.body()
+        form: list[tuple[str, Any]] = []
+        if request.headers.get("content-type", "").startswith("multipart/form-data"):
+            async with request.form() as parts:
+                for name, value in parts.multi_items():
+                    file = isinstance(value, UploadFile)
+                    form.append((name, (value.filename, value.content_type, await value.read()) if file else value))  # type: ignore[union-attr]
+        self.seen.append(Seen(request.method, request.url.path, dict(request.headers), body, form))
+        answer = self.answers[min(len(self.seen), len(self.answers)) - 1]
+        self.arrived.set()
+        if isinstance(answer, Response):
+            # A response object is sent once; a repeat is made of the same parts.
+            headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
+            return Response(bytes(answer.body), answer.status_code, headers)
+        if asyncio.iscoroutinefunction(answer):
+            held: Response = await answer(self, request)
+            return held
+        return answer()  # type: ignore[call-arg,return-value]
+
+    def application(self) -> Starlette:
+        return Starlette(routes=[Route("/v1/{path:path}", self.answer, methods=["GET", "POST"])])
+
+
+async def holding(desk: Desk, request: Request) -> Response:
+    """Answers nothing until the caller leaves."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    desk.left.set()
+    return Response(status_code=499)
+
+
+async def stalling(desk: Desk, request: Request) -> Response:
+    """Sends the start of a body, and no more until the caller leaves."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"data": ['
+        await holding(desk, request)
+
+    return StreamingResponse(body(), media_type="application/json")
+
+
+def busy(retry_after: str | None = "0", status: int = 429) -> Response:
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    return JSONResponse({"error": {"message": "busy"}}, status, headers)
+
+
+def image_reply(data: bytes, **more: Any) -> Response:
+    return JSONResponse({"created": 0, "data": [{"b64_json": base64.b64encode(data).decode()}], **more})
+
+
+def stored(data: bytes) -> StoredImage:
+    """A picture as the store hands it out."""
+    info = inspect(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+
+    async def load() -> bytes:
+        return data
+
+    ref = ImageRef(sha256=sha256, media_type=info.media_type, bytes=len(data), width=info.width, height=info.height)
+    return StoredImage(ref, load)
+
+
+@asynccontextmanager
+async def asking(role: Role, url: str, **options: Any) -> AsyncIterator[HttpUpstream]:
+    """An upstream of that role, with a connection pool of its own."""
+    async with httpx.AsyncClient(timeout=httpx.Timeout(None, connect=5.0), trust_env=False) as client:
+        yield HttpUpstream(role, Upstream(f"{url}/v1", **options), client)
+
+
+@asynccontextmanager
+async def raw_server(reply: bytes) -> AsyncIterator[str]:
+    """Reads a request's head, writes these bytes, and closes the connection: for answers that no framework sends."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()

@@ -1,0 +1,425 @@
+"""One call to a collaborator: bounded in time, size and tries, and every failure translated once."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import gzip
+import time
+from typing import Any
+
+import pytest
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+
+from orchestrator.drive.upstream import Call, HttpUpstream, Lazy, Role
+from orchestrator.ports import EditorError, PortError, StorageUnavailable, ThinkerError
+from services.wire.errors import TABLE
+from tests.doubles.processes import free_port
+from tests.unit.orchestrator.desk import WAIT_S, Answer, Desk, asking, busy, holding, raw_server, stalling
+
+CALL = Call("/things", [b"hello ", b"there"], "text/plain", {"idempotency-key": "k"})
+GOOD = JSONResponse({"good": True})
+
+
+async def post(desk: Desk | str, call: Call = CALL, *, role: Role = "editor", timeout_s: float = WAIT_S, **options: Any) -> Any:
+    async with asking(role, desk.url if isinstance(desk, Desk) else desk, **options) as upstream:
+        return await upstream.post(call, timeout_s)
+
+
+async def failure(
+    desk: Desk | str, *, role: Role = "editor", timeout_s: float = WAIT_S, call: Call = CALL, **options: Any
+) -> PortError:
+    """The error of a call; it is always the role's own, with a code of the table."""
+    expected = EditorError if role == "editor" else ThinkerError
+    with pytest.raises(expected) as caught:
+        await post(desk, call, role=role, timeout_s=timeout_s, **options)
+    assert caught.value.code in TABLE
+    assert caught.value.message and "\n" not in caught.value.message and "Traceback" not in caught.value.message
+    return caught.value
+
+
+async def test_what_is_sent(desk: Desk) -> None:
+    """The pieces as one body of known length, with the call's own headers."""
+    desk.answers = [GOOD]
+
+    assert await post(desk) == {"good": True}
+    (seen,) = desk.seen
+    assert (seen.method, seen.path, seen.body) == ("POST", "/v1/things", b"hello there")
+    assert seen.headers["content-type"] == "text/plain"
+    assert seen.headers["content-length"] == "11" and "transfer-encoding" not in seen.headers
+    assert seen.headers["idempotency-key"] == "k"
+    assert seen.headers["accept"] == "application/json"
+
+
+async def test_the_key_is_a_bearer_token(desk: Desk) -> None:
+    """Sent where there is one, to `ready` as well; no header where there is none."""
+    desk.answers = [GOOD]
+    await post(desk, api_key="secret")
+    await post(desk)
+    async with asking("editor", desk.url, api_key="secret") as upstream:
+        await upstream.ready()
+
+    assert [seen.headers.get("authorization") for seen in desk.seen] == ["Bearer secret", None, "Bearer secret"]
+
+
+async def test_a_lazy_piece_is_made_anew_for_every_try(desk: Desk, at_once: None) -> None:
+    """Nothing is held between tries, and each one sends the whole body."""
+    desk.answers = [busy(), GOOD]
+    loads = 0
+
+    async def load() -> bytes:
+        nonlocal loads
+        loads += 1
+        return b"lazy!"
+
+    await post(desk, Call("/x", [b"<", Lazy(5, load), b">"], "text/plain", {}))
+
+    assert [seen.body for seen in desk.seen] == [b"<lazy!>", b"<lazy!>"]
+    assert loads == 2
+
+
+@pytest.mark.parametrize("data", [b"", b"1234", b"123456"])
+async def test_a_piece_of_another_size_than_promised_fails(desk: Desk, data: bytes) -> None:
+    """A body that does not match its announced length is an error here, not a hang there."""
+    desk.answers = [GOOD]
+
+    async def load() -> bytes:
+        return data
+
+    error = await failure(desk, call=Call("/x", [Lazy(5, load)], "text/plain", {}), attempts=1, timeout_s=5)
+    assert error.code == "editor_failed"
+
+
+async def test_a_store_that_fails_is_not_the_collaborators_fault(desk: Desk, at_once: None) -> None:
+    """What cannot be loaded keeps its own error."""
+
+    async def load() -> bytes:
+        raise StorageUnavailable("the disk is gone")
+
+    with pytest.raises(StorageUnavailable):
+        await post(desk, Call("/x", [Lazy(5, load)], "text/plain", {}), attempts=2, timeout_s=5)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599])
+@pytest.mark.parametrize("role", ["editor", "thinker"])
+async def test_what_may_pass_is_tried_again(desk: Desk, at_once: None, status: int, role: Role) -> None:
+    """As often as configured, and no more; success on the way is success."""
+    desk.answers = [busy(None, status)]
+    error = await failure(desk, role=role, attempts=3)
+
+    assert len(desk.seen) == 3
+    assert (error.code, error.retryable) == (f"{role}_failed", True)
+    assert f"the {role} answered {status}: busy" in error.message
+    desk.answers = [busy(None, status), busy(None, status), GOOD]
+    desk.seen.clear()
+    assert await post(desk, role=role, attempts=3) == {"good": True}
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 409, 413, 415, 422])
+async def test_what_cannot_pass_is_not_tried_again(desk: Desk, at_once: None, status: int) -> None:
+    """The same request gets the same answer."""
+    desk.answers = [busy("0", status)]
+    error = await failure(desk, attempts=3)
+
+    assert len(desk.seen) == 1
+    assert (error.code, error.retryable) == ("editor_failed", False)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_server_that_asks_for_no_retry_gets_none(desk: Desk, at_once: None, status: int) -> None:
+    """`x-should-retry: false` counts for more than the status: the work was done, and would be done again."""
+    desk.answers = [JSONResponse({"error": {"message": "spent"}}, status, {"x-should-retry": "false", "retry-after": "0"})]
+    error = await failure(desk, attempts=3)
+
+    assert len(desk.seen) == 1
+    assert not error.retryable
+
+
+@pytest.mark.parametrize("retry_after", ["0", "0.0", "-3", "nan"])
+async def test_a_server_that_is_ready_again_is_asked_at_once(desk: Desk, retry_after: str) -> None:
+    """Retry-After replaces the backoff: five tries take less than two waits of it."""
+    desk.answers = [busy(retry_after), busy(retry_after, 503), busy(retry_after), busy(retry_after), GOOD]
+    began = time.monotonic()
+    await post(desk, attempts=5)
+
+    assert len(desk.seen) == 5
+    assert time.monotonic() - began < 0.4
+
+
+async def test_a_server_that_names_a_time_is_given_it(desk: Desk) -> None:
+    """Not asked earlier than it said."""
+    desk.answers = [busy("0.4"), GOOD]
+    began = time.monotonic()
+    await post(desk, attempts=2)
+
+    assert time.monotonic() - began >= 0.4
+
+
+async def test_a_date_is_a_time_too(desk: Desk) -> None:
+    """Retry-After as an HTTP date: one that is past means now, one in the far future more than a call may take."""
+    desk.answers = [busy(email.utils.formatdate(time.time() - 60, usegmt=True)), GOOD]
+    began = time.monotonic()
+    await post(desk, attempts=2)
+    assert time.monotonic() - began < 0.2
+
+    desk.answers = [busy(email.utils.formatdate(time.time() + 3600, usegmt=True))]
+    desk.seen.clear()
+    error = await failure(desk, attempts=2, timeout_s=5)
+    assert len(desk.seen) == 1
+    assert error.retry_after == 60.0
+
+
+@pytest.mark.parametrize("retry_after", ["soon", "", "1e", "١"])  # noqa: RUF001
+async def test_an_unreadable_retry_after_is_ignored(desk: Desk, at_once: None, retry_after: str) -> None:
+    """The backoff decides."""
+    response = busy(None)
+    response.raw_headers.append((b"retry-after", retry_after.encode()))
+    desk.answers = [response, GOOD]
+
+    assert await post(desk, attempts=2) == {"good": True}
+
+
+@pytest.mark.parametrize("retry_after", ["3", "1e9", "inf"])
+async def test_a_wait_beyond_the_deadline_is_not_begun(desk: Desk, retry_after: str) -> None:
+    """The server's answer is told at once when its Retry-After leaves no time to follow it."""
+    desk.answers = [busy(retry_after)]
+    began = time.monotonic()
+    error = await failure(desk, attempts=4, timeout_s=2)
+
+    assert time.monotonic() - began < 1
+    assert (error.code, error.retryable) == ("editor_failed", True)
+    assert error.retry_after == min(60.0, float(retry_after))
+    assert len(desk.seen) == 1
+
+
+async def test_tries_end_with_the_deadline(desk: Desk) -> None:
+    """However many were left."""
+    desk.answers = [busy("0.1")]
+    began = time.monotonic()
+    error = await failure(desk, attempts=1000, timeout_s=0.6)
+
+    assert time.monotonic() - began < 1.5
+    assert 2 <= len(desk.seen) <= 8
+    assert error.code in {"editor_failed", "editor_timeout"} and error.retryable
+
+
+@pytest.mark.parametrize("answer", [holding, stalling], ids=["no answer", "a stalled body"])
+@pytest.mark.parametrize("role", ["editor", "thinker"])
+async def test_silence_ends_with_the_deadline(desk: Desk, answer: Answer, role: Role) -> None:
+    """Head or body: a call never takes longer than its time, and the server is let go."""
+    desk.answers = [answer]
+    began = time.monotonic()
+    error = await failure(desk, role=role, timeout_s=0.3)
+
+    assert 0.3 <= time.monotonic() - began < 2
+    assert (error.code, error.retryable) == (f"{role}_timeout", True)
+    assert "0.3 s" in error.message
+    assert await asyncio.to_thread(desk.left.wait, WAIT_S)
+
+
+async def test_the_configured_time_bounds_the_callers(desk: Desk) -> None:
+    """The shorter of the two counts, and is the one that is told."""
+    desk.answers = [holding]
+    began = time.monotonic()
+    async with asking("editor", desk.url, timeout_s=0.2) as upstream:
+        with pytest.raises(EditorError) as caught:
+            await upstream.post(CALL, 60)
+
+    assert time.monotonic() - began < 2
+    assert "0.2 s" in caught.value.message
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -5.0])
+async def test_no_time_left_is_a_timeout(desk: Desk, timeout_s: float) -> None:
+    """A deadline that is past asks nobody."""
+    desk.answers = [GOOD]
+
+    assert (await failure(desk, timeout_s=timeout_s)).code == "editor_timeout"
+
+
+@pytest.mark.parametrize("answer", [holding, stalling], ids=["waiting", "reading"])
+async def test_cancelling_closes_the_connection(desk: Desk, answer: Answer) -> None:
+    """The server learns that nobody waits any longer."""
+    desk.answers = [answer]
+    async with asking("editor", desk.url) as upstream:
+        task = asyncio.create_task(upstream.post(CALL, WAIT_S))
+        assert await asyncio.to_thread(desk.arrived.wait, WAIT_S)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(desk.left.wait, WAIT_S)
+
+
+async def test_nobody_there(at_once: None) -> None:
+    """A refused connection is worth another try."""
+    error = await failure(f"http://127.0.0.1:{free_port()}", attempts=2)
+
+    assert (error.code, error.retryable) == ("editor_unreachable", True)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "ftp://127.0.0.1", "127.0.0.1:80", "http://a b", "http://xn--", "http://x:99999999"]
+)
+async def test_a_url_that_leads_nowhere_is_not_tried_again(url: str) -> None:
+    """A mistake in the configuration is told as one, and `ready` says no; without waiting."""
+    began = time.monotonic()
+    error = await failure(url, attempts=4)
+
+    assert (error.code, error.retryable) == ("editor_unreachable", False)
+    assert time.monotonic() - began < 1
+    async with asking("editor", url) as upstream:
+        assert not await upstream.ready()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        HEAD + b'content-length: 100\r\n\r\n{"data": [',
+        HEAD + b'transfer-encoding: chunked\r\n\r\n5\r\n{"dat',
+        HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+        HEAD + b"content-length: -1\r\n\r\n{}",
+        HEAD + b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\x00" * 64,
+    ],
+    ids=["nothing", "half a head", "half a body", "half a chunk", "no chunk", "bad length", "bad gzip", "ssh", "zeros"],
+)
+async def test_a_connection_that_breaks(reply: bytes) -> None:
+    """Cut at any place, or no HTTP at all: worth another try, and never an exception of the client library."""
+    async with raw_server(reply) as url:
+        error = await failure(url, attempts=1)
+
+    assert (error.code, error.retryable) == ("editor_failed", True)
+    assert "connection" in error.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HTMLResponse("<h1>It works!</h1>"),
+        PlainTextResponse(""),
+        Response(status_code=204),
+        PlainTextResponse('{"data": [{"b64_json": "AAA'),
+        Response(b"\xff\xfe\x00", media_type="application/json"),
+        PlainTextResponse("NaN"),
+        PlainTextResponse("[" * 100_000),
+    ],
+    ids=["html", "empty", "204", "half json", "bytes", "NaN", "deep"],
+)
+@pytest.mark.parametrize("role", ["editor", "thinker"])
+async def test_an_answer_that_is_not_json(desk: Desk, at_once: None, answer: Response, role: Role) -> None:
+    """The loop may try again; the same call is not repeated, since the server has done its work."""
+    desk.answers = [answer]
+    error = await failure(desk, role=role, attempts=3)
+
+    assert len(desk.seen) == 1
+    assert (error.code, error.retryable) == (f"{role}_bad_reply", True)
+
+
+async def test_a_packed_answer_is_unpacked(desk: Desk) -> None:
+    """Proxies compress."""
+    desk.answers = [Response(gzip.compress(b'{"good": true}'), headers={"content-encoding": "gzip"})]
+
+    assert await post(desk) == {"good": True}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_reply_without_end_is_cut(desk: Desk, at_once: None, status: int) -> None:
+    """Beyond the limit nothing more is read, packed or not."""
+    desk.answers = [Response(b" " * 3_000_000, status)]
+    plain = await failure(desk, attempts=3, max_reply=1_000_000)
+    desk.answers = [Response(gzip.compress(b" " * 3_000_000), status, {"content-encoding": "gzip"})]
+    packed = await failure(desk, attempts=3, max_reply=1_000_000)
+
+    assert len(desk.seen) == 2
+    for error in (plain, packed):
+        assert (error.code, error.retryable) == ("editor_bad_reply", False)
+        assert "1,000,000" in error.message
+    desk.answers = [Response(b'"' + b"x" * 999_998 + b'"')]
+    assert len(await post(desk, max_reply=1_000_000)) == 999_998
+
+
+DEEP = b'{"detail": ' + b"[" * 1000 + b"]" * 1000 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"error": {"message": "too dark", "code": "x"}}', "too dark"),
+        (b'{"error": "too dark"}', "too dark"),
+        (b'{"detail": "Not Found"}', "Not Found"),
+        (b'{"detail": [{"loc": ["body", "prompt"], "msg": "Field required"}]}', "Field required"),
+        (b'{"message": "too dark"}', "too dark"),
+        (b'{"error": {"message": null}}', '{"error"'),
+        (b'{"error": {}}', '{"error"'),
+        (b'{"error": {"message": ["a"]}}', "a"),
+        (b'{"error": {"message": "a\\nb\\r\\n  c"}}', "a b c"),
+        (b"[1]", "[1]"),
+        (b"<html>\n<h1>Bad Gateway</h1>", "<html> <h1>Bad Gateway</h1>"),
+        (b"", "no message"),
+        (b" \n ", "no message"),
+        (b"\xff\xfe", "\ufffd"),
+        (DEEP, "[["),
+        (b'{"error": {"message": "' + b"x" * 100_000 + b'"}}', "x" * 400),
+    ],
+)
+async def test_what_the_server_said_is_told(desk: Desk, body: bytes, told: str) -> None:
+    """OpenAI's error body, FastAPI's, or the start of whatever came, in one line of bounded length."""
+    desk.answers = [Response(body, 400)]
+    error = await failure(desk)
+
+    assert told in error.message
+    assert error.message.startswith("the editor answered 400: ")
+    assert len(error.message) < 600
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"error": {"message": "no", "code": "content_refused"}}, "content_refused"),
+        ({"error": {"message": "no", "code": "context_overflow"}}, "context_overflow"),
+        ({"error": {"message": "no", "code": "invalid_api_key"}}, "thinker_failed"),
+        ({"error": {"message": "no", "code": "session_not_found"}}, "thinker_failed"),
+        ({"error": {"message": "no", "code": ["content_refused"]}}, "thinker_failed"),
+        ({"error": {"message": "no", "code": 400}}, "thinker_failed"),
+        ({"error": "content_refused"}, "thinker_failed"),
+        (["content_refused"], "thinker_failed"),
+    ],
+)
+async def test_the_codes_that_mean_the_same_for_our_caller(desk: Desk, body: Any, code: str) -> None:
+    """A refusal and an overflow are passed on; any other code is the collaborator's own business."""
+    desk.answers = [JSONResponse(body, 400)]
+
+    assert (await failure(desk, role="thinker")).code == code
+
+
+async def test_redirects_are_not_followed(desk: Desk) -> None:
+    """A collaborator does not choose whom we talk to, nor who sees the key."""
+    desk.answers = [RedirectResponse(f"{desk.url}/v1/elsewhere", 307)]
+    error = await failure(desk, api_key="secret", attempts=2)
+
+    assert [seen.path for seen in desk.seen] == ["/v1/things"]
+    assert "307" in error.message
+
+
+@pytest.mark.parametrize(("status", "ready"), [(200, True), (401, True), (404, True), (500, False), (503, False)])
+async def test_ready_is_whether_somebody_answers(desk: Desk, status: int, ready: bool) -> None:  # noqa: FBT001
+    """Servers without a list of models are there all the same; a failing one is not."""
+    desk.answers = [Response(status_code=status)]
+    async with asking("editor", desk.url) as upstream:
+        assert await upstream.ready() is ready
+    assert (desk.seen[0].method, desk.seen[0].path) == ("GET", "/v1/models")
+
+
+async def test_nobody_there_is_not_ready() -> None:
+    """Refused, or no HTTP."""
+    async with asking("editor", f"http://127.0.0.1:{free_port()}") as upstream:
+        assert not await upstream.ready()
+    async with raw_server(b"SSH-2.0\r\n") as url, asking("editor", url) as upstream:
+        assert isinstance(upstream, HttpUpstream)
+        assert not await upstream.ready()
