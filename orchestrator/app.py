@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import secrets
 import time
 from collections.abc import AsyncIterator
 
+import aiohttp
 import httpx
 from fastapi import FastAPI
+from httpx_aiohttp import AiohttpTransport
 from prometheus_client import CollectorRegistry, Gauge
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -104,6 +107,9 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Cont
     )
     await runner.start()
     stack.push_async_callback(runner.stop)
+    # What lives as long as the process need not be looked at by every garbage collection.
+    gc.collect()
+    gc.freeze()
     limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
     intake = Intake(store, blobs, clock, _catalogue(settings), limits)
     return Context(store, blobs, clock, intake, editors, thinkers, registry, runner.alive)
@@ -127,10 +133,11 @@ def _redis(settings: Settings, stack: contextlib.AsyncExitStack, *, blocking: bo
 
 
 def _http() -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
+    # aiohttp carries the bytes: a megapixel reply costs half of what httpx's own transport takes for it.
+    transport = AiohttpTransport(client=lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
     # How long an answer may take is decided per call, from the session's deadline.
     timeout = httpx.Timeout(None, connect=5.0)
-    return httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False, trust_env=False)
+    return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
 
 
 def _upstream(settings: UpstreamSettings) -> Upstream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,6 +15,9 @@ from orchestrator.ports import EditOrder, EditorError, EditReply, StoredImage
 from services.wire.errors import ApiError
 from services.wire.images import ImageInfo, decode, encode, from_base64, inspect, is_complete
 
+_PARAM: Final = "the editor's image"
+_MOST_TIMINGS: Final = 32
+_LONGEST_TIMING: Final = 64
 _ASPECT_TOLERANCE: Final = 0.04
 """Editors round sizes to multiples of 8 to 64; a picture of nearly the source's shape is scaled back to its size."""
 
@@ -95,7 +99,7 @@ def _image_of(reply: Any) -> bytes:
 def _sound(data: bytes) -> ImageInfo:
     """Header and structure of an image, without decoding a pixel."""
     try:
-        info = inspect(data, param="the editor's image")
+        info = inspect(data, param=_PARAM)
     except ApiError as exc:
         raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
     if not is_complete(data):
@@ -111,7 +115,7 @@ async def _at_source_size(data: bytes, info: ImageInfo, width: int, height: int)
         return data, info
 
     def scale() -> bytes:
-        return encode(decode(data).resize((width, height), Image.Resampling.LANCZOS), "png")
+        return encode(decode(data, param=_PARAM).resize((width, height), Image.Resampling.LANCZOS), "png")
 
     try:
         scaled = await asyncio.to_thread(scale)
@@ -121,7 +125,10 @@ async def _at_source_size(data: bytes, info: ImageInfo, width: int, height: int)
 
 
 def _timings(reply: Any) -> dict[str, float]:
+    """What the editor tells of its own time, in bounds: it is recorded with every candidate."""
     timings = reply.get("timings") if isinstance(reply, dict) else None
     if not isinstance(timings, dict):
         return {}
-    return {str(name): float(value) for name, value in timings.items() if isinstance(value, int | float)}
+    named = {str(name): value for name, value in timings.items() if len(str(name)) <= _LONGEST_TIMING}
+    numbers = {name: float(value) for name, value in named.items() if type(value) in {int, float} and math.isfinite(value)}
+    return dict(list(numbers.items())[:_MOST_TIMINGS])

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
+import pybase64
 
 from orchestrator.drive.upstream import Call, HttpUpstream, Lazy
 from orchestrator.ports import CritiqueOrder, CritiqueReply, StoredImage, ThinkerError
 from services.wire.critique import Critique, Template, Unparseable, messages
 from services.wire.formats import Constraint, Format, read_completion
-from services.wire.images import to_base64
 
 _NOT_WORTH_ANOTHER_TRY: Final = frozenset({"instruction_too_long"})
 
@@ -83,7 +83,7 @@ def _body(order: CritiqueOrder, dialect: Dialect) -> list[bytes | Lazy]:
 
 def _data_url(image: StoredImage) -> list[bytes | Lazy]:
     async def encoded() -> bytes:
-        return to_base64(await image.load()).encode()
+        return pybase64.b64encode(await image.load())
 
     return [f"data:{image.ref.media_type};base64,".encode(), Lazy((image.ref.bytes + 2) // 3 * 4, encoded)]
 

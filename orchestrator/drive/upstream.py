@@ -7,6 +7,7 @@ time is up, so a retry never outlives the session's deadline.
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,14 @@ class Call:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body, each piece made as it is due; can be iterated again for a retry."""
         for piece in self.body:
-            yield piece if isinstance(piece, bytes) else await piece.load()
+            if isinstance(piece, bytes):
+                yield piece
+                continue
+            made = await piece.load()
+            if len(made) != piece.size:
+                # The length is announced already: a shorter body would hang at the other end.
+                raise PortError("internal_error", f"an image to send has {len(made)} bytes where {piece.size} were recorded")
+            yield made
 
 
 class HttpUpstream:
@@ -87,19 +95,19 @@ class HttpUpstream:
         Raises:
             EditorError, ThinkerError: with a code of the error table; `retryable` says whether to try again later.
         """
-        ends = time.monotonic() + min(timeout_s, self._upstream.timeout_s)
+        allowed = max(0.0, min(timeout_s, self._upstream.timeout_s))
         try:
-            async with asyncio.timeout(max(0.0, ends - time.monotonic())):
-                return await self._with_retries(call, ends)
+            async with asyncio.timeout(allowed):
+                return await self._with_retries(call, time.monotonic() + allowed)
         except TimeoutError as exc:
-            message = f"the {self._role} did not answer within {timeout_s:.1f} s"
+            message = f"the {self._role} did not answer within {allowed:.1f} s"
             raise self._error(f"{self._role}_timeout", message, retryable=True) from exc
 
     async def ready(self) -> bool:
         """Whether the collaborator lists its models, which every server of this protocol can."""
         try:
             reply = await self._client.get(f"{self._upstream.url}/models", headers=self._auth(), timeout=2.0)
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):
             return False
         # Some servers have no such list; any answer that is not a server error shows that somebody is there.
         return reply.status_code < 500  # noqa: PLR2004
@@ -107,11 +115,20 @@ class HttpUpstream:
     async def _with_retries(self, call: Call, ends: float) -> Any:
         """Faults are tried `attempts` times; a server that says it is busy is waited for as long as there is time."""
         left = max(0.001, ends - time.monotonic())
-        busy = stamina.retry_context(on=_while_busy, attempts=None, timeout=left, wait_initial=0.5, wait_max=10.0)
+
+        def while_busy(exc: Exception) -> bool | float:
+            return _again(exc, ends) if isinstance(exc, PortError) and exc.code.endswith("_overloaded") else False
+
+        def while_faulty(exc: Exception) -> bool | float:
+            if not isinstance(exc, PortError) or exc.code.endswith(("_bad_reply", "_overloaded")):
+                return False
+            return _again(exc, ends)
+
+        busy = stamina.retry_context(on=while_busy, attempts=None, timeout=left, wait_initial=0.5, wait_max=10.0)
         async for when_free in busy:
             with when_free:
                 faults = stamina.retry_context(
-                    on=_while_faulty, attempts=self._upstream.attempts, timeout=left, wait_initial=0.2, wait_max=8.0
+                    on=while_faulty, attempts=self._upstream.attempts, timeout=left, wait_initial=0.2, wait_max=8.0
                 )
                 async for attempt in faults:
                     with attempt:
@@ -123,6 +140,8 @@ class HttpUpstream:
             "content-type": call.content_type,
             "content-length": str(call.size),
             "accept": "application/json",
+            # An image in base64 does not get smaller, only slower.
+            "accept-encoding": "identity",
             **self._auth(),
             **call.headers,
         }
@@ -130,9 +149,9 @@ class HttpUpstream:
             url = f"{self._upstream.url}{call.path}"
             async with self._client.stream("POST", url, content=call.pieces(), headers=headers) as reply:
                 body = await self._read(reply)
-        except httpx.InvalidURL as exc:
-            raise self._error(f"{self._role}_unreachable", f"the {self._role}'s URL is not valid: {exc}") from exc
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as exc:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as exc:
+            raise self._error(f"{self._role}_unreachable", f"the {self._role}'s URL or key is not valid: {exc}") from exc
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
             message = f"the {self._role} cannot be reached ({type(exc).__name__})"
             raise self._error(f"{self._role}_unreachable", message, retryable=True) from exc
         except httpx.HTTPError as exc:
@@ -145,7 +164,7 @@ class HttpUpstream:
     async def _read(self, reply: httpx.Response) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        async for chunk in reply.aiter_bytes():
+        async for chunk in reply.aiter_raw():
             size += len(chunk)
             if size > self._upstream.max_reply:
                 message = f"the {self._role}'s reply is larger than {self._upstream.max_reply:,} bytes"
@@ -162,55 +181,58 @@ class HttpUpstream:
             raise self._error(f"{self._role}_bad_reply", message, retryable=True) from exc
 
     def _refused(self, reply: httpx.Response, body: bytes) -> PortError:
-        status = reply.status_code
+        status, wait = reply.status_code, _retry_after(reply)
         message = f"the {self._role} answered {status}: {_told(body)}"
+        # A server's own word counts for more than its status: work that was done would be done again.
+        wanted = reply.headers.get("x-should-retry") != "false"
         if status == _BUSY:
-            return self._error(f"{self._role}_overloaded", message, retryable=True, retry_after=_retry_after(reply))
+            return self._error(f"{self._role}_overloaded", message, retryable=wanted, retry_after=wait)
         if status in _RETRY_AT_ONCE:
-            return self._error(f"{self._role}_failed", message, retryable=True, retry_after=_retry_after(reply))
+            return self._error(f"{self._role}_failed", message, retryable=wanted, retry_after=wait)
         if status >= 500:  # noqa: PLR2004
-            return self._error(f"{self._role}_failed", message, retryable=True)
+            return self._error(f"{self._role}_failed", message, retryable=wanted)
         code = _code(body)
         known = code if code in {"content_refused", "context_overflow"} else f"{self._role}_failed"
-        return self._error(known, message, retryable=status == 408)  # noqa: PLR2004
+        return self._error(known, message, retryable=wanted and status == 408)  # noqa: PLR2004
 
     def _auth(self) -> dict[str, str]:
         key = self._upstream.api_key
         return {"authorization": f"Bearer {key}"} if key else {}
 
 
-def _while_busy(exc: Exception) -> bool | float:
-    if not isinstance(exc, PortError) or not exc.code.endswith("_overloaded"):
-        return False
-    return exc.retry_after if exc.retry_after is not None else True
-
-
-def _while_faulty(exc: Exception) -> bool | float:
-    if not isinstance(exc, PortError) or not exc.retryable or exc.code.endswith(("_bad_reply", "_overloaded")):
-        return False
-    return exc.retry_after if exc.retry_after is not None else True
+def _again(exc: PortError, ends: float) -> bool | float:
+    """Whether to try again, or after how many seconds; not where the server's own time lies beyond the call's end."""
+    if not exc.retryable or exc.retry_after is None:
+        return exc.retryable
+    return exc.retry_after if time.monotonic() + exc.retry_after < ends else False
 
 
 def _retry_after(reply: httpx.Response) -> float | None:
+    """Seconds to wait: given as such, or as the date of the end."""
     text = reply.headers.get("retry-after", "")
     try:
-        return min(60.0, max(0.05, float(text)))
+        seconds = float(text)
     except ValueError:
-        return None
+        try:
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return min(60.0, max(0.05, seconds))
 
 
 def _told(body: bytes) -> str:
-    """The message in an error body: OpenAI's, FastAPI's, or the start of whatever it is."""
+    """The message in an error body, in one line: OpenAI's, FastAPI's, or the start of whatever it is."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         value = None
+    text: Any = None
     if isinstance(value, dict):
         error = value.get("error")
         text = error.get("message") if isinstance(error, dict) else error or value.get("detail") or value.get("message")
-        if text:
-            return str(text)[:_LONGEST_MESSAGE]
-    return body[:80].decode("utf-8", "replace").strip() or "no message"
+    if not text or not isinstance(text, str):
+        text = body[: 80 if value is None else _LONGEST_MESSAGE].decode("utf-8", "replace")
+    return " ".join(text[:_LONGEST_MESSAGE].split()) or "no message"
 
 
 def _code(body: bytes) -> str:

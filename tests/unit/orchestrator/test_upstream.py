@@ -80,14 +80,15 @@ async def test_a_lazy_piece_is_made_anew_for_every_try(desk: Desk, at_once: None
 
 @pytest.mark.parametrize("data", [b"", b"1234", b"123456"])
 async def test_a_piece_of_another_size_than_promised_fails(desk: Desk, data: bytes) -> None:
-    """A body that does not match its announced length is an error here, not a hang there."""
+    """A body that does not match its announced length is our error here, not a hang there, and no try mends it."""
     desk.answers = [GOOD]
 
     async def load() -> bytes:
         return data
 
-    error = await failure(desk, call=Call("/x", [Lazy(5, load)], "text/plain", {}), attempts=1, timeout_s=5)
-    assert error.code == "editor_failed"
+    with pytest.raises(PortError) as caught:
+        await post(desk, Call("/x", [Lazy(5, load)], "text/plain", {}), timeout_s=5)
+    assert (caught.value.code, caught.value.retryable) == ("internal_error", False)
 
 
 async def test_a_store_that_fails_is_not_the_collaborators_fault(desk: Desk, at_once: None) -> None:
@@ -100,7 +101,7 @@ async def test_a_store_that_fails_is_not_the_collaborators_fault(desk: Desk, at_
         await post(desk, Call("/x", [Lazy(5, load)], "text/plain", {}), attempts=2, timeout_s=5)
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599])
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 599])
 @pytest.mark.parametrize("role", ["editor", "thinker"])
 async def test_what_may_pass_is_tried_again(desk: Desk, at_once: None, status: int, role: Role) -> None:
     """As often as configured, and no more; success on the way is success."""
@@ -113,6 +114,18 @@ async def test_what_may_pass_is_tried_again(desk: Desk, at_once: None, status: i
     desk.answers = [busy(None, status), busy(None, status), GOOD]
     desk.seen.clear()
     assert await post(desk, role=role, attempts=3) == {"good": True}
+
+
+async def test_a_busy_server_is_waited_for(desk: Desk) -> None:
+    """429 is no fault: the tries are not counted, only the time."""
+    desk.answers = [*[busy("0.05")] * 5, busy("0.05", 503), GOOD]
+    assert await post(desk, attempts=2) == {"good": True}
+    assert len(desk.seen) == 7
+
+    desk.answers = [busy("0.05")]
+    error = await failure(desk, role="thinker", attempts=1, timeout_s=0.5)
+    assert (error.code, error.retryable) == ("thinker_overloaded", True)
+    assert "busy" in error.message
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 409, 413, 415, 422])
@@ -137,13 +150,13 @@ async def test_a_server_that_asks_for_no_retry_gets_none(desk: Desk, at_once: No
 
 @pytest.mark.parametrize("retry_after", ["0", "0.0", "-3", "nan"])
 async def test_a_server_that_is_ready_again_is_asked_at_once(desk: Desk, retry_after: str) -> None:
-    """Retry-After replaces the backoff: five tries take less than two waits of it."""
+    """Retry-After replaces the backoff: five tries take less than the first wait of it."""
     desk.answers = [busy(retry_after), busy(retry_after, 503), busy(retry_after), busy(retry_after), GOOD]
     began = time.monotonic()
     await post(desk, attempts=5)
 
     assert len(desk.seen) == 5
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 0.45
 
 
 async def test_a_server_that_names_a_time_is_given_it(desk: Desk) -> None:
@@ -187,7 +200,7 @@ async def test_a_wait_beyond_the_deadline_is_not_begun(desk: Desk, retry_after: 
     error = await failure(desk, attempts=4, timeout_s=2)
 
     assert time.monotonic() - began < 1
-    assert (error.code, error.retryable) == ("editor_failed", True)
+    assert (error.code, error.retryable) == ("editor_overloaded", True)
     assert error.retry_after == min(60.0, float(retry_after))
     assert len(desk.seen) == 1
 
@@ -200,7 +213,7 @@ async def test_tries_end_with_the_deadline(desk: Desk) -> None:
 
     assert time.monotonic() - began < 1.5
     assert 2 <= len(desk.seen) <= 8
-    assert error.code in {"editor_failed", "editor_timeout"} and error.retryable
+    assert error.code in {"editor_overloaded", "editor_timeout"} and error.retryable
 
 
 @pytest.mark.parametrize("answer", [holding, stalling], ids=["no answer", "a stalled body"])
@@ -257,9 +270,7 @@ async def test_nobody_there(at_once: None) -> None:
     assert (error.code, error.retryable) == ("editor_unreachable", True)
 
 
-@pytest.mark.parametrize(
-    "url", ["http://[::1", "ftp://127.0.0.1", "127.0.0.1:80", "http://a b", "http://xn--", "http://x:99999999"]
-)
+@pytest.mark.parametrize("url", ["http://[::1", "ftp://127.0.0.1", "127.0.0.1:80", "http://xn--", "http://x:port"])
 async def test_a_url_that_leads_nowhere_is_not_tried_again(url: str) -> None:
     """A mistake in the configuration is told as one, and `ready` says no; without waiting."""
     began = time.monotonic()

@@ -1,0 +1,330 @@
+"""The client of an images API: sends what the official client sends, and takes no picture that is not sound."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from starlette.responses import JSONResponse, Response
+
+from orchestrator.drive.editor import HttpEditor
+from orchestrator.drive.upstream import Call, HttpUpstream, Upstream
+from orchestrator.ports import EditOrder, EditorError, EditReply
+from services.wire.images import inspect
+from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
+from tests.unit.wire.pictures import SIGNATURE, chunk, opened, png, saved, scene
+
+WIDTH, HEIGHT = 96, 64
+SOURCE = saved(scene(size=(WIDTH, HEIGHT)), "PNG")
+EDITED = saved(scene(size=(WIDTH, HEIGHT)).rotate(180), "PNG")
+MASK = saved(Image.new("RGBA", (WIDTH, HEIGHT)), "PNG")
+
+
+def order(
+    instruction: str = "make it golden", *, options: Mapping[str, Any] | None = None, mask: bytes | None = None
+) -> EditOrder:
+    held = stored(mask) if mask is not None else None
+    return EditOrder(stored(SOURCE), held, instruction, 7, "ses_1/2/1", WAIT_S, options or {})
+
+
+async def edit(desk: Desk, wanted: EditOrder | None = None, **options: Any) -> EditReply:
+    async with asking("editor", desk.url) as upstream:
+        return await HttpEditor(upstream, **options).edit(wanted or order())
+
+
+async def failure(desk: Desk, wanted: EditOrder | None = None) -> EditorError:
+    with pytest.raises(EditorError) as caught:
+        await edit(desk, wanted)
+    return caught.value
+
+
+async def test_the_form_is_the_official_clients(desk: Desk) -> None:
+    """Part by part what `client.images.edit` puts on the wire for the same call."""
+    desk.answers = [image_reply(EDITED)]
+    await edit(desk, order('Ümläut\r\n"quotes" — 日本', mask=MASK, options={"size": "96x64", "n": 1}), model="m")
+    async with openai.AsyncOpenAI(api_key="k", base_url=f"{desk.url}/v1") as client:
+        await client.images.edit(
+            image=("image.png", SOURCE, "image/png"),
+            mask=("mask.png", MASK, "image/png"),
+            prompt='Ümläut\r\n"quotes" — 日本',
+            model="m",
+            n=1,
+            size="96x64",
+            extra_body={"seed": 7},
+        )
+    ours, theirs = desk.seen
+
+    assert sorted(ours.form, key=str) == sorted(theirs.form, key=str)
+    assert (ours.method, ours.path) == (theirs.method, theirs.path) == ("POST", "/v1/images/edits")
+    assert ours.headers["content-type"].startswith("multipart/form-data; boundary=")
+    assert ours.headers["idempotency-key"] == "ses_1/2/1"
+
+
+async def test_only_what_was_asked_for_is_sent(desk: Desk) -> None:
+    """No model, no seed where the server knows none, no mask where there is none; options as they are."""
+    desk.answers = [image_reply(EDITED)]
+    await edit(desk, order(options={"guidance_scale": 3.5, "num_inference_steps": 20}), send_seed=False)
+
+    names = [name for name, _ in desk.seen[0].form]
+    assert names == ["prompt", "guidance_scale", "num_inference_steps", "image"]
+    assert dict(desk.seen[0].form)["guidance_scale"] == "3.5"
+    assert dict(desk.seen[0].form)["image"] == ("image.png", "image/png", SOURCE)
+
+
+@given(prompt=st.text(min_size=1, max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_any_prompt_arrives_as_it_is(prompt: str) -> None:
+    """Line ends, quotes, boundaries and all scripts: the form is not broken by what it carries."""
+    sent: list[tuple[bytes, str]] = []
+
+    async def keep(call: Call, _: float) -> Any:
+        sent.append((b"".join([piece async for piece in call.pieces()]), call.content_type))
+        assert call.size == len(sent[-1][0])
+        return {"data": [{"b64_json": base64.b64encode(EDITED).decode()}]}
+
+    asyncio.run(HttpEditor(_Answering(keep)).edit(order(prompt)))
+    ((body, content_type),) = sent
+    boundary = content_type.partition("boundary=")[2].encode()
+    parts = body.split(b"--" + boundary)
+
+    assert parts[0] == b"" and parts[-1] == b"--\r\n"
+    head, _, value = parts[1].partition(b"\r\n\r\n")
+    assert head == b'\r\nContent-Disposition: form-data; name="prompt"'
+    assert value.removesuffix(b"\r\n").decode() == prompt
+
+
+CLIENT = httpx.AsyncClient()
+
+
+class _Answering(HttpUpstream):
+    """An upstream without a wire, for answers by the hundred."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__("editor", Upstream("http://nowhere.invalid/v1"), CLIENT)
+        self.answer = answer
+
+    async def post(self, call: Call, timeout_s: float) -> Any:
+        return await self.answer(call, timeout_s) if callable(self.answer) else self.answer
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+async def test_a_picture_of_the_right_size_passes_untouched(desk: Desk, kind: str) -> None:
+    """Not a byte is changed on the hot path."""
+    data = saved(scene(size=(WIDTH, HEIGHT)), kind)
+    desk.answers = [image_reply(data)]
+    reply = await edit(desk)
+
+    assert reply.data == data
+    assert (reply.media_type, reply.width, reply.height) == (f"image/{kind.lower()}", WIDTH, HEIGHT)
+
+
+async def test_a_data_url_is_read_as_well(desk: Desk) -> None:
+    """Some servers put one where base64 belongs."""
+    desk.answers = [JSONResponse({"data": [{"b64_json": "data:image/png;base64," + base64.b64encode(EDITED).decode()}]})]
+
+    assert (await edit(desk)).data == EDITED
+
+
+@pytest.mark.parametrize("size", [(192, 128), (48, 32), (96, 62), (99, 64), (1024, 680)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+async def test_nearly_the_same_shape_is_scaled_back(desk: Desk, size: tuple[int, int], kind: str) -> None:
+    """Editors work at sizes of their own; the result has the source's."""
+    desk.answers = [image_reply(saved(scene(size=size), kind))]
+    reply = await edit(desk)
+
+    assert (reply.width, reply.height) == (WIDTH, HEIGHT) == opened(reply.data).size
+    assert reply.media_type == "image/png" == inspect(reply.data).media_type
+
+
+async def test_scaling_keeps_the_picture(desk: Desk) -> None:
+    """Left stays left, and transparency stays."""
+    image = Image.new("RGBA", (WIDTH * 2, HEIGHT * 2), (255, 0, 0, 255))
+    image.paste((0, 0, 255, 0), (WIDTH, 0, WIDTH * 2, HEIGHT * 2))
+    desk.answers = [image_reply(saved(image, "PNG"))]
+    result = opened((await edit(desk)).data)
+
+    assert result.mode == "RGBA"
+    assert result.getpixel((WIDTH // 4, HEIGHT // 2)) == (255, 0, 0, 255)
+    assert result.getchannel("A").getpixel((WIDTH * 3 // 4, HEIGHT // 2)) == 0
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96), (96, 40), (1, 1), (1, 2000)])
+async def test_another_shape_is_left_alone(desk: Desk, size: tuple[int, int]) -> None:
+    """A crop or a turn was meant; it is not squeezed."""
+    data = saved(scene(size=size), "PNG")
+    desk.answers = [image_reply(data)]
+    reply = await edit(desk)
+
+    assert reply.data == data
+    assert (reply.width, reply.height) == size
+
+
+async def test_a_size_asked_for_is_kept(desk: Desk) -> None:
+    """The caller's own size is not undone; `auto` is the source's."""
+    data = saved(scene(size=(192, 128)), "PNG")
+    desk.answers = [image_reply(data)]
+
+    assert (await edit(desk, order(options={"size": "192x128"}))).data == data
+    assert (await edit(desk, order(options={"size": "auto"}))).width == WIDTH
+
+
+def _corrupt() -> bytes:
+    """Another byte in the pixels, which only the checksum shows."""
+    data = bytearray(EDITED)
+    data[EDITED.index(b"IDAT") + 30] ^= 0x10
+    return bytes(data)
+
+
+BAD_PICTURES = {
+    "empty": b"",
+    "text": b"hello",
+    "html": b"<html></html>",
+    "gif": saved(scene(), "GIF"),
+    "bmp": saved(scene(), "BMP"),
+    "a head": EDITED[:20],
+    "half": EDITED[: len(EDITED) // 2],
+    "without its end": EDITED[:-12],
+    "one byte short": EDITED[:-1],
+    "a changed byte": _corrupt(),
+    "half a jpeg": saved(scene(size=(WIDTH, HEIGHT)), "JPEG")[:-30],
+    "half a webp": saved(scene(size=(WIDTH, HEIGHT)), "WEBP")[:-30],
+    "a bomb": png((60_000, 60_000), 8, 2, b"\0"),
+    "no pixels": png((0, 0), 8, 2, b""),
+    "no height": png((4, 0), 8, 2, b""),
+    "moving": saved(scene(), "WEBP", save_all=True, append_images=[Image.new("RGB", (6, 4), "red")]),
+    "another size, undecodable": SIGNATURE
+    + chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH * 2, HEIGHT * 2, 8, 2, 0, 0, 0))
+    + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+    + chunk(b"IEND", b""),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PICTURES)
+async def test_a_picture_that_is_not_sound_is_refused(desk: Desk, name: str) -> None:
+    """It never reaches the store; the loop may try again, this call does not."""
+    desk.answers = [image_reply(BAD_PICTURES[name])]
+    error = await failure(desk)
+
+    assert (error.code, error.retryable) == ("editor_bad_reply", True)
+    assert "editor's" in error.message
+    assert len(desk.seen) == 1
+
+
+BAD_BODIES: list[Any] = [
+    None,
+    7,
+    "x",
+    [],
+    {},
+    {"data": None},
+    {"data": []},
+    {"data": {}},
+    {"data": {"b64_json": "AAAA"}},
+    {"data": [None]},
+    {"data": ["AAAA"]},
+    {"data": [{}]},
+    {"data": [{"b64_json": None}]},
+    {"data": [{"b64_json": ""}]},
+    {"data": [{"b64_json": 7}]},
+    {"data": [{"b64_json": ["AAAA"]}]},
+    {"data": [{"b64_json": "$$$"}]},
+    {"data": [{"b64_json": "AAA"}]},
+    {"data": [{"b64_json": "é"}]},
+    {"data": [{"b64_json": "data:image/png,AAAA"}]},
+    {"data": [{"url": "https://example.com/x.png"}]},
+    {"detail": "Not Found"},
+    {"error": {"message": "no"}},
+]
+
+
+@pytest.mark.parametrize("body", BAD_BODIES, ids=json.dumps)
+async def test_a_reply_without_a_picture_is_refused(desk: Desk, body: Any) -> None:
+    """Whatever else it holds."""
+    desk.answers = [Response(json.dumps(body), media_type="application/json")]
+    error = await failure(desk)
+
+    assert (error.code, error.retryable) == ("editor_bad_reply", True)
+
+
+keys = st.sampled_from(["data", "b64_json", "url", "timings", "created", "x"])
+values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+values = values | st.sampled_from([base64.b64encode(EDITED).decode(), base64.b64encode(EDITED[:50]).decode()])
+bodies = st.recursive(values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=10)
+near = st.fixed_dictionaries({"data": st.lists(st.fixed_dictionaries({"b64_json": values}), max_size=2), "timings": bodies})
+
+
+@given(body=bodies | near)
+@settings(max_examples=200, deadline=None)
+def test_any_reply_is_a_picture_or_an_error(body: Any) -> None:
+    """No JSON value raises anything but the editor's error, and what is taken can be recorded."""
+    try:
+        reply = asyncio.run(HttpEditor(_Answering(body)).edit(order()))
+    except EditorError as exc:
+        outcome = exc.code
+    else:
+        outcome = "taken" if reply.data == EDITED else "another"
+        json.dumps(dict(reply.timings), allow_nan=False)
+    assert outcome in {"editor_bad_reply", "taken"}
+
+
+@pytest.mark.parametrize(
+    ("timings", "expected"),
+    [
+        ({"queue_s": 0.5, "denoise_s": 2}, {"queue_s": 0.5, "denoise_s": 2.0}),
+        ({"a": "fast", "b": None, "c": [1], "d": {"e": 1}, "f": True, "g": 1}, {"g": 1.0}),
+        ([1, 2], {}),
+        ("fast", {}),
+        (None, {}),
+    ],
+)
+async def test_timings_are_taken_where_they_are_numbers(desk: Desk, timings: Any, expected: dict[str, float]) -> None:
+    """What the editor tells of itself is kept; what is no number is not."""
+    desk.answers = [image_reply(EDITED, timings=timings)]
+
+    assert (await edit(desk)).timings == expected
+
+
+async def test_timings_are_bounded(desk: Desk) -> None:
+    """They are recorded with every candidate, so a talkative server cannot fill the log."""
+    desk.answers = [image_reply(EDITED, timings={"x" * 10_000 + str(number): 1.0 for number in range(1000)})]
+    timings = (await edit(desk)).timings
+
+    assert sum(len(name) for name in timings) < 10_000
+
+
+async def test_cancelling_frees_the_editor(desk: Desk) -> None:
+    """The server sees the caller leave."""
+    desk.answers = [holding]
+    task = asyncio.create_task(edit(desk))
+    assert await asyncio.to_thread(desk.arrived.wait, WAIT_S)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await asyncio.to_thread(desk.left.wait, WAIT_S)
+
+
+async def test_ready_asks_the_server(desk: Desk) -> None:
+    """The editor is as ready as its list of models."""
+    desk.answers = [JSONResponse({"data": []}), Response(status_code=503)]
+    async with asking("editor", desk.url) as upstream:
+        editor = HttpEditor(upstream)
+        assert [await editor.ready(), await editor.ready()] == [True, False]
+
+
+def test_the_pictures_here_are_what_they_are_called() -> None:
+    """The corrupt picture differs from the sound one in its pixels only."""
+    assert zlib.crc32(_corrupt()) != zlib.crc32(EDITED) and len(_corrupt()) == len(EDITED)
+    assert binascii.hexlify(_corrupt()[:30]) == binascii.hexlify(EDITED[:30])
