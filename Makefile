@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## edit a real photograph with an implied wish; writes out/demo
 	rm -rf out/demo && mkdir -p out/demo
-	EDITTHINKER_HOME=out/demo/home $(BIN)/editthinker edit examples/photos/coffee.jpg "make it feel like golden hour" \
+	EDITTHINKER_HOME=out/demo/home $(BIN)/editthinker edit examples/photos/coffee.jpg "make it look like a faded 1970s print" \
 	  --seed 1 -o out/demo/result.png --save-turns out/demo/turns --report out/demo/report.html
 
 test: check ## every gate and every test

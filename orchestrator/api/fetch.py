@@ -18,6 +18,10 @@ import httpx
 from services.wire.errors import ApiError
 
 _TIMEOUT_S: Final = 20.0
+_LONGEST_HOST: Final = 253
+_LAST_PORT: Final = 65_535
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class _Private(Exception):
@@ -52,11 +56,14 @@ class _PublicOnly(httpcore.AsyncNetworkBackend):
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is reachable by everybody: not private, loopback, link-local, reserved or mapped to one."""
+    """Whether an IP address is everybody's: not private, loopback, link-local, reserved, nor a way to one that is."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is not None and not is_public(str(inner)):
+        inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped
+        if inner is not None:
+            return is_public(str(inner))
+        # 6to4 and Teredo wrap IPv4 addresses, too, and no server lives there any longer.
+        if ip not in _GLOBAL_UNICAST or ip.sixtofour or ip.teredo:
             return False
     return ip.is_global and not ip.is_multicast
 
@@ -67,10 +74,10 @@ async def fetch_image(url: str, *, max_bytes: int, param: str) -> bytes:
     Raises:
         ApiError: ``invalid_url``, ``url_forbidden``, ``url_unreachable`` or ``image_too_large``, naming `param`.
     """
-    _check(url, param)
+    target = _checked(url, param)
     pool = httpcore.AsyncConnectionPool(ssl_context=httpx.create_ssl_context(), network_backend=_PublicOnly())
     try:
-        async with asyncio.timeout(_TIMEOUT_S), pool, pool.stream("GET", url, headers={"Accept": "image/*"}) as reply:
+        async with asyncio.timeout(_TIMEOUT_S), pool, pool.stream("GET", target, headers={"Accept": "image/*"}) as reply:
             if reply.status != 200:  # noqa: PLR2004
                 message = f"{param}: the URL answered {reply.status}; redirects are not followed"
                 raise ApiError("url_unreachable", message, param=param)
@@ -82,21 +89,28 @@ async def fetch_image(url: str, *, max_bytes: int, param: str) -> bytes:
         raise ApiError("url_unreachable", f"{param}: the URL could not be fetched", param=param) from exc
 
 
-def _check(url: str, param: str) -> None:
+def _checked(url: str, param: str) -> httpcore.URL:
+    """The URL as it is requested, in the one reading that was checked."""
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as exc:
+        host = parsed.raw_host.decode("ascii")
+        host.encode("idna")  # as the look-up will: labels that are empty or too long
+        shown = parsed.host
+    except (httpx.InvalidURL, UnicodeError) as exc:
         raise ApiError("invalid_url", f"{param}: not a valid URL", param=param) from exc
-    if parsed.scheme != "https" or not parsed.host:
+    if len(host) > _LONGEST_HOST or not 0 < (parsed.port or _LAST_PORT) <= _LAST_PORT:
+        raise ApiError("invalid_url", f"{param}: not a valid URL", param=param)
+    if parsed.scheme != "https" or not host:
         raise ApiError("invalid_url", f"{param}: only https URLs, data URLs and base64 are read", param=param)
     if parsed.userinfo:
         raise ApiError("invalid_url", f"{param}: a URL with a user name or password is not fetched", param=param)
     try:
-        address = ipaddress.ip_address(parsed.host.strip("[]"))
+        public = is_public(shown.strip("[]"))
     except ValueError:
-        return
-    if not is_public(str(address)):
+        public = True  # a name; where it leads is checked when it is looked up
+    if not public:
         raise ApiError("url_forbidden", f"{param}: the URL leads to an address that is not public", param=param)
+    return httpcore.URL(scheme=b"https", host=parsed.raw_host, port=parsed.port, target=parsed.raw_path)
 
 
 async def _bounded(reply: httpcore.Response, max_bytes: int, param: str) -> bytes:

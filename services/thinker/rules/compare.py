@@ -11,6 +11,8 @@ from services.thinker.rules.measure import Reading, radius_squared, read
 from services.thinker.rules.pixels import Floats, Picture, fit, reduce
 
 _STRUCTURE = 256
+_CELL = 16  # pixels
+_SLOW = 3.0  # pixels; coarser than grain, finer than shading
 _SAME_SHAPE = 0.02  # aspects closer than 2 % are rounding
 
 
@@ -22,6 +24,7 @@ class Comparison:
     (-1..1, tone and contrast left aside), `mirrored` and `upended` the same after
     flipping the candidate. `odd` is a (h, w) map of how far each spot of the candidate
     lies, in CIELAB, from what one smooth change of tone, colour and light would make of the source.
+    `noise` is the standard deviation, in L*, of the fine-grained difference where the source is flat.
     `shape` is the candidate's aspect over the source's.
     """
 
@@ -34,6 +37,7 @@ class Comparison:
     mirrored: float
     upended: float
     odd: Floats = field(repr=False)
+    noise: float
     shape: float
 
     @property
@@ -76,8 +80,35 @@ def compare(source: Picture, candidate: Picture) -> Comparison:
         mirrored=shared_structure(first, np.ascontiguousarray(second[:, ::-1])) / whole,
         upended=shared_structure(first, np.ascontiguousarray(second[::-1])) / whole,
         odd=oddness(source.thumb, after_thumb),
+        noise=added_noise(source.frame[..., 0], candidate.frame[..., 0]),
         shape=candidate.aspect / source.aspect,
     )
+
+
+def added_noise(before: Floats, after: Floats) -> float:
+    """Standard deviation, in L*, of the noise that the (h, w) plane `after` has and `before` has not.
+
+    The difference to the source is looked at, since film grain is too coarse for an estimate from the candidate
+    alone; its slow part is a change of tone, and only the quarter of the source's blocks with the least detail counts.
+    """
+    height, width = before.shape
+    if min(height, width) < 2 * _CELL:
+        return 0.0
+    change = reduce(after, width, height) - before
+    change = change - cv2.GaussianBlur(change, (0, 0), _SLOW)
+    detail = before - cv2.GaussianBlur(before, (0, 0), _SLOW)
+    rows, columns = height // _CELL, width // _CELL
+
+    def mean(plane: Floats) -> Floats:
+        cut = plane[: rows * _CELL, : columns * _CELL].reshape(rows, _CELL, columns, _CELL)
+        out: Floats = cut.mean(axis=(1, 3)).reshape(-1)
+        return out
+
+    rough = mean(detail * detail)
+    # Contrast, haze and blur scale the detail that is there; what is left of the change is new.
+    scaled = mean(change * detail) ** 2 / np.maximum(rough, 1e-6)
+    new = np.maximum(mean(change * change) - scaled, 0.0)
+    return float(np.sqrt(np.median(new[rough <= np.percentile(rough, 25)])))
 
 
 def shared_structure(first: Floats, second: Floats) -> float:

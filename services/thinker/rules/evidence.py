@@ -45,6 +45,8 @@ class Evidence:
     @property
     def grain_added(self) -> float:
         """The noise the candidate has more than the source, in L*."""
+        if self.seen.in_place:
+            return self.seen.noise
         return self.seen.after.texture.grain - self.seen.before.texture.grain
 
     @property

@@ -23,7 +23,7 @@ from services.thinker.rules.respond import modelled
 
 DEAD_ZONE = 2.0
 """Amounts (percent) below which neither a change nor an operation is worth saying."""
-_GRAIN_PER_PERCENT = 0.065
+_GRAIN_PER_PERCENT = 0.1
 _CLOSE_ENOUGH = 9.4
 
 

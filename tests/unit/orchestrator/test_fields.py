@@ -1,0 +1,406 @@
+"""What a caller may ask of a session: the defaults of each strategy, and a refusal that names field and fix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.api.fields import (
+    MAX_CANDIDATES,
+    MAX_TURNS,
+    Catalogue,
+    EditorTakes,
+    ImagesEditFields,
+    SessionFields,
+    SessionJson,
+    Sources,
+    check,
+    first_event,
+)
+from orchestrator.loop import events as ev
+from orchestrator.loop.policy import CritiqueJob, EditJob, Finish, StartTurn, Work, decide
+from orchestrator.loop.session import Session, fold
+from services.wire.errors import TABLE, ApiError
+from services.wire.images_api import validate
+
+SOURCE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=640, height=480)
+MASK = SOURCE.model_copy(update={"sha256": "1" * 64})
+PARAMETERS = frozenset({"negative_prompt", "num_inference_steps", "guidance_scale", "size"})
+CATALOGUE = Catalogue(
+    {"first": EditorTakes(frozenset(), mask=False), "able": EditorTakes(PARAMETERS, mask=True)},
+    ("judge", "expert"),
+    default_deadline_s=600.0,
+    review_deadline_s=86_400.0,
+    max_deadline_s=604_800.0,
+)
+Fields = ImagesEditFields | SessionFields
+
+
+def event(model: type[Fields] = ImagesEditFields, *, source: ev.ImageRef = SOURCE, **given_: Any) -> ev.SessionCreated:
+    fields = validate(model, {"prompt": "make it golden", **given_})
+    check(fields, CATALOGUE, has_mask=False)
+    return first_event(fields, Sources(source, None), CATALOGUE, now=1000.0, seed=99)
+
+
+def refusal(model: type[Fields] = ImagesEditFields, **given_: Any) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        event(model, **given_)
+    assert caught.value.status in {400, 404}
+    assert caught.value.param is None or caught.value.param in caught.value.message
+    return caught.value
+
+
+def test_the_defaults() -> None:
+    """The first editor and thinker, the paper's loop, thresholds 8 and 8, patience 2, a deadline."""
+    created = event()
+
+    assert created == ev.SessionCreated(
+        at=1000.0,
+        source=SOURCE,
+        instruction="make it golden",
+        editor="first",
+        thinker="judge",
+        limits=ev.Limits(max_turns=5, candidates=1, deadline_at=1600.0),
+        seed=99,
+    )
+    assert (created.limits.semantic_threshold, created.limits.quality_threshold, created.limits.patience) == (8.0, 8.0, 2)
+    assert event(SessionFields) == created
+
+
+@pytest.mark.parametrize(
+    ("strategy", "n", "shape"),
+    [
+        ("think", 1, (5, 1)),
+        ("think", 5, (5, 1)),
+        ("think", 6, (5, 2)),
+        ("think", 10, (5, 2)),
+        ("think_best_of_n", 1, (5, 2)),
+        ("think_best_of_n", 10, (5, 2)),
+        ("best_of_n", 1, (1, 4)),
+        ("best_of_n", 4, (1, 4)),
+        ("best_of_n", 10, (1, 10)),
+        ("single", 1, (1, 1)),
+        ("single", 7, (1, 7)),
+    ],
+)
+def test_the_shape_of_each_strategy(strategy: str, n: int, shape: tuple[int, int]) -> None:
+    """Turns and candidates are chosen so that n images come out."""
+    limits = event(strategy=strategy, n=n).limits
+
+    assert (limits.max_turns, limits.candidates) == shape
+
+
+@pytest.mark.parametrize(
+    ("given_", "shape"),
+    [
+        ({"max_turns": 1}, (1, 1)),
+        ({"max_turns": 20}, (20, 1)),
+        ({"max_turns": 2, "n": 9}, (2, 5)),
+        ({"candidates": 16}, (5, 16)),
+        ({"candidates": 2, "max_turns": 3, "n": 6}, (3, 2)),
+        ({"strategy": "best_of_n", "candidates": 2}, (1, 2)),
+        ({"strategy": "best_of_n", "max_turns": 2}, (2, 4)),
+        ({"strategy": "single", "max_turns": 1, "candidates": 3, "n": 3}, (1, 3)),
+    ],
+)
+def test_the_callers_shape(given_: dict[str, Any], shape: tuple[int, int]) -> None:
+    """What is named is kept, and the rest chosen to fit."""
+    limits = event(**given_).limits
+
+    assert (limits.max_turns, limits.candidates) == shape
+
+
+def test_everything_named_is_kept() -> None:
+    """Every field ends in the event, or in the editor's options."""
+    created = event(
+        SessionFields,
+        model="able",
+        thinker="expert",
+        strategy="think_best_of_n",
+        review="each_turn",
+        n=3,
+        max_turns=4,
+        candidates=3,
+        semantic_threshold=6.5,
+        quality_threshold=0,
+        patience=4,
+        deadline_s=30,
+        budget_edits=8,
+        budget_editor_s=12.5,
+        seed=0,
+        size="512x512",
+        negative_prompt="",
+        num_inference_steps=20,
+        guidance_scale=0,
+        user="u",
+    )
+
+    assert created.limits == ev.Limits(
+        max_turns=4,
+        candidates=3,
+        semantic_threshold=6.5,
+        quality_threshold=0,
+        patience=4,
+        deadline_at=1030.0,
+        budget_edits=8,
+        budget_editor_s=12.5,
+    )
+    assert (created.editor, created.thinker, created.strategy, created.review) == (
+        "able",
+        "expert",
+        "think_best_of_n",
+        "each_turn",
+    )
+    assert (created.results, created.seed, created.user) == (3, 0, "u")
+    assert created.editor_options == {"size": "512x512", "negative_prompt": "", "num_inference_steps": 20, "guidance_scale": 0.0}
+
+
+def test_a_review_has_time() -> None:
+    """People need longer than machines, unless the caller says how long."""
+    assert event(SessionFields, review="before_finish").limits.deadline_at == 87_400.0
+    assert event(SessionFields, review="before_finish", deadline_s=5).limits.deadline_at == 1005.0
+
+
+def test_the_mask_is_kept() -> None:
+    """It belongs to the session."""
+    fields = validate(ImagesEditFields, {"prompt": "x", "model": "able"})
+    check(fields, CATALOGUE, has_mask=True)
+
+    assert first_event(fields, Sources(SOURCE, MASK), CATALOGUE, now=0.0, seed=1).mask == MASK
+
+
+def test_a_mask_goes_only_to_editors_that_take_one() -> None:
+    """Refused before any picture is decoded."""
+    with pytest.raises(ApiError) as caught:
+        check(validate(ImagesEditFields, {"prompt": "x"}), CATALOGUE, has_mask=True)
+
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "mask")
+    assert "'first'" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("given_", "code", "param"),
+    [
+        ({"model": "third"}, "model_not_found", "model"),
+        ({"model": ""}, "model_not_found", "model"),
+        ({"model": "judge"}, "model_not_found", "model"),
+        ({"thinker": "first"}, "invalid_value", "thinker"),
+        ({"strategy": "guess"}, "invalid_value", "strategy"),
+        ({"max_turns": 0}, "invalid_value", "max_turns"),
+        ({"max_turns": MAX_TURNS + 1}, "invalid_value", "max_turns"),
+        ({"max_turns": "1.5"}, "invalid_value", "max_turns"),
+        ({"candidates": 0}, "invalid_value", "candidates"),
+        ({"candidates": MAX_CANDIDATES + 1}, "invalid_value", "candidates"),
+        ({"semantic_threshold": -0.1}, "invalid_value", "semantic_threshold"),
+        ({"semantic_threshold": 10.1}, "invalid_value", "semantic_threshold"),
+        ({"semantic_threshold": "nan"}, "invalid_value", "semantic_threshold"),
+        ({"quality_threshold": "inf"}, "invalid_value", "quality_threshold"),
+        ({"patience": 0}, "invalid_value", "patience"),
+        ({"deadline_s": 0}, "invalid_value", "deadline_s"),
+        ({"deadline_s": -1}, "invalid_value", "deadline_s"),
+        ({"deadline_s": "nan"}, "invalid_value", "deadline_s"),
+        ({"deadline_s": "inf"}, "invalid_value", "deadline_s"),
+        ({"deadline_s": 604_801}, "invalid_value", "deadline_s"),
+        ({"budget_edits": 0}, "invalid_value", "budget_edits"),
+        ({"budget_edits": 1001}, "invalid_value", "budget_edits"),
+        ({"budget_edits": 2, "n": 3}, "invalid_value", "budget_edits"),
+        ({"budget_editor_s": 0}, "invalid_value", "budget_editor_s"),
+        ({"budget_editor_s": "inf"}, "invalid_value", "budget_editor_s"),
+        ({"budget_editor_s": "nan"}, "invalid_value", "budget_editor_s"),
+        ({"seed": -1}, "invalid_value", "seed"),
+        ({"seed": 2**31}, "invalid_value", "seed"),
+        ({"n": 0}, "invalid_value", "n"),
+        ({"n": 11}, "invalid_value", "n"),
+        ({"n": 6, "candidates": 1}, "invalid_value", "n"),
+        ({"n": 2, "max_turns": 1, "candidates": 1}, "invalid_value", "n"),
+        ({"n": 5, "strategy": "best_of_n", "candidates": 4}, "invalid_value", "n"),
+        ({"strategy": "single", "max_turns": 2}, "invalid_value", "max_turns"),
+        ({"strategy": "single", "candidates": 2}, "invalid_value", "candidates"),
+        ({"strategy": "single", "candidates": 2, "n": 3}, "invalid_value", "candidates"),
+        ({"num_inference_steps": 0}, "invalid_value", "num_inference_steps"),
+        ({"guidance_scale": 101}, "invalid_value", "guidance_scale"),
+        ({"negative_prompt": "x" * 32_001}, "invalid_value", "negative_prompt"),
+        ({"size": "100%"}, "invalid_value", "size"),
+        ({"review": "each_turn"}, "unknown_parameter", "review"),
+        ({"max_turn": 3}, "unknown_parameter", "max_turn"),
+        ({"output_format": "png", "output_compression": 50}, "invalid_value", "output_compression"),
+        ({"output_compression": 0}, "invalid_value", "output_compression"),
+        ({"partial_images": 1}, "invalid_value", "partial_images"),
+        ({"output_format": "webp", "size": "20000x100", "model": "able"}, "invalid_value", "output_format"),
+    ],
+)
+def test_what_does_not_fit_is_refused(given_: dict[str, Any], code: str, param: str) -> None:
+    """By the field at fault, before anything is done."""
+    error = refusal(**given_)
+
+    assert (error.code, error.param) == (code, param)
+
+
+@pytest.mark.parametrize("name", ["negative_prompt", "num_inference_steps", "guidance_scale", "size"])
+def test_what_an_editor_does_not_take_is_refused(name: str) -> None:
+    """Never ignored: the message says which editor, and what it takes."""
+    value = {"negative_prompt": "", "num_inference_steps": 20, "guidance_scale": 3.5, "size": "512x512"}[name]
+    error = refusal(**{name: value})
+
+    assert (error.code, error.param) == ("unsupported_parameter", name)
+    assert "'first'" in error.message and "it takes: none" in error.message and "leave it out" in error.message
+    assert event(model="able", **{name: value}).editor_options == {name: value}
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        {"output_compression": 100},
+        {"output_format": "webp", "output_compression": 0},
+        {"output_format": "jpeg", "output_compression": 100},
+        {"stream": True, "partial_images": 3},
+        {"partial_images": 0},
+        {"size": "auto"},
+        {"quality": "auto", "background": "auto"},
+    ],
+)
+def test_what_only_sounds_wrong_is_taken(given_: dict[str, Any]) -> None:
+    """Neutral values, and combinations that can be honoured."""
+    assert event(**given_).editor_options == {}
+
+
+def test_a_source_too_long_for_the_format_is_refused_at_once() -> None:
+    """Not after all the work: WebP ends at 16,383 pixels a side."""
+    long = SOURCE.model_copy(update={"width": 1, "height": 20_000})
+    with pytest.raises(ApiError) as caught:
+        event(source=long, output_format="webp")
+
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "output_format")
+    assert event(source=long, output_format="png").source == long
+
+
+def test_a_json_session_names_its_images() -> None:
+    """As text, never empty."""
+    assert validate(SessionJson, {"prompt": "x", "image": "AAAA"}).mask is None
+    for fields in ({"prompt": "x"}, {"prompt": "x", "image": ""}, {"prompt": "x", "image": "AAAA", "mask": ""}):
+        with pytest.raises(ApiError) as caught:
+            validate(SessionJson, fields)
+        assert caught.value.param in {"image", "mask"}
+
+
+def optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | strategy
+
+
+asked = st.fixed_dictionaries(
+    {
+        "prompt": st.just("make it golden"),
+        "strategy": st.sampled_from(["think", "single", "best_of_n", "think_best_of_n"]),
+        "n": st.integers(1, 10),
+        "max_turns": optional(st.integers(1, MAX_TURNS)),
+        "candidates": optional(st.integers(1, MAX_CANDIDATES)),
+        "patience": st.integers(1, 3),
+        "budget_edits": optional(st.integers(1, 30)),
+        "deadline_s": optional(st.sampled_from([1.0, 604_800.0, 604_801.0])),
+        "model": st.sampled_from([None, "able", "third"]),
+        "thinker": st.sampled_from([None, "expert", "third"]),
+        "size": st.sampled_from(["auto", "512x512"]),
+        "guidance_scale": st.sampled_from([None, 3.0]),
+    }
+)
+
+
+@given(given_=asked)
+@settings(max_examples=200, deadline=None)
+def test_checking_first_refuses_the_same(given_: dict[str, Any]) -> None:
+    """What passes the check before the pictures are read passes after; what does not is refused with the same words."""
+    fields = validate(SessionFields, given_)
+
+    def outcome(make: Any) -> tuple[str, str] | None:
+        try:
+            make()
+        except ApiError as exc:
+            return exc.code, exc.message
+        return None
+
+    before = outcome(lambda: check(fields, CATALOGUE, has_mask=False))
+    after = outcome(lambda: first_event(fields, Sources(SOURCE, None), CATALOGUE, now=0.0, seed=1))
+    assert before == after
+    assert before is None or before[0] in TABLE
+
+
+def play(created: ev.SessionCreated, scores: list[tuple[float, float]]) -> Session:
+    """The session in a world where nothing fails."""
+    log: list[ev.Event] = [created]
+    for _ in range(5_000):
+        session = fold(log)
+        action = decide(session, created.at)
+        place: dict[str, Any] = {"at": created.at}
+        match action:
+            case Finish():
+                log.append(
+                    ev.Finished(**place, reason=action.reason, best=action.best, results=action.results, totals=session.totals)
+                )
+                return fold(log)
+            case StartTurn():
+                log.append(
+                    ev.TurnStarted(
+                        **place,
+                        turn=action.turn,
+                        instruction=action.instruction,
+                        author=action.author,
+                        candidates=action.candidates,
+                        first_seed=action.first_seed,
+                    )
+                )
+            case Work(jobs):
+                job = jobs[0]
+                place |= {"turn": job.turn, "candidate": job.candidate}
+                if isinstance(job, EditJob) and not job.started:
+                    log.append(ev.EditStarted(**place, attempt=job.attempt, key=job.key, seed=job.seed))
+                elif isinstance(job, EditJob):
+                    log.append(ev.Edited(**place, image=SOURCE, editor_seconds=1.0))
+                else:
+                    assert isinstance(job, CritiqueJob)
+                    semantic, quality = scores[len(session.candidates) % len(scores)]
+                    log.append(
+                        ev.Critiqued(
+                            **place, semantic=semantic, quality=quality, reasoning="", instruction=f"{job.instruction} +"
+                        )
+                    )
+            case _:
+                raise AssertionError(action)
+    raise AssertionError("the session does not end")
+
+
+@given(given_=asked, scores=st.lists(st.sampled_from([(0.0, 0.0), (5.0, 5.0), (9.0, 9.0), (10.0, 10.0)]), min_size=1, max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_what_is_accepted_can_be_delivered(given_: dict[str, Any], scores: list[tuple[float, float]]) -> None:
+    """Whatever fields pass, a session in which nothing fails returns as many images as were asked for."""
+    fields = validate(SessionFields, {**given_, "model": "able", "thinker": None})
+    try:
+        created = first_event(fields, Sources(SOURCE, None), CATALOGUE, now=0.0, seed=1)
+    except ApiError as exc:
+        refused = exc.param
+        assert refused in {"n", "budget_edits", "candidates", "max_turns", "deadline_s"}
+        return
+    finished = play(created, scores).finished
+
+    assert finished is not None
+    assert len(finished.results) == given_["n"]
+    assert created.limits.max_turns * created.limits.candidates >= given_["n"]
+
+
+@given(
+    given_=st.dictionaries(
+        st.sampled_from([*SessionFields.model_fields, "x"]), st.none() | st.integers() | st.floats() | st.text()
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_any_fields_make_an_event_or_our_error(given_: dict[str, Any]) -> None:
+    """And what makes an event can be recorded and read again."""
+    try:
+        created = event(SessionFields, **given_)
+    except ApiError as exc:
+        code = exc.code
+        assert code in TABLE
+    else:
+        assert ev.load(ev.dump(created)) == created
