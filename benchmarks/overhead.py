@@ -151,7 +151,7 @@ async def live_sessions(api: httpx.AsyncClient, orchestrator: Process, image: by
     ends = time.monotonic() + 120
     while True:
         metrics = (await api.get("/metrics")).text
-        driving = next(float(line.split()[1]) for line in metrics.splitlines() if line.startswith("editthinker_sessions_driving "))
+        driving = float(metrics.split("\neditthinker_sessions_driving ")[1].split()[0])
         started = metrics.count('type="edit_started"') and float(metrics.split('type="edit_started"} ')[1].split()[0])
         if driving >= count and started >= count:
             return memory_mb(orchestrator)

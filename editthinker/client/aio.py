@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import sleep
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from types import TracebackType
@@ -95,7 +96,7 @@ class AsyncEditThinker:
             verdict = attempts.judge(await self._send(call))
             if isinstance(verdict, Done):
                 return verdict.value
-            await asyncio.sleep(verdict.after)
+            await sleep(verdict.after)
 
     async def follow(self, feed: Feed) -> AsyncIterator[Event]:
         """The events of a feed, over as many connections as it takes."""
@@ -118,7 +119,7 @@ class AsyncEditThinker:
             if cause is None and feed.silent:
                 feed.ended(await self.sessions.get(feed.session_id))
             if not feed.done:
-                await asyncio.sleep(feed.lost(cause))
+                await sleep(feed.lost(cause))
 
     def feed(self, session_id: str, after: int, timeout: float | None) -> Feed:
         """A new feed of a session's events, with this client's patience."""

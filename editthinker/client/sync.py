@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import suppress
+from time import sleep
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -99,7 +99,7 @@ class EditThinker:
             verdict = attempts.judge(self._send(call))
             if isinstance(verdict, Done):
                 return verdict.value
-            time.sleep(verdict.after)
+            sleep(verdict.after)
 
     def follow(self, feed: Feed) -> Iterator[Event]:
         """The events of a feed, over as many connections as it takes."""
@@ -121,7 +121,7 @@ class EditThinker:
             if cause is None and feed.silent:
                 feed.ended(self.sessions.get(feed.session_id))
             if not feed.done:
-                time.sleep(feed.lost(cause))
+                sleep(feed.lost(cause))
 
     def feed(self, session_id: str, after: int, timeout: float | None) -> Feed:
         """A new feed of a session's events, with this client's patience."""

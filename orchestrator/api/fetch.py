@@ -98,7 +98,7 @@ def _checked(url: str, param: str) -> httpcore.URL:
         shown = parsed.host
     except (httpx.InvalidURL, UnicodeError) as exc:
         raise ApiError("invalid_url", f"{param}: not a valid URL", param=param) from exc
-    if len(host) > _LONGEST_HOST or not 0 < (parsed.port or _LAST_PORT) <= _LAST_PORT:
+    if len(host) > _LONGEST_HOST or (parsed.port is not None and not 0 < parsed.port <= _LAST_PORT):
         raise ApiError("invalid_url", f"{param}: not a valid URL", param=param)
     if parsed.scheme != "https" or not host:
         raise ApiError("invalid_url", f"{param}: only https URLs, data URLs and base64 are read", param=param)

@@ -22,13 +22,15 @@ _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
     "best_of_n": (1, 4),
     "single": (1, 1),
 }
+_LONGEST_WEBP_SIDE: Final = 16_383
+_NEUTRAL_COMPRESSION: Final = 100
 _EDITOR_FIELDS: Final = ("negative_prompt", "num_inference_steps", "guidance_scale")
 
 
 class LoopFields(BaseModel):
     """The extension fields of an edit: how the loop goes about it, and what is passed on to the editor."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     thinker: str | None = Field(None, max_length=200, description="Which configured thinker; the default one if absent.")
     strategy: Strategy = Field("think", description="think (the paper's loop), best_of_n, think_best_of_n or single.")
@@ -108,6 +110,7 @@ def first_event(
     """
     editor = _known(fields.model, tuple(catalogue.editors), "model", "model_not_found")
     thinker = _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
+    _check_output(fields, max(sources.source.width, sources.source.height) if fields.size == "auto" else 0)
     return SessionCreated(
         at=now,
         source=sources.source,
@@ -131,8 +134,23 @@ def check(fields: ImagesEditFields | SessionFields, catalogue: Catalogue, *, has
     if has_mask and not catalogue.editors[editor].mask:
         raise ApiError("unsupported_parameter", f"mask: the editor {editor!r} takes no mask; leave it out", param="mask")
     _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
+    _check_output(fields, 0)
     _limits(fields, catalogue, 0.0)
     _editor_options(fields, catalogue.editors[editor], editor)
+
+
+def _check_output(fields: ImagesEditFields | SessionFields, longest_side: int) -> None:
+    """Refuse before any work what could not be written out after it; `longest_side` is that of the result, if known."""
+    if not isinstance(fields, ImagesEditFields):
+        return
+    if fields.partial_images and not fields.stream:
+        raise ApiError("invalid_value", "partial_images: they are streamed; send stream=true as well", param="partial_images")
+    if fields.output_format == "png" and fields.output_compression not in {None, _NEUTRAL_COMPRESSION}:
+        message = "output_compression: it is the quality of jpeg and webp; leave it out for png"
+        raise ApiError("invalid_value", message, param="output_compression")
+    if fields.output_format == "webp" and max(fields.pixels() or (longest_side,)) > _LONGEST_WEBP_SIDE:
+        message = f"output_format: webp ends at {_LONGEST_WEBP_SIDE:,} pixels a side; choose png or jpeg"
+        raise ApiError("invalid_value", message, param="output_format")
 
 
 def _review(fields: ImagesEditFields | SessionFields) -> Review:

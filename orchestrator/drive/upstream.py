@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import aiohttp
 import httpx
 import orjson
 import stamina
@@ -24,6 +25,8 @@ _ERRORS: Final[Mapping[Role, type[PortError]]] = {"editor": EditorError, "thinke
 _BUSY: Final = 429
 _RETRY_AT_ONCE: Final = frozenset({502, 503, 504})
 _LONGEST_MESSAGE: Final = 500
+_LIBRARIES: Final = (httpx.HTTPError, aiohttp.ClientError)
+"""What the client and its transport raise; not all of aiohttp's is translated for us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class HttpUpstream:
         """Whether the collaborator lists its models, which every server of this protocol can."""
         try:
             reply = await self._client.get(f"{self._upstream.url}/models", headers=self._auth(), timeout=2.0)
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):
+        except (*_LIBRARIES, httpx.InvalidURL, ValueError):
             return False
         # Some servers have no such list; any answer that is not a server error shows that somebody is there.
         return reply.status_code < 500  # noqa: PLR2004
@@ -145,26 +148,31 @@ class HttpUpstream:
             **self._auth(),
             **call.headers,
         }
+        unsent: list[PortError] = []
         try:
             url = f"{self._upstream.url}{call.path}"
-            async with self._client.stream("POST", url, content=call.pieces(), headers=headers) as reply:
+            async with self._client.stream("POST", url, content=_kept(call.pieces(), unsent), headers=headers) as reply:
                 body = await self._read(reply)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as exc:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as exc:
             raise self._error(f"{self._role}_unreachable", f"the {self._role}'s URL or key is not valid: {exc}") from exc
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
-            message = f"the {self._role} cannot be reached ({type(exc).__name__})"
-            raise self._error(f"{self._role}_unreachable", message, retryable=True) from exc
-        except httpx.HTTPError as exc:
-            message = f"the connection to the {self._role} broke ({type(exc).__name__})"
-            raise self._error(f"{self._role}_failed", message, retryable=True) from exc
+        except _LIBRARIES as exc:
+            raise unsent[0] if unsent else self._broken(exc) from exc
         if reply.is_success:
             return self._json(body)
         raise self._refused(reply, body)
 
+    def _broken(self, exc: Exception) -> PortError:
+        if _never_connected(exc):
+            message = f"the {self._role} cannot be reached ({type(exc).__name__})"
+            return self._error(f"{self._role}_unreachable", message, retryable=True)
+        message = f"the connection to the {self._role} broke ({type(exc).__name__})"
+        return self._error(f"{self._role}_failed", message, retryable=True)
+
     async def _read(self, reply: httpx.Response) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        async for chunk in reply.aiter_raw():
+        packed = "content-encoding" in reply.headers
+        async for chunk in reply.aiter_bytes() if packed else reply.aiter_raw():
             size += len(chunk)
             if size > self._upstream.max_reply:
                 message = f"the {self._role}'s reply is larger than {self._upstream.max_reply:,} bytes"
@@ -198,6 +206,24 @@ class HttpUpstream:
     def _auth(self) -> dict[str, str]:
         key = self._upstream.api_key
         return {"authorization": f"Bearer {key}"} if key else {}
+
+
+async def _kept(pieces: AsyncIterator[bytes], unsent: list[PortError]) -> AsyncIterator[bytes]:
+    """The pieces; an error in making one is kept, since the transport reports it as a broken connection."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except PortError as exc:
+        unsent.append(exc)
+        raise
+
+
+def _never_connected(exc: Exception) -> bool:
+    cause = exc.__cause__
+    if isinstance(cause, aiohttp.ClientConnectionError):
+        # A server that hangs up is reported as one that was never reached.
+        return isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
+    return isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
 
 
 def _again(exc: PortError, ends: float) -> bool | float:

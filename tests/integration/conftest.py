@@ -11,8 +11,15 @@ import httpx
 import pytest
 import redis as redis_client
 
+from tests.doubles import leftovers
 from tests.doubles.processes import READY_S, Process, free_port, module, redis_server, wait_ready
 from tests.doubles.upstreams import Script, application, serving
+
+
+@pytest.fixture(autouse=True)
+def kept_processes() -> None:
+    """See `tests.doubles.leftovers`."""
+    leftovers.begin()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ import pytest
 
 from editthinker import EditThinker
 from editthinker.local import Stack
-from tests.integration.test_cli_stack import no_children_left, until
+from tests.doubles.leftovers import no_children_left
+from tests.integration.test_cli_stack import until
 
 skimage_data = pytest.importorskip("skimage.data")
 pytestmark = pytest.mark.skipif(

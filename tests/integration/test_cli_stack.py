@@ -23,6 +23,7 @@ from editthinker.local.ports import free_port, is_taken
 from editthinker.local.redis_server import redis_service
 from editthinker.local.service import is_ready
 from editthinker.local.stack import Planner, embedded_plan
+from tests.doubles.leftovers import no_children_left
 
 HERE = Path(__file__).parent
 STANDIN = str(HERE / "cli_standin.py")
@@ -61,22 +62,6 @@ def gone(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     return True
-
-
-@pytest.fixture(autouse=True)
-def others() -> set[int]:
-    """Children of this test worker that other tests' fixtures keep."""
-    OTHERS.clear()
-    OTHERS.update(child.pid for child in psutil.Process().children(recursive=True))
-    return OTHERS
-
-
-OTHERS: set[int] = set()
-
-
-def no_children_left() -> bool:
-    children = {child.pid for child in psutil.Process().children(recursive=True)}
-    return all(gone(pid) for pid in children - OTHERS)
 
 
 def test_it_starts_everything_and_stops_it_in_reverse(tmp_path: Path) -> None:

@@ -154,8 +154,8 @@ def test_retry_after_is_waited_out(use: Use, monkeypatch: pytest.MonkeyPatch) ->
     async def remember(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("editthinker.client.sync.time.sleep", waited.append)
-    monkeypatch.setattr("editthinker.client.aio.asyncio.sleep", remember)
+    monkeypatch.setattr("editthinker.client.sync.sleep", waited.append)
+    monkeypatch.setattr("editthinker.client.aio.sleep", remember)
     with scripted(in_turn(error(429, "overloaded", retry_after="1.5"), as_json(session()))) as server:
         use(server.base_url, lambda client: client.sessions.get("s"))
     assert waited == [1.5]

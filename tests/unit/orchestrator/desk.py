@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from orchestrator.app import _http
 from orchestrator.drive.upstream import HttpUpstream, Role, Upstream
 from orchestrator.loop.events import ImageRef
 from orchestrator.ports import StoredImage
@@ -121,8 +121,8 @@ def stored(data: bytes) -> StoredImage:
 
 @asynccontextmanager
 async def asking(role: Role, url: str, **options: Any) -> AsyncIterator[HttpUpstream]:
-    """An upstream of that role, with a connection pool of its own."""
-    async with httpx.AsyncClient(timeout=httpx.Timeout(None, connect=5.0), trust_env=False) as client:
+    """An upstream of that role, over the transport that the application uses, with connections of its own."""
+    async with _http() as client:
         yield HttpUpstream(role, Upstream(f"{url}/v1", **options), client)
 
 

@@ -102,6 +102,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "https://example.com@127.0.0.1/x.png",
         "https://example.com:99999/x.png",
         "https://example.com:-1/x.png",
+        "https://example.com:0/x.png",
         "https://example.com:port/x.png",
         "https://[::1/x.png",
         "https://exa\nmple.com/",

@@ -39,15 +39,15 @@ CATALOGUE = Catalogue(
 Fields = ImagesEditFields | SessionFields
 
 
-def event(model: type[Fields] = ImagesEditFields, *, source: ev.ImageRef = SOURCE, **given_: Any) -> ev.SessionCreated:
-    fields = validate(model, {"prompt": "make it golden", **given_})
+def event(kind: type[Fields] = ImagesEditFields, /, *, source: ev.ImageRef = SOURCE, **given_: Any) -> ev.SessionCreated:
+    fields = validate(kind, {"prompt": "make it golden", **given_})
     check(fields, CATALOGUE, has_mask=False)
     return first_event(fields, Sources(source, None), CATALOGUE, now=1000.0, seed=99)
 
 
-def refusal(model: type[Fields] = ImagesEditFields, **given_: Any) -> ApiError:
+def refusal(kind: type[Fields] = ImagesEditFields, /, **given_: Any) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        event(model, **given_)
+        event(kind, **given_)
     assert caught.value.status in {400, 404}
     assert caught.value.param is None or caught.value.param in caught.value.message
     return caught.value
@@ -242,12 +242,13 @@ def test_what_does_not_fit_is_refused(given_: dict[str, Any], code: str, param: 
 @pytest.mark.parametrize("name", ["negative_prompt", "num_inference_steps", "guidance_scale", "size"])
 def test_what_an_editor_does_not_take_is_refused(name: str) -> None:
     """Never ignored: the message says which editor, and what it takes."""
-    value = {"negative_prompt": "", "num_inference_steps": 20, "guidance_scale": 3.5, "size": "512x512"}[name]
-    error = refusal(**{name: value})
+    value: Any = {"negative_prompt": "", "num_inference_steps": 20, "guidance_scale": 3.5, "size": "512x512"}[name]
+    given_: dict[str, Any] = {name: value}
+    error = refusal(**given_)
 
     assert (error.code, error.param) == ("unsupported_parameter", name)
     assert "'first'" in error.message and "it takes: none" in error.message and "leave it out" in error.message
-    assert event(model="able", **{name: value}).editor_options == {name: value}
+    assert event(model="able", **given_).editor_options == {name: value}
 
 
 @pytest.mark.parametrize(
@@ -360,7 +361,7 @@ def play(created: ev.SessionCreated, scores: list[tuple[float, float]]) -> Sessi
                     log.append(ev.Edited(**place, image=SOURCE, editor_seconds=1.0))
                 else:
                     assert isinstance(job, CritiqueJob)
-                    semantic, quality = scores[len(session.candidates) % len(scores)]
+                    semantic, quality = scores[len(log) % len(scores)]
                     log.append(
                         ev.Critiqued(
                             **place, semantic=semantic, quality=quality, reasoning="", instruction=f"{job.instruction} +"

@@ -47,11 +47,11 @@ def test_every_setting_is_documented() -> None:
 def test_every_route_and_event_is_documented() -> None:
     """In the page on the API."""
     text = read("docs/api.md")
-    endings = {"images/edits", "sessions", "events", "image", "source", "cancel", "feedback", "models", "healthz", "readyz", "metrics"}
+    endings = {"edits", "sessions", "events", "image", "source", "cancel", "feedback", "models", "healthz", "readyz", "metrics"}
     for router in (images.router, sessions.router, events.router, health.router):
         for route in router.routes:
             ending = re.sub(r"/\{[a-z_]+\}$", "", getattr(route, "path", "")).split("/v1/")[-1].split("/")[-1]
-            assert any(known.endswith(ending) for known in endings), ending
+            assert ending in endings
             assert ending in text
     union = get_args(get_args(ev.Event)[0])
     names = [kind.model_fields["type"].default for kind in union]
