@@ -199,7 +199,7 @@ def test_amounts_in_words(words: str, amount: float) -> None:
     ],
 )
 def test_a_clause_with_a_verb_of_its_own_inherits_none(prompt: str, kind: Kind, sign: int) -> None:
-    """"decrease" before the comma is not said of what is shifted or tinted after it."""
+    """ "decrease" before the comma is not said of what is shifted or tinted after it."""
     (found,) = [operation for operation in parse(prompt).operations if operation.kind is kind]
 
     assert found.amount * sign > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -127,17 +128,31 @@ async def asking(role: Role, url: str, **options: Any) -> AsyncIterator[HttpUpst
 
 
 @asynccontextmanager
-async def raw_server(reply: bytes) -> AsyncIterator[str]:
-    """Reads a request's head, writes these bytes, and closes the connection: for answers that no framework sends."""
+async def raw_server(reply: bytes, *, lingering: bool = False) -> AsyncIterator[str]:
+    """Reads a request's head, writes these bytes, and closes the connection: for answers that no framework sends.
+
+    Lingering: only when the other end has closed.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(reply)
         await writer.drain()
+        while lingering and await reader.read(1 << 16):
+            pass
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    ends: list[asyncio.Future[None]] = []
+
+    async def tracked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends.append(asyncio.ensure_future(serve(reader, writer)))
+        await ends[-1]
+
+    server = await asyncio.start_server(tracked, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        await asyncio.gather(*ends, return_exceptions=True)

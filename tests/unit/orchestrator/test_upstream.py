@@ -282,6 +282,29 @@ async def test_a_url_that_leads_nowhere_is_not_tried_again(url: str) -> None:
         assert not await upstream.ready()
 
 
+@pytest.mark.parametrize("key", ["two\nlines", "a\r\nx-admin: yes", "\x00", "кључ"])
+async def test_a_key_that_is_no_header_is_told_as_a_mistake(desk: Desk, key: str) -> None:
+    """It is not sent in part, not tried again, and not shown."""
+    desk.answers = [GOOD]
+    error = await failure(desk, api_key=key, attempts=4)
+
+    assert (error.code, error.retryable) == ("editor_unreachable", False)
+    assert key not in error.message
+    assert desk.seen == []
+    async with asking("editor", desk.url, api_key=key) as upstream:
+        assert not await upstream.ready()
+
+
+async def test_a_refusal_in_the_middle_of_an_upload_is_read() -> None:
+    """A server that does not want the picture says so before it has it all."""
+    reply = b'HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 20\r\n\r\n{"error": "too big"}'
+    async with raw_server(reply, lingering=True) as url:
+        error = await failure(url, call=Call("/x", [b"x" * 1_000_000] * 20, "text/plain", {}), attempts=1)
+
+    assert (error.code, error.retryable) == ("editor_failed", False)
+    assert "413: too big" in error.message
+
+
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
 
