@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
@@ -19,9 +20,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from orchestrator.app import _http
-from orchestrator.drive.upstream import HttpUpstream, Role, Upstream
+from orchestrator.drive.upstream import Call, HttpUpstream, Role, Upstream
 from orchestrator.loop.events import ImageRef
-from orchestrator.ports import StoredImage
+from orchestrator.ports import EditorError, PortError, StoredImage, ThinkerError
+from services.wire.errors import TABLE
 from services.wire.images import inspect
 
 WAIT_S = 20.0
@@ -156,3 +158,23 @@ async def raw_server(reply: bytes, *, lingering: bool = False) -> AsyncIterator[
     finally:
         server.close()
         await asyncio.gather(*ends, return_exceptions=True)
+
+
+CALL = Call("/things", [b"hello ", b"there"], "text/plain", {"idempotency-key": "k"})
+
+
+async def post(desk: Desk | str, call: Call = CALL, *, role: Role = "editor", timeout_s: float = WAIT_S, **options: Any) -> Any:
+    async with asking(role, desk.url if isinstance(desk, Desk) else desk, **options) as upstream:
+        return await upstream.post(call, timeout_s)
+
+
+async def failure(
+    desk: Desk | str, *, role: Role = "editor", timeout_s: float = WAIT_S, call: Call = CALL, **options: Any
+) -> PortError:
+    """The error of a call; it is always the role's own, with a code of the table."""
+    expected = EditorError if role == "editor" else ThinkerError
+    with pytest.raises(expected) as caught:
+        await post(desk, call, role=role, timeout_s=timeout_s, **options)
+    assert caught.value.code in TABLE
+    assert caught.value.message and "\n" not in caught.value.message and "Traceback" not in caught.value.message
+    return caught.value

@@ -1,0 +1,166 @@
+"""What comes back from a collaborator: broken connections, replies of every wrong kind, and what they are told as."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import pytest
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+
+from orchestrator.drive.upstream import HttpUpstream, Role
+from tests.doubles.processes import free_port
+from tests.unit.orchestrator.desk import Desk, asking, failure, post, raw_server
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        HEAD + b'content-length: 100\r\n\r\n{"data": [',
+        HEAD + b'transfer-encoding: chunked\r\n\r\n5\r\n{"dat',
+        HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+        HEAD + b"content-length: -1\r\n\r\n{}",
+        HEAD + b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\x00" * 64,
+    ],
+    ids=["nothing", "half a head", "half a body", "half a chunk", "no chunk", "bad length", "bad gzip", "ssh", "zeros"],
+)
+async def test_a_connection_that_breaks(reply: bytes) -> None:
+    """Cut at any place, or no HTTP at all: worth another try, and never an exception of the client library."""
+    async with raw_server(reply) as url:
+        error = await failure(url, attempts=1)
+
+    assert (error.code, error.retryable) == ("editor_failed", True)
+    assert "connection" in error.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HTMLResponse("<h1>It works!</h1>"),
+        PlainTextResponse(""),
+        Response(status_code=204),
+        PlainTextResponse('{"data": [{"b64_json": "AAA'),
+        Response(b"\xff\xfe\x00", media_type="application/json"),
+        PlainTextResponse("NaN"),
+        PlainTextResponse("[" * 100_000),
+    ],
+    ids=["html", "empty", "204", "half json", "bytes", "NaN", "deep"],
+)
+@pytest.mark.parametrize("role", ["editor", "thinker"])
+async def test_an_answer_that_is_not_json(desk: Desk, at_once: None, answer: Response, role: Role) -> None:
+    """The loop may try again; the same call is not repeated, since the server has done its work."""
+    desk.answers = [answer]
+    error = await failure(desk, role=role, attempts=3)
+
+    assert len(desk.seen) == 1
+    assert (error.code, error.retryable) == (f"{role}_bad_reply", True)
+
+
+async def test_a_packed_answer_is_unpacked(desk: Desk) -> None:
+    """Proxies compress."""
+    desk.answers = [Response(gzip.compress(b'{"good": true}'), headers={"content-encoding": "gzip"})]
+
+    assert await post(desk) == {"good": True}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_reply_without_end_is_cut(desk: Desk, at_once: None, status: int) -> None:
+    """Beyond the limit nothing more is read, packed or not."""
+    desk.answers = [Response(b" " * 3_000_000, status)]
+    plain = await failure(desk, attempts=3, max_reply=1_000_000)
+    desk.answers = [Response(gzip.compress(b" " * 3_000_000), status, {"content-encoding": "gzip"})]
+    packed = await failure(desk, attempts=3, max_reply=1_000_000)
+
+    assert len(desk.seen) == 2
+    for error in (plain, packed):
+        assert (error.code, error.retryable) == ("editor_bad_reply", False)
+        assert "1,000,000" in error.message
+    desk.answers = [Response(b'"' + b"x" * 999_998 + b'"')]
+    assert len(await post(desk, max_reply=1_000_000)) == 999_998
+
+
+DEEP = b'{"detail": ' + b"[" * 1000 + b"]" * 1000 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"error": {"message": "too dark", "code": "x"}}', "too dark"),
+        (b'{"error": "too dark"}', "too dark"),
+        (b'{"detail": "Not Found"}', "Not Found"),
+        (b'{"detail": [{"loc": ["body", "prompt"], "msg": "Field required"}]}', "Field required"),
+        (b'{"message": "too dark"}', "too dark"),
+        (b'{"error": {"message": null}}', '{"error"'),
+        (b'{"error": {}}', '{"error"'),
+        (b'{"error": {"message": ["a"]}}', "a"),
+        (b'{"error": {"message": "a\\nb\\r\\n  c"}}', "a b c"),
+        (b"[1]", "[1]"),
+        (b"<html>\n<h1>Bad Gateway</h1>", "<html> <h1>Bad Gateway</h1>"),
+        (b"", "no message"),
+        (b" \n ", "no message"),
+        (b"\xff\xfe", "\ufffd"),
+        (DEEP, "[["),
+        (b'{"error": {"message": "' + b"x" * 100_000 + b'"}}', "x" * 400),
+    ],
+)
+async def test_what_the_server_said_is_told(desk: Desk, body: bytes, told: str) -> None:
+    """OpenAI's error body, FastAPI's, or the start of whatever came, in one line of bounded length."""
+    desk.answers = [Response(body, 400)]
+    error = await failure(desk)
+
+    assert told in error.message
+    assert error.message.startswith("the editor answered 400: ")
+    assert len(error.message) < 600
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"error": {"message": "no", "code": "content_refused"}}, "content_refused"),
+        ({"error": {"message": "no", "code": "context_overflow"}}, "context_overflow"),
+        ({"error": {"message": "no", "code": "invalid_api_key"}}, "thinker_failed"),
+        ({"error": {"message": "no", "code": "session_not_found"}}, "thinker_failed"),
+        ({"error": {"message": "no", "code": ["content_refused"]}}, "thinker_failed"),
+        ({"error": {"message": "no", "code": 400}}, "thinker_failed"),
+        ({"error": "content_refused"}, "thinker_failed"),
+        (["content_refused"], "thinker_failed"),
+    ],
+)
+async def test_the_codes_that_mean_the_same_for_our_caller(desk: Desk, body: Any, code: str) -> None:
+    """A refusal and an overflow are passed on; any other code is the collaborator's own business."""
+    desk.answers = [JSONResponse(body, 400)]
+
+    assert (await failure(desk, role="thinker")).code == code
+
+
+async def test_redirects_are_not_followed(desk: Desk) -> None:
+    """A collaborator does not choose whom we talk to, nor who sees the key."""
+    desk.answers = [RedirectResponse(f"{desk.url}/v1/elsewhere", 307)]
+    error = await failure(desk, api_key="secret", attempts=2)
+
+    assert [seen.path for seen in desk.seen] == ["/v1/things"]
+    assert "307" in error.message
+
+
+@pytest.mark.parametrize(("status", "ready"), [(200, True), (401, True), (404, True), (500, False), (503, False)])
+async def test_ready_is_whether_somebody_answers(desk: Desk, status: int, ready: bool) -> None:  # noqa: FBT001
+    """Servers without a list of models are there all the same; a failing one is not."""
+    desk.answers = [Response(status_code=status)]
+    async with asking("editor", desk.url) as upstream:
+        assert await upstream.ready() is ready
+    assert (desk.seen[0].method, desk.seen[0].path) == ("GET", "/v1/models")
+
+
+async def test_nobody_there_is_not_ready() -> None:
+    """Refused, or no HTTP."""
+    async with asking("editor", f"http://127.0.0.1:{free_port()}") as upstream:
+        assert not await upstream.ready()
+    async with raw_server(b"SSH-2.0\r\n") as url, asking("editor", url) as upstream:
+        assert isinstance(upstream, HttpUpstream)
+        assert not await upstream.ready()
