@@ -132,9 +132,14 @@ def _redis(settings: Settings, stack: contextlib.AsyncExitStack, *, blocking: bo
     return redis
 
 
+def _session() -> aiohttp.ClientSession:
+    # One caller's cookies must not go out with another's request.
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+
+
 def _http() -> httpx.AsyncClient:
     # aiohttp carries the bytes: a megapixel reply costs half of what httpx's own transport takes for it.
-    transport = AiohttpTransport(client=lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+    transport = AiohttpTransport(client=_session)
     # How long an answer may take is decided per call, from the session's deadline.
     timeout = httpx.Timeout(None, connect=5.0)
     return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
@@ -156,8 +161,12 @@ def _thinker(settings: ThinkerSettings, client: httpx.AsyncClient) -> HttpThinke
     return HttpThinker(upstream, dialect)
 
 
+def _takes(editor: EditorSettings) -> EditorTakes:
+    return EditorTakes(editor.parameters, editor.mask, editor.send_seed)
+
+
 def _catalogue(settings: Settings) -> Catalogue:
     names = sorted(settings.editors, key=lambda name: name != settings.first_editor)
     thinkers = sorted(settings.thinkers, key=lambda name: name != settings.first_thinker)
-    editors = {name: EditorTakes(settings.editors[name].parameters, settings.editors[name].mask) for name in names}
+    editors = {name: _takes(settings.editors[name]) for name in names}
     return Catalogue(editors, tuple(thinkers), settings.default_deadline_s, settings.review_deadline_s, settings.max_deadline_s)

@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from orchestrator.api.context import Context, context
 from orchestrator.api.errors import documented
+from orchestrator.api.examples import EVENTS
 from orchestrator.api.live import follow, load
 from orchestrator.api.sessions import SessionId
 from orchestrator.api.view import sse_schema
@@ -23,7 +24,7 @@ router = APIRouter(tags=["sessions"])
 _LAST: Final = 2**53
 _STREAM: Final = {
     "description": "Events until the session is finished.",
-    "content": {"text/event-stream": {"schema": sse_schema()}},
+    "content": {"text/event-stream": {"schema": sse_schema(), "example": EVENTS}},
 }
 
 

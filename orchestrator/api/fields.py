@@ -76,6 +76,7 @@ class EditorTakes:
 
     parameters: frozenset[str]
     mask: bool
+    seed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +210,8 @@ def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorTakes
     wanted = {name: getattr(fields, name) for name in _EDITOR_FIELDS if getattr(fields, name) is not None}
     if fields.size != "auto":
         wanted["size"] = fields.size
+    if fields.seed is not None and not takes.seed:
+        raise ApiError("unsupported_parameter", f"seed: the editor {editor!r} takes no seed; leave it out", param="seed")
     for name in wanted:
         if name not in takes.parameters:
             known = ", ".join(sorted(takes.parameters)) or "none"

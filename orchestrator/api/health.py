@@ -13,11 +13,12 @@ from starlette.responses import Response
 
 from orchestrator.api.context import Context, context
 from orchestrator.api.errors import documented
+from orchestrator.api.examples import METRICS, MODELS, READY
 from orchestrator.ports import Editor, Thinker
 from services.wire.errors import error_body
 
 router = APIRouter(tags=["service"])
-_TEXT = {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+_TEXT = {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS}}}
 Ctx = Annotated[Context, Depends(context)]
 
 
@@ -37,7 +38,7 @@ class Models(BaseModel):
     data: list[Model]
 
 
-@router.get("/v1/models", responses=documented())
+@router.get("/v1/models", responses=documented(example=MODELS))
 async def list_models(ctx: Ctx) -> Models:
     """The configured editors (`owned_by` editor) and thinkers (`owned_by` thinker); the defaults come first."""
     editors = [Model(id=name, owned_by="editor") for name in ctx.intake.catalogue.editors]
@@ -45,13 +46,13 @@ async def list_models(ctx: Ctx) -> Models:
     return Models(data=[*editors, *thinkers])
 
 
-@router.get("/healthz", responses=documented())
+@router.get("/healthz", responses=documented(example={"status": "ok"}))
 async def health() -> dict[str, str]:
     """The process runs."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses=documented())
+@router.get("/readyz", responses=documented(example=READY))
 async def ready(ctx: Ctx) -> Any:
     """Whether an edit can be asked for now; says which dependency is missing."""
     names = [*(f"editor:{name}" for name in ctx.editors), *(f"thinker:{name}" for name in ctx.thinkers)]

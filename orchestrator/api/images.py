@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from orchestrator.api.context import Context, context
 from orchestrator.api.errors import documented, from_port, of_finished
+from orchestrator.api.examples import IMAGES
 from orchestrator.api.fields import ImagesEditFields
 from orchestrator.api.intake import idempotency_key
 from orchestrator.api.live import CallerLeft, follow, until_finished, while_connected
@@ -33,7 +34,7 @@ _DONT_RETRY = {"x-should-retry": "false"}
 @router.post(
     "/v1/images/edits",
     response_model=ImagesResponse,
-    responses=documented(408, 409, 415, 422, 429, 502, 504, 507, ok={200: _OK}),
+    responses=documented(408, 409, 415, 422, 429, 502, 504, 507, ok={200: _OK}, example=IMAGES),
     openapi_extra={"requestBody": form_schema(ImagesEditFields)},
 )
 async def edit_image(request: Request, ctx: Annotated[Context, Depends(context)]) -> Response:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from orchestrator.api.context import Context, context
 from orchestrator.api.errors import Responses, documented
+from orchestrator.api.examples import SESSION, SESSIONS
 from orchestrator.api.fields import SessionFields, SessionJson
 from orchestrator.api.intake import idempotency_key
 from orchestrator.api.live import CallerLeft, load, until_finished, while_connected
@@ -67,7 +68,7 @@ def _create_body() -> dict[str, object]:
     "",
     status_code=202,
     response_model=SessionView,
-    responses=documented(408, 415, 422, 429, 502, 504, ok={200: _FINISHED}),
+    responses=documented(408, 415, 422, 429, 502, 504, ok={200: _FINISHED}, example=SESSION),
     openapi_extra=_create_body(),
 )
 async def create_session(
@@ -99,7 +100,7 @@ async def create_session(
     return Response(show(session_id, session, seq).model_dump_json(), 202, headers, "application/json")
 
 
-@router.get("", responses=documented())
+@router.get("", responses=documented(example=SESSIONS))
 async def list_sessions(
     ctx: Ctx,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -126,7 +127,7 @@ async def list_sessions(
     return SessionList(data=found, next_cursor=_write_cursor(place) if place else None)
 
 
-@router.get("/{session_id}", responses=documented())
+@router.get("/{session_id}", responses=documented(example=SESSION))
 async def get_session(session_id: SessionId, ctx: Ctx) -> SessionView:
     """A session as it is now."""
     session, seq = await load(ctx.sessions, session_id, ctx.tenant)
@@ -175,7 +176,7 @@ async def get_candidate_image(
     return await _serve(ctx, image, format, compression, final=True)
 
 
-@router.post("/{session_id}/cancel", responses=documented())
+@router.post("/{session_id}/cancel", responses=documented(example=SESSION))
 async def cancel_session(session_id: SessionId, ctx: Ctx) -> SessionView:
     """Stop a session. Acknowledged at once; cancelling again, or a finished session, changes nothing."""
     await ctx.cancel(session_id, by="caller")
@@ -183,7 +184,7 @@ async def cancel_session(session_id: SessionId, ctx: Ctx) -> SessionView:
     return show(session_id, session, seq)
 
 
-@router.post("/{session_id}/feedback", responses=documented(409))
+@router.post("/{session_id}/feedback", responses=documented(409, example=SESSION))
 async def give_feedback(session_id: SessionId, feedback: Annotated[Feedback, Body()], ctx: Ctx) -> SessionView:
     """A person's word: `accept` the best, `pick` a candidate, `instruct` anew, or let the thinker `go_on`."""
 

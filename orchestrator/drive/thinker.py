@@ -15,6 +15,8 @@ from orchestrator.ports import CritiqueOrder, CritiqueReply, StoredImage, Thinke
 from services.wire.critique import Critique, Template, Unparseable, messages
 from services.wire.formats import Constraint, Format, read_completion
 
+_LONGEST_REASONING: Final = 8_000
+"""Characters of reasoning that are kept; a rambling thinker must not fill the session store."""
 _NOT_WORTH_ANOTHER_TRY: Final = frozenset({"instruction_too_long"})
 
 
@@ -96,7 +98,7 @@ def _with_usage(critique: Critique, completion: Any) -> CritiqueReply:
     return CritiqueReply(
         critique.semantic,
         critique.quality,
-        critique.reasoning,
+        critique.reasoning[:_LONGEST_REASONING],
         critique.instruction,
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),

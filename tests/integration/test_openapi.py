@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -16,6 +17,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from orchestrator.api.examples import IMAGES, MODELS, SESSIONS
+from orchestrator.api.health import Models
+from orchestrator.api.view import SessionList
+from services.wire.images_api import ImagesResponse
 from tests.doubles.processes import Process
 from tests.integration.test_sessions import create
 
@@ -78,3 +83,13 @@ def test_every_operation_has_an_example_or_a_description(api: httpx.Client) -> N
         for method, operation in methods.items():
             assert operation.get("description"), (path, method)
             assert "500" in operation["responses"], (path, method)
+            told = [r for status, r in operation["responses"].items() if status.startswith("2")]
+            told += [operation.get("requestBody"), operation.get("parameters")]
+            assert "example" in json.dumps(told), (path, method)
+
+
+def test_the_examples_are_what_the_models_say() -> None:
+    """An example that drifts from its model misleads."""
+    SessionList.model_validate(SESSIONS, strict=False)
+    ImagesResponse.model_validate(IMAGES)
+    Models.model_validate(MODELS)
