@@ -1,0 +1,11 @@
+"""Hypothesis explores anew on every run at a desk, and runs the same examples in CI, which must not be a lottery."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("desk", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")

@@ -1,0 +1,301 @@
+"""The rules of the loop, one by one, as they can be read aloud."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.loop import events as ev
+from orchestrator.loop.policy import AskReview, CritiqueJob, EditJob, Finish, Rest, StartTurn, Wait, Work, best, decide
+from orchestrator.loop.session import CorruptLog, Session, fold
+from tests.unit.loop.worlds import IMAGE
+
+DEADLINE = 100.0
+
+
+class Story:
+    """A session told event by event."""
+
+    def __init__(self, *, results: int = 1, strategy: ev.Strategy = "think", review: ev.Review = "never", **limits: Any) -> None:
+        bounds = ev.Limits.model_validate({"deadline_at": DEADLINE, **limits})
+        self.events: list[ev.Event] = [
+            ev.SessionCreated(
+                at=0,
+                source=IMAGE,
+                instruction="golden",
+                editor="e",
+                thinker="t",
+                limits=bounds,
+                results=results,
+                strategy=strategy,
+                review=review,
+                seed=40,
+            )
+        ]
+
+    @property
+    def session(self) -> Session:
+        return fold(self.events)
+
+    def next(self, now: float = 1.0) -> Any:
+        """What `decide` says now."""
+        return decide(self.session, now)
+
+    def begin(self) -> Story:
+        """Record the turn that `decide` wants."""
+        action = self.next()
+        assert isinstance(action, StartTurn)
+        self.events.append(
+            ev.TurnStarted(
+                at=1,
+                turn=action.turn,
+                instruction=action.instruction,
+                author=action.author,
+                candidates=action.candidates,
+                first_seed=action.first_seed,
+            )
+        )
+        return self
+
+    def edit(self, candidate: int = 1, *, ok: bool = True, retryable: bool = False, seconds: float = 1.0) -> Story:
+        """An edit of the current turn, from intent to outcome."""
+        turn = len(self.session.turns)
+        known = self.session.candidate(ev.CandidateRef(turn=turn, candidate=candidate))
+        assert known
+        place: dict[str, Any] = {"at": 1, "turn": turn, "candidate": candidate}
+        attempt = known.attempts + 1
+        self.events.append(ev.EditStarted(**place, attempt=attempt, key="k", seed=known.seed))
+        if ok:
+            self.events.append(ev.Edited(**place, image=IMAGE, editor_seconds=seconds))
+        else:
+            failure: dict[str, Any] = {"code": "editor_failed", "message": "no", "retryable": retryable}
+            self.events.append(ev.EditFailed(**place, attempt=attempt, **failure, editor_seconds=seconds))
+        return self
+
+    def critique(self, semantic: float, quality: float = 9.0, refined: str | None = "more golden", candidate: int = 1) -> Story:
+        turn = len(self.session.turns)
+        place: dict[str, Any] = {"at": 1, "turn": turn, "candidate": candidate}
+        self.events.append(ev.Critiqued(**place, semantic=semantic, quality=quality, reasoning="", instruction=refined))
+        return self
+
+    def unscored(self, *, retryable: bool = False, attempt: int = 1) -> Story:
+        place: dict[str, Any] = {"at": 1, "turn": len(self.session.turns), "candidate": 1, "attempt": attempt}
+        self.events.append(ev.CritiqueFailed(**place, code="thinker_bad_reply", message="", retryable=retryable))
+        return self
+
+    def say(self, action: ev.FeedbackAction, **more: Any) -> Story:
+        self.events.append(ev.FeedbackGiven(at=1, action=action, **more))
+        return self
+
+    def turn(self, semantic: float, quality: float = 9.0, refined: str | None = "more golden") -> Story:
+        """A whole turn of one candidate."""
+        return self.begin().edit().critique(semantic, quality, refined)
+
+
+def finish(action: Any) -> Finish:
+    assert isinstance(action, Finish), action
+    return action
+
+
+def test_turn_one_is_the_callers_instruction_with_the_sessions_seed() -> None:
+    """Unchanged: thinking before the first edit did not help."""
+    assert Story().next() == StartTurn(1, "golden", "caller", 1, 40)
+
+
+def test_every_image_is_critiqued_also_the_last_turns() -> None:
+    """The reference never critiques its final image."""
+    action = Story(max_turns=1).begin().edit().next()
+
+    assert isinstance(action, Work)
+    assert action.jobs == (CritiqueJob(1, 1, 1, "golden", IMAGE),)
+
+
+def test_the_refined_instruction_makes_the_next_turn_with_the_same_seed() -> None:
+    """What changes between the turns is the instruction's doing."""
+    assert Story().turn(4).next() == StartTurn(2, "more golden", "thinker", 1, 40)
+
+
+def test_the_best_candidates_critique_refines() -> None:
+    """Of several candidates of a turn, the next instruction comes from the one that came nearest."""
+    story = Story(candidates=2, strategy="think_best_of_n").begin().edit(1).edit(2)
+    story.critique(4, refined="from the first", candidate=1).critique(6, refined="from the second", candidate=2)
+
+    assert story.next().instruction == "from the second"
+
+
+@pytest.mark.parametrize("refined", [None, "golden"])
+def test_an_unchanged_instruction_is_not_satisfaction(refined: str | None) -> None:
+    """It is tried with another seed."""
+    assert Story().turn(4, refined=refined).next() == StartTurn(2, "golden", "caller", 1, 41)
+
+
+@pytest.mark.parametrize(("semantic", "quality", "over"), [(8, 8, True), (7.9, 10, False), (10, 7.9, False)])
+def test_both_thresholds_satisfy_and_neither_alone(semantic: float, quality: float, over: bool) -> None:  # noqa: FBT001
+    """Semantic and quality, at their thresholds exactly."""
+    action = Story().turn(semantic, quality).next()
+
+    assert isinstance(action, Finish) == over
+    assert not over or action.reason == "satisfied"
+
+
+def test_the_best_of_all_turns_is_the_answer_the_first_included() -> None:
+    """Later turns may be worse; the reference returns the last."""
+    story = Story(max_turns=3, patience=5).turn(7).turn(5).turn(6)
+
+    assert finish(story.next()).reason == "max_turns"
+    assert finish(story.next()).best == ev.CandidateRef(turn=1, candidate=1)
+
+
+def test_meeting_the_thresholds_comes_before_a_higher_mean() -> None:
+    """10 and 7.5 is a higher mean than 8 and 8, and still not what was asked for."""
+    assert best(Story().turn(10, 7.5).turn(8, 8).session) == ev.CandidateRef(turn=2, candidate=1)
+
+
+def test_of_equals_the_earlier_one_is_the_answer() -> None:
+    """It cost less."""
+    assert best(Story().turn(6).turn(6).session) == ev.CandidateRef(turn=1, candidate=1)
+
+
+def test_patience_counts_turns_without_a_better_candidate() -> None:
+    """Two by default; a better one starts the count anew."""
+    story = Story(max_turns=9).turn(5).turn(5).turn(6).turn(6)
+    assert isinstance(story.next(), StartTurn)
+
+    assert finish(story.turn(5).next()).reason == "plateau"
+
+
+def test_best_of_n_never_takes_the_thinkers_words_nor_loses_patience() -> None:
+    """The equal-compute baseline: the same instruction, new seeds."""
+    story = Story(strategy="best_of_n", max_turns=4, patience=1).turn(5).turn(4).turn(3)
+
+    assert story.next() == StartTurn(4, "golden", "caller", 1, 43)
+
+
+def test_an_edit_that_may_be_retried_is_and_then_fails_the_session() -> None:
+    """With nothing made, the error is the answer."""
+    story = Story(edit_attempts=2).begin().edit(ok=False, retryable=True)
+    again = story.next().jobs[0]
+    assert isinstance(again, EditJob)
+    assert (again.attempt, again.key) == (2, "1/1")
+    action = finish(story.edit(ok=False, retryable=True).next())
+
+    assert (action.reason, action.best) == ("failed", None)
+    assert action.error is not None
+    assert action.error.code == "editor_failed"
+
+
+def test_an_edit_that_cannot_be_retried_is_not() -> None:
+    """A refused request stays refused."""
+    assert finish(Story().begin().edit(ok=False).next()).reason == "failed"
+
+
+def test_a_failing_later_edit_loses_nothing() -> None:
+    """It is a turn without gain; what was made before is the answer."""
+    story = Story(patience=1).turn(5).begin().edit(ok=False)
+
+    assert finish(story.next()) == Finish(
+        "plateau", ev.CandidateRef(turn=1, candidate=1), (ev.CandidateRef(turn=1, candidate=1),), None
+    )
+
+
+def test_a_critique_that_never_comes_leaves_the_image_unscored() -> None:
+    """Tried three times, then the loop goes on; unscored is never satisfied, and still an answer."""
+    story = Story(patience=1).begin().edit().unscored(retryable=True)
+    assert story.next().jobs[0].attempt == 2
+    story.unscored(retryable=True, attempt=2).unscored(retryable=True, attempt=3)
+    action = finish(story.next())
+
+    assert (action.reason, action.best) == ("plateau", ev.CandidateRef(turn=1, candidate=1))
+
+
+def test_the_deadline_ends_everything_and_keeps_what_was_made() -> None:
+    """At the second, with work under way."""
+    story = Story().turn(5).begin()
+    assert isinstance(story.next(DEADLINE - 0.001), Work)
+
+    assert finish(story.next(DEADLINE)).reason == "deadline"
+    assert finish(story.next(DEADLINE)).best == ev.CandidateRef(turn=1, candidate=1)
+
+
+def test_budgets_bound_edits_and_editor_seconds() -> None:
+    """Repeats count; an edit's allowance is what is left, shared between those that start together."""
+    assert finish(Story(budget_edits=1).turn(5).next()).reason == "budget"
+    assert finish(Story(budget_editor_s=1.0).turn(5).next()).reason == "budget"
+    jobs = Story(budget_editor_s=6.0, candidates=3).begin().next().jobs
+    assert [job.allowance_s for job in jobs] == [2.0, 2.0, 2.0]
+
+
+def test_n_results_keep_the_loop_going_and_come_best_first() -> None:
+    """Satisfied with one image is not enough when two are wanted."""
+    story = Story(results=2).turn(9)
+    assert isinstance(story.next(), StartTurn)
+    action = finish(story.turn(8.5).next())
+
+    assert action.reason == "satisfied"
+    assert action.results == (ev.CandidateRef(turn=1, candidate=1), ev.CandidateRef(turn=2, candidate=1))
+
+
+def test_cancel_comes_before_everything_and_keeps_the_best() -> None:
+    """Even satisfied, even past the deadline."""
+    story = Story().turn(9)
+    story.events.append(ev.CancelRequested(at=1))
+    action = finish(story.next(DEADLINE + 1))
+
+    assert (action.reason, action.best) == ("cancelled", ev.CandidateRef(turn=1, candidate=1))
+
+
+def test_review_each_turn_asks_then_waits_then_goes_on() -> None:
+    """Until the person speaks, or the deadline comes."""
+    story = Story(review="each_turn").turn(5)
+    assert story.next() == AskReview(1, ev.CandidateRef(turn=1, candidate=1), None)
+    story.events.append(ev.ReviewRequested(at=1, turn=1, best=None))
+    assert story.next() == Wait()
+    assert finish(story.next(DEADLINE)).reason == "deadline"
+
+    assert story.say("go_on").next() == StartTurn(2, "more golden", "thinker", 1, 40)
+
+
+def test_review_before_finish_asks_with_the_reason() -> None:
+    """And a person who wants more gets more, also of a satisfied loop."""
+    story = Story(review="before_finish").turn(9)
+    assert story.next() == AskReview(1, ev.CandidateRef(turn=1, candidate=1), "satisfied")
+
+    assert isinstance(story.say("go_on").next(), StartTurn)
+
+
+def test_a_persons_instruction_comes_at_once_and_is_refined_from_then_on() -> None:
+    """It replaces the turn under way."""
+    story = Story().turn(5).begin().say("instruct", instruction="rather blue")
+    assert story.next() == StartTurn(3, "rather blue", "person", 1, 40)
+
+    assert story.turn(5, refined="bluer").next().instruction == "bluer"
+
+
+def test_accept_and_pick_are_the_answer() -> None:
+    """Accept takes the best so far, pick whatever the person points at."""
+    assert finish(Story().turn(5).turn(4).say("accept").next()).best == ev.CandidateRef(turn=1, candidate=1)
+    assert finish(Story().turn(5).turn(4).say("pick", turn=2, candidate=1).next()).best == ev.CandidateRef(turn=2, candidate=1)
+
+
+def test_a_finished_session_rests() -> None:
+    """Whatever the time."""
+    story = Story().turn(9)
+    action = finish(story.next())
+    story.events.append(ev.Finished(at=1, reason=action.reason, best=action.best, totals=story.session.totals))
+
+    assert story.next(DEADLINE + 1) == Rest()
+
+
+def test_a_log_that_cannot_be_is_refused() -> None:
+    """Lost data is detected, not papered over."""
+    story = Story().turn(5).turn(5)
+
+    with pytest.raises(CorruptLog):
+        fold([])
+    with pytest.raises(CorruptLog):
+        fold(story.events[1:])
+    with pytest.raises(CorruptLog):
+        fold([*story.events[:1], *story.events[5:]])
+    with pytest.raises(CorruptLog):
+        fold([*story.events, story.events[0]])
