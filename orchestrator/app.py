@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import httpx
+import stamina.instrumentation
 from fastapi import FastAPI
 from httpx_aiohttp import AiohttpTransport
 from prometheus_client import CollectorRegistry, Gauge
@@ -52,6 +53,8 @@ class SystemClock:
 
 def create_app(settings: Settings) -> FastAPI:
     """The orchestrator as an ASGI application; it connects when it starts."""
+    # A retry is no event of its own: what comes of it is recorded, logged and counted.
+    stamina.instrumentation.set_on_retry_hooks(())
     app = FastAPI(
         title="EditThinker Serving",
         version="0.1.0",
@@ -116,14 +119,15 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Cont
 
 
 def _redis(settings: Settings, stack: contextlib.AsyncExitStack, *, blocking: bool) -> Redis:
-    # A blocking subscription has no read timeout; commands do. Neither is retried behind our back: a script that
-    # ran although its answer was lost would run twice. `orchestrator.drive` reads the log to find out instead.
+    # Nothing is retried behind our back: a script that ran although its answer was lost would run twice.
+    # `orchestrator.drive` reads the log to find out instead.
     pool = BlockingConnectionPool.from_url(
         settings.redis_url,
         max_connections=4 if blocking else 64,
         timeout=30,
         socket_connect_timeout=5,
-        socket_timeout=None if blocking else 5,
+        # Bounded by the store instead, see `orchestrator.store.sessions`.
+        socket_timeout=None,
         retry=Retry(NoBackoff(), 0),
     )
     redis = Redis(connection_pool=pool)

@@ -196,6 +196,10 @@ class Sessions(Protocol):
         """The events after that sequence number, in order; empty for an unknown session."""
         ...
 
+    async def tail(self, session_id: str) -> Recorded | None:
+        """The last event; None for an unknown session."""
+        ...
+
     async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> bool:
         """Record events if the log still ends at `expected`; False if it does not. Raises `Fenced`."""
         ...

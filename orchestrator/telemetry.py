@@ -6,7 +6,7 @@ import logging
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from orchestrator.loop.events import Critiqued, CritiqueFailed, Edited, EditFailed, Finished
+from orchestrator.loop.events import SUPERSEDED, Critiqued, CritiqueFailed, Edited, EditFailed, Finished
 from orchestrator.ports import Recorded
 
 log = logging.getLogger("orchestrator.session")
@@ -37,7 +37,7 @@ class Telemetry:
                 self._edit.observe(event.editor_seconds)
             case Critiqued():
                 self._critique.observe(event.thinker_seconds)
-            case EditFailed():
+            case EditFailed() if event.code != SUPERSEDED:
                 self._failures.labels("editor", event.code).inc()
             case CritiqueFailed():
                 self._failures.labels("thinker", event.code).inc()

@@ -89,7 +89,7 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
         "quality_threshold": quality_threshold,
     }
     options = cast("SessionOptions", {name: value for name, value in given.items() if value is not None})
-    output = output or photo.with_name(f"{photo.stem}-edited.png")
+    output = output or photo.absolute().with_name(f"{photo.stem}-edited.png")
     carry_out(Job(photo, wish, options, output, report, save_turns, json, quiet), server, api_key)
 
 
@@ -98,9 +98,7 @@ def carry_out(job: Job, server: str | None, api_key: str | None) -> None:
     with friendly(), interruptible():
         image = read_picture(job.photo)
         image_format = output_format(job.output)
-        for path in (job.output, job.report):
-            if path is not None:
-                target.writable(path)
+        places_to_write(job)
         with target.server_or_stack(server, api_key, quiet=job.quiet) as client:
             session = run(client, image, job)
             if job.json:
@@ -112,6 +110,25 @@ def carry_out(job: Job, server: str | None, api_key: str | None) -> None:
     if session.best is None:
         say(f"editthinker: {SessionFailed(session)}")
         raise typer.Exit(FAILED)
+
+
+def places_to_write(job: Job) -> None:
+    """See that everything asked for can be written.
+
+    Raises:
+        Refusal: naming what is in the way.
+    """
+    if not job.wish.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in job.wish):
+        message = "the wish is not valid text in this terminal's encoding"
+        raise Refusal(message)
+    for path in (job.output, job.report):
+        if path is not None:
+            target.writable(path)
+    if job.report is not None and job.report.resolve() == job.output.resolve():
+        message = f"{job.report}: the report and the result need names of their own"
+        raise Refusal(message)
+    if job.turns is not None:
+        target.folder_for(job.turns)
 
 
 def read_picture(path: Path) -> bytes:

@@ -78,14 +78,33 @@ def writable(path: Path) -> None:
     if path.is_dir():
         message = f"{path} is a folder; name a file"
         raise Refusal(message)
+    if path.exists() and not path.is_file():
+        message = f"{path} is not a regular file; name one"
+        raise Refusal(message)
     if not os.access(path if path.exists() else folder, os.W_OK):
         message = f"{path} cannot be written"
         raise Refusal(message)
 
 
+def folder_for(path: Path) -> None:
+    """See that a folder is there or can be made, before an hour is spent on what goes into it.
+
+    Raises:
+        Refusal: naming what is in the way.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        message = f"{path}: the folder cannot be made ({exc.strerror})"
+        raise Refusal(message) from exc
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it is either the old one or the whole new one, whatever happens in between."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # What a link points at is written, not the link.
+    path = path.resolve()
+    # A name of its own, since a legal file name may have no room for more.
+    draft = path.with_name(f".{os.getpid()}.tmp")
     try:
         draft.write_bytes(data)
         draft.replace(path)

@@ -21,7 +21,8 @@ from orchestrator.ports import PortError, Recorded
 from services.wire.errors import ApiError
 
 router = APIRouter(tags=["sessions"])
-_LAST: Final = 2**53
+_LAST: Final = 10**15
+_DIGITS: Final = 15
 _STREAM: Final = {
     "description": "Events until the session is finished.",
     "content": {"text/event-stream": {"schema": sse_schema(), "example": EVENTS}},
@@ -31,7 +32,7 @@ _STREAM: Final = {
 @router.get(
     "/v1/sessions/{session_id}/events",
     response_class=Response,
-    responses=documented(ok={200: _STREAM}),
+    responses=documented(ok={200: _STREAM, 204: {"description": "The session is finished, and you have seen all of it."}}),
 )
 async def stream_events(
     session_id: SessionId,
@@ -44,7 +45,10 @@ async def stream_events(
     The stream ends after `finished`. Comments keep the connection alive in between.
     """
     start = _start(after, last_event_id)
-    await load(ctx.sessions, session_id, ctx.tenant)
+    session, last = await load(ctx.sessions, session_id, ctx.tenant)
+    if session.finished and start >= last:
+        # What tells a browser not to reconnect.
+        return Response(status_code=204)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(_frames(ctx, session_id, start), media_type="text/event-stream", headers=headers)
 
@@ -69,6 +73,6 @@ def _frame(recorded: Recorded) -> bytes:
 def _start(after: int, last_event_id: str | None) -> int:
     if last_event_id is None or last_event_id == "":
         return after
-    if not last_event_id.isascii() or not last_event_id.isdigit() or int(last_event_id[:20]) > _LAST:
+    if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > _DIGITS:
         raise ApiError("invalid_value", "Last-Event-ID: send the id of the last event you saw", param="Last-Event-ID")
     return int(last_event_id)

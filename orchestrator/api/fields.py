@@ -41,7 +41,7 @@ class LoopFields(BaseModel):
     patience: int = Field(2, ge=1, le=MAX_TURNS, description="Turns without a better candidate before giving up.")
     deadline_s: float | None = Field(None, ge=1, description="Seconds after which the best candidate so far is the answer.")
     budget_edits: int | None = Field(None, ge=1, le=1000, description="Edits in all, repeats included.")
-    budget_editor_s: float | None = Field(None, ge=1, description="Editor seconds in all.")
+    budget_editor_s: float | None = Field(None, ge=1, description="Editor seconds after which no edit is started.")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the first candidate; drawn at random if absent.")
     negative_prompt: str | None = Field(None, max_length=32_000, description="Passed on to editors that take it.")
     num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Passed on to editors that take it.")

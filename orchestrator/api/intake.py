@@ -39,9 +39,9 @@ class Intake:
 
     async def from_form(self, request: Request, model: type[_Fields]) -> tuple[_Fields, bytes, bytes | None]:
         """The validated fields, the source and the mask of a multipart request."""
-        kind = request.headers.get("content-type", "")
+        kind = request.headers.get("content-type", "").lower()
         if not kind.startswith("multipart/form-data"):
-            message = "send multipart/form-data with a file part `image` and a text field `prompt`"
+            message = "send multipart/form-data with a file part `image` and a text field `prompt` (/v1/sessions takes JSON too)"
             raise ApiError("unsupported_media_type", message, param="image")
         async with request.form(max_files=20, max_fields=100) as form:
             read = await read_form(form)

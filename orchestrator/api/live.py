@@ -33,6 +33,10 @@ async def follow(sessions: Sessions, session_id: str, after: int = 0) -> AsyncGe
                 continue
             batch = [item] if item is not None and item.seq == last + 1 else await sessions.read(session_id, last)
             if not batch:
+                tail = await sessions.tail(session_id)
+                if tail is None or (isinstance(tail.event, Finished) and tail.seq <= last):
+                    # Deleted meanwhile, or asked for more than there will ever be.
+                    return
                 yield None
             for recorded in batch:
                 last = recorded.seq
@@ -44,6 +48,8 @@ async def follow(sessions: Sessions, session_id: str, after: int = 0) -> AsyncGe
 async def until_finished(sessions: Sessions, session_id: str) -> tuple[Session, int]:
     """The finished session and the number of its last event."""
     log = [recorded async for recorded in follow(sessions, session_id) if recorded is not None]
+    if not log:
+        raise ApiError("session_not_found", f"the session {session_id!r} was deleted", param="session_id")
     return fold(recorded.event for recorded in log), log[-1].seq
 
 

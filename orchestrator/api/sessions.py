@@ -78,7 +78,7 @@ async def create_session(
 ) -> Response:
     """Start a session; multipart like the images endpoint, or JSON with the image as base64 or https URL."""
     wait_s = _wait(prefer)
-    if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         fields, source, mask = await ctx.intake.from_json(request)
     else:
         fields, source, mask = await ctx.intake.from_form(request, SessionFields)
@@ -250,6 +250,9 @@ async def _serve(ctx: Context, image: ImageRef, output: OutputFormat | None, com
     media_type = image.media_type
     if output is not None or compression is not None:
         wanted: OutputFormat = output or _format_of(media_type)
+        if compression is not None and wanted == "png":
+            message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
+            raise ApiError("unsupported_parameter", message, param="compression")
         data = await asyncio.to_thread(transcode, data, wanted, compression)
         media_type = f"image/{wanted}"
     # An image never changes; which one is the best does until the session is finished.
@@ -263,7 +266,7 @@ def _format_of(media_type: str) -> OutputFormat:
 
 
 def _wait(prefer: str | None) -> float:
-    match = re.search(r"(?:^|[,;\s])wait(?:=(\d{1,6}))?(?=$|[,;\s])", prefer or "")
+    match = re.search(r"(?:^|[,;\s])wait(?:=(\d{1,18}))?(?=$|[,;\s])", prefer or "")
     if not match:
         return 0
     return min(float(match.group(1) or _LONGEST_WAIT_S), _LONGEST_WAIT_S)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from orchestrator.loop.events import (
+    SUPERSEDED,
     Author,
     CandidateRef,
     Failure,
@@ -19,7 +20,7 @@ from orchestrator.loop.events import (
 from orchestrator.loop.policy import best, ranking
 from orchestrator.loop.session import Candidate, Session, Status
 
-CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored", "failed"]
+CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored", "failed", "stopped"]
 
 
 class ScoresView(BaseModel):
@@ -202,6 +203,8 @@ def _status(candidate: Candidate) -> CandidateStatus:
         return "unscored" if candidate.critique_error else "edited"
     if candidate.editing:
         return "editing"
+    if candidate.edit_error and candidate.edit_error.code == SUPERSEDED:
+        return "stopped"
     return "failed" if candidate.edit_error else "planned"
 
 

@@ -27,6 +27,7 @@ from orchestrator.ports import (
 
 Job = EditJob | CritiqueJob
 _Role = TypeVar("_Role")
+_NOT_AT_WORK: Final = ("_overloaded", "_unreachable", "_refused")
 _GRACE_S: Final = 1.0
 """At the deadline the driver stops its jobs. A call that timed out by itself at the same moment would be cancelled
 twice, and then its connection is not closed and the editor works on."""
@@ -63,7 +64,7 @@ class Performer:
                 code=exc.code,
                 message=exc.message,
                 retryable=exc.retryable,
-                editor_seconds=_seconds(now - began, job.allowance_s),
+                editor_seconds=0.0 if exc.code.endswith(_NOT_AT_WORK) else max(0.0, now - began),
             )
         now = self.clock.now()
         image = ev.ImageRef(
@@ -74,7 +75,7 @@ class Performer:
             turn=job.turn,
             candidate=job.candidate,
             image=image,
-            editor_seconds=_seconds(now - began, job.allowance_s),
+            editor_seconds=_editor_seconds(reply, now - began),
             timings=dict(reply.timings),
         )
 
@@ -87,7 +88,7 @@ class Performer:
             instruction=job.instruction,
             seed=job.seed,
             key=f"{session_id}/{job.key}",
-            timeout_s=left + _GRACE_S if job.allowance_s is None else min(left + _GRACE_S, job.allowance_s),
+            timeout_s=left + _GRACE_S,
             options=created.editor_options,
         )
         return await _named(self.editors, created.editor, "editor").edit(order)
@@ -152,10 +153,10 @@ def _patiently() -> stamina._core._RetryContextIterator:
     return stamina.retry_context(on=StorageUnavailable, attempts=5, timeout=30.0)
 
 
-def _seconds(elapsed: float, allowance: float | None) -> float:
-    """Editor seconds charged; an edit is stopped at its allowance, whatever the clock says a moment later."""
-    elapsed = max(0.0, elapsed)
-    return elapsed if allowance is None else min(elapsed, allowance)
+def _editor_seconds(reply: EditReply, elapsed: float) -> float:
+    """What the editor says it worked; by our clock, which counts its queue too, where it says nothing."""
+    told = reply.timings.get("edit_ms")
+    return max(0.0, elapsed) if told is None else max(0.0, told / 1000)
 
 
 def _named(roles: Mapping[str, _Role], name: str, role: str) -> _Role:

@@ -23,6 +23,8 @@ from orchestrator.ports import EditorError, PortError, ThinkerError
 Role = Literal["editor", "thinker"]
 _ERRORS: Final[Mapping[Role, type[PortError]]] = {"editor": EditorError, "thinker": ThinkerError}
 _BUSY: Final = 429
+_CALLERS_FAULT: Final = frozenset({400, 413, 415, 422})
+"""What an editor says of the request itself: the wish, the size, the mask. A wrong key or path is our mistake."""
 _RETRY_AT_ONCE: Final = frozenset({502, 503, 504})
 _LONGEST_MESSAGE: Final = 500
 _LIBRARIES: Final = (httpx.HTTPError, aiohttp.ClientError)
@@ -200,7 +202,8 @@ class HttpUpstream:
         if status >= 500:  # noqa: PLR2004
             return self._error(f"{self._role}_failed", message, retryable=wanted)
         code = _code(body)
-        known = code if code in {"content_refused", "context_overflow"} else f"{self._role}_failed"
+        refused = "editor_refused" if self._role == "editor" and status in _CALLERS_FAULT else f"{self._role}_failed"
+        known = code if code in {"content_refused", "context_overflow"} else refused
         return self._error(known, message, retryable=wanted and status == 408)  # noqa: PLR2004
 
     def _auth(self) -> dict[str, str]:

@@ -52,7 +52,7 @@ class Limits(_Frozen):
         patience: completed turns in a row without a better candidate, after which the loop gives up.
         deadline_at: Unix seconds after which nothing is started and what is running is dropped.
         budget_edits: edits started in all, repeats after failures included; None is no limit.
-        budget_editor_s: editor seconds in all; None is no limit.
+        budget_editor_s: editor seconds after which no edit is started; None is no limit.
         edit_attempts, critique_attempts: times one edit or critique is tried.
     """
 
@@ -133,7 +133,7 @@ class EditStarted(_Event):
     key: str
     seed: int
     allowance_s: float | None = None
-    """Editor seconds this edit may take of the session's budget."""
+    """Editor seconds of the session's budget that are promised to this edit."""
 
 
 class Edited(_Event):

@@ -40,7 +40,8 @@ class EditJob:
     Attributes:
         key: idempotency key within the session; the same after a crash and for every attempt.
         started: whether the intent is recorded already.
-        allowance_s: editor seconds it may take of the session's budget; None is no limit.
+        allowance_s: editor seconds of the session's budget that are promised to it; None is no limit. An edit that
+            takes longer is finished, since its seconds are spent already; no other is started then.
     """
 
     turn: int

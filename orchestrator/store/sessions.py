@@ -6,10 +6,11 @@ elsewhere; a driver also shows its fence, and is refused when another replica ha
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
@@ -20,6 +21,8 @@ from orchestrator.loop.session import CorruptLog
 from orchestrator.ports import Claim, Created, Fenced, Idempotency, PortError, Recorded, StorageUnavailable
 from orchestrator.store.feed import Feed
 from orchestrator.store.scripts import Keys, Scripts
+
+_ANSWER_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class RedisSessions:
         """
         key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
         options = self._options
-        try:
+        async with _asking():
             made, name, known = await self._scripts.create(
                 session_id,
                 event.tenant,
@@ -66,40 +69,37 @@ class RedisSessions:
                 ttl_ms=int(options.idempotency_ttl_s * 1000),
                 limit=options.agenda_limit,
             )
-        except RedisError as exc:
-            raise _unavailable(exc) from exc
         if made < 0:
             raise PortError("overloaded", f"{name} sessions are waiting; try again later", retryable=True, retry_after=5)
         return Created(name, bool(made), known)
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
         """The events after that sequence number; empty for an unknown session."""
-        try:
+        async with _asking():
             entries: Any = await self._redis.xrange(self._keys.log(session_id), min=f"{after + 1}-0")
-        except RedisError as exc:
-            raise _unavailable(exc) from exc
         return [_recorded(entry_id, fields) for entry_id, fields in entries]
+
+    async def tail(self, session_id: str) -> Recorded | None:
+        """The last event; None for an unknown session."""
+        async with _asking():
+            entries: Any = await self._redis.xrevrange(self._keys.log(session_id), count=1)
+        return _recorded(*entries[0]) if entries else None
 
     async def read_many(self, session_ids: Sequence[str]) -> list[list[Recorded]]:
         """The whole logs of several sessions, in one round trip."""
-        try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for session_id in session_ids:
-                    pipe.xrange(self._keys.log(session_id))
-                logs = await pipe.execute()
-        except RedisError as exc:
-            raise _unavailable(exc) from exc
+        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            for session_id in session_ids:
+                pipe.xrange(self._keys.log(session_id))
+            logs = await pipe.execute()
         return [[_recorded(entry_id, fields) for entry_id, fields in log] for log in logs]
 
     async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
         top = "+inf" if before_ms is None else f"({before_ms}"
-        try:
+        async with _asking():
             rows: Any = await self._redis.zrevrangebyscore(
                 self._keys.index(tenant), top, "-inf", start=0, num=limit, withscores=True
             )
-        except RedisError as exc:
-            raise _unavailable(exc) from exc
         return [(name.decode(), int(score)) for name, score in rows]
 
     async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> bool:
@@ -109,31 +109,25 @@ class RedisSessions:
             Fenced: when another replica owns the session, or it was deleted.
         """
         terminal = any(isinstance(event, Finished) for event in events)
-        try:
+        async with _asking():
             outcome = await self._scripts.append(
                 session_id, expected, [dump(event) for event in events], fence=fence, terminal=terminal
             )
-        except RedisError as exc:
-            raise _unavailable(exc) from exc
         if outcome in {"fenced", "gone"}:
             raise Fenced(session_id)
         return outcome == "ok"
 
     async def claim(self, replica: str, limit: int) -> list[Claim]:
         """Take over sessions that nobody drives."""
-        try:
+        async with _asking():
             taken = await self._scripts.claim(replica, limit, self._lease_ms)
-        except RedisError as exc:
-            raise _unavailable(exc) from exc
         return [Claim(session_id, fence) for session_id, fence in taken]
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Hold on to sessions; the lost claims are returned."""
         pairs = [(claim.session_id, claim.fence) for claim in claims]
-        try:
+        async with _asking():
             lost = set(await self._scripts.renew(pairs, self._lease_ms))
-        except RedisError as exc:
-            raise _unavailable(exc) from exc
         return [claim for claim in claims if claim.session_id in lost]
 
     async def park(self, claim: Claim, expected: int, until: float | None) -> bool:
@@ -143,33 +137,28 @@ class RedisSessions:
             Fenced: when another replica owns it already.
         """
         until_ms = None if until is None else int(until * 1000) + 1
-        try:
+        async with _asking():
             outcome = await self._scripts.park(claim.session_id, claim.fence, expected, until_ms)
-        except RedisError as exc:
-            raise _unavailable(exc) from exc
         if outcome < 0:
             raise Fenced(claim.session_id)
         return outcome == 1
 
     async def delete(self, session_id: str, tenant: str) -> bool:
         """Forget a finished session; False while it is not finished."""
-        try:
+        async with _asking():
             return await self._scripts.delete(session_id, tenant)
-        except RedisError as exc:
-            raise _unavailable(exc) from exc
 
     async def waiting(self) -> int:
         """Unfinished sessions."""
-        try:
+        async with _asking():
             return int(await self._redis.zcard(self._keys.agenda))
-        except RedisError as exc:
-            raise _unavailable(exc) from exc
 
     async def ping(self) -> bool:
         """Whether Redis answers."""
         try:
-            return bool(await self._redis.ping())
-        except RedisError:
+            async with _asking():
+                return bool(await self._redis.ping())
+        except StorageUnavailable:
             return False
 
     async def listen(self, session_id: str) -> AsyncGenerator[Recorded | None]:
@@ -183,12 +172,22 @@ class RedisSessions:
         return int(self._options.lease_s * 1000)
 
 
+@contextlib.asynccontextmanager
+async def _asking() -> AsyncIterator[None]:
+    """A command to Redis: bounded in time, its exceptions translated.
+
+    The bound is ours because the client's own (`socket_timeout`) is an `asyncio.wait_for`, which on Python 3.11 can
+    swallow a cancellation.
+    """
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            yield
+    except (RedisError, TimeoutError) as exc:
+        raise StorageUnavailable(f"Redis did not answer: {exc}") from exc
+
+
 def _recorded(entry_id: bytes, fields: dict[bytes, Any]) -> Recorded:
     try:
         return Recorded(int(entry_id.split(b"-")[0]), load(fields[b"e"]))
     except (ValidationError, KeyError) as exc:
         raise CorruptLog(f"event {entry_id.decode()} cannot be read: {exc}") from exc
-
-
-def _unavailable(exc: RedisError) -> StorageUnavailable:
-    return StorageUnavailable(f"Redis did not answer: {exc}")

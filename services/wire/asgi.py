@@ -16,6 +16,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -76,6 +77,8 @@ class Envelope:
             if length.isdigit() and int(length) > self.max_body:
                 raise BodyTooLarge
             await self.app(scope, counted, stamped)
+        except ClientDisconnect:
+            log.info("the client left while it was sending (%s %s)", scope["method"], scope["path"])
         except BodyTooLarge:
             if not started:
                 message = f"the request body is larger than {self.max_body:,} bytes; send a smaller image"

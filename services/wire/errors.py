@@ -44,6 +44,7 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "invalid_url": ErrorCode(400, Blame.CALLER),
     "url_forbidden": ErrorCode(400, Blame.CALLER),
     "url_unreachable": ErrorCode(400, Blame.CALLER),
+    "editor_refused": ErrorCode(400, Blame.CALLER),
     "content_refused": ErrorCode(400, Blame.CALLER),
     "budget_exceeded": ErrorCode(400, Blame.CALLER),
     "context_overflow": ErrorCode(400, Blame.CALLER),

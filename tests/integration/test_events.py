@@ -72,7 +72,7 @@ def test_events_after_the_end_are_none_and_the_stream_ends(api: httpx.Client) ->
     assert list(read_events(api, session["urls"]["events"], session["last_event"] - 1)) == everything[-1:]
 
 
-@pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 40])
+@pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 40, "0" * 5000])
 def test_a_wrong_last_event_id_is_refused(api: httpx.Client, last: str) -> None:
     """The error names the header and the fix."""
     session = create(api).json()
@@ -80,3 +80,12 @@ def test_a_wrong_last_event_id_is_refused(api: httpx.Client, last: str) -> None:
 
     assert reply.status_code == 400
     assert reply.json()["error"]["param"] == "Last-Event-ID"
+
+
+@pytest.mark.parametrize("last", [0, 1, 993])
+def test_asking_for_more_than_there_will_ever_be_ends_at_once(api: httpx.Client, last: int) -> None:
+    """204 tells a browser not to reconnect."""
+    session = create(api, wait=20).json()
+    reply = api.get(session["urls"]["events"], headers={"Last-Event-ID": str(session["last_event"] + last)}, timeout=5)
+
+    assert reply.status_code == 204

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
+from tests.doubles.processes import Process
 from tests.doubles.upstreams import Script, picture
 from tests.integration.test_sessions import create
 from tests.integration.test_takeover import until
@@ -140,3 +143,46 @@ def test_the_deadline_ends_a_session_with_its_best(api: httpx.Client, script: Sc
     assert (session["status"], session["finish_reason"]) == ("succeeded", "deadline")
     assert session["finished_at"] - session["created_at"] < 4
     until(lambda: script.disconnected == 1)
+
+
+def test_whoever_leaves_at_any_moment_is_cancelled(api: httpx.Client, script: Script, orchestrator: Process) -> None:
+    """Also in the first milliseconds, while the session is just being made."""
+    script.scores = [(3, 9)]
+    script.edit_delay_s = 0.05
+    request = httpx.Request(
+        "POST",
+        f"{orchestrator.url}/v1/images/edits",
+        files={"image": picture()},
+        data={"prompt": "x", "max_turns": "20", "patience": "20"},
+    )
+    head = f"POST /v1/images/edits HTTP/1.1\r\nHost: a\r\nContent-Type: {request.headers['content-type']}\r\n"
+    raw = f"{head}Content-Length: {request.headers['content-length']}\r\n\r\n".encode() + request.read()
+    for number in range(40):
+        with socket.create_connection(("127.0.0.1", orchestrator.port)) as connection:
+            connection.sendall(raw)
+            connection.settimeout(0.001 * (number % 20) + 0.001)
+            with contextlib.suppress(TimeoutError):
+                connection.recv(1)
+    until(lambda: all(session["finished_at"] for session in api.get("/v1/sessions?limit=100").json()["data"]))
+    reasons = {session["finish_reason"] for session in api.get("/v1/sessions?limit=100").json()["data"]}
+    assert reasons <= {"cancelled"}
+
+
+def test_a_key_does_not_outlive_its_session(api: httpx.Client) -> None:
+    """The repeat after a DELETE is a new session, not a wait for one that is gone."""
+    request = {"files": {"image": picture()}, "data": {"prompt": "x"}, "headers": {"Idempotency-Key": "k9"}}
+    first = api.post("/v1/images/edits", **request).json()["session_id"]  # type: ignore[arg-type]
+    assert api.delete(f"/v1/sessions/{first}").status_code == 204
+    second = api.post("/v1/images/edits", **request)  # type: ignore[arg-type]
+
+    assert second.status_code == 200
+    assert second.json()["session_id"] != first
+
+
+def test_what_the_editor_refuses_is_the_callers_fault(api: httpx.Client, script: Script) -> None:
+    """A size or mask it cannot take is a 400 with its words, not a bad gateway."""
+    script.edit_fault = lambda _: JSONResponse({"error": {"message": "size is too large"}}, 400)
+    reply = api.post("/v1/images/edits", files={"image": picture()}, data={"prompt": "x"})
+
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "editor_refused")
+    assert "size is too large" in reply.json()["error"]["message"]

@@ -15,6 +15,7 @@ end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('HSET', KEYS[1], 'seq', 1, 'fence', 0, 'owner', '', 'tenant', ARGV[2])
+if ARGV[5] == '1' then redis.call('HSET', KEYS[1], 'idempotency', KEYS[5]) end
 redis.call('XADD', KEYS[2], '1-0', 'e', ARGV[3])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('ZADD', KEYS[4], now, ARGV[1])

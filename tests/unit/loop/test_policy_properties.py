@@ -34,15 +34,16 @@ def test_every_session_ends_once_and_stays_ended(data: st.DataObject) -> None:
 @worlds
 @given(st.data())
 def test_no_budget_is_exceeded(data: st.DataObject) -> None:
-    """Edits, editor seconds, turns between two words of a person, and attempts stay within their limits."""
+    """Edits, turns between two words of a person, and attempts; no edit is started once the seconds are spent."""
     world, session = _run(data)
     limits = session.created.limits
     started = [event for event in world.events if isinstance(event, ev.EditStarted)]
 
     if limits.budget_edits is not None:
         assert len(started) <= limits.budget_edits
-    if limits.budget_editor_s is not None:
-        assert session.totals.editor_seconds <= limits.budget_editor_s + 1e-6
+    for place, event in enumerate(world.events):
+        if isinstance(event, ev.EditStarted) and limits.budget_editor_s is not None:
+            assert fold(world.events[:place]).totals.editor_seconds < limits.budget_editor_s
     assert all(event.attempt <= limits.edit_attempts for event in started)
     assert len(session.turns) - session.floor <= limits.max_turns or session.new_instruction
     failed = [event for event in world.events if isinstance(event, ev.CritiqueFailed)]

@@ -132,7 +132,6 @@ class World:
         if kind == "EditJob":
             known = self.session.candidate(ev.CandidateRef(turn=turn, candidate=candidate))
             assert known
-            allowance = known.allowance_s if known.allowance_s is not None else 1e9
             self.record(
                 ev.EditFailed(
                     at=self.now,
@@ -142,7 +141,7 @@ class World:
                     code="session_cancelled",
                     message="",
                     retryable=False,
-                    editor_seconds=min(self.now - began, allowance),
+                    editor_seconds=self.now - began,
                 )
             )
 
@@ -207,7 +206,7 @@ class World:
         outcome = self.draw.draw(st.sampled_from(["good", "good", "good", "broken", "refused"]))
         failure: dict[str, Any] = {"attempt": job.attempt, "code": "x", "message": "x", "retryable": outcome == "broken"}
         if isinstance(job, EditJob):
-            seconds = took if job.allowance_s is None else min(took, job.allowance_s)
+            seconds = took
             if outcome == "good":
                 self.record(ev.Edited(**place, image=IMAGE, editor_seconds=seconds))
             else:

@@ -114,7 +114,8 @@ async def test_what_cannot_pass_is_not_tried_again(desk: Desk, at_once: None, st
     error = await failure(desk, attempts=3)
 
     assert len(desk.seen) == 1
-    assert (error.code, error.retryable) == ("editor_failed", False)
+    of_the_request = status in {400, 413, 415, 422}
+    assert (error.code, error.retryable) == ("editor_refused" if of_the_request else "editor_failed", False)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -280,5 +281,5 @@ async def test_a_refusal_in_the_middle_of_an_upload_is_read() -> None:
     async with raw_server(reply, lingering=True) as url:
         error = await failure(url, call=Call("/x", [b"x" * 1_000_000] * 20, "text/plain", {}), attempts=1)
 
-    assert (error.code, error.retryable) == ("editor_failed", False)
+    assert (error.code, error.retryable) == ("editor_refused", False)
     assert "413: too big" in error.message
