@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
+import resource
 import sys
+from types import FrameType
 
 import uvicorn
 from pydantic import ValidationError
 
 from orchestrator.app import create_app
 from orchestrator.settings import Settings
+
+
+class _Server(uvicorn.Server):
+    """Tells the application that it is to go, before connections are closed."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM and SIGINT."""
+        self._stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def main() -> int:
@@ -28,8 +44,12 @@ def main() -> int:
         return 2
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    uvicorn.run(
-        create_app(settings),
+    # One connection a waiting edit, and one a caller: the soft limit of most systems is too low.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
@@ -37,6 +57,7 @@ def main() -> int:
         # Streams and waiting callers would hold a shutdown; their sessions go on elsewhere.
         timeout_graceful_shutdown=3,
     )
+    _Server(config, app.state.stopping).run()
     return 0
 
 

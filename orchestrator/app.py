@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import secrets
@@ -61,6 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
         description="Image edits that follow the instruction: edit, critique, refine, repeat.",
         lifespan=_lifespan(settings),
     )
+    # Set by the server when it is told to go, so that callers who wait are answered before they are cut off.
+    app.state.stopping = asyncio.Event()
     # An image twice (source and mask), as base64 in JSON at worst.
     asgi.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD)
     errors.install(app)
@@ -73,13 +76,13 @@ def _lifespan(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN2
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            app.state.context = await _compose(settings, stack)
+            app.state.context = await _compose(settings, stack, app.state.stopping)
             yield
 
     return lifespan
 
 
-async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Context:
+async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event) -> Context:
     """Connect everything; what was started is stopped by the stack, in reverse order."""
     keys = Keys()
     feed = Feed(_redis(settings, stack, blocking=True))
@@ -115,7 +118,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Cont
     gc.freeze()
     limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
     intake = Intake(store, blobs, clock, _catalogue(settings), limits)
-    return Context(store, blobs, clock, intake, editors, thinkers, registry, runner.alive)
+    return Context(store, blobs, clock, intake, editors, thinkers, registry, lambda: runner.alive() and feed.alive(), stopping)
 
 
 def _redis(settings: Settings, stack: contextlib.AsyncExitStack, *, blocking: bool) -> Redis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ class Context:
 
     Attributes:
         driving: whether this replica's runner keeps sessions moving.
+        stopping: set when this replica is told to go.
     """
 
     sessions: RedisSessions
@@ -32,6 +34,7 @@ class Context:
     thinkers: Mapping[str, Thinker]
     registry: CollectorRegistry
     driving: Callable[[], bool]
+    stopping: asyncio.Event
     tenant: str = "default"
 
     async def cancel(self, session_id: str, *, by: str) -> Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,10 +11,12 @@ from starlette.responses import Response
 from orchestrator.api.examples import ERROR
 from orchestrator.api.view import error_schema
 from orchestrator.loop.events import Finished
+from orchestrator.loop.session import CorruptLog
 from orchestrator.ports import PortError, StorageUnavailable
 from services.wire.asgi import error_response
 from services.wire.errors import TABLE, ApiError, ErrorCode
 
+log = logging.getLogger(__name__)
 _CALLERS_FAULT = 500
 Responses = dict[int | str, dict[str, Any]]
 
@@ -21,11 +24,18 @@ Responses = dict[int | str, dict[str, Any]]
 def install(app: FastAPI) -> None:
     """Answer `PortError`s that reach the API (storage away, agenda full)."""
     app.add_exception_handler(PortError, _on_port_error)
+    app.add_exception_handler(CorruptLog, _on_corrupt_log)
 
 
 async def _on_port_error(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, PortError)
     return error_response(from_port(exc))
+
+
+async def _on_corrupt_log(_: Request, exc: Exception) -> Response:
+    log.error("a session cannot be read: %s", exc)
+    message = "this session's events cannot be read by this version of the server; its log was not touched"
+    return error_response(ApiError("internal_error", message))
 
 
 def from_port(exc: PortError) -> ApiError:

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from orchestrator.api.context import Context, context
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EVENTS
-from orchestrator.api.live import follow, load
+from orchestrator.api.live import ShuttingDown, follow, load, unless_stopping
 from orchestrator.api.sessions import SessionId
 from orchestrator.api.view import sse_schema
 from orchestrator.loop.events import dump
@@ -56,11 +56,11 @@ async def stream_events(
 async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     try:
-        async with contextlib.aclosing(follow(ctx.sessions, session_id, after)) as events:
+        async with contextlib.aclosing(unless_stopping(ctx.stopping, follow(ctx.sessions, session_id, after))) as events:
             async for recorded in events:
                 yield b": keep-alive\n\n" if recorded is None else _frame(recorded)
-    except PortError:
-        # The store is away: close, so that the client reconnects with the last id it saw.
+    except (PortError, ShuttingDown):
+        # The store is away, or we have to go: close, so that the client reconnects with the last id it saw.
         return
 
 

@@ -15,7 +15,7 @@ from orchestrator.api.context import Context, context
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import METRICS, MODELS, READY
 from orchestrator.ports import Editor, Thinker
-from services.wire.errors import error_body
+from services.wire.errors import ApiError, error_body
 
 router = APIRouter(tags=["service"])
 _TEXT = {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS}}}
@@ -47,8 +47,10 @@ async def list_models(ctx: Ctx) -> Models:
 
 
 @router.get("/healthz", responses=documented(example={"status": "ok"}))
-async def health() -> dict[str, str]:
-    """The process runs."""
+async def health(ctx: Ctx) -> dict[str, str]:
+    """The process runs and keeps its sessions moving."""
+    if not ctx.driving():
+        raise ApiError("not_ready", "this replica no longer drives sessions; restart it")
     return {"status": "ok"}
 
 

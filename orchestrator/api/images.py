@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
 
 import orjson
@@ -16,12 +16,13 @@ from orchestrator.api.errors import documented, from_port, of_finished
 from orchestrator.api.examples import IMAGES
 from orchestrator.api.fields import ImagesEditFields
 from orchestrator.api.intake import idempotency_key
-from orchestrator.api.live import CallerLeft, follow, until_finished, while_connected
+from orchestrator.api.live import CallerLeft, ShuttingDown, follow, unless_stopping, until_finished, while_connected
 from orchestrator.api.view import candidate_path, scores_of, sse_schema
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import PortError
-from services.wire.errors import ApiError, error_body
+from services.wire.asgi import error_response
+from services.wire.errors import ApiError
 from services.wire.images import to_base64, transcode
 from services.wire.images_api import ImagesResponse, form_schema
 
@@ -48,11 +49,15 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(context)]
     key = idempotency_key(request)
     created = await ctx.intake.create(fields, source, mask, key=key)
     session_id = created.session_id
+    headers = {**_DONT_RETRY, "x-session-id": session_id}
     if fields.stream:
         events = _stream(ctx, session_id, fields, cancel_when_left=key is None)
-        headers = {**_DONT_RETRY, "cache-control": "no-store", "x-session-id": session_id}
-        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-    return await _whole(request, ctx, session_id, fields, cancel_when_left=key is None)
+        return StreamingResponse(events, media_type="text/event-stream", headers={**headers, "cache-control": "no-store"})
+    try:
+        return await _whole(request, ctx, session_id, fields, cancel_when_left=key is None)
+    except (ApiError, PortError) as exc:
+        # Whatever goes wrong from here on, the session exists: a blind repeat would make another.
+        return error_response(from_port(exc) if isinstance(exc, PortError) else exc, headers)
 
 
 async def _whole(
@@ -60,11 +65,13 @@ async def _whole(
 ) -> Response:
     headers = {**_DONT_RETRY, "x-session-id": session_id}
     try:
-        session, _ = await while_connected(request, until_finished(ctx.sessions, session_id))
+        session, _ = await while_connected(request, ctx.stopping, until_finished(ctx.sessions, session_id))
     except CallerLeft:
         if cancel_when_left:
             await ctx.cancel(session_id, by="disconnect")
         return Response(status_code=499)
+    except ShuttingDown as exc:
+        raise _going(session_id) from exc
     finished = session.finished
     if finished is None or finished.best is None:
         error = of_finished(finished) if finished else ApiError("internal_error", "the session did not finish")
@@ -85,6 +92,12 @@ async def _whole(
         "totals": finished.totals.model_dump(),
     }
     return Response(orjson.dumps(body), headers=headers, media_type="application/json")
+
+
+def _going(session_id: str) -> ApiError:
+    """What a waiting caller is told when this replica has to go."""
+    message = f"this replica is shutting down; the session goes on, see /v1/sessions/{session_id}"
+    return ApiError("not_ready", message, retry_after=1)
 
 
 async def _image(
@@ -119,19 +132,22 @@ async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, ca
     """Each turn's candidates as partial images, then one completed event for every result."""
     done = False
     try:
-        async for item in _events(ctx, session_id, fields):
+        async for item in unless_stopping(ctx.stopping, _events(ctx, session_id, fields)):
             yield item
         done = True
-    except PortError as exc:
-        error = from_port(exc)
-        yield _sse("error", error_body(error.code, error.message))
+    except (PortError, ApiError) as exc:
+        error = from_port(exc) if isinstance(exc, PortError) else exc
+        yield _sse("error", error.body())
+    except ShuttingDown:
+        done = True
+        yield _sse("error", _going(session_id).body())
     finally:
         if cancel_when_left and not done:
             # The generator is being closed: finish the cancel although our own task is cancelled.
             await asyncio.shield(asyncio.ensure_future(ctx.cancel(session_id, by="disconnect")))
 
 
-async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> AsyncIterator[bytes]:
+async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> AsyncGenerator[bytes]:
     log = []
     partials = 0
     async with contextlib.aclosing(follow(ctx.sessions, session_id)) as live:

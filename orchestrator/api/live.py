@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar, cast
 
+import stamina
 from starlette.requests import Request
 
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import Recorded, Sessions
+from orchestrator.ports import Recorded, Sessions, StorageUnavailable
 from services.wire.errors import ApiError
 
 _Result = TypeVar("_Result")
+_OUTAGE_S: Final = 60.0
 
 
 class CallerLeft(Exception):
     """The client closed the connection while it waited."""
+
+
+class ShuttingDown(Exception):
+    """This replica was told to go while a caller waited; the session goes on elsewhere."""
 
 
 async def follow(sessions: Sessions, session_id: str, after: int = 0) -> AsyncGenerator[Recorded | None]:
@@ -34,8 +40,8 @@ async def follow(sessions: Sessions, session_id: str, after: int = 0) -> AsyncGe
             batch = [item] if item is not None and item.seq == last + 1 else await sessions.read(session_id, last)
             if not batch:
                 tail = await sessions.tail(session_id)
-                if tail is None or (isinstance(tail.event, Finished) and tail.seq <= last):
-                    # Deleted meanwhile, or asked for more than there will ever be.
+                if tail is None or tail.seq < last or (isinstance(tail.event, Finished) and tail.seq == last):
+                    # Deleted meanwhile, restored from an older file, or asked for more than there is.
                     return
                 yield None
             for recorded in batch:
@@ -46,11 +52,45 @@ async def follow(sessions: Sessions, session_id: str, after: int = 0) -> AsyncGe
 
 
 async def until_finished(sessions: Sessions, session_id: str) -> tuple[Session, int]:
-    """The finished session and the number of its last event."""
-    log = [recorded async for recorded in follow(sessions, session_id) if recorded is not None]
+    """The finished session and the number of its last event; a short absence of Redis is waited out."""
+    async for attempt in stamina.retry_context(on=StorageUnavailable, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
+        with attempt:
+            log = [recorded async for recorded in follow(sessions, session_id) if recorded is not None]
     if not log:
         raise ApiError("session_not_found", f"the session {session_id!r} was deleted", param="session_id")
     return fold(recorded.event for recorded in log), log[-1].seq
+
+
+async def unless_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result]) -> AsyncGenerator[_Result]:
+    """The items, until this replica is told to go.
+
+    Raises:
+        ShuttingDown: when it is.
+    """
+    end = object()
+
+    async def following() -> _Result | object:
+        return await anext(items, end)
+
+    stop = asyncio.create_task(stopping.wait())
+    try:
+        while True:
+            step = asyncio.create_task(following())
+            try:
+                await asyncio.wait({step, stop}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not step.done():
+                    step.cancel()
+                    await asyncio.wait({step})
+            if step.cancelled():
+                raise ShuttingDown
+            item = step.result()
+            if item is end:
+                return
+            yield cast("_Result", item)
+    finally:
+        stop.cancel()
+        await items.aclose()
 
 
 async def load(sessions: Sessions, session_id: str, tenant: str) -> tuple[Session, int]:
@@ -66,23 +106,24 @@ async def load(sessions: Sessions, session_id: str, tenant: str) -> tuple[Sessio
     return session, log[-1].seq
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of `work`, unless the client leaves first.
+async def while_connected(request: Request, stopping: asyncio.Event, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of `work`, unless the client leaves or this replica is told to go first; then `work` is stopped.
 
     Raises:
-        CallerLeft: when it does; `work` is stopped.
+        CallerLeft, ShuttingDown: when that happens.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_left(request))
+    going = asyncio.create_task(stopping.wait())
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, leaving, going}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise CallerLeft
+        raise ShuttingDown if going.done() else CallerLeft
     finally:
-        for task in (working, leaving):
+        for task in (working, leaving, going):
             task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        await asyncio.gather(working, leaving, going, return_exceptions=True)
 
 
 async def _left(request: Request) -> None:

@@ -17,7 +17,7 @@ from orchestrator.api.errors import Responses, documented
 from orchestrator.api.examples import SESSION, SESSIONS
 from orchestrator.api.fields import SessionFields, SessionJson
 from orchestrator.api.intake import idempotency_key
-from orchestrator.api.live import CallerLeft, load, until_finished, while_connected
+from orchestrator.api.live import CallerLeft, ShuttingDown, load, until_finished, while_connected
 from orchestrator.api.view import SessionList, SessionView, show
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best
@@ -88,8 +88,8 @@ async def create_session(
     if wait_s:
         try:
             async with asyncio.timeout(wait_s):
-                session, seq = await while_connected(request, until_finished(ctx.sessions, session_id))
-        except TimeoutError:
+                session, seq = await while_connected(request, ctx.stopping, until_finished(ctx.sessions, session_id))
+        except (TimeoutError, ShuttingDown):
             pass
         except CallerLeft:
             return Response(status_code=499)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -22,8 +23,10 @@ import stamina
 from orchestrator.drive.performer import Job, Performer
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
-from orchestrator.loop.session import Session, apply, fold
-from orchestrator.ports import Claim, Clock, Hooks, Recorded, Sessions, StorageUnavailable
+from orchestrator.loop.session import CorruptLog, Session, apply, fold
+from orchestrator.ports import Claim, Clock, Fenced, Hooks, Recorded, Sessions, StorageUnavailable
+
+log = logging.getLogger(__name__)
 
 _Place = tuple[str, int, int]
 _LONGEST_SLEEP_S: Final = 3600.0
@@ -41,15 +44,15 @@ class Driver:
     """One session in this replica's hands."""
 
     def __init__(
-        self, claim: Claim, sessions: Sessions, performer: Performer, clock: Clock, hooks: Hooks, log: list[Recorded]
+        self, claim: Claim, sessions: Sessions, performer: Performer, clock: Clock, hooks: Hooks, entries: list[Recorded]
     ) -> None:
         self._claim = claim
         self._sessions = sessions
         self._performer = performer
         self._clock = clock
         self._hooks = hooks
-        self._seq = log[-1].seq
-        self._recorded = fold(recorded.event for recorded in log)
+        self._seq = entries[-1].seq
+        self._recorded = fold(recorded.event for recorded in entries)
         self._session = self._recorded
         self._drafts: list[_Draft] = []
         self._running: dict[_Place, asyncio.Task[ev.Event]] = {}
@@ -91,8 +94,9 @@ class Driver:
     # --- record ---------------------------------------------------------------------------------------------
 
     def _draft(self, event: ev.Event, *, is_outcome: bool = False) -> None:
-        self._drafts.append(_Draft(event, is_outcome))
+        # Applied first: an event that cannot follow what is recorded must not be recorded.
         self._session = apply(self._session, event)
+        self._drafts.append(_Draft(event, is_outcome))
 
     async def _flush(self) -> bool:
         """Record every draft in one append; False when the log had grown and everything must be decided anew."""
@@ -117,21 +121,26 @@ class Driver:
 
     async def _resync(self) -> None:
         """Take up what others recorded; keep outcomes that are not in the log, forget decisions."""
-        tail = await self._tail()
-        known = [recorded.event for recorded in tail]
-        for recorded in tail:
-            self._seq = recorded.seq
-            self._recorded = apply(self._recorded, recorded.event)
+        entries = await self._log()
+        if not entries:
+            raise Fenced(self._claim.session_id)
+        known = [recorded.event for recorded in entries]
+        if entries[-1].seq < self._seq:
+            # Redis came back older than we are (restored from an older file): what it forgot is to be done again.
+            await self._stop(list(self._running))
+        self._seq = entries[-1].seq
+        self._recorded = fold(known)
         lost = [draft for draft in self._drafts if draft.is_outcome and draft.event not in known]
         self._session, self._drafts = self._recorded, []
         for draft in lost:
-            self._draft(draft.event, is_outcome=True)
+            with contextlib.suppress(CorruptLog):  # its turn was forgotten
+                self._draft(draft.event, is_outcome=True)
 
-    async def _tail(self) -> list[Recorded]:
-        """What the log holds after our last known event; waits for Redis as long as the lease machinery lets us."""
+    async def _log(self) -> list[Recorded]:
+        """The whole log, as it is; waits for Redis as long as the lease machinery lets us."""
         async for attempt in stamina.retry_context(on=StorageUnavailable, attempts=None, timeout=None, wait_max=2.0):
             with attempt:
-                return await self._sessions.read(self._claim.session_id, self._seq)
+                return await self._sessions.read(self._claim.session_id)
         raise AssertionError("stamina either returns or raises")  # pragma: no cover
 
     # --- perform --------------------------------------------------------------------------------------------
@@ -190,9 +199,12 @@ class Driver:
         tasks = [self._running.pop(place) for place in places]
         for task in tasks:
             task.cancel()
+        if tasks:
+            # Unlike awaiting them one by one, this lets our own cancellation through.
+            await asyncio.wait(tasks)
         for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            if not task.cancelled() and (bug := task.exception()):
+                log.error("a job of session %s broke", self._claim.session_id, exc_info=bug)
 
     async def _park(self) -> bool:
         """Let go until a person speaks or the deadline comes; False when somebody spoke just now."""

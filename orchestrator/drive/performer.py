@@ -156,7 +156,7 @@ def _patiently() -> stamina._core._RetryContextIterator:
 def _editor_seconds(reply: EditReply, elapsed: float) -> float:
     """What the editor says it worked; by our clock, which counts its queue too, where it says nothing."""
     told = reply.timings.get("edit_ms")
-    return max(0.0, elapsed) if told is None else max(0.0, told / 1000)
+    return max(0.0, elapsed) if told is None else min(max(0.0, told / 1000), max(0.0, elapsed))
 
 
 def _named(roles: Mapping[str, _Role], name: str, role: str) -> _Role:

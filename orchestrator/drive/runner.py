@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _IDLE_S: Final = 1.0
 _PAUSE_AFTER_A_BUG_S: Final = 5.0
+_PAUSE_FOR_A_CORRUPT_LOG_S: Final = 60.0
+_LONGEST_STOP_S: Final = 5.0
 
 
 class Wakes(Protocol):
@@ -64,6 +66,8 @@ class Runner:
         self._claims: dict[str, Claim] = {}
         self._drivers: dict[str, Driver] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._early: set[str] = set()
+        """Sessions that somebody wrote to between their claim and the start of their driver."""
         self._wake = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -85,7 +89,9 @@ class Runner:
         """Let go of every session, so that another replica can take it at once; nothing recorded is lost."""
         for task in (*self._loops, *self._tasks.values()):
             task.cancel()
-        await asyncio.gather(*self._loops, *self._tasks.values(), return_exceptions=True)
+        if everything := {*self._loops, *self._tasks.values()}:
+            # With Redis away, letting go takes for ever; then the leases run out instead.
+            await asyncio.wait(everything, timeout=_LONGEST_STOP_S)
 
     async def _claiming(self) -> None:
         while True:
@@ -121,11 +127,16 @@ class Runner:
                 return
             driver = self._drive(claim, events)
             self._drivers[session_id] = driver
+            if session_id in self._early:
+                driver.signal()
             await driver.run()
         except Fenced:
             log.info("session %s belongs to another replica now", session_id)
-        except (StorageUnavailable, CorruptLog) as exc:
+        except StorageUnavailable as exc:
             log.error("session %s is let go: %s", session_id, exc)  # noqa: TRY400 - expected, no trace needed
+        except CorruptLog as exc:
+            log.error("session %s cannot be read and waits: %s", session_id, exc)  # noqa: TRY400 - as above
+            await asyncio.sleep(_PAUSE_FOR_A_CORRUPT_LOG_S)
         except asyncio.CancelledError:
             await self._release(claim)
             raise
@@ -136,6 +147,7 @@ class Runner:
             if self._claims.get(session_id) == claim:
                 del self._claims[session_id]
                 self._drivers.pop(session_id, None)
+                self._early.discard(session_id)
                 self._tasks.pop(session_id, None)
                 self._wake.set()
 
@@ -169,6 +181,8 @@ class Runner:
 
     async def _signalling(self) -> None:
         async for session_id in self._wakes.signals():
+            if session_id in self._tasks and session_id not in self._drivers:
+                self._early.add(session_id)
             drivers = [self._drivers[session_id]] if session_id in self._drivers else []
             for driver in drivers if session_id else list(self._drivers.values()):
                 driver.signal()

@@ -22,7 +22,8 @@ FinishReason = Literal["satisfied", "max_turns", "plateau", "deadline", "budget"
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A newer replica may write fields that this one does not know; a rolling upgrade must not stop sessions.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class ImageRef(_Frozen):

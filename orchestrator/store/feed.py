@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 
@@ -15,6 +16,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+log = logging.getLogger(__name__)
 _DEPTH = 256
 
 
@@ -31,6 +33,7 @@ class Feed:
         self._heartbeat_s = heartbeat_s
         self._queues: defaultdict[str, set[asyncio.Queue[bytes]]] = defaultdict(set)
         self._pubsub: PubSub | None = None
+        self._subscribed: set[str] = set()
         self._reader: asyncio.Task[None] | None = None
         self._changed = asyncio.Lock()
 
@@ -44,6 +47,10 @@ class Feed:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
+
+    def alive(self) -> bool:
+        """Whether the reader still runs; it ends only by a bug."""
+        return self._reader is not None and not self._reader.done()
 
     async def listen(self, channel: str) -> AsyncGenerator[tuple[int, bytes]]:
         """Messages of a channel as (number, payload); (0, b"") means: look at the log, something may be missing.
@@ -72,13 +79,15 @@ class Feed:
 
     async def _subscribe(self, channel: str) -> None:
         async with self._changed:
-            if self._pubsub is not None and len(self._queues[channel]) == 1:
+            if self._pubsub is not None and channel not in self._subscribed:
                 with contextlib.suppress(RedisError):  # the reader reconnects and subscribes to everything again
                     await self._pubsub.subscribe(channel)
+                    self._subscribed.add(channel)
 
     async def _unsubscribe(self, channel: str) -> None:
         async with self._changed:
-            if self._pubsub is not None and channel not in self._queues:
+            if self._pubsub is not None and channel in self._subscribed and channel not in self._queues:
+                self._subscribed.discard(channel)
                 with contextlib.suppress(RedisError):
                     await self._pubsub.unsubscribe(channel)
 
@@ -86,7 +95,8 @@ class Feed:
         while True:
             try:
                 await self._connected()
-            except RedisError:
+            except RedisError as exc:
+                log.warning("the feed lost Redis and connects again: %s", exc)
                 await asyncio.sleep(0.5)
             finally:
                 self._pubsub = None
@@ -95,8 +105,9 @@ class Feed:
         async with self._redis.pubsub() as pubsub:
             async with self._changed:
                 # A channel of its own keeps the connection subscribed when nobody listens to anything.
-                await pubsub.subscribe("et:feed", *self._queues)
-                self._pubsub = pubsub
+                wanted = set(self._queues)
+                await pubsub.subscribe("et:feed", *wanted)
+                self._pubsub, self._subscribed = pubsub, wanted
             async for message in pubsub.listen():
                 # A confirmed subscription is news too: what was published before it was not heard.
                 heard = message["type"] == "message"
@@ -107,5 +118,6 @@ class Feed:
             if queue.full():
                 # A slow listener holds bounded memory: it loses messages and is told to read the log instead.
                 queue.get_nowait()
-                message = b""
-            queue.put_nowait(message)
+                queue.put_nowait(b"")
+            else:
+                queue.put_nowait(message)

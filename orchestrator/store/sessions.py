@@ -86,12 +86,12 @@ class RedisSessions:
         return _recorded(*entries[0]) if entries else None
 
     async def read_many(self, session_ids: Sequence[str]) -> list[list[Recorded]]:
-        """The whole logs of several sessions, in one round trip."""
+        """The whole logs of several sessions, in one round trip; empty for one that is gone or cannot be read."""
         async with _asking(), self._redis.pipeline(transaction=False) as pipe:
             for session_id in session_ids:
                 pipe.xrange(self._keys.log(session_id))
             logs = await pipe.execute()
-        return [[_recorded(entry_id, fields) for entry_id, fields in log] for log in logs]
+        return [_readable(log) for log in logs]
 
     async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
@@ -165,11 +165,27 @@ class RedisSessions:
         """Events as they are recorded; None when there may be a gap, to be filled by `read`."""
         async with contextlib.aclosing(self._feed.listen(self._keys.live(session_id))) as messages:
             async for seq, payload in messages:
-                yield Recorded(seq, load(payload)) if payload else None
+                yield _heard(seq, payload)
 
     @property
     def _lease_ms(self) -> int:
         return int(self._options.lease_s * 1000)
+
+
+def _heard(seq: int, payload: bytes) -> Recorded | None:
+    """A live message; None, which means "look at the log", for one that cannot be read."""
+    try:
+        return Recorded(seq, load(payload)) if payload else None
+    except ValidationError:
+        return None
+
+
+def _readable(log: Any) -> list[Recorded]:
+    """A log's events; none when one of them cannot be read, so that a listing shows the others."""
+    try:
+        return [_recorded(entry_id, fields) for entry_id, fields in log]
+    except CorruptLog:
+        return []
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -25,12 +26,41 @@ from services.wire.errors import ApiError, error_body
 log = logging.getLogger(__name__)
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
+_SLOWEST_CHUNK_S: Final = 30.0
 _SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
 _HTTP_CODES: Final = {400: "invalid_value", 404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 
 
 class BodyTooLarge(Exception):
     """The request body grew past the limit while it was read."""
+
+
+class BodyTooSlow(Exception):
+    """No piece of the request body arrived for a long time."""
+
+
+class _Body:
+    """A request's body as it arrives: counted, and waited for piece by piece."""
+
+    def __init__(self, receive: Receive, max_body: int) -> None:
+        self._receive = receive
+        self._left = max_body
+        self._arrived = False
+
+    async def receive(self) -> Message:
+        """The next message; after the body, whatever follows it (a disconnect), without a time limit."""
+        if self._arrived:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(_SLOWEST_CHUNK_S):
+                message = await self._receive()
+        except TimeoutError as exc:
+            raise BodyTooSlow from exc
+        self._arrived = not message.get("more_body", False)
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise BodyTooLarge
+        return message
 
 
 class Envelope:
@@ -55,15 +85,6 @@ class Envelope:
         identity = given if _SAFE_ID.match(given) else f"req_{secrets.token_hex(12)}"
         request_id.set(identity)
         started = False
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_body:
-                raise BodyTooLarge
-            return message
 
         async def stamped(message: Message) -> None:
             nonlocal started
@@ -72,17 +93,23 @@ class Envelope:
                 message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
             await send(message)
 
-        length = headers.get(b"content-length", b"0")
+        error = await self._run(scope, receive, stamped, headers.get(b"content-length", b"0"))
+        if error is not None and not started:
+            await error_response(error)(scope, receive, stamped)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send, length: bytes) -> ApiError | None:
+        """Run the application; an error of the body itself, which no handler inside can answer."""
         try:
-            if length.isdigit() and int(length) > self.max_body:
+            if length.isdigit() and int(length[:20]) > self.max_body:
                 raise BodyTooLarge
-            await self.app(scope, counted, stamped)
+            await self.app(scope, _Body(receive, self.max_body).receive, send)
         except ClientDisconnect:
             log.info("the client left while it was sending (%s %s)", scope["method"], scope["path"])
+        except BodyTooSlow:
+            return ApiError("request_timeout", f"nothing of the request body arrived for {_SLOWEST_CHUNK_S:g} s; send it again")
         except BodyTooLarge:
-            if not started:
-                message = f"the request body is larger than {self.max_body:,} bytes; send a smaller image"
-                await error_response(ApiError("request_too_large", message))(scope, receive, stamped)
+            return ApiError("request_too_large", f"the request body is larger than {self.max_body:,} bytes; send a smaller image")
+        return None
 
 
 def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:

@@ -39,6 +39,8 @@ class Script:
     edit_delay_s: float = 0.0
     hold_edit: int | None = None
     """The number (from 1) of the edit that waits until `release` is set."""
+    hold_every: bool = False
+    """Every edit waits until `release` is set."""
     release: threading.Event = field(default_factory=threading.Event)
     edits: list[dict[str, Any]] = field(default_factory=list)
     critiques: list[dict[str, Any]] = field(default_factory=list)
@@ -69,7 +71,7 @@ def application(script: Script) -> Starlette:
         fields["key"] = request.headers.get("idempotency-key", "")
         script.edits.append(fields)
         number = len(script.edits)
-        if script.hold_edit == number and not await _held(request, script):
+        if (script.hold_every or script.hold_edit == number) and not await _held(request, script):
             script.disconnected += 1
             return Response(status_code=499)
         await asyncio.sleep(script.edit_delay_s)

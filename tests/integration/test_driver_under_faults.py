@@ -7,6 +7,7 @@ import itertools
 import random
 import time
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -182,3 +183,53 @@ async def test_others_may_write_between_any_two_steps(store: RedisSessions) -> N
     assert session.finished
     started = [r.event.key for r in log if isinstance(r.event, ev.EditStarted)]
     assert len(started) == len(set(started))
+
+
+async def test_a_redis_that_came_back_older_is_caught_up_with(store: RedisSessions) -> None:
+    """What an older file forgot is done again; the driver neither spins nor leaves a gap."""
+    claim = await new_session(store, "d", max_turns=3)
+    editor = InstantEditor()
+    rolled = False
+
+    class Forgetful(Flaky):
+        async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> bool:
+            nonlocal rolled
+            if expected > 6 and not rolled:
+                rolled = True
+                keys = Keys()
+                kept: Any = await self.inner._redis.xrange(keys.log("d"), max="3-0")
+                await self.inner._redis.delete(keys.log("d"))
+                for name, fields in kept:
+                    await self.inner._redis.xadd(keys.log("d"), fields, id=name)
+                await self.inner._redis.hset(keys.meta("d"), "seq", "3")
+            return await self.inner.append(session_id, expected, events, fence)
+
+    await asyncio.wait_for(driver(claim, Forgetful(store, random.Random(1)), await store.read("d"), editor).run(), 20)
+    log = await store.read("d")
+
+    assert rolled
+    assert [recorded.seq for recorded in log] == list(range(1, len(log) + 1))
+    assert isinstance(log[-1].event, ev.Finished)
+    assert [recorded.event.turn for recorded in log if isinstance(recorded.event, ev.Edited)] == [1, 2, 3]
+
+
+async def test_a_cancelled_driver_stops_even_while_it_stops_its_jobs(store: RedisSessions) -> None:
+    """Its own cancellation is not taken for that of a job."""
+    claim = await new_session(store, "e")
+
+    class Slow(InstantEditor):
+        async def edit(self, order: EditOrder) -> EditReply:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.05)
+            raise AssertionError
+
+    running = asyncio.create_task(driver(claim, store, await store.read("e"), Slow()).run())
+    while not [r for r in await store.read("e") if r.event.type == "edit_started"]:
+        await asyncio.sleep(0)
+    running.cancel()
+    done, _ = await asyncio.wait({running}, timeout=5)
+
+    assert done
+    assert running.cancelled()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 
 from tests.doubles.upstreams import Script
@@ -84,8 +86,11 @@ def test_feedback_that_makes_no_sense(api: httpx.Client) -> None:
         ({"action": "instruct", "instruction": " "}, "instruction"),
         ({"action": "accept", "turn": 1}, "turn"),
         ({"action": "accept", "x": 1}, "x"),
+        ({"action": "instruct", "instruction": "\ud83d"}, "instruction"),
+        ({"action": "instruct", "instruction": "a\x00b"}, "instruction"),
     ):
-        reply = say(api, session_id, **feedback)
+        body = json.dumps(feedback).encode()
+        reply = api.post(f"/v1/sessions/{session_id}/feedback", content=body, headers={"content-type": "application/json"})
         assert (reply.status_code, reply.json()["error"]["param"]) == (400, param), reply.text
 
 
