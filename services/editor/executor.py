@@ -159,14 +159,22 @@ class Executor:
                 self._pipeline = pipeline
                 if self._state is State.STARTING:
                     self._state, self._cause = State.READY, "ready"
-            while (ticket := self._next()) is not None:
-                self._run(pipeline, ticket)
+            while self._serve_next(pipeline):
+                pass
         # The edge of the thread: whatever ends it, those who wait must be told and readiness must go.
         except BaseException as exc:
             log.critical("the pipeline's thread died", exc_info=exc)
             self._end(f"the pipeline failed: {type(exc).__name__}")
         else:
             self._end("shut down")
+
+    def _serve_next(self, pipeline: Pipeline) -> bool:
+        """Run the next ticket, and hold on to none of its pictures afterwards; False at the end."""
+        ticket = self._next()
+        if ticket is None:
+            return False
+        self._run(pipeline, ticket)
+        return True
 
     def _next(self) -> _Ticket | None:
         with self._wake:
@@ -181,25 +189,36 @@ class Executor:
 
     def _run(self, pipeline: Pipeline, ticket: _Ticket) -> None:
         for job, answer in zip(ticket.jobs, ticket.answers, strict=True):
-            if not answer.set_running_or_notify_cancel():
-                continue  # its caller has gone
+            with self._wake:
+                # Its caller has gone, or a shutdown that lost patience has answered it.
+                if answer.done() or not answer.set_running_or_notify_cancel():
+                    continue
             start = time.perf_counter()
             try:
                 result = pipeline.edit(job)
             except PipelineBroken as exc:
-                answer.set_exception(ApiError("internal_error", "the pipeline broke during this edit; another worker may do it"))
+                self._settle(answer, ApiError("internal_error", "the pipeline broke during this edit; another worker may do it"))
                 raise exc from None
             except MemoryError:
-                answer.set_exception(ApiError("out_of_memory", "the edit needs more memory than there is; send a smaller image"))
+                self._settle(answer, ApiError("out_of_memory", "the edit needs more memory than there is; send a smaller image"))
             # A picture that one edit cannot take must not cost the others theirs.
             except Exception as exc:
                 log.exception("an edit failed")
-                answer.set_exception(exc)
+                self._settle(answer, exc)
             else:
                 took = time.perf_counter() - start
                 self._edit_s = _FORGET * self._edit_s + (1 - _FORGET) * took
-                if not answer.done():  # shutdown may have answered it meanwhile
-                    answer.set_result(Outcome(result, start - ticket.entered, took))
+                self._settle(answer, Outcome(result, start - ticket.entered, took))
+
+    def _settle(self, answer: Future[Outcome], outcome: Outcome | Exception) -> None:
+        """Answer a running job, unless a shutdown that lost patience has done so meanwhile."""
+        with self._wake:
+            if answer.done():
+                return
+            if isinstance(outcome, Exception):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
 
     def _end(self, cause: str) -> None:
         """Be dead, and answer everyone who waits."""
@@ -208,7 +227,6 @@ class Executor:
             waiting = [*([self._current] if self._current else []), *self._line]
             self._line.clear()
             self._wake.notify_all()
-        for ticket in waiting:
-            for answer in ticket.answers:
+            for answer in (answer for ticket in waiting for answer in ticket.answers):
                 if not answer.done() and (answer.running() or answer.set_running_or_notify_cancel()):
                     answer.set_exception(ApiError("not_ready", f"the editor stopped before this edit: {cause}"))

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from PIL import Image
@@ -22,6 +22,7 @@ from services.wire.images import ImageLimits, OutputFormat, decode, encode
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _MS = 1000.0
+_MOST_KEPT = 1024  # finished answers; small ones must not add up beside `replay_bytes`
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,13 @@ class Run:
         for future in futures:
             if not future.done():
                 future.set_exception(error)
+
+    def slim(self) -> None:
+        """Drop everything but the answer and what tells a repeat from another request; only when the task is through."""
+        for job in self.jobs:
+            job.cancel()
+        self.jobs = []
+        self.order = replace(self.order, image=b"", mask=None, prompt="", negative_prompt=None)
 
     @property
     def weight(self) -> int:
@@ -169,8 +177,7 @@ class Runs:
         if task.cancelled():
             run.outcome = "left"
             run.fail(ApiError("request_timeout", "the caller left before the edit was done"))
-        for job in run.jobs:
-            job.cancel()
+        run.slim()
         self._telemetry.finished(run.outcome)
         self._keep_or_forget(run)
 
@@ -227,8 +234,8 @@ class Runs:
         self._by_key.move_to_end(run.key)
         kept = [known for known in self._by_key.values() if known.succeeded]
         total = sum(known.weight for known in kept)
-        for known in kept:
-            if total <= self._replay_bytes:
+        for left, known in zip(range(len(kept), 0, -1), kept, strict=True):
+            if total <= self._replay_bytes and left <= _MOST_KEPT:
                 return
             total -= known.weight
             self._by_key.pop(known.key or "")

@@ -27,8 +27,9 @@ from fastapi.responses import Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import ValidationError
 
-from services.thinker.rules.chat import ChatRequest, Reply, chunks, completion, reply, wanted_format, written
+from services.thinker.rules.chat import MOST_ECHOED, ChatRequest, Reply, chunks, completion, reply, wanted_format, written
 from services.thinker.rules.critique import judge
+from services.thinker.rules.document import COMPLETION, METRICS, answers, chat_body
 from services.thinker.rules.pixels import Bytes
 from services.thinker.rules.workers import Workers
 from services.wire import asgi
@@ -85,12 +86,21 @@ def create_app(limits: Limits | None = None) -> FastAPI:
     app.state.server = server
     # Two pictures as base64.
     asgi.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD)
-    app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None)
-    app.add_api_route("/v1/models", _models, methods=["GET"])
-    app.add_api_route("/v1/models/{name:path}", _model, methods=["GET"])
-    app.add_api_route("/healthz", _healthz, methods=["GET"])
-    app.add_api_route("/readyz", _readyz, methods=["GET"])
-    app.add_api_route("/metrics", _metrics, methods=["GET"], response_model=None)
+    app.add_api_route(
+        "/v1/chat/completions",
+        _chat,
+        methods=["POST"],
+        response_class=Response,
+        response_model=None,
+        responses=answers(408, 429, ok=COMPLETION),
+        openapi_extra=chat_body(),
+    )
+    app.add_api_route("/v1/models", _models, methods=["GET"], responses=answers())
+    app.add_api_route("/v1/models/{name:path}", _model, methods=["GET"], responses=answers())
+    app.add_api_route("/healthz", _healthz, methods=["GET"], responses=answers())
+    app.add_api_route("/readyz", _readyz, methods=["GET"], responses=answers())
+    metrics = answers(ok=METRICS)
+    app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response, response_model=None, responses=metrics)
     return app
 
 
@@ -122,12 +132,13 @@ def _warm_up() -> None:
 
 
 async def _chat(request: Request) -> Response:
+    """Judge a candidate against its source; the messages are those of `services.wire.critique`."""
     server: _Server = request.app.state.server
     began = time.perf_counter()
     try:
         asked = _validated(await asgi.read_json(request))
         if asked.model != server.limits.model:
-            message = f"the model {asked.model!r} does not exist; this server has {server.limits.model!r}"
+            message = f"the model {asked.model[:MOST_ECHOED]!r} does not exist; this server has {server.limits.model!r}"
             raise ApiError("model_not_found", message, param="model")
         answer = await server.workers.run(partial(_answer, server, asked))
     except ApiError as exc:
@@ -206,10 +217,12 @@ def _card(server: _Server) -> dict[str, Any]:
 
 
 async def _models(request: Request) -> dict[str, Any]:
+    """The one model that this server has."""
     return {"object": "list", "data": [_card(request.app.state.server)]}
 
 
 async def _model(name: str, request: Request) -> dict[str, Any]:
+    """One model."""
     server: _Server = request.app.state.server
     if name != server.limits.model:
         raise ApiError("model_not_found", f"the model {name!r} does not exist; this server has {server.limits.model!r}")
@@ -217,14 +230,17 @@ async def _model(name: str, request: Request) -> dict[str, Any]:
 
 
 async def _healthz() -> dict[str, str]:
+    """Whether the process runs."""
     return {"status": "ok"}
 
 
 async def _readyz(request: Request) -> dict[str, str]:
+    """Whether a critique can be asked for now."""
     if not request.app.state.server.warm:
         raise ApiError("not_ready", "the thinker is starting or stopping", retry_after=1)
     return {"status": "ready"}
 
 
 async def _metrics(request: Request) -> Response:
+    """Prometheus metrics."""
     return Response(generate_latest(request.app.state.server.registry), media_type=CONTENT_TYPE_LATEST)

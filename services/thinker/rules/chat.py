@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.wire.critique import Critique
@@ -22,6 +23,7 @@ _ANSWER: Final = 2_000  # characters the grammar allows an instruction
 _TOKEN: Final = re.compile(r"\s?[^\W\d_]{1,5}|\s?\d{1,3}|\s?[^\w\s]|\s+|_")
 _PATCH: Final = 28  # pixels a side that cost one token, as Qwen2.5-VL counts
 _MOST_IMAGE_TOKENS: Final = 16_384
+MOST_ECHOED: Final = 200  # characters of a wrong value that its refusal repeats
 _KNOWN_KEYS: Final = frozenset({"reasoning", "semantic", "quality", "instruction"})
 
 
@@ -78,22 +80,26 @@ def wanted_format(request: ChatRequest, template_format: str) -> Format:
     Raises:
         ApiError: ``unsupported_parameter`` for a constraint no critique can meet.
     """
-    kind = (request.response_format or {}).get("type", "text")
+    kind = _kind(request.response_format or {})
     outputs = {key: value for key, value in (request.structured_outputs or {}).items() if value is not None}
     if outputs and kind != "text":
         raise ApiError("invalid_value", "give response_format or structured_outputs, not both", param="structured_outputs")
     if kind == "json_schema":
-        _check_schema((request.response_format or {}).get("json_schema", {}).get("schema"), "response_format")
+        _check_schema(_declared(request.response_format or {}), "response_format")
         return FORMATS["json_schema"]
     if kind == "json_object":
         return FORMATS["json_schema"]
     if kind != "text":
-        raise ApiError("unsupported_parameter", f"response_format of type {kind!r} is not offered", param="response_format")
+        message = f"response_format of type {kind[:MOST_ECHOED]!r} is not offered"
+        raise ApiError("unsupported_parameter", message, param="response_format")
     if "json" in outputs:
-        _check_schema(outputs["json"], "structured_outputs")
+        _check_schema(_parsed(outputs["json"]), "structured_outputs")
         return FORMATS["json_schema"]
     if "regex" in outputs:
-        if not all(tag in str(outputs["regex"]) for tag in ("<think>", "<score>", "<answer>")):
+        regex = outputs["regex"]
+        if not isinstance(regex, str):
+            raise ApiError("invalid_value", "structured_outputs.regex must be a string", param="structured_outputs")
+        if not all(tag in regex for tag in ("<think>", "<score>", "<answer>")):
             message = "the regex must describe <think>…</think><score>…</score><answer>…</answer>"
             raise ApiError("unsupported_parameter", message, param="structured_outputs")
         return FORMATS["editthinker"]
@@ -102,11 +108,54 @@ def wanted_format(request: ChatRequest, template_format: str) -> Format:
     return FORMATS["json_schema" if template_format == "json_schema" else "editthinker"]
 
 
+def _kind(response_format: dict[str, Any]) -> str:
+    kind = response_format.get("type", "text")
+    if not isinstance(kind, str):
+        raise ApiError("invalid_value", "response_format.type must be a string", param="response_format")
+    return kind
+
+
+def _declared(response_format: dict[str, Any]) -> object:
+    """The schema inside a ``response_format`` of type ``json_schema``."""
+    declared = response_format.get("json_schema")
+    if declared is None:
+        raise ApiError("missing_parameter", "response_format.json_schema is missing", param="response_format")
+    return _object(declared, "response_format.json_schema", "response_format").get("schema")
+
+
+def _parsed(schema: object) -> object:
+    """VLLM takes a schema as an object or as JSON text."""
+    if not isinstance(schema, str):
+        return schema
+    try:
+        return orjson.loads(schema)
+    except orjson.JSONDecodeError as exc:
+        message = "structured_outputs.json is no JSON text"
+        raise ApiError("invalid_value", message, param="structured_outputs") from exc
+
+
+def _object(value: object, name: str, param: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ApiError("invalid_value", f"{name} must be an object", param=param)
+    return value
+
+
 def _check_schema(schema: object, param: str) -> None:
-    required = schema.get("required", []) if isinstance(schema, dict) else []
-    unknown = sorted(str(key) for key in required if key not in _KNOWN_KEYS) if isinstance(required, list) else []
+    """Refuse a schema no critique meets; one that is no schema at all is refused too. None constrains nothing.
+
+    Raises:
+        ApiError: ``invalid_value`` or ``unsupported_parameter``, naming `param`.
+    """
+    required = _object(schema, "the JSON schema", param).get("required")
+    if required is None:
+        return
+    if not isinstance(required, list) or not all(isinstance(key, str) for key in required):
+        raise ApiError("invalid_value", "the JSON schema's required must be a list of strings", param=param)
+    unknown = sorted(set(required) - _KNOWN_KEYS)
     if unknown:
-        message = f"a critique has no {', '.join(unknown)}; it has {', '.join(sorted(_KNOWN_KEYS))}"
+        message = f"a critique has no {', '.join(unknown)[:MOST_ECHOED]}; it has {', '.join(sorted(_KNOWN_KEYS))}"
         raise ApiError("unsupported_parameter", message, param=param)
 
 

@@ -1,0 +1,96 @@
+"""What a finished run leaves behind, and an executor whose shutdown lost patience."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from services.editor import runs
+from services.editor.executor import Executor, State
+from services.editor.pipelines import Capabilities, EditJob, EditResult, PipelineBroken
+from services.editor.runs import Order
+from services.wire.errors import ApiError
+from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
+
+
+class Forgetful(HeldPipeline):
+    """Keeps nothing of a job, but knows whether its pictures live."""
+
+    def __init__(self) -> None:
+        super().__init__(Capabilities(mask=True))
+        self.pictures: list[weakref.ref[Image.Image]] = []
+
+    def edit(self, job: EditJob) -> EditResult:
+        made = Image.new("RGB", job.image.size)
+        sources = [job.image, *([job.mask] if job.mask else [])]
+        self.pictures += [weakref.ref(picture) for picture in (*sources, made)]
+        return EditResult(made, (), ())
+
+
+async def test_a_kept_answer_keeps_nothing_but_the_answer() -> None:
+    pipeline = Forgetful()
+    source, mask, key = png((37, 23)), png((37, 23), "#00000000", "RGBA"), {"idempotency-key": "k"}
+    async with running(lambda: pipeline) as app, client(app) as http:
+        pipeline.pictures.clear()
+        first = (await post(http, key, image=source, mask=mask, seed=1, n=2, prompt="golden hour")).json()
+        await until(lambda: context(app).executor.admitted == 0)
+        gc.collect()
+        assert len(pipeline.pictures) == 6
+        assert [alive() for alive in pipeline.pictures if alive() is not None] == []
+        orders = [thing for thing in gc.get_objects() if isinstance(thing, Order)]
+        assert not [order for order in orders if order.image == source or order.mask == mask or order.prompt == "golden hour"]
+        again = await post(http, key, image=source, mask=mask, seed=1, n=2, prompt="golden hour")
+        streamed = await post(http, {"idempotency-key": "s"}, image=source, stream="true")
+        replayed = await post(http, {"idempotency-key": "s"}, image=source, stream="true")
+    assert again.json()["data"] == first["data"]
+    assert replayed.text.count("image_edit.completed") == streamed.text.count("image_edit.completed") > 0
+
+
+async def test_kept_answers_are_capped_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_MOST_KEPT", 2)
+    pipeline = HeldPipeline()
+    async with running(lambda: pipeline) as app, client(app) as http:
+        for key in ("a", "b", "c", "c", "b"):
+            assert (await post(http, {"idempotency-key": key})).status_code == 200
+            await until(lambda: context(app).executor.admitted == 0)
+        assert pipeline.edits == 3
+        await post(http, {"idempotency-key": "a"})
+        assert pipeline.edits == 4
+
+
+def _started(pipeline: HeldPipeline) -> Executor:
+    executor = Executor(lambda: pipeline, EditJob(Image.new("RGB", (4, 4)), "x"), queue=3)
+    executor.start()
+    ends = threading.Event()
+    while executor.state is State.STARTING:
+        ends.wait(0.005)
+    return executor
+
+
+@pytest.mark.parametrize("error", [None, MemoryError(), ValueError("no"), PipelineBroken("gone")], ids=repr)
+def test_an_edit_that_ends_after_a_shutdown_lost_patience_breaks_nothing(error: Any, caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = HeldPipeline()
+    executor = _started(pipeline)
+    pipeline.gate.clear()
+    executor.admit()
+    answers = executor.submit([EditJob(Image.new("RGB", (4, 4)), "x", seed) for seed in (1, 2)])
+    while pipeline.edits == 0:
+        threading.Event().wait(0.005)
+    pipeline.error = error
+    executor.stop(0.05)
+    executor.release()
+    for answer in answers:
+        told = answer.exception(5)
+        assert isinstance(told, ApiError) and told.code == "not_ready"
+
+    pipeline.gate.set()
+    executor._thread.join(10)
+
+    assert not executor._thread.is_alive()
+    assert pipeline.edits == 1
+    assert "InvalidStateError" not in caplog.text
