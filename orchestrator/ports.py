@@ -100,7 +100,6 @@ class CritiqueOrder:
     original_instruction: str
     instruction: str
     timeout_s: float
-    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

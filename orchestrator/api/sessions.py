@@ -29,7 +29,7 @@ from services.wire.images_api import Prompt, form_schema
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
 Ctx = Annotated[Context, Depends(context)]
-SessionId = Annotated[str, Path(pattern=r"^ses_[0-9a-f]{32}$|^[^/]{1,200}$", examples=["ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"])]
+SessionId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"])]
 Format = Annotated[OutputFormat | None, Query(description="Encode the image so; as stored if absent.")]
 Compression = Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")]
 

@@ -52,8 +52,7 @@ class Driver:
         self._clock = clock
         self._hooks = hooks
         self._seq = entries[-1].seq
-        self._recorded = fold(recorded.event for recorded in entries)
-        self._session = self._recorded
+        self._session = fold(recorded.event for recorded in entries)
         self._drafts: list[_Draft] = []
         self._running: dict[_Place, asyncio.Task[ev.Event]] = {}
         self._since: dict[_Place, float] = {}
@@ -115,7 +114,6 @@ class Driver:
         for event in events:
             self._seq += 1
             self._hooks.recorded(self._claim.session_id, Recorded(self._seq, event))
-        self._recorded = self._session
         self._drafts.clear()
         return True
 
@@ -129,19 +127,16 @@ class Driver:
             # Redis came back older than we are (restored from an older file): what it forgot is to be done again.
             await self._stop(list(self._running))
         self._seq = entries[-1].seq
-        self._recorded = fold(known)
         lost = [draft for draft in self._drafts if draft.is_outcome and draft.event not in known]
-        self._session, self._drafts = self._recorded, []
+        self._session, self._drafts = fold(known), []
         for draft in lost:
             with contextlib.suppress(CorruptLog):  # its turn was forgotten
                 self._draft(draft.event, is_outcome=True)
 
     async def _log(self) -> list[Recorded]:
         """The whole log, as it is; waits for Redis as long as the lease machinery lets us."""
-        async for attempt in stamina.retry_context(on=StorageUnavailable, attempts=None, timeout=None, wait_max=2.0):
-            with attempt:
-                return await self._sessions.read(self._claim.session_id)
-        raise AssertionError("stamina either returns or raises")  # pragma: no cover
+        patiently = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_max=2.0)
+        return await patiently(StorageUnavailable, self._sessions.read, self._claim.session_id)
 
     # --- perform --------------------------------------------------------------------------------------------
 
@@ -173,7 +168,6 @@ class Driver:
             signal.cancel()
         if self._signal.is_set():
             self._signal.clear()
-            await self._flush()
             await self._resync()
         for place in [place for place, task in self._running.items() if task.done()]:
             self._since.pop(place)

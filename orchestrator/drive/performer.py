@@ -12,7 +12,6 @@ from orchestrator.loop import events as ev
 from orchestrator.loop.policy import CritiqueJob, EditJob
 from orchestrator.loop.session import Session
 from orchestrator.ports import (
-    BlobNotFound,
     Blobs,
     Clock,
     CritiqueOrder,
@@ -27,6 +26,7 @@ from orchestrator.ports import (
 
 Job = EditJob | CritiqueJob
 _Role = TypeVar("_Role")
+_PATIENTLY: Final = stamina.AsyncRetryingCaller(attempts=5, timeout=30.0)
 _NOT_AT_WORK: Final = ("_overloaded", "_unreachable", "_refused")
 _GRACE_S: Final = 1.0
 """At the deadline the driver stops its jobs. A call that timed out by itself at the same moment would be cancelled
@@ -46,7 +46,7 @@ class Performer:
         """Carry the job out and return its outcome event."""
         if isinstance(job, EditJob):
             return await self._edit(session_id, session, job)
-        return await self._critique(session_id, session, job)
+        return await self._critique(session, job)
 
     async def _edit(self, session_id: str, session: Session, job: EditJob) -> ev.Edited | ev.EditFailed:
         began = self.clock.now()
@@ -93,7 +93,7 @@ class Performer:
         )
         return await _named(self.editors, created.editor, "editor").edit(order)
 
-    async def _critique(self, session_id: str, session: Session, job: CritiqueJob) -> ev.Critiqued | ev.CritiqueFailed:
+    async def _critique(self, session: Session, job: CritiqueJob) -> ev.Critiqued | ev.CritiqueFailed:
         began = self.clock.now()
         created = session.created
         try:
@@ -103,7 +103,6 @@ class Performer:
                 original_instruction=created.instruction,
                 instruction=job.instruction,
                 timeout_s=created.limits.deadline_at - began + _GRACE_S,
-                key=f"{session_id}/{job.turn}/{job.candidate}",
             )
             reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
         except PortError as exc:
@@ -137,20 +136,10 @@ class Performer:
         return StoredImage(ref, lambda: self._load(ref.sha256))
 
     async def _load(self, sha256: str) -> bytes:
-        async for attempt in _patiently():
-            with attempt:
-                return await self.blobs.get(sha256)
-        raise BlobNotFound(sha256)  # pragma: no cover - stamina either returns or raises
+        return await _PATIENTLY(StorageUnavailable, self.blobs.get, sha256)
 
     async def _store(self, data: bytes) -> str:
-        async for attempt in _patiently():
-            with attempt:
-                return await self.blobs.put(data)
-        raise StorageUnavailable("the image could not be stored")  # pragma: no cover - as above
-
-
-def _patiently() -> stamina._core._RetryContextIterator:
-    return stamina.retry_context(on=StorageUnavailable, attempts=5, timeout=30.0)
+        return await _PATIENTLY(StorageUnavailable, self.blobs.put, data)
 
 
 def _editor_seconds(reply: EditReply, elapsed: float) -> float:

@@ -1,6 +1,6 @@
 """This replica's share of the work: claims sessions, drives each in a task, holds their leases.
 
-Issue "sessions that survive" replaces what happens inside `Sessions.claim` and `renew`; this file stays.
+How a session is claimed and held is the store's business: `Sessions.claim`, `renew` and `park` are the seam.
 """
 
 from __future__ import annotations

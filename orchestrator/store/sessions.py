@@ -148,11 +148,6 @@ class RedisSessions:
         async with _asking():
             return await self._scripts.delete(session_id, tenant)
 
-    async def waiting(self) -> int:
-        """Unfinished sessions."""
-        async with _asking():
-            return int(await self._redis.zcard(self._keys.agenda))
-
     async def ping(self) -> bool:
         """Whether Redis answers."""
         try:

@@ -49,6 +49,7 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
     try:
         await run.accepted  # so that a broken picture is still answered with its own status
     except BaseException:
+        # A refusal or a cancel: either way nobody waits for the run any more.
         ctx.runs.leave(run)
         raise
     headers = {"cache-control": "no-store", "x-should-retry": "false"}

@@ -32,7 +32,7 @@ def dialect(name: FormatName = "editthinker", constraint: Constraint = "none", *
 
 
 def order(original: str = "make it golden", instruction: str = "warm light") -> CritiqueOrder:
-    return CritiqueOrder(stored(SOURCE), stored(CANDIDATE), original, instruction, WAIT_S, "ses_1/1/1")
+    return CritiqueOrder(stored(SOURCE), stored(CANDIDATE), original, instruction, WAIT_S)
 
 
 def completion(content: Any, finish_reason: str = "stop", **more: Any) -> dict[str, Any]:
