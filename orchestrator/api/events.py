@@ -15,10 +15,10 @@ from orchestrator.api.errors import documented
 from orchestrator.api.examples import EVENTS
 from orchestrator.api.live import ShuttingDown, follow, load, unless_stopping
 from orchestrator.api.sessions import SessionId
-from orchestrator.api.view import sse_schema
 from orchestrator.loop.events import dump
 from orchestrator.ports import PortError, Recorded
 from services.wire.errors import ApiError
+from services.wire.images_api import sse_schema
 
 router = APIRouter(tags=["sessions"])
 _LAST: Final = 10**15

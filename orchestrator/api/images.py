@@ -17,14 +17,14 @@ from orchestrator.api.examples import IMAGES
 from orchestrator.api.fields import ImagesEditFields
 from orchestrator.api.intake import idempotency_key
 from orchestrator.api.live import CallerLeft, ShuttingDown, follow, unless_stopping, until_finished, while_connected
-from orchestrator.api.view import candidate_path, scores_of, sse_schema
+from orchestrator.api.view import candidate_path, scores_of
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import PortError
 from services.wire.asgi import error_response
 from services.wire.errors import ApiError
 from services.wire.images import to_base64, transcode
-from services.wire.images_api import ImagesResponse, form_schema
+from services.wire.images_api import ImagesResponse, form_schema, sse_schema
 
 router = APIRouter(tags=["images"])
 _STREAM = {"text/event-stream": {"schema": sse_schema()}}

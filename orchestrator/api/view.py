@@ -208,12 +208,6 @@ def _status(candidate: Candidate) -> CandidateStatus:
     return "failed" if candidate.edit_error else "planned"
 
 
-def sse_schema() -> dict[str, Any]:
-    """A server-sent event as an OpenAPI schema; `data` is JSON."""
-    text = {"type": "string"}
-    return {"type": "object", "properties": {"id": text, "event": text, "data": text}}
-
-
 def error_schema() -> dict[str, Any]:
     """OpenAI's error body as an OpenAPI schema."""
     text = {"type": "string"}

@@ -16,12 +16,12 @@ from services.editor.context import Context, caller, documented
 from services.editor.fields import WorkerFields, read_order
 from services.editor.runs import Edited, Order, Run
 from services.wire.errors import ApiError
-from services.wire.images_api import EditForm, ImagesResponse, form_schema, read_form, validate
+from services.wire.images_api import EditForm, ImagesResponse, form_schema, read_form, sse_schema, validate
 
 router = APIRouter(tags=["images"])
 Caller = Annotated[Context, Depends(caller)]
 _MAX_KEY = 255
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_STREAM = {"text/event-stream": {"schema": sse_schema()}}
 _OK: dict[int | str, dict[str, Any]] = {200: {"description": "The edited pictures; events with stream=true.", "content": _STREAM}}
 _STAGES = ("queue", "decode", "edit", "encode")
 

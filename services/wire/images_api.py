@@ -190,3 +190,9 @@ def form_schema(model: type[BaseModel], *, mask: bool = True) -> dict[str, Any]:
     schema["properties"] = {**files, **schema["properties"]}
     schema["required"] = ["image", *schema.get("required", [])]
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def sse_schema() -> dict[str, Any]:
+    """A server-sent event as an OpenAPI schema; `data` is JSON."""
+    text = {"type": "string"}
+    return {"type": "object", "properties": {"id": text, "event": text, "data": text}}

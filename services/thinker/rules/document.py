@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from services.thinker.rules.chat import ChatRequest
 from services.wire.errors import TABLE
+from services.wire.images_api import sse_schema
 
 _SHARED: Final = (400, 404, 405, 413, 500, 503)
 _STRING: Final = {"type": "string"}
@@ -42,7 +43,7 @@ def answers(*statuses: int, ok: dict[str, Any] | None = None) -> dict[int | str,
     return out
 
 
-COMPLETION: Final = {"application/json": {"schema": _COMPLETION}, "text/event-stream": {"schema": _STRING}}
+COMPLETION: Final = {"application/json": {"schema": _COMPLETION}, "text/event-stream": {"schema": sse_schema()}}
 """The content of a chat completion; events with stream=true."""
 METRICS: Final = {"text/plain": {"schema": _STRING}}
 """The content of ``/metrics``."""
