@@ -1,26 +1,31 @@
-"""The one thread that owns the pipeline.
+"""The one thread that owns the pipeline and the device.
 
-A pipeline shared by threads gives silently wrong pictures, so it is built, warmed up and used on a single thread. Requests
-reach it through a bounded line; whatever ends the thread answers everyone who waits.
+A pipeline shared by threads gives silently wrong pictures, so it is built, warmed up and used on a single thread.
+Concurrency comes from interleaving: between two advances edits join, leave, and change places, as
+`services.editor.scheduler` decides. Whatever ends the thread answers everyone who waits.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import replace
 from enum import StrEnum
+from typing import Protocol
 
-from services.editor.pipelines import EditJob, EditResult, Pipeline, PipelineBroken
+from services.editor.pipelines import EditJob, OutOfMemory, Pipeline, PipelineBroken
+from services.editor.scheduler import Choice, Limits, choose, expired, next_expiry
+from services.editor.tickets import Listener, Outcome, Ticket, out_of_memory
+from services.editor.warmup import Wanted, warm_up
 from services.wire.errors import ApiError
 
 log = logging.getLogger(__name__)
-_FIRST_GUESS_S = 1.0  # of an edit's duration, before one was measured
-_FORGET = 0.8  # weight of the past in the running mean of edit durations
+_FIRST_GUESS_S = 1.0  # of a call's duration, before one was measured
+_FORGET = 0.9  # weight of the past in the running mean of call durations
+_MOST_HELD = 64  # edits set aside; beyond that the one that is to expire first goes
 
 
 class State(StrEnum):
@@ -32,45 +37,43 @@ class State(StrEnum):
     DEAD = "dead"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One finished edit: how long it waited and how long it took, in seconds."""
+class Meter(Protocol):
+    """Who is told what the executor does; on its thread."""
 
-    result: EditResult
-    queue_s: float
-    edit_s: float
+    def advanced(self, edits: int, seconds: float, *, start: bool) -> None:
+        """So many edits were advanced together, or one was started."""
+        ...
 
-
-@dataclass(slots=True)
-class _Ticket:
-    """The jobs of one request and the answers to them, in the same order."""
-
-    jobs: Sequence[EditJob]
-    answers: list[Future[Outcome]]
-    entered: float = field(default_factory=time.perf_counter)
+    def wasted(self, steps: int) -> None:
+        """An edit was dropped after so many steps."""
+        ...
 
 
 class Executor:
-    """Runs edits one after another on its own thread.
+    """Runs edits, interleaved, on its own thread.
 
     Args:
         build: makes the pipeline; called on the executor's thread.
-        warm_up: a job that is run once before the executor is ready.
-        queue: how many requests may wait beside the one that runs.
+        meter: is told what happens.
+        wanted: the operator's limits.
+        queue: how many requests may wait beside those that run.
     """
 
-    def __init__(self, build: Callable[[], Pipeline], warm_up: EditJob, *, queue: int) -> None:
+    def __init__(self, build: Callable[[], Pipeline], meter: Meter, wanted: Wanted, *, queue: int) -> None:
         self._build = build
-        self._warm_up = warm_up
-        self._room = queue + 1
-        self._line: deque[_Ticket] = deque()
-        self._current: _Ticket | None = None
+        self._meter = meter
+        self._wanted = wanted
+        self._queue = queue
+        self._tickets: dict[int, Ticket] = {}
+        self._numbers = itertools.count(1)
         self._admitted = 0
         self._wake = threading.Condition()
         self._state = State.STARTING
         self._cause = "starting"
         self._pipeline: Pipeline | None = None
-        self._edit_s = _FIRST_GUESS_S
+        self._limits = Limits(1, 1, 1)
+        self._call_s = _FIRST_GUESS_S
+        self._just_started = False
         self._thread = threading.Thread(target=self._live, name="pipeline", daemon=True)
 
     @property
@@ -89,8 +92,23 @@ class Executor:
         return self._admitted
 
     @property
+    def limits(self) -> Limits:
+        """What the device takes at a time, as set, measured, and shrunk where memory ran out."""
+        return self._limits
+
+    @property
+    def waiting(self) -> int:
+        """Edits that wait for their first advance."""
+        return sum(ticket.began is None for ticket in list(self._tickets.values()))
+
+    @property
+    def running(self) -> int:
+        """Edits that are started and not over."""
+        return sum(ticket.began is not None for ticket in list(self._tickets.values()))
+
+    @property
     def pipeline(self) -> Pipeline:
-        """The pipeline, for its name and capabilities only: edits go through `submit`.
+        """The pipeline, for what any thread may ask of it: edits go through `submit`.
 
         Raises:
             ApiError: ``not_ready`` until it is warmed up, and after its death.
@@ -107,39 +125,76 @@ class Executor:
         """Start the thread; it builds and warms up the pipeline by itself."""
         self._thread.start()
 
-    def admit(self) -> None:
-        """Take one of the places for a request; give it back with `release`.
+    def admit(self, edits: int = 1) -> None:
+        """Take places for so many edits; give them back with `release`. One request always fits when nothing else is inside.
 
         Raises:
-            ApiError: ``overloaded`` when all are taken, ``not_ready`` when the executor is not ready.
+            ApiError: ``overloaded`` when there are not so many, ``not_ready`` when the executor is not ready.
         """
         with self._wake:
             if self._state is not State.READY:
                 raise self._not_ready()
-            if self._admitted >= self._room:
-                wait = self._edit_s * self._room
-                raise ApiError("overloaded", f"{self._admitted} edits are under way; try again later", retry_after=max(1.0, wait))
-            self._admitted += 1
+            if self._admitted and self._admitted + edits > self._queue + self._limits.active:
+                message = f"{self._admitted} edits are under way, {self.waiting} of them waiting; try again later"
+                raise ApiError("overloaded", message, retry_after=max(1.0, self.backlog_s() / 2))
+            self._admitted += edits
 
-    def release(self) -> None:
-        """Give back a place taken by `admit`."""
+    def backlog_s(self) -> float:
+        """Seconds until everything that is inside now would be done."""
+        left = 0
+        for ticket in list(self._tickets.values()):
+            edit = ticket.edit
+            left += 1 if edit is None else 1 + max(0, edit.calls - edit.calls_done)
+        return left * self._call_s
+
+    def release(self, edits: int = 1) -> None:
+        """Give back places taken by `admit`."""
         with self._wake:
-            self._admitted -= 1
+            self._admitted -= edits
             self._wake.notify_all()
 
-    def submit(self, jobs: Sequence[EditJob]) -> list[Future[Outcome]]:
-        """Queue the jobs of one admitted request; a future that is cancelled before its job starts is never run.
+    def submit(self, jobs: Sequence[EditJob], urgency: int = 0, listeners: Sequence[Listener] = ()) -> list[Ticket]:
+        """Queue the jobs of one admitted request. An answer that is cancelled stops its edit before the next advance.
+
+        Args:
+            jobs: prepared by the pipeline.
+            urgency: how many head starts they get.
+            listeners: one a job, or none.
 
         Raises:
             ApiError: ``not_ready`` when the executor died meanwhile.
         """
-        ticket = _Ticket(jobs, [Future() for _ in jobs])
+        heard = listeners or [None] * len(jobs)
+        tickets = [Ticket(next(self._numbers), job, urgency, listener) for job, listener in zip(jobs, heard, strict=True)]
         with self._wake:
             if self._state is State.DEAD:
                 raise self._not_ready()
-            self._line.append(ticket)
+            self._tickets.update((ticket.id, ticket) for ticket in tickets)
             self._wake.notify_all()
-        return ticket.answers
+        return tickets
+
+    def hold(self, tickets: Sequence[Ticket], seconds: float) -> None:
+        """Set edits aside: they keep what they have, take no more of the device, and are dropped after so many seconds."""
+        until = time.monotonic() + seconds
+        with self._wake:
+            for ticket in tickets:
+                ticket.held_until = until
+            held = sorted((t for t in self._tickets.values() if t.held_until is not None), key=lambda t: t.held_until or 0.0)
+            for ticket in held[:-_MOST_HELD]:
+                ticket.answer.cancel()
+            self._wake.notify_all()
+
+    def resume(self, tickets: Sequence[Ticket]) -> None:
+        """Go on with edits that were set aside, where they stopped."""
+        with self._wake:
+            for ticket in tickets:
+                ticket.held_until = None
+            self._wake.notify_all()
+
+    def notice(self) -> None:
+        """Look again: an answer was cancelled."""
+        with self._wake:
+            self._wake.notify_all()
 
     def stop(self, patience_s: float) -> None:
         """Take no more, finish what is queued for up to ``patience_s`` seconds, then answer the rest with an error."""
@@ -154,12 +209,12 @@ class Executor:
     def _live(self) -> None:
         try:
             pipeline = self._build()
-            pipeline.edit(self._warm_up)
+            measured = warm_up(pipeline, self._wanted)
             with self._wake:
-                self._pipeline = pipeline
+                self._pipeline, self._limits, self._call_s = pipeline, measured.limits, measured.call_s
                 if self._state is State.STARTING:
                     self._state, self._cause = State.READY, "ready"
-            while self._serve_next(pipeline):
+            while self._turn(pipeline):
                 pass
         # The edge of the thread: whatever ends it, those who wait must be told and readiness must go.
         except BaseException as exc:
@@ -168,65 +223,107 @@ class Executor:
         else:
             self._end("shut down")
 
-    def _serve_next(self, pipeline: Pipeline) -> bool:
-        """Run the next ticket, and hold on to none of its pictures afterwards; False at the end."""
-        ticket = self._next()
-        if ticket is None:
-            return False
-        self._run(pipeline, ticket)
-        return True
-
-    def _next(self) -> _Ticket | None:
+    def _turn(self, pipeline: Pipeline) -> bool:
+        """Advance whoever's turn it is, or wait until there is somebody; False at the end."""
         with self._wake:
-            self._current = None
-            while not self._line:
+            self._drop(pipeline)
+            self._open(pipeline)
+            entries = [ticket.entry() for ticket in self._tickets.values()]
+            choice = choose(entries, self._limits, just_started=self._just_started)
+            if choice is None:
                 # A request that was let in may still be decoding; it is to be served before the end.
                 if self._state is State.DEAD or (self._state is State.DRAINING and self._admitted == 0):
-                    return None
-                self._wake.wait()
-            self._current = self._line.popleft()
-            return self._current
+                    return False
+                expiry = next_expiry(entries)
+                self._wake.wait(None if expiry is None else max(0.0, expiry - time.monotonic()))
+                return True
+            chosen = [self._tickets[number] for number in choice.ids]
+        self._just_started = choice.start
+        self._advance(pipeline, choice, chosen)
+        return True
 
-    def _run(self, pipeline: Pipeline, ticket: _Ticket) -> None:
-        for job, answer in zip(ticket.jobs, ticket.answers, strict=True):
-            with self._wake:
-                # Its caller has gone, or a shutdown that lost patience has answered it.
-                if answer.done() or not answer.set_running_or_notify_cancel():
-                    continue
-            start = time.perf_counter()
-            try:
-                result = pipeline.edit(job)
-            except PipelineBroken as exc:
-                self._settle(answer, ApiError("internal_error", "the pipeline broke during this edit; another worker may do it"))
-                raise exc from None
-            except MemoryError:
-                self._settle(answer, ApiError("out_of_memory", "the edit needs more memory than there is; send a smaller image"))
-            # A picture that one edit cannot take must not cost the others theirs.
-            except Exception as exc:
-                log.exception("an edit failed")
-                self._settle(answer, exc)
-            else:
-                took = time.perf_counter() - start
-                self._edit_s = _FORGET * self._edit_s + (1 - _FORGET) * took
-                self._settle(answer, Outcome(result, start - ticket.entered, took))
+    def _drop(self, pipeline: Pipeline) -> None:
+        """Let go of edits whose callers have gone, or whose time set aside is up."""
+        late = expired((ticket.entry() for ticket in self._tickets.values()), time.monotonic())
+        for number in late:
+            self._tickets[number].settle(ApiError("request_timeout", "the caller left, and nobody came back for the edit"))
+        for ticket in [ticket for ticket in self._tickets.values() if ticket.answer.done()]:
+            del self._tickets[ticket.id]
+            if ticket.edit is not None:
+                self._meter.wasted(ticket.edit.step)
+                pipeline.close(ticket.edit)
 
-    def _settle(self, answer: Future[Outcome], outcome: Outcome | Exception) -> None:
-        """Answer a running job, unless a shutdown that lost patience has done so meanwhile."""
+    def _open(self, pipeline: Pipeline) -> None:
+        """Make edits of the tickets that have just come."""
+        for ticket in self._tickets.values():
+            if ticket.edit is None:
+                ticket.edit = pipeline.open(ticket.job)
+                ticket.plan((1 + ticket.edit.calls) * self._call_s)
+
+    def _advance(self, pipeline: Pipeline, choice: Choice, tickets: list[Ticket]) -> None:
+        start = time.monotonic()
+        for ticket in tickets:
+            ticket.began = ticket.began or start
+        edits = [ticket.edit for ticket in tickets if ticket.edit is not None]
+        try:
+            pipeline.advance(edits)
+        except OutOfMemory:
+            self._shrink(pipeline, tickets)
+            return
+        except PipelineBroken as exc:
+            for ticket in tickets:
+                ticket.settle(ApiError("internal_error", "the pipeline broke during this edit; another worker may do it"))
+            raise exc from None
+        took = time.monotonic() - start
+        self._meter.advanced(len(tickets), took, start=choice.start)
+        self._call_s = _FORGET * self._call_s + (1 - _FORGET) * took / len(tickets)
+        for ticket in tickets:
+            ticket.advanced(took, len(tickets))
+            self._report(pipeline, ticket)
+
+    def _report(self, pipeline: Pipeline, ticket: Ticket) -> None:
+        """Tell the ticket's caller what has become of it."""
+        edit = ticket.edit
+        assert edit is not None
+        if isinstance(edit.error, OutOfMemory):
+            self._shrink(pipeline, [ticket])
+        elif edit.error is not None:
+            log.error("an edit failed", exc_info=edit.error)
+            self._conclude(ticket, edit.error)
+        elif edit.result is not None:
+            self._conclude(ticket, ticket.outcome(edit.result))
+        elif ticket.listener is not None and not ticket.answer.done():
+            preview, edit.preview = edit.preview, None
+            ticket.listener(edit.step, edit.steps, preview)
+
+    def _conclude(self, ticket: Ticket, outcome: Outcome | Exception) -> None:
         with self._wake:
-            if answer.done():
-                return
-            if isinstance(outcome, Exception):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
+            self._tickets.pop(ticket.id, None)
+            ticket.settle(outcome)
+
+    def _shrink(self, pipeline: Pipeline, tickets: list[Ticket]) -> None:
+        """Memory ran out: smaller batches from now on; an edit that was alone gets one more try, from its beginning."""
+        pipeline.reclaim()
+        if len(tickets) > 1:
+            cost = sum(ticket.entry().cost for ticket in tickets)
+            self._limits = replace(self._limits, batch=max(1, len(tickets) // 2), cost=max(1, cost // 2))
+            log.warning("out of memory with %d edits at a time; the limits are now %s", len(tickets), self._limits)
+            return
+        (ticket,) = tickets
+        assert ticket.edit is not None
+        pipeline.close(ticket.edit)
+        if ticket.alone:
+            self._conclude(ticket, out_of_memory())
+            return
+        log.warning("out of memory with one edit; it is tried once more, from its beginning")
+        ticket.alone, ticket.edit = True, None
 
     def _end(self, cause: str) -> None:
         """Be dead, and answer everyone who waits."""
         with self._wake:
             self._state, self._cause = State.DEAD, cause
-            waiting = [*([self._current] if self._current else []), *self._line]
-            self._line.clear()
             self._wake.notify_all()
-            for answer in (answer for ticket in waiting for answer in ticket.answers):
-                if not answer.done() and (answer.running() or answer.set_running_or_notify_cancel()):
-                    answer.set_exception(ApiError("not_ready", f"the editor stopped before this edit: {cause}"))
+            tickets = list(self._tickets.values())
+            self._tickets.clear()
+            for ticket in tickets:
+                ticket.settle(ApiError("not_ready", f"the editor stopped before this edit: {cause}"))

@@ -1,15 +1,31 @@
-"""What every editing pipeline is to the service: a name, its capabilities, and ``edit``."""
+"""What every editing pipeline is to the service.
+
+An edit is opened, advanced piece by piece, and closed. The executor decides whose turn it is; the pipeline does the work.
+Families whose work cannot be divided are `Whole` and run through `services.editor.pipelines.whole.OneByOne`.
+
+    PipelineFault           what a pipeline may say of itself
+      OutOfMemory           the device has no room for this advance; its edits are as they were
+      PipelineBroken        no further edit is possible; the process must be replaced
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from PIL import Image
 
 
-class PipelineBroken(Exception):
+class PipelineFault(Exception):
+    """A pipeline could not do what it was asked, for a reason that lies in the device and not in the request."""
+
+
+class OutOfMemory(PipelineFault):
+    """The device has not enough memory for this advance. The edits are unharmed; fewer at a time may go on."""
+
+
+class PipelineBroken(PipelineFault):
     """The pipeline cannot do any further edit (a lost device, a poisoned context): its process must be replaced."""
 
 
@@ -32,11 +48,13 @@ class Capabilities:
     """What a pipeline family can honour. A request that asks for more is refused, never half done.
 
     ``parameters`` maps the API's extension names (``num_inference_steps``, ``guidance_scale``) to their ranges; a name
-    that is absent is refused. ``max_images`` counts input pictures.
+    that is absent is refused. ``negative_prompt_needs`` names the parameter without which (at 1 or below) a negative
+    prompt would have no effect. ``max_images`` counts input pictures, ``partial_images`` previews of one edit.
     """
 
     mask: bool = False
     negative_prompt: bool = False
+    negative_prompt_needs: str | None = None
     resize: bool = True
     max_images: int = 1
     partial_images: int = 0
@@ -47,9 +65,11 @@ class Capabilities:
 class EditJob:
     """One picture to edit.
 
-    ``image`` is RGB or RGBA. ``mask``, where given, has the image's size: its alpha is 0 where the edit may act (an
+    ``image`` is RGB or RGBA; ``source`` names its content (a digest), so that what depends on it alone can be remembered,
+    and is empty if it must not be. ``mask``, where given, has the image's size: its alpha is 0 where the edit may act (an
     opaque mode without alpha is read as white = edit). ``size`` is (width, height) of the result, None for the
-    natural one. ``seed`` decides everything that is random. ``parameters`` holds what the capabilities declare.
+    source's. ``seed`` decides everything that is random. ``parameters`` holds what the capabilities declare.
+    ``previews`` is how many unfinished pictures are wanted on the way.
     """
 
     image: Image.Image
@@ -59,11 +79,13 @@ class EditJob:
     negative_prompt: str | None = None
     size: tuple[int, int] | None = None
     parameters: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+    previews: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
-    """The edited picture (same mode as the input) and an honest account of what was done.
+    """The edited picture and an honest account of what was done.
 
     ``applied`` lists the operations carried out, ``not_understood`` the phrases of the prompt that were not.
     """
@@ -73,8 +95,35 @@ class EditResult:
     not_understood: tuple[str, ...] = ()
 
 
+class Edit(Protocol):
+    """One edit under way. Only the executor's thread touches it.
+
+    Attributes:
+        started: whether its first advance (which encodes text and picture) is done.
+        group: edits whose groups are equal can be advanced together; None until started, and for one that must be alone.
+        cost: what its next advance asks of the device, in tokens; the limit of a batch is counted in the same.
+        calls, calls_done: how many advances it takes after the first one, and how many of them are done (an estimate).
+        steps, step: denoise steps in all, and done.
+        preview: an unfinished picture that nobody has taken yet.
+        timings: seconds of its stages (``encode``, ``denoise``, ``decode``), as far as they are known.
+        result, error: one of them is set when it is over.
+    """
+
+    started: bool
+    group: Hashable | None
+    cost: int
+    calls: int
+    calls_done: int
+    steps: int
+    step: int
+    preview: Image.Image | None
+    timings: dict[str, float]
+    result: EditResult | None
+    error: Exception | None
+
+
 class Pipeline(Protocol):
-    """An editing family. ``edit`` is called by one thread at a time and blocks until the picture is done."""
+    """An editing family. Everything but `prepare` and `finish` is called on one thread."""
 
     @property
     def name(self) -> str:
@@ -84,6 +133,70 @@ class Pipeline(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What the family can honour."""
+        ...
+
+    @property
+    def warm_up(self) -> EditJob:
+        """A job that goes through every path of the pipeline once; run before the worker is ready."""
+        ...
+
+    @property
+    def stoppable(self) -> bool:
+        """Whether an edit takes several advances, so that it can be stopped, or set aside, in between."""
+        ...
+
+    def prepare(self, job: EditJob) -> EditJob:
+        """What can be done to a job without the device; on any thread."""
+        ...
+
+    def open(self, job: EditJob) -> Edit:
+        """An edit of this job, not yet started; costs nothing."""
+        ...
+
+    def advance(self, edits: Sequence[Edit]) -> None:
+        """Start one edit, or take each of several of one group one call further.
+
+        An edit that fails sets its ``error`` and harms no other.
+
+        Raises:
+            OutOfMemory: nothing was done; ask again with fewer.
+            PipelineBroken: this pipeline is of no use any more.
+        """
+        ...
+
+    def close(self, edit: Edit) -> None:
+        """Drop whatever the edit holds, wherever it stands."""
+        ...
+
+    def reclaim(self) -> None:
+        """Give back what memory can be given back: caches, and the allocator's reserve."""
+        ...
+
+    def memory(self) -> tuple[int, int] | None:
+        """(bytes free, most bytes allocated since the last call) of the device; None where it is not measured."""
+        ...
+
+    def finish(self, job: EditJob, result: EditResult) -> EditResult:
+        """What can be done to a result without the device; on any thread."""
+        ...
+
+
+class Whole(Protocol):
+    """A family whose edit is one indivisible piece of work."""
+
+    @property
+    def name(self) -> str:
+        """The model name that the service announces."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the family can honour."""
+        ...
+
+    @property
+    def warm_up(self) -> EditJob:
+        """A job that goes through every path of the family once."""
         ...
 
     def edit(self, job: EditJob) -> EditResult:

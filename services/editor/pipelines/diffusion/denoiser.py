@@ -1,0 +1,56 @@
+"""The stand-in for a pipeline's transformer or U-Net, at which an edit stops and waits for its turn."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from greenlet import getcurrent
+
+from services.editor.pipelines.diffusion.calls import Call
+
+
+class Denoiser:
+    """Looks like the model to the pipeline that holds it, but hands every call over instead of computing it.
+
+    A call switches to the greenlet that runs the edit's pipeline from outside, with a `Call`, and returns what is switched back.
+
+    Args:
+        model: the real model; every attribute is its.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._context: str | None = None
+        self._signature = signature_of(model)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        outside = getcurrent().parent
+        assert outside is not None
+        arguments = dict(self._signature(*args, **kwargs))
+        return outside.switch(Call(arguments, self._context))
+
+    @contextlib.contextmanager
+    def cache_context(self, name: str, **where: Any) -> Iterator[None]:
+        """As the model's: the context goes along with the calls made inside."""
+        del where
+        before, self._context = self._context, name
+        try:
+            yield
+        finally:
+            self._context = before
+
+
+def signature_of(model: Any) -> Callable[..., dict[str, Any]]:
+    """Names positional arguments as the model's ``forward`` does."""
+    parameters = inspect.signature(model.forward)
+
+    def named(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        return dict(parameters.bind_partial(*args).arguments) | kwargs
+
+    return named

@@ -1,0 +1,117 @@
+"""The device a pipeline runs on: its memory, its pace, its faults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from services.editor.pipelines.base import OutOfMemory, PipelineBroken, PipelineFault
+
+_PREVIEW_SIDE = 32  # latent pixels: 256 pixels with today's VAEs
+_FATAL = ("CUDA error", "device-side assert", "CUBLAS_STATUS", "cuDNN error", "NCCL")
+
+
+class NotFinite(ValueError):
+    """The model produced values that are no numbers: the picture would be black or noise."""
+
+
+class Device:
+    """A torch device.
+
+    Args:
+        name: as torch names it (``cuda``, ``cuda:1``, ``cpu``).
+    """
+
+    def __init__(self, name: str) -> None:
+        self.device = torch.device(name)
+        self._pending: Any = None
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it is an NVIDIA (or ROCm) device."""
+        return self.device.type == "cuda"
+
+    @property
+    def generator(self) -> str:
+        """Where random numbers are made: on the CPU, so that a seed gives the same picture on every machine."""
+        return "cpu"
+
+    def pace(self) -> None:
+        """Let the device lag at most one pass behind, so that what is cancelled now stops within a step."""
+        if not self.is_cuda:
+            return
+        if self._pending is not None:
+            self._pending.synchronize()
+        self._pending = torch.cuda.Event()
+        self._pending.record()
+
+    def memory(self) -> tuple[int, int] | None:
+        """(bytes free, most bytes allocated since the last call above what is allocated now); None on a CPU."""
+        if not self.is_cuda:
+            return None
+        torch.cuda.synchronize(self.device)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        held = torch.cuda.memory_allocated(self.device)
+        spare = torch.cuda.memory_reserved(self.device) - held
+        peak = torch.cuda.max_memory_allocated(self.device) - held
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return free + spare, max(0, peak)
+
+    def reclaim(self) -> None:
+        """Give the allocator's reserve back."""
+        if self.is_cuda:
+            torch.cuda.empty_cache()
+
+    def finished(self, picture: torch.Tensor) -> Image.Image:
+        """A picture (3, H, W) in 0 … 1 as an image.
+
+        Raises:
+            NotFinite: when it is none.
+        """
+        if not bool(torch.isfinite(picture).all()):
+            raise NotFinite("the model produced values that are no numbers; try another dtype")
+        return _image(picture)
+
+    def picture(self, pipe: Any, latents: torch.Tensor) -> Image.Image:
+        """A small picture of latents (1, C, H, W) or (1, C, 1, H, W) in the form that the VAE decodes."""
+        frames = latents.ndim == 5  # noqa: PLR2004 - video VAEs have a time axis
+        flat = latents[:, :, 0] if frames else latents
+        factor = max(1, -(-max(flat.shape[-2:]) // _PREVIEW_SIDE))
+        small = F.avg_pool2d(flat.float(), factor, ceil_mode=True).to(pipe.vae.dtype)
+        decoded = pipe.vae.decode(small.unsqueeze(2) if frames else small, return_dict=False)[0]
+        flat_picture = decoded[:, :, 0] if frames else decoded
+        return _image((flat_picture[0] / 2 + 0.5).nan_to_num().clamp(0, 1))
+
+    def forget(self, model: Any, prefix: str) -> None:
+        """Drop the state that a model's step caches hold for contexts whose names begin so."""
+        from diffusers.hooks.hooks import HookRegistry, StateManager  # noqa: PLC0415 - only with a cache
+
+        registry = HookRegistry.check_if_exists_or_initialize(model)
+        for child in (registry, *registry._get_child_registries()):  # noqa: SLF001 - diffusers resets all contexts or none
+            for hook in child.hooks.values():
+                for state in vars(hook).values():
+                    if isinstance(state, StateManager):
+                        for name in [name for name in state._state_cache if name.startswith(prefix)]:  # noqa: SLF001
+                            del state._state_cache[name]  # noqa: SLF001
+
+
+def _image(picture: torch.Tensor) -> Image.Image:
+    pixels = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def as_fault(exc: Exception) -> PipelineFault | None:
+    """The exception as a fault of the device, if it is one."""
+    if isinstance(exc, PipelineFault):
+        return exc
+    if isinstance(exc, torch.OutOfMemoryError | MemoryError):
+        return OutOfMemory(str(exc))
+    text = str(exc)
+    if isinstance(exc, RuntimeError) and "can't allocate memory" in text:
+        return OutOfMemory(text)  # torch's CPU allocator
+    if isinstance(exc, RuntimeError) and any(mark in text for mark in _FATAL):
+        return PipelineBroken(text)
+    return None

@@ -1,0 +1,71 @@
+"""What a diffusion family has to say for itself. A new one is a module that makes such an object, and a line in the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from services.editor.pipelines.base import Capabilities, EditJob
+from services.editor.pipelines.diffusion.calls import How
+from services.editor.pipelines.diffusion.sizes import Size
+
+NATIVE_PIXELS = 1024 * 1024
+"""The area that today's editors were trained at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """How the worker was configured, as far as it shapes the pipelines' arguments. ``pixels``: the area to work at."""
+
+    pixels: int
+
+
+Arguments = Callable[[EditJob, Working], dict[str, Any]]
+"""The keyword arguments of the pipeline's call for a job (without generator and output type)."""
+
+ToVae = Callable[[Any, torch.Tensor, Size], torch.Tensor]
+"""A pipeline's latents of an edit of a size, as they stand in its loop, in the form that its VAE decodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A kind of editing model in diffusers.
+
+    Attributes:
+        name: what the service calls it.
+        capabilities: parameters with their published defaults and ranges.
+        arguments: job to keyword arguments of the pipeline.
+        hows: how the arguments of the denoiser's calls are batched; what is not named keeps a call alone.
+        size: the size of the picture that the pipeline returns for a job.
+        pixels: the area it was trained at.
+        denoiser: the pipeline's attribute that is called at every step.
+        remembers: methods of the pipeline whose results depend on text and source alone.
+        to_vae: latents for previews; None if there are none.
+        calls_a_step: calls of the denoiser for each step, given the job's parameters.
+        rescale: makes a pipeline class work at another area than the one written down in its source; None where it is an argument.
+        licence: under which terms the published weights stand.
+    """
+
+    name: str
+    capabilities: Capabilities
+    arguments: Arguments
+    hows: Mapping[str, How]
+    size: Callable[[EditJob, Working], Size]
+    pixels: int = NATIVE_PIXELS
+    denoiser: str = "transformer"
+    remembers: tuple[str, ...] = ("encode_prompt", "_encode_vae_image")
+    to_vae: ToVae | None = None
+    calls_a_step: Callable[[EditJob], int] = field(default=lambda _: 1)
+    rescale: Callable[[type, int], None] | None = None
+    licence: str = ""
+
+    def value(self, job: EditJob, parameter: str) -> float:
+        """A parameter's value for a job: the caller's, or the published default."""
+        return job.parameters.get(parameter, self.capabilities.parameters[parameter].default)
+
+    def steps(self, job: EditJob) -> int:
+        """Denoise steps of a job."""
+        return int(self.value(job, "num_inference_steps"))

@@ -1,0 +1,85 @@
+"""From a folder or a hub id to a pipeline that serves."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Any
+
+import torch
+import transformers
+from diffusers import DiffusionPipeline
+from transformers.utils import is_torchvision_available
+
+from services.editor.pipelines.diffusion import tuning as tune
+from services.editor.pipelines.diffusion.device import Device
+from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family, Working
+from services.editor.pipelines.diffusion.stepped import SteppedPipeline
+from services.editor.pipelines.registry import AUTO, DIFFUSION, Tuning, family_of
+
+log = logging.getLogger(__name__)
+
+
+def build(name: str, model: str, tuning: Tuning) -> SteppedPipeline:
+    """Load a model.
+
+    Args:
+        name: a diffusion family, or ``auto``.
+        model: a local folder or a hub id (``HF_HOME`` and the other variables of the hub hold).
+        tuning: how to run it.
+
+    Raises:
+        ValueError: when the model is not of the family, or of none.
+        OSError: when the model cannot be had.
+    """
+    name = _family_name(name, model)
+    family: Family = importlib.import_module(DIFFUSION[name][0]).FAMILY
+    device = Device(tuning.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = tune.dtype(tuning, device)
+    allow_image_only_processors()
+    log.info("loading %s (%s) on %s as %s", model, name, device.device, dtype)
+    pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=dtype)
+    return serve(family, pipe, device, tuning)
+
+
+def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> SteppedPipeline:
+    """A loaded pipeline, tuned and ready to be interleaved."""
+    pixels = tuning.pixels or family.pixels
+    if pixels != family.pixels and family.rescale is not None:
+        family.rescale(type(pipe), pixels)
+    tune.apply(family, pipe, device, tuning)
+    pipe.set_progress_bar_config(disable=True)
+    return SteppedPipeline(
+        family,
+        pipe,
+        device,
+        Working(pixels),
+        remember_bytes=tuning.remember_bytes,
+        caching=tuning.cache is not None,
+        hows=tune.hows(family, tuning),
+    )
+
+
+def _family_name(name: str, model: str) -> str:
+    index = DiffusionPipeline.load_config(model)
+    pipeline_class = str(index.get("_class_name"))
+    told = family_of(pipeline_class)
+    if name == AUTO:
+        if told is None:
+            known = ", ".join(f"{family} ({', '.join(classes)})" for family, (_, classes) in sorted(DIFFUSION.items()))
+            raise ValueError(f"{model} is a {pipeline_class}, which no family serves; known: {known}")
+        return told
+    if told != name:
+        raise ValueError(f"{model} is a {pipeline_class}, which {told or 'no family'} serves, not {name}")
+    return name
+
+
+def allow_image_only_processors() -> None:
+    """Let Qwen-VL's processor load without torchvision, which it needs for videos alone (transformers 5)."""
+    if is_torchvision_available():
+        return
+    processor: Any = transformers.Qwen2VLProcessor
+    processor.get_attributes = classmethod(lambda _: ["image_processor", "tokenizer"])
+
+
+__all__ = ["NATIVE_PIXELS", "allow_image_only_processors", "build", "serve"]

@@ -1,0 +1,68 @@
+"""How far an edit's pipeline is: its scheduler counts the steps, and shows what the picture will be."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Show = Callable[[torch.Tensor], None]
+"""Takes the predicted clean latents, as they stand in the pipeline's loop."""
+
+
+class Progress:
+    """Counts one edit's steps and keeps its times.
+
+    Args:
+        steps: denoise steps in all.
+        previews: how many unfinished pictures are wanted, spread evenly over the steps.
+        began: when the edit started (`time.perf_counter`).
+    """
+
+    def __init__(self, steps: int, previews: int, began: float) -> None:
+        self.step = 0
+        self._due = {round(steps * place / (previews + 1)) for place in range(1, previews + 1)}
+        self._began = began
+        self._first_call: float | None = None
+        self._last_step = began
+
+    def watch(self, scheduler: Any, show: Show | None) -> None:
+        """Count the steps of an edit's own scheduler."""
+        step = scheduler.step
+
+        # Pipelines look at the signature to learn what a scheduler takes; `wraps` keeps it.
+        @functools.wraps(step)
+        def counting(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            sigma = _sigma(scheduler, timestep)
+            answer = step(model_output, timestep, sample, *args, **kwargs)
+            self.step += 1
+            self._last_step = time.perf_counter()
+            if show is not None and self.step in self._due and sigma is not None:
+                # Flow matching and Euler's epsilon alike: the sample is the clean picture plus sigma times the prediction.
+                show(sample - sigma * model_output)
+            return answer
+
+        scheduler.step = counting
+
+    def called(self) -> None:
+        """The pipeline has reached a call of the denoiser."""
+        self._first_call = self._first_call or time.perf_counter()
+
+    def timings(self) -> dict[str, float]:
+        """Seconds of each stage of a finished edit; those it spent waiting for its turn count as denoising."""
+        first = self._first_call or self._last_step
+        end = time.perf_counter()
+        return {"encode": first - self._began, "denoise": self._last_step - first, "decode": end - self._last_step}
+
+
+def _sigma(scheduler: Any, timestep: Any) -> Any:
+    """The noise level of the step about to be taken; None for schedulers that count otherwise."""
+    sigmas = getattr(scheduler, "sigmas", None)
+    if sigmas is None:
+        return None
+    if scheduler.step_index is None:
+        scheduler._init_step_index(timestep)  # noqa: SLF001 - as its own step() would
+    return sigmas[scheduler.step_index]

@@ -1,0 +1,32 @@
+"""Sizes in pixels: at which size a model works, for a source and a wish."""
+
+from __future__ import annotations
+
+import math
+
+Size = tuple[int, int]
+"""(width, height)"""
+
+
+def working_size(shape: Size, pixels: int, multiple: int) -> Size:
+    """The size in the shape of ``shape``, at most ``pixels`` in all, with sides that ``multiple`` divides (at least one each)."""
+    width, height = shape
+    scale = min(1.0, math.sqrt(pixels / (width * height)))
+    return _whole(width * scale, multiple), _whole(height * scale, multiple)
+
+
+def _whole(side: float, multiple: int) -> int:
+    return max(multiple, round(side / multiple) * multiple)
+
+
+def filling_size(shape: Size, pixels: int, multiple: int) -> Size:
+    """The size in the shape of ``shape`` with about ``pixels`` in all, smaller sources scaled up."""
+    width, height = shape
+    scale = math.sqrt(pixels / (width * height))
+    return _whole(width * scale, multiple), _whole(height * scale, multiple)
+
+
+def closest_shape(shape: Size, sizes: tuple[Size, ...]) -> Size:
+    """The size among ``sizes`` whose width / height is closest to ``shape``'s."""
+    aspect = shape[0] / shape[1]
+    return min(sizes, key=lambda size: (abs(aspect - size[0] / size[1]), size))

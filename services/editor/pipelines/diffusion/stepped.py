@@ -1,0 +1,250 @@
+"""A plain diffusers pipeline whose edits are interleaved.
+
+Each edit runs the pipeline's own ``__call__``, as diffusers wrote it, in a greenlet of the executor's thread, on a shallow
+copy that shares the models. Two things on the copy are its own: the scheduler, and a stand-in for the denoiser at which it
+stops at every call. Calls of several edits that belong to one group are answered by one pass over the model; then each
+edit goes on to its next call. So an edit alone is the plain pipeline to the bit, joining and leaving happen between any
+two calls, and cancelling is an exception raised at the call where the edit stands.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from greenlet import GreenletExit, greenlet
+from PIL import Image
+
+from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemory
+from services.editor.pipelines.diffusion.calls import Call, Fingerprints, How, group_of, merge, split
+from services.editor.pipelines.diffusion.denoiser import Denoiser
+from services.editor.pipelines.diffusion.device import Device, as_fault
+from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.progress import Progress
+from services.editor.pipelines.diffusion.remembered import Remembered
+
+
+@dataclass(slots=True, eq=False)
+class SteppedEdit:
+    """One edit under way; see `services.editor.pipelines.base.Edit`. ``call`` is where it stands, once started."""
+
+    job: EditJob
+    steps: int
+    calls: int
+    number: int
+    started: bool = False
+    group: Hashable | None = None
+    cost: int = 1
+    calls_done: int = 0
+    step: int = 0
+    preview: Image.Image | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    result: EditResult | None = None
+    error: Exception | None = None
+    call: Call | None = None
+    progress: Progress | None = None
+    thread: Any = None
+    prints: Fingerprints = field(default_factory=Fingerprints)
+
+
+class SteppedPipeline:
+    """A diffusion family and its loaded pipeline, as `services.editor.pipelines.base.Pipeline`.
+
+    Args:
+        family: what the pipeline is.
+        pipe: the loaded diffusers pipeline, on its device.
+        device: what is asked about memory.
+        working: how the worker was configured.
+        remember_bytes: how much of what the encoders compute is kept.
+        caching: whether a cache that skips work between steps is on; then calls are answered one at a time, each edit in a
+            cache context of its own.
+        hows: instead of the family's (an attention kernel that takes no mask must not be given padding).
+    """
+
+    stoppable = True
+
+    def __init__(
+        self,
+        family: Family,
+        pipe: Any,
+        device: Device,
+        working: Working,
+        *,
+        remember_bytes: int,
+        caching: bool = False,
+        hows: Mapping[str, How] | None = None,
+    ) -> None:
+        self._family = family
+        self._pipe = pipe
+        self._device = device
+        self._working = working
+        self._caching = caching
+        self._hows = family.hows if hows is None else hows
+        self._model = getattr(pipe, family.denoiser)
+        self._numbers = iter(range(1, 2**62))
+        self.remembered = Remembered(remember_bytes)
+
+    @property
+    def name(self) -> str:
+        """The family's."""
+        return self._family.name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The family's."""
+        return self._family.capabilities
+
+    @property
+    def warm_up(self) -> EditJob:
+        """Two steps at the size that the model works at, with a preview."""
+        side = max(16, round(self._working.pixels**0.5))
+        grey = Image.new("RGB", (side, side), "grey")
+        return EditJob(grey, "warm up", parameters={"num_inference_steps": 2}, source="warm-up", previews=1)
+
+    def prepare(self, job: EditJob) -> EditJob:
+        """The job with an opaque source; transparent pixels are laid on white."""
+        if job.image.mode == "RGB":
+            return job
+        ground = Image.new("RGB", job.image.size, "white")
+        ground.paste(job.image.convert("RGB"), mask=job.image.getchannel("A") if "A" in job.image.getbands() else None)
+        return replace(job, image=ground)
+
+    def open(self, job: EditJob) -> SteppedEdit:
+        """An edit of this job."""
+        steps = self._family.steps(job)
+        return SteppedEdit(job, steps, steps * self._family.calls_a_step(job), next(self._numbers))
+
+    def advance(self, edits: Sequence[Edit]) -> None:
+        """Start one edit, or answer the calls at which the edits stand. Raises as `Pipeline.advance`."""
+        batch = [edit for edit in edits if isinstance(edit, SteppedEdit)]
+        assert len(batch) == len(edits)
+        with torch.no_grad():
+            if len(batch) == 1 and not batch[0].started:
+                self._start(batch[0])
+                return
+            answers = self._answer(batch)
+            for edit, answer in zip(batch, answers, strict=True):
+                edit.calls_done += 1
+                self._go_on(edit, answer)
+        self._device.pace()
+
+    def _start(self, edit: SteppedEdit) -> None:
+        edit.started = True
+        edit.thread = greenlet(self._run)
+        edit.progress = Progress(edit.steps, edit.job.previews, time.perf_counter())
+        self._go_on(edit, edit)
+
+    def _run(self, edit: SteppedEdit) -> torch.Tensor:
+        """The edit's greenlet: the pipeline's own call, from beginning to end. Returns the picture (3, H, W) in 0 … 1."""
+        pipe = self._copy(edit)
+        arguments = self._family.arguments(edit.job, self._working)
+        generator = torch.Generator(self._device.generator).manual_seed(edit.job.seed)
+        images = pipe(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
+        picture: torch.Tensor = images[0]
+        return picture
+
+    def _copy(self, edit: SteppedEdit) -> Any:
+        """The pipeline for one edit: shared models, but its own scheduler, a stand-in denoiser, and memory."""
+        own = copy.copy(self._pipe)
+        scheduler = copy.deepcopy(self._pipe.scheduler)
+        assert edit.progress is not None
+        edit.progress.watch(scheduler, self._previewer(edit))
+        # Past the pipeline's __setattr__, which would write to the configuration that all copies share.
+        own.__dict__["scheduler"] = scheduler
+        own.__dict__[self._family.denoiser] = Denoiser(self._model)
+        # It would reset the caches, and the offloading, of every other edit.
+        own.__dict__["maybe_free_model_hooks"] = lambda: None
+        for name in self._family.remembers:
+            own.__dict__[name] = self.remembered.of(getattr(self._pipe, name), name, edit.job.source)
+        return own
+
+    def _previewer(self, edit: SteppedEdit) -> Any:
+        to_vae = self._family.to_vae
+        if to_vae is None:
+            return None
+        size = self._family.size(edit.job, self._working)
+
+        def show(clean: torch.Tensor) -> None:
+            edit.preview = self._device.picture(self._pipe, to_vae(self._pipe, clean, size))
+
+        return show
+
+    def _answer(self, edits: list[SteppedEdit]) -> list[Any]:
+        """Each edit's answer, or the exception that its call alone raised."""
+        calls = [edit.call for edit in edits if edit.call is not None]
+        try:
+            answer = self._compute(edits, merge(calls, self._hows))
+            return split(answer, calls)
+        # Whose fault it was shows when each is asked alone; a fault of the device is not the edits'.
+        except Exception as exc:
+            fault = as_fault(exc)
+            if fault is not None:
+                raise fault from exc
+            if len(edits) == 1:
+                return [exc]
+        return [self._answer([edit])[0] for edit in edits]
+
+    def _compute(self, edits: list[SteppedEdit], arguments: Mapping[str, Any]) -> Any:
+        if not self._caching:
+            return self._model(**arguments)
+        (edit,) = edits
+        assert edit.call is not None
+        with self._model.cache_context(f"{edit.number}/{edit.call.context or 'cond'}"):
+            return self._model(**arguments)
+
+    def _go_on(self, edit: SteppedEdit, answer: Any) -> None:
+        """Let the edit's pipeline run to its next call, or to its end."""
+        assert edit.progress is not None
+        try:
+            raised = isinstance(answer, Exception)
+            outcome = edit.thread.throw(answer) if raised else edit.thread.switch(answer)
+            if not isinstance(outcome, Call):
+                outcome = self._device.finished(outcome)
+        # The edit's own failure: a picture that its pipeline cannot take. The others go on.
+        except Exception as exc:
+            fault = as_fault(exc)
+            edit.error = exc if fault is None else fault
+            if fault is not None and not isinstance(fault, OutOfMemory):
+                raise fault from exc
+            self.close(edit)
+            return
+        edit.step = edit.progress.step
+        if isinstance(outcome, Call):
+            edit.progress.called()
+            edit.call = outcome
+            edit.cost = outcome.cost
+            edit.group = None if self._caching else group_of(outcome, self._hows, edit.prints)
+        else:
+            edit.timings = edit.progress.timings()
+            edit.result = EditResult(outcome)
+            self.close(edit)
+
+    def close(self, edit: Edit) -> None:
+        """End the edit's greenlet where it stands, and forget what the caches hold for it."""
+        assert isinstance(edit, SteppedEdit)
+        if edit.thread is not None and not edit.thread.dead:
+            edit.thread.throw(GreenletExit)
+        edit.thread = edit.call = edit.progress = None
+        edit.prints = Fingerprints()
+        if self._caching:
+            self._device.forget(self._model, f"{edit.number}/")
+
+    def reclaim(self) -> None:
+        """Forget what the encoders computed, and give the allocator's reserve back."""
+        self.remembered.clear()
+        self._device.reclaim()
+
+    def memory(self) -> tuple[int, int] | None:
+        """See `Pipeline.memory`."""
+        return self._device.memory()
+
+    def finish(self, job: EditJob, result: EditResult) -> EditResult:
+        """The picture at the size that was asked for, or the source's."""
+        size = job.size or job.image.size
+        if result.image.size == size:
+            return result
+        return replace(result, image=result.image.resize(size, Image.Resampling.LANCZOS))

@@ -1,0 +1,88 @@
+"""FLUX.1 Kontext (Black Forest Labs): `FluxKontextPipeline`.
+
+Guidance is distilled into the model (``guidance_scale``); a negative prompt needs ``true_cfg_scale`` above 1, which doubles
+the work. Sources are brought to one of the sizes it was trained at, and the edit has that size too; the service scales the
+result back to the source's size. Defaults: the pipeline's own (28 steps, guidance 3.5; the model card uses 2.5).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
+
+from services.editor.pipelines.base import Capabilities, EditJob, Range
+from services.editor.pipelines.diffusion.calls import How
+from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family, Working
+from services.editor.pipelines.diffusion.sizes import Size, closest_shape, filling_size, working_size
+
+_MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
+
+
+def _native(job: EditJob, working: Working) -> Size:
+    """The size that the source is brought to."""
+    if working.pixels == NATIVE_PIXELS:
+        return closest_shape(job.image.size, tuple(PREFERRED_KONTEXT_RESOLUTIONS))
+    return filling_size(job.image.size, working.pixels, _MULTIPLE)
+
+
+def size(job: EditJob, working: Working) -> Size:
+    """The edit's size: in the wished shape, never above the working area."""
+    return _native(job, working) if job.size is None else working_size(job.size, working.pixels, _MULTIPLE)
+
+
+def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
+    native = working.pixels == NATIVE_PIXELS
+    width, height = size(job, working)
+    return {
+        "image": job.image if native else job.image.resize(_native(job, working)),
+        "prompt": job.prompt,
+        "negative_prompt": job.negative_prompt,
+        "true_cfg_scale": FAMILY.value(job, "true_cfg_scale"),
+        "guidance_scale": FAMILY.value(job, "guidance_scale"),
+        "num_inference_steps": FAMILY.steps(job),
+        "height": height,
+        "width": width,
+        "max_area": width * height,
+        "_auto_resize": native,
+    }
+
+
+def _to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
+    unpacked = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)  # noqa: SLF001 - as its call does
+    clean: torch.Tensor = unpacked / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
+    return clean
+
+
+def _calls_a_step(job: EditJob) -> int:
+    return 2 if job.negative_prompt is not None and FAMILY.value(job, "true_cfg_scale") > 1 else 1
+
+
+FAMILY = Family(
+    name="kontext",
+    capabilities=Capabilities(
+        negative_prompt=True,
+        negative_prompt_needs="true_cfg_scale",
+        partial_images=3,
+        parameters={
+            "num_inference_steps": Range(1, 100, 28, whole=True),
+            "guidance_scale": Range(0, 20, 3.5),
+            "true_cfg_scale": Range(1, 20, 1),
+        },
+    ),
+    arguments=_arguments,
+    hows={
+        "hidden_states": How.CAT,
+        "timestep": How.CAT,
+        "guidance": How.CAT,
+        "pooled_projections": How.CAT,
+        "encoder_hidden_states": How.CAT,
+        "txt_ids": How.SAME,
+        "img_ids": How.SAME,
+    },
+    size=size,
+    to_vae=_to_vae,
+    calls_a_step=_calls_a_step,
+    licence="FLUX.1 [dev] Non-Commercial License; FLUX.1 Kontext [pro] is an API, not weights",
+)

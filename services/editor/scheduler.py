@@ -1,0 +1,100 @@
+"""Whose turn it is on the device: a pure function of who is there.
+
+Denoise work is known in advance, so every edit gets a due time when it arrives: the moment it would be done if it ran
+at once and alone. The earliest due leads; edits that can share its pass over the model come along. Short edits thus
+overtake long ones that arrived little before them, and nobody starves: whoever arrives after another's due time (plus
+the head start of urgent ones) cannot pass it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+
+HEAD_START_S = 30.0
+"""How much earlier an edit counts as having arrived for each level of urgency: a later turn of a running session goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One edit, as the scheduler sees it.
+
+    Attributes:
+        id: its name.
+        due: see `due`.
+        started: whether it holds a place on the device: its text and picture are encoded.
+        group: edits of equal groups can be advanced together; None: only alone.
+        cost: tokens of its next advance.
+        held_until: set aside until then (its caller has gone, and may come back); None if it is not.
+        alone: to be advanced with no other, because it ran out of memory in company.
+    """
+
+    id: int
+    due: float
+    started: bool = False
+    group: Hashable | None = None
+    cost: int = 1
+    held_until: float | None = None
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the device can take: edits started at a time, edits in one advance, and tokens in one advance of several."""
+
+    active: int
+    batch: int
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The edits to advance now: one that is to be started, or one and those that can come along."""
+
+    ids: tuple[int, ...]
+    start: bool
+
+
+def due(arrived: float, work_s: float, urgency: int = 0) -> float:
+    """When an edit of ``work_s`` seconds that arrived then is due; the more urgent, the earlier."""
+    return arrived + work_s - HEAD_START_S * urgency
+
+
+def choose(entries: Iterable[Entry], limits: Limits, *, just_started: bool = False) -> Choice | None:
+    """What to do next; None when there is nothing to do.
+
+    At most one edit is started between two advances of the others (``just_started``: the last choice was a start), so
+    encoding never stalls a running batch for longer than one edit's worth.
+    """
+    there = sorted((entry for entry in entries if entry.held_until is None), key=lambda entry: (entry.due, entry.id))
+    started = [entry for entry in there if entry.started]
+    waiting = [entry for entry in there if not entry.started]
+    if waiting and len(started) < limits.active and not (just_started and started):
+        return Choice((waiting[0].id,), start=True)
+    if started:
+        return Choice(_batch(started, limits), start=False)
+    return None
+
+
+def _batch(started: list[Entry], limits: Limits) -> tuple[int, ...]:
+    lead = started[0]
+    batch, cost = [lead.id], lead.cost
+    if lead.group is None or lead.alone:
+        return (lead.id,)
+    for entry in started[1:]:
+        if len(batch) == limits.batch:
+            break
+        if entry.group == lead.group and not entry.alone and cost + entry.cost <= limits.cost:
+            batch.append(entry.id)
+            cost += entry.cost
+    return tuple(batch)
+
+
+def expired(entries: Iterable[Entry], now: float) -> list[int]:
+    """The edits set aside whose time is up."""
+    return [entry.id for entry in entries if entry.held_until is not None and entry.held_until <= now]
+
+
+def next_expiry(entries: Iterable[Entry]) -> float | None:
+    """When the next of the edits set aside expires."""
+    return min((entry.held_until for entry in entries if entry.held_until is not None), default=None)
