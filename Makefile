@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The tests also run diffusion models, so they need torch; using the product on a laptop does not.
+READY_DEV := $(VENV)/.ready-dev
 # Test workers; two cores are enough for all of it within 20 minutes.
 WORKERS ?= auto
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -13,12 +15,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv and install everything into it
+setup: $(READY_DEV) ## make .venv and install everything into it
 
-$(READY): pyproject.toml constraints.txt
+$(READY): EXTRA := local
+$(READY_DEV): EXTRA := dev
+$(READY) $(READY_DEV): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRA)]'
 	@touch $@
 
 demo: $(READY) ## edit a real photograph with an implied wish; writes out/demo
@@ -29,23 +33,23 @@ demo: $(READY) ## edit a real photograph with an implied wish; writes out/demo
 test: check ## every gate and every test
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
-check: $(READY) ## ruff, mypy --strict, import-linter
+check: $(READY_DEV) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-format: $(READY) ## format and mend what ruff can
+format: $(READY_DEV) ## format and mend what ruff can
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
 
 up: $(READY) ## run the embedded stack on http://127.0.0.1:8080
 	$(BIN)/editthinker up
 
-bench: $(READY) ## closed-loop benchmark: single, best_of_n and think at equal numbers of edits
+bench: $(READY_DEV) ## closed-loop benchmark: single, best_of_n and think at equal numbers of edits
 	$(BIN)/python -m benchmarks.closed_loop
 
-bench-overhead: $(READY) ## what the orchestrator itself costs
+bench-overhead: $(READY_DEV) ## what the orchestrator itself costs
 	$(BIN)/python -m benchmarks.overhead
 
 clean: ## remove the environment and everything made

@@ -10,23 +10,25 @@ import uvicorn
 from pydantic import ValidationError
 
 from services.editor.app import create_app
-from services.editor.pipelines import FAMILIES
+from services.editor.pipelines import NAMES
 from services.editor.settings import PREFIX, Settings
 
 
 def main() -> int:
     """Read settings (options over environment over defaults) and serve until SIGTERM, then let running edits finish."""
     parser = argparse.ArgumentParser(prog="python -m services.editor", description="Serve an editor.")
-    parser.add_argument("--pipeline", choices=sorted(FAMILIES))
+    parser.add_argument("--pipeline", choices=NAMES, help="the family; auto reads it from the model")
+    parser.add_argument("--model", help="a local folder or a hub id")
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
+    parser.epilog = f"Everything else is set in the environment: {PREFIX}MAX_BATCH, {PREFIX}DTYPE … (docs/editors.md)."
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     try:
         settings = Settings(**given)
     except ValidationError as exc:
         for error in exc.errors():
-            where = ".".join(str(part) for part in error["loc"])
-            sys.stderr.write(f"{PREFIX}{where.upper()}: {error['msg']}\n")
+            where = ".".join(str(part) for part in error["loc"]).upper()
+            sys.stderr.write(f"{PREFIX}{where or '*'}: {error['msg'].removeprefix('Value error, ')}\n")
         return 2
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     uvicorn.run(

@@ -8,21 +8,19 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from fastapi import FastAPI
-from PIL import Image
 
 from services.editor import compat, health, images
 from services.editor.context import Context
 from services.editor.executor import Executor
-from services.editor.pipelines import EditJob, Pipeline, load
-from services.editor.runs import Runs
+from services.editor.pipelines import Pipeline, load
+from services.editor.runs import RunLimits, Runs
 from services.editor.settings import Settings
 from services.editor.telemetry import Telemetry
+from services.editor.warmup import Wanted
 from services.wire import asgi
-from services.wire.images import ImageLimits
+from services.wire.images import Effort, ImageLimits
 
 _FORM_OVERHEAD = 1024 * 1024
-# Large enough to go through every path of a pipeline once, small enough to cost nothing.
-_WARM_UP = EditJob(Image.new("RGB", (64, 64), "grey"), "increase the contrast by 10%, blur the background by 10%")
 
 
 def create_app(settings: Settings, *, build: Callable[[], Pipeline] | None = None) -> FastAPI:
@@ -50,11 +48,17 @@ def _lifespan(
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        make = build or (lambda: load(settings.pipeline))
+        make = build or (lambda: load(settings.pipeline, settings.model, settings.tuning()))
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_side)
-        executor = Executor(make, _WARM_UP, queue=settings.queue)
-        telemetry = Telemetry(executor)
-        runs = Runs(executor, telemetry, limits, threads=settings.codec_threads, replay_bytes=settings.replay_bytes)
+        telemetry = Telemetry()
+        executor = Executor(make, telemetry, Wanted(settings.max_active, settings.max_batch), queue=settings.queue)
+        telemetry.watch(executor)
+        effort = Effort(settings.png_level, settings.webp_method)
+        runs = Runs(
+            executor,
+            telemetry,
+            RunLimits(limits, settings.codec_threads, settings.replay_bytes, settings.linger_s, effort),
+        )
         key = settings.api_key.get_secret_value() if settings.api_key else None
         app.state.context = Context(executor, runs, telemetry, limits, key, settings.keepalive_s, time.time())
         executor.start()

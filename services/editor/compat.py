@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -18,7 +19,8 @@ from starlette.datastructures import UploadFile
 from services.editor.context import Context, documented
 from services.editor.executor import State
 from services.editor.fields import WorkerFields, read_order
-from services.editor.images import Caller, finished
+from services.editor.images import Caller, finished, refuse_early
+from services.editor.pipelines import Capabilities
 from services.wire.asgi import read_json, request_id
 from services.wire.errors import ApiError
 from services.wire.images import from_base64
@@ -90,8 +92,10 @@ def _upload_body() -> dict[str, Any]:
 @router.post("/edit", responses=documented(408, 429, 507), openapi_extra={"requestBody": _BODY})
 async def edit(request: Request, ctx: Caller) -> ReferenceReply:
     """Edit a picture given as base64 in JSON."""
-    fields = validate(ReferenceRequest, await read_json(request))
-    return await _edit(request, ctx, fields, from_base64(fields.image), fields.image)
+    await refuse_early(request, ctx, None)
+    body = await read_json(request)
+    fields = validate(ReferenceRequest, body)
+    return await _edit(request, ctx, fields, from_base64(fields.image), fields.image, _unknown(body))
 
 
 @router.post("/edit-upload", responses=documented(408, 415, 429, 507), openapi_extra={"requestBody": _upload_body()})
@@ -99,6 +103,7 @@ async def edit_upload(request: Request, ctx: Caller) -> ReferenceReply:
     """Edit an uploaded picture (the part ``image_file``)."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ApiError("unsupported_media_type", "send multipart/form-data with the part image_file")
+    await refuse_early(request, ctx, None)
     async with request.form() as form:
         part = form.get("image_file")
         if not isinstance(part, UploadFile):
@@ -106,20 +111,19 @@ async def edit_upload(request: Request, ctx: Caller) -> ReferenceReply:
         data = await part.read()
         texts = {name: value for name, value in form.items() if isinstance(value, str)}
     fields = validate(ReferenceRequest, {**texts, "image": ""})
-    return await _edit(request, ctx, fields, data, base64.b64encode(data).decode("ascii"))
+    return await _edit(request, ctx, fields, data, base64.b64encode(data).decode("ascii"), _unknown(texts))
 
 
-async def _edit(request: Request, ctx: Context, fields: ReferenceRequest, image: bytes, original: str) -> ReferenceReply:
+def _unknown(sent: Mapping[str, Any]) -> list[str]:
+    """Names that the reference does not know, and ignores: its own client misspells the number of steps."""
+    return sorted(set(sent) - {*ReferenceRequest.model_fields, "image_file"})
+
+
+async def _edit(
+    request: Request, ctx: Context, fields: ReferenceRequest, image: bytes, original: str, unknown: list[str]
+) -> ReferenceReply:
     start = time.perf_counter()
-    capabilities = ctx.pipeline.capabilities
-    honoured = {*capabilities.parameters, *(["negative_prompt"] if capabilities.negative_prompt else [])}
-    asked = {
-        name: value
-        for name in ("negative_prompt", "guidance_scale", "num_inference_steps")
-        if (value := getattr(fields, name)) is not None
-    }
-    taken = {name: value for name, value in asked.items() if name in honoured}
-    ignored = sorted(set(asked) - set(taken)) + (["enhance_prompt"] if fields.enhance_prompt else [])
+    taken, ignored = _taken(fields, ctx.pipeline.capabilities)
     worker_fields = validate(WorkerFields, {"prompt": fields.prompt, "seed": fields.seed, **taken})
     order = read_order(EditForm({}, (image,), None), worker_fields, ctx.pipeline, ctx.limits)
     edited = (await finished(request, ctx, ctx.runs.begin(order, None)))[0]
@@ -132,8 +136,32 @@ async def _edit(request: Request, ctx: Context, fields: ReferenceRequest, image:
         original_prompt=fields.prompt,
         gpu_id=0,
         processing_time=time.perf_counter() - start,
-        ignored=ignored,
+        ignored=[*ignored, *unknown],
     )
+
+
+def _taken(fields: ReferenceRequest, capabilities: Capabilities) -> tuple[dict[str, Any], list[str]]:
+    """What the pipeline can honour, by our names, and what has no effect, by the reference's."""
+    known = capabilities.parameters
+    # The reference's servers for models that are not guidance-distilled (Qwen-Image-Edit) do the same.
+    guidance = "guidance_scale" if "guidance_scale" in known else "true_cfg_scale"
+    asked = {guidance: fields.guidance_scale, "num_inference_steps": fields.num_inference_steps}
+    taken: dict[str, Any] = {
+        name: min(max(value, known[name].low), known[name].high)
+        for name, value in asked.items()
+        if value is not None and name in known
+    }
+    needed = capabilities.negative_prompt_needs
+    effective = needed is None or taken.get(needed, known[needed].default) > 1
+    if fields.negative_prompt is not None and capabilities.negative_prompt and effective:
+        taken["negative_prompt"] = fields.negative_prompt
+    sent = {
+        "guidance_scale": (fields.guidance_scale, guidance in taken),
+        "negative_prompt": (fields.negative_prompt, "negative_prompt" in taken),
+        "num_inference_steps": (fields.num_inference_steps, "num_inference_steps" in taken),
+        "enhance_prompt": (fields.enhance_prompt or None, False),
+    }
+    return taken, [name for name, (value, honoured) in sent.items() if value is not None and not honoured]
 
 
 @router.get("/health", responses=documented())
@@ -150,7 +178,7 @@ async def status(ctx: Caller) -> Status:
     inside = ctx.executor.admitted
     return Status(
         active_workers=int(ready),
-        task_queue_size=max(0, inside - 1),
+        task_queue_size=ctx.executor.waiting,
         result_queue_size=0,
         pending_tasks=inside,
         total_gpus=1,

@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Protocol
@@ -139,6 +139,10 @@ class Executor:
                 raise ApiError("overloaded", message, retry_after=max(1.0, self.backlog_s() / 2))
             self._admitted += edits
 
+    def figures(self) -> Mapping[str, float]:
+        """What the pipeline counts; nothing until there is one."""
+        return {} if self._pipeline is None else self._pipeline.figures()
+
     def backlog_s(self) -> float:
         """Seconds until everything that is inside now would be done."""
         left = 0
@@ -164,8 +168,9 @@ class Executor:
         Raises:
             ApiError: ``not_ready`` when the executor died meanwhile.
         """
-        heard = listeners or [None] * len(jobs)
-        tickets = [Ticket(next(self._numbers), job, urgency, listener) for job, listener in zip(jobs, heard, strict=True)]
+        tickets = [Ticket(next(self._numbers), job, urgency) for job in jobs]
+        for ticket, listener in zip(tickets, listeners, strict=False):
+            ticket.listener = listener
         with self._wake:
             if self._state is State.DEAD:
                 raise self._not_ready()

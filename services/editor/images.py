@@ -1,48 +1,60 @@
-"""``POST /v1/images/edits``: OpenAI's endpoint on one worker."""
+"""``POST /v1/images/edits``: OpenAI's endpoint on one worker; ``DELETE /v1/edits/{key}`` stops an edit."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
 from services.editor.context import Context, caller, documented
-from services.editor.fields import WorkerFields, read_order
-from services.editor.runs import Edited, Order, Run
+from services.editor.fields import WorkerFields, idempotency_key, read_order, urgency
+from services.editor.run import Edited, Order, Run
+from services.editor.stream import events
 from services.wire.errors import ApiError
 from services.wire.images_api import EditForm, ImagesResponse, form_schema, read_form, sse_schema, validate
 
 router = APIRouter(tags=["images"])
 Caller = Annotated[Context, Depends(caller)]
-_MAX_KEY = 255
 _STREAM = {"text/event-stream": {"schema": sse_schema()}}
 _OK: dict[int | str, dict[str, Any]] = {200: {"description": "The edited pictures; events with stream=true.", "content": _STREAM}}
-_STAGES = ("queue", "decode", "edit", "encode")
+_ONCE = ("queue", "read")
+_DURATIONS = ("queue", "read", "encode", "denoise", "decode", "edit", "write")
+
+
+class Stopped(BaseModel):
+    """An edit that was stopped, or forgotten if it was over."""
+
+    id: str
+    object: Literal["edit"] = "edit"
+    status: Literal["cancelled"] = "cancelled"
 
 
 @router.post(
     "/v1/images/edits",
     response_model=ImagesResponse,
-    responses=documented(408, 415, 422, 429, 507, ok=_OK),
+    responses=documented(408, 409, 415, 422, 429, 507, ok=_OK),
     openapi_extra={"requestBody": form_schema(WorkerFields)},
 )
 async def edit_image(request: Request, ctx: Caller) -> Response:
     """Edit one picture by an instruction.
 
-    OpenAI's contract; seed, negative_prompt, num_inference_steps and guidance_scale are extensions, refused if the pipeline
-    cannot honour them. A repeat with the same `Idempotency-Key` joins the running or just finished edit. With stream=true
-    each picture is an `image_edit.completed` event; pipelines without steps send no partial images.
+    OpenAI's contract; seed, negative_prompt, num_inference_steps and the guidance scales are extensions, refused if the
+    pipeline cannot honour them. A repeat with the same `Idempotency-Key` joins the running or just finished edit. With
+    stream=true there are `image_edit.progress` events, `image_edit.partial_image` ones if partial_images asks for them (where
+    the pipeline has steps), and an `image_edit.completed` for each picture. `Priority: u=2` (RFC 9218) puts an edit ahead.
     """
+    key = idempotency_key(request)
+    await refuse_early(request, ctx, key)
     form = await receive_form(request)
     fields = validate(WorkerFields, form.fields)
-    order = read_order(form, fields, ctx.pipeline, ctx.limits)
-    run = ctx.runs.begin(order, idempotency_key(request))
+    order = read_order(form, fields, ctx.pipeline, ctx.limits, urgency(request))
+    run = ctx.runs.begin(order, key)
     if not fields.stream:
         edited = await finished(request, ctx, run)
         return _reply(order, edited)
@@ -53,7 +65,29 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
         ctx.runs.leave(run)
         raise
     headers = {"cache-control": "no-store", "x-should-retry": "false"}
-    return StreamingResponse(_events(ctx, run), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(events(ctx, run), media_type="text/event-stream", headers=headers)
+
+
+@router.delete("/v1/edits/{key:path}", responses=documented(422))
+async def stop_edit(key: str, ctx: Caller) -> Stopped:
+    """Stop the edit that was asked for under this `Idempotency-Key` before its next step, or forget its answer."""
+    if not ctx.runs.cancel(key):
+        raise ApiError("not_found", "no edit is known under this key: it never was, failed, or is forgotten", param="key")
+    return Stopped(id=key)
+
+
+async def refuse_early(request: Request, ctx: Context, key: str | None) -> None:
+    """Refuse what there is no room for before its pictures are kept; the body is read all the same, so that the refusal arrives.
+
+    Raises:
+        ApiError: ``overloaded`` or ``not_ready``.
+    """
+    try:
+        ctx.runs.check_room(key)
+    except ApiError:
+        async for _ in request.stream():
+            pass
+        raise
 
 
 async def receive_form(request: Request) -> EditForm:
@@ -67,18 +101,6 @@ async def receive_form(request: Request) -> EditForm:
         raise ApiError("unsupported_media_type", f"the body is {kind or 'of no type'}; send multipart/form-data")
     async with request.form() as form:
         return await read_form(form)
-
-
-def idempotency_key(request: Request) -> str | None:
-    """The request's Idempotency-Key, or None.
-
-    Raises:
-        ApiError: ``invalid_value`` when it is empty or too long.
-    """
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 0 < len(key) <= _MAX_KEY:
-        raise ApiError("invalid_value", f"Idempotency-Key must have 1 to {_MAX_KEY} characters", param="Idempotency-Key")
-    return key
 
 
 async def finished(request: Request, ctx: Context, run: Run) -> list[Edited]:
@@ -121,52 +143,17 @@ def _reply(order: Order, edited: list[Edited]) -> Response:
         "not_understood": list(first.not_understood),
         "timings": timings,
     }
-    server_timing = ", ".join(f"{stage};dur={timings[f'{stage}_ms']:g}" for stage in _STAGES)
+    known = [stage for stage in _DURATIONS if f"{stage}_ms" in timings]
+    server_timing = ", ".join(f"{stage};dur={timings[f'{stage}_ms']:g}" for stage in known)
     headers = {"server-timing": server_timing, "cache-control": "no-store"}
     return Response(orjson.dumps(body), headers=headers, media_type="application/json")
 
 
 def _timings(edited: list[Edited]) -> dict[str, float]:
-    """Milliseconds of the whole request: it queued and decoded once, edited and encoded once a picture."""
+    """Of the whole request: it was read once; everything else adds up, but for the batch size, which is a mean."""
     first = edited[0].timings
-    return {
-        "queue_ms": first["queue_ms"],
-        "decode_ms": first["decode_ms"],
-        "edit_ms": round(sum(image.timings["edit_ms"] for image in edited), 3),
-        "encode_ms": round(sum(image.timings["encode_ms"] for image in edited), 3),
-    }
-
-
-async def _events(ctx: Context, run: Run) -> AsyncIterator[bytes]:
-    """One completed event a picture, in order; comments while there is nothing to say."""
-    try:
-        for image in run.images:
-            while not image.done():
-                await asyncio.wait({image}, timeout=ctx.keepalive_s)
-                if not image.done():
-                    yield b": keep-alive\n\n"
-            yield _event("image_edit.completed", _completed(run.order, image.result()))
-    except ApiError as exc:
-        yield _event("error", exc.body())
-    finally:
-        ctx.runs.leave(run)
-
-
-def _completed(order: Order, image: Edited) -> dict[str, Any]:
-    return {
-        "type": "image_edit.completed",
-        "b64_json": base64.b64encode(image.data).decode("ascii"),
-        "created_at": int(time.time()),
-        "size": f"{image.width}x{image.height}",
-        "quality": "auto",
-        "background": "auto",
-        "output_format": order.output_format,
-        "seed": image.seed,
-        "applied": list(image.applied),
-        "not_understood": list(image.not_understood),
-        "timings": image.timings,
-    }
-
-
-def _event(name: str, data: dict[str, Any]) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
+    total = {name: round(sum(image.timings[name] for image in edited), 3) for name in first}
+    total |= {f"{stage}_ms": first[f"{stage}_ms"] for stage in _ONCE}
+    if "batch_size" in total:
+        total["batch_size"] = round(total["batch_size"] / len(edited), 2)
+    return total

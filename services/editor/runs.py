@@ -1,103 +1,48 @@
-"""Requests under way: decode beside the pipeline, edit on it, encode beside it; repeats of a key join the same run."""
+"""Requests under way: read beside the pipeline, edit on it, write beside it; repeats of a key join the same run."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
 
 from PIL import Image
 
-from services.editor.executor import Executor, Outcome
+from services.editor.executor import Executor
 from services.editor.pipelines import EditJob
+from services.editor.replays import Replays
+from services.editor.run import Edited, Order, Run
 from services.editor.telemetry import Telemetry
+from services.editor.tickets import Listener, Outcome
 from services.wire.errors import ApiError
-from services.wire.images import ImageLimits, OutputFormat, decode, encode
+from services.wire.images import Effort, ImageLimits, decode, encode
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _MS = 1000.0
-_MOST_KEPT = 1024  # finished answers; small ones must not add up beside `replay_bytes`
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What one request asks for, checked but not yet decoded.
+class RunLimits:
+    """How requests are handled.
 
-    ``images`` has one seed for each picture to return. ``fingerprint`` is equal for equal requests.
+    Attributes:
+        image: what a received picture may cost.
+        threads: how many pictures are decoded and encoded at a time.
+        replay_bytes: how many bytes of finished pictures are kept for repeats.
+        linger_s: how long an edit with a key waits for its caller to come back, once that has left.
+        effort: how hard pictures are compressed.
     """
 
-    image: bytes
-    mask: bytes | None
-    prompt: str
-    negative_prompt: str | None
-    seeds: tuple[int, ...]
-    size: tuple[int, int] | None
-    parameters: dict[str, float]
-    output_format: OutputFormat
-    output_compression: int | None
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Edited:
-    """One encoded picture and the account of its edit; durations in milliseconds."""
-
-    data: bytes
-    width: int
-    height: int
-    seed: int
-    applied: tuple[str, ...]
-    not_understood: tuple[str, ...]
-    timings: dict[str, float]
-
-
-class Run:
-    """One request's work. Its pictures arrive one by one in ``images``; ``accepted`` is done when it is in line."""
-
-    def __init__(self, order: Order, key: str | None) -> None:
-        loop = asyncio.get_running_loop()
-        self.order = order
-        self.key = key
-        self.accepted: asyncio.Future[None] = loop.create_future()
-        self.images: list[asyncio.Future[Edited]] = [loop.create_future() for _ in order.seeds]
-        self.jobs: list[Future[Outcome]] = []
-        self.task: asyncio.Task[None] | None = None
-        self.waiters = 0
-        self.outcome = "ok"
-        futures: list[asyncio.Future[Any]] = [self.accepted, *self.images]
-        for future in futures:
-            # Nobody may be left to read an error; asyncio would log it as forgotten.
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-    def fail(self, error: Exception) -> None:
-        """Give the error to whoever still waits for something."""
-        futures: list[asyncio.Future[Any]] = [self.accepted, *self.images]
-        for future in futures:
-            if not future.done():
-                future.set_exception(error)
-
-    def slim(self) -> None:
-        """Drop everything but the answer and what tells a repeat from another request; only when the task is through."""
-        for job in self.jobs:
-            job.cancel()
-        self.jobs = []
-        self.order = replace(self.order, image=b"", mask=None, prompt="", negative_prompt=None)
-
-    @property
-    def weight(self) -> int:
-        """Bytes that keeping this run's pictures costs."""
-        return sum(len(image.result().data) for image in self.images)
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether every picture is there."""
-        return all(image.done() and not image.cancelled() and image.exception() is None for image in self.images)
+    image: ImageLimits
+    threads: int
+    replay_bytes: int
+    linger_s: float
+    effort: Effort
 
 
 class Runs:
@@ -106,52 +51,96 @@ class Runs:
     Args:
         executor: owns the pipeline.
         telemetry: is told durations and outcomes.
-        limits: what a received picture may cost.
-        threads: how many decode and encode at a time.
-        replay_bytes: how many bytes of finished pictures are kept for repeats.
+        limits: how requests are handled.
     """
 
-    def __init__(self, executor: Executor, telemetry: Telemetry, limits: ImageLimits, *, threads: int, replay_bytes: int) -> None:
+    def __init__(self, executor: Executor, telemetry: Telemetry, limits: RunLimits) -> None:
         self._executor = executor
         self._telemetry = telemetry
         self._limits = limits
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="codec")
-        self._replay_bytes = replay_bytes
-        self._by_key: OrderedDict[str, Run] = OrderedDict()
+        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="codec")
+        self._replays = Replays(limits.replay_bytes)
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def check_room(self, key: str | None) -> None:
+        """Refuse early what would be refused anyway, before its pictures are read.
+
+        Raises:
+            ApiError: ``overloaded`` or ``not_ready``.
+        """
+        if key is None or self._replays.get(key) is None:
+            self._executor.admit()
+            self._executor.release()
+
     def begin(self, order: Order, key: str | None) -> Run:
-        """Start the order, or join the run of the same key. Every `begin` needs one `leave`.
+        """Start the order, or join the run of the same key, going on where it stopped. Every `begin` needs one `leave`.
 
         Raises:
             ApiError: ``overloaded``, ``not_ready``, or ``idempotency_key_reused`` when the key stood for another request.
         """
-        known = self._by_key.get(key) if key is not None else None
+        known = self._replays.get(key) if key is not None else None
         if known is not None:
-            if known.order.fingerprint != order.fingerprint:
-                message = "this Idempotency-Key was used for a different request; use a new key for a new request"
-                raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
-            self._telemetry.finished("replayed")
-            known.waiters += 1
-            return known
-        self._executor.admit()
+            return self._join(known, order)
+        self._executor.admit(len(order.seeds))
         run = Run(order, key)
-        run.waiters = 1
+        run.waiters, run.inside = 1, True
         run.task = asyncio.create_task(self._carry_out(run))
         self._tasks.add(run.task)
         run.task.add_done_callback(lambda task: self._close(run, task))
-        if key is not None:
-            self._by_key[key] = run
+        self._replays.add(run)
+        return run
+
+    def _join(self, run: Run, order: Order) -> Run:
+        if run.order.fingerprint != order.fingerprint:
+            message = "this Idempotency-Key was used for a different request; use a new key for a new request"
+            raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
+        if run.held and not run.over:
+            self._executor.admit(len(run.order.seeds))
+            run.inside, run.held = True, False
+            self._executor.resume(run.tickets)
+        self._telemetry.finished("replayed")
+        run.waiters += 1
         return run
 
     def leave(self, run: Run) -> None:
-        """A caller no longer waits. The last one's leaving stops what has not reached the pipeline yet."""
+        """A caller no longer waits. When the last one leaves, the edit stops before its next step.
+
+        Without a key it is dropped. With one it is set aside for a while: a caller that comes back (another replica
+        that took a session over) goes on where it stopped.
+        """
         run.waiters -= 1
-        if run.waiters > 0 or run.task is None or run.task.done():
+        if run.waiters > 0 or run.over:
             return
-        # Work that already runs cannot be stopped; with a key its answer may still be asked for again.
-        if run.key is None or not any(job.running() or job.done() for job in run.jobs):
+        if run.key is None:
+            self._stop(run)
+            return
+        run.held = True
+        self._executor.hold(run.tickets, self._limits.linger_s)
+        self._release(run)
+
+    def cancel(self, key: str) -> bool:
+        """Stop the edit of a key before its next step, and forget what was kept under it; False if there is none."""
+        run = self._replays.get(key)
+        if run is None:
+            return False
+        if run.over:
+            self._replays.forget(run)
+        else:
+            run.fail(ApiError("edit_cancelled", "the edit was cancelled"))
+            run.outcome = "cancelled"
+            self._stop(run)
+        return True
+
+    def _stop(self, run: Run) -> None:
+        if run.task is not None:
             run.task.cancel()
+        run.drop_tickets()
+        self._executor.notice()
+
+    def _release(self, run: Run) -> None:
+        if run.inside:
+            run.inside = False
+            self._executor.release(len(run.order.seeds))
 
     async def close(self) -> None:
         """Wait for what is under way (the executor must be stopping), then end the codec threads."""
@@ -173,69 +162,101 @@ class Runs:
     def _close(self, run: Run, task: asyncio.Task[None]) -> None:
         """Tidy up after a run, however it ended; also when it was cancelled before its first step."""
         self._tasks.discard(task)
-        self._executor.release()
         if task.cancelled():
-            run.outcome = "left"
+            run.outcome = run.outcome if run.outcome != "ok" else "left"
             run.fail(ApiError("request_timeout", "the caller left before the edit was done"))
+        run.drop_tickets()
+        self._executor.notice()
+        self._release(run)
         run.slim()
         self._telemetry.finished(run.outcome)
-        self._keep_or_forget(run)
+        self._replays.settle(run)
 
     async def _edit(self, run: Run) -> None:
         order = run.order
         start = time.perf_counter()
-        image, mask = await self._codec(lambda: self._decode(order))
-        decode_s = time.perf_counter() - start
-        self._telemetry.took("decode", decode_s)
-        jobs = [
-            EditJob(image, order.prompt, seed, mask, order.negative_prompt, order.size, order.parameters) for seed in order.seeds
-        ]
-        run.jobs = self._executor.submit(jobs)
+        job = await self._codec(lambda: self._read(order))
+        read_s = time.perf_counter() - start
+        self._telemetry.took("read", read_s)
+        jobs = [job.with_seed(seed) for seed in order.seeds]
+        listeners = [self._listener(run, place) for place in range(len(jobs))]
+        run.tickets = self._executor.submit(jobs, order.urgency, listeners)
+        if run.held:
+            self._executor.hold(run.tickets, self._limits.linger_s)
         if not run.accepted.done():
             run.accepted.set_result(None)
-        for place, job in enumerate(run.jobs):
-            outcome = await asyncio.wrap_future(job)
-            run.images[place].set_result(await self._encode(order, order.seeds[place], outcome, decode_s))
+        for place, ticket in enumerate(run.tickets):
+            outcome = await asyncio.wrap_future(ticket.answer)
+            run.images[place].set_result(await self._write(jobs[place], order, outcome, read_s))
 
-    def _decode(self, order: Order) -> tuple[Image.Image, Image.Image | None]:
-        image = decode(order.image, limits=self._limits)
-        if order.mask is None:
-            return image, None
-        mask = decode(order.mask, limits=self._limits, param="mask")
+    def _listener(self, run: Run, place: int) -> Listener:
+        """Brings news of an edit from the executor's thread to the event loop."""
+        loop = asyncio.get_running_loop()
+
+        def tell(step: int, steps: int, preview: Image.Image | None) -> None:
+            # The loop may be closed when a shutdown lost its patience.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._news, run, place, (step, steps), preview)
+
+        return tell
+
+    def _news(self, run: Run, place: int, steps: tuple[int, int], preview: Image.Image | None) -> None:
+        run.progressed(place, steps)
+        if preview is None or run.over:
+            return
+        task = asyncio.create_task(self._show(run, place, steps, preview))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _show(self, run: Run, place: int, steps: tuple[int, int], preview: Image.Image) -> None:
+        order = run.order
+        data = await self._codec(lambda: encode(preview, order.output_format, order.output_compression, self._limits.effort))
+        run.previewed(place, steps, data, preview.size)
+
+    def _read(self, order: Order) -> EditJob:
+        image = decode(order.image, limits=self._limits.image)
+        mask = None if order.mask is None else self._read_mask(order.mask, image)
+        job = EditJob(
+            image,
+            order.prompt,
+            mask=mask,
+            negative_prompt=order.negative_prompt,
+            size=order.size,
+            parameters=order.parameters,
+            source=order.source,
+            previews=order.previews,
+        )
+        return self._executor.pipeline.prepare(job)
+
+    def _read_mask(self, data: bytes, image: Image.Image) -> Image.Image:
+        mask = decode(data, limits=self._limits.image, param="mask")
         if mask.mode != "RGBA":
             raise ApiError("invalid_image", "mask has no transparency; make the pixels to edit transparent", param="mask")
         if mask.size != image.size:
             sizes = f"{mask.width}x{mask.height}, the image {image.width}x{image.height}"
             raise ApiError("invalid_image", f"mask is {sizes}; send both in one size", param="mask")
-        return image, mask
+        return mask
 
-    async def _encode(self, order: Order, seed: int, outcome: Outcome, decode_s: float) -> Edited:
+    async def _write(self, job: EditJob, order: Order, outcome: Outcome, read_s: float) -> Edited:
         start = time.perf_counter()
-        picture = outcome.result.image
-        data = await self._codec(lambda: encode(picture, order.output_format, order.output_compression))
-        encode_s = time.perf_counter() - start
-        stages = {"queue": outcome.queue_s, "edit": outcome.edit_s, "encode": encode_s}
+        pipeline = self._executor.pipeline
+
+        def finish() -> tuple[bytes, tuple[int, int]]:
+            picture = pipeline.finish(job, outcome.result).image
+            return encode(picture, order.output_format, order.output_compression, self._limits.effort), picture.size
+
+        data, size = await self._codec(finish)
+        stages = {"queue": outcome.queue_s, **outcome.stages, "edit": outcome.edit_s, "write": time.perf_counter() - start}
         for stage, seconds in stages.items():
             self._telemetry.took(stage, seconds)
-        timings = {f"{stage}_ms": round(seconds * _MS, 3) for stage, seconds in {**stages, "decode": decode_s}.items()}
+        timings = {f"{stage}_ms": round(seconds * _MS, 3) for stage, seconds in {"read": read_s, **stages}.items()}
+        if outcome.steps:
+            timings |= {"steps": outcome.steps, "batch_size": round(outcome.batch, 2)}
         result = outcome.result
-        return Edited(data, picture.width, picture.height, seed, result.applied, result.not_understood, timings)
+        return Edited(data, *size, job.seed, result.applied, result.not_understood, timings)
 
     async def _codec(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    def _keep_or_forget(self, run: Run) -> None:
-        """Keep a good answer under its key while there is room, the latest first; a failure may be tried again."""
-        if run.key is None or self._by_key.get(run.key) is not run:
-            return
-        if not run.succeeded:
-            del self._by_key[run.key]
-            return
-        self._by_key.move_to_end(run.key)
-        kept = [known for known in self._by_key.values() if known.succeeded]
-        total = sum(known.weight for known in kept)
-        for left, known in zip(range(len(kept), 0, -1), kept, strict=True):
-            if total <= self._replay_bytes and left <= _MOST_KEPT:
-                return
-            total -= known.weight
-            self._by_key.pop(known.key or "")
+
+__all__ = ["Edited", "Order", "Run", "RunLimits", "Runs"]

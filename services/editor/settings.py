@@ -5,10 +5,12 @@ Only `services.editor.app` and `services.editor.__main__` read settings; everyth
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr, field_validator
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.editor.pipelines import FAMILIES
+from services.editor.pipelines import NAMES, Tuning
 
 PREFIX = "EDITTHINKER_EDITOR_"
 
@@ -18,12 +20,35 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
-    pipeline: str = Field("classical", description="The pipeline family: a name of `services.editor.pipelines.FAMILIES`.")
+    pipeline: str = Field("classical", description=f"The pipeline family: {', '.join(NAMES)}.")
+    model: str | None = Field(None, description="The weights of a diffusion family: a local folder or a hub id.")
+    served_name: str | None = Field(None, description="The model name that requests may give; the family's if absent.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8100, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
     api_key: SecretStr | None = Field(None, description="If set, edits need it as a bearer token.")
-    queue: int = Field(16, ge=0, le=10_000, description="Requests that may wait for the pipeline; more get 429.")
+
+    queue: int = Field(16, ge=0, le=10_000, description="Edits that may wait beside those on the device; more get 429.")
+    max_active: int = Field(8, ge=1, le=256, description="Edits on the device at a time; fewer where its memory asks for it.")
+    max_batch: int | None = Field(None, ge=1, le=64, description="Edits in one step; as measured at warm-up if absent.")
+    linger_s: float = Field(30, ge=0, description="Seconds an edit with an Idempotency-Key waits for a caller who left.")
+
+    device: str | None = Field(None, description="As torch names it; the first GPU, else the CPU, if absent.")
+    dtype: Literal["bfloat16", "float16", "float32"] | None = Field(None, description="bfloat16 on a GPU if absent.")
+    pixels: int | None = Field(None, ge=1024, description="Area to work at; what the family was trained at if absent.")
+    remember_bytes: int = Field(256 * 1024 * 1024, ge=0, description="Kept of what encoders made of sources and texts.")
+    attention: str | None = Field(None, description="An attention backend of diffusers.")
+    compile: bool = Field(False, description="Compile the denoiser's repeated blocks.")
+    quantization: Literal["fp8", "int8wo", "float8wo", "float8dq"] | None = Field(None, description="Smaller weights.")
+    cache: Literal["first_block", "taylorseer", "mag", "pab"] | None = Field(None, description="Skip work between steps.")
+    cache_threshold: float | None = Field(None, gt=0, description="The difference that counts as none, for the cache.")
+    lora: str | None = Field(None, description="A LoRA to fuse: a file, a folder or a hub id.")
+    lora_scale: float = Field(1.0, description="Strength of the LoRA.")
+    few_steps: int | None = Field(None, ge=1, le=100, description="The LoRA is a few-step one, made for so many steps.")
+    offload: Literal["group", "model"] | None = Field(None, description="Keep weights in host memory, for small GPUs.")
+
     codec_threads: int = Field(2, ge=1, le=64, description="Threads that decode and encode pictures beside the pipeline.")
+    png_level: int = Field(1, ge=0, le=9, description="How hard PNGs are compressed.")
+    webp_method: int = Field(2, ge=0, le=6, description="How hard WebPs are compressed.")
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of one picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of one picture, received or asked for.")
     max_image_side: int = Field(30_000, ge=1, description="Longest side of one picture, received or asked for.")
@@ -37,6 +62,24 @@ class Settings(BaseSettings):
     @field_validator("pipeline")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        if name not in FAMILIES:
-            raise ValueError(f"{name!r} is none of {sorted(FAMILIES)}")
+        if name not in NAMES:
+            raise ValueError(f"{name!r} is none of {list(NAMES)}")
         return name
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if self.pipeline == "classical" and self.model is not None:
+            raise ValueError("the classical editor has no model; leave model out, or set pipeline to auto")
+        if self.pipeline != "classical" and self.model is None:
+            raise ValueError(f"the pipeline {self.pipeline} needs model: a folder, or a model of the hub")
+        if self.few_steps is not None and self.lora is None:
+            raise ValueError("few_steps tells about a LoRA; set lora too")
+        return self
+
+    def tuning(self) -> Tuning:
+        """How the pipeline is loaded and run."""
+        names = (
+            *("served_name", "device", "dtype", "pixels", "remember_bytes", "attention", "compile", "quantization"),
+            *("cache", "cache_threshold", "lora", "lora_scale", "few_steps", "offload"),
+        )
+        return Tuning(**{name: getattr(self, name) for name in names})

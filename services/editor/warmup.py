@@ -46,8 +46,9 @@ def warm_up(pipeline: Pipeline, wanted: Wanted) -> Measured:
         RuntimeError: when the warm-up edit fails.
     """
     job = pipeline.prepare(pipeline.warm_up)
-    _complete(pipeline, job)  # compiles, allocates, fills caches: not measured
-    pipeline.memory()
+    if pipeline.stoppable:
+        _complete(pipeline, job)  # compiles, allocates, fills caches: not measured
+        pipeline.memory()
     start = time.monotonic()
     edit = _complete(pipeline, job)
     call_s = (time.monotonic() - start) / (1 + edit.calls_done)
@@ -94,7 +95,7 @@ class _Trial:
             for edit in self._edits:
                 self._pipeline.close(edit)
             self._pipeline.reclaim()
-        active = max(self._wanted.active, best)
+        active = self._wanted.active
         if before is not None and state > 0:
             active = max(1, min(active, int(_SPARE * before[0] / state)))
         # Pictures smaller than the warm-up's may come in larger batches, within the same cost.
@@ -117,7 +118,7 @@ class _Trial:
                 return
 
     def _sizes(self) -> list[int]:
-        most = self._wanted.batch or MOST_TRIED
+        most = min(self._wanted.batch or MOST_TRIED, self._wanted.active)
         powers = [1]
         while powers[-1] * 2 < most:
             powers.append(powers[-1] * 2)

@@ -57,6 +57,7 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "request_timeout": ErrorCode(408, Blame.CALLER, retryable=True),
     "session_conflict": ErrorCode(409, Blame.CALLER),
     "session_cancelled": ErrorCode(409, Blame.CALLER),
+    "edit_cancelled": ErrorCode(409, Blame.CALLER),
     "request_too_large": ErrorCode(413, Blame.CALLER),
     "unsupported_media_type": ErrorCode(415, Blame.CALLER),
     "idempotency_key_reused": ErrorCode(422, Blame.CALLER),

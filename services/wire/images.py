@@ -84,6 +84,17 @@ class ImageLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard lossless and WebP encoders try: ``png_level`` 0-9 (zlib), ``webp_method`` 0-6.
+
+    PNG's level 6 costs more time than it saves on any network we measured.
+    """
+
+    png_level: int = 1
+    webp_method: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
     """What an image's header says: type and size in pixels (as stored, before any EXIF rotation)."""
 
@@ -175,13 +186,16 @@ def is_complete(data: bytes) -> bool:
     return kind == "image/webp" and len(data) >= int.from_bytes(data[4:8], "little") + 8
 
 
-def encode(image: Image.Image, output_format: OutputFormat, compression: int | None = None) -> bytes:
+def encode(
+    image: Image.Image, output_format: OutputFormat, compression: int | None = None, effort: Effort | None = None
+) -> bytes:
     """Encode an image.
 
     Args:
         image: RGB or RGBA.
         output_format: png, jpeg (transparency is laid on white) or webp.
         compression: OpenAI's ``output_compression``: quality 0-100 for jpeg and webp (default 95).
+        effort: how hard to compress.
 
     Raises:
         ApiError: ``invalid_value`` naming ``output_format``, when the image is too long for WebP.
@@ -190,13 +204,13 @@ def encode(image: Image.Image, output_format: OutputFormat, compression: int | N
         message = f"output_format: webp ends at {_LONGEST_WEBP_SIDE:,} pixels a side, the image is {image.width}x{image.height}"
         raise ApiError("invalid_value", f"{message}; choose png or jpeg", param="output_format")
     buffer = io.BytesIO()
+    effort = effort or Effort()
     if output_format == "png":
-        # Level 6 costs more time than it saves on any network we measured.
-        image.save(buffer, "PNG", compress_level=1)
+        image.save(buffer, "PNG", compress_level=effort.png_level)
     elif output_format == "jpeg":
         _on_white(image).save(buffer, "JPEG", quality=95 if compression is None else max(1, compression), subsampling=0)
     else:
-        image.save(buffer, "WEBP", quality=95 if compression is None else compression, method=2)
+        image.save(buffer, "WEBP", quality=95 if compression is None else compression, method=effort.webp_method)
     return buffer.getvalue()
 
 

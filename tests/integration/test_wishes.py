@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from services.editor.pipelines.base import EditJob
-from services.editor.pipelines.registry import load
+from services.editor.pipelines.classical import ClassicalPipeline
 from services.thinker.rules.critique import judge
 from services.wire.critique import Critique
 
@@ -49,7 +49,7 @@ WISHES = [
 def loop(photo: str, wish: str, turns: int = 4) -> list[Critique]:
     """The Think-while-Edit cycle without HTTP: critiques turn by turn, until both scores reach 8."""
     source = Image.open(PHOTOS / photo).convert("RGB")
-    pipeline = load("classical")
+    pipeline = ClassicalPipeline()
     instruction, critiques = wish, list[Critique]()
     for _ in range(turns):
         edited = pipeline.edit(EditJob(source, instruction, seed=1)).image.convert("RGB")

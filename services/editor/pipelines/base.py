@@ -11,7 +11,7 @@ Families whose work cannot be divided are `Whole` and run through `services.edit
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from PIL import Image
@@ -82,6 +82,10 @@ class EditJob:
     source: str = ""
     previews: int = 0
 
+    def with_seed(self, seed: int) -> EditJob:
+        """The same job with another seed."""
+        return replace(self, seed=seed)
+
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
@@ -123,7 +127,7 @@ class Edit(Protocol):
 
 
 class Pipeline(Protocol):
-    """An editing family. Everything but `prepare` and `finish` is called on one thread."""
+    """An editing family. Everything but `prepare`, `finish` and the properties is called on one thread."""
 
     @property
     def name(self) -> str:
@@ -174,6 +178,10 @@ class Pipeline(Protocol):
 
     def memory(self) -> tuple[int, int] | None:
         """(bytes free, most bytes allocated since the last call) of the device; None where it is not measured."""
+        ...
+
+    def figures(self) -> Mapping[str, float]:
+        """What the pipeline counts, by the name of the metric; on any thread."""
         ...
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:

@@ -10,7 +10,16 @@ from services.editor.pipelines.base import Pipeline
 
 # name: (module with FAMILY, the diffusers pipeline classes that it serves, by the name in model_index.json)
 DIFFUSION: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "flux2": ("services.editor.pipelines.flux2", ("Flux2Pipeline",)),
+    "flux2-klein": ("services.editor.pipelines.flux2_klein", ("Flux2KleinPipeline",)),
+    "flux2-klein-kv": ("services.editor.pipelines.flux2_klein_kv", ("Flux2KleinKVPipeline",)),
+    "instruct-pix2pix": ("services.editor.pipelines.instruct_pix2pix", ("StableDiffusionInstructPix2PixPipeline",)),
+    "instruct-pix2pix-xl": ("services.editor.pipelines.instruct_pix2pix_xl", ("StableDiffusionXLInstructPix2PixPipeline",)),
     "kontext": ("services.editor.pipelines.kontext", ("FluxKontextPipeline",)),
+    "longcat-image-edit": ("services.editor.pipelines.longcat", ("LongCatImageEditPipeline",)),
+    "omnigen2": ("services.editor.pipelines.omnigen2", ("OmniGen2Pipeline",)),
+    "qwen-image-edit": ("services.editor.pipelines.qwen_edit", ("QwenImageEditPipeline",)),
+    "qwen-image-edit-plus": ("services.editor.pipelines.qwen_edit_plus", ("QwenImageEditPlusPipeline",)),
 }
 EMBEDDED = "classical"
 AUTO = "auto"
@@ -23,6 +32,7 @@ class Tuning:
     """How a diffusion pipeline is loaded and run. Everything but ``dtype`` is off, or exact, unless asked for.
 
     Attributes:
+        served_name: what the service calls the model; None: the family's name.
         device: as torch names it; None: the first GPU, else the CPU.
         dtype: ``bfloat16``, ``float16`` or ``float32``; None: bfloat16 on a GPU, float32 on a CPU.
         pixels: the area to work at; None: the one the family was trained at.
@@ -34,9 +44,11 @@ class Tuning:
         cache_threshold: how much of a difference counts as none, for caches that have one.
         lora: weights to load, with their strength.
         lora_scale: strength of the LoRA.
+        few_steps: the LoRA is a few-step one (Lightning) made for so many: the default, without classifier-free guidance.
         offload: ``group`` or ``model``: keep the weights in host memory.
     """
 
+    served_name: str | None = None
     device: str | None = None
     dtype: str | None = None
     pixels: int | None = None
@@ -48,6 +60,7 @@ class Tuning:
     cache_threshold: float | None = None
     lora: str | None = None
     lora_scale: float = 1.0
+    few_steps: int | None = None
     offload: str | None = None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -72,7 +72,7 @@ class OneByOne:
         except PipelineFault:
             raise
         # A picture that one edit cannot take must not cost the others theirs.
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - the executor logs it
             edit.error = exc
 
     def close(self, edit: Edit) -> None:
@@ -83,6 +83,10 @@ class OneByOne:
 
     def memory(self) -> None:
         """Not measured."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Nothing is counted."""
+        return {}
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
         """Nothing to do: the family returns the size that was asked for."""

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import color, data
 
-from services.editor.pipelines import EditJob, load
+from services.editor.pipelines import EditJob
+from services.editor.pipelines.classical import ClassicalPipeline
 
-_PIPELINE = load("classical")
+_PIPELINE = ClassicalPipeline()
 
 
 @cache

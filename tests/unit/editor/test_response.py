@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from services.editor.pipelines import EditJob, load
+from services.editor.pipelines.classical import ClassicalPipeline
 from services.editor.pipelines.classical.plan import Kind, Operation
 from services.editor.pipelines.classical.strength import strength_of
 from tests.unit.editor.photographs import chroma, detail, edit, lab, lightness, photo
@@ -121,7 +122,7 @@ def test_a_seed_varies_each_operation_for_itself() -> None:
 
 
 def test_an_instruction_that_says_nothing_changes_no_byte() -> None:
-    result = load("classical").edit(EditJob(photo(), "sing me a song"))
+    result = ClassicalPipeline().edit(EditJob(photo(), "sing me a song"))
     assert result.image.tobytes() == photo().tobytes()
     assert result.applied == () and result.not_understood
 
@@ -215,9 +216,13 @@ def test_a_size_is_honoured() -> None:
 
 def test_parameters_it_cannot_honour_are_refused() -> None:
     with pytest.raises(ValueError, match="parameters"):
-        load("classical").edit(EditJob(photo(), "warmer", parameters={"guidance_scale": 2.0}))
+        ClassicalPipeline().edit(EditJob(photo(), "warmer", parameters={"guidance_scale": 2.0}))
     with pytest.raises(ValueError, match="unknown pipeline"):
         load("flux")
+    with pytest.raises(ValueError, match="needs --model"):
+        load("kontext")
+    with pytest.raises(ValueError, match="has no model"):
+        load("classical", "somewhere")
 
 
 def test_order_of_the_words_does_not_matter() -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from services.editor import runs
+from services.editor import replays
 from services.editor.executor import Executor, State
-from services.editor.pipelines import Capabilities, EditJob, EditResult, PipelineBroken
+from services.editor.pipelines import Capabilities, EditJob, EditResult, OneByOne, PipelineBroken
 from services.editor.runs import Order
+from services.editor.telemetry import Telemetry
+from services.editor.warmup import Wanted
 from services.wire.errors import ApiError
 from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
 
@@ -52,7 +54,7 @@ async def test_a_kept_answer_keeps_nothing_but_the_answer() -> None:
 
 
 async def test_kept_answers_are_capped_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "_MOST_KEPT", 2)
+    monkeypatch.setattr(replays, "_MOST_KEPT", 2)
     pipeline = HeldPipeline()
     async with running(lambda: pipeline) as app, client(app) as http:
         for key in ("a", "b", "c", "c", "b"):
@@ -64,7 +66,7 @@ async def test_kept_answers_are_capped_by_number(monkeypatch: pytest.MonkeyPatch
 
 
 def _started(pipeline: HeldPipeline) -> Executor:
-    executor = Executor(lambda: pipeline, EditJob(Image.new("RGB", (4, 4)), "x"), queue=3)
+    executor = Executor(lambda: OneByOne(pipeline), Telemetry(), Wanted(1, None), queue=3)
     executor.start()
     ends = threading.Event()
     while executor.state is State.STARTING:
@@ -78,14 +80,14 @@ def test_an_edit_that_ends_after_a_shutdown_lost_patience_breaks_nothing(error: 
     executor = _started(pipeline)
     pipeline.gate.clear()
     executor.admit()
-    answers = executor.submit([EditJob(Image.new("RGB", (4, 4)), "x", seed) for seed in (1, 2)])
+    tickets = executor.submit([EditJob(Image.new("RGB", (4, 4)), "x", seed) for seed in (1, 2)])
     while pipeline.edits == 0:
         threading.Event().wait(0.005)
     pipeline.error = error
     executor.stop(0.05)
     executor.release()
-    for answer in answers:
-        told = answer.exception(5)
+    for ticket in tickets:
+        told = ticket.answer.exception(5)
         assert isinstance(told, ApiError) and told.code == "not_ready"
 
     pipeline.gate.set()

@@ -17,7 +17,7 @@ from PIL import Image
 from services.editor.app import create_app
 from services.editor.context import Context
 from services.editor.executor import State
-from services.editor.pipelines import Capabilities, EditJob, EditResult, Pipeline, Range
+from services.editor.pipelines import Capabilities, EditJob, EditResult, OneByOne, Pipeline, Range, Whole
 from services.editor.settings import Settings
 
 
@@ -42,6 +42,10 @@ class HeldPipeline:
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
+    @property
+    def warm_up(self) -> EditJob:
+        return EditJob(Image.new("RGB", (8, 8)), "warm up")
+
     def edit(self, job: EditJob) -> EditResult:
         self.threads.add(threading.get_ident())
         self.seen.append(job)
@@ -58,9 +62,17 @@ class HeldPipeline:
 
 
 @contextlib.asynccontextmanager
-async def running(build: Callable[[], Pipeline] | None = None, *, wait: bool = True, **settings: Any) -> AsyncIterator[FastAPI]:
+async def running(
+    build: Callable[[], Whole | Pipeline] | None = None, *, wait: bool = True, **settings: Any
+) -> AsyncIterator[FastAPI]:
     """A started worker, ready unless told not to wait."""
-    app = create_app(Settings(**{"drain_s": 5, **settings}), build=build)
+
+    def made() -> Pipeline:
+        assert build is not None
+        pipeline = build()
+        return pipeline if hasattr(pipeline, "advance") else OneByOne(pipeline)
+
+    app = create_app(Settings(**{"drain_s": 5, **settings}), build=made if build else None)
     async with app.router.lifespan_context(app):
         ends = time.monotonic() + 20
         while wait and context(app).executor.state is State.STARTING and time.monotonic() < ends:

@@ -7,13 +7,16 @@ it is a plain value that is the same for all: what is not known to batch exactly
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+_MOST_KNOWN = 8
 
 
 class How(Enum):
@@ -21,7 +24,8 @@ class How(Enum):
 
     ``CAT``: tensors (B, …), laid behind each other. ``PAD``: tensors (B, L, C), padded to the longest, with their lengths in
     the mask argument that the family names. ``MASK``: that mask, (B, L) or None. ``SAME``: equal for all, by value.
-    ``EACH``: a list with one item a sample. ``SPREAD``: a scalar tensor that holds for every sample of its call.
+    ``EACH``: a list with one item a sample. ``SPREAD``: a scalar tensor that holds for every sample of its call. ``NAMED``: a
+    dictionary of tensors (B, …), each laid behind its namesakes.
     """
 
     CAT = "cat"
@@ -30,6 +34,7 @@ class How(Enum):
     SAME = "same"
     EACH = "each"
     SPREAD = "spread"
+    NAMED = "named"
 
 
 @dataclass(slots=True, eq=False)
@@ -58,34 +63,36 @@ class Call:
         return int(shape[0] * (shape[1] if len(shape) == 3 else shape[2] * shape[3]))  # noqa: PLR2004 - (B, L, C)
 
 
-@dataclass(slots=True)
 class Fingerprints:
-    """Digests of an edit's constant tensors (position ids). They are the same objects at every step, so each is read once."""
+    """Digests of an edit's constant tensors (position ids). Most are the same objects at every step, and read once."""
 
-    known: dict[int, tuple[torch.Tensor, str]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._known: OrderedDict[int, tuple[torch.Tensor, str]] = OrderedDict()
 
     def of(self, tensor: torch.Tensor) -> str:
         """The digest of a tensor's values."""
-        seen = self.known.get(id(tensor))
+        seen = self._known.get(id(tensor))
         if seen is None or seen[0] is not tensor:
             content = tensor.detach().to("cpu", torch.float64).contiguous().numpy().tobytes()
             seen = (tensor, hashlib.sha256(content).hexdigest())
-            self.known[id(tensor)] = seen
+            self._known[id(tensor)] = seen
+            if len(self._known) > _MOST_KNOWN:  # some pipelines make theirs anew at every step
+                self._known.popitem(last=False)
         return seen[1]
 
 
 def group_of(call: Call, hows: Mapping[str, How], prints: Fingerprints) -> Hashable | None:
     """Equal for calls that one pass can answer; None for one that has to be alone."""
     parts: list[Hashable] = []
-    masked = any(hows.get(name) is How.MASK for name in call.arguments)
+    hows = _present(call, hows)
     for name, value in call.arguments.items():
         how = hows.get(name)
-        if how is How.PAD and not masked:
-            how = How.CAT  # what cannot be masked must not be padded
         if isinstance(value, torch.Tensor):
-            part = _tensor_part(value, how, prints)
+            part = _tensor_part(value, how, call.samples, prints)
         elif how is How.EACH and isinstance(value, list) and len(value) == call.samples:
             part = repr(value[0]) if all(item == value[0] for item in value) else None
+        elif how is How.NAMED and isinstance(value, dict):
+            part = _named_part(value, call.samples, prints)
         elif how is How.MASK and value is None:
             part = "mask"
         else:
@@ -96,11 +103,20 @@ def group_of(call: Call, hows: Mapping[str, How], prints: Fingerprints) -> Hasha
     return tuple(sorted(parts, key=str))
 
 
-def _tensor_part(value: torch.Tensor, how: How | None, prints: Fingerprints) -> Hashable | None:
+def _present(call: Call, hows: Mapping[str, How]) -> dict[str, How]:
+    """How the arguments that a call has are batched: without a mask nothing is padded, and without padding none is made."""
+    present = {name: hows[name] for name in call.arguments if name in hows}
+    if {How.PAD, How.MASK} <= set(present.values()):
+        return present
+    return {name: How.CAT if how in {How.PAD, How.MASK} else how for name, how in present.items()}
+
+
+def _tensor_part(value: torch.Tensor, how: How | None, samples: int, prints: Fingerprints) -> Hashable | None:
     kind = (str(value.dtype), str(value.device))
-    if how is How.CAT:
+    each = value.ndim > 0 and len(value) == samples  # otherwise it is meant to be spread over the samples
+    if how is How.CAT and each:
         return (*kind, tuple(value.shape[1:]))
-    if how is How.PAD:
+    if how is How.PAD and each:
         return (*kind, tuple(value.shape[2:]))
     if how is How.MASK:
         return "mask"
@@ -109,6 +125,13 @@ def _tensor_part(value: torch.Tensor, how: How | None, prints: Fingerprints) -> 
     if how is How.SPREAD and value.ndim == 0:
         return kind
     return None
+
+
+def _named_part(value: Mapping[str, Any], samples: int, prints: Fingerprints) -> Hashable | None:
+    if not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
+        return None
+    parts = {name: _tensor_part(tensor, How.CAT, samples, prints) for name, tensor in value.items()}
+    return None if None in parts.values() else tuple(sorted(parts.items(), key=str))
 
 
 def _is_plain(value: object) -> bool:
@@ -122,16 +145,19 @@ def merge(calls: Sequence[Call], hows: Mapping[str, How]) -> dict[str, Any]:
     if len(calls) == 1:
         return calls[0].arguments
     merged: dict[str, Any] = {}
+    hows = _present(calls[0], hows)
     for name, first in calls[0].arguments.items():
         values = [call.arguments[name] for call in calls]
         how = hows.get(name)
-        if how is How.EACH:
+        if how is How.EACH and isinstance(first, list):
             merged[name] = [item for value in values for item in value]
-        elif how is How.SPREAD:
+        elif how is How.NAMED and isinstance(first, dict):
+            merged[name] = {key: torch.cat([value[key] for value in values]) for key in first}
+        elif how is How.SPREAD and isinstance(first, torch.Tensor):
             merged[name] = torch.cat([value.expand(call.samples) for call, value in zip(calls, values, strict=True)])
         elif how is How.CAT and isinstance(first, torch.Tensor):
             merged[name] = torch.cat(values)
-        elif how is How.PAD:
+        elif how is How.PAD and isinstance(first, torch.Tensor):
             merged[name] = _padded(values)
         elif how is How.MASK:
             merged[name] = None  # made below, when the lengths are known

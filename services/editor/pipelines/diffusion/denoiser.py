@@ -32,8 +32,7 @@ class Denoiser:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outside = getcurrent().parent
         assert outside is not None
-        arguments = dict(self._signature(*args, **kwargs))
-        return outside.switch(Call(arguments, self._context))
+        return outside.switch(Call(self._signature(*args, **kwargs), self._context))
 
     @contextlib.contextmanager
     def cache_context(self, name: str, **where: Any) -> Iterator[None]:
@@ -47,10 +46,14 @@ class Denoiser:
 
 
 def signature_of(model: Any) -> Callable[..., dict[str, Any]]:
-    """Names positional arguments as the model's ``forward`` does."""
-    parameters = inspect.signature(model.forward)
+    """Names positional arguments as the model's ``forward`` does, and adds those that are None if they are not given: a
+    pipeline that leaves one out in one of its calls means the same as where it does not.
+    """
+    signature = inspect.signature(model.forward)
+    absent = {name: None for name, parameter in signature.parameters.items() if parameter.default is None}
 
     def named(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        return dict(parameters.bind_partial(*args).arguments) | kwargs
+        given = dict(signature.bind_partial(*args).arguments) | kwargs
+        return given | {name: value for name, value in absent.items() if name not in given}
 
     return named

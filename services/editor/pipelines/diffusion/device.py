@@ -45,7 +45,7 @@ class Device:
             return
         if self._pending is not None:
             self._pending.synchronize()
-        self._pending = torch.cuda.Event()
+        self._pending = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._pending.record()
 
     def memory(self) -> tuple[int, int] | None:
@@ -59,6 +59,10 @@ class Device:
         peak = torch.cuda.max_memory_allocated(self.device) - held
         torch.cuda.reset_peak_memory_stats(self.device)
         return free + spare, max(0, peak)
+
+    def held(self) -> int:
+        """Bytes allocated on a GPU; 0 on a CPU."""
+        return int(torch.cuda.memory_allocated(self.device)) if self.is_cuda else 0
 
     def reclaim(self) -> None:
         """Give the allocator's reserve back."""

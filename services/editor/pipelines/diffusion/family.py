@@ -47,6 +47,10 @@ class Family:
         calls_a_step: calls of the denoiser for each step, given the job's parameters.
         rescale: makes a pipeline class work at another area than the one written down in its source; None where it is an argument.
         licence: under which terms the published weights stand.
+        load: loads a model (a folder or hub id, in a dtype) that diffusers itself does not know; raises ``ValueError`` with
+            the remedy when what it takes is not installed.
+        on_load: makes a loaded pipeline ready, and tells which family it is served as where its configuration says more than
+            its class; raises ``ValueError`` when it cannot be served as it was loaded.
     """
 
     name: str
@@ -61,6 +65,8 @@ class Family:
     calls_a_step: Callable[[EditJob], int] = field(default=lambda _: 1)
     rescale: Callable[[type, int], None] | None = None
     licence: str = ""
+    load: Callable[[str, torch.dtype], Any] | None = None
+    on_load: Callable[[Any], Family] | None = None
 
     def value(self, job: EditJob, parameter: str) -> float:
         """A parameter's value for a job: the caller's, or the published default."""

@@ -38,16 +38,24 @@ def build(name: str, model: str, tuning: Tuning) -> SteppedPipeline:
     dtype = tune.dtype(tuning, device)
     allow_image_only_processors()
     log.info("loading %s (%s) on %s as %s", model, name, device.device, dtype)
-    pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=dtype)
-    return serve(family, pipe, device, tuning)
+    load = family.load or _plain
+    return serve(family, load(model, dtype), device, tuning)
+
+
+def _plain(model: str, dtype: torch.dtype) -> Any:
+    return DiffusionPipeline.from_pretrained(model, dtype=dtype)
 
 
 def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> SteppedPipeline:
     """A loaded pipeline, tuned and ready to be interleaved."""
+    if family.on_load is not None:
+        family = family.on_load(pipe)
     pixels = tuning.pixels or family.pixels
-    if pixels != family.pixels and family.rescale is not None:
+    # Even at the native area: another pipeline of this class may have been loaded at another one.
+    if family.rescale is not None:
         family.rescale(type(pipe), pixels)
     tune.apply(family, pipe, device, tuning)
+    family = tune.with_few_steps(family, tuning)
     pipe.set_progress_bar_config(disable=True)
     return SteppedPipeline(
         family,
@@ -55,7 +63,9 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> SteppedP
         device,
         Working(pixels),
         remember_bytes=tuning.remember_bytes,
+        name=tuning.served_name,
         caching=tuning.cache is not None,
+        compiled=tuning.compile,
         hows=tune.hows(family, tuning),
     )
 

@@ -40,9 +40,12 @@ class Progress:
             answer = step(model_output, timestep, sample, *args, **kwargs)
             self.step += 1
             self._last_step = time.perf_counter()
-            if show is not None and self.step in self._due and sigma is not None:
-                # Flow matching and Euler's epsilon alike: the sample is the clean picture plus sigma times the prediction.
-                show(sample - sigma * model_output)
+            if show is not None and self.step in self._due:
+                if isinstance(answer, tuple) and len(answer) > 1:
+                    show(answer[1])  # Stable Diffusion's schedulers predict the clean picture themselves
+                elif sigma is not None:
+                    # Flow matching: the sample is the clean picture plus sigma times the prediction.
+                    show(sample - sigma * model_output)
             return answer
 
         scheduler.step = counting

@@ -12,7 +12,11 @@ def working_size(shape: Size, pixels: int, multiple: int) -> Size:
     """The size in the shape of ``shape``, at most ``pixels`` in all, with sides that ``multiple`` divides (at least one each)."""
     width, height = shape
     scale = min(1.0, math.sqrt(pixels / (width * height)))
-    return _whole(width * scale, multiple), _whole(height * scale, multiple)
+    width, height = _whole(width * scale, multiple), _whole(height * scale, multiple)
+    # Both sides may have been rounded up: the longer one gives way, which changes the shape least.
+    while width * height > pixels and max(width, height) > multiple:
+        width, height = (width - multiple, height) if width >= height else (width, height - multiple)
+    return width, height
 
 
 def _whole(side: float, multiple: int) -> int:

@@ -9,6 +9,7 @@ two calls, and cancelling is an exception raised at the call where the edit stan
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Hashable, Mapping, Sequence
@@ -24,8 +25,10 @@ from services.editor.pipelines.diffusion.calls import Call, Fingerprints, How, g
 from services.editor.pipelines.diffusion.denoiser import Denoiser
 from services.editor.pipelines.diffusion.device import Device, as_fault
 from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.invariance import Invariance
 from services.editor.pipelines.diffusion.progress import Progress
 from services.editor.pipelines.diffusion.remembered import Remembered
+from services.wire.errors import ApiError
 
 
 @dataclass(slots=True, eq=False)
@@ -60,8 +63,10 @@ class SteppedPipeline:
         device: what is asked about memory.
         working: how the worker was configured.
         remember_bytes: how much of what the encoders compute is kept.
+        name: what the service calls the model; None: the family's name.
         caching: whether a cache that skips work between steps is on; then calls are answered one at a time, each edit in a
             cache context of its own.
+        compiled: whether the denoiser's blocks are compiled.
         hows: instead of the family's (an attention kernel that takes no mask must not be given padding).
     """
 
@@ -75,9 +80,12 @@ class SteppedPipeline:
         working: Working,
         *,
         remember_bytes: int,
+        name: str | None = None,
         caching: bool = False,
+        compiled: bool = False,
         hows: Mapping[str, How] | None = None,
     ) -> None:
+        self._name = name or family.name
         self._family = family
         self._pipe = pipe
         self._device = device
@@ -85,13 +93,15 @@ class SteppedPipeline:
         self._caching = caching
         self._hows = family.hows if hows is None else hows
         self._model = getattr(pipe, family.denoiser)
+        # A compiled model must not be changed; a GPU does not round by sample anyway.
+        self._invariance = None if device.is_cuda or compiled else Invariance(self._model)
         self._numbers = iter(range(1, 2**62))
         self.remembered = Remembered(remember_bytes)
 
     @property
     def name(self) -> str:
-        """The family's."""
-        return self._family.name
+        """The served name."""
+        return self._name
 
     @property
     def capabilities(self) -> Capabilities:
@@ -114,7 +124,9 @@ class SteppedPipeline:
         return replace(job, image=ground)
 
     def open(self, job: EditJob) -> SteppedEdit:
-        """An edit of this job."""
+        """An edit of this job, with the defaults filled in."""
+        defaults = {name: allowed.default for name, allowed in self.capabilities.parameters.items()}
+        job = replace(job, parameters={**defaults, **job.parameters})
         steps = self._family.steps(job)
         return SteppedEdit(job, steps, steps * self._family.calls_a_step(job), next(self._numbers))
 
@@ -143,7 +155,10 @@ class SteppedPipeline:
         pipe = self._copy(edit)
         arguments = self._family.arguments(edit.job, self._working)
         generator = torch.Generator(self._device.generator).manual_seed(edit.job.seed)
-        images = pipe(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
+        images, *flags = pipe(**arguments, generator=generator, output_type="pt", return_dict=False)
+        # Stable Diffusion's safety checker makes what it flags black, and says so here.
+        if flags and flags[0] and any(flags[0]):
+            raise ApiError("content_refused", "the model's safety checker refused the edited picture; change the prompt")
         picture: torch.Tensor = images[0]
         return picture
 
@@ -190,7 +205,9 @@ class SteppedPipeline:
 
     def _compute(self, edits: list[SteppedEdit], arguments: Mapping[str, Any]) -> Any:
         if not self._caching:
-            return self._model(**arguments)
+            sizes = [edit.call.samples for edit in edits if edit.call is not None]
+            with self._invariance.of(sizes) if self._invariance else contextlib.nullcontext():
+                return self._model(**arguments)
         (edit,) = edits
         assert edit.call is not None
         with self._model.cache_context(f"{edit.number}/{edit.call.context or 'cond'}"):
@@ -241,6 +258,16 @@ class SteppedPipeline:
     def memory(self) -> tuple[int, int] | None:
         """See `Pipeline.memory`."""
         return self._device.memory()
+
+    def figures(self) -> Mapping[str, float]:
+        """How often what the encoders compute was remembered, and what the device's memory holds."""
+        kept = self.remembered
+        return {
+            "remembered_hits": kept.hits,
+            "remembered_misses": kept.misses,
+            "remembered_bytes": kept.size,
+            "device_bytes": self._device.held(),
+        }
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
         """The picture at the size that was asked for, or the source's."""

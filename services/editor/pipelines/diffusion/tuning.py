@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,12 +38,25 @@ def hows(family: Family, tuning: Tuning) -> Mapping[str, How]:
     return {name: How.CAT if how is How.PAD else how for name, how in family.hows.items()}
 
 
+def with_few_steps(family: Family, tuning: Tuning) -> Family:
+    """The family with a few-step LoRA's defaults: so many steps, and no classifier-free guidance."""
+    if tuning.few_steps is None:
+        return family
+    ranges = dict(family.capabilities.parameters)
+    ranges["num_inference_steps"] = replace(ranges["num_inference_steps"], default=tuning.few_steps)
+    if "true_cfg_scale" in ranges:
+        ranges["true_cfg_scale"] = replace(ranges["true_cfg_scale"], default=1.0)
+    return replace(family, capabilities=replace(family.capabilities, parameters=ranges))
+
+
 def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
     """Bring a loaded pipeline onto its device, with what the operator asked for."""
     model = getattr(pipe, family.denoiser)
     model.eval()
     if tuning.lora is not None:
         _lora(pipe, tuning.lora, tuning.lora_scale)
+        if tuning.few_steps is not None:
+            _few_steps(pipe)
     if tuning.quantization is not None:
         _quantize(model, tuning.quantization)
     if tuning.attention is not None:
@@ -61,6 +76,12 @@ def _lora(pipe: Any, path: str, scale: float) -> None:
     # Fused: no cost at any step. The picture is the same to about 4e-7.
     pipe.fuse_lora(adapter_names=["served"])
     pipe.unload_lora_weights()
+
+
+def _few_steps(pipe: Any) -> None:
+    """The schedule that lightx2v's Lightning LoRAs were distilled for: a constant shift of 3, down to nothing."""
+    shift = {"base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
+    pipe.register_modules(scheduler=type(pipe.scheduler).from_config({**pipe.scheduler.config, **shift}))
 
 
 def _quantize(model: Any, kind: str) -> None:

@@ -1,0 +1,52 @@
+"""The same bits in any company, on a CPU.
+
+torch's CPU kernels compute a sample of a batch to the bit as they compute it alone, with one exception: a linear layer
+that is given one vector a sample (a timestep, a pooled text) is another product for one vector than for several, and
+those round differently. Such layers, a small part of the work, are computed call by call. On a GPU kernels are chosen by
+the size of the whole batch, and pictures agree to rounding only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+
+class Invariance:
+    """Makes a model's linear layers answer each call of a pass as they would answer it alone.
+
+    Args:
+        model: its linear layers are changed, for good; on a GPU nothing is.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._sizes: Sequence[int] = ()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.forward = self._by_call(module.forward)  # type: ignore[method-assign]
+
+    @contextlib.contextmanager
+    def of(self, sizes: Sequence[int]) -> Iterator[None]:
+        """While one pass answers calls of so many samples each."""
+        self._sizes = sizes
+        try:
+            yield
+        finally:
+            self._sizes = ()
+
+    def _by_call(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def linear(input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: A002 - torch's name
+            total = sum(self._sizes)
+            rows = input.numel() // input.shape[-1]
+            if len(self._sizes) < 2 or rows % total or rows != input.shape[0]:  # noqa: PLR2004 - several calls
+                return forward(input, *args, **kwargs)
+            # (k x samples, C): some models stack k vectors for each sample, the k-th ones behind each other.
+            stacked = input.reshape(rows // total, total, -1).split(list(self._sizes), dim=1)
+            answers = [forward(part.reshape(-1, input.shape[-1]), *args, **kwargs) for part in stacked]
+            parts = [answer.reshape(rows // total, -1, answer.shape[-1]) for answer in answers]
+            return torch.cat(parts, dim=1).reshape(*input.shape[:-1], -1)
+
+        return linear

@@ -1,0 +1,86 @@
+"""FLUX.2 [dev] (Black Forest Labs): `Flux2Pipeline`.
+
+Guidance is distilled into the model, and there is no negative prompt. As in the pipeline itself, sources are never scaled up;
+larger ones are brought to the working area, in multiples of 16, by scaling and not by cropping, so that the edit fits its
+source. The pipeline refuses sources beyond 8:1. Defaults: the pipeline's own (50 steps, guidance 4; the model card says that
+28 steps are a good trade-off).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from PIL import Image
+
+from services.editor.pipelines.base import Capabilities, EditJob, Range
+from services.editor.pipelines.diffusion.calls import How
+from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family, Working
+from services.editor.pipelines.diffusion.sizes import Size, working_size
+
+MULTIPLE = 16
+"""The VAE's factor 8, and patches of 2 x 2."""
+_LEAST_SIDE = 64
+"""Of a source that the pipeline takes."""
+
+HOWS = {
+    "hidden_states": How.CAT,
+    "timestep": How.CAT,
+    "guidance": How.CAT,
+    "encoder_hidden_states": How.CAT,
+    # Given for each sample, but the transformer reads those of the first alone.
+    "txt_ids": How.SAME,
+    "img_ids": How.SAME,
+}
+"""The transformer takes no mask, and needs none: every text is padded to 512 tokens."""
+
+
+def size(job: EditJob, working: Working) -> Size:
+    """The edit's size: in the wished or the source's shape, at most the working area, never scaled up."""
+    return working_size(job.size or job.image.size, working.pixels, MULTIPLE)
+
+
+def source(job: EditJob, working: Working) -> Image.Image:
+    """The picture as the pipeline takes it: neither so large that it would scale it again, nor so small as to be refused."""
+    width, height = working_size(job.image.size, min(working.pixels, NATIVE_PIXELS), MULTIPLE)
+    if min(width, height) < _LEAST_SIDE:
+        enlarged = _LEAST_SIDE / min(width, height)
+        width, height = (round(side * enlarged / MULTIPLE) * MULTIPLE for side in (width, height))
+    return job.image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
+    """Tokens (1, H x W, C x 4) of an edit of ``size`` as normalised latents (1, C, 2 H, 2 W) of the VAE."""
+    width, height = (side // MULTIPLE for side in size)
+    patches = latents.permute(0, 2, 1).reshape(latents.shape[0], latents.shape[2], height, width)
+    mean, variance = (each.view(1, -1, 1, 1).to(patches) for each in (pipe.vae.bn.running_mean, pipe.vae.bn.running_var))
+    clean: torch.Tensor = pipe._unpatchify_latents(  # noqa: SLF001 - as its call does
+        patches * torch.sqrt(variance + pipe.vae.config.batch_norm_eps) + mean
+    )
+    return clean
+
+
+def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
+    width, height = size(job, working)
+    return {
+        "image": source(job, working),
+        "prompt": job.prompt,
+        "guidance_scale": FAMILY.value(job, "guidance_scale"),
+        "num_inference_steps": FAMILY.steps(job),
+        "height": height,
+        "width": width,
+    }
+
+
+FAMILY = Family(
+    name="flux2",
+    capabilities=Capabilities(
+        partial_images=3,
+        parameters={"num_inference_steps": Range(1, 100, 50, whole=True), "guidance_scale": Range(0, 20, 4)},
+    ),
+    arguments=_arguments,
+    hows=HOWS,
+    size=size,
+    to_vae=to_vae,
+    licence="FLUX Non-Commercial License",
+)

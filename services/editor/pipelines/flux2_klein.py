@@ -1,0 +1,68 @@
+"""FLUX.2 [klein] (Black Forest Labs): `Flux2KleinPipeline`, the small FLUX.2.
+
+There are two kinds, told apart by ``is_distilled`` in their ``model_index.json``. The distilled ones (4B, 9B) take 4 steps, and
+ignore guidance, so that asking for it is refused. The base ones take 50 steps and guidance 4 (true guidance against an empty
+prompt, which doubles the work); these are also the pipeline's own defaults. Neither takes a negative prompt. Sizes: as
+`services.editor.pipelines.flux2`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from services.editor.pipelines.base import Capabilities, EditJob, Range
+from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.flux2 import HOWS, size, source, to_vae
+
+
+def arguments(job: EditJob, working: Working) -> dict[str, Any]:
+    """What the distilled kinds are called with, without guidance."""
+    width, height = size(job, working)
+    return {
+        "image": source(job, working),
+        "prompt": job.prompt,
+        "num_inference_steps": FAMILY.steps(job),
+        "height": height,
+        "width": width,
+    }
+
+
+def _distilled_arguments(job: EditJob, working: Working) -> dict[str, Any]:
+    return {**arguments(job, working), "guidance_scale": 1.0}
+
+
+def _base_arguments(job: EditJob, working: Working) -> dict[str, Any]:
+    given = arguments(job, working)
+    return {**given, "guidance_scale": BASE.value(job, "guidance_scale"), "num_inference_steps": BASE.steps(job)}
+
+
+def _base_calls(job: EditJob) -> int:
+    return 2 if BASE.value(job, "guidance_scale") > 1 else 1
+
+
+def _kind(pipe: Any) -> Family:
+    return FAMILY if pipe.config.is_distilled else BASE
+
+
+FAMILY = Family(
+    name="flux2-klein",
+    capabilities=Capabilities(partial_images=3, parameters={"num_inference_steps": Range(1, 100, 4, whole=True)}),
+    arguments=_distilled_arguments,
+    hows=HOWS,
+    size=size,
+    to_vae=to_vae,
+    on_load=_kind,
+    licence="klein 4B and its base: Apache-2.0; klein 9B and its base: FLUX Non-Commercial License",
+)
+
+BASE = replace(
+    FAMILY,
+    capabilities=Capabilities(
+        partial_images=3,
+        parameters={"num_inference_steps": Range(1, 100, 50, whole=True), "guidance_scale": Range(1, 20, 4)},
+    ),
+    arguments=_base_arguments,
+    calls_a_step=_base_calls,
+)
+"""The kinds that are not distilled."""

@@ -1,0 +1,24 @@
+"""FLUX.2 [klein] KV (Black Forest Labs): `Flux2KleinKVPipeline`, which computes what attention needs of the source once.
+
+The first step leaves keys and values of the source's tokens in an object of the edit's own, which the other steps are given;
+the transformer keeps nothing. Such calls cannot be put together, so edits are interleaved but not batched; `flux2-klein` is
+the better choice where many edits run at a time. Distilled: 4 steps, no guidance, no negative prompt. Sizes: as
+`services.editor.pipelines.flux2`.
+"""
+
+from __future__ import annotations
+
+from services.editor.pipelines.base import Capabilities, Range
+from services.editor.pipelines.diffusion.family import Family
+from services.editor.pipelines.flux2 import size, to_vae
+from services.editor.pipelines.flux2_klein import arguments
+
+FAMILY = Family(
+    name="flux2-klein-kv",
+    capabilities=Capabilities(partial_images=3, parameters={"num_inference_steps": Range(1, 100, 4, whole=True)}),
+    arguments=arguments,
+    hows={},
+    size=size,
+    to_vae=to_vae,
+    licence="FLUX Non-Commercial License (klein 9B KV)",
+)

@@ -1,0 +1,66 @@
+"""InstructPix2Pix (UC Berkeley), built on Stable Diffusion 1.5: `StableDiffusionInstructPix2PixPipeline`.
+
+Guidance has two scales, one for the text and one for the source; at a ``guidance_scale`` of 1 both are off, and so is the
+negative prompt. An edit has its source's size, so the source is brought to the size of the edit first: in the wished shape, at
+most the working area, never scaled up, in multiples of 8. Defaults: the pipeline's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from PIL import Image
+
+from services.editor.pipelines.base import Capabilities, EditJob, Range
+from services.editor.pipelines.diffusion.calls import How
+from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.sizes import Size, working_size
+
+_MULTIPLE = 8  # the VAE's factor; the U-Net takes any latents
+
+
+def size(job: EditJob, working: Working) -> Size:
+    """The edit's size: in the wished or the source's shape, at most the working area, never scaled up."""
+    return working_size(job.size or job.image.size, working.pixels, _MULTIPLE)
+
+
+def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
+    return {
+        "image": job.image.resize(size(job, working), Image.Resampling.LANCZOS),
+        "prompt": job.prompt,
+        "negative_prompt": job.negative_prompt,
+        "guidance_scale": FAMILY.value(job, "guidance_scale"),
+        "image_guidance_scale": FAMILY.value(job, "image_guidance_scale"),
+        "num_inference_steps": FAMILY.steps(job),
+    }
+
+
+def _to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
+    del size
+    clean: torch.Tensor = latents / pipe.vae.config.scaling_factor
+    return clean
+
+
+FAMILY = Family(
+    name="instruct-pix2pix",
+    capabilities=Capabilities(
+        negative_prompt=True,
+        negative_prompt_needs="guidance_scale",
+        partial_images=3,
+        parameters={
+            "num_inference_steps": Range(1, 200, 100, whole=True),
+            "guidance_scale": Range(1, 30, 7.5),
+            "image_guidance_scale": Range(1, 10, 1.5),
+        },
+    ),
+    arguments=_arguments,
+    # Text, source and neither are three samples of one call.
+    hows={"sample": How.CAT, "timestep": How.SPREAD, "encoder_hidden_states": How.CAT},
+    size=size,
+    pixels=512 * 512,
+    denoiser="unet",
+    remembers=("_encode_prompt", "prepare_image_latents"),
+    to_vae=_to_vae,
+    licence="timbrooks/instruct-pix2pix: MIT, with Stable Diffusion 1.5's CreativeML OpenRAIL-M",
+)

@@ -1,0 +1,72 @@
+"""LongCat-Image-Edit (Meituan): `LongCatImageEditPipeline`.
+
+Guidance is classifier-free: ``guidance_scale`` above 1 doubles the work, against an empty negative prompt where the caller
+sends none. The pipeline takes no size: the edit has the source's shape at the working area, and another is refused. Defaults: the pipeline's own (50 steps, guidance 4.5).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import LongCatImageEditPipeline
+
+from services.editor.pipelines.base import Capabilities, EditJob, Range
+from services.editor.pipelines.diffusion.calls import How
+from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale
+from services.editor.pipelines.diffusion.sizes import Size
+
+
+def size(job: EditJob, working: Working) -> Size:
+    """The edit's size: the source's shape at the working area, whatever is wished."""
+    return calculated_size(LongCatImageEditPipeline, job.image.size, working.pixels)
+
+
+def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
+    del working
+    return {
+        "image": job.image,
+        "prompt": job.prompt,
+        "negative_prompt": job.negative_prompt,
+        "guidance_scale": FAMILY.value(job, "guidance_scale"),
+        "num_inference_steps": FAMILY.steps(job),
+    }
+
+
+def _to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
+    unpacked = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)  # noqa: SLF001 - as its call does
+    clean: torch.Tensor = unpacked / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
+    return clean
+
+
+def _calls_a_step(job: EditJob) -> int:
+    return 2 if FAMILY.value(job, "guidance_scale") > 1 else 1
+
+
+FAMILY = Family(
+    name="longcat-image-edit",
+    capabilities=Capabilities(
+        negative_prompt=True,
+        negative_prompt_needs="guidance_scale",
+        resize=False,
+        partial_images=3,
+        parameters={
+            "num_inference_steps": Range(1, 100, 50, whole=True),
+            "guidance_scale": Range(1, 20, 4.5),
+        },
+    ),
+    arguments=_arguments,
+    hows={
+        "hidden_states": How.CAT,
+        "timestep": How.CAT,
+        "encoder_hidden_states": How.CAT,
+        "txt_ids": How.SAME,
+        "img_ids": How.SAME,
+    },
+    size=size,
+    to_vae=_to_vae,
+    calls_a_step=_calls_a_step,
+    rescale=rescale,
+    licence="Apache-2.0",
+)

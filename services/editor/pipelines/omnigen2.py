@@ -1,0 +1,148 @@
+"""OmniGen2 (BAAI): `OmniGen2Pipeline` of its own repository, which is not part of diffusers.
+
+To serve it, clone https://github.com/VectorSpaceLab/OmniGen2 and put the clone on ``PYTHONPATH`` (it is not a package), with
+``einops`` installed. Nothing is executed that lies in the model's folder. Not exercised with the published weights: the tests
+have a stand-in for the pipeline, and the repository's own code was run with random weights only (on a CPU, with transformers
+5.23, where upstream asks for 4.51).
+
+Guidance has two scales, for the text (``guidance_scale``, upstream's ``text_guidance_scale``) and for the source; either above
+1 costs one more call a step. Defaults: those of upstream's script for editing, which has a negative prompt of its own. The
+source is brought to at most the working area and a longest side of its square root, as upstream does, and an edit has that
+size unless another is wished. Calls of its transformer carry lists: edits are interleaved but not batched, and its scheduler
+gives no previews.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from diffusers import AutoencoderKL
+from huggingface_hub import snapshot_download
+from PIL import Image
+
+from services.editor.pipelines.base import Capabilities, EditJob, Range
+from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.sizes import Size, working_size
+
+_MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
+_NEGATIVE_PROMPT = (
+    "(((deformed))), blurry, over saturation, bad anatomy, disfigured, poorly drawn face, mutation, mutated, (extra_limb), "
+    "(ugly), (poorly drawn hands), fused fingers, messy drawing, broken legs censor, censored, censor_bar"
+)
+_TEXT_TOKENS = 1024
+_SOURCE_SEED = 0
+
+
+def _source_size(job: EditJob, working: Working) -> Size:
+    width, height = job.image.size
+    scale = min(1.0, math.isqrt(working.pixels) / max(width, height))
+    return working_size((math.ceil(width * scale), math.ceil(height * scale)), working.pixels, _MULTIPLE)
+
+
+def size(job: EditJob, working: Working) -> Size:
+    """The edit's size: in the wished shape at most the working area, or the size that the source is brought to."""
+    return _source_size(job, working) if job.size is None else working_size(job.size, working.pixels, _MULTIPLE)
+
+
+def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
+    source = job.image.resize(_source_size(job, working), Image.Resampling.LANCZOS)
+    width, height = size(job, working)
+    return {
+        "prompt": job.prompt,
+        "negative_prompt": _NEGATIVE_PROMPT if job.negative_prompt is None else job.negative_prompt,
+        "input_images": [source],
+        "text_guidance_scale": FAMILY.value(job, "guidance_scale"),
+        "image_guidance_scale": FAMILY.value(job, "image_guidance_scale"),
+        "num_inference_steps": FAMILY.steps(job),
+        "max_sequence_length": _TEXT_TOKENS,
+        "height": height,
+        "width": width,
+        "align_res": False,
+        # What it gets has its final size: it must not scale again, nor round otherwise.
+        "max_pixels": max(width * height, source.width * source.height),
+        "max_input_image_side_length": max(source.size),
+    }
+
+
+def _calls_a_step(job: EditJob) -> int:
+    if FAMILY.value(job, "guidance_scale") <= 1:
+        return 1
+    return 3 if FAMILY.value(job, "image_guidance_scale") > 1 else 2
+
+
+def load(model: str, dtype: torch.dtype) -> Any:
+    """Put the pipeline together from a folder or hub id.
+
+    Raises:
+        ValueError: when the repository's code cannot be imported.
+        OSError: when the model cannot be had.
+    """
+    try:
+        pipeline = importlib.import_module("omnigen2.pipelines.omnigen2.pipeline_omnigen2")
+        denoiser = importlib.import_module("omnigen2.models.transformers.transformer_omnigen2")
+        scheduling = importlib.import_module("omnigen2.schedulers.scheduling_flow_match_euler_discrete")
+    except ImportError as exc:
+        raise ValueError(
+            f"OmniGen2 needs the code of its own repository ({exc}): clone https://github.com/VectorSpaceLab/OmniGen2, put the"
+            " clone on PYTHONPATH, and install einops"
+        ) from exc
+    folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model))
+    vision_language: Any = transformers.Qwen2_5_VLForConditionalGeneration
+    # Part by part: loading the whole would want leave to execute the code that lies in the model's folder.
+    return pipeline.OmniGen2Pipeline(
+        transformer=denoiser.OmniGen2Transformer2DModel.from_pretrained(folder / "transformer", torch_dtype=dtype),
+        vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype),
+        scheduler=scheduling.FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
+        mllm=vision_language.from_pretrained(folder / "mllm", dtype=dtype),
+        processor=transformers.AutoProcessor.from_pretrained(folder / "processor"),
+    )
+
+
+class _Served:
+    """What an OmniGen2 pipeline has to do otherwise to be served."""
+
+    def __call__(self, **arguments: Any) -> Any:
+        answer = super().__call__(**arguments)  # type: ignore[misc]
+        # Without a dictionary it returns the bare pictures, where diffusers returns a tuple.
+        return answer if arguments.get("return_dict", True) else (answer,)
+
+    def encode_vae(self, img: torch.Tensor) -> torch.Tensor:
+        """Latents (1, C, h, w) of a picture (1, 3, H, W) in -1 … 1: always the same sample."""
+        # Upstream draws it from the process's random numbers, so that a seed would not decide the picture.
+        with torch.random.fork_rng(devices=[img.device] if img.is_cuda else []):
+            torch.manual_seed(_SOURCE_SEED)
+            latents: torch.Tensor = super().encode_vae(img)  # type: ignore[misc]
+        return latents
+
+
+def _served(pipe: Any) -> Family:
+    kind = type(pipe)
+    pipe.__class__ = type(kind.__name__, (_Served, kind), {})
+    return FAMILY
+
+
+FAMILY = Family(
+    name="omnigen2",
+    capabilities=Capabilities(
+        negative_prompt=True,
+        negative_prompt_needs="guidance_scale",
+        parameters={
+            "num_inference_steps": Range(1, 100, 50, whole=True),
+            "guidance_scale": Range(1, 10, 5),
+            "image_guidance_scale": Range(1, 5, 2),
+        },
+    ),
+    arguments=_arguments,
+    hows={},
+    size=size,
+    remembers=("encode_prompt", "encode_vae"),
+    calls_a_step=_calls_a_step,
+    load=load,
+    on_load=_served,
+    licence="Apache-2.0",
+)

@@ -1,0 +1,89 @@
+"""Real diffusion workers with tiny models, and the plain diffusers pictures to compare theirs with."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from services.editor.pipelines import EditJob, Tuning, load
+from services.editor.pipelines.diffusion.family import Working
+from services.editor.pipelines.diffusion.stepped import SteppedPipeline
+from tests.doubles.processes import Process, free_port, module, wait_ready
+from tests.tiny import save
+
+PIXELS = 64 * 64
+"""Where the tiny models work."""
+# One thread each, as tests run side by side; sums of many threads would also be rounded in another order.
+_ENV = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "EDITTHINKER_EDITOR_PIXELS": str(PIXELS)}
+
+
+@contextlib.contextmanager
+def worker(family: str, folder: Path, **settings: Any) -> Iterator[Process]:
+    """A worker process with a family's tiny model; settings by their names in lower case."""
+    model = folder / "model"
+    if not model.exists():
+        save(family, model)
+    env = {**_ENV, **{f"EDITTHINKER_EDITOR_{name.upper()}": str(value) for name, value in settings.items()}}
+    process = module("services.editor", free_port(), folder / "log", "--pipeline", "auto", "--model", str(model), env=env)
+    try:
+        wait_ready(process, seconds=120)
+        yield process
+    finally:
+        process.stop()
+
+
+class Plain:
+    """The same model as plain diffusers runs it, in this process: what every picture is compared with."""
+
+    def __init__(self, family: str, folder: Path) -> None:
+        model = str(folder / "model")
+        # Loading it as a worker does also brings its class to the area that the worker works at.
+        served = load(family, model, Tuning(pixels=PIXELS, device="cpu"))
+        assert isinstance(served, SteppedPipeline)
+        self._served = served
+        self._pipe = DiffusionPipeline.from_pretrained(model)
+        self._pipe.set_progress_bar_config(disable=True)
+
+    def picture(self, job: EditJob) -> np.ndarray:
+        """The edited picture (H, W, 3), in 8 bits, at the source's size."""
+        family = self._served._family
+        job = self._served.open(self._served.prepare(job)).job
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            arguments = family.arguments(job, Working(PIXELS))
+            generator = torch.Generator().manual_seed(job.seed)
+            images = self._pipe(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
+        finally:
+            torch.set_num_threads(threads)
+        pixels = (images[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        image = Image.fromarray(pixels)
+        wanted = job.size or job.image.size
+        return np.asarray(image if image.size == wanted else image.resize(wanted, Image.Resampling.LANCZOS))
+
+
+def source(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
+    """A picture of coarse noise."""
+    noise = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def png(image: Image.Image) -> bytes:
+    """A picture, encoded."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pixels(b64_json: str) -> np.ndarray:
+    """A returned picture's pixels (H, W, 3)."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(b64_json))).convert("RGB"))

@@ -1,0 +1,160 @@
+"""The editor's benchmarks: their load, their arithmetic, and the GPU one's whole way with toys."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("diffusers")
+
+from benchmarks import editor_gpu
+from benchmarks.editing import report
+from benchmarks.editing.load import replay
+from benchmarks.editing.servers import Record
+from benchmarks.editing.trace import LONG, SHORT, Request, burst, mixed, rehearsal
+
+
+def test_a_seed_is_a_trace_and_another_seed_is_another() -> None:
+    assert mixed(3, 40) == mixed(3, 40)
+    assert mixed(3, 40) != mixed(4, 40)
+    assert mixed(3, 40)[:20] == mixed(3, 20)
+
+
+def test_a_trace_is_bounded_and_as_heavy_as_it_says() -> None:
+    for seed in range(5):
+        trace = mixed(seed, 200)
+        assert [request.number for request in trace] == list(range(200))
+        assert all(request.calls <= 2 * LONG for request in trace)
+        assert all(later.at >= earlier.at for earlier, later in pairwise(trace))
+        assert trace[-1].at == pytest.approx(200, rel=0.25)
+        assert all(request.patience is None or 0 <= request.patience <= 3 for request in trace)
+
+
+def test_a_trace_has_everything_in_it() -> None:
+    trace = mixed(1, 200)
+    assert {request.negative for request in trace} == {True, False}
+    assert len({request.size for request in trace}) == 3
+    assert {request.steps for request in trace} >= {SHORT, LONG}
+    assert 0.1 < sum(request.patience is not None for request in trace) / 200 < 0.3
+    together = [(one, other) for one, other in pairwise(trace) if one.source == other.source]
+    assert together and all(one.at == other.at and one.prompt != other.prompt for one, other in together)
+    assert len(rehearsal(trace)) == 6
+
+
+def test_a_burst_is_long_ones_and_then_short_ones() -> None:
+    assert [request.steps for request in burst(2, 3)] == [LONG, LONG, SHORT, SHORT, SHORT]
+    assert all(request.at > 0 for request in burst(2, 3)[2:])
+
+
+def test_percentiles_lie_between_neighbours() -> None:
+    assert report.percentile([4.0, 1.0, 3.0, 2.0], 0.5) == 2.5
+    assert report.percentile([1.0, 2.0], 0.95) == pytest.approx(1.95)
+    assert math.isnan(report.percentile([], 0.5))
+
+
+def _request(number: int, patience: float | None = None) -> Request:
+    return Request(number, 0.0, 4, (8, 8), 3.5, negative=False, source=0, prompt="", patience=patience)
+
+
+def _run(seconds: tuple[float, float], shade: int = 10) -> report.Figures:
+    """Two good requests of one second alone; one cancelled in work, one while it waits, one too late."""
+    grey, made = Image.new("RGB", (8, 8), (10, 10, 10)), Image.new("RGB", (8, 8), (10, shade, 10))
+    records = [
+        *(Record(_request(number), 100.0, made, 100.0 + took, calls=4) for number, took in enumerate(seconds)),
+        Record(_request(2, 1.0), 100.0, left=101.0, let_go=101.25, calls=3),
+        Record(_request(3, 1.0), 100.0, left=101.0, let_go=101.0),
+        Record(_request(4, 9.0), 100.0, grey, 102.0, calls=4),
+    ]
+    return report.figures(records, dict.fromkeys(range(5), 1.0), dict.fromkeys(range(5), grey), cpu_s=3.0)
+
+
+def test_figures_of_a_run_made_by_hand() -> None:
+    figures = _run((2.0, 4.0), shade=12)
+    assert replace(figures, p95_s=round(figures.p95_s, 6)) == report.Figures(
+        good=2,
+        per_minute=30.0,
+        p50_s=3.0,
+        p95_s=3.9,
+        most_s=4.0,
+        cpu_s=1.5,
+        slowdown=3.0,
+        early=1,
+        wasted_calls=3,
+        let_go_p50_s=0.25,
+        let_go_most_s=0.25,
+        worst=2,
+    )
+
+
+def test_a_good_request_that_was_never_answered_is_an_error() -> None:
+    with pytest.raises(AssertionError, match="never answered"):
+        report.figures([Record(_request(0), 0.0)], {0: 1.0}, {})
+
+
+def test_ratios_above_one_say_that_ours_is_better() -> None:
+    lines = report.comparison({"lock": _run((4.0, 8.0)), "ours": _run((2.0, 4.0))}, "ours").splitlines()
+    rows = {cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in (line.split("|") for line in lines)}
+    assert rows[""] == ["lock", "ours", "ours against lock"]
+    assert rows["good edits a minute"] == ["15.0", "30.0", "2.00x"]
+    assert rows["p50 latency, s"] == ["6.00", "3.00", "2.00x"]
+    assert rows["good edits"] == ["2", "2", ""]
+
+
+def test_pictures_of_different_sizes_differ() -> None:
+    small = Image.new("RGB", (4, 4))
+    assert report.difference(small, small) == 0
+    assert report.difference(small, Image.new("RGB", (8, 8))) == 255
+
+
+class Memo:
+    """A server that writes down what it is told, and answers at once if asked to."""
+
+    def __init__(self, *, at_once: bool) -> None:
+        self.told: list[tuple[str, int]] = []
+        self._at_once = at_once
+
+    def submit(self, record: Record) -> None:
+        self.told.append(("submit", record.request.number))
+        record.done = record.arrived if self._at_once else None
+
+    def cancel(self, record: Record) -> None:
+        self.told.append(("cancel", record.request.number))
+
+    def settle(self, limit_s: float) -> None:
+        self.told.append(("settle", round(limit_s)))
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+
+def test_callers_leave_after_they_came_and_only_if_they_still_wait() -> None:
+    trace = [_request(0), _request(1, 0.0), _request(2, 2.0)]
+    slow, fast = Memo(at_once=False), Memo(at_once=True)
+    replay(slow, trace, 0.01, 5.0)
+    assert slow.told == [("submit", 0), ("submit", 1), ("cancel", 1), ("submit", 2), ("cancel", 2), ("settle", 5)]
+    replay(fast, trace, 0.01, 5.0)
+    assert fast.told == [("submit", 0), ("submit", 1), ("submit", 2), ("settle", 5)]
+
+
+def test_the_gpu_benchmark_goes_its_way_with_toys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "gpu.json"
+    only = ["--models", "kontext", "--only", "^(plain|ours x2|float8dq x1)$", "--steps", "2", "--repeats", "1"]
+    assert editor_gpu.main(["--tiny", *only, "--peak-tflops", "1", "--out", str(out)]) == 0
+    plain, ours, missing = json.loads(out.read_text())["rows"]
+    assert plain["seconds"] > 0 and 0 < plain["share"] < 1 and plain["batch"] is None
+    assert ours["at_once"] == 2 and ours["per_edit"] == pytest.approx(ours["seconds"] / 2)
+    assert ours["differs"] <= 1 and ours["batch"] > 1
+    assert missing["seconds"] is not None or "torchao" in missing["reason"]
+    assert "| kontext | ours x2 | 2 |" in capsys.readouterr().out
+
+
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert editor_gpu.main([]) == 0
+    assert "needs a GPU" in capsys.readouterr().out

@@ -1,0 +1,32 @@
+"""Two cores are shared by everything that runs here: the tiny models are faster on one thread, and the same every time."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+# The classical editor is developed without torch.
+collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_*.py"]
+
+# diffusers' Euler schedulers hand torch tensors to numpy, which would like torch to know of its newest keyword.
+_THEIRS = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.filterwarnings(_THEIRS))
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    """As before afterwards: other tests share the process."""
+    import torch  # noqa: PLC0415 - see above
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,25 @@
+"""A VAE that the pipeline would cast back and forth is refused when the model is loaded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from services.editor.pipelines.diffusion.device import Device
+from services.editor.pipelines.diffusion.loading import serve
+from services.editor.pipelines.instruct_pix2pix_xl import FAMILY
+from services.editor.pipelines.registry import Tuning
+from tests.tiny.instruct_pix2pix_xl import build
+
+
+def test_a_vae_that_overflows_in_float16_is_refused_and_bfloat16_is_named() -> None:
+    pipe = build().to(torch.float16)
+    assert pipe.vae.config.force_upcast
+    with pytest.raises(ValueError, match="bfloat16"):
+        serve(FAMILY, pipe, Device("cpu"), Tuning(device="cpu"))
+
+
+def test_a_vae_that_bears_float16_is_served_in_it() -> None:
+    pipe = build().to(torch.float16)
+    pipe.vae.register_to_config(force_upcast=False)
+    assert serve(FAMILY, pipe, Device("cpu"), Tuning(device="cpu")).name == "instruct-pix2pix-xl"

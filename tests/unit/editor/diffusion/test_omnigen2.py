@@ -1,0 +1,242 @@
+"""OmniGen2's adapter, against a stand-in that takes the arguments of the repository's pipeline and loops as it does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from services.editor.pipelines.base import EditJob
+from services.editor.pipelines.diffusion.loading import serve
+from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
+from services.editor.pipelines.omnigen2 import FAMILY
+from services.editor.pipelines.registry import Tuning, load
+from tests.parity import WORKING, Recorder, difference, picture
+
+
+class Transformer(torch.nn.Module):
+    """Takes the source's latents as a list of lists, and answers with a bare tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        text_hidden_states: torch.Tensor,
+        freqs_cis: list[torch.Tensor],
+        text_attention_mask: torch.Tensor,
+        ref_image_hidden_states: list[list[torch.Tensor]] | None = None,
+    ) -> torch.Tensor:
+        seen = 0.0 if ref_image_hidden_states is None else ref_image_hidden_states[0][0].mean()
+        said = (text_hidden_states * text_attention_mask).sum() + freqs_cis[0].sum()
+        answer: torch.Tensor = self.mix(hidden_states).tanh() * (1 + timestep.view(-1, 1, 1, 1)) + seen + said.sin()
+        return answer
+
+
+class Scheduler:
+    """Flow matching from 0 (noise) to 1 (picture), without `sigmas`; it counts its own steps."""
+
+    order = 1
+
+    def set_timesteps(self, steps: int) -> None:
+        self.timesteps = torch.linspace(0, 1, steps + 1)[:-1]
+        self._ends = torch.cat([self.timesteps, torch.ones(1)])
+        self._place = 0
+
+    def step(self, model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *, return_dict: bool = True) -> Any:
+        width = self._ends[self._place + 1] - self._ends[self._place]
+        self._place += 1
+        return (sample + width * model_output,)
+
+
+class StandIn:
+    """`OmniGen2Pipeline` as far as it is called: lists, three calls a step, a random source, and no tuple in the end."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.transformer = Transformer()
+        self.scheduler = Scheduler()
+
+    def to(self, device: torch.device) -> StandIn:
+        return self
+
+    def set_progress_bar_config(self, *, disable: bool) -> None:
+        pass
+
+    def maybe_free_model_hooks(self) -> None:
+        pass
+
+    def encode_vae(self, img: torch.Tensor) -> torch.Tensor:
+        return img + 0.1 * torch.randn(img.shape)
+
+    def encode_prompt(self, prompt: str, *, guided: bool, negative_prompt: str | None = None, **_: Any) -> tuple[Any, ...]:
+        texts = [prompt, negative_prompt or ""] if guided else [prompt]
+        embedded = [torch.tensor([[float(ord(letter)) for letter in text + " "]]) / 100 for text in texts]
+        return tuple(part for text in embedded for part in (text, torch.ones_like(text))) + (None, None) * (not guided)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        *,
+        prompt: str,
+        negative_prompt: str | None = None,
+        max_sequence_length: int | None = None,
+        input_images: list[Any] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        max_pixels: int = 1024 * 1024,
+        max_input_image_side_length: int = 1024,
+        align_res: bool = True,
+        num_inference_steps: int = 28,
+        text_guidance_scale: float = 4.0,
+        image_guidance_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+        output_type: str | None = "pil",
+        return_dict: bool = True,
+    ) -> Any:
+        assert input_images is not None and height is not None and width is not None and not align_res
+        (source,) = input_images
+        assert source.width * source.height <= max_pixels and max(source.size) <= max_input_image_side_length
+        assert not any(side % 16 for side in (*source.size, width, height)) and width * height <= max_pixels
+        text, mask, negative, negative_mask = self.encode_prompt(
+            prompt, guided=text_guidance_scale > 1, negative_prompt=negative_prompt, max_sequence_length=max_sequence_length
+        )
+        pixels = torch.tensor(list(source.tobytes()), dtype=torch.float32).view(1, source.height, source.width, 3)
+        seen = [[self.encode_vae(pixels.permute(0, 3, 1, 2) / 127.5 - 1).squeeze(0)]]
+        latents = torch.randn((1, 3, height, width), generator=generator)
+        self.scheduler.set_timesteps(num_inference_steps)
+        frequencies = [torch.ones(2)]
+        for t in self.scheduler.timesteps:
+            at = t.expand(1)
+            told = self.transformer(latents, at, text, frequencies, mask, ref_image_hidden_states=seen)
+            if text_guidance_scale > 1:
+                neither = (latents, at, negative, frequencies, negative_mask)
+                if image_guidance_scale > 1:
+                    shown = self.transformer(*neither, ref_image_hidden_states=seen)
+                    blind = self.transformer(*neither, ref_image_hidden_states=None)
+                    told = blind + image_guidance_scale * (shown - blind) + text_guidance_scale * (told - shown)
+                else:
+                    blind = self.transformer(*neither, ref_image_hidden_states=None)
+                    told = blind + text_guidance_scale * (told - blind)
+            latents = self.scheduler.step(told, t, latents, return_dict=False)[0]
+        assert output_type == "pt" and not return_dict
+        return (latents / 2 + 0.5).clamp(0, 1)
+
+
+JOBS = (
+    EditJob(picture(1, (64, 64)), "make it blue", seed=1, source="1", parameters={"num_inference_steps": 3}),
+    EditJob(
+        picture(2, (96, 40)),
+        "snow everywhere",
+        seed=2,
+        source="2",
+        negative_prompt="ugly",
+        parameters={"num_inference_steps": 5, "image_guidance_scale": 1},
+    ),
+    EditJob(
+        picture(3, (64, 64)),
+        "x",
+        seed=3,
+        size=(40, 80),
+        source="3",
+        parameters={"num_inference_steps": 4, "guidance_scale": 1},
+    ),
+)
+
+
+@pytest.fixture
+def device() -> Recorder:
+    return Recorder("cpu")
+
+
+@pytest.fixture
+def served(device: Recorder) -> SteppedPipeline:
+    return serve(FAMILY, StandIn(), device, Tuning(device="cpu", pixels=WORKING.pixels))
+
+
+def plain(job: EditJob) -> torch.Tensor:
+    """The picture (3, H, W) of the pipeline as it is, the process's random numbers set to where the adapter sets them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        generator = torch.Generator().manual_seed(job.seed)
+        pictures: torch.Tensor = StandIn()(
+            **FAMILY.arguments(job, WORKING), generator=generator, output_type="pt", return_dict=False
+        )
+    return pictures[0]
+
+
+def finish(served: SteppedPipeline, *edits: SteppedEdit) -> None:
+    """Each edit's next call in turn, until all are over."""
+    while running := [edit for edit in edits if edit.result is None and edit.error is None]:
+        for edit in running:
+            served.advance([edit])
+
+
+def test_an_edit_alone_is_the_plain_pipelines(served: SteppedPipeline, device: Recorder) -> None:
+    for job in JOBS:
+        edit = served.open(job)
+        finish(served, edit)
+        assert difference(device.exact(edit), plain(job)) == 0
+
+
+def test_interleaved_edits_are_the_plain_pipelines_and_none_is_batched(served: SteppedPipeline, device: Recorder) -> None:
+    edits = [served.open(job) for job in JOBS]
+    for edit in edits:
+        served.advance([edit])
+    assert [edit.group for edit in edits] == [None] * 3
+    finish(served, *edits)
+    assert [difference(device.exact(edit), plain(job)) for edit, job in zip(edits, JOBS, strict=True)] == [0, 0, 0]
+
+
+def test_a_cancelled_edit_leaves_nothing_behind(served: SteppedPipeline, device: Recorder) -> None:
+    cancelled, edit = served.open(JOBS[1]), served.open(JOBS[0])
+    for _ in range(3):
+        served.advance([cancelled])
+    served.advance([edit])
+    served.close(cancelled)
+    finish(served, edit)
+    assert difference(device.exact(edit), plain(JOBS[0])) == 0
+
+
+def test_the_seed_decides_the_picture_and_the_process_s_random_numbers_do_not(served: SteppedPipeline, device: Recorder) -> None:
+    pictures = []
+    for seed, source in ((1, "one"), (1, "two"), (2, "three")):
+        torch.rand(seed)  # something else in the process draws numbers
+        before = torch.random.get_rng_state()
+        edit = served.open(replace(JOBS[0], seed=seed, source=source))
+        finish(served, edit)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        pictures.append(device.exact(edit))
+    assert difference(pictures[0], pictures[1]) == 0
+    assert difference(pictures[0], pictures[2]) > 0.1
+
+
+@pytest.mark.parametrize(("place", "calls"), [(0, 9), (1, 10), (2, 4)])
+def test_the_scales_say_how_many_calls_a_step_takes(served: SteppedPipeline, place: int, calls: int) -> None:
+    edit = served.open(JOBS[place])
+    finish(served, edit)
+    assert (edit.calls, edit.calls_done) == (calls, calls)
+    assert edit.step == edit.steps
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_the_size_that_the_family_tells_is_the_picture_s(place: int) -> None:
+    height, width = plain(JOBS[place]).shape[1:]
+    assert FAMILY.size(JOBS[place], WORKING) == (width, height)
+    assert width * height <= WORKING.pixels
+
+
+def test_without_the_repository_the_error_says_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "omnigen2", None)
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "OmniGen2Pipeline", "_diffusers_version": "0.33.1"}))
+    with pytest.raises(ValueError, match="VectorSpaceLab/OmniGen2"):
+        load("auto", str(tmp_path), Tuning(device="cpu"))

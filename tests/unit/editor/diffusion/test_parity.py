@@ -1,0 +1,128 @@
+"""Interleaved edits are the plain diffusers pipelines' edits, for every family, and this would show if they were not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from services.editor.pipelines.diffusion import calls
+from services.editor.pipelines.diffusion.calls import How
+from tests import parity
+from tests.parity import WORKING, Bench, Row, difference, picture
+from tests.tiny import BUILDERS
+
+CLOSE = 1e-5
+"""Batched arithmetic adds in another order; a single wrong token or number is far above."""
+
+
+@pytest.fixture(scope="module", params=sorted(BUILDERS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def rows(name: str) -> dict[str, Row]:
+    return {row.check: row for row in parity.measure(name)}
+
+
+@pytest.fixture(scope="module")
+def bench(name: str) -> Bench:
+    return Bench(name)
+
+
+def test_an_edit_alone_is_the_plain_pipelines(rows: dict[str, Row]) -> None:
+    assert rows["alone"].difference <= CLOSE
+
+
+def test_an_edit_among_others_is_the_plain_pipelines(rows: dict[str, Row], bench: Bench) -> None:
+    assert rows["mixed"].difference <= CLOSE
+    assert rows["mixed"].together > 1 or not bench.family.hows
+
+
+def test_a_repeated_edit_is_the_same_to_the_bit(rows: dict[str, Row]) -> None:
+    assert rows["repeat"].difference == 0
+
+
+def test_a_cancelled_and_a_failed_edit_leave_nothing_behind(rows: dict[str, Row]) -> None:
+    assert rows["after"].difference == 0
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_the_size_that_the_family_tells_is_the_pictures(bench: Bench, place: int) -> None:
+    job = bench.jobs()[place]
+    height, width = bench.expected(job).shape[1:]
+    assert bench.family.size(job, WORKING) == (width, height)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_an_edit_takes_as_many_calls_as_it_was_said_to(bench: Bench, place: int) -> None:
+    edit = bench.pipeline.open(bench.jobs()[place])
+    while edit.result is None and edit.error is None:
+        bench.pipeline.advance([edit])
+    assert (edit.calls_done, edit.step) == (edit.calls, edit.steps)
+
+
+def test_encoded_sources_and_prompts_are_remembered(bench: Bench) -> None:
+    job = replace(bench.jobs()[0], image=picture(7, (64, 64)), source="remembered")
+    fresh = bench.alone(job)
+    misses, hits = bench.pipeline.remembered.misses, bench.pipeline.remembered.hits
+    assert difference(bench.alone(job), fresh) == 0
+    assert bench.pipeline.remembered.misses == misses
+    assert bench.pipeline.remembered.hits > hits
+
+
+def test_a_preview_is_decoded_from_what_the_vae_takes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latents after the last step, brought to the VAE as previews are, decode to the finished picture."""
+    job, latents = bench.jobs()[3], []
+    to_vae, step = bench.family.to_vae, bench.plain.scheduler.step
+
+    def remembering(*args: Any, **kwargs: Any) -> Any:
+        answer = step(*args, **kwargs)
+        latents.append(answer[0])
+        return answer
+
+    assert to_vae is not None
+    monkeypatch.setattr(bench.plain.scheduler, "step", remembering)
+    finished = bench.expected(job)
+    with torch.no_grad():
+        clean = to_vae(bench.plain, latents[-1], bench.family.size(job, WORKING))
+        decoded = bench.plain.vae.decode(clean, return_dict=False)[0]
+    flat = decoded[:, :, 0] if decoded.ndim == 5 else decoded
+    assert difference((flat[0].float() / 2 + 0.5).clamp(0, 1), finished) <= CLOSE
+
+
+def test_previews_are_shown_on_the_way(bench: Bench) -> None:
+    edit = bench.pipeline.open(replace(bench.jobs()[0], previews=2))
+    shown = []
+    while edit.result is None and edit.error is None:
+        bench.pipeline.advance([edit])
+        if edit.preview is not None:
+            shown.append(edit.preview)
+            edit.preview = None
+    assert len(shown) == 2
+    assert min(shown[0].size) >= 8
+
+
+@pytest.mark.parametrize("change", [{"prompt": "something else entirely"}, {"seed": 77}])
+def test_another_prompt_or_seed_is_another_picture(bench: Bench, change: dict[str, Any]) -> None:
+    job = bench.jobs()[0]
+    assert difference(bench.alone(job), bench.alone(replace(job, **change))) > 50 * CLOSE
+
+
+def test_another_source_is_another_picture(bench: Bench) -> None:
+    job = bench.jobs()[0]
+    other = replace(job, image=picture(50, (64, 64)), source="other")
+    assert difference(bench.alone(job), bench.alone(other)) > 10 * CLOSE
+
+
+@pytest.mark.parametrize("name", ["qwen-image-edit", "qwen-image-edit-plus"], indirect=True)
+def test_padding_without_its_mask_is_another_picture(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert How.PAD in bench.family.hows.values()
+    monkeypatch.setattr(calls, "_add_mask", lambda *_: None)
+    jobs = bench.jobs()
+    pictures, together = bench.mixed(jobs)
+    assert together > 1
+    assert max(difference(one, bench.expected(job)) for one, job in zip(pictures, jobs, strict=True)) > 50 * CLOSE

@@ -1,0 +1,59 @@
+"""Pipelines with a built-in area work at the one that is asked for, and at their own again afterwards."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from diffusers import LongCatImageEditPipeline, QwenImageEditPipeline, QwenImageEditPlusPipeline
+
+from services.editor.pipelines.diffusion.family import NATIVE_PIXELS
+from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale
+
+CLASSES = (LongCatImageEditPipeline, QwenImageEditPipeline, QwenImageEditPlusPipeline)
+
+
+@pytest.fixture(params=CLASSES, ids=lambda pipeline_class: str(pipeline_class.__name__))
+def pipeline_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    module: Any = sys.modules[request.param.__module__]
+    monkeypatch.setattr(module, "calculate_dimensions", module.calculate_dimensions)
+    rescale(request.param, NATIVE_PIXELS)
+    return request.param
+
+
+def _computed(pipeline_class: type, area: int, ratio: float) -> tuple[int, int]:
+    module: Any = sys.modules[pipeline_class.__module__]
+    width, height, *_ = module.calculate_dimensions(area, ratio)
+    return width, height
+
+
+def test_rescaling_is_not_piled_up(pipeline_class: type) -> None:
+    for _ in range(3):
+        rescale(pipeline_class, 512 * 512)
+    assert _computed(pipeline_class, NATIVE_PIXELS, 1.0) == (512, 512)
+    rescale(pipeline_class, 256 * 256)
+    assert _computed(pipeline_class, NATIVE_PIXELS, 1.0) == (256, 256)
+
+
+def test_the_native_area_puts_the_pipelines_own_function_back(pipeline_class: type) -> None:
+    module: Any = sys.modules[pipeline_class.__module__]
+    own = module.calculate_dimensions
+    rescale(pipeline_class, 512 * 512)
+    assert module.calculate_dimensions is not own
+    rescale(pipeline_class, NATIVE_PIXELS)
+    assert module.calculate_dimensions is own
+
+
+@pytest.mark.parametrize("shape", [(640, 480), (333, 1000), (1, 1), (4000, 900)])
+@pytest.mark.parametrize("pixels", [64 * 64, 512 * 512, NATIVE_PIXELS])
+def test_the_told_size_is_the_computed_one(pipeline_class: type, shape: tuple[int, int], pixels: int) -> None:
+    rescale(pipeline_class, pixels)
+    assert calculated_size(pipeline_class, shape, pixels) == _computed(pipeline_class, NATIVE_PIXELS, shape[0] / shape[1])
+
+
+def test_what_the_text_encoder_sees_shrinks_along_but_stays_large_enough(pipeline_class: type) -> None:
+    rescale(pipeline_class, 512 * 512)
+    assert _computed(pipeline_class, 384 * 384, 1.0) == (192, 192)
+    rescale(pipeline_class, 64 * 64)
+    assert min(_computed(pipeline_class, 384 * 384, 1.0)) >= 56

@@ -1,0 +1,110 @@
+"""A pipeline with steps and no model, whose every advance a test can hold up, watch or break."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from services.editor.pipelines import Capabilities, Edit, EditJob, EditResult, OutOfMemory, Range
+
+
+@dataclass(slots=True, eq=False)
+class Stepping:
+    """One edit of it."""
+
+    job: EditJob
+    steps: int
+    calls: int
+    started: bool = False
+    group: Hashable | None = None
+    cost: int = 1
+    calls_done: int = 0
+    step: int = 0
+    preview: Image.Image | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    result: EditResult | None = None
+    error: Exception | None = None
+
+
+class Steps:
+    """Every step but those of the warm-up waits for ``gate``. ``log`` has the seeds of each advance, ``closed`` those dropped."""
+
+    stoppable = True
+    name = "steps"
+
+    def __init__(self) -> None:
+        self.gate = threading.Semaphore(0)
+        self.free = True
+        self.log: list[tuple[int, ...]] = []
+        self.closed: list[int] = []
+        self.breaks: Callable[[Stepping], Exception | None] = lambda _: None
+        self.fits: Callable[[Sequence[Stepping]], bool] = lambda _: True
+        self.room: tuple[int, int] | None = None
+        self.reclaimed = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            partial_images=3,
+            negative_prompt=True,
+            negative_prompt_needs="true_cfg_scale",
+            parameters={"num_inference_steps": Range(1, 100, 4, whole=True), "true_cfg_scale": Range(1, 9, 1)},
+        )
+
+    @property
+    def warm_up(self) -> EditJob:
+        return EditJob(Image.new("RGB", (8, 8)), "warm up", -1, parameters={"num_inference_steps": 2})
+
+    def prepare(self, job: EditJob) -> EditJob:
+        return job
+
+    def open(self, job: EditJob) -> Stepping:
+        steps = int(job.parameters.get("num_inference_steps", 4))
+        return Stepping(job, steps, steps)
+
+    def advance(self, edits: Sequence[Edit]) -> None:
+        batch = [edit for edit in edits if isinstance(edit, Stepping)]
+        warming = batch[0].job.seed == -1
+        if not warming:
+            if not self.free:
+                assert self.gate.acquire(timeout=20)
+            self.log.append(tuple(edit.job.seed for edit in batch))
+        if not self.fits(batch):
+            raise OutOfMemory("no room")
+        for edit in batch:
+            edit.error = self.breaks(edit)
+            if edit.error is None:
+                self._go_on(edit)
+
+    def _go_on(self, edit: Stepping) -> None:
+        if not edit.started:
+            edit.started, edit.group = True, edit.job.image.size
+            return
+        edit.step += 1
+        edit.calls_done += 1
+        due = {round(edit.steps * place / (edit.job.previews + 1)) for place in range(1, edit.job.previews + 1)}
+        if edit.step in due:
+            edit.preview = Image.new("RGB", (4, 4), (edit.step, 0, 0))
+        if edit.step == edit.steps:
+            edit.timings = {"encode": 0.1, "denoise": 0.2, "decode": 0.3}
+            edit.result = EditResult(edit.job.image)
+
+    def close(self, edit: Edit) -> None:
+        assert isinstance(edit, Stepping)
+        self.closed.append(edit.job.seed)
+
+    def reclaim(self) -> None:
+        self.reclaimed += 1
+
+    def memory(self) -> tuple[int, int] | None:
+        return self.room
+
+    def figures(self) -> Mapping[str, float]:
+        return {}
+
+    def finish(self, job: EditJob, result: EditResult) -> EditResult:
+        del job
+        return result

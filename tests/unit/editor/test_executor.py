@@ -1,0 +1,281 @@
+"""The executor between steps: joining, leaving, setting aside, running out of memory, failing alone."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from services.editor.executor import Executor, State
+from services.editor.pipelines import EditJob, PipelineBroken
+from services.editor.tickets import Ticket
+from services.editor.warmup import Wanted
+from services.wire.errors import ApiError
+from tests.unit.editor.stepping import Stepping, Steps
+
+
+class Counts:
+    """A meter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.dropped: list[int] = []
+
+    def advanced(self, edits: int, seconds: float, *, start: bool) -> None:
+        assert seconds >= 0
+        if not start:
+            self.batches.append(edits)
+
+    def wasted(self, steps: int) -> None:
+        self.dropped.append(steps)
+
+
+def job(seed: int, steps: int = 4, side: int = 8, **more: Any) -> EditJob:
+    return EditJob(Image.new("RGB", (side, side)), "x", seed, parameters={"num_inference_steps": steps}, **more)
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < ends, "waited in vain"
+        threading.Event().wait(0.002)
+
+
+@contextlib.contextmanager
+def running(pipeline: Steps, meter: Counts | None = None, batch: int | None = 4, active: int = 8) -> Iterator[Executor]:
+    executor = Executor(lambda: pipeline, meter or Counts(), Wanted(active, batch), queue=100)
+    executor.start()
+    wait(lambda: executor.state is not State.STARTING)
+    yield executor
+    pipeline.free = True
+    for _ in range(500):
+        pipeline.gate.release()
+    executor.stop(10)
+
+
+def steps_of(pipeline: Steps, number: int) -> None:
+    """Let so many advances happen, and wait until the last is over."""
+    target = len(pipeline.log) + number
+    for _ in range(number):
+        pipeline.gate.release()
+    wait(lambda: len(pipeline.log) >= target)
+
+
+def test_edits_join_a_running_batch_and_leave_it_when_they_are_done() -> None:
+    """Each with its own number of steps; encoding takes a turn of its own."""
+    pipeline, meter = Steps(), Counts()
+    with running(pipeline, meter) as executor:
+        pipeline.free = False
+        (long_one,) = executor.submit([job(1, steps=6)])
+        steps_of(pipeline, 3)
+        (short,) = executor.submit([job(2, steps=2)])
+        pipeline.free = True
+        pipeline.gate.release()
+        assert short.answer.result(10).steps == 2
+        outcome = long_one.answer.result(10)
+    assert outcome.steps == 6 and outcome.batch > 1
+    assert outcome.stages == {"encode": 0.1, "denoise": 0.2, "decode": 0.3}
+    shared = [seeds for seeds in pipeline.log if len(seeds) == 2]
+    assert len(shared) == 2 and max(meter.batches) == 2
+
+
+def test_different_geometries_take_turns_and_never_share() -> None:
+    """Groups are kept apart."""
+    pipeline = Steps()
+    with running(pipeline) as executor:
+        tickets = executor.submit([job(1), job(2, side=16), job(3), job(4, side=16)])
+        for ticket in tickets:
+            ticket.answer.result(10)
+    shared = {frozenset(seeds) for seeds in pipeline.log if len(seeds) > 1}
+    assert shared == {frozenset({1, 3}), frozenset({2, 4})}
+
+
+def test_a_cancel_takes_effect_before_the_next_step() -> None:
+    """While one step runs, the caller leaves: that step is the last."""
+    pipeline, meter = Steps(), Counts()
+    with running(pipeline, meter) as executor:
+        pipeline.free = False
+        (gone,) = executor.submit([job(1, steps=50)])
+        (stays,) = executor.submit([job(2, steps=5)])
+        steps_of(pipeline, 6)
+        wait(lambda: any(2 in seeds for seeds in pipeline.log))
+        gone.answer.cancel()
+        executor.notice()
+        before = len(pipeline.log)
+        pipeline.free = True
+        pipeline.gate.release()
+        assert stays.answer.result(10).steps == 5
+        wait(lambda: meter.dropped != [])
+    # The one that waited for the gate had been chosen before the cancel.
+    assert [seeds for seeds in pipeline.log[before + 1 :] if 1 in seeds] == []
+    assert 1 in pipeline.closed and meter.dropped[0] >= 1
+
+
+def test_an_edit_set_aside_goes_on_where_it_stopped() -> None:
+    """And takes nothing of the device meanwhile."""
+    pipeline = Steps()
+    with running(pipeline) as executor:
+        pipeline.free = False
+        tickets = executor.submit([job(1, steps=4)])
+        steps_of(pipeline, 3)
+        executor.hold(tickets, 60)
+        (other,) = executor.submit([job(2, steps=2)])
+        pipeline.free = True
+        pipeline.gate.release()
+        other.answer.result(10)
+        held = sum(1 in seeds for seeds in pipeline.log)
+        assert held < 5 and not tickets[0].answer.done()
+        executor.resume(tickets)
+        assert tickets[0].answer.result(10).steps == 4
+    assert sum(1 in seeds for seeds in pipeline.log) == 5  # one start and four steps: none was done twice
+
+
+def test_an_edit_set_aside_for_too_long_is_dropped() -> None:
+    """With an answer, and with its steps counted as wasted."""
+    pipeline, meter = Steps(), Counts()
+    with running(pipeline, meter) as executor:
+        pipeline.free = False
+        tickets = executor.submit([job(1, steps=40)])
+        steps_of(pipeline, 3)
+        executor.hold(tickets, 0.01)
+        pipeline.gate.release()
+        told = tickets[0].answer.exception(10)
+        wait(lambda: meter.dropped != [])
+    assert isinstance(told, ApiError) and told.code == "request_timeout"
+    assert pipeline.closed.count(1) == 1
+
+
+def test_an_urgent_edit_goes_first() -> None:
+    """It came last, and starts before those that wait."""
+    pipeline = Steps()
+    with running(pipeline, active=1, batch=1) as executor:
+        pipeline.free = False
+        tickets = executor.submit([job(1)])
+        steps_of(pipeline, 1)
+        tickets += executor.submit([job(2), job(3)])
+        tickets += executor.submit([job(4)], urgency=1)
+        pipeline.free = True
+        pipeline.gate.release()
+        for ticket in tickets:
+            ticket.answer.result(10)
+    order = list(dict.fromkeys(seeds[0] for seeds in pipeline.log))
+    assert order == [1, 4, 2, 3]
+
+
+def test_running_out_of_memory_in_company_shrinks_the_batch_and_loses_nothing() -> None:
+    """The edits go on in smaller batches, from where they stood."""
+    pipeline = Steps()
+    with running(pipeline, batch=8) as executor:
+        pipeline.fits = lambda batch: len(batch) <= 2
+        tickets = executor.submit([job(seed) for seed in range(6)])
+        assert [ticket.answer.result(10).steps for ticket in tickets] == [4] * 6
+        assert executor.limits.batch <= 2 and pipeline.reclaimed >= 1
+
+
+def test_an_edit_that_does_not_fit_even_alone_is_tried_once_more_and_then_refused() -> None:
+    """Others are not harmed."""
+    pipeline = Steps()
+    with running(pipeline) as executor:
+        pipeline.fits = lambda batch: all(edit.job.seed != 7 or edit.step < 2 for edit in batch)
+        big, other = executor.submit([job(7), job(1)])
+        told = big.answer.exception(10)
+        assert other.answer.result(10).steps == 4
+    assert isinstance(told, ApiError) and (told.code, told.status) == ("out_of_memory", 507)
+    assert pipeline.closed.count(7) == 2
+
+
+def test_memory_that_runs_out_once_costs_an_edit_only_its_steps() -> None:
+    """Alone it starts again from its beginning, and succeeds."""
+    pipeline = Steps()
+    failures = iter([False])
+    with running(pipeline) as executor:
+        pipeline.fits = lambda batch: batch[0].step < 2 or next(failures, True)
+        assert executor.submit([job(1)])[0].answer.result(10).steps == 4
+    assert pipeline.closed.count(1) == 1
+
+
+def test_a_failing_edit_fails_alone() -> None:
+    """Its batch mates are done as if it had never been."""
+    pipeline = Steps()
+
+    def breaks(edit: Stepping) -> Exception | None:
+        return ValueError("bad picture") if edit.job.seed == 2 and edit.step == 1 else None
+
+    with running(pipeline) as executor:
+        pipeline.breaks = breaks
+        tickets = executor.submit([job(1), job(2), job(3)])
+        assert isinstance(tickets[1].answer.exception(10), ValueError)
+        assert [tickets[place].answer.result(10).steps for place in (0, 2)] == [4, 4]
+
+
+def test_a_broken_pipeline_answers_everybody() -> None:
+    """Those who run, those who wait, and those who are set aside."""
+    pipeline = Steps()
+
+    def breaks(edit: Stepping) -> Exception | None:
+        if edit.job.seed == 1 and edit.step == 1:
+            raise PipelineBroken("the device is lost")
+        return None
+
+    with running(pipeline, active=1) as executor:
+        pipeline.free = False
+        tickets: list[Ticket] = executor.submit([job(1), job(2), job(3)])
+        executor.hold(tickets[2:], 60)
+        pipeline.breaks = breaks
+        pipeline.free = True
+        pipeline.gate.release()
+        codes = []
+        for ticket in tickets:
+            told = ticket.answer.exception(10)
+            assert isinstance(told, ApiError)
+            codes.append(told.code)
+        wait(lambda: executor.state is State.DEAD)
+        with pytest.raises(ApiError):
+            executor.submit([job(4)])
+    assert codes == ["internal_error", "not_ready", "not_ready"]
+
+
+def test_a_listener_hears_of_every_step_and_gets_the_previews() -> None:
+    """On the executor's thread, before the answer."""
+    pipeline, heard = Steps(), list[tuple[int, int, bool]]()
+    with running(pipeline) as executor:
+        tell = [lambda step, steps, preview: heard.append((step, steps, preview is not None))]
+        executor.submit([job(1, steps=4, previews=1)], listeners=tell)[0].answer.result(10)
+    assert heard == [(0, 4, False), (1, 4, False), (2, 4, True), (3, 4, False)]
+
+
+def test_places_are_counted_in_edits_and_the_refusal_says_how_long() -> None:
+    """One request always fits when nothing else is inside."""
+    pipeline = Steps()
+    executor = Executor(lambda: pipeline, Counts(), Wanted(1, 1), queue=1)
+    executor.start()
+    wait(lambda: executor.state is State.READY)
+    executor.admit(5)
+    with pytest.raises(ApiError) as refused:
+        executor.admit(1)
+    assert refused.value.code == "overloaded" and (refused.value.retry_after or 0) >= 1
+    assert "5 edits are under way, 0 of them waiting" in refused.value.message
+    executor.release(5)
+    executor.admit(2)
+    executor.release(2)
+    executor.stop(5)
+
+
+def test_the_warm_up_measures_how_many_fit() -> None:
+    """Memory that ends at three edits, as the device tells it, is never asked for more than two at a time."""
+    pipeline = Steps()
+    sizes: list[int] = []
+
+    def fits(batch: Any) -> bool:
+        sizes.append(len(batch))
+        return len(batch) < 3
+
+    pipeline.fits = fits
+    with running(pipeline, batch=None) as executor:
+        limits = executor.limits
+    assert max(sizes) > 2 and limits.cost == 2
