@@ -1,6 +1,6 @@
 # Bare `make` lists the targets. Every target that needs the environment makes it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench bench-overhead up clean
+.PHONY: help setup demo test check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -45,6 +45,9 @@ format: $(READY_DEV) ## format and mend what ruff can
 
 up: $(READY) ## run the embedded stack on http://127.0.0.1:8080
 	$(BIN)/editthinker up
+
+parity: $(READY_DEV) ## how far interleaved edits are from plain diffusers, family by family
+	$(BIN)/python -m tests.parity
 
 bench: $(READY_DEV) ## closed-loop benchmark: single, best_of_n and think at equal numbers of edits
 	$(BIN)/python -m benchmarks.closed_loop

@@ -69,6 +69,7 @@ class EditOrder:
     Attributes:
         key: idempotency key, unique in the world.
         timeout_s: seconds until the answer is of no use.
+        later: whether its session has edits already: it goes before those that have none, so that what was begun gets done.
     """
 
     source: StoredImage
@@ -78,6 +79,7 @@ class EditOrder:
     key: str
     timeout_s: float
     options: Mapping[str, Any] = field(default_factory=dict)
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)

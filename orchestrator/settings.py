@@ -39,7 +39,8 @@ class EditorSettings(UpstreamSettings):
 
     parameters: frozenset[str] = Field(
         frozenset({"size"}),
-        description="Extension fields it takes (size, negative_prompt, num_inference_steps, guidance_scale); others are refused.",
+        description="Extension fields it takes (size, negative_prompt, num_inference_steps, guidance_scale, true_cfg_scale, "
+        "image_guidance_scale, strength); others are refused.",
     )
     mask: bool = Field(False, description="Whether it takes a mask.")
     send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")

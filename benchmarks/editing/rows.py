@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -123,6 +124,8 @@ class Bench:
         """Free the model."""
         self._pipe = None
         gc.collect()
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.reset()  # or the next model's compilations would count towards the limit of recompilations
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -172,8 +175,7 @@ class Bench:
             wait_for(lambda: executor.state is not State.STARTING, _READY_S, "warming up")
             if executor.state is not State.READY:
                 raise RuntimeError(executor.cause)
-            self._edits(executor, row, 0)
-            times = [self._edits(executor, row, 1000 * repeat) for repeat in range(1, self.repeats + 1)]
+            times = [self._edits(executor, row, 1000 * repeat) for repeat in range(self.repeats)]
             if tuning.cache is not None and self.count is not None:
                 with counted(getattr(pipe, self.family.denoiser)) as count:
                     self._edits(executor, row, -1)

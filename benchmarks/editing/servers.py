@@ -15,7 +15,7 @@ from benchmarks.editing.trace import Request
 from services.editor.executor import Executor, State
 from services.editor.pipelines import Edit, EditJob
 from services.editor.pipelines.diffusion.device import Device
-from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
+from services.editor.pipelines.diffusion.stepped import Options, SteppedEdit, SteppedPipeline
 from services.editor.pipelines.kontext import FAMILY
 from services.editor.pipelines.registry import Tuning
 from services.editor.tickets import Outcome, Ticket
@@ -178,7 +178,7 @@ class Observed(SteppedPipeline):
 
     def __init__(self, pipe: Any, *, remember: bool, in_order: bool) -> None:
         kept = Tuning().remember_bytes if remember else 0
-        super().__init__(FAMILY, pipe, Device("cpu"), WORKING, remember_bytes=kept)
+        super().__init__(FAMILY, pipe, Device("cpu"), Options(WORKING, kept))
         self._in_order = in_order
         self.closed: dict[int, float] = {}
 

@@ -64,6 +64,9 @@ class SessionOptions(TypedDict, total=False):
     negative_prompt: str
     num_inference_steps: int
     guidance_scale: float
+    true_cfg_scale: float
+    image_guidance_scale: float
+    strength: float
     wait: float
     idempotency_key: str
 

@@ -24,7 +24,14 @@ _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
 }
 _LONGEST_WEBP_SIDE: Final = 16_383
 _NEUTRAL_COMPRESSION: Final = 100
-_EDITOR_FIELDS: Final = ("negative_prompt", "num_inference_steps", "guidance_scale")
+_EDITOR_FIELDS: Final = (
+    "negative_prompt",
+    "num_inference_steps",
+    "guidance_scale",
+    "true_cfg_scale",
+    "image_guidance_scale",
+    "strength",
+)
 
 
 class LoopFields(BaseModel):
@@ -46,6 +53,9 @@ class LoopFields(BaseModel):
     negative_prompt: str | None = Field(None, max_length=32_000, description="Passed on to editors that take it.")
     num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Passed on to editors that take it.")
     guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that take it.")
+    true_cfg_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that take it.")
+    image_guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that take it.")
+    strength: float | None = Field(None, ge=0, le=1, description="Passed on to editors that take it.")
 
 
 class ImagesEditFields(LoopFields, EditFields):

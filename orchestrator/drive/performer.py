@@ -90,6 +90,7 @@ class Performer:
             key=f"{session_id}/{job.key}",
             timeout_s=left + _GRACE_S,
             options=created.editor_options,
+            later=job.turn > 1,
         )
         return await _named(self.editors, created.editor, "editor").edit(order)
 

@@ -31,8 +31,14 @@ def main() -> int:
             sys.stderr.write(f"{PREFIX}{where or '*'}: {error['msg'].removeprefix('Value error, ')}\n")
         return 2
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    uvicorn.run(
-        create_app(settings),
+    failures: list[str] = []
+
+    def stop(cause: str) -> None:
+        failures.append(cause)
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        create_app(settings, on_failure=stop),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -40,7 +46,11 @@ def main() -> int:
         access_log=settings.log_level == "debug",
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
-    return 0
+    server = uvicorn.Server(config)
+    server.run()
+    if failures:
+        sys.stderr.write(f"the editor cannot start: {failures[0]}\n")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -23,18 +23,21 @@ from services.wire.images import Effort, ImageLimits
 _FORM_OVERHEAD = 1024 * 1024
 
 
-def create_app(settings: Settings, *, build: Callable[[], Pipeline] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, *, build: Callable[[], Pipeline] | None = None, on_failure: Callable[[str], None] = lambda _: None
+) -> FastAPI:
     """The worker as an ASGI application; the pipeline loads when it starts.
 
     Args:
         settings: what to serve and within which limits.
         build: makes the pipeline; by default the family that the settings name.
+        on_failure: told why, if the pipeline cannot be built or warmed up; on another thread.
     """
     app = FastAPI(
         title="EditThinker editor worker",
         version="0.1.0",
         description="OpenAI's image edits endpoint in front of one editing pipeline.",
-        lifespan=_lifespan(settings, build),
+        lifespan=_lifespan(settings, build, on_failure),
     )
     # A picture and a mask, as files or as base64.
     asgi.install(app, max_body=2 * settings.max_image_bytes + _FORM_OVERHEAD)
@@ -44,14 +47,15 @@ def create_app(settings: Settings, *, build: Callable[[], Pipeline] | None = Non
 
 
 def _lifespan(
-    settings: Settings, build: Callable[[], Pipeline] | None
+    settings: Settings, build: Callable[[], Pipeline] | None, on_failure: Callable[[str], None]
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         make = build or (lambda: load(settings.pipeline, settings.model, settings.tuning()))
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_side)
         telemetry = Telemetry()
-        executor = Executor(make, telemetry, Wanted(settings.max_active, settings.max_batch), queue=settings.queue)
+        wanted = Wanted(settings.max_active, settings.max_batch)
+        executor = Executor(make, telemetry, wanted, queue=settings.queue, on_failure=on_failure)
         telemetry.watch(executor)
         effort = Effort(settings.png_level, settings.webp_method)
         runs = Runs(

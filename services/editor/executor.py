@@ -56,10 +56,20 @@ class Executor:
         build: makes the pipeline; called on the executor's thread.
         meter: is told what happens.
         wanted: the operator's limits.
-        queue: how many requests may wait beside those that run.
+        queue: how many edits may wait beside those that run.
+        on_failure: told why, if the pipeline cannot be built or warmed up.
     """
 
-    def __init__(self, build: Callable[[], Pipeline], meter: Meter, wanted: Wanted, *, queue: int) -> None:
+    def __init__(
+        self,
+        build: Callable[[], Pipeline],
+        meter: Meter,
+        wanted: Wanted,
+        *,
+        queue: int,
+        on_failure: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._on_failure = on_failure
         self._build = build
         self._meter = meter
         self._wanted = wanted
@@ -224,7 +234,10 @@ class Executor:
         # The edge of the thread: whatever ends it, those who wait must be told and readiness must go.
         except BaseException as exc:
             log.critical("the pipeline's thread died", exc_info=exc)
+            failed_at_start = self._state is State.STARTING
             self._end(f"the pipeline failed: {type(exc).__name__}")
+            if failed_at_start:
+                self._on_failure(f"{type(exc).__name__}: {exc}")
         else:
             self._end("shut down")
 

@@ -82,5 +82,6 @@ FAMILY = Family(
     hows=HOWS,
     size=size,
     to_vae=to_vae,
+    caches=frozenset({"taylorseer"}),
     licence="FLUX Non-Commercial License",
 )

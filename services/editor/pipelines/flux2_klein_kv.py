@@ -20,5 +20,6 @@ FAMILY = Family(
     hows={},
     size=size,
     to_vae=to_vae,
+    caches=frozenset(),
     licence="FLUX Non-Commercial License (klein 9B KV)",
 )

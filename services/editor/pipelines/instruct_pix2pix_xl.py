@@ -76,5 +76,6 @@ FAMILY = Family(
     remembers=("encode_prompt", "prepare_image_latents"),
     to_vae=_to_vae,
     on_load=_in_a_safe_dtype,
+    caches=frozenset(),
     licence="diffusers/sdxl-instructpix2pix-768 and SDXL: CreativeML Open RAIL++-M; CosXL: Stability AI non-commercial",
 )

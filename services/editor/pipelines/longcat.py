@@ -1,7 +1,8 @@
 """LongCat-Image-Edit (Meituan): `LongCatImageEditPipeline`.
 
 Guidance is classifier-free: ``guidance_scale`` above 1 doubles the work, against an empty negative prompt where the caller
-sends none. The pipeline takes no size: the edit has the source's shape at the working area, and another is refused. Defaults: the pipeline's own (50 steps, guidance 4.5).
+sends none. The pipeline takes no size: the edit has the source's shape at the working area, and another is refused.
+Defaults: the pipeline's own (50 steps, guidance 4.5).
 """
 
 from __future__ import annotations
@@ -68,5 +69,6 @@ FAMILY = Family(
     to_vae=_to_vae,
     calls_a_step=_calls_a_step,
     rescale=rescale,
+    caches=frozenset({"taylorseer"}),
     licence="Apache-2.0",
 )

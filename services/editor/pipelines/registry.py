@@ -38,10 +38,10 @@ class Tuning:
         pixels: the area to work at; None: the one the family was trained at.
         remember_bytes: how much of what the encoders compute is kept.
         attention: an attention backend of diffusers (``native``, ``flash``, ``_flash_3``, ``sage`` …).
-        compile: compile the repeated blocks of the denoiser.
+        compile: compile the repeated blocks of the denoiser with this backend of torch (``inductor``).
         quantization: ``fp8`` (weights stored so, layer by layer), or torchao's ``int8wo``, ``float8wo``, ``float8dq``.
-        cache: ``first_block``, ``taylorseer``, ``mag`` or ``pab``: skip work between steps.
-        cache_threshold: how much of a difference counts as none, for caches that have one.
+        cache: ``first_block`` or ``taylorseer``: skip work between steps.
+        cache_threshold: how much of a difference counts as none, for ``first_block``.
         lora: weights to load, with their strength.
         lora_scale: strength of the LoRA.
         few_steps: the LoRA is a few-step one (Lightning) made for so many: the default, without classifier-free guidance.
@@ -54,7 +54,7 @@ class Tuning:
     pixels: int | None = None
     remember_bytes: int = 256 * 1024 * 1024
     attention: str | None = None
-    compile: bool = False
+    compile: str | None = None
     quantization: str | None = None
     cache: str | None = None
     cache_threshold: float | None = None

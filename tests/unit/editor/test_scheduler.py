@@ -29,8 +29,8 @@ def entries(draw: st.DrawFn) -> list[Entry]:
     ]
 
 
-@given(entries(), limits, st.booleans())
-def test_a_choice_keeps_every_limit(there: list[Entry], limit: Limits, just: bool) -> None:
+@given(there=entries(), limit=limits, just=st.booleans())
+def test_a_choice_keeps_every_limit(*, there: list[Entry], limit: Limits, just: bool) -> None:
     """Places, batch size, cost, one group, and those that must be alone."""
     choice = choose(there, limit, just_started=just)
     free = [entry for entry in there if entry.held_until is None]
@@ -52,8 +52,8 @@ def test_a_choice_keeps_every_limit(there: list[Entry], limit: Limits, just: boo
         assert not any(entry.alone for entry in chosen)
 
 
-@given(entries(), limits, st.booleans())
-def test_the_earliest_due_leads(there: list[Entry], limit: Limits, just: bool) -> None:
+@given(there=entries(), limit=limits, just=st.booleans())
+def test_the_earliest_due_leads(*, there: list[Entry], limit: Limits, just: bool) -> None:
     """Among those to start, and among those started."""
     choice = choose(there, limit, just_started=just)
     if choice is not None:
@@ -114,16 +114,16 @@ def test_nobody_starves(arriving: list[tuple[int, int, int, str]], limit: Limits
     dues = [due(at, 1 + calls, urgency) for at, calls, urgency, _ in arriving]
     for number, (at, _, _, _) in enumerate(arriving):
         before = [
-            other for other in range(len(arriving)) if dues[other] <= dues[number] or (arriving[other][0] <= at and ends[other] > at)
+            other
+            for other in range(len(arriving))
+            if dues[other] <= dues[number] or (arriving[other][0] <= at and ends[other] > at)
         ]
         bound = sum(1 + arriving[other][1] for other in {*before, number})
         assert ends[number] - at <= bound + 1
 
 
 @given(arrivals, limits)
-def test_at_most_one_start_between_two_steps_of_a_running_batch(
-    arriving: list[tuple[int, int, int, str]], limit: Limits
-) -> None:
+def test_at_most_one_start_between_two_steps_of_a_running_batch(arriving: list[tuple[int, int, int, str]], limit: Limits) -> None:
     """Encoding stalls those who run for no longer than one edit's worth."""
     running: set[int] = set()
     left = [1 + calls for _, calls, _, _ in arriving]

@@ -69,7 +69,7 @@ async def running(
 
     def made() -> Pipeline:
         assert build is not None
-        pipeline = build()
+        pipeline: Any = build()
         return pipeline if hasattr(pipeline, "advance") else OneByOne(pipeline)
 
     app = create_app(Settings(**{"drain_s": 5, **settings}), build=made if build else None)

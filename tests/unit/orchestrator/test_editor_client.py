@@ -33,10 +33,14 @@ MASK = saved(Image.new("RGBA", (WIDTH, HEIGHT)), "PNG")
 
 
 def order(
-    instruction: str = "make it golden", *, options: Mapping[str, Any] | None = None, mask: bytes | None = None
+    instruction: str = "make it golden",
+    *,
+    options: Mapping[str, Any] | None = None,
+    mask: bytes | None = None,
+    later: bool = False,
 ) -> EditOrder:
     held = stored(mask) if mask is not None else None
-    return EditOrder(stored(SOURCE), held, instruction, 7, "ses_1/2/1", WAIT_S, options or {})
+    return EditOrder(stored(SOURCE), held, instruction, 7, "ses_1/2/1", WAIT_S, options or {}, later)
 
 
 async def edit(desk: Desk, wanted: EditOrder | None = None, **options: Any) -> EditReply:
@@ -81,6 +85,15 @@ async def test_only_what_was_asked_for_is_sent(desk: Desk) -> None:
     assert names == ["prompt", "guidance_scale", "num_inference_steps", "image"]
     assert dict(desk.seen[0].form)["guidance_scale"] == "3.5"
     assert dict(desk.seen[0].form)["image"] == ("image.png", "image/png", SOURCE)
+
+
+async def test_a_later_turn_is_marked_as_more_urgent(desk: Desk) -> None:
+    """By RFC 9218's header, which servers that do not know it ignore."""
+    desk.answers = [image_reply(EDITED), image_reply(EDITED)]
+    await edit(desk, order())
+    await edit(desk, order(later=True))
+
+    assert [request.headers.get("priority") for request in desk.seen] == [None, "u=2"]
 
 
 @given(prompt=st.text(min_size=1, max_size=60))

@@ -12,6 +12,8 @@ import pytest
 from orchestrator.api import events, health, images, sessions
 from orchestrator.loop import events as ev
 from orchestrator.settings import Settings
+from services.editor.pipelines import NAMES
+from services.editor.settings import Settings as EditorSettings
 from services.wire.errors import TABLE
 
 ROOT = Path(__file__).parents[3]
@@ -42,6 +44,23 @@ def test_every_setting_is_documented() -> None:
     text = read("docs/operations.md")
 
     assert [name for name in Settings.model_fields if f"EDITTHINKER_{name.upper()}" not in text] == []
+
+
+def test_every_setting_and_family_of_an_editor_is_documented() -> None:
+    """By the variable without its prefix, and by name."""
+    text = read("docs/editors.md")
+
+    assert [name for name in EditorSettings.model_fields if f"`{name.upper()}`" not in text] == []
+    assert [name for name in NAMES if f"`{name}`" not in text and f"--pipeline {name}" not in text] == []
+
+
+def test_every_metric_of_an_editor_is_documented() -> None:
+    """By its name without the prefix."""
+    text, source = read("docs/editors.md"), read("services/editor/telemetry.py")
+    names = re.findall(r'"editthinker_editor_(\w+)"', source) + re.findall(r'^            \("(\w+)", ', source, re.MULTILINE)
+
+    assert len(names) > 8
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def test_every_route_and_event_is_documented() -> None:

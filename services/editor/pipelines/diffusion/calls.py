@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 _MOST_KNOWN = 8
 
@@ -169,7 +169,7 @@ def merge(calls: Sequence[Call], hows: Mapping[str, How]) -> dict[str, Any]:
 
 def _padded(values: Sequence[torch.Tensor]) -> torch.Tensor:
     longest = max(value.shape[1] for value in values)
-    return torch.cat([F.pad(value, (0, 0, 0, longest - value.shape[1])) for value in values])
+    return torch.cat([functional.pad(value, (0, 0, 0, longest - value.shape[1])) for value in values])
 
 
 def _add_mask(merged: dict[str, Any], calls: Sequence[Call], hows: Mapping[str, How]) -> None:
@@ -182,7 +182,7 @@ def _add_mask(merged: dict[str, Any], calls: Sequence[Call], hows: Mapping[str, 
     for call in calls:
         given, text = call.arguments[mask], call.arguments[padded]
         own = torch.ones(text.shape[:2], dtype=torch.long, device=text.device) if given is None else given.long()
-        rows.append(F.pad(own, (0, longest - own.shape[1])))
+        rows.append(functional.pad(own, (0, longest - own.shape[1])))
     whole = torch.cat(rows)
     # As the pipelines do it: no mask where nothing is masked, which also keeps the faster attention kernels.
     lengths = {call.arguments[padded].shape[1] for call in calls}

@@ -30,6 +30,7 @@ class Denoiser:
         return getattr(self._model, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Hand the call over, and return what comes back."""
         outside = getcurrent().parent
         assert outside is not None
         return outside.switch(Call(self._signature(*args, **kwargs), self._context))

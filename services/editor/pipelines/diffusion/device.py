@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
+from torch.nn import functional
 
 from services.editor.pipelines.base import OutOfMemory, PipelineBroken, PipelineFault
 
@@ -84,7 +84,7 @@ class Device:
         frames = latents.ndim == 5  # noqa: PLR2004 - video VAEs have a time axis
         flat = latents[:, :, 0] if frames else latents
         factor = max(1, -(-max(flat.shape[-2:]) // _PREVIEW_SIDE))
-        small = F.avg_pool2d(flat.float(), factor, ceil_mode=True).to(pipe.vae.dtype)
+        small = functional.avg_pool2d(flat.float(), factor, ceil_mode=True).to(pipe.vae.dtype)
         decoded = pipe.vae.decode(small.unsqueeze(2) if frames else small, return_dict=False)[0]
         flat_picture = decoded[:, :, 0] if frames else decoded
         return _image((flat_picture[0] / 2 + 0.5).nan_to_num().clamp(0, 1))

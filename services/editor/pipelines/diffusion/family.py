@@ -45,7 +45,9 @@ class Family:
         remembers: methods of the pipeline whose results depend on text and source alone.
         to_vae: latents for previews; None if there are none.
         calls_a_step: calls of the denoiser for each step, given the job's parameters.
-        rescale: makes a pipeline class work at another area than the one written down in its source; None where it is an argument.
+        rescale: makes a pipeline class work at another area than the one written down in its source; None where the area is an
+            argument.
+        caches: caches between steps that its denoiser works with (diffusers 0.42).
         licence: under which terms the published weights stand.
         load: loads a model (a folder or hub id, in a dtype) that diffusers itself does not know; raises ``ValueError`` with
             the remedy when what it takes is not installed.
@@ -64,6 +66,7 @@ class Family:
     to_vae: ToVae | None = None
     calls_a_step: Callable[[EditJob], int] = field(default=lambda _: 1)
     rescale: Callable[[type, int], None] | None = None
+    caches: frozenset[str] = frozenset({"first_block", "taylorseer"})
     licence: str = ""
     load: Callable[[str, torch.dtype], Any] | None = None
     on_load: Callable[[Any], Family] | None = None

@@ -13,8 +13,8 @@ from transformers.utils import is_torchvision_available
 
 from services.editor.pipelines.diffusion import tuning as tune
 from services.editor.pipelines.diffusion.device import Device
-from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family, Working
-from services.editor.pipelines.diffusion.stepped import SteppedPipeline
+from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.stepped import Options, SteppedPipeline
 from services.editor.pipelines.registry import AUTO, DIFFUSION, Tuning, family_of
 
 log = logging.getLogger(__name__)
@@ -57,17 +57,15 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> SteppedP
     tune.apply(family, pipe, device, tuning)
     family = tune.with_few_steps(family, tuning)
     pipe.set_progress_bar_config(disable=True)
-    return SteppedPipeline(
-        family,
-        pipe,
-        device,
+    options = Options(
         Working(pixels),
         remember_bytes=tuning.remember_bytes,
         name=tuning.served_name,
         caching=tuning.cache is not None,
-        compiled=tuning.compile,
+        compiled=tuning.compile is not None,
         hows=tune.hows(family, tuning),
     )
+    return SteppedPipeline(family, pipe, device, options)
 
 
 def _family_name(name: str, model: str) -> str:
@@ -92,4 +90,4 @@ def allow_image_only_processors() -> None:
     processor.get_attributes = classmethod(lambda _: ["image_processor", "tokenizer"])
 
 
-__all__ = ["NATIVE_PIXELS", "allow_image_only_processors", "build", "serve"]
+__all__ = ["allow_image_only_processors", "build", "serve"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,14 +55,12 @@ class SteppedEdit:
     prints: Fingerprints = field(default_factory=Fingerprints)
 
 
-class SteppedPipeline:
-    """A diffusion family and its loaded pipeline, as `services.editor.pipelines.base.Pipeline`.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a loaded pipeline is run.
 
-    Args:
-        family: what the pipeline is.
-        pipe: the loaded diffusers pipeline, on its device.
-        device: what is asked about memory.
-        working: how the worker was configured.
+    Attributes:
+        working: what shapes its arguments.
         remember_bytes: how much of what the encoders compute is kept.
         name: what the service calls the model; None: the family's name.
         caching: whether a cache that skips work between steps is on; then calls are answered one at a time, each edit in a
@@ -70,33 +69,39 @@ class SteppedPipeline:
         hows: instead of the family's (an attention kernel that takes no mask must not be given padding).
     """
 
+    working: Working
+    remember_bytes: int
+    name: str | None = None
+    caching: bool = False
+    compiled: bool = False
+    hows: Mapping[str, How] | None = None
+
+
+class SteppedPipeline:
+    """A diffusion family and its loaded pipeline, as `services.editor.pipelines.base.Pipeline`.
+
+    Args:
+        family: what the pipeline is.
+        pipe: the loaded diffusers pipeline, on its device.
+        device: what is asked about memory.
+        options: how it is run.
+    """
+
     stoppable = True
 
-    def __init__(
-        self,
-        family: Family,
-        pipe: Any,
-        device: Device,
-        working: Working,
-        *,
-        remember_bytes: int,
-        name: str | None = None,
-        caching: bool = False,
-        compiled: bool = False,
-        hows: Mapping[str, How] | None = None,
-    ) -> None:
-        self._name = name or family.name
+    def __init__(self, family: Family, pipe: Any, device: Device, options: Options) -> None:
+        self._name = options.name or family.name
         self._family = family
         self._pipe = pipe
         self._device = device
-        self._working = working
-        self._caching = caching
-        self._hows = family.hows if hows is None else hows
+        self._working = options.working
+        self._caching = options.caching
+        self._hows = family.hows if options.hows is None else options.hows
         self._model = getattr(pipe, family.denoiser)
         # A compiled model must not be changed; a GPU does not round by sample anyway.
-        self._invariance = None if device.is_cuda or compiled else Invariance(self._model)
-        self._numbers = iter(range(1, 2**62))
-        self.remembered = Remembered(remember_bytes)
+        self._invariance = None if device.is_cuda or options.compiled else Invariance(self._model)
+        self._numbers = itertools.count(1)
+        self.remembered = Remembered(options.remember_bytes)
 
     @property
     def name(self) -> str:

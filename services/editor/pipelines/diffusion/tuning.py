@@ -18,6 +18,9 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torc
 _MASKLESS = ("flash", "_flash", "sage", "_native_flash", "_sage", "aiter")
 """Attention backends that raise on a mask (diffusers 0.42)."""
 
+_SAME = 0.08
+"""First-block cache: a change of the first block's output by less than this share skips the rest of the blocks."""
+
 
 def dtype(tuning: Tuning, device: Device) -> torch.dtype:
     """The dtype to load the weights in.
@@ -50,7 +53,14 @@ def with_few_steps(family: Family, tuning: Tuning) -> Family:
 
 
 def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
-    """Bring a loaded pipeline onto its device, with what the operator asked for."""
+    """Bring a loaded pipeline onto its device, with what the operator asked for.
+
+    Raises:
+        ValueError: when the family cannot have it.
+    """
+    if tuning.cache is not None and tuning.cache not in family.caches:
+        known = ", ".join(sorted(family.caches)) or "none"
+        raise ValueError(f"{family.name} does not work with the cache {tuning.cache} (it does with: {known}); leave cache out")
     model = getattr(pipe, family.denoiser)
     model.eval()
     if tuning.lora is not None:
@@ -62,10 +72,10 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
     if tuning.attention is not None:
         model.set_attention_backend(tuning.attention)
     if tuning.cache is not None:
-        model.enable_cache(_cache(tuning.cache, tuning.cache_threshold, pipe))
+        model.enable_cache(_cache(tuning.cache, tuning.cache_threshold))
     _place(pipe, device, tuning.offload)
-    if tuning.compile:
-        model.compile_repeated_blocks(fullgraph=True, dynamic=True)
+    if tuning.compile is not None:
+        model.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=tuning.compile)
 
 
 def _lora(pipe: Any, path: str, scale: float) -> None:
@@ -98,18 +108,12 @@ def _quantize(model: Any, kind: str) -> None:
     ao.quantize_(model, getattr(ao, kinds[kind])())
 
 
-def _cache(kind: str, threshold: float | None, pipe: Any) -> Any:
+def _cache(kind: str, threshold: float | None) -> Any:
     from diffusers import hooks  # noqa: PLC0415 - only with a cache
 
     if kind == "first_block":
-        return hooks.FirstBlockCacheConfig(threshold=0.08 if threshold is None else threshold)
-    if kind == "taylorseer":
-        return hooks.TaylorSeerCacheConfig()
-    if kind == "mag":
-        return hooks.MagCacheConfig(threshold=0.06 if threshold is None else threshold)
-    return hooks.PyramidAttentionBroadcastConfig(
-        spatial_attention_block_skip_range=2, current_timestep_callback=lambda: pipe.current_timestep
-    )
+        return hooks.FirstBlockCacheConfig(threshold=_SAME if threshold is None else threshold)
+    return hooks.TaylorSeerCacheConfig()
 
 
 def _place(pipe: Any, device: Device, offload: str | None) -> None:
