@@ -43,6 +43,15 @@ format: $(READY_DEV) ## format and mend what ruff can
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
 
+bench-editor: $(READY_DEV) ## interleaved edits against plain ways to serve them (random weights; about six minutes)
+	$(BIN)/python -m benchmarks.editor
+
+bench-editor-gpu: $(READY_DEV) ## full-size editors with random weights; needs a GPU
+	$(BIN)/python -m benchmarks.editor_gpu
+
+bench-overload: $(READY_DEV) ## an editor worker at ten times its capacity
+	$(BIN)/python -m benchmarks.overload
+
 up: $(READY) ## run the embedded stack on http://127.0.0.1:8080
 	$(BIN)/editthinker up
 

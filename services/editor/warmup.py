@@ -12,10 +12,10 @@ from services.editor.scheduler import Limits
 
 log = logging.getLogger(__name__)
 
-MOST_TRIED = 16
-"""The largest batch that is tried when its size is to be measured."""
-_GAIN = 0.97
-"""A larger batch is worth its latency if it takes at most this share of the smaller one's time per edit."""
+MOST_TRIED = 8
+"""The largest batch that is tried."""
+_HOPELESS = 0.97
+"""Where one more edit adds this share of an edit alone to an advance, larger batches need not be tried."""
 _SPARE = 0.85
 """Share of the free memory that is handed out; the rest is for pictures larger than the warm-up's."""
 _REPEATS = 3
@@ -82,9 +82,9 @@ class _Trial:
     def limits(self) -> Limits:
         """The limits to work with. ``cost`` is counted at the warm-up's size: larger pictures make smaller batches."""
         before = self._pipeline.memory()
-        best, cost, state = 1, 1, 0.0
+        best, cost, marginal, state = 1, 1, 0.0, 0.0
         try:
-            for size in self._worthwhile():
+            for size, marginal in self._tried():
                 best, cost = size, self._edits[0].cost
                 if before is not None and size == 1:
                     after = self._pipeline.memory() or before
@@ -98,23 +98,27 @@ class _Trial:
         active = self._wanted.active
         if before is not None and state > 0:
             active = max(1, min(active, int(_SPARE * before[0] / state)))
+        if self._wanted.batch is not None:
+            return Limits(active, self._wanted.batch, best * cost)
         # Pictures smaller than the warm-up's may come in larger batches, within the same cost.
-        return Limits(active, self._wanted.batch or max(best, MOST_TRIED), best * cost)
+        return Limits(active, active, best * cost, round(min(1.0, max(0.0, marginal)), 3))
 
-    def _worthwhile(self) -> Iterator[int]:
-        each_s = float("inf")
+    def _tried(self) -> Iterator[tuple[int, float]]:
+        """(size, marginal time) of each batch that memory allows."""
+        alone_s = marginal = 0.0
         for size in self._sizes():
             while len(self._edits) < size:
                 edit = self._pipeline.open(self._job)
                 self._edits.append(edit)
                 self._pipeline.advance([edit])
             seconds, peak = self._timed()
-            if self._wanted.batch is None and seconds / size > _GAIN * each_s:
-                return
-            yield size
-            each_s = seconds / size
+            alone_s = alone_s or seconds
+            marginal = (seconds / alone_s - 1) / (size - 1) if size > 1 else 0.0
+            yield size, marginal
             free = self._pipeline.memory()
             if free is not None and 2 * peak > _SPARE * free[0]:
+                return
+            if self._wanted.batch is None and marginal > _HOPELESS:
                 return
 
     def _sizes(self) -> list[int]:
@@ -125,10 +129,12 @@ class _Trial:
         return powers if most == 1 else [*powers, most]
 
     def _timed(self) -> tuple[float, int]:
-        """(seconds, bytes) of one advance of all of them; asking for the memory also waits for the device."""
+        """(seconds, bytes) of one advance of all of them, the best of a few; asking for the memory also waits for the device."""
         self._pipeline.memory()
-        start = time.monotonic()
+        best, most = float("inf"), 0
         for _ in range(_REPEATS):
+            start = time.monotonic()
             self._pipeline.advance(self._edits)
-        peak = self._pipeline.memory()
-        return (time.monotonic() - start) / _REPEATS, peak[1] if peak else 0
+            memory = self._pipeline.memory()
+            best, most = min(best, time.monotonic() - start), max(most, memory[1] if memory else 0)
+        return best, most

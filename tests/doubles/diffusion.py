@@ -56,7 +56,7 @@ class Plain:
     def picture(self, job: EditJob) -> np.ndarray:
         """The edited picture (H, W, 3), in 8 bits, at the source's size."""
         family = self._served._family
-        job = self._served.open(self._served.prepare(job)).job
+        job = self._served.open(job).job  # with its defaults, and the source as it was sent
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

@@ -69,7 +69,8 @@ class EditJob:
     and is empty if it must not be. ``mask``, where given, has the image's size: its alpha is 0 where the edit may act (an
     opaque mode without alpha is read as white = edit). ``size`` is (width, height) of the result, None for the
     source's. ``seed`` decides everything that is random. ``parameters`` holds what the capabilities declare.
-    ``previews`` is how many unfinished pictures are wanted on the way.
+    ``previews`` is how many unfinished pictures are wanted on the way. ``source_size`` is (width, height) of the source as it
+    was sent, where `Pipeline.prepare` has made ``image`` smaller.
     """
 
     image: Image.Image
@@ -81,6 +82,7 @@ class EditJob:
     parameters: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
     previews: int = 0
+    source_size: tuple[int, int] | None = None
 
     def with_seed(self, seed: int) -> EditJob:
         """The same job with another seed."""

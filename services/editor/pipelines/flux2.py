@@ -40,13 +40,18 @@ def size(job: EditJob, working: Working) -> Size:
     return working_size(job.size or job.image.size, working.pixels, MULTIPLE)
 
 
-def source(job: EditJob, working: Working) -> Image.Image:
-    """The picture as the pipeline takes it: neither so large that it would scale it again, nor so small as to be refused."""
+def reduced(job: EditJob, working: Working) -> Size:
+    """The size that the pipeline takes the source at: neither so large that it would scale it again, nor refused as too small."""
     width, height = working_size(job.image.size, min(working.pixels, NATIVE_PIXELS), MULTIPLE)
     if min(width, height) < _LEAST_SIDE:
         enlarged = _LEAST_SIDE / min(width, height)
         width, height = (round(side * enlarged / MULTIPLE) * MULTIPLE for side in (width, height))
-    return job.image.resize((width, height), Image.Resampling.LANCZOS)
+    return width, height
+
+
+def source(job: EditJob, working: Working) -> Image.Image:
+    """The picture as the pipeline takes it."""
+    return job.image.resize(reduced(job, working), Image.Resampling.LANCZOS)
 
 
 def to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
@@ -81,6 +86,7 @@ FAMILY = Family(
     arguments=_arguments,
     hows=HOWS,
     size=size,
+    reduced=reduced,
     to_vae=to_vae,
     caches=frozenset({"taylorseer"}),
     licence="FLUX Non-Commercial License",

@@ -13,7 +13,7 @@ from typing import Any
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.family import Family, Working
-from services.editor.pipelines.flux2 import HOWS, size, source, to_vae
+from services.editor.pipelines.flux2 import HOWS, reduced, size, source, to_vae
 
 
 def arguments(job: EditJob, working: Working) -> dict[str, Any]:
@@ -51,6 +51,7 @@ FAMILY = Family(
     arguments=_distilled_arguments,
     hows=HOWS,
     size=size,
+    reduced=reduced,
     to_vae=to_vae,
     on_load=_kind,
     caches=frozenset({"taylorseer"}),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from services.editor.pipelines.base import Capabilities, Range
 from services.editor.pipelines.diffusion.family import Family
-from services.editor.pipelines.flux2 import size, to_vae
+from services.editor.pipelines.flux2 import reduced, size, to_vae
 from services.editor.pipelines.flux2_klein import arguments
 
 FAMILY = Family(
@@ -19,6 +19,7 @@ FAMILY = Family(
     arguments=arguments,
     hows={},
     size=size,
+    reduced=reduced,
     to_vae=to_vae,
     caches=frozenset(),
     licence="FLUX Non-Commercial License (klein 9B KV)",

@@ -58,6 +58,7 @@ FAMILY = Family(
     # Text, source and neither are three samples of one call.
     hows={"sample": How.CAT, "timestep": How.SPREAD, "encoder_hidden_states": How.CAT},
     size=size,
+    reduced=size,
     pixels=512 * 512,
     denoiser="unet",
     remembers=("_encode_prompt", "prepare_image_latents"),

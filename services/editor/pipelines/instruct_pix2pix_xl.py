@@ -71,6 +71,7 @@ FAMILY = Family(
         "added_cond_kwargs": How.NAMED,
     },
     size=size,
+    reduced=size,
     pixels=768 * 768,
     denoiser="unet",
     remembers=("encode_prompt", "prepare_image_latents"),

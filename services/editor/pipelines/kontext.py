@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from PIL import Image
 from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
@@ -20,7 +21,7 @@ from services.editor.pipelines.diffusion.sizes import Size, closest_shape, filli
 _MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
 
 
-def _native(job: EditJob, working: Working) -> Size:
+def reduced(job: EditJob, working: Working) -> Size:
     """The size that the source is brought to."""
     if working.pixels == NATIVE_PIXELS:
         return closest_shape(job.image.size, tuple(PREFERRED_KONTEXT_RESOLUTIONS))
@@ -29,14 +30,14 @@ def _native(job: EditJob, working: Working) -> Size:
 
 def size(job: EditJob, working: Working) -> Size:
     """The edit's size: in the wished shape, never above the working area."""
-    return _native(job, working) if job.size is None else working_size(job.size, working.pixels, _MULTIPLE)
+    return reduced(job, working) if job.size is None else working_size(job.size, working.pixels, _MULTIPLE)
 
 
 def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
     native = working.pixels == NATIVE_PIXELS
     width, height = size(job, working)
     return {
-        "image": job.image if native else job.image.resize(_native(job, working)),
+        "image": job.image if native else job.image.resize(reduced(job, working), Image.Resampling.LANCZOS),
         "prompt": job.prompt,
         "negative_prompt": job.negative_prompt,
         "true_cfg_scale": FAMILY.value(job, "true_cfg_scale"),
@@ -82,6 +83,7 @@ FAMILY = Family(
         "img_ids": How.SAME,
     },
     size=size,
+    reduced=reduced,
     to_vae=_to_vae,
     calls_a_step=_calls_a_step,
     licence="FLUX.1 [dev] Non-Commercial License; FLUX.1 Kontext [pro] is an API, not weights",

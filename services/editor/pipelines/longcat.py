@@ -66,6 +66,7 @@ FAMILY = Family(
         "img_ids": How.SAME,
     },
     size=size,
+    reduced=size,
     to_vae=_to_vae,
     calls_a_step=_calls_a_step,
     rescale=rescale,

@@ -140,6 +140,7 @@ FAMILY = Family(
     arguments=_arguments,
     hows={},
     size=size,
+    reduced=_source_size,
     remembers=("encode_prompt", "encode_vae"),
     calls_a_step=_calls_a_step,
     load=load,

@@ -39,6 +39,11 @@ def size(job: EditJob, working: Working) -> Size:
     return working_size(job.size, working.pixels, MULTIPLE)
 
 
+def _reduced(job: EditJob, working: Working) -> Size:
+    """What the source is brought to, whatever size is wished."""
+    return calculated_size(QwenImageEditPipeline, job.image.size, working.pixels)
+
+
 def guidance(job: EditJob, scale: float) -> dict[str, Any]:
     """The arguments that say how strongly the prompt is followed, and what is not wanted."""
     negative = " " if job.negative_prompt is None else job.negative_prompt
@@ -87,6 +92,7 @@ FAMILY = Family(
     arguments=_arguments,
     hows=HOWS,
     size=size,
+    reduced=_reduced,
     to_vae=to_vae,
     calls_a_step=_calls_a_step,
     rescale=rescale,

@@ -58,9 +58,11 @@ class Call:
 
     @property
     def cost(self) -> int:
-        """Tokens: samples x sequence length, or samples x latent pixels."""
+        """Tokens: samples x (sequence length, or latent pixels; and the length of the text)."""
         shape = self.main.shape
-        return int(shape[0] * (shape[1] if len(shape) == 3 else shape[2] * shape[3]))  # noqa: PLR2004 - (B, L, C)
+        text = self.arguments.get("encoder_hidden_states")
+        words = text.shape[1] if isinstance(text, torch.Tensor) else 0
+        return int(shape[0] * (words + (shape[1] if len(shape) == 3 else shape[2] * shape[3])))  # noqa: PLR2004 - (B, L, C)
 
 
 class Fingerprints:

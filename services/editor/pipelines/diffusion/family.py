@@ -40,6 +40,8 @@ class Family:
         arguments: job to keyword arguments of the pipeline.
         hows: how the arguments of the denoiser's calls are batched; what is not named keeps a call alone.
         size: the size of the picture that the pipeline returns for a job.
+        reduced: the size that the pipeline brings a source to before it does anything else with it, so that larger ones can be
+            brought to it early; None where it uses the source at several sizes.
         pixels: the area it was trained at.
         denoiser: the pipeline's attribute that is called at every step.
         remembers: methods of the pipeline whose results depend on text and source alone.
@@ -60,6 +62,7 @@ class Family:
     arguments: Arguments
     hows: Mapping[str, How]
     size: Callable[[EditJob, Working], Size]
+    reduced: Callable[[EditJob, Working], Size] | None = None
     pixels: int = NATIVE_PIXELS
     denoiser: str = "transformer"
     remembers: tuple[str, ...] = ("encode_prompt", "_encode_vae_image")

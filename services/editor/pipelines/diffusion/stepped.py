@@ -121,12 +121,27 @@ class SteppedPipeline:
         return EditJob(grey, "warm up", parameters={"num_inference_steps": 2}, source="warm-up", previews=1)
 
     def prepare(self, job: EditJob) -> EditJob:
-        """The job with an opaque source; transparent pixels are laid on white."""
-        if job.image.mode == "RGB":
+        """The job with an opaque source, no larger than the pipeline would make it: so it costs little while it waits, and the
+        device's thread does not scale it.
+        """
+        if job.image.mode != "RGB":
+            ground = Image.new("RGB", job.image.size, "white")
+            ground.paste(job.image.convert("RGB"), mask=job.image.getchannel("A") if "A" in job.image.getbands() else None)
+            job = replace(job, image=ground)
+        return self._reduced(job)
+
+    def _reduced(self, job: EditJob) -> EditJob:
+        family, working = self._family, self._working
+        if family.reduced is None:
             return job
-        ground = Image.new("RGB", job.image.size, "white")
-        ground.paste(job.image.convert("RGB"), mask=job.image.getchannel("A") if "A" in job.image.getbands() else None)
-        return replace(job, image=ground)
+        target = family.reduced(job, working)
+        if target[0] >= job.image.width or target[1] >= job.image.height:
+            return job
+        smaller = job.image.resize(target, Image.Resampling.LANCZOS)
+        small = replace(job, image=smaller, source_size=job.image.size)
+        # Only if the pipeline then leaves it alone, and draws at the same size: rounding may make a shape another.
+        same = family.reduced(small, working) == target and family.size(small, working) == family.size(job, working)
+        return small if same else job
 
     def open(self, job: EditJob) -> SteppedEdit:
         """An edit of this job, with the defaults filled in."""
@@ -276,7 +291,7 @@ class SteppedPipeline:
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
         """The picture at the size that was asked for, or the source's."""
-        size = job.size or job.image.size
+        size = job.size or job.source_size or job.image.size
         if result.image.size == size:
             return result
         return replace(result, image=result.image.resize(size, Image.Resampling.LANCZOS))

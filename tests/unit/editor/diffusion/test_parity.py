@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+from services.editor.pipelines.base import EditResult
 from services.editor.pipelines.diffusion import calls
 from services.editor.pipelines.diffusion.calls import How
 from tests import parity
@@ -92,6 +94,18 @@ def test_a_preview_is_decoded_from_what_the_vae_takes(bench: Bench, monkeypatch:
         decoded = bench.plain.vae.decode(clean, return_dict=False)[0]
     flat = decoded[:, :, 0] if decoded.ndim == 5 else decoded
     assert difference((flat[0].float() / 2 + 0.5).clamp(0, 1), finished) <= CLOSE
+
+
+@pytest.mark.parametrize("size", [(256, 256), (200, 140), (90, 260)])
+def test_a_large_source_is_brought_to_its_size_early_without_a_difference(bench: Bench, size: tuple[int, int]) -> None:
+    """So that it costs little while it waits; the result has the size of what was sent."""
+    job = replace(bench.jobs()[0], image=picture(5, size), source=f"large {size}", size=None)
+    prepared = bench.pipeline.prepare(job)
+    assert difference(bench.alone(prepared), bench.expected(job)) == 0
+    if size == (256, 256) and bench.family.reduced is not None:
+        assert prepared.image.width * prepared.image.height <= WORKING.pixels
+    result = EditResult(Image.new("RGB", (64, 64)))
+    assert bench.pipeline.finish(prepared, result).image.size == size
 
 
 def test_previews_are_shown_on_the_way(bench: Bench) -> None:

@@ -1,0 +1,222 @@
+"""An editor worker at ten times its capacity: ``python -m benchmarks.overload``.
+
+A real worker process with a Kontext of random weights, over HTTP. First its capacity: as many callers as it has places, each
+asking again as soon as it is answered. Then ten times as many requests a second as that, each caller coming back as
+``Retry-After`` says until it gives up. Bounded memory, goodput close to capacity, and a ``Retry-After`` worth heeding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+from PIL import Image
+
+from benchmarks.midsize import kontext, quiet
+
+STEPS = 4
+SIDE = 128
+QUEUE, ACTIVE = 8, 4
+FACTOR = 10
+_MB = 1024 * 1024
+_TRIES = 4  # of a caller that is told to come back
+_GOODPUT = 0.95
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the callers saw."""
+
+    answers: Counter[int] = field(default_factory=Counter)
+    waits: list[float] = field(default_factory=list)
+    tries_of_served: list[int] = field(default_factory=list)
+    done_at: list[float] = field(default_factory=list)
+
+    def rate(self, begin: float, end: float) -> float:
+        """Edits a second between two moments."""
+        return sum(begin <= at <= end for at in self.done_at) / (end - begin)
+
+
+class Worker:
+    """A worker process.
+
+    Args:
+        folder: of the model.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        env = {
+            **os.environ,
+            "EDITTHINKER_EDITOR_QUEUE": str(QUEUE),
+            "EDITTHINKER_EDITOR_MAX_ACTIVE": str(ACTIVE),
+            "EDITTHINKER_EDITOR_PIXELS": str(SIDE * SIDE),
+            "HF_HUB_OFFLINE": "1",
+        }
+        self.port = _free_port()
+        command = [sys.executable, "-m", "services.editor", "--port", str(self.port), "--pipeline", "auto", "--model", str(folder)]
+        self._process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._memory = psutil.Process(self._process.pid)
+
+    async def ready(self, http: httpx.AsyncClient) -> None:
+        """Wait until it takes requests, two minutes at most."""
+        ends = time.monotonic() + 120
+        while time.monotonic() < ends:
+            with contextlib.suppress(httpx.HTTPError):
+                if (await http.get("/readyz")).status_code == httpx.codes.OK:
+                    return
+            await asyncio.sleep(0.1)
+        raise RuntimeError("the worker does not get ready")
+
+    @property
+    def megabytes(self) -> float:
+        """Resident memory."""
+        return self._memory.memory_info().rss / _MB
+
+    def stop(self) -> None:
+        """SIGTERM, and wait."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+
+
+def _free_port() -> int:
+    import socket  # noqa: PLC0415
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _picture(seed: int) -> bytes:
+    noise = random.Random(seed).randbytes(64 * 64 * 3)
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (64, 64), noise).resize((SIDE, SIDE)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def _ask(http: httpx.AsyncClient, number: int, tally: Tally) -> float | None:
+    """Ask once; the seconds to wait before asking again, or None when it was served."""
+    fields = {"prompt": f"wish {number}", "seed": number, "num_inference_steps": STEPS}
+    reply = await http.post("/v1/images/edits", data=fields, files={"image": _picture(number % 8)})
+    tally.answers[reply.status_code] += 1
+    if reply.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        wait = float(reply.headers["retry-after"])
+        tally.waits.append(wait)
+        return wait
+    reply.raise_for_status()
+    tally.done_at.append(time.monotonic())
+    return None
+
+
+async def capacity(http: httpx.AsyncClient, seconds: float) -> float:
+    """Edits a second with every place taken all the time."""
+    tally, begin = Tally(), time.monotonic()
+
+    async def caller(number: int) -> None:
+        while time.monotonic() < begin + seconds:
+            if await _ask(http, number, tally) is not None:
+                raise RuntimeError("refused although there are no more callers than places")
+
+    await asyncio.gather(*(caller(number) for number in range(QUEUE + ACTIVE)))
+    return tally.rate(begin + seconds / 4, begin + seconds)
+
+
+async def overload(http: httpx.AsyncClient, rate: float, seconds: float) -> tuple[Tally, float, int]:
+    """(what callers saw, edits a second, callers) at so many new callers a second."""
+    tally, begin = Tally(), time.monotonic()
+
+    async def caller(number: int) -> None:
+        for attempt in range(1, _TRIES + 1):
+            wait = await _ask(http, number, tally)
+            if wait is None:
+                tally.tries_of_served.append(attempt)
+                return
+            await asyncio.sleep(wait)
+
+    callers = []
+    async for number in _arrivals(rate, seconds):
+        callers.append(asyncio.create_task(caller(number)))
+    end = time.monotonic()
+    await asyncio.gather(*callers)
+    return tally, tally.rate(begin + seconds / 4, end), len(callers)
+
+
+async def _arrivals(rate: float, seconds: float) -> AsyncIterator[int]:
+    dice, begin, at, number = random.Random(1), time.monotonic(), 0.0, 0
+    while (at := at + dice.expovariate(rate)) < seconds:
+        await asyncio.sleep(max(0.0, begin + at - time.monotonic()))
+        yield number
+        number += 1
+
+
+async def _watched(worker: Worker, peak: list[float]) -> None:
+    while True:
+        peak.append(worker.megabytes)
+        await asyncio.sleep(0.2)
+
+
+async def measure(seconds: float) -> int:
+    """Print the table; 1 if goodput is too low."""
+    quiet()
+    with tempfile.TemporaryDirectory() as folder:
+        kontext().save_pretrained(folder)
+        worker = Worker(Path(folder))
+        limits = httpx.Limits(max_connections=2000)
+        try:
+            url = f"http://127.0.0.1:{worker.port}"
+            async with httpx.AsyncClient(base_url=url, timeout=300, trust_env=False, limits=limits) as http:
+                await worker.ready(http)
+                await capacity(http, seconds / 4)
+                before = await capacity(http, seconds)
+                calm, peak = worker.megabytes, list[float]()
+                watching = asyncio.create_task(_watched(worker, peak))
+                tally, goodput, callers = await overload(http, FACTOR * before, seconds)
+                watching.cancel()
+                after = await capacity(http, seconds)
+        finally:
+            worker.stop()
+    least = min(before, after)
+    rows = [
+        ("capacity before / after, edits a second", f"{before:.2f} / {after:.2f}"),
+        (f"new callers a second ({FACTOR} x)", f"{FACTOR * before:.1f} ({callers} in all)"),
+        ("goodput, edits a second", f"{goodput:.2f}"),
+        ("goodput / capacity (the lower, the mean)", f"{goodput / least:.1%}, {2 * goodput / (before + after):.1%}"),
+        ("answers", ", ".join(f"{status}: {count}" for status, count in sorted(tally.answers.items()))),
+        ("Retry-After, least / median / most, s", _spread(tally.waits)),
+        ("served at the first / a later try", f"{tally.tries_of_served.count(1)} / {sum(t > 1 for t in tally.tries_of_served)}"),
+        ("memory before / most, MB", f"{calm:.0f} / {max(peak):.0f}"),
+    ]
+    print("| figure | measured |\n|---|---|")
+    print("\n".join(f"| {name} | {value} |" for name, value in rows))
+    return 0 if goodput >= _GOODPUT * least else 1
+
+
+def _spread(values: Sequence[float]) -> str:
+    ordered = sorted(values)
+    return f"{ordered[0]:g} / {ordered[len(ordered) // 2]:g} / {ordered[-1]:g}" if ordered else "none"
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="overload", description="an editor worker at ten times its capacity")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each phase (30)")
+    return asyncio.run(measure(parser.parse_args().seconds))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
