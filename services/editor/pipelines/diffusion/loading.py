@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from typing import Any
 
 import torch
@@ -36,6 +37,10 @@ def build(name: str, model: str, tuning: Tuning) -> SteppedPipeline:
     family: Family = importlib.import_module(DIFFUSION[name][0]).FAMILY
     device = Device(tuning.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = tune.dtype(tuning, device)
+    if not device.is_cuda and "OMP_NUM_THREADS" not in os.environ:
+        # One core for the service and the codecs: torch's threads wait for each other at every layer, and a core that is
+        # taken from one of them for a moment stops all (measured: up to thirtyfold).
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
     allow_image_only_processors()
     log.info("loading %s (%s) on %s as %s", model, name, device.device, dtype)
     load = family.load or _plain
