@@ -84,8 +84,8 @@ class _Trial:
         before = self._pipeline.memory()
         best, cost, marginal, state = 1, 1, 0.0, 0.0
         try:
-            for size, marginal in self._tried():
-                best, cost = size, self._edits[0].cost
+            for size, added in self._tried():
+                best, cost, marginal = size, self._edits[0].cost, added
                 if before is not None and size == 1:
                     after = self._pipeline.memory() or before
                     state = max(0.0, before[0] - after[0])

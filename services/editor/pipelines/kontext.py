@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from PIL import Image
 from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
+from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.calls import How
