@@ -1,10 +1,11 @@
 # Bare `make` lists the targets. Every target that needs the environment makes it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload up clean
+.PHONY: help setup demo test test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload up clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 READY := $(VENV)/.ready
 # The tests also run diffusion models, so they need torch; using the product on a laptop does not.
 READY_DEV := $(VENV)/.ready-dev
@@ -55,6 +56,14 @@ bench-overload: $(READY_DEV) ## an editor worker at ten times its capacity
 up: $(READY) ## run the embedded stack on http://127.0.0.1:8080
 	$(BIN)/editthinker up
 
+test-vllm: $(READY_DEV) ## a real vLLM on the CPU with toy models; installs it the first time (2.5 GB)
+	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
+	EDITTHINKER_VLLM=$(VLLM)/bin/vllm $(BIN)/pytest tests/vllm
+
+e2e-real: $(READY_DEV) ## one session with a diffusion editor, a vLLM thinker, Redis and the orchestrator, all real processes
+	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
+	EDITTHINKER_VLLM=$(VLLM)/bin/vllm $(BIN)/pytest -s tests/vllm/test_e2e_real.py
+
 parity: $(READY_DEV) ## how far interleaved edits are from plain diffusers, family by family
 	$(BIN)/python -m tests.parity
 
@@ -65,4 +74,4 @@ bench-overhead: $(READY_DEV) ## what the orchestrator itself costs
 	$(BIN)/python -m benchmarks.overhead
 
 clean: ## remove the environment and everything made
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -8,6 +8,7 @@ import gc
 import secrets
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import aiohttp
 import httpx
@@ -25,11 +26,12 @@ from orchestrator.api.fields import Catalogue, EditorTakes
 from orchestrator.api.intake import Intake
 from orchestrator.drive.driver import Driver
 from orchestrator.drive.editor import HttpEditor
+from orchestrator.drive.fallback import WithFallback
 from orchestrator.drive.performer import Performer
 from orchestrator.drive.runner import Runner
 from orchestrator.drive.thinker import Dialect, HttpThinker
 from orchestrator.drive.upstream import HttpUpstream, Upstream
-from orchestrator.ports import Claim, Recorded
+from orchestrator.ports import Claim, Recorded, Thinker
 from orchestrator.settings import EditorSettings, Settings, ThinkerSettings, UpstreamSettings
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.feed import Feed
@@ -92,10 +94,10 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     store = RedisSessions(_redis(settings, stack, blocking=False), feed, keys, options)
     client = await stack.enter_async_context(_http())
     editors = {name: _editor(editor, client) for name, editor in settings.editors.items()}
-    thinkers = {name: _thinker(thinker, client) for name, thinker in settings.thinkers.items()}
     blobs, clock, registry = ObjectBlobs(settings.blobs), SystemClock(), CollectorRegistry()
-    performer = Performer(editors, thinkers, blobs, clock)
     telemetry = Telemetry(registry)
+    thinkers = _thinkers(settings, client, telemetry)
+    performer = Performer(editors, thinkers, blobs, clock)
 
     def drive(claim: Claim, log: list[Recorded]) -> Driver:
         return Driver(claim, store, performer, clock, telemetry, log)
@@ -162,10 +164,25 @@ def _editor(settings: EditorSettings, client: httpx.AsyncClient) -> HttpEditor:
     return HttpEditor(upstream, model=settings.model, send_seed=settings.send_seed)
 
 
-def _thinker(settings: ThinkerSettings, client: httpx.AsyncClient) -> HttpThinker:
-    upstream = HttpUpstream("thinker", _upstream(settings), client)
-    dialect = Dialect(settings.model, FORMATS[settings.format], settings.prompt(), settings.constraint, dict(settings.sampling))
-    return HttpThinker(upstream, dialect)
+def _thinkers(settings: Settings, client: httpx.AsyncClient, telemetry: Telemetry) -> dict[str, Thinker]:
+    """Every thinker by its name, with its fallback behind it (that one's own fallback is not asked in turn)."""
+    alone: dict[str, Thinker] = {name: _thinker(thinker, client, telemetry) for name, thinker in settings.thinkers.items()}
+    fallbacks = {name: thinker.fallback for name, thinker in settings.thinkers.items() if thinker.fallback is not None}
+    return alone | {name: WithFallback(alone[name], alone[other], other) for name, other in fallbacks.items()}
+
+
+def _thinker(settings: ThinkerSettings, client: httpx.AsyncClient, telemetry: Telemetry) -> HttpThinker:
+    upstream = HttpUpstream("thinker", replace(_upstream(settings), away_s=settings.away_s), client)
+    dialect = Dialect(
+        settings.model,
+        FORMATS[settings.format],
+        settings.prompt(),
+        settings.constraint,
+        dict(settings.sampling),
+        settings.samples,
+        settings.max_pixels,
+    )
+    return HttpThinker(upstream, dialect, telemetry.replied)
 
 
 def _takes(editor: EditorSettings) -> EditorTakes:
@@ -176,4 +193,11 @@ def _catalogue(settings: Settings) -> Catalogue:
     names = sorted(settings.editors, key=lambda name: name != settings.first_editor)
     thinkers = sorted(settings.thinkers, key=lambda name: name != settings.first_thinker)
     editors = {name: _takes(settings.editors[name]) for name in names}
-    return Catalogue(editors, tuple(thinkers), settings.default_deadline_s, settings.review_deadline_s, settings.max_deadline_s)
+    return Catalogue(
+        editors,
+        tuple(thinkers),
+        settings.default_deadline_s,
+        settings.review_deadline_s,
+        settings.max_deadline_s,
+        frozenset(name for name, thinker in settings.thinkers.items() if thinker.format == "checklist"),
+    )

@@ -14,14 +14,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from orchestrator.loop.events import Event, ImageRef, SessionCreated
+from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, Event, ImageRef, SessionCreated
 
 
 class PortError(Exception):
     """Something outside did not do what it was asked."""
 
-    def __init__(self, code: str, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, *, retryable: bool = False, retry_after: float | None = None, status: int | None = None
+    ) -> None:
         super().__init__(message)
+        self.status = status
         self.code = code
         self.message = message
         self.retryable = retryable
@@ -95,26 +98,71 @@ class EditReply:
 
 @dataclass(frozen=True, slots=True)
 class CritiqueOrder:
-    """One critique: source and candidate, the wish, the instruction used; seconds allowed."""
+    """One critique: source and candidate, the wish, the instruction used; seconds allowed; the session's checklist."""
 
     source: StoredImage
     candidate: StoredImage
     original_instruction: str
     instruction: str
     timeout_s: float
+    questions: tuple[ChecklistQuestion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a thinker counted: of the prompt, of them those it had computed before, and of the reply."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class CritiqueReply:
-    """What the thinker said. `instruction` is None where it leaves the instruction as it is."""
+    """What the thinker said. `instruction` is None where it leaves the instruction as it is.
+
+    Attributes:
+        answers: to the checklist, where there is one.
+        samples: how many usable replies the scores are the means of; the spreads are their standard deviations.
+        thinker: which one answered, where it was a fallback.
+        repaired: whether it had to write its reply again.
+    """
 
     semantic: float
     quality: float
     reasoning: str
     instruction: str | None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
+    usage: Usage = field(default_factory=Usage)
+    answers: tuple[ChecklistAnswer, ...] = ()
+    samples: int = 1
+    semantic_spread: float = 0.0
+    quality_spread: float = 0.0
+    thinker: str | None = None
+    repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChecklistOrder:
+    """The questions of a session: its source and its wish; seconds allowed."""
+
+    source: StoredImage
+    original_instruction: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChecklistReply:
+    """The questions that the critiques of a session will answer."""
+
+    questions: tuple[ChecklistQuestion, ...]
+    usage: Usage = field(default_factory=Usage)
 
 
 class Editor(Protocol):
@@ -134,6 +182,10 @@ class Thinker(Protocol):
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
         """Critique; raises `ThinkerError`."""
+        ...
+
+    async def checklist(self, order: ChecklistOrder) -> ChecklistReply:
+        """Write the questions of a session; raises `ThinkerError`."""
         ...
 
     async def ready(self) -> bool:

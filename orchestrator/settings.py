@@ -6,7 +6,7 @@ Only `orchestrator.app` and `orchestrator.__main__` read settings; everything be
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -51,11 +51,17 @@ class ThinkerSettings(UpstreamSettings):
 
     model: str = Field(description="The server's name for the model.")
     format: FormatName = Field("editthinker", description="How the critique is written down.")
-    constraint: Constraint = Field("none", description="What the server can hold its reply to.")
+    constraint: Constraint | Literal["auto"] = Field(
+        "auto", description="What the server can hold its reply to; `auto` finds out by asking."
+    )
     template: Path | None = Field(None, description="A prompt template file; ours if absent.")
     sampling: dict[str, Any] = Field(
-        default_factory=lambda: {"temperature": 0, "max_tokens": 2048}, description="Further fields of the request."
+        default_factory=lambda: {"temperature": 0, "max_tokens": 4096}, description="Further fields of the request."
     )
+    samples: int = Field(1, ge=1, le=16, description="Critiques of each candidate; the mean of their scores counts.")
+    max_pixels: int | None = Field(None, ge=1024, description="Larger pictures are scaled down to it; as they are if absent.")
+    away_s: float = Field(60, ge=0, description="Seconds for which one that is starting again is waited for.")
+    fallback: str | None = Field(None, description="The thinker to ask when this one fails.")
 
     def prompt(self) -> Template:
         """The template in use."""
@@ -64,13 +70,17 @@ class ThinkerSettings(UpstreamSettings):
         return Template(self.template.read_text("utf-8"))
 
     @model_validator(mode="after")
-    def _template_is_usable(self) -> Self:
+    def _can_be_asked(self) -> Self:
         try:
-            self.prompt()
+            template = self.prompt()
         except OSError as exc:
             raise ValueError(f"the template cannot be read: {exc}") from exc
-        if self.constraint != "none" and not FORMATS[self.format].constraint(self.constraint):
+        if self.format == "checklist" and not template.lists_questions:
+            raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
+        if self.constraint not in {"none", "auto"} and not FORMATS[self.format].constraint(self.constraint):  # type: ignore[arg-type]
             raise ValueError(f"the format {self.format} has no {self.constraint} constraint")
+        if self.samples > 1 and not self.sampling.get("temperature"):
+            raise ValueError("samples above 1 would all be alike at temperature 0; set sampling.temperature too")
         return self
 
 
@@ -107,6 +117,9 @@ class Settings(BaseSettings):
                 raise ValueError(f"{_PREFIX}{what.upper()} names none; give at least one")
             if default is not None and default not in names:
                 raise ValueError(f"default_{what[:-1]} is {default!r}, which is none of {sorted(names)}")
+        for name, thinker in self.thinkers.items():
+            if thinker.fallback is not None and (thinker.fallback not in self.thinkers or thinker.fallback == name):
+                raise ValueError(f"thinkers.{name}.fallback is {thinker.fallback!r}; name another of {sorted(self.thinkers)}")
         return self
 
     @property

@@ -6,7 +6,16 @@ import logging
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from orchestrator.loop.events import SUPERSEDED, Critiqued, CritiqueFailed, Edited, EditFailed, Finished
+from orchestrator.loop.events import (
+    SUPERSEDED,
+    ChecklistFailed,
+    ChecklistMade,
+    Critiqued,
+    CritiqueFailed,
+    Edited,
+    EditFailed,
+    Finished,
+)
 from orchestrator.ports import Recorded
 
 log = logging.getLogger("orchestrator.session")
@@ -24,6 +33,13 @@ class Telemetry:
         )
         self._edit = Histogram("editthinker_edit_seconds", "Time of an edit.", registry=registry, buckets=_SECONDS)
         self._critique = Histogram("editthinker_critique_seconds", "Time of a critique.", registry=registry, buckets=_SECONDS)
+        self._tokens = Counter("editthinker_thinker_tokens_total", "Tokens that thinkers counted.", ["kind"], registry=registry)
+        self._replies = Counter(
+            "editthinker_thinker_replies_total",
+            "Thinkers' replies, by what could be read.",
+            ["outcome"],
+            registry=registry,
+        )
         self._turns = Histogram(
             "editthinker_session_turns", "Turns of a finished session.", registry=registry, buckets=(1, 2, 3, 4, 5, 8, 12, 20)
         )
@@ -37,13 +53,26 @@ class Telemetry:
                 self._edit.observe(event.editor_seconds)
             case Critiqued():
                 self._critique.observe(event.thinker_seconds)
+                self._count_tokens(event)
+            case ChecklistMade():
+                self._count_tokens(event)
             case EditFailed() if event.code != SUPERSEDED:
                 self._failures.labels("editor", event.code).inc()
-            case CritiqueFailed():
+            case CritiqueFailed() | ChecklistFailed():
                 self._failures.labels("thinker", event.code).inc()
             case Finished():
                 self._finished.labels(event.reason).inc()
                 self._turns.observe(event.totals.turns)
-        level = logging.WARNING if isinstance(event, EditFailed | CritiqueFailed) else logging.DEBUG
+        level = logging.WARNING if isinstance(event, EditFailed | CritiqueFailed | ChecklistFailed) else logging.DEBUG
         if log.isEnabledFor(level):
             log.log(level, "%s %d %s", session_id, recorded.seq, event.model_dump_json())
+
+    def replied(self, outcome: str) -> None:
+        """A thinker's reply was read as such: ``ok``, ``unconstrained`` (usable, but not what was enforced), or why it is not."""
+        self._replies.labels(outcome).inc()
+
+    def _count_tokens(self, event: Critiqued | ChecklistMade) -> None:
+        # Those that were computed before are part of the prompt's.
+        counts = {"prompt": event.prompt_tokens, "cached": event.cached_tokens, "completion": event.completion_tokens}
+        for kind, count in counts.items():
+            self._tokens.labels(kind).inc(count)

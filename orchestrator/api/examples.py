@@ -28,6 +28,7 @@ def _turn(number: int, instruction: str, author: str, semantic: float, refined: 
         "image": _image(f"turns/{number}/candidates/1/image", str(number)),
         "scores": {"semantic": semantic, "quality": 9.7, "overall": overall},
         "reasoning": "warmth b* +11.0 of +11.8 wanted" if number > 1 else "warmth b* +1.5 of +11.8 wanted",
+        "answers": [],
         "refined_instruction": refined,
         "error": None,
         "editor_seconds": 0.12,
@@ -67,6 +68,7 @@ SESSION: Final[dict[str, Any]] = {
     "results": [{"turn": 2, "candidate": 1}],
     "scores": {"semantic": 9.2, "quality": 9.7, "overall": 9.447},
     "revised_prompt": _REFINED,
+    "checklist": [],
     "turns": [_turn(1, _WISH, "caller", 2.3, _REFINED), _turn(2, _REFINED, "thinker", 9.2, _REFINED)],
     "totals": {
         "turns": 2,
@@ -75,6 +77,7 @@ SESSION: Final[dict[str, Any]] = {
         "thinker_seconds": 0.2,
         "prompt_tokens": 2184,
         "completion_tokens": 432,
+        "cached_tokens": 0,
     },
     "error": None,
     "last_event": 10,

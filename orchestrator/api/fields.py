@@ -98,6 +98,8 @@ class Catalogue:
     default_deadline_s: float
     review_deadline_s: float
     max_deadline_s: float
+    by_checklist: frozenset[str] = frozenset()
+    """The thinkers that judge by a checklist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def first_event(
         results=fields.n,
         seed=seed if fields.seed is None else fields.seed,
         editor_options=_editor_options(fields, catalogue.editors[editor], editor),
+        checklist=thinker in catalogue.by_checklist,
         user=fields.user,
     )
 

@@ -10,6 +10,8 @@ from orchestrator.loop.events import (
     SUPERSEDED,
     Author,
     CandidateRef,
+    ChecklistAnswer,
+    ChecklistQuestion,
     Failure,
     FinishReason,
     ImageRef,
@@ -29,6 +31,8 @@ class ScoresView(BaseModel):
     semantic: float
     quality: float
     overall: float
+    semantic_spread: float = Field(0.0, description="Standard deviation over the thinker's samples.")
+    quality_spread: float = Field(0.0, description="Standard deviation over the thinker's samples.")
 
 
 class ImageView(ImageRef):
@@ -46,6 +50,7 @@ class CandidateView(BaseModel):
     image: ImageView | None
     scores: ScoresView | None
     reasoning: str | None
+    answers: list[ChecklistAnswer]
     refined_instruction: str | None
     error: Failure | None
     editor_seconds: float
@@ -105,6 +110,7 @@ class SessionView(BaseModel):
     results: list[CandidateRef]
     scores: ScoresView | None
     revised_prompt: str | None
+    checklist: list[ChecklistQuestion]
     turns: list[TurnView]
     totals: Totals
     error: Failure | None
@@ -147,6 +153,7 @@ def show(session_id: str, session: Session, last_event: int) -> SessionView:
         results=results,
         scores=scores_of(chosen),
         revised_prompt=session.turns[top.turn - 1].instruction if top else None,
+        checklist=list(session.checklist.questions),
         turns=[
             TurnView(
                 turn=turn.number,
@@ -171,7 +178,13 @@ def scores_of(candidate: Candidate | None) -> ScoresView | None:
     if candidate is None or candidate.scores is None:
         return None
     scores = candidate.scores
-    return ScoresView(semantic=scores.semantic, quality=scores.quality, overall=round(scores.overall, 3))
+    return ScoresView(
+        semantic=scores.semantic,
+        quality=scores.quality,
+        overall=round(scores.overall, 3),
+        semantic_spread=scores.semantic_spread,
+        quality_spread=scores.quality_spread,
+    )
 
 
 def candidate_path(session_id: str, ref: CandidateRef) -> str:
@@ -189,6 +202,7 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         image=ImageView(**image.model_dump(), url=where) if image else None,
         scores=scores_of(candidate),
         reasoning=candidate.reasoning or None,
+        answers=list(candidate.answers),
         refined_instruction=candidate.refined,
         error=candidate.edit_error or candidate.critique_error,
         editor_seconds=round(candidate.editor_seconds, 4),

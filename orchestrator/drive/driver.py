@@ -22,7 +22,7 @@ import stamina
 
 from orchestrator.drive.performer import Job, Performer
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import Action, AskReview, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
+from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
 from orchestrator.loop.session import CorruptLog, Session, apply, fold
 from orchestrator.ports import Claim, Clock, Fenced, Hooks, Recorded, Sessions, StorageUnavailable
 
@@ -265,4 +265,6 @@ def _is_new(job: Job) -> bool:
 
 
 def _place(job: Job) -> _Place:
+    if isinstance(job, ChecklistJob):
+        return "checklist", 0, 0
     return ("edit" if isinstance(job, EditJob) else "critique", job.turn, job.candidate)

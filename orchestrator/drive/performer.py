@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import stamina
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import CritiqueJob, EditJob
+from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob
 from orchestrator.loop.session import Session
 from orchestrator.ports import (
     Blobs,
+    ChecklistOrder,
     Clock,
     CritiqueOrder,
     Editor,
@@ -22,9 +24,10 @@ from orchestrator.ports import (
     StorageUnavailable,
     StoredImage,
     Thinker,
+    Usage,
 )
 
-Job = EditJob | CritiqueJob
+Job = EditJob | CritiqueJob | ChecklistJob
 _Role = TypeVar("_Role")
 _PATIENTLY: Final = stamina.AsyncRetryingCaller(attempts=5, timeout=30.0)
 _NOT_AT_WORK: Final = ("_overloaded", "_unreachable", "_refused")
@@ -46,6 +49,8 @@ class Performer:
         """Carry the job out and return its outcome event."""
         if isinstance(job, EditJob):
             return await self._edit(session_id, session, job)
+        if isinstance(job, ChecklistJob):
+            return await self._checklist(session, job)
         return await self._critique(session, job)
 
     async def _edit(self, session_id: str, session: Session, job: EditJob) -> ev.Edited | ev.EditFailed:
@@ -104,6 +109,7 @@ class Performer:
                 original_instruction=created.instruction,
                 instruction=job.instruction,
                 timeout_s=created.limits.deadline_at - began + _GRACE_S,
+                questions=session.checklist.questions,
             )
             reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
         except PortError as exc:
@@ -127,11 +133,36 @@ class Performer:
             quality=reply.quality,
             reasoning=reply.reasoning,
             instruction=reply.instruction,
+            answers=reply.answers,
+            samples=reply.samples,
+            semantic_spread=reply.semantic_spread,
+            quality_spread=reply.quality_spread,
+            thinker=reply.thinker,
+            repaired=reply.repaired,
             thinker_seconds=max(0.0, now - began),
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
-            cached_tokens=reply.cached_tokens,
+            **_tokens(reply.usage),
         )
+
+    async def _checklist(self, session: Session, job: ChecklistJob) -> ev.ChecklistMade | ev.ChecklistFailed:
+        began = self.clock.now()
+        created = session.created
+        try:
+            timeout_s = created.limits.deadline_at - began + _GRACE_S
+            order = ChecklistOrder(self._stored(created.source), created.instruction, timeout_s)
+            reply = await _named(self.thinkers, created.thinker, "thinker").checklist(order)
+        except PortError as exc:
+            now = self.clock.now()
+            return ev.ChecklistFailed(
+                at=now,
+                attempt=job.attempt,
+                code=exc.code,
+                message=exc.message,
+                retryable=exc.retryable,
+                thinker_seconds=max(0.0, now - began),
+            )
+        now = self.clock.now()
+        seconds = max(0.0, now - began)
+        return ev.ChecklistMade(at=now, questions=reply.questions, thinker_seconds=seconds, **_tokens(reply.usage))
 
     def _stored(self, ref: ev.ImageRef) -> StoredImage:
         return StoredImage(ref, lambda: self._load(ref.sha256))
@@ -141,6 +172,10 @@ class Performer:
 
     async def _store(self, data: bytes) -> str:
         return await _PATIENTLY(StorageUnavailable, self.blobs.put, data)
+
+
+def _tokens(usage: Usage) -> dict[str, Any]:
+    return dataclasses.asdict(usage)
 
 
 def _editor_seconds(reply: EditReply, elapsed: float) -> float:

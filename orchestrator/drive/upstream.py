@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ from orchestrator.ports import EditorError, PortError, ThinkerError
 Role = Literal["editor", "thinker"]
 _ERRORS: Final[Mapping[Role, type[PortError]]] = {"editor": EditorError, "thinker": ThinkerError}
 _BUSY: Final = 429
+_NOT_READY: Final = 503
+_OUR_MISTAKE: Final = frozenset({401, 403, 404})
+"""What says that a thinker is not what it was configured as: a wrong key, path or model."""
+_TOO_LONG: Final = re.compile(
+    r"maximum (?:context|model) length|context[ _](?:length|window)|longer than the maximum|too many tokens|prompt is too long",
+    re.IGNORECASE,
+)
 _CALLERS_FAULT: Final = frozenset({400, 413, 415, 422})
 """What an editor says of the request itself: the wish, the size, the mask. A wrong key or path is our mistake."""
 _RETRY_AT_ONCE: Final = frozenset({502, 503, 504})
@@ -40,6 +48,8 @@ class Upstream:
         api_key: sent as a bearer token, or None.
         attempts: tries of one call.
         timeout_s: seconds one call may take at most, retries included.
+        away_s: seconds for which one that cannot be reached, or says that it is not ready (503), is waited for: it may be
+            starting again.
         max_reply: bytes of reply body.
     """
 
@@ -47,6 +57,7 @@ class Upstream:
     api_key: str | None = None
     attempts: int = 4
     timeout_s: float = 600.0
+    away_s: float = 0.0
     max_reply: int = 128 * 1024 * 1024
 
 
@@ -118,11 +129,18 @@ class HttpUpstream:
         return reply.status_code < 500  # noqa: PLR2004
 
     async def _with_retries(self, call: Call, ends: float) -> Any:
-        """Faults are tried `attempts` times; a server that says it is busy is waited for as long as there is time."""
-        left = max(0.001, ends - time.monotonic())
+        """Faults are tried `attempts` times; a server that says it is busy is waited for as long as there is time, and one
+        that is away for `away_s`.
+        """
+        began = time.monotonic()
+        left = max(0.001, ends - began)
 
         def while_busy(exc: Exception) -> bool | float:
-            return _again(exc, ends) if isinstance(exc, PortError) and exc.code.endswith("_overloaded") else False
+            if not isinstance(exc, PortError):
+                return False
+            away = exc.code.endswith("_unreachable") or exc.status == _NOT_READY
+            waited = away and time.monotonic() < began + self._upstream.away_s
+            return _again(exc, ends) if waited or exc.code.endswith("_overloaded") else False
 
         def while_faulty(exc: Exception) -> bool | float:
             if not isinstance(exc, PortError) or exc.code.endswith(("_bad_reply", "_overloaded")):
@@ -196,15 +214,23 @@ class HttpUpstream:
         # A server's own word counts for more than its status: work that was done would be done again.
         wanted = reply.headers.get("x-should-retry") != "false"
         if status == _BUSY:
-            return self._error(f"{self._role}_overloaded", message, retryable=wanted, retry_after=wait)
+            return self._error(f"{self._role}_overloaded", message, retryable=wanted, retry_after=wait, status=status)
         if status in _RETRY_AT_ONCE:
-            return self._error(f"{self._role}_failed", message, retryable=wanted, retry_after=wait)
+            return self._error(f"{self._role}_failed", message, retryable=wanted, retry_after=wait, status=status)
         if status >= 500:  # noqa: PLR2004
-            return self._error(f"{self._role}_failed", message, retryable=wanted)
-        code = _code(body)
-        refused = "editor_refused" if self._role == "editor" and status in _CALLERS_FAULT else f"{self._role}_failed"
-        known = code if code in {"content_refused", "context_overflow"} else refused
-        return self._error(known, message, retryable=wanted and status == 408)  # noqa: PLR2004
+            return self._error(f"{self._role}_failed", message, retryable=wanted, status=status)
+        retryable = wanted and status == 408  # noqa: PLR2004
+        return self._error(self._named(status, _code(body), message), message, retryable=retryable, status=status)
+
+    def _named(self, status: int, code: str, message: str) -> str:
+        """The code of what the server refused: its own word where we know it, or what its status says."""
+        if code in {"content_refused", "context_overflow"}:
+            return code
+        if self._role == "editor":
+            return "editor_refused" if status in _CALLERS_FAULT else "editor_failed"
+        if code == "context_length_exceeded" or _TOO_LONG.search(message):
+            return "context_overflow"
+        return "thinker_misconfigured" if status in _OUR_MISTAKE else "thinker_failed"
 
     def _auth(self) -> dict[str, str]:
         key = self._upstream.api_key

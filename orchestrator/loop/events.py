@@ -85,6 +85,23 @@ class Totals(_Frozen):
     thinker_seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class ChecklistQuestion(_Frozen):
+    """A yes/no question about the edited picture: what was to change, what was to stay, or how sound it is."""
+
+    kind: Literal["change", "keep", "quality"]
+    text: str
+
+
+class ChecklistAnswer(_Frozen):
+    """What a thinker answered to a question, by its number."""
+
+    number: int
+    kind: Literal["change", "keep", "quality"]
+    answer: Literal["yes", "partly", "no"]
+    reason: str
 
 
 class _Event(_Frozen):
@@ -109,6 +126,8 @@ class SessionCreated(_Event):
     seed: int = Field(default=0, ge=0)
     editor_options: dict[str, Any] = Field(default_factory=dict)
     """Fields passed on to the editor as they are (size, negative_prompt, num_inference_steps …)."""
+    checklist: bool = False
+    """Whether the thinker judges by a checklist, which is written once, before the first critique."""
     user: str | None = None
     tenant: str = "default"
 
@@ -161,8 +180,33 @@ class EditFailed(_Event):
     editor_seconds: float = 0.0
 
 
+class ChecklistMade(_Event):
+    """The questions that every critique of the session answers."""
+
+    type: Literal["checklist_made"] = "checklist_made"
+    questions: tuple[ChecklistQuestion, ...]
+    thinker_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class ChecklistFailed(_Event):
+    """An attempt at a checklist brought none; without one, critiques answer general questions."""
+
+    type: Literal["checklist_failed"] = "checklist_failed"
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    thinker_seconds: float = 0.0
+
+
 class Critiqued(_Event):
-    """The thinker's reply on a candidate. `instruction` is None where it leaves the instruction as it is."""
+    """The thinker's reply on a candidate. `instruction` is None where it leaves the instruction as it is.
+
+    With `samples` above 1 the scores are means, and the spreads their standard deviations.
+    """
 
     type: Literal["critiqued"] = "critiqued"
     turn: int
@@ -171,6 +215,14 @@ class Critiqued(_Event):
     quality: float
     reasoning: str
     instruction: str | None
+    answers: tuple[ChecklistAnswer, ...] = ()
+    samples: int = 1
+    semantic_spread: float = 0.0
+    quality_spread: float = 0.0
+    thinker: str | None = None
+    """Which one answered, where it was not the session's own but its fallback."""
+    repaired: bool = False
+    """Whether the thinker had to be asked to write its reply again."""
     thinker_seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -236,6 +288,8 @@ Event = Annotated[
     | EditFailed
     | Critiqued
     | CritiqueFailed
+    | ChecklistMade
+    | ChecklistFailed
     | ReviewRequested
     | FeedbackGiven
     | CancelRequested

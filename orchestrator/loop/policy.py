@@ -66,10 +66,17 @@ class CritiqueJob:
 
 
 @dataclass(frozen=True, slots=True)
+class ChecklistJob:
+    """Ask the thinker for the questions that its critiques will answer; the first edits are made meanwhile."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What should be under way now. Start what is missing; stop what is not listed."""
 
-    jobs: tuple[EditJob | CritiqueJob, ...]
+    jobs: tuple[EditJob | CritiqueJob | ChecklistJob, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,9 +291,12 @@ _LEAST_ALLOWANCE_S: Final = 0.05
 """Editor seconds below which asking for an edit makes no sense."""
 
 
-def _open_jobs(session: Session, turn: Turn) -> Iterator[EditJob | CritiqueJob]:
-    """What the turn still needs: edits within the budget, and the critique of every image."""
+def _open_jobs(session: Session, turn: Turn) -> Iterator[EditJob | CritiqueJob | ChecklistJob]:
+    """What the turn still needs: edits within the budget, and the critique of every image, by the checklist if there is one."""
     limits = session.created.limits
+    checklist_first = _wants_checklist(session)
+    if checklist_first:
+        yield ChecklistJob(session.checklist.attempts + 1)
     waiting = [candidate for candidate in turn.candidates if _wants_edit(session, candidate)]
     affordable = len(waiting)
     if limits.budget_edits is not None:
@@ -300,13 +310,19 @@ def _open_jobs(session: Session, turn: Turn) -> Iterator[EditJob | CritiqueJob]:
             yield _edit_job(turn, candidate, candidate.attempts, candidate.allowance_s)
         elif candidate.number in to_start:
             yield _edit_job(turn, candidate, candidate.attempts + 1, allowance)
-        elif _wants_critique(session, candidate) and candidate.image:
+        elif candidate.image and _wants_critique(session, candidate) and not checklist_first:
             yield CritiqueJob(turn.number, candidate.number, candidate.critique_attempts + 1, turn.instruction, candidate.image)
 
 
 def _wants_edit(session: Session, candidate: Candidate) -> bool:
     tries_left = candidate.edit_may_be_retried and candidate.attempts < session.created.limits.edit_attempts
     return candidate.image is None and not candidate.editing and tries_left
+
+
+def _wants_checklist(session: Session) -> bool:
+    checklist = session.checklist
+    tries_left = checklist.may_be_retried and checklist.attempts < session.created.limits.critique_attempts
+    return session.created.checklist and not checklist.questions and tries_left
 
 
 def _wants_critique(session: Session, candidate: Candidate) -> bool:

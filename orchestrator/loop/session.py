@@ -16,6 +16,10 @@ from orchestrator.loop.events import (
     Author,
     CancelRequested,
     CandidateRef,
+    ChecklistAnswer,
+    ChecklistFailed,
+    ChecklistMade,
+    ChecklistQuestion,
     Critiqued,
     CritiqueFailed,
     Edited,
@@ -41,10 +45,12 @@ class CorruptLog(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A thinker's judgement of one candidate, each 0-10."""
+    """A thinker's judgement of one candidate, each 0-10; spreads are standard deviations over its samples."""
 
     semantic: float
     quality: float
+    semantic_spread: float = 0.0
+    quality_spread: float = 0.0
 
     @property
     def overall(self) -> float:
@@ -68,6 +74,7 @@ class Candidate:
     edit_may_be_retried: bool = True
     scores: Scores | None = None
     reasoning: str = ""
+    answers: tuple[ChecklistAnswer, ...] = ()
     refined: str | None = None
     critique_attempts: int = 0
     critique_error: Failure | None = None
@@ -91,6 +98,15 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Checklist:
+    """The questions of the session, and what it took to get them."""
+
+    questions: tuple[ChecklistQuestion, ...] = ()
+    attempts: int = 0
+    may_be_retried: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """A session as its events tell it.
 
@@ -103,6 +119,7 @@ class Session:
     created: SessionCreated
     turns: tuple[Turn, ...] = ()
     totals: Totals = field(default_factory=Totals)
+    checklist: Checklist = field(default_factory=Checklist)
     floor: int = 0
     review: ReviewRequested | None = None
     accepted: FeedbackGiven | None = None
@@ -157,6 +174,8 @@ def apply(session: Session, event: Event) -> Session:
             return _turn_started(session, event)
         case EditStarted() | Edited() | EditFailed() | Critiqued() | CritiqueFailed():
             return _candidate_event(session, event)
+        case ChecklistMade() | ChecklistFailed():
+            return _checklist(session, event)
         case ReviewRequested():
             return replace(session, review=event)
         case FeedbackGiven():
@@ -177,6 +196,16 @@ def _turn_started(session: Session, event: TurnStarted) -> Session:
     turn = Turn(event.turn, event.instruction, event.author, candidates)
     totals = session.totals.model_copy(update={"turns": event.turn})
     return replace(session, turns=(*session.turns, turn), totals=totals, new_instruction=None)
+
+
+def _checklist(session: Session, event: ChecklistMade | ChecklistFailed) -> Session:
+    before = session.checklist
+    if isinstance(event, ChecklistMade):
+        after, tokens = replace(before, questions=event.questions), _tokens(session.totals, event)
+    else:
+        after, tokens = replace(before, attempts=event.attempt, may_be_retried=event.retryable), {}
+    seconds = session.totals.thinker_seconds + event.thinker_seconds
+    return replace(session, checklist=after, totals=session.totals.model_copy(update={"thinker_seconds": seconds, **tokens}))
 
 
 def _feedback(session: Session, event: FeedbackGiven) -> Session:
@@ -217,8 +246,9 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
         case Critiqued():
             return replace(
                 candidate,
-                scores=Scores(event.semantic, event.quality),
+                scores=Scores(event.semantic, event.quality, event.semantic_spread, event.quality_spread),
                 reasoning=event.reasoning,
+                answers=event.answers,
                 refined=event.instruction,
                 critique_error=None,
                 thinker_seconds=candidate.thinker_seconds + event.thinker_seconds,
@@ -240,12 +270,15 @@ def _count(totals: Totals, event: _CandidateEvent) -> Totals:
         case Edited() | EditFailed():
             return totals.model_copy(update={"editor_seconds": totals.editor_seconds + event.editor_seconds})
         case Critiqued():
-            return totals.model_copy(
-                update={
-                    "thinker_seconds": totals.thinker_seconds + event.thinker_seconds,
-                    "prompt_tokens": totals.prompt_tokens + event.prompt_tokens,
-                    "completion_tokens": totals.completion_tokens + event.completion_tokens,
-                }
-            )
+            seconds = totals.thinker_seconds + event.thinker_seconds
+            return totals.model_copy(update={"thinker_seconds": seconds, **_tokens(totals, event)})
         case CritiqueFailed():
             return totals.model_copy(update={"thinker_seconds": totals.thinker_seconds + event.thinker_seconds})
+
+
+def _tokens(totals: Totals, event: Critiqued | ChecklistMade) -> dict[str, int]:
+    return {
+        "prompt_tokens": totals.prompt_tokens + event.prompt_tokens,
+        "completion_tokens": totals.completion_tokens + event.completion_tokens,
+        "cached_tokens": totals.cached_tokens + event.cached_tokens,
+    }

@@ -1,38 +1,150 @@
-"""``python -m services.thinker --profile rules``: serve chat completions that critique edits."""
+"""``python -m services.thinker --profile NAME``: serve chat completions that critique edits.
+
+``rules`` is served by this process. Every other profile is vLLM, which this process becomes: there is no wrapper left
+between callers and it. This module imports neither until it knows which one it is to be.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
+import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from services.thinker.profiles import PROFILES
-from services.thinker.settings import Settings
+from services.thinker.profiles import EMBEDDED, Overrides, Profile, ProfileError, arguments, load
+from services.thinker.settings import PREFIX, Settings
+from services.thinker.vllm import NoVllm, doubts, executable, shown
+from services.wire.formats import FORMATS, Constraint
+
+_CONSTRAINTS: Final[tuple[Constraint, ...]] = ("regex", "json_schema")
 
 
 def main() -> int:
     """Read settings (options over environment over defaults) and serve until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m services.thinker", description="Serve a thinker.")
-    parser.add_argument("--profile", choices=sorted(PROFILES))
-    parser.add_argument("--host")
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--model", help="the name requests must give")
-    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    options, extra = _command_line(sys.argv[1:])
+    only = {name: options.pop(name) for name in ("only_print", "show")}
     try:
-        settings = Settings(**given)
+        settings = Settings(**options)
+        profiles = load(settings.profiles)
     except ValidationError as exc:
         for error in exc.errors():
             where = ".".join(str(part) for part in error["loc"])
-            sys.stderr.write(f"EDITTHINKER_THINKER_{where.upper()}: {error['msg']}\n")
+            _say(f"{PREFIX}{where.upper()}: {error['msg']}")
         return 2
-    if settings.profile not in PROFILES:
-        sys.stderr.write(f"EDITTHINKER_THINKER_PROFILE: {settings.profile!r} is none of {sorted(PROFILES)}\n")
+    except ProfileError as exc:
+        _say(f"{PREFIX}PROFILES: {exc}")
         return 2
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    PROFILES[settings.profile](settings)
+    if settings.profile in profiles:
+        return _vllm(settings, profiles[settings.profile], extra, **only)
+    if settings.profile != EMBEDDED or any(only.values()):
+        others = "" if any(only.values()) else f", nor {EMBEDDED}"
+        _say(f"{PREFIX}PROFILE: {settings.profile!r} is none of the vLLM profiles {sorted(profiles)}{others}")
+        return 2
+    if extra:
+        _say(f"unknown arguments: {shlex.join(extra)}")
+        return 2
+    _rules(settings)
     return 0
+
+
+def _command_line(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Options by name, and what is vLLM's: whatever follows ``--``, and whatever is not ours."""
+    parser = argparse.ArgumentParser(
+        prog="python -m services.thinker",
+        description="Serve a thinker.",
+        epilog=f"Whatever follows -- goes to vLLM as it is. Further settings: {PREFIX}… in the environment (docs/thinker.md).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--profile", help=f"{EMBEDDED} (the default), {', '.join(load())}, or one of your own")
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (8200)")
+    parser.add_argument("--model", help="vLLM: a folder or a hub id; rules: the name requests must give")
+    parser.add_argument("--served-name", help="vLLM: the name requests must give")
+    parser.add_argument("--print", action="store_true", dest="only_print", help="print vLLM's command, and do not run it")
+    parser.add_argument("--show", action="store_true", help="print the profile, and what the orchestrator is to be told")
+    ours, after = list(words), []
+    if "--" in ours:
+        place = ours.index("--")
+        ours, after = ours[:place], ours[place + 1 :]
+    # `editthinker thinker serve` eats the separator, so arguments of vLLM may stand among ours.
+    known, unknown = parser.parse_known_args(ours)
+    return {name: value for name, value in vars(known).items() if value is not None}, [*unknown, *after]
+
+
+def _rules(settings: Settings) -> None:
+    # Imported here: a vLLM profile must start without numpy and OpenCV, and this one without vLLM.
+    import uvicorn  # noqa: PLC0415
+
+    from services.thinker.rules.app import Limits, create_app  # noqa: PLC0415
+    from services.wire.images import ImageLimits  # noqa: PLC0415
+
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    limits = Limits(
+        model=settings.model or EMBEDDED,
+        workers=settings.workers,
+        queue=settings.queue,
+        images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+    )
+    uvicorn.run(
+        create_app(limits),
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        access_log=settings.log_level == "debug",
+        # The longest critique takes a fraction of a second.
+        timeout_graceful_shutdown=5,
+    )
+
+
+def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: bool, only_print: bool) -> int:
+    """Become vLLM, or only tell of it."""
+    if show:
+        _show(settings, profile)
+        return 0
+    overrides = Overrides(
+        host=settings.host,
+        port=settings.port,
+        model=settings.model,
+        served_name=settings.served_name,
+        extra=tuple(extra),
+    )
+    words = arguments(profile, overrides)
+    try:
+        command = [executable(settings.vllm), *words]
+    except NoVllm as exc:
+        if not only_print:
+            _say(str(exc))
+            return 2
+        command = [settings.vllm or "vllm", *words]
+    for doubt in doubts(words):
+        _say(f"warning: {doubt}")
+    if only_print:
+        sys.stdout.write(shown(command) + "\n")
+        return 0
+    _say(shown(command))
+    sys.stderr.flush()
+    return os.execvp(command[0], command)  # noqa: S606 - this is what the command is for
+
+
+def _show(settings: Settings, profile: Profile) -> None:
+    """The profile as JSON, then a line for the orchestrator's environment."""
+    sys.stdout.write(json.dumps(asdict(profile), indent=1, ensure_ascii=False) + "\n")
+    name = settings.served_name or profile.served_name
+    constraint = next((kind for kind in _CONSTRAINTS if FORMATS[profile.format].constraint(kind)), "none")
+    entry = {"url": f"http://{settings.host}:{settings.port}/v1", "model": name, "format": profile.format}
+    entry |= {"constraint": constraint} | ({"template": profile.template} if profile.template else {})
+    sys.stdout.write(f"EDITTHINKER_THINKERS={shlex.quote(json.dumps({name: entry}))}\n")
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
 
 
 if __name__ == "__main__":

@@ -1,42 +1,234 @@
-"""Profiles: named ways to be a thinker. A profile turns settings into a server that runs until it is told to stop.
+"""vLLM profiles: a model together with the arguments that make vLLM a good thinker with it.
 
-`rules` is the embedded thinker. A profile that starts vLLM with the arguments a model needs is one more entry of
-`PROFILES`; `__main__` knows nothing of either.
+    load(path)                     the profiles that come with us (`profiles.toml`), and those of a file of the user's own
+    arguments(profile, overrides)  what follows ``vllm`` on the command line; a pure function
+
+There is no field for a reasoning parser, on purpose. With one, vLLM takes everything up to ``</think>`` for thoughts on
+which constraints are not enforced, so a model may never reach its scores. Ours writes its thoughts inside the constraint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from services.thinker.settings import Settings
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-Serve = Callable[[Settings], None]
-"""Serves until SIGTERM or SIGINT, then returns."""
+from services.wire.formats import FormatName
 
+EMBEDDED: Final = "rules"
+"""The profile that is no vLLM: the thinker of `services.thinker.rules`."""
 
-def _rules(settings: Settings) -> None:
-    # Imported here: a vLLM profile must start without numpy and OpenCV, and this one without vLLM.
-    import uvicorn  # noqa: PLC0415
-
-    from services.thinker.rules.app import Limits, create_app  # noqa: PLC0415
-    from services.wire.images import ImageLimits  # noqa: PLC0415
-
-    limits = Limits(
-        model=settings.model,
-        workers=settings.workers,
-        queue=settings.queue,
-        images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
-    )
-    uvicorn.run(
-        create_app(limits),
-        host=settings.host,
-        port=settings.port,
-        log_level=settings.log_level,
-        access_log=settings.log_level == "debug",
-        # The longest critique takes a fraction of a second.
-        timeout_graceful_shutdown=5,
-    )
+_Count = Annotated[int, Field(ge=1)]
+_Name = Annotated[str, Field(min_length=1)]
 
 
-PROFILES: Final[Mapping[str, Serve]] = {"rules": _rules}
+class ProfileError(Exception):
+    """A file of profiles cannot be used; the message names the profile and the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What vLLM serves, and how. A field that is None leaves the choice to vLLM.
+
+    Attributes:
+        model: a hub id or a local folder.
+        served_name: the name requests give as `model`.
+        about: one sentence for people.
+        format: how this model is best asked to write its critique; the orchestrator's setting, told by ``--show``.
+        template: a prompt template file, likewise only told; relative to the file of profiles.
+        dtype: of weights and activations.
+        quantization: vLLM's name of a quantization (``fp8``); absent for what the checkpoint says.
+        max_model_len: tokens of prompt and reply together.
+        max_num_seqs: critiques computed at a time; further ones wait.
+        max_num_batched_tokens: tokens computed in one step, of all critiques together.
+        gpu_memory_utilization: share of a card's memory that vLLM takes; 0 leaves it to vLLM.
+        kv_cache_memory_bytes: size of the KV cache, instead of what that share leaves.
+        images: pictures a request may hold; a critique has two.
+        min_pixels, max_pixels: area to which the processor scales a picture, both or neither; 32 x 32 pixels are a token of
+            Qwen3-VL.
+        prefix_caching: remember what prompts have in common.
+        block_size: tokens that are remembered together; a shared prefix counts in whole blocks.
+        mm_processor_cache_gb: gigabytes of prepared pictures to remember; 0 for none.
+        mm_processor_cache_type: where: each process for itself (``lru``), or shared memory (``shm``).
+        structured_outputs_backend: what enforces constraints.
+        disable_any_whitespace: JSON without the blanks that it allows anywhere, which a model could go on writing.
+        async_scheduling: prepare the next step while the GPU computes this one.
+        mm_encoder_tp_mode: under tensor parallelism, split the vision encoder's weights or its pictures (``data``).
+        tensor_parallel_size: GPUs that share one copy of the model.
+        data_parallel_size: copies of the model.
+        prompt_tokens_details: tell cached tokens in the usage; the orchestrator reports them.
+        enforce_eager: do not compile.
+        extra: further arguments of vLLM, as they are.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    model: _Name
+    served_name: _Name
+    about: str = ""
+    format: FormatName = "editthinker"
+    template: str | None = None
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    quantization: _Name | None = None
+    max_model_len: _Count | None = None
+    max_num_seqs: _Count | None = None
+    max_num_batched_tokens: _Count | None = None
+    gpu_memory_utilization: Annotated[float, Field(ge=0, le=1)] = 0.0
+    kv_cache_memory_bytes: _Count | None = None
+    images: _Count = 2
+    min_pixels: _Count | None = None
+    max_pixels: _Count | None = None
+    prefix_caching: bool = True
+    block_size: _Count | None = None
+    mm_processor_cache_gb: Annotated[float, Field(ge=0)] = 4.0
+    mm_processor_cache_type: Literal["lru", "shm"] = "lru"
+    structured_outputs_backend: Literal["auto", "xgrammar", "guidance", "outlines", "lm-format-enforcer"] = "xgrammar"
+    disable_any_whitespace: bool = True
+    async_scheduling: bool | None = None
+    mm_encoder_tp_mode: Literal["weights", "data"] = "weights"
+    tensor_parallel_size: _Count = 1
+    data_parallel_size: _Count = 1
+    prompt_tokens_details: bool = True
+    enforce_eager: bool = False
+    extra: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Qwen2.5-VL's processor fails on one alone, and only once a picture comes.
+        if (self.min_pixels is None) != (self.max_pixels is None):
+            raise ValueError("min_pixels and max_pixels go together")
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError("min_pixels is above max_pixels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What a start says beside its profile; None keeps the profile's.
+
+    Attributes:
+        host, port: where to listen.
+        model, served_name: as in the profile.
+        extra: further arguments of vLLM, after those of the profile, so that they win.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8200
+    model: str | None = None
+    served_name: str | None = None
+    extra: tuple[str, ...] = ()
+
+
+def arguments(profile: Profile, overrides: Overrides | None = None) -> list[str]:
+    """What follows ``vllm`` on the command line."""
+    given = overrides or Overrides()
+    # Edges by name, areas by meaning; `min_pixels` and `max_pixels` themselves are deprecated.
+    size = {"shortest_edge": profile.min_pixels, "longest_edge": profile.max_pixels}
+    options: dict[str, object] = {
+        "served-model-name": given.served_name or profile.served_name,
+        "host": given.host,
+        "port": given.port,
+        "dtype": profile.dtype,
+        "quantization": profile.quantization,
+        "max-model-len": profile.max_model_len,
+        "max-num-seqs": profile.max_num_seqs,
+        "max-num-batched-tokens": profile.max_num_batched_tokens,
+        "gpu-memory-utilization": profile.gpu_memory_utilization or None,
+        "kv-cache-memory-bytes": profile.kv_cache_memory_bytes,
+        # Memory is reserved for a video unless none may come.
+        "limit-mm-per-prompt": {"image": profile.images, "video": 0},
+        "mm-processor-kwargs": {"size": size} if profile.max_pixels else None,
+        "enable-prefix-caching": profile.prefix_caching,
+        "block-size": profile.block_size,
+        "mm-processor-cache-gb": profile.mm_processor_cache_gb,
+        "mm-processor-cache-type": profile.mm_processor_cache_type,
+        "structured-outputs-config": {
+            "backend": profile.structured_outputs_backend,
+            "disable_any_whitespace": profile.disable_any_whitespace,
+        },
+        "async-scheduling": profile.async_scheduling,
+        "mm-encoder-tp-mode": profile.mm_encoder_tp_mode,
+        "tensor-parallel-size": profile.tensor_parallel_size,
+        "data-parallel-size": profile.data_parallel_size,
+        "enable-prompt-tokens-details": profile.prompt_tokens_details or None,
+        "enforce-eager": profile.enforce_eager or None,
+    }
+    words = [word for name, value in options.items() for word in _words(name, value)]
+    return ["serve", given.model or profile.model, *words, *profile.extra, *given.extra]
+
+
+def _words(name: str, value: object) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
+
+
+def load(own: Path | None = None) -> dict[str, Profile]:
+    """Every vLLM profile by name: ours, and those of the user's file.
+
+    Raises:
+        ProfileError: when the file cannot be read, or a profile in it is wrong.
+    """
+    tables = _tables(resources.files("services.thinker").joinpath("profiles.toml").read_text("utf-8"), "profiles.toml")
+    ours = frozenset(tables)
+    if own is not None:
+        try:
+            text = own.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ProfileError(f"{own} cannot be read: {exc}") from exc
+        for name, table in _tables(text, str(own)).items():
+            if name in ours or name == EMBEDDED:
+                raise ProfileError(f"{own}: [{name}] is a profile that comes with us; give yours another name")
+            tables[name] = _beside(own, table)
+    return {name: _profile(name, tables) for name in tables}
+
+
+def _tables(text: str, where: str) -> dict[str, dict[str, Any]]:
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ProfileError(f"{where} is no TOML: {exc}") from exc
+    for name, table in found.items():
+        if not isinstance(table, dict):
+            raise ProfileError(f"{where}: {name} stands outside of a profile; write [name-of-the-profile] above it")
+    return found
+
+
+def _beside(own: Path, table: dict[str, Any]) -> dict[str, Any]:
+    """The table with its template's path counted from the file that names it."""
+    template = table.get("template")
+    return {**table, "template": str(own.parent / template)} if isinstance(template, str) else table
+
+
+def _profile(name: str, tables: Mapping[str, dict[str, Any]]) -> Profile:
+    try:
+        # As JSON, which has tables and arrays where strict Python has dataclasses and tuples.
+        profile = _PROFILE.validate_json(json.dumps(_extended(name, tables, ()), default=str))
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = "".join(f" {part}:" for part in first["loc"])
+        why = "there is no such key" if first["type"] == "unexpected_keyword_argument" else first["msg"]
+        raise ProfileError(f"[{name}]{key} {why.removeprefix('Value error, ')}") from exc
+    if profile.template is not None and not Path(profile.template).is_file():
+        raise ProfileError(f"[{name}] template: there is no file {profile.template}")
+    return profile
+
+
+def _extended(name: str, tables: Mapping[str, dict[str, Any]], seen: tuple[str, ...]) -> dict[str, Any]:
+    table = dict(tables[name])
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    if not isinstance(base, str) or base not in tables or base in (*seen, name):
+        others = sorted(set(tables) - {*seen, name})
+        raise ProfileError(f"[{name}] extends: {base!r} is no profile to start from; there are {others}")
+    return {**_extended(base, tables, (*seen, name)), **table}
+
+
+_PROFILE: Final = TypeAdapter(Profile)

@@ -5,21 +5,34 @@ Only `services.thinker.__main__` reads settings; everything below receives value
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "EDITTHINKER_THINKER_"
 
 
 class Settings(BaseSettings):
     """A thinker's settings; wrong values are refused at start."""
 
-    model_config = SettingsConfigDict(env_prefix="EDITTHINKER_THINKER_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
-    profile: str = Field("rules", description="What answers: a name of `services.thinker.profiles.PROFILES`.")
+    profile: str = Field("rules", description="What answers: `rules`, or a vLLM profile.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8200, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
-    model: str = Field("rules", min_length=1, description="The name requests must give as `model`.")
-    workers: int = Field(2, ge=1, le=64, description="Critiques measured at a time, each on a thread of its own.")
-    queue: int = Field(32, ge=0, le=10_000, description="Critiques that may wait for a thread; more get 429.")
-    max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of one picture.")
-    max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of one picture.")
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description="vLLM: a folder or a hub id, instead of the profile's. rules: the name requests must give (rules).",
+    )
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="rules: least level that is logged.")
+
+    profiles: Path | None = Field(None, description="vLLM: a TOML file with profiles of your own.")
+    served_name: str | None = Field(None, min_length=1, description="vLLM: the name requests must give, if not the profile's.")
+    vllm: str | None = Field(None, description="vLLM: its executable; beside this Python, then on PATH, if absent.")
+
+    workers: int = Field(2, ge=1, le=64, description="rules: critiques measured at a time, each on a thread of its own.")
+    queue: int = Field(32, ge=0, le=10_000, description="rules: critiques that may wait for a thread; more get 429.")
+    max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="rules: encoded size of one picture.")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="rules: width x height of one picture.")

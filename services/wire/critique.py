@@ -1,8 +1,9 @@
 """The thinker's protocol, both directions: what it is asked, and what it answers.
 
-    build(request, template)  ->  messages of an OpenAI chat completion, pictures as data URLs
-    read(messages, templates) ->  the same request          read(build(x)) == x
-    Critique | Unparseable    <-  what `services.wire.formats` makes of a reply
+    build(request, template)            ->  messages of an OpenAI chat completion, pictures as data URLs
+    read(messages, templates)           ->  the same request          read(build(x)) == x
+    build_questions, read_questions         the same for the request that asks for a checklist, once a session
+    Critique | Unparseable              <-  what `services.wire.formats` makes of a reply
 
 The fixed text and the source picture come first and are byte-identical in every turn of a session, so a server with
 a prefix cache computes them once; what differs by turn (candidate, instruction used) comes last.
@@ -12,13 +13,16 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Final, Literal
 
 from services.wire.images import data_url, from_base64, sniff
+from services.wire.questions import Answer as Answer
+from services.wire.questions import Question as Question
+from services.wire.questions import unlisted
+from services.wire.template import Slot, pattern, slots_of
+from services.wire.template import Template as Template
 
 MIN_SCORE: Final = 0.0
 MAX_SCORE: Final = 10.0
@@ -36,6 +40,11 @@ UnparseableReason = Literal[
     "instruction_too_long",
     "not_json",
     "wrong_shape",
+    "missing_answer",
+    "ambiguous_answer",
+    "unasked_answer",
+    "unknown_answer",
+    "missing_questions",
 ]
 
 
@@ -48,12 +57,14 @@ class Critique:
         quality: how sound the picture is, 0-10.
         reasoning: why, in words; may be empty.
         instruction: the refined instruction for the next turn, or None when the thinker leaves it as it is.
+        answers: where the scores follow from a checklist, what was answered, by number; else empty.
     """
 
     semantic: float
     quality: float
     reasoning: str
     instruction: str | None
+    answers: tuple[Answer, ...] = ()
 
     def __post_init__(self) -> None:
         for score in (self.semantic, self.quality):
@@ -70,7 +81,7 @@ class Critique:
 
 @dataclass(frozen=True, slots=True)
 class Unparseable:
-    """A reply that holds no usable critique, and why."""
+    """A reply that holds no usable critique (or no usable questions), and why."""
 
     reason: UnparseableReason
     detail: str = ""
@@ -86,88 +97,29 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class CritiqueRequest:
-    """What a thinker is asked to judge: two pictures, the wish, and the instruction the candidate was made with."""
+    """What a thinker is asked to judge: two pictures, the wish, and the instruction the candidate was made with.
+
+    `questions` are the session's checklist. Only a template that lists them sends them, and it lists
+    `services.wire.questions.DEFAULT_QUESTIONS` where there are none.
+    """
 
     source: Picture
     candidate: Picture
     original_instruction: str
     instruction: str
+    questions: tuple[Question, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionsRequest:
+    """What a thinker is asked to make a checklist of: a picture and the wish for it."""
+
+    source: Picture
+    original_instruction: str
 
 
 class UnreadableRequest(Exception):
     """The messages do not follow any known template."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    name: str
-    quoted: bool
-
-
-_MARK: Final = re.compile(r"<image>|\{(original_instruction|rewritten_prompt)(\|json)?\}")
-
-
-@dataclass(frozen=True)
-class Template:
-    """A prompt template: text with two ``<image>`` marks (source first), and the placeholders
-    ``{original_instruction}`` and ``{rewritten_prompt}``.
-
-    ``{…|json}`` inserts the value as a JSON string, so that nothing in it can pass for template text; the plain form
-    inserts it as it is, for templates a model was trained on. Without marks both images go first, as in EditThinker's
-    own template.
-    """
-
-    text: str
-
-    def __post_init__(self) -> None:
-        images = self.text.count("<image>")
-        if images not in {0, 2}:
-            raise ValueError(f"a template has two <image> marks (source, then candidate) or none; this one has {images}")
-        if not any(m.group(1) == "original_instruction" for m in _MARK.finditer(self.text)):
-            raise ValueError("a template holds the placeholder {original_instruction}")
-
-    @classmethod
-    def named(cls, name: str) -> Template:
-        """One of ours, from ``services/wire/prompts``."""
-        return cls(resources.files("services.wire").joinpath("prompts", f"{name}.txt").read_text("utf-8"))
-
-    def segments(self) -> list[str]:
-        """The text before, between and after the pictures (three pieces)."""
-        if "<image>" not in self.text:
-            return ["", "", self.text]
-        return self.text.split("<image>")
-
-    def fill(self, segment: str, original_instruction: str, instruction: str) -> str:
-        """One segment with the texts in place; a single pass, so values are never read as template."""
-        values = {"original_instruction": original_instruction, "rewritten_prompt": instruction}
-
-        def value(match: re.Match[str]) -> str:
-            text = values[match.group(1)]
-            return json.dumps(text, ensure_ascii=False) if match.group(2) else text
-
-        return _MARK.sub(value, segment.strip("\n"))
-
-    def pattern(self) -> re.Pattern[str]:
-        """Matches the segments, filled and joined by NUL, and captures each of `slots` where it stands first."""
-        groups: dict[_Slot, int] = {}
-        pieces: list[str] = []
-        for segment in self.segments():
-            position, out, body = 0, [], segment.strip("\n")
-            for match in _MARK.finditer(body):
-                out.append(re.escape(body[position : match.start()]))
-                slot = _Slot(match.group(1), bool(match.group(2)))
-                again = f"(?:\\{groups[slot]})" if slot in groups else None
-                groups.setdefault(slot, len(groups) + 1)
-                inner = r'"(?:[^"\\\x00]|\\.)*"' if slot.quoted else r"[^\x00]*"
-                out.append(again or f"({inner})")
-                position = match.end()
-            out.append(re.escape(body[position:]))
-            pieces.append("".join(out))
-        return re.compile("\x00".join(pieces), re.DOTALL)
-
-    def slots(self) -> list[_Slot]:
-        """The placeholders, each once, in order."""
-        return list(dict.fromkeys(_Slot(m.group(1), bool(m.group(2))) for m in _MARK.finditer(self.text) if m.group(1)))
 
 
 def well_formed(text: str) -> str:
@@ -179,28 +131,83 @@ def build(request: CritiqueRequest, template: Template) -> list[dict[str, Any]]:
     """The messages of the chat completion: one user message, pictures in place of the template's marks."""
     source, candidate = request.source, request.candidate
     urls = data_url(source.data, source.media_type), data_url(candidate.data, candidate.media_type)
-    return messages(request.original_instruction, request.instruction, template, urls=urls)
+    return messages(request.original_instruction, request.instruction, template, urls=urls, questions=request.questions)
 
 
-def messages(original_instruction: str, instruction: str, template: Template, *, urls: tuple[str, str]) -> list[dict[str, Any]]:
+def messages(
+    original_instruction: str,
+    instruction: str,
+    template: Template,
+    *,
+    urls: tuple[str, str],
+    questions: Sequence[Question] = (),
+) -> list[dict[str, Any]]:
     """What `build` makes, with any URLs for source and candidate; for a client that sends the pictures itself."""
-    content: list[dict[str, Any]] = []
-    for text, url in zip(template.segments(), (*urls, None), strict=True):
-        filled = template.fill(text, original_instruction, instruction)
-        if filled:
-            content.append({"type": "text", "text": filled})
-        if url is not None:
-            content.append({"type": "image_url", "image_url": {"url": url}})
-    return [{"role": "user", "content": content}]
+    texts = [template.fill(text, original_instruction, instruction, questions) for text in template.segments()]
+    return _user(texts, urls)
+
+
+def build_questions(request: QuestionsRequest, template: Template) -> list[dict[str, Any]]:
+    """The messages that ask for the checklist of a session."""
+    url = data_url(request.source.data, request.source.media_type)
+    return questions_messages(request.original_instruction, template, url=url)
+
+
+def questions_messages(original_instruction: str, template: Template, *, url: str) -> list[dict[str, Any]]:
+    """What `build_questions` makes, with any URL for the source.
+
+    The messages begin byte for byte as the critiques of this template do, up to and with the wish.
+    """
+    return _user([template.fill(text, original_instruction, "") for text in template.opening()], [url])
 
 
 def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequest:
-    """The inverse of `build`, for whoever plays the thinker.
+    """The inverse of `build`, for whoever plays the thinker; what follows an assistant's message is not read.
 
     Raises:
         UnreadableRequest: when there are not exactly two pictures, or the text follows none of the templates.
         ApiError: ``invalid_image`` when a picture is not a base64 data URL.
     """
+    texts, pictures = _content(messages)
+    if len(pictures) != 2:  # noqa: PLR2004 - source and candidate
+        raise UnreadableRequest(f"expected two images, the source and the candidate; got {len(pictures)}")
+    values = _values(texts, [template.segments() for template in templates])
+    original = values["original_instruction"]
+    try:
+        questions = unlisted(values["questions"]) if "questions" in values else ()
+    except (ValueError, RecursionError) as exc:
+        raise UnreadableRequest(f"the questions are no checklist: {exc}") from exc
+    questions = tuple(Question(question.kind, well_formed(question.text)) for question in questions)
+    return CritiqueRequest(pictures[0], pictures[1], original, values.get("rewritten_prompt", original), questions)
+
+
+def read_questions(messages: Sequence[Any], templates: Iterable[Template]) -> QuestionsRequest:
+    """The inverse of `build_questions`, for whoever plays the thinker.
+
+    Raises:
+        UnreadableRequest: when there is not exactly one picture, or the text follows none of the templates.
+        ApiError: ``invalid_image`` when the picture is not a base64 data URL.
+    """
+    texts, pictures = _content(messages)
+    if len(pictures) != 1:
+        raise UnreadableRequest(f"expected one image, the source; got {len(pictures)}")
+    values = _values(texts, [template.opening() for template in templates])
+    return QuestionsRequest(pictures[0], values["original_instruction"])
+
+
+def _user(texts: Sequence[str], urls: Sequence[str]) -> list[dict[str, Any]]:
+    """One user message: the texts, with a picture behind each as long as there are some."""
+    content: list[dict[str, Any]] = []
+    for index, text in enumerate(texts):
+        if text:
+            content.append({"type": "text", "text": text})
+        if index < len(urls):
+            content.append({"type": "image_url", "image_url": {"url": urls[index]}})
+    return [{"role": "user", "content": content}]
+
+
+def _content(messages: Sequence[Any]) -> tuple[list[str], list[Picture]]:
+    """The texts around the pictures, and the pictures."""
     texts: list[str] = [""]
     pictures: list[Picture] = []
     for part in _parts(messages):
@@ -209,30 +216,35 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
         elif part.get("type") == "image_url":
             pictures.append(_picture(part.get("image_url")))
             texts.append("")
-    if len(pictures) != 2:  # noqa: PLR2004 - source and candidate
-        raise UnreadableRequest(f"expected two images, the source and the candidate; got {len(pictures)}")
+    return texts, pictures
+
+
+def _values(texts: Sequence[str], forms: Iterable[list[str]]) -> dict[str, str]:
+    """What stands in the placeholders of the first of some templates' segments that the texts follow."""
     joined = "\x00".join(texts)
-    for template in templates:
-        match = template.pattern().fullmatch(joined)
+    for segments in forms:
+        match = pattern(segments).fullmatch(joined)
         if match:
-            return _request(pictures, template.slots(), match.groups())
+            return {
+                slot.name: well_formed(_value(slot, text)) for slot, text in zip(slots_of(segments), match.groups(), strict=True)
+            }
     raise UnreadableRequest("the text follows none of the prompt templates this thinker knows")
 
 
-def _request(pictures: list[Picture], slots: list[_Slot], groups: Sequence[str]) -> CritiqueRequest:
+def _value(slot: Slot, text: str) -> str:
+    if not slot.quoted or slot.name == "questions":
+        return text
     try:
-        values = {
-            slot.name: json.loads(text, strict=False) if slot.quoted else text for slot, text in zip(slots, groups, strict=True)
-        }
+        value = json.loads(text, strict=False)
     except ValueError as exc:
         raise UnreadableRequest(f"a quoted text is not a JSON string: {exc}") from exc
-    values = {name: well_formed(text) for name, text in values.items()}
-    original = values["original_instruction"]
-    return CritiqueRequest(pictures[0], pictures[1], original, values.get("rewritten_prompt", original))
+    return str(value)
 
 
 def _parts(messages: Sequence[Any]) -> Iterable[dict[str, Any]]:
     for message in messages:
+        if isinstance(message, dict) and message.get("role") == "assistant":
+            return
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, str):
             yield {"type": "text", "text": content}

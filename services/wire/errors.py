@@ -70,6 +70,8 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "editor_bad_reply": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
     "editor_unreachable": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
     "editor_timeout": ErrorCode(504, Blame.COLLABORATOR, retryable=True),
+    "thinker_misconfigured": ErrorCode(502, Blame.COLLABORATOR),
+    "thinker_refused": ErrorCode(502, Blame.COLLABORATOR),
     "thinker_failed": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
     "thinker_bad_reply": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
     "thinker_unreachable": ErrorCode(502, Blame.COLLABORATOR, retryable=True),

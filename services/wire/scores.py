@@ -54,7 +54,8 @@ class Objects:
 
 def find_objects(text: str) -> Objects:
     """The outermost JSON objects of a text; none at all where it has too many braces to tell."""
-    decoder = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=float)
+    # Not strict: xgrammar lets raw control characters into the strings of a constrained reply.
+    decoder = json.JSONDecoder(strict=False, object_pairs_hook=_distinct, parse_constant=float)
     found: list[dict[str, Any]] = []
     around: list[str] = []
     broken, last, position = False, 0, text.find("{")

@@ -51,12 +51,18 @@ def script(shared_script: Script) -> Script:
 
 
 def settings(redis: Process, upstreams: str, blobs: Path, **extra: str) -> dict[str, str]:
-    """An orchestrator's environment."""
+    """An orchestrator's environment: one editor, and the same thinker asked in each format."""
+    thinker = {"url": f"{upstreams}/thinker/v1", "model": "double", "attempts": 2}
+    thinkers = {
+        "double": thinker,
+        "double-json": {**thinker, "format": "json_schema"},
+        "double-checklist": {**thinker, "format": "checklist"},
+    }
     return {
         "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
         "EDITTHINKER_BLOBS": str(blobs),
         "EDITTHINKER_EDITORS": json.dumps({"double": {"url": f"{upstreams}/editor/v1", "attempts": 3}}),
-        "EDITTHINKER_THINKERS": json.dumps({"double": {"url": f"{upstreams}/thinker/v1", "model": "double", "attempts": 2}}),
+        "EDITTHINKER_THINKERS": json.dumps(thinkers),
         "EDITTHINKER_LEASE_S": "1.5",
         **extra,
     }

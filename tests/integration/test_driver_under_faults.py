@@ -17,6 +17,8 @@ from orchestrator.drive.performer import Performer
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import fold
 from orchestrator.ports import (
+    ChecklistOrder,
+    ChecklistReply,
     Claim,
     CritiqueOrder,
     CritiqueReply,
@@ -77,6 +79,9 @@ class StepByStep:
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
         turn = order.instruction.count("+") + 1
         return CritiqueReply(3.0 + turn, 9.0, "", f"{order.instruction}+")
+
+    async def checklist(self, order: ChecklistOrder) -> ChecklistReply:
+        return ChecklistReply(())
 
     async def ready(self) -> bool:
         return True

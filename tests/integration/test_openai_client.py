@@ -115,7 +115,7 @@ def test_a_failing_stream(client: openai.OpenAI, script: Script) -> None:
 
 def test_models(client: openai.OpenAI) -> None:
     """The configured editors and thinkers are listed."""
-    assert [model.id for model in client.models.list()] == ["double", "double"]
+    assert [model.id for model in client.models.list()] == ["double", "double", "double-json", "double-checklist"]
 
 
 def test_a_repeat_under_the_same_key_is_the_same_session(client: openai.OpenAI, script: Script) -> None:

@@ -26,7 +26,13 @@ def test_a_session_refines_until_it_is_satisfied(api: httpx.Client, script: Scri
     assert [turn["instruction"] for turn in session["turns"]] == ["make it golden", "make it golden +", "make it golden + +"]
     assert [turn["author"] for turn in session["turns"]] == ["caller", "thinker", "thinker"]
     assert session["best"] == {"turn": 3, "candidate": 1}
-    assert session["scores"] == {"semantic": 9.0, "quality": 9.0, "overall": 9.0}
+    assert session["scores"] == {
+        "semantic": 9.0,
+        "quality": 9.0,
+        "overall": 9.0,
+        "semantic_spread": 0.0,
+        "quality_spread": 0.0,
+    }
     assert [edit["seed"] for edit in script.edits] == ["5", "5", "5"]
     image = api.get(session["urls"]["image"])
     assert image.headers["content-type"] == "image/png"

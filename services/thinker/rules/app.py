@@ -1,6 +1,7 @@
 """The embedded thinker as a server: OpenAI's chat completions in front of `critique.judge`.
 
-POST /v1/chat/completions   two pictures and two texts in (`services.wire.critique`), a critique out
+POST /v1/chat/completions   two pictures and two texts in (`services.wire.critique`), a critique out;
+                            one picture and a wish in, the questions of a checklist out
 GET  /v1/models             the one model
 GET  /healthz, /readyz      alive; able to answer now
 GET  /metrics               Prometheus
@@ -9,7 +10,6 @@ GET  /metrics               Prometheus
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import secrets
 import time
@@ -27,13 +27,15 @@ from fastapi.responses import Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import ValidationError
 
-from services.thinker.rules.chat import MOST_ECHOED, ChatRequest, Reply, chunks, completion, reply, wanted_format, written
-from services.thinker.rules.critique import judge
+from services.thinker.rules.chat import ChatRequest, Reply, chunks, completion, reply
+from services.thinker.rules.constraints import MOST_ECHOED, wanted, written
+from services.thinker.rules.critique import judge, judge_by, questions_for
 from services.thinker.rules.document import COMPLETION, METRICS, answers, chat_body
 from services.thinker.rules.pixels import Bytes
 from services.thinker.rules.workers import Workers
 from services.wire import asgi
-from services.wire.critique import CritiqueRequest, Template, UnreadableRequest, read
+from services.wire.checklist import QUESTIONS, QuestionsFormat
+from services.wire.critique import Critique, CritiqueRequest, QuestionsRequest, Template, UnreadableRequest, read, read_questions
 from services.wire.errors import ApiError
 from services.wire.formats import FORMATS
 from services.wire.images import ImageLimits, decode
@@ -173,26 +175,39 @@ def _answer(server: _Server, asked: ChatRequest) -> Reply:
         ApiError: when the messages hold no critique request or a picture cannot be read.
     """
     question, spoken = _question(server, asked)
-    form = wanted_format(asked, spoken)
-    source = _pixels(question.source.data, server.limits.images, "source")
-    candidate = _pixels(question.candidate.data, server.limits.images, "candidate")
-    critique = judge(source, candidate, question.original_instruction, question.instruction)
-    log.info("semantic %.1f quality %.1f request %s", critique.semantic, critique.quality, asgi.request_id.get())
-    sizes = [(picture.shape[1], picture.shape[0]) for picture in (source, candidate)]
-    return reply(written(critique, form), asked, sizes, _spoken(asked))
+    if isinstance(question, QuestionsRequest):
+        wanted(asked.response_format, asked.structured_outputs, QUESTIONS)
+        source = _pixels(question.source.data, server.limits.images, "source")
+        text, pictures = QUESTIONS.render(questions_for(question.original_instruction)), [source]
+    else:
+        target = wanted(asked.response_format, asked.structured_outputs, FORMATS[spoken], question.questions)
+        assert not isinstance(target.form, QuestionsFormat)
+        source = _pixels(question.source.data, server.limits.images, "source")
+        candidate = _pixels(question.candidate.data, server.limits.images, "candidate")
+        critique = _critique(question, source, candidate, by_questions=target.form.name == "checklist")
+        log.info("semantic %.1f quality %.1f request %s", critique.semantic, critique.quality, asgi.request_id.get())
+        text, pictures = written(critique, target.form, target.kind, question.questions), [source, candidate]
+    return reply(text, asked, [(picture.shape[1], picture.shape[0]) for picture in pictures], _spoken(asked))
 
 
-def _question(server: _Server, asked: ChatRequest) -> tuple[CritiqueRequest, str]:
-    """What is to be judged, and the name of the format whose prompt asked it."""
+def _critique(question: CritiqueRequest, source: Bytes, candidate: Bytes, *, by_questions: bool) -> Critique:
+    if by_questions:
+        return judge_by(question.questions, source, candidate, question.original_instruction, question.instruction)
+    return judge(source, candidate, question.original_instruction, question.instruction)
+
+
+def _question(server: _Server, asked: ChatRequest) -> tuple[CritiqueRequest, str] | tuple[QuestionsRequest, str]:
+    """What is asked, and the name of the format whose prompt asked it."""
     failure = UnreadableRequest("no prompt template is known")
     for name, template in server.templates.items():
         try:
             return read(asked.messages, [template]), name
         except UnreadableRequest as exc:
             failure = exc
-        except json.JSONDecodeError as exc:
-            raise ApiError("invalid_value", f"an instruction is not a JSON string: {exc}", param="messages") from exc
-    raise ApiError("invalid_value", str(failure), param="messages") from failure
+    try:
+        return read_questions(asked.messages, server.templates.values()), "checklist"
+    except UnreadableRequest as exc:
+        raise ApiError("invalid_value", f"{failure}; for questions, {exc}", param="messages") from exc
 
 
 def _pixels(data: bytes, limits: ImageLimits, name: str) -> Bytes:

@@ -12,19 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.wire.critique import Critique
-from services.wire.errors import ApiError
-from services.wire.formats import FORMATS, MAX_REASONING, Format
-
-_ANSWER: Final = 2_000  # characters the grammar allows an instruction
 _TOKEN: Final = re.compile(r"\s?[^\W\d_]{1,5}|\s?\d{1,3}|\s?[^\w\s]|\s+|_")
 _PATCH: Final = 28  # pixels a side that cost one token, as Qwen2.5-VL counts
 _MOST_IMAGE_TOKENS: Final = 16_384
-MOST_ECHOED: Final = 200  # characters of a wrong value that its refusal repeats
-_KNOWN_KEYS: Final = frozenset({"reasoning", "semantic", "quality", "instruction"})
 
 
 class StreamOptions(BaseModel):
@@ -67,127 +59,16 @@ class Reply:
         """The reply as one string."""
         return "".join(self.tokens)
 
-    def usage(self, n: int) -> dict[str, int]:
-        """OpenAI's ``usage`` for `n` choices."""
+    def usage(self, n: int) -> dict[str, Any]:
+        """OpenAI's ``usage`` for `n` choices. Nothing is cached: every picture is measured anew."""
         completion = len(self.tokens) * n
         total = self.prompt_tokens + completion
-        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": completion, "total_tokens": total}
-
-
-def wanted_format(request: ChatRequest, template_format: str) -> Format:
-    """The format a request constrains its reply to; the one its prompt asks for when it constrains nothing.
-
-    Raises:
-        ApiError: ``unsupported_parameter`` for a constraint no critique can meet.
-    """
-    kind = _kind(request.response_format or {})
-    outputs = {key: value for key, value in (request.structured_outputs or {}).items() if value is not None}
-    if outputs and kind != "text":
-        raise ApiError("invalid_value", "give response_format or structured_outputs, not both", param="structured_outputs")
-    if kind == "json_schema":
-        _check_schema(_declared(request.response_format or {}), "response_format")
-        return FORMATS["json_schema"]
-    if kind == "json_object":
-        return FORMATS["json_schema"]
-    if kind != "text":
-        message = f"response_format of type {kind[:MOST_ECHOED]!r} is not offered"
-        raise ApiError("unsupported_parameter", message, param="response_format")
-    if "json" in outputs:
-        _check_schema(_parsed(outputs["json"]), "structured_outputs")
-        return FORMATS["json_schema"]
-    if "regex" in outputs:
-        regex = outputs["regex"]
-        if not isinstance(regex, str):
-            raise ApiError("invalid_value", "structured_outputs.regex must be a string", param="structured_outputs")
-        if not all(tag in regex for tag in ("<think>", "<score>", "<answer>")):
-            message = "the regex must describe <think>…</think><score>…</score><answer>…</answer>"
-            raise ApiError("unsupported_parameter", message, param="structured_outputs")
-        return FORMATS["editthinker"]
-    if set(outputs) & {"choice", "grammar", "structural_tag", "json_object"}:
-        raise ApiError("unsupported_parameter", "structured_outputs offers regex and json", param="structured_outputs")
-    return FORMATS["json_schema" if template_format == "json_schema" else "editthinker"]
-
-
-def _kind(response_format: dict[str, Any]) -> str:
-    kind = response_format.get("type", "text")
-    if not isinstance(kind, str):
-        raise ApiError("invalid_value", "response_format.type must be a string", param="response_format")
-    return kind
-
-
-def _declared(response_format: dict[str, Any]) -> object:
-    """The schema inside a ``response_format`` of type ``json_schema``."""
-    declared = response_format.get("json_schema")
-    if declared is None:
-        raise ApiError("missing_parameter", "response_format.json_schema is missing", param="response_format")
-    return _object(declared, "response_format.json_schema", "response_format").get("schema")
-
-
-def _parsed(schema: object) -> object:
-    """VLLM takes a schema as an object or as JSON text."""
-    if not isinstance(schema, str):
-        return schema
-    try:
-        return orjson.loads(schema)
-    except orjson.JSONDecodeError as exc:
-        message = "structured_outputs.json is no JSON text"
-        raise ApiError("invalid_value", message, param="structured_outputs") from exc
-
-
-def _object(value: object, name: str, param: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ApiError("invalid_value", f"{name} must be an object", param=param)
-    return value
-
-
-def _check_schema(schema: object, param: str) -> None:
-    """Refuse a schema no critique meets; one that is no schema at all is refused too. None constrains nothing.
-
-    Raises:
-        ApiError: ``invalid_value`` or ``unsupported_parameter``, naming `param`.
-    """
-    required = _object(schema, "the JSON schema", param).get("required")
-    if required is None:
-        return
-    if not isinstance(required, list) or not all(isinstance(key, str) for key in required):
-        raise ApiError("invalid_value", "the JSON schema's required must be a list of strings", param=param)
-    unknown = sorted(set(required) - _KNOWN_KEYS)
-    if unknown:
-        message = f"a critique has no {', '.join(unknown)[:MOST_ECHOED]}; it has {', '.join(sorted(_KNOWN_KEYS))}"
-        raise ApiError("unsupported_parameter", message, param=param)
-
-
-def written(critique: Critique, form: Format) -> str:
-    """The critique in a format, within the lengths the formats' grammars allow."""
-    instruction = critique.instruction
-    if instruction is not None and _within(instruction, _ANSWER) != instruction:
-        # Half an instruction is another instruction; none says that it stays.
-        instruction = None
-    fitted = Critique(
-        semantic=_plain(critique.semantic),
-        quality=_plain(critique.quality),
-        reasoning=_within(critique.reasoning, MAX_REASONING),
-        instruction=instruction,
-    )
-    # The grammar wants a character there, and a blank one reads as none.
-    return form.render(fitted).replace("<answer></answer>", "<answer> </answer>")
-
-
-def _plain(score: float) -> float:
-    """A whole score without its point: the grammar writes 10, not 10.0."""
-    return int(score) if score == int(score) else score
-
-
-def _within(text: str, longest: int) -> str:
-    """The text cut so that it still fits when ``<`` and ``&`` are escaped."""
-    room = longest
-    for position, character in enumerate(text):
-        room -= {"<": 4, "&": 5}.get(character, 1)
-        if room < 0:
-            return text[:position]
-    return text
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": completion,
+            "total_tokens": total,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        }
 
 
 def reply(text: str, request: ChatRequest, sizes: list[tuple[int, int]], prompt: str) -> Reply:
@@ -226,7 +107,7 @@ def chunks(identity: str, created: int, request: ChatRequest, answer: Reply) -> 
     with_usage = request.stream_options is not None and request.stream_options.include_usage
     head = {"id": identity, "object": "chat.completion.chunk", "created": created, "model": request.model}
 
-    def chunk(choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> dict[str, Any]:
+    def chunk(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> dict[str, Any]:
         return {**head, "choices": choices} | ({"usage": usage} if with_usage else {})
 
     for index in range(request.n):

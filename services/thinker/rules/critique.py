@@ -1,14 +1,19 @@
-"""The embedded thinker's verdict on one candidate: measure, score, explain, refine."""
+"""The embedded thinker's verdict on one candidate: measure, score, explain, refine; and the questions it asks itself."""
 
 from __future__ import annotations
 
-from services.thinker.rules.evidence import gather
+from dataclasses import dataclass
+
+from services.thinker.rules.checklist import answers_of, questions_of
+from services.thinker.rules.evidence import Evidence, gather
 from services.thinker.rules.explain import explain
 from services.thinker.rules.pixels import Bytes, look_at
 from services.thinker.rules.refine import refine
-from services.thinker.rules.score import parts, quality, semantic
+from services.thinker.rules.score import Damage, Part, parts, quality, semantic
 from services.thinker.rules.wishes import wish_of
-from services.wire.critique import MAX_INSTRUCTION, Critique
+from services.wire.checklist import judged
+from services.wire.critique import MAX_INSTRUCTION, Critique, Question
+from services.wire.questions import asked, with_quality
 
 
 def judge(source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> Critique:
@@ -27,15 +32,49 @@ def judge(source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> Cr
     Raises:
         ValueError: when an array is not a picture.
     """
-    wish = wish_of(wish_text)
-    evidence = gather(wish, look_at(source), look_at(candidate))
+    seen = _seen(source, candidate, wish_text, used_text)
+    return Critique(
+        semantic=seen.semantic,
+        quality=seen.quality,
+        reasoning=explain(seen.evidence, seen.parts, seen.damage),
+        instruction=seen.refined,
+    )
+
+
+def judge_by(questions: tuple[Question, ...], source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> Critique:
+    """Judge a candidate by a checklist; its scores follow from the answers. Otherwise as `judge`.
+
+    Questions that give no score (none about quality, say) leave the measured scores in place, answers beside them.
+    """
+    seen = _seen(source, candidate, wish_text, used_text)
+    answers = answers_of(seen.evidence, seen.parts, seen.damage, seen.semantic, asked(questions))
+    critique = judged(answers, seen.refined, questions)
+    if isinstance(critique, Critique):
+        return critique
+    return Critique(seen.semantic, seen.quality, explain(seen.evidence, seen.parts, seen.damage), seen.refined, answers)
+
+
+def questions_for(wish_text: str) -> tuple[Question, ...]:
+    """The checklist for a wish, from what was understood of it; the same wish always gives the same."""
+    return with_quality(questions_of(wish_of(wish_text)))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was measured of one candidate, and what follows."""
+
+    evidence: Evidence
+    parts: list[Part]
+    damage: list[Damage]
+    semantic: float
+    quality: float
+    refined: str | None
+
+
+def _seen(source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> _Seen:
+    evidence = gather(wish_of(wish_text), look_at(source), look_at(candidate))
     wish_parts = parts(evidence)
     followed = semantic(evidence, wish_parts)
     sound, damage = quality(evidence)
     refined = refine(evidence, used_text or wish_text, followed).strip()[:MAX_INSTRUCTION]
-    return Critique(
-        semantic=followed,
-        quality=sound,
-        reasoning=explain(evidence, wish_parts, damage),
-        instruction=refined or None,
-    )
+    return _Seen(evidence, wish_parts, damage, followed, sound, refined or None)

@@ -27,7 +27,12 @@ _COMPLETION: Final = _object(
     created=_INTEGER,
     model=_STRING,
     choices={"type": "array", "minItems": 1, "items": _CHOICE},
-    usage=_object(prompt_tokens=_INTEGER, completion_tokens=_INTEGER, total_tokens=_INTEGER),
+    usage=_object(
+        prompt_tokens=_INTEGER,
+        completion_tokens=_INTEGER,
+        total_tokens=_INTEGER,
+        prompt_tokens_details=_object(cached_tokens=_INTEGER),
+    ),
 )
 
 

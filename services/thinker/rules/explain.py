@@ -17,10 +17,8 @@ def explain(evidence: Evidence, wish_parts: list[Part], damage: list[Damage]) ->
         said.append(f"I measure pictures and cannot judge {named}, so this is not counted as done.")
         said.append(f"The candidate differs from the source by {evidence.seen.change:.1f} in CIELAB.")
         return " ".join([*said, *_damaged(damage)])
-    if wish.look is not None:
-        said.append(_look_sentence(evidence))
-    elif wish.stated:
-        said.append(_stated_sentence(evidence))
+    if wish.look is not None or wish.stated:
+        said.append(way_sentence(evidence))
     if evidence.findings:
         said.append("Checked one by one: " + "; ".join(f"{f.op.name}, {f.said}" for f in evidence.findings[:6]) + ".")
     if not wish_parts:
@@ -28,6 +26,11 @@ def explain(evidence: Evidence, wish_parts: list[Part], damage: list[Damage]) ->
     if wish.unknown:
         said.append(f"I cannot judge {_quoted(wish.unknown)}, which limits the score.")
     return " ".join([*said, *_damaged(damage)])
+
+
+def way_sentence(evidence: Evidence) -> str:
+    """How far light and colour have come on the way to what was wanted."""
+    return _look_sentence(evidence) if evidence.wish.look is not None else _stated_sentence(evidence)
 
 
 def _quoted(clauses: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -37,10 +38,15 @@ class Part:
     weight: float
 
 
+Fault = Literal["clipping", "colour", "texture", "detail", "size", "rest"]
+"""What a damage is about; `rest` is what changed although nobody asked."""
+
+
 @dataclass(frozen=True)
 class Damage:
     """Something that is wrong with a picture whatever was asked, and its cost in points."""
 
+    fault: Fault
     points: float
     said: str
 
@@ -138,15 +144,15 @@ def _tone_damage(evidence: Evidence) -> list[Damage]:
     dim = seen.candidate.dim - max(seen.source.dim, 1.5 * float((light < 1.5).mean()))
     garish = seen.after.tone.spread - 1.35 * max(aim.tone.spread, seen.before.tone.spread) - 2.0
     out = [
-        Damage(min(4.0, 14.0 * (bright - 0.01)), f"{100 * bright:.1f}% more of the picture is blown out"),
-        Damage(min(3.0, 10.0 * (dim - 0.015)), f"{100 * dim:.1f}% more of the picture is blocked up"),
-        Damage(min(3.0, 0.25 * garish), f"the colours are garish (spread {seen.after.tone.spread:.0f})"),
+        Damage("clipping", min(4.0, 14.0 * (bright - 0.01)), f"{100 * bright:.1f}% more of the picture is blown out"),
+        Damage("clipping", min(3.0, 10.0 * (dim - 0.015)), f"{100 * dim:.1f}% more of the picture is blocked up"),
+        Damage("colour", min(3.0, 0.25 * garish), f"the colours are garish (spread {seen.after.tone.spread:.0f})"),
     ]
     if not names & {"posterise", "pixelate"} and evidence.aim.look.poster == 0:
         flatter = min(1.0, (seen.after.tone.contrast + 0.5) / (seen.before.tone.contrast + 0.5))
         levels = (seen.after.texture.levels + 4) / (seen.before.texture.levels * flatter + 4)
         if seen.after.texture.flat - seen.before.texture.flat > 0.1:
-            out.append(Damage(min(4.0, 6.0 * (0.75 - levels)), f"tones band: {seen.after.texture.levels} levels left"))
+            out.append(Damage("texture", min(4.0, 6.0 * (0.75 - levels)), f"tones band: {seen.after.texture.levels} levels left"))
     return out
 
 
@@ -159,11 +165,13 @@ def _detail_damage(evidence: Evidence) -> list[Damage]:
     if not asked:
         allowed = 0.1 + 0.3 * evidence.aim.look.haze + 0.3 * evidence.aim.look.glow + 0.04 * evidence.grain_wanted
         lost = 1.0 - seen.structure - allowed
-        out.append(Damage(min(5.0, 9.0 * lost), f"{100 * (1 - seen.structure):.0f}% of the source's detail is not found again"))
+        out.append(
+            Damage("detail", min(5.0, 9.0 * lost), f"{100 * (1 - seen.structure):.0f}% of the source's detail is not found again")
+        )
     if "grain" not in names and not asked and noise > 0:
         steeper = max(1.0, seen.after.tone.contrast / (seen.before.tone.contrast + 0.5))
         unasked = noise - 0.7 - seen.before.texture.grain * (steeper - 1.0)
-        out.append(Damage(min(4.0, 1.1 * unasked), f"{noise:.1f} L* of noise that was not asked for"))
+        out.append(Damage("texture", min(4.0, 1.1 * unasked), f"{noise:.1f} L* of noise that was not asked for"))
     return out
 
 
@@ -175,6 +183,7 @@ def _layout_damage(evidence: Evidence) -> list[Damage]:
         if not names & {"crop", "rotate"}:
             out.append(
                 Damage(
+                    "size",
                     3.0,
                     f"the shape changed from {seen.source.width} x {seen.source.height} to "
                     f"{seen.candidate.width} x {seen.candidate.height}",
@@ -183,10 +192,12 @@ def _layout_damage(evidence: Evidence) -> list[Damage]:
         return out
     geometry = {"crop", "rotate", "flip horizontal", "flip vertical"}
     if (seen.source.width, seen.source.height) != (seen.candidate.width, seen.candidate.height) and not names & geometry:
-        out.append(Damage(0.4, f"the size changed to {seen.candidate.width} x {seen.candidate.height}"))
+        out.append(Damage("size", 0.4, f"the size changed to {seen.candidate.width} x {seen.candidate.height}"))
     free = geometry | {"invert", "sketch", "emboss", "pixelate", "posterise", "hue"}
     if not evidence.local and not names & free and evidence.wish.understood:
         expected = oddness(seen.source.thumb, evidence.aim.thumb)
         share = float((seen.odd > 16.0).mean()) - 1.3 * float((expected > 13.0).mean()) - 0.03
-        out.append(Damage(min(5.0, 14.0 * share), f"{100 * (share + 0.03):.0f}% of the picture changed in ways nobody asked for"))
+        out.append(
+            Damage("rest", min(5.0, 14.0 * share), f"{100 * (share + 0.03):.0f}% of the picture changed in ways nobody asked for")
+        )
     return out

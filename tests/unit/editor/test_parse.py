@@ -160,18 +160,19 @@ def test_the_longest_prompt_is_read_quickly(piece: str) -> None:
     prompt = (piece * 32_000)[:32_000]
     times = []
     for _ in range(3):
-        start = time.process_time()
+        start = time.thread_time()
         parse(prompt)
-        times.append(time.process_time() - start)
+        times.append(time.thread_time() - start)
     # Under 0.1 s on an idle machine; twice that, so that a busy one does not fail the build.
     assert min(times) < 0.2
 
 
 @pytest.mark.parametrize("piece", ['"', "'", "“", "1-", "a'", "1.1:", "-", "(", "%", "\n", "\u0130"])
 def test_repeated_marks_do_not_backtrack(piece: str) -> None:
-    start = time.process_time()
+    # Of this thread alone: others of the same worker may be computing.
+    start = time.thread_time()
     parse((piece * 32_000)[:32_000])
-    assert time.process_time() - start < 0.5
+    assert time.thread_time() - start < 0.5
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import AskReview, CritiqueJob, EditJob, Finish, Rest, StartTurn, Wait, Work, best, decide
+from orchestrator.loop.policy import (
+    AskReview,
+    ChecklistJob,
+    CritiqueJob,
+    EditJob,
+    Finish,
+    Rest,
+    StartTurn,
+    Wait,
+    Work,
+    best,
+    decide,
+)
 from orchestrator.loop.session import CorruptLog, Session, fold
 from tests.unit.loop.worlds import IMAGE
 
@@ -17,7 +29,15 @@ DEADLINE = 100.0
 class Story:
     """A session told event by event."""
 
-    def __init__(self, *, results: int = 1, strategy: ev.Strategy = "think", review: ev.Review = "never", **limits: Any) -> None:
+    def __init__(
+        self,
+        *,
+        results: int = 1,
+        strategy: ev.Strategy = "think",
+        review: ev.Review = "never",
+        checklist: bool = False,
+        **limits: Any,
+    ) -> None:
         bounds = ev.Limits.model_validate({"deadline_at": DEADLINE, **limits})
         self.events: list[ev.Event] = [
             ev.SessionCreated(
@@ -31,6 +51,7 @@ class Story:
                 strategy=strategy,
                 review=review,
                 seed=40,
+                checklist=checklist,
             )
         ]
 
@@ -299,3 +320,35 @@ def test_a_log_that_cannot_be_is_refused() -> None:
         fold([*story.events[:1], *story.events[5:]])
     with pytest.raises(CorruptLog):
         fold([*story.events, story.events[0]])
+
+
+def test_the_checklist_is_written_while_the_first_edit_is_made() -> None:
+    """Both are under way at once; the critique waits for it, and nothing else does."""
+    story = Story(checklist=True).begin()
+    assert [type(job) for job in story.next().jobs] == [ChecklistJob, EditJob]
+    story.edit()
+    assert [type(job) for job in story.next().jobs] == [ChecklistJob]
+    story.events.append(ev.ChecklistMade(at=1, questions=(ev.ChecklistQuestion(kind="change", text="Is it golden?"),)))
+    assert [type(job) for job in story.next().jobs] == [CritiqueJob]
+    assert [question.text for question in story.session.checklist.questions] == ["Is it golden?"]
+
+
+def test_a_checklist_that_cannot_be_had_is_done_without() -> None:
+    """After as many attempts as a critique has; at once when another cannot help."""
+    story = Story(checklist=True, critique_attempts=2).begin().edit()
+    failure: dict[str, Any] = {"at": 1, "code": "thinker_bad_reply", "message": "no"}
+    story.events.append(ev.ChecklistFailed(**failure, attempt=1, retryable=True))
+    assert story.next().jobs == (ChecklistJob(2),)
+    story.events.append(ev.ChecklistFailed(**failure, attempt=2, retryable=True))
+    assert [type(job) for job in story.next().jobs] == [CritiqueJob]
+    hopeless = Story(checklist=True).begin().edit()
+    hopeless.events.append(ev.ChecklistFailed(**failure, attempt=1, retryable=False))
+    assert [type(job) for job in hopeless.next().jobs] == [CritiqueJob]
+
+
+def test_later_turns_use_the_same_checklist() -> None:
+    """It is written once a session."""
+    story = Story(checklist=True).begin().edit()
+    story.events.append(ev.ChecklistMade(at=1, questions=(ev.ChecklistQuestion(kind="keep", text="Is the cup unchanged?"),)))
+    story.critique(3).begin()
+    assert [type(job) for job in story.next().jobs] == [EditJob]

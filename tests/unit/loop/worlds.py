@@ -12,6 +12,7 @@ from orchestrator.loop import events as ev
 from orchestrator.loop.policy import (
     Action,
     AskReview,
+    ChecklistJob,
     CritiqueJob,
     EditJob,
     Finish,
@@ -58,7 +59,18 @@ def created(draw: st.DrawFn) -> ev.SessionCreated:
         limits=limits,
         results=draw(st.integers(1, min(3, limits.max_turns * limits.candidates))),
         seed=7,
+        checklist=draw(st.booleans()),
     )
+
+
+Job = EditJob | CritiqueJob | ChecklistJob
+
+
+def place_of(job: Job) -> tuple[str, int, int]:
+    """What tells a job from the others of its session."""
+    if isinstance(job, ChecklistJob):
+        return type(job).__name__, 0, 0
+    return type(job).__name__, job.turn, job.candidate
 
 
 @dataclass
@@ -88,7 +100,7 @@ class World:
     def carry_out(self, action: Action) -> None:
         """What the driver would do with an action."""
         session = self.session
-        wanted = {(type(job).__name__, job.turn, job.candidate) for job in action.jobs} if isinstance(action, Work) else set()
+        wanted = {place_of(job) for job in action.jobs} if isinstance(action, Work) else set()
         if dropped := [key for key in self.started if key not in wanted]:
             for key in dropped:
                 self.drop(key)
@@ -171,7 +183,7 @@ class World:
             )
         )
 
-    def work(self, jobs: tuple[EditJob | CritiqueJob, ...]) -> None:
+    def work(self, jobs: tuple[Job, ...]) -> None:
         for job in jobs:
             if isinstance(job, EditJob) and not job.started:
                 self.record(
@@ -187,7 +199,7 @@ class World:
                 )
                 return
         for job in jobs:
-            self.started.setdefault((type(job).__name__, job.turn, job.candidate), self.now)
+            self.started.setdefault(place_of(job), self.now)
         happening = self.draw.draw(st.sampled_from(["end", "end", "end", "end", "speak", "cancel", "crash"]))
         if happening == "speak" and self.patience_of_people > 0:
             self.speak(self.session)
@@ -198,13 +210,18 @@ class World:
         else:
             self.end(self.draw.draw(st.sampled_from(jobs)))
 
-    def end(self, job: EditJob | CritiqueJob) -> None:
+    def end(self, job: Job) -> None:
         took = self.draw.draw(st.sampled_from([0.1, 1.0, 4.0]))
-        began = self.started.pop((type(job).__name__, job.turn, job.candidate))
+        began = self.started.pop(place_of(job))
         self.now = max(self.now, began + took)
-        place: dict[str, Any] = {"at": self.now, "turn": job.turn, "candidate": job.candidate}
         outcome = self.draw.draw(st.sampled_from(["good", "good", "good", "broken", "refused"]))
         failure: dict[str, Any] = {"attempt": job.attempt, "code": "x", "message": "x", "retryable": outcome == "broken"}
+        if isinstance(job, ChecklistJob):
+            questions = (ev.ChecklistQuestion(kind="change", text="Is it golden?"),)
+            made = ev.ChecklistMade(at=self.now, questions=questions)
+            self.record(made if outcome == "good" else ev.ChecklistFailed(at=self.now, **failure))
+            return
+        place: dict[str, Any] = {"at": self.now, "turn": job.turn, "candidate": job.candidate}
         if isinstance(job, EditJob):
             seconds = took
             if outcome == "good":

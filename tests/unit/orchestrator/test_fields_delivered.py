@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orchestrator.api.fields import SessionFields, Sources, first_event
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import CritiqueJob, EditJob, Finish, StartTurn, Work, decide
+from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob, Finish, StartTurn, Work, decide
 from orchestrator.loop.session import Session, fold
 from services.wire.errors import ApiError
 from services.wire.images_api import validate
@@ -42,6 +42,7 @@ def play(created: ev.SessionCreated, scores: list[tuple[float, float]]) -> Sessi
                 )
             case Work(jobs):
                 job = jobs[0]
+                assert not isinstance(job, ChecklistJob)
                 place |= {"turn": job.turn, "candidate": job.candidate}
                 if isinstance(job, EditJob) and not job.started:
                     log.append(ev.EditStarted(**place, attempt=job.attempt, key=job.key, seed=job.seed))

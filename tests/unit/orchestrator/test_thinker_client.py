@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from orchestrator.drive.thinker import Dialect, HttpThinker
 from orchestrator.drive.upstream import Call, HttpUpstream, Upstream
-from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError
+from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError, Usage
 from services.wire.critique import Critique, CritiqueRequest, Picture, Template, build, read
 from services.wire.formats import FORMATS, Constraint, FormatName
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
@@ -27,7 +27,7 @@ CRITIQUE = Critique(3.0, 7.5, "too cold", "warmer light")
 BOTH: list[FormatName] = ["editthinker", "json_schema"]
 
 
-def dialect(name: FormatName = "editthinker", constraint: Constraint = "none", **options: Any) -> Dialect:
+def dialect(name: FormatName = "editthinker", constraint: Constraint | Literal["auto"] = "none", **options: Any) -> Dialect:
     return Dialect("m", FORMATS[name], FORMATS[name].template(), constraint, **options)
 
 
@@ -123,7 +123,9 @@ async def test_a_critique_comes_back(desk: Desk, name: FormatName) -> None:
     usage = {"prompt_tokens": 2000, "completion_tokens": 50, "prompt_tokens_details": {"cached_tokens": 1500}}
     desk.answers = [JSONResponse(completion(FORMATS[name].render(CRITIQUE), usage=usage))]
 
-    assert await critique(desk, spoken=dialect(name)) == CritiqueReply(3.0, 7.5, "too cold", "warmer light", 2000, 50, 1500)
+    assert await critique(desk, spoken=dialect(name)) == CritiqueReply(
+        3.0, 7.5, "too cold", "warmer light", Usage(2000, 50, 1500)
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,24 +145,24 @@ async def test_odd_usage_costs_nothing(desk: Desk, usage: Any) -> None:
     desk.answers = [JSONResponse(completion(FORMATS["editthinker"].render(CRITIQUE), usage=usage))]
     reply = await critique(desk)
 
-    assert (reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens) == (0, 0, 0)
+    assert reply.usage == Usage(0, 0, 0)
     assert reply.semantic == 3.0
 
 
 @pytest.mark.parametrize("case", [case for case, (name, _, _) in HOSTILE.items() if name == TAGGED])
 async def test_a_reply_that_is_no_critique_satisfies_nobody(desk: Desk, case: str) -> None:
-    """Each hostile reply ends as an error that gives its reason, asked once."""
+    """Each hostile reply ends as an error that gives its reason, after one more try that shows the thinker what it wrote."""
     _, reply, reason = HOSTILE[case]
     body = completion(reply.content, reply.finish_reason)
     body["choices"][0]["message"]["reasoning_content"] = reply.reasoning
     desk.answers = [JSONResponse(body)]
     error = await failure(desk)
 
-    assert error.code == "thinker_bad_reply"
+    assert error.code == ("thinker_refused" if reason == "refusal" else "thinker_bad_reply")
     assert f"no usable critique: {reason}" in error.message
-    assert error.retryable == (reason != "instruction_too_long")
+    assert error.retryable == (reason not in {"instruction_too_long", "refusal"})
     assert len(error.message) < 500
-    assert len(desk.seen) == 1
+    assert len(desk.seen) == 2
 
 
 @pytest.mark.parametrize(
@@ -252,7 +254,7 @@ def test_any_reply_is_a_critique_or_an_error(body: Any) -> None:
         scores = reply.semantic, reply.quality
     except ThinkerError as exc:
         code = exc.code
-    assert scores == (3.0, 7.5) if scores else code == "thinker_bad_reply"
+    assert scores == (3.0, 7.5) if scores else code in {"thinker_bad_reply", "thinker_refused"}
 
 
 @given(original=st.text(max_size=40), instruction=st.text(max_size=40), name=st.sampled_from(BOTH))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from typing import Any, get_args
 
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.wire.critique import Critique, Unparseable, UnparseableReason
-from services.wire.formats import FORMATS, MAX_REASONING, Constraint, FormatName, Reply, read_completion
+from services.wire.formats import FORMATS, FormatName, Reply, read_completion, read_completions
 from tests.unit.wire.replies import ANSWER, GOLDEN, HOSTILE, OBJECT, REFUSALS, SCORES, TEN, TEN_OBJECT
 
 BOTH: list[FormatName] = ["editthinker", "json_schema"]
@@ -288,63 +287,16 @@ def test_where_servers_put_their_text(message: dict[str, Any], expected: Reply) 
     assert read_completion({"choices": [{"message": message}]}) == expected
 
 
-fitting = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60).map(str.strip).filter(bool)
-tenths = st.integers(0, 100).map(lambda value: value / 10)
+def test_each_of_several_choices_is_read() -> None:
+    """With ``n`` above one; a broken choice does not hide the others, and no choice at all is the wrong shape."""
+    body = {
+        "choices": [{"message": {"content": "a"}}, {"message": None}, {"message": {"content": "b"}, "finish_reason": "length"}]
+    }
+    first, second, third = read_completions(body)
 
-
-@given(critique=st.builds(Critique, tenths, tenths, fitting, fitting))
-@settings(max_examples=150, deadline=None)
-def test_the_regex_lets_every_rendered_reply_pass(critique: Critique) -> None:
-    """What the grammar forces a model to write is what we render, so constraint and parser agree."""
-    pattern = FORMATS["editthinker"].constraint("regex")["structured_outputs"]["regex"]
-
-    assert re.fullmatch(pattern, FORMATS["editthinker"].render(critique))
-
-
-@given(data=st.data())
-@settings(max_examples=60, deadline=None)
-def test_whatever_the_regex_lets_pass_is_a_critique(data: st.DataObject) -> None:
-    """Every string the grammar allows parses, unless its answer is blank, which leaves the instruction as it is."""
-    pattern = FORMATS["editthinker"].constraint("regex")["structured_outputs"]["regex"]
-    short = pattern.replace(f"{{1,{MAX_REASONING}}}", "{1,12}")
-    assert short != pattern
-    reply = data.draw(st.from_regex(short, fullmatch=True))
-
-    assert isinstance(parse("editthinker", reply), Critique), reply
-
-
-def conforms(value: Any, schema: dict[str, Any]) -> bool:
-    """The few keywords of JSON Schema that ours uses."""
-    unknown = set(schema) - {"type", "minimum", "maximum", "maxLength", "properties", "required", "additionalProperties"}
-    assert not unknown, unknown
-    if schema["type"] == "number":
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and bool(schema["minimum"] <= value <= schema["maximum"])
-    if schema["type"] == "string":
-        return isinstance(value, str) and len(value) <= schema["maxLength"]
-    properties = schema["properties"]
-    assert schema["additionalProperties"] is False and set(schema["required"]) == set(properties)
-    return set(value) == set(properties) and all(conforms(value[key], properties[key]) for key in properties)
-
-
-@given(critique=critiques)
-@settings(max_examples=100, deadline=None)
-def test_the_schema_admits_every_rendered_reply(critique: Critique) -> None:
-    """All four keys, in the order in which a model should think, and nothing else."""
-    schema = FORMATS["json_schema"].constraint("json_schema")["response_format"]["json_schema"]["schema"]
-    value = json.loads(FORMATS["json_schema"].render(critique))
-
-    assert conforms(value, schema)
-    assert list(value) == list(schema["properties"])
-    assert list(value).index("reasoning") < list(value).index("semantic")
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), [("editthinker", "none"), ("editthinker", "json_schema"), ("json_schema", "none"), ("json_schema", "regex")]
-)
-def test_a_constraint_that_does_not_apply_is_left_out(name: FormatName, kind: Constraint) -> None:
-    """A server is never sent a field that cannot describe the format."""
-    assert FORMATS[name].constraint(kind) == {}
+    assert (first, third) == (Reply("a"), Reply("b", finish_reason="length"))
+    assert isinstance(second, Unparseable) and "choices[1]" in second.detail
+    assert read_completions({"choices": []}) == (read_completion({}),)
 
 
 @pytest.mark.parametrize("name", BOTH)

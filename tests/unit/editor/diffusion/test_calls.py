@@ -167,6 +167,7 @@ def test_an_answer_that_cannot_be_taken_apart_is_refused() -> None:
         split([torch.zeros(2)], [made(), made()])
 
 
-def test_the_cost_is_tokens_or_latent_pixels_of_all_samples() -> None:
-    assert made(samples=2, tokens=4).cost == 8
+def test_the_cost_is_tokens_or_latent_pixels_of_all_samples_and_their_text() -> None:
+    assert Call({"hidden_states": torch.zeros(2, 4, 8)}).cost == 8
+    assert Call({"hidden_states": torch.zeros(2, 4, 8), "encoder_hidden_states": torch.zeros(2, 3, 8)}).cost == 14
     assert Call({"sample": torch.zeros(3, 8, 4, 5)}).cost == 60

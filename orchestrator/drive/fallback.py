@@ -1,0 +1,48 @@
+"""A thinker that is asked when another fails."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from orchestrator.ports import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply, Thinker, ThinkerError
+
+log = logging.getLogger(__name__)
+
+
+class WithFallback:
+    """`orchestrator.ports.Thinker`: the first, and when it fails for whatever reason, the second.
+
+    The first gets half of the time that there is, so that one which does not answer leaves enough for the other.
+
+    Args:
+        first: the session's own.
+        second: its fallback.
+        name: of the second, as it is configured; told in the critiques that it gives.
+    """
+
+    def __init__(self, first: Thinker, second: Thinker, name: str) -> None:
+        self._first = first
+        self._second = second
+        self._name = name
+
+    async def ready(self) -> bool:
+        """Whether one of them can be asked now."""
+        return await self._first.ready() or await self._second.ready()
+
+    async def critique(self, order: CritiqueOrder) -> CritiqueReply:
+        """Critique. Raises `ThinkerError`, the second's, when both fail."""
+        try:
+            return await self._first.critique(replace(order, timeout_s=order.timeout_s / 2))
+        except ThinkerError as exc:
+            log.warning("the thinker failed (%s); %s is asked instead", exc.code, self._name)
+        reply = await self._second.critique(replace(order, timeout_s=order.timeout_s / 2))
+        return replace(reply, thinker=reply.thinker or self._name)
+
+    async def checklist(self, order: ChecklistOrder) -> ChecklistReply:
+        """Write the questions. Raises `ThinkerError`, the second's, when both fail."""
+        try:
+            return await self._first.checklist(replace(order, timeout_s=order.timeout_s / 2))
+        except ThinkerError as exc:
+            log.warning("the thinker failed (%s); %s is asked instead", exc.code, self._name)
+        return await self._second.checklist(replace(order, timeout_s=order.timeout_s / 2))

@@ -1,0 +1,145 @@
+"""Profiles of vLLM as data: what they become on a command line, and how a file of one's own is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.thinker.profiles import Overrides, Profile, ProfileError, arguments, load
+from services.thinker.settings import Settings
+from services.wire.formats import FORMATS
+
+LEAST = Profile(model="m", served_name="s")
+
+
+def _value(words: list[str], flag: str) -> str:
+    """What the last of this flag says, which is the one that counts."""
+    return words[len(words) - words[::-1].index(f"--{flag}")]
+
+
+def _own(folder: Path, text: str) -> Path:
+    path = folder / "own.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_the_profiles_that_come_with_us() -> None:
+    """Each has a format that exists and a sentence about itself; none has the embedded thinker's name."""
+    profiles = load()
+    assert set(profiles) == {"editthinker-8b", "qwen3-vl-8b", "qwen3-vl-30b-a3b", "qwen3-vl-4b-24gb", "tiny"}
+    assert all(profile.format in FORMATS and profile.about for profile in profiles.values())
+    assert len({profile.served_name for profile in profiles.values()}) == len(profiles)
+
+
+@pytest.mark.parametrize("name", sorted(load()))
+def test_every_profile_serves_critiques(name: str) -> None:
+    """Two pictures and no video, a prefix cache, JSON without blanks, cached tokens told, and no reasoning parser."""
+    words = arguments(load()[name])
+    assert json.loads(_value(words, "limit-mm-per-prompt")) == {"image": 2, "video": 0}
+    assert json.loads(_value(words, "structured-outputs-config")) == {"backend": "xgrammar", "disable_any_whitespace": True}
+    assert json.loads(_value(words, "mm-processor-kwargs")) == {"size": {"shortest_edge": 256 * 256, "longest_edge": 1024 * 1024}}
+    assert {"--enable-prefix-caching", "--enable-prompt-tokens-details"} <= set(words)
+    assert "--reasoning-parser" not in words
+
+
+def test_what_is_not_said_is_left_to_vllm() -> None:
+    """The least profile names no size of anything."""
+    words = arguments(LEAST)
+    assert words[:4] == ["serve", "m", "--served-model-name", "s"]
+    sizes = {"--max-model-len", "--max-num-seqs", "--gpu-memory-utilization", "--kv-cache-memory-bytes", "--block-size"}
+    assert not (sizes | {"--quantization", "--async-scheduling", "--mm-processor-kwargs", "--enforce-eager"}) & set(words)
+
+
+def test_every_field_does_something() -> None:
+    """No key of a profile is accepted and ignored; three only inform people and the orchestrator."""
+    other: dict[str, Any] = {
+        "model": "x",
+        "served_name": "x",
+        "dtype": "float16",
+        "gpu_memory_utilization": 0.5,
+        "images": 3,
+        "quantization": "fp8",
+        "mm_processor_cache_gb": 1.0,
+        "mm_processor_cache_type": "shm",
+        "structured_outputs_backend": "guidance",
+        "mm_encoder_tp_mode": "data",
+        "extra": ("--seed", "1"),
+        **dict.fromkeys(("prefix_caching", "disable_any_whitespace", "async_scheduling", "prompt_tokens_details"), False),
+        "enforce_eager": True,
+    }
+    informing = {"about", "format", "template"}
+    for field in fields(Profile):
+        # Of the two areas, neither stands alone.
+        areas: dict[str, Any] = {"min_pixels": 5, "max_pixels": 9} if "pixels" in field.name else {}
+        changed: dict[str, Any] = {"model": "m", "served_name": "s", **areas, field.name: other.get(field.name, 7)}
+        differs = arguments(Profile(**changed)) != arguments(Profile(model="m", served_name="s", **areas))
+        assert differs is (field.name not in informing), field.name
+
+
+def test_a_start_overrides_its_profile() -> None:
+    """Address, weights and name; further arguments come after the profile's own."""
+    profile = Profile(model="m", served_name="s", extra=("--seed", "1"))
+    given = Overrides(host="::", port=7, model="/w", served_name="n", extra=("--seed", "2"))
+    words = arguments(profile, given)
+    assert words[1] == "/w"
+    assert (_value(words, "host"), _value(words, "port"), _value(words, "served-model-name")) == ("::", "7", "n")
+    assert words[-4:] == ["--seed", "1", "--seed", "2"]
+
+
+def test_a_profile_of_ones_own_extends_another(tmp_path: Path) -> None:
+    """Also one that extends in turn, in any order; the template is found beside the file."""
+    (tmp_path / "prompt.txt").write_text("{original_instruction}", "utf-8")
+    own = _own(
+        tmp_path,
+        '[wide]\nextends = "mine"\ntensor_parallel_size = 4\n'
+        '[mine]\nextends = "editthinker-8b"\ntemplate = "prompt.txt"\ngpu_memory_utilization = 1\nextra = ["--seed", "0"]\n',
+    )
+    wide = load(own)["wide"]
+    assert (wide.model, wide.tensor_parallel_size, wide.extra) == ("appletea2333/EditThinker-8B", 4, ("--seed", "0"))
+    assert wide.template == str(tmp_path / "prompt.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("max_num_seqs = 3", r"max_num_seqs stands outside of a profile"),
+        ('[mine]\nmodel = "m"', r"\[mine\] served_name"),
+        ('[mine]\nextends = "qwen3-vl-8b"\nmax_seqs = 3', r"\[mine\] max_seqs: there is no such key"),
+        ('[mine]\nextends = "qwen3-vl-8b"\nmax_num_seqs = "3"', r"\[mine\] max_num_seqs: .*integer"),
+        ('[mine]\nextends = "qwen3-vl-8b"\nmax_num_seqs = 0', r"\[mine\] max_num_seqs: .*greater"),
+        ('[mine]\nextends = "qwen3-vl-8b"\nprefix_caching = 1', r"\[mine\] prefix_caching"),
+        ('[mine]\nextends = "qwen3-vl-8b"\nextra = "--seed 1"', r"\[mine\] extra"),
+        ('[mine]\nextends = "qwen3-vl-8b"\nextra = [1]', r"\[mine\] extra: 0: "),
+        ('[mine]\nmodel = "m"\nserved_name = "s"\nmax_pixels = 9', r"\[mine\] min_pixels and max_pixels go together"),
+        ('[mine]\nextends = "qwen3-vl-8b"\nmin_pixels = 9999999', r"\[mine\] min_pixels is above max_pixels"),
+        ('[mine]\nextends = "qwen3-vl-8b"\nformat = "haiku"', r"\[mine\] format"),
+        ('[mine]\nextends = "qwen3-vl-8b"\ntemplate = "none.txt"', r"\[mine\] template: there is no file .*none.txt"),
+        ('[mine]\nextends = "theirs"', r"\[mine\] extends: 'theirs' is no profile"),
+        ("[mine]\nextends = 3", r"\[mine\] extends: 3 is no profile"),
+        ('[a]\nextends = "b"\n[b]\nextends = "a"', r"extends: '.' is no profile"),
+        ("[qwen3-vl-8b]", r"\[qwen3-vl-8b\] is a profile that comes with us"),
+        ("[rules]", r"\[rules\] is a profile that comes with us"),
+        ("[mine", r"own.toml is no TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_profile_and_key(tmp_path: Path, text: str, told: str) -> None:
+    """Before anything starts."""
+    with pytest.raises(ProfileError, match=told):
+        load(_own(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """By its path."""
+    with pytest.raises(ProfileError, match="cannot be read"):
+        load(tmp_path / "none.toml")
+
+
+def test_every_key_profile_and_setting_is_documented() -> None:
+    """In the page on thinkers."""
+    text = (Path(__file__).parents[3] / "docs" / "thinker.md").read_text("utf-8")
+    names = [*load(), *(field.name for field in fields(Profile)), *(name.upper() for name in Settings.model_fields)]
+    assert [name for name in names if f"`{name}`" not in text] == []

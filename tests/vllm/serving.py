@@ -1,0 +1,56 @@
+"""A real vLLM as a process: our launcher, which becomes it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.doubles.processes import Process, free_port, module, wait_ready
+
+READY_S = 180.0
+"""Two cores spend a minute on imports alone, in three processes."""
+
+
+def executable() -> Path:
+    """vLLM's command, in the environment that `install.sh` made."""
+    return Path(os.environ["EDITTHINKER_VLLM"]).absolute()
+
+
+def environment() -> dict[str, str]:
+    """What a test's server needs: where vLLM is; that it asks nobody for anything, nor tells anybody."""
+    return {
+        "EDITTHINKER_THINKER_VLLM": str(executable()),
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def write_model(family: str, folder: Path) -> Path:
+    """A toy of a family of `tiny_vl`, written by vLLM's Python into a new folder inside of this one."""
+    command = [str(executable().parent / "python"), "-m", "tests.vllm.tiny_vl", family, str(folder / family)]
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True, timeout=300)
+    return folder / family
+
+
+@contextlib.contextmanager
+def serve(profile: str, model: Path, folder: Path, *extra: str) -> Iterator[Process]:
+    """A server of this profile with these weights, ready to be asked; its log is ``folder/vllm.log``.
+
+    Args:
+        profile: its name.
+        model: a checkpoint folder.
+        folder: where the log goes.
+        extra: further arguments of vLLM.
+    """
+    words = ["--profile", profile, "--model", str(model), "--", *extra]
+    process = module("services.thinker", free_port(), folder / "vllm.log", *words, env=environment())
+    try:
+        wait_ready(process, "/health", seconds=READY_S)
+        yield process
+    finally:
+        # vLLM ends its other processes itself when it is asked to.
+        process.stop()

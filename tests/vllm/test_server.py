@@ -1,0 +1,105 @@
+"""The real vLLM, started by our launcher, answers as the orchestrator needs it to."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from services.thinker.profiles import load
+from services.wire.critique import Critique, CritiqueRequest, Picture, build
+from services.wire.formats import FORMATS, Constraint, FormatName, Reply, read_completion
+
+TINY = load()["tiny"]
+
+
+def picture(colour: str, side: int = 256) -> Picture:
+    """A PNG of one colour."""
+    out = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(out, "PNG")
+    return Picture(out.getvalue(), "image/png")
+
+
+def body(name: FormatName, *, side: int = 256, candidate: str = "orange", **more: Any) -> dict[str, Any]:
+    """A critique's request, without a constraint."""
+    pictures = picture("grey", side), picture(candidate, side)
+    request = CritiqueRequest(*pictures, original_instruction="golden hour", instruction="warm evening light")
+    messages = build(request, FORMATS[name].template())
+    return {"model": TINY.served_name, "messages": messages, "max_tokens": 4096, "temperature": 1, **more}
+
+
+def ask(client: httpx.Client, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a request that succeeds."""
+    response = client.post("/v1/chat/completions", json=request)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_it_serves_the_profiles_name(client: httpx.Client) -> None:
+    """Not the folder's."""
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["tiny"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("editthinker", "regex"), ("json_schema", "json_schema")])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_constrained_reply_parses(client: httpx.Client, name: FormatName, kind: Constraint, seed: int) -> None:
+    """Even from random weights."""
+    form = FORMATS[name]
+    answer = ask(client, body(name, seed=seed, **form.constraint(kind)))
+    reply = read_completion(answer)
+    assert isinstance(reply, Reply)
+    assert reply.finish_reason == "stop"
+    assert isinstance(form.parse(reply), Critique), reply.content
+
+
+def test_without_a_constraint_it_does_not(client: httpx.Client) -> None:
+    """So what parses above is the constraint's doing."""
+    reply = read_completion(ask(client, body("editthinker", seed=0, max_tokens=256)))
+    assert isinstance(reply, Reply)
+    assert not isinstance(FORMATS["editthinker"].parse(reply), Critique)
+
+
+def test_the_constraint_of_former_versions_is_not_honoured(client: httpx.Client) -> None:
+    """`guided_regex` is accepted and does nothing; whoever still sends it is not told."""
+    reply = read_completion(ask(client, body("editthinker", seed=0, max_tokens=64, guided_regex="yes|no")))
+    assert isinstance(reply, Reply)
+    assert reply.content not in {"yes", "no"}
+
+
+def test_what_turns_share_is_computed_once(client: httpx.Client) -> None:
+    """Template and source picture of the second turn come from the cache, and the usage says so."""
+    first, second = (
+        ask(client, body("editthinker", side=512, candidate=colour, max_tokens=1))["usage"] for colour in ("red", "blue")
+    )
+    details = second["prompt_tokens_details"]
+    assert details["multimodal_tokens"] == {"image": 2 * 16 * 16}
+    assert second["prompt_tokens"] == first["prompt_tokens"]
+    assert details["cached_tokens"] > 16 * 16
+
+
+def test_pictures_are_brought_down_to_the_profiles_area(client: httpx.Client) -> None:
+    """A large one counts as many tokens as one of 1024 x 1024, whatever the checkpoint would allow."""
+    usage = ask(client, body("editthinker", side=1600, max_tokens=1))["usage"]
+    assert usage["prompt_tokens_details"]["multimodal_tokens"] == {"image": 2 * 32 * 32}
+
+
+def test_long_prompts_with_a_seed_do_not_kill_it(client: httpx.Client) -> None:
+    """With chunked prefill they do, on a CPU; the profile leaves it out."""
+    assert ask(client, body("editthinker", side=1024, candidate="green", seed=1, max_tokens=2))["choices"]
+    assert client.get("/health").status_code == 200
+
+
+def test_refusals_are_told_apart(client: httpx.Client) -> None:
+    """Too many pictures, an unknown model, too long a prompt, a constraint that is none."""
+    request = body("editthinker", max_tokens=1)
+    third = {**request, "messages": [*request["messages"], *request["messages"]]}
+    long = {**request, "messages": [{"role": "user", "content": "word " * 20_000}]}
+    broken = {**request, "structured_outputs": {"regex": "("}}
+    stranger = {**request, "model": "another"}
+    statuses = [client.post("/v1/chat/completions", json=sent).status_code for sent in (third, long, broken, stranger)]
+    assert statuses == [400, 400, 400, 404]
