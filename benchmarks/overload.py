@@ -187,7 +187,7 @@ async def measure(seconds: float) -> int:
         kontext.build(layers=2, single_layers=4, heads=4, head_dim=32).save_pretrained(folder)
         worker = Worker(Path(folder))
         os.nice(10)  # the callers are the world outside: they must not take the worker's cores
-        limits = httpx.Limits(max_connections=2000)
+        limits = httpx.Limits(max_connections=2000, keepalive_expiry=2)
         try:
             url = f"http://127.0.0.1:{worker.port}"
             async with httpx.AsyncClient(base_url=url, timeout=300, trust_env=False, limits=limits) as http:

@@ -13,6 +13,11 @@ from services.editor.app import create_app
 from services.editor.pipelines import NAMES
 from services.editor.settings import PREFIX, Settings
 
+_SWITCH_S = 0.0005
+"""The device's thread gives Python's lock up at every operator of torch; it must not wait the usual 5 ms to have it back from
+a thread that answers callers.
+"""
+
 
 def main() -> int:
     """Read settings (options over environment over defaults) and serve until SIGTERM, then let running edits finish."""
@@ -30,6 +35,7 @@ def main() -> int:
             where = ".".join(str(part) for part in error["loc"]).upper()
             sys.stderr.write(f"{PREFIX}{where or '*'}: {error['msg'].removeprefix('Value error, ')}\n")
         return 2
+    sys.setswitchinterval(_SWITCH_S)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     failures: list[str] = []
 
@@ -44,6 +50,8 @@ def main() -> int:
         loop="uvloop",
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",
+        # Longer than callers and proxies keep theirs, so that nobody reuses a connection that is being closed.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
     server = uvicorn.Server(config)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.doubles.processes import Process
+from tests.vllm import serving
 from tests.vllm.serving import serve, write_model
 
 if "EDITTHINKER_VLLM" not in os.environ:
@@ -28,6 +29,12 @@ def vllm(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The profile `tiny`, served."""
     with serve("tiny", tiny_model, tmp_path_factory.mktemp("vllm")) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def endings(tiny_model: Path) -> dict[str, str]:
+    """See `tests.vllm.serving.endings`."""
+    return serving.endings(tiny_model)
 
 
 @pytest.fixture

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from services.wire.formats import FORMATS
 from tests.doubles.processes import Process, free_port, module, wait_ready
 
 READY_S = 180.0
 """Two cores spend a minute on imports alone, in three processes."""
+BIAS = 5.0
+"""`endings` with it (``logit_bias``) keep random weights from writing as much as the constraint lets them, every time."""
 
 
 def executable() -> Path:
@@ -34,6 +38,12 @@ def write_model(family: str, folder: Path) -> Path:
     command = [str(executable().parent / "python"), "-m", "tests.vllm.tiny_vl", family, str(folder / family)]
     subprocess.run(command, cwd=Path(__file__).parents[2], check=True, timeout=300)
     return folder / family
+
+
+def endings(model: Path) -> dict[str, str]:
+    """The token that ends a free text, by format."""
+    words = json.loads((model / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    return {name: str(words["<" if name == "editthinker" else '"']) for name in FORMATS}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,83 @@
+"""Replies of random weights, many of them: every one parses in every format, since the constraint leaves it no other way.
+
+``EDITTHINKER_THOUSAND`` says how many for each format: 100 by default, 1,000 before a release.
+
+Random weights end a text only by chance, so nearly all would be as long as the constraint lets them be. Three of four
+requests therefore make the token that ends a text likelier (``logit_bias``); the fourth is left alone, and rambles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from services.wire.critique import Critique
+from services.wire.formats import FORMATS, Constraint, FormatName, Reply, read_completion
+from tests.doubles.processes import Process
+from tests.vllm.serving import BIAS
+from tests.vllm.test_server import TINY, body
+
+COUNT = int(os.environ.get("EDITTHINKER_THOUSAND", "100"))
+LEFT_ALONE = 4
+"""One request of so many is not helped to an end."""
+KIND: Constraint = "regex"
+"""The constraint that the orchestrator finds first on vLLM."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What became of one request: its outcome, and the tokens and characters of its reply."""
+
+    outcome: str
+    tokens: int
+    characters: int
+
+
+def request(name: FormatName, index: int, ending: str) -> dict[str, Any]:
+    """A critique's request unlike those before it: another seed, another candidate."""
+    form = FORMATS[name]
+    colour = f"rgb({index % 256}, {index // 256 % 256}, 90)"
+    bias = {} if index % LEFT_ALONE == 0 else {"logit_bias": {ending: BIAS}}
+    limit = form.longest()
+    return body(name, side=64, candidate=colour, seed=index, **bias, **form.constraint(KIND)) | {"max_tokens": limit}
+
+
+async def ask(client: httpx.AsyncClient, name: FormatName, sent: dict[str, Any]) -> Asked:
+    form = FORMATS[name]
+    response = await client.post("/v1/chat/completions", json=sent)
+    if response.status_code != httpx.codes.OK:
+        return Asked(f"HTTP {response.status_code}: {response.text[:200]}", 0, 0)
+    answer = response.json()
+    reply = read_completion(answer)
+    if not isinstance(reply, Reply):
+        return Asked(str(reply), 0, 0)
+    found = form.parse(reply)
+    kept = form.conforms(reply, KIND) and reply.finish_reason == "stop"
+    outcome = ("ok" if kept else f"not held to it ({reply.finish_reason})") if isinstance(found, Critique) else str(found)
+    return Asked(outcome, answer["usage"]["completion_tokens"], len(reply.content))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+async def test_every_reply_parses(
+    vllm: Process, endings: dict[str, str], name: FormatName, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of so many that a constraint with a hole in it would show."""
+    limits = httpx.Limits(max_connections=TINY.max_num_seqs)
+    began = time.monotonic()
+    async with httpx.AsyncClient(base_url=vllm.url, timeout=None, limits=limits, trust_env=False) as client:
+        asked = await asyncio.gather(*[ask(client, name, request(name, index, endings[name])) for index in range(COUNT)])
+    seconds = time.monotonic() - began
+    outcomes = Counter(one.outcome for one in asked)
+    lengths = sorted(one.characters for one in asked)
+    with capsys.disabled():
+        rate = f"{seconds:.0f} s, {COUNT / seconds:.1f} replies/s, {sum(one.tokens for one in asked) / seconds:.0f} tokens/s"
+        size = f"{lengths[0]} to {lengths[-1]} characters, half of them up to {lengths[COUNT // 2]}"
+        print(f"\n{name}: {outcomes['ok']} of {COUNT} replies parse; {rate}; {size}", flush=True)  # noqa: T201 - the result
+    assert outcomes == {"ok": COUNT}
