@@ -273,9 +273,15 @@ class Executor:
 
     def _open(self, pipeline: Pipeline) -> None:
         """Make edits of the tickets that have just come."""
-        for ticket in self._tickets.values():
-            if ticket.edit is None:
+        for ticket in [ticket for ticket in self._tickets.values() if ticket.edit is None]:
+            try:
                 ticket.edit = pipeline.open(ticket.job)
+            # A job that cannot even be opened must not end the thread that the others need.
+            except Exception as exc:
+                log.exception("an edit could not be opened")
+                del self._tickets[ticket.id]
+                ticket.settle(exc)
+            else:
                 ticket.plan((1 + ticket.edit.calls) * self._call_s)
 
     def _advance(self, pipeline: Pipeline, choice: Choice, tickets: list[Ticket]) -> None:

@@ -18,36 +18,7 @@ from services.editor.pipelines.diffusion.family import Family, Working
 from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale
 from services.editor.pipelines.diffusion.sizes import Size, working_size
 
-MULTIPLE = 16
-"""What divides the sides: the VAE's factor 8, and patches of 2 x 2."""
-
-HOWS = {
-    "hidden_states": How.CAT,
-    "timestep": How.CAT,
-    "guidance": How.CAT,
-    "encoder_hidden_states": How.PAD,
-    "encoder_hidden_states_mask": How.MASK,
-    "img_shapes": How.EACH,
-}
-"""How the calls of Qwen's transformer are batched: prompts of different lengths go together, behind a mask."""
-
-
-def size(job: EditJob, working: Working) -> Size:
-    """The edit's size: the source's shape at the working area, or the wished shape and never above that area."""
-    if job.size is None:
-        return calculated_size(QwenImageEditPipeline, job.image.size, working.pixels)
-    return working_size(job.size, working.pixels, MULTIPLE)
-
-
-def _reduced(job: EditJob, working: Working) -> Size:
-    """What the source is brought to, whatever size is wished."""
-    return calculated_size(QwenImageEditPipeline, job.image.size, working.pixels)
-
-
-def guidance(job: EditJob, scale: float) -> dict[str, Any]:
-    """The arguments that say how strongly the prompt is followed, and what is not wanted."""
-    negative = " " if job.negative_prompt is None else job.negative_prompt
-    return {"true_cfg_scale": scale, "negative_prompt": negative if scale > 1 else None}
+_MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
 
 
 def to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
@@ -61,40 +32,68 @@ def to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
     return clean
 
 
-def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
-    width, height = size(job, working)
-    return {
-        "image": job.image,
-        "prompt": job.prompt,
-        "num_inference_steps": FAMILY.steps(job),
-        "height": height,
-        "width": width,
-        **guidance(job, FAMILY.value(job, "true_cfg_scale")),
-    }
+def family(name: str, pipeline: type, steps: int, *, looks_once: bool) -> Family:
+    """A Qwen-Image-Edit.
 
+    Args:
+        name: what the service calls it.
+        pipeline: its class in diffusers.
+        steps: by default.
+        looks_once: whether the text encoder and the VAE are given the source at one size.
+    """
 
-def _calls_a_step(job: EditJob) -> int:
-    return 2 if FAMILY.value(job, "true_cfg_scale") > 1 else 1
+    def reduced(job: EditJob, working: Working) -> Size:
+        """What the source is brought to, whatever size is wished."""
+        return calculated_size(pipeline, job.image.size, working.pixels)
 
+    def size(job: EditJob, working: Working) -> Size:
+        """The source's shape at the working area, or the wished shape and never above that area."""
+        return reduced(job, working) if job.size is None else working_size(job.size, working.pixels, _MULTIPLE)
 
-FAMILY = Family(
-    name="qwen-image-edit",
-    capabilities=Capabilities(
-        negative_prompt=True,
-        negative_prompt_needs="true_cfg_scale",
-        partial_images=3,
-        parameters={
-            # With one step the published schedule, which is stretched to end at 0.02, divides 0 by 0.
-            "num_inference_steps": Range(2, 100, 50, whole=True),
-            "true_cfg_scale": Range(1, 20, 4),
+    def arguments(job: EditJob, working: Working) -> dict[str, Any]:
+        width, height = size(job, working)
+        scale = made.value(job, "true_cfg_scale")
+        negative = " " if job.negative_prompt is None else job.negative_prompt
+        return {
+            "image": job.image,
+            "prompt": job.prompt,
+            "negative_prompt": negative if scale > 1 else None,
+            "true_cfg_scale": scale,
+            "num_inference_steps": made.steps(job),
+            "height": height,
+            "width": width,
+        }
+
+    made = Family(
+        name=name,
+        capabilities=Capabilities(
+            negative_prompt=True,
+            negative_prompt_needs="true_cfg_scale",
+            partial_images=3,
+            parameters={
+                # With one step the published schedule, which is stretched to end at 0.02, divides 0 by 0.
+                "num_inference_steps": Range(2, 100, steps, whole=True),
+                "true_cfg_scale": Range(1, 20, 4),
+            },
+        ),
+        arguments=arguments,
+        # Prompts of different lengths go together, behind a mask.
+        hows={
+            "hidden_states": How.CAT,
+            "timestep": How.CAT,
+            "guidance": How.CAT,
+            "encoder_hidden_states": How.PAD,
+            "encoder_hidden_states_mask": How.MASK,
+            "img_shapes": How.EACH,
         },
-    ),
-    arguments=_arguments,
-    hows=HOWS,
-    size=size,
-    reduced=_reduced,
-    to_vae=to_vae,
-    calls_a_step=_calls_a_step,
-    rescale=rescale,
-    licence="Apache-2.0",
-)
+        size=size,
+        reduced=reduced if looks_once else None,
+        to_vae=to_vae,
+        calls_a_step=lambda job: 2 if made.value(job, "true_cfg_scale") > 1 else 1,
+        rescale=rescale,
+        licence="Apache-2.0",
+    )
+    return made
+
+
+FAMILY = family("qwen-image-edit", QwenImageEditPipeline, 50, looks_once=True)

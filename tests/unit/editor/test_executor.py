@@ -213,6 +213,24 @@ def test_a_failing_edit_fails_alone() -> None:
         assert [tickets[place].answer.result(10).steps for place in (0, 2)] == [4, 4]
 
 
+def test_a_job_that_cannot_be_opened_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor lives on."""
+    pipeline = Steps()
+    opened = pipeline.open
+
+    def opening(wanted: EditJob) -> Stepping:
+        if wanted.seed == 2:
+            raise ValueError("no such thing")
+        return opened(wanted)
+
+    with running(pipeline) as executor:
+        monkeypatch.setattr(pipeline, "open", opening)
+        bad, good = executor.submit([job(2), job(1)])
+        assert isinstance(bad.answer.exception(10), ValueError)
+        assert good.answer.result(10).steps == 4
+        assert executor.state is State.READY
+
+
 def test_a_broken_pipeline_answers_everybody() -> None:
     """Those who run, those who wait, and those who are set aside."""
     pipeline = Steps()
