@@ -39,6 +39,7 @@ class Constraints:
         kinds = [kind for kind in (_ORDER if self._auto else (wanted,)) if fields_of(kind, ())]  # type: ignore[arg-type]
         self._left: list[Constraint] = [*kinds, "none"]  # type: ignore[list-item]
         self._told = False
+        self._proven: set[Constraint] = set()
 
     @property
     def kind(self) -> Constraint:
@@ -59,10 +60,12 @@ class Constraints:
     def saw(self, kind: Constraint, *, enforced: bool) -> bool:
         """Replies came under a constraint; whether all were such as it allows."""
         if kind == "none" or enforced:
+            self._proven.add(kind)
             return enforced
-        if self._auto:
+        # One that was seen to be enforced is not given up for a single reply: backends count characters differently.
+        if self._auto and kind not in self._proven:
             self._give_up(kind, "not enforced")
-        elif not self._told:
+        elif not self._auto and not self._told:
             self._told = True
             log.warning("the thinker does not enforce the constraint %s that it is configured for", kind)
         return False

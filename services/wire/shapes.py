@@ -25,6 +25,8 @@ from typing import Any, Final, Literal
 Constraint = Literal["none", "regex", "grammar", "structural_tag", "json_schema"]
 """What a server can hold its reply to."""
 
+_REPLACED: Final = re.compile("\ufffd+")
+
 
 @dataclass(frozen=True, slots=True)
 class Free:
@@ -88,11 +90,13 @@ def allows(content: str, kind: Constraint, shape: Shape | None, schema: Mapping[
         return True
     if kind == "json_schema" and schema is not None:
         try:
-            value = json.loads(content, object_pairs_hook=_ordered, parse_constant=_no_constant)
+            # Not strict: xgrammar lets control characters pass in strings as they are, and so do our parsers.
+            value = json.loads(content, strict=False, object_pairs_hook=_ordered, parse_constant=_no_constant)
         except (ValueError, RecursionError):
             return False
         return _fits(value, schema)
-    return shape is not None and _compiled(shape).fullmatch(content) is not None
+    # xgrammar counts the bytes of half a surrogate pair as one character; decoded they are several marks of replacement.
+    return shape is not None and _compiled(shape).fullmatch(_REPLACED.sub("\ufffd", content)) is not None
 
 
 def regex(shape: Shape) -> str:

@@ -7,6 +7,7 @@ without a wish the edit has that size too. Defaults: the model card's (50 steps,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,13 +33,38 @@ def to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
     return clean
 
 
-def family(name: str, pipeline: type, steps: int, *, looks_once: bool) -> Family:
+_CAPABILITIES = Capabilities(
+    negative_prompt=True,
+    negative_prompt_needs="true_cfg_scale",
+    partial_images=3,
+    parameters={
+        # With one step the published schedule, which is stretched to end at 0.02, divides 0 by 0.
+        "num_inference_steps": Range(2, 100, 50, whole=True),
+        "true_cfg_scale": Range(1, 20, 4),
+    },
+)
+_HOWS = {
+    "hidden_states": How.CAT,
+    "timestep": How.CAT,
+    "guidance": How.CAT,
+    # Prompts of different lengths go together, behind a mask.
+    "encoder_hidden_states": How.PAD,
+    "encoder_hidden_states_mask": How.MASK,
+    "img_shapes": How.EACH,
+}
+
+
+def _guidance(job: EditJob) -> float:
+    return job.parameters.get("true_cfg_scale", _CAPABILITIES.parameters["true_cfg_scale"].default)
+
+
+def family(name: str, pipeline: type, capabilities: Capabilities, *, looks_once: bool) -> Family:
     """A Qwen-Image-Edit.
 
     Args:
         name: what the service calls it.
         pipeline: its class in diffusers.
-        steps: by default.
+        capabilities: with its own default of steps.
         looks_once: whether the text encoder and the VAE are given the source at one size.
     """
 
@@ -52,48 +78,29 @@ def family(name: str, pipeline: type, steps: int, *, looks_once: bool) -> Family
 
     def arguments(job: EditJob, working: Working) -> dict[str, Any]:
         width, height = size(job, working)
-        scale = made.value(job, "true_cfg_scale")
         negative = " " if job.negative_prompt is None else job.negative_prompt
-        return {
-            "image": job.image,
-            "prompt": job.prompt,
-            "negative_prompt": negative if scale > 1 else None,
-            "true_cfg_scale": scale,
-            "num_inference_steps": made.steps(job),
-            "height": height,
-            "width": width,
-        }
+        given = {"image": job.image, "prompt": job.prompt, "true_cfg_scale": _guidance(job), "height": height, "width": width}
+        return {**given, "negative_prompt": negative if _guidance(job) > 1 else None, "num_inference_steps": made.steps(job)}
 
     made = Family(
         name=name,
-        capabilities=Capabilities(
-            negative_prompt=True,
-            negative_prompt_needs="true_cfg_scale",
-            partial_images=3,
-            parameters={
-                # With one step the published schedule, which is stretched to end at 0.02, divides 0 by 0.
-                "num_inference_steps": Range(2, 100, steps, whole=True),
-                "true_cfg_scale": Range(1, 20, 4),
-            },
-        ),
+        capabilities=capabilities,
         arguments=arguments,
-        # Prompts of different lengths go together, behind a mask.
-        hows={
-            "hidden_states": How.CAT,
-            "timestep": How.CAT,
-            "guidance": How.CAT,
-            "encoder_hidden_states": How.PAD,
-            "encoder_hidden_states_mask": How.MASK,
-            "img_shapes": How.EACH,
-        },
+        hows=_HOWS,
         size=size,
         reduced=reduced if looks_once else None,
         to_vae=to_vae,
-        calls_a_step=lambda job: 2 if made.value(job, "true_cfg_scale") > 1 else 1,
+        calls_a_step=lambda job: 2 if _guidance(job) > 1 else 1,
         rescale=rescale,
         licence="Apache-2.0",
     )
     return made
 
 
-FAMILY = family("qwen-image-edit", QwenImageEditPipeline, 50, looks_once=True)
+def with_steps(steps: int) -> Capabilities:
+    """The family's capabilities with another default of steps."""
+    ranges = {**_CAPABILITIES.parameters, "num_inference_steps": Range(2, 100, steps, whole=True)}
+    return replace(_CAPABILITIES, parameters=ranges)
+
+
+FAMILY = family("qwen-image-edit", QwenImageEditPipeline, with_steps(50), looks_once=True)

@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from diffusers import QwenImageEditPlusPipeline
 
-from services.editor.pipelines.qwen_edit import family
+from services.editor.pipelines.qwen_edit import family, with_steps
 
-FAMILY = family("qwen-image-edit-plus", QwenImageEditPlusPipeline, 40, looks_once=False)
+FAMILY = family("qwen-image-edit-plus", QwenImageEditPlusPipeline, with_steps(40), looks_once=False)

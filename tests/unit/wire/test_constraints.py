@@ -235,3 +235,13 @@ def test_asking_whether_a_reply_conforms_never_raises(content: str) -> None:
 def test_a_bottomless_reply_does_not_conform(content: str) -> None:
     """Deep nesting and endless numbers are refused, not suffered."""
     assert not any(conforms(name, kind, content) for name, kind in SAID)
+
+
+def test_what_backends_let_pass_beside_the_letter_is_no_breach() -> None:
+    """Control characters in JSON strings, and the bytes of half a surrogate pair, which are counted as one character."""
+    raw = '{"reasoning": "a\tb\x01", "semantic": 3, "quality": 4, "instruction": "x"}'
+    assert FORMATS["json_schema"].conforms(Reply(raw), "json_schema")
+    score = '<score>{"semantic": 3, "quality": 4}</score>'
+    longest = f"<think>{'a' * (MAX_REASONING - 1)}\ufffd\ufffd\ufffd</think>{score}<answer>x</answer>"
+    assert FORMATS["editthinker"].conforms(Reply(longest), "regex")
+    assert not FORMATS["editthinker"].conforms(Reply(longest.replace("\ufffd", "a")), "regex")
