@@ -169,10 +169,13 @@ def test_the_longest_prompt_is_read_quickly(piece: str) -> None:
 
 @pytest.mark.parametrize("piece", ['"', "'", "“", "1-", "a'", "1.1:", "-", "(", "%", "\n", "\u0130"])
 def test_repeated_marks_do_not_backtrack(piece: str) -> None:
-    # Of this thread alone: others of the same worker may be computing.
-    start = time.thread_time()
-    parse((piece * 32_000)[:32_000])
-    assert time.thread_time() - start < 0.5
+    times = []
+    for _ in range(3):
+        # Of this thread alone, and the best of a few: others of the same worker may be computing, or its garbage collected.
+        start = time.thread_time()
+        parse((piece * 32_000)[:32_000])
+        times.append(time.thread_time() - start)
+    assert min(times) < 0.5
 
 
 @pytest.mark.parametrize(
