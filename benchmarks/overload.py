@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import functools
 import io
+import itertools
 import os
 import random
 import re
@@ -42,6 +43,7 @@ QUEUE, ACTIVE = 8, 4
 FACTOR = 10
 _MB = 1024 * 1024
 _TRIES = 4  # of a caller that is told to come back
+_PATIENCE_S = 20.0  # of a caller: a longer wait makes it give up
 _GOODPUT = 0.95
 
 
@@ -158,9 +160,12 @@ def _picture(seed: int) -> bytes:
     return buffer.getvalue()
 
 
+_WISHES = itertools.count()
+
+
 async def _ask(http: httpx.AsyncClient, number: int, tally: Tally) -> float | None:
-    """Ask once; the seconds to wait before asking again, or None when it was served."""
-    fields = {"prompt": f"wish {number}", "seed": number, "num_inference_steps": STEPS}
+    """Ask once, for something that nobody asked for before; the seconds to wait before asking again, None when it was served."""
+    fields = {"prompt": f"wish {next(_WISHES)}", "seed": number, "num_inference_steps": STEPS}
     reply = await http.post("/v1/images/edits", data=fields, files={"image": _picture(number % 8)})
     tally.answers[reply.status_code] += 1
     if reply.status_code == httpx.codes.TOO_MANY_REQUESTS:
@@ -194,6 +199,8 @@ async def overload(http: httpx.AsyncClient, rate: float, seconds: float) -> tupl
             wait = await _ask(http, number, tally)
             if wait is None:
                 tally.tries_of_served.append(attempt)
+                return
+            if wait > _PATIENCE_S:
                 return
             await asyncio.sleep(wait)
 
@@ -261,6 +268,7 @@ async def measure(seconds: float) -> int:
         ("goodput / capacity beside a flooded neighbour", f"{goodput / beside:.1%}"),
         ("answers", ", ".join(f"{status}: {count}" for status, count in sorted(tally.answers.items()))),
         ("Retry-After, least / median / most, s", _spread(tally.waits)),
+        ("callers who gave up", str(callers - len(tally.tries_of_served))),
         ("served at the first / a later try", f"{tally.tries_of_served.count(1)} / {sum(t > 1 for t in tally.tries_of_served)}"),
         ("memory before / most, MB", f"{calm:.0f} / {max(peak):.0f}"),
     ]

@@ -25,6 +25,7 @@ from services.wire.errors import ApiError
 log = logging.getLogger(__name__)
 _FIRST_GUESS_S = 1.0  # of a call's duration, before one was measured
 _FORGET = 0.9  # weight of the past in the running mean of call durations
+_LONGEST_PROMISE_S = 60.0  # of Retry-After
 _MOST_HELD = 64  # edits set aside; beyond that the one that is to expire first goes
 
 
@@ -84,6 +85,7 @@ class Executor:
         self._limits = Limits(1, 1, 1)
         self._call_s = _FIRST_GUESS_S
         self._just_started = False
+        self._promised = 0.0
         self._thread = threading.Thread(target=self._live, name="pipeline", daemon=True)
 
     @property
@@ -146,12 +148,21 @@ class Executor:
                 raise self._not_ready()
             if self._admitted and self._admitted + edits > self._queue + self._limits.active:
                 message = f"{self._admitted} edits are under way, {self.waiting} of them waiting; try again later"
-                raise ApiError("overloaded", message, retry_after=max(1.0, self.backlog_s() / 2))
+                raise ApiError("overloaded", message, retry_after=self._next_promise(edits))
             self._admitted += edits
 
     def figures(self) -> Mapping[str, float]:
         """What the pipeline counts; nothing until there is one."""
         return {} if self._pipeline is None else self._pipeline.figures()
+
+    def _next_promise(self, edits: int) -> float:
+        """Seconds after which to come back. Whoever is refused gets the place behind those refused before, so that they do not
+        all come back at once, only to be refused again.
+        """
+        now, backlog = time.monotonic(), self.backlog_s()
+        each = backlog / max(1, len(self._tickets))
+        self._promised = max(self._promised, now + backlog / 2) + edits * each
+        return min(_LONGEST_PROMISE_S, max(1.0, self._promised - now))
 
     def backlog_s(self) -> float:
         """Seconds until everything that is inside now would be done."""

@@ -277,6 +277,17 @@ def test_places_are_counted_in_edits_and_the_refusal_says_how_long() -> None:
     with pytest.raises(ApiError) as refused:
         executor.admit(1)
     assert refused.value.code == "overloaded" and (refused.value.retry_after or 0) >= 1
+    executor._call_s = 2.0
+    pipeline.free = False
+    executor.submit([job(1), job(2)])
+    waits = []
+    for _ in range(40):
+        with pytest.raises(ApiError) as later:
+            executor.admit(1)
+        waits.append(later.value.retry_after or 0)
+    assert waits == sorted(waits) and waits[0] < waits[1] and waits[-1] == 60
+    pipeline.free = True
+    pipeline.gate.release()
     assert "5 edits are under way, 0 of them waiting" in refused.value.message
     executor.release(5)
     executor.admit(2)
