@@ -43,7 +43,6 @@ class Call:
 
     arguments: dict[str, Any]
     context: str | None = None
-    group: Hashable | None = None
 
     @property
     def main(self) -> torch.Tensor:
