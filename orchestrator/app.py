@@ -15,7 +15,7 @@ import httpx
 import stamina.instrumentation
 from fastapi import FastAPI
 from httpx_aiohttp import AiohttpTransport
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -27,8 +27,10 @@ from orchestrator.api.intake import Intake
 from orchestrator.drive.driver import Driver
 from orchestrator.drive.editor import HttpEditor
 from orchestrator.drive.fallback import WithFallback
+from orchestrator.drive.gate import Gate
+from orchestrator.drive.gates import Gates
 from orchestrator.drive.performer import Performer
-from orchestrator.drive.runner import Runner
+from orchestrator.drive.runner import Replica, Runner
 from orchestrator.drive.thinker import Dialect, HttpThinker
 from orchestrator.drive.upstream import HttpUpstream, Upstream
 from orchestrator.ports import Claim, Recorded, Thinker
@@ -90,12 +92,14 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     feed = Feed(_redis(settings, stack, blocking=True))
     await feed.start()
     stack.push_async_callback(feed.stop)
-    options = SessionsOptions(lease_s=settings.lease_s, agenda_limit=settings.agenda_limit)
+    options = SessionsOptions(lease_s=settings.lease_s, most_unfinished=settings.max_unfinished, tenant_cap=settings.tenant_cap)
     store = RedisSessions(_redis(settings, stack, blocking=False), feed, keys, options)
     client = await stack.enter_async_context(_http())
-    editors = {name: _editor(editor, client) for name, editor in settings.editors.items()}
-    blobs, clock, registry = ObjectBlobs(settings.blobs), SystemClock(), CollectorRegistry()
+    registry = CollectorRegistry()
     telemetry = Telemetry(registry)
+    gates = {name: Gate(fixed=editor.max_in_flight) for name, editor in settings.editors.items()}
+    editors = {name: _editor(editor, client, gates[name]) for name, editor in settings.editors.items()}
+    blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
     thinkers = _thinkers(settings, client, telemetry)
     performer = Performer(editors, thinkers, blobs, clock)
 
@@ -103,16 +107,17 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         return Driver(claim, store, performer, clock, telemetry, log)
 
     runner = Runner(
-        f"replica-{secrets.token_hex(6)}",
+        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
         drive,
         RedisWakes(feed, keys),
-        capacity=settings.capacity,
-        renew_s=settings.lease_s / 3,
+        rooms=Gates(gates),
+        chore=_no_chores,
+        watch=telemetry,
     )
-    Gauge("editthinker_sessions_driving", "Sessions in this replica's hands.", registry=registry).set_function(
-        lambda: runner.driving
-    )
+    for gate in gates.values():
+        gate.on_room = runner.nudge
+    telemetry.watch(gates, lambda: runner.driving)
     await runner.start()
     stack.push_async_callback(runner.stop)
     # What lives as long as the process need not be looked at by every garbage collection.
@@ -120,7 +125,11 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     gc.freeze()
     limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
     intake = Intake(store, blobs, clock, _catalogue(settings), limits)
-    return Context(store, blobs, clock, intake, editors, thinkers, registry, lambda: runner.alive() and feed.alive(), stopping)
+
+    def driving() -> bool:
+        return runner.alive() and feed.alive()
+
+    return Context(store, blobs, clock, intake, editors, thinkers, telemetry, registry, driving, stopping)
 
 
 def _redis(settings: Settings, stack: contextlib.AsyncExitStack, *, blocking: bool) -> Redis:
@@ -159,9 +168,13 @@ def _upstream(settings: UpstreamSettings) -> Upstream:
     return Upstream(settings.url, key, settings.attempts, settings.timeout_s)
 
 
-def _editor(settings: EditorSettings, client: httpx.AsyncClient) -> HttpEditor:
+async def _no_chores(chore: str) -> None:
+    """Nothing to do yet."""
+
+
+def _editor(settings: EditorSettings, client: httpx.AsyncClient, gate: Gate) -> HttpEditor:
     upstream = HttpUpstream("editor", _upstream(settings), client)
-    return HttpEditor(upstream, model=settings.model, send_seed=settings.send_seed)
+    return HttpEditor(upstream, model=settings.model, send_seed=settings.send_seed, gate=gate)
 
 
 def _thinkers(settings: Settings, client: httpx.AsyncClient, telemetry: Telemetry) -> dict[str, Thinker]:

@@ -87,13 +87,18 @@ class EditOrder:
 
 @dataclass(frozen=True, slots=True)
 class EditReply:
-    """An edited image: its encoded bytes and what its header says; timings in seconds as the editor tells them."""
+    """An edited image: its encoded bytes and what its header says; timings as the editor tells them.
+
+    Attributes:
+        replayed: whether it is the answer to an earlier request with the same key, made once for both.
+    """
 
     data: bytes
     media_type: str
     width: int
     height: int
     timings: Mapping[str, float] = field(default_factory=dict)
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +224,7 @@ class Claim:
 
     session_id: str
     fence: int
+    editor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +244,36 @@ class Created:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a replica got in one round.
+
+    Attributes:
+        claims: sessions it drives from now on.
+        chores: work that is due and belongs to no driver, as ``<kind>:<session id>``; each comes again until it is done.
+        recovered: how many sessions of dead replicas went back into line.
+        joined: whether the replica was not known: it is new, or was taken for dead and has lost all it had.
+    """
+
+    claims: tuple[Claim, ...] = ()
+    chores: tuple[str, ...] = ()
+    recovered: int = 0
+    joined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a session stands in line: how many go before it, and for how many seconds it will wait, if that is known."""
+
+    ahead: int
+    wait_s: float | None
+
+
 class Sessions(Protocol):
     """The session logs, and who drives which session."""
 
     async def create(self, session_id: str, event: SessionCreated, idempotency: Idempotency | None) -> Created:
-        """Record a new session and put it on the agenda."""
+        """Record a new session and put it in line."""
         ...
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
@@ -257,16 +288,28 @@ class Sessions(Protocol):
         """Record events if the log still ends at `expected`; False if it does not. Raises `Fenced`."""
         ...
 
-    async def claim(self, replica: str, limit: int) -> list[Claim]:
-        """Take over sessions that nobody drives."""
+    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int) -> Taken:
+        """Take sessions that nobody drives: up to so many for each editor, and so many urgent ones."""
         ...
 
-    async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Hold on to sessions; the claims that are lost are returned."""
+    async def done(self, chore: str) -> None:
+        """A chore need not come again."""
+        ...
+
+    async def beat(self, replica: str) -> bool:
+        """Hold on to every session of this replica; False when it was taken for dead and has none any more."""
+        ...
+
+    async def owned(self, replica: str) -> set[str]:
+        """The sessions that this replica is to drive."""
+        ...
+
+    async def release(self, replica: str, session_id: str) -> None:
+        """Put back into line what this replica owns without driving it."""
         ...
 
     async def park(self, claim: Claim, expected: int, until: float | None) -> bool:
-        """Let go of a session until somebody speaks or that time (Unix seconds); False if the log has grown."""
+        """Let go of a session until somebody speaks or that time (Unix seconds), or at once; False if its log has grown."""
         ...
 
     def listen(self, session_id: str) -> AsyncGenerator[Recorded | None]:
@@ -287,4 +330,8 @@ class Hooks(Protocol):
 
     def recorded(self, session_id: str, recorded: Recorded) -> None:
         """An event was recorded by this replica."""
+        ...
+
+    def forgotten(self, session_id: str, events: int) -> None:
+        """Redis came back without events that it had recorded: it was restored from an older file."""
         ...

@@ -44,6 +44,9 @@ class EditorSettings(UpstreamSettings):
     )
     mask: bool = Field(False, description="Whether it takes a mask.")
     send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")
+    max_in_flight: int | None = Field(
+        None, ge=1, description="Edits that this replica asks for at a time; as many as the pool turns out to hold if absent."
+    )
 
 
 class ThinkerSettings(UpstreamSettings):
@@ -98,7 +101,8 @@ class Settings(BaseSettings):
     default_editor: str | None = Field(None, description="The editor when none is named; the first one if absent.")
     default_thinker: str | None = Field(None, description="The thinker when none is named; the first one if absent.")
     capacity: int = Field(2048, ge=1, description="Sessions this replica drives at a time.")
-    agenda_limit: int = Field(100_000, ge=1, description="Unfinished sessions above which new ones get 429.")
+    max_unfinished: int = Field(100_000, ge=1, description="Unfinished sessions above which new ones get 429.")
+    tenant_cap: int = Field(1000, ge=1, description="Sessions of one tenant that are driven at a time, for each editor.")
     lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
     default_deadline_s: float = Field(600.0, gt=0, description="Seconds a session may take if the caller names none.")
     review_deadline_s: float = Field(86_400.0, gt=0, description="The same for sessions that wait for a person.")

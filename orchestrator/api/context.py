@@ -14,6 +14,7 @@ from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, apply, fold
 from orchestrator.ports import Blobs, Clock, Editor, Fenced, Thinker
 from orchestrator.store.sessions import RedisSessions
+from orchestrator.telemetry import Telemetry
 from services.wire.errors import ApiError
 
 
@@ -32,6 +33,7 @@ class Context:
     intake: Intake
     editors: Mapping[str, Editor]
     thinkers: Mapping[str, Thinker]
+    telemetry: Telemetry
     registry: CollectorRegistry
     driving: Callable[[], bool]
     stopping: asyncio.Event

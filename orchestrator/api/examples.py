@@ -52,6 +52,7 @@ SESSION: Final[dict[str, Any]] = {
     "created_at": 1795488000.1,
     "finished_at": 1795488000.7,
     "deadline_at": 1795488600.1,
+    "queue": None,
     "limits": {
         "max_turns": 5,
         "candidates": 1,

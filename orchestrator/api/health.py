@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Annotated, Any
 
 import orjson
@@ -14,7 +15,7 @@ from starlette.responses import Response
 from orchestrator.api.context import Context, context
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import METRICS, MODELS, READY
-from orchestrator.ports import Editor, Thinker
+from orchestrator.ports import Editor, StorageUnavailable, Thinker
 from services.wire.errors import ApiError, error_body
 
 router = APIRouter(tags=["service"])
@@ -75,4 +76,7 @@ async def ready(ctx: Ctx) -> Any:
 )
 async def metrics(ctx: Ctx) -> Response:
     """Prometheus metrics."""
+    with contextlib.suppress(StorageUnavailable):  # the last figures stand
+        line = await ctx.sessions.line()
+        ctx.telemetry.standing(line.waiting, line.unfinished, line.replicas)
     return Response(generate_latest(ctx.registry), media_type=CONTENT_TYPE_LATEST)

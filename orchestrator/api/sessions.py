@@ -97,7 +97,8 @@ async def create_session(
             view = show(session_id, session, seq)
             return Response(view.model_dump_json(), 200, headers | {"preference-applied": f"wait={wait_s:g}"}, "application/json")
     session, seq = await load(ctx.sessions, session_id, ctx.tenant)
-    return Response(show(session_id, session, seq).model_dump_json(), 202, headers, "application/json")
+    place = None if session.finished else await ctx.sessions.place(session_id)
+    return Response(show(session_id, session, seq, place).model_dump_json(), 202, headers, "application/json")
 
 
 @router.get("", responses=documented(example=SESSIONS))
@@ -129,9 +130,10 @@ async def list_sessions(
 
 @router.get("/{session_id}", responses=documented(example=SESSION))
 async def get_session(session_id: SessionId, ctx: Ctx) -> SessionView:
-    """A session as it is now."""
+    """A session as it is now; while it waits for its turn, how many go before it and for about how long."""
     session, seq = await load(ctx.sessions, session_id, ctx.tenant)
-    return show(session_id, session, seq)
+    place = None if session.finished else await ctx.sessions.place(session_id)
+    return show(session_id, session, seq, place)
 
 
 @router.get("/{session_id}/image", response_class=Response, responses=documented(409, ok=_IMAGE))

@@ -21,6 +21,7 @@ from orchestrator.loop.events import (
 )
 from orchestrator.loop.policy import best, ranking
 from orchestrator.loop.session import Candidate, Session, Status
+from orchestrator.ports import Place
 
 CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored", "failed", "stopped"]
 
@@ -88,6 +89,15 @@ class Urls(BaseModel):
     image: str
 
 
+class QueueView(BaseModel):
+    """A session's place in line."""
+
+    ahead: int = Field(description="Sessions that go before it; tenants take turns.")
+    wait_s: float | None = Field(
+        description="Seconds it will wait, at the pace at which sessions lately got their turn; null while that is not known."
+    )
+
+
 class SessionView(BaseModel):
     """A session."""
 
@@ -102,6 +112,7 @@ class SessionView(BaseModel):
     created_at: float
     finished_at: float | None
     deadline_at: float
+    queue: QueueView | None = Field(None, description="While it waits for its turn; not told in lists.")
     limits: LimitsView
     seed: int
     user: str | None
@@ -127,8 +138,8 @@ class SessionList(BaseModel):
     next_cursor: str | None
 
 
-def show(session_id: str, session: Session, last_event: int) -> SessionView:
-    """The session as the API shows it."""
+def show(session_id: str, session: Session, last_event: int, place: Place | None = None) -> SessionView:
+    """The session as the API shows it; `place` is where it stands in line, if it does."""
     created, finished = session.created, session.finished
     path = f"/v1/sessions/{session_id}"
     top = finished.best if finished else best(session)
@@ -145,6 +156,7 @@ def show(session_id: str, session: Session, last_event: int) -> SessionView:
         created_at=created.at,
         finished_at=finished.at if finished else None,
         deadline_at=created.limits.deadline_at,
+        queue=QueueView(ahead=place.ahead, wait_s=place.wait_s) if place else None,
         limits=LimitsView.model_validate(created.limits.model_dump()),
         seed=created.seed,
         user=created.user,

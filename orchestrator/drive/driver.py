@@ -54,6 +54,8 @@ class Driver:
         self._seq = entries[-1].seq
         self._session = fold(recorded.event for recorded in entries)
         self._drafts: list[_Draft] = []
+        self._begun: set[_Place] = set()
+        """Edits that this driver began; another that is under way was begun by a driver before it."""
         self._running: dict[_Place, asyncio.Task[ev.Event]] = {}
         self._since: dict[_Place, float] = {}
         self._signal = asyncio.Event()
@@ -125,6 +127,7 @@ class Driver:
         known = [recorded.event for recorded in entries]
         if entries[-1].seq < self._seq:
             # Redis came back older than we are (restored from an older file): what it forgot is to be done again.
+            self._hooks.forgotten(self._claim.session_id, self._seq - entries[-1].seq)
             await self._stop(list(self._running))
         self._seq = entries[-1].seq
         lost = [draft for draft in self._drafts if draft.is_outcome and draft.event not in known]
@@ -142,10 +145,11 @@ class Driver:
 
     async def _work(self, jobs: tuple[Job, ...]) -> None:
         """Start what is missing, record first; then wait for an end, a signal or the deadline."""
-        intents = [_intent(self._claim.session_id, job, self._clock.now()) for job in jobs if _is_new(job)]
-        for intent in intents:
-            self._draft(intent)
-        if intents:
+        new = [job for job in jobs if _is_new(job)]
+        for job in new:
+            self._draft(_intent(self._claim.session_id, job, self._clock.now()))
+        self._begun.update(map(_place, new))
+        if new:
             # The jobs now say that they are started; decide once more, so that what runs is what was recorded.
             return
         if not await self._flush():
@@ -154,7 +158,7 @@ class Driver:
             place = _place(job)
             if place not in self._running:
                 self._since[place] = self._clock.now()
-                order = self._performer.perform(self._claim.session_id, self._session, job)
+                order = self._performer.perform(self._claim.session_id, self._session, job, resumed=place not in self._begun)
                 self._running[place] = asyncio.create_task(order)
         await self._wait_for_news()
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import secrets
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 from PIL import Image
 
-from orchestrator.drive.upstream import Call, HttpUpstream, Lazy
+from orchestrator.drive.gate import Gate, Place
+from orchestrator.drive.upstream import Call, HttpUpstream, Lazy, Reply
 from orchestrator.ports import EditOrder, EditorError, EditReply, StoredImage
 from services.wire.errors import ApiError
 from services.wire.images import ImageInfo, decode, encode, from_base64, inspect, is_complete
@@ -31,19 +34,23 @@ class HttpEditor:
         upstream: where to post.
         model: the server's name for the model, or None to leave the field out.
         send_seed: whether the server knows the extension field ``seed``.
+        gate: bounds the edits in flight; without one there is no bound.
     """
 
-    def __init__(self, upstream: HttpUpstream, *, model: str | None = None, send_seed: bool = True) -> None:
+    def __init__(
+        self, upstream: HttpUpstream, *, model: str | None = None, send_seed: bool = True, gate: Gate | None = None
+    ) -> None:
         self._upstream = upstream
         self._model = model
         self._send_seed = send_seed
+        self._gate = gate
 
     async def ready(self) -> bool:
         """Whether the editor can be asked now."""
         return await self._upstream.ready()
 
     async def edit(self, order: EditOrder) -> EditReply:
-        """Edit the source once.
+        """Edit the source once; the time at the gate counts.
 
         Raises:
             EditorError: when no sound image came back.
@@ -60,12 +67,43 @@ class HttpEditor:
         body = _multipart(boundary, fields, files)
         headers = {"idempotency-key": order.key, **(_AHEAD if order.later else {})}
         call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers)
-        reply = await self._upstream.post(call, order.timeout_s)
-        data = _image_of(reply)
+        reply = await self._post(call, order)
+        data = _image_of(reply.json)
         info = _sound(data)
         if order.options.get("size") in {None, "auto"}:
             data, info = await _at_source_size(data, info, order.source.ref.width, order.source.ref.height)
-        return EditReply(data, info.media_type, info.width, info.height, _timings(reply))
+        return EditReply(data, info.media_type, info.width, info.height, _timings(reply.json), _replayed(reply))
+
+    async def _post(self, call: Call, order: EditOrder) -> Reply:
+        if self._gate is None:
+            return await self._upstream.post(call, order.timeout_s)
+        ends = time.monotonic() + order.timeout_s
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(max(0.0, order.timeout_s)):
+                    place = await stack.enter_async_context(self._gate.place(later=order.later))
+            except TimeoutError as exc:
+                message = f"no place was free at the editor within {order.timeout_s:.1f} s"
+                raise EditorError("editor_timeout", message, retryable=True) from exc
+            reply = await self._upstream.post(call, ends - time.monotonic(), lambda: place.refused(time.monotonic()))
+            _tell(place, reply)
+            return reply
+
+
+def _tell(place: Place, reply: Reply) -> None:
+    """How long the edit stood in the pool: in its worker's line, and before it got there. A replay says nothing of either."""
+    if _replayed(reply):
+        return
+    timings = _timings(reply.json)
+    waited: float | None = None
+    if "queue_ms" in timings and "total_ms" in timings:
+        outside = max(0.0, reply.elapsed_s - timings["total_ms"] / 1000)
+        waited = min(reply.elapsed_s, max(0.0, timings["queue_ms"] / 1000) + outside)
+    place.answered(elapsed_s=reply.elapsed_s, waited_s=waited, now=time.monotonic())
+
+
+def _replayed(reply: Reply) -> bool:
+    return reply.headers.get("idempotent-replayed", "").lower() == "true"
 
 
 def _multipart(boundary: str, fields: Mapping[str, Any], files: list[tuple[str, StoredImage]]) -> list[bytes | Lazy]:

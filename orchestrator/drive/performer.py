@@ -45,15 +45,15 @@ class Performer:
     blobs: Blobs
     clock: Clock
 
-    async def perform(self, session_id: str, session: Session, job: Job) -> ev.Event:
-        """Carry the job out and return its outcome event."""
+    async def perform(self, session_id: str, session: Session, job: Job, *, resumed: bool = False) -> ev.Event:
+        """Carry the job out and return its outcome event; `resumed`: an earlier driver began it."""
         if isinstance(job, EditJob):
-            return await self._edit(session_id, session, job)
+            return await self._edit(session_id, session, job, resumed=resumed)
         if isinstance(job, ChecklistJob):
             return await self._checklist(session, job)
         return await self._critique(session, job)
 
-    async def _edit(self, session_id: str, session: Session, job: EditJob) -> ev.Edited | ev.EditFailed:
+    async def _edit(self, session_id: str, session: Session, job: EditJob, *, resumed: bool) -> ev.Edited | ev.EditFailed:
         began = self.clock.now()
         try:
             reply = await self._ask_editor(session_id, session, job)
@@ -82,6 +82,7 @@ class Performer:
             image=image,
             editor_seconds=_editor_seconds(reply, now - began),
             timings=dict(reply.timings),
+            repeated=resumed and not reply.replayed,
         )
 
     async def _ask_editor(self, session_id: str, session: Session, job: EditJob) -> EditReply:

@@ -1,23 +1,31 @@
-"""This replica's share of the work: claims sessions, drives each in a task, holds their leases.
+"""This replica's share of the work: claims sessions, drives each in a task, and tells the others that it lives.
 
-How a session is claimed and held is the store's business: `Sessions.claim`, `renew` and `park` are the seam.
+One lease covers everything a replica drives, so holding it costs the same for ten thousand sessions as for one. What a
+lost answer or a long pause may have put wrong is found by comparing what Redis says we own with what we drive.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from orchestrator.drive.driver import Driver
 from orchestrator.loop.session import CorruptLog
-from orchestrator.ports import Claim, Fenced, Recorded, Sessions, StorageUnavailable
+from orchestrator.ports import Claim, Fenced, PortError, Recorded, Sessions, StorageUnavailable
 
 log = logging.getLogger(__name__)
 
 _IDLE_S: Final = 1.0
+_BETWEEN_ROUNDS_S: Final = 0.02
+"""News come in bursts: a round that brought nothing is not followed by another at once."""
+_AT_A_TIME: Final = 64
+"""Sessions claimed in one round for one editor; urgent sessions, and chores under way."""
+_BEATS_PER_AUDIT: Final = 3
 _PAUSE_AFTER_A_BUG_S: Final = 5.0
 _PAUSE_FOR_A_CORRUPT_LOG_S: Final = 60.0
 _LONGEST_STOP_S: Final = 5.0
@@ -35,39 +43,86 @@ class Wakes(Protocol):
         ...
 
 
+class Rooms(Protocol):
+    """How many more sessions each editor could do with."""
+
+    def room(self) -> Mapping[str, int]:
+        """By editor, those that have any."""
+        ...
+
+    def expect(self, editor: str) -> None:
+        """A session was claimed and will soon ask for an edit."""
+        ...
+
+
+class Watch(Protocol):
+    """Who is told what happens to the fleet."""
+
+    def recovered(self, sessions: int) -> None:
+        """Sessions of dead replicas went back into line."""
+        ...
+
+    def strayed(self, sessions: int) -> None:
+        """Sessions that this replica owned without driving them went back into line."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """This process among the others.
+
+    Attributes:
+        name: new at every start.
+        capacity: sessions driven at a time; urgent ones come on top.
+        beat_s: seconds between two signs of life; a third of the lease.
+    """
+
+    name: str
+    capacity: int
+    beat_s: float
+
+
 class Runner:
     """Claims and drives sessions until it is stopped.
 
     Args:
-        replica: this process's name; new at every start.
+        replica: this process.
         sessions: the store.
         drive: makes the driver of a claim from its log.
         wakes: news from the store.
-        capacity: sessions driven at a time.
-        renew_s: seconds between two renewals of the leases.
+        rooms: which sessions are worth claiming.
+        chore: does work that belongs to no driver; raises `PortError` if it is to come again.
+        watch: is told what happens to the fleet.
     """
 
     def __init__(
         self,
-        replica: str,
+        replica: Replica,
         sessions: Sessions,
         drive: Callable[[Claim, list[Recorded]], Driver],
         wakes: Wakes,
         *,
-        capacity: int,
-        renew_s: float,
+        rooms: Rooms,
+        chore: Callable[[str], Awaitable[None]],
+        watch: Watch,
     ) -> None:
-        self._replica = replica
+        self._replica = replica.name
         self._sessions = sessions
         self._drive = drive
         self._wakes = wakes
-        self._capacity = capacity
-        self._renew_s = renew_s
+        self._rooms = rooms
+        self._chore = chore
+        self._watch = watch
+        self._capacity = replica.capacity
+        self._beat_s = replica.beat_s
         self._claims: dict[str, Claim] = {}
         self._drivers: dict[str, Driver] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._chores: dict[str, asyncio.Task[None]] = {}
         self._early: set[str] = set()
         """Sessions that somebody wrote to between their claim and the start of their driver."""
+        self._strays: set[str] = set()
+        """Sessions that were owned without being driven when we last looked."""
         self._wake = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -80,41 +135,88 @@ class Runner:
         """Whether the loops that keep sessions moving still run."""
         return bool(self._loops) and not any(task.done() for task in self._loops)
 
+    def nudge(self) -> None:
+        """There may be room for another session."""
+        self._wake.set()
+
     async def start(self) -> None:
         """Begin to claim."""
-        loops = (self._claiming(), self._renewing(), self._waking(), self._signalling())
+        loops = (self._claiming(), self._living(), self._waking(), self._signalling())
         self._loops = [asyncio.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:
         """Let go of every session, so that another replica can take it at once; nothing recorded is lost."""
-        for task in (*self._loops, *self._tasks.values()):
+        everything = {*self._loops, *self._tasks.values(), *self._chores.values()}
+        for task in everything:
             task.cancel()
-        if everything := {*self._loops, *self._tasks.values()}:
-            # With Redis away, letting go takes for ever; then the leases run out instead.
+        if everything:
+            # With Redis away, letting go takes for ever; then the lease runs out instead.
             await asyncio.wait(everything, timeout=_LONGEST_STOP_S)
+
+    # --- rounds ---------------------------------------------------------------------------------------------
 
     async def _claiming(self) -> None:
         while True:
             self._wake.clear()
-            try:
-                free = self._capacity - len(self._tasks)
-                claims = await self._sessions.claim(self._replica, min(free, 64)) if free > 0 else []
-            except StorageUnavailable as exc:
-                log.warning("cannot claim sessions: %s", exc.message)
-                claims = []
-            for claim in claims:
-                self._begin(claim)
-            if not claims:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_IDLE_S):
-                        await self._wake.wait()
+            if await self._round():
+                continue
+            await asyncio.sleep(_BETWEEN_ROUNDS_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(_IDLE_S, self._beat_s)):
+                    await self._wake.wait()
+
+    async def _round(self) -> bool:
+        """Claim once; whether that brought a session."""
+        before = list(self._tasks.values())
+        chores = max(0, _AT_A_TIME - len(self._chores))
+        try:
+            taken = await self._sessions.claim(self._replica, self._room(), urgent=_AT_A_TIME, chores=chores)
+        except StorageUnavailable as exc:
+            log.warning("cannot claim sessions: %s", exc.message)
+            return False
+        if taken.joined and before:
+            self._lost(before)
+        if taken.recovered:
+            log.warning("%d sessions of dead replicas went back into line", taken.recovered)
+            self._watch.recovered(taken.recovered)
+        for claim in taken.claims:
+            self._begin(claim)
+        for chore in taken.chores:
+            if chore not in self._chores:
+                self._chores[chore] = asyncio.create_task(self._do(chore), name=chore)
+        return bool(taken.claims)
+
+    def _room(self) -> dict[str, int]:
+        """Sessions to claim for each editor, so that all of them together are no more than we can drive."""
+        free = max(0, self._capacity - len(self._tasks))
+        wanted = {editor: min(room, _AT_A_TIME) for editor, room in self._rooms.room().items() if room > 0}
+        share = max(1, free // max(1, len(wanted)))
+        room: dict[str, int] = {}
+        for editor, count in wanted.items():
+            room[editor] = min(count, share, free)
+            free -= room[editor]
+        return {editor: count for editor, count in room.items() if count}
+
+    async def _do(self, chore: str) -> None:
+        try:
+            await self._chore(chore)
+            await self._sessions.done(chore)
+        except PortError as exc:
+            log.warning("%s is put off: %s", chore, exc.message)
+        except Exception:  # the edge of a chore: a bug in one must not stop the others
+            log.exception("%s failed because of a bug, and comes again", chore)
+        finally:
+            del self._chores[chore]
+
+    # --- sessions -------------------------------------------------------------------------------------------
 
     def _begin(self, claim: Claim) -> None:
         session_id = claim.session_id
         mine = self._tasks.get(session_id)
         if mine is not None:
-            # Our own lease ran out (a stall); the new fence is valid, the old driver is not.
+            # It was taken from us and given back; the new fence is valid, the old driver is not.
             mine.cancel()
+        self._rooms.expect(claim.editor)
         self._claims[session_id] = claim
         self._tasks[session_id] = asyncio.create_task(self._run(claim), name=session_id)
 
@@ -123,7 +225,7 @@ class Runner:
         try:
             events = await self._sessions.read(session_id)
             if not events:
-                log.error("session %s is on the agenda but has no log", session_id)
+                log.error("session %s is in line but has no log", session_id)
                 return
             driver = self._drive(claim, events)
             self._drivers[session_id] = driver
@@ -138,10 +240,11 @@ class Runner:
             log.error("session %s cannot be read and waits: %s", session_id, exc)  # noqa: TRY400 - as above
             await asyncio.sleep(_PAUSE_FOR_A_CORRUPT_LOG_S)
         except asyncio.CancelledError:
-            await self._release(claim)
+            with contextlib.suppress(Fenced, StorageUnavailable):
+                await self._sessions.park(claim, 0, None)
             raise
         except Exception:  # the edge of a session: a bug in one must not stop the others
-            log.exception("session %s is let go because of a bug; it is taken up again after its lease", session_id)
+            log.exception("session %s is let go because of a bug; it is taken up again in a while", session_id)
             await asyncio.sleep(_PAUSE_AFTER_A_BUG_S)
         finally:
             if self._claims.get(session_id) == claim:
@@ -151,29 +254,44 @@ class Runner:
                 self._tasks.pop(session_id, None)
                 self._wake.set()
 
-    async def _release(self, claim: Claim) -> None:
-        """Put a session back on the agenda for now; if that fails, its lease runs out instead."""
-        with contextlib.suppress(Fenced, StorageUnavailable):
-            events = await self._sessions.read(claim.session_id)
-            if events:
-                await self._sessions.park(claim, events[-1].seq, None)
+    # --- leases ---------------------------------------------------------------------------------------------
 
-    async def _renewing(self) -> None:
-        while True:
-            await asyncio.sleep(self._renew_s)
-            claims = list(self._claims.values())
-            for start in range(0, len(claims), 500):
-                await self._renew(claims[start : start + 500])
+    async def _living(self) -> None:
+        """Tell the others that we live, and look whether they agree about what we drive."""
+        for number in itertools.count(1):
+            await asyncio.sleep(self._beat_s)
+            try:
+                before = list(self._tasks.values())
+                if not await self._sessions.beat(self._replica):
+                    self._lost(before)
+                if number % _BEATS_PER_AUDIT == 0:
+                    await self._audit()
+            except StorageUnavailable as exc:
+                log.warning("cannot hold the lease: %s", exc.message)
 
-    async def _renew(self, claims: Sequence[Claim]) -> None:
-        try:
-            lost = await self._sessions.renew(claims)
-        except StorageUnavailable as exc:
-            log.warning("cannot renew leases: %s", exc.message)
-            return
-        for claim in lost:
-            if self._claims.get(claim.session_id) == claim:
-                self._tasks[claim.session_id].cancel()
+    def _lost(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        log.warning("this replica was taken for dead; what it drove belongs to others now")
+        for task in tasks:
+            task.cancel()
+
+    async def _audit(self) -> None:
+        """Stop what we do not own; give back what we own and, for a second time, do not drive: a claim whose answer was
+        lost, or a driver that broke.
+        """
+        driven = dict(self._claims)
+        owned = await self._sessions.owned(self._replica)
+        for session_id, claim in driven.items():
+            if session_id not in owned and self._claims.get(session_id) == claim:
+                self._tasks[session_id].cancel()
+        strays = owned - self._claims.keys()
+        again = strays & self._strays
+        for session_id in again:
+            await self._sessions.release(self._replica, session_id)
+        if again:
+            self._watch.strayed(len(again))
+        self._strays = strays - again
+
+    # --- news -----------------------------------------------------------------------------------------------
 
     async def _waking(self) -> None:
         async for _ in self._wakes.wakes():

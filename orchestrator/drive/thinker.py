@@ -155,7 +155,7 @@ class HttpThinker:
             body = prompt.body(fields)
             call = Call("/chat/completions", body, "application/json", {})
             try:
-                completion = await self._upstream.post(call, max(0.0, ends - time.monotonic()))
+                completion = (await self._upstream.post(call, max(0.0, ends - time.monotonic()))).json
             except ThinkerError as exc:
                 if constraints.refused(kind, exc):
                     continue

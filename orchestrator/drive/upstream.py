@@ -11,7 +11,7 @@ import email.utils
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import aiohttp
@@ -25,6 +25,7 @@ Role = Literal["editor", "thinker"]
 _ERRORS: Final[Mapping[Role, type[PortError]]] = {"editor": EditorError, "thinker": ThinkerError}
 _BUSY: Final = 429
 _NOT_READY: Final = 503
+_FULL: Final = frozenset({_BUSY, _NOT_READY})
 _OUR_MISTAKE: Final = frozenset({401, 403, 404})
 """What says that a thinker is not what it was configured as: a wrong key, path or model."""
 _TOO_LONG: Final = re.compile(
@@ -96,6 +97,15 @@ class Call:
             yield made
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: the body's JSON, the headers, and the seconds that the last try took."""
+
+    json: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    elapsed_s: float = 0.0
+
+
 class HttpUpstream:
     """Posts to one collaborator; what goes wrong comes out as that role's `PortError`."""
 
@@ -105,8 +115,13 @@ class HttpUpstream:
         self._client = client
         self._error = _ERRORS[role]
 
-    async def post(self, call: Call, timeout_s: float) -> Any:
-        """The reply's JSON.
+    async def post(self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None) -> Reply:
+        """The reply.
+
+        Args:
+            call: what to send.
+            timeout_s: seconds for all of it, retries included.
+            busy: called at every 429 and 503, also where the call is repeated.
 
         Raises:
             EditorError, ThinkerError: with a code of the error table; `retryable` says whether to try again later.
@@ -114,7 +129,7 @@ class HttpUpstream:
         allowed = max(0.0, min(timeout_s, self._upstream.timeout_s))
         try:
             async with asyncio.timeout(allowed):
-                return await self._with_retries(call, time.monotonic() + allowed)
+                return await self._with_retries(call, time.monotonic() + allowed, busy)
         except TimeoutError as exc:
             message = f"the {self._role} did not answer within {allowed:.1f} s"
             raise self._error(f"{self._role}_timeout", message, retryable=True) from exc
@@ -128,7 +143,7 @@ class HttpUpstream:
         # Some servers have no such list; any answer that is not a server error shows that somebody is there.
         return reply.status_code < 500  # noqa: PLR2004
 
-    async def _with_retries(self, call: Call, ends: float) -> Any:
+    async def _with_retries(self, call: Call, ends: float, told_busy: Callable[[], None]) -> Reply:
         """Faults are tried `attempts` times; a server that says it is busy is waited for as long as there is time, and one
         that is away for `away_s`.
         """
@@ -155,10 +170,11 @@ class HttpUpstream:
                 )
                 async for attempt in faults:
                     with attempt:
-                        return await self._once(call)
+                        return await self._once(call, told_busy)
         raise AssertionError("stamina either returns or raises")  # pragma: no cover
 
-    async def _once(self, call: Call) -> Any:
+    async def _once(self, call: Call, told_busy: Callable[[], None]) -> Reply:
+        began = time.monotonic()
         headers = {
             "content-type": call.content_type,
             "content-length": str(call.size),
@@ -178,7 +194,9 @@ class HttpUpstream:
         except _LIBRARIES as exc:
             raise unsent[0] if unsent else self._broken(exc) from exc
         if reply.is_success:
-            return self._json(body)
+            return Reply(self._json(body), reply.headers, time.monotonic() - began)
+        if reply.status_code in _FULL:
+            told_busy()
         raise self._refused(reply, body)
 
     def _broken(self, exc: Exception) -> PortError:

@@ -157,7 +157,10 @@ class EditStarted(_Event):
 
 
 class Edited(_Event):
-    """A candidate exists; its image was stored before this was recorded."""
+    """A candidate exists; its image was stored before this was recorded.
+
+    `repeated`: an earlier driver had asked for it too, and it was made a second time.
+    """
 
     type: Literal["edited"] = "edited"
     turn: int
@@ -165,6 +168,7 @@ class Edited(_Event):
     image: ImageRef
     editor_seconds: float
     timings: dict[str, float] = Field(default_factory=dict)
+    repeated: bool = False
 
 
 class EditFailed(_Event):

@@ -2,43 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
 
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
+
+from orchestrator.ports import Claim, Taken
 
 AppendOutcome = Literal["ok", "conflict", "fenced", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Key names. The braces make every key of a partition fall into one cluster slot."""
+    """Key names, for what is read without a script; ``lua/prelude.lua`` names the others.
+
+    Attributes:
+        prefix: begins every key. The braces put all of them into one cluster slot, so that scripts may touch any.
+    """
 
     prefix: str = "et:{0}:"
-
-    @property
-    def agenda(self) -> str:
-        """Sorted set: session id by the millisecond at which it may be claimed."""
-        return f"{self.prefix}agenda"
-
-    def meta(self, session_id: str) -> str:
-        """Hash: seq, fence, owner, tenant."""
-        return f"{self.prefix}s:{session_id}"
 
     def log(self, session_id: str) -> str:
         """Stream: the session's events, with ids 1-0, 2-0 …"""
         return f"{self.prefix}log:{session_id}"
 
+    def meta(self, session_id: str) -> str:
+        """Hash: seq, fence, owner, state, tenant, lane …"""
+        return f"{self.prefix}s:{session_id}"
+
     def index(self, tenant: str) -> str:
         """Sorted set: a tenant's session ids by the millisecond of creation."""
         return f"{self.prefix}index:{tenant}"
 
-    def idempotency(self, tenant: str, key: str) -> str:
-        """Hash: the session made under a caller's key, and the fingerprint of that request."""
-        return f"{self.prefix}idem:{tenant}:{key}"
+    def own(self, replica: str) -> str:
+        """Set: the sessions that a replica drives."""
+        return f"{self.prefix}own:{replica}"
+
+    @property
+    def timers(self) -> str:
+        """Sorted set: ``<kind>:<session id>`` by the millisecond at which it is due."""
+        return f"{self.prefix}timers"
+
+    @property
+    def waiting(self) -> str:
+        """Hash: sessions in line, by editor."""
+        return f"{self.prefix}waiting"
+
+    @property
+    def unfinished(self) -> str:
+        """Counter: sessions that are not finished."""
+        return f"{self.prefix}unfinished"
+
+    @property
+    def replicas(self) -> str:
+        """Sorted set: replicas by the millisecond at which their lease ends."""
+        return f"{self.prefix}replicas"
 
     def live(self, session_id: str) -> str:
         """Channel: "<seq> <event>" as recorded."""
@@ -55,29 +76,34 @@ class Keys:
         return f"{self.prefix}signal"
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """The arguments of ``create.lua``; an empty `key` means no idempotency."""
+
+    session_id: str
+    tenant: str
+    lane: str
+    event: bytes
+    fingerprint: str
+    key: str
+    ttl_ms: int
+    limit: int
+    deadline_ms: int
+
+
 class Scripts:
     """The scripts, loaded once and called by digest."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._keys = keys
-        self._create = _script(redis, "create")
-        self._append = _script(redis, "append")
-        self._claim = _script(redis, "claim")
-        self._renew = _script(redis, "renew")
-        self._park = _script(redis, "park")
-        self._delete = _script(redis, "delete")
+        self._redis = redis
+        self._prefix = keys.prefix
+        prelude = _text_of("prelude")
+        names = ("create", "append", "claim", "beat", "park", "release", "place", "delete")
+        self._scripts = {name: redis.register_script(prelude + _text_of(name)) for name in names}
 
-    async def create(
-        self, session_id: str, tenant: str, event: bytes, *, key: str, fingerprint: str, ttl_ms: int, limit: int
-    ) -> tuple[int, str, str]:
-        """See ``create.lua``; an empty `key` means no idempotency. A full agenda answers (-1, waiting, '')."""
-        keys = self._keys
-        meta = keys.meta(session_id)
-        idempotency = keys.idempotency(tenant, key) if key else meta
-        reply = await self._create(
-            keys=[meta, keys.log(session_id), keys.agenda, keys.index(tenant), idempotency],
-            args=[session_id, tenant, event, fingerprint, "1" if key else "0", ttl_ms, keys.prefix, limit],
-        )
+    async def create(self, making: Making) -> tuple[int, str, str]:
+        """See ``create.lua``: (1 made, 0 made before, id, fingerprint), (-1, unfinished, ''), (-2, wait in ms, '')."""
+        reply = await self._call("create", *dataclasses.astuple(making))
         rest = [_text(value) for value in reply[1:]]
         return int(reply[0]), rest[0], rest[1] if len(rest) > 1 else ""
 
@@ -85,44 +111,49 @@ class Scripts:
         self, session_id: str, expected: int, events: Sequence[bytes], *, fence: int | None, terminal: bool
     ) -> AppendOutcome:
         """See ``append.lua``."""
-        keys = self._keys
-        reply = await self._append(
-            keys=[keys.meta(session_id), keys.log(session_id), keys.agenda],
-            args=[session_id, keys.prefix, expected, "" if fence is None else fence, int(terminal), *events],
-        )
+        shown = "" if fence is None else fence
+        reply = await self._call("append", session_id, expected, shown, int(terminal), *events)
         outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these four words
         return outcome
 
-    async def claim(self, replica: str, limit: int, lease_ms: int) -> list[tuple[str, int]]:
+    async def claim(self, replica: str, room: Mapping[str, int], *, lease_ms: int, cap: int, urgent: int, chores: int) -> Taken:
         """See ``claim.lua``."""
-        reply = await self._claim(keys=[self._keys.agenda], args=[self._keys.prefix, replica, limit, lease_ms])
-        return [(_text(session_id), int(fence)) for session_id, fence in reply]
+        lanes = [part for lane in room.items() for part in lane]
+        claims, due, recovered, joined = await self._call("claim", replica, lease_ms, cap, urgent, chores, *lanes)
+        return Taken(
+            tuple(Claim(_text(session_id), int(fence), _text(lane)) for session_id, fence, lane in claims),
+            tuple(_text(chore) for chore in due),
+            int(recovered),
+            bool(joined),
+        )
 
-    async def renew(self, claims: Sequence[tuple[str, int]], lease_ms: int) -> list[str]:
-        """See ``renew.lua``."""
-        flat = [part for claim in claims for part in claim]
-        reply = await self._renew(keys=[self._keys.agenda], args=[self._keys.prefix, lease_ms, *flat])
-        return [_text(session_id) for session_id in reply]
+    async def beat(self, replica: str, lease_ms: int) -> bool:
+        """See ``beat.lua``."""
+        return bool(await self._call("beat", replica, lease_ms))
 
     async def park(self, session_id: str, fence: int, expected: int, until_ms: int | None) -> int:
         """See ``park.lua``."""
-        until = "" if until_ms is None else until_ms
-        reply = await self._park(
-            keys=[self._keys.meta(session_id), self._keys.agenda],
-            args=[session_id, fence, expected, until, self._keys.prefix],
-        )
-        return int(reply)
+        return int(await self._call("park", session_id, fence, expected, "" if until_ms is None else until_ms))
+
+    async def release(self, replica: str, session_id: str) -> bool:
+        """See ``release.lua``."""
+        return bool(await self._call("release", replica, session_id))
+
+    async def place(self, session_id: str) -> tuple[int, int | None] | None:
+        """See ``place.lua``: how many go before it, and the wait in milliseconds if it is known; None: not in line."""
+        reply = await self._call("place", session_id)
+        return (int(reply[0]), int(reply[1]) if reply[1] != b"" else None) if reply else None
 
     async def delete(self, session_id: str, tenant: str) -> bool:
         """See ``delete.lua``."""
-        keys = self._keys
-        names = [keys.meta(session_id), keys.log(session_id), keys.agenda, keys.index(tenant)]
-        return bool(await self._delete(keys=names, args=[session_id]))
+        return bool(await self._call("delete", session_id, tenant))
+
+    async def _call(self, name: str, *args: Any) -> Any:
+        return await self._scripts[name](keys=[self._prefix], args=args)
 
 
-def _script(redis: Redis, name: str) -> AsyncScript:
-    text = resources.files("orchestrator.store").joinpath("lua", f"{name}.lua").read_text("utf-8")
-    return redis.register_script(text)
+def _text_of(name: str) -> str:
+    return resources.files("orchestrator.store").joinpath("lua", f"{name}.lua").read_text("utf-8")
 
 
 def _text(value: Any) -> str:

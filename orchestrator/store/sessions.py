@@ -1,4 +1,4 @@
-"""Sessions on Redis: one stream a session whose ids are its sequence numbers, and one agenda of who drives what.
+"""Sessions on Redis: one stream a session whose ids are its sequence numbers, and lines of those that wait.
 
 Exactly-once record, at-least-once work: an append says where it believes the log ends, and is refused if it ends
 elsewhere; a driver also shows its fence, and is refused when another replica has taken over.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,11 +18,21 @@ from redis.exceptions import RedisError
 
 from orchestrator.loop.events import Event, Finished, SessionCreated, dump, load
 from orchestrator.loop.session import CorruptLog
-from orchestrator.ports import Claim, Created, Fenced, Idempotency, PortError, Recorded, StorageUnavailable
+from orchestrator.ports import Claim, Created, Fenced, Idempotency, Place, PortError, Recorded, StorageUnavailable, Taken
 from orchestrator.store.feed import Feed
-from orchestrator.store.scripts import Keys, Scripts
+from orchestrator.store.scripts import Keys, Making, Scripts
 
 _ANSWER_S: Final = 5.0
+_LINE_TOO_LONG: Final = -2
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Sessions in line by editor, sessions that are not finished, and replicas that live."""
+
+    waiting: Mapping[str, int]
+    unfinished: int
+    replicas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +40,16 @@ class SessionsOptions:
     """How the store behaves.
 
     Attributes:
-        lease_s: seconds after which another replica may take a session whose driver is silent.
+        lease_s: seconds after which a silent replica's sessions are taken over.
         idempotency_ttl_s: seconds for which a caller's key is remembered.
-        agenda_limit: unfinished sessions above which new ones are refused.
+        most_unfinished: unfinished sessions above which new ones are refused.
+        tenant_cap: sessions of one tenant that are driven at a time, for each editor.
     """
 
     lease_s: float = 10.0
     idempotency_ttl_s: float = 86_400.0
-    agenda_limit: int = 100_000
+    most_unfinished: int = 100_000
+    tenant_cap: int = 1000
 
 
 class RedisSessions:
@@ -51,26 +63,29 @@ class RedisSessions:
         self._scripts = Scripts(redis, keys)
 
     async def create(self, session_id: str, event: SessionCreated, idempotency: Idempotency | None) -> Created:
-        """Record a new session and put it on the agenda.
+        """Record a new session and put it in line.
 
         Raises:
-            PortError: ``overloaded`` when too many sessions wait.
+            PortError: ``overloaded`` when too many sessions wait, or it would wait beyond its deadline.
             StorageUnavailable: when Redis cannot be reached.
         """
         key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
         options = self._options
+        making = Making(
+            session_id,
+            event.tenant,
+            event.editor,
+            dump(event),
+            fingerprint,
+            key,
+            ttl_ms=int(options.idempotency_ttl_s * 1000),
+            limit=options.most_unfinished,
+            deadline_ms=int(event.limits.deadline_at * 1000) + 1,
+        )
         async with _asking():
-            made, name, known = await self._scripts.create(
-                session_id,
-                event.tenant,
-                dump(event),
-                key=key,
-                fingerprint=fingerprint,
-                ttl_ms=int(options.idempotency_ttl_s * 1000),
-                limit=options.agenda_limit,
-            )
+            made, name, known = await self._scripts.create(making)
         if made < 0:
-            raise PortError("overloaded", f"{name} sessions are waiting; try again later", retryable=True, retry_after=5)
+            raise _refusal(made, int(name), event)
         return Created(name, bool(made), known)
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
@@ -117,18 +132,53 @@ class RedisSessions:
             raise Fenced(session_id)
         return outcome == "ok"
 
-    async def claim(self, replica: str, limit: int) -> list[Claim]:
-        """Take over sessions that nobody drives."""
+    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int) -> Taken:
+        """Take sessions that nobody drives: up to so many for each editor, and so many urgent ones."""
+        options = self._options
         async with _asking():
-            taken = await self._scripts.claim(replica, limit, self._lease_ms)
-        return [Claim(session_id, fence) for session_id, fence in taken]
+            return await self._scripts.claim(
+                replica, room, lease_ms=self._lease_ms, cap=options.tenant_cap, urgent=urgent, chores=chores
+            )
 
-    async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Hold on to sessions; the lost claims are returned."""
-        pairs = [(claim.session_id, claim.fence) for claim in claims]
+    async def done(self, chore: str) -> None:
+        """A chore need not come again."""
         async with _asking():
-            lost = set(await self._scripts.renew(pairs, self._lease_ms))
-        return [claim for claim in claims if claim.session_id in lost]
+            await self._redis.zrem(self._keys.timers, chore)
+
+    async def beat(self, replica: str) -> bool:
+        """Hold on to every session of this replica; False when it was taken for dead and has none any more."""
+        async with _asking():
+            return await self._scripts.beat(replica, self._lease_ms)
+
+    async def owned(self, replica: str) -> set[str]:
+        """The sessions that this replica is to drive."""
+        async with _asking():
+            members: Any = await self._redis.smembers(self._keys.own(replica))
+        return {member.decode() for member in members}
+
+    async def release(self, replica: str, session_id: str) -> None:
+        """Put back into line what this replica owns without driving it."""
+        async with _asking():
+            await self._scripts.release(replica, session_id)
+
+    async def place(self, session_id: str) -> Place | None:
+        """Where a session stands in line; None when it does not wait for its turn."""
+        async with _asking():
+            found = await self._scripts.place(session_id)
+        if found is None:
+            return None
+        ahead, wait_ms = found
+        return Place(ahead, None if wait_ms is None else wait_ms / 1000)
+
+    async def line(self) -> Line:
+        """How much there is to do."""
+        keys = self._keys
+        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(keys.waiting)
+            pipe.get(keys.unfinished)
+            pipe.zcard(keys.replicas)
+            waiting, unfinished, replicas = await pipe.execute()
+        return Line({lane.decode(): int(n) for lane, n in waiting.items()}, int(unfinished or 0), int(replicas))
 
     async def park(self, claim: Claim, expected: int, until: float | None) -> bool:
         """Let go of a session; False if its log has grown.
@@ -165,6 +215,14 @@ class RedisSessions:
     @property
     def _lease_ms(self) -> int:
         return int(self._options.lease_s * 1000)
+
+
+def _refusal(made: int, figure: int, event: SessionCreated) -> PortError:
+    if made == _LINE_TOO_LONG:
+        wait_s, has_s = figure / 1000, event.limits.deadline_at - event.at
+        message = f"the wait for an editor is about {wait_s:.0f} s, longer than the deadline of {has_s:.0f} s; try again later"
+        return PortError("overloaded", message, retryable=True, retry_after=min(300, max(1, round(wait_s - has_s))))
+    return PortError("overloaded", f"{figure} sessions are waiting; try again later", retryable=True, retry_after=5)
 
 
 def _heard(seq: int, payload: bytes) -> Recorded | None:

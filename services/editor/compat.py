@@ -126,7 +126,8 @@ async def _edit(
     taken, ignored = _taken(fields, ctx.pipeline.capabilities)
     worker_fields = validate(WorkerFields, {"prompt": fields.prompt, "seed": fields.seed, **taken})
     order = read_order(EditForm({}, (image,), None), worker_fields, ctx.pipeline, ctx.limits)
-    edited = (await finished(request, ctx, ctx.runs.begin(order, None)))[0]
+    run, _ = ctx.runs.begin(order, None)
+    edited = (await finished(request, ctx, run))[0]
     return ReferenceReply(
         success=True,
         task_id=request_id.get(),

@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from services.editor.context import Context, caller, documented
 from services.editor.fields import WorkerFields, idempotency_key, read_order, urgency
 from services.editor.run import Edited, Order, Run
-from services.editor.stream import events
+from services.editor.stream import events, total_ms
 from services.wire.errors import ApiError
 from services.wire.images_api import EditForm, ImagesResponse, form_schema, read_form, sse_schema, validate
 
@@ -23,8 +23,9 @@ router = APIRouter(tags=["images"])
 Caller = Annotated[Context, Depends(caller)]
 _STREAM = {"text/event-stream": {"schema": sse_schema()}}
 _OK: dict[int | str, dict[str, Any]] = {200: {"description": "The edited pictures; events with stream=true.", "content": _STREAM}}
+_REPLAYED = {"idempotent-replayed": "true"}
 _ONCE = ("queue", "read")
-_DURATIONS = ("queue", "read", "encode", "denoise", "decode", "edit", "write")
+_DURATIONS = ("queue", "read", "encode", "denoise", "decode", "edit", "write", "total")
 
 
 class Stopped(BaseModel):
@@ -48,24 +49,27 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
     pipeline cannot honour them. A repeat with the same `Idempotency-Key` joins the running or just finished edit. With
     stream=true there are `image_edit.progress` events, `image_edit.partial_image` ones if partial_images asks for them (where
     the pipeline has steps), and an `image_edit.completed` for each picture. `Priority: u=2` (RFC 9218) puts an edit ahead.
+    An answer that was not made for this request alone has the header `Idempotent-Replayed: true`.
     """
+    arrived = time.perf_counter()
     key = idempotency_key(request)
     await refuse_early(request, ctx, key)
     form = await receive_form(request)
     fields = validate(WorkerFields, form.fields)
     order = read_order(form, fields, ctx.pipeline, ctx.limits, urgency(request))
-    run = ctx.runs.begin(order, key)
+    run, joined = ctx.runs.begin(order, key)
+    headers = {"cache-control": "no-store", **(_REPLAYED if joined else {})}
     if not fields.stream:
         edited = await finished(request, ctx, run)
-        return _reply(order, edited)
+        return _reply(order, edited, arrived, headers)
     try:
         await run.accepted  # so that a broken picture is still answered with its own status
     except BaseException:
         # A refusal or a cancel: either way nobody waits for the run any more.
         ctx.runs.leave(run)
         raise
-    headers = {"cache-control": "no-store", "x-should-retry": "false"}
-    return StreamingResponse(events(ctx, run), media_type="text/event-stream", headers=headers)
+    headers["x-should-retry"] = "false"
+    return StreamingResponse(events(ctx, run, arrived), media_type="text/event-stream", headers=headers)
 
 
 @router.delete("/v1/edits/{key:path}", responses=documented(422))
@@ -129,12 +133,13 @@ async def _left(request: Request) -> None:
         pass
 
 
-def _reply(order: Order, edited: list[Edited]) -> Response:
-    timings = _timings(edited)
+def _reply(order: Order, edited: list[Edited], arrived: float, headers: dict[str, str]) -> Response:
     first = edited[0]
+    data = [{"b64_json": base64.b64encode(image.data).decode("ascii"), "seed": image.seed} for image in edited]
+    timings = _timings(edited) | total_ms(arrived)
     body = {
         "created": int(time.time()),
-        "data": [{"b64_json": base64.b64encode(image.data).decode("ascii"), "seed": image.seed} for image in edited],
+        "data": data,
         "output_format": order.output_format,
         "size": f"{first.width}x{first.height}",
         "seed": first.seed,
@@ -145,8 +150,7 @@ def _reply(order: Order, edited: list[Edited]) -> Response:
     }
     known = [stage for stage in _DURATIONS if f"{stage}_ms" in timings]
     server_timing = ", ".join(f"{stage};dur={timings[f'{stage}_ms']:g}" for stage in known)
-    headers = {"server-timing": server_timing, "cache-control": "no-store"}
-    return Response(orjson.dumps(body), headers=headers, media_type="application/json")
+    return Response(orjson.dumps(body), headers={"server-timing": server_timing, **headers}, media_type="application/json")
 
 
 def _timings(edited: list[Edited]) -> dict[str, float]:

@@ -72,15 +72,17 @@ class Runs:
             self._executor.admit()
             self._executor.release()
 
-    def begin(self, order: Order, key: str | None) -> Run:
-        """Start the order, or join the run of the same key, going on where it stopped. Every `begin` needs one `leave`.
+    def begin(self, order: Order, key: str | None) -> tuple[Run, bool]:
+        """Start the order, or join the run of the same key, going on where it stopped; True if it was joined.
+
+        Every `begin` needs one `leave`.
 
         Raises:
             ApiError: ``overloaded``, ``not_ready``, or ``idempotency_key_reused`` when the key stood for another request.
         """
         known = self._replays.get(key) if key is not None else None
         if known is not None:
-            return self._join(known, order)
+            return self._join(known, order), True
         self._executor.admit(len(order.seeds))
         run = Run(order, key)
         run.waiters, run.inside = 1, True
@@ -88,7 +90,7 @@ class Runs:
         self._tasks.add(run.task)
         run.task.add_done_callback(lambda task: self._close(run, task))
         self._replays.add(run)
-        return run
+        return run, False
 
     def _join(self, run: Run, order: Order) -> Run:
         if run.order.fingerprint != order.fingerprint:

@@ -17,10 +17,10 @@ _PLAIN = {"quality": "auto", "background": "auto"}
 """OpenAI's fields that have one value here."""
 
 
-async def events(ctx: Context, run: Run) -> AsyncIterator[bytes]:
+async def events(ctx: Context, run: Run, arrived: float) -> AsyncIterator[bytes]:
     """Progress and partial images as they come, a completed event for each picture in order, comments in silence.
 
-    A slow reader costs no memory: of progress it sees the latest, and partial images are few.
+    ``arrived`` is when the request came, by `time.perf_counter`. A slow reader costs no memory: of progress it sees the latest, and partial images are few.
     """
     cursor = _Cursor(run)
     try:
@@ -32,7 +32,7 @@ async def events(ctx: Context, run: Run) -> AsyncIterator[bytes]:
                     yield b": keep-alive\n\n"
             for event in cursor.news():
                 yield event
-            yield _event(_completed(run.order, place, image.result()))
+            yield _event(_completed(run.order, place, image.result(), arrived))
     except ApiError as exc:
         yield b"event: error\ndata: " + orjson.dumps(exc.body()) + b"\n\n"
     finally:
@@ -79,7 +79,7 @@ def _partial(order: Order, partial: Partial) -> dict[str, Any]:
     }
 
 
-def _completed(order: Order, place: int, image: Edited) -> dict[str, Any]:
+def _completed(order: Order, place: int, image: Edited, arrived: float) -> dict[str, Any]:
     return {
         "type": "image_edit.completed",
         "b64_json": base64.b64encode(image.data).decode("ascii"),
@@ -91,8 +91,13 @@ def _completed(order: Order, place: int, image: Edited) -> dict[str, Any]:
         "seed": image.seed,
         "applied": list(image.applied),
         "not_understood": list(image.not_understood),
-        "timings": image.timings,
+        "timings": image.timings | total_ms(arrived),
     }
+
+
+def total_ms(arrived: float) -> dict[str, float]:
+    """From a request's arrival until now: what its caller waited beyond that, it did not wait for this worker."""
+    return {"total_ms": round((time.perf_counter() - arrived) * 1000, 3)}
 
 
 def _event(data: dict[str, Any]) -> bytes:

@@ -104,6 +104,9 @@ class Silent:
     def recorded(self, session_id: str, recorded: Recorded) -> None:
         """Nothing to tell."""
 
+    def forgotten(self, session_id: str, events: int) -> None:
+        """As above."""
+
 
 @pytest.fixture
 async def store(redis: Process) -> AsyncGenerator[RedisSessions]:
@@ -118,8 +121,8 @@ async def new_session(store: RedisSessions, name: str, **limits: float) -> Claim
     bounds = ev.Limits.model_validate({"deadline_at": time.time() + 60, **limits})
     created = ev.SessionCreated(at=1.0, source=IMAGE, instruction="x", editor="e", thinker="t", limits=bounds)
     await store.create(name, created, None)
-    claims = await store.claim("r", 100)
-    return next(claim for claim in claims if claim.session_id == name)
+    taken = await store.claim("r", {"e": 100}, urgent=0, chores=0)
+    return next(claim for claim in taken.claims if claim.session_id == name)
 
 
 def driver(claim: Claim, sessions: object, log: list[Recorded], editor: InstantEditor) -> Driver:
@@ -149,9 +152,9 @@ async def test_two_drivers_by_mistake_record_every_step_once(store: RedisSession
     """The one without the fence writes nothing and lets go."""
     old = await new_session(store, "b")
     log = await store.read("b")
-    await store._redis.zadd(Keys().agenda, {"b": 0})
-    (new,) = await store.claim("r2", 10)
-    assert new.fence == old.fence + 1
+    await store.release("r", "b")
+    (new,) = (await store.claim("r2", {"e": 10}, urgent=0, chores=0)).claims
+    assert new.fence > old.fence
 
     results = await asyncio.gather(
         driver(old, store, log, InstantEditor()).run(),

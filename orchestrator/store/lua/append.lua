@@ -1,29 +1,32 @@
 -- Record events at the end of a session's log, if it ends where the writer thinks it does.
--- KEYS  meta log agenda
--- ARGV  id prefix expected fence('' = not the driver) terminal events…
+-- ARGV  id expected fence('' = not the driver) terminal events…
 -- ->    {'ok', seq} | {'conflict', seq} | {'fenced'} | {'gone'}
-local meta = redis.call('HMGET', KEYS[1], 'seq', 'fence', 'owner')
-if not meta[1] then return {'gone'} end
-if ARGV[4] ~= '' and ARGV[4] ~= meta[2] then return {'fenced'} end
-if meta[1] ~= ARGV[3] then return {'conflict', tonumber(meta[1])} end
-local seq = tonumber(meta[1])
-for i = 6, #ARGV do
+local id, expected, fence, terminal = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
+local key = P .. 's:' .. id
+local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant')
+if not h[1] then return {'gone'} end
+if fence ~= '' and (fence ~= h[2] or h[4] ~= 'owned') then return {'fenced'} end
+if h[1] ~= expected then return {'conflict', tonumber(h[1])} end
+local seq = tonumber(h[1])
+for i = 5, #ARGV do
   seq = seq + 1
-  redis.call('XADD', KEYS[2], seq .. '-0', 'e', ARGV[i])
-  redis.call('PUBLISH', ARGV[2] .. 'live:' .. ARGV[1], seq .. ' ' .. ARGV[i])
+  redis.call('XADD', P .. 'log:' .. id, seq .. '-0', 'e', ARGV[i])
+  redis.call('PUBLISH', P .. 'live:' .. id, seq .. ' ' .. ARGV[i])
 end
-redis.call('HSET', KEYS[1], 'seq', seq)
-if ARGV[5] == '1' then
-  redis.call('ZREM', KEYS[3], ARGV[1])
-  redis.call('HSET', KEYS[1], 'owner', '')
-elseif ARGV[4] == '' then
-  if meta[3] == '' then
-    -- Nobody drives it (it waits for a person): whoever is free may take it now.
-    local t = redis.call('TIME')
-    redis.call('ZADD', KEYS[3], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[1])
-    redis.call('PUBLISH', ARGV[2] .. 'wake', ARGV[1])
-  else
-    redis.call('PUBLISH', ARGV[2] .. 'signal', ARGV[1])
+redis.call('HSET', key, 'seq', seq)
+if terminal then
+  disown(id, h[3], h[5], h[6])
+  redis.call('HSET', key, 'state', 'done')
+  redis.call('DECR', P .. 'unfinished')
+  redis.call('ZADD', P .. 'timers', now_ms(), 'archive:' .. id)
+elseif fence == '' then
+  -- Somebody speaks: to the driver, or to whoever is free to become it.
+  if h[4] == 'owned' then
+    redis.call('HSET', key, 'spoken', 1)
+    redis.call('PUBLISH', P .. 'signal', id)
+  elseif h[4] ~= 'done' then
+    redis.call('ZREM', P .. 'timers', 'wake:' .. id)
+    urge(id)
   end
 end
 return {'ok', seq}

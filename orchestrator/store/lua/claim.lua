@@ -1,16 +1,95 @@
--- Take sessions whose time on the agenda has come. One sorted set is queue, lease and timer: its score is when a
--- session may be taken: at once when new, after the lease when owned, at the deadline when it waits for a person.
--- KEYS  agenda
--- ARGV  prefix replica limit lease_ms
--- ->    {{id, fence}, …}
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local out = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
-  local meta = ARGV[1] .. 's:' .. id
-  local fence = redis.call('HINCRBY', meta, 'fence', 1)
-  redis.call('HSET', meta, 'owner', ARGV[2])
-  redis.call('ZADD', KEYS[1], now + ARGV[4], id)
-  out[#out + 1] = {id, fence}
+-- A replica's round: what is due, who is dead, and what it may drive now.
+-- ARGV  replica lease_ms cap urgent chores lane n lane n …
+--       cap: sessions a tenant may have driven in a lane at a time; urgent, chores, n: how many are wanted
+-- ->    {claims, chores, taken, joined}: claims are {id, fence, lane}; chores are <kind>:<id>, each comes
+--       again until it is told done; taken is how many sessions of dead replicas went back into line; joined is 1 if the
+--       replica was not known: it is new, or was taken for dead and has lost all it had
+local replica, lease, cap = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local now = now_ms()
+local claims, chores, taken = {}, {}, 0
+
+local joined = redis.call('ZADD', P .. 'replicas', now + lease, replica)
+
+local function own(id)
+  local h = redis.call('HMGET', P .. 's:' .. id, 'state', 'lane', 'tenant')
+  if h[1] ~= 'ready' then return false end
+  local fence = next_fence(id)
+  redis.call('HSET', P .. 's:' .. id, 'state', 'owned', 'owner', replica)
+  redis.call('HDEL', P .. 's:' .. id, 'spoken')
+  redis.call('SADD', P .. 'own:' .. replica, id)
+  redis.call('HINCRBY', P .. 'inflight:' .. h[2], h[3], 1)
+  redis.call('ZREM', P .. 'timers', 'wake:' .. id)
+  claims[#claims + 1] = {id, fence, h[2]}
+  return true
 end
-return out
+
+for _, due in ipairs(redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, 200)) do
+  local kind, id = string.match(due, '^(%a+):(.+)$')
+  if kind == 'wake' then
+    redis.call('ZREM', P .. 'timers', due)
+    local state = redis.call('HGET', P .. 's:' .. id, 'state')
+    if state == 'ready' or state == 'parked' then urge(id) end
+  elseif #chores < tonumber(ARGV[5]) then
+    redis.call('ZADD', P .. 'timers', now + 6 * lease, due)
+    chores[#chores + 1] = due
+  end
+end
+
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'replicas', '-inf', now)) do
+  -- In portions, so that no call takes long: the rest is still the dead one's.
+  for _, id in ipairs(redis.call('SRANDMEMBER', P .. 'own:' .. dead, 200)) do
+    local h = redis.call('HMGET', P .. 's:' .. id, 'lane', 'tenant')
+    if h[1] then
+      next_fence(id)
+      disown(id, dead, h[1], h[2])
+      resume(id)
+      taken = taken + 1
+    else
+      redis.call('SREM', P .. 'own:' .. dead, id)
+    end
+  end
+  if redis.call('SCARD', P .. 'own:' .. dead) == 0 then redis.call('ZREM', P .. 'replicas', dead) end
+end
+
+for _ = 1, tonumber(ARGV[4]) do
+  local popped = redis.call('ZPOPMIN', P .. 'urgent')
+  if not popped[1] then break end
+  own(popped[1])
+end
+
+-- The pace of a full lane: milliseconds between two sessions' turns, over the last minute or so.
+local function paced(lane, n)
+  local key = P .. 'pace:' .. lane
+  if tonumber(redis.call('HGET', P .. 'waiting', lane) or '0') <= 0 then
+    redis.call('HDEL', key, 'since', 'n')
+    return
+  end
+  local h = redis.call('HMGET', key, 'since', 'n')
+  if not h[1] then
+    redis.call('HSET', key, 'since', now, 'n', 0)
+    return
+  end
+  local since, count = tonumber(h[1]), tonumber(h[2]) + n
+  if now - since >= 2000 and count >= 5 then redis.call('HSET', key, 'ms', (now - since) / count, 'at', now) end
+  if now - since > 60000 then since, count = (since + now) / 2, count / 2 end
+  redis.call('HSET', key, 'since', since, 'n', count)
+end
+
+for i = 6, #ARGV, 2 do
+  local lane, left = ARGV[i], tonumber(ARGV[i + 1])
+  local ring, wanted = P .. 'ring:' .. lane, left
+  while left > 0 do
+    local tenant = redis.call('LPOP', ring)
+    if not tenant then break end
+    if tonumber(redis.call('HGET', P .. 'inflight:' .. lane, tenant) or '0') >= cap then
+      redis.call('SADD', P .. 'capped:' .. lane, tenant)
+    else
+      local popped = redis.call('ZPOPMIN', in_line(lane, tenant))
+      if popped[1] then redis.call('HINCRBY', P .. 'waiting', lane, -1) end
+      if redis.call('ZCARD', in_line(lane, tenant)) > 0 then redis.call('RPUSH', ring, tenant) end
+      if popped[1] and own(popped[1]) then left = left - 1 end
+    end
+  end
+  if wanted > left then paced(lane, wanted - left) end
+end
+return {claims, chores, taken, joined}

@@ -1,24 +1,31 @@
--- A new session: its log with the first event, its place on the agenda and in its tenant's index.
--- KEYS  meta log agenda index idempotency(or meta again)
--- ARGV  id tenant event fingerprint use_idempotency ttl_ms prefix limit
--- ->    {1, id, fingerprint} made | {0, id, fingerprint} made before under this key | {-1, waiting} agenda full
-if ARGV[5] == '1' then
-  local before = redis.call('HMGET', KEYS[5], 'id', 'fingerprint')
+-- A new session: its log with the first event, its place in line and in its tenant's index.
+-- ARGV  id tenant lane event fingerprint idempotency('' = none) ttl_ms limit deadline_ms
+-- ->    {1, id, fingerprint} made | {0, id, fingerprint} made before under this key
+--       {-1, unfinished} too many sessions | {-2, ms} the line is longer than the time it has
+local id, tenant, lane, event, fingerprint, idempotency = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local record = P .. 'idem:' .. tenant .. ':' .. idempotency
+if idempotency ~= '' then
+  local before = redis.call('HMGET', record, 'id', 'fingerprint')
   if before[1] then return {0, before[1], before[2]} end
 end
-local waiting = redis.call('ZCARD', KEYS[3])
-if waiting >= tonumber(ARGV[8]) then return {-1, waiting} end
-if ARGV[5] == '1' then
-  redis.call('HSET', KEYS[5], 'id', ARGV[1], 'fingerprint', ARGV[4])
-  redis.call('PEXPIRE', KEYS[5], ARGV[6])
+local unfinished = tonumber(redis.call('GET', P .. 'unfinished') or '0')
+if unfinished >= tonumber(ARGV[8]) then return {-1, unfinished} end
+local now = now_ms()
+local before_it = ahead(lane, tenant, redis.call('ZCARD', in_line(lane, tenant)))
+if before_it > 0 then
+  local wait = wait_ms(lane, before_it + 1, now)
+  if wait and now + wait > tonumber(ARGV[9]) then return {-2, wait} end
 end
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('HSET', KEYS[1], 'seq', 1, 'fence', 0, 'owner', '', 'tenant', ARGV[2])
-if ARGV[5] == '1' then redis.call('HSET', KEYS[1], 'idempotency', KEYS[5]) end
-redis.call('XADD', KEYS[2], '1-0', 'e', ARGV[3])
-redis.call('ZADD', KEYS[3], now, ARGV[1])
-redis.call('ZADD', KEYS[4], now, ARGV[1])
-redis.call('PUBLISH', ARGV[7] .. 'live:' .. ARGV[1], '1 ' .. ARGV[3])
-redis.call('PUBLISH', ARGV[7] .. 'wake', ARGV[1])
-return {1, ARGV[1], ARGV[4]}
+local key = P .. 's:' .. id
+redis.call('HSET', key, 'seq', 1, 'fence', 0, 'tenant', tenant, 'lane', lane, 'created', now, 'deadline', ARGV[9])
+if idempotency ~= '' then
+  redis.call('HSET', record, 'id', id, 'fingerprint', fingerprint)
+  redis.call('PEXPIRE', record, ARGV[7])
+  redis.call('HSET', key, 'idempotency', record)
+end
+redis.call('XADD', P .. 'log:' .. id, '1-0', 'e', event)
+redis.call('ZADD', P .. 'index:' .. tenant, now, id)
+redis.call('INCR', P .. 'unfinished')
+redis.call('PUBLISH', P .. 'live:' .. id, '1 ' .. event)
+enqueue(id, true)
+return {1, id, fingerprint}

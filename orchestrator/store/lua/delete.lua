@@ -1,11 +1,13 @@
--- Forget a session that is not being driven.
--- KEYS  meta log agenda index
--- ARGV  id
--- ->    1 forgotten | 0 it is on the agenda still
-if redis.call('ZSCORE', KEYS[3], ARGV[1]) then return 0 end
--- A caller's key must not lead to a session that is gone; the key lies in the same partition.
-local key = redis.call('HGET', KEYS[1], 'idempotency')
-if key and redis.call('HGET', key, 'id') == ARGV[1] then redis.call('DEL', key) end
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('ZREM', KEYS[4], ARGV[1])
+-- Forget a finished session; what it left in the blob store is a chore that survives a crash.
+-- ARGV  id tenant
+-- ->    1 forgotten | 0 it is not finished
+local id = ARGV[1]
+local h = redis.call('HMGET', P .. 's:' .. id, 'state', 'idempotency')
+if h[1] and h[1] ~= 'done' then return 0 end
+-- A caller's key must not lead to a session that is gone.
+if h[2] and redis.call('HGET', h[2], 'id') == id then redis.call('DEL', h[2]) end
+redis.call('DEL', P .. 's:' .. id, P .. 'log:' .. id)
+redis.call('ZREM', P .. 'index:' .. ARGV[2], id)
+redis.call('ZREM', P .. 'timers', 'archive:' .. id, 'forget:' .. id)
+redis.call('ZADD', P .. 'timers', now_ms() + 60000, 'purge:' .. id)
 return 1

@@ -1,0 +1,10 @@
+-- Put back into line what a replica owns without knowing: the answer to its claim was lost.
+-- ARGV  replica id
+-- ->    1 | 0 it does not own it
+if redis.call('SISMEMBER', P .. 'own:' .. ARGV[1], ARGV[2]) == 0 then return 0 end
+local h = redis.call('HMGET', P .. 's:' .. ARGV[2], 'lane', 'tenant')
+if not h[1] then return redis.call('SREM', P .. 'own:' .. ARGV[1], ARGV[2]) end
+next_fence(ARGV[2])
+disown(ARGV[2], ARGV[1], h[1], h[2])
+resume(ARGV[2])
+return 1
