@@ -16,9 +16,6 @@ import stamina.instrumentation
 from fastapi import FastAPI
 from httpx_aiohttp import AiohttpTransport
 from prometheus_client import CollectorRegistry
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from orchestrator.api import errors, events, health, images, sessions
 from orchestrator.api.context import Context
@@ -36,6 +33,8 @@ from orchestrator.drive.upstream import HttpUpstream, Upstream
 from orchestrator.ports import Claim, Recorded, Thinker
 from orchestrator.settings import EditorSettings, Settings, ThinkerSettings, UpstreamSettings
 from orchestrator.store.blobs import ObjectBlobs
+from orchestrator.store.connect import client as client_of
+from orchestrator.store.connect import listeners, parse
 from orchestrator.store.feed import Feed
 from orchestrator.store.scripts import Keys
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
@@ -89,11 +88,14 @@ def _lifespan(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN2
 async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event) -> Context:
     """Connect everything; what was started is stopped by the stack, in reverse order."""
     keys = Keys()
-    feed = Feed(_redis(settings, stack, blocking=True))
+    address = parse(settings.redis_url)
+    redis = client_of(address)
+    stack.push_async_callback(redis.aclose)
+    feed = Feed(listeners(address))
     await feed.start()
     stack.push_async_callback(feed.stop)
     options = SessionsOptions(lease_s=settings.lease_s, most_unfinished=settings.max_unfinished, tenant_cap=settings.tenant_cap)
-    store = RedisSessions(_redis(settings, stack, blocking=False), feed, keys, options)
+    store = RedisSessions(redis, feed, keys, options)
     client = await stack.enter_async_context(_http())
     registry = CollectorRegistry()
     telemetry = Telemetry(registry)
@@ -130,24 +132,6 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         return runner.alive() and feed.alive()
 
     return Context(store, blobs, clock, intake, editors, thinkers, telemetry, registry, driving, stopping)
-
-
-def _redis(settings: Settings, stack: contextlib.AsyncExitStack, *, blocking: bool) -> Redis:
-    # Nothing is retried behind our back: a script that ran although its answer was lost would run twice.
-    # `orchestrator.drive` reads the log to find out instead.
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=4 if blocking else 64,
-        timeout=30,
-        socket_connect_timeout=5,
-        # Bounded by the store instead, see `orchestrator.store.sessions`.
-        socket_timeout=None,
-        retry=Retry(NoBackoff(), 0),
-    )
-    redis = Redis(connection_pool=pool)
-    stack.push_async_callback(redis.aclose)
-    stack.push_async_callback(pool.disconnect)
-    return redis
 
 
 def _session() -> aiohttp.ClientSession:

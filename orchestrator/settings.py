@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestrator.store.connect import parse
 from services.wire.critique import Template
 from services.wire.formats import FORMATS, Constraint, FormatName
 
@@ -94,7 +95,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, version 7 or later.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, redis+sentinel:// or redis+cluster://."
+    )
     blobs: str = Field("./blobs", description="Where images live: a directory, or s3://bucket/prefix.")
     editors: dict[str, EditorSettings] = Field(description="Editors by the name callers use as `model`.")
     thinkers: dict[str, ThinkerSettings] = Field(description="Thinkers by the name callers use as `thinker`.")
@@ -110,6 +113,12 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of a source image.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of a source image.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _can_be_read(cls, url: str) -> str:
+        parse(url)
+        return url
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

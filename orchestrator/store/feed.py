@@ -10,26 +10,26 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
-_DEPTH = 256
+_DEPTH = 64
 
 
 class Feed:
     """Fans channels of Redis out to any number of local listeners.
 
     Args:
-        redis: a client of its own, without a socket timeout (a quiet channel is not an error).
+        connect: makes a client without a socket timeout (a quiet channel is not an error); closed when its connection breaks.
         heartbeat_s: seconds of silence after which a listener is told to look at the log.
     """
 
-    def __init__(self, redis: Redis, *, heartbeat_s: float = 10.0) -> None:
-        self._redis = redis
+    def __init__(self, connect: Callable[[], Redis], *, heartbeat_s: float = 10.0) -> None:
+        self._connect = connect
         self._heartbeat_s = heartbeat_s
         self._queues: defaultdict[str, set[asyncio.Queue[bytes]]] = defaultdict(set)
         self._pubsub: PubSub | None = None
@@ -102,7 +102,7 @@ class Feed:
                 self._pubsub = None
 
     async def _connected(self) -> None:
-        async with self._redis.pubsub() as pubsub:
+        async with self._connect() as redis, redis.pubsub() as pubsub:
             async with self._changed:
                 # A channel of its own keeps the connection subscribed when nobody listens to anything.
                 wanted = set(self._queues)

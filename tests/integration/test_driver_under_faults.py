@@ -113,7 +113,7 @@ async def store(redis: Process) -> AsyncGenerator[RedisSessions]:
     """The real store in a database of its own."""
     client = Redis(port=redis.port, db=2)
     await client.flushdb()
-    yield RedisSessions(client, Feed(client), Keys())
+    yield RedisSessions(client, Feed(lambda: client), Keys())
     await client.aclose()
 
 

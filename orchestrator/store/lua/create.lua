@@ -8,6 +8,8 @@ if idempotency ~= '' then
   local before = redis.call('HMGET', record, 'id', 'fingerprint')
   if before[1] then return {0, before[1], before[2]} end
 end
+-- The same command a second time: its answer was lost, and the client asked again.
+if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, fingerprint} end
 local unfinished = tonumber(redis.call('GET', P .. 'unfinished') or '0')
 if unfinished >= tonumber(ARGV[8]) then return {-1, unfinished} end
 local now = now_ms()

@@ -1,0 +1,133 @@
+"""Clients of Redis or Valkey: one server, one that sentinels watch, or a cluster; which of them, the URL says.
+
+    redis://host:6379/0                             rediss:// with TLS, unix:///path for a socket
+    redis+sentinel://host:26379,host:26379/name/0   the server that these sentinels call by that name
+    redis+cluster://host:6379,host:6379             any of its nodes; all our keys lie in one slot
+
+Nothing is retried behind our back, or a script that ran although its answer was lost would run twice; `orchestrator.drive`
+reads the log to find out instead. What a cluster or a sentinel redirects was not run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import ConstantBackoff, NoBackoff
+
+_CONNECT_S: Final = 5.0
+_POOL: Final = 64
+_PORTS: Final = {"sentinel": 26379, "cluster": 6379}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where Redis is.
+
+    Attributes:
+        kind: how to find it.
+        url: of a single server.
+        hosts: of sentinels, or of nodes of a cluster.
+        service: the name that sentinels know the server by.
+        options: user, password, database, TLS.
+    """
+
+    kind: Literal["single", "sentinel", "cluster"]
+    url: str = ""
+    hosts: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+def parse(url: str) -> Address:
+    """The address that a URL says.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    scheme, _, rest = url.partition("://")
+    plain, _, kind = scheme.partition("+")
+    if plain not in {"redis", "rediss", "unix"} or not rest:
+        raise ValueError("it must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
+    if not kind:
+        return Address("single", url=url)
+    if kind not in _PORTS or plain == "unix":
+        raise ValueError(f"{scheme}:// is not known; use redis+sentinel:// or redis+cluster://")
+    credentials, _, place = rest.rpartition("@")
+    hosts, _, path = place.partition("/")
+    service, _, database = path.partition("/")
+    options: dict[str, Any] = {"ssl": True} if plain == "rediss" else {}
+    if credentials:
+        user, _, password = credentials.rpartition(":")
+        options |= {"username": unquote(user) or None, "password": unquote(password)}
+    if kind == "cluster" and path:
+        raise ValueError("redis+cluster:// takes no path: a cluster has one database")
+    if kind == "sentinel":
+        if not service:
+            raise ValueError("redis+sentinel:// needs the name of the server: redis+sentinel://host:26379/name")
+        if database and not database.isdigit():
+            raise ValueError(f"the database {database!r} is no number")
+        options["db"] = int(database or 0)
+    return Address(kind, hosts=_hosts(hosts, _PORTS[kind]), service=service, options=tuple(options.items()))  # type: ignore[arg-type]  # one of the two
+
+
+def client(address: Address, *, connections: int = _POOL) -> Redis:
+    """A client; it connects when it is used. `aclose` it at the end.
+
+    Without a socket timeout: quiet channels are no error, and how long an answer may take is bounded by the store.
+    """
+    options: dict[str, Any] = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": None}
+    if address.kind == "single":
+        pool = BlockingConnectionPool.from_url(
+            address.url, max_connections=connections, timeout=30, retry=Retry(NoBackoff(), 0), **options
+        )
+        return Redis.from_pool(pool)
+    options |= dict(address.options)
+    if address.kind == "sentinel":
+        watchers = Sentinel(list(address.hosts), sentinel_kwargs={"socket_timeout": _CONNECT_S})
+        # The pool does not wait when it is exhausted: it has to be large enough for whatever is asked at a time.
+        master: Redis = watchers.master_for(
+            address.service, max_connections=16 * connections, retry=Retry(NoBackoff(), 0), **options
+        )
+        return master
+    # A cluster's client counts following a redirection, and finding the nodes anew, as a retry; the server refused to run
+    # what it redirects. Redis' own interface is the same but for the type.
+    nodes = [ClusterNode(host, port) for host, port in address.hosts]
+    cluster: Any = RedisCluster(
+        startup_nodes=nodes, max_connections=16 * connections, retry=Retry(ConstantBackoff(0.05), 3), **options
+    )
+    return cluster  # type: ignore[no-any-return]
+
+
+def listeners(address: Address) -> Callable[[], Redis]:
+    """Makes clients to subscribe with, one for each connection."""
+    if address.kind != "cluster":
+        return lambda: client(address, connections=4)
+    # Every node of a cluster hears what is published on any; the library's own subscriber cannot be moved to another node.
+    hosts = itertools.cycle(address.hosts)
+
+    def of_the_next_node() -> Redis:
+        host, port = next(hosts)
+        options: dict[str, Any] = dict(address.options)
+        return Redis(
+            host=host, port=port, socket_connect_timeout=_CONNECT_S, socket_timeout=None, retry=Retry(NoBackoff(), 0), **options
+        )
+
+    return of_the_next_node
+
+
+def _hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:
+    found: list[tuple[str, int]] = []
+    for part in text.split(","):
+        split = urlsplit(f"//{part}")
+        if not split.hostname:
+            raise ValueError(f"{part!r} is no host")
+        found.append((split.hostname, split.port or port))
+    return tuple(found)
