@@ -16,6 +16,7 @@ import contextlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import stamina
@@ -157,10 +158,19 @@ class Driver:
         for job in jobs:
             place = _place(job)
             if place not in self._running:
-                self._since[place] = self._clock.now()
-                order = self._performer.perform(self._claim.session_id, self._session, job, resumed=place not in self._begun)
+                order = self._performer.perform(
+                    self._claim.session_id,
+                    self._session,
+                    job,
+                    resumed=place not in self._begun,
+                    sent=partial(self._sent, place),
+                )
                 self._running[place] = asyncio.create_task(order)
         await self._wait_for_news()
+
+    def _sent(self, place: _Place) -> None:
+        """The edit left for the editor: until then it cost none of the editor's time."""
+        self._since[place] = self._clock.now()
 
     async def _wait_for_news(self) -> None:
         signal = asyncio.create_task(self._signal.wait())
@@ -174,7 +184,7 @@ class Driver:
             self._signal.clear()
             await self._resync()
         for place in [place for place, task in self._running.items() if task.done()]:
-            self._since.pop(place)
+            self._since.pop(place, None)
             self._draft(self._running.pop(place).result(), is_outcome=True)
 
     async def _stop_unwanted(self, action: Action) -> bool:
@@ -188,9 +198,8 @@ class Driver:
         now = self._clock.now()
         for kind, turn, candidate in unwanted:
             if kind == "edit":
-                self._draft(
-                    _superseded(self._session, turn, candidate, now, now - began["edit", turn, candidate]), is_outcome=True
-                )
+                seconds = now - began.get(("edit", turn, candidate), now)
+                self._draft(_superseded(self._session, turn, candidate, now, seconds), is_outcome=True)
         return any(kind == "edit" for kind, _, _ in unwanted)
 
     async def _stop(self, places: Iterable[_Place]) -> None:

@@ -76,6 +76,7 @@ class HttpEditor:
 
     async def _post(self, call: Call, order: EditOrder) -> Reply:
         if self._gate is None:
+            order.sent()
             return await self._upstream.post(call, order.timeout_s)
         ends = time.monotonic() + order.timeout_s
         async with contextlib.AsyncExitStack() as stack:
@@ -85,6 +86,7 @@ class HttpEditor:
             except TimeoutError as exc:
                 message = f"no place was free at the editor within {order.timeout_s:.1f} s"
                 raise EditorError("editor_timeout", message, retryable=True) from exc
+            order.sent()
             reply = await self._upstream.post(call, ends - time.monotonic(), lambda: place.refused(time.monotonic()))
             _tell(place, reply)
             return reply

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -45,19 +45,34 @@ class Performer:
     blobs: Blobs
     clock: Clock
 
-    async def perform(self, session_id: str, session: Session, job: Job, *, resumed: bool = False) -> ev.Event:
-        """Carry the job out and return its outcome event; `resumed`: an earlier driver began it."""
-        if isinstance(job, EditJob):
-            return await self._edit(session_id, session, job, resumed=resumed)
-        if isinstance(job, ChecklistJob):
-            return await self._checklist(session, job)
-        return await self._critique(session, job)
+    async def perform(
+        self, session_id: str, session: Session, job: Job, *, resumed: bool = False, sent: Callable[[], None] = lambda: None
+    ) -> ev.Event:
+        """Carry the job out and return its outcome event.
 
-    async def _edit(self, session_id: str, session: Session, job: EditJob, *, resumed: bool) -> ev.Edited | ev.EditFailed:
-        began = self.clock.now()
+        Args:
+            resumed: whether an earlier driver began it.
+            sent: called when an edit goes out to the editor, after its wait for a place there.
+        """
+        if isinstance(job, EditJob):
+            return await self._edit(session_id, session, job, resumed=resumed, sent=sent)
+        if isinstance(job, ChecklistJob):
+            return await self._checklist(session_id, session, job)
+        return await self._critique(session_id, session, job)
+
+    async def _edit(
+        self, session_id: str, session: Session, job: EditJob, *, resumed: bool, sent: Callable[[], None]
+    ) -> ev.Edited | ev.EditFailed:
+        began: float | None = None
+
+        def goes_out() -> None:
+            nonlocal began
+            began = self.clock.now()
+            sent()
+
         try:
-            reply = await self._ask_editor(session_id, session, job)
-            sha256 = await self._store(reply.data)
+            reply = await self._ask_editor(session_id, session, job, goes_out)
+            sha256 = await self._store(session_id, reply.data)
         except PortError as exc:
             now = self.clock.now()
             # What the caller can do nothing about, and a store that is away, may well pass.
@@ -69,7 +84,7 @@ class Performer:
                 code=exc.code,
                 message=exc.message,
                 retryable=exc.retryable,
-                editor_seconds=0.0 if exc.code.endswith(_NOT_AT_WORK) else max(0.0, now - began),
+                editor_seconds=0.0 if exc.code.endswith(_NOT_AT_WORK) or began is None else max(0.0, now - began),
             )
         now = self.clock.now()
         image = ev.ImageRef(
@@ -80,33 +95,34 @@ class Performer:
             turn=job.turn,
             candidate=job.candidate,
             image=image,
-            editor_seconds=_editor_seconds(reply, now - began),
+            editor_seconds=_editor_seconds(reply, now - (now if began is None else began)),
             timings=dict(reply.timings),
             repeated=resumed and not reply.replayed,
         )
 
-    async def _ask_editor(self, session_id: str, session: Session, job: EditJob) -> EditReply:
+    async def _ask_editor(self, session_id: str, session: Session, job: EditJob, sent: Callable[[], None]) -> EditReply:
         created = session.created
         left = created.limits.deadline_at - self.clock.now()
         order = EditOrder(
-            source=self._stored(created.source),
-            mask=self._stored(created.mask) if created.mask else None,
+            source=self._stored(session_id, created.source),
+            mask=self._stored(session_id, created.mask) if created.mask else None,
             instruction=job.instruction,
             seed=job.seed,
             key=f"{session_id}/{job.key}",
             timeout_s=left + _GRACE_S,
             options=created.editor_options,
             later=job.turn > 1,
+            sent=sent,
         )
         return await _named(self.editors, created.editor, "editor").edit(order)
 
-    async def _critique(self, session: Session, job: CritiqueJob) -> ev.Critiqued | ev.CritiqueFailed:
+    async def _critique(self, session_id: str, session: Session, job: CritiqueJob) -> ev.Critiqued | ev.CritiqueFailed:
         began = self.clock.now()
         created = session.created
         try:
             order = CritiqueOrder(
-                source=self._stored(created.source),
-                candidate=self._stored(job.image),
+                source=self._stored(session_id, created.source),
+                candidate=self._stored(session_id, job.image),
                 original_instruction=created.instruction,
                 instruction=job.instruction,
                 timeout_s=created.limits.deadline_at - began + _GRACE_S,
@@ -144,12 +160,12 @@ class Performer:
             **_tokens(reply.usage),
         )
 
-    async def _checklist(self, session: Session, job: ChecklistJob) -> ev.ChecklistMade | ev.ChecklistFailed:
+    async def _checklist(self, session_id: str, session: Session, job: ChecklistJob) -> ev.ChecklistMade | ev.ChecklistFailed:
         began = self.clock.now()
         created = session.created
         try:
             timeout_s = created.limits.deadline_at - began + _GRACE_S
-            order = ChecklistOrder(self._stored(created.source), created.instruction, timeout_s)
+            order = ChecklistOrder(self._stored(session_id, created.source), created.instruction, timeout_s)
             reply = await _named(self.thinkers, created.thinker, "thinker").checklist(order)
         except PortError as exc:
             now = self.clock.now()
@@ -165,14 +181,14 @@ class Performer:
         seconds = max(0.0, now - began)
         return ev.ChecklistMade(at=now, questions=reply.questions, thinker_seconds=seconds, **_tokens(reply.usage))
 
-    def _stored(self, ref: ev.ImageRef) -> StoredImage:
-        return StoredImage(ref, lambda: self._load(ref.sha256))
+    def _stored(self, session_id: str, ref: ev.ImageRef) -> StoredImage:
+        return StoredImage(ref, lambda: self._load(session_id, ref.sha256))
 
-    async def _load(self, sha256: str) -> bytes:
-        return await _PATIENTLY(StorageUnavailable, self.blobs.get, sha256)
+    async def _load(self, session_id: str, sha256: str) -> bytes:
+        return await _PATIENTLY(StorageUnavailable, self.blobs.get, session_id, sha256)
 
-    async def _store(self, data: bytes) -> str:
-        return await _PATIENTLY(StorageUnavailable, self.blobs.put, data)
+    async def _store(self, session_id: str, data: bytes) -> str:
+        return await _PATIENTLY(StorageUnavailable, self.blobs.put, session_id, data)
 
 
 def _tokens(usage: Usage) -> dict[str, Any]:

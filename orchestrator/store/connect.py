@@ -91,7 +91,7 @@ def client(address: Address, *, connections: int = _POOL) -> Redis:
         return Redis.from_pool(pool)
     options |= dict(address.options)
     if address.kind == "sentinel":
-        watchers = Sentinel(list(address.hosts), sentinel_kwargs={"socket_timeout": _CONNECT_S})
+        watchers = Sentinel(list(address.hosts), sentinel_kwargs={"socket_timeout": _CONNECT_S})  # type: ignore[no-untyped-call]  # as the library has it
         # The pool does not wait when it is exhausted: it has to be large enough for whatever is asked at a time.
         master: Redis = watchers.master_for(
             address.service, max_connections=16 * connections, retry=Retry(NoBackoff(), 0), **options

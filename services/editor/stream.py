@@ -20,7 +20,8 @@ _PLAIN = {"quality": "auto", "background": "auto"}
 async def events(ctx: Context, run: Run, arrived: float) -> AsyncIterator[bytes]:
     """Progress and partial images as they come, a completed event for each picture in order, comments in silence.
 
-    ``arrived`` is when the request came, by `time.perf_counter`. A slow reader costs no memory: of progress it sees the latest, and partial images are few.
+    ``arrived`` is when the request came, by `time.perf_counter`. A slow reader costs no memory: of progress it sees the latest,
+    and partial images are few.
     """
     cursor = _Cursor(run)
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import json
 import threading
 import weakref
 from typing import Any
@@ -65,6 +67,43 @@ async def test_kept_answers_are_capped_by_number(monkeypatch: pytest.MonkeyPatch
         assert pipeline.edits == 3
         await post(http, {"idempotency-key": "a"})
         assert pipeline.edits == 4
+
+
+@pytest.mark.parametrize("fields", [{}, {"stream": "true"}], ids=["json", "stream"])
+async def test_only_an_answer_made_once_for_several_requests_says_that_it_is_a_replay(fields: dict[str, Any]) -> None:
+    """Joined while it ran, or kept; not the first one, and not one without a key."""
+    pipeline = HeldPipeline()
+    key = {"idempotency-key": "k"}
+    async with running(lambda: pipeline) as app, client(app) as http:
+        pipeline.gate.clear()
+        first = asyncio.create_task(post(http, key, **fields))
+        await until(lambda: pipeline.edits == 1)
+        joined = asyncio.create_task(post(http, key, **fields))
+        run = context(app).runs._replays.get("k")
+        await until(lambda: run is not None and run.waiters == 2)
+        pipeline.gate.set()
+        replies = [await first, await joined, await post(http, key, **fields), await post(http, **fields)]
+    assert [reply.status_code for reply in replies] == [200] * 4
+    assert [reply.headers.get("idempotent-replayed") for reply in replies] == [None, "true", "true", None]
+
+
+async def test_the_total_is_each_requests_own_from_its_arrival() -> None:
+    """The first one waited for its edit, in line too; the replay of it took no time, whatever the edit's own times say."""
+    pipeline = HeldPipeline()
+    async with running(lambda: pipeline) as app, client(app) as http:
+        pipeline.gate.clear()
+        asking = asyncio.create_task(post(http, {"idempotency-key": "k"}, seed=1))
+        await until(lambda: pipeline.edits == 1)
+        queued = asyncio.create_task(post(http, seed=2))
+        await asyncio.sleep(0.2)
+        pipeline.gate.set()
+        first, second = (await asking).json()["timings"], (await queued).json()["timings"]
+        again = (await post(http, {"idempotency-key": "k"}, seed=1)).json()["timings"]
+        streamed = (await post(http, seed=1, stream="true")).text
+    assert first["total_ms"] >= 200 and second["total_ms"] >= second["queue_ms"] >= 150
+    assert again["total_ms"] < 200 and again["edit_ms"] == first["edit_ms"]
+    told = json.loads(streamed.partition("data: ")[2])["timings"]
+    assert set(told) == set(first) and told["total_ms"] >= told["edit_ms"]
 
 
 def _started(pipeline: HeldPipeline) -> Executor:

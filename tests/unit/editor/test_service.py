@@ -40,7 +40,7 @@ async def test_an_edit_answers_the_pipelines_own_pixels_with_an_account() -> Non
     assert np.array_equal(_pixels(body["data"][1]), np.asarray(edit("increase the warmth by 20%", seed=8)))
     assert body["seeds"] == [7, 8] and body["size"] == "240x160" and body["output_format"] == "png"
     assert body["applied"] == ["warmth +20%"] and body["not_understood"] == ["zebra"]
-    assert set(body["timings"]) == {"queue_ms", "read_ms", "edit_ms", "write_ms"}
+    assert set(body["timings"]) == {"queue_ms", "read_ms", "edit_ms", "write_ms", "total_ms"}
     assert "edit;dur=" in reply.headers["server-timing"]
     assert reply.headers["x-request-id"].startswith("req_")
 

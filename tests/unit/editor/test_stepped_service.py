@@ -73,7 +73,7 @@ async def test_timings_tell_the_stages_the_steps_and_the_batch() -> None:
     async with stepping() as (_, _, http):
         reply = await post(http, n=3, num_inference_steps=5)
     timings = reply.json()["timings"]
-    stages = {"queue_ms", "read_ms", "encode_ms", "denoise_ms", "decode_ms", "edit_ms", "write_ms"}
+    stages = {"queue_ms", "read_ms", "encode_ms", "denoise_ms", "decode_ms", "edit_ms", "write_ms", "total_ms"}
     assert set(timings) == stages | {"steps", "batch_size"}
     assert timings["steps"] == 15 and timings["batch_size"] > 1 and timings["encode_ms"] == 300
     assert "denoise;dur=" in reply.headers["server-timing"]

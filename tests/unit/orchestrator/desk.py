@@ -165,7 +165,7 @@ CALL = Call("/things", [b"hello ", b"there"], "text/plain", {"idempotency-key": 
 
 async def post(desk: Desk | str, call: Call = CALL, *, role: Role = "editor", timeout_s: float = WAIT_S, **options: Any) -> Any:
     async with asking(role, desk.url if isinstance(desk, Desk) else desk, **options) as upstream:
-        return await upstream.post(call, timeout_s)
+        return (await upstream.post(call, timeout_s)).json
 
 
 async def failure(

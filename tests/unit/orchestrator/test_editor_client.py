@@ -8,7 +8,7 @@ import binascii
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -20,7 +20,7 @@ from PIL import Image
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.drive.editor import HttpEditor
-from orchestrator.drive.upstream import Call, HttpUpstream, Upstream
+from orchestrator.drive.upstream import Call, HttpUpstream, Reply, Upstream
 from orchestrator.ports import EditOrder, EditorError, EditReply
 from services.wire.images import inspect
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
@@ -128,8 +128,8 @@ class _Answering(HttpUpstream):
         super().__init__("editor", Upstream("http://nowhere.invalid/v1"), CLIENT)
         self.answer = answer
 
-    async def post(self, call: Call, timeout_s: float) -> Any:
-        return await self.answer(call, timeout_s) if callable(self.answer) else self.answer
+    async def post(self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None) -> Reply:
+        return Reply(await self.answer(call, timeout_s) if callable(self.answer) else self.answer)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, Literal
 
 import httpx
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.drive.thinker import Dialect, HttpThinker
-from orchestrator.drive.upstream import Call, HttpUpstream, Upstream
+from orchestrator.drive.upstream import Call, HttpUpstream, Reply, Upstream
 from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError, Usage
 from services.wire.critique import Critique, CritiqueRequest, Picture, Template, build, read
 from services.wire.formats import FORMATS, Constraint, FormatName
@@ -231,10 +232,10 @@ class _Answering(HttpUpstream):
         self.answer = answer
         self.sent = b""
 
-    async def post(self, call: Call, timeout_s: float) -> Any:
+    async def post(self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None) -> Reply:
         self.sent = b"".join([piece async for piece in call.pieces()])
         assert call.size == len(self.sent)
-        return self.answer
+        return Reply(self.answer)
 
 
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
