@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from httpx_aiohttp import AiohttpTransport
 from prometheus_client import CollectorRegistry
 
-from orchestrator.api import errors, events, health, images, sessions
+from orchestrator.api import errors, events, export, health, images, sessions
 from orchestrator.api.context import Context
 from orchestrator.api.fields import Catalogue, EditorTakes
 from orchestrator.api.intake import Intake
@@ -32,6 +32,8 @@ from orchestrator.drive.thinker import Dialect, HttpThinker
 from orchestrator.drive.upstream import HttpUpstream, Upstream
 from orchestrator.ports import Claim, Recorded, Thinker
 from orchestrator.settings import EditorSettings, Settings, ThinkerSettings, UpstreamSettings
+from orchestrator.store.archive import Archive, Retention, Swept
+from orchestrator.store.archive import sweep as sweep_folders
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.connect import client as client_of
 from orchestrator.store.connect import listeners, parse
@@ -70,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     # An image twice (source and mask), as base64 in JSON at worst.
     asgi.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD)
     errors.install(app)
-    for module in (images, sessions, events, health):
+    for module in (images, sessions, events, export, health):
         app.include_router(module.router)
     return app
 
@@ -102,6 +104,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     gates = {name: Gate(fixed=editor.max_in_flight) for name, editor in settings.editors.items()}
     editors = {name: _editor(editor, client, gates[name]) for name, editor in settings.editors.items()}
     blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
+    archive = Archive(store, blobs, Retention(settings.retention_s, settings.keep_s))
     thinkers = _thinkers(settings, client, telemetry)
     performer = Performer(editors, thinkers, blobs, clock)
 
@@ -114,7 +117,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         drive,
         RedisWakes(feed, keys),
         rooms=Gates(gates),
-        chore=_no_chores,
+        chore=archive.chore,
         watch=telemetry,
     )
     for gate in gates.values():
@@ -131,7 +134,17 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     def driving() -> bool:
         return runner.alive() and feed.alive()
 
-    return Context(store, blobs, clock, intake, editors, thinkers, telemetry, registry, driving, stopping)
+    return Context(store, archive, blobs, clock, intake, editors, thinkers, telemetry, registry, driving, stopping)
+
+
+async def sweep(settings: Settings, *, older_s: float, remove: bool) -> Swept:
+    """Find, and remove, folders of the blob store whose session was never made."""
+    address = parse(settings.redis_url)
+    async with contextlib.AsyncExitStack() as stack:
+        redis = client_of(address)
+        stack.push_async_callback(redis.aclose)
+        sessions = RedisSessions(redis, Feed(listeners(address)), Keys())
+        return await sweep_folders(sessions, ObjectBlobs(settings.blobs), before=time.time() - older_s, remove=remove)
 
 
 def _session() -> aiohttp.ClientSession:
@@ -150,10 +163,6 @@ def _http() -> httpx.AsyncClient:
 def _upstream(settings: UpstreamSettings) -> Upstream:
     key = settings.api_key.get_secret_value() if settings.api_key else None
     return Upstream(settings.url, key, settings.attempts, settings.timeout_s)
-
-
-async def _no_chores(chore: str) -> None:
-    """Nothing to do yet."""
 
 
 def _editor(settings: EditorSettings, client: httpx.AsyncClient, gate: Gate) -> HttpEditor:

@@ -10,7 +10,7 @@ Fenced                  another replica owns the session now; let go of it
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -73,6 +73,7 @@ class EditOrder:
         key: idempotency key, unique in the world.
         timeout_s: seconds until the answer is of no use.
         later: whether its session has edits already: it goes before those that have none, so that what was begun gets done.
+        sent: called when it has its place at the editor and goes out; what passed until then is no editor's time.
     """
 
     source: StoredImage
@@ -83,6 +84,7 @@ class EditOrder:
     timeout_s: float
     options: Mapping[str, Any] = field(default_factory=dict)
     later: bool = False
+    sent: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +201,34 @@ class Thinker(Protocol):
 
 
 class Blobs(Protocol):
-    """Images by the SHA-256 of their bytes."""
+    """Images, each in the folder of its session under the SHA-256 of its bytes."""
 
-    async def put(self, data: bytes) -> str:
+    async def put(self, session_id: str, data: bytes) -> str:
         """Store bytes, once, and return their digest."""
         ...
 
-    async def get(self, sha256: str) -> bytes:
+    async def get(self, session_id: str, sha256: str) -> bytes:
         """The bytes of that digest; raises `BlobNotFound`."""
+        ...
+
+
+class Folders(Blobs, Protocol):
+    """The folders themselves, which hold a document too once their session is archived."""
+
+    async def write_document(self, session_id: str, data: bytes) -> None:
+        """Store the document, in place of an earlier one."""
+        ...
+
+    async def read_document(self, session_id: str) -> bytes | None:
+        """The document; None if there is none."""
+        ...
+
+    async def prune(self, session_id: str, named: Collection[str]) -> None:
+        """Remove the images whose digests are not among these."""
+        ...
+
+    async def remove(self, session_id: str) -> None:
+        """Remove everything; a folder that is gone already is no error."""
         ...
 
 

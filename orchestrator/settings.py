@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.store.connect import parse
 from services.wire.critique import Template
 from services.wire.formats import FORMATS, Constraint, FormatName
+from services.wire.logs import LogFormat
 
 _PREFIX = "EDITTHINKER_"
 
@@ -110,9 +111,20 @@ class Settings(BaseSettings):
     default_deadline_s: float = Field(600.0, gt=0, description="Seconds a session may take if the caller names none.")
     review_deadline_s: float = Field(86_400.0, gt=0, description="The same for sessions that wait for a person.")
     max_deadline_s: float = Field(604_800.0, gt=0, description="The longest deadline a caller may ask for.")
+    retention_s: float = Field(86_400.0, gt=0, description="Seconds for which a finished session stays in Redis.")
+    keep_s: float | None = Field(
+        None, gt=0, description="Seconds for which a finished session and its images are kept at all; forever if absent."
+    )
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of a source image.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of a source image.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+    log_format: LogFormat = Field("auto", description="json, text, or auto: text on a terminal, JSON elsewhere.")
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        validation_alias=AliasChoices(f"{_PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="Base URL of an OTLP/HTTP collector for traces; none are made if absent.",
+    )
 
     @field_validator("redis_url")
     @classmethod
@@ -133,6 +145,12 @@ class Settings(BaseSettings):
         for name, thinker in self.thinkers.items():
             if thinker.fallback is not None and (thinker.fallback not in self.thinkers or thinker.fallback == name):
                 raise ValueError(f"thinkers.{name}.fallback is {thinker.fallback!r}; name another of {sorted(self.thinkers)}")
+        return self
+
+    @model_validator(mode="after")
+    def _kept_for_longer(self) -> Self:
+        if self.keep_s is not None and self.keep_s <= self.retention_s:
+            raise ValueError(f"keep_s is {self.keep_s:g}; it must be more than retention_s, which is {self.retention_s:g}")
         return self
 
     @property

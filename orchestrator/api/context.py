@@ -13,6 +13,7 @@ from orchestrator.api.intake import Intake
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, apply, fold
 from orchestrator.ports import Blobs, Clock, Editor, Fenced, Thinker
+from orchestrator.store.archive import Archive
 from orchestrator.store.sessions import RedisSessions
 from orchestrator.telemetry import Telemetry
 from services.wire.errors import ApiError
@@ -23,11 +24,14 @@ class Context:
     """The parts behind the routes.
 
     Attributes:
+        sessions: those in Redis.
+        history: the same and the archived ones; whatever is read of a session is read there.
         driving: whether this replica's runner keeps sessions moving.
         stopping: set when this replica is told to go.
     """
 
     sessions: RedisSessions
+    history: Archive
     blobs: Blobs
     clock: Clock
     intake: Intake
@@ -55,7 +59,7 @@ class Context:
             event: from the session as it is now; None records nothing. It may raise an `ApiError` to refuse.
         """
         while True:
-            log = await self.sessions.read(session_id)
+            log = await self.history.read(session_id)
             session = fold(recorded.event for recorded in log) if log else None
             if session is None or session.created.tenant != self.tenant:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")

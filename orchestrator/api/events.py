@@ -45,7 +45,7 @@ async def stream_events(
     The stream ends after `finished`. Comments keep the connection alive in between.
     """
     start = _start(after, last_event_id)
-    session, last = await load(ctx.sessions, session_id, ctx.tenant)
+    session, last = await load(ctx.history, session_id, ctx.tenant)
     if session.finished and start >= last:
         # What tells a browser not to reconnect.
         return Response(status_code=204)
@@ -56,7 +56,7 @@ async def stream_events(
 async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     try:
-        async with contextlib.aclosing(unless_stopping(ctx.stopping, follow(ctx.sessions, session_id, after))) as events:
+        async with contextlib.aclosing(unless_stopping(ctx.stopping, follow(ctx.history, session_id, after))) as events:
             async for recorded in events:
                 yield b": keep-alive\n\n" if recorded is None else _frame(recorded)
     except (PortError, ShuttingDown):

@@ -119,6 +119,11 @@ EVENTS: Final[str] = (
     '"semantic":2.3,"quality":9.7,"reasoning":"warmth b* +1.5 of +11.8 wanted","instruction":"increase the warmth by 31%"}\n\n'
 )
 
+EXPORT: Final[str] = (
+    f'{{"object":"session_archive","version":1,"id":"{ID}","tenant":"default","created_at":1795488000.1,'
+    '"finished_at":1795488000.7,"events":[{"seq":1,"type":"session_created","at":1795488000.1}]}\n'
+)
+
 MODELS: Final[dict[str, Any]] = {
     "object": "list",
     "data": [

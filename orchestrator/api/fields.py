@@ -104,10 +104,10 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The stored images of a request."""
+    """The images of a request."""
 
     source: ImageRef
-    mask: ImageRef | None
+    mask: ImageRef | None = None
 
 
 def first_event(

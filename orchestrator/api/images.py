@@ -65,7 +65,7 @@ async def _whole(
 ) -> Response:
     headers = {**_DONT_RETRY, "x-session-id": session_id}
     try:
-        session, _ = await while_connected(request, ctx.stopping, until_finished(ctx.sessions, session_id))
+        session, _ = await while_connected(request, ctx.stopping, until_finished(ctx.history, session_id))
     except CallerLeft:
         if cancel_when_left:
             await ctx.cancel(session_id, by="disconnect")
@@ -118,11 +118,11 @@ async def _image(
             f"&compression={fields.output_compression}" if fields.output_compression is not None else ""
         )
         return {"url": str(request.base_url).rstrip("/") + candidate_path(session_id, ref) + query, **out}
-    return {"b64_json": await _b64(ctx, candidate.image, fields), **out}
+    return {"b64_json": await _b64(ctx, session_id, candidate.image, fields), **out}
 
 
-async def _b64(ctx: Context, image: ImageRef, fields: ImagesEditFields) -> str:
-    data = await ctx.blobs.get(image.sha256)
+async def _b64(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> str:
+    data = await ctx.blobs.get(session_id, image.sha256)
     if image.media_type != f"image/{fields.output_format}" or fields.output_compression is not None:
         data = await asyncio.to_thread(transcode, data, fields.output_format, fields.output_compression)
     return to_base64(data)
@@ -150,7 +150,7 @@ async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, ca
 async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> AsyncGenerator[bytes]:
     log = []
     partials = 0
-    async with contextlib.aclosing(follow(ctx.sessions, session_id)) as live:
+    async with contextlib.aclosing(follow(ctx.history, session_id)) as live:
         async for recorded in live:
             if recorded is None:
                 yield b": keep-alive\n\n"
@@ -169,7 +169,7 @@ async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> As
 async def _partial(ctx: Context, session_id: str, session: Session, event: Edited, fields: ImagesEditFields, index: int) -> bytes:
     body = {
         "type": "image_edit.partial_image",
-        "b64_json": await _b64(ctx, event.image, fields),
+        "b64_json": await _b64(ctx, session_id, event.image, fields),
         "partial_image_index": index,
         **_facts(event.at, event.image, fields),
         "session_id": session_id,
@@ -194,7 +194,7 @@ async def _completed(
         scores = scores_of(candidate)
         body = {
             "type": "image_edit.completed",
-            "b64_json": await _b64(ctx, candidate.image, fields),
+            "b64_json": await _b64(ctx, session_id, candidate.image, fields),
             **_facts(finished.at, candidate.image, fields),
             "revised_prompt": session.turns[ref.turn - 1].instruction,
             "session_id": session_id,

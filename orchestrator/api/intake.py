@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,8 +14,8 @@ from starlette.requests import Request
 
 from orchestrator.api.fetch import fetch_image
 from orchestrator.api.fields import Catalogue, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
-from orchestrator.loop.events import ImageRef
-from orchestrator.ports import Blobs, Clock, Created, Idempotency, Sessions
+from orchestrator.loop.events import ImageRef, SessionCreated
+from orchestrator.ports import Clock, Created, Folders, Idempotency, PortError, Sessions, StorageUnavailable
 from services.wire.asgi import read_json
 from services.wire.errors import ApiError
 from services.wire.images import ImageInfo, ImageLimits, accept, digest, from_base64
@@ -32,7 +34,7 @@ class Intake:
     """
 
     sessions: Sessions
-    blobs: Blobs
+    folders: Folders
     clock: Clock
     catalogue: Catalogue
     limits: ImageLimits
@@ -71,12 +73,14 @@ class Intake:
             ApiError: for a picture that cannot be edited, or a key used for another request.
         """
         fingerprint = _fingerprint(fields, source, mask)
-        sources = Sources(await self._stored(source, "image"), await self._stored(mask, "mask") if mask is not None else None)
+        pictures = [await self._checked(source, "image")]
+        if mask is not None:
+            pictures.append(await self._checked(mask, "mask"))
+        sources = Sources(*(ref for _, ref in pictures))
         if sources.mask and (sources.mask.width, sources.mask.height) != (sources.source.width, sources.source.height):
             raise ApiError("invalid_image", "mask: it must have the size of image", param="mask")
         event = first_event(fields, sources, self.catalogue, now=self.clock.now(), seed=secrets.randbelow(_MAX_SEED))
-        idempotency = Idempotency(key, fingerprint) if key else None
-        created = await self.sessions.create(f"ses_{secrets.token_hex(16)}", event, idempotency)
+        created = await self._recorded([data for data, _ in pictures], event, Idempotency(key, fingerprint) if key else None)
         if not created.fresh and created.fingerprint != fingerprint:
             message = "Idempotency-Key: it was used for another request; use a new key for a new request"
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
@@ -87,15 +91,37 @@ class Intake:
             return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param)
         return await asyncio.to_thread(from_base64, text, param=param)
 
-    async def _stored(self, data: bytes, param: str) -> ImageRef:
-        """Check a picture by decoding it, once for the whole session, and store what is safe to pass on."""
+    async def _checked(self, data: bytes, param: str) -> tuple[bytes, ImageRef]:
+        """Check a picture by decoding it, once for the whole session; what is safe to pass on, and what it is."""
 
-        def checked() -> tuple[bytes, ImageInfo]:
-            return accept(data, limits=self.limits, param=param)
+        def checked() -> tuple[bytes, ImageInfo, str]:
+            plain, info = accept(data, limits=self.limits, param=param)
+            return plain, info, digest(plain)
 
-        plain, info = await asyncio.to_thread(checked)
-        sha256 = await self.blobs.put(plain)
-        return ImageRef(sha256=sha256, media_type=info.media_type, bytes=len(plain), width=info.width, height=info.height)
+        plain, info, sha256 = await asyncio.to_thread(checked)
+        ref = ImageRef(sha256=sha256, media_type=info.media_type, bytes=len(plain), width=info.width, height=info.height)
+        return plain, ref
+
+    async def _recorded(self, pictures: Sequence[bytes], event: SessionCreated, idempotency: Idempotency | None) -> Created:
+        """Store the pictures of a session, then record it. Should we die in between, `sweep` finds the folder."""
+        session_id = f"ses_{secrets.token_hex(16)}"
+        for picture in pictures:
+            await self.folders.put(session_id, picture)
+        try:
+            created = await self.sessions.create(session_id, event, idempotency)
+        except StorageUnavailable:
+            # It may have been made, although we were not told.
+            raise
+        except PortError:
+            await self._drop(session_id)
+            raise
+        if not created.fresh:
+            await self._drop(session_id)
+        return created
+
+    async def _drop(self, session_id: str) -> None:
+        with contextlib.suppress(StorageUnavailable):
+            await self.folders.remove(session_id)
 
 
 def idempotency_key(request: Request) -> str | None:

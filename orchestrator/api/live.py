@@ -5,18 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Coroutine
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import stamina
 from starlette.requests import Request
 
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import Recorded, Sessions, StorageUnavailable
+from orchestrator.ports import Recorded, StorageUnavailable
 from services.wire.errors import ApiError
 
 _Result = TypeVar("_Result")
 _OUTAGE_S: Final = 60.0
+
+
+class History(Protocol):
+    """Where events are read, however long ago they were recorded."""
+
+    async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
+        """The events after that sequence number, in order; empty for an unknown session."""
+        ...
+
+    async def tail(self, session_id: str) -> Recorded | None:
+        """The last event; None for an unknown session."""
+        ...
+
+    def listen(self, session_id: str) -> AsyncGenerator[Recorded | None]:
+        """Events as they are recorded; None when there may be a gap to fill by `read`."""
+        ...
 
 
 class CallerLeft(Exception):
@@ -27,19 +43,19 @@ class ShuttingDown(Exception):
     """This replica was told to go while a caller waited; the session goes on elsewhere."""
 
 
-async def follow(sessions: Sessions, session_id: str, after: int = 0) -> AsyncGenerator[Recorded | None]:
+async def follow(history: History, session_id: str, after: int = 0) -> AsyncGenerator[Recorded | None]:
     """Events after `after` until the session is finished; None is a heartbeat.
 
     Live messages are a hint that may be lost; whenever one is missing, the log fills the gap.
     """
     last = after
-    async with contextlib.aclosing(sessions.listen(session_id)) as live:
+    async with contextlib.aclosing(history.listen(session_id)) as live:
         async for item in live:
             if item is not None and item.seq <= last:
                 continue
-            batch = [item] if item is not None and item.seq == last + 1 else await sessions.read(session_id, last)
+            batch = [item] if item is not None and item.seq == last + 1 else await history.read(session_id, last)
             if not batch:
-                tail = await sessions.tail(session_id)
+                tail = await history.tail(session_id)
                 if tail is None or tail.seq < last or (isinstance(tail.event, Finished) and tail.seq == last):
                     # Deleted meanwhile, restored from an older file, or asked for more than there is.
                     return
@@ -51,11 +67,11 @@ async def follow(sessions: Sessions, session_id: str, after: int = 0) -> AsyncGe
                     return
 
 
-async def until_finished(sessions: Sessions, session_id: str) -> tuple[Session, int]:
+async def until_finished(history: History, session_id: str) -> tuple[Session, int]:
     """The finished session and the number of its last event; a short absence of Redis is waited out."""
     async for attempt in stamina.retry_context(on=StorageUnavailable, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
         with attempt:
-            log = [recorded async for recorded in follow(sessions, session_id) if recorded is not None]
+            log = [recorded async for recorded in follow(history, session_id) if recorded is not None]
     if not log:
         raise ApiError("session_not_found", f"the session {session_id!r} was deleted", param="session_id")
     return fold(recorded.event for recorded in log), log[-1].seq
@@ -93,13 +109,13 @@ async def unless_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result
         await items.aclose()
 
 
-async def load(sessions: Sessions, session_id: str, tenant: str) -> tuple[Session, int]:
+async def load(history: History, session_id: str, tenant: str) -> tuple[Session, int]:
     """A tenant's session as it is now.
 
     Raises:
         ApiError: ``session_not_found``, also for another tenant's session.
     """
-    log = await sessions.read(session_id)
+    log = await history.read(session_id)
     session = fold(recorded.event for recorded in log) if log else None
     if session is None or session.created.tenant != tenant:
         raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")

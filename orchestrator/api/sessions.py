@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import re
 from typing import Annotated, Final, Literal
 
@@ -22,6 +23,7 @@ from orchestrator.api.view import SessionList, SessionView, show
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best
 from orchestrator.loop.session import Session, Status, fold
+from orchestrator.ports import StorageUnavailable
 from services.wire.errors import ApiError
 from services.wire.images import OutputFormat, transcode
 from services.wire.images_api import Prompt, form_schema
@@ -44,6 +46,8 @@ _IMAGE: Final[Responses] = {
 _FINISHED: Final = {"model": SessionView, "description": "Finished within `Prefer: wait`."}
 _LONGEST_WAIT_S: Final = 600
 _PAGES_SCANNED: Final = 10
+_LEAST_READ: Final = 16
+_REMOVAL_S: Final = 5.0
 
 
 class Feedback(BaseModel):
@@ -88,7 +92,7 @@ async def create_session(
     if wait_s:
         try:
             async with asyncio.timeout(wait_s):
-                session, seq = await while_connected(request, ctx.stopping, until_finished(ctx.sessions, session_id))
+                session, seq = await while_connected(request, ctx.stopping, until_finished(ctx.history, session_id))
         except (TimeoutError, ShuttingDown):
             pass
         except CallerLeft:
@@ -96,7 +100,7 @@ async def create_session(
         else:
             view = show(session_id, session, seq)
             return Response(view.model_dump_json(), 200, headers | {"preference-applied": f"wait={wait_s:g}"}, "application/json")
-    session, seq = await load(ctx.sessions, session_id, ctx.tenant)
+    session, seq = await load(ctx.history, session_id, ctx.tenant)
     place = None if session.finished else await ctx.sessions.place(session_id)
     return Response(show(session_id, session, seq, place).model_dump_json(), 202, headers, "application/json")
 
@@ -114,15 +118,18 @@ async def list_sessions(
     for _ in range(_PAGES_SCANNED):
         rows = await ctx.sessions.page(ctx.tenant, None if place is None else place[0] + 1, limit + 64)
         rows = [row for row in rows if place is None or (row[1], row[0]) < place]
-        logs = await ctx.sessions.read_many([name for name, _ in rows])
-        for (name, created_ms), log in zip(rows, logs, strict=True):
-            place = (created_ms, name)
-            if log:
-                session = fold(recorded.event for recorded in log)
-                if status is None or session.status == status:
-                    found.append(show(name, session, log[-1].seq))
-            if len(found) == limit:
-                return SessionList(data=found, next_cursor=_write_cursor(place))
+        # Not all at once: those that are archived are read from the blob store, one by one.
+        for at in range(0, len(rows), size := max(limit, _LEAST_READ)):
+            portion = rows[at : at + size]
+            logs = await ctx.history.read_many([name for name, _ in portion])
+            for (name, created_ms), log in zip(portion, logs, strict=True):
+                place = (created_ms, name)
+                if log:
+                    session = fold(recorded.event for recorded in log)
+                    if status is None or session.status == status:
+                        found.append(show(name, session, log[-1].seq))
+                if len(found) == limit:
+                    return SessionList(data=found, next_cursor=_write_cursor(place))
         if not rows:
             return SessionList(data=found, next_cursor=None)
     return SessionList(data=found, next_cursor=_write_cursor(place) if place else None)
@@ -131,7 +138,7 @@ async def list_sessions(
 @router.get("/{session_id}", responses=documented(example=SESSION))
 async def get_session(session_id: SessionId, ctx: Ctx) -> SessionView:
     """A session as it is now; while it waits for its turn, how many go before it and for about how long."""
-    session, seq = await load(ctx.sessions, session_id, ctx.tenant)
+    session, seq = await load(ctx.history, session_id, ctx.tenant)
     place = None if session.finished else await ctx.sessions.place(session_id)
     return show(session_id, session, seq, place)
 
@@ -144,11 +151,11 @@ async def get_best_image(
     compression: Compression = None,
 ) -> Response:
     """The best image so far; of a finished session, its answer."""
-    session, _ = await load(ctx.sessions, session_id, ctx.tenant)
+    session, _ = await load(ctx.history, session_id, ctx.tenant)
     top = session.finished.best if session.finished else best(session)
     if top is None:
         raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
-    return await _serve(ctx, _image_of(session, top), format, compression, final=session.finished is not None)
+    return await _serve(ctx, session_id, _image_of(session, top), format, compression, final=session.finished is not None)
 
 
 @router.get("/{session_id}/source", response_class=Response, responses=documented(ok=_IMAGE))
@@ -159,8 +166,8 @@ async def get_source_image(
     compression: Compression = None,
 ) -> Response:
     """The source image."""
-    session, _ = await load(ctx.sessions, session_id, ctx.tenant)
-    return await _serve(ctx, session.created.source, format, compression, final=True)
+    session, _ = await load(ctx.history, session_id, ctx.tenant)
+    return await _serve(ctx, session_id, session.created.source, format, compression, final=True)
 
 
 @router.get("/{session_id}/turns/{turn}/candidates/{candidate}/image", response_class=Response, responses=documented(ok=_IMAGE))
@@ -173,16 +180,16 @@ async def get_candidate_image(
     compression: Compression = None,
 ) -> Response:
     """One candidate's image."""
-    session, _ = await load(ctx.sessions, session_id, ctx.tenant)
+    session, _ = await load(ctx.history, session_id, ctx.tenant)
     image = _image_of(session, CandidateRef(turn=turn, candidate=candidate))
-    return await _serve(ctx, image, format, compression, final=True)
+    return await _serve(ctx, session_id, image, format, compression, final=True)
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
 async def cancel_session(session_id: SessionId, ctx: Ctx) -> SessionView:
     """Stop a session. Acknowledged at once; cancelling again, or a finished session, changes nothing."""
     await ctx.cancel(session_id, by="caller")
-    session, seq = await load(ctx.sessions, session_id, ctx.tenant)
+    session, seq = await load(ctx.history, session_id, ctx.tenant)
     return show(session_id, session, seq)
 
 
@@ -200,10 +207,14 @@ async def give_feedback(session_id: SessionId, feedback: Annotated[Feedback, Bod
 
 @router.delete("/{session_id}", status_code=204, response_class=Response, responses=documented(409))
 async def delete_session(session_id: SessionId, ctx: Ctx) -> Response:
-    """Forget a finished session."""
-    session, _ = await load(ctx.sessions, session_id, ctx.tenant)
+    """Forget a finished session: its events, its images, and its archive. Nothing of another session goes with it."""
+    session, _ = await load(ctx.history, session_id, ctx.tenant)
     if session.finished is None or not await ctx.sessions.delete(session_id, ctx.tenant):
         raise ApiError("session_conflict", "the session is not finished; cancel it first", param="session_id")
+    # What cannot be removed now is removed by a chore, which comes in any case: something may be on its way there.
+    with contextlib.suppress(StorageUnavailable, TimeoutError):
+        async with asyncio.timeout(_REMOVAL_S):
+            await ctx.history.remove(session_id)
     return Response(status_code=204)
 
 
@@ -247,8 +258,10 @@ def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
     return candidate.image
 
 
-async def _serve(ctx: Context, image: ImageRef, output: OutputFormat | None, compression: int | None, *, final: bool) -> Response:
-    data = await ctx.blobs.get(image.sha256)
+async def _serve(
+    ctx: Context, session_id: str, image: ImageRef, output: OutputFormat | None, compression: int | None, *, final: bool
+) -> Response:
+    data = await ctx.blobs.get(session_id, image.sha256)
     media_type = image.media_type
     if output is not None or compression is not None:
         wanted: OutputFormat = output or _format_of(media_type)

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import unquote
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -115,14 +116,17 @@ class ObjectBlobs:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self._root / folder)
             return
-        paths = sorted((entry["path"] for page in obstore.list(self._store, folder) for entry in page), key=_document_first)
+        paths = sorted((entry["path"] for page in obstore.list(self._store, folder) for entry in page), key=_is_image)
         if paths:
             obstore.delete(self._store, paths)
 
     def folders(self) -> Iterator[Folder]:
         """Every session's folder; what else lies there is passed over."""
         if self._root:
-            yield from (_on_disk(path) for path in self._root.iterdir() if _SESSION.fullmatch(path.name))
+            for path in self._root.iterdir():
+                with contextlib.suppress(FileNotFoundError):  # removed while we look
+                    if _SESSION.fullmatch(path.name):
+                        yield _on_disk(path)
             return
         # Bucket listings are in the order of the names, so a folder's objects come together.
         objects = (entry for page in obstore.list(self._store) for entry in page)
@@ -135,9 +139,10 @@ class ObjectBlobs:
         folder = _folder(session_id)
         if self._root:
             # A directory also shows what obstore hides: <digest>#<number>, an image whose writer was killed.
-            for path in (self._root / folder).iterdir():
-                if path.name not in named and _DIGEST.match(path.name):
-                    path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # the session is being deleted
+                for path in (self._root / folder).iterdir():
+                    if path.name not in named and _DIGEST.match(path.name):
+                        path.unlink(missing_ok=True)
             return
         paths = [entry["path"] for page in obstore.list(self._store, folder) for entry in page]
         orphans = [path for path in paths if (name := path.rpartition("/")[2]) not in named and _DIGEST.fullmatch(name)]
@@ -167,9 +172,9 @@ class ObjectBlobs:
 
 def _open(location: str) -> tuple[ObjectStore, Path | None]:
     """The store, and its directory where it is one."""
-    if "://" in location:
+    if "://" in location and not location.startswith("file://"):
         return from_url(location), None
-    path = Path(location).expanduser()
+    path = Path(unquote(location.removeprefix("file://")) if "://" in location else location).expanduser()
     path.mkdir(parents=True, exist_ok=True)
     return LocalStore(path), path
 
@@ -186,7 +191,7 @@ def _on_disk(path: Path) -> Folder:
     return Folder(path.name, max(times), (path / _DOCUMENT).exists())
 
 
-def _document_first(path: str) -> bool:
+def _is_image(path: str) -> bool:
     return not path.endswith(f"/{_DOCUMENT}")
 
 
@@ -195,4 +200,6 @@ async def _reaching(otherwise: str) -> AsyncIterator[None]:
     try:
         yield
     except (BaseError, OSError) as exc:
-        raise StorageUnavailable(f"{otherwise}: {exc}") from exc
+        # What follows the first line is how obstore sees it inside.
+        message, _, _ = str(exc).partition("\n")
+        raise StorageUnavailable(f"{otherwise}: {message}") from exc

@@ -98,7 +98,7 @@ class Scripts:
         self._redis = redis
         self._prefix = keys.prefix
         prelude = _text_of("prelude")
-        names = ("create", "append", "claim", "beat", "park", "release", "place", "delete")
+        names = ("create", "append", "claim", "beat", "park", "release", "place", "delete", "retain")
         self._scripts = {name: redis.register_script(prelude + _text_of(name)) for name in names}
 
     async def create(self, making: Making) -> tuple[int, str, str]:
@@ -147,6 +147,10 @@ class Scripts:
     async def delete(self, session_id: str, tenant: str) -> bool:
         """See ``delete.lua``."""
         return bool(await self._call("delete", session_id, tenant))
+
+    async def retain(self, session_id: str, tenant: str, retention_ms: int, forget_ms: int | None) -> bool:
+        """See ``retain.lua``."""
+        return bool(await self._call("retain", session_id, tenant, retention_ms, "" if forget_ms is None else forget_ms))
 
     async def _call(self, name: str, *args: Any) -> Any:
         return await self._scripts[name](keys=[self._prefix], args=args)

@@ -108,6 +108,14 @@ class RedisSessions:
             logs = await pipe.execute()
         return [_readable(log) for log in logs]
 
+    async def raw(self, session_ids: Sequence[str]) -> list[list[tuple[int, bytes]]]:
+        """The whole logs of several sessions as they were written: each event's number and its JSON."""
+        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            for session_id in session_ids:
+                pipe.xrange(self._keys.log(session_id))
+            logs = await pipe.execute()
+        return [[(int(entry_id.split(b"-")[0]), fields[b"e"]) for entry_id, fields in log] for log in logs]
+
     async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
         top = "+inf" if before_ms is None else f"({before_ms}"
@@ -116,6 +124,15 @@ class RedisSessions:
                 self._keys.index(tenant), top, "-inf", start=0, num=limit, withscores=True
             )
         return [(name.decode(), int(score)) for name, score in rows]
+
+    async def span(self, tenant: str, since_ms: float, until_ms: float | None, limit: int) -> list[tuple[int, str]]:
+        """A tenant's sessions, oldest first: (creation in Unix milliseconds, id), from `since_ms` up to before `until_ms`."""
+        top = "+inf" if until_ms is None else f"({until_ms}"
+        async with _asking():
+            rows: Any = await self._redis.zrangebyscore(
+                self._keys.index(tenant), since_ms, top, start=0, num=limit, withscores=True
+            )
+        return [(int(score), name.decode()) for name, score in rows]
 
     async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> bool:
         """Record events if the log still ends at `expected`.
@@ -197,6 +214,28 @@ class RedisSessions:
         """Forget a finished session; False while it is not finished."""
         async with _asking():
             return await self._scripts.delete(session_id, tenant)
+
+    async def retain(self, session_id: str, tenant: str, retention_s: float, forget_at: float | None) -> bool:
+        """A finished session is archived and may leave Redis after so many seconds; False if it was deleted meanwhile.
+
+        Args:
+            forget_at: when the chore ``forget`` is due for it, in Unix seconds.
+        """
+        forget_ms = None if forget_at is None else int(forget_at * 1000) + 1
+        async with _asking():
+            return await self._scripts.retain(session_id, tenant, max(1, int(retention_s * 1000)), forget_ms)
+
+    async def listed(self, tenant: str, session_id: str) -> bool:
+        """Whether the tenant has this session, be it in Redis or archived; not once it was deleted."""
+        async with _asking():
+            return await self._redis.zscore(self._keys.index(tenant), session_id) is not None
+
+    async def known(self, session_ids: Sequence[str]) -> list[bool]:
+        """Which of these sessions are in Redis."""
+        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            for session_id in session_ids:
+                pipe.exists(self._keys.meta(session_id))
+            return [bool(found) for found in await pipe.execute()]
 
     async def ping(self) -> bool:
         """Whether Redis answers."""

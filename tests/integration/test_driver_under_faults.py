@@ -88,10 +88,10 @@ class StepByStep:
 
 
 class Memory:
-    async def put(self, data: bytes) -> str:
+    async def put(self, session_id: str, data: bytes) -> str:
         return "1" * 64
 
-    async def get(self, sha256: str) -> bytes:
+    async def get(self, session_id: str, sha256: str) -> bytes:
         return b"x"
 
 

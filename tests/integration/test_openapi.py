@@ -39,6 +39,7 @@ OPERATIONS = [
     ("/v1/sessions/{session_id}/cancel", "post"),
     ("/v1/sessions/{session_id}/feedback", "post"),
     ("/v1/sessions/{session_id}/events", "get"),
+    ("/v1/export", "get"),
     ("/v1/models", "get"),
     ("/healthz", "get"),
     ("/readyz", "get"),

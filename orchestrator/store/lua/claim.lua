@@ -32,6 +32,9 @@ for _, due in ipairs(redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LI
   elseif #chores < tonumber(ARGV[5]) then
     redis.call('ZADD', P .. 'timers', now + 6 * lease, due)
     chores[#chores + 1] = due
+  else
+    -- Put off, or chores that nobody has a hand free for would stand before the sessions that are to wake.
+    redis.call('ZADD', P .. 'timers', now + 1000, due)
   end
 end
 

@@ -75,11 +75,16 @@ local function disown(id, replica, lane, tenant)
   end
 end
 
--- How many sessions go before the one at that place (from 0) of its tenant's line: tenants take turns.
+-- How many sessions go before the one at that place (from 0) of its tenant's line: tenants take turns, and those behind it in
+-- the ring have had one less when its own comes.
 local function ahead(lane, tenant, place)
-  local n = place
+  local n, turns = place, place + 1
   for _, other in ipairs(redis.call('LRANGE', P .. 'ring:' .. lane, 0, 999)) do
-    if other ~= tenant then n = n + math.min(redis.call('ZCARD', in_line(lane, other)), place + 1) end
+    if other == tenant then
+      turns = place
+    else
+      n = n + math.min(redis.call('ZCARD', in_line(lane, other)), turns)
+    end
   end
   return n
 end

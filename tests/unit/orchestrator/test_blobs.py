@@ -1,38 +1,152 @@
-"""Images by digest: stored once, found again, kept in memory within bounds."""
+"""Images by session and digest: stored once, found again, kept in memory within bounds, removed with their session."""
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 
-from orchestrator.ports import BlobNotFound
-from orchestrator.store.blobs import ObjectBlobs
+from orchestrator.ports import BlobNotFound, StorageUnavailable
+from orchestrator.store.blobs import Folder, ObjectBlobs
 from services.wire.images import digest
+
+A, B = f"ses_{'a' * 32}", f"ses_{'b' * 32}"
+PLACES = ["directory", "file", "memory"]
+
+
+@pytest.fixture(params=PLACES)
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectBlobs:
+    """An empty store that keeps nothing in its cache: what is found is there."""
+    places = {"directory": str(tmp_path), "file": f"file://{tmp_path}", "memory": "memory:///"}
+    return ObjectBlobs(places[request.param], cache_bytes=0)
 
 
 async def test_what_was_put_is_found_by_another_process(tmp_path: Path) -> None:
-    """Under the digest of its bytes; putting it again changes nothing."""
+    """Under its session and the digest of its bytes; putting it again changes nothing."""
     blobs = ObjectBlobs(str(tmp_path / "new"))
-    name = await blobs.put(b"picture")
+    name = await blobs.put(A, b"picture")
 
-    assert name == await blobs.put(b"picture") == digest(b"picture")
-    assert await ObjectBlobs(str(tmp_path / "new")).get(name) == b"picture"
+    assert name == await blobs.put(A, b"picture") == digest(b"picture")
+    assert await ObjectBlobs(str(tmp_path / "new")).get(A, name) == b"picture"
+    assert (tmp_path / "new" / A / name).read_bytes() == b"picture"
 
 
-async def test_what_was_never_put_is_not_found(tmp_path: Path) -> None:
-    """With the error that says so."""
-    with pytest.raises(BlobNotFound):
-        await ObjectBlobs(str(tmp_path)).get("0" * 64)
+async def test_what_was_never_put_is_not_found(blobs: ObjectBlobs) -> None:
+    """With the error that says so; another session's image is not this one's."""
+    await blobs.put(B, b"picture")
+
+    for name in ("0" * 64, digest(b"picture"), f"../{B}/{digest(b'picture')}"):
+        with pytest.raises(BlobNotFound):
+            await blobs.get(A, name)
+    assert await blobs.read_document(A) is None
 
 
 async def test_memory_is_bounded_and_everything_is_still_found(tmp_path: Path) -> None:
     """The least recently used images are forgotten first; one larger than the bound is never kept."""
     blobs = ObjectBlobs(str(tmp_path), cache_bytes=1000)
     pictures = [bytes([number]) * 300 for number in range(20)] + [b"x" * 2000]
-    names = [await blobs.put(picture) for picture in pictures]
+    names = [await blobs.put(A, picture) for picture in pictures]
 
     assert sum(map(len, blobs._recent.values())) <= 1000
-    assert [await blobs.get(name) for name in names] == pictures
+    assert [await blobs.get(A, name) for name in names] == pictures
     assert sum(map(len, blobs._recent.values())) <= 1000
     assert list(blobs._recent) == names[17:20]
+
+
+@pytest.mark.parametrize("session_id", ["", "..", "../x", "ses_", A + "/..", A.upper(), A + "\n", "/etc", "a" * 36])
+async def test_an_id_that_is_not_ours_never_becomes_a_path(blobs: ObjectBlobs, session_id: str) -> None:
+    """Reading finds nothing; writing and removing are refused."""
+    assert await blobs.read_document(session_id) is None
+    for refused in (
+        blobs.put(session_id, b"x"),
+        blobs.get(session_id, "0" * 64),
+        blobs.write_document(session_id, b"{}"),
+        blobs.prune(session_id, set()),
+        blobs.remove(session_id),
+    ):
+        with pytest.raises(ValueError, match=re.escape(repr(session_id))):
+            await refused
+
+
+async def test_removing_a_session_removes_its_folder_and_no_other(blobs: ObjectBlobs, tmp_path: Path) -> None:
+    """Though both hold the same picture; removing what is gone is no error."""
+    for session_id in (A, B):
+        await blobs.put(session_id, b"picture")
+        await blobs.write_document(session_id, b"{}")
+
+    await blobs.remove(A)
+    await blobs.remove(A)
+
+    assert await blobs.read_document(A) is None
+    with pytest.raises(BlobNotFound):
+        await blobs.get(A, digest(b"picture"))
+    assert await blobs.get(B, digest(b"picture")) == b"picture"
+    assert [folder.session_id for folder in blobs.folders()] == [B]
+    assert not (tmp_path / A).exists()
+
+
+async def test_a_document_replaces_the_one_before(blobs: ObjectBlobs) -> None:
+    """The last one written is read."""
+    await blobs.write_document(A, b"1")
+    await blobs.write_document(A, b"2")
+
+    assert await blobs.read_document(A) == b"2"
+
+
+async def test_pruning_leaves_the_named_images_and_the_document(blobs: ObjectBlobs) -> None:
+    """Of this folder; one that is gone is no error."""
+    named, orphan = [await blobs.put(A, data) for data in (b"named", b"orphan")]
+    await blobs.put(B, b"orphan")
+    await blobs.write_document(A, b"{}")
+
+    await blobs.prune(A, {named})
+    await blobs.prune(f"ses_{'c' * 32}", {named})
+
+    assert await blobs.get(A, named) == b"named"
+    with pytest.raises(BlobNotFound):
+        await blobs.get(A, orphan)
+    assert await blobs.read_document(A) == b"{}"
+    assert await blobs.get(B, orphan) == b"orphan"
+
+
+async def test_pruning_removes_an_image_that_was_half_written_when_its_writer_was_killed(tmp_path: Path) -> None:
+    """obstore writes beside the name first, and shows no such file."""
+    blobs = ObjectBlobs(str(tmp_path))
+    name = await blobs.put(A, b"picture")
+    (tmp_path / A / f"{name}#1").write_bytes(b"pict")
+
+    await blobs.prune(A, {name})
+
+    assert [path.name for path in (tmp_path / A).iterdir()] == [name]
+
+
+async def test_folders_say_when_they_were_written_to_and_whether_they_are_archived(tmp_path: Path) -> None:
+    """An empty one counts, and what is not ours is passed over."""
+    blobs = ObjectBlobs(str(tmp_path))
+    name = await blobs.put(A, b"picture")
+    await blobs.write_document(B, b"{}")
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    empty = tmp_path / f"ses_{'c' * 32}"
+    empty.mkdir()
+    for path, at in ((tmp_path / A / name, 2000), (tmp_path / A, 1000), (empty, 500)):
+        os.utime(path, (at, at))
+
+    found = {folder.session_id: folder for folder in blobs.folders()}
+
+    assert found.keys() == {A, B, empty.name}
+    assert found[A] == Folder(A, 2000, archived=False)
+    assert found[empty.name] == Folder(empty.name, 500, archived=False)
+    assert found[B].archived
+
+
+async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path) -> None:
+    """Whatever was asked of it."""
+    blobs = ObjectBlobs(str(tmp_path))
+    (tmp_path / A).write_text("not a folder")
+
+    for asked in (blobs.put(A, b"x"), blobs.write_document(A, b"x"), blobs.remove(A), blobs.prune(A, set())):
+        with pytest.raises(StorageUnavailable):
+            await asked

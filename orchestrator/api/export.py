@@ -1,0 +1,67 @@
+"""``GET /v1/export``: every finished session as a line of JSON, for whoever learns from them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated, Final, Literal
+
+import orjson
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response, StreamingResponse
+
+from orchestrator.api.context import Context, context
+from orchestrator.api.errors import documented
+from orchestrator.api.examples import EXPORT
+from orchestrator.loop.session import CorruptLog, fold
+from orchestrator.store.archive import Document, recorded
+
+log = logging.getLogger(__name__)
+router = APIRouter(tags=["sessions"])
+_LAST: Final = 10**11
+_LINES: Final = {
+    "description": "One archived session a line.",
+    "content": {"application/jsonl": {"schema": {"type": "string"}, "example": EXPORT}},
+}
+End = Literal["succeeded", "failed", "cancelled"]
+
+
+@router.get("/v1/export", response_class=Response, responses=documented(ok={200: _LINES}))
+async def export_sessions(
+    ctx: Annotated[Context, Depends(context)],
+    since: Annotated[float, Query(ge=0, le=_LAST, description="Created at or after; Unix seconds.")] = 0,
+    until: Annotated[float | None, Query(ge=0, le=_LAST, description="Created before; Unix seconds.")] = None,
+    status: Annotated[End | None, Query(description="Only sessions that ended so.")] = None,
+) -> Response:
+    """Your finished sessions with all their events, oldest first, as JSON lines.
+
+    A connection that breaks off without an end is an export that is not whole: ask again with `since`.
+    """
+    lines = _lines(ctx.history.documents(ctx.tenant, since, until), status)
+    # Asked for before the status line goes out: a store that is away is a 503, not a broken stream.
+    first = await anext(lines, None)
+    return StreamingResponse(_with(first, lines), media_type="application/jsonl", headers={"cache-control": "no-store"})
+
+
+async def _lines(documents: AsyncGenerator[Document], status: End | None) -> AsyncGenerator[bytes]:
+    async with contextlib.aclosing(documents):
+        async for document in documents:
+            if status is None or _status(document) == status:
+                yield orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _with(first: bytes | None, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(rest):
+        if first is not None:
+            yield first
+        async for line in rest:
+            yield line
+
+
+def _status(document: Document) -> str | None:
+    try:
+        return fold(event.event for event in recorded(document)).status
+    except CorruptLog as exc:
+        log.error("it is left out: %s", exc)  # noqa: TRY400 - expected, no trace needed
+        return None
