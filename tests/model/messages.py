@@ -1,0 +1,131 @@
+"""What replicas and people ask of the store: values that can be sent, lost, delayed and sent twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.loop.events import Event, SessionCreated
+from orchestrator.ports import Claim, Fenced, Idempotency, PortError
+from orchestrator.store.sessions import RedisSessions
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A person's new session."""
+
+    session_id: str
+    event: SessionCreated
+    idempotency: Idempotency | None
+
+    async def send(self, store: RedisSessions) -> Any:
+        try:
+            return await store.create(self.session_id, self.event, self.idempotency)
+        except PortError as refusal:
+            if refusal.code != "overloaded":
+                raise
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """A driver's events, with all that it believes the log to be."""
+
+    claim: Claim
+    known: tuple[Event, ...]
+    events: tuple[Event, ...]
+
+    async def send(self, store: RedisSessions) -> Any:
+        try:
+            return await store.append(self.claim.session_id, len(self.known), self.events, self.claim.fence)
+        except Fenced:
+            return "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class Speak:
+    """A person's word, with the length of the log that the person saw."""
+
+    session_id: str
+    expected: int
+    event: Event
+
+    async def send(self, store: RedisSessions) -> Any:
+        try:
+            return await store.append(self.session_id, self.expected, (self.event,), None)
+        except Fenced:
+            return "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A replica's round (the script ``claim``)."""
+
+    replica: str
+    room: Mapping[str, int]
+    urgent: int
+    chores: int
+
+    async def send(self, store: RedisSessions) -> Any:
+        return await store.claim(self.replica, self.room, urgent=self.urgent, chores=self.chores)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A replica's sign of life."""
+
+    replica: str
+
+    async def send(self, store: RedisSessions) -> Any:
+        return await store.beat(self.replica)
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """A driver lets go: until a time, or at once."""
+
+    claim: Claim
+    expected: int
+    until: float | None
+
+    async def send(self, store: RedisSessions) -> Any:
+        try:
+            return await store.park(self.claim, self.expected, self.until)
+        except Fenced:
+            return "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A replica gives back what it owns without driving it."""
+
+    replica: str
+    session_id: str
+
+    async def send(self, store: RedisSessions) -> Any:
+        return await store.release(self.replica, self.session_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """A person wants a session forgotten."""
+
+    session_id: str
+    tenant: str
+
+    async def send(self, store: RedisSessions) -> Any:
+        return await store.delete(self.session_id, self.tenant)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A chore is done."""
+
+    chore: str
+
+    async def send(self, store: RedisSessions) -> Any:
+        return await store.done(self.chore)
+
+
+Message = Create | Append | Speak | Take | Beat | Park | Release | Delete | Done

@@ -1,0 +1,42 @@
+"""The scripts under every fault that hypothesis can think of; and the same with the protocol broken, which must be noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis as redis_client
+
+from tests.doubles.processes import Process, redis_server
+from tests.model.check import breaks, check
+from tests.model.texts import BROKEN, Variant
+from tests.model.world import World
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One of this module's own, in memory only."""
+    with redis_server(tmp_path_factory.mktemp("model")) as process:
+        with redis_client.Redis(port=process.port) as client:
+            client.config_set("appendonly", "no")
+        yield process
+
+
+def test_the_protocol_holds(valkey: Process) -> None:
+    """Crashes, pauses, skewed and jumping clocks, lost, late and repeated messages, and a Redis that comes back older."""
+    world = World(valkey.port, 0)
+    try:
+        check(world, examples=120)
+        assert world.finished > 100
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize("variant", BROKEN, ids=lambda variant: variant.name.replace(" ", "-"))
+def test_a_broken_protocol_is_found_out(valkey: Process, variant: Variant) -> None:
+    """The machine finds what is missing, in each of the ways to break it."""
+    world = World(valkey.port, 1, variant)
+    try:
+        assert breaks(world, examples=400)
+    finally:
+        world.close()
