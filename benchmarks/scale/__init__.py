@@ -1,0 +1,1 @@
+"""The orchestrator and its pool under load: ``python -m benchmarks.scale``."""
