@@ -1,6 +1,6 @@
 # Bare `make` lists the targets. Every target that needs the environment makes it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload up clean
+.PHONY: help setup demo test test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos soak up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -52,6 +52,15 @@ bench-editor-gpu: $(READY_DEV) ## full-size editors with random weights; needs a
 
 bench-overload: $(READY_DEV) ## an editor worker at ten times its capacity
 	$(BIN)/python -m benchmarks.overload
+
+bench-scale: $(READY_DEV) ## load, workers, listeners, replicas, and the reference's way (about 20 minutes)
+	$(BIN)/python -m benchmarks.scale
+
+chaos: $(READY_DEV) ## a thousand sessions while everything is killed at random (five to eight minutes)
+	$(BIN)/python -m tests.chaos --sessions 1000
+
+soak: $(READY_DEV) ## the model check of claim, lease and append, for as long as you like
+	$(BIN)/python -m tests.model --examples 20000
 
 up: $(READY) ## run the embedded stack on http://127.0.0.1:8080
 	$(BIN)/editthinker up

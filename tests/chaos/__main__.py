@@ -1,0 +1,108 @@
+"""``python -m tests.chaos --sessions 1000 --seed 7``: what `make chaos` runs. Exit code 1 if anything is violated."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tests.chaos.fleet import Size
+from tests.chaos.run import Options, Report, run
+
+GOAL_WASTE = 0.05
+_MOST_SHOWN = 50
+_HEX = 64
+"""Characters of an image's name; other files are a session's document."""
+
+
+def figures(report: Report) -> dict[str, object]:
+    """The run in numbers."""
+    evidence, waste = report.evidence, report.waste
+    ends = [evidence.events(name)[-1] for name in evidence.logs]
+    events = [event for name in evidence.logs for event in evidence.events(name)]
+    took = sorted(evidence.events(name)[-1]["at"] - evidence.events(name)[0]["at"] for name in evidence.logs) or [0.0]
+    kinds = Counter(event["type"] for event in events)
+    named = {event["image"]["sha256"] for event in events if event["type"] == "edited"}
+    named |= {event["source"]["sha256"] for event in events if event["type"] == "session_created"}
+    stored = {path.name for path in evidence.blobs.rglob("*") if path.is_file() and len(path.name) == _HEX}
+    size = report.options.size
+    return {
+        "sessions": len(evidence.logs),
+        "orchestrators": size.orchestrators,
+        "editors": size.editors,
+        "thinkers": size.thinkers,
+        "seed": report.options.seed,
+        "seconds": round(report.seconds, 1),
+        "sessions_per_s": round(len(evidence.logs) / report.seconds, 2),
+        "turns": kinds["turn_started"],
+        "edits_recorded": kinds["edited"],
+        "critiques_recorded": kinds["critiqued"],
+        "attempts_failed": kinds["edit_failed"] + kinds["critique_failed"],
+        "reasons": dict(Counter(str(end.get("reason")) for end in ends)),
+        "seconds_p50": round(statistics.median(took), 2),
+        "seconds_p95": round(took[int(0.95 * (len(took) - 1))], 2),
+        "actions": sum(report.actions.values()),
+        "actions_by_kind": dict(sorted(report.actions.items())),
+        "ended_by_themselves": len(report.fell),
+        "answers": {str(status or "none"): count for status, count in sorted(report.answers.items())},
+        "listeners": sum(len(told.heard) for told in evidence.told),
+        "connections": sum(heard.connections for told in evidence.told for heard in told.heard),
+        "events_heard": sum(len(heard.events) for told in evidence.told for heard in told.heard),
+        "images_nobody_names": len(stored - named),
+        "editor_seconds": round(waste.executed, 1),
+        "editor_seconds_useful": round(waste.useful, 1),
+        "editor_seconds_stopped_on_purpose": round(waste.on_purpose, 1),
+        "editor_seconds_wasted": round(waste.wasted, 1),
+        "editor_seconds_wasted_on_whole_repeats": round(waste.whole_again, 1),
+        "edits_repeated": waste.repeats,
+        "wasted": round(waste.share, 4),
+        "violations": len(report.violations),
+    }
+
+
+def show(report: Report) -> None:
+    """A table for people, a line for programs."""
+    found = figures(report)
+    lines = [f"{name.replace('_', ' '):34} {value}" for name, value in found.items()]
+    lines.append(f"{'goal for wasted':34} {GOAL_WASTE}: {'met' if report.waste.share <= GOAL_WASTE else 'missed'}")
+    lines += [f"fell: {text}" for text in report.fell]
+    lines += [f"VIOLATION {violation}" for violation in report.violations[:_MOST_SHOWN]]
+    if len(report.violations) > _MOST_SHOWN:
+        lines.append(f"… and {len(report.violations) - _MOST_SHOWN} more")
+    sys.stdout.write("\n".join([*lines, json.dumps(found), ""]))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--sessions", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--orchestrators", type=int, default=3)
+    parser.add_argument("--editors", type=int, default=3)
+    parser.add_argument("--thinkers", type=int, default=2)
+    parser.add_argument("--open", type=int, default=80, help="sessions under way at a time")
+    parser.add_argument("--every", type=float, default=3.0, help="seconds between two actions; 0 for none")
+    parser.add_argument("--step", type=float, default=0.04, help="seconds of one step of an edit")
+    parser.add_argument("--keep", type=Path, help="a folder to leave logs, images and Redis's file in")
+    options = parser.parse_args()
+    size = Size(options.orchestrators, options.editors, options.thinkers, step_s=options.step)
+    asked = Options(options.sessions, options.seed, size, options.open, options.every or 1.0, 3600.0 if options.every else 0.0)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+        folder = options.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = asyncio.run(run(folder, asked, _say))
+        (folder / "timeline.txt").write_text("\n".join(report.timeline))
+        show(report)
+    return 1 if report.violations else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,317 @@
+"""Rules that must hold after everything that happened, each on its own; independent of the orchestrator's code.
+
+A rule is a function from one session's evidence (or all of it) to complaints; `RULES` names them. `test_checker` plants
+a violation of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from PIL import Image
+
+from tests.chaos.evidence import Evidence
+
+LATE_S = 45.0
+"""How long after its deadline a session may end, when the replica that held it was killed or Redis was away."""
+_WITH_IMAGE = {"satisfied", "max_turns", "plateau", "accepted"}
+_ONCE = ("edited", "critiqued")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One rule that does not hold."""
+
+    rule: str
+    session_id: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.session_id}: {self.text}"
+
+
+Events = list[dict[str, Any]]
+SessionRule = Callable[[Evidence, str, Events], Iterator[str]]
+WholeRule = Callable[[Evidence], Iterator[tuple[str, str]]]
+
+
+def check(evidence: Evidence) -> list[Violation]:
+    """Every violation of every rule."""
+    found = []
+    for name, whole in WHOLE_RULES.items():
+        found += [Violation(name, session_id, text) for session_id, text in whole(evidence)]
+    for session_id in evidence.logs:
+        events = evidence.events(session_id)
+        for name, rule in SESSION_RULES.items():
+            try:
+                found += [Violation(name, session_id, text) for text in rule(evidence, session_id, events)]
+            except (KeyError, IndexError, TypeError, ValueError) as exc:  # a log that cannot be understood is no excuse
+                found.append(Violation(name, session_id, f"cannot be judged: {exc!r}"))
+    return found
+
+
+# --- one session -------------------------------------------------------------------------------------------------
+
+
+def _dense(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """Stream ids are 1-0, 2-0, 3-0 …"""
+    names = [name for name, _ in evidence.logs[session_id]]
+    if names != [f"{number}-0" for number in range(1, len(names) + 1)]:
+        yield f"ids are {names}"
+
+
+def _meta(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """The hash agrees with the log, and says that the session is over and nobody's."""
+    meta = evidence.metas.get(session_id, {})
+    if meta.get("seq") != str(len(events)):
+        yield f"seq is {meta.get('seq')}, the log has {len(events)}"
+    if meta.get("owner"):
+        yield f"still owned by {meta['owner']}"
+    if meta.get("state") != "done":
+        yield f"state is {meta.get('state')}"
+
+
+def _begins_and_ends(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """One session_created, first; one finished, last."""
+    kinds = [event["type"] for event in events]
+    if kinds[0] != "session_created" or kinds.count("session_created") != 1:
+        yield f"session_created at {[place for place, kind in enumerate(kinds) if kind == 'session_created']}"
+    if kinds[-1] != "finished" or kinds.count("finished") != 1:
+        yield f"finished at {[place for place, kind in enumerate(kinds) if kind == 'finished']} of {len(kinds)}"
+
+
+def _turns(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """Turns are started once each, in order, and no more than the limits and people's words allow."""
+    numbers = [event["turn"] for event in events if event["type"] == "turn_started"]
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield f"turns started: {numbers}"
+    words = sum(event["type"] == "feedback_given" for event in events)
+    most = events[0]["limits"]["max_turns"] * (1 + words)
+    if len(numbers) > most:
+        yield f"{len(numbers)} turns of at most {most}"
+
+
+def _once(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """No candidate is edited twice, none is critiqued twice."""
+    for kind in _ONCE:
+        counts = Counter((event["turn"], event["candidate"]) for event in events if event["type"] == kind)
+        for place, count in counts.items():
+            if count > 1:
+                yield f"turn {place[0]} candidate {place[1]} was {kind} {count} times"
+
+
+def _order(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """Turn before edit, intent before outcome, edit before critique; attempts count up; keys name their place."""
+    started: set[int] = set()
+    attempts: Counter[tuple[int, int]] = Counter()
+    made: set[tuple[int, int]] = set()
+    for event in events:
+        kind, place = event["type"], (event.get("turn", 0), event.get("candidate", 0))
+        if kind == "turn_started":
+            started.add(event["turn"])
+        elif kind == "edit_started":
+            if event["turn"] not in started:
+                yield f"edit_started {place} before its turn"
+            attempts[place] += 1
+            if event["attempt"] != attempts[place] or place in made:
+                yield f"edit_started {place}: attempt {event['attempt']} is number {attempts[place]}"
+            if event["key"] != f"{session_id}/{place[0]}/{place[1]}":
+                yield f"edit_started {place}: the key is {event['key']}"
+        elif kind in {"edited", "edit_failed"}:
+            if not attempts[place]:
+                yield f"{kind} {place} before edit_started"
+            made |= {place} if kind == "edited" else set()
+        elif kind in {"critiqued", "critique_failed"} and place not in made:
+            yield f"{kind} {place} before edited"
+
+
+def _images(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """Every image that is named exists, has the bytes its name says, and is the picture that was recorded."""
+    named = [events[0]["source"], *(event["image"] for event in events if event["type"] == "edited")]
+    for image in {image["sha256"]: image for image in named}.values():
+        name = image["sha256"]
+        data = evidence.blob(session_id, name)
+        if data is None:
+            yield f"image {name} does not exist"
+        elif hashlib.sha256(data).hexdigest() != name or len(data) != image["bytes"]:
+            yield f"image {name} has other bytes than its name says ({len(data)} of {image['bytes']})"
+        else:
+            try:
+                with Image.open(io.BytesIO(data)) as picture:
+                    picture.load()
+                    size = picture.size
+            except OSError as exc:
+                yield f"image {name} cannot be decoded: {exc}"
+                continue
+            if size != (image["width"], image["height"]):
+                yield f"image {name} is {size}, recorded as {image['width']}x{image['height']}"
+
+
+def _best(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """The answer is a candidate that has an image; there is one where the reason says so."""
+    made = {(event["turn"], event["candidate"]) for event in events if event["type"] == "edited"}
+    end = events[-1]
+    best = end.get("best")
+    answers = [(ref["turn"], ref["candidate"]) for ref in end.get("results") or []]
+    if best is None and (end["reason"] in _WITH_IMAGE or (made and end["reason"] != "failed")):
+        yield f"finished {end['reason']} without a best candidate"
+    for place in [(best["turn"], best["candidate"]), *answers] if best else answers:
+        if place not in made:
+            yield f"the answer {place} has no image"
+
+
+def _totals(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """What the end says it has cost is what the events say."""
+    totals = events[-1]["totals"]
+    turns = sum(event["type"] == "turn_started" for event in events)
+    edits = sum(event["type"] == "edit_started" for event in events)
+    seconds = sum(event["editor_seconds"] for event in events if event["type"] in {"edited", "edit_failed"})
+    if (totals["turns"], totals["edits"]) != (turns, edits):
+        yield f"{totals['turns']} turns and {totals['edits']} edits are told, {turns} and {edits} recorded"
+    if abs(totals["editor_seconds"] - seconds) > 0.01:
+        yield f"{totals['editor_seconds']} editor seconds are told, {seconds} recorded"
+
+
+def _cancelled(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """A recorded cancel ends a session as cancelled, and nothing is begun after it; no other session ends so."""
+    kinds = [event["type"] for event in events]
+    asked = "cancel_requested" in kinds
+    if asked != (events[-1]["reason"] == "cancelled"):
+        yield f"cancel_requested is {'' if asked else 'not '}there, the end is {events[-1]['reason']}"
+    if asked:
+        after = {"turn_started", "edit_started", "review_requested"} & set(kinds[kinds.index("cancel_requested") :])
+        if after:
+            yield f"{sorted(after)} after the cancel"
+
+
+def _deadline(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """A session ends when its time is up, and not as `deadline` before."""
+    late = events[-1]["at"] - events[0]["limits"]["deadline_at"]
+    if late > LATE_S:
+        yield f"it ended {late:.1f} s after its deadline"
+    if events[-1]["reason"] == "deadline" and late < -1:
+        yield f"it ended {-late:.1f} s before its deadline, because of it"
+
+
+def _view(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """The API tells what the log tells: a terminal status, the reason, the best, the last event."""
+    view, end = evidence.views.get(session_id), events[-1]
+    if view is None:
+        yield "the API does not know it"
+        return
+    status = "cancelled" if end["reason"] == "cancelled" else "succeeded" if end["best"] else "failed"
+    told = {name: view.get(name) for name in ("status", "finish_reason", "best", "last_event")}
+    wanted = {"status": status, "finish_reason": end["reason"], "best": end["best"], "last_event": len(events)}
+    if told != wanted:
+        yield f"the API says {told}, the log says {wanted}"
+
+
+def _archive(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """What is kept beside the images is the log, whole."""
+    kept = evidence.archived(session_id)
+    if kept is None:
+        yield "it is finished and not archived"
+    elif kept != [{"seq": place, **event} for place, event in enumerate(events, 1)]:
+        yield f"its document has {len(kept)} events that are not the {len(events)} of the log"
+
+
+SESSION_RULES: dict[str, SessionRule] = {
+    "dense ids": _dense,
+    "meta": _meta,
+    "begins and ends": _begins_and_ends,
+    "turns": _turns,
+    "recorded twice": _once,
+    "order": _order,
+    "dangling image": _images,
+    "best": _best,
+    "totals": _totals,
+    "cancelled": _cancelled,
+    "deadline": _deadline,
+    "api": _view,
+    "archive": _archive,
+}
+
+
+# --- all of them -------------------------------------------------------------------------------------------------
+
+
+def _lost(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Whoever asked was told a session, and every session that somebody was told exists."""
+    for told in evidence.told:
+        if not told.ids:
+            yield "-", f"{told.key} was never answered"
+        for session_id in told.ids - evidence.logs.keys():
+            yield session_id, f"{told.key} was told of it, and it does not exist"
+
+
+def _doubled(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """One key, one session: neither two that a caller was told of, nor one that nobody was."""
+    for told in evidence.told:
+        if len(told.ids) > 1:
+            yield min(told.ids), f"{told.key} made {sorted(told.ids)}"
+    known = {session_id for told in evidence.told for session_id in told.ids}
+    for session_id in evidence.logs.keys() - known:
+        yield session_id, f"nobody was told of it; {evidence.events(session_id)[0].get('user')} asked for it"
+    by_key = Counter(str(evidence.events(session_id)[0].get("user")) for session_id in evidence.logs)
+    for key, count in by_key.items():
+        if count > 1:
+            yield "-", f"{key} has {count} sessions in the store"
+
+
+def _refusals(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """No client got an answer that makes no sense."""
+    for told in evidence.told:
+        for text in told.refusals:
+            yield next(iter(told.ids), "-"), f"{told.key}: {text}"
+
+
+def _acknowledged(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """A cancel that was acknowledged while the session ran is recorded."""
+    for told in evidence.told:
+        for session_id in told.ids & evidence.logs.keys():
+            kinds = {event["type"] for event in evidence.events(session_id)}
+            running = told.cancelled_at not in {None, "succeeded", "failed"}
+            if running and "cancel_requested" not in kinds:
+                yield session_id, f"a cancel was acknowledged ({told.cancelled_at}), and is not recorded"
+
+
+def _heard(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Every listener heard 1, 2, 3 … up to `finished`, each once, with the log's own content."""
+    for told in evidence.told:
+        for heard in told.heard:
+            numbers = [number for number, _ in heard.events]
+            if any(after != before + 1 for before, after in pairwise([0, *numbers])):
+                yield heard.session_id, f"a listener of {heard.connections} connections heard {numbers}"
+            if not heard.ended:
+                yield heard.session_id, f"a listener did not hear the end; it heard {numbers}"
+            if heard.session_id not in evidence.logs:
+                continue
+            log = evidence.events(heard.session_id)
+            if len(numbers) != len(log):
+                yield heard.session_id, f"a listener heard {len(numbers)} of {len(log)} events"
+            for number, event in heard.events:
+                # An empty frame is a wrong one too.
+                if not 1 <= number <= len(log) or {**event, "seq": number} != {**log[number - 1], "seq": event.get("seq")}:
+                    yield heard.session_id, f"a listener heard another event {number} than was recorded: {event}"
+
+
+def _leftovers(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Nothing is queued, owned or counted any more."""
+    for key, content in evidence.leftovers.items():
+        yield "-", f"{key} holds {content}"
+
+
+WHOLE_RULES: dict[str, WholeRule] = {
+    "lost": _lost,
+    "made twice": _doubled,
+    "refused": _refusals,
+    "cancel acknowledged": _acknowledged,
+    "heard": _heard,
+    "left behind": _leftovers,
+}

@@ -1,0 +1,300 @@
+"""Callers as they should be: they repeat what failed, against any replica, with the same key; they listen, cut and resume.
+
+What each was told goes into `Told`, for the checker to judge; nothing is judged here but answers that make no sense.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiohttp
+from PIL import Image
+
+from tests.chaos.evidence import Heard, Told
+
+_PHOTOS: Final = Path(__file__).parents[2] / "examples" / "photos"
+_WISHES: Final = (
+    "make it feel like golden hour",
+    "make it look like a faded 1970s print",
+    "a cold winter morning",
+    "make it dramatic",
+)
+_WORDS: Final = ("increase the contrast by 20%", "add a vignette of 30%", "increase the warmth by 30%")
+_PATIENCE_S: Final = 10.0
+_SILENCE_S: Final = 15.0
+"""A stream sends something every 10 s."""
+_AGAIN_S: Final = (0.05, 0.5)
+_LONGEST_WAIT_S: Final = 3.0
+"""Of a Retry-After; callers here are less patient than they should be."""
+_BROKEN: Final = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One session to be: what is asked for, and how its caller behaves."""
+
+    number: int
+    key: str
+    turns: int
+    steps: int
+    candidates: int
+    photo: int
+    prompt: str
+    review: bool
+    deadline_s: float | None
+    cancel_after: int | None
+    """Cancel once so many events are heard."""
+    ask_twice: bool
+    """Repeat the request although it was answered."""
+    listeners: tuple[bool, ...]
+    """For each, whether it cuts its connection now and then."""
+
+
+def wish(seed: int, number: int) -> Wish:
+    """The wish of that number; a pure function."""
+    rng = random.Random(f"{seed}/{number}")
+    kind = rng.random()
+    return Wish(
+        number=number,
+        key=f"wish-{seed}-{number}",
+        turns=rng.randint(2, 5),
+        steps=rng.randint(5, 12),
+        candidates=2 if rng.random() < 0.1 else 1,
+        photo=rng.randrange(3),
+        prompt=rng.choice(_WISHES),
+        review=kind < 0.12,
+        deadline_s=rng.choice((1, 2, 4)) if 0.12 <= kind < 0.2 else None,
+        cancel_after=rng.randint(1, 12) if 0.2 <= kind < 0.3 else None,
+        ask_twice=rng.random() < 0.15,
+        listeners=tuple(rng.random() < 0.5 for _ in range(rng.choice((1, 1, 2)))),
+    )
+
+
+def photos(width: int = 96, height: int = 72) -> list[str]:
+    """The examples, small, as base64."""
+    found = []
+    for name in ("astronaut", "chelsea", "coffee"):
+        buffer = io.BytesIO()
+        with Image.open(_PHOTOS / f"{name}.jpg") as photo:
+            photo.convert("RGB").resize((width, height)).save(buffer, "JPEG", quality=85)
+        found.append(base64.b64encode(buffer.getvalue()).decode())
+    return found
+
+
+def body(asked: Wish, pictures: list[str], thinkers: list[str]) -> dict[str, Any]:
+    """The request. Thresholds that nothing reaches make a session as long as its wish says."""
+    fields: dict[str, Any] = {
+        "image": pictures[asked.photo],
+        "prompt": asked.prompt,
+        "max_turns": asked.turns,
+        "candidates": asked.candidates,
+        "semantic_threshold": 10,
+        "quality_threshold": 10,
+        "patience": 5,
+        # Apart by more than any session draws: the journal knows an edit by its seed.
+        "seed": asked.number * 1000,
+        "num_inference_steps": asked.steps,
+        "thinker": thinkers[asked.number % len(thinkers)],
+        "user": asked.key,
+        "review": "each_turn" if asked.review else "never",
+    }
+    return fields | ({} if asked.deadline_s is None else {"deadline_s": asked.deadline_s})
+
+
+class Crowd:
+    """Callers of a fleet.
+
+    Args:
+        urls: the replicas; may change while they call.
+        thinkers: names that may be asked for.
+        seed: of their whims.
+    """
+
+    def __init__(self, urls: Callable[[], list[str]], thinkers: list[str], seed: int) -> None:
+        self._urls = urls
+        self._thinkers = thinkers
+        self._seed = seed
+        self._rng = random.Random(seed)
+        self._pictures = photos()
+        self.told: list[Told] = []
+        self.answers: Counter[int] = Counter()
+        """By status; 0 is none at all."""
+        self.finished = 0
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=_SILENCE_S)
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    async def live(self, asked: Wish) -> Told:
+        """One session from its wish to its end, as its caller sees it."""
+        told = Told(asked.key)
+        self.told.append(told)
+        session_id = await self._create(asked, told)
+        if session_id is None:
+            return told
+        told.heard = [Heard(session_id) for _ in asked.listeners]
+        caller = _Caller(self, asked, told, session_id)
+        async with asyncio.TaskGroup() as tasks:
+            if asked.ask_twice:
+                tasks.create_task(self._create(asked, told))
+            for place, (heard, cuts) in enumerate(zip(told.heard, asked.listeners, strict=True)):
+                tasks.create_task(self._listen(told, heard, cuts=cuts, then=caller.heard if place == 0 else _nothing))
+        self.finished += 1
+        return told
+
+    async def _create(self, asked: Wish, told: Told) -> str | None:
+        request = body(asked, self._pictures, self._thinkers)
+        reply = await self.post(told, "/v1/sessions", request, {"Idempotency-Key": asked.key})
+        if reply is None or not isinstance(reply.get("id"), str):
+            return None
+        session_id: str = reply["id"]
+        told.ids.add(session_id)
+        return session_id
+
+    async def post(
+        self, told: Told, path: str, fields: dict[str, Any], headers: Mapping[str, str], *, conflicts: bool = False
+    ) -> dict[str, Any] | None:
+        """Ask any replica until one gives an answer that is one; None for a refusal, which is written down."""
+        while True:
+            timeout = aiohttp.ClientTimeout(total=_PATIENCE_S, sock_connect=3)
+            try:
+                async with self._http.post(self.anyone() + path, json=fields, headers=headers, timeout=timeout) as reply:
+                    text = await reply.text()
+                    status, wait = reply.status, reply.headers.get("retry-after")
+            except _BROKEN:
+                status, text, wait = 0, "", None
+            self.answers[status] += 1
+            if 200 <= status < 300:
+                found: dict[str, Any] = json.loads(text)
+                return found
+            if status == 409 and conflicts:
+                return None
+            if 0 < status < 500 and status != 429:
+                told.refusals.append(f"POST {path} was answered {status}: {text[:300]}")
+                return None
+            await self._breathe(0.0 if wait is None else min(float(wait), _LONGEST_WAIT_S))
+
+    async def _listen(self, told: Told, heard: Heard, *, cuts: bool, then: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        """Hear every event once, over as many connections as it takes, to any replica."""
+        path = f"/v1/sessions/{heard.session_id}/events"
+        while not heard.ended:
+            last = heard.events[-1][0] if heard.events else 0
+            headers = {"Last-Event-ID": str(last)} if last else {}
+            left = self._rng.randint(1, 6) if cuts else None
+            try:
+                async with self._http.get(self.anyone() + path, headers=headers) as reply:
+                    heard.connections += 1
+                    if reply.status == 204:
+                        heard.ended = True
+                        if not heard.events or heard.events[-1][1]["type"] != "finished":
+                            told.refusals.append(f"204 to one who had heard up to {last}")
+                    elif reply.status == 200:
+                        async for number, event in _frames(reply, told):
+                            heard.events.append((number, event))
+                            await then(event)
+                            # One that cuts comes back for the 204.
+                            heard.ended = event["type"] == "finished" and not cuts
+                            left = None if left is None else left - 1
+                            if heard.ended or left == 0:
+                                break
+                        else:
+                            await self._breathe()
+                    elif reply.status < 500 and reply.status != 429:
+                        told.refusals.append(f"GET {path} was answered {reply.status}: {(await reply.text())[:300]}")
+                        return
+                    else:
+                        await self._breathe()
+            except _BROKEN:
+                await self._breathe()
+
+    async def view(self, session_id: str) -> dict[str, Any] | None:
+        """What the API says of a session; None if it knows none, or says nothing that makes sense for too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SILENCE_S):
+                while True:
+                    with contextlib.suppress(aiohttp.ClientError, OSError):
+                        async with self._http.get(f"{self.anyone()}/v1/sessions/{session_id}") as reply:
+                            if reply.status == 404:
+                                return None
+                            if reply.status == 200:
+                                found: dict[str, Any] = await reply.json()
+                                return found
+                    await self._breathe()
+        return None
+
+    def anyone(self) -> str:
+        """A replica."""
+        return self._rng.choice(self._urls())
+
+    async def _breathe(self, at_least: float = 0.0) -> None:
+        await asyncio.sleep(at_least + self._rng.uniform(*_AGAIN_S))
+
+
+class _Caller:
+    """What the owner of a session does about its events: cancel it, or say a word when asked."""
+
+    def __init__(self, crowd: Crowd, asked: Wish, told: Told, session_id: str) -> None:
+        self._crowd = crowd
+        self._asked = asked
+        self._told = told
+        self._path = f"/v1/sessions/{session_id}"
+        self._events = 0
+        self._reviews = 0
+        self._rng = random.Random(asked.key)
+
+    async def heard(self, event: dict[str, Any]) -> None:
+        self._events += 1
+        if self._events == self._asked.cancel_after:
+            reply = await self._crowd.post(self._told, f"{self._path}/cancel", {}, {})
+            self._told.cancelled_at = None if reply is None else str(reply["status"])
+        if event["type"] == "review_requested":
+            self._reviews += 1
+            # A repeat may find that the first one was recorded after all: a conflict.
+            await self._crowd.post(self._told, f"{self._path}/feedback", self._word(event), {}, conflicts=True)
+
+    def _word(self, event: dict[str, Any]) -> dict[str, Any]:
+        if event["best"] is None:
+            return {"action": "instruct", "instruction": self._rng.choice(_WORDS)}
+        if event["reason"] is not None or self._reviews >= self._asked.turns:
+            return {"action": "accept"}
+        kind = self._rng.random()
+        if kind < 0.6:
+            return {"action": "go_on"}
+        if kind < 0.8:
+            return {"action": "instruct", "instruction": self._rng.choice(_WORDS)}
+        return {"action": "pick", "turn": event["best"]["turn"], "candidate": event["best"]["candidate"]}
+
+
+async def _nothing(_: dict[str, Any]) -> None:
+    return
+
+
+async def _frames(reply: aiohttp.ClientResponse, told: Told) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+    """(id, data) of each event; half a frame, where a connection broke, is none."""
+    frame: dict[str, str] = {}
+    async for line in reply.content:
+        text = line.decode().rstrip("\r\n")
+        if text:
+            name, _, value = text.partition(": ")
+            frame[name] = value
+            continue
+        if "data" in frame:
+            event = json.loads(frame["data"])
+            if event["type"] != frame.get("event"):
+                told.refusals.append(f"an event of type {event['type']} was called {frame.get('event')}")
+            yield int(frame["id"]), event
+        frame = {}

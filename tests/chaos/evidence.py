@@ -1,0 +1,144 @@
+"""What the checker judges: what clients were told, what Redis and the blobs hold, what the API says at the end.
+
+Nothing of the orchestrator is imported: keys and fields are read as they are documented, not as its code reads them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+
+PREFIX = "et:{0}:"
+
+
+@dataclass
+class Heard:
+    """One listener's events, as they came, over all its connections."""
+
+    session_id: str
+    events: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    connections: int = 0
+    ended: bool = False
+    """The stream ended after `finished`, or with 204."""
+
+
+@dataclass
+class Told:
+    """What a caller asked for, and what it was told."""
+
+    key: str
+    ids: set[str] = field(default_factory=set)
+    heard: list[Heard] = field(default_factory=list)
+    cancelled_at: str | None = None
+    """The status in the answer to its cancel, which was acknowledged."""
+    refusals: list[str] = field(default_factory=list)
+    """Answers that no client should get."""
+
+
+@dataclass
+class Evidence:
+    """Everything there is."""
+
+    told: list[Told]
+    logs: dict[str, list[tuple[str, dict[str, Any]]]]
+    """By session: (stream id, event)."""
+    metas: dict[str, dict[str, str]]
+    views: dict[str, dict[str, Any]]
+    """By session: `GET /v1/sessions/{id}` at the end."""
+    leftovers: dict[str, str]
+    """Keys of the queues that should be gone, and what is in them."""
+    blobs: Path
+
+    def events(self, session_id: str) -> list[dict[str, Any]]:
+        return [event for _, event in self.logs[session_id]]
+
+    def blob(self, session_id: str, sha256: str) -> bytes | None:
+        """An image's bytes: kept by session, or by content."""
+        for path in (self.blobs / session_id / sha256, self.blobs / sha256[:2] / sha256):
+            if path.is_file():
+                return path.read_bytes()
+        return None
+
+    def archived(self, session_id: str) -> list[dict[str, Any]] | None:
+        """The events in a session's document; None if it has none."""
+        path = self.blobs / session_id / "session.json"
+        found: list[dict[str, Any]] | None = json.loads(path.read_bytes())["events"] if path.is_file() else None
+        return found
+
+
+class Store:
+    """Raw Redis."""
+
+    def __init__(self, port: int) -> None:
+        self._redis: Any = redis.Redis(port=port, decode_responses=True, socket_timeout=30)
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def logs(self) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+        found = {}
+        for key in self._keys("log:*"):
+            rows = self._redis.xrange(key)
+            found[key.removeprefix(f"{PREFIX}log:")] = [(name, json.loads(fields["e"])) for name, fields in rows]
+        return found
+
+    def metas(self) -> dict[str, dict[str, str]]:
+        return {key.removeprefix(f"{PREFIX}s:"): self._redis.hgetall(key) for key in self._keys("s:*")}
+
+    def unfinished(self) -> list[str]:
+        """Sessions whose log does not end with `finished`."""
+        ids = [key.removeprefix(f"{PREFIX}log:") for key in self._keys("log:*")]
+        pipe = self._redis.pipeline(transaction=False)
+        for name in ids:
+            pipe.xrevrange(f"{PREFIX}log:{name}", count=1)
+        last = pipe.execute()
+        return [
+            name for name, rows in zip(ids, last, strict=True) if not rows or json.loads(rows[0][1]["e"])["type"] != "finished"
+        ]
+
+    def leftovers(self) -> dict[str, str]:
+        """What is queued, owned or counted, though it should not be once every session is finished."""
+        left: dict[str, str] = {}
+        for pattern in ("own:*", "q:*", "ring:*", "urgent", "capped:*", "inflight:*", "waiting", "unfinished", "timers"):
+            for key in self._keys(pattern):
+                if content := self._content(key):
+                    left[key] = content
+        return left
+
+    def _content(self, key: str) -> str:
+        match self._redis.type(key):
+            case "hash":  # of counts
+                counts = {name: value for name, value in self._redis.hgetall(key).items() if value != "0"}
+                return str(counts) if counts else ""
+            case "zset":
+                names = self._redis.zrange(key, 0, -1)
+                # A finished session has a time to be forgotten at; neither one to be looked at nor one to be archived.
+                return str(
+                    [name for name in names if not key.endswith("timers") or name.startswith(("wake:", "archive:"))][:10] or ""
+                )
+            case "string":  # a count
+                value = self._redis.get(key)
+                return "" if value == "0" else str(value)
+            case "set":
+                return str(sorted(self._redis.smembers(key))[:10] or "")
+            case "list":
+                return str(self._redis.lrange(key, 0, 9) or "")
+            case kind:
+                return "" if kind == "none" else kind
+
+    def _keys(self, pattern: str) -> list[str]:
+        # Braces are plain characters in a pattern; brackets and stars of ids do not occur.
+        return sorted(self._redis.scan_iter(f"{PREFIX}{pattern}", count=1000))
+
+
+def gather(port: int, blobs: Path, told: list[Told], views: dict[str, dict[str, Any]]) -> Evidence:
+    """Read everything, raw."""
+    store = Store(port)
+    try:
+        return Evidence(told, store.logs(), store.metas(), views, store.leftovers(), blobs)
+    finally:
+        store.close()

@@ -1,0 +1,230 @@
+"""The real processes: started on ports of their own, killed, stopped, resumed, and started again in the same place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.chaos.havoc import Kind
+from tests.doubles.haproxy import start_haproxy
+from tests.doubles.processes import READY_S, Process, free_port, module, redis_binary, start
+
+EDITOR = "slow"
+LEASE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many of what."""
+
+    orchestrators: int = 3
+    editors: int = 3
+    thinkers: int = 2
+    spare_editors: int = 0
+    """Known to HAProxy, and not started."""
+    step_s: float = 0.04
+    active: int = 4
+    """Edits that share a step of one editor."""
+    lease_s: float = LEASE_S
+    capacity: int = 2048
+    """Sessions that one replica drives at a time."""
+
+
+@dataclass
+class Member:
+    """One place in the fleet, whoever runs in it now."""
+
+    name: str
+    kind: Kind
+    port: int
+    launch: Callable[[], Process]
+    process: Process | None = None
+    wanted: bool = False
+    starts: int = 0
+    fell: list[str] = field(default_factory=list)
+    """How it ended when nobody had asked it to."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        assert self.process is None
+        self.wanted, self.process = True, self.launch()
+        self.starts += 1
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.wanted = False
+        if self.process is not None:
+            self.process.kill()
+            self.process = None
+
+    def stop(self) -> int | None:
+        """SIGTERM, and wait; the exit code."""
+        self.wanted = False
+        if self.process is None:
+            return None
+        self.process.popen.send_signal(signal.SIGCONT)
+        self.process.stop()
+        code, self.process = self.process.popen.returncode, None
+        return code
+
+    def pause(self) -> None:
+        assert self.process is not None
+        self.process.popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self.process is not None:
+            self.process.popen.send_signal(signal.SIGCONT)
+
+    def ready(self) -> bool:
+        """Whether it does its work: answers, with everything it needs in reach."""
+        if self.kind == "redis":
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                return False
+            return True
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).is_success
+        return False
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        assert self.process is not None
+        return " | ".join(self.process.log.read_text(errors="replace").splitlines()[-3:])[-500:]
+
+    def tend(self) -> None:
+        """What a supervisor does: whoever ended by itself is started again, and that is written down."""
+        if self.wanted and self.process is not None and (code := self.process.popen.poll()) is not None:
+            self.fell.append(f"{self.name} ended by itself with {code}: {self.last_words()}")
+            self.process = None
+            self.start()
+
+
+class Fleet:
+    """Redis, HAProxy, thinkers, editors and orchestrators, in one folder."""
+
+    def __init__(self, folder: Path, size: Size) -> None:
+        self.folder = folder
+        self.size = size
+        self.blobs = folder / "blobs"
+        self.redis = self._member("redis-1", "redis", self._redis)
+        self.editors = [
+            self._member(f"editor-{n}", "editor", self._editor) for n in range(1, size.editors + size.spare_editors + 1)
+        ]
+        self.haproxy = self._member("haproxy-1", "haproxy", self._haproxy)
+        self.thinkers = [self._member(f"thinker-{n}", "thinker", self._thinker) for n in range(1, size.thinkers + 1)]
+        self.orchestrators = [
+            self._member(f"orchestrator-{n}", "orchestrator", self._orchestrator) for n in range(1, size.orchestrators + 1)
+        ]
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """Everyone who is started with the fleet, in the order of starting."""
+        everyone = [self.redis, *self.thinkers, *self.editors[: self.size.editors], self.haproxy, *self.orchestrators]
+        return {member.name: member for member in everyone}
+
+    @property
+    def journals(self) -> list[Path]:
+        return sorted(self.folder.glob("editor-*.journal"))
+
+    def start(self) -> None:
+        """Start everyone, and wait until a session could be served."""
+        for member in self.members.values():
+            member.start()
+        self.wait_ready()
+
+    def wait_ready(self, seconds: float = READY_S) -> None:
+        """Until every process answers; fails with the one that does not, or that has ended."""
+        ends = time.monotonic() + seconds
+        for member in self.members.values():
+            while not member.ready():
+                for other in self.members.values():
+                    assert other.process is not None, f"{other.name} is not started"
+                    code = other.process.popen.poll()
+                    assert code is None, f"{other.name} ended with {code}: {other.last_words()}"
+                assert time.monotonic() < ends, f"{member.name} is not ready: {member.last_words()}"
+                time.sleep(0.05)
+
+    def add_orchestrator(self) -> Member:
+        """One more replica; nobody else is told."""
+        member = self._member(f"orchestrator-{len(self.orchestrators) + 1}", "orchestrator", self._orchestrator)
+        self.orchestrators.append(member)
+        member.start()
+        return member
+
+    def end(self) -> None:
+        """End every process, whatever its state; orchestrators first, so that none is left without its Redis."""
+        everyone = [*self.orchestrators, self.haproxy, *self.editors, *self.thinkers, self.redis]
+        for member in everyone:
+            if member.process is not None:
+                member.wanted = False
+                member.process.popen.send_signal(signal.SIGCONT)
+                member.process.popen.send_signal(signal.SIGTERM)
+        for member in everyone:
+            if member.process is not None:
+                try:
+                    member.process.popen.wait(8)
+                except subprocess.TimeoutExpired:
+                    member.process.kill()
+                member.process = None
+
+    # --- who is started how ------------------------------------------------------------------------------------
+
+    def _member(self, name: str, kind: Kind, launch: Callable[[Member], Process]) -> Member:
+        member = Member(name, kind, free_port(), lambda: launch(member))
+        return member
+
+    def _log(self, member: Member) -> Path:
+        return self.folder / f"{member.name}.log"
+
+    def _redis(self, member: Member) -> Process:
+        # Every write is on the disk before it is acknowledged.
+        options = ["--port", str(member.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        options += ["--appendonly", "yes", "--appendfsync", "always"]
+        return start([redis_binary(), *options], member.port, self._log(member))
+
+    def _haproxy(self, member: Member) -> Process:
+        # Two more than share a step, so that the next ones are decoded meanwhile.
+        editors = [f"127.0.0.1:{editor.port}" for editor in self.editors]
+        return start_haproxy(self.folder, editors, port=member.port, maxconn=self.size.active + 2)
+
+    def _editor(self, member: Member) -> Process:
+        journal = self.folder / f"{member.name}.journal"
+        options = ["--journal", str(journal), "--step", str(self.size.step_s), "--active", str(self.size.active)]
+        return module("tests.chaos.slow_editor", member.port, self._log(member), *options)
+
+    def _thinker(self, member: Member) -> Process:
+        return module("services.thinker", member.port, self._log(member), "--profile", "rules")
+
+    def _orchestrator(self, member: Member) -> Process:
+        return module("orchestrator", member.port, self._log(member), env=self._settings())
+
+    def _settings(self) -> dict[str, str]:
+        editor = {"url": f"{self.haproxy.url}/v1", "attempts": 20, "timeout_s": 60, "parameters": ["size", "num_inference_steps"]}
+        names = [thinker.name for thinker in self.thinkers]
+        thinkers = {}
+        for place, thinker in enumerate(self.thinkers):
+            thinkers[thinker.name] = {"url": f"{thinker.url}/v1", "model": "rules", "away_s": 2, "timeout_s": 20}
+            if len(names) > 1:
+                thinkers[thinker.name]["fallback"] = names[(place + 1) % len(names)]
+        return {
+            "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{self.redis.port}/0",
+            "EDITTHINKER_BLOBS": str(self.blobs),
+            "EDITTHINKER_EDITORS": json.dumps({EDITOR: editor}),
+            "EDITTHINKER_THINKERS": json.dumps(thinkers),
+            "EDITTHINKER_LEASE_S": str(self.size.lease_s),
+            "EDITTHINKER_CAPACITY": str(self.size.capacity),
+            "EDITTHINKER_LOG_LEVEL": "warning",
+        }

@@ -1,0 +1,233 @@
+"""One run: a fleet, a crowd, havoc; then everything is healed, and the checker reads what is left."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.checker import Violation, check
+from tests.chaos.clients import Crowd, Wish, wish
+from tests.chaos.evidence import Evidence, Store, gather
+from tests.chaos.fleet import Fleet, Size
+from tests.chaos.havoc import FREEZE_S, Action, schedule
+from tests.chaos.waste import Waste, measure
+
+_LOOK_S = 0.25
+_IN_PEACE_S = 30.0
+"""What the first session may take, alone and undisturbed."""
+_CALM_S = 40.0
+"""How long the fleet may take, once it is left alone, until every session is over and nothing is left behind."""
+_SENT_AWAY = {0, -15, None}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run.
+
+    Attributes:
+        open_sessions: sessions under way at a time.
+        havoc_s: no action is begun after so many seconds.
+        patience_s: when the run is given up, and whatever is missing is a violation.
+    """
+
+    sessions: int
+    seed: int
+    size: Size = field(default_factory=Size)
+    open_sessions: int = 80
+    every_s: float = 3.0
+    havoc_s: float = 3600.0
+    patience_s: float = 900.0
+    whole_plan: bool = False
+    """Carry the whole plan out, even if the sessions are over before; for plans that are to be the same on any machine."""
+
+
+@dataclass
+class Report:
+    """What came of it."""
+
+    options: Options
+    evidence: Evidence
+    violations: list[Violation]
+    waste: Waste
+    seconds: float
+    answers: Counter[int]
+    """To what callers posted, by status; 0 is none at all."""
+    actions: Counter[str]
+    fell: list[str]
+    """Processes that ended though nobody had asked them to, or ended badly."""
+    timeline: list[str]
+
+
+class Havoc:
+    """Carries a plan out, and undoes everything at the end."""
+
+    def __init__(self, fleet: Fleet, plan: Iterator[tuple[float, Action]], began: float) -> None:
+        self._fleet = fleet
+        self._plan = plan
+        self._began = began
+        self._under_way: set[asyncio.Task[None]] = set()
+        self.actions: Counter[str] = Counter()
+        self.timeline: list[str] = []
+        self.bad_ends: list[str] = []
+
+    async def run(self) -> None:
+        """Until the plan ends or this is cancelled; what is under way is undone by `heal`."""
+        for at, action in self._plan:
+            await asyncio.sleep(max(0.0, self._began + at - time.monotonic()))
+            task = asyncio.create_task(self._act(action))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def _act(self, action: Action) -> None:
+        member = self._fleet.members[action.member]
+        self.actions[f"{action.verb} {member.kind}"] += 1
+        self.timeline.append(f"{time.time():.3f} {action.verb} {action.member} for {action.away_s} s")
+        if action.verb == "pause":
+            member.pause()
+            await asyncio.sleep(action.away_s)
+            member.resume()
+        elif action.verb == "zombie":
+            member.pause()
+            await asyncio.sleep(action.away_s)
+            self._fleet.redis.pause()
+            member.resume()
+            await asyncio.sleep(FREEZE_S)
+            self._fleet.redis.resume()
+        elif action.verb == "kill":
+            await asyncio.to_thread(member.kill)
+            await asyncio.sleep(action.away_s)
+            await asyncio.to_thread(member.start)
+        else:
+            code = await asyncio.to_thread(member.stop)
+            if code not in _SENT_AWAY:
+                self.bad_ends.append(f"{action.member} was asked to end, and ended with {code}")
+            await asyncio.to_thread(member.start)
+
+    async def tend(self) -> None:
+        """Start again whoever fell."""
+        while True:
+            for member in self._fleet.members.values():
+                await asyncio.to_thread(member.tend)
+            await asyncio.sleep(_LOOK_S)
+
+    async def end(self, running: asyncio.Task[None], *, whole: bool) -> None:
+        """Begin no more actions; raises what went wrong with those that were begun."""
+        if not whole:
+            running.cancel()
+        await asyncio.wait({running})
+        if not running.cancelled():
+            running.result()
+
+    async def heal(self) -> None:
+        """Wait until everything that was done is undone."""
+        while self._under_way:
+            done, _ = await asyncio.wait(self._under_way)
+            for task in done:
+                task.result()
+        await asyncio.to_thread(self._fleet.wait_ready)
+
+
+async def run(folder: Path, options: Options, say: Callable[[str], None] = lambda _: None) -> Report:
+    """Everything, from the first process to the verdict; no process is left."""
+    fleet = Fleet(folder, options.size)
+    try:
+        say("starting the fleet")
+        await asyncio.to_thread(fleet.start)
+        return await _run(fleet, options, say)
+    finally:
+        await asyncio.to_thread(fleet.end)
+
+
+async def _run(fleet: Fleet, options: Options, say: Callable[[str], None]) -> Report:
+    kinds = {name: member.kind for name, member in fleet.members.items()}
+    names = [thinker.name for thinker in fleet.thinkers]
+    first, *others = (wish(options.seed, number) for number in range(1, options.sessions + 1))
+    async with Crowd(lambda: [member.url for member in fleet.orchestrators], names, options.seed) as crowd:
+        await _in_peace(crowd, first)
+        began = time.monotonic()
+        havoc = Havoc(fleet, schedule(options.seed, kinds, options.every_s, options.havoc_s), began)
+        acting = asyncio.create_task(havoc.run())
+        background = [acting, asyncio.create_task(havoc.tend()), asyncio.create_task(_tell(crowd, havoc, options, began, say))]
+        try:
+            await live(crowd, others, options)
+            seconds = time.monotonic() - began
+            await havoc.end(acting, whole=options.whole_plan)
+            say(f"all callers are done after {seconds:.0f} s; healing")
+            await havoc.heal()
+            await calm(fleet)
+            views = await views_of(crowd)
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+    evidence = gather(fleet.redis.port, fleet.blobs, crowd.told, views)
+    violations, waste = check(evidence), measure(evidence, fleet.journals)
+    if waste.unknown:
+        violations.append(Violation("intent first", "-", f"{waste.unknown:.2f} s were edited that no edit_started asked for"))
+    fell = [text for member in fleet.members.values() for text in member.fell] + havoc.bad_ends
+    return Report(options, evidence, violations, waste, seconds, crowd.answers, havoc.actions, fell, havoc.timeline)
+
+
+async def _in_peace(crowd: Crowd, asked: Wish) -> None:
+    """The first session, alone and undisturbed: a fleet that cannot serve it need not be disturbed."""
+    try:
+        async with asyncio.timeout(_IN_PEACE_S):
+            await crowd.live(replace(asked, review=False, deadline_s=None, cancel_after=None))
+    except TimeoutError:
+        raise AssertionError(f"one session, alone, does not end within {_IN_PEACE_S} s: {dict(crowd.answers)}") from None
+
+
+async def live(crowd: Crowd, wishes: list[Wish], options: Options) -> None:
+    """Every wish, so many at a time; those that come to no end in time are left to the checker."""
+    room = asyncio.Semaphore(options.open_sessions)
+
+    async def one(asked: Wish) -> None:
+        async with room:
+            await crowd.live(asked)
+
+    tasks = [asyncio.create_task(one(asked)) for asked in wishes]
+    done, late = await asyncio.wait(tasks, timeout=options.patience_s)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late)
+        sys.stderr.write(f"{len(late)} callers did not come to an end within {options.patience_s} s\n")
+    for task in done:
+        task.result()
+
+
+async def calm(fleet: Fleet) -> None:
+    """Until every session is over and nothing is queued; what does not come about is the checker's to tell."""
+    ends = time.monotonic() + _CALM_S
+    store = Store(fleet.redis.port)
+    try:
+        while time.monotonic() < ends and (store.unfinished() or store.leftovers()):
+            await asyncio.sleep(_LOOK_S)
+    finally:
+        store.close()
+
+
+async def views_of(crowd: Crowd) -> dict[str, dict[str, Any]]:
+    """What the API says of every session that somebody was told of."""
+    names = sorted({session_id for told in crowd.told for session_id in told.ids})
+    room = asyncio.Semaphore(8)
+
+    async def one(name: str) -> dict[str, Any] | None:
+        async with room:
+            return await crowd.view(name)
+
+    found = await asyncio.gather(*(one(name) for name in names))
+    return {name: view for name, view in zip(names, found, strict=True) if view is not None}
+
+
+async def _tell(crowd: Crowd, havoc: Havoc, options: Options, began: float, say: Callable[[str], None]) -> None:
+    while True:
+        await asyncio.sleep(15)
+        done, actions = crowd.finished, sum(havoc.actions.values())
+        say(f"{time.monotonic() - began:4.0f} s: {done} of {options.sessions} sessions, {actions} actions")

@@ -1,0 +1,219 @@
+"""A checker that cannot fail is worthless: a sound run passes, and each rule catches what is planted against it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.chaos.checker import SESSION_RULES, WHOLE_RULES, check
+from tests.chaos.evidence import Evidence, Heard, Told
+
+ID = "ses_1"
+KEY = "wish-1"
+
+
+def stored(blobs: Path, shade: int) -> dict[str, Any]:
+    """A small picture in the store, and how an event names it."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 6), (shade, 0, 0)).save(buffer, "PNG")
+    data = buffer.getvalue()
+    name = hashlib.sha256(data).hexdigest()
+    (blobs / ID).mkdir(parents=True, exist_ok=True)
+    (blobs / ID / name).write_bytes(data)
+    return {"sha256": name, "media_type": "image/png", "bytes": len(data), "width": 8, "height": 6}
+
+
+def turn(number: int, image: dict[str, Any]) -> list[dict[str, Any]]:
+    place = {"turn": number, "candidate": 1}
+    key = f"{ID}/{number}/1"
+    return [
+        {"type": "turn_started", "turn": number, "instruction": "x", "candidates": 1, "first_seed": number},
+        {"type": "edit_started", **place, "attempt": 1, "key": key, "seed": number},
+        {"type": "edited", **place, "image": image, "editor_seconds": 0.5},
+        {"type": "critiqued", **place, "semantic": 5.0, "quality": 5.0},
+    ]
+
+
+def write_document(blobs: Path, events: list[dict[str, Any]]) -> None:
+    numbered = [{"seq": place, **event} for place, event in enumerate(events, 1)]
+    (blobs / ID / "session.json").write_text(json.dumps({"events": numbered}))
+
+
+def sound(blobs: Path) -> Evidence:
+    """One session of two turns, told to its caller and heard by one listener; everything as it should be."""
+    events: list[dict[str, Any]] = [
+        {"type": "session_created", "source": stored(blobs, 1), "user": KEY, "limits": {"max_turns": 2, "deadline_at": 1000.0}},
+        *turn(1, stored(blobs, 2)),
+        *turn(2, stored(blobs, 3)),
+    ]
+    best = {"turn": 2, "candidate": 1}
+    totals = {"turns": 2, "edits": 2, "editor_seconds": 1.0}
+    events.append({"type": "finished", "reason": "max_turns", "best": best, "results": [best], "totals": totals})
+    events = [{**event, "at": float(place)} for place, event in enumerate(events)]
+    heard = Heard(ID, [(place, {"seq": place, **copy.deepcopy(event)}) for place, event in enumerate(events, 1)], 2, ended=True)
+    write_document(blobs, events)
+    return Evidence(
+        told=[Told(KEY, {ID}, [heard])],
+        logs={ID: [(f"{place}-0", event) for place, event in enumerate(events, 1)]},
+        metas={ID: {"seq": str(len(events)), "fence": "1", "owner": "", "tenant": "default", "lane": "x", "state": "done"}},
+        views={ID: {"status": "succeeded", "finish_reason": "max_turns", "best": best, "last_event": len(events)}},
+        leftovers={},
+        blobs=blobs,
+    )
+
+
+def test_a_sound_run_has_no_violation(tmp_path: Path) -> None:
+    """Both layouts of the blobs are found."""
+    assert check(sound(tmp_path)) == []
+    for path in [path for path in (tmp_path / ID).iterdir() if path.name != "session.json"]:
+        by_content = tmp_path / path.name[:2]
+        by_content.mkdir(exist_ok=True)
+        path.rename(by_content / path.name)
+    assert check(sound(tmp_path)) == []
+
+
+Plant = Callable[[Evidence], object]
+
+
+def at(evidence: Evidence, kind: str, number: int = 0) -> dict[str, Any]:
+    """The event of that type; changes to it are changes to the log."""
+    return [event for event in evidence.events(ID) if event["type"] == kind][number]
+
+
+def insert(place: int, kind: str, number: int = 0) -> Plant:
+    """Record an event once more, there; the ids stay dense."""
+
+    def plant(evidence: Evidence) -> None:
+        events = evidence.events(ID)
+        events.insert(place if place >= 0 else len(events) + 1 + place, at(evidence, kind, number))
+        evidence.logs[ID] = [(f"{seq}-0", event) for seq, event in enumerate(events, 1)]
+
+    return plant
+
+
+def drop(kind: str) -> Plant:
+    def plant(evidence: Evidence) -> None:
+        events = evidence.events(ID)
+        events.remove(at(evidence, kind))
+        evidence.logs[ID] = [(f"{seq}-0", event) for seq, event in enumerate(events, 1)]
+
+    return plant
+
+
+def put(kind: str, number: int = 0, **fields: Any) -> Plant:
+    return lambda evidence: at(evidence, kind, number).update(fields)
+
+
+def blob(evidence: Evidence) -> Path:
+    return evidence.blobs / ID / str(at(evidence, "edited")["image"]["sha256"])
+
+
+def spoil(evidence: Evidence) -> None:
+    """Half a picture under a name and size that fit it."""
+    data = blob(evidence).read_bytes()[:40]
+    name = hashlib.sha256(data).hexdigest()
+    (evidence.blobs / ID / name).write_bytes(data)
+    at(evidence, "edited")["image"].update(sha256=name, bytes=len(data))
+
+
+def cancel(evidence: Evidence) -> None:
+    evidence.logs[ID].insert(4, ("5-0", {"type": "cancel_requested", "at": 4.5}))
+
+
+def cancelled_and_gone_on(evidence: Evidence) -> None:
+    cancel(evidence)
+    at(evidence, "finished")["reason"] = "cancelled"
+
+
+def second_session(evidence: Evidence) -> None:
+    """Made by the same key, and nobody knows."""
+    evidence.logs["ses_2"] = copy.deepcopy(evidence.logs[ID])
+
+
+def listener(evidence: Evidence) -> Heard:
+    return evidence.told[0].heard[0]
+
+
+PLANTS: list[tuple[str, str, Plant]] = [
+    ("dense ids", "a gap", lambda e: e.logs[ID].__setitem__(3, ("9-0", e.logs[ID][3][1]))),
+    ("dense ids", "a second writer", lambda e: e.logs[ID].__setitem__(3, ("4-1", e.logs[ID][3][1]))),
+    ("meta", "seq behind the log", lambda e: e.metas[ID].update(seq="3")),
+    ("meta", "still owned", lambda e: e.metas[ID].update(owner="replica-1")),
+    ("meta", "not done", lambda e: e.metas[ID].update(state="parked")),
+    ("meta", "no hash", lambda e: e.metas.clear()),
+    ("begins and ends", "created twice", insert(2, "session_created")),
+    ("begins and ends", "not created first", drop("session_created")),
+    ("begins and ends", "finished twice", insert(-1, "finished")),
+    ("begins and ends", "never finished", drop("finished")),
+    ("begins and ends", "goes on after the end", insert(-1, "critiqued")),
+    ("turns", "a turn twice", insert(6, "turn_started")),
+    ("turns", "a turn left out", put("turn_started", 1, turn=3)),
+    ("turns", "more than the limit", lambda e: at(e, "session_created")["limits"].update(max_turns=1)),
+    ("recorded twice", "edited", insert(4, "edited")),
+    ("recorded twice", "critiqued", insert(5, "critiqued")),
+    ("order", "no intent", drop("edit_started")),
+    ("order", "edited before its turn", put("edit_started", turn=2, key=f"{ID}/2/1")),
+    ("order", "an attempt twice", insert(3, "edit_started")),
+    ("order", "a key of another place", put("edit_started", key=f"{ID}/2/1")),
+    ("order", "a key of another session", put("edit_started", key="ses_2/1/1")),
+    ("order", "critiqued before edited", insert(2, "critiqued")),
+    ("dangling image", "gone", lambda e: blob(e).unlink()),
+    ("dangling image", "half written", lambda e: blob(e).write_bytes(blob(e).read_bytes()[:20])),
+    ("dangling image", "no picture", spoil),
+    ("dangling image", "another size", lambda e: at(e, "edited")["image"].update(width=9)),
+    ("dangling image", "another length", lambda e: at(e, "edited")["image"].update(bytes=9)),
+    ("dangling image", "the source", lambda e: at(e, "session_created")["source"].update(sha256="0" * 64)),
+    ("best", "none", put("finished", best=None, results=[])),
+    ("best", "of no turn", put("finished", best={"turn": 3, "candidate": 1})),
+    ("best", "a result without an image", put("finished", results=[{"turn": 2, "candidate": 2}])),
+    ("totals", "an edit too many", lambda e: at(e, "finished")["totals"].update(edits=3)),
+    ("totals", "seconds forgotten", lambda e: at(e, "finished")["totals"].update(editor_seconds=0.5)),
+    ("cancelled", "a cancel without effect", cancel),
+    ("cancelled", "cancelled by nobody", put("finished", reason="cancelled")),
+    ("cancelled", "gone on after a cancel", cancelled_and_gone_on),
+    ("deadline", "late", lambda e: at(e, "session_created")["limits"].update(deadline_at=-100.0)),
+    ("deadline", "early", put("finished", reason="deadline")),
+    ("api", "not finished", lambda e: e.views[ID].update(status="running")),
+    ("api", "another best", lambda e: e.views[ID].update(best={"turn": 1, "candidate": 1})),
+    ("api", "unknown", lambda e: e.views.clear()),
+    ("archive", "none", lambda e: (e.blobs / ID / "session.json").unlink()),
+    ("archive", "not all", lambda e: write_document(e.blobs, e.events(ID)[:-1])),
+    ("lost", "a session that was told of", lambda e: e.told[0].ids.add("ses_3")),
+    ("lost", "a caller without an answer", lambda e: e.told[0].ids.clear()),
+    ("lost", "a whole log", lambda e: e.logs.clear()),
+    ("made twice", "told", lambda e: e.told[0].ids.add("ses_3")),
+    ("made twice", "untold", second_session),
+    ("refused", "an answer that makes no sense", lambda e: e.told[0].refusals.append("404")),
+    ("cancel acknowledged", "and forgotten", lambda e: setattr(e.told[0], "cancelled_at", "running")),
+    ("heard", "a gap", lambda e: listener(e).events.pop(3)),
+    ("heard", "an event twice", lambda e: listener(e).events.insert(3, listener(e).events[3])),
+    ("heard", "out of order", lambda e: listener(e).events.reverse()),
+    ("heard", "no end", lambda e: setattr(listener(e), "ended", False)),
+    ("heard", "not all", lambda e: listener(e).events.pop()),
+    ("heard", "more than there is", lambda e: listener(e).events.append((11, {"seq": 11, "type": "critiqued"}))),
+    ("heard", "other content", lambda e: listener(e).events[3][1].update(image=None)),
+    ("heard", "another number inside", lambda e: listener(e).events[3][1].update(seq=5)),
+    ("left behind", "a queue", lambda e: e.leftovers.update({"et:{0}:q:x:default": "ses_1"})),
+]
+
+
+@pytest.mark.parametrize(("rule", "what", "plant"), PLANTS, ids=[f"{rule}: {what}" for rule, what, _ in PLANTS])
+def test_a_planted_violation_is_caught(tmp_path: Path, rule: str, what: str, plant: Plant) -> None:
+    """By the rule that is there for it."""
+    evidence = sound(tmp_path)
+    plant(evidence)
+
+    assert rule in {violation.rule for violation in check(evidence)}, what
+
+
+def test_every_rule_has_been_seen_to_fail() -> None:
+    """A new rule comes with its plant."""
+    assert {rule for rule, _, _ in PLANTS} == set(SESSION_RULES) | set(WHOLE_RULES)

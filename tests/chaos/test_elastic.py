@@ -1,0 +1,144 @@
+"""Growing and shrinking in the middle of the work: goodput follows, and nobody notices otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.chaos.checker import check
+from tests.chaos.clients import Crowd, wish
+from tests.chaos.evidence import Evidence, Store, gather
+from tests.chaos.fleet import Fleet, Member, Size
+from tests.chaos.run import calm, views_of
+from tests.chaos.waste import measure
+
+STEP_S = 0.06
+STEPS = 8
+EDITS = 8
+"""So many edits are a measurement."""
+GAIN = 1.5
+"""Twice as many workers bring nearly twice as much; the rest is left to busy machines."""
+
+
+@dataclass
+class Town:
+    """A fleet whose callers never stop asking until they are told to."""
+
+    fleet: Fleet
+    crowd: Crowd
+    enough: asyncio.Event
+    asking: list[asyncio.Task[None]]
+
+    async def goodput(self) -> float:
+        """Recorded edits a second from now on."""
+        began = time.time()
+        await until(lambda: len(edits_since(self.fleet, began)) >= EDITS, f"{EDITS} edits")
+        times = edits_since(self.fleet, began)
+        # From the first to the last: what was already under way counts for nobody.
+        return (len(times) - 1) / (times[-1] - times[0])
+
+    async def verdict(self) -> Evidence:
+        """Let everybody come to an end, and judge: no violation, no failed attempt, no second of editing wasted."""
+        self.enough.set()
+        async with asyncio.timeout(60):
+            await asyncio.gather(*self.asking)
+        await calm(self.fleet)
+        evidence = gather(self.fleet.redis.port, self.fleet.blobs, self.crowd.told, await views_of(self.crowd))
+        assert [str(violation) for violation in check(evidence)] == []
+        failed = [event for name in evidence.logs for event in evidence.events(name) if event["type"].endswith("_failed")]
+        assert failed == []
+        assert {view["status"] for view in evidence.views.values()} == {"succeeded"}
+        waste = measure(evidence, self.fleet.journals)
+        assert waste.executed - waste.useful < 1e-6, waste
+        return evidence
+
+
+def edits_since(fleet: Fleet, began: float) -> list[float]:
+    """When edits were recorded, from then on."""
+    store = Store(fleet.redis.port)
+    try:
+        events = [event for log in store.logs().values() for _, event in log]
+    finally:
+        store.close()
+    return sorted(event["at"] for event in events if event["type"] == "edited" and event["at"] >= began)
+
+
+async def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Poll until it holds."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def town(folder: Path, size: Size, callers: int) -> AsyncIterator[Town]:
+    """So many callers, each with one session after the other."""
+    fleet = Fleet(folder, size)
+    enough = asyncio.Event()
+    try:
+        await asyncio.to_thread(fleet.start)
+        urls = lambda: [member.url for member in fleet.orchestrators if member.wanted]  # noqa: E731
+        async with Crowd(urls, [thinker.name for thinker in fleet.thinkers], seed=1) as crowd:
+
+            async def ask(caller: int) -> None:
+                number = caller
+                while not enough.is_set():
+                    plain = replace(
+                        wish(1, number), review=False, deadline_s=None, cancel_after=None, candidates=1, turns=2, steps=STEPS
+                    )
+                    await crowd.live(plain)
+                    number += callers
+
+            asking = [asyncio.create_task(ask(caller)) for caller in range(1, callers + 1)]
+            try:
+                yield Town(fleet, crowd, enough, asking)
+            finally:
+                for task in asking:
+                    task.cancel()
+                await asyncio.wait(asking)
+    finally:
+        await asyncio.to_thread(fleet.end)
+
+
+async def leave(member: Member) -> None:
+    """SIGTERM; it ends well, and by itself."""
+    code = await asyncio.to_thread(member.stop)
+    assert code in {0, -15}, f"{member.name} ended with {code}"
+
+
+async def test_editors_come_and_go(tmp_path: Path) -> None:
+    """One more worker is started, and goodput rises; the first one is told to go, and every request is answered."""
+    # One edit at a time, so that the worker is what everybody waits for.
+    async with town(tmp_path, Size(1, 1, 1, spare_editors=1, step_s=STEP_S, active=1), callers=6) as here:
+        alone = await here.goodput()
+        first, second = here.fleet.editors
+        await asyncio.to_thread(second.start)
+        await until(second.ready, f"ready: {second.name}")
+        both = await here.goodput()
+        await leave(first)
+        await here.goodput()
+        evidence = await here.verdict()
+
+    assert both > GAIN * alone, (alone, both)
+    assert all(len(told.ids) == 1 for told in evidence.told)
+
+
+async def test_replicas_come_and_go(tmp_path: Path) -> None:
+    """One more replica is started, and goodput rises; the first one is told to go, and every session goes on."""
+    # Two sessions a replica, so that replicas are what everybody waits for.
+    async with town(tmp_path, Size(1, 1, 1, step_s=STEP_S, active=8, capacity=2), callers=8) as here:
+        alone = await here.goodput()
+        second = await asyncio.to_thread(here.fleet.add_orchestrator)
+        await until(second.ready, f"ready: {second.name}")
+        both = await here.goodput()
+        await leave(here.fleet.orchestrators[0])
+        await here.goodput()
+        evidence = await here.verdict()
+
+    assert both > GAIN * alone, (alone, both)
+    assert all(len(told.ids) == 1 for told in evidence.told)
