@@ -1,6 +1,6 @@
 # Bare `make` lists the targets. Every target that needs the environment makes it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos soak up clean
+.PHONY: help setup demo test test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos soak test-containers up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -61,6 +61,10 @@ chaos: $(READY_DEV) ## a thousand sessions while everything is killed at random 
 
 soak: $(READY_DEV) ## the model check of claim, lease and append, for as long as you like
 	$(BIN)/python -m tests.model --examples 20000
+
+test-containers: $(READY_DEV) ## real containers: builds the CPU images, runs the cpu profile (root, Debian)
+	tests/containers/prepare.sh .containers
+	EDITTHINKER_CONTAINERS=.containers $(BIN)/pytest -s tests/containers
 
 up: $(READY) ## run the embedded stack on http://127.0.0.1:8080
 	$(BIN)/editthinker up

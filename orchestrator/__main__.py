@@ -1,4 +1,7 @@
-"""``python -m orchestrator``: serve the API and drive sessions. ``python -m orchestrator sweep``: tidy the blob store."""
+"""``python -m orchestrator``: serve the API and drive sessions.
+
+``… sweep`` tidies the blob store; ``… keys`` and ``… quota`` say who may come in, and how much they may use.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,18 @@ import logging
 import resource
 import sys
 from types import FrameType
+from typing import TypeVar
 
 import uvicorn
 from pydantic import ValidationError
 
+from orchestrator import commands
 from orchestrator.app import create_app, sweep
 from orchestrator.ports import PortError
-from orchestrator.settings import Settings
+from orchestrator.settings import RedisSettings, Settings, is_loopback
+from services.wire import logs, traces
+
+_Kind = TypeVar("_Kind", bound=RedisSettings)
 
 
 class _Server(uvicorn.Server):
@@ -32,18 +40,24 @@ class _Server(uvicorn.Server):
 
 def main() -> int:
     """Serve until SIGTERM, or do what the command says."""
-    return _sweep(sys.argv[2:]) if sys.argv[1:2] == ["sweep"] else _serve()
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command in commands.NAMES:
+        place = _settings(RedisSettings)
+        return 2 if place is None else commands.run(sys.argv[1:], place)
+    return _sweep(sys.argv[2:]) if command == "sweep" else _serve()
 
 
 def _serve() -> int:
     parser = argparse.ArgumentParser(prog="editthinker serve", description="Serve the orchestrator.")
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
-    settings = _settings(**vars(parser.parse_args()))
+    settings = _settings(Settings, **vars(parser.parse_args()))
     if settings is None:
         return 2
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure(settings.log_level, settings.log_format, service="orchestrator", secrets=settings.secrets(), ids=traces.ids)
+    traces.configure("editthinker-orchestrator", settings.otlp_endpoint)
+    if not settings.keys_required and not is_loopback(settings.host):
+        logging.getLogger(__name__).warning("no API keys are needed on %s: everybody who reaches it may come in", settings.host)
     # One connection a waiting edit, and one a caller: the soft limit of most systems is too low.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -52,8 +66,9 @@ def _serve() -> int:
         app,
         host=settings.host,
         port=settings.port,
-        log_level=settings.log_level,
-        access_log=settings.log_level == "debug",
+        # Its logs go the way of all others; a line for each request comes from services.wire.asgi.
+        log_config=None,
+        access_log=False,
         # Streams and waiting callers would hold a shutdown; their sessions go on elsewhere.
         timeout_graceful_shutdown=3,
     )
@@ -67,7 +82,7 @@ def _sweep(arguments: list[str]) -> int:
     parser.add_argument("--older-than", type=float, default=86_400.0, metavar="SECONDS", help="since the last write (86400)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be removed")
     options = parser.parse_args(arguments)
-    settings = _settings()
+    settings = _settings(Settings)
     if settings is None:
         return 2
     try:
@@ -81,14 +96,14 @@ def _sweep(arguments: list[str]) -> int:
     return 0
 
 
-def _settings(**given: object) -> Settings | None:
+def _settings(kind: type[_Kind], **given: object) -> _Kind | None:
     """Options over environment over defaults; None after saying what is wrong."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return kind(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as exc:
         for error in exc.errors():
-            where = ".".join(str(part) for part in error["loc"])
-            sys.stderr.write(f"EDITTHINKER_{where.upper()}: {error['msg']}\n")
+            where = ".".join(str(part) for part in error["loc"]).upper().removeprefix("EDITTHINKER_")
+            sys.stderr.write(f"EDITTHINKER_{where}: {error['msg']}\n" if where else f"{error['msg']}\n")
         return None
 
 

@@ -7,43 +7,40 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable
 
-import aiohttp
-import httpx
 import stamina.instrumentation
 from fastapi import FastAPI
-from httpx_aiohttp import AiohttpTransport
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
 
-from orchestrator.api import errors, events, export, health, images, sessions
+from orchestrator.api import errors, events, export, health, images, sessions, webhooks
+from orchestrator.api.access import Access
+from orchestrator.api.checks import Checks
 from orchestrator.api.context import Context
-from orchestrator.api.fields import Catalogue, EditorTakes
 from orchestrator.api.intake import Intake
+from orchestrator.api.links import Links
+from orchestrator.backends import Backends, http_client
 from orchestrator.drive.driver import Driver
-from orchestrator.drive.editor import HttpEditor
-from orchestrator.drive.fallback import WithFallback
-from orchestrator.drive.gate import Gate
 from orchestrator.drive.gates import Gates
 from orchestrator.drive.performer import Performer
 from orchestrator.drive.runner import Replica, Runner
-from orchestrator.drive.thinker import Dialect, HttpThinker
-from orchestrator.drive.upstream import HttpUpstream, Upstream
-from orchestrator.ports import Claim, Recorded, Thinker
-from orchestrator.settings import EditorSettings, Settings, ThinkerSettings, UpstreamSettings
+from orchestrator.drive.webhooks import CHORES, Sending, Webhooks
+from orchestrator.settings import Settings
 from orchestrator.store.archive import Archive, Retention, Swept
 from orchestrator.store.archive import sweep as sweep_folders
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.connect import client as client_of
 from orchestrator.store.connect import listeners, parse
 from orchestrator.store.feed import Feed
+from orchestrator.store.hooks import RedisHooks
+from orchestrator.store.keys import Quota, RedisKeys
+from orchestrator.store.rates import RedisRates
 from orchestrator.store.scripts import Keys
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 from orchestrator.store.wakes import RedisWakes
 from orchestrator.telemetry import Telemetry
-from services.wire import asgi
-from services.wire.formats import FORMATS
+from services.wire import asgi, traces
 from services.wire.images import ImageLimits
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
@@ -72,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     # An image twice (source and mask), as base64 in JSON at worst.
     asgi.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD)
     errors.install(app)
-    for module in (images, sessions, events, export, health):
+    for module in (images, sessions, events, export, webhooks, health):
         app.include_router(module.router)
     return app
 
@@ -81,6 +78,7 @@ def _lifespan(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN2
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, traces.close)
             app.state.context = await _compose(settings, stack, app.state.stopping)
             yield
 
@@ -90,51 +88,111 @@ def _lifespan(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN2
 async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event) -> Context:
     """Connect everything; what was started is stopped by the stack, in reverse order."""
     keys = Keys()
+    redis, feed = await _connected(settings, stack)
+    store = RedisSessions(redis, feed, keys, _options(settings))
+    client = await stack.enter_async_context(http_client())
+    registry = CollectorRegistry()
+    telemetry = Telemetry(registry)
+    backends = Backends(settings, client, telemetry)
+    blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
+    archive = Archive(store, blobs, Retention(settings.retention_s, settings.keep_s))
+    rooms = Gates(backends.gates)
+    performer = Performer(backends.editors, backends.thinkers, blobs, clock, rooms.work_s)
+    kept = RedisHooks(redis, keys, settings.retention_s)
+    told = Webhooks(kept, store, clock, _sending(settings), telemetry)
+    runner = Runner(
+        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
+        store,
+        lambda claim, log: Driver(claim, store, performer, clock, telemetry, log),
+        RedisWakes(feed, keys),
+        rooms=rooms,
+        chore=_chores(archive, told),
+        watch=telemetry,
+    )
+    stack.push_async_callback(told.stop)
+    backends.on_room = runner.nudge
+    telemetry.watch(lambda: runner.driving)
+    await _start(runner, stack)
+    intake = Intake(store, blobs, clock, backends.catalogue, _limits(settings))
+    if settings.registry:
+        stack.callback(asyncio.create_task(backends.follow(), name="registry").cancel)
+    access = _access(settings, redis, keys)
+    return Context(
+        store,
+        archive,
+        blobs,
+        clock,
+        intake,
+        backends.editors,
+        backends.thinkers,
+        telemetry,
+        registry,
+        lambda: runner.alive() and feed.alive(),
+        stopping,
+        access,
+        _links(settings, access.keys),
+        kept,
+        told,
+        Checks(backends.editors, backends.thinkers),
+    )
+
+
+async def _start(runner: Runner, stack: contextlib.AsyncExitStack) -> None:
+    await runner.start()
+    stack.push_async_callback(runner.stop)
+    # What lives as long as the process need not be looked at by every garbage collection.
+    gc.collect()
+    gc.freeze()
+    # A full collection holds the loop up for seconds where ten thousand callers wait; little here is garbage in circles.
+    gc.set_threshold(10_000, 20, 100)
+
+
+async def _connected(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[Redis, Feed]:
     address = parse(settings.redis_url)
     redis = client_of(address)
     stack.push_async_callback(redis.aclose)
     feed = Feed(listeners(address))
     await feed.start()
     stack.push_async_callback(feed.stop)
-    options = SessionsOptions(lease_s=settings.lease_s, most_unfinished=settings.max_unfinished, tenant_cap=settings.tenant_cap)
-    store = RedisSessions(redis, feed, keys, options)
-    client = await stack.enter_async_context(_http())
-    registry = CollectorRegistry()
-    telemetry = Telemetry(registry)
-    gates = {name: Gate(fixed=editor.max_in_flight) for name, editor in settings.editors.items()}
-    editors = {name: _editor(editor, client, gates[name]) for name, editor in settings.editors.items()}
-    blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
-    archive = Archive(store, blobs, Retention(settings.retention_s, settings.keep_s))
-    thinkers = _thinkers(settings, client, telemetry)
-    performer = Performer(editors, thinkers, blobs, clock)
+    return redis, feed
 
-    def drive(claim: Claim, log: list[Recorded]) -> Driver:
-        return Driver(claim, store, performer, clock, telemetry, log)
 
-    runner = Runner(
-        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
-        store,
-        drive,
-        RedisWakes(feed, keys),
-        rooms=Gates(gates),
-        chore=archive.chore,
-        watch=telemetry,
-    )
-    for gate in gates.values():
-        gate.on_room = runner.nudge
-    telemetry.watch(gates, lambda: runner.driving)
-    await runner.start()
-    stack.push_async_callback(runner.stop)
-    # What lives as long as the process need not be looked at by every garbage collection.
-    gc.collect()
-    gc.freeze()
-    limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
-    intake = Intake(store, blobs, clock, _catalogue(settings), limits)
+def _options(settings: Settings) -> SessionsOptions:
+    return SessionsOptions(lease_s=settings.lease_s, most_unfinished=settings.max_unfinished, tenant_cap=settings.tenant_cap)
 
-    def driving() -> bool:
-        return runner.alive() and feed.alive()
 
-    return Context(store, archive, blobs, clock, intake, editors, thinkers, telemetry, registry, driving, stopping)
+def _limits(settings: Settings) -> ImageLimits:
+    return ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+
+
+def _sending(settings: Settings) -> Sending:
+    return Sending(settings.webhook_timeout_s, settings.webhook_time_scale, settings.webhook_allow_private)
+
+
+def _chores(archive: Archive, told: Webhooks) -> Callable[[str], Awaitable[bool]]:
+    """Whose work each chore is; whether it is done."""
+
+    async def chore(name: str) -> bool:
+        if name.partition(":")[0] in CHORES:
+            return await told.chore(name)
+        await archive.chore(name)
+        return True
+
+    return chore
+
+
+def _access(settings: Settings, redis: Redis, keys: Keys) -> Access:
+    quota = Quota(settings.quota_rate, settings.quota_unfinished, settings.quota_editor_s_per_day)
+    return Access(RedisKeys(redis, keys), RedisRates(redis, keys), settings.keys_required, quota)
+
+
+def _links(settings: Settings, keys: RedisKeys) -> Links:
+    own = settings.url_secret
+
+    async def secret() -> bytes:
+        return own.get_secret_value().encode() if own else await keys.shared_secret("links")
+
+    return Links(secret, settings.url_ttl_s, settings.keys_required, settings.public_url)
 
 
 async def sweep(settings: Settings, *, older_s: float, remove: bool) -> Swept:
@@ -145,65 +203,3 @@ async def sweep(settings: Settings, *, older_s: float, remove: bool) -> Swept:
         stack.push_async_callback(redis.aclose)
         sessions = RedisSessions(redis, Feed(listeners(address)), Keys())
         return await sweep_folders(sessions, ObjectBlobs(settings.blobs), before=time.time() - older_s, remove=remove)
-
-
-def _session() -> aiohttp.ClientSession:
-    # One caller's cookies must not go out with another's request.
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
-
-
-def _http() -> httpx.AsyncClient:
-    # aiohttp carries the bytes: a megapixel reply costs half of what httpx's own transport takes for it.
-    transport = AiohttpTransport(client=_session)
-    # How long an answer may take is decided per call, from the session's deadline.
-    timeout = httpx.Timeout(None, connect=5.0)
-    return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
-
-
-def _upstream(settings: UpstreamSettings) -> Upstream:
-    key = settings.api_key.get_secret_value() if settings.api_key else None
-    return Upstream(settings.url, key, settings.attempts, settings.timeout_s)
-
-
-def _editor(settings: EditorSettings, client: httpx.AsyncClient, gate: Gate) -> HttpEditor:
-    upstream = HttpUpstream("editor", _upstream(settings), client)
-    return HttpEditor(upstream, model=settings.model, send_seed=settings.send_seed, gate=gate)
-
-
-def _thinkers(settings: Settings, client: httpx.AsyncClient, telemetry: Telemetry) -> dict[str, Thinker]:
-    """Every thinker by its name, with its fallback behind it (that one's own fallback is not asked in turn)."""
-    alone: dict[str, Thinker] = {name: _thinker(thinker, client, telemetry) for name, thinker in settings.thinkers.items()}
-    fallbacks = {name: thinker.fallback for name, thinker in settings.thinkers.items() if thinker.fallback is not None}
-    return alone | {name: WithFallback(alone[name], alone[other], other) for name, other in fallbacks.items()}
-
-
-def _thinker(settings: ThinkerSettings, client: httpx.AsyncClient, telemetry: Telemetry) -> HttpThinker:
-    upstream = HttpUpstream("thinker", replace(_upstream(settings), away_s=settings.away_s), client)
-    dialect = Dialect(
-        settings.model,
-        FORMATS[settings.format],
-        settings.prompt(),
-        settings.constraint,
-        dict(settings.sampling),
-        settings.samples,
-        settings.max_pixels,
-    )
-    return HttpThinker(upstream, dialect, telemetry.replied)
-
-
-def _takes(editor: EditorSettings) -> EditorTakes:
-    return EditorTakes(editor.parameters, editor.mask, editor.send_seed)
-
-
-def _catalogue(settings: Settings) -> Catalogue:
-    names = sorted(settings.editors, key=lambda name: name != settings.first_editor)
-    thinkers = sorted(settings.thinkers, key=lambda name: name != settings.first_thinker)
-    editors = {name: _takes(settings.editors[name]) for name in names}
-    return Catalogue(
-        editors,
-        tuple(thinkers),
-        settings.default_deadline_s,
-        settings.review_deadline_s,
-        settings.max_deadline_s,
-        frozenset(name for name, thinker in settings.thinkers.items() if thinker.format == "checklist"),
-    )

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Protocol
 
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, Event, ImageRef, SessionCreated
+from orchestrator.loop.session import Session
 
 
 class PortError(Exception):
@@ -93,6 +95,7 @@ class EditReply:
 
     Attributes:
         replayed: whether it is the answer to an earlier request with the same key, made once for both.
+        editor: which one made it, where it was a fallback.
     """
 
     data: bytes
@@ -101,6 +104,7 @@ class EditReply:
     height: int
     timings: Mapping[str, float] = field(default_factory=dict)
     replayed: bool = False
+    editor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +244,15 @@ class Recorded:
     event: Event
 
 
+class Silence(Enum):
+    """What a listener hears between events."""
+
+    QUIET = "quiet"
+    """Nothing for a while, and nothing is known to be missing."""
+    GAP = "gap"
+    """Something may be missing: read the log."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """This replica owns the session until another claims it; the fence is what it shows when it writes."""
@@ -255,6 +268,14 @@ class Idempotency:
 
     key: str
     fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a tenant may have: sessions that are not finished, and editor seconds a day (UTC); None is no bound."""
+
+    unfinished: int | None = None
+    editor_s_per_day: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +315,10 @@ class Place:
 class Sessions(Protocol):
     """The session logs, and who drives which session."""
 
-    async def create(self, session_id: str, event: SessionCreated, idempotency: Idempotency | None) -> Created:
-        """Record a new session and put it in line."""
+    async def create(
+        self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
+    ) -> Created:
+        """Record a new session and put it in line, if its tenant is within its bounds."""
         ...
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
@@ -322,6 +345,10 @@ class Sessions(Protocol):
         """Hold on to every session of this replica; False when it was taken for dead and has none any more."""
         ...
 
+    async def tell(self, paces: Mapping[str, float]) -> None:
+        """How many seconds an edit takes, by editor: what a new session needs beside its wait."""
+        ...
+
     async def owned(self, replica: str) -> set[str]:
         """The sessions that this replica is to drive."""
         ...
@@ -334,8 +361,8 @@ class Sessions(Protocol):
         """Let go of a session until somebody speaks or that time (Unix seconds), or at once; False if its log has grown."""
         ...
 
-    def listen(self, session_id: str) -> AsyncGenerator[Recorded | None]:
-        """Events as they are recorded; None when there may be a gap to fill by `read`."""
+    def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
+        """Events as they are recorded, and what may lie between them."""
         ...
 
 
@@ -350,8 +377,8 @@ class Clock(Protocol):
 class Hooks(Protocol):
     """Observation in the loop's own vocabulary; logging and metrics are implementations."""
 
-    def recorded(self, session_id: str, recorded: Recorded) -> None:
-        """An event was recorded by this replica."""
+    def recorded(self, session_id: str, recorded: Recorded, session: Session) -> None:
+        """An event was recorded by this replica; `session` is as it is since."""
         ...
 
     def forgotten(self, session_id: str, events: int) -> None:

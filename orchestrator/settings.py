@@ -5,103 +5,63 @@ Only `orchestrator.app` and `orchestrator.__main__` read settings; everything be
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestrator import registry
+from orchestrator.registry import EditorSettings, Registry, ThinkerSettings
+from orchestrator.store import rates
 from orchestrator.store.connect import parse
-from services.wire.critique import Template
-from services.wire.formats import FORMATS, Constraint, FormatName
-from services.wire.logs import LogFormat
+from services.wire.log_format import LogFormat
 
 _PREFIX = "EDITTHINKER_"
 
 
-class UpstreamSettings(BaseModel):
-    """Where a collaborator is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: str = Field(pattern=r"^https?://", description="Base URL, up to and including /v1.")
-    model: str | None = Field(None, description="The server's own name for the model.")
-    api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
-    attempts: int = Field(4, ge=1, le=20, description="Tries of one call while the server is overloaded or away.")
-    timeout_s: float = Field(600, gt=0, description="Seconds one call may take, retries included.")
-
-    @field_validator("url")
-    @classmethod
-    def _without_slash(cls, url: str) -> str:
-        return url.rstrip("/")
-
-
-class EditorSettings(UpstreamSettings):
-    """An editor: any server of ``POST /v1/images/edits``."""
-
-    parameters: frozenset[str] = Field(
-        frozenset({"size"}),
-        description="Extension fields it takes (size, negative_prompt, num_inference_steps, guidance_scale, true_cfg_scale, "
-        "image_guidance_scale, strength); others are refused.",
-    )
-    mask: bool = Field(False, description="Whether it takes a mask.")
-    send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")
-    max_in_flight: int | None = Field(
-        None, ge=1, description="Edits that this replica asks for at a time; as many as the pool turns out to hold if absent."
-    )
-
-
-class ThinkerSettings(UpstreamSettings):
-    """A thinker: any server of ``POST /v1/chat/completions`` that takes images."""
-
-    model: str = Field(description="The server's name for the model.")
-    format: FormatName = Field("editthinker", description="How the critique is written down.")
-    constraint: Constraint | Literal["auto"] = Field(
-        "auto", description="What the server can hold its reply to; `auto` finds out by asking."
-    )
-    template: Path | None = Field(None, description="A prompt template file; ours if absent.")
-    sampling: dict[str, Any] = Field(
-        default_factory=lambda: {"temperature": 0, "max_tokens": 4096}, description="Further fields of the request."
-    )
-    samples: int = Field(1, ge=1, le=16, description="Critiques of each candidate; the mean of their scores counts.")
-    max_pixels: int | None = Field(None, ge=1024, description="Larger pictures are scaled down to it; as they are if absent.")
-    away_s: float = Field(60, ge=0, description="Seconds for which one that is starting again is waited for.")
-    fallback: str | None = Field(None, description="The thinker to ask when this one fails.")
-
-    def prompt(self) -> Template:
-        """The template in use."""
-        if self.template is None:
-            return FORMATS[self.format].template()
-        return Template(self.template.read_text("utf-8"))
-
-    @model_validator(mode="after")
-    def _can_be_asked(self) -> Self:
-        try:
-            template = self.prompt()
-        except OSError as exc:
-            raise ValueError(f"the template cannot be read: {exc}") from exc
-        if self.format == "checklist" and not template.lists_questions:
-            raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
-        if self.constraint not in {"none", "auto"} and not FORMATS[self.format].constraint(self.constraint):  # type: ignore[arg-type]
-            raise ValueError(f"the format {self.format} has no {self.constraint} constraint")
-        if self.samples > 1 and not self.sampling.get("temperature"):
-            raise ValueError("samples above 1 would all be alike at temperature 0; set sampling.temperature too")
-        return self
-
-
-class Settings(BaseSettings):
-    """The orchestrator's settings."""
+class RedisSettings(BaseSettings):
+    """What commands need that work on Redis alone."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, redis+sentinel:// or redis+cluster://."
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _can_be_read(cls, url: str) -> str:
+        parse(url)
+        return url
+
+
+class Settings(RedisSettings):
+    """The orchestrator's settings."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
+    keys: Literal["auto", "required", "off"] = Field(
+        "auto", description="Whether callers need an API key; auto: not on a loopback address, everywhere else."
+    )
+    allow_open: bool = Field(False, description="Whether everybody who reaches another address than loopback may come in.")
+    quota_rate: str | None = Field(None, description="Requests for new sessions of a tenant for which no quota was set.")
+    quota_unfinished: int | None = Field(None, ge=0, description="Unfinished sessions of such a tenant.")
+    quota_editor_s_per_day: float | None = Field(None, ge=0, description="Editor seconds a day (UTC) of such a tenant.")
+    public_url: str | None = Field(
+        None, pattern=r"^https?://", description="What callers know the server as; what the request came to if absent."
+    )
+    url_ttl_s: float = Field(3600.0, gt=0, le=604_800, description="Seconds for which a signed link to an image works.")
+    url_secret: SecretStr | None = Field(
+        None, min_length=16, description="Signs links to images; one that the replicas share through Redis if absent."
+    )
     blobs: str = Field("./blobs", description="Where images live: a directory, or s3://bucket/prefix.")
-    editors: dict[str, EditorSettings] = Field(description="Editors by the name callers use as `model`.")
-    thinkers: dict[str, ThinkerSettings] = Field(description="Thinkers by the name callers use as `thinker`.")
+    editors: dict[str, EditorSettings] = Field(default_factory=dict, description="Editors by the name callers use as `model`.")
+    thinkers: dict[str, ThinkerSettings] = Field(
+        default_factory=dict, description="Thinkers by the name callers use as `thinker`."
+    )
+    registry: Path | None = Field(None, description="A TOML file with more of both, read again whenever it changes.")
     default_editor: str | None = Field(None, description="The editor when none is named; the first one if absent.")
     default_thinker: str | None = Field(None, description="The thinker when none is named; the first one if absent.")
     capacity: int = Field(2048, ge=1, description="Sessions this replica drives at a time.")
@@ -117,34 +77,39 @@ class Settings(BaseSettings):
     )
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of a source image.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of a source image.")
+    webhook_timeout_s: float = Field(20.0, gt=0, le=60, description="Seconds that a webhook may take to answer.")
+    webhook_time_scale: float = Field(1.0, gt=0, description="Of the times between two attempts at a webhook; 1 but for tests.")
+    webhook_allow_private: bool = Field(
+        False, description="Whether webhooks may lead to this machine (by http, too) and to private networks."
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
     log_format: LogFormat = Field("auto", description="json, text, or auto: text on a terminal, JSON elsewhere.")
     otlp_endpoint: str | None = Field(
         None,
-        pattern=r"^https?://",
+        pattern=r"^(https?://\S+)?$",
         validation_alias=AliasChoices(f"{_PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         description="Base URL of an OTLP/HTTP collector for traces; none are made if absent.",
     )
 
-    @field_validator("redis_url")
+    @field_validator("quota_rate")
     @classmethod
-    def _can_be_read(cls, url: str) -> str:
-        parse(url)
-        return url
+    def _is_a_rate(cls, rate: str | None) -> str | None:
+        if rate is not None:
+            rates.read(rate)
+        return rate
+
+    @model_validator(mode="after")
+    def _open_on_purpose(self) -> Self:
+        if not self.keys_required and not is_loopback(self.host) and not self.allow_open:
+            raise ValueError(
+                f"host is {self.host} and keys is off: everybody who reaches the port could make edits and see every image; "
+                f"set {_PREFIX}KEYS=required, or {_PREFIX}ALLOW_OPEN=true if that is meant"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
-        for what, names, default in (
-            ("editors", self.editors, self.default_editor),
-            ("thinkers", self.thinkers, self.default_thinker),
-        ):
-            if not names:
-                raise ValueError(f"{_PREFIX}{what.upper()} names none; give at least one")
-            if default is not None and default not in names:
-                raise ValueError(f"default_{what[:-1]} is {default!r}, which is none of {sorted(names)}")
-        for name, thinker in self.thinkers.items():
-            if thinker.fallback is not None and (thinker.fallback not in self.thinkers or thinker.fallback == name):
-                raise ValueError(f"thinkers.{name}.fallback is {thinker.fallback!r}; name another of {sorted(self.thinkers)}")
+        self.collaborators()
         return self
 
     @model_validator(mode="after")
@@ -153,12 +118,46 @@ class Settings(BaseSettings):
             raise ValueError(f"keep_s is {self.keep_s:g}; it must be more than retention_s, which is {self.retention_s:g}")
         return self
 
-    @property
-    def first_editor(self) -> str:
-        """The editor when none is named."""
-        return self.default_editor or next(iter(self.editors))
+    def secrets(self) -> list[str]:
+        """What must never be in a log."""
+        return self.collaborators().keys() + ([self.url_secret.get_secret_value()] if self.url_secret else [])
+
+    def collaborators(self) -> Registry:
+        """The editors and thinkers as they are configured now: the file is read anew.
+
+        Raises:
+            ValueError: with what is wrong with them.
+        """
+        given = registry.read(self.registry) if self.registry else {}
+        return Registry.model_validate(_merged(self, given))
 
     @property
-    def first_thinker(self) -> str:
-        """The thinker when none is named."""
-        return self.default_thinker or next(iter(self.thinkers))
+    def keys_required(self) -> bool:
+        """Whether callers need an API key."""
+        if self.keys == "auto":
+            return not is_loopback(self.host) and not self.allow_open
+        return self.keys == "required"
+
+
+def _merged(settings: Settings, given: dict[str, Any]) -> dict[str, Any]:
+    """The file's entries first, and in place of variables of the same name."""
+    return {
+        "editors": {
+            **given.get("editors", {}),
+            **{n: e for n, e in settings.editors.items() if n not in given.get("editors", {})},
+        },
+        "thinkers": {
+            **given.get("thinkers", {}),
+            **{n: t for n, t in settings.thinkers.items() if n not in given.get("thinkers", {})},
+        },
+        "default_editor": given.get("default_editor", settings.default_editor),
+        "default_thinker": given.get("default_thinker", settings.default_thinker),
+    }
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

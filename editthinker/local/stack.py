@@ -169,8 +169,14 @@ def _python(
 ) -> Service:
     # -P: a folder called "services" where the user happens to stand must not be imported in place of ours.
     command = [sys.executable, "-P", "-m", *module, "--host", LOOPBACK, "--port", str(port)]
-    settings = {"PYTHONUNBUFFERED": "1", **_without_proxy(), **(env or {})}
+    settings = {"PYTHONUNBUFFERED": "1", **_readable(), **_without_proxy(), **(env or {})}
     return Service(name, command, f"http://{LOOPBACK}:{port}/readyz", settings, needs or [])
+
+
+def _readable() -> dict[str, str]:
+    """People read these logs, also where they go to a file; unless they asked for JSON."""
+    names = ("EDITTHINKER_LOG_FORMAT", "EDITTHINKER_EDITOR_LOG_FORMAT", "EDITTHINKER_THINKER_LOG_FORMAT")
+    return {name: "text" for name in names if name not in inherited()}
 
 
 def _without_proxy() -> dict[str, str]:

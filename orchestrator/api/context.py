@@ -1,22 +1,35 @@
-"""What the routes work with, made once by the composition root and found on the application's state."""
+"""What the routes work with, made once by the composition root, and handed to each request as its caller may use it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Query, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials
 from prometheus_client import CollectorRegistry
 
-from orchestrator.api.intake import Intake
+from orchestrator.api.access import BEARER, Access
+from orchestrator.api.checks import Checks
+from orchestrator.api.intake import Intake, Tenant
+from orchestrator.api.links import Links
+from orchestrator.drive.webhooks import Webhooks
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, apply, fold
 from orchestrator.ports import Blobs, Clock, Editor, Fenced, Thinker
 from orchestrator.store.archive import Archive
+from orchestrator.store.hooks import RedisHooks
+from orchestrator.store.keys import Scope
 from orchestrator.store.sessions import RedisSessions
 from orchestrator.telemetry import Telemetry
+from services.wire import logs
 from services.wire.errors import ApiError
+
+_Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
+_Expires = Annotated[str | None, Query(alias="expires", max_length=20, description="Of a signed link.")]
+_Signature = Annotated[str | None, Query(max_length=100, description="Of a signed link: in place of a key.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +40,11 @@ class Context:
         sessions: those in Redis.
         history: the same and the archived ones; whatever is read of a session is read there.
         driving: whether this replica's runner keeps sessions moving.
+        checks: which editors and thinkers can be asked now.
+        hooks: webhook endpoints and deliveries; webhooks: who sends them.
         stopping: set when this replica is told to go.
+        tenant: the caller's; it sees its own sessions only.
+        vouched: a signed link says that whoever has it may see the picture at this path.
     """
 
     sessions: RedisSessions
@@ -41,7 +58,17 @@ class Context:
     registry: CollectorRegistry
     driving: Callable[[], bool]
     stopping: asyncio.Event
+    access: Access
+    links: Links
+    hooks: RedisHooks
+    webhooks: Webhooks
+    checks: Checks
     tenant: str = "default"
+    vouched: bool = False
+
+    async def whose(self) -> Tenant:
+        """The caller's tenant, and what it may have."""
+        return Tenant(self.tenant, await self.access.bounds_of(self.tenant))
 
     async def cancel(self, session_id: str, *, by: str) -> Session:
         """Ask a session to stop; asking again, or when it is finished, changes nothing."""
@@ -75,6 +102,44 @@ class Context:
 
 
 def context(request: Request) -> Context:
-    """The context of the application that serves this request."""
+    """The context of the application that serves this request, for routes that everybody may use."""
     found: Context = request.app.state.context
     return found
+
+
+async def reading(request: Request, _: _Bearer) -> Context:
+    """For routes that look at sessions: the context of a caller who may."""
+    return await _admitted(request, "read")
+
+
+async def editing(request: Request, _: _Bearer) -> Context:
+    """For routes that change sessions."""
+    return await _admitted(request, "edit")
+
+
+async def making(request: Request, _: _Bearer) -> Context:
+    """For routes that make sessions, which are counted before anything is read of them."""
+    found = await _admitted(request, "edit")
+    await found.access.count(found.tenant)
+    return found
+
+
+async def viewing(request: Request, _: _Bearer, _expires: _Expires = None, signature: _Signature = None) -> Context:
+    """For pictures: a caller who may look at sessions, or anyone with a link that was signed for it."""
+    found = context(request)
+    if signature is None or not found.links.signed:
+        return await _admitted(request, "read")
+    try:
+        await found.links.check(request.scope["path"], request.query_params.multi_items(), found.clock.now())
+    except ApiError:
+        if "authorization" in request.headers:
+            return await _admitted(request, "read")
+        raise
+    return replace(found, vouched=True)
+
+
+async def _admitted(request: Request, scope: Scope) -> Context:
+    found = context(request)
+    caller = await found.access.admit(request, scope)
+    logs.bind(tenant=caller.tenant, **({"key_id": caller.key_id} if caller.key_id else {}))
+    return replace(found, tenant=caller.tenant)

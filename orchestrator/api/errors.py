@@ -61,14 +61,14 @@ def of_finished(finished: Finished) -> ApiError:
     return ApiError("editor_failed", "no image could be made")
 
 
-def documented(*statuses: int, ok: Responses | None = None, example: object = None) -> Responses:
+def documented(*statuses: int, ok: Responses | None = None, example: object = None, keyed: bool = True) -> Responses:
     """OpenAPI responses: those given, an example of the JSON answer, and the error statuses every route shares."""
     schema = {"application/json": {"schema": error_schema(), "example": ERROR}}
     if example is not None:
         shown = (ok or {}).get(200, {})
         content = {**shown.get("content", {}), "application/json": {"example": example}}
         ok = {200: {"description": "As asked.", **shown, "content": content}}
-    always = (400, 404, 405, 413, 500, 503)
+    always = (400, *((401, 403) if keyed else ()), 404, 405, 413, 500, 503)
     errors: Responses = {s: {"description": _meaning(s), "content": schema} for s in sorted({*statuses, *always})}
     return {**(ok or {}), **errors}
 

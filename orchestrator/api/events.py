@@ -10,7 +10,7 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response, StreamingResponse
 
-from orchestrator.api.context import Context, context
+from orchestrator.api.context import Context, reading
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EVENTS
 from orchestrator.api.live import ShuttingDown, follow, load, unless_stopping
@@ -36,7 +36,7 @@ _STREAM: Final = {
 )
 async def stream_events(
     session_id: SessionId,
-    ctx: Annotated[Context, Depends(context)],
+    ctx: Annotated[Context, Depends(reading)],
     after: Annotated[int, Query(ge=0, le=_LAST, description="Start after this event.")] = 0,
     last_event_id: Annotated[str | None, Header(description="What the browser sends when it reconnects.")] = None,
 ) -> Response:

@@ -127,8 +127,8 @@ EXPORT: Final[str] = (
 MODELS: Final[dict[str, Any]] = {
     "object": "list",
     "data": [
-        {"id": "classical", "object": "model", "created": 0, "owned_by": "editor"},
-        {"id": "rules", "object": "model", "created": 0, "owned_by": "thinker"},
+        {"id": "classical", "object": "model", "created": 0, "owned_by": "editor", "ready": True},
+        {"id": "rules", "object": "model", "created": 0, "owned_by": "thinker", "ready": True},
     ],
 }
 

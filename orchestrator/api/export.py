@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response, StreamingResponse
 
-from orchestrator.api.context import Context, context
+from orchestrator.api.context import Context, reading
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EXPORT
 from orchestrator.loop.session import CorruptLog, fold
@@ -29,7 +29,7 @@ End = Literal["succeeded", "failed", "cancelled"]
 
 @router.get("/v1/export", response_class=Response, responses=documented(ok={200: _LINES}))
 async def export_sessions(
-    ctx: Annotated[Context, Depends(context)],
+    ctx: Annotated[Context, Depends(reading)],
     since: Annotated[float, Query(ge=0, le=_LAST, description="Created at or after; Unix seconds.")] = 0,
     until: Annotated[float | None, Query(ge=0, le=_LAST, description="Created before; Unix seconds.")] = None,
     status: Annotated[End | None, Query(description="Only sessions that ended so.")] = None,

@@ -111,7 +111,13 @@ class Sources:
 
 
 def first_event(
-    fields: ImagesEditFields | SessionFields, sources: Sources, catalogue: Catalogue, *, now: float, seed: int
+    fields: ImagesEditFields | SessionFields,
+    sources: Sources,
+    catalogue: Catalogue,
+    *,
+    now: float,
+    seed: int,
+    tenant: str = "default",
 ) -> SessionCreated:
     """The session's first event.
 
@@ -139,6 +145,7 @@ def first_event(
         editor_options=_editor_options(fields, catalogue.editors[editor], editor),
         checklist=thinker in catalogue.by_checklist,
         user=fields.user,
+        tenant=tenant,
     )
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from orchestrator.api.context import Context, context
+from orchestrator.api.context import Context, context, reading
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import METRICS, MODELS, READY
-from orchestrator.ports import Editor, StorageUnavailable, Thinker
+from orchestrator.ports import StorageUnavailable
 from services.wire.errors import ApiError, error_body
 
 router = APIRouter(tags=["service"])
@@ -30,6 +28,7 @@ class Model(BaseModel):
     object: str = "model"
     created: int = 0
     owned_by: str
+    ready: bool = Field(description="Whether it, or its fallback, can be asked now.")
 
 
 class Models(BaseModel):
@@ -40,14 +39,14 @@ class Models(BaseModel):
 
 
 @router.get("/v1/models", responses=documented(example=MODELS))
-async def list_models(ctx: Ctx) -> Models:
+async def list_models(ctx: Annotated[Context, Depends(reading)]) -> Models:
     """The configured editors (`owned_by` editor) and thinkers (`owned_by` thinker); the defaults come first."""
-    editors = [Model(id=name, owned_by="editor") for name in ctx.intake.catalogue.editors]
-    thinkers = [Model(id=name, owned_by="thinker") for name in ctx.intake.catalogue.thinkers]
-    return Models(data=[*editors, *thinkers])
+    catalogue, answers = ctx.intake.catalogue, await ctx.checks.answers()
+    named = [("editor", name) for name in catalogue.editors] + [("thinker", name) for name in catalogue.thinkers]
+    return Models(data=[Model(id=name, owned_by=role, ready=answers.get(f"{role}:{name}", False)) for role, name in named])
 
 
-@router.get("/healthz", responses=documented(example={"status": "ok"}))
+@router.get("/healthz", responses=documented(keyed=False, example={"status": "ok"}))
 async def health(ctx: Ctx) -> dict[str, str]:
     """The process runs and keeps its sessions moving."""
     if not ctx.driving():
@@ -55,14 +54,16 @@ async def health(ctx: Ctx) -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses=documented(example=READY))
+@router.get("/readyz", responses=documented(keyed=False, example=READY))
 async def ready(ctx: Ctx) -> Any:
-    """Whether an edit can be asked for now; says which dependency is missing."""
-    names = [*(f"editor:{name}" for name in ctx.editors), *(f"thinker:{name}" for name in ctx.thinkers)]
-    roles: list[Editor | Thinker] = [*ctx.editors.values(), *ctx.thinkers.values()]
-    answers = await asyncio.gather(*(role.ready() for role in roles))
-    checks = {"redis": await ctx.sessions.ping(), "driver": ctx.driving(), **dict(zip(names, answers, strict=True))}
-    missing = [name for name, answer in checks.items() if not answer]
+    """Whether an edit can be asked for now, of one editor and one thinker at least; tells about each."""
+    answers = await ctx.checks.answers()
+    checks = {"redis": await ctx.sessions.ping(), "driver": ctx.driving(), **answers}
+    vital = {"redis": checks["redis"], "driver": checks["driver"]}
+    for role in ("editor", "thinker"):
+        mine = {name: up for name, up in answers.items() if name.startswith(f"{role}:")}
+        vital |= {} if any(mine.values()) else mine
+    missing = [name for name, up in vital.items() if not up]
     if not missing:
         return {"status": "ready", "checks": checks}
     body = error_body("not_ready", f"not ready: {', '.join(missing)}")
@@ -72,11 +73,13 @@ async def ready(ctx: Ctx) -> Any:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses=documented(ok={200: _TEXT}),
+    responses=documented(keyed=False, ok={200: _TEXT}),
 )
 async def metrics(ctx: Ctx) -> Response:
     """Prometheus metrics."""
-    with contextlib.suppress(StorageUnavailable):  # the last figures stand
+    try:
         line = await ctx.sessions.line()
         ctx.telemetry.standing(line.waiting, line.unfinished, line.replicas)
+    except StorageUnavailable:
+        ctx.telemetry.away()
     return Response(generate_latest(ctx.registry), media_type=CONTENT_TYPE_LATEST)

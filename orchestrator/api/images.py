@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
 
-from orchestrator.api.context import Context, context
+from orchestrator.api.context import Context, making
 from orchestrator.api.errors import documented, from_port, of_finished
 from orchestrator.api.examples import IMAGES
 from orchestrator.api.fields import ImagesEditFields
@@ -38,7 +38,7 @@ _DONT_RETRY = {"x-should-retry": "false"}
     responses=documented(408, 409, 415, 422, 429, 502, 504, 507, ok={200: _OK}, example=IMAGES),
     openapi_extra={"requestBody": form_schema(ImagesEditFields)},
 )
-async def edit_image(request: Request, ctx: Annotated[Context, Depends(context)]) -> Response:
+async def edit_image(request: Request, ctx: Annotated[Context, Depends(making)]) -> Response:
     """Edit an image until it is what was asked for, and return the best candidate of all turns.
 
     OpenAI's contract, so any client of it works; the flat extension fields steer the loop. The session goes on if
@@ -47,7 +47,7 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(context)]
     """
     fields, source, mask = await ctx.intake.from_form(request, ImagesEditFields)
     key = idempotency_key(request)
-    created = await ctx.intake.create(fields, source, mask, key=key)
+    created = await ctx.intake.create(fields, source, mask, await ctx.whose(), key=key)
     session_id = created.session_id
     headers = {**_DONT_RETRY, "x-session-id": session_id}
     if fields.stream:
@@ -114,10 +114,11 @@ async def _image(
         "scores": scores.model_dump() if scores else None,
     }
     if fields.response_format == "url":
-        query = f"?format={fields.output_format}" + (
-            f"&compression={fields.output_compression}" if fields.output_compression is not None else ""
-        )
-        return {"url": str(request.base_url).rstrip("/") + candidate_path(session_id, ref) + query, **out}
+        query = [("format", str(fields.output_format))]
+        if fields.output_compression is not None:
+            query.append(("compression", str(fields.output_compression)))
+        path = candidate_path(session_id, ref)
+        return {"url": await ctx.links.link(str(request.base_url), path, query, ctx.clock.now()), **out}
     return {"b64_json": await _b64(ctx, session_id, candidate.image, fields), **out}
 
 

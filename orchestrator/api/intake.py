@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,7 +15,8 @@ from starlette.requests import Request
 from orchestrator.api.fetch import fetch_image
 from orchestrator.api.fields import Catalogue, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
 from orchestrator.loop.events import ImageRef, SessionCreated
-from orchestrator.ports import Clock, Created, Folders, Idempotency, PortError, Sessions, StorageUnavailable
+from orchestrator.ports import Bounds, Clock, Created, Folders, Idempotency, PortError, Sessions, StorageUnavailable
+from services.wire import logs, traces
 from services.wire.asgi import read_json
 from services.wire.errors import ApiError
 from services.wire.images import ImageInfo, ImageLimits, accept, digest, from_base64
@@ -26,18 +27,32 @@ _MAX_SEED = 2**31
 
 
 @dataclass(frozen=True, slots=True)
+class Tenant:
+    """Whose a new session is, and what that tenant may have."""
+
+    name: str
+    bounds: Bounds
+
+
+@dataclass(frozen=True, slots=True)
 class Intake:
     """Makes sessions.
 
     Attributes:
+        catalogue_now: tells what callers may ask for.
         limits: what a source image may cost.
     """
 
     sessions: Sessions
     folders: Folders
     clock: Clock
-    catalogue: Catalogue
+    catalogue_now: Callable[[], Catalogue]
     limits: ImageLimits
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What callers may ask for, as it is configured now."""
+        return self.catalogue_now()
 
     async def from_form(self, request: Request, model: type[_Fields]) -> tuple[_Fields, bytes, bytes | None]:
         """The validated fields, the source and the mask of a multipart request."""
@@ -65,7 +80,7 @@ class Intake:
         return fields, source, mask
 
     async def create(
-        self, fields: ImagesEditFields | SessionFields, source: bytes, mask: bytes | None, *, key: str | None
+        self, fields: ImagesEditFields | SessionFields, source: bytes, mask: bytes | None, tenant: Tenant, *, key: str | None
     ) -> Created:
         """Store the pictures and record the session; a repeat under the same key returns the session made before.
 
@@ -79,11 +94,17 @@ class Intake:
         sources = Sources(*(ref for _, ref in pictures))
         if sources.mask and (sources.mask.width, sources.mask.height) != (sources.source.width, sources.source.height):
             raise ApiError("invalid_image", "mask: it must have the size of image", param="mask")
-        event = first_event(fields, sources, self.catalogue, now=self.clock.now(), seed=secrets.randbelow(_MAX_SEED))
-        created = await self._recorded([data for data, _ in pictures], event, Idempotency(key, fingerprint) if key else None)
+        seed = secrets.randbelow(_MAX_SEED)
+        event = first_event(fields, sources, self.catalogue, now=self.clock.now(), seed=seed, tenant=tenant.name)
+        idempotency = Idempotency(key, fingerprint) if key else None
+        created = await self._recorded([data for data, _ in pictures], event, idempotency, tenant.bounds)
         if not created.fresh and created.fingerprint != fingerprint:
             message = "Idempotency-Key: it was used for another request; use a new key for a new request"
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
+        logs.bind(session_id=created.session_id, tenant=event.tenant)
+        # The session has a trace of its own, which goes on when this request is over.
+        traces.annotate({"editthinker.session_id": created.session_id})
+        traces.link(traces.session(created.session_id))
         return created
 
     async def _image(self, text: str, param: str) -> bytes:
@@ -102,13 +123,15 @@ class Intake:
         ref = ImageRef(sha256=sha256, media_type=info.media_type, bytes=len(plain), width=info.width, height=info.height)
         return plain, ref
 
-    async def _recorded(self, pictures: Sequence[bytes], event: SessionCreated, idempotency: Idempotency | None) -> Created:
+    async def _recorded(
+        self, pictures: Sequence[bytes], event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds
+    ) -> Created:
         """Store the pictures of a session, then record it. Should we die in between, `sweep` finds the folder."""
         session_id = f"ses_{secrets.token_hex(16)}"
         for picture in pictures:
             await self.folders.put(session_id, picture)
         try:
-            created = await self.sessions.create(session_id, event, idempotency)
+            created = await self.sessions.create(session_id, event, idempotency, bounds)
         except StorageUnavailable:
             # It may have been made, although we were not told.
             raise

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import Recorded, StorageUnavailable
+from orchestrator.ports import Recorded, Silence, StorageUnavailable
 from services.wire.errors import ApiError
 
 _Result = TypeVar("_Result")
@@ -30,8 +30,8 @@ class History(Protocol):
         """The last event; None for an unknown session."""
         ...
 
-    def listen(self, session_id: str) -> AsyncGenerator[Recorded | None]:
-        """Events as they are recorded; None when there may be a gap to fill by `read`."""
+    def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
+        """Events as they are recorded, and what may lie between them."""
         ...
 
 
@@ -51,9 +51,12 @@ async def follow(history: History, session_id: str, after: int = 0) -> AsyncGene
     last = after
     async with contextlib.aclosing(history.listen(session_id)) as live:
         async for item in live:
-            if item is not None and item.seq <= last:
+            if item is Silence.QUIET:
+                yield None
                 continue
-            batch = [item] if item is not None and item.seq == last + 1 else await history.read(session_id, last)
+            if isinstance(item, Recorded) and item.seq <= last:
+                continue
+            batch = [item] if isinstance(item, Recorded) and item.seq == last + 1 else await history.read(session_id, last)
             if not batch:
                 tail = await history.tail(session_id)
                 if tail is None or tail.seq < last or (isinstance(tail.event, Finished) and tail.seq == last):
@@ -109,15 +112,15 @@ async def unless_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result
         await items.aclose()
 
 
-async def load(history: History, session_id: str, tenant: str) -> tuple[Session, int]:
-    """A tenant's session as it is now.
+async def load(history: History, session_id: str, tenant: str | None) -> tuple[Session, int]:
+    """A tenant's session as it is now; None is for a caller who may see it whosever it is.
 
     Raises:
         ApiError: ``session_not_found``, also for another tenant's session.
     """
     log = await history.read(session_id)
     session = fold(recorded.event for recorded in log) if log else None
-    if session is None or session.created.tenant != tenant:
+    if session is None or tenant not in {None, session.created.tenant}:
         raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
     return session, log[-1].seq
 

@@ -9,11 +9,12 @@ import contextlib
 import re
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from orchestrator.api.context import Context, context
+from orchestrator.api.bodies import described, read_as
+from orchestrator.api.context import Context, editing, making, reading, viewing
 from orchestrator.api.errors import Responses, documented
 from orchestrator.api.examples import SESSION, SESSIONS
 from orchestrator.api.fields import SessionFields, SessionJson
@@ -30,7 +31,9 @@ from services.wire.images_api import Prompt, form_schema
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
-Ctx = Annotated[Context, Depends(context)]
+Reading = Annotated[Context, Depends(reading)]
+Editing = Annotated[Context, Depends(editing)]
+Viewing = Annotated[Context, Depends(viewing)]
 SessionId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"])]
 Format = Annotated[OutputFormat | None, Query(description="Encode the image so; as stored if absent.")]
 Compression = Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")]
@@ -77,7 +80,7 @@ def _create_body() -> dict[str, object]:
 )
 async def create_session(
     request: Request,
-    ctx: Ctx,
+    ctx: Annotated[Context, Depends(making)],
     prefer: Annotated[str | None, Header(description="`wait=n`: wait n seconds for the end.", examples=["wait=30"])] = None,
 ) -> Response:
     """Start a session; multipart like the images endpoint, or JSON with the image as base64 or https URL."""
@@ -86,7 +89,7 @@ async def create_session(
         fields, source, mask = await ctx.intake.from_json(request)
     else:
         fields, source, mask = await ctx.intake.from_form(request, SessionFields)
-    created = await ctx.intake.create(fields, source, mask, key=idempotency_key(request))
+    created = await ctx.intake.create(fields, source, mask, await ctx.whose(), key=idempotency_key(request))
     session_id = created.session_id
     headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
     if wait_s:
@@ -107,7 +110,7 @@ async def create_session(
 
 @router.get("", responses=documented(example=SESSIONS))
 async def list_sessions(
-    ctx: Ctx,
+    ctx: Reading,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
     status: Annotated[Status | None, Query(description="Only sessions in this state.")] = None,
@@ -136,7 +139,7 @@ async def list_sessions(
 
 
 @router.get("/{session_id}", responses=documented(example=SESSION))
-async def get_session(session_id: SessionId, ctx: Ctx) -> SessionView:
+async def get_session(session_id: SessionId, ctx: Reading) -> SessionView:
     """A session as it is now; while it waits for its turn, how many go before it and for about how long."""
     session, seq = await load(ctx.history, session_id, ctx.tenant)
     place = None if session.finished else await ctx.sessions.place(session_id)
@@ -146,12 +149,12 @@ async def get_session(session_id: SessionId, ctx: Ctx) -> SessionView:
 @router.get("/{session_id}/image", response_class=Response, responses=documented(409, ok=_IMAGE))
 async def get_best_image(
     session_id: SessionId,
-    ctx: Ctx,
+    ctx: Viewing,
     format: Format = None,  # noqa: A002 - the name in the query
     compression: Compression = None,
 ) -> Response:
     """The best image so far; of a finished session, its answer."""
-    session, _ = await load(ctx.history, session_id, ctx.tenant)
+    session = await _seen(ctx, session_id)
     top = session.finished.best if session.finished else best(session)
     if top is None:
         raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
@@ -161,12 +164,12 @@ async def get_best_image(
 @router.get("/{session_id}/source", response_class=Response, responses=documented(ok=_IMAGE))
 async def get_source_image(
     session_id: SessionId,
-    ctx: Ctx,
+    ctx: Viewing,
     format: Format = None,  # noqa: A002 - the name in the query
     compression: Compression = None,
 ) -> Response:
     """The source image."""
-    session, _ = await load(ctx.history, session_id, ctx.tenant)
+    session = await _seen(ctx, session_id)
     return await _serve(ctx, session_id, session.created.source, format, compression, final=True)
 
 
@@ -175,26 +178,28 @@ async def get_candidate_image(
     session_id: SessionId,
     turn: Annotated[int, Path(ge=1, le=10_000)],
     candidate: Annotated[int, Path(ge=1, le=10_000)],
-    ctx: Ctx,
+    ctx: Viewing,
     format: Format = None,  # noqa: A002 - the name in the query
     compression: Compression = None,
 ) -> Response:
     """One candidate's image."""
-    session, _ = await load(ctx.history, session_id, ctx.tenant)
+    session = await _seen(ctx, session_id)
     image = _image_of(session, CandidateRef(turn=turn, candidate=candidate))
     return await _serve(ctx, session_id, image, format, compression, final=True)
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
-async def cancel_session(session_id: SessionId, ctx: Ctx) -> SessionView:
+async def cancel_session(session_id: SessionId, ctx: Editing) -> SessionView:
     """Stop a session. Acknowledged at once; cancelling again, or a finished session, changes nothing."""
     await ctx.cancel(session_id, by="caller")
     session, seq = await load(ctx.history, session_id, ctx.tenant)
     return show(session_id, session, seq)
 
 
-@router.post("/{session_id}/feedback", responses=documented(409, example=SESSION))
-async def give_feedback(session_id: SessionId, feedback: Annotated[Feedback, Body()], ctx: Ctx) -> SessionView:
+@router.post("/{session_id}/feedback", responses=documented(409, example=SESSION), openapi_extra=described(Feedback))
+async def give_feedback(
+    session_id: SessionId, ctx: Editing, feedback: Annotated[Feedback, Depends(read_as(Feedback))]
+) -> SessionView:
     """A person's word: `accept` the best, `pick` a candidate, `instruct` anew, or let the thinker `go_on`."""
 
     def event(session: Session) -> Event:
@@ -206,7 +211,7 @@ async def give_feedback(session_id: SessionId, feedback: Annotated[Feedback, Bod
 
 
 @router.delete("/{session_id}", status_code=204, response_class=Response, responses=documented(409))
-async def delete_session(session_id: SessionId, ctx: Ctx) -> Response:
+async def delete_session(session_id: SessionId, ctx: Editing) -> Response:
     """Forget a finished session: its events, its images, and its archive. Nothing of another session goes with it."""
     session, _ = await load(ctx.history, session_id, ctx.tenant)
     if session.finished is None or not await ctx.sessions.delete(session_id, ctx.tenant):
@@ -219,6 +224,12 @@ async def delete_session(session_id: SessionId, ctx: Ctx) -> Response:
 
 
 # --- pieces ------------------------------------------------------------------------------------------------------
+
+
+async def _seen(ctx: Context, session_id: str) -> Session:
+    """The session whose picture is asked for."""
+    session, _ = await load(ctx.history, session_id, None if ctx.vouched else ctx.tenant)
+    return session
 
 
 def _meaning(feedback: Feedback) -> Feedback:

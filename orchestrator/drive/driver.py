@@ -1,6 +1,6 @@
 """Drives one session: decide, record the intent, perform, record the outcome, decide again.
 
-    while action := decide(session, now):   pure, see `orchestrator.loop.policy`
+    while action := decide(session, now …): pure, see `orchestrator.loop.policy`
         stop what is under way and no longer wanted
         decisions are events too: apply them here, record them in one append before the next I/O
         start the edits and critiques that are wanted and not under way; wait for the first to end
@@ -22,6 +22,7 @@ from typing import Final
 import stamina
 
 from orchestrator.drive.performer import Job, Performer
+from orchestrator.drive.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
 from orchestrator.loop.session import CorruptLog, Session, apply, fold
@@ -59,6 +60,7 @@ class Driver:
         """Edits that this driver began; another that is under way was begun by a driver before it."""
         self._running: dict[_Place, asyncio.Task[ev.Event]] = {}
         self._since: dict[_Place, float] = {}
+        self._spans = SessionSpans(claim.session_id, (recorded.event for recorded in entries))
         self._signal = asyncio.Event()
 
     def signal(self) -> None:
@@ -71,15 +73,16 @@ class Driver:
         Raises:
             Fenced: when another replica owns the session.
         """
-        try:
-            while not await self._step():
-                pass
-        finally:
-            await self._stop(list(self._running))
+        with self._spans.driving(self._session):
+            try:
+                while not await self._step():
+                    pass
+            finally:
+                await self._stop(list(self._running))
 
     async def _step(self) -> bool:
         """Decide once and carry it out; whether this replica is done with the session."""
-        action = decide(self._session, self._clock.now())
+        action = decide(self._session, self._clock.now(), self._performer.pace(self._session.created.editor))
         if await self._stop_unwanted(action):
             return False
         match action:
@@ -116,7 +119,8 @@ class Driver:
             return False
         for event in events:
             self._seq += 1
-            self._hooks.recorded(self._claim.session_id, Recorded(self._seq, event))
+            self._hooks.recorded(self._claim.session_id, Recorded(self._seq, event), self._session)
+            self._spans.recorded(event, self._session)
         self._drafts.clear()
         return True
 
@@ -130,7 +134,10 @@ class Driver:
             # Redis came back older than we are (restored from an older file): what it forgot is to be done again.
             self._hooks.forgotten(self._claim.session_id, self._seq - entries[-1].seq)
             await self._stop(list(self._running))
+            # An outcome may belong to what was forgotten: a critique of an image that is in no event any more.
+            self._drafts.clear()
         self._seq = entries[-1].seq
+        self._spans.learn(known)
         lost = [draft for draft in self._drafts if draft.is_outcome and draft.event not in known]
         self._session, self._drafts = fold(known), []
         for draft in lost:
@@ -158,14 +165,15 @@ class Driver:
         for job in jobs:
             place = _place(job)
             if place not in self._running:
-                order = self._performer.perform(
+                order = partial(
+                    self._performer.perform,
                     self._claim.session_id,
                     self._session,
                     job,
                     resumed=place not in self._begun,
                     sent=partial(self._sent, place),
                 )
-                self._running[place] = asyncio.create_task(order)
+                self._running[place] = asyncio.create_task(self._spans.job(job, order))
         await self._wait_for_news()
 
     def _sent(self, place: _Place) -> None:

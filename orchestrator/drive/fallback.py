@@ -1,13 +1,27 @@
-"""A thinker that is asked when another fails."""
+"""A thinker, or an editor, that is asked when another fails."""
 
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
+from typing import Final
 
-from orchestrator.ports import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply, Thinker, ThinkerError
+from orchestrator.ports import (
+    ChecklistOrder,
+    ChecklistReply,
+    CritiqueOrder,
+    CritiqueReply,
+    Editor,
+    EditOrder,
+    EditorError,
+    EditReply,
+    Thinker,
+    ThinkerError,
+)
 
 log = logging.getLogger(__name__)
+_FAILED: Final = frozenset({"editor_unreachable", "editor_failed", "editor_bad_reply"})
 
 
 class WithFallback:
@@ -46,3 +60,38 @@ class WithFallback:
         except ThinkerError as exc:
             log.warning("the thinker failed (%s); %s is asked instead", exc.code, self._name)
         return await self._second.checklist(replace(order, timeout_s=order.timeout_s / 2))
+
+
+class EditorWithFallback:
+    """`orchestrator.ports.Editor`: the first, and when it is away or fails, the second.
+
+    What the first refuses (the wish, the picture) is the caller's to mend, and is not asked of the second; nor is what took
+    all the time there was.
+
+    Args:
+        first: the session's own.
+        second: its fallback.
+        name: of the second, as it is configured; told with the images that it makes.
+    """
+
+    def __init__(self, first: Editor, second: Editor, name: str) -> None:
+        self._first = first
+        self._second = second
+        self._name = name
+
+    async def ready(self) -> bool:
+        """Whether one of them can be asked now."""
+        return await self._first.ready() or await self._second.ready()
+
+    async def edit(self, order: EditOrder) -> EditReply:
+        """Edit. Raises `EditorError`, the second's, when both fail."""
+        ends = time.monotonic() + order.timeout_s
+        try:
+            return await self._first.edit(order)
+        except EditorError as exc:
+            left = ends - time.monotonic()
+            if exc.code not in _FAILED or left <= 0:
+                raise
+            log.warning("the editor failed (%s); %s is asked instead", exc.code, self._name)
+        reply = await self._second.edit(replace(order, timeout_s=left))
+        return replace(reply, editor=reply.editor or self._name)

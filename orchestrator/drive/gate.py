@@ -247,6 +247,11 @@ class Gate:
         return self._pace.limit if self._fixed is None else self._fixed
 
     @property
+    def work_s(self) -> float:
+        """Seconds that an edit takes, lately, without its wait in the pool; 0 while that is not known."""
+        return self._pace.worked_s
+
+    @property
     def in_flight(self) -> int:
         """Edits that have a place, those among them that were refused and wait to be sent again included."""
         return self._in_flight

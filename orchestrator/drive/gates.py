@@ -21,3 +21,11 @@ class Gates:
         """A session was claimed and will soon ask for an edit."""
         if editor in self._gates:
             self._gates[editor].expect()
+
+    def work_s(self, editor: str) -> float:
+        """Seconds that an edit takes there, lately; 0 while that is not known."""
+        return self._gates[editor].work_s if editor in self._gates else 0.0
+
+    def paces(self) -> Mapping[str, float]:
+        """`work_s` of every editor where it is known."""
+        return {editor: gate.work_s for editor, gate in self._gates.items() if gate.work_s > 0}

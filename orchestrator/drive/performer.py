@@ -38,12 +38,17 @@ twice, and then its connection is not closed and the editor works on."""
 
 @dataclass(frozen=True, slots=True)
 class Performer:
-    """The collaborators of every session, by the names the configuration gives them."""
+    """The collaborators of every session, by the names the configuration gives them.
+
+    Attributes:
+        pace: seconds that an edit takes at that editor, lately; 0 while that is not known.
+    """
 
     editors: Mapping[str, Editor]
     thinkers: Mapping[str, Thinker]
     blobs: Blobs
     clock: Clock
+    pace: Callable[[str], float] = lambda _: 0.0
 
     async def perform(
         self, session_id: str, session: Session, job: Job, *, resumed: bool = False, sent: Callable[[], None] = lambda: None
@@ -98,6 +103,7 @@ class Performer:
             editor_seconds=_editor_seconds(reply, now - (now if began is None else began)),
             timings=dict(reply.timings),
             repeated=resumed and not reply.replayed,
+            editor=reply.editor,
         )
 
     async def _ask_editor(self, session_id: str, session: Session, job: EditJob, sent: Callable[[], None]) -> EditReply:

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from orchestrator.drive.driver import Driver
 from orchestrator.loop.session import CorruptLog
 from orchestrator.ports import Claim, Fenced, PortError, Recorded, Sessions, StorageUnavailable
+from services.wire import logs
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,10 @@ class Rooms(Protocol):
 
     def expect(self, editor: str) -> None:
         """A session was claimed and will soon ask for an edit."""
+        ...
+
+    def paces(self) -> Mapping[str, float]:
+        """Seconds that an edit takes, by editor, where that is known."""
         ...
 
 
@@ -91,7 +96,7 @@ class Runner:
         drive: makes the driver of a claim from its log.
         wakes: news from the store.
         rooms: which sessions are worth claiming.
-        chore: does work that belongs to no driver; raises `PortError` if it is to come again.
+        chore: does work that belongs to no driver; False if it set a time to come again, `PortError` if it did not.
         watch: is told what happens to the fleet.
     """
 
@@ -103,7 +108,7 @@ class Runner:
         wakes: Wakes,
         *,
         rooms: Rooms,
-        chore: Callable[[str], Awaitable[None]],
+        chore: Callable[[str], Awaitable[bool]],
         watch: Watch,
     ) -> None:
         self._replica = replica.name
@@ -199,8 +204,8 @@ class Runner:
 
     async def _do(self, chore: str) -> None:
         try:
-            await self._chore(chore)
-            await self._sessions.done(chore)
+            if await self._chore(chore):
+                await self._sessions.done(chore)
         except PortError as exc:
             log.warning("%s is put off: %s", chore, exc.message)
         except Exception:  # the edge of a chore: a bug in one must not stop the others
@@ -222,6 +227,7 @@ class Runner:
 
     async def _run(self, claim: Claim) -> None:
         session_id = claim.session_id
+        logs.bind(session_id=session_id)
         try:
             events = await self._sessions.read(session_id)
             if not events:
@@ -264,6 +270,7 @@ class Runner:
                 before = list(self._tasks.values())
                 if not await self._sessions.beat(self._replica):
                     self._lost(before)
+                await self._sessions.tell(self._rooms.paces())
                 if number % _BEATS_PER_AUDIT == 0:
                     await self._audit()
             except StorageUnavailable as exc:

@@ -14,6 +14,7 @@ from orchestrator.drive.prompt import Prompt, Written
 from orchestrator.drive.upstream import Call, HttpUpstream
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply, ThinkerError, Usage
+from services.wire import genai, traces
 from services.wire.checklist import QUESTIONS
 from services.wire.critique import Critique, Question, Template, Unparseable, messages, questions_messages
 from services.wire.formats import Constraint, Format
@@ -155,7 +156,9 @@ class HttpThinker:
             body = prompt.body(fields)
             call = Call("/chat/completions", body, "application/json", {})
             try:
-                completion = (await self._upstream.post(call, max(0.0, ends - time.monotonic()))).json
+                with traces.span(f"chat {self._dialect.model}", "client", genai.asked(fields)) as span:
+                    completion = (await self._upstream.post(call, max(0.0, ends - time.monotonic()))).json
+                    span.annotate(genai.answered(completion))
             except ThinkerError as exc:
                 if constraints.refused(kind, exc):
                     continue

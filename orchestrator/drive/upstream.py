@@ -20,6 +20,7 @@ import orjson
 import stamina
 
 from orchestrator.ports import EditorError, PortError, ThinkerError
+from services.wire import traces
 
 Role = Literal["editor", "thinker"]
 _ERRORS: Final[Mapping[Role, type[PortError]]] = {"editor": EditorError, "thinker": ThinkerError}
@@ -114,6 +115,9 @@ class HttpUpstream:
         self._upstream = upstream
         self._client = client
         self._error = _ERRORS[role]
+        # Without a password that the URL may hold.
+        address = upstream.url.partition("//")[2].partition("/")[0].rpartition("@")[2]
+        self._facts: traces.Attributes = {"http.request.method": "POST", "server.address": address, "editthinker.role": role}
 
     async def post(self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None) -> Reply:
         """The reply.
@@ -174,6 +178,10 @@ class HttpUpstream:
         raise AssertionError("stamina either returns or raises")  # pragma: no cover
 
     async def _once(self, call: Call, told_busy: Callable[[], None]) -> Reply:
+        with traces.span(f"POST {call.path}", "client", self._facts):
+            return await self._sent(call, told_busy)
+
+    async def _sent(self, call: Call, told_busy: Callable[[], None]) -> Reply:
         began = time.monotonic()
         headers = {
             "content-type": call.content_type,
@@ -183,6 +191,7 @@ class HttpUpstream:
             "accept-encoding": "identity",
             **self._auth(),
             **call.headers,
+            **traces.headers(),
         }
         unsent: list[PortError] = []
         try:

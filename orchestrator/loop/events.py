@@ -159,7 +159,8 @@ class EditStarted(_Event):
 class Edited(_Event):
     """A candidate exists; its image was stored before this was recorded.
 
-    `repeated`: an earlier driver had asked for it too, and it was made a second time.
+    `repeated`: an earlier driver had asked for it too, and it was made a second time. `editor`: which one made it, where it
+    was the fallback of the session's own.
     """
 
     type: Literal["edited"] = "edited"
@@ -169,6 +170,7 @@ class Edited(_Event):
     editor_seconds: float
     timings: dict[str, float] = Field(default_factory=dict)
     repeated: bool = False
+    editor: str | None = None
 
 
 class EditFailed(_Event):

@@ -113,8 +113,8 @@ Action = StartTurn | Work | AskReview | Wait | Finish | Rest
 # --- the cycle ---------------------------------------------------------------------------------------------------
 
 
-def decide(session: Session, now: float) -> Action:
-    """What to do next with a session at time `now` (Unix seconds)."""
+def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
+    """What to do next with a session at time `now` (Unix seconds), where an edit takes about `edit_s` seconds (0: unknown)."""
     if session.finished:
         return Rest()
     if session.cancelled:
@@ -123,17 +123,24 @@ def decide(session: Session, now: float) -> Action:
         return _finish(session, "accepted")
     if now >= session.created.limits.deadline_at:
         return _finish(session, "deadline")
-    if session.turn is None:
-        return _start_turn(session)
-    if session.new_instruction and not _budget_is_spent(session):
-        return _start_turn(session)
+    late = _too_late(session, now, edit_s)
+    if session.turn is None or (session.new_instruction and not _budget_is_spent(session)):
+        return _finish(session, "deadline") if late else _start_turn(session)
     if session.review:
         return Wait()
     if satisfied(session):
         return _end(session, "satisfied")
-    if jobs := tuple(_open_jobs(session, session.turn)):
-        return Work(jobs)
-    return _after_turn(session)
+    jobs = tuple(_open_jobs(session, session.turn))
+    if possible := tuple(job for job in jobs if not (late and isinstance(job, EditJob) and not job.started)):
+        return Work(possible)
+    action = _after_turn(session)
+    return _finish(session, "deadline") if late and (jobs or isinstance(action, StartTurn)) else action
+
+
+def _too_late(session: Session, now: float, edit_s: float) -> bool:
+    """An edit begun now would not be done by the deadline; it is tried all the same while half of the session's time is left."""
+    ends = session.created.limits.deadline_at
+    return now + min(edit_s, (ends - session.created.at) / 2) > ends
 
 
 def _after_turn(session: Session) -> Action:
@@ -247,7 +254,7 @@ def _error(session: Session, reason: FinishReason) -> Failure | None:
     if errors:
         return errors[-1]
     if reason == "deadline":
-        return Failure(code="deadline_exceeded", message="the deadline passed before an image was made; raise deadline_s")
+        return Failure(code="deadline_exceeded", message="the deadline came before an image could be made; raise deadline_s")
     if reason == "budget":
         return Failure(code="budget_exceeded", message="the budget was spent before an image was made; raise it")
     return None

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from orchestrator.loop.events import load
 from orchestrator.loop.session import CorruptLog
-from orchestrator.ports import Folders, PortError, Recorded
+from orchestrator.ports import Folders, PortError, Recorded, Silence
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.sessions import RedisSessions
 
@@ -125,7 +125,7 @@ class Archive:
         archived = await self._archived(session_id)
         return archived[-1] if archived else None
 
-    def listen(self, session_id: str) -> AsyncGenerator[Recorded | None]:
+    def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
         """Events as they are recorded; None when there may be a gap to fill by `read`."""
         return self._sessions.listen(session_id)
 

@@ -11,6 +11,7 @@ reads the log to find out instead. What a cluster or a sentinel redirects was no
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -24,6 +25,15 @@ from redis.backoff import ConstantBackoff, NoBackoff
 
 _CONNECT_S: Final = 5.0
 _POOL: Final = 64
+_KEPT_ALIVE: Final[dict[str, Any]] = {
+    "socket_keepalive": True,
+    # Half a minute until a server that vanished without a word is noticed, where the system lets us say so.
+    "socket_keepalive_options": {
+        getattr(socket, name): value
+        for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, name)
+    },
+}
 _PORTS: Final = {"sentinel": 26379, "cluster": 6379}
 
 
@@ -83,7 +93,7 @@ def client(address: Address, *, connections: int = _POOL) -> Redis:
 
     Without a socket timeout: quiet channels are no error, and how long an answer may take is bounded by the store.
     """
-    options: dict[str, Any] = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": None}
+    options: dict[str, Any] = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": None, **_KEPT_ALIVE}
     if address.kind == "single":
         pool = BlockingConnectionPool.from_url(
             address.url, max_connections=connections, timeout=30, retry=Retry(NoBackoff(), 0), **options
@@ -115,7 +125,7 @@ def listeners(address: Address) -> Callable[[], Redis]:
 
     def of_the_next_node() -> Redis:
         host, port = next(hosts)
-        options: dict[str, Any] = dict(address.options)
+        options: dict[str, Any] = {**_KEPT_ALIVE, **dict(address.options)}
         return Redis(
             host=host, port=port, socket_connect_timeout=_CONNECT_S, socket_timeout=None, retry=Retry(NoBackoff(), 0), **options
         )

@@ -1,14 +1,16 @@
 """Live events: one subscription connection for the whole process, fanned out to whoever listens.
 
 Publishing is fire and forget, so a listener may miss messages; it is told when that may have happened (an empty
-message after a reconnect, and every `heartbeat_s`), and reads the log. Nothing relies on a message to arrive.
+message after a reconnect, and now and then), and reads the log. Nothing relies on a message to arrive.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import random
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 
@@ -18,6 +20,10 @@ from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 _DEPTH = 64
+QUIET = -1
+"""In place of a number: nothing was said for a while, and nothing is known to be missing."""
+_LOOK_AFTER = 30
+"""Quiet spells after which a listener is told to look at the log all the same: a connection may be dead without a sign."""
 
 
 class Feed:
@@ -25,7 +31,7 @@ class Feed:
 
     Args:
         connect: makes a client without a socket timeout (a quiet channel is not an error); closed when its connection breaks.
-        heartbeat_s: seconds of silence after which a listener is told to look at the log.
+        heartbeat_s: seconds of silence after which a listener is told that it is quiet.
     """
 
     def __init__(self, connect: Callable[[], Redis], *, heartbeat_s: float = 10.0) -> None:
@@ -55,19 +61,22 @@ class Feed:
     async def listen(self, channel: str) -> AsyncGenerator[tuple[int, bytes]]:
         """Messages of a channel as (number, payload); (0, b"") means: look at the log, something may be missing.
 
-        The first item is (0, b""), and so is the one that follows once the subscription stands.
+        The first item is (0, b""), and so is the one that follows once the subscription stands. (QUIET, b"") comes after each
+        `heartbeat_s` of silence.
         """
         queue: asyncio.Queue[bytes] = asyncio.Queue(_DEPTH)
         self._queues[channel].add(queue)
         try:
             await self._subscribe(channel)
             yield 0, b""
+            # Not all at once: ten thousand listeners began together, when a replica started.
+            spells = itertools.count(random.randrange(_LOOK_AFTER))
             while True:
                 try:
                     async with asyncio.timeout(self._heartbeat_s):
                         message = await queue.get()
                 except TimeoutError:
-                    yield 0, b""
+                    yield (0, b"") if next(spells) % _LOOK_AFTER == _LOOK_AFTER - 1 else (QUIET, b"")
                     continue
                 number, _, payload = message.partition(b" ")
                 yield (int(number), payload) if number.isdigit() and payload else (0, message)

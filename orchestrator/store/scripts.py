@@ -41,6 +41,10 @@ class Keys:
         """Set: the sessions that a replica drives."""
         return f"{self.prefix}own:{replica}"
 
+    def pace(self, editor: str) -> str:
+        """Hash: how long sessions wait for their turn at that editor (ms, at, since, n), and how long an edit takes (work)."""
+        return f"{self.prefix}pace:{editor}"
+
     @property
     def timers(self) -> str:
         """Sorted set: ``<kind>:<session id>`` by the millisecond at which it is due."""
@@ -61,6 +65,14 @@ class Keys:
         """Sorted set: replicas by the millisecond at which their lease ends."""
         return f"{self.prefix}replicas"
 
+    def hooks(self, tenant: str) -> str:
+        """Hash: a tenant's webhook endpoints by id."""
+        return f"{self.prefix}hooks:{tenant}"
+
+    def deliveries(self, session_id: str) -> str:
+        """Hash: what webhooks are, or were, told of a session, by the delivery's id."""
+        return f"{self.prefix}deliveries:{session_id}"
+
     def live(self, session_id: str) -> str:
         """Channel: "<seq> <event>" as recorded."""
         return f"{self.prefix}live:{session_id}"
@@ -78,7 +90,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """The arguments of ``create.lua``; an empty `key` means no idempotency."""
+    """The arguments of ``create.lua``, in its order; an empty `key` means no idempotency, an empty bound none."""
 
     session_id: str
     tenant: str
@@ -89,6 +101,21 @@ class Making:
     ttl_ms: int
     limit: int
     deadline_ms: int
+    most_open: str = ""
+    most_spent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """The arguments of ``swap.lua``, in its order."""
+
+    key: str
+    field: str
+    old: bytes
+    new: bytes
+    timer: str = ""
+    due_ms: int | str = ""
+    keep_ms: int | str = ""
 
 
 class Scripts:
@@ -98,21 +125,21 @@ class Scripts:
         self._redis = redis
         self._prefix = keys.prefix
         prelude = _text_of("prelude")
-        names = ("create", "append", "claim", "beat", "park", "release", "place", "delete", "retain")
+        names = ("create", "append", "claim", "beat", "park", "release", "place", "delete", "retain", "plan", "swap")
         self._scripts = {name: redis.register_script(prelude + _text_of(name)) for name in names}
 
     async def create(self, making: Making) -> tuple[int, str, str]:
-        """See ``create.lua``: (1 made, 0 made before, id, fingerprint), (-1, unfinished, ''), (-2, wait in ms, '')."""
+        """See ``create.lua``: (1 made, 0 made before, id, fingerprint), or (-1 to -4, the figure that refuses, '')."""
         reply = await self._call("create", *dataclasses.astuple(making))
         rest = [_text(value) for value in reply[1:]]
         return int(reply[0]), rest[0], rest[1] if len(rest) > 1 else ""
 
     async def append(
-        self, session_id: str, expected: int, events: Sequence[bytes], *, fence: int | None, terminal: bool
+        self, session_id: str, expected: int, events: Sequence[bytes], *, fence: int | None, terminal: bool, spent: float
     ) -> AppendOutcome:
         """See ``append.lua``."""
         shown = "" if fence is None else fence
-        reply = await self._call("append", session_id, expected, shown, int(terminal), *events)
+        reply = await self._call("append", session_id, expected, shown, int(terminal), f"{spent:.6f}", *events)
         outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these four words
         return outcome
 
@@ -151,6 +178,14 @@ class Scripts:
     async def retain(self, session_id: str, tenant: str, retention_ms: int, forget_ms: int | None) -> bool:
         """See ``retain.lua``."""
         return bool(await self._call("retain", session_id, tenant, retention_ms, "" if forget_ms is None else forget_ms))
+
+    async def plan(self, session_id: str, keep_ms: int, records: Mapping[str, bytes]) -> bool:
+        """See ``plan.lua``."""
+        return bool(await self._call("plan", session_id, keep_ms, *(part for record in records.items() for part in record)))
+
+    async def swap(self, swap: Swap) -> bool:
+        """See ``swap.lua``."""
+        return bool(await self._call("swap", *dataclasses.astuple(swap)))
 
     async def _call(self, name: str, *args: Any) -> Any:
         return await self._scripts[name](keys=[self._prefix], args=args)

@@ -16,14 +16,28 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from orchestrator.loop.events import Event, Finished, SessionCreated, dump, load
+from orchestrator.loop.events import Edited, EditFailed, Event, Finished, SessionCreated, dump, load
 from orchestrator.loop.session import CorruptLog
-from orchestrator.ports import Claim, Created, Fenced, Idempotency, Place, PortError, Recorded, StorageUnavailable, Taken
-from orchestrator.store.feed import Feed
+from orchestrator.ports import (
+    Bounds,
+    Claim,
+    Created,
+    Fenced,
+    Idempotency,
+    Place,
+    PortError,
+    Recorded,
+    Silence,
+    StorageUnavailable,
+    Taken,
+)
+from orchestrator.store.feed import QUIET, Feed
 from orchestrator.store.scripts import Keys, Making, Scripts
 
 _ANSWER_S: Final = 5.0
 _LINE_TOO_LONG: Final = -2
+_TOO_MANY_OF_YOURS: Final = -3
+_SPENT_ENOUGH: Final = -4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +76,14 @@ class RedisSessions:
         self._options = options or SessionsOptions()
         self._scripts = Scripts(redis, keys)
 
-    async def create(self, session_id: str, event: SessionCreated, idempotency: Idempotency | None) -> Created:
+    async def create(
+        self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
+    ) -> Created:
         """Record a new session and put it in line.
 
         Raises:
-            PortError: ``overloaded`` when too many sessions wait, or it would wait beyond its deadline.
+            PortError: ``overloaded`` when too many sessions wait, or it would wait beyond its deadline;
+                ``quota_exceeded`` when its tenant has as many as it may, or has used up its day's editor seconds.
             StorageUnavailable: when Redis cannot be reached.
         """
         key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
@@ -81,8 +98,10 @@ class RedisSessions:
             ttl_ms=int(options.idempotency_ttl_s * 1000),
             limit=options.most_unfinished,
             deadline_ms=int(event.limits.deadline_at * 1000) + 1,
+            most_open=_shown(bounds.unfinished if bounds else None),
+            most_spent=_shown(bounds.editor_s_per_day if bounds else None),
         )
-        async with _asking():
+        async with asking():
             made, name, known = await self._scripts.create(making)
         if made < 0:
             raise _refusal(made, int(name), event)
@@ -90,19 +109,19 @@ class RedisSessions:
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
         """The events after that sequence number; empty for an unknown session."""
-        async with _asking():
+        async with asking():
             entries: Any = await self._redis.xrange(self._keys.log(session_id), min=f"{after + 1}-0")
         return [_recorded(entry_id, fields) for entry_id, fields in entries]
 
     async def tail(self, session_id: str) -> Recorded | None:
         """The last event; None for an unknown session."""
-        async with _asking():
+        async with asking():
             entries: Any = await self._redis.xrevrange(self._keys.log(session_id), count=1)
         return _recorded(*entries[0]) if entries else None
 
     async def read_many(self, session_ids: Sequence[str]) -> list[list[Recorded]]:
         """The whole logs of several sessions, in one round trip; empty for one that is gone or cannot be read."""
-        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
             for session_id in session_ids:
                 pipe.xrange(self._keys.log(session_id))
             logs = await pipe.execute()
@@ -110,7 +129,7 @@ class RedisSessions:
 
     async def raw(self, session_ids: Sequence[str]) -> list[list[tuple[int, bytes]]]:
         """The whole logs of several sessions as they were written: each event's number and its JSON."""
-        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
             for session_id in session_ids:
                 pipe.xrange(self._keys.log(session_id))
             logs = await pipe.execute()
@@ -119,7 +138,7 @@ class RedisSessions:
     async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
         top = "+inf" if before_ms is None else f"({before_ms}"
-        async with _asking():
+        async with asking():
             rows: Any = await self._redis.zrevrangebyscore(
                 self._keys.index(tenant), top, "-inf", start=0, num=limit, withscores=True
             )
@@ -128,7 +147,7 @@ class RedisSessions:
     async def span(self, tenant: str, since_ms: float, until_ms: float | None, limit: int) -> list[tuple[int, str]]:
         """A tenant's sessions, oldest first: (creation in Unix milliseconds, id), from `since_ms` up to before `until_ms`."""
         top = "+inf" if until_ms is None else f"({until_ms}"
-        async with _asking():
+        async with asking():
             rows: Any = await self._redis.zrangebyscore(
                 self._keys.index(tenant), since_ms, top, start=0, num=limit, withscores=True
             )
@@ -141,9 +160,10 @@ class RedisSessions:
             Fenced: when another replica owns the session, or it was deleted.
         """
         terminal = any(isinstance(event, Finished) for event in events)
-        async with _asking():
+        spent = sum(event.editor_seconds for event in events if isinstance(event, Edited | EditFailed))
+        async with asking():
             outcome = await self._scripts.append(
-                session_id, expected, [dump(event) for event in events], fence=fence, terminal=terminal
+                session_id, expected, [dump(event) for event in events], fence=fence, terminal=terminal, spent=spent
             )
         if outcome in {"fenced", "gone"}:
             raise Fenced(session_id)
@@ -152,35 +172,44 @@ class RedisSessions:
     async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int) -> Taken:
         """Take sessions that nobody drives: up to so many for each editor, and so many urgent ones."""
         options = self._options
-        async with _asking():
+        async with asking():
             return await self._scripts.claim(
                 replica, room, lease_ms=self._lease_ms, cap=options.tenant_cap, urgent=urgent, chores=chores
             )
 
     async def done(self, chore: str) -> None:
         """A chore need not come again."""
-        async with _asking():
+        async with asking():
             await self._redis.zrem(self._keys.timers, chore)
 
     async def beat(self, replica: str) -> bool:
         """Hold on to every session of this replica; False when it was taken for dead and has none any more."""
-        async with _asking():
+        async with asking():
             return await self._scripts.beat(replica, self._lease_ms)
+
+    async def tell(self, paces: Mapping[str, float]) -> None:
+        """How many seconds an edit takes, by editor: what a new session needs beside its wait."""
+        if not paces:
+            return
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+            for editor, seconds in paces.items():
+                pipe.hset(self._keys.pace(editor), "work", int(seconds * 1000))
+            await pipe.execute()
 
     async def owned(self, replica: str) -> set[str]:
         """The sessions that this replica is to drive."""
-        async with _asking():
+        async with asking():
             members: Any = await self._redis.smembers(self._keys.own(replica))
         return {member.decode() for member in members}
 
     async def release(self, replica: str, session_id: str) -> None:
         """Put back into line what this replica owns without driving it."""
-        async with _asking():
+        async with asking():
             await self._scripts.release(replica, session_id)
 
     async def place(self, session_id: str) -> Place | None:
         """Where a session stands in line; None when it does not wait for its turn."""
-        async with _asking():
+        async with asking():
             found = await self._scripts.place(session_id)
         if found is None:
             return None
@@ -190,7 +219,7 @@ class RedisSessions:
     async def line(self) -> Line:
         """How much there is to do."""
         keys = self._keys
-        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.waiting)
             pipe.get(keys.unfinished)
             pipe.zcard(keys.replicas)
@@ -204,7 +233,7 @@ class RedisSessions:
             Fenced: when another replica owns it already.
         """
         until_ms = None if until is None else int(until * 1000) + 1
-        async with _asking():
+        async with asking():
             outcome = await self._scripts.park(claim.session_id, claim.fence, expected, until_ms)
         if outcome < 0:
             raise Fenced(claim.session_id)
@@ -212,7 +241,7 @@ class RedisSessions:
 
     async def delete(self, session_id: str, tenant: str) -> bool:
         """Forget a finished session; False while it is not finished."""
-        async with _asking():
+        async with asking():
             return await self._scripts.delete(session_id, tenant)
 
     async def retain(self, session_id: str, tenant: str, retention_s: float, forget_at: float | None) -> bool:
@@ -222,17 +251,17 @@ class RedisSessions:
             forget_at: when the chore ``forget`` is due for it, in Unix seconds.
         """
         forget_ms = None if forget_at is None else int(forget_at * 1000) + 1
-        async with _asking():
+        async with asking():
             return await self._scripts.retain(session_id, tenant, max(1, int(retention_s * 1000)), forget_ms)
 
     async def listed(self, tenant: str, session_id: str) -> bool:
         """Whether the tenant has this session, be it in Redis or archived; not once it was deleted."""
-        async with _asking():
+        async with asking():
             return await self._redis.zscore(self._keys.index(tenant), session_id) is not None
 
     async def known(self, session_ids: Sequence[str]) -> list[bool]:
         """Which of these sessions are in Redis."""
-        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
             for session_id in session_ids:
                 pipe.exists(self._keys.meta(session_id))
             return [bool(found) for found in await pipe.execute()]
@@ -240,13 +269,13 @@ class RedisSessions:
     async def ping(self) -> bool:
         """Whether Redis answers."""
         try:
-            async with _asking():
+            async with asking():
                 return bool(await self._redis.ping())
         except StorageUnavailable:
             return False
 
-    async def listen(self, session_id: str) -> AsyncGenerator[Recorded | None]:
-        """Events as they are recorded; None when there may be a gap, to be filled by `read`."""
+    async def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
+        """Events as they are recorded, and what may lie between them."""
         async with contextlib.aclosing(self._feed.listen(self._keys.live(session_id))) as messages:
             async for seq, payload in messages:
                 yield _heard(seq, payload)
@@ -259,17 +288,29 @@ class RedisSessions:
 def _refusal(made: int, figure: int, event: SessionCreated) -> PortError:
     if made == _LINE_TOO_LONG:
         wait_s, has_s = figure / 1000, event.limits.deadline_at - event.at
-        message = f"the wait for an editor is about {wait_s:.0f} s, longer than the deadline of {has_s:.0f} s; try again later"
+        message = f"a first edit would be done in about {wait_s:.0f} s, beyond the deadline of {has_s:.0f} s; try again later"
         return PortError("overloaded", message, retryable=True, retry_after=min(300, max(1, round(wait_s - has_s))))
+    if made == _TOO_MANY_OF_YOURS:
+        message = f"{figure} of your sessions are not finished, and you may have no more; wait for one, or cancel one"
+        return PortError("quota_exceeded", message, retryable=True, retry_after=5)
+    if made == _SPENT_ENOUGH:
+        message = "your editor seconds of today are used up; there are new ones at midnight UTC"
+        return PortError("quota_exceeded", message, retryable=True, retry_after=figure / 1000 + 1)
     return PortError("overloaded", f"{figure} sessions are waiting; try again later", retryable=True, retry_after=5)
 
 
-def _heard(seq: int, payload: bytes) -> Recorded | None:
-    """A live message; None, which means "look at the log", for one that cannot be read."""
+def _shown(bound: float | None) -> str:
+    return "" if bound is None else str(bound)
+
+
+def _heard(seq: int, payload: bytes) -> Recorded | Silence:
+    """A live message; one that cannot be read is to be looked up in the log."""
+    if seq == QUIET:
+        return Silence.QUIET
     try:
-        return Recorded(seq, load(payload)) if payload else None
+        return Recorded(seq, load(payload)) if payload else Silence.GAP
     except ValidationError:
-        return None
+        return Silence.GAP
 
 
 def _readable(log: Any) -> list[Recorded]:
@@ -281,7 +322,7 @@ def _readable(log: Any) -> list[Recorded]:
 
 
 @contextlib.asynccontextmanager
-async def _asking() -> AsyncIterator[None]:
+async def asking() -> AsyncIterator[None]:
     """A command to Redis: bounded in time, its exceptions translated.
 
     The bound is ours because the client's own (`socket_timeout`) is an `asyncio.wait_for`, which on Python 3.11 can

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from orchestrator.store.feed import Feed
+from orchestrator.store.feed import QUIET, Feed
 from orchestrator.store.scripts import Keys
 
 
@@ -17,10 +17,12 @@ class RedisWakes:
 
     async def wakes(self) -> AsyncIterator[None]:
         """One item whenever there may be something to claim."""
-        async for _ in self._feed.listen(self._keys.wake):
-            yield None
+        async for number, _ in self._feed.listen(self._keys.wake):
+            if number != QUIET:
+                yield None
 
     async def signals(self) -> AsyncIterator[str]:
         """Session ids that somebody else wrote to; "" when some may have been missed."""
-        async for _, payload in self._feed.listen(self._keys.signal):
-            yield payload.decode()
+        async for number, payload in self._feed.listen(self._keys.signal):
+            if number != QUIET:
+                yield payload.decode()

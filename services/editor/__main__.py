@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 
 import uvicorn
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from services.editor.app import create_app
 from services.editor.pipelines import NAMES
 from services.editor.settings import PREFIX, Settings
+from services.wire import logs, traces
 
 _SWITCH_S = 0.0005
 """The device's thread gives Python's lock up at every operator of torch; it must not wait the usual 5 ms to have it back from
@@ -32,11 +32,13 @@ def main() -> int:
         settings = Settings(**given)
     except ValidationError as exc:
         for error in exc.errors():
-            where = ".".join(str(part) for part in error["loc"]).upper()
+            where = ".".join(str(part) for part in error["loc"]).upper().removeprefix(PREFIX)
             sys.stderr.write(f"{PREFIX}{where or '*'}: {error['msg'].removeprefix('Value error, ')}\n")
         return 2
     sys.setswitchinterval(_SWITCH_S)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    secrets = [settings.api_key.get_secret_value()] if settings.api_key else []
+    logs.configure(settings.log_level, settings.log_format, service="editor", secrets=secrets, ids=traces.ids)
+    traces.configure("editthinker-editor", settings.otlp_endpoint)
     failures: list[str] = []
 
     def stop(cause: str) -> None:
@@ -48,8 +50,9 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        log_level=settings.log_level,
-        access_log=settings.log_level == "debug",
+        # Its logs go the way of all others; a line for each request comes from services.wire.asgi.
+        log_config=None,
+        access_log=False,
         # Longer than callers and proxies keep theirs, so that nobody reuses a connection that is being closed.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),

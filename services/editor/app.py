@@ -17,7 +17,7 @@ from services.editor.runs import RunLimits, Runs
 from services.editor.settings import Settings
 from services.editor.telemetry import Telemetry
 from services.editor.warmup import Wanted
-from services.wire import asgi
+from services.wire import asgi, traces
 from services.wire.images import Effort, ImageLimits
 
 _FORM_OVERHEAD = 1024 * 1024
@@ -69,5 +69,6 @@ def _lifespan(
         yield
         await asyncio.to_thread(executor.stop, settings.drain_s)
         await runs.close()
+        await asyncio.to_thread(traces.close)
 
     return lifespan

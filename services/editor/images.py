@@ -16,6 +16,8 @@ from services.editor.context import Context, caller, documented
 from services.editor.fields import WorkerFields, idempotency_key, read_order, urgency
 from services.editor.run import Edited, Order, Run
 from services.editor.stream import events, total_ms
+from services.editor.telemetry import trace_stages
+from services.wire import logs
 from services.wire.errors import ApiError
 from services.wire.images_api import EditForm, ImagesResponse, form_schema, read_form, sse_schema, validate
 
@@ -53,6 +55,9 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
     """
     arrived = time.perf_counter()
     key = idempotency_key(request)
+    if key is not None:
+        # The orchestrator's names the session, the turn and the candidate.
+        logs.bind(edit_key=key)
     await refuse_early(request, ctx, key)
     form = await receive_form(request)
     fields = validate(WorkerFields, form.fields)
@@ -61,6 +66,8 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
     headers = {"cache-control": "no-store", **(_REPLAYED if joined else {})}
     if not fields.stream:
         edited = await finished(request, ctx, run)
+        if not joined:
+            trace_stages(_timings(edited), arrived)
         return _reply(order, edited, arrived, headers)
     try:
         await run.accepted  # so that a broken picture is still answered with its own status

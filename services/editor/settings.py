@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.editor.pipelines import NAMES, Tuning
+from services.wire.log_format import LogFormat
 
 PREFIX = "EDITTHINKER_EDITOR_"
 
@@ -58,6 +59,13 @@ class Settings(BaseSettings):
     keepalive_s: float = Field(15, gt=0, description="Seconds of silence after which a stream sends a comment.")
     drain_s: float = Field(30, ge=0, description="Seconds that running requests get to finish after SIGTERM.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+    log_format: LogFormat = Field("auto", description="json, text, or auto: text on a terminal, JSON elsewhere.")
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^(https?://\S+)?$",
+        validation_alias=AliasChoices(f"{PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="Base URL of an OTLP/HTTP collector for traces; none are made if absent.",
+    )
 
     @field_validator("pipeline")
     @classmethod

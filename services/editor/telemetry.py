@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.editor.executor import Executor, State
+from services.wire import traces
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
+_INNER = ("encode", "denoise", "decode")
 _BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
@@ -19,6 +22,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._requests = Counter("editthinker_editor_requests_total", "Edit requests.", ["outcome"], registry=self.registry)
         self._stages = Histogram(
             "editthinker_editor_stage_seconds",
@@ -73,6 +77,29 @@ class Telemetry:
         self._wasted.inc(steps)
 
 
+def trace_stages(timings: Mapping[str, float], arrived: float) -> None:
+    """Spans for the stages of an edit, below its request's, laid end to end: how long each took is known, and not when it
+    was interrupted for another edit's steps. `arrived` is by `time.perf_counter`.
+    """
+    if not traces.on():
+        return
+    inner = [stage for stage in _INNER if f"{stage}_ms" in timings] or ["edit"]
+    now = time.time()
+    began = now - (time.perf_counter() - arrived)
+    for stage in ("read", "queue", *inner, "write"):
+        ended = began + timings.get(f"{stage}_ms", 0.0) / 1000
+        traces.record(stage, (began, min(ended, now)))
+        began = min(ended, now)
+
+
+_FIGURES: Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str]] = {
+    "remembered_hits": (CounterMetricFamily, "Sources and texts that need not be encoded again."),
+    "remembered_misses": (CounterMetricFamily, "Sources and texts that were encoded."),
+    "remembered_bytes": (GaugeMetricFamily, "Memory that is kept of what encoders made."),
+    "device_bytes": (GaugeMetricFamily, "Memory of the device that is in use."),
+}
+
+
 class _PipelineFigures(Collector):
     """What the pipeline itself counts: its memory of encoded sources, and the device's."""
 
@@ -82,4 +109,5 @@ class _PipelineFigures(Collector):
     def collect(self) -> Iterable[Metric]:
         figures: Mapping[str, float] = self._executor.figures()
         for name, value in figures.items():
-            yield GaugeMetricFamily(f"editthinker_editor_{name}", "As the pipeline counts it.", value=value)
+            kind, text = _FIGURES.get(name, (GaugeMetricFamily, "As the pipeline counts it."))
+            yield kind(f"editthinker_editor_{name}", text, value=value)

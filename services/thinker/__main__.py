@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import shlex
 import sys
@@ -35,8 +34,8 @@ def main() -> int:
         profiles = load(settings.profiles)
     except ValidationError as exc:
         for error in exc.errors():
-            where = ".".join(str(part) for part in error["loc"])
-            _say(f"{PREFIX}{where.upper()}: {error['msg']}")
+            where = ".".join(str(part) for part in error["loc"]).upper().removeprefix(PREFIX)
+            _say(f"{PREFIX}{where}: {error['msg']}")
         return 2
     except ProfileError as exc:
         _say(f"{PREFIX}PROFILES: {exc}")
@@ -83,21 +82,26 @@ def _rules(settings: Settings) -> None:
     import uvicorn  # noqa: PLC0415
 
     from services.thinker.rules.app import Limits, create_app  # noqa: PLC0415
+    from services.wire import logs, traces  # noqa: PLC0415
     from services.wire.images import ImageLimits  # noqa: PLC0415
 
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    logs.configure(settings.log_level, settings.log_format, service="thinker", secrets=[key], ids=traces.ids)
+    traces.configure("editthinker-thinker", settings.otlp_endpoint)
     limits = Limits(
         model=settings.model or EMBEDDED,
         workers=settings.workers,
         queue=settings.queue,
         images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+        api_key=key,
     )
     uvicorn.run(
         create_app(limits),
         host=settings.host,
         port=settings.port,
-        log_level=settings.log_level,
-        access_log=settings.log_level == "debug",
+        # Its logs go the way of all others; a line for each request comes from services.wire.asgi.
+        log_config=None,
+        access_log=False,
         # The longest critique takes a fraction of a second.
         timeout_graceful_shutdown=5,
     )
@@ -130,6 +134,9 @@ def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: b
         return 0
     _say(shown(command))
     sys.stderr.flush()
+    if settings.api_key:
+        # Not as an option, which everybody on the machine could read.
+        os.environ["VLLM_API_KEY"] = settings.api_key.get_secret_value()
     return os.execvp(command[0], command)  # noqa: S606 - this is what the command is for
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.wire.log_format import LogFormat
 
 PREFIX = "EDITTHINKER_THINKER_"
 
@@ -21,12 +23,20 @@ class Settings(BaseSettings):
     profile: str = Field("rules", description="What answers: `rules`, or a vLLM profile.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8200, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
+    api_key: SecretStr | None = Field(None, min_length=1, description="If set, requests need it as a bearer token.")
     model: str | None = Field(
         None,
         min_length=1,
         description="vLLM: a folder or a hub id, instead of the profile's. rules: the name requests must give (rules).",
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="rules: least level that is logged.")
+    log_format: LogFormat = Field("auto", description="rules: json, text, or auto: text on a terminal, JSON elsewhere.")
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^(https?://\S+)?$",
+        validation_alias=AliasChoices(f"{PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="rules: base URL of an OTLP/HTTP collector for traces; none are made if absent.",
+    )
 
     profiles: Path | None = Field(None, description="vLLM: a TOML file with profiles of your own.")
     served_name: str | None = Field(None, min_length=1, description="vLLM: the name requests must give, if not the profile's.")

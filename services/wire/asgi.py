@@ -1,4 +1,5 @@
-"""What every HTTP service of ours does the same way: request ids, body limits, and errors in one shape.
+"""What every HTTP service of ours does the same way: request ids, body limits, a line of the log and a span for each
+request, and errors in one shape.
 
 `install` puts all of it on a FastAPI application. No handler of ours writes an error body by hand.
 """
@@ -9,6 +10,7 @@ import asyncio
 import logging
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final
@@ -21,13 +23,19 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.wire import logs, traces
 from services.wire.errors import ApiError, error_body
 
 log = logging.getLogger(__name__)
+access = logging.getLogger("access")
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _SLOWEST_CHUNK_S: Final = 30.0
 _SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
+_PROBED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked for every few seconds by machines: not worth a line or a span."""
+_LEFT: Final = 499
+"""The status, in logs, of a request whose caller left before the answer; as nginx has it."""
 _HTTP_CODES: Final = {400: "invalid_value", 404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 
 
@@ -84,18 +92,36 @@ class Envelope:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         identity = given if _SAFE_ID.match(given) else f"req_{secrets.token_hex(12)}"
         request_id.set(identity)
-        started = False
+        logs.bind(request_id=identity)
+        if scope["path"] in _PROBED:
+            await self._answer(scope, receive, send, identity)
+            return
+        began = time.perf_counter()
+        status = 500
+        with traces.server(scope["method"], _trace_headers(headers), {"http.request.method": scope["method"]}) as span:
+            try:
+                status = await self._answer(scope, receive, send, identity)
+            finally:
+                _log_access(scope, status, time.perf_counter() - began)
+                if traces.on():
+                    _describe(span, scope, status, identity)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, identity: str) -> int:
+        """Run the request; the status that its caller got."""
+        status = _LEFT
 
         async def stamped(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
             await send(message)
 
-        error = await self._run(scope, receive, stamped, headers.get(b"content-length", b"0"))
-        if error is not None and not started:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        error = await self._run(scope, receive, stamped, length)
+        if error is not None and status == _LEFT:
             await error_response(error)(scope, receive, stamped)
+        return status
 
     async def _run(self, scope: Scope, receive: Receive, send: Send, length: bytes) -> ApiError | None:
         """Run the application; an error of the body itself, which no handler inside can answer."""
@@ -112,11 +138,40 @@ class Envelope:
         return None
 
 
+def _trace_headers(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    names = (b"traceparent", b"tracestate") if traces.on() else ()
+    return {name.decode(): headers[name].decode("latin-1") for name in names if name in headers}
+
+
+def _route(scope: Scope) -> str:
+    """The path as the application wrote it down: no ids in it, so that what is alike counts as alike."""
+    return str(getattr(scope.get("route"), "path", "")) or "(unknown)"
+
+
+def _describe(span: traces.Span, scope: Scope, status: int, identity: str) -> None:
+    route = _route(scope)
+    known: dict[str, traces.Value] = {"http.route": route, "http.response.status_code": status, "url.path": scope["path"]}
+    span.annotate({**known, "http.request.header.x-request-id": [identity]}, name=f"{scope['method']} {route}")
+    if status >= 500:  # noqa: PLR2004
+        span.failed(str(status))
+
+
+def _log_access(scope: Scope, status: int, seconds: float) -> None:
+    if not access.isEnabledFor(logging.INFO):
+        return
+    session_id = scope.get("path_params", {}).get("session_id")
+    about = {"session_id": session_id} if session_id else {}
+    facts = {"method": scope["method"], "path": _route(scope), "status": status, "duration_ms": round(seconds * 1000, 1)}
+    access.info("request", extra={**facts, **about})
+
+
 def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
     """An `ApiError` as an HTTP response, with ``Retry-After`` and ``x-should-retry`` where they apply."""
     out = dict(headers or {})
     if error.retry_after is not None:
         out["retry-after"] = str(max(1, round(error.retry_after)))
+    if error.status == 401:  # noqa: PLR2004
+        out.setdefault("www-authenticate", "Bearer")
     if not error.row.retryable:
         out.setdefault("x-should-retry", "false")
     return Response(orjson.dumps(error.body()), error.status, out, media_type="application/json")

@@ -49,10 +49,12 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "budget_exceeded": ErrorCode(400, Blame.CALLER),
     "context_overflow": ErrorCode(400, Blame.CALLER),
     "invalid_api_key": ErrorCode(401, Blame.CALLER),
+    "forbidden": ErrorCode(403, Blame.CALLER),
     "not_found": ErrorCode(404, Blame.CALLER),
     "model_not_found": ErrorCode(404, Blame.CALLER),
     "session_not_found": ErrorCode(404, Blame.CALLER),
     "image_not_found": ErrorCode(404, Blame.CALLER),
+    "webhook_not_found": ErrorCode(404, Blame.CALLER),
     "method_not_allowed": ErrorCode(405, Blame.CALLER),
     "request_timeout": ErrorCode(408, Blame.CALLER, retryable=True),
     "session_conflict": ErrorCode(409, Blame.CALLER),
@@ -63,6 +65,8 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "idempotency_key_reused": ErrorCode(422, Blame.CALLER),
     # Capacity.
     "overloaded": ErrorCode(429, Blame.CAPACITY, retryable=True),
+    "rate_limited": ErrorCode(429, Blame.CAPACITY, retryable=True),
+    "quota_exceeded": ErrorCode(429, Blame.CAPACITY, retryable=True),
     "editor_overloaded": ErrorCode(429, Blame.CAPACITY, retryable=True),
     "thinker_overloaded": ErrorCode(429, Blame.CAPACITY, retryable=True),
     # A collaborator: an editor or a thinker.

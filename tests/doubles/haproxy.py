@@ -8,30 +8,15 @@ haproxy_binary()                where it is; Debian's packages are unpacked into
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import re
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.haproxy.render import SOURCE, render
+from tests.doubles.debian import NoProgramError, program
 from tests.doubles.processes import Process, free_port, start, wait_ready
 
-_CACHE = Path(__file__).parents[2] / ".haproxy"
-_WRAPPER = """\
-#!/bin/sh
-root=$(dirname "$0")
-LD_LIBRARY_PATH=$(echo "$root"/usr/lib/*-linux-gnu* | tr ' ' ':')
-export LD_LIBRARY_PATH
-exec "$root/usr/sbin/haproxy" "$@"
-"""
-
-
-class NoHAProxyError(RuntimeError):
-    """There is none on this machine, and none can be had."""
+NoHAProxyError = NoProgramError
 
 
 @dataclass
@@ -48,64 +33,12 @@ class HAProxy(Process):
 
 
 def haproxy_binary() -> str:
-    """The installed HAProxy, or Debian's, unpacked without being installed.
+    """The installed HAProxy (2.6 or later), or Debian's, unpacked into `.haproxy/`.
 
     Raises:
         NoHAProxyError: with what to install.
     """
-    if found := shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"):
-        return found
-    unpacked = _CACHE / "root" / "haproxy"
-    if unpacked.exists():
-        return str(unpacked)
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise NoHAProxyError("install haproxy 2.6 or later: it is not on PATH, and there is no apt-get to fetch it with")
-    _CACHE.mkdir(exist_ok=True)
-    with (_CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not unpacked.exists():
-            _unpack(_CACHE / "root")
-    return str(unpacked)
-
-
-def _unpack(target: Path) -> None:
-    """Debian's haproxy and the libraries that this machine lacks, in a folder that appears complete or not at all."""
-    making = target.with_suffix(".making")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir()
-    own = ["-o", "APT::Sandbox::User=root", "-o", f"Dir::Cache={making}/apt"]
-    try:
-        names = _packages(own)
-    except NoHAProxyError:
-        # No package lists, as in a slim image: some of our own, which takes no root and leaves the system as it is.
-        lists = making / "lists"
-        (lists / "partial").mkdir(parents=True)
-        own += ["-o", f"Dir::State::Lists={lists}"]
-        _apt([*own, "update"], making)
-        names = _packages(own)
-    _apt([*own, "download", *names], making)
-    for archive in making.glob("*.deb"):
-        subprocess.run(["dpkg-deb", "-x", str(archive), str(making)], check=True, capture_output=True)
-        archive.unlink()
-    shutil.rmtree(making / "lists", ignore_errors=True)
-    shutil.rmtree(making / "apt", ignore_errors=True)
-    wrapper = making / "haproxy"
-    wrapper.write_text(_WRAPPER)
-    wrapper.chmod(0o755)
-    making.rename(target)
-
-
-def _packages(options: list[str]) -> list[str]:
-    """What apt would install; only the proxy and its libraries are of use here."""
-    plan = _apt([*options, "install", "--simulate", "--no-install-recommends", "haproxy"], _CACHE)
-    return [name for name in re.findall(r"^Inst (\S+)", plan, re.MULTILINE) if name == "haproxy" or name.startswith("lib")]
-
-
-def _apt(arguments: list[str], folder: Path) -> str:
-    done = subprocess.run(["apt-get", "-q", *arguments], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode:
-        raise NoHAProxyError(f"install haproxy 2.6 or later: apt-get could not fetch it: {done.stderr.strip()[-500:]}")
-    return done.stdout
+    return program("haproxy", "haproxy", ".haproxy")
 
 
 def start_haproxy(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import redis
 from redis.exceptions import RedisError
@@ -17,6 +18,11 @@ _READY_S = 30.0
 _SLOTS = 16384
 OUR_SLOT = 13907
 """Of the hash tag {0}, in which all our keys lie."""
+
+
+def _client(**options: Any) -> Any:
+    """Untyped: the library does not type `execute_command`."""
+    return redis.Redis(**options)
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = _READY_S) -> None:
@@ -40,7 +46,7 @@ class RedisFleet:
 
     def promoted(self) -> bool:
         """Whether the replica has become the one to ask."""
-        return bool(redis.Redis(port=self.heir.port, socket_timeout=2).role()[0] in {b"master", "master"})
+        return bool(_client(port=self.heir.port, socket_timeout=2).role()[0] in {b"master", "master"})
 
 
 def _server(folder: Path, *options: str) -> Process:
@@ -49,7 +55,7 @@ def _server(folder: Path, *options: str) -> Process:
     home.mkdir()
     common = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", "", "--appendonly", "yes"]
     process = start([redis_binary(), *common, *options], port, home / "log")
-    until(lambda: redis.Redis(port=port).ping(), f"a Valkey on {port}")
+    until(lambda: _client(port=port).ping(), f"a Valkey on {port}")
     return process
 
 
@@ -62,7 +68,7 @@ def cluster(folder: Path) -> Iterator[RedisFleet]:
         for bus in buses:
             options = ["--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "1000"]
             running.append(_server(folder, *options))
-        nodes = [redis.Redis(port=process.port) for process in running]
+        nodes = [_client(port=process.port) for process in running]
         for node, first, last in zip(nodes, (0, 5461, 10922), (5460, 10921, _SLOTS - 1), strict=False):
             node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
         for process, bus in zip(running[1:], buses[1:], strict=True):
@@ -78,7 +84,7 @@ def cluster(folder: Path) -> Iterator[RedisFleet]:
             process.stop()
 
 
-def _is_whole(node: redis.Redis) -> bool:
+def _is_whole(node: Any) -> bool:
     info: bytes = node.execute_command("CLUSTER", "INFO")
     return b"cluster_state:ok" in info and b"cluster_known_nodes:4" in info
 
@@ -105,8 +111,8 @@ def watched(folder: Path) -> Iterator[RedisFleet]:
         ]
         config.write_text("\n".join(lines) + "\n")
         running.append(start([redis_binary(), str(config), "--sentinel"], port, home / "log"))
-        sentinel = redis.Redis(port=port)
-        until(lambda: redis.Redis(port=running[1].port).info("replication")["master_link_status"] == "up", "the replica follows")
+        sentinel = _client(port=port)
+        until(lambda: _client(port=running[1].port).info("replication")["master_link_status"] == "up", "the replica follows")
         until(lambda: sentinel.execute_command("SENTINEL", "REPLICAS", "pictures"), "the sentinel knows the replica")
         yield RedisFleet(f"redis+sentinel://127.0.0.1:{port}/pictures", master, running[1])
     finally:

@@ -110,7 +110,7 @@ def test_who_would_wait_beyond_the_deadline_is_refused(full: Process, redis: Pro
     assert told == {"ahead": 2, "wait_s": 60.0}
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "overloaded"
-    assert "longer than the deadline of 30 s" in refused.json()["error"]["message"]
+    assert "beyond the deadline of 30 s" in refused.json()["error"]["message"]
     assert refused.headers["retry-after"] == "50"
     assert taken.status_code == 202
     assert count == 6

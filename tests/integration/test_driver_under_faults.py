@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from orchestrator.drive.driver import Driver
 from orchestrator.drive.performer import Performer
 from orchestrator.loop import events as ev
-from orchestrator.loop.session import fold
+from orchestrator.loop.session import Session, fold
 from orchestrator.ports import (
     ChecklistOrder,
     ChecklistReply,
@@ -101,7 +101,7 @@ class Now:
 
 
 class Silent:
-    def recorded(self, session_id: str, recorded: Recorded) -> None:
+    def recorded(self, session_id: str, recorded: Recorded, session: Session) -> None:
         """Nothing to tell."""
 
     def forgotten(self, session_id: str, events: int) -> None:

@@ -301,6 +301,7 @@ async def test_headers_pass_and_odd_ones_do_no_harm(client: httpx.AsyncClient, t
     edits = [line for line in lines if line["method"] == "POST"]
     assert [line["priority"] for line in edits[-len(odd) - 1 :]] == [3] * 6 + [2, 3, 3, 1]
     assert (edits[0]["request_id"], edits[0]["key"], edits[-1]["key"]) == ("mine", "given", 'quote " \\ key')
+    assert (edits[0]["traceparent"], edits[1]["traceparent"]) == (trace, "-")
     assert edits[0]["queue_ms"] >= 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator.loop import events as ev
-from orchestrator.ports import Claim, Created, Idempotency, PortError, Taken
+from orchestrator.ports import Bounds, Claim, Created, Idempotency, PortError, Taken
 from orchestrator.store.scripts import Keys
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 from tests.doubles.processes import Process
@@ -42,7 +42,9 @@ class Lines:
         self.now += ms
         await self.redis.set(Keys().prefix + texts.CLOCK, self.now)
 
-    async def create(self, tenant: str = "ann", *, deadline_s: float = 600, key: str = "", name: str = "") -> Created:
+    async def create(
+        self, tenant: str = "ann", *, deadline_s: float = 600, key: str = "", name: str = "", bounds: Bounds | None = None
+    ) -> Created:
         self.made += 1
         at = self.now / 1000
         event = ev.SessionCreated(
@@ -55,7 +57,7 @@ class Lines:
             tenant=tenant,
         )
         name = name or f"{tenant}-{self.made:03}"
-        return await self.store.create(name, event, Idempotency(key, "f") if key else None)
+        return await self.store.create(name, event, Idempotency(key, "f") if key else None, bounds)
 
     async def claim(self, n: int = 1, *, urgent: int = 10, chores: int = 0, replica: str = "r") -> Taken:
         return await self.store.claim(replica, {"e": n} if n else {}, urgent=urgent, chores=chores)
@@ -150,7 +152,7 @@ async def test_the_wait_is_told_at_a_steady_pace(lines: Lines) -> None:
         await lines.wait(500)
     place = await lines.store.place("ann-014")
     assert place is not None
-    with pytest.raises(PortError, match="about 6 s, longer than the deadline of 3 s"):
+    with pytest.raises(PortError, match="about 6 s, beyond the deadline of 3 s"):
         await lines.create(deadline_s=3)
 
     assert place.ahead == 3
@@ -241,3 +243,55 @@ async def test_a_create_that_arrives_twice_makes_one_session(lines: Lines) -> No
     assert (await lines.store.line()).unfinished == 1
     assert await lines.names() == []
     assert await lines.store.append("a", 1, [ev.CancelRequested(at=1.0)], claim.fence)
+
+
+async def test_a_tenant_may_have_so_many_unfinished_sessions(lines: Lines) -> None:
+    """Others do not count, an end makes room, and a repeat under the same key is no other session."""
+    two = Bounds(unfinished=2)
+    await lines.create("bob")
+    await lines.create(bounds=two, key="k")
+    await lines.create(bounds=two)
+    with pytest.raises(PortError, match="2 of your sessions are not finished") as refused:
+        await lines.create(bounds=two)
+    assert (refused.value.code, refused.value.retry_after) == ("quota_exceeded", 5)
+    assert not (await lines.create(bounds=two, key="k")).fresh
+    await lines.finish(next(claim for claim in (await lines.claim(3)).claims if claim.session_id.startswith("ann")))
+    assert (await lines.create(bounds=two)).fresh
+
+
+async def test_what_an_earlier_version_finished_counts_for_an_hour_more(lines: Lines) -> None:
+    """It does not know of the count, and leaves a session in it."""
+    one = Bounds(unfinished=1)
+    await lines.create(bounds=one, deadline_s=60)
+    await lines.finish((await lines.claim()).claims[0])
+    await lines.redis.zadd(f"{Keys().prefix}open:ann", {"ann-001": lines.now + 60_000})
+    await lines.wait(3_600_000)
+    with pytest.raises(PortError, match="not finished"):
+        await lines.create(bounds=one)
+    await lines.wait(120_000)
+    assert (await lines.create(bounds=one)).fresh
+
+
+async def test_editor_seconds_of_a_day_come_back_at_midnight(lines: Lines) -> None:
+    """UTC by the server's clock; what failed counts too, and what was counted is forgotten after some days."""
+    five = Bounds(editor_s_per_day=5)
+    day = 86_400_000
+    await lines.wait(day - lines.now % day - 10_000)
+    await lines.create(bounds=five)
+    claim = (await lines.claim()).claims[0]
+    turn = ev.TurnStarted(at=0, turn=1, instruction="x", author="caller", candidates=2, first_seed=0)
+    edited = ev.Edited(at=0, turn=1, candidate=1, image=IMAGE, editor_seconds=2.75)
+    failed = ev.EditFailed(at=0, turn=1, candidate=2, attempt=1, code="x", message="x", retryable=False, editor_seconds=2.5)
+    assert await lines.store.append(claim.session_id, 1, [turn, edited], claim.fence)
+    assert (await lines.create(bounds=five)).fresh
+    assert await lines.store.append(claim.session_id, 3, [failed], claim.fence)
+    assert not await lines.store.append(claim.session_id, 3, [failed], claim.fence)
+    with pytest.raises(PortError, match="midnight") as refused:
+        await lines.create(bounds=five)
+    assert refused.value.retry_after == 11
+    assert (await lines.create("bob", bounds=five)).fresh
+    spent = f"{Keys().prefix}spent:{lines.now // day}"
+    assert await lines.redis.hget(spent, "ann") == b"5.25"
+    assert 0 < await lines.redis.ttl(spent) <= 3 * 86_400
+    await lines.wait(10_000)
+    assert (await lines.create(bounds=five)).fresh

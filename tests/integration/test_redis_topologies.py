@@ -9,7 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator.store.connect import parse
+from orchestrator.store.connect import client, parse
+from orchestrator.store.keys import RedisKeys
+from orchestrator.store.rates import RedisRates
+from orchestrator.store.scripts import Keys
 from tests.doubles.redis_fleet import RedisFleet, cluster, until, watched
 from tests.doubles.upstreams import Script
 from tests.integration.conftest import Start
@@ -39,6 +42,32 @@ def test_a_session_outlives_the_server_that_held_it(
     assert session["finish_reason"] == "satisfied"
     assert ids == list(range(1, session["last_event"] + 1))
     assert [len(turn["candidates"]) for turn in session["turns"]] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("topology", [cluster, watched])
+async def test_keys_and_rates_work_there_too(
+    topology: Callable[[Path], AbstractContextManager[RedisFleet]], tmp_path: Path
+) -> None:
+    """Whatever is asked for lies in the one slot that is ours."""
+    with topology(tmp_path) as fleet:
+        redis = client(parse(fleet.url))
+        try:
+            keys, rates = RedisKeys(redis, Keys()), RedisRates(redis, Keys())
+            secret, key = await keys.create("ann", ["read"])
+            assert await keys.find(secret) == key == (await keys.all())[0]
+            assert await keys.shared_secret("links") == await RedisKeys(redis, Keys()).shared_secret("links")
+            waits = [await rates.hit("2/hour;100/day", "ann") for _ in range(3)]
+            assert waits[:2] == [None, None]
+            assert waits[2] is not None and 1 <= waits[2] <= 3600
+            assert await rates.hit("2/hour", "bob") is None
+            assert await keys.revoke(key.id)
+            assert await RedisKeys(redis, Keys()).find(secret) is None
+        finally:
+            await redis.aclose()
+            # The library leaves its own connections to sentinels open.
+            manager = getattr(getattr(redis, "connection_pool", None), "sentinel_manager", None)
+            for sentinel in manager.sentinels if manager else ():
+                await sentinel.aclose()
 
 
 @pytest.mark.parametrize(

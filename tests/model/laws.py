@@ -73,6 +73,12 @@ def _counts(look: Look) -> None:
     law({lane: n for lane, n in look.waiting.items() if n} == waiting, "waiting counts queues", look.waiting, waiting)
     unfinished = sum(meta["state"] != "done" for meta in look.sessions.values())
     law(look.unfinished == unfinished, "unfinished counts sessions", look.unfinished, unfinished)
+    mine = {(meta["tenant"], name) for name, meta in look.sessions.items() if meta["state"] != "done"}
+    law(
+        {(tenant, name) for tenant, names in look.open.items() for name in names} == mine,
+        "open is a tenant's unfinished",
+        look.open,
+    )
 
 
 def _turns(look: Look, cap: int) -> None:

@@ -50,6 +50,7 @@ class Look:
     replicas: dict[str, float] = field(default_factory=dict)
     timers: dict[str, float] = field(default_factory=dict)
     unfinished: int = 0
+    open: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def state(self, session_id: str) -> str:
         """ready, owned, parked, done; gone for one that is not there."""
@@ -115,4 +116,5 @@ _PARTS: Final[dict[str, tuple[str, Callable[[list[str]], Any]]]] = {
     "capped": ("capped", set),
     "inflight": ("inflight", lambda flat: {tenant: int(n) for tenant, n in _pairs(flat).items()}),
     "own": ("own", set),
+    "open": ("open", _scores),
 }

@@ -1,7 +1,9 @@
 -- A new session: its log with the first event, its place in line and in its tenant's index.
--- ARGV  id tenant lane event fingerprint idempotency('' = none) ttl_ms limit deadline_ms
+-- ARGV  id tenant lane event fingerprint idempotency('' = none) ttl_ms limit deadline_ms most_open('' = any) most_spent('' = any)
+--       most_open: unfinished sessions that the tenant may have; most_spent: editor seconds that it may use in a day (UTC)
 -- ->    {1, id, fingerprint} made | {0, id, fingerprint} made before under this key
---       {-1, unfinished} too many sessions | {-2, ms} the line is longer than the time it has
+--       {-1, unfinished} too many sessions | {-2, ms} its first edit would be done only then, which is too late
+--       {-3, open} the tenant has as many as it may | {-4, ms} its seconds of the day are used up; ms to the next
 local id, tenant, lane, event, fingerprint, idempotency = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local record = P .. 'idem:' .. tenant .. ':' .. idempotency
 if idempotency ~= '' then
@@ -13,10 +15,18 @@ if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, fingerprint} e
 local unfinished = tonumber(redis.call('GET', P .. 'unfinished') or '0')
 if unfinished >= tonumber(ARGV[8]) then return {-1, unfinished} end
 local now = now_ms()
+if ARGV[10] ~= '' and open_of(tenant, tonumber(ARGV[10]), now) >= tonumber(ARGV[10]) then
+  return {-3, redis.call('ZCARD', P .. 'open:' .. tenant)}
+end
+if ARGV[11] ~= '' and tonumber(redis.call('HGET', spent_on(now), tenant) or '0') >= tonumber(ARGV[11]) then
+  return {-4, DAY - now % DAY}
+end
 local before_it = ahead(lane, tenant, redis.call('ZCARD', in_line(lane, tenant)))
 if before_it > 0 then
   local wait = wait_ms(lane, before_it + 1, now)
-  if wait and now + wait > tonumber(ARGV[9]) then return {-2, wait} end
+  -- The edit has to fit in too; one that begins with half of the time left is tried all the same.
+  local work = math.min(tonumber(redis.call('HGET', P .. 'pace:' .. lane, 'work') or '0'), (ARGV[9] - now) / 2)
+  if wait and now + wait + work > tonumber(ARGV[9]) then return {-2, math.floor(wait + work)} end
 end
 local key = P .. 's:' .. id
 redis.call('HSET', key, 'seq', 1, 'fence', 0, 'tenant', tenant, 'lane', lane, 'created', now, 'deadline', ARGV[9])
@@ -28,6 +38,7 @@ end
 redis.call('XADD', P .. 'log:' .. id, '1-0', 'e', event)
 redis.call('ZADD', P .. 'index:' .. tenant, now, id)
 redis.call('INCR', P .. 'unfinished')
+redis.call('ZADD', P .. 'open:' .. tenant, ARGV[9], id)
 redis.call('PUBLISH', P .. 'live:' .. id, '1 ' .. event)
 enqueue(id, true)
 return {1, id, fingerprint}

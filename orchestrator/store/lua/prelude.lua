@@ -8,12 +8,26 @@
 -- urgent             ready sessions that take no place on an editor first: cancelled, past the deadline, spoken to
 -- replicas           by the end of their lease        own:<replica>   the sessions a replica drives
 -- timers             <kind>:<id> by when it is due    unfinished   how many sessions are
+-- open:<tenant>      its unfinished sessions by their deadline     spent:<day>   editor seconds by tenant, of days since 1970
+-- hooks:<tenant>     its webhook endpoints            deliveries:<id>   what they are, or were, told of a session
 local P = KEYS[1]
 local BEGAN = 1e15 -- puts sessions that nobody drove yet behind those that somebody did
 
 local function now_ms()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local DAY = 86400000
+
+local function spent_on(now) return P .. 'spent:' .. string.format('%.0f', math.floor(now / DAY)) end
+
+-- How many sessions of a tenant are not finished. A replica of an earlier version does not take out those that it finishes:
+-- an hour after their deadline they are, whoever drove them.
+local function open_of(tenant, most, now)
+  local key = P .. 'open:' .. tenant
+  if redis.call('ZCARD', key) >= most then redis.call('ZREMRANGEBYSCORE', key, '-inf', now - 3600000) end
+  return redis.call('ZCARD', key)
 end
 
 local function in_line(lane, tenant) return P .. 'q:' .. lane .. ':' .. tenant end

@@ -9,5 +9,7 @@ local record = redis.call('HGET', key, 'idempotency')
 local remembered = record and redis.call('PTTL', record) or 0
 redis.call('PEXPIRE', key, string.format('%.0f', math.max(retention, remembered)), 'NX')
 redis.call('PEXPIRE', P .. 'log:' .. id, string.format('%.0f', retention), 'NX')
+-- What is still to be delivered is tried again within a day and a tenth, and lengthens this.
+redis.call('PEXPIRE', P .. 'deliveries:' .. id, string.format('%.0f', retention + 1.2 * DAY), 'NX')
 if ARGV[4] ~= '' then redis.call('ZADD', P .. 'timers', ARGV[4], 'forget:' .. id) end
 return 1

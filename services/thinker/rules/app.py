@@ -9,7 +9,9 @@ GET  /metrics               Prometheus
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import hmac
 import logging
 import secrets
 import time
@@ -21,10 +23,18 @@ from typing import Any
 import cv2
 import numpy as np
 import orjson
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from pydantic import ValidationError
 
 from services.thinker.rules.chat import ChatRequest, Reply, chunks, completion, reply
@@ -33,7 +43,7 @@ from services.thinker.rules.critique import judge, judge_by, questions_for
 from services.thinker.rules.document import COMPLETION, METRICS, answers, chat_body
 from services.thinker.rules.pixels import Bytes
 from services.thinker.rules.workers import Workers
-from services.wire import asgi
+from services.wire import asgi, genai, traces
 from services.wire.checklist import QUESTIONS, QuestionsFormat
 from services.wire.critique import Critique, CritiqueRequest, QuestionsRequest, Template, UnreadableRequest, read, read_questions
 from services.wire.errors import ApiError
@@ -53,6 +63,7 @@ class Limits:
     workers: int = 2
     queue: int = 32
     images: ImageLimits = field(default_factory=ImageLimits)
+    api_key: str | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -83,22 +94,25 @@ def create_app(limits: Limits | None = None) -> FastAPI:
         yield
         server.warm = False
         server.workers.close()
+        await asyncio.to_thread(traces.close)
 
     app = FastAPI(title="EditThinker rules", version="0.1.0", description=__doc__ or "", lifespan=lifespan)
     app.state.server = server
     # Two pictures as base64.
     asgi.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD)
+    keyed = [Depends(_keyed)]
     app.add_api_route(
         "/v1/chat/completions",
         _chat,
         methods=["POST"],
         response_class=Response,
         response_model=None,
-        responses=answers(408, 429, ok=COMPLETION),
+        responses=answers(401, 408, 429, ok=COMPLETION),
+        dependencies=keyed,
         openapi_extra=chat_body(),
     )
-    app.add_api_route("/v1/models", _models, methods=["GET"], responses=answers())
-    app.add_api_route("/v1/models/{name:path}", _model, methods=["GET"], responses=answers())
+    app.add_api_route("/v1/models", _models, methods=["GET"], responses=answers(401), dependencies=keyed)
+    app.add_api_route("/v1/models/{name:path}", _model, methods=["GET"], responses=answers(401), dependencies=keyed)
     app.add_api_route("/healthz", _healthz, methods=["GET"], responses=answers())
     app.add_api_route("/readyz", _readyz, methods=["GET"], responses=answers())
     metrics = answers(ok=METRICS)
@@ -108,6 +122,7 @@ def create_app(limits: Limits | None = None) -> FastAPI:
 
 def _server(limits: Limits) -> _Server:
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     workers = Workers(limits.workers, limits.queue)
     busy = Gauge("editthinker_thinker_busy", "Critiques running or waiting.", registry=registry)
     busy.set_function(lambda: workers.busy)
@@ -133,6 +148,16 @@ def _warm_up() -> None:
     judge(grey, grey, "golden hour", "golden hour")
 
 
+async def _keyed(request: Request) -> None:
+    """See that the caller holds the key, where there is one."""
+    server: _Server = request.app.state.server
+    key = server.limits.api_key
+    if key is not None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), key.encode()):
+            raise ApiError("invalid_api_key", "send the thinker's key as Authorization: Bearer <key>")
+
+
 async def _chat(request: Request) -> Response:
     """Judge a candidate against its source; the messages are those of `services.wire.critique`."""
     server: _Server = request.app.state.server
@@ -142,6 +167,7 @@ async def _chat(request: Request) -> Response:
         if asked.model != server.limits.model:
             message = f"the model {asked.model[:MOST_ECHOED]!r} does not exist; this server has {server.limits.model!r}"
             raise ApiError("model_not_found", message, param="model")
+        traces.annotate(genai.asked(asked.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"})))
         answer = await server.workers.run(partial(_answer, server, asked))
     except ApiError as exc:
         server.answered.labels(exc.code).inc()
@@ -149,6 +175,8 @@ async def _chat(request: Request) -> Response:
     server.answered.labels("ok").inc()
     server.seconds.observe(time.perf_counter() - began)
     identity, created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+    if traces.on():
+        traces.annotate(genai.answered(completion(identity, created, asked, answer)))
     if asked.stream:
         body = _events(chunks(identity, created, asked, answer))
         return StreamingResponse(body, media_type="text/event-stream", headers={"cache-control": "no-store"})

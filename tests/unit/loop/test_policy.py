@@ -352,3 +352,39 @@ def test_later_turns_use_the_same_checklist() -> None:
     story.events.append(ev.ChecklistMade(at=1, questions=(ev.ChecklistQuestion(kind="keep", text="Is the cup unchanged?"),)))
     story.critique(3).begin()
     assert [type(job) for job in story.next().jobs] == [EditJob]
+
+
+def test_no_edit_is_begun_that_could_not_be_done() -> None:
+    """With less time left than an edit takes, the best so far is the answer."""
+    fresh = Story()
+    assert isinstance(decide(fresh.session, 95.0, 4.0), StartTurn)
+    late = decide(fresh.session, 97.0, 4.0)
+    assert isinstance(late, Finish) and late.reason == "deadline"
+    assert late.error and late.error.code == "deadline_exceeded"
+
+    begun = Story().begin()
+    late = decide(begun.session, 97.0, 4.0)
+    assert isinstance(late, Finish) and late.reason == "deadline"
+    scored = Story().begin().edit().critique(5, 5)
+    assert isinstance(decide(scored.session, 95.0, 4.0), StartTurn)
+    late = decide(scored.session, 97.0, 4.0)
+    assert isinstance(late, Finish) and (late.reason, late.error) == ("deadline", None)
+    assert late.best == ev.CandidateRef(turn=1, candidate=1)
+
+
+def test_what_is_under_way_is_not_stopped_for_being_late() -> None:
+    """It may be done in time all the same; so may a critique."""
+    story = Story(candidates=2).begin()
+    story.events.append(ev.EditStarted(at=2, turn=1, candidate=1, attempt=1, key="1/1", seed=40))
+    late = decide(story.session, 99.0, 4.0)
+    assert isinstance(late, Work) and [job.candidate for job in late.jobs if isinstance(job, EditJob)] == [1]
+
+    edited = Story().begin().edit()
+    late = decide(edited.session, 99.0, 4.0)
+    assert isinstance(late, Work) and isinstance(late.jobs[0], CritiqueJob)
+
+
+def test_an_edit_is_tried_while_half_of_the_time_is_left() -> None:
+    """However long edits took lately: this one may be another kind."""
+    assert isinstance(decide(Story().session, 49.0, 1000.0), StartTurn)
+    assert isinstance(decide(Story().session, 51.0, 1000.0), Finish)

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from orchestrator.app import _http
+from orchestrator.backends import http_client
 from orchestrator.drive.upstream import Call, HttpUpstream, Role, Upstream
 from orchestrator.loop.events import ImageRef
 from orchestrator.ports import EditorError, PortError, StoredImage, ThinkerError
@@ -125,7 +125,7 @@ def stored(data: bytes) -> StoredImage:
 @asynccontextmanager
 async def asking(role: Role, url: str, **options: Any) -> AsyncIterator[HttpUpstream]:
     """An upstream of that role, over the transport that the application uses, with connections of its own."""
-    async with _http() as client:
+    async with http_client() as client:
         yield HttpUpstream(role, Upstream(f"{url}/v1", **options), client)
 
 

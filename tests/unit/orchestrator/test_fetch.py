@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.api import fetch
-from orchestrator.api.fetch import fetch_image, is_public
+from orchestrator.api.fetch import fetch_image
+from orchestrator.drive.addresses import is_near_or_public, is_public
 from services.wire.errors import ApiError
 
 PRIVATE = {
@@ -51,6 +52,12 @@ def test_an_address_that_is_not_everybodys(kind: str, address: str) -> None:
 def test_an_address_of_the_internet(address: str) -> None:
     """What everybody reaches is allowed, translated forms of it included."""
     assert is_public(address)
+
+
+@pytest.mark.parametrize(("kind", "address"), ADDRESSES)
+def test_only_networks_of_ones_own_may_be_allowed_besides(kind: str, address: str) -> None:
+    """This machine and private networks, in their plain form: no link-local address, where clouds keep credentials."""
+    assert is_near_or_public(address) == (kind in {"loopback", "private"})
 
 
 @given(number=st.integers(0, 2**32 - 1))
@@ -200,7 +207,7 @@ class _Wire(httpcore.AsyncMockBackend):
 
 def _answering(monkeypatch: pytest.MonkeyPatch, *reply: bytes) -> _Wire:
     wire = _Wire(*reply)
-    monkeypatch.setattr(fetch, "_PublicOnly", lambda: wire)
+    monkeypatch.setattr(fetch, "Checked", lambda: wire)
     return wire
 
 
@@ -265,7 +272,7 @@ def test_a_server_that_stalls_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None
         async def connect_tcp(self, host: str, *args: Any, **options: Any) -> Any:
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(fetch, "_PublicOnly", Stalling)
+    monkeypatch.setattr(fetch, "Checked", Stalling)
     monkeypatch.setattr(fetch, "_TIMEOUT_S", 0.1)
     began = time.monotonic()
 

@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from orchestrator.api import events, export, health, images, sessions
+from orchestrator.api import events, export, health, images, sessions, webhooks
 from orchestrator.loop import events as ev
 from orchestrator.settings import Settings
 from services.editor.pipelines import NAMES
@@ -67,8 +67,8 @@ def test_every_route_and_event_is_documented() -> None:
     """In the page on the API."""
     text = read("docs/api.md")
     endings = {"edits", "sessions", "events", "image", "source", "cancel", "feedback", "export", "models"}
-    endings |= {"healthz", "readyz", "metrics"}
-    for router in (images.router, sessions.router, events.router, export.router, health.router):
+    endings |= {"healthz", "readyz", "metrics", "webhooks", "test", "deliveries"}
+    for router in (images.router, sessions.router, events.router, export.router, webhooks.router, health.router):
         for route in router.routes:
             ending = re.sub(r"/\{[a-z_]+\}$", "", getattr(route, "path", "")).split("/v1/")[-1].split("/")[-1]
             assert ending in endings

@@ -204,3 +204,17 @@ def test_models_health_and_metrics(client: TestClient) -> None:
     assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
     assert "editthinker_thinker_answers_total" in client.get("/metrics").text
     assert create_app().state.server.warm is False
+
+
+def test_a_key_is_needed_where_one_is_set() -> None:
+    """Under /v1; probes need none."""
+    with TestClient(create_app(Limits(api_key="s3cret"))) as client:
+        refused = post(client, body())
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+        assert refused.json()["error"]["type"] == "invalid_request_error"
+        assert client.get("/v1/models", headers={"authorization": "Bearer wrong"}).status_code == 401
+        assert client.get("/v1/models/rules").status_code == 401
+        client.headers["authorization"] = "Bearer s3cret"
+        assert post(client, body()).status_code == 200
+        assert client.get("/v1/models").status_code == 200
+        assert client.get("/readyz", headers={"authorization": ""}).status_code == 200

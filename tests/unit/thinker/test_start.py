@@ -93,7 +93,7 @@ def test_print_tells_the_command_and_runs_nothing(monkeypatch: pytest.MonkeyPatc
 
 def test_show_tells_what_the_orchestrator_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A line for its environment that its settings accept."""
-    from orchestrator.settings import ThinkerSettings  # noqa: PLC0415
+    from orchestrator.registry import ThinkerSettings  # noqa: PLC0415
 
     assert _start(monkeypatch, "--profile", "editthinker-8b", "--show") == 0
     profile, _, line = capsys.readouterr().out.partition("EDITTHINKER_THINKERS=")
@@ -151,3 +151,23 @@ def test_a_vllm_profile_needs_nothing_of_the_embedded_thinker(tmp_path: Path) ->
         "sys.exit(any(name in sys.modules for name in ('vllm', 'numpy', 'cv2', 'torch', 'uvicorn', 'fastapi')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60).returncode == 0
+
+
+def test_vllm_gets_its_key_where_nobody_else_sees_it(tmp_path: Path) -> None:
+    """In its environment, not among its arguments, and not in what is told."""
+    path = tmp_path / "vllm"
+    path.write_text(
+        f"#!{sys.executable}\nimport json, os, sys\nprint(json.dumps([os.environ['VLLM_API_KEY'], *sys.argv]))\n", "utf-8"
+    )
+    path.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-m", "services.thinker", "--profile", "tiny", "--model", "/m"],
+        env={**os.environ, "EDITTHINKER_THINKER_VLLM": str(path), "EDITTHINKER_THINKER_API_KEY": "s3cret"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    key, *words = json.loads(done.stdout)
+    assert key == "s3cret"
+    assert "s3cret" not in done.stderr + " ".join(words)

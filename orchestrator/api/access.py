@@ -1,0 +1,111 @@
+"""Who asks: bearer keys, what they may do, and how much of it.
+
+With keys required, every route but the service's own (health, metrics, documentation) needs one; its tenant sees its own
+sessions and nobody else's, which to it do not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from fastapi import Request
+from fastapi.security import HTTPBearer
+
+from orchestrator.ports import Bounds
+from orchestrator.store.keys import ApiKey, Quota, RedisKeys, Scope, check_tenant
+from orchestrator.store.rates import RedisRates
+from services.wire.errors import ApiError
+
+NOBODY: Final = "default"
+"""The tenant of everybody where no keys are required."""
+TENANT_HEADER: Final = "x-tenant"
+BEARER: Final = HTTPBearer(
+    bearerFormat="et_…",
+    description="An API key, where the server requires keys. One with the scope `admin` may name a tenant in `X-Tenant`.",
+    auto_error=False,
+)
+"""For the OpenAPI document; the header itself is read below."""
+_MISSING: Final = "send your API key as Authorization: Bearer et_…"
+_WRONG: Final = "this API key is not valid: it is mistyped, revoked or expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the tenant, and the key's id (empty where none was needed)."""
+
+    tenant: str = NOBODY
+    key_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Decides who may come in.
+
+    Attributes:
+        rates: counts requests for new sessions, for all replicas together.
+        required: whether a key is needed.
+        quota: of tenants for which none was set.
+    """
+
+    keys: RedisKeys
+    rates: RedisRates
+    required: bool = False
+    quota: Quota = field(default_factory=Quota)
+
+    async def admit(self, request: Request, scope: Scope) -> Caller:
+        """The caller, if its key allows that.
+
+        Raises:
+            ApiError: ``invalid_api_key`` (401) without a valid key, ``forbidden`` (403) where it lacks the scope.
+        """
+        wanted = request.headers.get(TENANT_HEADER)
+        if not self.required:
+            return _as(Caller(), wanted, admin=False)
+        key = await self._key(request)
+        if scope not in key.scopes and "admin" not in key.scopes:
+            raise ApiError("forbidden", f"this key may {_listed(key.scopes)}; the request needs the scope {scope}")
+        return _as(Caller(key.tenant, key.id), wanted, admin="admin" in key.scopes)
+
+    async def bounds_of(self, tenant: str) -> Bounds:
+        """What a tenant may have at a time, and in a day."""
+        quota = await self._quota(tenant)
+        return Bounds(quota.unfinished, quota.editor_s_per_day)
+
+    async def count(self, tenant: str) -> None:
+        """Count a request for a new session.
+
+        Raises:
+            ApiError: ``rate_limited`` when there were too many lately.
+        """
+        rate = (await self._quota(tenant)).rate
+        wait_s = await self.rates.hit(rate, tenant) if rate else None
+        if wait_s is not None:
+            raise ApiError("rate_limited", f"no more than {rate} new sessions; try again later", retry_after=wait_s)
+
+    async def _quota(self, tenant: str) -> Quota:
+        return await self.keys.quota(tenant) or self.quota
+
+    async def _key(self, request: Request) -> ApiKey:
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        key = await self.keys.find(secret.strip()) if scheme.lower() == "bearer" and secret.strip() else None
+        if key is None:
+            raise ApiError("invalid_api_key", _WRONG if secret else _MISSING)
+        return key
+
+
+def _as(caller: Caller, wanted: str | None, *, admin: bool) -> Caller:
+    """The caller on behalf of the tenant that the request names."""
+    if wanted is None or wanted == caller.tenant:
+        return caller
+    if not admin:
+        raise ApiError("forbidden", "X-Tenant: only a key with the scope admin may act for another tenant; leave it out")
+    try:
+        check_tenant(wanted)
+    except ValueError as exc:
+        raise ApiError("invalid_value", f"X-Tenant: {exc}", param="X-Tenant") from exc
+    return Caller(wanted, caller.key_id)
+
+
+def _listed(scopes: frozenset[str]) -> str:
+    return " and ".join(sorted(scopes))

@@ -1,0 +1,35 @@
+"""JSON bodies that are read when the caller is known: FastAPI would read them, however large, before it asks who sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from services.wire.errors import ApiError
+from services.wire.images_api import validate
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def read_as(model: type[_Model]) -> Callable[[Request], Awaitable[_Model]]:
+    """A dependency that reads the body; it stands behind the one that asks for the key."""
+
+    async def read(request: Request) -> _Model:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise ApiError("invalid_value", "the body must be JSON; send it as application/json")
+        try:
+            body = await request.json()
+        except (ValueError, RecursionError) as exc:
+            raise ApiError("invalid_json", "the body is not valid JSON") from exc
+        return validate(model, body)
+
+    return read
+
+
+def described(model: type[BaseModel]) -> dict[str, Any]:
+    """What the OpenAPI document says of such a body."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}

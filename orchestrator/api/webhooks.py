@@ -1,0 +1,231 @@
+"""``/v1/webhooks``: where to tell what happens to your sessions; and what was told of one."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Path
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from orchestrator.api.bodies import described, read_as
+from orchestrator.api.context import Context, editing, reading
+from orchestrator.api.errors import documented
+from orchestrator.api.examples import ID
+from orchestrator.api.live import load
+from orchestrator.deliveries import Attempt, Delivery, Endpoint, State, Topic
+from orchestrator.drive.addresses import Unfit
+from services.wire.errors import ApiError
+
+router = APIRouter(tags=["webhooks"])
+
+Reading = Annotated[Context, Depends(reading)]
+Editing = Annotated[Context, Depends(editing)]
+SessionId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=[ID])]
+WebhookId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["whk_9f2d0c6be2d14b5f"])]
+_MOST: Final = 16
+"""Webhooks of one tenant."""
+_SECRET_BYTES: Final = 32
+
+
+class NewWebhook(BaseModel):
+    """Where to tell what."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/hooks"}]})
+
+    url: str = Field(min_length=1, max_length=2000, description="An https URL that takes POST.")
+    events: list[Topic] = Field(
+        default=["session.finished", "session.awaiting_review"], min_length=1, max_length=10, description="What to tell."
+    )
+    description: str = Field("", max_length=500, description="For your own eyes.")
+
+
+class WebhookView(BaseModel):
+    """A webhook; its secret is shown when it is made, and never again."""
+
+    id: str
+    object: Literal["webhook"] = "webhook"
+    url: str
+    events: list[str]
+    description: str
+    created_at: float
+    disabled: bool
+    disabled_at: float | None
+
+
+class WebhookMade(WebhookView):
+    """A new webhook with its secret."""
+
+    secret: str
+
+
+class WebhookList(BaseModel):
+    """Your webhooks, the oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[WebhookView]
+
+
+class AttemptView(BaseModel):
+    """One request to a webhook: the status of its answer, or why there was none."""
+
+    at: float
+    status: int | None
+    error: str | None
+    duration_s: float
+
+
+class TestResult(BaseModel):
+    """What came of a test."""
+
+    delivered: bool
+    attempt: AttemptView
+
+
+class DeliveryView(BaseModel):
+    """One event on its way to one webhook. `id` is the header ``webhook-id``, the same at every attempt."""
+
+    id: str
+    object: Literal["delivery"] = "delivery"
+    webhook: str
+    type: str
+    state: State
+    note: str | None
+    next_at: float | None
+    attempts: list[AttemptView]
+
+
+class DeliveryList(BaseModel):
+    """The deliveries of a session, in the order of its events."""
+
+    object: Literal["list"] = "list"
+    data: list[DeliveryView]
+
+
+_WEBHOOK: Final[dict[str, Any]] = {
+    "id": "whk_9f2d0c6be2d14b5f",
+    "object": "webhook",
+    "url": "https://example.com/hooks",
+    "events": ["session.finished"],
+    "description": "",
+    "created_at": 1795488000.1,
+    "disabled": False,
+    "disabled_at": None,
+}
+_ATTEMPT: Final[dict[str, Any]] = {"at": 1795488000.8, "status": 204, "error": None, "duration_s": 0.041}
+_DELIVERY: Final[dict[str, Any]] = {
+    "id": "msg_2b1f0c6be2d14b5f9f0a8f6a3f4e2d1c",
+    "object": "delivery",
+    "webhook": "whk_9f2d0c6be2d14b5f",
+    "type": "session.finished",
+    "state": "delivered",
+    "note": None,
+    "next_at": None,
+    "attempts": [_ATTEMPT],
+}
+_MADE: Final[dict[str, Any]] = {
+    "description": "Made.",
+    "content": {"application/json": {"example": {**_WEBHOOK, "secret": "whsec_…"}}},
+}
+
+
+@router.post("/v1/webhooks", status_code=201, responses=documented(ok={201: _MADE}), openapi_extra=described(NewWebhook))
+async def create_webhook(ctx: Editing, webhook: Annotated[NewWebhook, Depends(read_as(NewWebhook))]) -> WebhookMade:
+    """Be told what happens to your sessions. The secret is in this answer only: keep it."""
+    try:
+        ctx.webhooks.check(webhook.url)
+    except Unfit as exc:
+        raise ApiError(exc.code, f"url: {exc.message}", param="url") from exc
+    if len(await ctx.hooks.endpoints(ctx.tenant)) >= _MOST:
+        raise ApiError("invalid_value", f"you have {_MOST} webhooks, and can have no more; delete one first", param="url")
+    endpoint = Endpoint(
+        id=f"whk_{secrets.token_hex(8)}",
+        url=webhook.url,
+        secret="whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode(),
+        events=tuple(dict.fromkeys(webhook.events)),
+        description=webhook.description,
+        created_at=ctx.clock.now(),
+    )
+    await ctx.hooks.add(ctx.tenant, endpoint)
+    return WebhookMade(**_show(endpoint).model_dump(), secret=endpoint.secret)
+
+
+@router.get("/v1/webhooks", responses=documented(example={"object": "list", "data": [_WEBHOOK]}))
+async def list_webhooks(ctx: Reading) -> WebhookList:
+    """Your webhooks, the oldest first, without their secrets."""
+    return WebhookList(data=[_show(endpoint) for endpoint in await ctx.hooks.endpoints(ctx.tenant)])
+
+
+@router.get("/v1/webhooks/{webhook_id}", responses=documented(example=_WEBHOOK))
+async def get_webhook(webhook_id: WebhookId, ctx: Reading) -> WebhookView:
+    """A webhook; `disabled` once it answered 410."""
+    return _show(await _endpoint(ctx, webhook_id))
+
+
+@router.delete("/v1/webhooks/{webhook_id}", status_code=204, response_class=Response, responses=documented())
+async def delete_webhook(webhook_id: WebhookId, ctx: Editing) -> Response:
+    """Be told no more. What is on its way is dropped."""
+    if not await ctx.hooks.remove(ctx.tenant, webhook_id):
+        raise _unknown(webhook_id)
+    return Response(status_code=204)
+
+
+@router.post("/v1/webhooks/{webhook_id}/test", responses=documented(example={"delivered": True, "attempt": _ATTEMPT}))
+async def test_webhook(webhook_id: WebhookId, ctx: Editing) -> TestResult:
+    """Send `webhook.test` now, once, and say what came of it. A webhook that was disabled and takes it is enabled again."""
+    endpoint = await _endpoint(ctx, webhook_id)
+    attempt = await ctx.webhooks.test(endpoint, f"msg_{secrets.token_hex(16)}")
+    if attempt.delivered and endpoint.disabled_at is not None:
+        await ctx.hooks.enable(ctx.tenant, webhook_id, disabled_at=None)
+    return TestResult(delivered=attempt.delivered, attempt=_show_attempt(attempt))
+
+
+@router.get("/v1/sessions/{session_id}/deliveries", responses=documented(example={"object": "list", "data": [_DELIVERY]}))
+async def list_deliveries(session_id: SessionId, ctx: Reading) -> DeliveryList:
+    """What webhooks were told of a session, with every attempt; for as long as the session is in Redis."""
+    await load(ctx.history, session_id, ctx.tenant)
+    return DeliveryList(data=[_show_delivery(delivery) for delivery in await ctx.hooks.deliveries(session_id)])
+
+
+# --- pieces ----------------------------------------------------------------------------------------------------------
+
+
+async def _endpoint(ctx: Context, webhook_id: str) -> Endpoint:
+    endpoint = await ctx.hooks.endpoint(ctx.tenant, webhook_id)
+    if endpoint is None:
+        raise _unknown(webhook_id)
+    return endpoint
+
+
+def _unknown(webhook_id: str) -> ApiError:
+    return ApiError("webhook_not_found", f"there is no webhook {webhook_id!r}", param="webhook_id")
+
+
+def _show(endpoint: Endpoint) -> WebhookView:
+    return WebhookView(
+        id=endpoint.id,
+        url=endpoint.url,
+        events=list(endpoint.events),
+        description=endpoint.description,
+        created_at=endpoint.created_at,
+        disabled=endpoint.disabled_at is not None,
+        disabled_at=endpoint.disabled_at,
+    )
+
+
+def _show_attempt(attempt: Attempt) -> AttemptView:
+    return AttemptView(at=attempt.at, status=attempt.status, error=attempt.error, duration_s=attempt.duration_s)
+
+
+def _show_delivery(delivery: Delivery) -> DeliveryView:
+    return DeliveryView(
+        id=delivery.id,
+        webhook=delivery.webhook,
+        type=delivery.type,
+        state=delivery.state,
+        note=delivery.note,
+        next_at=delivery.next_at,
+        attempts=[_show_attempt(attempt) for attempt in delivery.attempts],
+    )

@@ -1,0 +1,132 @@
+"""The compose file's `cpu` profile in real containers: edits, more editors, a killed one, a killed Redis, Prometheus."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from tests.containers.conftest import ready
+from tests.containers.engine import ROOT, Stack, tell, until
+from tests.doubles.processes import free_port
+
+PHOTO = ROOT / "examples" / "photos" / "coffee.jpg"
+
+
+def client(stack: Stack) -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{stack.port}", timeout=120, trust_env=False)
+
+
+def edit(stack: Stack, prompt: str, seed: int = 1) -> httpx.Response:
+    with client(stack) as server:
+        data = {"prompt": prompt, "seed": str(seed), "response_format": "b64_json"}
+        return server.post("/v1/images/edits", files={"image": PHOTO.read_bytes()}, data=data)
+
+
+def active_editors(stack: Stack) -> int:
+    """As HAProxy counts those that are ready."""
+    metrics = f"http://{stack.engine.address(stack.container('pool'))}:8404/metrics"
+    text = httpx.get(metrics, timeout=5, trust_env=False).text
+    found = re.search(r'^haproxy_backend_active_servers\{proxy="editors"\} (\d+)', text, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def session(stack: Stack, prompt: str) -> Any:
+    with client(stack) as server:
+        files = {"image": PHOTO.read_bytes()}
+        reply = server.post("/v1/sessions", files=files, data={"prompt": prompt}, headers={"Prefer": "wait=60"})
+        assert reply.is_success, reply.text
+        return reply.json()
+
+
+def test_an_edit_goes_through_every_container(stack: Stack) -> None:
+    """Orchestrator, Redis, HAProxy, editor and thinker: a picture of the source's size comes back."""
+    began = time.monotonic()
+    with client(stack) as server:
+        files = {"image": PHOTO.read_bytes()}
+        reply = server.post("/v1/images/edits", files=files, data={"prompt": "make it look like a faded 1970s print"})
+    assert reply.status_code == 200, reply.text
+    tell(f"\nan edit through five containers: {time.monotonic() - began:.1f} s")
+    with Image.open(io.BytesIO(_decoded(reply))) as picture, Image.open(PHOTO) as source:
+        assert picture.size == source.size
+
+
+def test_every_health_check_passes(stack: Stack) -> None:
+    """Those of the images and those that the compose file adds."""
+    for container in stack.containers():
+        until(partial(stack.engine.healthy, container), 20, f"{container} is not healthy")
+
+
+def test_nothing_runs_as_root_or_may_write_beside_its_volumes(stack: Stack) -> None:
+    """As the kernel tells it, for every process of every container."""
+    containers = stack.containers()
+    assert len(containers) == 5
+    for container in containers:
+        status = Path(f"/proc/{stack.engine.pid(container)}/status").read_text()
+        assert not re.search(r"^Uid:.*\t0\b", status, re.MULTILINE), container
+        assert set(re.findall(r"^Cap\w+:\t(\w+)$", status, re.MULTILINE)) == {"0" * 16}, container
+        assert "NoNewPrivs:\t1" in status, container
+        assert stack.engine.inspect(container, "{{.HostConfig.ReadonlyRootfs}}") == "true"
+
+
+def test_editors_are_added_and_one_is_killed_under_load(stack: Stack) -> None:
+    """Scaled to 3, the pool finds them by itself; one killed with -9 loses nobody's edit and comes back."""
+    stack.up("--scale", "editor=3")
+    began = time.monotonic()
+    until(lambda: active_editors(stack) == 3, 30, "the pool does not have 3 editors")
+    tell(f"\nthe pool had all three editors {time.monotonic() - began:.1f} s after they were started")
+    with ThreadPoolExecutor(8) as callers:
+        wishes = ["a golden hour", "an old postcard", "an overcast morning", "a faded 1970s print"]
+        replies = [callers.submit(edit, stack, f"make it look like {wishes[n % 4]}", n) for n in range(24)]
+        until(lambda: sum(reply.done() for reply in replies) >= 4, 60, "no edit ends")
+        os.kill(stack.engine.pid(stack.container("editor", 2)), signal.SIGKILL)
+        answers = [reply.result() for reply in replies]
+    assert [answer.status_code for answer in answers] == [200] * 24, [a.text[:300] for a in answers if a.status_code != 200]
+    until(lambda: active_editors(stack) == 3, 30, "the killed editor did not come back")
+    served = stack.engine.podman("logs", stack.container("pool"))
+    assert {"editor1", "editor2", "editor3"} <= set(re.findall(r'"method":"POST".*?"server":"(\w+)"', served))
+
+
+def test_a_killed_redis_forgets_nothing(stack: Stack) -> None:
+    """Its container is started again, and reads the append-only file of its volume."""
+    told = session(stack, "make it look like an overcast morning")
+    with client(stack) as server:
+        before = server.get(f"/v1/sessions/{told['id']}").json()
+        assert before["status"] == "succeeded"
+        os.kill(stack.engine.pid(stack.container("redis")), signal.SIGKILL)
+        until(lambda: ready(stack), 30, "the stack does not become ready again")
+        assert server.get(f"/v1/sessions/{told['id']}").json() == before
+
+
+def test_prometheus_finds_every_process(stack: Stack) -> None:
+    """With the compose file's own command and configuration: each editor is a target, and all are up."""
+    watched = Stack(stack.engine, stack.project, stack.port, stack.folder, ("cpu", "observability"))
+    port = free_port()
+    watched.settings["PROMETHEUS_PUBLISHED_PORT"] = str(port)
+    watched.up("--scale", "editor=3", "prometheus")
+
+    def up() -> dict[str, int]:
+        try:
+            query = {"query": "sum by (job) (up)"}
+            reply = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params=query, timeout=5, trust_env=False).json()
+        except httpx.HTTPError:
+            return {}
+        return {entry["metric"]["job"]: int(entry["value"][1]) for entry in reply["data"]["result"]}
+
+    wanted = {"orchestrator": 1, "editor": 3, "thinker": 1, "pool": 1}
+    until(lambda: up() == wanted, 60, f"Prometheus sees {up()}")
+    until(lambda: stack.engine.healthy(stack.container("prometheus")), 20, "prometheus is not healthy")
+
+
+def _decoded(reply: httpx.Response) -> bytes:
+    return base64.b64decode(reply.json()["data"][0]["b64_json"])

@@ -1,0 +1,466 @@
+"""API keys with real processes: two replicas, two tenants, every route of the OpenAPI document, and what each may use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import openai
+import pytest
+import redis as redis_client
+from redis.asyncio import Redis
+from typer.testing import CliRunner
+
+from editthinker import EditThinker
+from editthinker.cli.app import app as cli
+from editthinker.client import Denied
+from orchestrator import commands
+from orchestrator.api.links import sign
+from orchestrator.app import create_app
+from orchestrator.settings import RedisSettings, Settings
+from orchestrator.store.keys import Quota, RedisKeys
+from orchestrator.store.scripts import Keys
+from tests.doubles.processes import Process, free_port, module, wait_ready
+from tests.doubles.upstreams import Script, picture
+from tests.integration.conftest import Start, settings
+
+DB = 6
+OPEN = {("/healthz", "get"), ("/readyz", "get"), ("/metrics", "get")}
+"""The only routes of the document that need no key."""
+UNDOCUMENTED = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+FORM: dict[str, Any] = {
+    "files": {"image": ("a.png", picture(), "image/png")},
+    "data": {"prompt": "make it golden", "max_turns": "1"},
+}
+BODIES: dict[tuple[str, str], dict[str, Any]] = {
+    ("/v1/images/edits", "post"): FORM,
+    ("/v1/sessions", "post"): FORM,
+    ("/v1/sessions/{session_id}/feedback", "post"): {"json": {"action": "accept"}},
+    ("/v1/webhooks", "post"): {"json": {"url": "https://hooks.invalid/ann"}},
+}
+
+
+@dataclass
+class Site:
+    """Two replicas that require keys, and a key for each tenant."""
+
+    replicas: list[Process]
+    url: str
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def key(self, tenant: str, *scopes: str, expires_at: float | None = None) -> str:
+        return self.ask(lambda keys: keys.create(tenant, scopes or ("edit", "read"), expires_at=expires_at))[0]  # type: ignore[no-any-return]
+
+    def ask(self, what: Any) -> Any:
+        """Something of the keys in Redis."""
+
+        async def asked() -> Any:
+            redis = Redis.from_url(self.url)
+            try:
+                return await what(RedisKeys(redis, Keys()))
+            finally:
+                await redis.aclose()
+
+        return asyncio.run(asked())
+
+    def client(self, key: str | None, replica: int = 0, **headers: str) -> httpx.Client:
+        headers |= {"authorization": f"Bearer {key}"} if key else {}
+        return httpx.Client(base_url=self.replicas[replica].url, headers=headers, timeout=30, trust_env=False)
+
+    def raw(self) -> redis_client.Redis:
+        return redis_client.Redis.from_url(self.url)
+
+    def edit(self, key: str, replica: int = 0, *, wait: int = 20, **fields: str) -> httpx.Response:
+        with self.client(key, replica, prefer=f"wait={wait}") as client:
+            return client.post("/v1/sessions", files=FORM["files"], data={**FORM["data"], **fields})
+
+
+@pytest.fixture(scope="module")
+def processes(redis: Process, upstreams: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Their sessions leave Redis a second after their end, so that archived ones are tried too."""
+    folder = tmp_path_factory.mktemp("keys")
+    url = f"redis://127.0.0.1:{redis.port}/{DB}"
+    redis_client.Redis.from_url(url).flushdb()
+    env = {"EDITTHINKER_REDIS_URL": url, "EDITTHINKER_KEYS": "required", "EDITTHINKER_RETENTION_S": "1"}
+    ports = [free_port(), free_port()]
+    with ExitStack() as stack:
+        replicas = []
+        for number, port in enumerate(ports):
+            # Links that the second replica makes lead to the first.
+            more = {"EDITTHINKER_PUBLIC_URL": f"http://127.0.0.1:{ports[0]}/"} if number else {}
+            started = module(
+                "orchestrator", port, folder / f"{number}.log", env=settings(redis, upstreams, folder / "blobs", **env, **more)
+            )
+            stack.callback(started.stop)
+            replicas.append(started)
+        for started in replicas:
+            wait_ready(started)
+        site = Site(replicas, url)
+        site.keys |= {tenant: site.key(tenant) for tenant in ("ann", "bob")}
+        yield site
+
+
+@pytest.fixture
+def site(processes: Site, script: Script) -> Iterator[Site]:
+    """Sessions that a test leaves running are cancelled."""
+    yield processes
+    script.release.set()
+    for key in processes.keys.values():
+        with processes.client(key) as client:
+            for session in client.get("/v1/sessions?limit=100").json()["data"]:
+                if not session["finished_at"]:
+                    client.post(f"/v1/sessions/{session['id']}/cancel")
+
+
+def operations(site: Site) -> list[tuple[str, str]]:
+    """Every route of the OpenAPI document; those that destroy something come last."""
+    with site.client(None) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+    found = [(path, method) for path, methods in paths.items() for method in methods]
+    return sorted(found, key=lambda operation: (operation[1] == "delete", operation))
+
+
+def call(client: httpx.Client, operation: tuple[str, str], ids: dict[str, str]) -> httpx.Response:
+    """A request that would be right if the caller were."""
+    path, method = operation
+    names = set(re.findall(r"{(\w+)}", path))
+    assert names <= ids.keys(), f"{path} is new: make one of {names - ids.keys()} in belongings()"
+    return client.request(method, path.format(**ids), **BODIES.get(operation, {}))
+
+
+def belongings(site: Site, script: Script) -> list[dict[str, str]]:
+    """What ann has: an archived session, one that waits for a review, and one under way; and all that goes with them."""
+    archived = site.edit(site.keys["ann"]).json()
+    reviewed = site.edit(site.keys["ann"], wait=0, review="each_turn").json()
+    raw = site.raw()
+    with site.client(site.keys["ann"]) as client:
+        ends = time.monotonic() + 15
+        while (
+            raw.exists(Keys().log(archived["id"])) or client.get(reviewed["urls"]["self"]).json()["status"] != "awaiting_review"
+        ):
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        script.hold_every = True
+        running = site.edit(site.keys["ann"], wait=0).json()
+        webhook = client.post("/v1/webhooks", json={"url": "https://hooks.invalid/ann"})
+    shared = {"turn": "1", "candidate": "1", "webhook_id": webhook.json().get("id", "whk_0")}
+    return [{"session_id": session["id"], **shared} for session in (running, reviewed, archived)]
+
+
+def test_no_route_answers_without_a_key(site: Site) -> None:
+    """But those that are listed here; nor with a wrong one, an expired one, or another scheme."""
+    ids = {"session_id": "ses_0", "turn": "1", "candidate": "1", "webhook_id": "whk_0"}
+    expired = site.key("ann", expires_at=time.time() - 1)
+    listed = operations(site)
+    assert len(listed) > 15 and set(listed) > OPEN
+    for header in (None, "Bearer et_wrong", f"Bearer {expired}", f"Basic {site.keys['ann']}", "Bearer", site.keys["ann"]):
+        with site.client(None, 0, **({"authorization": header} if header else {})) as client:
+            for operation in listed:
+                reply = call(client, operation, ids)
+                if operation in OPEN:
+                    assert reply.status_code == 200, operation
+                    continue
+                assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_api_key"), (operation, header)
+                assert reply.headers["www-authenticate"] == "Bearer"
+                # Nor is anything read of what a stranger sends.
+                path, method = operation[0].format(**ids), operation[1]
+                broken = client.request(method, path, content=b"{", headers={"content-type": "application/json"})
+                assert broken.status_code == 401, operation
+
+
+def test_no_route_is_left_out_of_the_document() -> None:
+    """So that the tests here, which go by it, meet all of them."""
+    upstream = {"url": "http://127.0.0.1:1/v1", "model": "x"}
+    app: Any = create_app(Settings.model_validate({"editors": {"x": upstream}, "thinkers": {"x": upstream}}))
+    routes = [route.path for route in app.routes if hasattr(route, "path")]
+    routes += [route.path for part in app.routes if not hasattr(part, "path") for route in part.original_router.routes]
+
+    assert sorted({*app.openapi()["paths"], *UNDOCUMENTED}) == sorted(set(routes))
+
+
+def test_what_is_anothers_does_not_exist(site: Site, script: Script) -> None:
+    """Every route with ids of another tenant's session, in each of its states: 404, and nothing of it in what lists."""
+    theirs = belongings(site, script)
+    listed = operations(site)
+    by_id = [operation for operation in listed if "{" in operation[0]]
+    assert len(by_id) >= 9
+    with site.client(site.keys["bob"]) as bob, site.client(site.keys["bob"], 1) as elsewhere:
+        for number, ids in enumerate(theirs):
+            for client in (bob, elsewhere):
+                for operation in by_id:
+                    reply = call(client, operation, ids)
+                    assert reply.status_code == 404, (operation, number, reply.text)
+                    assert reply.json()["error"]["code"].endswith("not_found"), (operation, reply.text)
+        for operation in listed:
+            if "{" not in operation[0] and operation[1] == "get":
+                shown = call(bob, operation, {}).text
+                assert not any(value in shown for ids in theirs for name, value in ids.items() if name.endswith("_id")), operation
+    with site.client(site.keys["bob"], 0, **{"x-tenant": "ann"}) as bold:
+        for operation in listed:
+            if operation not in OPEN:
+                assert call(bold, operation, theirs[0]).json()["error"]["code"] == "forbidden", operation
+    script.release.set()
+    # That these ids are right is seen by their owner, who may do all of it: an answer other than 404, at least for one of them.
+    with site.client(site.keys["ann"]) as ann:
+        for operation in by_id:
+            statuses = [call(ann, operation, ids).status_code for ids in theirs]
+            assert any(status != 404 for status in statuses), (operation, statuses)
+
+
+def test_lists_streams_and_exports_hold_ones_own(site: Site) -> None:
+    """And a key of Idempotency is a tenant's own."""
+    ids = {}
+    for tenant, key in site.keys.items():
+        with site.client(key, 0, **{"idempotency-key": "the-same", "prefer": "wait=20"}) as client:
+            ids[tenant] = client.post("/v1/sessions", **FORM).json()["id"]
+    assert ids["ann"] != ids["bob"]
+    for replica, (tenant, other) in enumerate((("ann", "bob"), ("bob", "ann"))):
+        with site.client(site.keys[tenant], replica) as client:
+            listed = [session["id"] for session in client.get("/v1/sessions?limit=100").json()["data"]]
+            exported = [json.loads(line) for line in client.get("/v1/export").text.splitlines()]
+            events = client.get(f"/v1/sessions/{ids[tenant]}/events").text
+        assert ids[tenant] in listed and ids[other] not in listed
+        assert {line["tenant"] for line in exported} == {tenant}
+        assert "event: finished" in events
+
+
+def test_scopes_bound_what_a_key_may_do(site: Site) -> None:
+    """`read` looks, `edit` acts, on every route of the document; `admin` does both, for the tenant that it names."""
+    ids = {"session_id": site.edit(site.keys["ann"]).json()["id"], "turn": "1", "candidate": "1", "webhook_id": "whk_0"}
+    for scope, refused in (("read", {"post", "delete"}), ("edit", {"get"})):
+        with site.client(site.key("ann", scope)) as client:
+            for operation in operations(site):
+                if operation[1] in refused and operation not in OPEN:
+                    reply = call(client, operation, ids)
+                    assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden"), operation
+            if scope == "read":
+                assert client.get(f"/v1/sessions/{ids['session_id']}").status_code == 200
+    admin = site.key("ops", "admin")
+    with site.client(admin) as client:
+        assert client.get(f"/v1/sessions/{ids['session_id']}").status_code == 404
+        assert client.get(f"/v1/sessions/{ids['session_id']}", headers={"x-tenant": "ann"}).status_code == 200
+        assert client.get("/v1/sessions", headers={"x-tenant": "no:name"}).json()["error"]["param"] == "X-Tenant"
+        assert client.delete(f"/v1/sessions/{ids['session_id']}", headers={"x-tenant": "ann"}).status_code == 204
+
+
+def test_a_revoked_key_stops_within_a_second_on_every_replica(site: Site) -> None:
+    """Although each replica had seen it a moment ago, and is asked all the time."""
+    secret, key = site.ask(lambda keys: keys.create("ann", ["read"]))
+    with site.client(secret) as first, site.client(secret, 1) as second:
+        for client in (first, second):
+            assert client.get("/v1/sessions").status_code == 200
+        began = time.monotonic()
+        assert commands.run(["keys", "revoke", key.id], RedisSettings(redis_url=site.url)) == 0
+        stopped: dict[int, float] = {}
+        while len(stopped) < 2:
+            for number, client in enumerate((first, second)):
+                if client.get("/v1/models").status_code == 401:
+                    stopped.setdefault(number, time.monotonic() - began)
+            assert time.monotonic() - began < 5
+    assert max(stopped.values()) < 1, stopped
+
+
+def test_a_key_ends_when_it_expires(site: Site) -> None:
+    """To the moment, although it was seen before."""
+    secret = site.key("ann", expires_at=time.time() + 1)
+    with site.client(secret) as client:
+        assert client.get("/v1/sessions").status_code == 200
+        time.sleep(1)
+        assert client.get("/v1/sessions").status_code == 401
+
+
+def test_a_secret_is_kept_nowhere(site: Site) -> None:
+    """Redis has its digest, and no log has it."""
+    raw = site.raw()
+    with site.client(site.keys["ann"]) as client:
+        client.get("/v1/sessions")
+    stored = b"".join(b"%r" % raw.hgetall(key) for key in raw.scan_iter("*keys*") if raw.type(key) == b"hash")
+    logs = "".join(replica.log.read_text() for replica in site.replicas)
+
+    assert b'"tenant": "ann"' in stored
+    assert site.keys["ann"].encode() not in stored
+    assert site.keys["ann"] not in logs
+
+
+def test_links_to_images_need_no_key_for_a_while(site: Site) -> None:
+    """`response_format=url` with the official client; what was signed is the path, its format and its end."""
+    for replica in (0, 1):
+        with openai.OpenAI(base_url=f"{site.replicas[replica].url}/v1", api_key=site.keys["ann"]) as client:
+            reply = client.images.edit(
+                image=picture(), prompt="x", response_format="url", output_format="jpeg", extra_body={"max_turns": 1}
+            )
+        assert reply.data and reply.data[0].url
+        url = reply.data[0].url
+        assert url.startswith(site.replicas[0].url + "/v1/sessions/")
+    with site.client(None) as nobody, site.client(site.keys["bob"]) as bob:
+        shown = nobody.get(url)
+        assert (shown.status_code, shown.headers["content-type"]) == (200, "image/jpeg")
+        assert nobody.get(url.replace(site.replicas[0].url, site.replicas[1].url)).content == shown.content
+        assert bob.get(url).status_code == 200
+        forged = [
+            url.replace("format=jpeg", "format=png"),
+            url.replace("format=jpeg&", ""),
+            url + "&compression=1",
+            url.replace("candidates/1/", "candidates/2/"),
+            re.sub(r"/turns/.*/image", "/source", url),
+            re.sub(r"expires=(\d)", r"expires=9\1", url),
+            re.sub(r"expires=\d+&", "", url),
+            url[:-1] + ("A" if url[-1] != "A" else "B"),
+            url + "&signature=x",
+        ]
+        for altered in forged:
+            refused = nobody.get(altered)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden"), altered
+            assert bob.get(altered).status_code in {400, 404}, altered
+        for other in ("", "/events", "/source"):
+            path = re.sub(r"/turns/.*", other, urlsplit(url).path)
+            assert nobody.get(f"{path}?{urlsplit(url).query}").status_code == (403 if other == "/source" else 401)
+        secret = site.raw().get(f"{Keys().prefix}keys:links")
+        assert isinstance(secret, bytes)
+        path, pairs = urlsplit(url).path, [("format", "jpeg"), ("expires", str(int(time.time()) - 1))]
+        late = nobody.get(path, params=dict([*pairs, ("signature", sign(secret, path, pairs))]))
+        assert (late.status_code, late.json()["error"]["param"]) == (403, "expires")
+    ends = int(dict(parse_qsl(urlsplit(url).query))["expires"])
+    assert 3500 < ends - time.time() <= 3600
+
+
+def test_our_client_and_command_line_send_a_key(site: Site) -> None:
+    """Given as `api_key`, or as EDITTHINKER_API_KEY; without one they say what is missing."""
+    with EditThinker(site.replicas[0].url, site.keys["ann"]) as client:
+        session = client.sessions.create(picture(), "x", max_turns=1)
+        assert client.sessions.wait(session.id).status == "succeeded"
+    with EditThinker(site.replicas[0].url) as client, pytest.raises(Denied, match="API key"):
+        client.sessions.get(session.id)
+    words = ["sessions", "ls", "--json", "--server", site.replicas[1].url]
+    listed = CliRunner().invoke(cli, words, env={"EDITTHINKER_API_KEY": site.keys["ann"]})
+    assert listed.exit_code == 0 and session.id in listed.output
+    refused = CliRunner().invoke(cli, words)
+    assert refused.exit_code != 0 and "API key" in refused.output
+
+
+# --- quotas --------------------------------------------------------------------------------------------------------------
+
+
+def quota(site: Site, tenant: str, **bounds: Any) -> str:
+    """A new tenant with these bounds; a key of it."""
+    site.ask(lambda keys: keys.set_quota(tenant, Quota(**bounds)))
+    site.keys[tenant] = site.key(tenant)
+    return site.keys[tenant]
+
+
+def refusal(reply: httpx.Response, code: str) -> int:
+    """Why a session was not made, and the seconds after which to ask again."""
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["type"]) == (429, code, "rate_limit_error"), reply.text
+    return int(reply.headers["retry-after"])
+
+
+def test_a_rate_is_counted_for_all_replicas_together(site: Site) -> None:
+    """The third in an hour is one too many, wherever it is asked for; nobody else minds."""
+    key = quota(site, "cleo", rate="2/hour")
+
+    assert [site.edit(key, replica, wait=0).status_code for replica in (0, 1)] == [202, 202]
+    assert 1 <= refusal(site.edit(key, 0), "rate_limited") <= 3600
+    assert 1 <= refusal(site.edit(key, 1), "rate_limited") <= 3600
+    assert site.edit(site.keys["bob"]).status_code == 200
+
+
+def test_unfinished_sessions_are_bounded(site: Site, script: Script) -> None:
+    """Until one of them ends, on whichever replica."""
+    script.hold_every = True
+    key = quota(site, "dan", unfinished=2)
+    running = [site.edit(key, replica, wait=0).json()["id"] for replica in (0, 1)]
+
+    assert refusal(site.edit(key, 0, wait=0), "quota_exceeded") == 5
+    assert site.edit(site.keys["bob"], wait=0).status_code == 202
+    with site.client(key, 1) as client:
+        client.post(f"/v1/sessions/{running[0]}/cancel")
+    ends = time.monotonic() + 10
+    while (reply := site.edit(key, 0, wait=0)).status_code != 202:
+        refusal(reply, "quota_exceeded")
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    assert refusal(site.edit(key, 1, wait=0), "quota_exceeded") == 5
+
+
+def test_editor_seconds_of_a_day_are_bounded(site: Site, script: Script) -> None:
+    """By what was spent, failures included; there is more at midnight UTC."""
+    script.edit_delay_s = 0.05
+    key = quota(site, "eve", editor_s_per_day=0.02)
+    first = site.edit(key).json()
+
+    wait_s = refusal(site.edit(key, 1), "quota_exceeded")
+    assert 0 < wait_s - (86_400 - time.time() % 86_400) < 5
+    spent = site.raw().hget(f"{Keys().prefix}spent:{int(time.time() // 86_400)}", "eve")
+    assert isinstance(spent, bytes)
+    assert float(spent) == pytest.approx(first["totals"]["editor_seconds"], abs=0.001)
+    assert site.edit(site.keys["bob"]).status_code == 200
+
+
+def test_a_tenant_without_a_quota_has_the_servers_own(start_orchestrator: Start) -> None:
+    """Also where no keys are needed, and everybody is one tenant, whatever is claimed."""
+    server = start_orchestrator(EDITTHINKER_QUOTA_UNFINISHED="0")
+    with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as client:
+        assert refusal(client.post("/v1/sessions", **FORM), "quota_exceeded") == 5
+        assert client.get("/v1/sessions", headers={"x-tenant": "default"}).status_code == 200
+        assert client.get("/v1/sessions", headers={"x-tenant": "ann"}).json()["error"]["code"] == "forbidden"
+
+
+# --- the command line ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_makes_lists_and_revokes_keys(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a process of its own, which knows Redis alone: the secret is on standard output, once."""
+    words = ["keys", "create", "--tenant", "acme", "--scope", "read", "--name", "a dashboard", "--expires-in", "90d"]
+    command, env = [sys.executable, "-m", "orchestrator", *words], {"EDITTHINKER_REDIS_URL": site.url}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    secret, key_id = done.stdout.strip(), done.stderr.split()[0]
+    place = RedisSettings(redis_url=site.url)
+
+    assert re.fullmatch(r"et_[\w-]{43}", secret)
+    with site.client(secret) as client:
+        assert client.get("/v1/sessions").status_code == 200
+    assert commands.run(["keys", "list"], place) == 0
+    listed = capsys.readouterr().out
+    row = next(line for line in listed.splitlines() if line.startswith(key_id))
+    assert "acme" in row and "read" in row and "a dashboard" in row
+    assert secret not in listed
+    assert commands.run(["keys", "revoke", key_id], place) == 0
+    assert commands.run(["keys", "revoke", key_id], place) == 2
+
+
+def test_quotas_and_mistakes_on_the_command_line(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rate that is none, a tenant that cannot be one, an unknown tenant."""
+    place = RedisSettings(redis_url=site.url)
+    full = ["--rate", "60/minute", "--unfinished", "100", "--editor-seconds-per-day", "3600"]
+
+    assert commands.run(["quota", "set", "--tenant", "acme", *full], place) == 0
+    assert commands.run(["quota", "list"], place) == 0
+    assert re.search(r"acme +60/minute +100 +3600", capsys.readouterr().out)
+    assert commands.run(["quota", "remove", "--tenant", "acme"], place) == 0
+    assert commands.run(["quota", "remove", "--tenant", "acme"], place) == 2
+    assert commands.run(["quota", "set", "--tenant", "acme", "--rate", "often"], place) == 2
+    assert commands.run(["keys", "create", "--tenant", "a:b"], place) == 2
+    assert "letters" in capsys.readouterr().err
+    assert commands.run(["keys", "list"], RedisSettings(redis_url="redis://127.0.0.1:1/0")) == 1
+
+
+def test_an_open_server_on_another_address_is_refused(tmp_path: Path, redis: Process, upstreams: str) -> None:
+    """With the reason, before it listens."""
+    env = settings(redis, upstreams, tmp_path, EDITTHINKER_KEYS="off")
+    words = [sys.executable, "-m", "orchestrator", "--host", "0.0.0.0", "--port", str(free_port())]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 2
+    assert "EDITTHINKER_KEYS=required" in done.stderr and "EDITTHINKER_ALLOW_OPEN=true" in done.stderr

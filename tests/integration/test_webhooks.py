@@ -1,0 +1,302 @@
+"""Webhooks from real orchestrators to a real receiver that verifies with both libraries: errors, silence, kills, restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import redis as redis_client
+import standardwebhooks
+from redis.asyncio import Redis
+
+from orchestrator.deliveries import WAITS_S
+from orchestrator.store.keys import RedisKeys
+from orchestrator.store.scripts import Keys
+from tests.doubles.processes import Process
+from tests.doubles.upstreams import Script
+from tests.integration.conftest import Start
+from tests.integration.test_sessions import create
+from tests.integration.test_takeover import until
+
+SCALE = 0.0005
+LATE_S = 10.0
+"""Timers are looked at twice a second; and these machines are busy."""
+VERIFIER = openai.OpenAI(api_key="x").webhooks
+OPEN = {
+    "EDITTHINKER_WEBHOOK_ALLOW_PRIVATE": "true",
+    "EDITTHINKER_WEBHOOK_TIME_SCALE": str(SCALE),
+    "EDITTHINKER_WEBHOOK_TIMEOUT_S": "1",
+    # A chore whose replica died in the moment of claiming it comes again after six of these.
+    "EDITTHINKER_LEASE_S": "1",
+}
+
+
+@dataclass
+class Got:
+    """One request, verified."""
+
+    at: float
+    id: str
+    event: dict[str, Any]
+    body: bytes
+    path: str
+
+
+@dataclass
+class Receiver:
+    """What it was sent, and what it answers: a status, or None for silence, by how often it saw this id."""
+
+    url: str = ""
+    secret: str = ""
+    answer: Callable[[int], int | None] = lambda _: 204
+    got: list[Got] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def of(self, session_id: str) -> list[Got]:
+        return [got for got in self.got if got.event["data"]["id"] == session_id]
+
+    def take(self, headers: dict[str, str], body: bytes, path: str) -> int | None:
+        try:
+            event = standardwebhooks.Webhook(self.secret).verify(body, headers)
+            VERIFIER.unwrap(body, headers, secret=self.secret)
+        except (standardwebhooks.WebhookVerificationError, openai.OpenAIError, ValueError) as exc:
+            self.wrong.append(repr(exc))
+            return 400
+        name = {key.lower(): value for key, value in headers.items()}["webhook-id"]
+        self.got.append(Got(time.time(), name, event, body, path))
+        return self.answer(sum(got.id == name for got in self.got))
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            status = receiver.take(dict(self.headers.items()), body, self.path)
+            if status is None:
+                receiver.over.wait(30)
+                return
+            self.send_response(status)
+            self.send_header("location", "/elsewhere")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    receiver.url = f"http://127.0.0.1:{server.server_port}/hooks"
+    yield receiver
+    receiver.over.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    assert receiver.wrong == []
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as made:
+        yield made
+
+
+def client(process: Process, key: str = "") -> httpx.Client:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return httpx.Client(base_url=process.url, timeout=20, trust_env=False, headers=headers)
+
+
+def register(api: httpx.Client, receiver: Receiver, **fields: Any) -> str:
+    """A webhook to that receiver; its id."""
+    reply = api.post("/v1/webhooks", json={"url": receiver.url, **fields})
+    assert reply.status_code == 201, reply.text
+    receiver.secret = reply.json()["secret"]
+    name: str = reply.json()["id"]
+    return name
+
+
+def deliveries(api: httpx.Client, session_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api.get(f"/v1/sessions/{session_id}/deliveries").json()["data"]
+    return found
+
+
+def test_an_event_arrives_through_errors_silence_a_kill_and_a_restart(
+    start_orchestrator: Start, receiver: Receiver, script: Script
+) -> None:
+    """Each at least once, under one id, not before its time in the specification's schedule."""
+    answers = [500, 302, None, 503]
+    receiver.answer = lambda time_: answers[time_ - 1] if time_ <= len(answers) else 204
+    first = start_orchestrator(**OPEN)
+    with client(first) as api:
+        hook = register(api, receiver, events=["session.finished"])
+        ids = [create(api, max_turns=1, semantic_threshold=10).json()["id"] for _ in range(3)]
+        until(lambda: all(len(receiver.of(name)) >= 3 for name in ids), 30)
+    # They are in the middle of their third attempts.
+    first.kill()
+    again = start_orchestrator(port=first.port, **OPEN)
+
+    with client(again) as api:
+        until(lambda: all(deliveries(api, name)[0]["state"] == "delivered" for name in ids), 40)
+        for name in ids:
+            [told] = deliveries(api, name)
+            requests, attempts = receiver.of(name), told["attempts"]
+            assert {got.id for got in requests} == {told["id"]} and len({got.body for got in requests}) == 1
+            assert requests[0].event["data"] == {"id": name, "status": "succeeded", "finish_reason": "max_turns"}
+            assert {got.path for got in requests} == {"/hooks"}
+            assert (told["webhook"], told["type"], told["next_at"]) == (hook, "session.finished", None)
+            # The third, unless it had timed out, died with its replica before it was written down; so it was made again.
+            assert [attempt["status"] for attempt in attempts if not attempt["error"]] == [500, 302, 503, 204]
+            assert [attempt["error"] for attempt in attempts if attempt["error"]] in ([], ["no answer within 1 s"])
+            assert len(requests) == 5
+            for wait, one, other in zip(WAITS_S, attempts, attempts[1:], strict=False):
+                gap = other["at"] - one["at"] - one["duration_s"]
+                assert wait * SCALE - 0.01 <= gap <= wait * SCALE * 1.1 + LATE_S
+        metrics = api.get("/metrics").text
+    assert 'editthinker_webhook_deliveries_total{outcome="delivered"} 3.0' in metrics
+
+
+def test_another_replica_takes_over(start_orchestrator: Start, receiver: Receiver, script: Script) -> None:
+    """What one was telling when it died, silence included, the other tells; a review and an end are two events."""
+    receiver.answer = lambda time_: None if time_ == 1 else 200
+    first, second = start_orchestrator(**OPEN), start_orchestrator(**OPEN)
+    with client(second) as api:
+        register(api, receiver)
+        session_id = create(api, review="before_finish", max_turns=1).json()["id"]
+        until(lambda: receiver.of(session_id))
+        first.kill()
+        until(lambda: deliveries(api, session_id)[0]["state"] == "delivered")
+        assert api.post(f"/v1/sessions/{session_id}/feedback", json={"action": "accept"}).status_code == 200
+        until(lambda: [told["state"] for told in deliveries(api, session_id)] == ["delivered", "delivered"], 30)
+        told = deliveries(api, session_id)
+    types = {got.id: (got.event["type"], got.event["data"]["status"]) for got in receiver.of(session_id)}
+
+    assert [one["type"] for one in told] == ["session.awaiting_review", "session.finished"]
+    assert types == {
+        told[0]["id"]: ("session.awaiting_review", "awaiting_review"),
+        told[1]["id"]: ("session.finished", "succeeded"),
+    }
+
+
+def test_gone_disables_until_a_test_succeeds(
+    start_orchestrator: Start, receiver: Receiver, redis: Process, script: Script
+) -> None:
+    """410 stops every delivery; a webhook that is deleted gets nothing more either, nor does one that wants other events."""
+    receiver.answer = lambda _: 410
+    process = start_orchestrator(**OPEN)
+    with receiving() as other, client(process) as api:
+        hook, second = register(api, receiver), register(api, other, events=["session.awaiting_review"])
+        gone = create(api, wait=20, max_turns=1).json()["id"]
+        until(lambda: api.get(f"/v1/webhooks/{hook}").json()["disabled"])
+        assert [(told["state"], told["attempts"][0]["status"]) for told in deliveries(api, gone)] == [("failed", 410)]
+        create(api, wait=20, max_turns=1)
+
+        failed = api.post(f"/v1/webhooks/{hook}/test").json()
+        assert (failed["delivered"], failed["attempt"]["status"]) == (False, 410)
+        receiver.answer = lambda _: 200
+        assert api.post(f"/v1/webhooks/{hook}/test").json()["delivered"]
+        assert receiver.got[-1].event["type"] == "webhook.test"
+        assert not api.get(f"/v1/webhooks/{hook}").json()["disabled"]
+        told = create(api, wait=20, max_turns=1).json()["id"]
+        until(lambda: receiver.of(told))
+        assert [got.event["data"]["id"] for got in receiver.got] == [gone, hook, hook, told]
+
+        # What waits for its next attempt when its webhook is deleted is dropped; with its session it is forgotten.
+        receiver.answer = lambda _: 500
+        dropped, forgotten = (create(api, wait=20, max_turns=1).json()["id"] for _ in range(2))
+        until(lambda: receiver.of(dropped) and receiver.of(forgotten))
+        assert api.delete(f"/v1/sessions/{forgotten}").status_code == 204
+        assert api.delete(f"/v1/webhooks/{hook}").status_code == 204
+        until(lambda: deliveries(api, dropped)[0]["state"] == "dropped")
+        assert deliveries(api, dropped)[0]["note"] == "the webhook was deleted"
+        assert api.get(f"/v1/sessions/{forgotten}/deliveries").status_code == 404
+        assert [one["id"] for one in api.get("/v1/webhooks").json()["data"]] == [second]
+        assert other.got == []
+        with redis_client.Redis(port=redis.port, db=1) as kept:
+            until(lambda: not [name for name in kept.zrange(Keys().timers, 0, -1) if name.startswith((b"hook:", b"deliver:"))])
+            assert not kept.exists(Keys().deliveries(forgotten))
+            assert 0 < kept.ttl(Keys().deliveries(dropped)) <= 4 * 86_400
+
+
+def test_a_tenants_webhooks_are_its_own(start_orchestrator: Start, receiver: Receiver, redis: Process, script: Script) -> None:
+    """To others they do not exist; and what happens to others' sessions is not told."""
+
+    async def keys() -> list[str]:
+        async with Redis(port=redis.port, db=1) as store:
+            made = RedisKeys(store, Keys())
+            grants = (("ann", "edit"), ("bob", "edit"), ("ann", "read"))
+            return [(await made.create(tenant, ["read", scope]))[0] for tenant, scope in grants]
+
+    process = start_orchestrator(**OPEN, EDITTHINKER_KEYS="required")
+    ann_key, bob_key, reader_key = asyncio.run(keys())
+    with client(process, ann_key) as ann, client(process, bob_key) as bob, client(process, reader_key) as reader:
+        hook = register(ann, receiver)
+        assert "secret" not in ann.get(f"/v1/webhooks/{hook}").json()
+        for reply in (
+            bob.get(f"/v1/webhooks/{hook}"),
+            bob.delete(f"/v1/webhooks/{hook}"),
+            bob.post(f"/v1/webhooks/{hook}/test"),
+        ):
+            assert (reply.status_code, reply.json()["error"]["code"]) == (404, "webhook_not_found")
+        assert bob.get("/v1/webhooks").json()["data"] == []
+        assert reader.get(f"/v1/webhooks/{hook}").status_code == 200
+        assert {
+            reader.post("/v1/webhooks", json={"url": receiver.url}).status_code,
+            reader.delete(f"/v1/webhooks/{hook}").status_code,
+        } == {403}
+
+        his = create(bob, wait=20, max_turns=1).json()["id"]
+        hers = create(ann, wait=20, max_turns=1).json()["id"]
+        until(lambda: receiver.of(hers))
+        assert ann.get(f"/v1/sessions/{his}/deliveries").status_code == 404
+        assert deliveries(bob, his) == []
+    assert {got.event["data"]["id"] for got in receiver.got} == {hers}
+
+
+REFUSED = [
+    *("http://example.com/", "ftp://example.com/", "https://user:secret@example.com/", "https://", "example.com", "x" * 2001),
+    *("https://127.0.0.1/", "https://[::1]/", "https://10.1.2.3/", "https://169.254.169.254/latest/meta-data/"),
+    *("https://[::ffff:127.0.0.1]/", "https://[64:ff9b::7f00:1]/", "http://localhost/", "http://127.0.0.1:6379/"),
+]
+
+
+@pytest.mark.parametrize("url", REFUSED)
+def test_a_url_that_leads_inside_is_refused(api: httpx.Client, url: str) -> None:
+    """Before it is kept."""
+    reply = api.post("/v1/webhooks", json={"url": url})
+
+    assert reply.status_code == 400, reply.text
+    assert reply.json()["error"]["param"] == "url"
+
+
+@pytest.mark.parametrize("host", ["localhost", "2130706433", "0x7f.1", "127.1"])
+def test_a_name_that_leads_inside_is_not_called(api: httpx.Client, receiver: Receiver, host: str) -> None:
+    """What it resolves to counts, when it is called."""
+    hook = api.post("/v1/webhooks", json={"url": receiver.url.replace("http://127.0.0.1", f"https://{host}")})
+    assert hook.status_code in {201, 400}
+    if hook.status_code == 201:
+        result = api.post(f"/v1/webhooks/{hook.json()['id']}/test").json()
+        assert result["attempt"]["error"] == "the URL leads to an address that is not public"
+    assert receiver.got == []
+
+
+def test_webhooks_are_few(api: httpx.Client) -> None:
+    """Sixteen, each told what it asked for."""
+    made = [api.post("/v1/webhooks", json={"url": "https://example.com/", "events": ["session.finished"] * 2}) for _ in range(17)]
+
+    assert [reply.status_code for reply in made] == [201] * 16 + [400]
+    assert made[0].json()["events"] == ["session.finished"]
+    assert len(api.get("/v1/webhooks").json()["data"]) == 16

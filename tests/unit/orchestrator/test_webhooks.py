@@ -1,0 +1,425 @@
+"""Webhooks without a network of strangers: the schedule, the signature, whose turn it is, and where they may lead."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpcore
+import openai
+import pytest
+import standardwebhooks
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator import deliveries as dl
+from orchestrator.app import SystemClock
+from orchestrator.drive.webhooks import Sending, Webhooks
+from orchestrator.loop import events as ev
+from orchestrator.ports import Recorded
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
+IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
+CREATED = ev.SessionCreated(
+    at=1.0, source=IMAGE, instruction="x", editor="e", thinker="t", limits=ev.Limits(deadline_at=60.0), tenant="ann"
+)
+HOUR = 3600.0
+
+
+def endpoint(name: str = "whk_1", url: str = "https://example.com/hooks", **fields: Any) -> dl.Endpoint:
+    return dl.Endpoint(
+        **{"id": name, "url": url, "secret": SECRET, "events": tuple(dl.TOPICS.values()), "created_at": 0, **fields}
+    )
+
+
+def delivery(name: str = "msg_1", webhook: str = "whk_1", **fields: Any) -> dl.Delivery:
+    given = {
+        "id": name,
+        "tenant": "ann",
+        "session_id": "ses_1",
+        "seq": 2,
+        "webhook": webhook,
+        "type": "session.finished",
+        "body": "{}",
+    }
+    return dl.Delivery(**{**given, "next_at": 0.0, **fields})
+
+
+# --- the schedule ----------------------------------------------------------------------------------------------------
+
+
+def test_the_schedule_is_the_specifications() -> None:
+    """Times since the start, as its table has them; there is no eleventh attempt."""
+    waits = [dl.wait_s(attempts, scale=1, jitter=0) for attempts in range(1, 10)]
+    since = [sum(wait or 0 for wait in waits[:number]) for number in range(10)]
+
+    five = 5.0
+    assert since[:5] == [0, five, five + 300, five + 2100, five + 2100 + 2 * HOUR]
+    assert since[9] == 75 * HOUR + 35 * 60 + 5
+    assert dl.wait_s(10, scale=1, jitter=0) is None
+
+
+@given(
+    attempts=st.integers(1, 9),
+    scale=st.floats(0.001, 10),
+    jitter=st.floats(0, 1),
+    asked=st.none() | st.floats(0, 10**7),
+)
+def test_a_wait_is_never_shorter_than_scheduled_or_asked_for(
+    attempts: int, scale: float, jitter: float, asked: float | None
+) -> None:
+    """Longer by a tenth at most, but for a Retry-After, which counts up to a day."""
+    wait = dl.wait_s(attempts, scale=scale, jitter=jitter, retry_after_s=asked)
+    scheduled = dl.WAITS_S[attempts - 1] * scale
+
+    assert wait is not None
+    assert wait >= scheduled and wait >= min(asked or 0, 86_400)
+    assert wait <= max(scheduled * 1.1 + 1e-6, min(asked or 0, 86_400))
+
+
+@given(statuses=st.lists(st.none() | st.integers(100, 599), min_size=1, max_size=12))
+def test_attempts_end_with_success_gone_or_the_last(statuses: list[int | None]) -> None:
+    """Whatever a receiver answers: 2xx delivers, 410 disables, everything else is tried ten times in all."""
+    now, one, outcomes = 0.0, delivery(), []
+    for status in statuses:
+        if one.state != "pending":
+            break
+        one, outcome = dl.after(one, dl.Attempt(at=now, status=status), scale=1, jitter=0.5)
+        outcomes.append(outcome)
+        assert (one.next_at is None) == (one.state != "pending")
+        assert one.next_at is None or one.next_at > now
+        now = one.next_at or now
+    last = statuses[len(outcomes) - 1]
+    ended = (
+        "delivered" if last in range(200, 300) else "disabled" if last == 410 else "failed" if len(outcomes) == 10 else "retried"
+    )
+
+    assert outcomes[-1] == ended and set(outcomes[:-1]) <= {"retried"}
+    assert [attempt.status for attempt in one.attempts] == statuses[: len(outcomes)]
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (ev.Finished(at=2.5, reason="cancelled", best=None, totals=ev.Totals()), ("session.finished", "cancelled", "cancelled")),
+        (ev.Finished(at=2.5, reason="failed", best=None, totals=ev.Totals()), ("session.finished", "failed", "failed")),
+        (ev.ReviewRequested(at=2.5, turn=1, best=None), ("session.awaiting_review", "awaiting_review", None)),
+    ],
+)
+def test_events_are_thin(event: ev.Event, told: tuple[str, str, str | None]) -> None:
+    """What happened to which session and when, under an id that is the same whoever plans it."""
+    log = [Recorded(1, CREATED), Recorded(2, event), Recorded(3, ev.CancelRequested(at=3.0))]
+    wanted, unwanted = endpoint(), [endpoint("whk_2", events=("other",)), endpoint("whk_3", disabled_at=1.0)]
+    [one] = dl.planned("ses_1", log, 2, [wanted, *unwanted], 9.0)
+    topic, status, reason = told
+
+    assert json.loads(one.body) == {
+        "type": topic,
+        "timestamp": "1970-01-01T00:00:02.500Z",
+        "data": {"id": "ses_1", "status": status, "finish_reason": reason},
+    }
+    assert (one.webhook, one.tenant, one.state) == ("whk_1", "ann", "pending")
+    assert dl.planned("ses_1", log, 2, [wanted], 10.0)[0].id == one.id
+    assert dl.delivery_id("ses_1", 2, "whk_2") != one.id != dl.delivery_id("ses_1", 3, "whk_1")
+
+
+@pytest.mark.parametrize("seq", [1, 3, 4])
+def test_other_events_are_not_told(seq: int) -> None:
+    """Nor one that Redis forgot."""
+    log = [
+        Recorded(1, CREATED),
+        Recorded(2, ev.ReviewRequested(at=2.0, turn=1, best=None)),
+        Recorded(3, ev.CancelRequested(at=3.0)),
+    ]
+
+    assert dl.planned("ses_1", log, seq, [endpoint()], 9.0) == []
+
+
+# --- a store in memory, and receivers --------------------------------------------------------------------------------
+
+
+@dataclass
+class Kept:
+    """`Deliveries` in memory, with the timers it was asked to set."""
+
+    hooks: dict[str, dl.Endpoint] = field(default_factory=dict)
+    kept: dict[str, dl.Delivery] = field(default_factory=dict)
+    timers: dict[str, float] = field(default_factory=dict)
+
+    async def endpoints(self, tenant: str) -> list[dl.Endpoint]:
+        return list(self.hooks.values())
+
+    async def endpoint(self, tenant: str, endpoint_id: str) -> dl.Endpoint | None:
+        return self.hooks.get(endpoint_id)
+
+    async def enable(self, tenant: str, endpoint_id: str, *, disabled_at: float | None) -> None:
+        self.hooks[endpoint_id] = self.hooks[endpoint_id].model_copy(update={"disabled_at": disabled_at})
+
+    async def plan(self, session_id: str, deliveries: Sequence[dl.Delivery]) -> None:
+        self.kept |= {one.id: one for one in deliveries}
+
+    async def find(self, session_id: str, delivery_id: str) -> tuple[dl.Delivery, bytes] | None:
+        one = self.kept.get(delivery_id)
+        return None if one is None else (one, one.model_dump_json().encode())
+
+    async def replace(self, delivery: dl.Delivery, written: bytes) -> bool:
+        known = self.kept.get(delivery.id)
+        if known is None or known.model_dump_json().encode() != written:
+            return False
+        self.kept[delivery.id] = delivery
+        self.timers[delivery.id] = delivery.next_at or 0.0
+        return True
+
+    async def put_off(self, delivery: dl.Delivery, at: float) -> None:
+        self.timers[delivery.id] = at
+
+
+class Counted:
+    """Which outcomes there were."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    def webhook_delivered(self, outcome: dl.Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
+def sender(kept: Kept, counted: Counted | None = None, **sending: Any) -> Webhooks:
+    return Webhooks(kept, None, SystemClock(), Sending(**{"timeout_s": 5, **sending}), counted or Counted())  # type: ignore[arg-type]  # plans nothing here
+
+
+@asynccontextmanager
+async def receiver(answer: Callable[[bytes], Awaitable[bytes]]) -> AsyncGenerator[str]:
+    """A receiver on this machine: from the request's bytes to the answer's."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+        writer.write(await answer(head + await reader.readexactly(length)))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hooks"
+
+
+def reply(status: int, *headers: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status} X", "content-length: 0", *headers, "", ""]).encode()
+
+
+async def test_both_libraries_verify_what_is_sent() -> None:
+    """`openai`'s own verifier and the specification's reference library; neither takes it when a byte is changed."""
+    got: list[bytes] = []
+
+    async def answer(request: bytes) -> bytes:
+        got.append(request)
+        return reply(204)
+
+    async with receiver(answer) as url:
+        attempt = await sender(Kept(), allow_private=True).test(endpoint(url=url), "msg_7")
+    head, _, text = got[0].partition(b"\r\n\r\n")
+    headers = dict(line.decode().split(": ", 1) for line in head.split(b"\r\n")[1:])
+    client = openai.OpenAI(api_key="x", webhook_secret=SECRET)
+
+    assert attempt.delivered and headers["webhook-id"] == "msg_7"
+    client.webhooks.verify_signature(text, headers)
+    assert standardwebhooks.Webhook(SECRET).verify(text, headers)["type"] == "webhook.test"
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        client.webhooks.verify_signature(text + b" ", headers)
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(SECRET).verify(text + b" ", headers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "wait", "error"),
+    [
+        (reply(302, "location: http://127.0.0.1/"), 302, None, None),
+        (reply(503, "retry-after: 7"), 503, 7.0, None),
+        (reply(429, "Retry-After: Thu, 01 Jan 1970 00:00:00 GMT"), 429, 0.0, None),
+        (reply(500, "retry-after: soon"), 500, None, None),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000, 200, None, None),
+        (b"SSH-2.0\r\n", None, None, "no connection, or no answer in HTTP"),
+        (b"", None, None, "no connection, or no answer in HTTP"),
+    ],
+)
+async def test_what_a_receiver_may_answer(answer: bytes, status: int | None, wait: float | None, error: str | None) -> None:
+    """The head of its answer counts; redirects are answers, and bodies are not read."""
+    asked = 0
+
+    async def answers(_: bytes) -> bytes:
+        nonlocal asked
+        asked += 1
+        return answer
+
+    async with receiver(answers) as url:
+        attempt = await sender(Kept(), allow_private=True).test(endpoint(url=url), "msg_7")
+
+    assert (attempt.status, attempt.retry_after_s, attempt.error) == (status, wait, error)
+    assert asked == 1
+
+
+async def settled(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_slow_receiver_holds_up_nobody_else() -> None:
+    """Eight attempts at it at a time; the others are put off, and another receiver is told at once."""
+    release, busy = asyncio.Event(), 0
+
+    async def slowly(_: bytes) -> bytes:
+        nonlocal busy
+        busy += 1
+        await release.wait()
+        return reply(204)
+
+    async def at_once(_: bytes) -> bytes:
+        return reply(204)
+
+    kept, counted = Kept(), Counted()
+    async with receiver(slowly) as slow, receiver(at_once) as fast:
+        kept.hooks = {"slow": endpoint("slow", slow), "fast": endpoint("fast", fast)}
+        many = [delivery(f"msg_{number}", "slow") for number in range(30)]
+        kept.kept = {one.id: one for one in [*many, delivery("msg_fast", "fast")]}
+        hooks = sender(kept, counted, allow_private=True)
+        now = SystemClock().now()
+        for name in kept.kept:
+            assert await hooks.chore(f"deliver:ses_1/{name}") is False
+        await settled(lambda: busy == 8 and kept.kept["msg_fast"].state == "delivered")
+        put_off = [kept.timers[one.id] for one in many[8:]]
+        release.set()
+        await settled(lambda: len(counted.outcomes) == 9)
+
+    assert busy == 8
+    assert put_off == sorted(put_off) and put_off[0] > now
+    assert {one.state for one in kept.kept.values()} == {"pending", "delivered"}
+
+
+async def test_what_is_under_way_is_left_to_another_replica_at_once() -> None:
+    """A replica that stops puts its timers back to now, and writes nothing down."""
+
+    async def never(_: bytes) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    kept = Kept()
+    async with receiver(never) as url:
+        kept.hooks, kept.kept = {"whk_1": endpoint(url=url)}, {"msg_1": delivery()}
+        hooks = sender(kept, allow_private=True)
+        await hooks.chore("deliver:ses_1/msg_1")
+        assert kept.timers["msg_1"] > SystemClock().now() + 5
+        await hooks.stop()
+
+    assert kept.timers["msg_1"] <= SystemClock().now()
+    assert kept.kept["msg_1"].attempts == ()
+
+
+async def test_two_replicas_that_made_an_attempt_both_write_it_down() -> None:
+    """Or one sees that the other delivered it, and leaves it so."""
+    kept, counted = Kept(), Counted()
+    here: list[Callable[[], Awaitable[None]]] = []
+
+    async def answer(_: bytes) -> bytes:
+        await here.pop()()
+        return reply(500)
+
+    async with receiver(answer) as url:
+        kept.hooks, kept.kept = {"whk_1": endpoint(url=url)}, {"msg_1": delivery()}
+        other, _ = dl.after(kept.kept["msg_1"], dl.Attempt(at=1.0, status=502), scale=1, jitter=0)
+
+        async def failed() -> None:
+            kept.kept["msg_1"] = other
+
+        async def delivered() -> None:
+            kept.kept["msg_1"] = dl.after(other, dl.Attempt(at=2.0, status=200), scale=1, jitter=0)[0]
+
+        here += [delivered, failed]
+        hooks = sender(kept, counted, allow_private=True)
+        await hooks.chore("deliver:ses_1/msg_1")
+        await settled(lambda: not hooks._tasks)
+        both = kept.kept["msg_1"]
+        kept.kept["msg_1"] = other.model_copy(update={"next_at": 0.0})
+        await hooks.chore("deliver:ses_1/msg_1")
+        await settled(lambda: not hooks._tasks)
+
+    assert [attempt.status for attempt in both.attempts] == [502, 500]
+    assert kept.kept["msg_1"].state == "delivered"
+    assert counted.outcomes == ["retried"]
+
+
+async def test_a_receiver_that_asks_for_a_pause_gets_it_for_every_delivery() -> None:
+    """After 429 the others are not tried either."""
+    kept = Kept()
+
+    async def answer(_: bytes) -> bytes:
+        return reply(429, "retry-after: 30")
+
+    async with receiver(answer) as url:
+        kept.hooks = {"whk_1": endpoint(url=url)}
+        kept.kept = {"msg_1": delivery("msg_1"), "msg_2": delivery("msg_2")}
+        hooks = sender(kept, allow_private=True)
+        await hooks.chore("deliver:ses_1/msg_1")
+        await settled(lambda: kept.kept["msg_1"].attempts and not hooks._tasks)
+        await hooks.chore("deliver:ses_1/msg_2")
+
+    assert kept.kept["msg_2"].attempts == ()
+    assert kept.timers["msg_2"] > SystemClock().now() + 25
+
+
+# --- where they may lead ---------------------------------------------------------------------------------------------
+
+
+def _resolving(monkeypatch: pytest.MonkeyPatch, answers: list[list[str]]) -> list[str]:
+    """Names lead where these say, one look-up after the other; which addresses were connected to."""
+    connected: list[str] = []
+
+    async def getaddrinfo(self: Any, host: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers.pop(0)]
+
+    class Backend(httpcore.AsyncMockBackend):
+        async def connect_tcp(self, host: str, *args: Any, **options: Any) -> Any:
+            connected.append(host)
+            raise httpcore.ConnectError("no network in this test")
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(httpcore, "AnyIOBackend", lambda: Backend([]))
+    return connected
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::a00:1"])
+async def test_a_name_that_leads_inside_is_not_called(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Whatever else it leads to; the receiver's side of it is all that is told."""
+    connected = _resolving(monkeypatch, [["8.8.8.8", address]])
+    attempt = await sender(Kept()).test(endpoint(), "msg_1")
+
+    assert attempt.error == "the URL leads to an address that is not public" and attempt.status is None
+    assert connected == []
+
+
+async def test_the_address_that_was_checked_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that changes its mind after the check changes nothing."""
+    connected = _resolving(monkeypatch, [["8.8.8.8"], ["127.0.0.1"], ["127.0.0.1"]])
+    attempt = await sender(Kept()).test(endpoint(), "msg_1")
+
+    assert attempt.error == "no connection, or no answer in HTTP"
+    assert connected == ["8.8.8.8"]
+
+
+async def test_no_setting_leads_to_a_clouds_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Private networks may be allowed; link-local addresses are not among them."""
+    connected = _resolving(monkeypatch, [["169.254.169.254"], ["192.168.1.1"]])
+    hooks = sender(Kept(), allow_private=True)
+
+    assert (await hooks.test(endpoint(), "msg_1")).error == "the URL leads to an address that is not public"
+    assert (await hooks.test(endpoint(url="http://169.254.169.254/"), "msg_1")).status is None
+    assert (await hooks.test(endpoint(), "msg_1")).error == "no connection, or no answer in HTTP"
+    assert connected == ["192.168.1.1"]
