@@ -1,6 +1,6 @@
 # Bare `make` lists the targets. Every target that needs the environment makes it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos soak test-containers up clean
+.PHONY: help setup demo test test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos soak test-containers attacks sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -66,6 +66,15 @@ test-containers: $(READY_DEV) ## real containers: builds the CPU images, runs th
 	tests/containers/prepare.sh .containers
 	EDITTHINKER_CONTAINERS=.containers $(BIN)/pytest -s tests/containers
 
+attacks: $(READY_DEV) ## every attack, the heavy ones too; prints the table of docs/security.md (about three minutes)
+	$(BIN)/python -m tests.attacks
+
+sbom: ## what the orchestrator's image installs, as out/sbom.json (CycloneDX) and a list with hashes
+	PYTHON=$(PYTHON) deploy/audit/sbom.sh
+
+audit: ## known vulnerabilities of every pinned package; says so where OSV cannot be reached
+	PYTHON=$(PYTHON) deploy/audit/audit.sh
+
 up: $(READY) ## run the embedded stack on http://127.0.0.1:8080
 	$(BIN)/editthinker up
 
@@ -87,4 +96,4 @@ bench-overhead: $(READY_DEV) ## what the orchestrator itself costs
 	$(BIN)/python -m benchmarks.overhead
 
 clean: ## remove the environment and everything made
-	rm -rf $(VENV) $(VLLM) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM) .venv-audit out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

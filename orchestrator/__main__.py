@@ -21,6 +21,7 @@ from orchestrator.app import create_app, sweep
 from orchestrator.ports import PortError
 from orchestrator.settings import RedisSettings, Settings, is_loopback
 from services.wire import logs, traces
+from services.wire.heads import BoundedProtocol
 
 _Kind = TypeVar("_Kind", bound=RedisSettings)
 
@@ -66,6 +67,8 @@ def _serve() -> int:
         app,
         host=settings.host,
         port=settings.port,
+        http=BoundedProtocol,
+        ws="none",
         # Its logs go the way of all others; a line for each request comes from services.wire.asgi.
         log_config=None,
         access_log=False,

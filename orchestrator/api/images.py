@@ -48,6 +48,7 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(making)])
     fields, source, mask = await ctx.intake.from_form(request, ImagesEditFields)
     key = idempotency_key(request)
     created = await ctx.intake.create(fields, source, mask, await ctx.whose(), key=key)
+    del source, mask  # which would be held for as long as the caller waits
     session_id = created.session_id
     headers = {**_DONT_RETRY, "x-session-id": session_id}
     if fields.stream:
@@ -125,7 +126,8 @@ async def _image(
 async def _b64(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> str:
     data = await ctx.blobs.get(session_id, image.sha256)
     if image.media_type != f"image/{fields.output_format}" or fields.output_compression is not None:
-        data = await asyncio.to_thread(transcode, data, fields.output_format, fields.output_compression)
+        async with ctx.intake.room.of(image.width * image.height):
+            data = await asyncio.to_thread(transcode, data, fields.output_format, fields.output_compression)
     return to_base64(data)
 
 

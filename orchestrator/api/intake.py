@@ -7,11 +7,12 @@ import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from orchestrator.api.decoding import Room
 from orchestrator.api.fetch import fetch_image
 from orchestrator.api.fields import Catalogue, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
 from orchestrator.loop.events import ImageRef, SessionCreated
@@ -19,8 +20,8 @@ from orchestrator.ports import Bounds, Clock, Created, Folders, Idempotency, Por
 from services.wire import logs, traces
 from services.wire.asgi import read_json
 from services.wire.errors import ApiError
-from services.wire.images import ImageInfo, ImageLimits, accept, digest, from_base64
-from services.wire.images_api import one_source, read_form, validate
+from services.wire.images import ImageInfo, ImageLimits, accept, digest, from_base64, inspect
+from services.wire.images_api import check_charset, one_source, read_form, validate
 
 _Fields = TypeVar("_Fields", ImagesEditFields, SessionFields)
 _MAX_SEED = 2**31
@@ -41,6 +42,7 @@ class Intake:
     Attributes:
         catalogue_now: tells what callers may ask for.
         limits: what a source image may cost.
+        room: what pictures take while they are decoded.
     """
 
     sessions: Sessions
@@ -48,6 +50,7 @@ class Intake:
     clock: Clock
     catalogue_now: Callable[[], Catalogue]
     limits: ImageLimits
+    room: Room = field(default_factory=Room)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -60,6 +63,7 @@ class Intake:
         if not kind.startswith("multipart/form-data"):
             message = "send multipart/form-data with a file part `image` and a text field `prompt` (/v1/sessions takes JSON too)"
             raise ApiError("unsupported_media_type", message, param="image")
+        check_charset(request.headers["content-type"])
         async with request.form(max_files=20, max_fields=100) as form:
             read = await read_form(form)
         fields = validate(model, read.fields)
@@ -119,7 +123,9 @@ class Intake:
             plain, info = accept(data, limits=self.limits, param=param)
             return plain, info, digest(plain)
 
-        plain, info, sha256 = await asyncio.to_thread(checked)
+        seen = await asyncio.to_thread(inspect, data, limits=self.limits, param=param)
+        async with self.room.of(seen.width * seen.height):
+            plain, info, sha256 = await asyncio.to_thread(checked)
         ref = ImageRef(sha256=sha256, media_type=info.media_type, bytes=len(plain), width=info.width, height=info.height)
         return plain, ref
 

@@ -90,6 +90,7 @@ async def create_session(
     else:
         fields, source, mask = await ctx.intake.from_form(request, SessionFields)
     created = await ctx.intake.create(fields, source, mask, await ctx.whose(), key=idempotency_key(request))
+    del source, mask  # which would be held for as long as the caller waits
     session_id = created.session_id
     headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
     if wait_s:
@@ -279,7 +280,8 @@ async def _serve(
         if compression is not None and wanted == "png":
             message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
             raise ApiError("unsupported_parameter", message, param="compression")
-        data = await asyncio.to_thread(transcode, data, wanted, compression)
+        async with ctx.intake.room.of(image.width * image.height):
+            data = await asyncio.to_thread(transcode, data, wanted, compression)
         media_type = f"image/{wanted}"
     # An image never changes; which one is the best does until the session is finished.
     cache = "private, max-age=31536000, immutable" if final else "no-store"

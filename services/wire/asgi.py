@@ -31,6 +31,10 @@ access = logging.getLogger("access")
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _SLOWEST_CHUNK_S: Final = 30.0
+_SLOWEST_RATE: Final = 1024
+"""Bytes of body a second, on average after the first `_SLOWEST_CHUNK_S`: a byte now and then holds no connection."""
+_MOST_MARKS: Final = 200_000
+"""Commas and opening brackets of a JSON body: more than two prompts of commas, and far from filling the memory."""
 _SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
 _PROBED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked for every few seconds by machines: not worth a line or a span."""
@@ -44,7 +48,7 @@ class BodyTooLarge(Exception):
 
 
 class BodyTooSlow(Exception):
-    """No piece of the request body arrived for a long time."""
+    """The request body arrived too slowly, or not at all."""
 
 
 class _Body:
@@ -54,18 +58,23 @@ class _Body:
         self._receive = receive
         self._left = max_body
         self._arrived = False
+        self._due: float | None = None
 
     async def receive(self) -> Message:
         """The next message; after the body, whatever follows it (a disconnect), without a time limit."""
         if self._arrived:
             return await self._receive()
+        now = time.monotonic()
+        self._due = self._due or now + _SLOWEST_CHUNK_S
         try:
-            async with asyncio.timeout(_SLOWEST_CHUNK_S):
+            async with asyncio.timeout(min(_SLOWEST_CHUNK_S, self._due - now)):
                 message = await self._receive()
         except TimeoutError as exc:
             raise BodyTooSlow from exc
+        size = len(message.get("body", b""))
         self._arrived = not message.get("more_body", False)
-        self._left -= len(message.get("body", b""))
+        self._due += size / _SLOWEST_RATE
+        self._left -= size
         if self._left < 0:
             raise BodyTooLarge
         return message
@@ -132,7 +141,7 @@ class Envelope:
         except ClientDisconnect:
             log.info("the client left while it was sending (%s %s)", scope["method"], scope["path"])
         except BodyTooSlow:
-            return ApiError("request_timeout", f"nothing of the request body arrived for {_SLOWEST_CHUNK_S:g} s; send it again")
+            return ApiError("request_timeout", "the request body came too slowly, or not at all; send it again")
         except BodyTooLarge:
             return ApiError("request_too_large", f"the request body is larger than {self.max_body:,} bytes; send a smaller image")
         return None
@@ -222,9 +231,25 @@ async def _on_bug(request: Request, exc: Exception) -> Response:
     return Response(orjson.dumps(body), 500, headers, media_type="application/json")
 
 
-async def read_json(request: Request) -> Any:
-    """The request's JSON body, or an `ApiError` that says what is wrong with it."""
-    body = await request.body()
+async def read_json(request: Request, *, most: int | None = None) -> Any:
+    """The request's JSON body, or an `ApiError` that says what is wrong with it.
+
+    Args:
+        most: bytes, where the service's own limit is far too large.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    # Not `request.body()`, which the request would keep for as long as it is answered.
+    async for piece in request.stream():
+        size += len(piece)
+        if most is not None and size > most:
+            raise ApiError("request_too_large", f"the request body is larger than {most:,} bytes")
+        pieces.append(piece)
+    body = b"".join(pieces)
+    pieces.clear()
+    # Three bytes of text make an object of a hundred: what is no flat request is refused before it is built.
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MOST_MARKS:
+        raise ApiError("invalid_json", f"the body has more than {_MOST_MARKS:,} values; it must be a flat JSON object")
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as exc:

@@ -39,6 +39,7 @@ _PLAIN_INFO: Final = frozenset(
 )
 """What may stay in a picture that is passed on: densities and encodings, nothing about its maker or place."""
 _PLAIN_SEGMENTS: Final = frozenset({"APP0", "APP14"})
+_PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _LONGEST_WEBP_SIDE: Final = 16_383
 _BROKEN: Final = (
     OSError,
@@ -158,8 +159,8 @@ def decode(data: bytes, *, limits: ImageLimits | None = None, param: str = "imag
 def accept(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> tuple[bytes, ImageInfo]:
     """Check an image by decoding it once, and return bytes safe to pass on untouched.
 
-    Bytes that are already plain (whole, 8-bit grey, RGB or RGBA, upright, no metadata) come back as they are; others
-    (CMYK, 16-bit, palette, EXIF-rotated, with GPS data, comments or a colour profile) come back as PNG.
+    Bytes that are already plain (whole, 8-bit grey, RGB or RGBA, upright, no metadata, nothing behind the picture) come back
+    as they are; others (CMYK, 16-bit, palette, EXIF-rotated, with GPS data, comments or a colour profile) come back as PNG.
 
     Raises:
         ApiError: as `decode`.
@@ -282,6 +283,7 @@ def _is_plain(image: Image.Image, data: bytes) -> bool:
         and not (image.info.keys() - _PLAIN_INFO or segments - _PLAIN_SEGMENTS)
         and not (getattr(image, "text", None) or getattr(image, "private_chunks", None))
         and is_complete(data)
+        and _ends_with_the_picture(data)
     )
 
 
@@ -353,6 +355,17 @@ def _on_white(image: Image.Image) -> Image.Image:
     ground = Image.new("RGB", image.size, "white")
     ground.paste(image, mask=image.getchannel("A"))
     return ground
+
+
+def _ends_with_the_picture(data: bytes) -> bool:
+    """Whether nothing follows a complete picture: a page or a program behind it would be passed on with it."""
+    kind = sniff(data)
+    if kind == "image/png":
+        return data.endswith(_PNG_END) and data.find(_PNG_END) == len(data) - len(_PNG_END)
+    if kind == "image/jpeg":
+        return data.find(b"\xff\xd9") == len(data) - 2
+    # A length that is odd is padded by a byte.
+    return len(data) <= int.from_bytes(data[4:8], "little") + 8 + (data[4] & 1)
 
 
 def _png_is_complete(data: memoryview) -> bool:

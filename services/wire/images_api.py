@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from python_multipart.multipart import parse_options_header
 
 from services.wire.errors import ApiError
 from services.wire.images import OutputFormat
@@ -100,6 +101,18 @@ class EditForm:
     fields: dict[str, str]
     images: tuple[bytes, ...]
     mask: bytes | None
+
+
+def check_charset(content_type: str) -> None:
+    """See that the texts of a form are in UTF-8; Python's other codecs would be tried on whatever a caller sends.
+
+    Raises:
+        ApiError: ``unsupported_media_type``. Some codecs (punycode, idna) take hours over a megabyte.
+    """
+    # The reading of the form's own parser, so that nothing is read otherwise there.
+    charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8")
+    if charset.lower() not in {b"utf-8", b"utf8", b"us-ascii"}:
+        raise ApiError("unsupported_media_type", "the form's texts must be UTF-8; leave the charset out")
 
 
 async def read_form(form: _Form) -> EditForm:

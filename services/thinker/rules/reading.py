@@ -279,7 +279,7 @@ def _is_unknown(clause: _Clause) -> bool:
 
 def _unquoted(text: str, quotes: list[str]) -> str:
     """Put the quoted strings back in their place."""
-    filled = re.sub(r"\s*\x01(\d+)\s*", lambda m: f" {quotes[int(m.group(1))]} ", text)
+    filled = re.sub(r"(?:(?<!\s)\s+)?\x01(\d+)\s*", lambda m: f" {quotes[int(m.group(1))]} ", text)
     return filled.replace("\x02", " and ").strip()
 
 

@@ -1,0 +1,164 @@
+"""An attack: what is sent, and what must hold while it lasts and after it.
+
+judge(place, attack)    makes it, and says what was seen and what did not hold
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.attacks.place import Place
+
+LEAKS = re.compile(r"Traceback|site-packages|/work/|\.py\b|redis://|et:\{0\}|127\.0\.0\.1:\d|object at 0x|root:x:0")
+QUICK_S = 2.0
+"""For a normal request right after an attack, on two busy cores."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back; status 0 if the connection was closed without an answer."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    what: str = ""
+
+    @classmethod
+    def of(cls, reply: httpx.Response, what: str = "") -> Answer:
+        return cls(reply.status_code, reply.content, dict(reply.headers), what)
+
+    @property
+    def code(self) -> str:
+        return str(json.loads(self.body)["error"]["code"])
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One of them.
+
+    Attributes:
+        sent: what, in words, for the table.
+        statuses: all that may come back.
+        most_mib: by which the orchestrator's memory may grow at its peak.
+        most_s: that all of it may take.
+    """
+
+    name: str
+    sent: str
+    send: Callable[[Place], Iterable[Answer]]
+    statuses: frozenset[int]
+    most_mib: float = 64
+    most_s: float = 10
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an attack did."""
+
+    answers: Counter[int]
+    seconds: float
+    mib: float
+    normal_s: float
+    faults: list[str]
+
+
+def judge(place: Place, attack: Attack) -> Seen:
+    """Make an attack, and look at everything that must hold."""
+    place.script.begin()
+    place.script.hold_every = True
+    logged = place.process.log.stat().st_size
+    place.normal()
+    place.forget_peak()
+    before, began = place.rss(), time.monotonic()
+    answers = list(attack.send(place))
+    seconds, mib, normal_s = time.monotonic() - began, place.rss("VmHWM") - before, place.normal()
+    place.settle()
+    faults = [f"{answer.status} to {answer.what or attack.name}" for answer in answers if answer.status not in attack.statuses]
+    faults += [f"{fault} in the answer to {answer.what}" for answer in answers for fault in _faults(place, answer)]
+    faults += [f"{fault} in the log" for fault in _log_faults(place, logged)]
+    if mib > attack.most_mib:
+        faults.append(f"memory grew by {mib:.0f} MiB")
+    if seconds > attack.most_s:
+        faults.append(f"it took {seconds:.1f} s")
+    if normal_s > QUICK_S:
+        faults.append(f"a normal request took {normal_s:.1f} s afterwards")
+    return Seen(Counter(answer.status for answer in answers), seconds, mib, normal_s, faults)
+
+
+def _faults(place: Place, answer: Answer) -> list[str]:
+    text = answer.body.decode("utf-8", "replace")
+    faults = (
+        [f"a leak ({found[0]})"]
+        if (found := LEAKS.search(text)) and "image/" not in answer.headers.get("content-type", "")
+        else []
+    )
+    faults += ["a secret"] * any(secret in text for secret in place.secrets)
+    if answer.status >= 400:  # the shape of OpenAI's
+        try:
+            error = json.loads(text)["error"]
+            faults += [] if set(error) == {"message", "type", "param", "code"} else [f"another shape ({error})"]
+        except (ValueError, KeyError, TypeError):
+            faults.append(f"no error of ours ({text[:80]!r})")
+    return faults
+
+
+def _log_faults(place: Place, after: int) -> list[str]:
+    with place.process.log.open("rb") as log:
+        log.seek(after)
+        raw = log.read()
+    faults = ["a secret"] * any(secret.encode() in raw for secret in place.secrets)
+    for line in raw.split(b"\n")[:-1]:
+        try:
+            entry: dict[str, Any] = json.loads(line)
+        except ValueError:
+            faults.append(f"a line that is no JSON ({line[:80]!r})")
+            continue
+        if entry.get("level") in {"error", "critical"} or "Traceback" in line.decode("utf-8", "replace"):
+            faults.append(f"an error ({line[:300]!r})")
+    return faults[:5]
+
+
+def exchange(place: Place, data: bytes | Iterable[bytes], what: str = "", *, seconds: float = 10) -> Answer:
+    """Bytes over a bare connection; the first answer to them."""
+    with place.connect() as connection:
+        connection.settimeout(seconds)
+        try:
+            for piece in [data] if isinstance(data, bytes) else data:
+                connection.sendall(piece)
+        except OSError:
+            pass  # hung up on; why, was said before
+        return read_answer(connection, what)
+
+
+def read_answer(connection: socket.socket, what: str = "") -> Answer:
+    """The next answer of a bare connection."""
+    data = b""
+    try:
+        while b"\r\n\r\n" not in data:
+            piece = connection.recv(65_536)
+            if not piece:
+                return Answer(0, what=what)
+            data += piece
+        head, _, body = data.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        while len(body) < int(headers.get("content-length", "0")) and (piece := connection.recv(65_536)):
+            body += piece
+    except (ConnectionError, TimeoutError):
+        return Answer(0, what=what)
+    return Answer(int(lines[0].split(" ")[1]), body[: int(headers.get("content-length", len(body)))], headers, what)
+
+
+def head(place: Place, line: str, *headers: str, tenant: str | None = "ann") -> bytes:
+    """The head of a request, as it is written here."""
+    key = [f"authorization: Bearer {place.keys[tenant]}"] if tenant else []
+    return ("\r\n".join([f"{line} HTTP/1.1", "host: a", *key, *headers]) + "\r\n\r\n").encode("latin-1")

@@ -1,0 +1,161 @@
+"""Attacks by how many and how slow: tiny requests, callers who dribble, streams that nobody reads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from tests.attacks.attack import Answer, Attack, head, read_answer
+from tests.attacks.place import IMAGE, TENANTS, Place
+
+SESSIONS = "/v1/sessions"
+
+
+def tiny(count: int, connections: int) -> Attack:
+    """Requests without end, on kept connections, some of them wrong."""
+
+    def send(place: Place) -> list[Answer]:
+        kinds = [
+            head(place, f"GET {SESSIONS}?limit=1"),
+            head(place, f"GET {SESSIONS}", tenant=None),
+            head(place, f"GET {SESSIONS}/nope"),
+            head(place, "GET /nope", tenant=None),
+            head(place, f"POST {SESSIONS}", "content-length: 0"),
+            head(place, "PUT /v1/images/edits", tenant=None),
+            head(place, f"GET {SESSIONS}?limit=-1", tenant="bob"),
+            head(place, f"GET {SESSIONS}", f"authorization: Bearer et_{'A' * 43}", tenant=None),
+        ]
+
+        async def caller(number: int) -> list[Answer]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", place.process.port)
+            answers = []
+            for turn in range(count // connections):
+                writer.write(kinds[(number + turn) % len(kinds)])
+                lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+                length = next(int(line[16:]) for line in lines if line.startswith("content-length: "))
+                answers.append(Answer(int(lines[0].split(" ")[1]), await reader.readexactly(length)))
+            writer.close()
+            return answers
+
+        async def all_of_them() -> list[Answer]:
+            done = await asyncio.gather(*(caller(number) for number in range(connections)))
+            return [answer for answers in done for answer in answers]
+
+        return asyncio.run(all_of_them())
+
+    statuses = frozenset({200, 400, 401, 404, 405, 415})
+    return Attack(
+        f"{count:,} tiny requests",
+        f"{connections} connections; right and wrong keys, paths, methods",
+        send,
+        statuses,
+        32,
+        20 + count / 1000,
+    )
+
+
+def _dribbling(place: Place, connections: list[socket.socket], seconds: float, answers: list[Answer]) -> float:
+    """A byte a second on each, while others ask; the slowest of those."""
+    ends, slowest = time.monotonic() + seconds, 0.0
+    while connections and time.monotonic() < ends:
+        for connection in list(connections):
+            try:
+                connection.sendall(b"a")
+                connection.setblocking(False)
+                closed = connection.recv(1, socket.MSG_PEEK) == b""
+            except BlockingIOError:
+                continue
+            except OSError:
+                closed = True
+            finally:
+                with contextlib.suppress(OSError):
+                    connection.settimeout(5)
+            connections.remove(connection)
+            answers.append(Answer(0) if closed else read_answer(connection, "a dribble"))
+            connection.close()
+        slowest = max(slowest, place.normal())
+        time.sleep(0.5)
+    return slowest
+
+
+def slow(count: int, seconds: float, *, cut: bool) -> Attack:
+    """Heads and bodies that never end."""
+
+    def send(place: Place) -> Iterator[Answer]:
+        form = "content-type: multipart/form-data; boundary=b"
+        starts = {
+            "a head": b"GET /v1/sessions HTTP/1.1\r\nhost: a\r\nx-a: ",
+            "nothing": b"",
+            "a body": head(place, f"POST {SESSIONS}", form, "content-length: 100000") + b"--b\r\n",
+            "a body for a 401": head(place, f"POST {SESSIONS}", "content-length: 100000", tenant=None),
+            "a second head": head(place, f"GET {SESSIONS}/nope") + b"GET / HTTP/1.1\r\nx-a: ",
+        }
+        connections = []
+        answers: list[Answer] = []
+        for start in starts.values():
+            for _ in range(count // len(starts)):
+                connection = place.connect()
+                connection.sendall(start)
+                connections.append(connection)
+                if start.startswith(b"GET /v1/sessions/nope") or (b"Bearer" not in start and b"POST" in start):
+                    answers.append(read_answer(connection, "the first answer"))
+        slowest = _dribbling(place, connections, seconds, answers)
+        left = len(connections)
+        for connection in connections:
+            connection.close()
+        assert slowest < 1, slowest
+        assert not cut or left == 0, f"{left} are still connected after {seconds} s"
+        yield from answers
+
+    sent = "a byte a second: heads, bodies, bodies of refused requests, second heads, silence"
+    name = f"{count} slow callers" + (", until all are cut" if cut else "")
+    return Attack(name, sent, send, frozenset({0, 400, 401, 404, 408}), 32, seconds + 10)
+
+
+def streams(count: int) -> Attack:
+    """Streams of one tenant that are opened and never read."""
+
+    def send(place: Place) -> Iterator[Answer]:
+        with place.client() as client:
+            reply = client.post(SESSIONS, files={"image": IMAGE}, data={"prompt": "x" * 32_000, "max_turns": "1"})
+            session_id = reply.json()["id"]
+            for odd in ("-1", "x", "9" * 400, "\uff11", "1.5", "\x1b", "1, 2"):
+                asked = client.get(f"{SESSIONS}/{session_id}/events", headers={b"last-event-id": odd.encode()})
+                yield Answer.of(asked, f"Last-Event-ID: {odd}")
+        request = head(place, f"GET {SESSIONS}/{session_id}/events")
+        connections: list[socket.socket] = []
+        slowest = 0.0
+        while len(connections) < count:
+            batch = [place.connect() for _ in range(100)]
+            for connection in batch:
+                connection.sendall(request)
+            assert Counter(connection.recv(12)[9:] for connection in batch) == {b"200": 100}
+            connections += batch
+            slowest = max(slowest, _normal_of_another(place))
+        opened = place.descriptors()
+        for connection in connections:
+            connection.close()
+        assert slowest < 1, slowest
+        ends = time.monotonic() + 20
+        while place.descriptors() > opened - count + 20:
+            assert time.monotonic() < ends, "streams of callers who left stay open"
+            time.sleep(0.1)
+
+    return Attack(
+        f"{count} streams that nobody reads", "of one session, with a prompt of 32 kB", send, frozenset({400}), 40 + count / 8, 30
+    )
+
+
+def _normal_of_another(place: Place) -> float:
+    began = time.monotonic()
+    with place.client(TENANTS[1]) as client:
+        assert client.get(SESSIONS).status_code == 200
+    return time.monotonic() - began
+
+
+ATTACKS = [tiny(10_000, 50), slow(200, 3, cut=False), streams(200)]
+HEAVY = [tiny(100_000, 200), slow(1000, 50, cut=True), streams(2000)]

@@ -1,0 +1,174 @@
+"""No regular expression of ours, and no parser of replies, takes long over any text of the length it may meet."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.api.sessions import _wait
+from services.wire import logs
+from services.wire.critique import MAX_INSTRUCTION, Template, UnreadableRequest, _values
+from services.wire.formats import FORMATS
+from services.wire.questions import LISTED, unlisted
+from services.wire.replies import Reply
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("orchestrator", "services/wire", "services/thinker", "services/editor")
+CALLS = {"compile", "match", "search", "fullmatch", "sub", "split", "findall", "finditer", "subn"}
+LENGTH = MAX_INSTRUCTION
+QUICK_S = 1.0
+"""On two busy cores. A pattern that backtracks takes minutes over such texts."""
+
+
+def _text(node: ast.expr) -> str | None:
+    """A pattern that is written out; None of one that is put together when the program runs."""
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else value.decode("latin-1") if isinstance(value, bytes) else None
+
+
+def patterns() -> dict[str, tuple[str, bool]]:
+    """Every pattern of the sources, by where it stands, and whether it is only tried at the beginning of a text."""
+    found = {
+        "services/wire/questions.py:LISTED": (LISTED, True),
+        "services/wire/logs.py:secrets": (logs._SECRET_TEXT.pattern, False),
+    }
+    for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        source = path.read_text()
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.Call):
+                continue
+            func = node.func
+            of_re = isinstance(func, ast.Attribute) and getattr(func.value, "id", "") == "re" and func.attr in CALLS
+            written = [node.args[0]] if of_re and node.args else [word.value for word in node.keywords if word.arg == "pattern"]
+            uses = {func.attr} if isinstance(func, ast.Attribute) else set()
+            if name := re.match(r"(\w+)(?:: Final)? = re.compile", source.splitlines()[node.lineno - 1]):
+                uses = set(re.findall(rf"\b{name[1]}\.(\w+)\(", source))
+            for text in filter(None, map(_text, written)):
+                found[f"{path.relative_to(ROOT)}:{node.lineno}"] = (text, bool(uses) and uses <= {"match", "fullmatch"})
+    return found
+
+
+PATTERNS = patterns()
+PIECES = [
+    "a",
+    " ",
+    "\t ",
+    "\n",
+    '"',
+    "'",
+    "\\",
+    '\\"',
+    "{",
+    "[",
+    "<",
+    "<score>",
+    "</score>",
+    "```",
+    "0",
+    "9.",
+    "- ",
+    ":",
+    ",",
+    "=",
+    "/",
+    "@",
+]
+PIECES += [
+    "a:",
+    "://a:",
+    "sk-",
+    "et_",
+    "Bearer ",
+    "wait",
+    " wait=",
+    "semantic ",
+    '"semantic"',
+    '{"n": 1, "about": "keep", "question": "a',
+    "*",
+    "**",
+]
+PIECES += [
+    '"answer": ',
+    "out of 10",
+    "i am ",
+    "I'm sorry",
+    "rewritten prompt",
+    "\u2028",
+    "\x01",
+    "é",
+    "1 ",
+    "x1 ",
+    ".5",
+    "\u2019",
+    "“",
+    "#0",
+    "b w",
+    "and ",
+]
+TEXTS = [prefix + piece * (LENGTH // len(piece)) + end for piece in PIECES for prefix in ("", '"') for end in ("", "\x00", "!")]
+
+
+def timed(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def test_patterns_are_found() -> None:
+    """The search below sees what is there."""
+    assert len(PATTERNS) > 30
+    assert any(place.startswith("orchestrator/api/sessions.py") for place in PATTERNS)
+
+
+@pytest.mark.parametrize("place", PATTERNS)
+def test_a_pattern_is_quick_over_any_text(place: str) -> None:
+    """Over 32,000 characters of what is hardest for it, wherever it looks."""
+    written, anchored = PATTERNS[place]
+    pattern = re.compile(written, re.IGNORECASE | re.DOTALL)
+    for text in TEXTS:
+        for work in (pattern.match if anchored else pattern.search, pattern.fullmatch):
+            seconds = timed(lambda work=work, text=text: work(text))  # type: ignore[misc]
+            assert seconds < QUICK_S, f"{seconds:.1f} s over {text[:40]!r}…"
+
+
+_pieces = st.lists(
+    st.sampled_from([*PIECES, "<think>", "</think>", "<answer>", "</answer>", '{"semantic": 8, "quality": 7}', "}", "]"])
+    | st.text(max_size=5),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(pieces=_pieces, times=st.integers(1, 20_000), name=st.sampled_from(sorted(FORMATS)))
+def test_a_reply_is_read_in_time(pieces: list[str], times: int, name: str) -> None:
+    """Any reply of up to 200,000 characters, made of what parsers look for, is read, in less than a second."""
+    text = ("".join(pieces) * times)[:200_000]
+
+    assert timed(lambda: FORMATS[name].parse(Reply(text, "", "stop"))) < QUICK_S
+    assert timed(lambda: FORMATS[name].parse(Reply("", text, "length"))) < QUICK_S
+
+
+@given(pieces=_pieces, times=st.integers(1, 20_000))
+def test_what_a_thinker_is_asked_is_read_in_time(pieces: list[str], times: int) -> None:
+    """So are lists of questions, and headers."""
+    text = ("".join(pieces) * times)[:100_000]
+
+    def all_of_it() -> None:
+        for work in (lambda: unlisted(text), lambda: _values(["", "", text], [Template.named("editthinker").segments()])):
+            with contextlib.suppress(ValueError, RecursionError, UnreadableRequest, KeyError, TypeError):
+                work()
+        _wait(text)
+
+    assert timed(all_of_it) < QUICK_S
