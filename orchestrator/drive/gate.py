@@ -45,6 +45,8 @@ _STREAK: Final = 3
 _FIRST_GUESS_S: Final = 1.0
 """Of a round trip, before one was seen."""
 _LONGEST_TRIP_S: Final = 60.0
+_MOST: Final = 1.5
+"""Mean distances above the mean within which about nine of ten edits are done, when they take from 1 to 8 s."""
 _FORGET: Final = 8.0
 """Round trips in which a limit that is not in use goes down to twice what is used."""
 _HALF_LIFE_S: Final = 60.0
@@ -79,6 +81,7 @@ class Pace:
         first: what it starts at, and falls to when idle.
         most: what it never exceeds.
         beside, worked_s, waited_s: means over the answers of about one round trip.
+        spread_s: mean distance of an edit's work from `worked_s`.
         answers: that these are made of, up to one round trip.
         streak: answers since the last that had waited.
         wall: the limit at which the pool refused; infinite if it did not, or that was long passed.
@@ -91,6 +94,7 @@ class Pace:
     beside: float = 0.0
     worked_s: float = 0.0
     waited_s: float = 0.0
+    spread_s: float = 0.0
     answers: int = 0
     streak: int = 0
     wall: float = math.inf
@@ -171,13 +175,15 @@ def _averaged(pace: Pace, answer: Answer, waited_s: float) -> Pace:
     near = pace.beside if answer.beside is None else answer.beside
     answers = min(pace.answers + 1, max(1, round(near)))
     share = 1 / answers
+    work_s = answer.elapsed_s - waited_s
     return replace(
         pace,
+        spread_s=pace.spread_s + (abs(work_s - pace.worked_s) - pace.spread_s) * share if pace.answers else 0.0,
         beside=pace.beside + (near - pace.beside) * share,
-        worked_s=pace.worked_s + (answer.elapsed_s - waited_s - pace.worked_s) * share,
+        worked_s=pace.worked_s + (work_s - pace.worked_s) * share,
         waited_s=pace.waited_s + (waited_s - pace.waited_s) * share,
         answers=answers,
-        streak=0 if waited_s > _FEW / 2 * (answer.elapsed_s - waited_s) else pace.streak + 1,
+        streak=0 if waited_s > _FEW / 2 * work_s else pace.streak + 1,
     )
 
 
@@ -248,8 +254,8 @@ class Gate:
 
     @property
     def work_s(self) -> float:
-        """Seconds that an edit takes, lately, without its wait in the pool; 0 while that is not known."""
-        return self._pace.worked_s
+        """Seconds within which most edits are done, lately, without their wait in the pool; 0 while that is not known."""
+        return self._pace.worked_s + _MOST * self._pace.spread_s
 
     @property
     def in_flight(self) -> int:

@@ -347,3 +347,18 @@ def test_a_replica_with_little_to_do_does_not_lose_its_share() -> None:
     world.run(200).run(200)
     first, second = (replica.done for replica in world.replicas)
     assert 0.7 <= second / first <= 1.4
+
+
+def test_how_long_most_edits_take_is_known() -> None:
+    """The mean where all take the same; well above it where they differ."""
+    alike = even = Pace(8.0, 8.0, 64.0)
+    for number in range(400):
+        alike = answered(alike, Answer(4.0, 0.0, 8.0, in_use=True))
+        even = answered(even, Answer(1.0 + 7.0 * (number % 8) / 7, 0.0, 8.0, in_use=True))
+    gates = [Gate(), Gate()]
+    for gate, pace in zip(gates, (alike, even), strict=True):
+        gate._pace = pace
+
+    assert gates[0].work_s == pytest.approx(4.0, abs=0.05)
+    assert 6.0 < gates[1].work_s < 8.5
+    assert Gate().work_s == 0
