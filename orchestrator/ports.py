@@ -346,7 +346,7 @@ class Sessions(Protocol):
         ...
 
     async def tell(self, paces: Mapping[str, float]) -> None:
-        """How many seconds an edit takes, by editor: what a new session needs beside its wait."""
+        """Seconds that a session takes (an edit, while that is not known), by editor: what a new one needs beside its wait."""
         ...
 
     async def owned(self, replica: str) -> set[str]:

@@ -63,6 +63,11 @@ class Driver:
         self._spans = SessionSpans(claim.session_id, (recorded.event for recorded in entries))
         self._signal = asyncio.Event()
 
+    @property
+    def finished(self) -> ev.Finished | None:
+        """How the session ended, once it has."""
+        return self._session.finished
+
     def signal(self) -> None:
         """Somebody else wrote to this session: look at the log before the next step."""
         self._signal.set()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -30,6 +31,8 @@ _BEATS_PER_AUDIT: Final = 3
 _PAUSE_AFTER_A_BUG_S: Final = 5.0
 _PAUSE_FOR_A_CORRUPT_LOG_S: Final = 60.0
 _LONGEST_STOP_S: Final = 5.0
+_FORGET: Final = 0.9
+"""Weight of the past in the mean time that sessions take."""
 
 
 class Wakes(Protocol):
@@ -128,6 +131,8 @@ class Runner:
         """Sessions that somebody wrote to between their claim and the start of their driver."""
         self._strays: set[str] = set()
         """Sessions that were owned without being driven when we last looked."""
+        self._takes: dict[str, float] = {}
+        """Seconds that a session takes from its claim to its end, lately, by editor."""
         self._wake = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -237,7 +242,9 @@ class Runner:
             self._drivers[session_id] = driver
             if session_id in self._early:
                 driver.signal()
+            began = time.monotonic()
             await driver.run()
+            self._learn(claim.editor, driver, time.monotonic() - began)
         except Fenced:
             log.info("session %s belongs to another replica now", session_id)
         except StorageUnavailable as exc:
@@ -260,6 +267,12 @@ class Runner:
                 self._tasks.pop(session_id, None)
                 self._wake.set()
 
+    def _learn(self, editor: str, driver: Driver, seconds: float) -> None:
+        """How long a session takes that is left the time it needs: what a new one needs beside its wait."""
+        if driver.finished and driver.finished.reason not in {"deadline", "cancelled", "failed"}:
+            known = self._takes.get(editor, seconds)
+            self._takes[editor] = _FORGET * known + (1 - _FORGET) * seconds
+
     # --- leases ---------------------------------------------------------------------------------------------
 
     async def _living(self) -> None:
@@ -270,7 +283,7 @@ class Runner:
                 before = list(self._tasks.values())
                 if not await self._sessions.beat(self._replica):
                     self._lost(before)
-                await self._sessions.tell(self._rooms.paces())
+                await self._sessions.tell({**self._rooms.paces(), **self._takes})
                 if number % _BEATS_PER_AUDIT == 0:
                     await self._audit()
             except StorageUnavailable as exc:

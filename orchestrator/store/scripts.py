@@ -42,7 +42,7 @@ class Keys:
         return f"{self.prefix}own:{replica}"
 
     def pace(self, editor: str) -> str:
-        """Hash: how long sessions wait for their turn at that editor (ms, at, since, n), and how long an edit takes (work)."""
+        """Hash: how long sessions wait for their turn at that editor (ms, at, since, n), and how long one takes then (work)."""
         return f"{self.prefix}pace:{editor}"
 
     @property

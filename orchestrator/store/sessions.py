@@ -188,7 +188,7 @@ class RedisSessions:
             return await self._scripts.beat(replica, self._lease_ms)
 
     async def tell(self, paces: Mapping[str, float]) -> None:
-        """How many seconds an edit takes, by editor: what a new session needs beside its wait."""
+        """Seconds that a session takes (an edit, while that is not known), by editor: what a new one needs beside its wait."""
         if not paces:
             return
         async with asking(), self._redis.pipeline(transaction=False) as pipe:
@@ -288,7 +288,7 @@ class RedisSessions:
 def _refusal(made: int, figure: int, event: SessionCreated) -> PortError:
     if made == _LINE_TOO_LONG:
         wait_s, has_s = figure / 1000, event.limits.deadline_at - event.at
-        message = f"a first edit would be done in about {wait_s:.0f} s, beyond the deadline of {has_s:.0f} s; try again later"
+        message = f"it would be done in about {wait_s:.0f} s, beyond the deadline of {has_s:.0f} s; try again later"
         return PortError("overloaded", message, retryable=True, retry_after=min(300, max(1, round(wait_s - has_s))))
     if made == _TOO_MANY_OF_YOURS:
         message = f"{figure} of your sessions are not finished, and you may have no more; wait for one, or cancel one"

@@ -118,10 +118,11 @@ def test_prometheus_finds_every_process(stack: Stack) -> None:
     def up() -> dict[str, int]:
         try:
             query = {"query": "sum by (job) (up)"}
-            reply = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params=query, timeout=5, trust_env=False).json()
+            reply = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params=query, timeout=5, trust_env=False)
+            found = reply.raise_for_status().json()  # 503 while it reads its files
         except httpx.HTTPError:
             return {}
-        return {entry["metric"]["job"]: int(entry["value"][1]) for entry in reply["data"]["result"]}
+        return {entry["metric"]["job"]: int(entry["value"][1]) for entry in found["data"]["result"]}
 
     wanted = {"orchestrator": 1, "editor": 3, "thinker": 1, "pool": 1}
     until(lambda: up() == wanted, 60, f"Prometheus sees {up()}")

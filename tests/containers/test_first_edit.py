@@ -58,7 +58,8 @@ def test_a_new_user_gets_an_edit_in_five_steps(keyed: Stack) -> None:
         reply = subprocess.run(curl, capture_output=True, check=True, timeout=60).stdout
     with step(5, "the openai client"):
         client = OpenAI(base_url=f"{url}/v1", api_key=key)
-        edited = client.images.edit(image=PHOTO.open("rb"), prompt=WISH)
+        with PHOTO.open("rb") as photo:
+            edited = client.images.edit(image=photo, prompt=WISH)
     assert edited.data and edited.data[0].b64_json
 
     assert b'"invalid_api_key"' in nobody.stdout

@@ -2,7 +2,7 @@
 -- ARGV  id tenant lane event fingerprint idempotency('' = none) ttl_ms limit deadline_ms most_open('' = any) most_spent('' = any)
 --       most_open: unfinished sessions that the tenant may have; most_spent: editor seconds that it may use in a day (UTC)
 -- ->    {1, id, fingerprint} made | {0, id, fingerprint} made before under this key
---       {-1, unfinished} too many sessions | {-2, ms} its first edit would be done only then, which is too late
+--       {-1, unfinished} too many sessions | {-2, ms} it would be done only then, which is too late
 --       {-3, open} the tenant has as many as it may | {-4, ms} its seconds of the day are used up; ms to the next
 local id, tenant, lane, event, fingerprint, idempotency = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local record = P .. 'idem:' .. tenant .. ':' .. idempotency
@@ -24,7 +24,7 @@ end
 local before_it = ahead(lane, tenant, redis.call('ZCARD', in_line(lane, tenant)))
 if before_it > 0 then
   local wait = wait_ms(lane, before_it + 1, now)
-  -- The edit has to fit in too; one that begins with half of the time left is tried all the same.
+  -- Its work has to fit in too; one that begins with half of its time left is tried all the same.
   local work = math.min(tonumber(redis.call('HGET', P .. 'pace:' .. lane, 'work') or '0'), (ARGV[9] - now) / 2)
   if wait and now + wait + work > tonumber(ARGV[9]) then return {-2, math.floor(wait + work)} end
 end
