@@ -15,7 +15,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from orchestrator.api.fields import Catalogue, EditorTakes
 from orchestrator.drive.editor import HttpEditor
-from orchestrator.drive.fallback import EditorWithFallback, WithFallback
+from orchestrator.drive.fallback import EditorWithFallback, ThinkerWithFallback
 from orchestrator.drive.gate import Gate
 from orchestrator.drive.thinker import Dialect, HttpThinker
 from orchestrator.drive.upstream import HttpUpstream, Upstream
@@ -36,6 +36,8 @@ class Backends:
         settings: where they are configured.
         client: what they are asked with.
         telemetry: is told how they do.
+
+    Attributes:
         on_room: called when an editor may have room for another session.
     """
 
@@ -65,37 +67,42 @@ class Backends:
         )
 
     async def follow(self) -> None:
-        """Read the registry's file again whenever it changes; what is wrong with it is logged, and nothing changes."""
+        """Read the registry's file, and those of the keys, again whenever they change; what is wrong with them is logged, and
+        nothing changes.
+        """
         complaint = ""
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
                 found = await asyncio.to_thread(self._settings.collaborators)
-            except ValueError as exc:
+                if found == self._registry and found.keys() == self._keys:
+                    continue
+                self._use(found)
+            except (ValueError, OSError) as exc:
                 if str(exc) != complaint:
                     complaint = str(exc)
                     log.error("the registry stays as it was: %s", exc)  # noqa: TRY400 - the message says it all
                 continue
             complaint = ""
-            if found != self._registry:
-                self._use(found)
-                log.info("the registry was read again: editors %s; thinkers %s", sorted(self.editors), sorted(self.thinkers))
+            log.info("the registry was read again: editors %s; thinkers %s", sorted(self.editors), sorted(self.thinkers))
 
     def _use(self, registry: Registry) -> None:
-        self._registry = registry
-        self.gates.clear()
-        self.gates.update({name: self._gate(name, editor) for name, editor in registry.editors.items()})
-        alone = {name: self._editor(editor, self.gates[name]) for name, editor in registry.editors.items()}
+        """Make everything, which may fail, before anything changes."""
+        keys = registry.keys()
+        gates = {name: self._gate(name, editor) for name, editor in registry.editors.items()}
+        alone = {name: self._editor(editor, gates[name]) for name, editor in registry.editors.items()}
         judges = {name: self._thinker(thinker) for name, thinker in registry.thinkers.items()}
-        self.editors.clear()
-        self.thinkers.clear()
+        self._registry, self._keys = registry, keys
+        for held in (self.gates, self.editors, self.thinkers):
+            held.clear()
+        self.gates.update(gates)
         # One's fallback is asked alone: its own is not asked in turn.
         for name, editor in registry.editors.items():
             other = editor.fallback
             self.editors[name] = EditorWithFallback(alone[name], alone[other], other) if other else alone[name]
         for name, thinker in registry.thinkers.items():
             other = thinker.fallback
-            self.thinkers[name] = WithFallback(judges[name], judges[other], other) if other else judges[name]
+            self.thinkers[name] = ThinkerWithFallback(judges[name], judges[other], other) if other else judges[name]
 
     def _gate(self, name: str, editor: EditorSettings) -> Gate:
         """The gate that an editor has already, if it is still the same pool; what was found out about it stays."""

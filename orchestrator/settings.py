@@ -141,15 +141,10 @@ class Settings(RedisSettings):
 
 def _merged(settings: Settings, given: dict[str, Any]) -> dict[str, Any]:
     """The file's entries first, and in place of variables of the same name."""
+    editors, thinkers = given.get("editors", {}), given.get("thinkers", {})
     return {
-        "editors": {
-            **given.get("editors", {}),
-            **{n: e for n, e in settings.editors.items() if n not in given.get("editors", {})},
-        },
-        "thinkers": {
-            **given.get("thinkers", {}),
-            **{n: t for n, t in settings.thinkers.items() if n not in given.get("thinkers", {})},
-        },
+        "editors": {**editors, **settings.editors, **editors},
+        "thinkers": {**thinkers, **settings.thinkers, **thinkers},
         "default_editor": given.get("default_editor", settings.default_editor),
         "default_thinker": given.get("default_thinker", settings.default_thinker),
     }

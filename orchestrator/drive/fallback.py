@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from orchestrator.ports import (
     ChecklistOrder,
@@ -21,21 +21,20 @@ from orchestrator.ports import (
 )
 
 log = logging.getLogger(__name__)
+_Role = TypeVar("_Role", bound=Thinker | Editor)
 _FAILED: Final = frozenset({"editor_unreachable", "editor_failed", "editor_bad_reply"})
 
 
-class WithFallback:
-    """`orchestrator.ports.Thinker`: the first, and when it fails for whatever reason, the second.
-
-    The first gets half of the time that there is, so that one which does not answer leaves enough for the other.
+class _Pair(Generic[_Role]):
+    """The first, and the second that is asked when it fails.
 
     Args:
         first: the session's own.
         second: its fallback.
-        name: of the second, as it is configured; told in the critiques that it gives.
+        name: of the second, as it is configured; told with what it makes.
     """
 
-    def __init__(self, first: Thinker, second: Thinker, name: str) -> None:
+    def __init__(self, first: _Role, second: _Role, name: str) -> None:
         self._first = first
         self._second = second
         self._name = name
@@ -43,6 +42,13 @@ class WithFallback:
     async def ready(self) -> bool:
         """Whether one of them can be asked now."""
         return await self._first.ready() or await self._second.ready()
+
+
+class ThinkerWithFallback(_Pair[Thinker]):
+    """`orchestrator.ports.Thinker`: the first, and when it fails for whatever reason, the second.
+
+    The first gets half of the time that there is, so that one which does not answer leaves enough for the other.
+    """
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
         """Critique. Raises `ThinkerError`, the second's, when both fail."""
@@ -62,26 +68,12 @@ class WithFallback:
         return await self._second.checklist(replace(order, timeout_s=order.timeout_s / 2))
 
 
-class EditorWithFallback:
+class EditorWithFallback(_Pair[Editor]):
     """`orchestrator.ports.Editor`: the first, and when it is away or fails, the second.
 
     What the first refuses (the wish, the picture) is the caller's to mend, and is not asked of the second; nor is what took
     all the time there was.
-
-    Args:
-        first: the session's own.
-        second: its fallback.
-        name: of the second, as it is configured; told with the images that it makes.
     """
-
-    def __init__(self, first: Editor, second: Editor, name: str) -> None:
-        self._first = first
-        self._second = second
-        self._name = name
-
-    async def ready(self) -> bool:
-        """Whether one of them can be asked now."""
-        return await self._first.ready() or await self._second.ready()
 
     async def edit(self, order: EditOrder) -> EditReply:
         """Edit. Raises `EditorError`, the second's, when both fail."""

@@ -69,6 +69,7 @@ def application(script: Script) -> Starlette:
             fields: dict[str, Any] = {key: value for key, value in form.items() if isinstance(value, str)}
             source = await form["image"].read()  # type: ignore[union-attr]
         fields["key"] = request.headers.get("idempotency-key", "")
+        fields["authorization"] = request.headers.get("authorization", "")
         script.edits.append(fields)
         number = len(script.edits)
         if (script.hold_every or script.hold_edit == number) and not await _held(request, script):

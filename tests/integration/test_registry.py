@@ -74,6 +74,25 @@ def test_an_editor_that_is_away_is_stood_in_for(
     assert ready.status_code == 200
 
 
+def test_a_key_that_changes_is_used(start_orchestrator: Start, upstreams: str, script: Script, tmp_path: Path) -> None:
+    """Its file alone is written anew, as when a mounted secret is rotated; a file that is gone changes nothing."""
+    secret, registry = tmp_path / "key", tmp_path / "registry.toml"
+    secret.write_text("first")
+    one = editor("one", f"{upstreams}/editor/v1", f'api_key_file = "{secret}"')
+    registry.write_text(one + THINKER.format(upstreams=upstreams))
+    orchestrator = start_with(start_orchestrator, registry)
+    with httpx.Client(base_url=orchestrator.url, timeout=20, trust_env=False) as api:
+        create(api, wait=20)
+        secret.unlink()
+        until(lambda: "api_key_file cannot be read" in orchestrator.log.read_text())
+        secret.write_text("second")
+        until(lambda: "the registry was read again" in orchestrator.log.read_text())
+        create(api, wait=20)
+
+    keys = [edit["authorization"] for edit in script.edits]
+    assert (keys[0], keys[-1]) == ("Bearer first", "Bearer second")
+
+
 def test_a_key_is_read_from_a_file(tmp_path: Path) -> None:
     """As secrets are mounted; what cannot be read is refused at the start."""
     secret = tmp_path / "key"

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.drive.fallback import WithFallback
+from orchestrator.drive.fallback import ThinkerWithFallback
 from orchestrator.drive.thinker import HttpThinker
 from orchestrator.loop.events import ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, CritiqueOrder, ThinkerError, Usage
@@ -225,7 +225,7 @@ async def test_a_fallback_is_asked_when_the_first_fails(desk: Desk, at_once: Non
     """And named in its critique; when both fail, its error is the session's."""
     desk.answers = [JSONResponse({"error": {"message": "no such model"}}, 404), JSONResponse(GOOD)]
     async with asking("thinker", desk.url) as upstream:
-        both = WithFallback(HttpThinker(upstream, dialect()), HttpThinker(upstream, dialect()), "expert")
+        both = ThinkerWithFallback(HttpThinker(upstream, dialect()), HttpThinker(upstream, dialect()), "expert")
         reply = await both.critique(order())
         desk.reset()
         desk.answers = [JSONResponse(GOOD)]
