@@ -123,8 +123,6 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         blobs,
         clock,
         intake,
-        backends.editors,
-        backends.thinkers,
         telemetry,
         registry,
         lambda: runner.alive() and feed.alive(),
@@ -143,7 +141,7 @@ async def _start(runner: Runner, stack: contextlib.AsyncExitStack) -> None:
     # What lives as long as the process need not be looked at by every garbage collection.
     gc.collect()
     gc.freeze()
-    # A full collection holds the loop up for seconds where ten thousand callers wait; little here is garbage in circles.
+    # A full collection takes the longer the more callers wait, and holds all of them up; little here is garbage in circles.
     gc.set_threshold(10_000, 20, 100)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from orchestrator.api.links import Links
 from orchestrator.drive.webhooks import Webhooks
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, apply, fold
-from orchestrator.ports import Blobs, Clock, Editor, Fenced, Thinker
+from orchestrator.ports import Blobs, Clock, Fenced
 from orchestrator.store.archive import Archive
 from orchestrator.store.hooks import RedisHooks
 from orchestrator.store.keys import Scope
@@ -52,8 +52,6 @@ class Context:
     blobs: Blobs
     clock: Clock
     intake: Intake
-    editors: Mapping[str, Editor]
-    thinkers: Mapping[str, Thinker]
     telemetry: Telemetry
     registry: CollectorRegistry
     driving: Callable[[], bool]

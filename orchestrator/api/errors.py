@@ -22,7 +22,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def install(app: FastAPI) -> None:
-    """Answer `PortError`s that reach the API (storage away, agenda full)."""
+    """Answer `PortError`s that reach the API (storage away, line too long)."""
     app.add_exception_handler(PortError, _on_port_error)
     app.add_exception_handler(CorruptLog, _on_corrupt_log)
 

@@ -136,17 +136,7 @@ class Performer:
             )
             reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
         except PortError as exc:
-            now = self.clock.now()
-            return ev.CritiqueFailed(
-                at=now,
-                turn=job.turn,
-                candidate=job.candidate,
-                attempt=job.attempt,
-                code=exc.code,
-                message=exc.message,
-                retryable=exc.retryable,
-                thinker_seconds=max(0.0, now - began),
-            )
+            return ev.CritiqueFailed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
         now = self.clock.now()
         return ev.Critiqued(
             at=now,
@@ -174,18 +164,16 @@ class Performer:
             order = ChecklistOrder(self._stored(session_id, created.source), created.instruction, timeout_s)
             reply = await _named(self.thinkers, created.thinker, "thinker").checklist(order)
         except PortError as exc:
-            now = self.clock.now()
-            return ev.ChecklistFailed(
-                at=now,
-                attempt=job.attempt,
-                code=exc.code,
-                message=exc.message,
-                retryable=exc.retryable,
-                thinker_seconds=max(0.0, now - began),
-            )
+            return ev.ChecklistFailed(**self._failure(job, exc, began))
         now = self.clock.now()
         seconds = max(0.0, now - began)
         return ev.ChecklistMade(at=now, questions=reply.questions, thinker_seconds=seconds, **_tokens(reply.usage))
+
+    def _failure(self, job: CritiqueJob | ChecklistJob, exc: PortError, began: float) -> dict[str, Any]:
+        """What is told of a thinker that failed."""
+        now = self.clock.now()
+        told = {"code": exc.code, "message": exc.message, "retryable": exc.retryable}
+        return {"at": now, "attempt": job.attempt, "thinker_seconds": max(0.0, now - began), **told}
 
     def _stored(self, session_id: str, ref: ev.ImageRef) -> StoredImage:
         return StoredImage(ref, lambda: self._load(session_id, ref.sha256))

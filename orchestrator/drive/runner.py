@@ -31,6 +31,8 @@ _BEATS_PER_AUDIT: Final = 3
 _PAUSE_AFTER_A_BUG_S: Final = 5.0
 _PAUSE_FOR_A_CORRUPT_LOG_S: Final = 60.0
 _LONGEST_STOP_S: Final = 5.0
+_OF_THEMSELVES: Final = frozenset({"satisfied", "max_turns", "plateau", "budget"})
+"""How sessions end that nobody and no clock cut short."""
 _FORGET: Final = 0.9
 """Weight of the past in the mean time that sessions take."""
 
@@ -269,7 +271,7 @@ class Runner:
 
     def _learn(self, editor: str, driver: Driver, seconds: float) -> None:
         """How long a session takes that is left the time it needs: what a new one needs beside its wait."""
-        if driver.finished and driver.finished.reason not in {"deadline", "cancelled", "failed"}:
+        if driver.finished and driver.finished.reason in _OF_THEMSELVES:
             known = self._takes.get(editor, seconds)
             self._takes[editor] = _FORGET * known + (1 - _FORGET) * seconds
 

@@ -126,7 +126,7 @@ class Archive:
         return archived[-1] if archived else None
 
     def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
-        """Events as they are recorded; None when there may be a gap to fill by `read`."""
+        """Events as they are recorded, and what may lie between them."""
         return self._sessions.listen(session_id)
 
     async def read_many(self, session_ids: Sequence[str]) -> list[list[Recorded]]:

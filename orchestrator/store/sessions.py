@@ -121,18 +121,11 @@ class RedisSessions:
 
     async def read_many(self, session_ids: Sequence[str]) -> list[list[Recorded]]:
         """The whole logs of several sessions, in one round trip; empty for one that is gone or cannot be read."""
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
-            for session_id in session_ids:
-                pipe.xrange(self._keys.log(session_id))
-            logs = await pipe.execute()
-        return [_readable(log) for log in logs]
+        return [_readable(log) for log in await self._logs(session_ids)]
 
     async def raw(self, session_ids: Sequence[str]) -> list[list[tuple[int, bytes]]]:
         """The whole logs of several sessions as they were written: each event's number and its JSON."""
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
-            for session_id in session_ids:
-                pipe.xrange(self._keys.log(session_id))
-            logs = await pipe.execute()
+        logs = await self._logs(session_ids)
         return [[(int(entry_id.split(b"-")[0]), fields[b"e"]) for entry_id, fields in log] for log in logs]
 
     async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
@@ -279,6 +272,12 @@ class RedisSessions:
         async with contextlib.aclosing(self._feed.listen(self._keys.live(session_id))) as messages:
             async for seq, payload in messages:
                 yield _heard(seq, payload)
+
+    async def _logs(self, session_ids: Sequence[str]) -> list[Any]:
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+            for session_id in session_ids:
+                pipe.xrange(self._keys.log(session_id))
+            return await pipe.execute()
 
     @property
     def _lease_ms(self) -> int:
