@@ -58,7 +58,7 @@ def test_another_replica_takes_over_within_the_lease(start_orchestrator: Start, 
 
 
 def test_sigterm_hands_sessions_over_at_once(start_orchestrator: Start, script: Script) -> None:
-    """A replica that is told to go puts its sessions back on the agenda; the next one need not wait for the lease."""
+    """A replica that is told to go puts its sessions back into line; the next one need not wait for the lease."""
     script.hold_edit = 1
     first = start_orchestrator(EDITTHINKER_LEASE_S="600")
     with httpx.Client(base_url=first.url, timeout=10, trust_env=False) as api:
