@@ -19,6 +19,7 @@ from orchestrator.loop.events import dump
 from orchestrator.ports import PortError, Recorded
 from services.wire.errors import ApiError
 from services.wire.images_api import sse_schema
+from services.wire.lines import sse_message
 
 router = APIRouter(tags=["sessions"])
 _LAST: Final = 10**15
@@ -66,8 +67,7 @@ async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[by
 
 def _frame(recorded: Recorded) -> bytes:
     event = recorded.event
-    body = orjson.dumps({"seq": recorded.seq, **orjson.loads(dump(event))})
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (recorded.seq, event.type.encode(), body)
+    return sse_message({"seq": recorded.seq, **orjson.loads(dump(event))}, event=event.type, seq=recorded.seq)
 
 
 def _start(after: int, last_event_id: str | None) -> int:

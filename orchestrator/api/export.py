@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Final, Literal
 
-import orjson
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response, StreamingResponse
 
@@ -16,6 +15,7 @@ from orchestrator.api.errors import documented
 from orchestrator.api.examples import EXPORT
 from orchestrator.loop.session import CorruptLog, fold
 from orchestrator.store.archive import Document, recorded
+from services.wire.lines import one_line
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["sessions"])
@@ -48,7 +48,7 @@ async def _lines(documents: AsyncGenerator[Document], status: End | None) -> Asy
     async with contextlib.aclosing(documents):
         async for document in documents:
             if status is None or _status(document) == status:
-                yield orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+                yield one_line(document) + b"\n"
 
 
 async def _with(first: bytes | None, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:

@@ -25,6 +25,7 @@ from services.wire.asgi import error_response
 from services.wire.errors import ApiError
 from services.wire.images import to_base64, transcode
 from services.wire.images_api import ImagesResponse, form_schema, sse_schema
+from services.wire.lines import sse_message
 
 router = APIRouter(tags=["images"])
 _STREAM = {"text/event-stream": {"schema": sse_schema()}}
@@ -140,10 +141,10 @@ async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, ca
         done = True
     except (PortError, ApiError) as exc:
         error = from_port(exc) if isinstance(exc, PortError) else exc
-        yield _sse("error", error.body())
+        yield sse_message(error.body(), event="error")
     except ShuttingDown:
         done = True
-        yield _sse("error", _going(session_id).body())
+        yield sse_message(_going(session_id).body(), event="error")
     finally:
         if cancel_when_left and not done:
             # The generator is being closed: finish the cancel although our own task is cancelled.
@@ -180,7 +181,7 @@ async def _partial(ctx: Context, session_id: str, session: Session, event: Edite
         "candidate": event.candidate,
         "instruction": session.turns[event.turn - 1].instruction,
     }
-    return _sse("image_edit.partial_image", body)
+    return sse_message(body, event="image_edit.partial_image")
 
 
 async def _completed(
@@ -188,7 +189,7 @@ async def _completed(
 ) -> AsyncIterator[bytes]:
     if finished.best is None:
         error = of_finished(finished)
-        yield _sse("error", error.body())
+        yield sse_message(error.body(), event="error")
         return
     for ref in finished.results:
         candidate = session.candidate(ref)
@@ -208,7 +209,7 @@ async def _completed(
             "edits": finished.totals.edits,
             "finish_reason": finished.reason,
         }
-        yield _sse("image_edit.completed", body)
+        yield sse_message(body, event="image_edit.completed")
 
 
 def _facts(at: float, image: ImageRef, fields: ImagesEditFields) -> dict[str, Any]:
@@ -220,7 +221,3 @@ def _facts(at: float, image: ImageRef, fields: ImagesEditFields) -> dict[str, An
         "background": "auto",
         "output_format": fields.output_format,
     }
-
-
-def _sse(event: str, body: dict[str, Any]) -> bytes:
-    return b"event: " + event.encode() + b"\ndata: " + orjson.dumps(body) + b"\n\n"

@@ -7,11 +7,10 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import orjson
-
 from services.editor.context import Context
 from services.editor.run import Edited, Order, Partial, Run
 from services.wire.errors import ApiError
+from services.wire.lines import sse_message
 
 _PLAIN = {"quality": "auto", "background": "auto"}
 """OpenAI's fields that have one value here."""
@@ -35,7 +34,7 @@ async def events(ctx: Context, run: Run, arrived: float) -> AsyncIterator[bytes]
                 yield event
             yield _event(_completed(run.order, place, image.result(), arrived))
     except ApiError as exc:
-        yield b"event: error\ndata: " + orjson.dumps(exc.body()) + b"\n\n"
+        yield sse_message(exc.body(), event="error")
     finally:
         ctx.runs.leave(run)
 
@@ -102,4 +101,4 @@ def total_ms(arrived: float) -> dict[str, float]:
 
 
 def _event(data: dict[str, Any]) -> bytes:
-    return b"event: " + str(data["type"]).encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
+    return sse_message(data, event=str(data["type"]))

@@ -18,6 +18,7 @@ import orjson
 import structlog
 from structlog.contextvars import bind_contextvars, merge_contextvars
 
+from services.wire.lines import one_line
 from services.wire.log_format import LogFormat
 
 _LONGEST_VALUE: Final = 2_000
@@ -29,7 +30,6 @@ _SECRET_TEXT: Final = re.compile(
 )
 """Keys by their form: what is sent as one, OpenAI's and ours, those of webhooks, and passwords in URLs."""
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {0x2028: "\\u2028", 0x2029: "\\u2029"}
-_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 _NOISY: Final = ("httpx", "httpcore", "aiohttp", "urllib3", "asyncio", "PIL", "opentelemetry", "python_multipart")
 _FIRST: Final = ("timestamp", "level", "service", "logger", "event")
 
@@ -132,9 +132,7 @@ def _ordered(event: _Event) -> dict[str, Any]:
 
 def _json(_: Any, __: str, event: _Event) -> str:
     try:
-        line = orjson.dumps(_ordered(event)).decode()
-        # JSON may have these as they are; some readers of lines take them for ends of lines.
-        return line if line.isascii() else line.translate(_ENDS)
+        return one_line(_ordered(event)).decode()
     except (TypeError, orjson.JSONEncodeError):
         # Half a surrogate pair, or an integer of more than 64 bits.
         return json.dumps(_ordered(event), default=str)

@@ -31,10 +31,12 @@ def ends_well(told: stack.Told) -> None:
     """Every turn has its candidates, every candidate its critique, and nothing had to be asked twice."""
     session = told.session
     assert session["status"] == "succeeded", session["error"]
-    assert session["finish_reason"] in {"max_turns", "satisfied"}
-    assert 2 <= session["totals"]["turns"] <= 3
+    # Ten of ten is what random digits say once in a thousand times.
+    perfect = any(event["semantic"] == event["quality"] == 10 for event in told.of("critiqued"))
+    assert session["finish_reason"] == ("satisfied" if perfect else "max_turns")
+    assert perfect or session["totals"]["turns"] >= 2
     assert not told.of("critique_failed") and not told.of("checklist_failed") and not told.of("edit_failed")
-    assert len(told.of("critiqued")) == len(told.of("edited")) >= 2
+    assert len(told.of("critiqued")) == len(told.of("edited")) >= session["totals"]["turns"]
     assert {candidate["status"] for turn in session["turns"] for candidate in turn["candidates"]} == {"critiqued"}
     for event in told.of("critiqued"):
         assert not event["repaired"] and event["thinker"] is None
@@ -51,9 +53,12 @@ def test_a_session_thinks_with_vllm(http: httpx.Client, thinker: str) -> None:
     told = stack.edit(http, SOURCE, prompt="make it feel like golden hour", thinker=thinker)
     ends_well(told)
     assert not told.of("checklist_made")
-    refined = {event["turn"] + 1: event["instruction"] for event in told.of("critiqued")}
-    for turn in told.of("turn_started")[1:]:
-        assert turn["author"] == "thinker" and turn["instruction"] == refined[turn["turn"]]
+    turns = told.of("turn_started")
+    for before, critique, after in zip(turns, told.of("critiqued"), turns[1:], strict=False):
+        # Random weights may end the refined instruction before its first word: then the one before it stays.
+        refined = critique["instruction"]
+        changed = (refined, "thinker") if refined and refined != before["instruction"] else None
+        assert (after["instruction"], after["author"]) == (changed or (before["instruction"], before["author"]))
 
 
 def test_a_session_by_checklist(http: httpx.Client) -> None:
@@ -72,7 +77,7 @@ def test_candidates_of_a_turn_share_a_prefix(http: httpx.Client) -> None:
     """They are critiqued in one burst, and only the first of the session can find nothing."""
     told = stack.edit(http, SOURCE, prompt="warmer light", strategy="think_best_of_n", candidates=2, max_turns=2)
     ends_well(told)
-    assert len(told.of("critiqued")) == 4
+    assert len(told.of("critiqued")) == 2 * told.session["totals"]["turns"]
 
 
 def test_samples_come_with_their_spread(http: httpx.Client) -> None:

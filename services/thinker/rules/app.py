@@ -49,6 +49,7 @@ from services.wire.critique import Critique, CritiqueRequest, QuestionsRequest, 
 from services.wire.errors import ApiError
 from services.wire.formats import FORMATS
 from services.wire.images import ImageLimits, decode
+from services.wire.lines import sse_message
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ def _validated(body: object) -> ChatRequest:
 
 def _events(parts: Iterator[dict[str, Any]]) -> Iterator[bytes]:
     for part in parts:
-        yield b"data: " + orjson.dumps(part) + b"\n\n"
+        yield sse_message(part)
     yield b"data: [DONE]\n\n"
 
 
