@@ -35,6 +35,10 @@ def main() -> int:
             where = ".".join(str(part) for part in error["loc"]).upper().removeprefix(PREFIX)
             sys.stderr.write(f"{PREFIX}{where or '*'}: {error['msg'].removeprefix('Value error, ')}\n")
         return 2
+    return _serve(settings)
+
+
+def _serve(settings: Settings) -> int:
     sys.setswitchinterval(_SWITCH_S)
     secrets = [settings.api_key.get_secret_value()] if settings.api_key else []
     logs.configure(settings.log_level, settings.log_format, service="editor", secrets=secrets, ids=traces.ids)
@@ -58,7 +62,13 @@ def main() -> int:
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
     server = uvicorn.Server(config)
-    server.run()
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass  # it has stopped as it should, and says so once more
+    except SystemExit as exc:
+        # uvicorn's own status for it is 3. What is wrong is in its log, as a record; this is for people.
+        failures.append(str(exc.__context__ or "its log says why"))
     if failures:
         sys.stderr.write(f"the editor cannot start: {failures[0]}\n")
     return 1 if failures else 0

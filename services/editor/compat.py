@@ -23,8 +23,9 @@ from services.editor.images import Caller, finished, refuse_early
 from services.editor.pipelines import Capabilities
 from services.wire.asgi import read_json, request_id
 from services.wire.errors import ApiError
+from services.wire.forms import received
 from services.wire.images import from_base64
-from services.wire.images_api import EditForm, Prompt, check_charset, validate
+from services.wire.images_api import EditForm, Prompt, validate
 
 router = APIRouter(tags=["EditThinker reference"])
 
@@ -104,8 +105,7 @@ async def edit_upload(request: Request, ctx: Caller) -> ReferenceReply:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ApiError("unsupported_media_type", "send multipart/form-data with the part image_file")
     await refuse_early(request, ctx, None)
-    check_charset(request.headers["content-type"])
-    async with request.form() as form:
+    async with received(request) as form:
         part = form.get("image_file")
         if not isinstance(part, UploadFile):
             raise ApiError("missing_parameter", "image_file is missing; send the picture as a file part", param="image_file")

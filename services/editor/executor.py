@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from services.editor.pipelines import EditJob, OutOfMemory, Pipeline, PipelineBroken
-from services.editor.scheduler import Choice, Limits, choose, expired, next_expiry
+from services.editor.scheduler import SLACK, Choice, Entry, Limits, choose, crowded, dispensable, expired, next_expiry
 from services.editor.tickets import Listener, Outcome, Ticket, out_of_memory
 from services.editor.warmup import Wanted, warm_up
 from services.wire.errors import ApiError
@@ -111,12 +111,15 @@ class Executor:
     @property
     def waiting(self) -> int:
         """Edits that wait for their first advance."""
-        return sum(ticket.began is None for ticket in list(self._tickets.values()))
+        return sum(ticket.began is None for ticket in self._wanted_ones())
 
     @property
     def running(self) -> int:
-        """Edits that are started and not over."""
-        return sum(ticket.began is not None for ticket in list(self._tickets.values()))
+        """Edits that are started and not over, without those set aside."""
+        return sum(ticket.began is not None for ticket in self._wanted_ones())
+
+    def _wanted_ones(self) -> list[Ticket]:
+        return [ticket for ticket in list(self._tickets.values()) if ticket.held_until is None]
 
     @property
     def pipeline(self) -> Pipeline:
@@ -160,14 +163,14 @@ class Executor:
         all come back at once, only to be refused again.
         """
         now, backlog = time.monotonic(), self.backlog_s()
-        each = backlog / max(1, len(self._tickets))
+        each = backlog / max(1, len(self._wanted_ones()))
         self._promised = max(self._promised, now + backlog / 2) + edits * each
         return min(_LONGEST_PROMISE_S, max(1.0, self._promised - now))
 
     def backlog_s(self) -> float:
-        """Seconds until everything that is inside now would be done."""
+        """Seconds until everything that is inside now, and not set aside, would be done."""
         left = 0
-        for ticket in list(self._tickets.values()):
+        for ticket in self._wanted_ones():
             edit = ticket.edit
             left += 1 if edit is None else 1 + max(0, edit.calls - edit.calls_done)
         return left * self._call_s
@@ -255,21 +258,32 @@ class Executor:
     def _turn(self, pipeline: Pipeline) -> bool:
         """Advance whoever's turn it is, or wait until there is somebody; False at the end."""
         with self._wake:
-            self._drop(pipeline)
-            self._open(pipeline)
-            entries = [ticket.entry() for ticket in self._tickets.values()]
-            choice = choose(entries, self._limits, just_started=self._just_started)
+            choice = self._choose(pipeline)
             if choice is None:
                 # A request that was let in may still be decoding; it is to be served before the end.
                 if self._state is State.DEAD or (self._state is State.DRAINING and self._admitted == 0):
                     return False
-                expiry = next_expiry(entries)
+                expiry = next_expiry(self._entries())
                 self._wake.wait(None if expiry is None else max(0.0, expiry - time.monotonic()))
                 return True
             chosen = [self._tickets[number] for number in choice.ids]
         self._just_started = choice.start
         self._advance(pipeline, choice, chosen)
         return True
+
+    def _choose(self, pipeline: Pipeline) -> Choice | None:
+        """Whose turn it is. Where memory is short, those set aside go before one more is started."""
+        while True:
+            self._drop(pipeline)
+            self._open(pipeline)
+            entries = self._entries()
+            choice = choose(entries, self._limits, just_started=self._just_started)
+            starts = choice is not None and choice.start
+            if not starts or not crowded(entries, self._limits) or not self._make_room(pipeline):
+                return choice
+
+    def _entries(self) -> list[Entry]:
+        return [ticket.entry() for ticket in self._tickets.values()]
 
     def _drop(self, pipeline: Pipeline) -> None:
         """Let go of edits whose callers have gone, or whose time set aside is up."""
@@ -299,30 +313,32 @@ class Executor:
         start = time.monotonic()
         for ticket in tickets:
             ticket.began = ticket.began or start
-        edits = [ticket.edit for ticket in tickets if ticket.edit is not None]
+        short: list[Ticket] = []
         try:
-            pipeline.advance(edits)
-        except OutOfMemory:
-            self._shrink(pipeline, tickets)
-            return
-        except PipelineBroken as exc:
+            pipeline.advance([ticket.edit for ticket in tickets if ticket.edit is not None])
+        except OutOfMemory as exc:
+            # Dealt with below: in here what the failed pass had allocated may still be alive.
+            short = [ticket for ticket in tickets if not exc.edits or ticket.edit in exc.edits]
+        except PipelineBroken:
             for ticket in tickets:
                 ticket.settle(ApiError("internal_error", "the pipeline broke during this edit; another worker may do it"))
-            raise exc from None
-        took = time.monotonic() - start
-        self._meter.advanced(len(tickets), took, start=choice.start)
-        self._call_s = _FORGET * self._call_s + (1 - _FORGET) * took / len(tickets)
-        for ticket in tickets:
-            ticket.advanced(took, len(tickets))
-            self._report(pipeline, ticket)
+            raise
+        done = [ticket for ticket in tickets if ticket not in short]
+        if done:
+            took = time.monotonic() - start
+            self._meter.advanced(len(done), took, start=choice.start)
+            self._call_s = _FORGET * self._call_s + (1 - _FORGET) * took / len(done)
+            for ticket in done:
+                ticket.advanced(took, len(done))
+                self._report(ticket)
+        if short:
+            self._make_do(pipeline, short)
 
-    def _report(self, pipeline: Pipeline, ticket: Ticket) -> None:
+    def _report(self, ticket: Ticket) -> None:
         """Tell the ticket's caller what has become of it."""
         edit = ticket.edit
         assert edit is not None
-        if isinstance(edit.error, OutOfMemory):
-            self._shrink(pipeline, [ticket])
-        elif edit.error is not None:
+        if edit.error is not None:
             log.error("an edit failed", exc_info=edit.error)
             self._conclude(ticket, edit.error)
         elif edit.result is not None:
@@ -336,22 +352,39 @@ class Executor:
             self._tickets.pop(ticket.id, None)
             ticket.settle(outcome)
 
-    def _shrink(self, pipeline: Pipeline, tickets: list[Ticket]) -> None:
-        """Memory ran out: smaller batches from now on; an edit that was alone gets one more try, from its beginning."""
-        pipeline.reclaim()
-        if len(tickets) > 1:
-            cost = sum(ticket.entry().cost for ticket in tickets)
-            self._limits = replace(self._limits, batch=max(1, len(tickets) // 2), cost=max(1, cost // 2))
+    def _make_do(self, pipeline: Pipeline, tickets: list[Ticket]) -> None:
+        """Memory ran out: smaller batches from now on; an edit that was alone takes the place of one set aside, or gets one more
+        try, from its beginning, when nobody else is there.
+        """
+        costs = [ticket.entry().cost for ticket in tickets if ticket.entry().started]
+        if len(costs) == len(tickets) > 1:
+            pipeline.reclaim()
+            cost = None if self._limits.cost is None else max(1, int(SLACK * sum(costs) / 2))
+            self._limits = replace(self._limits, batch=len(tickets) // 2, cost=cost)
             log.warning("out of memory with %d edits at a time; the limits are now %s", len(tickets), self._limits)
             return
-        (ticket,) = tickets
-        assert ticket.edit is not None
-        pipeline.close(ticket.edit)
-        if ticket.alone:
-            self._conclude(ticket, out_of_memory())
-            return
-        log.warning("out of memory with one edit; it is tried once more, from its beginning")
-        ticket.alone, ticket.edit = True, None
+        for ticket in tickets:
+            assert ticket.edit is not None
+            if self._make_room(pipeline):
+                log.warning("out of memory with one edit; it goes on in the place of one that was set aside")
+                continue
+            pipeline.close(ticket.edit)
+            if ticket.alone:
+                self._conclude(ticket, out_of_memory())
+            else:
+                log.warning("out of memory with one edit; it is tried once more, from its beginning and alone")
+                ticket.alone, ticket.edit = True, None
+        pipeline.reclaim()
+
+    def _make_room(self, pipeline: Pipeline) -> bool:
+        """Drop the edit set aside that can be spared first; False if there is none that keeps memory."""
+        with self._wake:
+            number = dispensable(self._entries())
+            if number is None:
+                return False
+            self._tickets[number].settle(ApiError("request_timeout", "the caller left, and the memory of the edit was needed"))
+            self._drop(pipeline)
+        return True
 
     def _end(self, cause: str) -> None:
         """Be dead, and answer everyone who waits."""

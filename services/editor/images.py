@@ -19,7 +19,8 @@ from services.editor.stream import events, total_ms
 from services.editor.telemetry import trace_stages
 from services.wire import logs
 from services.wire.errors import ApiError
-from services.wire.images_api import EditForm, ImagesResponse, check_charset, form_schema, read_form, sse_schema, validate
+from services.wire.forms import received
+from services.wire.images_api import EditForm, ImagesResponse, form_schema, read_form, sse_schema, validate
 
 router = APIRouter(tags=["images"])
 Caller = Annotated[Context, Depends(caller)]
@@ -105,13 +106,13 @@ async def receive_form(request: Request) -> EditForm:
     """The multipart form of a request.
 
     Raises:
-        ApiError: ``unsupported_media_type`` for another kind of body, ``invalid_value`` for fields given twice.
+        ApiError: ``unsupported_media_type`` for another kind of body, ``invalid_multipart`` for a broken one, ``invalid_value``
+            for fields given twice.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise ApiError("unsupported_media_type", f"the body is {kind or 'of no type'}; send multipart/form-data")
-    check_charset(request.headers["content-type"])
-    async with request.form() as form:
+    async with received(request) as form:
         return await read_form(form)
 
 

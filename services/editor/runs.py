@@ -154,16 +154,19 @@ class Runs:
             await self._edit(run)
         except ApiError as exc:
             run.outcome = exc.code
-            run.fail(exc)
+            # Its traceback leads to the picture, the ticket, and through the ticket's answer back to itself.
+            run.fail(exc.with_traceback(None))
         # The edge of the work: an edit that broke in any way is this request's failure and not the worker's.
-        except Exception:
+        except Exception as exc:
             log.exception("a request failed")
+            exc.__traceback__ = None  # as above
             run.outcome = "internal_error"
             run.fail(ApiError("internal_error", "the edit failed; the worker's log says why"))
 
     def _close(self, run: Run, task: asyncio.Task[None]) -> None:
         """Tidy up after a run, however it ended; also when it was cancelled before its first step."""
         self._tasks.discard(task)
+        run.task = None  # a cancelled one holds its frames, and they the run
         if task.cancelled():
             run.outcome = run.outcome if run.outcome != "ok" else "left"
             run.fail(ApiError("request_timeout", "the caller left before the edit was done"))

@@ -8,6 +8,7 @@ urgent ones) cannot pass it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ ones gain and long ones lose. At 4, and a load of 1, the median edit takes a qua
 """
 HEAD_START_S = 30.0
 """How much earlier an edit counts as having arrived for each level of urgency: a later turn of a running session goes first."""
+SLACK = 1.25
+"""How much more than the measured cost a batch may have: pictures differ in shape, and prompts in length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Entry:
         group: edits of equal groups can be advanced together; None: only alone.
         cost: tokens of its next advance.
         held_until: set aside until then (its caller has gone, and may come back); None if it is not.
-        alone: to be advanced with no other, because it ran out of memory in company.
+        alone: to be on the device with no other, because it ran out of memory in company.
     """
 
     id: int
@@ -49,15 +52,17 @@ class Limits:
     Attributes:
         active: edits started at a time.
         batch: edits in one advance.
-        cost: tokens in one advance of several.
+        cost: tokens in one advance of several; None: any number.
         marginal: the time that one more edit adds to an advance, as a share of an edit alone: 1 where batching gains nothing,
             near 0 where the device idles beside a single edit.
+        room: edits that the device's memory can keep, those set aside among them; None where it is not measured.
     """
 
     active: int
     batch: int
-    cost: int
+    cost: int | None
     marginal: float = 0.0
+    room: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,8 @@ def choose(entries: Iterable[Entry], limits: Limits, *, just_started: bool = Fal
 
     An edit is started if it is due before those that run, or if there is room for it in their batch; and at most one
     between two advances of the others (``just_started``: the last choice was a start), so that encoding never stalls a
-    running batch for longer than one edit's worth.
+    running batch for longer than one edit's worth. One that must be alone is started when nobody else is on the device, and
+    nobody is beside it; those due before it go first.
     """
     there = sorted((entry for entry in entries if entry.held_until is None), key=lambda entry: (entry.due, entry.id))
     started = [entry for entry in there if entry.started]
@@ -86,7 +92,8 @@ def choose(entries: Iterable[Entry], limits: Limits, *, just_started: bool = Fal
     if not started:
         return Choice((waiting[0].id,), start=True) if waiting else None
     batch, has_room = _batch(started, len(there), limits)
-    if waiting and not just_started and len(started) < limits.active and (has_room or waiting[0].due < started[0].due):
+    may_start = waiting and not just_started and len(started) < limits.active
+    if may_start and not any(entry.alone for entry in (waiting[0], *started)) and (has_room or waiting[0].due < started[0].due):
         return Choice((waiting[0].id,), start=True)
     return Choice(batch, start=False)
 
@@ -95,15 +102,16 @@ def _batch(started: list[Entry], there: int, limits: Limits) -> tuple[tuple[int,
     """The first and those that come along, and whether one more like it should; ``there`` counts everybody."""
     lead = started[0]
     batch, cost = [lead.id], lead.cost
+    most = math.inf if limits.cost is None else limits.cost
     if lead.group is None or lead.alone:
         return (lead.id,), False
     for entry in started[1:]:
         if not _pays(len(batch), there, limits):
             break
-        if entry.group == lead.group and not entry.alone and cost + entry.cost <= limits.cost:
+        if entry.group == lead.group and not entry.alone and cost + entry.cost <= most:
             batch.append(entry.id)
             cost += entry.cost
-    return tuple(batch), _pays(len(batch), there, limits) and cost + lead.cost <= limits.cost
+    return tuple(batch), _pays(len(batch), there, limits) and cost + lead.cost <= most
 
 
 def _pays(size: int, there: int, limits: Limits) -> bool:
@@ -117,6 +125,17 @@ def _pays(size: int, there: int, limits: Limits) -> bool:
         return False
     behind = there - size
     return behind * (1 - limits.marginal) > size * limits.marginal
+
+
+def crowded(entries: Iterable[Entry], limits: Limits) -> bool:
+    """Whether the device's memory can keep no further edit beside those started, set aside or not."""
+    return limits.room is not None and sum(entry.started for entry in entries) >= limits.room
+
+
+def dispensable(entries: Iterable[Entry]) -> int | None:
+    """Whom to drop when memory is short: of the edits set aside that keep some, the one that expires first."""
+    keeping = [(entry.held_until, entry.id) for entry in entries if entry.started and entry.held_until is not None]
+    return min(keeping)[1] if keeping else None
 
 
 def expired(entries: Iterable[Entry], now: float) -> list[int]:

@@ -40,6 +40,7 @@ class SlowPipeline:
 
     name = "slow"
     stoppable = True
+    most_active = None
 
     def __init__(self, step_s: float, journal: Path) -> None:
         self._step_s = step_s

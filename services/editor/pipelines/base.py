@@ -4,7 +4,7 @@ An edit is opened, advanced piece by piece, and closed. The executor decides who
 Families whose work cannot be divided are `Whole` and run through `services.editor.pipelines.whole.OneByOne`.
 
     PipelineFault           what a pipeline may say of itself
-      OutOfMemory           the device has no room for this advance; its edits are as they were
+      OutOfMemory           the device has no room for this advance of these edits
       PipelineBroken        no further edit is possible; the process must be replaced
 """
 
@@ -22,7 +22,15 @@ class PipelineFault(Exception):
 
 
 class OutOfMemory(PipelineFault):
-    """The device has not enough memory for this advance. The edits are unharmed; fewer at a time may go on."""
+    """The device has not enough memory for an advance. No edit is lost: fewer at a time may go on.
+
+    ``edits`` are those that it was not enough for; all that were asked for if there are none. Each stands where it stood, or,
+    where the pipeline could not keep it, at its beginning: it is not ``started`` any more.
+    """
+
+    def __init__(self, message: str = "", edits: Sequence[Edit] = ()) -> None:
+        super().__init__(message)
+        self.edits = tuple(edits)
 
 
 class PipelineBroken(PipelineFault):
@@ -151,6 +159,11 @@ class Pipeline(Protocol):
         """Whether an edit takes several advances, so that it can be stopped, or set aside, in between."""
         ...
 
+    @property
+    def most_active(self) -> int | None:
+        """How many edits may be started at a time, however much memory there is; None: any number."""
+        ...
+
     def prepare(self, job: EditJob) -> EditJob:
         """What can be done to a job without the device; on any thread."""
         ...
@@ -165,7 +178,7 @@ class Pipeline(Protocol):
         An edit that fails sets its ``error`` and harms no other.
 
         Raises:
-            OutOfMemory: nothing was done; ask again with fewer.
+            OutOfMemory: for the edits that it names; the others may have been advanced.
             PipelineBroken: this pipeline is of no use any more.
         """
         ...

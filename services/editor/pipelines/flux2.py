@@ -21,7 +21,8 @@ from services.editor.pipelines.diffusion.sizes import Size, working_size
 MULTIPLE = 16
 """The VAE's factor 8, and patches of 2 x 2."""
 _LEAST_SIDE = 64
-"""Of a source that the pipeline takes."""
+_MOST_ASPECT = 8
+"""Of a source that the pipeline takes (`Flux2ImageProcessor.check_image_input`)."""
 
 HOWS = {
     "hidden_states": How.CAT,
@@ -41,12 +42,21 @@ def size(job: EditJob, working: Working) -> Size:
 
 
 def reduced(job: EditJob, working: Working) -> Size:
-    """The size that the pipeline takes the source at: neither so large that it would scale it again, nor refused as too small."""
+    """The size that the pipeline takes the source at: neither so large that it would scale it again, nor refused as too small,
+    nor, by rounding, as too long.
+    """
     width, height = working_size(job.image.size, min(working.pixels, NATIVE_PIXELS), MULTIPLE)
     if min(width, height) < _LEAST_SIDE:
-        enlarged = _LEAST_SIDE / min(width, height)
-        width, height = (round(side * enlarged / MULTIPLE) * MULTIPLE for side in (width, height))
-    return width, height
+        enlarged = _LEAST_SIDE / min(job.image.size)
+        width, height = (round(side * enlarged / MULTIPLE) * MULTIPLE for side in job.image.size)
+    longest = _MOST_ASPECT * min(width, height)
+    return min(width, longest), min(height, longest)
+
+
+def aspect(working: Working) -> float:
+    """How many times as long as the other one side of a source may be."""
+    del working
+    return _MOST_ASPECT
 
 
 def source(job: EditJob, working: Working) -> Image.Image:
@@ -70,8 +80,8 @@ def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
     return {
         "image": source(job, working),
         "prompt": job.prompt,
-        "guidance_scale": FAMILY.value(job, "guidance_scale"),
-        "num_inference_steps": FAMILY.steps(job),
+        "guidance_scale": job.parameters["guidance_scale"],
+        "num_inference_steps": int(job.parameters["num_inference_steps"]),
         "height": height,
         "width": width,
     }
@@ -83,10 +93,11 @@ FAMILY = Family(
         partial_images=3,
         parameters={"num_inference_steps": Range(1, 100, 50, whole=True), "guidance_scale": Range(0, 20, 4)},
     ),
-    arguments=_arguments,
+    call=_arguments,
     hows=HOWS,
     size=size,
-    reduced=reduced,
+    reduces=reduced,
+    aspect=aspect,
     to_vae=to_vae,
     caches=frozenset({"taylorseer"}),
     licence="FLUX Non-Commercial License",

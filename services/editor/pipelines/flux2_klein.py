@@ -13,7 +13,7 @@ from typing import Any
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.family import Family, Working
-from services.editor.pipelines.flux2 import HOWS, reduced, size, source, to_vae
+from services.editor.pipelines.flux2 import HOWS, aspect, reduced, size, source, to_vae
 
 
 def arguments(job: EditJob, working: Working) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def arguments(job: EditJob, working: Working) -> dict[str, Any]:
     return {
         "image": source(job, working),
         "prompt": job.prompt,
-        "num_inference_steps": FAMILY.steps(job),
+        "num_inference_steps": int(job.parameters["num_inference_steps"]),
         "height": height,
         "width": width,
     }
@@ -33,12 +33,7 @@ def _distilled_arguments(job: EditJob, working: Working) -> dict[str, Any]:
 
 
 def _base_arguments(job: EditJob, working: Working) -> dict[str, Any]:
-    given = arguments(job, working)
-    return {**given, "guidance_scale": BASE.value(job, "guidance_scale"), "num_inference_steps": BASE.steps(job)}
-
-
-def _base_calls(job: EditJob) -> int:
-    return 2 if BASE.value(job, "guidance_scale") > 1 else 1
+    return {**arguments(job, working), "guidance_scale": job.parameters["guidance_scale"]}
 
 
 def _kind(pipe: Any) -> Family:
@@ -48,10 +43,11 @@ def _kind(pipe: Any) -> Family:
 FAMILY = Family(
     name="flux2-klein",
     capabilities=Capabilities(partial_images=3, parameters={"num_inference_steps": Range(1, 100, 4, whole=True)}),
-    arguments=_distilled_arguments,
+    call=_distilled_arguments,
     hows=HOWS,
     size=size,
-    reduced=reduced,
+    reduces=reduced,
+    aspect=aspect,
     to_vae=to_vae,
     on_load=_kind,
     caches=frozenset({"taylorseer"}),
@@ -64,7 +60,8 @@ BASE = replace(
         partial_images=3,
         parameters={"num_inference_steps": Range(1, 100, 50, whole=True), "guidance_scale": Range(1, 20, 4)},
     ),
-    arguments=_base_arguments,
-    calls_a_step=_base_calls,
+    call=_base_arguments,
+    guided_by="guidance_scale",
+    calls_a_step=lambda job: 2 if job.parameters["guidance_scale"] > 1 else 1,
 )
 """The kinds that are not distilled."""

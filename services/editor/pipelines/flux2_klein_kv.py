@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from services.editor.pipelines.base import Capabilities, Range
 from services.editor.pipelines.diffusion.family import Family
-from services.editor.pipelines.flux2 import reduced, size, to_vae
+from services.editor.pipelines.flux2 import aspect, reduced, size, to_vae
 from services.editor.pipelines.flux2_klein import arguments
 
 FAMILY = Family(
     name="flux2-klein-kv",
     capabilities=Capabilities(partial_images=3, parameters={"num_inference_steps": Range(1, 100, 4, whole=True)}),
-    arguments=arguments,
+    call=arguments,
     hows={},
     size=size,
-    reduced=reduced,
+    reduces=reduced,
+    aspect=aspect,
     to_vae=to_vae,
     caches=frozenset(),
     licence="FLUX Non-Commercial License (klein 9B KV)",

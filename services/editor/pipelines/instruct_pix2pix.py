@@ -1,8 +1,9 @@
 """InstructPix2Pix (UC Berkeley), built on Stable Diffusion 1.5: `StableDiffusionInstructPix2PixPipeline`.
 
 Guidance has two scales, one for the text and one for the source; at a ``guidance_scale`` of 1 both are off, and so is the
-negative prompt. An edit has its source's size, so the source is brought to the size of the edit first: in the wished shape, at
-most the working area, never scaled up, in multiples of 8. Defaults: the pipeline's own.
+negative prompt. Text, source and neither are three samples of one call. An edit has its source's size, so the source is
+brought to the size of the edit first: in the wished shape, at most the working area, never scaled up, in multiples of 8.
+Defaults: the pipeline's own.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ def size(job: EditJob, working: Working) -> Size:
     return working_size(job.size or job.image.size, working.pixels, _MULTIPLE)
 
 
-def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
+def arguments(job: EditJob, working: Working) -> dict[str, Any]:
+    """What the pipeline is called with; the size is the source's."""
     return {
         "image": job.image.resize(size(job, working), Image.Resampling.LANCZOS),
         "prompt": job.prompt,
         "negative_prompt": job.negative_prompt,
-        "guidance_scale": FAMILY.value(job, "guidance_scale"),
-        "image_guidance_scale": FAMILY.value(job, "image_guidance_scale"),
-        "num_inference_steps": FAMILY.steps(job),
+        "guidance_scale": job.parameters["guidance_scale"],
+        "image_guidance_scale": job.parameters["image_guidance_scale"],
+        "num_inference_steps": int(job.parameters["num_inference_steps"]),
     }
 
 
@@ -42,23 +44,29 @@ def _to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
     return clean
 
 
-FAMILY = Family(
-    name="instruct-pix2pix",
-    capabilities=Capabilities(
+def with_guidance(scale: float) -> Capabilities:
+    """The capabilities of a kind whose default of ``guidance_scale`` this is."""
+    return Capabilities(
         negative_prompt=True,
         negative_prompt_needs="guidance_scale",
         partial_images=3,
         parameters={
             "num_inference_steps": Range(1, 200, 100, whole=True),
-            "guidance_scale": Range(1, 30, 7.5),
+            "guidance_scale": Range(1, 30, scale),
             "image_guidance_scale": Range(1, 10, 1.5),
         },
-    ),
-    arguments=_arguments,
-    # Text, source and neither are three samples of one call.
+    )
+
+
+FAMILY = Family(
+    name="instruct-pix2pix",
+    capabilities=with_guidance(7.5),
+    call=arguments,
     hows={"sample": How.CAT, "timestep": How.SPREAD, "encoder_hidden_states": How.CAT},
     size=size,
-    reduced=size,
+    reduces=size,
+    guided_by="guidance_scale",
+    guided=frozenset({"image_guidance_scale"}),
     pixels=512 * 512,
     denoiser="unet",
     remembers=("_encode_prompt", "prepare_image_latents"),

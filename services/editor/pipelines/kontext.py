@@ -1,8 +1,9 @@
 """FLUX.1 Kontext (Black Forest Labs): `FluxKontextPipeline`.
 
-Guidance is distilled into the model (``guidance_scale``); a negative prompt needs ``true_cfg_scale`` above 1, which doubles
-the work. Sources are brought to one of the sizes it was trained at, and the edit has that size too; the service scales the
-result back to the source's size. Defaults: the pipeline's own (28 steps, guidance 3.5; the model card uses 2.5).
+Guidance is distilled into the model (``guidance_scale``); ``true_cfg_scale`` above 1 adds classifier-free guidance, which
+doubles the work. diffusers skips that without a negative prompt, so an empty one stands in where the caller sends none.
+Sources are brought to one of the sizes it was trained at, and the edit has that size too; the service scales the result back
+to the source's size. Defaults: the pipeline's own (28 steps, guidance 3.5; the model card uses 2.5).
 """
 
 from __future__ import annotations
@@ -36,13 +37,14 @@ def size(job: EditJob, working: Working) -> Size:
 def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
     native = working.pixels == NATIVE_PIXELS
     width, height = size(job, working)
+    guided = job.parameters["true_cfg_scale"] > 1
     return {
         "image": job.image if native else job.image.resize(reduced(job, working), Image.Resampling.LANCZOS),
         "prompt": job.prompt,
-        "negative_prompt": job.negative_prompt,
-        "true_cfg_scale": FAMILY.value(job, "true_cfg_scale"),
-        "guidance_scale": FAMILY.value(job, "guidance_scale"),
-        "num_inference_steps": FAMILY.steps(job),
+        "negative_prompt": (job.negative_prompt or "") if guided else None,
+        "true_cfg_scale": job.parameters["true_cfg_scale"],
+        "guidance_scale": job.parameters["guidance_scale"],
+        "num_inference_steps": int(job.parameters["num_inference_steps"]),
         "height": height,
         "width": width,
         "max_area": width * height,
@@ -54,10 +56,6 @@ def _to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
     unpacked = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)  # noqa: SLF001 - as its call does
     clean: torch.Tensor = unpacked / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
     return clean
-
-
-def _calls_a_step(job: EditJob) -> int:
-    return 2 if job.negative_prompt is not None and FAMILY.value(job, "true_cfg_scale") > 1 else 1
 
 
 FAMILY = Family(
@@ -72,7 +70,7 @@ FAMILY = Family(
             "true_cfg_scale": Range(1, 20, 1),
         },
     ),
-    arguments=_arguments,
+    call=_arguments,
     hows={
         "hidden_states": How.CAT,
         "timestep": How.CAT,
@@ -83,8 +81,9 @@ FAMILY = Family(
         "img_ids": How.SAME,
     },
     size=size,
-    reduced=reduced,
+    reduces=reduced,
+    guided_by="true_cfg_scale",
     to_vae=_to_vae,
-    calls_a_step=_calls_a_step,
+    calls_a_step=lambda job: 2 if job.parameters["true_cfg_scale"] > 1 else 1,
     licence="FLUX.1 [dev] Non-Commercial License; FLUX.1 Kontext [pro] is an API, not weights",
 )

@@ -18,6 +18,8 @@ from services.editor.pipelines.diffusion.family import Family, Working
 from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale
 from services.editor.pipelines.diffusion.sizes import Size
 
+_MOST_ASPECT = 100  # the text encoder's own limit of 200, less what rounding may add
+
 
 def size(job: EditJob, working: Working) -> Size:
     """The edit's size: the source's shape at the working area, whatever is wished."""
@@ -30,8 +32,8 @@ def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
         "image": job.image,
         "prompt": job.prompt,
         "negative_prompt": job.negative_prompt,
-        "guidance_scale": FAMILY.value(job, "guidance_scale"),
-        "num_inference_steps": FAMILY.steps(job),
+        "guidance_scale": job.parameters["guidance_scale"],
+        "num_inference_steps": int(job.parameters["num_inference_steps"]),
     }
 
 
@@ -39,10 +41,6 @@ def _to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
     unpacked = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)  # noqa: SLF001 - as its call does
     clean: torch.Tensor = unpacked / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
     return clean
-
-
-def _calls_a_step(job: EditJob) -> int:
-    return 2 if FAMILY.value(job, "guidance_scale") > 1 else 1
 
 
 FAMILY = Family(
@@ -57,7 +55,7 @@ FAMILY = Family(
             "guidance_scale": Range(1, 20, 4.5),
         },
     ),
-    arguments=_arguments,
+    call=_arguments,
     hows={
         "hidden_states": How.CAT,
         "timestep": How.CAT,
@@ -66,9 +64,11 @@ FAMILY = Family(
         "img_ids": How.SAME,
     },
     size=size,
-    reduced=size,
+    reduces=size,
+    aspect=lambda _: _MOST_ASPECT,
+    guided_by="guidance_scale",
     to_vae=_to_vae,
-    calls_a_step=_calls_a_step,
+    calls_a_step=lambda job: 2 if job.parameters["guidance_scale"] > 1 else 1,
     rescale=rescale,
     caches=frozenset({"taylorseer"}),
     licence="Apache-2.0",

@@ -6,10 +6,10 @@ have a stand-in for the pipeline, and the repository's own code was run with ran
 5.23, where upstream asks for 4.51).
 
 Guidance has two scales, for the text (``guidance_scale``, upstream's ``text_guidance_scale``) and for the source; either above
-1 costs one more call a step. Defaults: those of upstream's script for editing, which has a negative prompt of its own. The
-source is brought to at most the working area and a longest side of its square root, as upstream does, and an edit has that
-size unless another is wished. Calls of its transformer carry lists: edits are interleaved but not batched, and its scheduler
-gives no previews.
+1 costs one more call a step, and the latter has no effect without the former. Defaults: those of upstream's script for
+editing, which has a negative prompt of its own. The source is brought to at most the working area and a longest side of its
+square root, as upstream does, and an edit has that size unless another is wished. Calls of its transformer carry lists: edits
+are interleaved but not batched, and its scheduler gives no previews.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
         "prompt": job.prompt,
         "negative_prompt": _NEGATIVE_PROMPT if job.negative_prompt is None else job.negative_prompt,
         "input_images": [source],
-        "text_guidance_scale": FAMILY.value(job, "guidance_scale"),
-        "image_guidance_scale": FAMILY.value(job, "image_guidance_scale"),
-        "num_inference_steps": FAMILY.steps(job),
+        "text_guidance_scale": job.parameters["guidance_scale"],
+        "image_guidance_scale": job.parameters["image_guidance_scale"],
+        "num_inference_steps": int(job.parameters["num_inference_steps"]),
         "max_sequence_length": _TEXT_TOKENS,
         "height": height,
         "width": width,
@@ -70,9 +70,9 @@ def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
 
 
 def _calls_a_step(job: EditJob) -> int:
-    if FAMILY.value(job, "guidance_scale") <= 1:
+    if job.parameters["guidance_scale"] <= 1:
         return 1
-    return 3 if FAMILY.value(job, "image_guidance_scale") > 1 else 2
+    return 3 if job.parameters["image_guidance_scale"] > 1 else 2
 
 
 def load(model: str, dtype: torch.dtype) -> Any:
@@ -137,10 +137,12 @@ FAMILY = Family(
             "image_guidance_scale": Range(1, 5, 2),
         },
     ),
-    arguments=_arguments,
+    call=_arguments,
     hows={},
     size=size,
-    reduced=_source_size,
+    reduces=_source_size,
+    guided_by="guidance_scale",
+    guided=frozenset({"image_guidance_scale"}),
     remembers=("encode_prompt", "encode_vae"),
     calls_a_step=_calls_a_step,
     load=load,

@@ -15,11 +15,15 @@ from diffusers import QwenImageEditPipeline
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.calls import How
-from services.editor.pipelines.diffusion.family import Family, Working
-from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale
+from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family, Working
+from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale, rescaled
 from services.editor.pipelines.diffusion.sizes import Size, working_size
 
 _MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
+_MOST_ASPECT = 100
+"""The text encoder takes no picture beyond 200:1, after rounding to multiples of 32."""
+_LEAST_SIDE = 20
+"""Before that rounding: 16 and less would be rounded to nothing."""
 
 
 def to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
@@ -54,18 +58,14 @@ _HOWS = {
 }
 
 
-def _guidance(job: EditJob) -> float:
-    return job.parameters.get("true_cfg_scale", _CAPABILITIES.parameters["true_cfg_scale"].default)
-
-
-def family(name: str, pipeline: type, capabilities: Capabilities, *, looks_once: bool) -> Family:
+def family(name: str, pipeline: type, capabilities: Capabilities, *, looks_at: int = NATIVE_PIXELS) -> Family:
     """A Qwen-Image-Edit.
 
     Args:
         name: what the service calls it.
         pipeline: its class in diffusers.
         capabilities: with its own default of steps.
-        looks_once: whether the text encoder and the VAE are given the source at one size.
+        looks_at: the area at which the text encoder is given the source, where the VAE has the native one.
     """
 
     def reduced(job: EditJob, working: Working) -> Size:
@@ -76,25 +76,38 @@ def family(name: str, pipeline: type, capabilities: Capabilities, *, looks_once:
         """The source's shape at the working area, or the wished shape and never above that area."""
         return reduced(job, working) if job.size is None else working_size(job.size, working.pixels, _MULTIPLE)
 
+    def aspect(working: Working) -> float:
+        """So that neither side of what the text encoder is given is rounded to nothing."""
+        return min(_MOST_ASPECT, rescaled(looks_at, working.pixels) / _LEAST_SIDE**2)
+
     def arguments(job: EditJob, working: Working) -> dict[str, Any]:
         width, height = size(job, working)
+        scale = job.parameters["true_cfg_scale"]
         negative = " " if job.negative_prompt is None else job.negative_prompt
-        given = {"image": job.image, "prompt": job.prompt, "true_cfg_scale": _guidance(job), "height": height, "width": width}
-        return {**given, "negative_prompt": negative if _guidance(job) > 1 else None, "num_inference_steps": made.steps(job)}
+        return {
+            "image": job.image,
+            "prompt": job.prompt,
+            "negative_prompt": negative if scale > 1 else None,
+            "true_cfg_scale": scale,
+            "num_inference_steps": int(job.parameters["num_inference_steps"]),
+            "height": height,
+            "width": width,
+        }
 
-    made = Family(
+    return Family(
         name=name,
         capabilities=capabilities,
-        arguments=arguments,
+        call=arguments,
         hows=_HOWS,
         size=size,
-        reduced=reduced if looks_once else None,
+        reduces=reduced if looks_at == NATIVE_PIXELS else None,
+        aspect=aspect,
+        guided_by="true_cfg_scale",
         to_vae=to_vae,
-        calls_a_step=lambda job: 2 if _guidance(job) > 1 else 1,
+        calls_a_step=lambda job: 2 if job.parameters["true_cfg_scale"] > 1 else 1,
         rescale=rescale,
         licence="Apache-2.0",
     )
-    return made
 
 
 def with_steps(steps: int) -> Capabilities:
@@ -103,4 +116,4 @@ def with_steps(steps: int) -> Capabilities:
     return replace(_CAPABILITIES, parameters=ranges)
 
 
-FAMILY = family("qwen-image-edit", QwenImageEditPipeline, with_steps(50), looks_once=True)
+FAMILY = family("qwen-image-edit", QwenImageEditPipeline, with_steps(50))

@@ -7,7 +7,8 @@ one of its own. Defaults: the model cards' (40 steps, true CFG 4, a space as neg
 from __future__ import annotations
 
 from diffusers import QwenImageEditPlusPipeline
+from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import CONDITION_IMAGE_SIZE
 
 from services.editor.pipelines.qwen_edit import family, with_steps
 
-FAMILY = family("qwen-image-edit-plus", QwenImageEditPlusPipeline, with_steps(40), looks_once=False)
+FAMILY = family("qwen-image-edit-plus", QwenImageEditPlusPipeline, with_steps(40), looks_at=CONDITION_IMAGE_SIZE)

@@ -32,6 +32,7 @@ class OneByOne:
     """Runs a `Whole` family's edits one after another; they cannot be stopped midway."""
 
     stoppable = False
+    most_active = 1
 
     def __init__(self, family: Whole) -> None:
         self._family = family
@@ -66,14 +67,16 @@ class OneByOne:
         edit.started = True
         try:
             edit.result = self._family.edit(edit.job)
-        except MemoryError as exc:
+        except MemoryError:
             edit.started = False
-            raise OutOfMemory from exc
         except PipelineFault:
             raise
         # A picture that one edit cannot take must not cost the others theirs.
         except Exception as exc:  # noqa: BLE001 - the executor logs it
             edit.error = exc
+        if not edit.started:
+            # Out of the handler: inside it the failed edit's arrays would stay alive.
+            raise OutOfMemory("the edit needs more memory than there is", [edit])
 
     def close(self, edit: Edit) -> None:
         """Nothing is held."""

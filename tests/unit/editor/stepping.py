@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 
+from services.editor.executor import Executor, State
 from services.editor.pipelines import Capabilities, Edit, EditJob, EditResult, OutOfMemory, Range
+from services.editor.warmup import Wanted
 
 
 @dataclass(slots=True, eq=False)
@@ -30,14 +35,18 @@ class Stepping:
 
 
 class Steps:
-    """Every step but those of the warm-up waits for ``gate``. ``log`` has the seeds of each advance, ``closed`` those dropped."""
+    """Every step but those of the warm-up waits for ``gate``. ``log`` has the seeds of each advance, ``closed`` those dropped,
+    ``entered`` is how many advances were begun.
+    """
 
     stoppable = True
+    most_active: int | None = None
     name = "steps"
 
     def __init__(self) -> None:
         self.gate = threading.Semaphore(0)
         self.free = True
+        self.entered = 0
         self.log: list[tuple[int, ...]] = []
         self.closed: list[int] = []
         self.breaks: Callable[[Stepping], Exception | None] = lambda _: None
@@ -69,6 +78,7 @@ class Steps:
         batch = [edit for edit in edits if isinstance(edit, Stepping)]
         warming = batch[0].job.seed == -1
         if not warming:
+            self.entered += 1
             if not self.free:
                 assert self.gate.acquire(timeout=20)
             self.log.append(tuple(edit.job.seed for edit in batch))
@@ -108,3 +118,50 @@ class Steps:
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
         del job
         return result
+
+
+class Counts:
+    """A meter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.dropped: list[int] = []
+
+    def advanced(self, edits: int, seconds: float, *, start: bool) -> None:
+        assert seconds >= 0
+        if not start:
+            self.batches.append(edits)
+
+    def wasted(self, steps: int) -> None:
+        self.dropped.append(steps)
+
+
+def job(seed: int, steps: int = 4, side: int = 8, **more: Any) -> EditJob:
+    return EditJob(Image.new("RGB", (side, side)), "x", seed, parameters={"num_inference_steps": steps}, **more)
+
+
+def wait(condition: Callable[[], bool], seconds: float = 10) -> None:
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "waited in vain"
+        threading.Event().wait(0.002)
+
+
+@contextlib.contextmanager
+def running(pipeline: Steps, meter: Counts | None = None, batch: int | None = 4, active: int = 8) -> Iterator[Executor]:
+    executor = Executor(lambda: pipeline, meter or Counts(), Wanted(active, batch), queue=100)
+    executor.start()
+    wait(lambda: executor.state is not State.STARTING)
+    yield executor
+    pipeline.free = True
+    for _ in range(500):
+        pipeline.gate.release()
+    executor.stop(10)
+
+
+def steps_of(pipeline: Steps, number: int) -> None:
+    """Let so many advances happen, and wait until the last is over."""
+    target = len(pipeline.log) + number
+    for _ in range(number):
+        pipeline.gate.release()
+    wait(lambda: len(pipeline.log) >= target)

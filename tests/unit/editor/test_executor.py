@@ -2,68 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from services.editor.executor import Executor, State
 from services.editor.pipelines import EditJob, PipelineBroken
 from services.editor.tickets import Ticket
 from services.editor.warmup import Wanted
 from services.wire.errors import ApiError
-from tests.unit.editor.stepping import Stepping, Steps
-
-
-class Counts:
-    """A meter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-        self.dropped: list[int] = []
-
-    def advanced(self, edits: int, seconds: float, *, start: bool) -> None:
-        assert seconds >= 0
-        if not start:
-            self.batches.append(edits)
-
-    def wasted(self, steps: int) -> None:
-        self.dropped.append(steps)
-
-
-def job(seed: int, steps: int = 4, side: int = 8, **more: Any) -> EditJob:
-    return EditJob(Image.new("RGB", (side, side)), "x", seed, parameters={"num_inference_steps": steps}, **more)
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < ends, "waited in vain"
-        threading.Event().wait(0.002)
-
-
-@contextlib.contextmanager
-def running(pipeline: Steps, meter: Counts | None = None, batch: int | None = 4, active: int = 8) -> Iterator[Executor]:
-    executor = Executor(lambda: pipeline, meter or Counts(), Wanted(active, batch), queue=100)
-    executor.start()
-    wait(lambda: executor.state is not State.STARTING)
-    yield executor
-    pipeline.free = True
-    for _ in range(500):
-        pipeline.gate.release()
-    executor.stop(10)
-
-
-def steps_of(pipeline: Steps, number: int) -> None:
-    """Let so many advances happen, and wait until the last is over."""
-    target = len(pipeline.log) + number
-    for _ in range(number):
-        pipeline.gate.release()
-    wait(lambda: len(pipeline.log) >= target)
+from tests.unit.editor.stepping import Counts, Stepping, Steps, job, running, steps_of, wait
 
 
 def test_edits_join_a_running_batch_and_leave_it_when_they_are_done() -> None:

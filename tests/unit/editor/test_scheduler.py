@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.editor.scheduler import HEAD_START_S, Choice, Entry, Limits, choose, due, expired, next_expiry
+from services.editor.scheduler import HEAD_START_S, Choice, Entry, Limits, choose, crowded, dispensable, due, expired, next_expiry
 
 limits = st.builds(
     Limits,
     active=st.integers(1, 5),
     batch=st.integers(1, 4),
-    cost=st.integers(1, 30),
+    cost=st.one_of(st.none(), st.integers(1, 30)),
     marginal=st.one_of(st.just(0.0), st.floats(0, 1)),
 )
 
@@ -49,11 +49,12 @@ def test_a_choice_keeps_every_limit(*, there: list[Entry], limit: Limits, just: 
     active = sum(entry.started for entry in free)
     if choice.start:
         assert len(chosen) == 1 and not chosen[0].started and active < limit.active
+        assert not active or not any(entry.alone for entry in (*chosen, *free) if entry.started or entry in chosen)
         return
     assert all(entry.started for entry in chosen)
     if len(chosen) > 1:
         assert len(chosen) <= limit.batch
-        assert sum(entry.cost for entry in chosen) <= limit.cost
+        assert limit.cost is None or sum(entry.cost for entry in chosen) <= limit.cost
         assert {entry.group for entry in chosen} == {chosen[0].group} != {None}
         assert not any(entry.alone for entry in chosen)
 
@@ -172,6 +173,31 @@ def test_a_batch_grows_with_the_line_where_batching_gains_little() -> None:
 
     assert [size([*running, *waiting[:behind]], little) for behind in (0, 3, 8)] == [1, 2, 3]
     assert [size([*running, *waiting[:behind]], much) for behind in (0, 3, 8)] == [3, 3, 3]
+
+
+def test_an_edit_that_must_be_alone_waits_for_an_empty_device_and_keeps_it() -> None:
+    """Those due before it still go first, and nobody who came later passes it."""
+    alone, running, later = Entry(2, 2, alone=True), Entry(1, 1, True, "a"), Entry(3, 3)
+    limit = Limits(8, 8, None)
+    assert choose([running, alone, later], limit) == Choice((1,), start=False)
+    assert choose([running, alone, later, Entry(0, 0)], limit) == Choice((0,), start=True)
+    assert choose([alone, later], limit) == Choice((2,), start=True)
+    assert choose([replace(alone, started=True, group="a"), later, Entry(0, 0)], limit) == Choice((2,), start=False)
+
+
+def test_without_a_limit_of_cost_only_their_number_counts() -> None:
+    """As an operator's MAX_BATCH has it."""
+    there = [Entry(number, number, True, "a", cost=1000) for number in range(4)]
+    assert choose(there, Limits(4, 3, None)) == Choice((0, 1, 2), start=False)
+    assert choose(there, Limits(4, 3, 2000)) == Choice((0, 1), start=False)
+
+
+def test_edits_set_aside_take_part_in_the_memory_and_go_in_the_order_of_their_expiry() -> None:
+    """Those that were never started keep nothing."""
+    there = [Entry(1, 0, True, held_until=9.0), Entry(2, 1, True, held_until=7.0), Entry(3, 2, held_until=5.0), Entry(4, 3, True)]
+    assert [crowded(there, Limits(8, 8, None, room=room)) for room in (3, 4, None)] == [True, False, False]
+    assert dispensable(there) == 2
+    assert dispensable(there[2:]) is None
 
 
 def test_what_is_set_aside_is_left_alone_until_it_expires() -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import io
 import json
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from tests.unit.editor.stepping import Steps
+from services.wire.errors import ApiError
+from tests.unit.editor.stepping import Stepping, Steps
 from tests.unit.editor.workers import client, context, png, post, running, until
 
 
@@ -137,10 +141,42 @@ async def test_a_caller_who_comes_back_too_late_starts_anew() -> None:
         pipeline.gate.release()
         await until(lambda: len(pipeline.log) >= 1)
         await _leave(leaving)
+        assert context(app).executor.running == 0  # set aside, it does not count
         pipeline.gate.release()
-        await until(lambda: context(app).executor.running == 0)
+        await until(lambda: context(app).runs._replays.get(key["idempotency-key"]) is None)
         pipeline.free = True
         assert (await post(http, key, num_inference_steps=2, seed=1)).status_code == 200
+
+
+@pytest.mark.parametrize("code", ["content_refused", "left"])
+async def test_an_edit_that_did_not_come_to_its_end_is_gone_without_a_garbage_collection(code: str) -> None:
+    """Its pictures are large: what refers to itself would stay for minutes."""
+    pictures: list[weakref.ref[Image.Image]] = []
+
+    def breaks(edit: Stepping) -> Exception | None:
+        if edit.step == 1:
+            pictures.append(weakref.ref(edit.job.image))
+        return None if edit.step < 1 or code == "left" else ApiError(code, "no")
+
+    async with stepping() as (pipeline, _, http):
+        gc.collect()
+        gc.disable()
+        try:
+            pipeline.breaks, pipeline.free = breaks, code != "left"
+            asking = asyncio.create_task(post(http))
+            if code == "left":
+                for _ in range(3):
+                    pipeline.gate.release()
+                await until(lambda: len(pictures) > 0)
+                await _leave(asking)
+                pipeline.free = True
+                pipeline.gate.release()
+            else:
+                assert (await asking).status_code == 400
+            del asking
+            await until(lambda: len(pictures) > 0 and pictures[0]() is None)
+        finally:
+            gc.enable()
 
 
 async def _leave(asking: asyncio.Task[Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import traceback
 from typing import Any
 
 import torch
@@ -11,7 +13,9 @@ from torch.nn import functional
 from services.editor.pipelines.base import OutOfMemory, PipelineBroken, PipelineFault
 
 _PREVIEW_SIDE = 32  # latent pixels: 256 pixels with today's VAEs
-_FATAL = ("CUDA error", "device-side assert", "CUBLAS_STATUS", "cuDNN error", "NCCL")
+_OF_THE_DEVICE = ("CUDA error", "device-side assert", "CUBLAS_STATUS", "cuDNN error", "NCCL")
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # the last: torch's CPU allocator
+_NOT_FOR_THIS = "_STATUS_NOT_SUPPORTED"  # cuBLAS and cuDNN: no kernel for these shapes; the device is well
 
 
 class NotFinite(ValueError):
@@ -39,6 +43,11 @@ class Device:
         """Where random numbers are made: on the CPU, so that a seed gives the same picture on every machine."""
         return "cpu"
 
+    def adopt(self) -> None:
+        """Make it the calling thread's: what names no GPU is meant for this one."""
+        if self.is_cuda and self.device.index is not None:
+            torch.cuda.set_device(self.device)
+
     def pace(self) -> None:
         """Let the device lag at most one pass behind, so that what is cancelled now stops within a step."""
         if not self.is_cuda:
@@ -46,7 +55,7 @@ class Device:
         if self._pending is not None:
             self._pending.synchronize()
         self._pending = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._pending.record()
+        self._pending.record(torch.cuda.current_stream(self.device))
 
     def memory(self) -> tuple[int, int] | None:
         """(bytes free, most bytes allocated since the last call above what is allocated now); None on a CPU."""
@@ -65,7 +74,8 @@ class Device:
         return int(torch.cuda.memory_allocated(self.device)) if self.is_cuda else 0
 
     def reclaim(self) -> None:
-        """Give the allocator's reserve back."""
+        """Give the allocator's reserve back, and before that what nothing refers to but itself."""
+        gc.collect()
         if self.is_cuda:
             torch.cuda.empty_cache()
 
@@ -114,8 +124,19 @@ def as_fault(exc: Exception) -> PipelineFault | None:
     if isinstance(exc, torch.OutOfMemoryError | MemoryError):
         return OutOfMemory(str(exc))
     text = str(exc)
-    if isinstance(exc, RuntimeError) and "can't allocate memory" in text:
-        return OutOfMemory(text)  # torch's CPU allocator
-    if isinstance(exc, RuntimeError) and any(mark in text for mark in _FATAL):
-        return PipelineBroken(text)
-    return None
+    if not isinstance(exc, RuntimeError) or _NOT_FOR_THIS in text:
+        return None
+    if any(mark in text for mark in _NO_MEMORY):
+        return OutOfMemory(text)
+    return PipelineBroken(text) if any(mark in text for mark in _OF_THE_DEVICE) else None
+
+
+def emptied(exc: Exception) -> Exception:
+    """The caught exception, its traceback turned into a note for the log: as frames it would keep the edit, and the activations
+    of the pass that failed, alive.
+    """
+    told = traceback.TracebackException.from_exception(exc)
+    told.__notes__ = []  # type: ignore[attr-defined,unused-ignore]
+    exc.add_note("".join(told.format()).rstrip())
+    exc.__cause__ = exc.__context__ = None
+    return exc.with_traceback(None)

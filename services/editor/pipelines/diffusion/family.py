@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from services.editor.pipelines.base import Capabilities, EditJob
 from services.editor.pipelines.diffusion.calls import How
 from services.editor.pipelines.diffusion.sizes import Size
+from services.wire.errors import ApiError
 
 NATIVE_PIXELS = 1024 * 1024
 """The area that today's editors were trained at."""
@@ -24,7 +26,7 @@ class Working:
 
 
 Arguments = Callable[[EditJob, Working], dict[str, Any]]
-"""The keyword arguments of the pipeline's call for a job (without generator and output type)."""
+"""The keyword arguments of the pipeline's call (without generator and output type) for a job that has every parameter."""
 
 ToVae = Callable[[Any, torch.Tensor, Size], torch.Tensor]
 """A pipeline's latents of an edit of a size, as they stand in its loop, in the form that its VAE decodes."""
@@ -37,16 +39,19 @@ class Family:
     Attributes:
         name: what the service calls it.
         capabilities: parameters with their published defaults and ranges.
-        arguments: job to keyword arguments of the pipeline.
+        call: job to keyword arguments of the pipeline.
         hows: how the arguments of the denoiser's calls are batched; what is not named keeps a call alone.
         size: the size of the picture that the pipeline returns for a job.
-        reduced: the size that the pipeline brings a source to before it does anything else with it, so that larger ones can be
+        reduces: the size that the pipeline brings a source to before it does anything else with it, so that larger ones can be
             brought to it early; None where it uses the source at several sizes.
+        aspect: how many times as long as the other one side of a source may be.
+        guided_by: the parameter that classifier-free guidance needs above 1; None where there is no such guidance.
+        guided: parameters that have no effect without it.
         pixels: the area it was trained at.
         denoiser: the pipeline's attribute that is called at every step.
         remembers: methods of the pipeline whose results depend on text and source alone.
         to_vae: latents for previews; None if there are none.
-        calls_a_step: calls of the denoiser for each step, given the job's parameters.
+        calls_a_step: calls of the denoiser for each step of a job that has every parameter.
         rescale: makes a pipeline class work at another area than the one written down in its source; None where the area is an
             argument.
         caches: caches between steps that its denoiser works with (diffusers 0.42).
@@ -59,10 +64,13 @@ class Family:
 
     name: str
     capabilities: Capabilities
-    arguments: Arguments
+    call: Arguments
     hows: Mapping[str, How]
     size: Callable[[EditJob, Working], Size]
-    reduced: Callable[[EditJob, Working], Size] | None = None
+    reduces: Callable[[EditJob, Working], Size] | None = None
+    aspect: Callable[[Working], float] = field(default=lambda _: math.inf)
+    guided_by: str | None = None
+    guided: frozenset[str] = frozenset()
     pixels: int = NATIVE_PIXELS
     denoiser: str = "transformer"
     remembers: tuple[str, ...] = ("encode_prompt", "_encode_vae_image")
@@ -74,10 +82,38 @@ class Family:
     load: Callable[[str, torch.dtype], Any] | None = None
     on_load: Callable[[Any], Family] | None = None
 
-    def value(self, job: EditJob, parameter: str) -> float:
-        """A parameter's value for a job: the caller's, or the published default."""
-        return job.parameters.get(parameter, self.capabilities.parameters[parameter].default)
+    def completed(self, job: EditJob) -> EditJob:
+        """The job with the family's defaults for every parameter that the caller left out."""
+        defaults = {name: allowed.default for name, allowed in self.capabilities.parameters.items()}
+        return replace(job, parameters={**defaults, **job.parameters})
+
+    def arguments(self, job: EditJob, working: Working) -> dict[str, Any]:
+        """The keyword arguments of the pipeline's call for a job, without generator and output type."""
+        return self.call(self.completed(job), working)
 
     def steps(self, job: EditJob) -> int:
         """Denoise steps of a job."""
-        return int(self.value(job, "num_inference_steps"))
+        return int(self.completed(job).parameters["num_inference_steps"])
+
+    def reduced(self, job: EditJob, working: Working) -> Size:
+        """The size that a source can be brought to early; its own where it must be left alone. Raises as `check`."""
+        self.check(job, working)
+        return job.image.size if self.reduces is None else self.reduces(job, working)
+
+    def check(self, job: EditJob, working: Working) -> None:
+        """Refuse what the pipeline would refuse, or ignore.
+
+        Raises:
+            ApiError: ``invalid_image`` for a source that is too long, ``invalid_value`` for a parameter without effect.
+        """
+        width, height = job.source_size or job.image.size
+        most = self.aspect(working)
+        if max(width, height) > most * min(width, height):
+            message = f"image is {width}x{height}, but {self.name} takes at most {most:.4g}:1; crop it, or pad it"
+            raise ApiError("invalid_image", message, param="image")
+        if self.guided_by is None or self.completed(job).parameters[self.guided_by] > 1:
+            return
+        for name in sorted(self.guided):
+            if job.parameters.get(name, 1) > 1:
+                needs = f"unless {self.guided_by} is above 1; send {self.guided_by}, or leave it out"
+                raise ApiError("invalid_value", f"{name} has no effect for {self.name} {needs}", param=name)

@@ -36,6 +36,7 @@ def build(name: str, model: str, tuning: Tuning) -> SteppedPipeline:
     name = _family_name(name, model)
     family: Family = importlib.import_module(DIFFUSION[name][0]).FAMILY
     device = Device(tuning.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device.adopt()
     dtype = tune.dtype(tuning, device)
     if not device.is_cuda and "OMP_NUM_THREADS" not in os.environ:
         # One core for the service and the codecs: torch's threads wait for each other at every layer, and a core that is
@@ -68,6 +69,7 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> SteppedP
         name=tuning.served_name,
         caching=tuning.cache is not None,
         compiled=tuning.compile is not None,
+        one_at_a_time=tuning.offload == "model",
         hows=tune.hows(family, tuning),
     )
     return SteppedPipeline(family, pipe, device, options)

@@ -27,6 +27,7 @@ class Progress:
         self._due = {round(steps * place / (previews + 1)) for place in range(1, previews + 1)}
         self._began = began
         self._first_call: float | None = None
+        self._scheduler: Any = None
         self._last_step = began
 
     def watch(self, scheduler: Any, show: Show | None) -> None:
@@ -49,6 +50,13 @@ class Progress:
             return answer
 
         scheduler.step = counting
+        self._scheduler = scheduler
+
+    def close(self) -> None:
+        """Let go of the scheduler: it and what watches it refer to each other, and to the edit."""
+        if self._scheduler is not None:
+            del self._scheduler.step
+            self._scheduler = None
 
     def called(self) -> None:
         """The pipeline has reached a call of the denoiser."""

@@ -25,9 +25,14 @@ def rescale(pipeline_class: type, pixels: int) -> None:
 
     @functools.wraps(original)
     def scaled(target_area: int, ratio: float) -> Any:
-        return original(max(_LEAST, target_area * pixels // _WRITTEN), ratio)
+        return original(rescaled(target_area, pixels), ratio)
 
     module.calculate_dimensions = original if pixels == _WRITTEN else scaled
+
+
+def rescaled(area: int, pixels: int) -> int:
+    """An area that is written into a pipeline's source, when it works at ``pixels``."""
+    return max(_LEAST, area * pixels // _WRITTEN)
 
 
 def calculated_size(pipeline_class: type, shape: Size, pixels: int) -> Size:

@@ -27,7 +27,9 @@ def filling_size(shape: Size, pixels: int, multiple: int) -> Size:
     """The size in the shape of ``shape`` with about ``pixels`` in all, smaller sources scaled up."""
     width, height = shape
     scale = math.sqrt(pixels / (width * height))
-    return _whole(width * scale, multiple), _whole(height * scale, multiple)
+    # Where the short side can be no shorter, the long one gives way.
+    longest = pixels // multiple
+    return _whole(min(width * scale, longest), multiple), _whole(min(height * scale, longest), multiple)
 
 
 def closest_shape(shape: Size, sizes: tuple[Size, ...]) -> Size:

@@ -24,7 +24,7 @@ from PIL import Image
 from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemory
 from services.editor.pipelines.diffusion.calls import Call, Fingerprints, How, group_of, merge, split
 from services.editor.pipelines.diffusion.denoiser import Denoiser
-from services.editor.pipelines.diffusion.device import Device, as_fault
+from services.editor.pipelines.diffusion.device import Device, as_fault, emptied
 from services.editor.pipelines.diffusion.family import Family, Working
 from services.editor.pipelines.diffusion.invariance import Invariance
 from services.editor.pipelines.diffusion.progress import Progress
@@ -34,7 +34,9 @@ from services.wire.errors import ApiError
 
 @dataclass(slots=True, eq=False)
 class SteppedEdit:
-    """One edit under way; see `services.editor.pipelines.base.Edit`. ``call`` is where it stands, once started."""
+    """One edit under way; see `services.editor.pipelines.base.Edit`. ``call`` is where it stands, once started, and ``place``
+    counts the calls of its step.
+    """
 
     job: EditJob
     steps: int
@@ -50,6 +52,7 @@ class SteppedEdit:
     result: EditResult | None = None
     error: Exception | None = None
     call: Call | None = None
+    place: int = -1
     progress: Progress | None = None
     thread: Any = None
     prints: Fingerprints = field(default_factory=Fingerprints)
@@ -66,6 +69,8 @@ class Options:
         caching: whether a cache that skips work between steps is on; then calls are answered one at a time, each edit in a
             cache context of its own.
         compiled: whether the denoiser's blocks are compiled.
+        one_at_a_time: whether only one edit may be started at a time: whole models are brought to the device and back, and
+            those of two edits would be there together.
         hows: instead of the family's (an attention kernel that takes no mask must not be given padding).
     """
 
@@ -74,6 +79,7 @@ class Options:
     name: str | None = None
     caching: bool = False
     compiled: bool = False
+    one_at_a_time: bool = False
     hows: Mapping[str, How] | None = None
 
 
@@ -96,6 +102,7 @@ class SteppedPipeline:
         self._device = device
         self._working = options.working
         self._caching = options.caching
+        self._one_at_a_time = options.one_at_a_time
         self._hows = family.hows if options.hows is None else options.hows
         self._model = getattr(pipe, family.denoiser)
         # A compiled model must not be changed; a GPU does not round by sample anyway.
@@ -112,6 +119,11 @@ class SteppedPipeline:
     def capabilities(self) -> Capabilities:
         """The family's."""
         return self._family.capabilities
+
+    @property
+    def most_active(self) -> int | None:
+        """See `Options.one_at_a_time`."""
+        return 1 if self._one_at_a_time else None
 
     @property
     def warm_up(self) -> EditJob:
@@ -154,21 +166,34 @@ class SteppedPipeline:
         """Start one edit, or answer the calls at which the edits stand. Raises as `Pipeline.advance`."""
         batch = [edit for edit in edits if isinstance(edit, SteppedEdit)]
         assert len(batch) == len(edits)
+        short: list[Edit] = []
         with torch.no_grad():
             if len(batch) == 1 and not batch[0].started:
-                self._start(batch[0])
-                return
-            answers = self._answer(batch)
-            for edit, answer in zip(batch, answers, strict=True):
-                edit.calls_done += 1
-                self._go_on(edit, answer)
-        self._device.pace()
+                if not self._start(batch[0]):
+                    short.append(batch[0])
+            else:
+                for edit, answer in zip(batch, self._answer(batch), strict=True):
+                    edit.calls_done += 1
+                    if not self._go_on(edit, answer):
+                        short.append(edit)
+                self._device.pace()
+        if short:
+            raise OutOfMemory("between two calls of the denoiser", short)
 
-    def _start(self, edit: SteppedEdit) -> None:
+    def _start(self, edit: SteppedEdit) -> bool:
+        if self._one_at_a_time:
+            self._send_back()
         edit.started = True
         edit.thread = greenlet(self._run)
         edit.progress = Progress(edit.steps, edit.job.previews, time.perf_counter())
-        self._go_on(edit, edit)
+        return self._go_on(edit, edit)
+
+    def _send_back(self) -> None:
+        """Take every model off the device: an edit that was stopped midway has left some there, where its pipeline, at its
+        end, would have done it.
+        """
+        for hook in getattr(self._pipe, "_all_hooks", ()):
+            hook.offload()
 
     def _run(self, edit: SteppedEdit) -> torch.Tensor:
         """The edit's greenlet: the pipeline's own call, from beginning to end. Returns the picture (3, H, W) in 0 … 1."""
@@ -215,13 +240,14 @@ class SteppedPipeline:
             answer = self._compute(edits, merge(calls, self._hows))
             return split(answer, calls)
         # Whose fault it was shows when each is asked alone; a fault of the device is not the edits'.
-        except Exception as exc:
-            fault = as_fault(exc)
-            if fault is not None:
-                raise fault from exc
-            if len(edits) == 1:
-                return [exc]
-        return [self._answer([edit])[0] for edit in edits]
+        except Exception as exc:  # noqa: BLE001 - it becomes the edit's
+            fault, failure = as_fault(exc), emptied(exc)
+        if fault is None:
+            return [failure] if len(edits) == 1 else [self._answer([edit])[0] for edit in edits]
+        if isinstance(fault, OutOfMemory):
+            # Raised anew, and out of the handler: what the failed pass had allocated is free by now.
+            raise OutOfMemory(str(fault), edits)
+        raise fault from failure
 
     def _compute(self, edits: list[SteppedEdit], arguments: Mapping[str, Any]) -> Any:
         if not self._caching:
@@ -230,11 +256,12 @@ class SteppedPipeline:
                 return self._model(**arguments)
         (edit,) = edits
         assert edit.call is not None
-        with self._model.cache_context(f"{edit.number}/{edit.call.context or 'cond'}"):
+        # A pipeline that names no context may make several calls a step: each is compared with its like of the last step.
+        with self._model.cache_context(f"{edit.number}/{edit.call.context or edit.place}"):
             return self._model(**arguments)
 
-    def _go_on(self, edit: SteppedEdit, answer: Any) -> None:
-        """Let the edit's pipeline run to its next call, or to its end."""
+    def _go_on(self, edit: SteppedEdit, answer: Any) -> bool:
+        """Let the edit's pipeline run to its next call, or to its end; False if memory ran out: it is back at its beginning."""
         assert edit.progress is not None
         try:
             raised = isinstance(answer, Exception)
@@ -242,17 +269,29 @@ class SteppedPipeline:
             if not isinstance(outcome, Call):
                 outcome = self._device.finished(outcome)
         # The edit's own failure: a picture that its pipeline cannot take. The others go on.
-        except Exception as exc:
-            fault = as_fault(exc)
-            edit.error = exc if fault is None else fault
-            if fault is not None and not isinstance(fault, OutOfMemory):
-                raise fault from exc
-            self.close(edit)
-            return
-        edit.step = edit.progress.step
+        except Exception as exc:  # noqa: BLE001 - it becomes the edit's
+            fault, failure = as_fault(exc), emptied(exc)
+        else:
+            self._stand(edit, outcome)
+            return True
+        if fault is not None and not isinstance(fault, OutOfMemory):
+            raise fault from failure
+        self.close(edit)
+        if fault is None:
+            edit.error = failure
+            return True
+        edit.started, edit.group, edit.preview = False, None, None
+        edit.calls_done, edit.step, edit.place = 0, 0, -1
+        return False
+
+    def _stand(self, edit: SteppedEdit, outcome: Any) -> None:
+        """Note where the edit stands now: at a call, or at its end with a picture."""
+        assert edit.progress is not None
+        before, edit.step = edit.step, edit.progress.step
         if isinstance(outcome, Call):
             edit.progress.called()
             edit.call = outcome
+            edit.place = edit.place + 1 if edit.step == before else 0
             edit.cost = outcome.cost
             edit.group = None if self._caching else group_of(outcome, self._hows, edit.prints)
         else:
@@ -265,6 +304,8 @@ class SteppedPipeline:
         assert isinstance(edit, SteppedEdit)
         if edit.thread is not None and not edit.thread.dead:
             edit.thread.throw(GreenletExit)
+        if edit.progress is not None:
+            edit.progress.close()
         edit.thread = edit.call = edit.progress = None
         edit.prints = Fingerprints()
         if self._caching:

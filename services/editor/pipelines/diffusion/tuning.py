@@ -47,8 +47,8 @@ def with_few_steps(family: Family, tuning: Tuning) -> Family:
         return family
     ranges = dict(family.capabilities.parameters)
     ranges["num_inference_steps"] = replace(ranges["num_inference_steps"], default=tuning.few_steps)
-    if "true_cfg_scale" in ranges:
-        ranges["true_cfg_scale"] = replace(ranges["true_cfg_scale"], default=1.0)
+    if family.guided_by is not None:
+        ranges[family.guided_by] = replace(ranges[family.guided_by], default=1.0)
     return replace(family, capabilities=replace(family.capabilities, parameters=ranges))
 
 

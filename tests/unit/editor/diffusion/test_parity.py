@@ -102,7 +102,7 @@ def test_a_large_source_is_brought_to_its_size_early_without_a_difference(bench:
     job = replace(bench.jobs()[0], image=picture(5, size), source=f"large {size}", size=None)
     prepared = bench.pipeline.prepare(job)
     assert difference(bench.alone(prepared), bench.expected(job)) == 0
-    if size == (256, 256) and bench.family.reduced is not None:
+    if size == (256, 256) and bench.family.reduces is not None:
         assert prepared.image.width * prepared.image.height <= WORKING.pixels
     result = EditResult(Image.new("RGB", (64, 64)))
     assert bench.pipeline.finish(prepared, result).image.size == size

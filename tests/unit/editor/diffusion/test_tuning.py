@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate.hooks import CpuOffload, UserCpuOffloadHook  # type: ignore[import-untyped]
 from diffusers.hooks.hooks import HookRegistry, StateManager
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
+from services.editor.executor import Executor, State
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
 from services.editor.pipelines.registry import DIFFUSION, Tuning
+from services.editor.warmup import Wanted
 from tests.doubles.diffusion import source
 from tests.tiny import BUILDERS
+from tests.unit.editor.stepping import Counts, wait
 
 PIXELS = 64 * 64
 CPU = Device("cpu")
@@ -84,6 +89,20 @@ def test_cached_edits_are_interleaved_and_each_is_as_it_would_be_alone(family: s
     assert contexts(pipeline) == []
 
 
+def test_calls_without_a_context_are_told_apart_by_their_place_in_the_step() -> None:
+    """A pipeline that names none, and calls twice a step for its guidance: the two must not share a cache."""
+    pipeline = served(cache="taylorseer")
+    guided = {"num_inference_steps": 4, "true_cfg_scale": 3}
+    edit = pipeline.open(EditJob(source(1), "wish", 1, negative_prompt="ugly", parameters=guided, source="1"))
+    seen = []
+    while edit.result is None and edit.error is None:
+        pipeline.advance([edit])
+        seen.append(sorted(set(contexts(pipeline))))
+    assert edit.error is None and edit.calls_done == 8
+    one, two = f"{edit.number}/0", f"{edit.number}/1"
+    assert seen == [[], [one], *[[one, two]] * 6, []]
+
+
 def test_a_cache_skips_work() -> None:
     """The blocks behind the first run less often than the first."""
     pipeline = served(cache="first_block", cache_threshold=0.5)
@@ -113,6 +132,34 @@ def test_a_cache_that_a_family_does_not_work_with_is_refused_at_start() -> None:
 def test_what_is_said_to_be_exact_is(tuning: dict[str, Any]) -> None:
     """Up to rounding: at most one level of 255."""
     assert np.abs(alone(served(**tuning), job(1)) - alone(served(), job(1))).max() <= 1
+
+
+def test_models_that_are_brought_in_and_out_are_there_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As plain diffusers has it, also after an edit that was stopped midway; so only one may be started at a time."""
+    pipeline = served(offload="model")
+    assert pipeline.most_active == 1
+    assert served().most_active is None and served(offload="group").most_active is None
+    there: set[int] = set()
+    together: list[set[int]] = []
+
+    def arrive(hook: CpuOffload, module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        if hook.prev_module_hook is not None:
+            there.discard(id(hook.prev_module_hook.model))
+        there.add(id(module))
+        together.append(set(there))
+        return args, kwargs
+
+    monkeypatch.setattr(CpuOffload, "pre_forward", arrive)
+    monkeypatch.setattr(UserCpuOffloadHook, "offload", lambda hook: there.discard(id(hook.model)))
+    stopped = pipeline.open(job(1))
+    for _ in range(3):
+        pipeline.advance([stopped])
+    pipeline.close(stopped)
+    alone(pipeline, job(2))
+    model = id(pipeline._model)
+    texts = {id(pipeline._pipe.text_encoder), id(pipeline._pipe.text_encoder_2)}
+    assert any(model in each for each in together) and any(texts & each for each in together)
+    assert not any(model in each and texts & each for each in together)
 
 
 def test_weights_in_fp8_change_the_picture_a_little() -> None:
@@ -153,3 +200,18 @@ def test_a_dtype_must_be_one_of_the_three() -> None:
     assert dtype(Tuning(dtype="bfloat16"), CPU) is torch.bfloat16
     with pytest.raises(ValueError, match="choose one of bfloat16, float16, float32"):
         dtype(Tuning(dtype="int8"), CPU)
+
+
+def test_an_operator_s_batch_holds_for_prompts_longer_than_the_warm_up_s() -> None:
+    """Qwen's text is part of what a pass costs."""
+    pipeline, meter = served("qwen-image-edit"), Counts()
+    executor = Executor(lambda: pipeline, meter, Wanted(4, 2), queue=8)
+    executor.start()
+    wait(lambda: executor.state is not State.STARTING, seconds=60)
+    meter.batches.clear()
+    prompt = "make the whole scene feel like golden hour at the sea, with long soft shadows and haze"
+    jobs = [replace(job(number), prompt=prompt) for number in range(4)]
+    for ticket in executor.submit([pipeline.prepare(each) for each in jobs]):
+        ticket.answer.result(60)
+    executor.stop(20)
+    assert max(meter.batches) == 2

@@ -1,0 +1,63 @@
+"""Which errors are the device's, and which the edit's; the device that is paced is the one that works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from services.editor.pipelines.base import OutOfMemory, PipelineBroken
+from services.editor.pipelines.diffusion.device import Device, as_fault
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported", OutOfMemory),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", OutOfMemory),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", OutOfMemory),
+        ("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory", OutOfMemory),
+        ("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. You may have passed in a non-contiguous input.", None),
+        ("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmulAlgoGetHeuristic`", None),
+        ("CUDA error: device-side assert triggered", PipelineBroken),
+        ("CUDA error: an illegal memory access was encountered", PipelineBroken),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`", PipelineBroken),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", PipelineBroken),
+        ("The size of tensor a (3) must match the size of tensor b (4)", None),
+    ],
+)
+def test_only_what_leaves_the_device_useless_is_fatal(text: str, kind: type | None) -> None:
+    fault = as_fault(RuntimeError(text))
+    assert (None if fault is None else type(fault)) == kind
+
+
+def test_an_error_of_another_kind_is_the_edit_s_whatever_it_says() -> None:
+    assert as_fault(ValueError("CUDA error: out of memory")) is None
+    assert isinstance(as_fault(torch.OutOfMemoryError("CUDA out of memory")), OutOfMemory)
+
+
+def test_the_second_gpu_is_paced_by_its_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the first one's, which has none; and the thread that works on it names it once."""
+    recorded: list[Any] = []
+    chosen: list[Any] = []
+
+    class Event:
+        def record(self, stream: Any = "the first GPU's") -> None:
+            recorded.append(stream)
+
+        def synchronize(self) -> None:
+            recorded.append("waited")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    device = Device("cuda:1")
+    device.adopt()
+    device.pace()
+    device.pace()
+    assert recorded == ["stream of cuda:1", "waited", "stream of cuda:1"]
+    assert chosen == [torch.device("cuda:1")]
+    Device("cuda").adopt()
+    Device("cpu").adopt()
+    assert len(chosen) == 1

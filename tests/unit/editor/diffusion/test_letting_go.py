@@ -1,0 +1,182 @@
+"""Edits that are over, failed or out of memory hold nothing: neither the device's memory nor the host's."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import traceback
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from services.editor.executor import Executor, State
+from services.editor.pipelines.base import EditJob, OutOfMemory
+from services.editor.pipelines.diffusion.device import Device
+from services.editor.pipelines.diffusion.loading import serve
+from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
+from services.editor.pipelines.registry import DIFFUSION, Tuning
+from services.editor.warmup import Wanted
+from tests.doubles.diffusion import source
+from tests.tiny import BUILDERS
+from tests.unit.editor.stepping import Counts, wait
+
+PIXELS = 64 * 64
+NO_MEMORY = "CUDA out of memory. Tried to allocate 2 GiB"
+
+
+def served(family: str = "kontext", **tuning: Any) -> SteppedPipeline:
+    described = importlib.import_module(DIFFUSION[family][0]).FAMILY
+    return serve(described, BUILDERS[family](), Device("cpu"), Tuning(pixels=PIXELS, remember_bytes=0, **tuning))
+
+
+def job(number: int, steps: int = 3) -> EditJob:
+    return EditJob(source(number), f"wish {number}", number, parameters={"num_inference_steps": steps}, source=str(number))
+
+
+def finish(pipeline: SteppedPipeline, *edits: SteppedEdit) -> None:
+    while running := [edit for edit in edits if edit.result is None and edit.error is None]:
+        pipeline.advance(running[:1])
+
+
+def together(pipeline: SteppedPipeline, edit: SteppedEdit, other: SteppedEdit) -> None:
+    """Start one, and then share every pass until something happens."""
+    pipeline.advance([edit])
+    while edit.result is None:
+        pipeline.advance([edit, other])
+
+
+@pytest.fixture
+def counted() -> Iterator[None]:
+    """Nothing is collected in the background: what is gone is gone because nothing refers to it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Failing:
+    """The denoiser's own forward, which fails once after it has made something; ``kept`` tells whether that is still there."""
+
+    def __init__(
+        self, pipeline: SteppedPipeline, monkeypatch: pytest.MonkeyPatch, error: type[Exception], passes: int = 1
+    ) -> None:
+        self._forward, self._left, self._error = pipeline._model.forward, passes, error
+        self._made: list[weakref.ref[torch.Tensor]] = []
+        monkeypatch.setattr(pipeline._model, "forward", self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._left:
+            self._left -= 1
+            activation = torch.zeros(1000)
+            self._made.append(weakref.ref(activation))
+            raise self._error(NO_MEMORY)
+        return self._forward(*args, **kwargs)
+
+    @property
+    def kept(self) -> int:
+        return sum(made() is not None for made in self._made)
+
+
+@contextlib.contextmanager
+def executing(pipeline: SteppedPipeline, batch: int) -> Iterator[Executor]:
+    executor = Executor(lambda: pipeline, Counts(), Wanted(4, batch), queue=8)
+    executor.start()
+    wait(lambda: executor.state is not State.STARTING, seconds=60)
+    yield executor
+    executor.stop(20)
+
+
+@pytest.mark.parametrize("edits", [1, 2])
+def test_a_pass_that_runs_out_of_memory_leaves_nothing_to_be_reclaimed(
+    edits: int, monkeypatch: pytest.MonkeyPatch, counted: None
+) -> None:
+    """By then its activations are gone, without a garbage collection; and the edits are drawn all the same."""
+    pipeline = served()
+    kept: list[int] = []
+    with executing(pipeline, 2) as executor:
+        failing = Failing(pipeline, monkeypatch, torch.OutOfMemoryError)
+        monkeypatch.setattr(pipeline, "reclaim", lambda: kept.append(failing.kept))
+        tickets = executor.submit([pipeline.prepare(job(number)) for number in range(edits)])
+        assert all(ticket.answer.result(60).steps == 3 for ticket in tickets)
+    assert kept and set(kept) == {0}
+
+
+def test_a_step_done_again_after_memory_ran_out_draws_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call at which the edit stands is unharmed."""
+    pipeline = served()
+    whole, edit = pipeline.open(job(1)), pipeline.open(job(1))
+    finish(pipeline, whole)
+    pipeline.advance([edit])
+    pipeline.advance([edit])
+    Failing(pipeline, monkeypatch, torch.OutOfMemoryError)
+    with pytest.raises(OutOfMemory, match="2 GiB") as told:
+        pipeline.advance([edit])
+    assert told.value.edits == (edit,) and edit.started
+    finish(pipeline, edit)
+    assert whole.result is not None and edit.result is not None
+    assert edit.result.image.tobytes() == whole.result.image.tobytes()
+
+
+@pytest.mark.parametrize("part", ["_encode_vae_image", "vae"])
+def test_an_edit_that_runs_out_of_memory_outside_the_denoiser_is_back_at_its_beginning(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it encodes or decodes; whoever shared the pass goes on, and it draws the same picture in the end."""
+    pipeline = served()
+    whole, edit, other = (pipeline.open(job(1)), pipeline.open(job(1)), pipeline.open(job(2, steps=9)))
+    finish(pipeline, whole)
+    pipeline.advance([other])
+    where, name = (pipeline._pipe, part) if part != "vae" else (pipeline._pipe.vae, "decode")
+    real, failures = getattr(where, name), iter([True])
+
+    def short(*args: Any, **kwargs: Any) -> Any:
+        if next(failures, False):
+            raise torch.OutOfMemoryError(NO_MEMORY)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(where, name, short)
+    with pytest.raises(OutOfMemory) as told:
+        together(pipeline, edit, other)
+    assert told.value.edits == (edit,)
+    assert (edit.started, edit.error, edit.calls_done, edit.step) == (False, None, 0, 0)
+    assert other.calls_done == (3 if part == "vae" else 0)
+    finish(pipeline, edit, other)
+    assert whole.result is not None and edit.result is not None
+    assert edit.result.image.tobytes() == whole.result.image.tobytes()
+
+
+@pytest.mark.parametrize("end", ["finished", "cancelled", "failed", "failed in a pass"])
+def test_an_edit_that_is_over_is_gone_with_the_last_who_asks_for_it(
+    end: str, monkeypatch: pytest.MonkeyPatch, counted: None
+) -> None:
+    """Not with the next garbage collection: that may be minutes away, and what it holds is on the device."""
+    pipeline = served()
+    edit = pipeline.open(job(1))
+    pipeline.advance([edit])
+    if end == "failed":
+        monkeypatch.setattr(pipeline._pipe.vae, "decode", lambda *_, **__: 1 / 0)
+    if end == "failed in a pass":
+        Failing(pipeline, monkeypatch, ValueError)
+    if end == "cancelled":
+        pipeline.close(edit)
+    else:
+        finish(pipeline, edit)
+    assert (edit.error is not None) == end.startswith("failed")
+    gone = weakref.ref(edit.job.image)
+    del edit
+    assert gone() is None
+
+
+def test_a_failed_edit_s_error_still_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the log."""
+    pipeline = served()
+    edit = pipeline.open(job(1))
+    Failing(pipeline, monkeypatch, ValueError)
+    finish(pipeline, edit)
+    assert isinstance(edit.error, ValueError)
+    told = "".join(traceback.format_exception(edit.error))
+    assert "in _compute" in told and "in _run" in told and told.count("in _compute") == 1
