@@ -35,7 +35,7 @@ def main() -> int:
     except ValidationError as exc:
         for error in exc.errors():
             where = ".".join(str(part) for part in error["loc"]).upper().removeprefix(PREFIX)
-            _say(f"{PREFIX}{where}: {error['msg']}")
+            _say(f"{PREFIX}{where}: {error['msg'].removeprefix('Value error, ')}")
         return 2
     except ProfileError as exc:
         _say(f"{PREFIX}PROFILES: {exc}")
@@ -49,7 +49,12 @@ def main() -> int:
     if extra:
         _say(f"unknown arguments: {shlex.join(extra)}")
         return 2
-    _rules(settings)
+    try:
+        _rules(settings)
+    except SystemExit as exc:
+        # uvicorn's own status for it is 3. What is wrong is in its log, as a record; this is for people.
+        _say(f"the thinker cannot start: {exc.__context__ or 'its log says why'}")
+        return 1
     return 0
 
 

@@ -57,7 +57,8 @@ class Profile:
         mm_processor_cache_gb: gigabytes of prepared pictures to remember; 0 for none.
         mm_processor_cache_type: where: each process for itself (``lru``), or shared memory (``shm``).
         structured_outputs_backend: what enforces constraints.
-        disable_any_whitespace: JSON without the blanks that it allows anywhere, which a model could go on writing.
+        disable_any_whitespace: JSON without the blanks that it allows anywhere, which a model could go on writing;
+            xgrammar and guidance only.
         async_scheduling: prepare the next step while the GPU computes this one.
         mm_encoder_tp_mode: under tensor parallelism, split the vision encoder's weights or its pictures (``data``).
         tensor_parallel_size: GPUs that share one copy of the model.
@@ -146,10 +147,7 @@ def arguments(profile: Profile, overrides: Overrides | None = None) -> list[str]
         "block-size": profile.block_size,
         "mm-processor-cache-gb": profile.mm_processor_cache_gb,
         "mm-processor-cache-type": profile.mm_processor_cache_type,
-        "structured-outputs-config": {
-            "backend": profile.structured_outputs_backend,
-            "disable_any_whitespace": profile.disable_any_whitespace,
-        },
+        "structured-outputs-config": _structured(profile),
         "async-scheduling": profile.async_scheduling,
         "mm-encoder-tp-mode": profile.mm_encoder_tp_mode,
         "tensor-parallel-size": profile.tensor_parallel_size,
@@ -159,6 +157,13 @@ def arguments(profile: Profile, overrides: Overrides | None = None) -> list[str]
     }
     words = [word for name, value in options.items() for word in _words(name, value)]
     return ["serve", given.model or profile.model, *words, *profile.extra, *given.extra]
+
+
+def _structured(profile: Profile) -> dict[str, object]:
+    backend = profile.structured_outputs_backend
+    # vLLM does not start with any other backend that is told to disable blanks.
+    blanks = {"disable_any_whitespace": profile.disable_any_whitespace} if backend in {"xgrammar", "guidance"} else {}
+    return {"backend": backend, **blanks}
 
 
 def _words(name: str, value: object) -> list[str]:

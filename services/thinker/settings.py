@@ -44,5 +44,6 @@ class Settings(BaseSettings):
 
     workers: int = Field(2, ge=1, le=64, description="rules: critiques measured at a time, each on a thread of its own.")
     queue: int = Field(32, ge=0, le=10_000, description="rules: critiques that may wait for a thread; more get 429.")
-    max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="rules: encoded size of one picture.")
+    # As much as an editor's reply may hold: what it made of a picture may be larger than what callers may send.
+    max_image_bytes: int = Field(96 * 1024 * 1024, ge=1024, description="rules: encoded size of one picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="rules: width x height of one picture.")

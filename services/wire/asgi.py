@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.wire import logs, traces
-from services.wire.errors import ApiError, error_body
+from services.wire.errors import NO_OBJECT, OBJECT_DUE, ApiError, error_body
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("access")
@@ -80,8 +80,12 @@ class _Body:
         return message
 
 
+class _Told(Exception):
+    """The head of a stream was sent, and nobody asked for more."""
+
+
 class Envelope:
-    """ASGI middleware: gives every request an id, returned as ``x-request-id``, and bounds its body.
+    """ASGI middleware: gives every request an id, returned as ``x-request-id``, bounds its body, and answers HEAD as GET.
 
     Args:
         app: the application inside.
@@ -118,16 +122,29 @@ class Envelope:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, identity: str) -> int:
         """Run the request; the status that its caller got."""
         status = _LEFT
+        only_head = scope["method"] == "HEAD"
 
         async def stamped(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
+            elif only_head:
+                await send({"type": "http.response.body", "body": b""})
+                if message.get("more_body", False):
+                    raise _Told
+                return
             await send(message)
 
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        error = await self._run(scope, receive, stamped, length)
+        # A copy, since the server looks at its own for what it may send.
+        inner = {**scope, "method": "GET"} if only_head else scope
+        try:
+            error = await self._run(inner, receive, stamped, length)
+        except _Told:
+            error = None
+        finally:
+            scope.update({name: inner[name] for name in ("route", "path_params") if name in inner})
         if error is not None and status == _LEFT:
             await error_response(error)(scope, receive, stamped)
         return status
@@ -188,6 +205,8 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
 
 def install(app: FastAPI, *, max_body: int) -> None:
     """Put request ids, the body limit and the error shape on an application."""
+    # A redirect would name whatever host the caller named, and http.
+    app.router.redirect_slashes = False
     app.add_middleware(Envelope, max_body=max_body)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -206,8 +225,10 @@ async def _on_http_exception(_: Request, exc: Exception) -> Response:
     detail = str(exc.detail)
     if code == "invalid_value" and any(word in detail.lower() for word in ("form", "boundary", "multipart")):
         code = "invalid_multipart"
-    error = ApiError(code, detail)
-    return error_response(error, dict(exc.headers or {}))
+    headers = dict(exc.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"
+    return error_response(ApiError(code, detail), headers)
 
 
 async def _on_validation(_: Request, exc: Exception) -> Response:
@@ -218,7 +239,7 @@ async def _on_validation(_: Request, exc: Exception) -> Response:
     places = {"body", "query", "path", "header"}
     param = ".".join(str(part) for part in first["loc"] if str(part) not in places) or None
     code = {"missing": "missing_parameter", "extra_forbidden": "unknown_parameter"}.get(first["type"], "invalid_value")
-    text = str(first["msg"]).removeprefix("Value error, ")
+    text = OBJECT_DUE if first["type"] in NO_OBJECT else str(first["msg"]).removeprefix("Value error, ")
     text = {"missing_parameter": "is missing", "unknown_parameter": "is not a parameter of this request"}.get(code, text)
     return error_response(ApiError(code, f"{param or 'the request body'}: {text}", param=param))
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
 from services.wire.critique import Answer, Critique, Question, Template, Unparseable, well_formed
+from services.wire.outside import elsewhere, quoted
 from services.wire.questions import (
     MAX_QUESTION,
     MAX_QUESTIONS,
@@ -27,13 +28,12 @@ from services.wire.questions import (
     asked,
     with_quality,
 )
-from services.wire.replies import MAX_REFINED, Reply, critique_of, labelled, no_text, objects_in, truncated
+from services.wire.replies import MAX_REFINED, Reply, critique_of, labelled, object_in
 from services.wire.shapes import Among, Constraint, Free, Part, Several, Shape, allows, fields, longest
 
 MAX_REASON: Final = 240
 """Characters of the reason of one answer in a constrained reply."""
 _WORDS: Final = get_args(Verdict)
-_ANOTHER: Final = re.compile(r"[\"']answer[\"']\s*:\s*[\"']?(?:yes|partly|no)\b", re.IGNORECASE)
 _CHANGE: Final = (2, 5)
 _KEEP: Final = (1, 3)
 """Questions of a kind that a constrained reply holds; together they are `MIN_QUESTIONS` to `MAX_QUESTIONS`."""
@@ -64,9 +64,10 @@ class ChecklistFormat:
 
     def parse(self, reply: Reply, questions: tuple[Question, ...] = ()) -> Critique | Unparseable:
         """Read a reply with an answer to each question, in any order."""
-        row = _object(reply, ("answers",))
-        if isinstance(row, Unparseable):
-            return row
+        found = object_in(reply, ("answers",), "ambiguous_answer")
+        if isinstance(found, Unparseable):
+            return found
+        row, around = found
         answers = _answers(row["answers"], asked(questions))
         if isinstance(answers, Unparseable):
             return answers
@@ -75,6 +76,8 @@ class ChecklistFormat:
             return Unparseable("wrong_shape", "the instruction must be a string")
         if instruction is None:
             return Unparseable("missing_instruction", 'no "instruction" key')
+        if elsewhere(around, answers={answer.number: answer.answer for answer in answers}):
+            return Unparseable("ambiguous_answer", "another verdict beside the answers, or they are quoted")
         return judged(answers, instruction, questions)
 
     def form(self, questions: tuple[Question, ...] = ()) -> str:
@@ -136,9 +139,15 @@ class QuestionsFormat:
         A question that is too long, blank or there already is left out; of more than `MAX_QUESTIONS` the first are taken.
         Never raises.
         """
-        row = _object(reply, ("change", "keep"))
-        if isinstance(row, Unparseable):
-            return row
+        asked_for = object_in(reply, ("change", "keep"), "ambiguous_answer")
+        if isinstance(asked_for, Unparseable):
+            return asked_for
+        row, around = asked_for
+        missing = [key for key in ("change", "keep") if key not in row]
+        if missing:
+            return Unparseable("wrong_shape", f'no "{missing[0]}" key')
+        if quoted(around):
+            return Unparseable("ambiguous_answer", "the questions are quoted")
         found = {kind: _texts(row.get(kind)) for kind in ("change", "keep")}
         change = found["change"][: MAX_QUESTIONS - min(_KEEP[1], len(found["keep"]))]
         keep = [text for text in found["keep"] if text.casefold() not in {other.casefold() for other in change}]
@@ -196,24 +205,6 @@ def _schema(count: int) -> dict[str, Any]:
     rows = [_object_of({"n": {"enum": [n]}, "reason": reason, "answer": {"enum": list(_WORDS)}}) for n in range(1, count + 1)]
     answers = {"type": "array", "prefixItems": rows, "items": False, "minItems": count, "maxItems": count}
     return _object_of({"answers": answers, "instruction": {"type": "string", "maxLength": MAX_REFINED}})
-
-
-def _object(reply: Reply, keys: tuple[str, ...]) -> dict[str, Any] | Unparseable:
-    """The one JSON object with all of `keys` in a reply."""
-    nothing = no_text(reply)
-    if nothing:
-        return nothing
-    objects = objects_in(reply)
-    found = [row for row in objects.found if any(key in row for key in keys)]
-    cut = truncated(reply)
-    if cut and (not found or objects.broken or objects.tail.strip()):
-        return cut
-    if not found:
-        return Unparseable("not_json", f"no JSON object with {' and '.join(keys)}")
-    if len(found) > 1 or _ANOTHER.search(objects.around):
-        return Unparseable("ambiguous_answer", "more than one reply in the reply")
-    missing = [key for key in keys if key not in found[0]]
-    return Unparseable("wrong_shape", f'no "{missing[0]}" key') if missing else found[0]
 
 
 def _answers(rows: object, questions: tuple[Question, ...]) -> tuple[Answer, ...] | Unparseable:

@@ -89,6 +89,11 @@ TABLE: Final[dict[str, ErrorCode]] = {
 }
 
 
+NO_OBJECT: Final = frozenset({"model_type", "model_attributes_type", "dict_type"})
+"""Pydantic's errors for what is no object; their texts name the class."""
+OBJECT_DUE: Final = "it must be an object with named fields"
+
+
 class ApiError(Exception):
     """An error for the other side of an HTTP connection.
 

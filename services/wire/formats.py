@@ -7,7 +7,7 @@
 `parse` accepts what models really send (a missing opening tag, thoughts in a field of their own, code fences, scores
 as strings, blocks in another order) and answers `Unparseable` to everything else. A score out of range is never
 clamped: eleven of ten is a broken judge, not a happy one. Scores quoted in the thoughts, or standing beside others,
-are none: what a picture or an instruction tells the thinker to write does not count.
+are none: what a picture or an instruction tells the thinker to write does not count (`services.wire.outside`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any, Final, Literal, Protocol
 
 from services.wire.checklist import ChecklistFormat
 from services.wire.critique import Critique, Question, Template, Unparseable
+from services.wire.outside import elsewhere
 from services.wire.replies import MAX_REASONING as MAX_REASONING
 from services.wire.replies import MAX_REFINED as MAX_REFINED
 from services.wire.replies import Reply as Reply
-from services.wire.replies import critique_of, labelled, no_text, objects_in, short, truncated
+from services.wire.replies import critique_of, labelled, no_text, object_in, short, truncated, unclosed
 from services.wire.replies import read_completion as read_completion
 from services.wire.replies import read_completions as read_completions
 from services.wire.scores import in_text, of_fields
@@ -160,8 +161,8 @@ class EditThinkerFormat:
         nothing = no_text(reply) or truncated(reply)
         if nothing:
             return nothing
-        thoughts, rest = _split(reply.content)
-        if "<think>" in rest and "</think>" not in reply.content and not _ENDS_IN_BLOCKS.search(rest):
+        thoughts, rest, introduction = _split(reply.content)
+        if unclosed(rest):
             return Unparseable("missing_scores", "the thoughts do not end")
         blocks = {block.strip() for block in _SCORE_BLOCK.findall(rest)}
         if len(blocks) != 1:
@@ -173,7 +174,11 @@ class EditThinkerFormat:
         answer = _answer(rest)
         if answer is None:
             return Unparseable("missing_instruction", "no <answer> block")
-        return critique_of(scores, _unescape(thoughts.strip()) or reply.reasoning, _unescape(answer))
+        around = [*_BLOCK.split(rest[: answer[0]]), *_BLOCK.split(rest[answer[1] :])]
+        if elsewhere(around, scores) or elsewhere([introduction, ""], scores):
+            return Unparseable("ambiguous_scores", "other scores beside these, or these are quoted")
+        inside = rest[answer[0] : answer[1]].removeprefix("<answer>").removesuffix("</answer>")
+        return critique_of(scores, _unescape(thoughts.strip()) or reply.reasoning, _unescape(inside))
 
 
 class JsonSchemaFormat:
@@ -216,18 +221,10 @@ class JsonSchemaFormat:
 
     def parse(self, reply: Reply, questions: tuple[Question, ...] = ()) -> Critique | Unparseable:  # noqa: ARG002
         """Read a JSON reply: bare, fenced, after thoughts, or in the reasoning field of a server that put it there."""
-        empty = no_text(reply)
-        if empty:
-            return empty
-        objects = objects_in(reply)
-        found = [row for row in objects.found if "semantic" in row or "quality" in row]
-        if truncated(reply) and (not found or objects.broken or objects.tail.strip()):
-            return truncated(reply) or Unparseable("truncated")
-        if not found:
-            return Unparseable("not_json", "no JSON object with scores")
-        if len(found) > 1 or _ANOTHER_SCORE.search(objects.around):
-            return Unparseable("ambiguous_scores", "scores in more than one place")
-        row = found[0]
+        found = object_in(reply, ("semantic", "quality"), "ambiguous_scores")
+        if isinstance(found, Unparseable):
+            return found
+        row, around = found
         scores = of_fields(row)
         if isinstance(scores, Unparseable):
             return scores
@@ -237,6 +234,8 @@ class JsonSchemaFormat:
             return Unparseable("wrong_shape", "reasoning and instruction must be strings")
         if answer is None:
             return Unparseable("missing_instruction", 'no "instruction" key')
+        if elsewhere(around, scores):
+            return Unparseable("ambiguous_scores", "other scores beside these, or these are quoted")
         return critique_of(scores, reasoning or reply.reasoning, answer)
 
 
@@ -248,10 +247,8 @@ FORMATS: Final[Mapping[str, Format]] = {
 
 
 _SCORE_BLOCK: Final = re.compile(r"<score>(.*?)(?:</score>|(?=<answer>|<think>)|\Z)", re.DOTALL)
-_ENDS_IN_BLOCKS: Final = re.compile(r"</score>\s*<answer>[^<]*</answer>\W*\Z")
+_BLOCK: Final = re.compile(r"<(?:score|answer)>.*?(?:</(?:score|answer)>|(?=<(?:score|answer|think)>)|\Z)", re.DOTALL)
 _STARTS_WITH_BLOCK: Final = re.compile(r"\s*(?:```\w*\s*)?<(?:score|answer)>")
-_FENCE: Final = re.compile(r"\s*(?:```\w*\s*)?")
-_ANOTHER_SCORE: Final = re.compile(r"[\"'](?:semantic|quality)[\"']\s*:\s*[\"']?-?\d")
 
 
 def _escape(text: str) -> str:
@@ -262,26 +259,29 @@ def _unescape(text: str) -> str:
     return text.replace("&lt;", "<").replace("&amp;", "&")
 
 
-def _split(text: str) -> tuple[str, str]:
-    """(the thoughts, what stands outside of them).
+def _split(text: str) -> tuple[str, str, str]:
+    """(the thoughts, what stands outside of them, what introduces them).
 
     Whatever follows the first closing tag counts as outside, so that a quoted closing tag makes scores ambiguous and
     never right. Blocks before the thoughts count where the reply begins with them.
     """
     head, closed, after = text.partition("</think>")
     if not closed:
-        return "", text
+        return "", text, ""
     before, opened, inside = head.partition("<think>")
-    thoughts = text.rpartition("</think>")[0]
-    if opened and _STARTS_WITH_BLOCK.match(before):
-        return inside, f"{before}\n{after}"
-    if opened and _FENCE.fullmatch(before):
-        thoughts = thoughts[len(before) :]
-    return thoughts.replace("<think>", "", 1), after
+    if not opened:
+        return text.rpartition("</think>")[0], after, ""
+    if _STARTS_WITH_BLOCK.match(before):
+        return inside, f"{before}\n{after}", ""
+    thoughts = text.rpartition("</think>")[0][len(before) + len("<think>") :]
+    return thoughts, after, before
 
 
-def _answer(text: str) -> str | None:
-    """The inside of the last <answer> block; its closing tag may be missing at the very end."""
-    head, closed, _ = text.rpartition("</answer>")
-    _, opened, inside = (head if closed else text).rpartition("<answer>")
-    return inside if opened and (closed or "<" not in inside) else None
+def _answer(text: str) -> tuple[int, int] | None:
+    """Where the last <answer> block begins and ends; its closing tag may be missing at the very end."""
+    closed = text.rfind("</answer>")
+    end = len(text) if closed < 0 else closed
+    begin = text.rfind("<answer>", 0, end)
+    if begin < 0 or (closed < 0 and "<" in text[begin + len("<answer>") :]):
+        return None
+    return begin, end if closed < 0 else closed + len("</answer>")

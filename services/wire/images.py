@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ import pybase64
 from PIL import ExifTags, Image, ImageCms, ImageMath
 
 from services.wire.errors import ApiError
+from services.wire.structure import bare, meant_as_srgb
+from services.wire.structure import is_complete as is_complete
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 OutputFormat = Literal["png", "jpeg", "webp"]
@@ -33,13 +36,6 @@ _PILLOW_FORMATS: Final[dict[str, MediaType]] = {
     "WEBP": "image/webp",
 }
 _PLAIN_MODES: Final = frozenset({"L", "RGB", "RGBA"})
-_PLAIN_INFO: Final = frozenset(
-    {"dpi", "jfif", "jfif_version", "jfif_unit", "jfif_density", "adobe", "adobe_transform", "progressive", "progression"}
-    | {"aspect", "gamma", "chromaticity", "srgb", "interlace", "loop", "background", "timestamp", "duration"}
-)
-"""What may stay in a picture that is passed on: densities and encodings, nothing about its maker or place."""
-_PLAIN_SEGMENTS: Final = frozenset({"APP0", "APP14"})
-_PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _LONGEST_WEBP_SIDE: Final = 16_383
 _BROKEN: Final = (
     OSError,
@@ -82,6 +78,10 @@ class ImageLimits:
     max_bytes: int = 50 * 1024 * 1024
     max_pixels: int = 50_000_000
     max_side: int = 30_000
+
+
+OURS: Final = ImageLimits(sys.maxsize, sys.maxsize, sys.maxsize)
+"""For a picture that was measured when it came in: a caller's bounds say nothing of what we, or an editor, made of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,38 +157,37 @@ def decode(data: bytes, *, limits: ImageLimits | None = None, param: str = "imag
 
 
 def accept(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> tuple[bytes, ImageInfo]:
-    """Check an image by decoding it once, and return bytes safe to pass on untouched.
+    """Check an image by decoding it once, and return bytes safe to pass on untouched, within the same limits.
 
-    Bytes that are already plain (whole, 8-bit grey, RGB or RGBA, upright, no metadata, nothing behind the picture) come back
-    as they are; others (CMYK, 16-bit, palette, EXIF-rotated, with GPS data, comments or a colour profile) come back as PNG.
+    An upright picture of 8-bit grey, RGB or RGBA in sRGB is never encoded anew: its bytes come back less what is beside it
+    (EXIF, comments, whatever stands behind it). Others (CMYK, 16-bit, palette, turned, with a colour profile) come back as
+    PNG; where that is too large for the limits and the picture was a JPEG, as a JPEG.
 
     Raises:
-        ApiError: as `decode`.
+        ApiError: as `decode`, and ``image_too_large`` when what had to be encoded anew is beyond the limits.
     """
+    limits = limits or ImageLimits()
     info = inspect(data, limits=limits, param=param)
     with _readable(param):
         image = _loaded(data, param)
-        if _is_plain(image, data):
-            return data, info
+        stripped = bare(data) if _stays(image, data) else None
+        if stripped is not None:
+            return stripped, info
         image = _plain(image)
-    return encode(image, "png"), ImageInfo("image/png", image.width, image.height)
-
-
-def is_complete(data: bytes) -> bool:
-    """Whether the encoded bytes are structurally whole: every PNG checksum, JPEG's end marker, WebP's length.
-
-    Cheap enough for the hot path (no pixel is decoded); catches what a cut connection or a broken disk does.
-    """
-    kind = sniff(data)
-    if kind == "image/png":
-        return _png_is_complete(memoryview(data))
-    if kind == "image/jpeg":
-        return _jpeg_is_complete(data)
-    return kind == "image/webp" and len(data) >= int.from_bytes(data[4:8], "little") + 8
+    made = encode(image, "png")
+    if len(made) > limits.max_bytes and info.media_type == "image/jpeg":
+        # What the camera's encoder lost is more than what is lost here.
+        return _bounded(encode(image, "jpeg"), limits, param), ImageInfo("image/jpeg", image.width, image.height)
+    return _bounded(made, limits, param), ImageInfo("image/png", image.width, image.height)
 
 
 def encode(
-    image: Image.Image, output_format: OutputFormat, compression: int | None = None, effort: Effort | None = None
+    image: Image.Image,
+    output_format: OutputFormat,
+    compression: int | None = None,
+    effort: Effort | None = None,
+    *,
+    param: str = "output_format",
 ) -> bytes:
     """Encode an image.
 
@@ -197,13 +196,14 @@ def encode(
         output_format: png, jpeg (transparency is laid on white) or webp.
         compression: OpenAI's ``output_compression``: quality 0-100 for jpeg and webp (default 95).
         effort: how hard to compress.
+        param: what the caller names the format by.
 
     Raises:
-        ApiError: ``invalid_value`` naming ``output_format``, when the image is too long for WebP.
+        ApiError: ``invalid_value`` naming `param`, when the image is too long for WebP.
     """
     if output_format == "webp" and max(image.size) > _LONGEST_WEBP_SIDE:
-        message = f"output_format: webp ends at {_LONGEST_WEBP_SIDE:,} pixels a side, the image is {image.width}x{image.height}"
-        raise ApiError("invalid_value", f"{message}; choose png or jpeg", param="output_format")
+        message = f"{param}: webp ends at {_LONGEST_WEBP_SIDE:,} pixels a side, the image is {image.width}x{image.height}"
+        raise ApiError("invalid_value", f"{message}; choose png or jpeg", param=param)
     buffer = io.BytesIO()
     effort = effort or Effort()
     if output_format == "png":
@@ -215,11 +215,11 @@ def encode(
     return buffer.getvalue()
 
 
-def transcode(data: bytes, output_format: OutputFormat, compression: int | None = None) -> bytes:
-    """The same picture in another encoding; the bytes themselves when they are already in it and need no change."""
+def transcode(data: bytes, output_format: OutputFormat, compression: int | None = None, *, param: str = "output_format") -> bytes:
+    """The same picture of ours in another encoding; the bytes themselves when they are already in it and need no change."""
     if sniff(data) == f"image/{output_format}" and (compression is None or output_format == "png"):
         return data
-    return encode(decode(data), output_format, compression)
+    return encode(decode(data, limits=OURS), output_format, compression, param=param)
 
 
 def to_base64(data: bytes) -> str:
@@ -233,7 +233,7 @@ def data_url(data: bytes, media_type: str) -> str:
 
 
 def from_base64(text: str, *, param: str = "image") -> bytes:
-    """Bytes of a base64 string or of a base64 ``data:`` URL.
+    """Bytes of a base64 string, in lines or not, or of a base64 ``data:`` URL.
 
     Raises:
         ApiError: ``invalid_image`` when it is not base64.
@@ -243,9 +243,20 @@ def from_base64(text: str, *, param: str = "image") -> bytes:
         if not head.endswith(";base64"):
             raise ApiError("invalid_image", f"{param} is a data URL that is not base64; use data:image/png;base64,…", param=param)
     try:
-        return pybase64.b64decode(text, validate=True)
+        # Tools break it into lines.
+        return pybase64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
     except (binascii.Error, ValueError) as exc:
         raise ApiError("invalid_image", f"{param} is not valid base64", param=param) from exc
+
+
+def _bounded(made: bytes, limits: ImageLimits, param: str) -> bytes:
+    if len(made) > limits.max_bytes:
+        message = (
+            f"{param} has to be encoded anew, as 8-bit sRGB, and then has {len(made):,} bytes; the limit is "
+            f"{limits.max_bytes:,}; send a smaller picture, or an upright JPEG in sRGB"
+        )
+        raise ApiError("image_too_large", message, param=param)
+    return made
 
 
 def _open(data: bytes, param: str) -> Image.Image:
@@ -273,18 +284,9 @@ def _loaded(data: bytes, param: str) -> Image.Image:
     return image
 
 
-def _is_plain(image: Image.Image, data: bytes) -> bool:
-    """Whether the bytes can be passed on as they are; asked of a loaded image, since PNG has metadata at its end, too."""
-    segments = {name for name, _ in getattr(image, "applist", ())}
-    return (
-        image.format != "MPO"
-        and image.mode in _PLAIN_MODES
-        and not _is_16_bit_png(data)
-        and not (image.info.keys() - _PLAIN_INFO or segments - _PLAIN_SEGMENTS)
-        and not (getattr(image, "text", None) or getattr(image, "private_chunks", None))
-        and is_complete(data)
-        and _ends_with_the_picture(data)
-    )
+def _stays(image: Image.Image, data: bytes) -> bool:
+    """Whether the pixels of a loaded image can be passed on as they are encoded."""
+    return image.mode in _PLAIN_MODES and not _is_16_bit_png(data) and _orientation(image) not in _TURNS
 
 
 def _is_16_bit_png(data: bytes) -> bool:
@@ -294,9 +296,12 @@ def _is_16_bit_png(data: bytes) -> bool:
 def _plain(image: Image.Image) -> Image.Image:
     """8-bit RGB(A), upright, in sRGB, of any loaded PNG, JPEG or WebP."""
     profile, orientation = image.info.get("icc_profile"), _orientation(image)
+    gamma = image.info.get("gamma") if "srgb" not in image.info else None
     image, alpha = _split(image)
     if profile:
         image = _to_srgb(image, profile)
+    elif gamma and not meant_as_srgb(gamma):
+        image = image.point(_curve(gamma) * len(image.getbands()))
     image = image.convert("RGB")
     if alpha is not None:
         image.putalpha(alpha)
@@ -349,47 +354,15 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return converted if converted is not None else image
 
 
+def _curve(gamma: float) -> list[int]:
+    """Numbers of sRGB for those of a PNG whose numbers are light to the power of `gamma`."""
+    light = [(value / 255) ** (1 / gamma) for value in range(256)]
+    return [round(255 * (12.92 * x if x <= 0.0031308 else 1.055 * x ** (1 / 2.4) - 0.055)) for x in light]  # noqa: PLR2004
+
+
 def _on_white(image: Image.Image) -> Image.Image:
     if image.mode != "RGBA":
         return image.convert("RGB")
     ground = Image.new("RGB", image.size, "white")
     ground.paste(image, mask=image.getchannel("A"))
     return ground
-
-
-def _ends_with_the_picture(data: bytes) -> bool:
-    """Whether nothing follows a complete picture: a page or a program behind it would be passed on with it."""
-    kind = sniff(data)
-    if kind == "image/png":
-        return data.endswith(_PNG_END) and data.find(_PNG_END) == len(data) - len(_PNG_END)
-    if kind == "image/jpeg":
-        return data.find(b"\xff\xd9") == len(data) - 2
-    # A length that is odd is padded by a byte.
-    return len(data) <= int.from_bytes(data[4:8], "little") + 8 + (data[4] & 1)
-
-
-def _png_is_complete(data: memoryview) -> bool:
-    position = 8
-    while position + 12 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        end = position + 12 + length
-        if end > len(data):
-            return False
-        if zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            return False
-        if bytes(data[position + 4 : position + 8]) == b"IEND":
-            return True
-        position = end
-    return False
-
-
-def _jpeg_is_complete(data: bytes) -> bool:
-    """Whether the end marker follows the start of the picture; one inside a thumbnail comes before it."""
-    position = 2
-    while len(data) >= position + 4 and data[position] == 0xFF:  # noqa: PLR2004 - every segment starts so
-        marker = data[position + 1]
-        if marker == 0xDA:  # noqa: PLR2004 - start of scan
-            return data.find(b"\xff\xd9", position) >= 0
-        fill = marker == 0xFF  # noqa: PLR2004
-        position += 1 if fill else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return False

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from python_multipart.multipart import parse_options_header
 
-from services.wire.errors import ApiError
+from services.wire.errors import NO_OBJECT, OBJECT_DUE, ApiError
 from services.wire.images import OutputFormat
 
 MAX_PROMPT: Final = 32_000
@@ -32,7 +31,8 @@ def _not_blank(value: object) -> object:
     return value
 
 
-Prompt = Annotated[str, BeforeValidator(_not_blank), Field(max_length=MAX_PROMPT, examples=["make it feel like golden hour"])]
+# The validator stands last: before the length it would hide from pydantic that letters are counted.
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT, examples=["make it feel like golden hour"]), BeforeValidator(_not_blank)]
 
 
 class EditFields(BaseModel):
@@ -103,18 +103,6 @@ class EditForm:
     mask: bytes | None
 
 
-def check_charset(content_type: str) -> None:
-    """See that the texts of a form are in UTF-8; Python's other codecs would be tried on whatever a caller sends.
-
-    Raises:
-        ApiError: ``unsupported_media_type``. Some codecs (punycode, idna) take hours over a megabyte.
-    """
-    # The reading of the form's own parser, so that nothing is read otherwise there.
-    charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8")
-    if charset.lower() not in {b"utf-8", b"utf8", b"us-ascii"}:
-        raise ApiError("unsupported_media_type", "the form's texts must be UTF-8; leave the charset out")
-
-
 async def read_form(form: _Form) -> EditForm:
     """Read Starlette's form data: ``image``, repeated ``image`` and ``image[]`` are the same list.
 
@@ -181,6 +169,8 @@ def explain(exc: ValidationError, model: type[BaseModel] | None = None) -> ApiEr
         hint = f"; did you mean {close[0]}?" if close else (f"; known are: {', '.join(known)}" if known else "")
         name = param or "a field without a name"
         return ApiError("unknown_parameter", f"{name} is not a parameter of this request{hint}", param=param)
+    if kind in NO_OBJECT:
+        return ApiError("invalid_value", f"{param or 'the request body'}: {OBJECT_DUE}", param=param)
     text = str(first["msg"]).removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     return ApiError("invalid_value", f"{param}: {text}" if param else text, param=param)

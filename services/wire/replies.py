@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from services.wire.critique import MAX_INSTRUCTION, Answer, Critique, Unparseable, well_formed
-from services.wire.scores import Objects, find_objects
+from services.wire.critique import MAX_INSTRUCTION, Answer, Critique, Unparseable, UnparseableReason, well_formed
+from services.wire.scores import Found, Objects, find_objects
 
 MAX_REASONING: Final = 2_000
 """Characters of reasoning a constrained reply may spend, so that a rambling model still reaches its scores."""
@@ -64,6 +64,10 @@ LABEL: Final = re.compile(r"^(?:\*\*)?(?:refined|rewritten|new|next)\s+(?:instru
 """What models write before the instruction."""
 
 
+_THOUGHTS: Final = re.compile(r"[<\[](/?)(?:think(?:ing)?|thoughts?|reasoning|analysis)[>\]]", re.IGNORECASE)
+_FENCE: Final = re.compile(r"(?:```(?:json)?)?", re.IGNORECASE)
+
+
 def no_text(reply: Reply) -> Unparseable | None:
     """Why there is nothing to read in a reply, if so."""
     if reply.refusal:
@@ -82,12 +86,51 @@ def truncated(reply: Reply) -> Unparseable | None:
     return Unparseable("truncated", "the reply was cut at its token limit") if reply.finish_reason == "length" else None
 
 
-def objects_in(reply: Reply) -> Objects:
-    """The JSON objects of a reply: bare, fenced, after thoughts, or in the reasoning field of a server that put them there."""
-    text = reply.content if reply.content.strip() else reply.reasoning
-    # A reply that starts as JSON may quote a closing tag; one that starts with thoughts ends them with it.
-    starts_as_json = text.lstrip().startswith(("{", "```"))
-    return find_objects(text if starts_as_json else text.rpartition("</think>")[2])
+def object_in(
+    reply: Reply, keys: tuple[str, ...], ambiguous: UnparseableReason
+) -> tuple[dict[str, Any], list[str]] | Unparseable:
+    """The JSON object with any of `keys` in a reply, and what stands around it: bare, fenced, or after thoughts.
+
+    One that is repeated letter by letter counts once.
+    """
+    nothing = no_text(reply)
+    if nothing:
+        return nothing
+    objects = _after_thoughts(reply.content if reply.content.strip() else reply.reasoning)
+    found = [one for one in objects.found if any(key in one.value for key in keys)]
+    cut = truncated(reply)
+    if cut and (not found or objects.broken or objects.tail.strip()):
+        return cut
+    if not found:
+        return Unparseable("not_json", f"no JSON object with {' or '.join(keys)}")
+    if len({objects.text[one.start : one.end] for one in found}) > 1:
+        return Unparseable(ambiguous, "more than one reply in the reply")
+    pieces = objects.around(found)
+    if unclosed("".join(pieces)):
+        return Unparseable(ambiguous, "a reply among thoughts")
+    # A server that takes all for thoughts cannot tell a draft from a reply.
+    if not reply.content.strip() and not all(_FENCE.fullmatch(piece.strip()) for piece in pieces):
+        return Unparseable(ambiguous, "a reply among thoughts")
+    return found[0].value, pieces
+
+
+def unclosed(text: str) -> bool:
+    """Whether thoughts begin in a text and do not end, by any of the tags in use."""
+    tags = _THOUGHTS.findall(text)
+    return bool(tags) and tags[-1] != "/"
+
+
+def _after_thoughts(text: str) -> Objects:
+    """The JSON objects behind the thoughts.
+
+    A closing tag within an object is a part of its texts, where the reply starts with the object or an introduction to it.
+    """
+    objects = find_objects(text)
+    if text.lstrip().startswith(("{", "```")):
+        return objects
+    ends = [(one.end, piece) for one, piece in zip([Found({}, 0, 0), *objects.found], objects.around(), strict=True)]
+    closed = [start + piece.rindex("</think>") for start, piece in ends if "</think>" in piece]
+    return find_objects(text[closed[-1] + len("</think>") :]) if closed else objects
 
 
 def short(score: float) -> float:

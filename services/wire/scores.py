@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from services.wire.critique import MAX_SCORE, MIN_SCORE, Unparseable
+from services.wire.outside import elsewhere
 
 Scores = tuple[float, float]
 """(semantic, quality)"""
@@ -36,29 +37,46 @@ _TWICE: Final = _Twice()
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A JSON object, and where it stands in its text."""
+
+    value: dict[str, Any]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Objects:
     """The outermost JSON objects of a text, in order.
 
     Attributes:
+        text: the text.
         found: the objects.
-        around: the text outside of them.
-        tail: the text after the last one.
         broken: whether something began like an object and was none; nothing inside of it is found.
     """
 
-    found: list[dict[str, Any]]
-    around: str
-    tail: str
+    text: str
+    found: list[Found]
     broken: bool
+
+    @property
+    def tail(self) -> str:
+        """The text after the last object."""
+        return self.text[self.found[-1].end :] if self.found else self.text
+
+    def around(self, kept: Sequence[Found] | None = None) -> list[str]:
+        """The text before, between and behind the objects, or some of them: one piece more than there are objects."""
+        kept = self.found if kept is None else kept
+        starts, ends = [*(one.start for one in kept), len(self.text)], [0, *(one.end for one in kept)]
+        return [self.text[end:start] for end, start in zip(ends, starts, strict=True)]
 
 
 def find_objects(text: str) -> Objects:
     """The outermost JSON objects of a text; none at all where it has too many braces to tell."""
     # Not strict: xgrammar lets raw control characters into the strings of a constrained reply.
     decoder = json.JSONDecoder(strict=False, object_pairs_hook=_distinct, parse_constant=float)
-    found: list[dict[str, Any]] = []
-    around: list[str] = []
-    broken, last, position = False, 0, text.find("{")
+    found: list[Found] = []
+    broken, position = False, text.find("{")
     for _ in range(_MAX_BRACES):
         if position < 0:
             break
@@ -69,24 +87,20 @@ def find_objects(text: str) -> Objects:
             if _OBJECT_START.match(text, position):
                 broken, end = True, _past(text, position)
         else:
-            found.append(value)
-            around.append(text[last:position])
-            last = end
+            found.append(Found(value, position, end))
         position = text.find("{", end)
-    if position >= 0:
-        return Objects([], text, text, broken=True)
-    return Objects(found, "\n".join([*around, text[last:]]), text[last:], broken)
+    return Objects(text, found, broken) if position < 0 else Objects(text, [], broken=True)
 
 
 def in_text(block: str) -> Scores | Unparseable:
     """The scores of a block: one JSON object, or ``semantic: 8, quality: 7``."""
     objects = find_objects(block)
-    labelled = _labelled(objects.around)
     if not objects.found:
-        return of_fields(labelled)
-    if len(objects.found) > 1 or labelled:
+        return of_fields(_labelled(block))
+    scores = of_fields(objects.found[0].value)
+    if len(objects.found) > 1 or elsewhere(objects.around(), scores if isinstance(scores, tuple) else None):
         return Unparseable("ambiguous_scores", "scores given more than once in <score>")
-    return of_fields(objects.found[0])
+    return scores
 
 
 def of_fields(fields: Mapping[str, Any]) -> Scores | Unparseable:

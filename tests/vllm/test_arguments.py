@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -36,7 +36,12 @@ EVERYTHING = Profile(
     enforce_eager=True,
     extra=("--seed", "1"),
 )
-PROFILES = {**load(), "every field": EVERYTHING}
+BACKENDS = get_args(get_type_hints(Profile)["structured_outputs_backend"])
+PROFILES = {
+    **load(),
+    "every field": EVERYTHING,
+    **{backend: Profile(model="m", served_name="s", structured_outputs_backend=backend) for backend in BACKENDS},
+}
 
 
 def _ask(*lists: list[str]) -> list[dict[str, Any]]:

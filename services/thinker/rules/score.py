@@ -102,18 +102,24 @@ def followed_share(evidence: Evidence) -> float:
 
 def semantic(evidence: Evidence, wish_parts: list[Part]) -> float:
     """0..10: how far the wish is carried out."""
-    if not wish_parts:
-        return NOT_UNDERSTOOD if not evidence.wish.understood else _already(evidence)
+    if not wish_parts and not evidence.wish.understood:
+        return NOT_UNDERSTOOD
+    value = _done(wish_parts) if wish_parts else _already(evidence)
+    # What cannot be judged does not count as done, also where all the rest is, or was before.
+    if evidence.wish.unknown:
+        value = min(value * 0.7, PARTLY)
+    return float(np.clip(round(value, 1), 0.0, 10.0))
+
+
+def _done(wish_parts: list[Part]) -> float:
+    """How far the parts are done, on the scale of scores."""
     weights = np.array([part.weight for part in wish_parts])
     done = np.array([part.done for part in wish_parts])
     heavy = done[weights > 0.3]
     mean = float((done * weights).sum() / weights.sum())
     least = float(heavy.min()) if len(heavy) else mean
     total = 0.65 * mean + 0.35 * least
-    value = UNTOUCHED + ((BEST - UNTOUCHED) * total**1.15 if total >= 0 else UNTOUCHED * max(total, -1.0))
-    if evidence.wish.unknown:
-        value = min(value * 0.7, PARTLY)
-    return float(np.clip(round(value, 1), 0.0, 10.0))
+    return UNTOUCHED + ((BEST - UNTOUCHED) * total**1.15 if total >= 0 else UNTOUCHED * max(total, -1.0))
 
 
 def _already(evidence: Evidence) -> float:

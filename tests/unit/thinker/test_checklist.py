@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,6 +90,16 @@ def test_what_cannot_be_judged_is_not_done(wish: str) -> None:
     unseen = [answer for answer in critique.answers if "cannot judge" in answer.reason]
     assert len(unseen) == 2 and {answer.answer for answer in unseen} == {"no"}
     assert critique.semantic < 8
+
+
+def test_what_the_source_is_already_does_not_do_the_rest() -> None:
+    """A grey picture is muted already; the dragon is missing, whoever wrote the questions."""
+    grey = np.full((40, 60, 3), 128, dtype=np.uint8)
+    wish = "muted look and add a dragon that juggles three burning swords"
+    theirs = (Question("change", "Is it muted?"), Question("change", "Is there a dragon?"), *QUALITY_QUESTIONS)
+    # Those about quality alone give no score and leave the measured ones, which are as careful.
+    for questions in (questions_for(wish), DEFAULT_QUESTIONS, (), theirs, QUALITY_QUESTIONS):
+        assert judge_by(questions, grey, grey, wish, wish).semantic < 8
 
 
 def test_questions_of_others_are_answered_by_all_that_was_measured() -> None:

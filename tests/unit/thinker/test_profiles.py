@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,17 @@ def test_every_profile_serves_critiques(name: str) -> None:
     assert json.loads(_value(words, "mm-processor-kwargs")) == {"size": {"shortest_edge": 256 * 256, "longest_edge": 1024 * 1024}}
     assert {"--enable-prefix-caching", "--enable-prompt-tokens-details"} <= set(words)
     assert "--reasoning-parser" not in words
+
+
+@pytest.mark.parametrize(
+    ("backend", "asked"),
+    [("xgrammar", [True]), ("guidance", [True]), ("auto", []), ("outlines", []), ("lm-format-enforcer", [])],
+)
+def test_blanks_are_forbidden_where_the_backend_can(backend: Any, asked: list[bool]) -> None:
+    """vLLM refuses to start with any other backend that is told so."""
+    config = json.loads(_value(arguments(replace(LEAST, structured_outputs_backend=backend)), "structured-outputs-config"))
+    assert config["backend"] == backend
+    assert [config[key] for key in config if key != "backend"] == asked
 
 
 def test_what_is_not_said_is_left_to_vllm() -> None:

@@ -124,7 +124,6 @@ PLAIN: dict[str, bytes] = {
     "grey png": saved(scene("L"), "PNG"),
     "rgb png": saved(scene(), "PNG"),
     "rgba png": saved(scene("RGBA"), "PNG"),
-    "png with a density": saved(scene(), "PNG", dpi=(300, 300)),
     "interlaced png": png((2, 1), 8, 2, b"\0\1\2\3" + b"\0\4\5\6", interlace=1),
     "grey jpeg": saved(scene("L"), "JPEG"),
     "rgb jpeg": saved(scene(), "JPEG"),
@@ -156,30 +155,33 @@ OTHER: dict[str, tuple[bytes, str]] = {
     "16-bit grey png": (grey16([0, 1000, 65535]), "RGB"),
     "16-bit rgb png": (rgb16([(0, 1000, 65535)]), "RGB"),
     "cmyk jpeg": (saved(scene("CMYK"), "JPEG"), "RGB"),
-    "gps jpeg": (saved(scene(), "JPEG", exif=exif(gps=True)), "RGB"),
-    "gps png": (saved(scene(), "PNG", exif=exif(gps=True)), "RGB"),
-    "gps webp": (saved(scene(), "WEBP", exif=exif(gps=True)), "RGB"),
-    "gps behind the pixels": (
-        png((1, 1), 8, 2, b"\0\1\2\3", after=chunk(b"eXIf", exif(gps=True).removeprefix(b"Exif\0\0"))),
-        "RGB",
-    ),
-    "png text": (saved(scene(), "PNG", pnginfo=_with_text()), "RGB"),
-    "png text behind the pixels": (png((1, 1), 8, 2, b"\0\1\2\3", after=chunk(b"tEXt", b"Where\0SECRET")), "RGB"),
-    "jpeg comment": (saved(scene(), "JPEG", comment=b"SECRET"), "RGB"),
-    "jpeg with photoshop data": (
-        b"\xff\xd8\xff\xed" + struct.pack(">H", 2 + 14 + 6) + b"Photoshop 3.0\0SECRET" + saved(scene(), "JPEG")[2:],
-        "RGB",
-    ),
-    "jpeg with a maker's segment": (b"\xff\xd8\xff\xe4" + struct.pack(">H", 8) + b"SECRET" + saved(scene(), "JPEG")[2:], "RGB"),
-    "xmp webp": (saved(scene(), "WEBP", xmp=b"<x:SECRET/>"), "RGB"),
     "profile png": (saved(scene(), "PNG", icc_profile=srgb_profile()), "RGB"),
     "profile jpeg": (saved(scene(), "JPEG", icc_profile=srgb_profile()), "RGB"),
     "lab profile on rgb": (saved(scene(), "PNG", icc_profile=lab_profile()), "RGB"),
     "broken profile": (saved(scene(), "PNG", icc_profile=b"SECRET profile"), "RGB"),
-    "broken exif in a jpeg": (saved(scene(), "JPEG", exif=b"Exif\0\0SECRET garbage"), "RGB"),
-    "broken exif in a png": (saved(scene(), "PNG", exif=b"Exif\0\0SECRET garbage"), "RGB"),
-    "a phone's jpeg of two pictures": (_mpo(), "RGB"),
 }
+"""What has to be encoded anew, and as what."""
+
+STRIPPED: dict[str, bytes] = {
+    "gps jpeg": saved(scene(), "JPEG", exif=exif(gps=True)),
+    "gps png": saved(scene(), "PNG", exif=exif(gps=True)),
+    "gps webp": saved(scene(), "WEBP", exif=exif(gps=True)),
+    "gps behind the pixels": png((1, 1), 8, 2, b"\0\1\2\3", after=chunk(b"eXIf", exif(gps=True).removeprefix(b"Exif\0\0"))),
+    "png text": saved(scene(), "PNG", pnginfo=_with_text()),
+    "png text behind the pixels": png((1, 1), 8, 2, b"\0\1\2\3", after=chunk(b"tEXt", b"Where\0SECRET")),
+    "jpeg comment": saved(scene(), "JPEG", comment=b"SECRET"),
+    "jpeg with photoshop data": b"\xff\xd8\xff\xed"
+    + struct.pack(">H", 2 + 14 + 6)
+    + b"Photoshop 3.0\0SECRET"
+    + saved(scene(), "JPEG")[2:],
+    "jpeg with a maker's segment": b"\xff\xd8\xff\xe4" + struct.pack(">H", 8) + b"SECRET" + saved(scene(), "JPEG")[2:],
+    "xmp webp": saved(scene(), "WEBP", xmp=b"<x:SECRET/>"),
+    "broken exif in a jpeg": saved(scene(), "JPEG", exif=b"Exif\0\0SECRET garbage"),
+    "broken exif in a png": saved(scene(), "PNG", exif=b"Exif\0\0SECRET garbage"),
+    "a phone's jpeg of two pictures": _mpo(),
+    "png with a density": saved(scene(), "PNG", dpi=(300, 300)),
+}
+"""Pictures that may stay as they are, with more beside them."""
 
 BIG = {kind: saved(scene(size=(64, 48)), kind) for kind in ("PNG", "JPEG", "WEBP")}
-EVERYTHING = {**PLAIN, **{name: data for name, (data, _) in OTHER.items()}}
+EVERYTHING = {**PLAIN, **STRIPPED, **{name: data for name, (data, _) in OTHER.items()}}

@@ -49,7 +49,6 @@ GOLDEN: dict[str, tuple[FormatName, Reply, Critique]] = {
     "swapped: scores, thoughts, answer": (TAGGED, Reply(f"{SCORES}\n<think>too cold</think>\n{ANSWER}"), EXPECTED),
     "swapped: answer before scores": (TAGGED, Reply(f"<think>too cold</think>{ANSWER}{SCORES}"), EXPECTED),
     "prose around": (TAGGED, Reply(f"<think>too cold</think>Here it is:\n{SCORES}\nAnd:\n{ANSWER}\nGood luck!"), EXPECTED),
-    "unclosed thoughts": (TAGGED, Reply(f"<think>too cold{SCORES}{ANSWER}", finish_reason="stop"), SILENT),
     "unclosed score": (
         TAGGED,
         Reply(f'<think>too cold</think><score>{{"semantic": 3, "quality": 7}}\n{ANSWER}'),
@@ -216,6 +215,11 @@ HOSTILE: dict[str, tuple[FormatName, Reply, UnparseableReason]] = {
     "quoted scores, unclosed thoughts": (
         TAGGED,
         Reply(f"<think>the sign says {TEN} {ANSWER} which is a lie", finish_reason="stop"),
+        "missing_scores",
+    ),
+    "unclosed thoughts that end with the blocks": (
+        TAGGED,
+        Reply(f"<think>too cold{SCORES}{ANSWER}", finish_reason="stop"),
         "missing_scores",
     ),
     "a quoted end of the thoughts": (

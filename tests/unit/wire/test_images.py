@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from services.wire.images import accept, decode, sniff
+from services.wire.errors import ApiError
+from services.wire.images import ImageLimits, accept, decode, sniff
 from tests.unit.wire import pictures as pic
-from tests.unit.wire.pictures import EVERYTHING, OTHER, PLAIN, opened, pixels, saved
+from tests.unit.wire.pictures import EVERYTHING, OTHER, PLAIN, STRIPPED, opened, pixels, saved
 
 # What Pillow warns of in broken files is not this module's business.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -41,6 +42,44 @@ def test_everything_else_becomes_a_plain_png(name: str) -> None:
     assert not set(result.info) - {"dpi"}
     assert b"SECRET" not in accepted.upper()
     assert accept(accepted)[0] is accepted
+
+
+@pytest.mark.parametrize("name", STRIPPED)
+def test_what_stands_beside_a_picture_goes(name: str) -> None:
+    """And the picture stays as it was encoded."""
+    data = STRIPPED[name]
+    accepted, info = accept(data)
+
+    assert info.media_type == sniff(accepted) == sniff(data)
+    assert (info.width, info.height) == opened(accepted).size
+    assert pixels(opened(accepted)) == pixels(opened(data))
+    assert not set(opened(accepted).info) & {"exif", "xmp", "comment", "photoshop"}
+    assert b"SECRET" not in accepted.upper()
+    assert accept(accepted)[0] is accepted
+
+
+def test_a_photograph_is_not_made_larger_than_it_may_be() -> None:
+    """An upright JPEG with EXIF keeps its bytes; a turned one is a JPEG again where it were too large as a PNG."""
+    noise = Image.effect_noise((160, 120), 90).convert("RGB")
+    for orientation in (1, 6):
+        data = saved(noise, "JPEG", quality=90, exif=pic.exif(orientation, gps=True))
+        limits = ImageLimits(max_bytes=len(data) * 3 // 2)
+        assert len(saved(noise, "PNG")) > limits.max_bytes
+        accepted, info = accept(data, limits=limits)
+
+        assert (info.media_type, sniff(accepted)) == ("image/jpeg", "image/jpeg")
+        assert len(accepted) <= limits.max_bytes and b"SECRET" not in accepted.upper()
+        assert opened(accepted).size == (info.width, info.height) == ((160, 120) if orientation == 1 else (120, 160))
+
+
+def test_what_becomes_too_large_is_refused_at_once() -> None:
+    """Later it would be refused by whoever it is passed on to, and the session with it."""
+    data = saved(Image.effect_noise((160, 120), 90).quantize(64), "PNG")
+
+    with pytest.raises(ApiError) as caught:
+        accept(data, limits=ImageLimits(max_bytes=len(data)), param="mask")
+    assert (caught.value.code, caught.value.param) == ("image_too_large", "mask")
+    assert "encoded anew" in caught.value.message and f"{len(data):,}" in caught.value.message
 
 
 @pytest.mark.parametrize("name", EVERYTHING)

@@ -147,7 +147,7 @@ def test_a_wrong_value_is_named(field: str, value: object) -> None:
 
     assert (error.code, error.param) == ("invalid_value", field)
     assert error.message.startswith(f"{field}: ") and len(error.message) < 300
-    assert not any(word in error.message for word in ("pydantic", "Value error", "https://", "\n"))
+    assert not any(word in error.message for word in ("items", "validation", "pydantic", "Value error", "https://", "\n"))
 
 
 def test_a_missing_field_is_named() -> None:
@@ -195,6 +195,12 @@ def test_what_is_no_object_is_refused(fields: object) -> None:
     error = refusal(fields)
 
     assert (error.code, error.param) == ("invalid_value", None)
+    assert error.message == "the request body: it must be an object with named fields"
+
+
+def test_a_long_prompt_is_counted_in_characters() -> None:
+    """Not in items."""
+    assert refusal({"prompt": "x" * (MAX_PROMPT + 1)}).message == "prompt: string should have at most 32000 characters"
 
 
 def test_a_field_inside_a_field_is_named_with_its_path() -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from services.wire.errors import ApiError
 from services.wire.images import (
+    OURS,
     ImageInfo,
     MediaType,
     OutputFormat,
@@ -86,6 +87,9 @@ def test_a_picture_too_long_for_webp() -> None:
 
     assert (caught.value.code, caught.value.param) == ("invalid_value", "output_format")
     assert "16,383" in caught.value.message and "png" in caught.value.message
+    with pytest.raises(ApiError, match=r"^format: webp ends") as named:
+        transcode(saved(Image.new("RGB", (1, 20_000)), "PNG"), "webp", param="format")
+    assert named.value.param == "format"
 
 
 @given(data=st.binary(max_size=80), media_type=st.sampled_from(["image/png", "image/jpeg"]))
@@ -100,7 +104,22 @@ def test_a_data_url_reads_back(data: bytes, media_type: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["$$$", "AAA", "AA=A", "é", "AAAA\nAAAA", "data:image/png,AAAA", "data:image/png;base64,A", "\x00"]
+    "text", ["AAECAwQF", "AAEC\nAwQF\n", "AAEC\r\nAwQF", " A A\tECAwQF ", "data:image/png;base64,AAEC\nAwQF"]
+)
+def test_base64_may_be_in_lines(text: str) -> None:
+    """As `base64` writes it."""
+    assert from_base64(text) == bytes(range(6))
+
+
+def test_a_stored_picture_has_no_bounds() -> None:
+    """A caller's bounds were checked when it came: it is encoded anew however many pixels or bytes it has."""
+    small = transcode(saved(Image.new("1", (8000, 6300)), "PNG"), "jpeg")
+
+    assert inspect(small, limits=OURS) == ImageInfo("image/jpeg", 8000, 6300)
+
+
+@pytest.mark.parametrize(
+    "text", ["$$$", "AAA", "AA=A", "é", "AAAA\vAAAA", "AAAA\u2003AAAA", "data:image/png,AAAA", "data:image/png;base64,A", "\x00"]
 )
 def test_what_is_no_base64_is_refused(text: str) -> None:
     """By name, whatever is wrong with it."""

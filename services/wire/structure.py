@@ -1,0 +1,198 @@
+"""The parts of a PNG, JPEG or WebP file: which are the picture, and the file without the others. No pixel is touched.
+
+What may stay is listed, everything else goes: texts, EXIF, thumbnails, times, makers' own parts, and what stands behind the
+picture. Where a part tells how the colours are meant, or the structure is not the usual one, the file has to be encoded anew.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_SRGB_CICP: Final = b"\x01\x0d\x00\x01"
+"""BT.709's primaries, sRGB's curve, RGB, full range."""
+_GAMMA_TOLERANCE: Final = 0.05
+_JFIF: Final = b"JFIF\x00"
+_ADOBE: Final = b"Adobe"
+_JFIF_BYTES: Final = 12
+"""Up to the size of a thumbnail, which is then written as none."""
+_ADOBE_BYTES: Final = 12
+_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""Any but those within a scan: a stuffed zero, a restart, fill."""
+_TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SCAN, _END = 0xDA, 0xD9
+_PICTURE: Final = _TABLES | _FRAMES | {_SCAN, _END}
+_DROPPED: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
+_WEBP_ALPHA: Final = 0x10
+_WEBP_ORDER: Final = (b"VP8X", b"ALPH", b"VP8 ", b"VP8L")
+
+
+def bare(data: bytes) -> bytes | None:
+    """The same picture without anything beside it: the bytes themselves where nothing is, None where it must be encoded anew."""
+    if data.startswith(_PNG):
+        made = _bare_png(data)
+    elif data.startswith(b"\xff\xd8"):
+        made = _bare_jpeg(data)
+    else:
+        made = _bare_webp(data)
+    return data if made == data else made
+
+
+def is_complete(data: bytes) -> bool:
+    """Whether the encoded bytes are structurally whole: every PNG checksum, JPEG's end marker, WebP's length.
+
+    Cheap enough for the hot path (no pixel is decoded); catches what a cut connection or a broken disk does.
+    """
+    if data.startswith(_PNG):
+        return any(kind == b"IEND" for kind, _, _ in _chunks(data))
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg_is_complete(data)
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) >= int.from_bytes(data[4:8], "little") + 8
+
+
+def _bare_png(data: bytes) -> bytes | None:
+    kept: list[memoryview] = []
+    seen: set[bytes] = set()
+    last = b""
+    for kind, content, whole in _chunks(data):
+        in_place = (kind == b"IHDR") == (not seen) and not (kind == b"IDAT" and kind in seen and kind != last)
+        if not in_place or _png_colours(kind, content):
+            return None
+        if kind in {b"IHDR", b"IDAT", b"IEND"} or (kind, len(content)) == (b"sRGB", 1):
+            kept.append(whole)
+        elif not kind[0] & 0x20 and kind != b"PLTE":
+            # Critical, and unknown: what it does to the picture is its maker's secret.
+            return None
+        seen.add(kind)
+        last = kind
+    return b"".join([_PNG, *kept]) if last == b"IEND" and b"IDAT" in seen else None
+
+
+def _png_colours(kind: bytes, content: memoryview) -> bool:
+    """Whether a chunk says that the numbers are not sRGB's, or not all that there is to say."""
+    if kind == b"IHDR":
+        return bytes(content[9:10]) == b"\x03"
+    if kind == b"gAMA":
+        return not meant_as_srgb(int.from_bytes(content, "big") / 100_000)
+    return kind in {b"iCCP", b"tRNS"} or (kind == b"cICP" and bytes(content) != _SRGB_CICP)
+
+
+def meant_as_srgb(gamma: float) -> bool:
+    """Whether a PNG's gAMA is that of sRGB, within the 5 % that libpng allows."""
+    return abs(gamma * 2.2 - 1) <= _GAMMA_TOLERANCE
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
+    """Type, content and whole of each chunk, up to IEND; ends before one that is cut or whose checksum is wrong."""
+    at, view = len(_PNG), memoryview(data)
+    while at + 12 <= len(data):
+        (size,) = struct.unpack_from(">I", data, at)
+        end = at + 12 + size
+        whole = view[at:end]
+        if end > len(data) or zlib.crc32(whole[4:-4]) != int.from_bytes(whole[-4:], "big"):
+            return
+        yield (kind := bytes(whole[4:8])), whole[8:-4], whole
+        if kind == b"IEND":
+            return
+        at = end
+
+
+def _bare_jpeg(data: bytes) -> bytes | None:
+    kept = [b"\xff\xd8"]
+    marker, scans, has_jfif = 0, 0, False
+    for marker, content, whole in _segments(data):
+        if marker == 0xE2 and content.startswith(b"ICC_PROFILE\x00"):  # noqa: PLR2004
+            return None
+        if marker in _PICTURE:
+            kept.append(whole)
+        elif marker == 0xE0 and content.startswith(_JFIF) and len(content) > _JFIF_BYTES + 1 and not has_jfif:  # noqa: PLR2004
+            # It also says which colours these are, so it stays; its thumbnail does not.
+            kept.append(_segment(marker, content[:_JFIF_BYTES] + b"\x00\x00"))
+            has_jfif = True
+        elif marker == 0xEE and content.startswith(_ADOBE) and len(content) >= _ADOBE_BYTES:  # noqa: PLR2004
+            kept.append(_segment(marker, content[:_ADOBE_BYTES]))
+        elif marker not in _DROPPED:
+            return None
+        scans += marker == _SCAN
+    return b"".join(kept) if marker == _END and scans else None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Marker, content and whole of each segment, a scan with its pixels, up to the end marker; ends before one that is cut."""
+    at = 2
+    while (at := _past_fill(data, at)) >= 0:
+        marker = data[at]
+        if marker == _END:
+            yield marker, b"", b"\xff\xd9"
+            return
+        content, end = at + 3, at + 1 + int.from_bytes(data[at + 1 : at + 3], "big")
+        if not content <= end <= len(data):
+            return
+        following = _end_of_scan(data, end) if marker == _SCAN else end
+        if following < 0:
+            return
+        yield marker, data[content:end], b"\xff" + data[at:following]
+        at = following
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", len(content) + 2) + content
+
+
+def _past_fill(data: bytes, at: int) -> int:
+    """Where the marker's own byte stands, behind any number of 0xFF; -1 where there is none."""
+    if at >= len(data) or data[at] != 0xFF:  # noqa: PLR2004 - every marker begins so
+        return -1
+    while at < len(data) and data[at] == 0xFF:  # noqa: PLR2004
+        at += 1
+    return at if at < len(data) else -1
+
+
+def _end_of_scan(data: bytes, at: int) -> int:
+    """Where the next marker begins that belongs to no scan; -1 where there is none."""
+    found = _MARKER.search(data, at)
+    return found.start() if found else -1
+
+
+def _bare_webp(data: bytes) -> bytes | None:
+    parts: dict[bytes, bytes] = {}
+    at, end = 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
+    while at + 8 <= end:
+        kind = data[at : at + 4]
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        content = data[at + 8 : at + 8 + size]
+        if at + 8 + size > end or kind in parts or kind in {b"ICCP", b"ANIM", b"ANMF"}:
+            return None
+        if kind in _WEBP_ORDER:
+            parts[kind] = content
+        at += 8 + size + (size & 1)
+    if (b"VP8 " in parts) == (b"VP8L" in parts) or list(parts) != sorted(parts, key=_WEBP_ORDER.index):
+        return None
+    extended = parts.get(b"VP8X")
+    has_alpha = extended is not None and len(extended) > 0 and extended[0] & _WEBP_ALPHA
+    if b"ALPH" in parts and not (b"VP8 " in parts and has_alpha):
+        # Nobody looks at it there.
+        return None
+    if extended is not None:
+        if len(extended) != 10:  # noqa: PLR2004
+            return None
+        parts[b"VP8X"] = bytes((extended[0] & _WEBP_ALPHA, 0, 0, 0)) + extended[4:]
+    body = b"".join(kind + struct.pack("<I", len(part)) + part + bytes(len(part) & 1) for kind, part in parts.items())
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def _jpeg_is_complete(data: bytes) -> bool:
+    """Whether the end marker follows the start of the picture; one inside a thumbnail comes before it."""
+    position = 2
+    while len(data) >= position + 4 and data[position] == 0xFF:  # noqa: PLR2004 - every segment starts so
+        marker = data[position + 1]
+        if marker == 0xDA:  # noqa: PLR2004 - start of scan
+            return data.find(b"\xff\xd9", position) >= 0
+        fill = marker == 0xFF  # noqa: PLR2004
+        position += 1 if fill else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return False
