@@ -39,6 +39,10 @@ def friendly() -> Iterator[None]:
     except Refusal as exc:
         say(f"editthinker: {exc}")
         raise typer.Exit(USAGE) from None
+    except UnicodeEncodeError:
+        # Only an argument can hold what no encoding has, and it is found when the request is made.
+        say("editthinker: an argument is not valid text in this terminal's encoding")
+        raise typer.Exit(USAGE) from None
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone. Python would complain once more when it flushes at exit.
         sys.stdout = None

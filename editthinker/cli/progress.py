@@ -17,6 +17,7 @@ from editthinker.client import Event, Place, Session
 
 _GOOD: Final = 8.0
 _FAIR: Final = 5.0
+_CONTROLS: Final = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\ufffd")
 _STATES: Final = {
     "edit_started": "editing …",
     "edited": "thinking …",
@@ -106,8 +107,8 @@ def mark(score: float | None) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks or runs of blanks."""
-    return " ".join(text.split())
+    """Text without line breaks, runs of blanks, or what a terminal would obey."""
+    return " ".join(text.split()).translate(_CONTROLS)
 
 
 @contextmanager

@@ -1,23 +1,35 @@
-"""``editthinker sessions ls | show | watch | cancel``: look after the sessions of a server."""
+"""``editthinker sessions ls | show | watch | cancel | export``: look after the sessions of a server."""
 
 from __future__ import annotations
 
 import json as json_module
 import sys
-from datetime import UTC, datetime
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, BinaryIO
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from editthinker.cli import target
-from editthinker.cli.failures import FAILED, friendly, interruptible
-from editthinker.cli.progress import Progress, follow, mark, summary
-from editthinker.client import Candidate, Event, Session
+from editthinker.cli.failures import FAILED, Refusal, friendly, interruptible, say
+from editthinker.cli.listing import listing
+from editthinker.cli.progress import Progress, follow, summary
+from editthinker.client import Candidate, Event, Session, calls
+from editthinker.client.export import moment
 
 app = typer.Typer(name="sessions", help="Look after the sessions of a server.", no_args_is_help=True)
+
+
+class End(StrEnum):
+    """How a finished session ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The session's id.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -33,19 +45,15 @@ def ls(
     api_key: target.KeyOption = None,
     json: _Json = False,
 ) -> None:
-    """List sessions, newest first."""
+    """List sessions, newest first; on a terminal the instruction is cut to what room there is."""
     with friendly(), target.connect(server, api_key) as client:
         page = client.sessions.list(limit, cursor, status=status)
         if json:
             _print_json(page.model_dump_json(indent=2, exclude_unset=True))
             return
-        table = Table(show_edge=False, pad_edge=False, header_style="bold")
-        for name in ("id", "status", "started", "turns", "overall"):
-            table.add_column(name, no_wrap=True)
-        table.add_column("instruction", overflow="ellipsis", no_wrap=True)
-        for session in page.data:
-            table.add_row(*_row(session))
-        Console().print(table)
+        console = Console()
+        for line in listing(page.data, console.width if console.is_terminal else None):
+            console.print(line, soft_wrap=True)
         if page.next_cursor:
             Console(stderr=True).print(f"more: --cursor {page.next_cursor}", style="dim", markup=False, soft_wrap=True)
 
@@ -54,7 +62,7 @@ def ls(
 def show(session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False) -> None:
     """Show a session as it stands."""
     with friendly(), target.connect(server, api_key) as client:
-        session = client.sessions.get(session_id)
+        session = client.sessions.get(_given(session_id))
         if json:
             _print_json(session.model_dump_json(indent=2, exclude_unset=True))
             return
@@ -68,7 +76,7 @@ def watch(session_id: _Id, *, server: target.ServerOption = None, api_key: targe
     Ctrl-C stops the watching, not the session. Exit code 1 when the session ended without a picture.
     """
     with friendly(), interruptible(), target.connect(server, api_key) as client:
-        events = client.sessions.events(session_id)
+        events = client.sessions.events(_given(session_id))
         if json:
             for event in events:
                 _print_json(json_module.dumps(event.data, ensure_ascii=False))
@@ -85,22 +93,64 @@ def watch(session_id: _Id, *, server: target.ServerOption = None, api_key: targe
 def cancel(session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False) -> None:
     """Cancel a session. What it made so far stays."""
     with friendly(), target.connect(server, api_key) as client:
-        session = client.sessions.cancel(session_id)
+        session = client.sessions.cancel(_given(session_id))
         if json:
             _print_json(session.model_dump_json(indent=2, exclude_unset=True))
         else:
             sys.stdout.write(f"{session.id}: {session.status}\n")
 
 
-def _row(session: Session) -> list[str]:
-    started = "" if session.created_at is None else _moment(session.created_at)
-    overall = mark(session.scores.overall if session.scores else None)
-    turns = str(session.totals.turns or len(session.turns))
-    return [escape(session.id), escape(session.status), started, turns, overall, escape(session.instruction)]
+@app.command("export")
+def export(
+    *,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A file, instead of standard output.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only those created then or later.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only those created before.")] = None,
+    status: Annotated[End | None, typer.Option(help="Only those that ended so.")] = None,
+    server: target.ServerOption = None,
+    api_key: target.KeyOption = None,
+) -> None:
+    """Write finished sessions with all their events as JSON lines, oldest first.
+
+    TIME is Unix seconds, or an ISO date or time: 2026-11-24, 2026-11-24T10:00Z; without an offset it is local time.
+    A file is written whole or not at all. Exit code 1 when the export breaks off.
+    """
+    with friendly(), interruptible(), target.connect(server, api_key) as client:
+        call = calls.export(_time("--since", since), _time("--until", until), status and status.value)
+        count = 0
+        with _receiver(output) as file:
+            for line in client.lines(call, bytes):
+                file.write(line + b"\n")
+                count += 1
+            file.flush()
+        if output is not None:
+            say(f"{count} session{'' if count == 1 else 's'}: {output}")
 
 
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+@contextmanager
+def _receiver(output: Path | None) -> Iterator[BinaryIO]:
+    """Where an export goes, as it came: its bytes are UTF-8 whatever the terminal's encoding is."""
+    if output is None:
+        yield sys.stdout.buffer
+        return
+    target.writable(output)
+    with target.whole(output) as file:
+        yield file
+
+
+def _time(option: str, given: str | None) -> float | None:
+    try:
+        return None if given is None else moment(given)
+    except ValueError as exc:
+        message = f"{option}: {exc}"
+        raise Refusal(message) from None
+
+
+def _given(session_id: str) -> str:
+    if not session_id:
+        message = "the session's id is empty; is the variable set that it comes from?"
+        raise Refusal(message)
+    return session_id
 
 
 def _print_session(session: Session) -> None:

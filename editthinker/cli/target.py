@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, BinaryIO, Final
 
 import typer
 
@@ -71,7 +71,12 @@ def writable(path: Path) -> None:
     Raises:
         Refusal: naming what is in the way.
     """
-    folder = path.absolute().parent
+    # What a link points at is written, by a draft beside it.
+    real = Path(os.path.realpath(path))
+    folder = real.parent
+    if real.is_symlink():
+        message = f"{path} is a link that leads nowhere"
+        raise Refusal(message)
     if not folder.is_dir():
         message = f"{path}: the folder {folder} does not exist"
         raise Refusal(message)
@@ -81,9 +86,10 @@ def writable(path: Path) -> None:
     if path.exists() and not path.is_file():
         message = f"{path} is not a regular file; name one"
         raise Refusal(message)
-    if not os.access(path if path.exists() else folder, os.W_OK):
+    if path.exists() and not os.access(path, os.W_OK):
         message = f"{path} cannot be written"
         raise Refusal(message)
+    _open_to_us(folder, path)
 
 
 def folder_for(path: Path) -> None:
@@ -97,16 +103,39 @@ def folder_for(path: Path) -> None:
     except OSError as exc:
         message = f"{path}: the folder cannot be made ({exc.strerror})"
         raise Refusal(message) from exc
+    _open_to_us(path, path)
+
+
+def _open_to_us(folder: Path, path: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        message = f"{path} cannot be written: no file can be made in the folder {folder}"
+        raise Refusal(message)
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it is either the old one or the whole new one, whatever happens in between."""
+    with whole(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the old one's place when the block ends, and is gone if it fails.
+
+    Raises:
+        OSError: naming the file that was asked for.
+    """
     # What a link points at is written, not the link.
-    path = path.resolve()
+    real = Path(os.path.realpath(path))
     # A name of its own, since a legal file name may have no room for more.
-    draft = path.with_name(f".{os.getpid()}.tmp")
+    draft = real.with_name(f".{os.getpid()}.tmp")
     try:
-        draft.write_bytes(data)
-        draft.replace(path)
+        with draft.open("wb") as file:
+            yield file
+        draft.replace(real)
+    except OSError as exc:
+        if exc.filename not in {None, str(draft)}:
+            raise
+        raise OSError(exc.errno, exc.strerror, str(path)) from exc
     finally:
         draft.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ from editthinker.client.errors import (
     SessionFailed,
     TimedOut,
 )
+from editthinker.client.export import Moment
 from editthinker.client.models import (
     Candidate,
     EditOutcome,
@@ -71,6 +72,7 @@ __all__ = [
     "ImageRef",
     "ImageSource",
     "ModelCard",
+    "Moment",
     "NotAnImage",
     "NotFound",
     "Overloaded",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import sleep
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Never, Self, TypeVar, Unpack
 
 import httpx
 
@@ -20,8 +20,9 @@ from editthinker.client.errors import (
     EditThinkerError,
     SessionFailed,
 )
+from editthinker.client.export import Lines, Moment, record
 from editthinker.client.models import EditOutcome, Event, ModelCard, Readiness, Session, SessionPage
-from editthinker.client.patience import Attempts, Done, Feed, Retries
+from editthinker.client.patience import Again, Attempts, Done, Feed, Retries
 
 T = TypeVar("T")
 
@@ -31,10 +32,13 @@ class AsyncEditThinker:
 
     Args:
         base_url: of the server, with or without ``/v1``.
-        api_key: sent as a bearer token when given.
+        api_key: sent as a bearer token when given; white space around it is left out.
         timeout: seconds that one answer may take. Waiting for a session is not bound by it.
         retries: when to try again.
         stall: seconds without a byte after which an event stream is taken for dead and opened again.
+
+    Raises:
+        ValueError: for a URL or a key that cannot be one; the error does not tell the key.
     """
 
     def __init__(
@@ -121,6 +125,30 @@ class AsyncEditThinker:
             if not feed.done:
                 await sleep(feed.lost(cause))
 
+    async def lines(self, call: Call[Never], read: Callable[[bytes], T]) -> AsyncIterator[T]:
+        """What is read of each line of an export. It is asked for again as other calls are, but not once it has begun."""
+        attempts = Attempts(call, self._retries)
+        while True:
+            lines = Lines()
+            result: Reply | ConnectionFailed
+            try:
+                async with self._http.stream(**wire.stream_arguments(call.request, wire.SEEKING)) as response:
+                    if wire.is_export(response):
+                        async for chunk in response.aiter_raw():
+                            for line in lines.feed(chunk):
+                                yield read(line)
+                        lines.end()
+                        return
+                    await response.aread()
+                    result = wire.reply_of(response)
+            except httpx.TransportError as exc:
+                result = wire.failure_of(exc, self._http.base_url)
+                if lines.begun:
+                    raise result from None
+            verdict = attempts.judge(result)
+            if isinstance(verdict, Again):
+                await sleep(verdict.after)
+
     def feed(self, session_id: str, after: int, timeout: float | None) -> Feed:
         """A new feed of a session's events, with this client's patience."""
         return Feed(session_id, after, self._retries, timeout=timeout, stall=self._stall)
@@ -192,6 +220,27 @@ class AsyncSessions:
         async for _ in self.events(session_id, timeout=timeout):
             pass
         return await self.get(session_id)
+
+    def export(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        status: str | None = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Every finished session with all its events, the oldest first, as the server archives it.
+
+        Args:
+            since: created then or later: Unix seconds, an ISO date, or a ``datetime``.
+            until: created before.
+            status: only those that ended so: ``succeeded | failed | cancelled``.
+
+        Raises:
+            ValueError: for a time that is none.
+            ConnectionFailed: when it breaks off; what came before is whole sessions. Go on with ``since`` at the
+                ``created_at`` of the last one, and drop the ids that you have.
+        """
+        return self._client.lines(calls.export(since, until, status), record)
 
     async def cancel(self, session_id: str) -> Session:
         """Cancel a session. What it made so far stays."""

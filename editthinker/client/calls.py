@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from time import time
-from typing import Any, Final, Generic, Literal, TypedDict, TypeVar
+from typing import Any, Final, Generic, Literal, Never, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from editthinker.client.errors import ApiStatusError, BadReply, NotAnImage, error_class
+from editthinker.client.export import Moment, moment
 from editthinker.client.models import EditOutcome, ModelCard, Readiness, Session, SessionPage
 
 T = TypeVar("T")
@@ -198,6 +199,18 @@ def image(session_id: str, turn: int | None = None, candidate: int | None = None
 def source(session_id: str, image_format: str | None = None) -> Call[bytes]:
     """``GET /v1/sessions/{id}/source``."""
     return _picture(f"{_path(session_id)}/source", image_format)
+
+
+def export(since: Moment | None, until: Moment | None, status: str | None) -> Call[Never]:
+    """``GET /v1/export``. Its answer is a stream of lines; one that can be read as a whole is not this API's."""
+
+    def read(_: Reply) -> Never:
+        message = "the answer to the export request is no export; check the base URL"
+        raise BadReply(message)
+
+    times = {name: repr(moment(at)) for name, at in (("since", since), ("until", until)) if at is not None}
+    query = times | ({} if status is None else {"status": status})
+    return Call(Request("GET", "/v1/export", query=query, headers={"accept": "application/jsonl"}), read)
 
 
 def models() -> Call[list[ModelCard]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import sleep
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Never, Self, TypeVar, Unpack
 
 import httpx
 
@@ -19,8 +19,9 @@ from editthinker.client.errors import (
     EditThinkerError,
     SessionFailed,
 )
+from editthinker.client.export import Lines, Moment, record
 from editthinker.client.models import EditOutcome, Event, ModelCard, Readiness, Session, SessionPage
-from editthinker.client.patience import Attempts, Done, Feed, Retries
+from editthinker.client.patience import Again, Attempts, Done, Feed, Retries
 
 T = TypeVar("T")
 
@@ -30,10 +31,13 @@ class EditThinker:
 
     Args:
         base_url: of the server, with or without ``/v1``.
-        api_key: sent as a bearer token when given.
+        api_key: sent as a bearer token when given; white space around it is left out.
         timeout: seconds that one answer may take. Waiting for a session is not bound by it.
         retries: when to try again.
         stall: seconds without a byte after which an event stream is taken for dead and opened again.
+
+    Raises:
+        ValueError: for a URL or a key that cannot be one; the error does not tell the key.
 
     Example:
         >>> with EditThinker("http://127.0.0.1:8080") as server:  # doctest: +SKIP
@@ -123,6 +127,30 @@ class EditThinker:
             if not feed.done:
                 sleep(feed.lost(cause))
 
+    def lines(self, call: Call[Never], read: Callable[[bytes], T]) -> Iterator[T]:
+        """What is read of each line of an export. It is asked for again as other calls are, but not once it has begun."""
+        attempts = Attempts(call, self._retries)
+        while True:
+            lines = Lines()
+            result: Reply | ConnectionFailed
+            try:
+                with self._http.stream(**wire.stream_arguments(call.request, wire.SEEKING)) as response:
+                    if wire.is_export(response):
+                        for chunk in response.iter_raw():
+                            for line in lines.feed(chunk):
+                                yield read(line)
+                        lines.end()
+                        return
+                    response.read()
+                    result = wire.reply_of(response)
+            except httpx.TransportError as exc:
+                result = wire.failure_of(exc, self._http.base_url)
+                if lines.begun:
+                    raise result from None
+            verdict = attempts.judge(result)
+            if isinstance(verdict, Again):
+                sleep(verdict.after)
+
     def feed(self, session_id: str, after: int, timeout: float | None) -> Feed:
         """A new feed of a session's events, with this client's patience."""
         return Feed(session_id, after, self._retries, timeout=timeout, stall=self._stall)
@@ -186,6 +214,27 @@ class Sessions:
         for _ in self.events(session_id, timeout=timeout):
             pass
         return self.get(session_id)
+
+    def export(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        status: str | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Every finished session with all its events, the oldest first, as the server archives it.
+
+        Args:
+            since: created then or later: Unix seconds, an ISO date, or a ``datetime``.
+            until: created before.
+            status: only those that ended so: ``succeeded | failed | cancelled``.
+
+        Raises:
+            ValueError: for a time that is none.
+            ConnectionFailed: when it breaks off; what came before is whole sessions. Go on with ``since`` at the
+                ``created_at`` of the last one, and drop the ids that you have.
+        """
+        return self._client.lines(calls.export(since, until, status), record)
 
     def cancel(self, session_id: str) -> Session:
         """Cancel a session. What it made so far stays."""

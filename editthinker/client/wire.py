@@ -11,15 +11,21 @@ from editthinker.client.errors import ConnectionFailed
 
 DEFAULT_TIMEOUT: Final = 60.0
 DEFAULT_STALL: Final = 60.0
+SEEKING: Final = 300.0
+"""Seconds without a byte of an export: it has no heartbeats while the server looks for the next session that fits."""
 _CONNECT: Final = 10.0
 
 
 def client_arguments(base_url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
-    """What `httpx.Client` and `httpx.AsyncClient` are made with."""
-    base = normal_base(base_url)
+    """What `httpx.Client` and `httpx.AsyncClient` are made with.
+
+    Raises:
+        ValueError: for a URL or a key that cannot be one.
+    """
+    base = _reachable(normal_base(base_url))
     headers = {"user-agent": "editthinker-python", "accept": "application/json, image/*;q=0.9, */*;q=0.5"}
-    if api_key:
-        headers["authorization"] = f"Bearer {api_key}"
+    if key := _sendable(api_key or ""):
+        headers["authorization"] = f"Bearer {key}"
     return {
         "base_url": base,
         "headers": headers,
@@ -54,7 +60,9 @@ def request_arguments(request: Request, timeout: float) -> dict[str, Any]:
 def stream_arguments(request: Request, silence: float) -> dict[str, Any]:
     """The same for a stream, on which only the time without a byte is limited."""
     limits = httpx.Timeout(_CONNECT, read=silence)
-    return {**request_arguments(request, silence), "timeout": limits}
+    arguments = request_arguments(request, silence)
+    # Read as it arrives: a proxy must not compress it.
+    return {**arguments, "headers": {"accept-encoding": "identity", **arguments["headers"]}, "timeout": limits}
 
 
 def reply_of(response: httpx.Response) -> Reply:
@@ -64,8 +72,12 @@ def reply_of(response: httpx.Response) -> Reply:
 
 def is_stream(response: httpx.Response) -> bool:
     """Whether the answer is an event stream rather than an error or a stranger's page."""
-    kind = response.headers.get("content-type", "")
-    return response.status_code == httpx.codes.OK and kind.startswith("text/event-stream")
+    return _is(response, "text/event-stream")
+
+
+def is_export(response: httpx.Response) -> bool:
+    """The same for an export."""
+    return _is(response, "application/jsonl")
 
 
 def failure_of(exc: httpx.TransportError, base_url: httpx.URL) -> ConnectionFailed:
@@ -79,6 +91,32 @@ def failure_of(exc: httpx.TransportError, base_url: httpx.URL) -> ConnectionFail
     else:
         message = f"cannot connect to {where}: {str(exc) or type(exc).__name__}"
     return ConnectionFailed(message, sent=sent)
+
+
+def _sendable(api_key: str) -> str:
+    """The key without the white space that files and copying leave around it.
+
+    Checked here, since whatever sends a header says what was wrong with it, the key included. So the error has no value.
+    """
+    key = api_key.strip()
+    if not all("!" <= letter <= "~" for letter in key):
+        message = "the API key cannot be one: it has white space, control characters or letters outside ASCII; copy it again"
+        raise ValueError(message)
+    return key
+
+
+def _reachable(base: str) -> str:
+    """The URL, if its host can be looked up; whatever is wrong with it would be no `TransportError` later."""
+    try:
+        httpx.URL(base).host.encode("idna")
+    except (httpx.InvalidURL, UnicodeError):
+        message = f"{base!r} is not the URL of a server; give one such as http://127.0.0.1:8080"
+        raise ValueError(message) from None
+    return base
+
+
+def _is(response: httpx.Response, kind: str) -> bool:
+    return response.status_code == httpx.codes.OK and response.headers.get("content-type", "").startswith(kind)
 
 
 def _lowered(response: httpx.Response) -> dict[str, str]:

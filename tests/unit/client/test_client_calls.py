@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from pathlib import Path
 
 import pytest
@@ -233,10 +234,35 @@ def test_edit_says_why_a_session_failed(use: Use) -> None:
     assert caught.value.session.status == "failed"
 
 
-@pytest.mark.parametrize("url", ["", "ftp://x", "http://", "/v1", "http://h:port", "h:0", "http://[::1"])
+@pytest.mark.parametrize(
+    "url", ["", "ftp://x", "http://", "/v1", "http://h:port", "h:0", "http://[::1", "http://a\x07b", "a..b", "http://xn--zz--"]
+)
 def test_a_base_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
         EditThinker(url)
+
+
+@pytest.mark.parametrize("kind", [EditThinker, AsyncEditThinker])
+@pytest.mark.parametrize(
+    "key", ["et_SECRET\rx", "et_SECRET\nx-tenant: other", "et_SECRET x", "et_SECRET\x1b", "et_SECRETé", "\udcffet_SECRET"]
+)
+def test_a_key_that_is_none_is_refused_and_not_told(kind: type[EditThinker | AsyncEditThinker], key: str) -> None:
+    """When the client is made, and neither by the error nor by what it comes from."""
+    with pytest.raises(ValueError, match="API key") as caught:
+        kind("http://127.0.0.1:9", key)
+    told = "".join(traceback.format_exception(None, caught.value, None))
+    assert type(caught.value) is ValueError
+    assert "SECRET" not in told
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"), [("et_1\r\n", "Bearer et_1"), (" et_1", "Bearer et_1"), ("\r\n", None), ("", None), (None, None)]
+)
+def test_white_space_around_a_key_is_not_sent(use: Use, given: str | None, sent: str | None) -> None:
+    """It comes of files and of copying."""
+    with scripted(in_turn(as_json(session()))) as server:
+        use(server.base_url, lambda client: client.sessions.get("s"), api_key=given)
+    assert server.asked[0].headers.get("authorization") == sent
 
 
 @pytest.mark.parametrize("url", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/", "h:1", " h:1/v1 ", "h:1//"])

@@ -1,0 +1,57 @@
+"""What ``sessions ls`` prints: a line for each session, as wide as there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.text import Text
+
+from editthinker.cli.progress import mark, one_line
+from editthinker.client import Session
+
+_COLUMNS: Final = ("id", "status", "started", "turns", "overall", "instruction")
+_SPARE: Final = ("started", "turns", "overall")
+_ENOUGH: Final = 12
+"""Cells of the instruction, for which columns that can be spared are left out."""
+_GAP: Final = "  "
+
+
+def listing(sessions: Iterable[Session], room: int | None) -> list[Text]:
+    """A head, and a line for each session.
+
+    Args:
+        sessions: whose lines.
+        room: cells of a line. The instruction is cut to it, then columns are left out in turn; an id never is, since it
+            is there to be copied. None where nobody counts, as in a pipe.
+    """
+    rows = [{name: Text(name, "bold") for name in _COLUMNS}, *(_row(session) for session in sessions)]
+    widths = {name: max(row[name].cell_len for row in rows) + len(_GAP) for name in _COLUMNS}
+    names = list(_COLUMNS[:-1])
+    for spare in _SPARE:
+        if room is None or sum(widths[name] for name in names) + min(_ENOUGH, widths["instruction"]) <= room:
+            break
+        names.remove(spare)
+    lines = []
+    for row in rows:
+        line, wish = Text(), row["instruction"]
+        for name in names:
+            line.append_text(row[name]).append(" " * (widths[name] - row[name].cell_len))
+        if room is not None:
+            wish.truncate(max(1, room - line.cell_len), overflow="ellipsis")
+        lines.append(line.append_text(wish))
+    return lines
+
+
+def _row(session: Session) -> dict[str, Text]:
+    started = "" if session.created_at is None else _moment(session.created_at)
+    overall = Text.from_markup(mark(session.scores.overall if session.scores else None))
+    turns = str(session.totals.turns or len(session.turns))
+    plain = (session.id, session.status, started, turns)
+    cells = [*(Text(one_line(cell)) for cell in plain), overall, Text(one_line(session.instruction))]
+    return dict(zip(_COLUMNS, cells, strict=True))
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M")

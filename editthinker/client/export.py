@@ -1,0 +1,83 @@
+"""The export: the times that bound it, and its lines as they arrive. No I/O here."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+from pydantic_core import from_json
+
+from editthinker.client.errors import BadReply
+
+Moment = float | str | datetime
+"""Unix seconds (as text, too), an ISO 8601 date or time, or a `datetime`. Without an offset it is this machine's time."""
+
+
+def moment(given: Moment) -> float:
+    """A time in Unix seconds.
+
+    Raises:
+        ValueError: for what is none.
+    """
+    try:
+        at = _seconds(given)
+    except (ValueError, OverflowError, OSError):
+        at = math.nan
+    if not math.isfinite(at):
+        message = f"{given!r} is not a time; write Unix seconds, or an ISO date such as 2026-11-24 or 2026-11-24T10:00Z"
+        raise ValueError(message)
+    return at
+
+
+def record(line: bytes) -> dict[str, Any]:
+    """The archived session that a line holds.
+
+    Raises:
+        BadReply: when it holds none.
+    """
+    try:
+        body = from_json(line)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        message = "the export has a line that is not a session; check the base URL"
+        raise BadReply(message)
+    return body
+
+
+class Lines:
+    """Bytes in, cut anywhere; whole lines out. A line ends at a line feed alone, not at U+2028 and its like."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self._parts: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that the chunk completes, without their ends."""
+        *whole, rest = chunk.split(b"\n")
+        if whole:
+            whole[0] = b"".join([*self._parts, whole[0]])
+            self._parts = []
+            self.begun = True
+        self._parts.append(rest)
+        return whole
+
+    def end(self) -> None:
+        """See that nothing is left.
+
+        Raises:
+            BadReply: when the last line has no end.
+        """
+        if any(self._parts):
+            message = "the export ended within a line: it is not whole"
+            raise BadReply(message)
+
+
+def _seconds(given: Moment) -> float:
+    if isinstance(given, str):
+        try:
+            return float(given)
+        except ValueError:
+            return datetime.fromisoformat(given).timestamp()
+    return given.timestamp() if isinstance(given, datetime) else float(given)

@@ -1,0 +1,192 @@
+"""``editthinker sessions`` in a terminal, in a pipe, in a narrow encoding; and exports, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.test_cli_commands import command, photo, run, server
+from tests.integration.test_cli_stack import until
+from tests.unit.client.scripted import Answer, Asked, as_json, error, in_turn, scripted, session
+from tests.unit.client.test_client_export import ARCHIVES, lines
+
+__all__ = ["photo", "server"]  # fixtures
+
+IDS = [f"ses_{digit * 32}" for digit in "ab"]
+WISH = "make it feel like golden hour [bold] in a place where\nit never \x1b[31mrains "
+KEPT: dict[int, list[str]] = {60: [], 80: ["overall"], 100: ["turns", "overall"], 160: ["started", "turns", "overall"]}
+LISTED = {
+    "object": "list",
+    "next_cursor": None,
+    "data": [
+        session("awaiting_review", id=IDS[0], instruction=WISH * 20, created_at=1795478400.0),
+        session(id=IDS[1], instruction="short", created_at=1795478400.0),
+    ],
+}
+
+
+def listed(columns: int | None) -> list[str]:
+    """What `sessions ls` prints: to a terminal of so many columns, or into a pipe."""
+    with scripted(in_turn(as_json(LISTED))) as server:
+        words = ("sessions", "ls", "--server", server.base_url)
+        if columns is None:
+            return run(*words, env={"COLUMNS": "40"}).stdout.splitlines()
+        ours, theirs = pty.openpty()
+        env = {**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"}
+        with subprocess.Popen(command(*words), stdout=theirs, env=env):
+            os.close(theirs)
+            told = b""
+            while chunk := read(ours):
+                told += chunk
+        os.close(ours)
+        return told.decode().splitlines()
+
+
+def read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # the other side has closed it
+        return b""
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 160, None])
+def test_an_id_is_never_cut(columns: int | None) -> None:
+    """A session is a line, and the instruction gives way first; in a pipe nothing does."""
+    head, first, second = listed(columns)
+    assert head.startswith("id ")
+    assert [first[:37].strip(), second[:37].strip()] == IDS
+    assert "awaiting_review" in first
+    assert "\x1b" not in first
+    assert second.endswith(" short")
+    assert second.index("short") == head.index("  ins") + 2
+    if columns is None:
+        assert first.count("golden hour [bold] in a place where it never") == 20
+        assert second == second.rstrip()
+        return
+    assert first.endswith("…")
+    assert max(map(len, (head, first, second))) <= columns
+    assert [name for name in ("started", "turns", "overall") if name in head] == KEPT[columns]
+
+
+@pytest.mark.parametrize("verb", ["show", "watch", "cancel"])
+def test_an_empty_id_is_refused_in_a_line(verb: str) -> None:
+    """It is what an unset $ID becomes."""
+    done = run("sessions", verb, "", "--server", "http://127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "editthinker: the session's id is empty; is the variable set that it comes from?\n"
+
+
+@pytest.mark.parametrize("words", [["show", "\udcff"], ["ls", "--cursor", "\udcff"], ["show", "x", "--server", "http://a\udcff"]])
+def test_what_is_no_text_is_refused_in_a_line(words: Sequence[str]) -> None:
+    done = run("sessions", *words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_a_narrow_encoding_is_no_reason_to_fail() -> None:
+    """What it cannot say is escaped as in JSON, so that --json stays what it is."""
+    env = {"PYTHONIOENCODING": "ascii"}
+    with scripted(in_turn(as_json(session(instruction="goldene Stunde für 🌄")))) as server:
+        words = ("sessions", "show", "s", "--server", server.base_url)
+        shown = run(*words, env=env)
+        told = run(*words, "--json", env=env)
+    assert shown.returncode == 0
+    assert r"goldene Stunde f\u00fcr \ud83c\udf04" in shown.stdout
+    assert json.loads(told.stdout)["instruction"] == "goldene Stunde für 🌄"
+
+
+# --- export --------------------------------------------------------------------------------------------------------------
+
+
+def exported(answer: Answer, *words: object) -> tuple[subprocess.CompletedProcess[bytes], list[str]]:
+    with scripted(in_turn(answer)) as server:
+        whole = command("sessions", "export", "--server", server.base_url, *words)
+        env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        done = subprocess.run(whole, capture_output=True, timeout=30, check=False, env=env)
+    assert b"Traceback" not in done.stderr
+    return done, server.paths()
+
+
+def test_an_export_is_what_the_server_streams(tmp_path: Path) -> None:
+    """Byte for byte, to standard output or to a file."""
+    done, paths = exported(lines(*ARCHIVES), "--since", "2026-11-24T00:00Z", "--until", 1795564800, "--status", "failed")
+    assert (done.returncode, done.stdout, done.stderr) == (0, lines(*ARCHIVES).body, b"")
+    assert paths == ["GET /v1/export?since=1795478400.0&until=1795564800.0&status=failed"]
+    file = tmp_path / "sessions.jsonl"
+    file.write_text("old")
+    done, _ = exported(lines(*ARCHIVES), "-o", file)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.decode() == f"3 sessions: {file}\n"
+    assert file.read_bytes() == lines(*ARCHIVES).body
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lines(*ARCHIVES, cut=True), "broke"),
+        (lines(*ARCHIVES, tail=b"{"), "not whole"),
+        (as_json({}), "is no export"),
+        (error(403, "forbidden"), "forbidden"),
+    ],
+)
+def test_an_export_that_breaks_off_is_an_error_and_no_file(tmp_path: Path, answer: Answer, says: str) -> None:
+    """The file that was there stays; on standard output stand whole lines."""
+    file = tmp_path / "sessions.jsonl"
+    file.write_text("old")
+    done, _ = exported(answer, "-o", file)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert says in done.stderr.decode()
+    assert file.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["sessions.jsonl"]
+    done, _ = exported(answer)
+    assert done.returncode == 1
+    assert done.stdout in {b"", lines(*ARCHIVES).body}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--since", "yesterday"], "--since: 'yesterday' is not a time"),
+        (["--until", "nan"], "--until: 'nan' is not a time"),
+        (["-o", "nowhere/a.jsonl"], "does not exist"),
+        (["--status", "running"], "succeeded"),
+    ],
+)
+def test_an_export_that_was_asked_for_wrongly_asks_nobody(words: Sequence[str], says: str) -> None:
+    done, paths = exported(lines(*ARCHIVES), *words)
+    assert (done.returncode, done.stdout, paths) == (2, b"", [])
+    assert says in done.stderr.decode()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_export_that_is_interrupted_leaves_nothing(tmp_path: Path, stop: signal.Signals) -> None:
+    never = threading.Event()
+
+    def script(_: Asked) -> Answer:
+        return lines(*ARCHIVES, hold=never)
+
+    with scripted(script) as server:
+        whole = command("sessions", "export", "--server", server.base_url, "-o", tmp_path / "a.jsonl")
+        with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as running:
+            assert until(lambda: bool(server.asked))
+            running.send_signal(stop)
+            _, errors = running.communicate(timeout=15)
+        never.set()
+    assert (running.returncode, errors) == (130, "editthinker: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_both_ends_of_the_export_agree(server: str, photo: Path) -> None:
+    """The command line and a real server."""
+    made: dict[str, Any] = json.loads(run("edit", photo, "golden", "--server", server, "--json", "--max-turns", 1).stdout)
+    done = run("sessions", "export", "--server", server, "--since", made["created_at"], "--status", "succeeded")
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [made["id"]]
+    assert run("sessions", "export", "--server", server, "--until", "2020-01-01").stdout == ""
