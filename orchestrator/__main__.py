@@ -8,21 +8,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
+import re
 import resource
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import uvicorn
+from obstore.exceptions import BaseError
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from orchestrator import commands
 from orchestrator.app import create_app, sweep
 from orchestrator.ports import PortError
 from orchestrator.settings import RedisSettings, Settings, is_loopback
+from orchestrator.store.blobs import ObjectBlobs
 from services.wire import logs, traces
 from services.wire.heads import BoundedProtocol
 
+_PREFIX: Final = "EDITTHINKER_"
 _Kind = TypeVar("_Kind", bound=RedisSettings)
 
 
@@ -75,7 +83,18 @@ def _serve() -> int:
         # Streams and waiting callers would hold a shutdown; their sessions go on elsewhere.
         timeout_graceful_shutdown=3,
     )
-    _Server(config, app.state.stopping).run()
+    return _run(_Server(config, app.state.stopping))
+
+
+def _run(server: uvicorn.Server) -> int:
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass  # it has stopped as it should, and says so once more
+    except SystemExit as exc:
+        # uvicorn's own status for it is 3. What is wrong is in its log, as a record; this is for people.
+        sys.stderr.write(f"the orchestrator cannot start: {exc.__context__ or 'its log says why'}\n")
+        return 1
     return 0
 
 
@@ -102,12 +121,52 @@ def _sweep(arguments: list[str]) -> int:
 def _settings(kind: type[_Kind], **given: object) -> _Kind | None:
     """Options over environment over defaults; None after saying what is wrong."""
     try:
-        return kind(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        settings = kind(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as exc:
-        for error in exc.errors():
-            where = ".".join(str(part) for part in error["loc"]).upper().removeprefix("EDITTHINKER_")
-            sys.stderr.write(f"EDITTHINKER_{where}: {error['msg']}\n" if where else f"{error['msg']}\n")
-        return None
+        wrong = list(_wrong(exc))
+    except SettingsError as exc:
+        wrong = [_no_json(exc)]
+    else:
+        wrong = _no_store(settings.blobs) if isinstance(settings, Settings) else []
+        if not wrong:
+            return settings
+    sys.stderr.write("".join(f"{line}\n" for line in wrong))
+    return None
+
+
+def _wrong(exc: ValidationError) -> Iterator[str]:
+    for error in exc.errors():
+        inner = error.get("ctx", {}).get("error")
+        if isinstance(inner, ValidationError):
+            # Its text would hold what was given, keys included.
+            yield from _wrong(inner)
+            continue
+        where = ".".join(str(part) for part in error["loc"]).upper().removeprefix(_PREFIX)
+        message = error["msg"].removeprefix("Value error, ")
+        yield f"{_PREFIX}{where}: {message}" if where else message
+
+
+def _no_json(exc: SettingsError) -> str:
+    field = re.search(r'field "(\w+)"', str(exc))
+    name = f"{_PREFIX}{field[1].upper()}" if field else "a setting"
+    example = '{"name": {"url": "http://127.0.0.1:8000/v1", "model": "the server\'s name for it"}}'
+    return f"{name} is not JSON ({exc.__cause__}); write it as {example}"
+
+
+def _no_store(place: str) -> list[str]:
+    """What is wrong with the blob store, as far as it shows before anything is stored."""
+    try:
+        ObjectBlobs(place)
+    except OSError as exc:
+        why = str(exc.strerror)
+    except (BaseError, ValueError) as exc:
+        # What follows the first line is how obstore sees it inside.
+        why, _, _ = str(exc).partition("\n")
+    else:
+        if "://" in place or os.access(Path(place).expanduser(), os.W_OK | os.X_OK):
+            return []
+        why = "Permission denied"
+    return [f"{_PREFIX}BLOBS: {place!r}: {why}; name a directory that can be written, or s3://bucket/prefix"]
 
 
 if __name__ == "__main__":

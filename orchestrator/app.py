@@ -20,9 +20,11 @@ from orchestrator.api.checks import Checks
 from orchestrator.api.context import Context
 from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
+from orchestrator.api.live import Streams
 from orchestrator.backends import Backends, http_client
 from orchestrator.drive.driver import Driver
 from orchestrator.drive.gates import Gates
+from orchestrator.drive.lookups import Lookups
 from orchestrator.drive.performer import Performer
 from orchestrator.drive.runner import Replica, Runner
 from orchestrator.drive.webhooks import CHORES, Sending, Webhooks
@@ -97,9 +99,10 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
     archive = Archive(store, blobs, Retention(settings.retention_s, settings.keep_s))
     rooms = Gates(backends.gates)
-    performer = Performer(backends.editors, backends.thinkers, blobs, clock, rooms.work_s)
-    kept = RedisHooks(redis, keys, settings.retention_s)
-    told = Webhooks(kept, store, clock, _sending(settings), telemetry)
+    performer = Performer(backends.editors, backends.thinkers, blobs, clock, rooms.edit_s)
+    kept = RedisHooks(redis, keys, store.scripts, settings.retention_s)
+    lookups = Lookups()
+    told = Webhooks(kept, store, clock, _sending(settings, lookups), telemetry)
     runner = Runner(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
@@ -113,7 +116,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     backends.on_room = runner.nudge
     telemetry.watch(lambda: runner.driving)
     await _start(runner, stack)
-    intake = Intake(store, blobs, clock, backends.catalogue, _limits(settings))
+    intake = Intake(store, blobs, clock, backends.catalogue, _limits(settings), lookups=lookups)
     if settings.registry:
         stack.callback(asyncio.create_task(backends.follow(), name="registry").cancel)
     access = _access(settings, redis, keys)
@@ -132,6 +135,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         kept,
         told,
         Checks(backends.editors, backends.thinkers),
+        Streams(settings.tenant_streams),
     )
 
 
@@ -163,8 +167,8 @@ def _limits(settings: Settings) -> ImageLimits:
     return ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
 
-def _sending(settings: Settings) -> Sending:
-    return Sending(settings.webhook_timeout_s, settings.webhook_time_scale, settings.webhook_allow_private)
+def _sending(settings: Settings, lookups: Lookups) -> Sending:
+    return Sending(settings.webhook_timeout_s, settings.webhook_time_scale, settings.webhook_allow_private, lookups)
 
 
 def _chores(archive: Archive, told: Webhooks) -> Callable[[str], Awaitable[bool]]:

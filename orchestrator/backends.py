@@ -21,6 +21,7 @@ from orchestrator.drive.thinker import Dialect, HttpThinker
 from orchestrator.drive.upstream import HttpUpstream, Upstream
 from orchestrator.ports import Editor, Thinker
 from orchestrator.registry import EditorSettings, Registry, ThinkerSettings, UpstreamSettings
+from orchestrator.rounds import forever
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
 from services.wire.formats import FORMATS
@@ -45,6 +46,7 @@ class Backends:
         self._settings = settings
         self._client = client
         self._telemetry = telemetry
+        self._complaint = ""
         self._gate_of: dict[str, tuple[EditorSettings, Gate]] = {}
         self.editors: dict[str, Editor] = {}
         self.thinkers: dict[str, Thinker] = {}
@@ -70,21 +72,22 @@ class Backends:
         """Read the registry's file, and those of the keys, again whenever they change; what is wrong with them is logged, and
         nothing changes.
         """
-        complaint = ""
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            try:
-                found = await asyncio.to_thread(self._settings.collaborators)
-                if found == self._registry and found.keys() == self._keys:
-                    continue
-                self._use(found)
-            except (ValueError, OSError) as exc:
-                if str(exc) != complaint:
-                    complaint = str(exc)
-                    log.error("the registry stays as it was: %s", exc)  # noqa: TRY400 - the message says it all
-                continue
-            complaint = ""
-            log.info("the registry was read again: editors %s; thinkers %s", sorted(self.editors), sorted(self.thinkers))
+        await forever("following the registry", self._look, pause_s=_LOOK_S)
+
+    async def _look(self) -> None:
+        await asyncio.sleep(_LOOK_S)
+        try:
+            found = await asyncio.to_thread(self._settings.collaborators)
+            if found == self._registry and found.keys() == self._keys:
+                return
+            self._use(found)
+        except (ValueError, OSError) as exc:
+            if str(exc) != self._complaint:
+                self._complaint = str(exc)
+                log.error("the registry stays as it was: %s", exc)  # noqa: TRY400 - the message says it all
+            return
+        self._complaint = ""
+        log.info("the registry was read again: editors %s; thinkers %s", sorted(self.editors), sorted(self.thinkers))
 
     def _use(self, registry: Registry) -> None:
         """Make everything, which may fail, before anything changes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import re
 import sys
 import time
@@ -21,6 +22,7 @@ from orchestrator.store.scripts import Keys
 
 NAMES: Final = frozenset({"keys", "quota"})
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_NAME: Final = 200
 _Command = Callable[[RedisKeys, argparse.Namespace], Awaitable[int]]
 
 
@@ -115,7 +117,7 @@ def _key_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     create = commands.add_parser("create", help="make a key and show it, this once")
     create.add_argument("--tenant", required=True, help="whose it is; a tenant sees its own sessions only")
     create.add_argument("--scope", action="append", choices=sorted(SCOPES), help="repeat it for more (edit and read)")
-    create.add_argument("--name", default="", help="what it is for")
+    create.add_argument("--name", type=_name, default="", help="what it is for")
     create.add_argument("--expires-in", type=_seconds, metavar="90d", help="so many s, m, h or d (never)")
     create.set_defaults(command=_create)
     commands.add_parser("list", help="every key, without its secret").set_defaults(command=_list)
@@ -129,8 +131,8 @@ def _quota_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser
     chosen = commands.add_parser("set", help="what a tenant may use", description=described)
     chosen.add_argument("--tenant", required=True)
     chosen.add_argument("--rate", metavar="60/minute", help="requests for new sessions; several as 60/minute;1000/day")
-    chosen.add_argument("--unfinished", type=int, metavar="N", help="sessions that are not finished")
-    chosen.add_argument("--editor-seconds-per-day", type=float, metavar="SECONDS", help="of all its edits in a day (UTC)")
+    chosen.add_argument("--unfinished", type=_count, metavar="N", help="sessions that are not finished")
+    chosen.add_argument("--editor-seconds-per-day", type=_amount, metavar="SECONDS", help="of all its edits in a day (UTC)")
     chosen.set_defaults(command=_set_quota)
     removed = commands.add_parser("remove", help="let the server's own quota hold for a tenant again")
     removed.add_argument("--tenant", required=True)
@@ -140,9 +142,32 @@ def _quota_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser
 
 def _seconds(text: str) -> int:
     match = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a number and s, m, h or d, as in 90d")
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0 and s, m, h or d, as in 90d")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number, 0 or more")
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    # Redis and JSON know neither NaN nor infinity, and a bound that is none is left out.
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number of seconds, 0 or more")
+    return value
+
+
+def _name(text: str) -> str:
+    if not text.isprintable() or len(text) > _LONGEST_NAME:
+        raise argparse.ArgumentTypeError(f"{text!r}: write one line of text, {_LONGEST_NAME} characters at most")
+    return text
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:
@@ -160,8 +185,15 @@ def _or_none(value: object) -> str:
     return "-" if value is None else str(value)
 
 
+def _shown(cell: str) -> str:
+    """What a terminal would obey, and what this one cannot show, as escapes: older versions took any name."""
+    plain = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in cell)
+    encoding = sys.stdout.encoding or "utf-8"
+    return plain.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    lines = [tuple(head), *(tuple(row) for row in rows)]
+    lines = [tuple(head), *(tuple(_shown(cell) for cell in row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")

@@ -28,6 +28,8 @@ WAITS_S: Final = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_0
 JITTER: Final = 0.1
 LONGEST_WAIT_S: Final = 86_400.0
 """The most that a receiver's Retry-After is honoured."""
+OVERLAP_S: Final = 86_400.0
+"""For which a secret that was replaced goes on signing beside the new one."""
 THROTTLES: Final = frozenset({429, 502, 503, 504})
 _GONE: Final = 410
 _OK: Final = range(200, 300)
@@ -37,17 +39,34 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Retired(_Record):
+    """A secret that was replaced, and until when it goes on signing."""
+
+    secret: str
+    until: float
+
+
 class Endpoint(_Record):
-    """Where a tenant wants to be told of what. The secret signs, so it is kept as it is."""
+    """Where a tenant wants to be told of what. The secrets sign, so they are kept as they are."""
 
     id: str
     url: str
     secret: str
+    retired: tuple[Retired, ...] = ()
     events: tuple[str, ...]
     description: str = ""
     created_at: float
     disabled_at: float | None = None
     """When it answered 410, and was told nothing more."""
+
+    def secrets(self, now: float) -> list[str]:
+        """What signs: the secret, and those that it replaced lately, the latest first."""
+        return [self.secret, *(retired.secret for retired in self.retired if now < retired.until)]
+
+    def rotated(self, secret: str, now: float) -> Endpoint:
+        """The endpoint with a new secret."""
+        left = (Retired(secret=self.secret, until=now + OVERLAP_S), *(old for old in self.retired if now < old.until))
+        return self.model_copy(update={"secret": secret, "retired": left})
 
 
 class Attempt(_Record):

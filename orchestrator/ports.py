@@ -1,31 +1,38 @@
-"""Everything outside the orchestrator, as it sees it: the protocols that `drive`, `store` and `app` fill in.
-
-PortError               something outside did not do what it was asked
-EditorError             an editor: code, whether a retry can help, editor seconds spent
-ThinkerError            a thinker: likewise
-StorageUnavailable      Redis or the blob store cannot be reached; nothing is known to be lost
-BlobNotFound            an image is not in the blob store
-Fenced                  another replica owns the session now; let go of it
-"""
+"""Everything outside the orchestrator, as it sees it: the protocols that `drive`, `store` and `app` fill in."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, Event, ImageRef, SessionCreated
 from orchestrator.loop.session import Session
+from orchestrator.tries import Try
 
 
 class PortError(Exception):
-    """Something outside did not do what it was asked."""
+    """Something outside did not do what it was asked.
+
+    Attributes:
+        code, retryable: a row of the error table, and whether to try again later may help.
+        kind: ``busy`` and ``away`` were not taken up and may be later, ``refused`` will not be; a ``fault`` is all else.
+    """
 
     def __init__(
-        self, code: str, message: str, *, retryable: bool = False, retry_after: float | None = None, status: int | None = None
+        self,
+        code: str,
+        message: str,
+        *,
+        kind: Literal["busy", "away", "refused", "fault"] = "fault",
+        retryable: bool = False,
+        retry_after: float | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
+        self.kind = kind
         self.status = status
         self.code = code
         self.message = message
@@ -42,7 +49,7 @@ class ThinkerError(PortError):
 
 
 class StorageUnavailable(PortError):
-    """Redis or the blob store cannot be reached."""
+    """Redis or the blob store cannot be reached; nothing is known to be lost."""
 
     def __init__(self, message: str) -> None:
         super().__init__("storage_unavailable", message, retryable=True)
@@ -56,7 +63,7 @@ class BlobNotFound(PortError):
 
 
 class Fenced(Exception):
-    """Another replica owns the session now."""
+    """Another replica owns the session now; let go of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,9 @@ class EditOrder:
         key: idempotency key, unique in the world.
         timeout_s: seconds until the answer is of no use.
         later: whether its session has edits already: it goes before those that have none, so that what was begun gets done.
-        sent: called when it has its place at the editor and goes out; what passed until then is no editor's time.
+        tries: gets each sending, as it happens.
+        start_s: seconds after which it waits no longer for a place, since it would come too late.
+        session_id: whose it is.
     """
 
     source: StoredImage
@@ -86,7 +95,9 @@ class EditOrder:
     timeout_s: float
     options: Mapping[str, Any] = field(default_factory=dict)
     later: bool = False
-    sent: Callable[[], None] = lambda: None
+    tries: list[Try] = field(default_factory=list)
+    start_s: float = math.inf
+    session_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,8 +344,10 @@ class Sessions(Protocol):
         """Record events if the log still ends at `expected`; False if it does not. Raises `Fenced`."""
         ...
 
-    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int) -> Taken:
-        """Take sessions that nobody drives: up to so many for each editor, and so many urgent ones."""
+    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int, news: int = 0) -> Taken:
+        """Take sessions that nobody drives: up to so many for each editor, and so many urgent ones; and chores, among them `news`
+        of webhooks beside the others.
+        """
         ...
 
     async def done(self, chore: str) -> None:
@@ -345,8 +358,8 @@ class Sessions(Protocol):
         """Hold on to every session of this replica; False when it was taken for dead and has none any more."""
         ...
 
-    async def tell(self, paces: Mapping[str, float]) -> None:
-        """Seconds that a session takes (an edit, while that is not known), by editor: what a new one needs beside its wait."""
+    async def tell(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
+        """Seconds that an edit takes, and a session from its turn to its end, by editor: what a new one needs beside its wait."""
         ...
 
     async def owned(self, replica: str) -> set[str]:

@@ -171,6 +171,9 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"the registry {path} cannot be read: {exc}") from exc
     if unknown := sorted(fields.keys() - Registry.model_fields.keys()):
         raise ValueError(f"the registry {path} has {unknown[0]!r}; it may have {', '.join(Registry.model_fields)}")
+    for what in ("editors", "thinkers"):
+        if not isinstance(fields.get(what, {}), dict):
+            raise ValueError(f"the registry {path}: {what} is no table; write [{what}.<name>]")  # noqa: TRY004 - as documented
     return fields
 
 

@@ -151,7 +151,9 @@ class Telemetry:
         match event:
             case TurnStarted(turn=1):
                 self._in_line.observe(max(0.0, event.at - created.at))
-            case Edited() | EditFailed():
+            case Edited():
+                self._count_edit(event, event.editor or created.editor)
+            case EditFailed():
                 self._count_edit(event, created.editor)
             case Critiqued():
                 self._critique.observe(event.thinker_seconds)

@@ -15,6 +15,7 @@ from orchestrator.api.access import BEARER, Access
 from orchestrator.api.checks import Checks
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
+from orchestrator.api.live import Streams
 from orchestrator.drive.webhooks import Webhooks
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, apply, fold
@@ -41,6 +42,7 @@ class Context:
         history: the same and the archived ones; whatever is read of a session is read there.
         driving: whether this replica's runner keeps sessions moving.
         checks: which editors and thinkers can be asked now.
+        streams: the event streams that are open here.
         hooks: webhook endpoints and deliveries; webhooks: who sends them.
         stopping: set when this replica is told to go.
         tenant: the caller's; it sees its own sessions only.
@@ -61,6 +63,7 @@ class Context:
     hooks: RedisHooks
     webhooks: Webhooks
     checks: Checks
+    streams: Streams
     tenant: str = "default"
     vouched: bool = False
 

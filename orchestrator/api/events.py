@@ -8,12 +8,12 @@ from typing import Annotated, Final
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from orchestrator.api.context import Context, reading
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EVENTS
-from orchestrator.api.live import ShuttingDown, follow, load, unless_stopping
+from orchestrator.api.live import ShuttingDown, StreamOf, follow, load, unless_stopping
 from orchestrator.api.sessions import SessionId
 from orchestrator.loop.events import dump
 from orchestrator.ports import PortError, Recorded
@@ -33,7 +33,7 @@ _STREAM: Final = {
 @router.get(
     "/v1/sessions/{session_id}/events",
     response_class=Response,
-    responses=documented(ok={200: _STREAM, 204: {"description": "The session is finished, and you have seen all of it."}}),
+    responses=documented(429, ok={200: _STREAM, 204: {"description": "The session is finished, and you have seen all of it."}}),
 )
 async def stream_events(
     session_id: SessionId,
@@ -46,12 +46,12 @@ async def stream_events(
     The stream ends after `finished`. Comments keep the connection alive in between.
     """
     start = _start(after, last_event_id)
-    session, last = await load(ctx.history, session_id, ctx.tenant)
-    if session.finished and start >= last:
-        # What tells a browser not to reconnect.
-        return Response(status_code=204)
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_frames(ctx, session_id, start), media_type="text/event-stream", headers=headers)
+    with ctx.streams.place(ctx.tenant) as place:
+        session, last = await load(ctx.history, session_id, ctx.tenant)
+        if session.finished and start >= last:
+            # What tells a browser not to reconnect.
+            return Response(status_code=204)
+        return StreamOf(_frames(ctx, session_id, start), place.pop_all())
 
 
 async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[bytes]:

@@ -9,13 +9,14 @@ import httpcore
 import httpx
 
 from orchestrator.drive.addresses import Checked, Private, Unfit, read_url
+from orchestrator.drive.lookups import Lookups, NotInTime
 from services.wire.errors import ApiError
 
 _TIMEOUT_S: Final = 20.0
 
 
-async def fetch_image(url: str, *, max_bytes: int, param: str) -> bytes:
-    """The bytes behind a URL.
+async def fetch_image(url: str, *, max_bytes: int, param: str, whose: str, lookups: Lookups) -> bytes:
+    """The bytes behind a tenant's URL.
 
     Raises:
         ApiError: ``invalid_url``, ``url_forbidden``, ``url_unreachable`` or ``image_too_large``, naming `param`.
@@ -24,7 +25,7 @@ async def fetch_image(url: str, *, max_bytes: int, param: str) -> bytes:
         target = read_url(url)
     except Unfit as exc:
         raise ApiError(exc.code, f"{param}: {exc.message}; send an https URL, or the image itself", param=param) from exc
-    pool = httpcore.AsyncConnectionPool(ssl_context=httpx.create_ssl_context(), network_backend=Checked())
+    pool = httpcore.AsyncConnectionPool(ssl_context=httpx.create_ssl_context(), network_backend=Checked(lookups, whose))
     try:
         async with asyncio.timeout(_TIMEOUT_S), pool, pool.stream("GET", target, headers={"Accept": "image/*"}) as reply:
             if reply.status != 200:  # noqa: PLR2004
@@ -34,6 +35,8 @@ async def fetch_image(url: str, *, max_bytes: int, param: str) -> bytes:
     except Private as exc:
         message = f"{param}: the URL leads to an address that is not public; send the image itself"
         raise ApiError("url_forbidden", message, param=param) from exc
+    except NotInTime as exc:
+        raise ApiError("url_unreachable", f"{param}: {exc}; try again, or send the image itself", param=param) from exc
     except (TimeoutError, OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as exc:
         raise ApiError("url_unreachable", f"{param}: the URL could not be fetched", param=param) from exc
 

@@ -166,6 +166,9 @@ def _check_output(fields: ImagesEditFields | SessionFields, longest_side: int) -
         return
     if fields.partial_images and not fields.stream:
         raise ApiError("invalid_value", "partial_images: they are streamed; send stream=true as well", param="partial_images")
+    if fields.stream and fields.response_format == "url":
+        message = "response_format: a stream holds its images, as OpenAI's does; send b64_json with stream=true"
+        raise ApiError("invalid_value", message, param="response_format")
     if fields.output_format == "png" and fields.output_compression not in {None, _NEUTRAL_COMPRESSION}:
         message = "output_compression: it is the quality of jpeg and webp; leave it out for png"
         raise ApiError("invalid_value", message, param="output_compression")
@@ -189,7 +192,7 @@ def _known(name: str | None, names: tuple[str, ...], param: str, code: str) -> s
 def _limits(fields: ImagesEditFields | SessionFields, catalogue: Catalogue, now: float) -> Limits:
     max_turns, candidates = _shape(fields)
     reviewed = _review(fields) != "never"
-    default = catalogue.review_deadline_s if reviewed else catalogue.default_deadline_s
+    default = min(catalogue.review_deadline_s if reviewed else catalogue.default_deadline_s, catalogue.max_deadline_s)
     deadline_s = default if fields.deadline_s is None else fields.deadline_s
     if deadline_s > catalogue.max_deadline_s:
         message = f"deadline_s: at most {catalogue.max_deadline_s:g} seconds"

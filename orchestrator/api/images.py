@@ -117,7 +117,8 @@ async def _image(
     }
     if fields.response_format == "url":
         query = [("format", str(fields.output_format))]
-        if fields.output_compression is not None:
+        # Neutral for png, where the link would be refused with it.
+        if fields.output_compression is not None and fields.output_format != "png":
             query.append(("compression", str(fields.output_compression)))
         path = candidate_path(session_id, ref)
         return {"url": await ctx.links.link(str(request.base_url), path, query, ctx.clock.now()), **out}

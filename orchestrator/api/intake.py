@@ -15,13 +15,15 @@ from starlette.requests import Request
 from orchestrator.api.decoding import Room
 from orchestrator.api.fetch import fetch_image
 from orchestrator.api.fields import Catalogue, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
+from orchestrator.drive.lookups import Lookups
 from orchestrator.loop.events import ImageRef, SessionCreated
 from orchestrator.ports import Bounds, Clock, Created, Folders, Idempotency, PortError, Sessions, StorageUnavailable
 from services.wire import logs, traces
 from services.wire.asgi import read_json
 from services.wire.errors import ApiError
+from services.wire.forms import received
 from services.wire.images import ImageInfo, ImageLimits, accept, digest, from_base64, inspect
-from services.wire.images_api import check_charset, one_source, read_form, validate
+from services.wire.images_api import one_source, read_form, validate
 
 _Fields = TypeVar("_Fields", ImagesEditFields, SessionFields)
 _MAX_SEED = 2**31
@@ -43,6 +45,7 @@ class Intake:
         catalogue_now: tells what callers may ask for.
         limits: what a source image may cost.
         room: what pictures take while they are decoded.
+        lookups: finds where the names in callers' URLs lead.
     """
 
     sessions: Sessions
@@ -51,6 +54,7 @@ class Intake:
     catalogue_now: Callable[[], Catalogue]
     limits: ImageLimits
     room: Room = field(default_factory=Room)
+    lookups: Lookups = field(default_factory=Lookups)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -63,24 +67,23 @@ class Intake:
         if not kind.startswith("multipart/form-data"):
             message = "send multipart/form-data with a file part `image` and a text field `prompt` (/v1/sessions takes JSON too)"
             raise ApiError("unsupported_media_type", message, param="image")
-        check_charset(request.headers["content-type"])
-        async with request.form(max_files=20, max_fields=100) as form:
+        async with received(request, max_files=20, max_fields=100) as form:
             read = await read_form(form)
         fields = validate(model, read.fields)
         source = one_source(read)
         check(fields, self.catalogue, has_mask=read.mask is not None)
         return fields, source, read.mask
 
-    async def from_json(self, request: Request) -> tuple[SessionFields, bytes, bytes | None]:
-        """The same of a JSON request, whose images are base64 or URLs."""
+    async def from_json(self, request: Request, tenant: str) -> tuple[SessionFields, bytes, bytes | None]:
+        """The same of a tenant's JSON request, whose images are base64 or URLs."""
         body: Any = await read_json(request)
         if not isinstance(body, dict):
             raise ApiError("invalid_json", "the body must be a JSON object")
         given = validate(SessionJson, body)
         fields = validate(SessionFields, {key: value for key, value in body.items() if key not in {"image", "mask"}})
         check(fields, self.catalogue, has_mask=given.mask is not None)
-        source = await self._image(given.image, "image")
-        mask = await self._image(given.mask, "mask") if given.mask else None
+        source = await self._image(given.image, "image", tenant)
+        mask = await self._image(given.mask, "mask", tenant) if given.mask else None
         return fields, source, mask
 
     async def create(
@@ -111,9 +114,9 @@ class Intake:
         traces.link(traces.session(created.session_id))
         return created
 
-    async def _image(self, text: str, param: str) -> bytes:
+    async def _image(self, text: str, param: str, tenant: str) -> bytes:
         if "://" in text[:16]:
-            return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param)
+            return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param, whose=tenant, lookups=self.lookups)
         return await asyncio.to_thread(from_base64, text, param=param)
 
     async def _checked(self, data: bytes, param: str) -> tuple[bytes, ImageRef]:
@@ -144,7 +147,7 @@ class Intake:
         except PortError:
             await self._drop(session_id)
             raise
-        if not created.fresh:
+        if created.session_id != session_id:
             await self._drop(session_id)
         return created
 

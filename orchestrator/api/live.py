@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import stamina
 from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import Session, fold
@@ -17,6 +20,8 @@ from services.wire.errors import ApiError
 
 _Result = TypeVar("_Result")
 _OUTAGE_S: Final = 60.0
+_FULL_S: Final = 5
+"""After which it is worth asking whether a stream has ended."""
 
 
 class History(Protocol):
@@ -68,6 +73,52 @@ async def follow(history: History, session_id: str, after: int = 0) -> AsyncGene
                 yield recorded
                 if isinstance(recorded.event, Finished):
                     return
+
+
+class Streams:
+    """The event streams that are open here.
+
+    Args:
+        most: of one tenant.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: Counter[str] = Counter()
+
+    def place(self, tenant: str) -> contextlib.ExitStack:
+        """A place for one more, which is given back by closing it.
+
+        Raises:
+            ApiError: ``quota_exceeded`` when the tenant has as many as it may have.
+        """
+        if self._open[tenant] >= self._most:
+            message = f"you have {self._most:,} event streams open, which is the most; close one, or follow fewer sessions"
+            raise ApiError("quota_exceeded", message, retry_after=_FULL_S)
+        self._open[tenant] += 1
+        place = contextlib.ExitStack()
+        place.callback(self._leave, tenant)
+        return place
+
+    def _leave(self, tenant: str) -> None:
+        self._open[tenant] -= 1
+        if not self._open[tenant]:
+            del self._open[tenant]
+
+
+class StreamOf(StreamingResponse):
+    """Server-sent events in a place, which they leave however they end."""
+
+    def __init__(self, frames: AsyncIterator[bytes], place: contextlib.ExitStack) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(frames, media_type="text/event-stream", headers=headers)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        # Not in the generator: one whose first item nobody asked for has no end.
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 async def until_finished(history: History, session_id: str) -> tuple[Session, int]:

@@ -8,6 +8,7 @@ import binascii
 import contextlib
 import re
 from typing import Annotated, Final, Literal
+from urllib.request import parse_http_list
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,6 +47,7 @@ _IMAGE: Final[Responses] = {
         },
     }
 }
+_SECONDS: Final = re.compile(r"[0-9]{1,18}")
 _FINISHED: Final = {"model": SessionView, "description": "Finished within `Prefer: wait`."}
 _LONGEST_WAIT_S: Final = 600
 _PAGES_SCANNED: Final = 10
@@ -81,12 +83,14 @@ def _create_body() -> dict[str, object]:
 async def create_session(
     request: Request,
     ctx: Annotated[Context, Depends(making)],
-    prefer: Annotated[str | None, Header(description="`wait=n`: wait n seconds for the end.", examples=["wait=30"])] = None,
+    _prefer: Annotated[
+        str | None, Header(alias="prefer", description="`wait=n`: wait n seconds for the end.", examples=["wait=30"])
+    ] = None,
 ) -> Response:
     """Start a session; multipart like the images endpoint, or JSON with the image as base64 or https URL."""
-    wait_s = _wait(prefer)
+    wait_s = waited(request.headers.getlist("prefer"))
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-        fields, source, mask = await ctx.intake.from_json(request)
+        fields, source, mask = await ctx.intake.from_json(request, ctx.tenant)
     else:
         fields, source, mask = await ctx.intake.from_form(request, SessionFields)
     created = await ctx.intake.create(fields, source, mask, await ctx.whose(), key=idempotency_key(request))
@@ -281,7 +285,7 @@ async def _serve(
             message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
             raise ApiError("unsupported_parameter", message, param="compression")
         async with ctx.intake.room.of(image.width * image.height):
-            data = await asyncio.to_thread(transcode, data, wanted, compression)
+            data = await asyncio.to_thread(transcode, data, wanted, compression, param="format")
         media_type = f"image/{wanted}"
     # An image never changes; which one is the best does until the session is finished.
     cache = "private, max-age=31536000, immutable" if final else "no-store"
@@ -293,11 +297,15 @@ def _format_of(media_type: str) -> OutputFormat:
     return formats.get(media_type, "png")
 
 
-def _wait(prefer: str | None) -> float:
-    match = re.search(r"(?:^|[,;\s])wait(?:=(\d{1,18}))?(?=$|[,;\s])", prefer or "")
-    if not match:
-        return 0
-    return min(float(match.group(1) or _LONGEST_WAIT_S), _LONGEST_WAIT_S)
+def waited(prefer: list[str]) -> float:
+    """The seconds of ``wait`` in the lines of ``Prefer`` (RFC 7240): the first counts, and one that is no number is ignored."""
+    # Which knows that a comma within quotes is none.
+    for preference in parse_http_list(",".join(prefer)):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait":
+            seconds = value.strip().strip('"') or str(_LONGEST_WAIT_S)
+            return min(float(seconds), _LONGEST_WAIT_S) if _SECONDS.fullmatch(seconds) else 0
+    return 0
 
 
 def _write_cursor(place: tuple[int, str]) -> str:

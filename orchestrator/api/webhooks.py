@@ -28,6 +28,8 @@ WebhookId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["whk_9f2d0c6
 _MOST: Final = 16
 """Webhooks of one tenant."""
 _SECRET_BYTES: Final = 32
+_MOST_SECRETS: Final = 4
+"""That sign one delivery."""
 
 
 class NewWebhook(BaseModel):
@@ -43,7 +45,7 @@ class NewWebhook(BaseModel):
 
 
 class WebhookView(BaseModel):
-    """A webhook; its secret is shown when it is made, and never again."""
+    """A webhook; its secret is shown when it is made or rotated, and never again."""
 
     id: str
     object: Literal["webhook"] = "webhook"
@@ -59,6 +61,12 @@ class WebhookMade(WebhookView):
     """A new webhook with its secret."""
 
     secret: str
+
+
+class WebhookRotated(WebhookMade):
+    """A webhook with its new secret, and until when (Unix seconds) deliveries are signed with the one before as well."""
+
+    previous_secret_until: float
 
 
 class WebhookList(BaseModel):
@@ -129,6 +137,7 @@ _MADE: Final[dict[str, Any]] = {
     "description": "Made.",
     "content": {"application/json": {"example": {**_WEBHOOK, "secret": "whsec_…"}}},
 }
+_ROTATED: Final[dict[str, Any]] = {**_WEBHOOK, "secret": "whsec_…", "previous_secret_until": 1795574400.1}
 
 
 @router.post("/v1/webhooks", status_code=201, responses=documented(ok={201: _MADE}), openapi_extra=described(NewWebhook))
@@ -143,7 +152,7 @@ async def create_webhook(ctx: Editing, webhook: Annotated[NewWebhook, Depends(re
     endpoint = Endpoint(
         id=f"whk_{secrets.token_hex(8)}",
         url=webhook.url,
-        secret="whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode(),
+        secret=_new_secret(),
         events=tuple(dict.fromkeys(webhook.events)),
         description=webhook.description,
         created_at=ctx.clock.now(),
@@ -176,10 +185,31 @@ async def delete_webhook(webhook_id: WebhookId, ctx: Editing) -> Response:
 async def test_webhook(webhook_id: WebhookId, ctx: Editing) -> TestResult:
     """Send `webhook.test` now, once, and say what came of it. A webhook that was disabled and takes it is enabled again."""
     endpoint = await _endpoint(ctx, webhook_id)
-    attempt = await ctx.webhooks.test(endpoint, f"msg_{secrets.token_hex(16)}")
+    attempt = await ctx.webhooks.test(ctx.tenant, endpoint, f"msg_{secrets.token_hex(16)}")
     if attempt.delivered and endpoint.disabled_at is not None:
         await ctx.hooks.enable(ctx.tenant, webhook_id, disabled_at=None)
     return TestResult(delivered=attempt.delivered, attempt=_show_attempt(attempt))
+
+
+@router.post("/v1/webhooks/{webhook_id}/rotate_secret", responses=documented(429, example=_ROTATED))
+async def rotate_secret(webhook_id: WebhookId, ctx: Editing) -> WebhookRotated:
+    """Give a webhook a new secret, which is in this answer only: keep it.
+
+    For 24 hours every delivery is signed with both, the one before and the new one; then with the new one alone.
+    """
+    now, secret = ctx.clock.now(), _new_secret()
+
+    def rotate(endpoint: Endpoint) -> Endpoint:
+        known = endpoint.secrets(now)
+        if len(known) >= _MOST_SECRETS:
+            message = f"this webhook was given {len(known) - 1} new secrets in 24 hours, which is the most; try again later"
+            raise ApiError("rate_limited", message, retry_after=endpoint.retired[len(known) - 2].until - now)
+        return endpoint.rotated(secret, now)
+
+    changed = await ctx.hooks.change(ctx.tenant, webhook_id, rotate)
+    if changed is None:
+        raise _unknown(webhook_id)
+    return WebhookRotated(**_show(changed).model_dump(), secret=secret, previous_secret_until=changed.retired[0].until)
 
 
 @router.get("/v1/sessions/{session_id}/deliveries", responses=documented(example={"object": "list", "data": [_DELIVERY]}))
@@ -197,6 +227,10 @@ async def _endpoint(ctx: Context, webhook_id: str) -> Endpoint:
     if endpoint is None:
         raise _unknown(webhook_id)
     return endpoint
+
+
+def _new_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 def _unknown(webhook_id: str) -> ApiError:

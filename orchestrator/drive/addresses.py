@@ -6,14 +6,14 @@ very address that was checked (so a second DNS answer cannot change it).
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
 import httpcore
 import httpx
+
+from orchestrator.drive.lookups import Lookups
 
 _LONGEST_HOST: Final = 253
 _LAST_PORT: Final = 65_535
@@ -58,10 +58,18 @@ def is_near_or_public(address: str) -> bool:
 
 
 class Checked(httpcore.AsyncNetworkBackend):
-    """Connects to allowed addresses only."""
+    """Connects to allowed addresses only.
 
-    def __init__(self, allowed: Callable[[str], bool] = is_public) -> None:
+    Args:
+        lookups: finds them.
+        whose: the tenant that named the host.
+        allowed: which are.
+    """
+
+    def __init__(self, lookups: Lookups, whose: str, allowed: Callable[[str], bool] = is_public) -> None:
         self._inner = httpcore.AnyIOBackend()
+        self._lookups = lookups
+        self._whose = whose
         self._allowed = allowed
 
     async def connect_tcp(
@@ -73,9 +81,7 @@ class Checked(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Resolve, check every address, connect to the first."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = [str(info[4][0]) for info in found]
+        addresses = await self._lookups.find(host, port, self._whose)
         if not addresses or not all(self._allowed(address) for address in addresses):
             raise Private(host)
         return await self._inner.connect_tcp(addresses[0], port, timeout, local_address, socket_options)

@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 AUTO: Final = "auto"
 _ORDER: Final[tuple[Constraint, ...]] = ("regex", "json_schema", "structural_tag", "grammar")
 """In which they are tried: what vLLM enforces at once, what everybody else speaks, then the rest."""
-_NOT_UNDERSTOOD: Final = frozenset({400, 404, 422, 501})
+_NOT_UNDERSTOOD: Final = frozenset({400, 422, 501})
+_ANOTHER_FAULT: Final = frozenset({"context_overflow", "content_refused", "thinker_misconfigured"})
+"""Refusals that no constraint is to blame for."""
 
 FieldsOf = Callable[[Constraint, tuple[Question, ...]], Mapping[str, Any]]
 """The request's fields for a constraint; none where the format cannot be said so."""
@@ -52,7 +54,10 @@ class Constraints:
 
     def refused(self, kind: Constraint, error: ThinkerError) -> bool:
         """The server did not take the request; whether to ask again, with another constraint or none."""
-        if kind == "none" or not self._auto or error.status not in _NOT_UNDERSTOOD:
+        # One that was seen to be enforced is understood: the fault lies in this request, and others need not pay for it.
+        if kind == "none" or not self._auto or kind in self._proven:
+            return False
+        if error.status not in _NOT_UNDERSTOOD or error.code in _ANOTHER_FAULT:
             return False
         self._give_up(kind, f"refused: {error.message}")
         return True

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +28,16 @@ from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
 from orchestrator.loop.session import CorruptLog, Session, apply, fold
 from orchestrator.ports import Claim, Clock, Fenced, Hooks, Recorded, Sessions, StorageUnavailable
+from orchestrator.tries import Try, spent
 
 log = logging.getLogger(__name__)
 
 _Place = tuple[str, int, int]
 _LONGEST_SLEEP_S: Final = 3600.0
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 2.0
+_DOUBLINGS: Final = 8
+"""Of a pause between appends that fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,14 @@ class _Draft:
 
     event: ev.Event
     is_outcome: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A job under way, and, of an edit, its sendings."""
+
+    task: asyncio.Task[ev.Event]
+    tries: list[Try]
 
 
 class Driver:
@@ -56,10 +70,12 @@ class Driver:
         self._seq = entries[-1].seq
         self._session = fold(recorded.event for recorded in entries)
         self._drafts: list[_Draft] = []
-        self._begun: set[_Place] = set()
-        """Edits that this driver began; another that is under way was begun by a driver before it."""
-        self._running: dict[_Place, asyncio.Task[ev.Event]] = {}
-        self._since: dict[_Place, float] = {}
+        self._failures = 0
+        """Appends in a row that failed."""
+        started = (recorded.event for recorded in entries if isinstance(recorded.event, ev.EditStarted))
+        self._inherited: Final = frozenset((event.turn, event.candidate, event.attempt) for event in started)
+        """Edits that drivers before this one began."""
+        self._running: dict[_Place, _Running] = {}
         self._spans = SessionSpans(claim.session_id, (recorded.event for recorded in entries))
         self._signal = asyncio.Event()
 
@@ -87,7 +103,7 @@ class Driver:
 
     async def _step(self) -> bool:
         """Decide once and carry it out; whether this replica is done with the session."""
-        action = decide(self._session, self._clock.now(), self._performer.pace(self._session.created.editor))
+        action = decide(self._session, self._clock.now(), self._performer.edit_s(self._session.created.editor))
         if await self._stop_unwanted(action):
             return False
         match action:
@@ -115,22 +131,40 @@ class Driver:
         events = [draft.event for draft in self._drafts]
         try:
             done = await self._sessions.append(self._claim.session_id, self._seq, events, self._claim.fence)
+            self._failures = 0
         except StorageUnavailable:
             # Whether the append happened is not known: the log itself tells.
-            await self._resync()
-            return False
+            done = False
+            await self._pause()
         if not done:
             await self._resync()
             return False
-        for event in events:
-            self._seq += 1
-            self._hooks.recorded(self._claim.session_id, Recorded(self._seq, event), self._session)
-            self._spans.recorded(event, self._session)
+        self._tell([Recorded(self._seq + number, event) for number, event in enumerate(events, 1)])
+        self._seq += len(events)
         self._drafts.clear()
         return True
 
+    async def _pause(self) -> None:
+        """A Redis that refuses to write (out of memory, read-only) says so at once, and reads: it must not be asked without end.
+        News end the pause, since it ends with a look at the log.
+        """
+        longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures, _DOUBLINGS))
+        self._failures += 1
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest * random.uniform(0.5, 1.0)):
+                await self._signal.wait()
+        self._signal.clear()
+
+    def _tell(self, recordeds: Iterable[Recorded]) -> None:
+        """Of what this driver recorded."""
+        for recorded in recordeds:
+            self._hooks.recorded(self._claim.session_id, recorded, self._session)
+            self._spans.recorded(recorded.event, self._session)
+
     async def _resync(self) -> None:
-        """Take up what others recorded; keep outcomes that are not in the log, forget decisions."""
+        """Take up what is recorded, by others or by an append whose answer was lost; keep outcomes that are not in the log,
+        forget decisions.
+        """
         entries = await self._log()
         if not entries:
             raise Fenced(self._claim.session_id)
@@ -141,10 +175,12 @@ class Driver:
             await self._stop(list(self._running))
             # An outcome may belong to what was forgotten: a critique of an image that is in no event any more.
             self._drafts.clear()
-        self._seq = entries[-1].seq
-        self._spans.learn(known)
         lost = [draft for draft in self._drafts if draft.is_outcome and draft.event not in known]
+        drafted, before = [draft.event for draft in self._drafts], self._seq
+        self._seq = entries[-1].seq
         self._session, self._drafts = fold(known), []
+        self._tell(recorded for recorded in entries if recorded.seq > before and recorded.event in drafted)
+        self._spans.learn(known)
         for draft in lost:
             with contextlib.suppress(CorruptLog):  # its turn was forgotten
                 self._draft(draft.event, is_outcome=True)
@@ -161,7 +197,6 @@ class Driver:
         new = [job for job in jobs if _is_new(job)]
         for job in new:
             self._draft(_intent(self._claim.session_id, job, self._clock.now()))
-        self._begun.update(map(_place, new))
         if new:
             # The jobs now say that they are started; decide once more, so that what runs is what was recorded.
             return
@@ -170,35 +205,27 @@ class Driver:
         for job in jobs:
             place = _place(job)
             if place not in self._running:
-                order = partial(
-                    self._performer.perform,
-                    self._claim.session_id,
-                    self._session,
-                    job,
-                    resumed=place not in self._begun,
-                    sent=partial(self._sent, place),
-                )
-                self._running[place] = asyncio.create_task(self._spans.job(job, order))
+                tries: list[Try] = []
+                resumed = isinstance(job, EditJob) and (job.turn, job.candidate, job.attempt) in self._inherited
+                perform = self._performer.perform
+                order = partial(perform, self._claim.session_id, self._session, job, resumed=resumed, tries=tries)
+                self._running[place] = _Running(asyncio.create_task(self._spans.job(job, order)), tries)
         await self._wait_for_news()
-
-    def _sent(self, place: _Place) -> None:
-        """The edit left for the editor: until then it cost none of the editor's time."""
-        self._since[place] = self._clock.now()
 
     async def _wait_for_news(self) -> None:
         signal = asyncio.create_task(self._signal.wait())
         left = self._session.created.limits.deadline_at - self._clock.now()
         timeout = min(max(left, 0.0), _LONGEST_SLEEP_S)
         try:
-            await asyncio.wait({signal, *self._running.values()}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            tasks = {running.task for running in self._running.values()}
+            await asyncio.wait({signal, *tasks}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             signal.cancel()
         if self._signal.is_set():
             self._signal.clear()
             await self._resync()
-        for place in [place for place, task in self._running.items() if task.done()]:
-            self._since.pop(place, None)
-            self._draft(self._running.pop(place).result(), is_outcome=True)
+        for place in [place for place, running in self._running.items() if running.task.done()]:
+            self._draft(self._running.pop(place).task.result(), is_outcome=True)
 
     async def _stop_unwanted(self, action: Action) -> bool:
         """Stop what the action does not list; True when an edit was stopped, which is recorded as its outcome."""
@@ -206,17 +233,15 @@ class Driver:
         unwanted = [place for place in self._running if place not in wanted]
         if isinstance(action, Rest) or not unwanted:
             return False
-        began = dict(self._since)
+        edits = [(place, self._running[place].tries) for place in unwanted if place[0] == "edit"]
         await self._stop(unwanted)
         now = self._clock.now()
-        for kind, turn, candidate in unwanted:
-            if kind == "edit":
-                seconds = now - began.get(("edit", turn, candidate), now)
-                self._draft(_superseded(self._session, turn, candidate, now, seconds), is_outcome=True)
-        return any(kind == "edit" for kind, _, _ in unwanted)
+        for (_, turn, candidate), tries in edits:
+            self._draft(_superseded(self._session, turn, candidate, now, spent(tries)), is_outcome=True)
+        return bool(edits)
 
     async def _stop(self, places: Iterable[_Place]) -> None:
-        tasks = [self._running.pop(place) for place in places]
+        tasks = [self._running.pop(place).task for place in places]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -282,7 +307,7 @@ def _superseded(session: Session, turn: int, candidate: int, now: float, seconds
         code=ev.SUPERSEDED,
         message="stopped: its result was no longer needed",
         retryable=False,
-        editor_seconds=max(0.0, seconds),
+        editor_seconds=seconds,
     )
 
 

@@ -7,22 +7,27 @@ import contextlib
 import math
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from PIL import Image
 
 from orchestrator.drive.gate import Gate, Place
 from orchestrator.drive.upstream import Call, HttpUpstream, Lazy, Reply
+from orchestrator.loop.events import TOO_LATE
 from orchestrator.ports import EditOrder, EditorError, EditReply, StoredImage
+from orchestrator.tries import Try
 from services.wire.errors import ApiError
-from services.wire.images import ImageInfo, decode, encode, from_base64, inspect, is_complete
+from services.wire.images import OURS, ImageInfo, ImageLimits, decode, encode, from_base64, inspect, is_complete
 
 _PARAM: Final = "the editor's image"
 _MOST_TIMINGS: Final = 32
 _LONGEST_TIMING: Final = 64
 _AHEAD: Final = {"priority": "u=2"}
 """RFC 9218: one level more urgent than a request that says nothing."""
+_ROUNDED_UP: Final = 2
+"""How many times the source's pixels an editor may answer with, where that is more than anybody may send."""
 _ASPECT_TOLERANCE: Final = 0.04
 """Editors round sizes to multiples of 8 to 64; a picture of nearly the source's shape is scaled back to its size."""
 
@@ -67,27 +72,31 @@ class HttpEditor:
         body = _multipart(boundary, fields, files)
         headers = {"idempotency-key": order.key, **(_AHEAD if order.later else {})}
         call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers)
+        earlier = len(order.tries)
         reply = await self._post(call, order)
+        _charge(order.tries[earlier:], reply)
         data = _image_of(reply.json)
-        info = _sound(data)
+        info = _sound(data, order.source.ref.width * order.source.ref.height)
         if order.options.get("size") in {None, "auto"}:
             data, info = await _at_source_size(data, info, order.source.ref.width, order.source.ref.height)
         return EditReply(data, info.media_type, info.width, info.height, _timings(reply.json), _replayed(reply))
 
     async def _post(self, call: Call, order: EditOrder) -> Reply:
         if self._gate is None:
-            order.sent()
-            return await self._upstream.post(call, order.timeout_s)
-        ends = time.monotonic() + order.timeout_s
+            return await self._upstream.post(call, order.timeout_s, tries=order.tries)
+        ends, patience_s = time.monotonic() + order.timeout_s, max(0.0, min(order.start_s, order.timeout_s))
         async with contextlib.AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(max(0.0, order.timeout_s)):
-                    place = await stack.enter_async_context(self._gate.place(later=order.later))
+                async with asyncio.timeout(patience_s):
+                    place = await stack.enter_async_context(self._gate.place(later=order.later, session_id=order.session_id))
             except TimeoutError as exc:
-                message = f"no place was free at the editor within {order.timeout_s:.1f} s"
+                if order.start_s < order.timeout_s:
+                    message = "no place was free at the editor in time for an edit before the deadline; raise deadline_s"
+                    raise EditorError(TOO_LATE, message) from exc
+                message = f"no place was free at the editor within {patience_s:.1f} s"
                 raise EditorError("editor_timeout", message, retryable=True) from exc
-            order.sent()
-            reply = await self._upstream.post(call, ends - time.monotonic(), lambda: place.refused(time.monotonic()))
+            left = ends - time.monotonic()
+            reply = await self._upstream.post(call, left, lambda: place.refused(time.monotonic()), order.tries)
             _tell(place, reply)
             return reply
 
@@ -102,6 +111,21 @@ def _tell(place: Place, reply: Reply) -> None:
         outside = max(0.0, reply.elapsed_s - timings["total_ms"] / 1000)
         waited = min(reply.elapsed_s, max(0.0, timings["queue_ms"] / 1000) + outside)
     place.answered(elapsed_s=reply.elapsed_s, waited_s=waited, now=time.monotonic())
+
+
+def _charge(tries: Sequence[Try], reply: Reply) -> None:
+    """What the editor says it worked, where it does, in place of our clock, which counts its line too."""
+    told_ms = _timings(reply.json).get("edit_ms")
+    if told_ms is None or not tries:
+        return
+    told_s = max(0.0, told_ms / 1000)
+    if _replayed(reply):
+        # That is all work under this key, whoever asked first: another replica, or a try before this one.
+        for each in tries:
+            each.worked_s = 0.0
+    else:
+        told_s = min(told_s, tries[-1].seconds)
+    tries[-1].worked_s = told_s
 
 
 def _replayed(reply: Reply) -> bool:
@@ -138,10 +162,11 @@ def _image_of(reply: Any) -> bytes:
         raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
 
 
-def _sound(data: bytes) -> ImageInfo:
-    """Header and structure of an image, without decoding a pixel."""
+def _sound(data: bytes, source_pixels: int) -> ImageInfo:
+    """Header and structure of an image, without decoding a pixel; its bytes were bounded with the reply's."""
+    most = max(ImageLimits().max_pixels, _ROUNDED_UP * source_pixels)
     try:
-        info = inspect(data, param=_PARAM)
+        info = inspect(data, limits=replace(OURS, max_pixels=most), param=_PARAM)
     except ApiError as exc:
         raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
     if not is_complete(data):
@@ -157,7 +182,7 @@ async def _at_source_size(data: bytes, info: ImageInfo, width: int, height: int)
         return data, info
 
     def scale() -> bytes:
-        return encode(decode(data, param=_PARAM).resize((width, height), Image.Resampling.LANCZOS), "png")
+        return encode(decode(data, limits=OURS, param=_PARAM).resize((width, height), Image.Resampling.LANCZOS), "png")
 
     try:
         scaled = await asyncio.to_thread(scale)

@@ -26,7 +26,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -46,7 +46,8 @@ _FIRST_GUESS_S: Final = 1.0
 """Of a round trip, before one was seen."""
 _LONGEST_TRIP_S: Final = 60.0
 _MOST: Final = 1.5
-"""Mean distances above the mean within which about nine of ten edits are done, when they take from 1 to 8 s."""
+_NEARLY_ALL: Final = 3.0
+"""Mean distances above the mean within which about nine of ten edits are done, and nearly all, when they take from 1 to 8 s."""
 _FORGET: Final = 8.0
 """Round trips in which a limit that is not in use goes down to twice what is used."""
 _HALF_LIFE_S: Final = 60.0
@@ -243,7 +244,8 @@ class Gate:
         self._idle_since = clock()
         # By turn: later ones first. Ordered dictionaries, since those who leave do so from anywhere in the line.
         self._lines: tuple[OrderedDict[asyncio.Future[Place], None], ...] = (OrderedDict(), OrderedDict())
-        self._expected: deque[float] = deque()
+        # Until when, by session; the oldest first.
+        self._expected: dict[str, float] = {}
         self.on_room: Callable[[], None] = lambda: None
         """Called when there may be room for another session."""
 
@@ -253,9 +255,13 @@ class Gate:
         return self._pace.limit if self._fixed is None else self._fixed
 
     @property
-    def work_s(self) -> float:
-        """Seconds within which most edits are done, lately, without their wait in the pool; 0 while that is not known."""
-        return self._pace.worked_s + _MOST * self._pace.spread_s
+    def edit_s(self) -> float:
+        """Seconds within which most edits are back, lately, from when they have their place; 0 while that is not known.
+
+        Nearly all, where others wait for a place: an edit that comes too late costs them theirs. Otherwise it is worth a try.
+        """
+        distances = _NEARLY_ALL if self.waiting else _MOST
+        return self._pace.waited_s + self._pace.worked_s + distances * self._pace.spread_s
 
     @property
     def in_flight(self) -> int:
@@ -279,27 +285,35 @@ class Gate:
         spare = self.limit + max(1, self.limit // 4) - self._in_flight - self.waiting - len(self._expected)
         return max(0, spare)
 
-    def expect(self, sessions: int = 1) -> None:
-        """So many sessions were claimed and are on their way here. A request for a first turn's place takes one off; one that
-        never comes (it ended, it waits for a person, its checklist is slow) is forgotten after some seconds.
+    def expect(self, session_id: str) -> None:
+        """A session was claimed and is on its way here, until it asks for a place. One that does not come soon (it waits for a
+        person, its checklist is slow) is forgotten after some seconds.
         """
         self._forget_late()
-        self._expected.extend([self._clock() + _ON_THEIR_WAY_S] * sessions)
+        self._expected.pop(session_id, None)
+        self._expected[session_id] = self._clock() + _ON_THEIR_WAY_S
+
+    def forget(self, session_id: str) -> None:
+        """A session comes no more: it ended, or is another replica's."""
+        if self._expected.pop(session_id, None):
+            self.on_room()
 
     def _forget_late(self) -> None:
         now = self._clock()
-        while self._expected and self._expected[0] <= now:
-            self._expected.popleft()
+        for session_id, until in list(self._expected.items()):
+            if until > now:
+                break
+            del self._expected[session_id]
 
     @contextlib.asynccontextmanager
-    async def place(self, *, later: bool) -> AsyncIterator[Place]:
+    async def place(self, *, later: bool, session_id: str = "") -> AsyncIterator[Place]:
         """Wait for a place, and hold it. Whoever is cancelled, waiting or holding, leaves none behind.
 
         Args:
             later: whether the edit is of a session's second or later turn.
+            session_id: whose it is, which is then expected no more.
         """
-        if not later and self._expected:
-            self._expected.popleft()
+        self._expected.pop(session_id, None)
         place = await self._enter(self._lines[0 if later else 1])
         try:
             yield place

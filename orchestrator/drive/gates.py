@@ -17,15 +17,20 @@ class Gates:
         """How many more sessions each editor could do with."""
         return {editor: gate.room() for editor, gate in self._gates.items()}
 
-    def expect(self, editor: str) -> None:
+    def expect(self, editor: str, session_id: str) -> None:
         """A session was claimed and will soon ask for an edit."""
         if editor in self._gates:
-            self._gates[editor].expect()
+            self._gates[editor].expect(session_id)
 
-    def work_s(self, editor: str) -> float:
+    def forget(self, editor: str, session_id: str) -> None:
+        """It will not."""
+        if editor in self._gates:
+            self._gates[editor].forget(session_id)
+
+    def edit_s(self, editor: str) -> float:
         """Seconds that an edit takes there, lately; 0 while that is not known."""
-        return self._gates[editor].work_s if editor in self._gates else 0.0
+        return self._gates[editor].edit_s if editor in self._gates else 0.0
 
     def paces(self) -> Mapping[str, float]:
-        """`work_s` of every editor where it is known."""
-        return {editor: gate.work_s for editor, gate in self._gates.items() if gate.work_s > 0}
+        """`edit_s` of every editor where it is known."""
+        return {editor: gate.edit_s for editor, gate in self._gates.items() if gate.edit_s > 0}

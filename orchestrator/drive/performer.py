@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, Final, TypeVar
 import stamina
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob
+from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob, latest_start
 from orchestrator.loop.session import Session
 from orchestrator.ports import (
     Blobs,
@@ -26,11 +27,11 @@ from orchestrator.ports import (
     Thinker,
     Usage,
 )
+from orchestrator.tries import Try, spent
 
 Job = EditJob | CritiqueJob | ChecklistJob
 _Role = TypeVar("_Role")
 _PATIENTLY: Final = stamina.AsyncRetryingCaller(attempts=5, timeout=30.0)
-_NOT_AT_WORK: Final = ("_overloaded", "_unreachable", "_refused")
 _GRACE_S: Final = 1.0
 """At the deadline the driver stops its jobs. A call that timed out by itself at the same moment would be cancelled
 twice, and then its connection is not closed and the editor works on."""
@@ -41,55 +42,47 @@ class Performer:
     """The collaborators of every session, by the names the configuration gives them.
 
     Attributes:
-        pace: seconds that an edit takes at that editor, lately; 0 while that is not known.
+        edit_s: seconds that an edit takes at that editor, lately; 0 while that is not known.
     """
 
     editors: Mapping[str, Editor]
     thinkers: Mapping[str, Thinker]
     blobs: Blobs
     clock: Clock
-    pace: Callable[[str], float] = lambda _: 0.0
+    edit_s: Callable[[str], float] = lambda _: 0.0
 
     async def perform(
-        self, session_id: str, session: Session, job: Job, *, resumed: bool = False, sent: Callable[[], None] = lambda: None
+        self, session_id: str, session: Session, job: Job, *, resumed: bool = False, tries: list[Try] | None = None
     ) -> ev.Event:
         """Carry the job out and return its outcome event.
 
         Args:
             resumed: whether an earlier driver began it.
-            sent: called when an edit goes out to the editor, after its wait for a place there.
+            tries: gets each sending of an edit, as it happens.
         """
         if isinstance(job, EditJob):
-            return await self._edit(session_id, session, job, resumed=resumed, sent=sent)
+            return await self._edit(session_id, session, job, resumed=resumed, tries=[] if tries is None else tries)
         if isinstance(job, ChecklistJob):
             return await self._checklist(session_id, session, job)
         return await self._critique(session_id, session, job)
 
     async def _edit(
-        self, session_id: str, session: Session, job: EditJob, *, resumed: bool, sent: Callable[[], None]
+        self, session_id: str, session: Session, job: EditJob, *, resumed: bool, tries: list[Try]
     ) -> ev.Edited | ev.EditFailed:
-        began: float | None = None
-
-        def goes_out() -> None:
-            nonlocal began
-            began = self.clock.now()
-            sent()
-
         try:
-            reply = await self._ask_editor(session_id, session, job, goes_out)
+            reply = await self._ask_editor(session_id, session, job, resumed=resumed, tries=tries)
             sha256 = await self._store(session_id, reply.data)
         except PortError as exc:
-            now = self.clock.now()
             # What the caller can do nothing about, and a store that is away, may well pass.
             return ev.EditFailed(
-                at=now,
+                at=self.clock.now(),
                 turn=job.turn,
                 candidate=job.candidate,
                 attempt=job.attempt,
                 code=exc.code,
                 message=exc.message,
                 retryable=exc.retryable,
-                editor_seconds=0.0 if exc.code.endswith(_NOT_AT_WORK) or began is None else max(0.0, now - began),
+                editor_seconds=spent(tries),
             )
         now = self.clock.now()
         image = ev.ImageRef(
@@ -100,25 +93,29 @@ class Performer:
             turn=job.turn,
             candidate=job.candidate,
             image=image,
-            editor_seconds=_editor_seconds(reply, now - (now if began is None else began)),
+            # A replay tells of work that our clock did not see; it began in this session.
+            editor_seconds=min(spent(tries), max(0.0, now - session.created.at)) if reply.replayed else spent(tries),
             timings=dict(reply.timings),
             repeated=resumed and not reply.replayed,
             editor=reply.editor,
         )
 
-    async def _ask_editor(self, session_id: str, session: Session, job: EditJob, sent: Callable[[], None]) -> EditReply:
-        created = session.created
-        left = created.limits.deadline_at - self.clock.now()
+    async def _ask_editor(self, session_id: str, session: Session, job: EditJob, *, resumed: bool, tries: list[Try]) -> EditReply:
+        created, now = session.created, self.clock.now()
+        # One that was begun before may be done already.
+        start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor)) - now
         order = EditOrder(
             source=self._stored(session_id, created.source),
             mask=self._stored(session_id, created.mask) if created.mask else None,
             instruction=job.instruction,
             seed=job.seed,
             key=f"{session_id}/{job.key}",
-            timeout_s=left + _GRACE_S,
+            timeout_s=created.limits.deadline_at - now + _GRACE_S,
+            start_s=start_s,
+            session_id=session_id,
             options=created.editor_options,
             later=job.turn > 1,
-            sent=sent,
+            tries=tries,
         )
         return await _named(self.editors, created.editor, "editor").edit(order)
 
@@ -187,12 +184,6 @@ class Performer:
 
 def _tokens(usage: Usage) -> dict[str, Any]:
     return dataclasses.asdict(usage)
-
-
-def _editor_seconds(reply: EditReply, elapsed: float) -> float:
-    """What the editor says it worked; by our clock, which counts its queue too, where it says nothing."""
-    told = reply.timings.get("edit_ms")
-    return max(0.0, elapsed) if told is None else min(max(0.0, told / 1000), max(0.0, elapsed))
 
 
 def _named(roles: Mapping[str, _Role], name: str, role: str) -> _Role:

@@ -9,8 +9,9 @@ from collections import OrderedDict
 from PIL import Image
 
 from orchestrator.loop.events import ImageRef
-from orchestrator.ports import StoredImage
-from services.wire.images import decode, digest, encode
+from orchestrator.ports import StoredImage, ThinkerError
+from services.wire.errors import ApiError
+from services.wire.images import OURS, decode, digest, encode
 
 _KEPT_BYTES = 64 * 1024 * 1024
 
@@ -28,13 +29,22 @@ class Pictures:
         self._size = 0
 
     async def fit(self, image: StoredImage) -> StoredImage:
-        """The picture itself if it is small enough, else a smaller one."""
+        """The picture itself if it is small enough, else a smaller one.
+
+        Raises:
+            ThinkerError: when it cannot be decoded. An editor's reply is taken by its header and its checksums, since decoding
+                every picture would cost more than the few that are broken.
+        """
         limit = self._max_pixels
         if limit is None or image.ref.width * image.ref.height <= limit:
             return image
         known = self._kept.get(image.ref.sha256)
         if known is None:
-            known = await asyncio.to_thread(_smaller, await image.load(), limit)
+            data = await image.load()
+            try:
+                known = await asyncio.to_thread(_smaller, data, limit)
+            except ApiError as exc:
+                raise ThinkerError(exc.code, exc.message, kind="refused") from exc
             self._keep(image.ref.sha256, known)
         else:
             self._kept.move_to_end(image.ref.sha256)
@@ -56,7 +66,7 @@ class Pictures:
 
 
 def _smaller(data: bytes, limit: int) -> tuple[ImageRef, bytes]:
-    image = decode(data, param="the picture for the thinker")
+    image = decode(data, limits=OURS, param="the picture for the thinker")
     scale = math.sqrt(limit / (image.width * image.height))
     width, height = (max(1, int(side * scale)) for side in image.size)
     # Without loss: what a lossy encoder did to the picture must not be taken for the editor's doing.

@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from orchestrator.drive.driver import Driver
+from orchestrator.drive.lengths import Lengths
+from orchestrator.drive.webhooks import CHORES
 from orchestrator.loop.session import CorruptLog
 from orchestrator.ports import Claim, Fenced, PortError, Recorded, Sessions, StorageUnavailable
+from orchestrator.rounds import forever
 from services.wire import logs
 
 log = logging.getLogger(__name__)
@@ -26,15 +29,15 @@ _IDLE_S: Final = 1.0
 _BETWEEN_ROUNDS_S: Final = 0.02
 """News come in bursts: a round that brought nothing is not followed by another at once."""
 _AT_A_TIME: Final = 64
-"""Sessions claimed in one round for one editor; urgent sessions, and chores under way."""
+"""Sessions claimed in one round for one editor; urgent sessions. Chores under way: webhooks', and as many of the blob store."""
 _BEATS_PER_AUDIT: Final = 3
+_BEATS_PER_CHORE: Final = 15
+"""What a chore may take: five leases, which is less than the six after which it comes again, here or elsewhere."""
+_BUGS_IN_A_ROW: Final = 30
+"""After which a replica is no longer said to be alive."""
 _PAUSE_AFTER_A_BUG_S: Final = 5.0
 _PAUSE_FOR_A_CORRUPT_LOG_S: Final = 60.0
 _LONGEST_STOP_S: Final = 5.0
-_OF_THEMSELVES: Final = frozenset({"satisfied", "max_turns", "plateau", "budget"})
-"""How sessions end that nobody and no clock cut short."""
-_FORGET: Final = 0.9
-"""Weight of the past in the mean time that sessions take."""
 
 
 class Wakes(Protocol):
@@ -56,8 +59,12 @@ class Rooms(Protocol):
         """By editor, those that have any."""
         ...
 
-    def expect(self, editor: str) -> None:
+    def expect(self, editor: str, session_id: str) -> None:
         """A session was claimed and will soon ask for an edit."""
+        ...
+
+    def forget(self, editor: str, session_id: str) -> None:
+        """It will not: it ended, or is another replica's."""
         ...
 
     def paces(self) -> Mapping[str, float]:
@@ -133,8 +140,10 @@ class Runner:
         """Sessions that somebody wrote to between their claim and the start of their driver."""
         self._strays: set[str] = set()
         """Sessions that were owned without being driven when we last looked."""
-        self._takes: dict[str, float] = {}
-        """Seconds that a session takes from its claim to its end, lately, by editor."""
+        self._missed: set[Claim] = set()
+        """Claims that were driven without being owned when we last looked."""
+        self._lengths = Lengths()
+        self._beats = itertools.count(1)
         self._wake = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -153,7 +162,10 @@ class Runner:
 
     async def start(self) -> None:
         """Begin to claim."""
-        loops = (self._claiming(), self._living(), self._waking(), self._signalling())
+        steps = (self._claiming, self._living, self._waking, self._signalling)
+        # No longer than a beat, or a bug beside the beats would cost the lease.
+        pause_s = min(_IDLE_S, self._beat_s)
+        loops = (forever(step.__name__.strip("_"), step, pause_s=pause_s, most=_BUGS_IN_A_ROW) for step in steps)
         self._loops = [asyncio.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:
@@ -168,21 +180,21 @@ class Runner:
     # --- rounds ---------------------------------------------------------------------------------------------
 
     async def _claiming(self) -> None:
-        while True:
-            self._wake.clear()
-            if await self._round():
-                continue
-            await asyncio.sleep(_BETWEEN_ROUNDS_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(_IDLE_S, self._beat_s)):
-                    await self._wake.wait()
+        self._wake.clear()
+        if await self._round():
+            return
+        await asyncio.sleep(_BETWEEN_ROUNDS_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(_IDLE_S, self._beat_s)):
+                await self._wake.wait()
 
     async def _round(self) -> bool:
         """Claim once; whether that brought a session."""
         before = list(self._tasks.values())
-        chores = max(0, _AT_A_TIME - len(self._chores))
+        news = sum(map(_is_news, self._chores))
+        hands = {"chores": _AT_A_TIME - len(self._chores) + news, "news": _AT_A_TIME - news}
         try:
-            taken = await self._sessions.claim(self._replica, self._room(), urgent=_AT_A_TIME, chores=chores)
+            taken = await self._sessions.claim(self._replica, self._room(), urgent=_AT_A_TIME, **hands)
         except StorageUnavailable as exc:
             log.warning("cannot claim sessions: %s", exc.message)
             return False
@@ -210,9 +222,13 @@ class Runner:
         return {editor: count for editor, count in room.items() if count}
 
     async def _do(self, chore: str) -> None:
+        may_take_s = _BEATS_PER_CHORE * self._beat_s
         try:
-            if await self._chore(chore):
-                await self._sessions.done(chore)
+            async with asyncio.timeout(may_take_s):
+                if await self._chore(chore):
+                    await self._sessions.done(chore)
+        except TimeoutError:
+            log.warning("%s is put off: it took longer than %g s", chore, may_take_s)
         except PortError as exc:
             log.warning("%s is put off: %s", chore, exc.message)
         except Exception:  # the edge of a chore: a bug in one must not stop the others
@@ -228,7 +244,7 @@ class Runner:
         if mine is not None:
             # It was taken from us and given back; the new fence is valid, the old driver is not.
             mine.cancel()
-        self._rooms.expect(claim.editor)
+        self._rooms.expect(claim.editor, session_id)
         self._claims[session_id] = claim
         self._tasks[session_id] = asyncio.create_task(self._run(claim), name=session_id)
 
@@ -246,7 +262,8 @@ class Runner:
                 driver.signal()
             began = time.monotonic()
             await driver.run()
-            self._learn(claim.editor, driver, time.monotonic() - began)
+            if driver.finished:
+                self._lengths.ended(claim.editor, driver.finished, time.monotonic() - began)
         except Fenced:
             log.info("session %s belongs to another replica now", session_id)
         except StorageUnavailable as exc:
@@ -267,29 +284,23 @@ class Runner:
                 self._drivers.pop(session_id, None)
                 self._early.discard(session_id)
                 self._tasks.pop(session_id, None)
+                self._rooms.forget(claim.editor, session_id)
                 self._wake.set()
-
-    def _learn(self, editor: str, driver: Driver, seconds: float) -> None:
-        """How long a session takes that is left the time it needs: what a new one needs beside its wait."""
-        if driver.finished and driver.finished.reason in _OF_THEMSELVES:
-            known = self._takes.get(editor, seconds)
-            self._takes[editor] = _FORGET * known + (1 - _FORGET) * seconds
 
     # --- leases ---------------------------------------------------------------------------------------------
 
     async def _living(self) -> None:
         """Tell the others that we live, and look whether they agree about what we drive."""
-        for number in itertools.count(1):
-            await asyncio.sleep(self._beat_s)
-            try:
-                before = list(self._tasks.values())
-                if not await self._sessions.beat(self._replica):
-                    self._lost(before)
-                await self._sessions.tell({**self._rooms.paces(), **self._takes})
-                if number % _BEATS_PER_AUDIT == 0:
-                    await self._audit()
-            except StorageUnavailable as exc:
-                log.warning("cannot hold the lease: %s", exc.message)
+        await asyncio.sleep(self._beat_s)
+        try:
+            before = list(self._tasks.values())
+            if not await self._sessions.beat(self._replica):
+                self._lost(before)
+            await self._sessions.tell(self._rooms.paces(), self._lengths.most())
+            if next(self._beats) % _BEATS_PER_AUDIT == 0:
+                await self._audit()
+        except StorageUnavailable as exc:
+            log.warning("cannot hold the lease: %s", exc.message)
 
     def _lost(self, tasks: Iterable[asyncio.Task[None]]) -> None:
         log.warning("this replica was taken for dead; what it drove belongs to others now")
@@ -297,14 +308,16 @@ class Runner:
             task.cancel()
 
     async def _audit(self) -> None:
-        """Stop what we do not own; give back what we own and, for a second time, do not drive: a claim whose answer was
-        lost, or a driver that broke.
+        """Stop what we drive and do not own; give back what we own and do not drive: a claim whose answer was lost, or a driver
+        that broke. Both for the second time only: a session may have been claimed, or have ended, a moment ago.
         """
         driven = dict(self._claims)
         owned = await self._sessions.owned(self._replica)
-        for session_id, claim in driven.items():
-            if session_id not in owned and self._claims.get(session_id) == claim:
-                self._tasks[session_id].cancel()
+        missed = {claim for name, claim in driven.items() if name not in owned and self._claims.get(name) == claim}
+        gone = missed & self._missed
+        for claim in gone:
+            self._tasks[claim.session_id].cancel()
+        self._missed = missed - gone
         strays = owned - self._claims.keys()
         again = strays & self._strays
         for session_id in again:
@@ -326,3 +339,8 @@ class Runner:
             drivers = [self._drivers[session_id]] if session_id in self._drivers else []
             for driver in drivers if session_id else list(self._drivers.values()):
                 driver.signal()
+
+
+def _is_news(chore: str) -> bool:
+    """Whether it is a webhook's, and not the blob store's: a bucket that hangs takes no hands from webhooks."""
+    return chore.partition(":")[0] in CHORES

@@ -167,7 +167,7 @@ class HttpThinker:
             # One that was cut at its token limit proves nothing either way.
             whole = [reply for reply in replies if not isinstance(reply, Reply) or reply.finish_reason != "length"]
             enforced = all(isinstance(reply, Reply) and prompt.written.conforms(reply, kind) for reply in whole)
-            if not constraints.saw(kind, enforced=enforced) and kind != "none":
+            if whole and not constraints.saw(kind, enforced=enforced) and kind != "none":
                 self._replied("unconstrained")
             return replies, _usage(completion)
 

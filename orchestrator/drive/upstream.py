@@ -20,6 +20,7 @@ import orjson
 import stamina
 
 from orchestrator.ports import EditorError, PortError, ThinkerError
+from orchestrator.tries import Try
 from services.wire import traces
 
 Role = Literal["editor", "thinker"]
@@ -107,6 +108,15 @@ class Reply:
     elapsed_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A success as it came, and the seconds that its try took."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    elapsed_s: float
+
+
 class HttpUpstream:
     """Posts to one collaborator; what goes wrong comes out as that role's `PortError`."""
 
@@ -119,13 +129,16 @@ class HttpUpstream:
         address = upstream.url.partition("//")[2].partition("/")[0].rpartition("@")[2]
         self._facts: traces.Attributes = {"http.request.method": "POST", "server.address": address, "editthinker.role": role}
 
-    async def post(self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None) -> Reply:
+    async def post(
+        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[Try] | None = None
+    ) -> Reply:
         """The reply.
 
         Args:
             call: what to send.
             timeout_s: seconds for all of it, retries included.
             busy: called at every 429 and 503, also where the call is repeated.
+            tries: gets each sending, as it happens.
 
         Raises:
             EditorError, ThinkerError: with a code of the error table; `retryable` says whether to try again later.
@@ -133,10 +146,12 @@ class HttpUpstream:
         allowed = max(0.0, min(timeout_s, self._upstream.timeout_s))
         try:
             async with asyncio.timeout(allowed):
-                return await self._with_retries(call, time.monotonic() + allowed, busy)
+                answer = await self._with_retries(call, time.monotonic() + allowed, busy, [] if tries is None else tries)
         except TimeoutError as exc:
             message = f"the {self._role} did not answer within {allowed:.1f} s"
             raise self._error(f"{self._role}_timeout", message, retryable=True) from exc
+        # Read out here, since an answer that makes no sense is no reason to have the work done again at once.
+        return Reply(self._json(answer.body), answer.headers, answer.elapsed_s)
 
     async def ready(self) -> bool:
         """Whether the collaborator lists its models, which every server of this protocol can."""
@@ -147,7 +162,7 @@ class HttpUpstream:
         # Some servers have no such list; any answer that is not a server error shows that somebody is there.
         return reply.status_code < 500  # noqa: PLR2004
 
-    async def _with_retries(self, call: Call, ends: float, told_busy: Callable[[], None]) -> Reply:
+    async def _with_retries(self, call: Call, ends: float, told_busy: Callable[[], None], tries: list[Try]) -> _Answer:
         """Faults are tried `attempts` times; a server that says it is busy is waited for as long as there is time, and one
         that is away for `away_s`.
         """
@@ -157,14 +172,11 @@ class HttpUpstream:
         def while_busy(exc: Exception) -> bool | float:
             if not isinstance(exc, PortError):
                 return False
-            away = exc.code.endswith("_unreachable") or exc.status == _NOT_READY
-            waited = away and time.monotonic() < began + self._upstream.away_s
-            return _again(exc, ends) if waited or exc.code.endswith("_overloaded") else False
+            waited = exc.kind == "away" and time.monotonic() < began + self._upstream.away_s
+            return _again(exc, ends) if waited or exc.kind == "busy" else False
 
         def while_faulty(exc: Exception) -> bool | float:
-            if not isinstance(exc, PortError) or exc.code.endswith(("_bad_reply", "_overloaded")):
-                return False
-            return _again(exc, ends)
+            return _again(exc, ends) if isinstance(exc, PortError) and exc.kind != "busy" else False
 
         busy = stamina.retry_context(on=while_busy, attempts=None, timeout=left, wait_initial=0.5, wait_max=10.0)
         async for when_free in busy:
@@ -174,14 +186,22 @@ class HttpUpstream:
                 )
                 async for attempt in faults:
                     with attempt:
-                        return await self._once(call, told_busy)
+                        tries.append(Try())
+                        return await self._once(call, told_busy, tries[-1])
         raise AssertionError("stamina either returns or raises")  # pragma: no cover
 
-    async def _once(self, call: Call, told_busy: Callable[[], None]) -> Reply:
+    async def _once(self, call: Call, told_busy: Callable[[], None], this: Try) -> _Answer:
         with traces.span(f"POST {call.path}", "client", self._facts):
-            return await self._sent(call, told_busy)
+            try:
+                return await self._sent(call, told_busy, this)
+            except PortError as exc:
+                if exc.kind != "fault":
+                    this.worked_s = 0.0
+                raise
+            finally:
+                this.back_at = time.monotonic()
 
-    async def _sent(self, call: Call, told_busy: Callable[[], None]) -> Reply:
+    async def _sent(self, call: Call, told_busy: Callable[[], None], this: Try) -> _Answer:
         began = time.monotonic()
         headers = {
             "content-type": call.content_type,
@@ -196,14 +216,15 @@ class HttpUpstream:
         unsent: list[PortError] = []
         try:
             url = f"{self._upstream.url}{call.path}"
-            async with self._client.stream("POST", url, content=_kept(call.pieces(), unsent), headers=headers) as reply:
+            async with self._client.stream("POST", url, content=_kept(call.pieces(), unsent, this), headers=headers) as reply:
                 body = await self._read(reply)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as exc:
-            raise self._error(f"{self._role}_unreachable", f"the {self._role}'s URL or key is not valid: {exc}") from exc
+            message = f"the {self._role}'s URL or key is not valid: {exc}"
+            raise self._error(f"{self._role}_unreachable", message, kind="away") from exc
         except _LIBRARIES as exc:
             raise unsent[0] if unsent else self._broken(exc) from exc
         if reply.is_success:
-            return Reply(self._json(body), reply.headers, time.monotonic() - began)
+            return _Answer(body, reply.headers, time.monotonic() - began)
         if reply.status_code in _FULL:
             told_busy()
         raise self._refused(reply, body)
@@ -211,7 +232,7 @@ class HttpUpstream:
     def _broken(self, exc: Exception) -> PortError:
         if _never_connected(exc):
             message = f"the {self._role} cannot be reached ({type(exc).__name__})"
-            return self._error(f"{self._role}_unreachable", message, retryable=True)
+            return self._error(f"{self._role}_unreachable", message, kind="away", retryable=True)
         message = f"the connection to the {self._role} broke ({type(exc).__name__})"
         return self._error(f"{self._role}_failed", message, retryable=True)
 
@@ -241,13 +262,14 @@ class HttpUpstream:
         # A server's own word counts for more than its status: work that was done would be done again.
         wanted = reply.headers.get("x-should-retry") != "false"
         if status == _BUSY:
-            return self._error(f"{self._role}_overloaded", message, retryable=wanted, retry_after=wait, status=status)
-        if status in _RETRY_AT_ONCE:
-            return self._error(f"{self._role}_failed", message, retryable=wanted, retry_after=wait, status=status)
+            code = f"{self._role}_overloaded"
+            return self._error(code, message, kind="busy", retryable=wanted, retry_after=wait, status=status)
         if status >= 500:  # noqa: PLR2004
-            return self._error(f"{self._role}_failed", message, retryable=wanted, status=status)
+            kind: Literal["away", "fault"] = "away" if status == _NOT_READY else "fault"
+            wait = wait if status in _RETRY_AT_ONCE else None
+            return self._error(f"{self._role}_failed", message, kind=kind, retryable=wanted, retry_after=wait, status=status)
         retryable = wanted and status == 408  # noqa: PLR2004
-        return self._error(self._named(status, _code(body), message), message, retryable=retryable, status=status)
+        return self._error(self._named(status, _code(body), message), message, kind="refused", retryable=retryable, status=status)
 
     def _named(self, status: int, code: str, message: str) -> str:
         """The code of what the server refused: its own word where we know it, or what its status says."""
@@ -264,7 +286,7 @@ class HttpUpstream:
         return {"authorization": f"Bearer {key}"} if key else {}
 
 
-async def _kept(pieces: AsyncIterator[bytes], unsent: list[PortError]) -> AsyncIterator[bytes]:
+async def _kept(pieces: AsyncIterator[bytes], unsent: list[PortError], this: Try) -> AsyncIterator[bytes]:
     """The pieces; an error in making one is kept, since the transport reports it as a broken connection."""
     try:
         async for piece in pieces:
@@ -272,6 +294,7 @@ async def _kept(pieces: AsyncIterator[bytes], unsent: list[PortError]) -> AsyncI
     except PortError as exc:
         unsent.append(exc)
         raise
+    this.sent_at = time.monotonic()
 
 
 def _never_connected(exc: Exception) -> bool:

@@ -16,7 +16,7 @@ import logging
 import random
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -38,6 +38,7 @@ from orchestrator.deliveries import (
     planned,
 )
 from orchestrator.drive.addresses import Checked, Private, Unfit, is_near_or_public, is_public, read_url
+from orchestrator.drive.lookups import Lookups, NotInTime
 from orchestrator.ports import Clock, Sessions, StorageUnavailable
 
 log = logging.getLogger(__name__)
@@ -68,11 +69,13 @@ class Sending:
         timeout_s: seconds that an attempt may take.
         time_scale: of the schedule; 1 but for tests.
         allow_private: whether receivers may be on this machine, by http too, or in a private network.
+        lookups: finds where their names lead.
     """
 
     timeout_s: float = 20.0
     time_scale: float = 1.0
     allow_private: bool = False
+    lookups: Lookups = field(default_factory=Lookups)
 
     def read(self, url: str) -> httpcore.URL:
         """The URL as it is called; raises `Unfit`."""
@@ -81,6 +84,10 @@ class Sending:
     def allowed(self, address: str) -> bool:
         """Whether a receiver may be there."""
         return is_near_or_public(address) if self.allow_private else is_public(address)
+
+    def network(self, tenant: str) -> Checked:
+        """What leads to a tenant's receivers."""
+        return Checked(self.lookups, tenant, self.allowed)
 
 
 @dataclass(slots=True)
@@ -146,15 +153,15 @@ class Webhooks:
         """Whether it may be called, as far as that can be told without looking up where it leads; raises `Unfit`."""
         self._sending.read(url)
 
-    async def test(self, endpoint: Endpoint, event_id: str) -> Attempt:
+    async def test(self, tenant: str, endpoint: Endpoint, event_id: str) -> Attempt:
         """Send ``webhook.test``, once; what came of it."""
         text = body(TEST, self._clock.now(), {"id": endpoint.id})
-        return await self._attempt(endpoint, event_id, text)
+        return await self._attempt(tenant, endpoint, event_id, text)
 
     async def stop(self) -> None:
         """Leave what is under way to another replica, at once."""
         left = dict(self._under_way)
-        tasks = [self._tasks[name] for name in left]
+        tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         if tasks:
@@ -183,19 +190,30 @@ class Webhooks:
         delivery, written = found
         now = self._clock.now()
         line = self._line(delivery.webhook, now)
-        full = len(self._tasks) >= _IN_ALL
+        full = len(self._under_way) >= _IN_ALL
         if delivery.next_at is not None and delivery.next_at > now:
             later: float | None = delivery.next_at
-        elif delivery_id in self._tasks:
+        elif delivery_id in self._under_way:
             later = self._unless_done(now)
         else:
             later = line.room_at(now, full=full)
-        await self._store.put_off(delivery, later or self._unless_done(now))
-        if later is None:
-            line.busy += 1
-            self._under_way[delivery_id] = delivery
-            self._tasks[delivery_id] = asyncio.create_task(self._deliver(delivery, written, line), name=delivery_id)
+        if later is not None:
+            await self._store.put_off(delivery, later)
+            return False
+        # It takes its room before it waits for the store: others come meanwhile.
+        line.busy += 1
+        self._under_way[delivery_id] = delivery
+        try:
+            await self._store.put_off(delivery, self._unless_done(now))
+        except BaseException:
+            self._leave(delivery_id, line)
+            raise
+        self._tasks[delivery_id] = asyncio.create_task(self._deliver(delivery, written, line), name=delivery_id)
         return False
+
+    def _leave(self, delivery_id: str, line: _Line) -> None:
+        line.busy -= 1
+        del self._under_way[delivery_id]
 
     def _unless_done(self, now: float) -> float:
         """When an attempt that begins now is over for certain, its outcome written."""
@@ -214,7 +232,7 @@ class Webhooks:
                 dropped = delivery.model_copy(update={"state": "dropped", "next_at": None, "note": note})
                 await self._store.replace(dropped, written)
                 return
-            attempt = await self._attempt(endpoint, delivery.id, delivery.body)
+            attempt = await self._attempt(delivery.tenant, endpoint, delivery.id, delivery.body)
             line.pace_s = (line.pace_s + max(0.01, attempt.duration_s)) / 2
             await self._record(delivery, written, attempt, line)
         except StorageUnavailable as exc:
@@ -222,8 +240,8 @@ class Webhooks:
         except Exception:  # the edge of a delivery: a bug in one must not stop the others
             log.exception("delivery %s failed because of a bug, and comes again", delivery.id)
         finally:
-            line.busy -= 1
-            del self._tasks[delivery.id], self._under_way[delivery.id]
+            del self._tasks[delivery.id]
+            self._leave(delivery.id, line)
 
     async def _record(self, delivery: Delivery, written: bytes, attempt: Attempt, line: _Line) -> None:
         """Write down an attempt; with another replica's beside it, where both made one."""
@@ -247,18 +265,20 @@ class Webhooks:
                 "delivery %s to webhook %s failed %d times and is given up", delivery.id, delivery.webhook, len(WAITS_S) + 1
             )
 
-    async def _attempt(self, endpoint: Endpoint, event_id: str, text: str) -> Attempt:
+    async def _attempt(self, tenant: str, endpoint: Endpoint, event_id: str, text: str) -> Attempt:
         """One request. It never raises: whatever goes wrong is the receiver's, and told by its kind alone."""
         at = self._clock.now()
         status, wait, error = None, None, None
         try:
             async with asyncio.timeout(self._sending.timeout_s):
-                reply = await self._post(endpoint, event_id, text, at)
+                reply = await self._post(endpoint, event_id, text, at, self._sending.network(tenant))
             status, wait = reply.status, _retry_after(reply, at)
         except TimeoutError:
             error = f"no answer within {self._sending.timeout_s:g} s"
         except Unfit as exc:
             error = exc.message
+        except NotInTime as exc:
+            error = str(exc)
         except Private:
             error = "the URL leads to an address that is not public"
         except _ERRORS as exc:
@@ -266,7 +286,7 @@ class Webhooks:
         duration_s = round(max(0.0, self._clock.now() - at), 3)
         return Attempt(at=at, status=status, error=error, duration_s=duration_s, retry_after_s=wait)
 
-    async def _post(self, endpoint: Endpoint, event_id: str, text: str, at: float) -> httpcore.Response:
+    async def _post(self, endpoint: Endpoint, event_id: str, text: str, at: float, network: Checked) -> httpcore.Response:
         """The head of the answer; what follows it is not read. Redirects are not followed, and there is no proxy."""
         target = self._sending.read(endpoint.url)
         when = datetime.fromtimestamp(int(at), UTC)
@@ -275,11 +295,10 @@ class Webhooks:
             "user-agent": "EditThinker-Webhooks",
             "webhook-id": event_id,
             "webhook-timestamp": str(int(at)),
-            "webhook-signature": Webhook(endpoint.secret).sign(event_id, when, text),
+            "webhook-signature": " ".join(Webhook(secret).sign(event_id, when, text) for secret in endpoint.secrets(at)),
             "connection": "close",
         }
-        backend = Checked(self._sending.allowed)
-        pool = httpcore.AsyncConnectionPool(ssl_context=self._ssl, network_backend=backend)
+        pool = httpcore.AsyncConnectionPool(ssl_context=self._ssl, network_backend=network)
         async with pool, pool.stream("POST", target, headers=headers, content=text.encode()) as reply:
             return reply
 

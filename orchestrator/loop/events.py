@@ -11,8 +11,12 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 VERSION: Final = 1
+SEEDS: Final = 2**31
+"""How many seeds there are: those that editors take and callers may ask for."""
 SUPERSEDED: Final = "session_cancelled"
 """The code of an edit that was stopped because its result was no longer needed."""
+TOO_LATE: Final = "deadline_exceeded"
+"""The code of an edit that was not begun, since it could not be done by the deadline."""
 
 Strategy = Literal["think", "single", "best_of_n", "think_best_of_n"]
 Review = Literal["never", "each_turn", "before_finish"]
@@ -133,7 +137,7 @@ class SessionCreated(_Event):
 
 
 class TurnStarted(_Event):
-    """A turn: one instruction, edited `candidates` times with the seeds `first_seed`, `first_seed` + 1 …"""
+    """A turn: one instruction, edited `candidates` times with the seeds `first_seed`, `first_seed` + 1 …, modulo `SEEDS`."""
 
     type: Literal["turn_started"] = "turn_started"
     turn: int

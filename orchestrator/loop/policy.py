@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator.loop.events import SUPERSEDED, Author, CandidateRef, Failure, FinishReason, ImageRef
+from orchestrator.loop.events import SEEDS, SUPERSEDED, TOO_LATE, Author, CandidateRef, Failure, FinishReason, ImageRef
 from orchestrator.loop.session import Candidate, Session, Turn
 
 # --- what decide can answer ------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
         return _finish(session, "accepted")
     if now >= session.created.limits.deadline_at:
         return _finish(session, "deadline")
-    late = _too_late(session, now, edit_s)
+    late = now > latest_start(session, edit_s)
     if session.turn is None or (session.new_instruction and not _budget_is_spent(session)):
         return _finish(session, "deadline") if late else _start_turn(session)
     if session.review:
@@ -137,16 +137,19 @@ def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
     return _finish(session, "deadline") if late and (jobs or isinstance(action, StartTurn)) else action
 
 
-def _too_late(session: Session, now: float, edit_s: float) -> bool:
-    """An edit begun now would not be done by the deadline; it is tried all the same while half of the session's time is left."""
+def latest_start(session: Session, edit_s: float) -> float:
+    """When an edit of about `edit_s` seconds has to be begun to be done by the deadline (Unix seconds); it is tried all the
+    same while half of the session's time is left.
+    """
     ends = session.created.limits.deadline_at
-    return now + min(edit_s, (ends - session.created.at) / 2) > ends
+    return ends - min(edit_s, (ends - session.created.at) / 2)
 
 
 def _after_turn(session: Session) -> Action:
     """The current turn is complete: finish, ask a person, or take the next turn."""
     if nothing_can_be_made(session):
-        return _finish(session, "budget" if _budget_is_spent(session) else "failed")
+        late = any(candidate.edit_error and candidate.edit_error.code == TOO_LATE for candidate in session.candidates)
+        return _finish(session, "budget" if _budget_is_spent(session) else "deadline" if late else "failed")
     if reason := _exhausted(session):
         return _end(session, reason)
     if session.created.review == "each_turn" and session.floor < len(session.turns):
@@ -254,7 +257,7 @@ def _error(session: Session, reason: FinishReason) -> Failure | None:
     if errors:
         return errors[-1]
     if reason == "deadline":
-        return Failure(code="deadline_exceeded", message="the deadline came before an image could be made; raise deadline_s")
+        return Failure(code=TOO_LATE, message="the deadline came before an image could be made; raise deadline_s")
     if reason == "budget":
         return Failure(code="budget_exceeded", message="the budget was spent before an image was made; raise it")
     return None
@@ -268,7 +271,7 @@ def _start_turn(session: Session) -> StartTurn:
     tried = sum(len(turn.candidates) for turn in session.turns if turn.instruction == instruction)
     # A new instruction meets the seed of the first turn, so that what changes is the instruction's doing;
     # an instruction that was tried before gets seeds it has not had.
-    first_seed = session.created.seed + tried
+    first_seed = (session.created.seed + tried) % SEEDS
     return StartTurn(len(session.turns) + 1, instruction, author, session.created.limits.candidates, first_seed)
 
 

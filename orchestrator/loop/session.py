@@ -13,6 +13,7 @@ from functools import reduce
 from typing import Literal
 
 from orchestrator.loop.events import (
+    SEEDS,
     Author,
     CancelRequested,
     CandidateRef,
@@ -192,7 +193,7 @@ def _turn_started(session: Session, event: TurnStarted) -> Session:
     if event.turn != len(session.turns) + 1:
         raise CorruptLog(f"turn {event.turn} after turn {len(session.turns)}")
     numbers = range(1, event.candidates + 1)
-    candidates = tuple(Candidate(event.turn, number, event.first_seed + number - 1) for number in numbers)
+    candidates = tuple(Candidate(event.turn, number, (event.first_seed + number - 1) % SEEDS) for number in numbers)
     turn = Turn(event.turn, event.instruction, event.author, candidates)
     totals = session.totals.model_copy(update={"turns": event.turn})
     return replace(session, turns=(*session.turns, turn), totals=totals, new_instruction=None)

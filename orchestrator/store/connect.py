@@ -4,8 +4,10 @@
     redis+sentinel://host:26379,host:26379/name/0   the server that these sentinels call by that name
     redis+cluster://host:6379,host:6379             any of its nodes; all our keys lie in one slot
 
-Nothing is retried behind our back, or a script that ran although its answer was lost would run twice; `orchestrator.drive`
-reads the log to find out instead. What a cluster or a sentinel redirects was not run.
+A client of one server retries nothing, of whatever kind it was found: what came of a command whose answer was lost is not
+known, and `orchestrator.drive` reads the log to find out. A cluster's client sends a command again when a connection breaks, so
+a script may run a second time although its first answer was lost. Each is written for that: `create` knows its own id, an append
+is refused because the log has grown, and a claim that nobody was told of is found by the runner's audit.
 """
 
 from __future__ import annotations
@@ -101,14 +103,14 @@ def client(address: Address, *, connections: int = _POOL) -> Redis:
         return Redis.from_pool(pool)
     options |= dict(address.options)
     if address.kind == "sentinel":
-        watchers = Sentinel(list(address.hosts), sentinel_kwargs={"socket_timeout": _CONNECT_S})  # type: ignore[no-untyped-call]  # as the library has it
+        watchers = _watchers(address)
         # The pool does not wait when it is exhausted: it has to be large enough for whatever is asked at a time.
         master: Redis = watchers.master_for(
             address.service, max_connections=16 * connections, retry=Retry(NoBackoff(), 0), **options
         )
         return master
-    # A cluster's client counts following a redirection, and finding the nodes anew, as a retry; the server refused to run
-    # what it redirects. Redis' own interface is the same but for the type.
+    # A cluster's client counts following a redirection, finding the nodes anew, and asking again after a broken connection
+    # alike as retries: without any it would not outlive a failover. Redis' own interface is the same but for the type.
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
     cluster: Any = RedisCluster(
         startup_nodes=nodes, max_connections=16 * connections, retry=Retry(ConstantBackoff(0.05), 3), **options
@@ -131,6 +133,19 @@ def listeners(address: Address) -> Callable[[], Redis]:
         )
 
     return of_the_next_node
+
+
+def _watchers(address: Address) -> Sentinel:
+    """The sentinels, asked with the URL's credentials; one that wants none, and refuses them, without."""
+    # The next one is asked at once where one is away.
+    plain: dict[str, Any] = {"socket_timeout": _CONNECT_S, "retry": Retry(NoBackoff(), 0)}
+    plain |= {name: value for name, value in address.options if name == "ssl"}
+    credentials = {name: value for name, value in address.options if name in {"username", "password"}}
+    watchers = Sentinel(list(address.hosts), sentinel_kwargs={**plain, **credentials})  # type: ignore[no-untyped-call]  # as the library has it
+    if credentials:
+        # Whichever answered comes first from then on.
+        watchers.sentinels += Sentinel(list(address.hosts), sentinel_kwargs=plain).sentinels  # type: ignore[no-untyped-call]  # as above
+    return watchers
 
 
 def _hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:

@@ -18,8 +18,12 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from orchestrator.rounds import forever
+
 log = logging.getLogger(__name__)
 _DEPTH = 64
+_AT_ONCE = 16
+_PAUSE_S = 0.5
 QUIET = -1
 """In place of a number: nothing was said for a while, and nothing is known to be missing."""
 _LOOK_AFTER = 30
@@ -45,7 +49,7 @@ class Feed:
 
     async def start(self) -> None:
         """Connect when Redis is there, and keep connected."""
-        self._reader = asyncio.create_task(self._read(), name="feed")
+        self._reader = asyncio.create_task(forever("the feed", self._read, pause_s=_PAUSE_S), name="feed")
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -55,7 +59,7 @@ class Feed:
                 await self._reader
 
     def alive(self) -> bool:
-        """Whether the reader still runs; it ends only by a bug."""
+        """Whether the reader runs."""
         return self._reader is not None and not self._reader.done()
 
     async def listen(self, channel: str) -> AsyncGenerator[tuple[int, bytes]]:
@@ -101,14 +105,13 @@ class Feed:
                     await self._pubsub.unsubscribe(channel)
 
     async def _read(self) -> None:
-        while True:
-            try:
-                await self._connected()
-            except RedisError as exc:
-                log.warning("the feed lost Redis and connects again: %s", exc)
-                await asyncio.sleep(0.5)
-            finally:
-                self._pubsub = None
+        try:
+            await self._connected()
+        except (RedisError, OSError) as exc:
+            log.warning("the feed lost Redis and connects again: %s", exc)
+            await asyncio.sleep(_PAUSE_S)
+        finally:
+            self._pubsub = None
 
     async def _connected(self) -> None:
         async with self._connect() as redis, redis.pubsub() as pubsub:
@@ -117,10 +120,15 @@ class Feed:
                 wanted = set(self._queues)
                 await pubsub.subscribe("et:feed", *wanted)
                 self._pubsub, self._subscribed = pubsub, wanted
+            told = 0
             async for message in pubsub.listen():
                 # A confirmed subscription is news too: what was published before it was not heard.
                 heard = message["type"] == "message"
                 self._deliver(message["channel"].decode(), message["data"] if heard else b"")
+                told += 1
+                if told % _AT_ONCE == 0:
+                    # Many come in one read, without a pause in which a listener could take them.
+                    await asyncio.sleep(0)
 
     def _deliver(self, channel: str, message: bytes) -> None:
         for queue in self._queues.get(channel, ()):

@@ -6,7 +6,7 @@ that is set twice is one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -23,10 +23,10 @@ class RedisHooks:
         keep_s: seconds for which the deliveries of a finished session are kept after the last of them is due.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, keep_s: float) -> None:
+    def __init__(self, redis: Redis, keys: Keys, scripts: Scripts, keep_s: float) -> None:
         self._redis = redis
         self._keys = keys
-        self._scripts = Scripts(redis, keys)
+        self._scripts = scripts
         self._keep_ms = max(1, int(keep_s * 1000))
 
     # --- endpoints ---------------------------------------------------------------------------------------------------
@@ -56,11 +56,20 @@ class RedisHooks:
 
     async def enable(self, tenant: str, endpoint_id: str, *, disabled_at: float | None) -> None:
         """Tell an endpoint nothing more, or (None) tell it again; one that was removed stays removed."""
+        await self.change(tenant, endpoint_id, lambda endpoint: endpoint.model_copy(update={"disabled_at": disabled_at}))
+
+    async def change(self, tenant: str, endpoint_id: str, change: Callable[[Endpoint], Endpoint]) -> Endpoint | None:
+        """The endpoint after a change to what it is now; None if there is none of that id.
+
+        Args:
+            change: may be asked again, and may raise to refuse.
+        """
         key = self._keys.hooks(tenant)
         while (raw := await self._field(key, endpoint_id)) is not None:
-            changed = Endpoint.model_validate_json(raw).model_copy(update={"disabled_at": disabled_at})
+            changed = change(Endpoint.model_validate_json(raw))
             if await self._swap(Swap(f"hooks:{tenant}", endpoint_id, raw, changed.model_dump_json().encode())):
-                return
+                return changed
+        return None
 
     # --- deliveries --------------------------------------------------------------------------------------------------
 

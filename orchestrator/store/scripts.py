@@ -143,10 +143,12 @@ class Scripts:
         outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these four words
         return outcome
 
-    async def claim(self, replica: str, room: Mapping[str, int], *, lease_ms: int, cap: int, urgent: int, chores: int) -> Taken:
+    async def claim(
+        self, replica: str, room: Mapping[str, int], *, lease_ms: int, cap: int, urgent: int, chores: int, news: int
+    ) -> Taken:
         """See ``claim.lua``."""
         lanes = [part for lane in room.items() for part in lane]
-        claims, due, recovered, joined = await self._call("claim", replica, lease_ms, cap, urgent, chores, *lanes)
+        claims, due, recovered, joined = await self._call("claim", replica, lease_ms, cap, urgent, chores, news, *lanes)
         return Taken(
             tuple(Claim(_text(session_id), int(fence), _text(lane)) for session_id, fence, lane in claims),
             tuple(_text(chore) for chore in due),

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from orchestrator.loop.events import Edited, EditFailed, Event, Finished, SessionCreated, dump, load
 from orchestrator.loop.session import CorruptLog
@@ -67,14 +67,18 @@ class SessionsOptions:
 
 
 class RedisSessions:
-    """`orchestrator.ports.Sessions` on Redis or Valkey."""
+    """`orchestrator.ports.Sessions` on Redis or Valkey.
+
+    Attributes:
+        scripts: for whatever else works on the same keys.
+    """
 
     def __init__(self, redis: Redis, feed: Feed, keys: Keys, options: SessionsOptions | None = None) -> None:
         self._redis = redis
         self._feed = feed
         self._keys = keys
         self._options = options or SessionsOptions()
-        self._scripts = Scripts(redis, keys)
+        self.scripts = Scripts(redis, keys)
 
     async def create(
         self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
@@ -102,7 +106,7 @@ class RedisSessions:
             most_spent=_shown(bounds.editor_s_per_day if bounds else None),
         )
         async with asking():
-            made, name, known = await self._scripts.create(making)
+            made, name, known = await self.scripts.create(making)
         if made < 0:
             raise _refusal(made, int(name), event)
         return Created(name, bool(made), known)
@@ -155,19 +159,19 @@ class RedisSessions:
         terminal = any(isinstance(event, Finished) for event in events)
         spent = sum(event.editor_seconds for event in events if isinstance(event, Edited | EditFailed))
         async with asking():
-            outcome = await self._scripts.append(
+            outcome = await self.scripts.append(
                 session_id, expected, [dump(event) for event in events], fence=fence, terminal=terminal, spent=spent
             )
         if outcome in {"fenced", "gone"}:
             raise Fenced(session_id)
         return outcome == "ok"
 
-    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int) -> Taken:
+    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int, news: int = 0) -> Taken:
         """Take sessions that nobody drives: up to so many for each editor, and so many urgent ones."""
         options = self._options
         async with asking():
-            return await self._scripts.claim(
-                replica, room, lease_ms=self._lease_ms, cap=options.tenant_cap, urgent=urgent, chores=chores
+            return await self.scripts.claim(
+                replica, room, lease_ms=self._lease_ms, cap=options.tenant_cap, urgent=urgent, chores=chores, news=news
             )
 
     async def done(self, chore: str) -> None:
@@ -178,14 +182,16 @@ class RedisSessions:
     async def beat(self, replica: str) -> bool:
         """Hold on to every session of this replica; False when it was taken for dead and has none any more."""
         async with asking():
-            return await self._scripts.beat(replica, self._lease_ms)
+            return await self.scripts.beat(replica, self._lease_ms)
 
-    async def tell(self, paces: Mapping[str, float]) -> None:
-        """Seconds that a session takes (an edit, while that is not known), by editor: what a new one needs beside its wait."""
-        if not paces:
+    async def tell(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
+        """Seconds that an edit takes, and a session from its turn to its end, by editor: what a new one needs beside its wait."""
+        if not edits and not sessions:
             return
         async with asking(), self._redis.pipeline(transaction=False) as pipe:
-            for editor, seconds in paces.items():
+            for editor, seconds in edits.items():
+                pipe.hset(self._keys.pace(editor), "edit", int(seconds * 1000))
+            for editor, seconds in {**edits, **sessions}.items():
                 pipe.hset(self._keys.pace(editor), "work", int(seconds * 1000))
             await pipe.execute()
 
@@ -198,12 +204,12 @@ class RedisSessions:
     async def release(self, replica: str, session_id: str) -> None:
         """Put back into line what this replica owns without driving it."""
         async with asking():
-            await self._scripts.release(replica, session_id)
+            await self.scripts.release(replica, session_id)
 
     async def place(self, session_id: str) -> Place | None:
         """Where a session stands in line; None when it does not wait for its turn."""
         async with asking():
-            found = await self._scripts.place(session_id)
+            found = await self.scripts.place(session_id)
         if found is None:
             return None
         ahead, wait_ms = found
@@ -227,7 +233,7 @@ class RedisSessions:
         """
         until_ms = None if until is None else int(until * 1000) + 1
         async with asking():
-            outcome = await self._scripts.park(claim.session_id, claim.fence, expected, until_ms)
+            outcome = await self.scripts.park(claim.session_id, claim.fence, expected, until_ms)
         if outcome < 0:
             raise Fenced(claim.session_id)
         return outcome == 1
@@ -235,7 +241,7 @@ class RedisSessions:
     async def delete(self, session_id: str, tenant: str) -> bool:
         """Forget a finished session; False while it is not finished."""
         async with asking():
-            return await self._scripts.delete(session_id, tenant)
+            return await self.scripts.delete(session_id, tenant)
 
     async def retain(self, session_id: str, tenant: str, retention_s: float, forget_at: float | None) -> bool:
         """A finished session is archived and may leave Redis after so many seconds; False if it was deleted meanwhile.
@@ -245,7 +251,7 @@ class RedisSessions:
         """
         forget_ms = None if forget_at is None else int(forget_at * 1000) + 1
         async with asking():
-            return await self._scripts.retain(session_id, tenant, max(1, int(retention_s * 1000)), forget_ms)
+            return await self.scripts.retain(session_id, tenant, max(1, int(retention_s * 1000)), forget_ms)
 
     async def listed(self, tenant: str, session_id: str) -> bool:
         """Whether the tenant has this session, be it in Redis or archived; not once it was deleted."""
@@ -325,12 +331,12 @@ async def asking() -> AsyncIterator[None]:
     """A command to Redis: bounded in time, its exceptions translated.
 
     The bound is ours because the client's own (`socket_timeout`) is an `asyncio.wait_for`, which on Python 3.11 can
-    swallow a cancellation.
+    swallow a cancellation. A cluster without a node to ask raises what is no `RedisError`.
     """
     try:
         async with asyncio.timeout(_ANSWER_S):
             yield
-    except (RedisError, TimeoutError) as exc:
+    except (RedisError, RedisClusterException, TimeoutError, OSError) as exc:
         raise StorageUnavailable(f"Redis did not answer: {exc}") from exc
 
 

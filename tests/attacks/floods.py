@@ -13,6 +13,8 @@ from tests.attacks.attack import Answer, Attack, head, read_answer
 from tests.attacks.place import IMAGE, TENANTS, Place
 
 SESSIONS = "/v1/sessions"
+STREAMS = 1000
+"""That a tenant may have open at a time, unless it is set otherwise."""
 
 
 def tiny(count: int, connections: int) -> Attack:
@@ -128,17 +130,18 @@ def streams(count: int) -> Attack:
                 yield Answer.of(asked, f"Last-Event-ID: {odd}")
         request = head(place, f"GET {SESSIONS}/{session_id}/events")
         connections: list[socket.socket] = []
-        slowest = 0.0
+        slowest, told = 0.0, Counter[bytes]()
         while len(connections) < count:
             batch = [place.connect() for _ in range(100)]
             for connection in batch:
                 connection.sendall(request)
-            assert Counter(connection.recv(12)[9:] for connection in batch) == {b"200": 100}
+            told.update(connection.recv(12)[9:] for connection in batch)
             connections += batch
             slowest = max(slowest, _normal_of_another(place))
         opened = place.descriptors()
         for connection in connections:
             connection.close()
+        assert told.keys() <= {b"200", b"429"} and told[b"200"] >= min(count, STREAMS), told
         assert slowest < 1, slowest
         ends = time.monotonic() + 20
         while place.descriptors() > opened - count + 20:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.api.sessions import _wait
+from orchestrator.api.sessions import waited
 from services.wire import logs
 from services.wire.critique import MAX_INSTRUCTION, Template, UnreadableRequest, _values
 from services.wire.formats import FORMATS
@@ -169,6 +169,6 @@ def test_what_a_thinker_is_asked_is_read_in_time(pieces: list[str], times: int) 
         for work in (lambda: unlisted(text), lambda: _values(["", "", text], [Template.named("editthinker").segments()])):
             with contextlib.suppress(ValueError, RecursionError, UnreadableRequest, KeyError, TypeError):
                 work()
-        _wait(text)
+        waited([text])
 
     assert timed(all_of_it) < QUICK_S

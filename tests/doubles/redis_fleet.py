@@ -1,11 +1,11 @@
-"""Several real Valkeys: a cluster whose slot of ours has a replica, and a server that a sentinel watches."""
+"""Several real Valkeys: a cluster whose slot of ours has a replica, one of a single node, a server that a sentinel watches."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,13 @@ class RedisFleet:
         return bool(_client(port=self.heir.port, socket_timeout=2).role()[0] in {b"master", "master"})
 
 
-def _server(folder: Path, *options: str) -> Process:
-    port = free_port()
+def _server(folder: Path, *options: str, port: int | None = None, password: str = "") -> Process:
+    port = port or free_port()
     home = folder / str(port)
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     common = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", "", "--appendonly", "yes"]
     process = start([redis_binary(), *common, *options], port, home / "log")
-    until(lambda: _client(port=port).ping(), f"a Valkey on {port}")
+    until(lambda: _client(port=port, password=password or None).ping(), f"a Valkey on {port}")
     return process
 
 
@@ -84,19 +84,73 @@ def cluster(folder: Path) -> Iterator[RedisFleet]:
             process.stop()
 
 
-def _is_whole(node: Any) -> bool:
+def _is_whole(node: Any, nodes: int = 4) -> bool:
     info: bytes = node.execute_command("CLUSTER", "INFO")
-    return b"cluster_state:ok" in info and b"cluster_known_nodes:4" in info
+    return b"cluster_state:ok" in info and b"cluster_known_nodes:%d" % nodes in info
+
+
+@dataclass
+class Alone:
+    """A cluster of one node, which can be killed and started again.
+
+    Attributes:
+        announced: where it says that it is, if that is somewhere else.
+    """
+
+    folder: Path
+    announced: int | None = None
+    port: int = field(default_factory=free_port)
+    bus: int = field(default_factory=free_port)
+    process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        """As an orchestrator is given it."""
+        return f"redis+cluster://127.0.0.1:{self.announced or self.port}"
+
+    def start(self) -> None:
+        """Again, if it ran before; what it held is there."""
+        options = ["--cluster-enabled", "yes", "--cluster-port", str(self.bus)]
+        options += ["--cluster-announce-port", str(self.announced)] if self.announced else []
+        self.process = _server(self.folder, *options, port=self.port)
+        node = _client(port=self.port)
+        if b"cluster_slots_assigned:0" in node.execute_command("CLUSTER", "INFO"):
+            node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, _SLOTS - 1)
+        until(lambda: _is_whole(node, 1), "the cluster is whole")
+
+    def kill(self) -> None:
+        """With -9."""
+        assert self.process
+        self.process.kill()
 
 
 @contextlib.contextmanager
-def watched(folder: Path) -> Iterator[RedisFleet]:
-    """A master, its replica, and a sentinel."""
-    running: list[Process] = []
+def alone(folder: Path, announced: int | None = None) -> Iterator[Alone]:
+    """A cluster that has no reachable node while its only one is away."""
+    node = Alone(folder, announced)
     try:
-        running.append(_server(folder))
+        node.start()
+        yield node
+    finally:
+        if node.process:
+            node.process.stop()
+
+
+@contextlib.contextmanager
+def watched(folder: Path, *, password: str = "", asked: str = "") -> Iterator[RedisFleet]:
+    """A master, its replica, and a sentinel.
+
+    Args:
+        password: of both servers.
+        asked: what the sentinel asks for; nothing if empty.
+    """
+    running: list[Process] = []
+    secured = ["--requirepass", password, "--masterauth", password] if password else []
+    known = {"password": password or None}
+    try:
+        running.append(_server(folder, *secured, password=password))
         master = running[0]
-        running.append(_server(folder, "--replicaof", "127.0.0.1", str(master.port)))
+        running.append(_server(folder, "--replicaof", "127.0.0.1", str(master.port), *secured, password=password))
         port = free_port()
         home = folder / "sentinel"
         home.mkdir()
@@ -108,13 +162,19 @@ def watched(folder: Path) -> Iterator[RedisFleet]:
             f"sentinel monitor pictures 127.0.0.1 {master.port} 1",
             "sentinel down-after-milliseconds pictures 700",
             "sentinel failover-timeout pictures 3000",
+            *([f"sentinel auth-pass pictures {password}"] if password else []),
+            *([f"requirepass {asked}"] if asked else []),
         ]
         config.write_text("\n".join(lines) + "\n")
         running.append(start([redis_binary(), str(config), "--sentinel"], port, home / "log"))
-        sentinel = _client(port=port)
-        until(lambda: _client(port=running[1].port).info("replication")["master_link_status"] == "up", "the replica follows")
+        sentinel = _client(port=port, password=asked or None)
+        until(
+            lambda: _client(port=running[1].port, **known).info("replication")["master_link_status"] == "up",
+            "the replica follows",
+        )
         until(lambda: sentinel.execute_command("SENTINEL", "REPLICAS", "pictures"), "the sentinel knows the replica")
-        yield RedisFleet(f"redis+sentinel://127.0.0.1:{port}/pictures", master, running[1])
+        credentials = f":{password}@" if password else ""
+        yield RedisFleet(f"redis+sentinel://{credentials}127.0.0.1:{port}/pictures", master, running[1])
     finally:
         for process in running:
             process.stop()

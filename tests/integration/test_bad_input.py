@@ -173,6 +173,49 @@ def test_a_body_of_the_wrong_kind(api: httpx.Client) -> None:
         assert reply.json()["error"]["message"]
 
 
+def part(name: str, value: bytes, more: str = "") -> bytes:
+    """One part of a form with the boundary `b`."""
+    return f'--b\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + value + b"\r\n"
+
+
+FORM = part("image", PNG, '; filename="a.png"') + part("prompt", b"make it warm") + part("max_turns", b"1") + b"--b--\r\n"
+
+
+@pytest.mark.parametrize("cut", [3, 5, 7, 9, 20, 60, 120])
+@pytest.mark.parametrize("path", ["/v1/images/edits", "/v1/sessions"])
+def test_a_form_that_is_cut_short_is_refused(api: httpx.Client, script: Script, path: str, cut: int) -> None:
+    """A field that did not arrive is not a field that was not sent."""
+    reply = api.post(path, content=FORM[:-cut], headers={"content-type": "multipart/form-data; boundary=b"})
+
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_multipart"), reply.text
+    assert "closing boundary" in reply.json()["error"]["message"]
+    assert script.edits == []
+
+
+@pytest.mark.parametrize("end", [b"--b--\r\n", b"--b--", b"--b--\r\nepilogue"])
+def test_a_form_ends_with_its_boundary(api: httpx.Client, end: bytes) -> None:
+    """With a line end, without, and with what RFC 2046 allows behind it."""
+    body = FORM.removesuffix(b"--b--\r\n") + end
+    reply = api.post("/v1/images/edits", content=body, headers={"content-type": "multipart/form-data; boundary=b"})
+
+    assert reply.status_code == 200, reply.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [part("user", b"caf\xe9"), part("user", "日本".encode("shift_jis"), "\r\nContent-Type: text/plain; charset=shift_jis")],
+    ids=["latin-1", "shift_jis"],
+)
+def test_a_field_that_is_not_utf_8_is_named(api: httpx.Client, script: Script, text: bytes) -> None:
+    """It is not read as if it were something else."""
+    reply = api.post("/v1/images/edits", content=text + FORM, headers={"content-type": "multipart/form-data; boundary=b"})
+    error = reply.json()["error"]
+
+    assert (reply.status_code, error["code"], error["param"]) == (400, "invalid_value", "user"), reply.text
+    assert "UTF-8" in error["message"]
+    assert script.edits == []
+
+
 def test_json_sessions(api: httpx.Client) -> None:
     """Base64 and data URLs work; unknown fields, wrong types and private URLs do not."""
     text = base64.b64encode(PNG).decode()

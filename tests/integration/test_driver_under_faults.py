@@ -221,6 +221,33 @@ async def test_a_redis_that_came_back_older_is_caught_up_with(store: RedisSessio
     assert [recorded.event.turn for recorded in log if isinstance(recorded.event, ev.Edited)] == [1, 2, 3]
 
 
+async def test_a_redis_that_refuses_writes_is_not_asked_without_end(store: RedisSessions) -> None:
+    """Full, with `noeviction`: it answers at once, and reads still work."""
+    claim = await new_session(store, "f", max_turns=1)
+    times: list[float] = []
+
+    class Full(Flaky):
+        async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> bool:
+            times.append(time.monotonic())
+            if len(times) == 4:
+                await self.inner._redis.config_set("maxmemory", "0")
+            return await self.inner.append(session_id, expected, events, fence)
+
+        async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
+            return await self.inner.read(session_id, after)
+
+    log = await store.read("f")
+    await store._redis.config_set("maxmemory", "1")
+    try:
+        await asyncio.wait_for(driver(claim, Full(store, random.Random(1)), log, InstantEditor()).run(), 20)
+    finally:
+        await store._redis.config_set("maxmemory", "0")
+    log = await store.read("f")
+
+    assert isinstance(log[-1].event, ev.Finished)
+    assert times[3] - times[0] >= 0.05 + 0.1 + 0.2
+
+
 async def test_a_cancelled_driver_stops_even_while_it_stops_its_jobs(store: RedisSessions) -> None:
     """Its own cancellation is not taken for that of a job."""
     claim = await new_session(store, "e")

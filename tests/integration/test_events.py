@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
 from tests.doubles.upstreams import Script
+from tests.integration.conftest import Start
 from tests.integration.test_sessions import create
+from tests.integration.test_takeover import until
 
 
 def read_events(api: httpx.Client, url: str, last: int | None, limit: int | None = None) -> Iterator[dict[str, object]]:
@@ -89,3 +92,35 @@ def test_asking_for_more_than_there_will_ever_be_ends_at_once(api: httpx.Client,
     reply = api.get(session["urls"]["events"], headers={"Last-Event-ID": str(session["last_event"] + last)}, timeout=5)
 
     assert reply.status_code == 204
+
+
+def test_a_tenant_has_so_many_streams_and_no_more(start_orchestrator: Start, script: Script) -> None:
+    """The next is refused with the limit's name; one that ends, or whose client vanishes, makes room."""
+    script.hold_every = True
+    process = start_orchestrator(EDITTHINKER_TENANT_STREAMS="2")
+    with httpx.Client(base_url=process.url, timeout=30, trust_env=False) as api, ExitStack() as stack:
+        held = create(api, max_turns=1).json()["urls"]["events"]
+        asked: list[httpx.Response] = []
+
+        def joins() -> bool:
+            asked.append(stack.enter_context(api.stream("GET", held)))
+            return asked[-1].status_code == 200
+
+        staying, vanishing = read_events(api, held, None), read_events(api, held, None, 1)
+        assert next(staying)["seq"] == next(vanishing)["seq"] == 1
+        reply = api.get(held)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (429, "quota_exceeded")
+        assert "2 event streams" in reply.json()["error"]["message"] and int(reply.headers["retry-after"]) > 0
+        assert list(vanishing) == []
+        until(joins)
+        assert not joins()
+
+        script.release.set()
+        assert [event["type"] for event in staying][-1] == "finished"
+        assert "event: finished" in asked[-2].read().decode()
+        until(lambda: api.get(held, headers={"Last-Event-ID": "1000"}).status_code == 204)
+        # Answers that are no streams take no place for good.
+        for _ in range(3):
+            assert api.get(held, headers={"Last-Event-ID": "1000"}).status_code == 204
+            assert api.get(held.replace("ses_", "ses_x")).status_code == 404
+        assert joins()

@@ -456,6 +456,51 @@ def test_quotas_and_mistakes_on_the_command_line(site: Site, capsys: pytest.Capt
     assert commands.run(["keys", "list"], RedisSettings(redis_url="redis://127.0.0.1:1/0")) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["quota", "set", "--tenant", "acme", "--unfinished", "-1"], "--unfinished: '-1': write a whole number, 0 or more"),
+        (["quota", "set", "--tenant", "acme", "--unfinished", "1.5"], "--unfinished: '1.5': write a whole number, 0 or more"),
+        (["quota", "set", "--tenant", "acme", "--editor-seconds-per-day", "nan"], "'nan': write a number of seconds, 0 or more"),
+        (["quota", "set", "--tenant", "acme", "--editor-seconds-per-day", "1e999"], "'1e999': write a number of seconds, 0 or"),
+        (["quota", "set", "--tenant", "acme", "--editor-seconds-per-day", "-5"], "'-5': write a number of seconds, 0 or more"),
+        (
+            ["keys", "create", "--tenant", "acme", "--expires-in", "0s"],
+            "'0s': write a number above 0 and s, m, h or d, as in 90d",
+        ),
+        (
+            ["keys", "create", "--tenant", "acme", "--expires-in", "90"],
+            "'90': write a number above 0 and s, m, h or d, as in 90d",
+        ),
+        (["keys", "create", "--tenant", "acme", "--name", "web\nshop"], "--name: 'web\\nshop': write one line of text"),
+        (["keys", "create", "--tenant", "acme", "--name", "web\x1b[2Jshop"], "--name: 'web\\x1b[2Jshop': write one line of text"),
+        (["keys", "create", "--tenant", "acme", "--name", "x" * 201], "200 characters at most"),
+    ],
+)
+def test_nonsense_on_the_command_line_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before Redis is asked, which is not there."""
+    with pytest.raises(SystemExit) as ended:
+        commands.run(words, RedisSettings(redis_url="redis://127.0.0.1:1/0"))
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_list_of_keys_stays_a_table(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever was let in as a name before, and wherever it is shown."""
+    place = RedisSettings(redis_url=site.url)
+    _, key = site.ask(lambda keys: keys.create("ann", ["read"], name="web\nshop\x1b[2J für \u202eus"))
+    try:
+        assert commands.run(["keys", "list"], place) == 0
+        row = next(line for line in capsys.readouterr().out.split("\n") if line.startswith(key.id))
+        env = {"EDITTHINKER_REDIS_URL": site.url, "PYTHONIOENCODING": "ascii"}
+        narrow = subprocess.run([sys.executable, "-m", "orchestrator", "keys", "list"], env=env, capture_output=True, check=False)
+    finally:
+        commands.run(["keys", "revoke", key.id], place)
+    assert row.endswith(r"web\nshop\x1b[2J für \u202eus")
+    assert narrow.returncode == 0
+    assert rb"f\xfcr" in narrow.stdout
+
+
 def test_an_open_server_on_another_address_is_refused(tmp_path: Path, redis: Process, upstreams: str) -> None:
     """With the reason, before it listens."""
     env = settings(redis, upstreams, tmp_path, EDITTHINKER_KEYS="off")

@@ -59,8 +59,8 @@ class Lines:
         name = name or f"{tenant}-{self.made:03}"
         return await self.store.create(name, event, Idempotency(key, "f") if key else None, bounds)
 
-    async def claim(self, n: int = 1, *, urgent: int = 10, chores: int = 0, replica: str = "r") -> Taken:
-        return await self.store.claim(replica, {"e": n} if n else {}, urgent=urgent, chores=chores)
+    async def claim(self, n: int = 1, *, urgent: int = 10, chores: int = 0, news: int = 0, replica: str = "r") -> Taken:
+        return await self.store.claim(replica, {"e": n} if n else {}, urgent=urgent, chores=chores, news=news)
 
     async def names(self, n: int = 1) -> list[str]:
         return [claim.session_id for claim in (await self.claim(n)).claims]
@@ -160,6 +160,40 @@ async def test_the_wait_is_told_at_a_steady_pace(lines: Lines) -> None:
     assert (await lines.create("bob", deadline_s=3)).fresh
 
 
+async def test_an_idle_lane_has_no_pace(lines: Lines) -> None:
+    """A line that ended by a cancel, then nothing for an hour, then a burst: that hour was not its pace."""
+    await lines.create()
+    await lines.create()
+    assert await lines.names() == ["ann-001"]
+    assert await lines.store.append("ann-002", 1, [ev.CancelRequested(at=1.0)], None)
+    await lines.names(0)
+    await lines.wait(3_600_000)
+    for _ in range(8):
+        await lines.create()
+    assert len(await lines.names(5)) == 5
+
+    for _ in range(10):
+        assert (await lines.create(deadline_s=20)).fresh
+
+
+async def test_sessions_that_are_too_late_for_an_edit_take_nobodys_room(lines: Lines) -> None:
+    """They come beside those that are wanted, and the line is no faster for them."""
+    await lines.store.tell({"e": 5.0}, {})
+    for _ in range(4):
+        await lines.create()
+    for number in range(12):
+        await lines.create("bob" if number % 2 else "cid", deadline_s=14)
+    for _ in range(2):
+        await lines.claim()
+        await lines.wait(5_000)
+    taken = await lines.names(2)
+    place = await lines.store.place("ann-004")
+
+    assert [name for name in taken if name.startswith("ann")] == ["ann-002", "ann-003"]
+    assert len(taken) > 4
+    assert place is not None and place.wait_s is None
+
+
 async def test_cancelled_and_late_sessions_need_no_room(lines: Lines) -> None:
     """They come in a round that wants nothing for any editor, although their tenant is at its cap."""
     lines.with_options(cap=1)
@@ -209,6 +243,20 @@ async def test_chores_that_nobody_has_room_for_delay_no_session(lines: Lines) ->
     assert len((await lines.claim(chores=64)).chores) == 64
 
 
+async def test_webhooks_and_the_blob_store_have_hands_of_their_own(lines: Lines) -> None:
+    """What finds none comes again in a second, whatever the other sort has."""
+    due = {f"archive:a-{number}": 0 for number in range(3)} | {f"hook:a-{number}/9": 1 for number in range(3)}
+    await lines.redis.zadd(f"{Keys().prefix}timers", due)
+    first = (await lines.claim(0, chores=2, news=1)).chores
+    await lines.wait(1_000)
+    second = (await lines.claim(0, chores=0, news=5)).chores
+    await lines.wait(1_000)
+
+    assert first == ("archive:a-0", "archive:a-1", "hook:a-0/9")
+    assert second == ("hook:a-1/9", "hook:a-2/9")
+    assert (await lines.claim(0, chores=9, news=9)).chores == ("archive:a-2",)
+
+
 async def test_a_stray_goes_back_to_the_front_of_its_line(lines: Lines) -> None:
     """With a new fence, before sessions that nobody began; what another replica owns is not touched."""
     for _ in range(3):
@@ -243,6 +291,15 @@ async def test_a_create_that_arrives_twice_makes_one_session(lines: Lines) -> No
     assert (await lines.store.line()).unfinished == 1
     assert await lines.names() == []
     assert await lines.store.append("a", 1, [ev.CancelRequested(at=1.0)], claim.fence)
+
+
+async def test_a_create_that_arrives_twice_is_no_repeat_of_itself(lines: Lines) -> None:
+    """Under a caller's key, too: it is told that it is new, both times. Another try under that key is not."""
+    once, twice = [await lines.create(name="a", key="k") for _ in range(2)]
+    other = await lines.create(name="b", key="k")
+
+    assert once == twice == Created("a", fresh=True, fingerprint="f")
+    assert other == Created("a", fresh=False, fingerprint="f")
 
 
 async def test_a_tenant_may_have_so_many_unfinished_sessions(lines: Lines) -> None:

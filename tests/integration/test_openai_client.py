@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
+from typing import Literal
 
 import httpx
 import openai
@@ -71,6 +72,19 @@ def test_urls(client: openai.OpenAI) -> None:
     assert reply.data[0].url
     image = httpx.get(reply.data[0].url, trust_env=False)
     assert image.headers["content-type"] == "image/webp"
+
+
+@pytest.mark.parametrize(("output_format", "compression"), [("png", 100), ("png", None), ("jpeg", 100), ("webp", 40)])
+def test_every_url_serves_its_image(
+    client: openai.OpenAI, output_format: Literal["png", "jpeg", "webp"], compression: int | None
+) -> None:
+    """Whatever was accepted with the request: png at its neutral compression, too."""
+    given = {"max_turns": 1, **({} if compression is None else {"output_compression": compression})}
+    reply = client.images.edit(image=picture(), prompt="x", response_format="url", output_format=output_format, extra_body=given)
+
+    assert reply.data and reply.data[0].url
+    image = httpx.get(reply.data[0].url, trust_env=False)
+    assert (image.status_code, image.headers["content-type"]) == (200, f"image/{output_format}"), image.text
 
 
 def test_streaming(client: openai.OpenAI) -> None:

@@ -46,6 +46,7 @@ OPERATIONS = [
     ("/v1/webhooks/{webhook_id}", "get"),
     ("/v1/webhooks/{webhook_id}", "delete"),
     ("/v1/webhooks/{webhook_id}/test", "post"),
+    ("/v1/webhooks/{webhook_id}/rotate_secret", "post"),
     ("/v1/models", "get"),
     ("/healthz", "get"),
     ("/readyz", "get"),

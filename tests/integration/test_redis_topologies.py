@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from redis import Redis
 
-from orchestrator.store.connect import client, parse
+from orchestrator.api.intake import Intake
+from orchestrator.loop.events import Limits
+from orchestrator.ports import Bounds, Idempotency
+from orchestrator.store.connect import client, listeners, parse
+from orchestrator.store.feed import Feed
 from orchestrator.store.keys import RedisKeys
 from orchestrator.store.rates import RedisRates
 from orchestrator.store.scripts import Keys
-from tests.doubles.redis_fleet import RedisFleet, cluster, until, watched
+from orchestrator.store.sessions import RedisSessions
+from tests.doubles.processes import free_port
+from tests.doubles.redis_fleet import RedisFleet, alone, cluster, until, watched
 from tests.doubles.upstreams import Script
 from tests.integration.conftest import Start
 from tests.integration.test_sessions import create
+from tests.unit.orchestrator.test_intake import EVENT, Folders
 
 
 @pytest.mark.parametrize("topology", [cluster, watched])
@@ -68,6 +79,97 @@ async def test_keys_and_rates_work_there_too(
             manager = getattr(getattr(redis, "connection_pool", None), "sentinel_manager", None)
             for sentinel in manager.sentinels if manager else ():
                 await sentinel.aclose()
+
+
+def test_a_cluster_without_any_node_for_a_while_ends_nothing(tmp_path: Path, start_orchestrator: Start, script: Script) -> None:
+    """Its client says so by what is no `RedisError`. When a node is there again, sessions are claimed and driven as before."""
+    with alone(tmp_path) as node:
+        orchestrator = start_orchestrator(EDITTHINKER_REDIS_URL=node.url)
+        with httpx.Client(base_url=orchestrator.url, timeout=30, trust_env=False) as api:
+            node.kill()
+            until(lambda: "reachable node" in orchestrator.log.read_text(), "no node can be reached")
+            until(lambda: "cannot hold the lease" in orchestrator.log.read_text(), "nor told that we live")
+            node.start()
+            until(lambda: api.get("/readyz").status_code == 200, "the orchestrator is ready again")
+            session = create(api, wait=20).json()
+            health = api.get("/healthz")
+        orchestrator.stop()
+
+    assert session["finish_reason"] == "satisfied"
+    assert health.status_code == 200
+
+
+class Forgetful:
+    """Between a client and a server; loses the answer to the next script, and the connection with it, when it is told to."""
+
+    def __init__(self, server: int) -> None:
+        self.server = server
+        self.losing = False
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection("127.0.0.1", self.server)
+        asked = b""
+
+        async def ask() -> None:
+            nonlocal asked
+            while asked := await reader.read(65_536):
+                forth.write(asked)
+
+        async def answer() -> None:
+            while answered := await back.read(65_536):
+                if self.losing and b"EVALSHA" in asked:
+                    self.losing = False
+                    return
+                writer.write(answered)
+
+        tasks = {asyncio.create_task(ask()), asyncio.create_task(answer())}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        for stream in (writer, forth):
+            stream.close()
+
+
+async def test_a_create_whose_answer_is_lost_keeps_its_source(tmp_path: Path) -> None:
+    """A cluster's client sends it again behind our back; under a caller's key it finds itself and is no repeat."""
+    listening = free_port()
+    with alone(tmp_path, announced=listening) as node:
+        between = Forgetful(node.port)
+        server = await asyncio.start_server(between.serve, "127.0.0.1", listening)
+        redis = client(parse(node.url))
+        folders = Folders()
+        store = RedisSessions(redis, Feed(listeners(parse(node.url))), Keys())
+        intake = Intake(store, folders, None, None, None)  # type: ignore[arg-type]  # what recording needs
+        try:
+            event = EVENT.model_copy(update={"limits": Limits(deadline_at=time.time() + 600)})
+            await intake._recorded([b"x"], event, None, Bounds())  # the scripts are loaded
+            between.losing = True
+            created = await intake._recorded([b"x"], event, Idempotency("key", "f"), Bounds())
+            again = await intake._recorded([b"x"], event, Idempotency("key", "f"), Bounds())
+        finally:
+            await redis.aclose()
+            server.close()
+
+    assert not between.losing
+    assert created.fresh and not again.fresh
+    assert again.session_id == created.session_id
+    assert len(folders.there) == 2 and created.session_id in folders.there
+
+
+@pytest.mark.parametrize(("asked", "user"), [("sesame", ""), ("", ""), ("", "shop")])
+async def test_sentinels_are_asked_with_the_servers_password_or_without(tmp_path: Path, asked: str, user: str) -> None:
+    """Both are common: a password for everything, and one for the servers alone, whose users a sentinel does not know."""
+    with watched(tmp_path, password="sesame", asked=asked) as fleet:
+        if user:
+            server = Redis(port=fleet.master.port, password="sesame")
+            server.execute_command("ACL", "SETUSER", user, "on", ">sesame", "+@all")  # type: ignore[no-untyped-call]  # as the library has it
+        redis = client(parse(fleet.url.replace(":sesame@", f"{user}:sesame@")))
+        try:
+            assert await redis.ping()
+        finally:
+            await redis.aclose()
+            pool: Any = redis.connection_pool  # the sentinels' own connections are left open by the library
+            await pool.sentinel_manager.aclose()
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,31 @@ def test_gone_disables_until_a_test_succeeds(
             assert 0 < kept.ttl(Keys().deliveries(dropped)) <= 4 * 86_400
 
 
+def test_a_secret_is_rotated_without_a_delivery_lost(start_orchestrator: Start, receiver: Receiver, script: Script) -> None:
+    """A receiver that still has the old one takes what is sent, and so does one that has the new one, which is shown once."""
+    process = start_orchestrator(**OPEN)
+    with client(process) as api:
+        hook = register(api, receiver, events=["session.finished"])
+        began, old = time.time(), receiver.secret
+        reply = api.post(f"/v1/webhooks/{hook}/rotate_secret")
+        assert reply.status_code == 200, reply.text
+        rotated = reply.json()
+        for secret in (old, rotated["secret"]):
+            receiver.secret = secret
+            told = create(api, wait=20, max_turns=1).json()["id"]
+            until(lambda told=told: receiver.of(told))  # type: ignore[misc]
+            assert api.post(f"/v1/webhooks/{hook}/test").json()["delivered"]
+        shown = api.get(f"/v1/webhooks/{hook}").json()
+        again = [api.post(f"/v1/webhooks/{hook}/rotate_secret") for _ in range(3)]
+
+    assert rotated == {**shown, "secret": rotated["secret"], "previous_secret_until": rotated["previous_secret_until"]}
+    assert rotated["secret"] != old and not {"secret", "retired", "previous_secret_until"} & shown.keys()
+    assert 0 <= rotated["previous_secret_until"] - began - 86_400 < LATE_S
+    assert [reply.status_code for reply in again] == [200, 200, 429]
+    assert again[-1].json()["error"]["code"] == "rate_limited"
+    assert 86_400 - 60 < int(again[-1].headers["retry-after"]) <= 86_400
+
+
 def test_a_tenants_webhooks_are_its_own(start_orchestrator: Start, receiver: Receiver, redis: Process, script: Script) -> None:
     """To others they do not exist; and what happens to others' sessions is not told."""
 
@@ -249,6 +274,7 @@ def test_a_tenants_webhooks_are_its_own(start_orchestrator: Start, receiver: Rec
             bob.get(f"/v1/webhooks/{hook}"),
             bob.delete(f"/v1/webhooks/{hook}"),
             bob.post(f"/v1/webhooks/{hook}/test"),
+            bob.post(f"/v1/webhooks/{hook}/rotate_secret"),
         ):
             assert (reply.status_code, reply.json()["error"]["code"]) == (404, "webhook_not_found")
         assert bob.get("/v1/webhooks").json()["data"] == []
@@ -256,6 +282,7 @@ def test_a_tenants_webhooks_are_its_own(start_orchestrator: Start, receiver: Rec
         assert {
             reader.post("/v1/webhooks", json={"url": receiver.url}).status_code,
             reader.delete(f"/v1/webhooks/{hook}").status_code,
+            reader.post(f"/v1/webhooks/{hook}/rotate_secret").status_code,
         } == {403}
 
         his = create(bob, wait=20, max_turns=1).json()["id"]

@@ -104,6 +104,7 @@ class Replica:
     leavers: list[Drive] = field(default_factory=list)
     """Drivers that were told to stop and have not said so to Redis yet."""
     strays: set[str] = field(default_factory=set)
+    missed: set[Claim] = field(default_factory=set)
     chores: list[str] = field(default_factory=list)
     mail: list[tuple[Taken, list[Drive]]] = field(default_factory=list)
     """Answers to claims that are still on their way, each with what was driven when it was asked."""
@@ -133,7 +134,10 @@ class Replica:
 
     def audit(self, owned: set[str]) -> tuple[list[Message], list[str]]:
         """Compare; what cancelled drivers had sent, and what is to be released."""
-        sent = self.cancel([drive for name, drive in self.drives.items() if name not in owned])
+        missed = {drive.claim for name, drive in self.drives.items() if name not in owned}
+        gone = missed & self.missed
+        self.missed = missed - gone
+        sent = self.cancel([drive for drive in self.drives.values() if drive.claim in gone])
         strays = owned - self.drives.keys()
         again = strays & self.strays
         self.strays = strays - again

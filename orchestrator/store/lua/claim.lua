@@ -1,12 +1,15 @@
 -- A replica's round: what is due, who is dead, and what it may drive now.
--- ARGV  replica lease_ms cap urgent chores lane n lane n …
---       cap: sessions a tenant may have driven in a lane at a time; urgent, chores, n: how many are wanted
+-- ARGV  replica lease_ms cap urgent chores news lane n lane n …
+--       cap: sessions a tenant may have driven in a lane at a time; urgent, chores, news (webhooks' chores), n: how many are
+--       wanted; more than n
+--       come where some are too late for an edit
 -- ->    {claims, chores, taken, joined}: claims are {id, fence, lane}; chores are <kind>:<id>, each comes
 --       again until it is told done; taken is how many sessions of dead replicas went back into line; joined is 1 if the
 --       replica was not known: it is new, or was taken for dead and has lost all it had
 local replica, lease, cap = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = now_ms()
 local claims, chores, taken = {}, {}, 0
+local hands = {chore = tonumber(ARGV[5]), news = tonumber(ARGV[6])}
 
 local joined = redis.call('ZADD', P .. 'replicas', now + lease, replica)
 
@@ -29,12 +32,16 @@ for _, due in ipairs(redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LI
     redis.call('ZREM', P .. 'timers', due)
     local state = redis.call('HGET', P .. 's:' .. id, 'state')
     if state == 'ready' or state == 'parked' then urge(id) end
-  elseif #chores < tonumber(ARGV[5]) then
-    redis.call('ZADD', P .. 'timers', now + 6 * lease, due)
-    chores[#chores + 1] = due
   else
-    -- Put off, or chores that nobody has a hand free for would stand before the sessions that are to wake.
-    redis.call('ZADD', P .. 'timers', now + 1000, due)
+    local sort = (kind == 'hook' or kind == 'deliver') and 'news' or 'chore'
+    if hands[sort] > 0 then
+      hands[sort] = hands[sort] - 1
+      redis.call('ZADD', P .. 'timers', now + 6 * lease, due)
+      chores[#chores + 1] = due
+    else
+      -- Put off, or chores that nobody has a hand free for would stand before the sessions that are to wake.
+      redis.call('ZADD', P .. 'timers', now + 1000, due)
+    end
   end
 end
 
@@ -63,10 +70,7 @@ end
 -- The pace of a full lane: milliseconds between two sessions' turns, over the last minute or so.
 local function paced(lane, n)
   local key = P .. 'pace:' .. lane
-  if tonumber(redis.call('HGET', P .. 'waiting', lane) or '0') <= 0 then
-    redis.call('HDEL', key, 'since', 'n')
-    return
-  end
+  if tonumber(redis.call('HGET', P .. 'waiting', lane) or '0') <= 0 then return end
   local h = redis.call('HMGET', key, 'since', 'n')
   if not h[1] then
     redis.call('HSET', key, 'since', now, 'n', 0)
@@ -78,19 +82,29 @@ local function paced(lane, n)
   redis.call('HSET', key, 'since', since, 'n', count)
 end
 
-for i = 6, #ARGV, 2 do
-  local lane, left = ARGV[i], tonumber(ARGV[i + 1])
+-- Whether there is no time left for an edit; one is tried all the same while half of the session's time is left.
+local function too_late(id, edit_ms)
+  local h = redis.call('HMGET', P .. 's:' .. id, 'created', 'deadline')
+  return h[2] and now + math.min(edit_ms, (h[2] - h[1]) / 2) > tonumber(h[2])
+end
+
+for i = 7, #ARGV, 2 do
+  local lane, left, late = ARGV[i], tonumber(ARGV[i + 1]), 0
   local ring, wanted = P .. 'ring:' .. lane, left
-  while left > 0 do
+  local edit_ms = tonumber(redis.call('HGET', P .. 'pace:' .. lane, 'edit') or '0')
+  while left > 0 and late < 200 do
     local tenant = redis.call('LPOP', ring)
     if not tenant then break end
     if tonumber(redis.call('HGET', P .. 'inflight:' .. lane, tenant) or '0') >= cap then
       redis.call('SADD', P .. 'capped:' .. lane, tenant)
     else
       local popped = redis.call('ZPOPMIN', in_line(lane, tenant))
-      if popped[1] then redis.call('HINCRBY', P .. 'waiting', lane, -1) end
+      if popped[1] then waits_less(lane) end
       if redis.call('ZCARD', in_line(lane, tenant)) > 0 then redis.call('RPUSH', ring, tenant) end
-      if popped[1] and own(popped[1]) then left = left - 1 end
+      if popped[1] and own(popped[1]) then
+        -- Who only comes to be told that it is over takes nobody's room, and is none of the pace.
+        if too_late(popped[1], edit_ms) then late = late + 1 else left = left - 1 end
+      end
     end
   end
   if wanted > left then paced(lane, wanted - left) end

@@ -5,13 +5,13 @@
 --       {-1, unfinished} too many sessions | {-2, ms} it would be done only then, which is too late
 --       {-3, open} the tenant has as many as it may | {-4, ms} its seconds of the day are used up; ms to the next
 local id, tenant, lane, event, fingerprint, idempotency = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+-- The same command a second time: its answer was lost, and the client asked again. First of all, or it would find its own key.
+if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, fingerprint} end
 local record = P .. 'idem:' .. tenant .. ':' .. idempotency
 if idempotency ~= '' then
   local before = redis.call('HMGET', record, 'id', 'fingerprint')
   if before[1] then return {0, before[1], before[2]} end
 end
--- The same command a second time: its answer was lost, and the client asked again.
-if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, fingerprint} end
 local unfinished = tonumber(redis.call('GET', P .. 'unfinished') or '0')
 if unfinished >= tonumber(ARGV[8]) then return {-1, unfinished} end
 local now = now_ms()
@@ -24,8 +24,8 @@ end
 local before_it = ahead(lane, tenant, redis.call('ZCARD', in_line(lane, tenant)))
 if before_it > 0 then
   local wait = wait_ms(lane, before_it + 1, now)
-  -- Its work has to fit in too; one that begins with half of its time left is tried all the same.
-  local work = math.min(tonumber(redis.call('HGET', P .. 'pace:' .. lane, 'work') or '0'), (ARGV[9] - now) / 2)
+  -- Its work has to fit in too; one that begins with three quarters of its time left is tried all the same.
+  local work = math.min(tonumber(redis.call('HGET', P .. 'pace:' .. lane, 'work') or '0'), (ARGV[9] - now) * 3 / 4)
   if wait and now + wait + work > tonumber(ARGV[9]) then return {-2, math.floor(wait + work)} end
 end
 local key = P .. 's:' .. id

@@ -36,6 +36,7 @@ class Story:
         strategy: ev.Strategy = "think",
         review: ev.Review = "never",
         checklist: bool = False,
+        seed: int = 40,
         **limits: Any,
     ) -> None:
         bounds = ev.Limits.model_validate({"deadline_at": DEADLINE, **limits})
@@ -50,7 +51,7 @@ class Story:
                 results=results,
                 strategy=strategy,
                 review=review,
-                seed=40,
+                seed=seed,
                 checklist=checklist,
             )
         ]
@@ -130,6 +131,15 @@ def test_every_image_is_critiqued_also_the_last_turns() -> None:
 
     assert isinstance(action, Work)
     assert action.jobs == (CritiqueJob(1, 1, 1, "golden", IMAGE),)
+
+
+def test_after_the_last_seed_comes_the_first() -> None:
+    """What was asked for and what is tried anew are both seeds that a caller could ask for."""
+    story = Story(strategy="best_of_n", seed=ev.SEEDS - 1, candidates=2, max_turns=3).begin()
+    assert [candidate.seed for candidate in story.session.candidates] == [ev.SEEDS - 1, 0]
+    for candidate in (1, 2):
+        story.edit(candidate=candidate).critique(5, candidate=candidate)
+    assert story.next().first_seed == 1
 
 
 def test_the_refined_instruction_makes_the_next_turn_with_the_same_seed() -> None:
@@ -382,6 +392,16 @@ def test_what_is_under_way_is_not_stopped_for_being_late() -> None:
     edited = Story().begin().edit()
     late = decide(edited.session, 99.0, 4.0)
     assert isinstance(late, Work) and isinstance(late.jobs[0], CritiqueJob)
+
+
+def test_an_edit_that_found_no_place_in_time_ends_the_session_at_its_deadline() -> None:
+    """It did not fail: it came too late."""
+    story = Story().begin()
+    story.events.append(ev.EditStarted(at=2, turn=1, candidate=1, attempt=1, key="1/1", seed=40))
+    late = ev.EditFailed(at=97, turn=1, candidate=1, attempt=1, code=ev.TOO_LATE, message="no place", retryable=False)
+    story.events.append(late)
+    action = finish(decide(story.session, 97.0, 1.0))
+    assert action.reason == "deadline" and action.error and action.error.code == ev.TOO_LATE
 
 
 def test_an_edit_is_tried_while_half_of_the_time_is_left() -> None:

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.drive.editor import HttpEditor
+from orchestrator.drive.editor import HttpEditor, _sound
 from orchestrator.drive.upstream import Call, HttpUpstream, Reply, Upstream
 from orchestrator.ports import EditOrder, EditorError, EditReply
+from orchestrator.tries import Try
 from services.wire.images import inspect
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
 from tests.unit.wire.pictures import SIGNATURE, chunk, opened, png, saved, scene
@@ -128,7 +129,9 @@ class _Answering(HttpUpstream):
         super().__init__("editor", Upstream("http://nowhere.invalid/v1"), CLIENT)
         self.answer = answer
 
-    async def post(self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None) -> Reply:
+    async def post(
+        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[Try] | None = None
+    ) -> Reply:
         return Reply(await self.answer(call, timeout_s) if callable(self.answer) else self.answer)
 
 
@@ -198,6 +201,24 @@ def _corrupt() -> bytes:
     data = bytearray(EDITED)
     data[EDITED.index(b"IDAT") + 30] ^= 0x10
     return bytes(data)
+
+
+async def test_a_picture_larger_than_callers_may_send_is_taken(desk: Desk) -> None:
+    """What the editor makes of a photograph may have many times its bytes: they are bounded with the reply's."""
+    data = saved(Image.new("RGB", (4200, 4200)), "PNG", compress_level=0)
+    assert len(data) > 50 * 1024 * 1024
+    desk.answers = [image_reply(data)]
+
+    assert (await edit(desk)).data == data
+
+
+def test_an_editor_may_answer_with_twice_the_sources_pixels() -> None:
+    """Or with as many as anybody may send; not with a bomb."""
+    data = saved(Image.new("1", (8000, 6400)), "PNG")
+
+    assert _sound(data, 30_000_000).width == 8000
+    with pytest.raises(EditorError):
+        _sound(data, 20_000_000)
 
 
 BAD_PICTURES = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,8 +37,8 @@ class Watched(Gate):
         super()._refused(now)
 
 
-def order(key: str = "k", *, timeout_s: float = WAIT_S, later: bool = False) -> EditOrder:
-    return EditOrder(stored(PICTURE), None, "warmer", 7, key, timeout_s, {}, later)
+def order(key: str = "k", *, timeout_s: float = WAIT_S, later: bool = False, start_s: float = math.inf) -> EditOrder:
+    return EditOrder(stored(PICTURE), None, "warmer", 7, key, timeout_s, {}, later, start_s=start_s)
 
 
 async def edit(desk: Desk, gate: Gate, wanted: EditOrder | None = None, **options: Any) -> EditReply:
@@ -94,6 +96,15 @@ async def test_a_replay_is_told_as_one_and_says_nothing_of_the_pool(desk: Desk, 
     assert gate.in_flight == 0
 
 
+async def test_who_asks_for_a_place_is_expected_no_more(desk: Desk) -> None:
+    """Whatever the turn."""
+    desk.answers = [image_reply(PICTURE)]
+    gate = Watched(fixed=1)
+    gate.expect("ses_1")
+    await edit(desk, gate, replace(order(later=True), session_id="ses_1"))
+    assert gate.room() == 2
+
+
 async def test_the_time_at_the_gate_is_the_edits_own(desk: Desk) -> None:
     """Nothing is sent after it; the error is that of an editor that takes too long."""
     gate = Watched(fixed=1)
@@ -103,6 +114,20 @@ async def test_the_time_at_the_gate_is_the_edits_own(desk: Desk) -> None:
         assert (caught.value.code, caught.value.retryable) == ("editor_timeout", True)
         assert gate.waiting == 0 and gate.in_flight == 1
     assert desk.seen == [] and gate.in_flight == 0
+
+
+@pytest.mark.parametrize("start_s", [0.05, 0.0, -3.0])
+async def test_an_edit_that_would_come_too_late_waits_for_no_place(desk: Desk, start_s: float) -> None:
+    """Its place is somebody else's; where one is free it is tried, since it may be quicker than most."""
+    desk.answers = [image_reply(PICTURE)]
+    gate = Watched(fixed=1)
+    async with gate.place(later=False):
+        with pytest.raises(EditorError) as caught:
+            await edit(desk, gate, order(start_s=start_s))
+    assert (caught.value.code, caught.value.retryable) == ("deadline_exceeded", False)
+    assert desk.seen == []
+    await edit(desk, gate, order(start_s=start_s))
+    assert len(desk.seen) == 1 and gate.in_flight == 0
 
 
 async def test_the_wait_at_the_gate_leaves_less_for_the_editor(desk: Desk) -> None:

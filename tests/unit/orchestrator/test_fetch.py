@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from orchestrator.api import fetch
 from orchestrator.api.fetch import fetch_image
 from orchestrator.drive.addresses import is_near_or_public, is_public
+from orchestrator.drive.lookups import Lookups
 from services.wire.errors import ApiError
 
 PRIVATE = {
@@ -71,9 +72,13 @@ def test_no_form_of_a_private_address_is_public(number: int) -> None:
     assert not is_public(str(ipaddress.IPv6Address(0x2002 << 112 | number << 80)))
 
 
+async def fetched(url: str, max_bytes: int) -> bytes:
+    return await fetch_image(url, max_bytes=max_bytes, param="mask", whose="ann", lookups=Lookups())
+
+
 def refusal(url: str, max_bytes: int = 100) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        asyncio.run(fetch_image(url, max_bytes=max_bytes, param="mask"))
+        asyncio.run(fetched(url, max_bytes))
     assert caught.value.param == "mask" and caught.value.message.startswith("mask: ")
     return caught.value
 
@@ -83,11 +88,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Any name is looked up in vain; which ones were asked for."""
     asked: list[str] = []
 
-    async def getaddrinfo(self: Any, host: str, *_: Any, **__: Any) -> list[Any]:
+    def getaddrinfo(host: str, *_: Any, **__: Any) -> list[Any]:
         asked.append(host)
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     return asked
 
 
@@ -151,10 +156,10 @@ def test_other_spellings_of_a_private_address(host: str) -> None:
 
 
 def _resolving(monkeypatch: pytest.MonkeyPatch, addresses: Callable[[], list[str]]) -> None:
-    async def getaddrinfo(self: Any, host: str, port: int, **_: Any) -> list[Any]:
+    def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses()]
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +212,7 @@ class _Wire(httpcore.AsyncMockBackend):
 
 def _answering(monkeypatch: pytest.MonkeyPatch, *reply: bytes) -> _Wire:
     wire = _Wire(*reply)
-    monkeypatch.setattr(fetch, "Checked", lambda: wire)
+    monkeypatch.setattr(fetch, "Checked", lambda *_: wire)
     return wire
 
 
@@ -228,7 +233,7 @@ def test_what_is_asked_of_the_server(monkeypatch: pytest.MonkeyPatch, url: str, 
     """Names and paths in any script, by GET, with no credentials."""
     wire = _answering(monkeypatch, OK)
 
-    assert asyncio.run(fetch_image(url, max_bytes=5, param="image")) == b"hello"
+    assert asyncio.run(fetched(url, 5)) == b"hello"
     assert wire.connected == [host]
     assert wire.sent.startswith(b"GET " + target + b" HTTP/1.1\r\n")
     assert b"\r\nHost: " + host.encode() in wire.sent
@@ -272,7 +277,7 @@ def test_a_server_that_stalls_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None
         async def connect_tcp(self, host: str, *args: Any, **options: Any) -> Any:
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(fetch, "Checked", Stalling)
+    monkeypatch.setattr(fetch, "Checked", lambda *_: Stalling())
     monkeypatch.setattr(fetch, "_TIMEOUT_S", 0.1)
     began = time.monotonic()
 
@@ -293,11 +298,11 @@ hosts = st.text(max_size=12) | st.sampled_from(["example.com", "127.0.0.1", "[::
 def unreachable() -> Any:
     with pytest.MonkeyPatch.context() as patch:
 
-        async def getaddrinfo(self: Any, host: str, *_: Any, **__: Any) -> list[Any]:
+        def getaddrinfo(host: str, *_: Any, **__: Any) -> list[Any]:
             host.encode("idna")
             raise socket.gaierror(-2, "Name or service not known")
 
-        patch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
         # Making a context reads all certificates; no connection is made here.
         patch.setattr(httpx, "create_ssl_context", lambda: None)
         yield

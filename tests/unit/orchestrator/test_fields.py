@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -162,6 +163,16 @@ def test_a_review_has_time() -> None:
     assert event(SessionFields, review="before_finish", deadline_s=5).limits.deadline_at == 1005.0
 
 
+@pytest.mark.parametrize("kind", [{}, {"review": "each_turn"}])
+def test_a_default_deadline_is_within_the_longest(kind: dict[str, Any]) -> None:
+    """A server whose longest deadline is ten seconds takes requests that name none."""
+    fields = validate(SessionFields, {"prompt": "x", **kind})
+    short = replace(CATALOGUE, max_deadline_s=10.0)
+    check(fields, short, has_mask=False)
+
+    assert first_event(fields, Sources(SOURCE, None), short, now=1000.0, seed=1).limits.deadline_at == 1010.0
+
+
 def test_the_mask_is_kept() -> None:
     """It belongs to the session."""
     fields = validate(ImagesEditFields, {"prompt": "x", "model": "able"})
@@ -227,6 +238,7 @@ def test_a_mask_goes_only_to_editors_that_take_one() -> None:
         ({"output_format": "png", "output_compression": 50}, "invalid_value", "output_compression"),
         ({"output_compression": 0}, "invalid_value", "output_compression"),
         ({"partial_images": 1}, "invalid_value", "partial_images"),
+        ({"stream": True, "response_format": "url"}, "invalid_value", "response_format"),
         ({"output_format": "webp", "size": "20000x100", "model": "able"}, "invalid_value", "output_format"),
     ],
 )

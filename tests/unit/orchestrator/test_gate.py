@@ -238,20 +238,28 @@ async def test_room_is_the_free_places_and_a_few_to_wait() -> None:
 
 
 async def test_sessions_on_their_way_take_their_room_with_them() -> None:
-    """Until they ask for their first place, or are not heard of for seconds; edits of later turns are others'."""
+    """Until they ask for a place, of whatever turn, or end without one, or are not heard of for seconds."""
     clock = Clock()
     gate = Gate(fixed=8, clock=clock)
-    gate.expect(6)
-    gate.expect()
+    nudges = []
+    gate.on_room = lambda: nudges.append(gate.room())
+    for number in range(7):
+        gate.expect(f"ses_{number}")
     assert gate.room() == 3
-    async with gate.place(later=True):
+    async with gate.place(later=True, session_id="of others"):
         assert gate.room() == 2
-    async with gate.place(later=False):
+    async with gate.place(later=False, session_id="ses_0"):
         assert gate.room() == 3
-    assert gate.room() == 4
+    async with gate.place(later=True, session_id="ses_1"):
+        assert gate.room() == 4
+    assert gate.room() == 5
+    nudges.clear()
+    gate.forget("ses_2")
+    gate.forget("ses_2")
+    assert nudges == [6]
     clock.now = 4.9
-    gate.expect()
-    assert gate.room() == 3
+    gate.expect("ses_3")
+    assert gate.room() == 6
     clock.now = 5.1
     assert gate.room() == 9
 
@@ -350,15 +358,17 @@ def test_a_replica_with_little_to_do_does_not_lose_its_share() -> None:
 
 
 def test_how_long_most_edits_take_is_known() -> None:
-    """The mean where all take the same; well above it where they differ."""
-    alike = even = Pace(8.0, 8.0, 64.0)
+    """The mean where all take the same; well above it where they differ; their wait in the pool is part of it."""
+    alike = even = late = Pace(8.0, 8.0, 64.0)
     for number in range(400):
         alike = answered(alike, Answer(4.0, 0.0, 8.0, in_use=True))
         even = answered(even, Answer(1.0 + 7.0 * (number % 8) / 7, 0.0, 8.0, in_use=True))
-    gates = [Gate(), Gate()]
-    for gate, pace in zip(gates, (alike, even), strict=True):
+        late = answered(late, Answer(6.1, 2.1, 8.0, in_use=True))
+    gates = [Gate(), Gate(), Gate()]
+    for gate, pace in zip(gates, (alike, even, late), strict=True):
         gate._pace = pace
 
-    assert gates[0].work_s == pytest.approx(4.0, abs=0.05)
-    assert 6.0 < gates[1].work_s < 8.5
-    assert Gate().work_s == 0
+    assert gates[0].edit_s == pytest.approx(4.0, abs=0.05)
+    assert 6.0 < gates[1].edit_s < 8.5
+    assert gates[2].edit_s == pytest.approx(6.0, abs=0.2)
+    assert Gate().edit_s == 0

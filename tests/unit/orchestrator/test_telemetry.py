@@ -82,6 +82,17 @@ def test_editor_seconds_are_told_by_what_they_were_for(telemetry: Telemetry, reg
     assert registry.get_sample_value("editthinker_failures_total", {"role": "editor", "code": ev.SUPERSEDED}) is None
 
 
+def test_an_edit_of_the_fallback_is_its_own(telemetry: Telemetry, registry: CollectorRegistry) -> None:
+    """Not the first editor's, which made nothing."""
+    (begun, edited) = candidate(1, "useful")
+    assert isinstance(edited, ev.Edited)
+    record(telemetry, [*story()[:2], begun, edited.model_copy(update={"editor": "second"})])
+    value = registry.get_sample_value
+
+    assert value("editthinker_editor_seconds_total", {"editor": "second", "outcome": "useful"}) == 1
+    assert value("editthinker_editor_seconds_total", {"editor": "e", "outcome": "useful"}) == 0
+
+
 def test_times_scores_and_stages_of_a_session(telemetry: Telemetry, registry: CollectorRegistry) -> None:
     """Creation to first turn, creation to end, scores of the answer; stages we know, and no label of an editor's choosing."""
     record(telemetry, story())

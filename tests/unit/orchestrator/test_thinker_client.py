@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from orchestrator.drive.thinker import Dialect, HttpThinker
 from orchestrator.drive.upstream import Call, HttpUpstream, Reply, Upstream
 from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError, Usage
+from orchestrator.tries import Try
 from services.wire.critique import Critique, CritiqueRequest, Picture, Template, build, read
 from services.wire.formats import FORMATS, Constraint, FormatName
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
@@ -232,7 +233,9 @@ class _Answering(HttpUpstream):
         self.answer = answer
         self.sent = b""
 
-    async def post(self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None) -> Reply:
+    async def post(
+        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[Try] | None = None
+    ) -> Reply:
         self.sent = b"".join([piece async for piece in call.pieces()])
         assert call.size == len(self.sent)
         return Reply(self.answer)

@@ -249,3 +249,43 @@ async def test_a_constraint_that_was_seen_to_be_enforced_is_not_given_up_for_one
     desk.answers = [JSONResponse(GOOD), JSONResponse(completion(WORN)), JSONResponse(GOOD)]
     assert await heard(desk, dialect(constraint="auto"), 3) == ["ok", "unconstrained", "ok", "ok"]
     assert constraints(desk) == ["structured_outputs"] * 3
+
+
+OVERFLOW = JSONResponse({"error": {"message": "This model's maximum context length is 4096 tokens."}}, 400)
+REFUSED = JSONResponse({"error": {"message": "not this picture", "code": "content_refused"}}, 400)
+NO_MODEL = JSONResponse({"error": {"message": "no such model"}}, 404)
+
+
+async def enforced(desk: Desk, *answers: Response) -> list[str]:
+    """What each request asks to be enforced, one critique for each answer; those that are errors fail it."""
+    desk.answers = [*answers]
+    async with asking("thinker", desk.url) as upstream:
+        thinker = HttpThinker(upstream, dialect(constraint="auto"))
+        for answer in answers:
+            if answer.status_code == 200:
+                await thinker.critique(order())
+                continue
+            with pytest.raises(ThinkerError):
+                await thinker.critique(order())
+    return [next(iter(sent(desk, place).get("structured_outputs", {"none": 0}))) for place in range(len(desk.seen))]
+
+
+@pytest.mark.parametrize("answer", [OVERFLOW, REFUSED, NO_MODEL], ids=["too long", "refused", "no model"])
+async def test_what_is_no_fault_of_the_constraint_gives_none_up(desk: Desk, answer: Response) -> None:
+    """One prompt that is too long is asked once, and the next is held to the constraint as before."""
+    assert await enforced(desk, answer, JSONResponse(GOOD)) == ["regex", "regex"]
+
+
+async def test_a_constraint_that_was_seen_to_be_enforced_is_not_given_up_for_a_refusal(desk: Desk) -> None:
+    """Whatever the server says: it took such a request before."""
+    refusal = JSONResponse({"error": {"message": "cannot read the picture"}}, 400)
+    assert await enforced(desk, JSONResponse(GOOD), refusal, JSONResponse(GOOD)) == ["regex"] * 3
+
+
+async def test_a_reply_that_was_cut_proves_no_constraint(desk: Desk) -> None:
+    """The next one, which is whole, shows that it is not enforced."""
+    cut = JSONResponse(completion("<think>and so on", "length"))
+    desk.answers = [cut, JSONResponse(completion(WORN)), JSONResponse(GOOD)]
+    told = await heard(desk, dialect(constraint="auto"), 2)
+    assert told[1:] == ["unconstrained", "ok", "ok"]
+    assert constraints(desk) == ["structured_outputs", "structured_outputs", "response_format"]

@@ -1,8 +1,9 @@
-"""Webhooks without a network of strangers: the schedule, the signature, whose turn it is, and where they may lead."""
+"""Webhooks without a network of strangers: the schedule, the signature, and where they may lead."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -215,8 +216,8 @@ def reply(status: int, *headers: str) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status} X", "content-length: 0", *headers, "", ""]).encode()
 
 
-async def test_both_libraries_verify_what_is_sent() -> None:
-    """`openai`'s own verifier and the specification's reference library; neither takes it when a byte is changed."""
+async def sent(to: dl.Endpoint) -> tuple[bytes, dict[str, str]]:
+    """The body and the headers of a test that was delivered."""
     got: list[bytes] = []
 
     async def answer(request: bytes) -> bytes:
@@ -224,18 +225,43 @@ async def test_both_libraries_verify_what_is_sent() -> None:
         return reply(204)
 
     async with receiver(answer) as url:
-        attempt = await sender(Kept(), allow_private=True).test(endpoint(url=url), "msg_7")
+        attempt = await sender(Kept(), allow_private=True).test("ann", to.model_copy(update={"url": url}), "msg_7")
     head, _, text = got[0].partition(b"\r\n\r\n")
-    headers = dict(line.decode().split(": ", 1) for line in head.split(b"\r\n")[1:])
-    client = openai.OpenAI(api_key="x", webhook_secret=SECRET)
+    assert attempt.delivered
+    return text, dict(line.decode().split(": ", 1) for line in head.split(b"\r\n")[1:])
 
-    assert attempt.delivered and headers["webhook-id"] == "msg_7"
+
+async def test_both_libraries_verify_what_is_sent() -> None:
+    """`openai`'s own verifier and the specification's reference library; neither takes it when a byte is changed."""
+    text, headers = await sent(endpoint())
+    client = openai.OpenAI(api_key="x", webhook_secret=SECRET)
+    assert headers["webhook-id"] == "msg_7"
     client.webhooks.verify_signature(text, headers)
     assert standardwebhooks.Webhook(SECRET).verify(text, headers)["type"] == "webhook.test"
     with pytest.raises(openai.InvalidWebhookSignatureError):
         client.webhooks.verify_signature(text + b" ", headers)
     with pytest.raises(standardwebhooks.WebhookVerificationError):
         standardwebhooks.Webhook(SECRET).verify(text + b" ", headers)
+
+
+async def test_a_secret_that_was_replaced_goes_on_signing_for_a_day() -> None:
+    """Both verifiers take it with the old and with the new one; afterwards with the new one alone."""
+    now = SystemClock().now()
+    second, third = SECRET.replace("MfKQ", "TWO2"), SECRET.replace("MfKQ", "THR3")
+    just = endpoint().rotated(second, now - 86_000).rotated(third, now)
+    later = just.model_copy(update={"retired": (just.retired[0], dl.Retired(secret=SECRET, until=now - 1))})
+    secrets, signers = (third, second, SECRET), (set[str](), set[str]())
+    for made, verified in zip((just, later), signers, strict=True):
+        text, headers = await sent(made)
+        for secret in secrets:
+            with contextlib.suppress(openai.InvalidWebhookSignatureError):
+                openai.OpenAI(api_key="x", webhook_secret=secret).webhooks.verify_signature(text, headers)
+                standardwebhooks.Webhook(secret).verify(text, headers)
+                verified.add(secret)
+        assert [part[:3] for part in headers["webhook-signature"].split(" ")] == ["v1,"] * len(verified)
+
+    assert signers == ({third, second, SECRET}, {third, second})
+    assert [old.secret for old in later.rotated("x", now).retired] == [third, second]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +286,7 @@ async def test_what_a_receiver_may_answer(answer: bytes, status: int | None, wai
         return answer
 
     async with receiver(answers) as url:
-        attempt = await sender(Kept(), allow_private=True).test(endpoint(url=url), "msg_7")
+        attempt = await sender(Kept(), allow_private=True).test("ann", endpoint(url=url), "msg_7")
 
     assert (attempt.status, attempt.retry_after_s, attempt.error) == (status, wait, error)
     assert asked == 1
@@ -270,38 +296,6 @@ async def settled(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.005)
-
-
-async def test_a_slow_receiver_holds_up_nobody_else() -> None:
-    """Eight attempts at it at a time; the others are put off, and another receiver is told at once."""
-    release, busy = asyncio.Event(), 0
-
-    async def slowly(_: bytes) -> bytes:
-        nonlocal busy
-        busy += 1
-        await release.wait()
-        return reply(204)
-
-    async def at_once(_: bytes) -> bytes:
-        return reply(204)
-
-    kept, counted = Kept(), Counted()
-    async with receiver(slowly) as slow, receiver(at_once) as fast:
-        kept.hooks = {"slow": endpoint("slow", slow), "fast": endpoint("fast", fast)}
-        many = [delivery(f"msg_{number}", "slow") for number in range(30)]
-        kept.kept = {one.id: one for one in [*many, delivery("msg_fast", "fast")]}
-        hooks = sender(kept, counted, allow_private=True)
-        now = SystemClock().now()
-        for name in kept.kept:
-            assert await hooks.chore(f"deliver:ses_1/{name}") is False
-        await settled(lambda: busy == 8 and kept.kept["msg_fast"].state == "delivered")
-        put_off = [kept.timers[one.id] for one in many[8:]]
-        release.set()
-        await settled(lambda: len(counted.outcomes) == 9)
-
-    assert busy == 8
-    assert put_off == sorted(put_off) and put_off[0] > now
-    assert {one.state for one in kept.kept.values()} == {"pending", "delivered"}
 
 
 async def test_what_is_under_way_is_left_to_another_replica_at_once() -> None:
@@ -356,25 +350,6 @@ async def test_two_replicas_that_made_an_attempt_both_write_it_down() -> None:
     assert counted.outcomes == ["retried"]
 
 
-async def test_a_receiver_that_asks_for_a_pause_gets_it_for_every_delivery() -> None:
-    """After 429 the others are not tried either."""
-    kept = Kept()
-
-    async def answer(_: bytes) -> bytes:
-        return reply(429, "retry-after: 30")
-
-    async with receiver(answer) as url:
-        kept.hooks = {"whk_1": endpoint(url=url)}
-        kept.kept = {"msg_1": delivery("msg_1"), "msg_2": delivery("msg_2")}
-        hooks = sender(kept, allow_private=True)
-        await hooks.chore("deliver:ses_1/msg_1")
-        await settled(lambda: kept.kept["msg_1"].attempts and not hooks._tasks)
-        await hooks.chore("deliver:ses_1/msg_2")
-
-    assert kept.kept["msg_2"].attempts == ()
-    assert kept.timers["msg_2"] > SystemClock().now() + 25
-
-
 # --- where they may lead ---------------------------------------------------------------------------------------------
 
 
@@ -382,7 +357,7 @@ def _resolving(monkeypatch: pytest.MonkeyPatch, answers: list[list[str]]) -> lis
     """Names lead where these say, one look-up after the other; which addresses were connected to."""
     connected: list[str] = []
 
-    async def getaddrinfo(self: Any, host: str, port: int, **_: Any) -> list[Any]:
+    def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers.pop(0)]
 
     class Backend(httpcore.AsyncMockBackend):
@@ -390,7 +365,7 @@ def _resolving(monkeypatch: pytest.MonkeyPatch, answers: list[list[str]]) -> lis
             connected.append(host)
             raise httpcore.ConnectError("no network in this test")
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(httpcore, "AnyIOBackend", lambda: Backend([]))
     return connected
 
@@ -399,7 +374,7 @@ def _resolving(monkeypatch: pytest.MonkeyPatch, answers: list[list[str]]) -> lis
 async def test_a_name_that_leads_inside_is_not_called(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """Whatever else it leads to; the receiver's side of it is all that is told."""
     connected = _resolving(monkeypatch, [["8.8.8.8", address]])
-    attempt = await sender(Kept()).test(endpoint(), "msg_1")
+    attempt = await sender(Kept()).test("ann", endpoint(), "msg_1")
 
     assert attempt.error == "the URL leads to an address that is not public" and attempt.status is None
     assert connected == []
@@ -408,7 +383,7 @@ async def test_a_name_that_leads_inside_is_not_called(monkeypatch: pytest.Monkey
 async def test_the_address_that_was_checked_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name server that changes its mind after the check changes nothing."""
     connected = _resolving(monkeypatch, [["8.8.8.8"], ["127.0.0.1"], ["127.0.0.1"]])
-    attempt = await sender(Kept()).test(endpoint(), "msg_1")
+    attempt = await sender(Kept()).test("ann", endpoint(), "msg_1")
 
     assert attempt.error == "no connection, or no answer in HTTP"
     assert connected == ["8.8.8.8"]
@@ -419,7 +394,7 @@ async def test_no_setting_leads_to_a_clouds_metadata(monkeypatch: pytest.MonkeyP
     connected = _resolving(monkeypatch, [["169.254.169.254"], ["192.168.1.1"]])
     hooks = sender(Kept(), allow_private=True)
 
-    assert (await hooks.test(endpoint(), "msg_1")).error == "the URL leads to an address that is not public"
-    assert (await hooks.test(endpoint(url="http://169.254.169.254/"), "msg_1")).status is None
-    assert (await hooks.test(endpoint(), "msg_1")).error == "no connection, or no answer in HTTP"
+    assert (await hooks.test("ann", endpoint(), "msg_1")).error == "the URL leads to an address that is not public"
+    assert (await hooks.test("ann", endpoint(url="http://169.254.169.254/"), "msg_1")).status is None
+    assert (await hooks.test("ann", endpoint(), "msg_1")).error == "no connection, or no answer in HTTP"
     assert connected == ["192.168.1.1"]

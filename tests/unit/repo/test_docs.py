@@ -67,7 +67,7 @@ def test_every_route_and_event_is_documented() -> None:
     """In the page on the API."""
     text = read("docs/api.md")
     endings = {"edits", "sessions", "events", "image", "source", "cancel", "feedback", "export", "models"}
-    endings |= {"healthz", "readyz", "metrics", "webhooks", "test", "deliveries"}
+    endings |= {"healthz", "readyz", "metrics", "webhooks", "test", "rotate_secret", "deliveries"}
     for router in (images.router, sessions.router, events.router, export.router, webhooks.router, health.router):
         for route in router.routes:
             ending = re.sub(r"/\{[a-z_]+\}$", "", getattr(route, "path", "")).split("/v1/")[-1].split("/")[-1]

@@ -1,0 +1,31 @@
+"""News on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from orchestrator.store.feed import Feed
+from orchestrator.store.scripts import Keys
+from orchestrator.store.wakes import RedisWakes
+from tests.doubles.processes import Process
+
+
+async def test_a_burst_of_signals_arrives_by_name(redis: Process) -> None:
+    """Told only that some were missed, a replica would read the log of every session that it drives."""
+    keys, names = Keys(), [f"ses_{number}" for number in range(500)]
+    feed = Feed(lambda: Redis(port=redis.port))
+    await feed.start()
+    signals = RedisWakes(feed, keys).signals()
+    try:
+        async with asyncio.timeout(20), Redis(port=redis.port) as client:
+            # At first, and once the subscription stands: something may have been missed before.
+            assert [await anext(signals) for _ in range(2)] == ["", ""]
+            async with client.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.publish(keys.signal, name)
+                await pipe.execute()
+            assert [await anext(signals) for _ in names] == names
+    finally:
+        await feed.stop()

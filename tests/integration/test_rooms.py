@@ -1,0 +1,123 @@
+"""Room at an editor, as claims take it and give it back: a real runner on a real Redis, with an editor at a real gate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+
+import pytest
+from redis.asyncio import Redis
+
+from orchestrator.drive.driver import Driver
+from orchestrator.drive.gate import Gate
+from orchestrator.drive.gates import Gates
+from orchestrator.drive.performer import Performer
+from orchestrator.drive.runner import Replica, Runner
+from orchestrator.loop import events as ev
+from orchestrator.ports import Claim, EditOrder, EditReply, Recorded
+from orchestrator.store.feed import Feed
+from orchestrator.store.scripts import Keys
+from orchestrator.store.sessions import RedisSessions
+from orchestrator.store.wakes import RedisWakes
+from tests.doubles.processes import Process
+from tests.integration.test_driver_under_faults import IMAGE, InstantEditor, Memory, Now, Silent, StepByStep
+
+PLACES = 4
+
+
+class AtTheGate(InstantEditor):
+    """An editor that works once it is let."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__()
+        self.gate = gate
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def edit(self, order: EditOrder) -> EditReply:
+        async with self.gate.place(later=order.later, session_id=order.session_id):
+            self.begun.set()
+            await self.go_on.wait()
+            return await super().edit(order)
+
+
+class Unwatched:
+    def recovered(self, sessions: int) -> None:
+        """Nothing to tell."""
+
+    def strayed(self, sessions: int) -> None:
+        """As above."""
+
+
+async def done(_: str) -> bool:
+    """A chore."""
+    return True
+
+
+class Site:
+    """A store, and one replica that is not started yet."""
+
+    def __init__(self, redis: Redis) -> None:
+        feed = Feed(lambda: redis)
+        self.store = RedisSessions(redis, feed, Keys())
+        self.gate = Gate(fixed=PLACES)
+        self.editor = AtTheGate(self.gate)
+        performer = Performer({"e": self.editor}, {"t": StepByStep()}, Memory(), Now())
+
+        def drive(claim: Claim, log: list[Recorded]) -> Driver:
+            return Driver(claim, self.store, performer, Now(), Silent(), log)
+
+        replica = Replica("r", 1000, 3.0)
+        wakes = RedisWakes(feed, Keys())
+        self.runner = Runner(replica, self.store, drive, wakes, rooms=Gates({"e": self.gate}), chore=done, watch=Unwatched())
+        self.gate.on_room = self.runner.nudge
+
+    async def create(self, name: str, **limits: float) -> None:
+        bounds = ev.Limits.model_validate({"deadline_at": time.time() + 60, "max_turns": 1, **limits})
+        event = ev.SessionCreated(at=time.time(), source=IMAGE, instruction="x", editor="e", thinker="t", limits=bounds)
+        await self.store.create(name, event, None)
+
+    async def ends(self, *names: str) -> list[str]:
+        """How sessions ended, once all have."""
+        async with asyncio.timeout(20):
+            while True:
+                tails = [await self.store.tail(name) for name in names]
+                ends: list[str] = [tail.event.reason for tail in tails if tail and isinstance(tail.event, ev.Finished)]
+                if len(ends) == len(names):
+                    return ends
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def site(redis: Process) -> AsyncGenerator[Site]:
+    client = Redis(port=redis.port, db=6)
+    await client.flushdb()
+    site = Site(client)
+    yield site
+    await site.runner.stop()
+    await client.aclose()
+
+
+async def test_sessions_that_were_cancelled_in_line_leave_the_room_to_others(site: Site) -> None:
+    """At once, and so do those that were out of time when they were claimed."""
+    cancelled = [f"cancelled-{number}" for number in range(20)]
+    for name in cancelled:
+        await site.create(name)
+        assert await site.store.append(name, 1, [ev.CancelRequested(at=time.time())], None)
+    late = [f"late-{number}" for number in range(20)]
+    for name in late:
+        await site.create(name, deadline_at=time.time() - 1)
+    await site.runner.start()
+
+    assert await site.ends(*cancelled) == ["cancelled"] * 20
+    assert await site.ends(*late) == ["deadline"] * 20
+    async with asyncio.timeout(2):
+        while site.runner.driving:
+            await asyncio.sleep(0.01)
+    assert site.gate.room() == PLACES + 1
+    await site.create("next")
+    await site.editor.begun.wait()
+    site.editor.go_on.set()
+    assert await site.ends("next") == ["max_turns"]
+    assert site.gate.room() == PLACES + 1

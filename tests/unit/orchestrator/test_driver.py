@@ -1,0 +1,260 @@
+"""A driver and its log: what it does when it cannot write, whom it tells what it wrote, what it charges for what it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from orchestrator.drive import driver as module
+from orchestrator.drive.driver import Driver
+from orchestrator.drive.editor import HttpEditor
+from orchestrator.drive.gate import Gate
+from orchestrator.drive.performer import Performer
+from orchestrator.drive.spans import SessionSpans
+from orchestrator.drive.thinker import HttpThinker
+from orchestrator.loop import events as ev
+from orchestrator.loop.session import Session
+from orchestrator.ports import Claim, CritiqueOrder, CritiqueReply, Editor, EditOrder, EditReply, Recorded, StorageUnavailable
+from orchestrator.ports import Thinker as AnyThinker
+from services.wire import traces
+from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
+from tests.unit.orchestrator.test_editor_seconds import PICTURE, Store
+from tests.unit.orchestrator.test_thinker_client import dialect
+from tests.unit.wire.pictures import SIGNATURE, chunk
+
+IMAGE = stored(PICTURE).ref
+NAME = "ses_" + "0" * 32
+
+
+class Log:
+    """The log of one session; `fate` is asked before each append (from 1) whether it fails before or after it is done."""
+
+    def __init__(self, *, left_s: float = 20.0, fate: Callable[[int], str] = lambda _: "done") -> None:
+        now = time.time()
+        limits = ev.Limits(deadline_at=now + left_s)
+        created = ev.SessionCreated(at=now, source=IMAGE, instruction="x", editor="e", thinker="t", limits=limits)
+        self.entries = [Recorded(1, created)]
+        self.fate = fate
+        self.times: list[float] = []
+        self.failed = asyncio.Event()
+
+    async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
+        return self.entries[after:]
+
+    async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> bool:
+        self.times.append(time.monotonic())
+        fate = self.fate(len(self.times))
+        if fate == "refused":
+            self.failed.set()
+            raise StorageUnavailable("OOM command not allowed when used memory > 'maxmemory'")
+        if expected != len(self.entries):
+            return False
+        self.write(events)
+        if fate == "lost":
+            raise StorageUnavailable("the answer was lost")
+        return True
+
+    def write(self, events: Sequence[ev.Event]) -> None:
+        self.entries += [Recorded(len(self.entries) + 1 + number, ev.load(ev.dump(event))) for number, event in enumerate(events)]
+
+    @property
+    def types(self) -> list[str]:
+        return [recorded.event.type for recorded in self.entries]
+
+
+class Told:
+    """Keeps what hooks hear."""
+
+    def __init__(self) -> None:
+        self.recordeds: list[Recorded] = []
+
+    def recorded(self, session_id: str, recorded: Recorded, session: Session) -> None:
+        assert session.created.editor == "e"
+        assert session.finished or recorded.event.type != "finished"
+        self.recordeds.append(recorded)
+
+    def forgotten(self, session_id: str, events: int) -> None:
+        raise AssertionError
+
+
+class Now:
+    def now(self) -> float:
+        return time.time()
+
+
+class InstantEditor:
+    async def edit(self, order: EditOrder) -> EditReply:
+        return EditReply(b"x", "image/png", 4, 3)
+
+    async def ready(self) -> bool:
+        return True
+
+
+class Thinker:
+    async def critique(self, order: CritiqueOrder) -> CritiqueReply:
+        return CritiqueReply(9, 9, "", None)
+
+    async def checklist(self, order: Any) -> Any:
+        raise AssertionError
+
+    async def ready(self) -> bool:
+        return True
+
+
+def driver(log: Log, *, editor: Editor | None = None, thinker: AnyThinker | None = None, told: Told | None = None) -> Driver:
+    performer = Performer({"e": editor or InstantEditor()}, {"t": thinker or Thinker()}, Store(), Now())
+    claim = Claim(NAME, 1, "e")
+    return Driver(claim, log, performer, Now(), told or Told(), list(log.entries))  # type: ignore[arg-type]
+
+
+WHOLE = ["session_created", "turn_started", "edit_started", "edited", "critiqued", "finished"]
+
+
+async def test_a_store_that_refuses_writes_is_asked_less_and_less() -> None:
+    """It answers at once, and reads still work; after a success the first pause is short again."""
+    log = Log(fate=lambda number: "refused" if number in {1, 2, 3, 4, 6} else "done")
+    await asyncio.wait_for(driver(log).run(), WAIT_S)
+    gaps = [after - before for before, after in zip(log.times, log.times[1:], strict=False)]
+
+    assert log.types == WHOLE
+    assert all(gap >= least for gap, least in zip(gaps, (0.05, 0.1, 0.2, 0.4), strict=False))
+    assert 0.05 <= gaps[5] < 0.7
+
+
+@pytest.mark.parametrize("end", ["signal", "cancel"])
+async def test_news_end_the_pause(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """And so does a replica that is told to go."""
+    monkeypatch.setattr(module, "_FIRST_PAUSE_S", 600.0)
+    monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 600.0)
+    log = Log(fate=lambda number: "refused" if number == 1 else "done")
+    driving = driver(log)
+    running = asyncio.create_task(driving.run())
+    await asyncio.wait_for(log.failed.wait(), WAIT_S)
+    if end == "signal":
+        log.write([ev.CancelRequested(at=1.0)])
+        driving.signal()
+        await asyncio.wait_for(running, WAIT_S)
+        assert log.types == ["session_created", "cancel_requested", "finished"]
+    else:
+        running.cancel()
+        await asyncio.wait({running}, timeout=WAIT_S)
+        assert running.cancelled()
+
+
+async def test_what_was_recorded_although_the_answer_was_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To hooks and spans, once, in order."""
+    spans: list[str] = []
+    monkeypatch.setattr(SessionSpans, "recorded", lambda _, event, session: spans.append(event.type))
+    log, told = Log(fate=lambda _: "lost"), Told()
+    await asyncio.wait_for(driver(log, told=told).run(), WAIT_S)
+
+    assert log.types == WHOLE
+    assert told.recordeds == log.entries[1:]
+    assert spans == log.types[1:]
+
+
+async def test_an_edit_that_another_driver_began_is_taken_up() -> None:
+    """It is made again, which is told of it; the same replica's own attempts are not."""
+    log = Log()
+    place: dict[str, Any] = {"turn": 1, "candidate": 1}
+    log.write(
+        [
+            ev.TurnStarted(at=2, turn=1, instruction="x", author="caller", candidates=2, first_seed=1),
+            ev.EditStarted(at=3, attempt=1, key="k", seed=1, **place),
+        ]
+    )
+    await asyncio.wait_for(driver(log).run(), WAIT_S)
+    edited = [recorded.event for recorded in log.entries if isinstance(recorded.event, ev.Edited)]
+
+    assert {event.candidate: event.repeated for event in edited} == {1: True, 2: False}
+
+
+async def test_a_turn_whose_answer_was_lost_has_its_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one's, from its beginning."""
+    kept: list[tuple[str, tuple[float, float]]] = []
+    monkeypatch.setattr(traces, "on", lambda: True)
+    monkeypatch.setattr(traces, "record", lambda name, times, facts, **_: kept.append((name, times)))
+    log = Log(fate=lambda _: "lost")
+    await asyncio.wait_for(driver(log).run(), WAIT_S)
+    began, ended = log.entries[1].event.at, log.entries[-1].event.at
+
+    assert kept == [("turn", (began, ended)), ("session", (log.entries[0].event.at, ended))]
+
+
+async def test_only_the_own_events_are_told() -> None:
+    """What others wrote meanwhile they told themselves."""
+
+    def fate(number: int) -> str:
+        if number == 2:
+            log.write([ev.FeedbackGiven(at=1.0, action="go_on")])
+        return "lost"
+
+    log, told = Log(fate=fate), Told()
+    await asyncio.wait_for(driver(log, told=told).run(), WAIT_S)
+
+    assert "feedback_given" in log.types
+    assert told.recordeds == [recorded for recorded in log.entries[1:] if recorded.event.type != "feedback_given"]
+
+
+async def test_an_edit_that_was_never_taken_costs_nothing_at_the_deadline(desk: Desk) -> None:
+    """Nothing but 429 until then."""
+    desk.answers = [busy("0.2"), busy("1.2")]
+    log = Log(left_s=1.0)
+    async with asking("editor", desk.url) as upstream:
+        driving = driver(log, editor=HttpEditor(upstream, gate=Gate()))
+        await asyncio.wait_for(driving.run(), WAIT_S)
+    assert driving.finished
+    (stopped,) = [recorded.event for recorded in log.entries if isinstance(recorded.event, ev.EditFailed)]
+
+    assert len(desk.seen) == 2
+    assert (stopped.code, stopped.editor_seconds, driving.finished.totals.editor_seconds) == (ev.SUPERSEDED, 0, 0)
+
+
+async def test_an_edit_that_is_stopped_at_work_is_charged(desk: Desk) -> None:
+    """From when it was sent, without the refusals before."""
+    desk.answers = [busy("0.6"), holding]
+    log = Log(left_s=2.0)
+    async with asking("editor", desk.url) as upstream:
+        driving = driver(log, editor=HttpEditor(upstream, gate=Gate()))
+        await asyncio.wait_for(driving.run(), WAIT_S)
+    assert driving.finished
+
+    assert len(desk.seen) == 2
+    assert 0.5 < driving.finished.totals.editor_seconds < 1.5
+
+
+BROKEN = SIGNATURE + b"".join(
+    [
+        chunk(b"IHDR", (64).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])),
+        chunk(b"IDAT", b"garbage!" * 20),
+        chunk(b"IEND", b""),
+    ]
+)
+
+
+async def test_a_picture_that_cannot_be_decoded_ends_no_session(desk: Desk) -> None:
+    """Its header and its checksums are sound; only the thinker's client looks at its pixels. It stays without scores."""
+
+    class Careless(InstantEditor):
+        async def edit(self, order: EditOrder) -> EditReply:
+            return EditReply(BROKEN, "image/png", 64, 64)
+
+    class Broken(Store):
+        async def get(self, session_id: str, sha256: str) -> bytes:
+            return BROKEN if sha256 == "1" * 64 else PICTURE
+
+    log = Log()
+    async with asking("thinker", desk.url) as upstream:
+        performer = Performer({"e": Careless()}, {"t": HttpThinker(upstream, dialect(max_pixels=1000))}, Broken(), Now())
+        driving = Driver(Claim(NAME, 1, "e"), log, performer, Now(), Told(), list(log.entries))  # type: ignore[arg-type]
+        await asyncio.wait_for(driving.run(), WAIT_S)
+    failures = [recorded.event for recorded in log.entries if isinstance(recorded.event, ev.CritiqueFailed)]
+
+    assert desk.seen == []
+    assert driving.finished and driving.finished.reason == "plateau"
+    assert {(failure.code, failure.retryable) for failure in failures} == {("invalid_image", False)}
+    assert all("cannot be decoded" in failure.message for failure in failures)

@@ -1,0 +1,25 @@
+"""Pictures for a thinker: smaller where they are larger than it looks at, whatever callers may send."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from orchestrator.drive.pictures import Pictures
+from orchestrator.loop.events import ImageRef
+from orchestrator.ports import StoredImage
+from services.wire.images import inspect
+from tests.unit.wire.pictures import saved
+
+
+async def test_a_stored_picture_is_scaled_however_large_it_is() -> None:
+    """It was within the bounds that are configured when it came in, which may be wider than the usual ones."""
+    data = saved(Image.new("1", (8000, 6400)), "PNG")
+
+    async def load() -> bytes:
+        return data
+
+    ref = ImageRef(sha256="0" * 64, media_type="image/png", bytes=len(data), width=8000, height=6400)
+    small = await Pictures(10_000).fit(StoredImage(ref, load))
+
+    assert (small.ref.width, small.ref.height) == (111, 89)
+    assert inspect(await small.load()).width == 111

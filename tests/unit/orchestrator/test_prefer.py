@@ -1,0 +1,49 @@
+"""``Prefer: wait=n``, as RFC 7240 has it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from orchestrator.api.sessions import waited
+
+
+@pytest.mark.parametrize(
+    ("lines", "seconds"),
+    [
+        ([], 0),
+        (["wait=20"], 20),
+        (["wait = 20"], 20),
+        (["Wait=20"], 20),
+        (['wait="20"'], 20),
+        (["respond-async, wait=20"], 20),
+        (["respond-async", "wait=20"], 20),
+        (["wait=20; foo=bar"], 20),
+        (["wait=5, wait=20"], 5),
+        (["wait=99999"], 600),
+        (["wait"], 600),
+        (["wait=0"], 0),
+        (["wait=-5"], 0),
+        (["wait=1e3"], 0),
+        (["wait=\u0662"], 0),
+        (["wait=" + "9" * 40], 0),
+        (["waiting=20"], 0),
+        (["foo; wait=20"], 0),
+        (['foo="a, wait=20"'], 0),
+        (['foo="a\\", wait=20"'], 0),
+        (['foo="', "wait=20"], 0),
+    ],
+)
+def test_the_seconds_to_wait(lines: list[str], seconds: float) -> None:
+    """In any case, spacing and place; what is no preference, or no number, is not honoured."""
+    assert waited(lines) == seconds
+
+
+def test_a_long_line_is_read_in_time() -> None:
+    """As long as a head may be."""
+    began = time.process_time()
+    for text in (",", '"', "\\", "wait=", 'wait="', ", wait;"):
+        waited([text * (65_536 // len(text))])
+
+    assert time.process_time() - began < 1

@@ -1,0 +1,93 @@
+"""Settings that are wrong: a line each, status 2, and never what is secret in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.__main__ import main
+
+UPSTREAM = json.dumps({"x": {"url": "http://127.0.0.1:1/v1", "model": "x", "api_key": "SECRET"}})
+
+
+@pytest.fixture(autouse=True, params=[(), ("sweep",)], ids=["serve", "sweep"])
+def _right_but_for_one(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Both commands that read all settings."""
+    for name in [name for name in os.environ if name.startswith("EDITTHINKER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "argv", ["orchestrator", *request.param])
+    monkeypatch.setenv("EDITTHINKER_EDITORS", UPSTREAM)
+    monkeypatch.setenv("EDITTHINKER_THINKERS", UPSTREAM)
+    monkeypatch.setenv("EDITTHINKER_BLOBS", str(tmp_path / "blobs"))
+
+
+@pytest.mark.parametrize("name", ["EDITTHINKER_EDITORS", "EDITTHINKER_THINKERS"])
+@pytest.mark.parametrize("value", ["", "{'x': {'api_key': 'SECRET'}}", '{"x": {"api_key": "SECRET"},}', "http://editor:8000"])
+def test_invalid_json_is_said_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    """The variable, where it is wrong, and how it should look; never what it holds."""
+    monkeypatch.setenv(name, value)
+    assert main() == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"{name} is not JSON (Expecting ")
+    assert '{"name": {"url": "http://127.0.0.1:' in told
+    assert told.count("\n") == 1
+    assert "SECRET" not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("EDITTHINKER_EDITORS", "[]", "EDITTHINKER_EDITORS: Input should be a valid dictionary\n"),
+        ("EDITTHINKER_EDITORS", "{}", "there are no editors: name at least one in EDITTHINKER_EDITORS or EDITTHINKER_REGISTRY\n"),
+        ("EDITTHINKER_DEFAULT_EDITOR", "y", "default_editor is 'y', which is none of ['x']\n"),
+    ],
+)
+def test_what_is_json_and_wrong_is_said_by_its_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main() == 2
+    assert capsys.readouterr().err == told
+
+
+def test_a_key_in_a_wrong_registry_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    registry = tmp_path / "registry.toml"
+    registry.write_text('[editors.k]\napi_key = "SECRET"\nurl = "http://h/v1"\nfallback = "nobody"\n')
+    monkeypatch.setenv("EDITTHINKER_REGISTRY", str(registry))
+    assert main() == 2
+    told = capsys.readouterr().err
+    assert "editors.k.fallback is 'nobody'" in told
+    assert told.count("\n") == 1
+    assert "SECRET" not in told
+
+
+@pytest.mark.parametrize("place", ["s3://", "nonsense://bucket", "s3://a bucket/x", "FILE", "FILE/below", "/proc/nowhere"])
+def test_a_blob_store_that_cannot_be_is_said_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    monkeypatch.setenv("EDITTHINKER_BLOBS", place.replace("FILE", str(file)))
+    assert main() == 2
+    told = capsys.readouterr().err
+    assert told.startswith("EDITTHINKER_BLOBS: '")
+    assert told.endswith("; name a directory that can be written, or s3://bucket/prefix\n")
+    assert told.count("\n") == 1
+    assert file.read_text() == "mine"
+
+
+def test_a_folder_that_may_not_be_written_to_is_no_blob_store(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    # For root every folder is open.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "blobs")
+    assert main() == 2
+    assert "Permission denied; name a directory" in capsys.readouterr().err
