@@ -26,6 +26,8 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ConstantBackoff, NoBackoff
 
 _CONNECT_S: Final = 5.0
+_SENTINEL_S: Final = 1.0
+"""For which a sentinel that gives no sign is waited for: the next one is to be asked within the time that the store allows."""
 _POOL: Final = 64
 _KEPT_ALIVE: Final[dict[str, Any]] = {
     "socket_keepalive": True,
@@ -138,7 +140,7 @@ def listeners(address: Address) -> Callable[[], Redis]:
 def _watchers(address: Address) -> Sentinel:
     """The sentinels, asked with the URL's credentials; one that wants none, and refuses them, without."""
     # The next one is asked at once where one is away.
-    plain: dict[str, Any] = {"socket_timeout": _CONNECT_S, "retry": Retry(NoBackoff(), 0)}
+    plain: dict[str, Any] = {"socket_timeout": _SENTINEL_S, "socket_connect_timeout": _SENTINEL_S, "retry": Retry(NoBackoff(), 0)}
     plain |= {name: value for name, value in address.options if name == "ssl"}
     credentials = {name: value for name, value in address.options if name in {"username", "password"}}
     watchers = Sentinel(list(address.hosts), sentinel_kwargs={**plain, **credentials})  # type: ignore[no-untyped-call]  # as the library has it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,7 +22,7 @@ from orchestrator.store.feed import Feed
 from orchestrator.store.keys import RedisKeys
 from orchestrator.store.rates import RedisRates
 from orchestrator.store.scripts import Keys
-from orchestrator.store.sessions import RedisSessions
+from orchestrator.store.sessions import RedisSessions, asking
 from tests.doubles.processes import free_port
 from tests.doubles.redis_fleet import RedisFleet, alone, cluster, until, watched
 from tests.doubles.upstreams import Script
@@ -166,6 +167,20 @@ async def test_sentinels_are_asked_with_the_servers_password_or_without(tmp_path
         redis = client(parse(fleet.url.replace(":sesame@", f"{user}:sesame@")))
         try:
             assert await redis.ping()
+        finally:
+            await redis.aclose()
+            pool: Any = redis.connection_pool  # the sentinels' own connections are left open by the library
+            await pool.sentinel_manager.aclose()
+
+
+async def test_a_sentinel_that_gives_no_sign_does_not_use_up_the_time(tmp_path: Path) -> None:
+    """The next one is asked within what the store allows for an answer."""
+    with watched(tmp_path) as fleet, socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        redis = client(parse(fleet.url.replace("://", f"://{host},", 1)))
+        try:
+            async with asking():
+                assert await redis.ping()
         finally:
             await redis.aclose()
             pool: Any = redis.connection_pool  # the sentinels' own connections are left open by the library

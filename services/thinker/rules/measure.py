@@ -103,7 +103,7 @@ def tone_vector(thumb: Floats) -> Floats:
     zones = zone_means @ pixels[np.argsort(pixels[:, 0], kind="stable")]
     off = pixels[:, 1:] - pixels[:, 1:].mean(axis=0)
     spread = np.sqrt((off * off).sum(axis=1)).mean()
-    out: Floats = np.concatenate([zones.reshape(-1), spread[None], layout @ pixels[:, 0]])
+    out: Floats = np.concatenate([zones.reshape(-1), spread[None], layout @ np.ascontiguousarray(pixels[:, 0])])
     return out
 
 
