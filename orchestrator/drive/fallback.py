@@ -77,13 +77,13 @@ class EditorWithFallback(_Pair[Editor]):
 
     async def edit(self, order: EditOrder) -> EditReply:
         """Edit. Raises `EditorError`, the second's, when both fail."""
-        ends = time.monotonic() + order.timeout_s
+        began = time.monotonic()
         try:
             return await self._first.edit(order)
         except EditorError as exc:
-            left = ends - time.monotonic()
-            if exc.code not in _FAILED or left <= 0:
+            gone = time.monotonic() - began
+            if exc.code not in _FAILED or gone >= order.timeout_s:
                 raise
             log.warning("the editor failed (%s); %s is asked instead", exc.code, self._name)
-        reply = await self._second.edit(replace(order, timeout_s=left))
+        reply = await self._second.edit(replace(order, timeout_s=order.timeout_s - gone, start_s=order.start_s - gone))
         return replace(reply, editor=reply.editor or self._name)
