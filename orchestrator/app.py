@@ -46,6 +46,7 @@ from services.wire import asgi, traces
 from services.wire.images import ImageLimits
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
+_STREAMS = 1000  # of one tenant, where there are several
 
 
 class SystemClock:
@@ -135,7 +136,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         kept,
         told,
         Checks(backends.editors, backends.thinkers),
-        Streams(settings.tenant_streams),
+        Streams(settings.tenant_streams or (_STREAMS if settings.keys_required else None)),
     )
 
 

@@ -67,7 +67,9 @@ class Settings(RedisSettings):
     capacity: int = Field(2048, ge=1, description="Sessions this replica drives at a time.")
     max_unfinished: int = Field(100_000, ge=1, description="Unfinished sessions above which new ones get 429.")
     tenant_cap: int = Field(1000, ge=1, description="Sessions of one tenant that are driven at a time, for each editor.")
-    tenant_streams: int = Field(1000, ge=1, description="Event streams of one tenant at a time, on each replica.")
+    tenant_streams: int | None = Field(
+        None, ge=1, description="Event streams of one tenant at a time, on each replica; 1000 where keys are required."
+    )
     lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
     default_deadline_s: float = Field(600.0, gt=0, description="Seconds a session may take if the caller names none.")
     review_deadline_s: float = Field(86_400.0, gt=0, description="The same for sessions that wait for a person.")

@@ -62,7 +62,6 @@ def environment(pool: Fleet, folder: Path, valkey: Process, front: str, extra: M
         "EDITTHINKER_EDITORS": json.dumps({"stub": {"url": f"{front}/v1"}}),
         "EDITTHINKER_THINKERS": json.dumps({"stub": thinker}),
         "EDITTHINKER_LOG_LEVEL": "error",
-        "EDITTHINKER_TENANT_STREAMS": "100000",
         **extra,
     }
 

@@ -79,10 +79,10 @@ class Streams:
     """The event streams that are open here.
 
     Args:
-        most: of one tenant.
+        most: of one tenant; None is no bound.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int | None) -> None:
         self._most = most
         self._open: Counter[str] = Counter()
 
@@ -92,7 +92,7 @@ class Streams:
         Raises:
             ApiError: ``quota_exceeded`` when the tenant has as many as it may have.
         """
-        if self._open[tenant] >= self._most:
+        if self._most is not None and self._open[tenant] >= self._most:
             message = f"you have {self._most:,} event streams open, which is the most; close one, or follow fewer sessions"
             raise ApiError("quota_exceeded", message, retry_after=_FULL_S)
         self._open[tenant] += 1

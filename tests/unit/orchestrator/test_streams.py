@@ -50,6 +50,15 @@ def test_places_are_a_tenants_own() -> None:
         streams.place("ann")
 
 
+def test_without_a_bound_there_are_as_many_as_come() -> None:
+    """Where keys are off everybody is one tenant."""
+    streams = Streams(None)
+    places = [streams.place("") for _ in range(5000)]
+    for place in places:
+        place.close()
+    assert not streams._open
+
+
 async def test_the_end_of_a_stream_leaves_its_place() -> None:
     """Its own end, a client that vanishes, a connection that breaks, a request that is cut off, before its first byte too."""
     streams = Streams(most=1)
