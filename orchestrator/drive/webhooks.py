@@ -205,7 +205,7 @@ class Webhooks:
         self._under_way[delivery_id] = delivery
         try:
             await self._store.put_off(delivery, self._unless_done(now))
-        except BaseException:
+        except BaseException:  # whatever it is, a cancel too: the room must not stay taken
             self._leave(delivery_id, line)
             raise
         self._tasks[delivery_id] = asyncio.create_task(self._deliver(delivery, written, line), name=delivery_id)

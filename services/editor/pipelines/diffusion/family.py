@@ -96,8 +96,7 @@ class Family:
         return int(self.completed(job).parameters["num_inference_steps"])
 
     def reduced(self, job: EditJob, working: Working) -> Size:
-        """The size that a source can be brought to early; its own where it must be left alone. Raises as `check`."""
-        self.check(job, working)
+        """The size that a source can be brought to early; its own where it must be left alone."""
         return job.image.size if self.reduces is None else self.reduces(job, working)
 
     def check(self, job: EditJob, working: Working) -> None:

@@ -140,12 +140,11 @@ class SteppedPipeline:
             ground = Image.new("RGB", job.image.size, "white")
             ground.paste(job.image.convert("RGB"), mask=job.image.getchannel("A") if "A" in job.image.getbands() else None)
             job = replace(job, image=ground)
+        self._family.check(job, self._working)
         return self._reduced(job)
 
     def _reduced(self, job: EditJob) -> EditJob:
         family, working = self._family, self._working
-        if family.reduced is None:
-            return job
         target = family.reduced(job, working)
         if target[0] >= job.image.width or target[1] >= job.image.height:
             return job
@@ -157,8 +156,7 @@ class SteppedPipeline:
 
     def open(self, job: EditJob) -> SteppedEdit:
         """An edit of this job, with the defaults filled in."""
-        defaults = {name: allowed.default for name, allowed in self.capabilities.parameters.items()}
-        job = replace(job, parameters={**defaults, **job.parameters})
+        job = self._family.completed(job)
         steps = self._family.steps(job)
         return SteppedEdit(job, steps, steps * self._family.calls_a_step(job), next(self._numbers))
 
