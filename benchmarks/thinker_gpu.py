@@ -31,9 +31,9 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from services.protocol.critique.formats import FORMATS
+from services.protocol.critique.messages import CritiqueRequest, Picture, build
 from services.thinker.vllm import NoVllm, executable
-from services.wire.critique import CritiqueRequest, Picture, build
-from services.wire.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 FORM = FORMATS["editthinker"]

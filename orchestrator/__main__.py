@@ -22,13 +22,13 @@ from obstore.exceptions import BaseError
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from orchestrator import commands
+from orchestrator.admin import keys
 from orchestrator.app import create_app, sweep
 from orchestrator.ports import PortError
 from orchestrator.settings import RedisSettings, Settings, is_loopback
 from orchestrator.store.blobs import ObjectBlobs
-from services.wire import logs, traces
-from services.wire.heads import BoundedProtocol
+from services.serving import logs, tracing
+from services.serving.http_limits import BoundedProtocol
 
 _PREFIX: Final = "EDITTHINKER_"
 _Kind = TypeVar("_Kind", bound=RedisSettings)
@@ -50,9 +50,9 @@ class _Server(uvicorn.Server):
 def main() -> int:
     """Serve until SIGTERM, or do what the command says."""
     command = sys.argv[1] if len(sys.argv) > 1 else ""
-    if command in commands.NAMES:
+    if command in keys.NAMES:
         place = _settings(RedisSettings)
-        return 2 if place is None else commands.run(sys.argv[1:], place)
+        return 2 if place is None else keys.run(sys.argv[1:], place)
     return _sweep(sys.argv[2:]) if command == "sweep" else _serve()
 
 
@@ -63,8 +63,8 @@ def _serve() -> int:
     settings = _settings(Settings, **vars(parser.parse_args()))
     if settings is None:
         return 2
-    logs.configure(settings.log_level, settings.log_format, service="orchestrator", secrets=settings.secrets(), ids=traces.ids)
-    traces.configure("editthinker-orchestrator", settings.otlp_endpoint)
+    logs.configure(settings.log_level, settings.log_format, service="orchestrator", secrets=settings.secrets(), ids=tracing.ids)
+    tracing.configure("editthinker-orchestrator", settings.otlp_endpoint)
     if not settings.keys_required and not is_loopback(settings.host):
         logging.getLogger(__name__).warning("no API keys are needed on %s: everybody who reaches it may come in", settings.host)
     # One connection a waiting edit, and one a caller: the soft limit of most systems is too low.
@@ -77,7 +77,7 @@ def _serve() -> int:
         port=settings.port,
         http=BoundedProtocol,
         ws="none",
-        # Its logs go the way of all others; a line for each request comes from services.wire.asgi.
+        # Its logs go the way of all others; a line for each request comes from services.serving.middleware.
         log_config=None,
         access_log=False,
         # Streams and waiting callers would hold a shutdown; their sessions go on elsewhere.

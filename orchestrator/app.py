@@ -16,34 +16,34 @@ from redis.asyncio import Redis
 
 from orchestrator.api import errors, events, export, health, images, sessions, webhooks
 from orchestrator.api.access import Access
-from orchestrator.api.checks import Checks
 from orchestrator.api.context import Context
 from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import Streams
-from orchestrator.backends import Backends, http_client
-from orchestrator.drive.driver import Driver
-from orchestrator.drive.gates import Gates
-from orchestrator.drive.lookups import Lookups
-from orchestrator.drive.performer import Performer
-from orchestrator.drive.runner import Replica, Runner
-from orchestrator.drive.webhooks import CHORES, Sending, Webhooks
+from orchestrator.api.readiness import Checks
+from orchestrator.egress.lookups import Lookups
+from orchestrator.execution.driver import Driver
+from orchestrator.execution.performer import Performer
+from orchestrator.execution.runner import Replica, Runner
+from orchestrator.metrics import Telemetry
 from orchestrator.settings import Settings
+from orchestrator.store.api_keys import Quota, RedisKeys
 from orchestrator.store.archive import Archive, Retention, Swept
 from orchestrator.store.archive import sweep as sweep_folders
 from orchestrator.store.blobs import ObjectBlobs
-from orchestrator.store.connect import client as client_of
-from orchestrator.store.connect import listeners, parse
-from orchestrator.store.feed import Feed
-from orchestrator.store.hooks import RedisHooks
-from orchestrator.store.keys import Quota, RedisKeys
+from orchestrator.store.connection import client as client_of
+from orchestrator.store.connection import listeners, parse
+from orchestrator.store.notifications import RedisWakes
+from orchestrator.store.pubsub import Feed
 from orchestrator.store.rates import RedisRates
 from orchestrator.store.scripts import Keys
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
-from orchestrator.store.wakes import RedisWakes
-from orchestrator.telemetry import Telemetry
-from services.wire import asgi, traces
-from services.wire.images import ImageLimits
+from orchestrator.upstreams.adaptive_limits import Gates
+from orchestrator.upstreams.pool import Backends, http_client
+from orchestrator.webhooks.sender import CHORES, Sending, Webhooks
+from orchestrator.webhooks.storage import RedisHooks
+from services.imaging.codec import ImageLimits
+from services.serving import middleware, tracing
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
 _STREAMS = 1000  # of one tenant, where there are several
@@ -70,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Set by the server when it is told to go, so that callers who wait are answered before they are cut off.
     app.state.stopping = asyncio.Event()
     # An image twice (source and mask), as base64 in JSON at worst.
-    asgi.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD)
+    middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD)
     errors.install(app)
     for module in (images, sessions, events, export, webhooks, health):
         app.include_router(module.router)
@@ -81,7 +81,7 @@ def _lifespan(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN2
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(asyncio.to_thread, traces.close)
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
             app.state.context = await _compose(settings, stack, app.state.stopping)
             yield
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, Event, ImageRef, SessionCreated
 from orchestrator.loop.session import Session
-from orchestrator.tries import Try
+from orchestrator.request_timing import Try
 
 
 class PortError(Exception):

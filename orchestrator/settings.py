@@ -12,11 +12,11 @@ from typing import Any, Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from orchestrator import registry
-from orchestrator.registry import EditorSettings, Registry, ThinkerSettings
 from orchestrator.store import rates
-from orchestrator.store.connect import parse
-from services.wire.log_format import LogFormat
+from orchestrator.store.connection import parse
+from orchestrator.upstreams import registry
+from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings
+from services.serving.log_format import LogFormat
 
 _PREFIX = "EDITTHINKER_"
 

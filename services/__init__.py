@@ -1,1 +1,1 @@
-"""The processes the orchestrator talks to. They share `services.wire` and nothing else."""
+"""The processes the orchestrator talks to, and what all processes share: `errors`, `protocol`, `imaging`, `serving`."""

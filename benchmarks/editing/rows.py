@@ -19,13 +19,13 @@ from benchmarks.editing.full_size import SIDE, TINY_SIDE, Model
 from benchmarks.editing.report import UNKNOWN, difference
 from benchmarks.editing.servers import Passes, wait_for
 from benchmarks.editing.work import Count, counted
-from services.editor.executor import Executor, State
+from services.editor.engine.executor import Executor, State
+from services.editor.engine.warmup import Wanted
 from services.editor.pipelines import EditJob
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import Family, Working
 from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.registry import DIFFUSION, Tuning, family_of
-from services.editor.warmup import Wanted
 
 _READY_S, _EDITS_S = 900.0, 900.0
 

@@ -12,14 +12,14 @@ from PIL import Image
 
 from benchmarks.editing.plain import WORKING, Plain
 from benchmarks.editing.trace import Request
-from services.editor.executor import Executor, State
+from services.editor.engine.executor import Executor, State
+from services.editor.engine.tickets import Outcome, Ticket
+from services.editor.engine.warmup import Wanted
 from services.editor.pipelines import Edit, EditJob
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.stepped import Options, SteppedEdit, SteppedPipeline
 from services.editor.pipelines.kontext import FAMILY
 from services.editor.pipelines.registry import Tuning
-from services.editor.tickets import Outcome, Ticket
-from services.editor.warmup import Wanted
 
 _POLL_S = 0.005
 _ACTIVE = 8
@@ -157,7 +157,7 @@ class Passes:
         self.passes = 0
 
     def advanced(self, edits: int, seconds: float, *, start: bool) -> None:
-        """See `services.editor.executor.Meter.advanced`."""
+        """See `services.editor.engine.executor.Meter.advanced`."""
         del seconds
         if not start:
             self.calls += edits

@@ -50,7 +50,7 @@ from editthinker.client.models import (
     Totals,
     Turn,
 )
-from editthinker.client.patience import Retries
+from editthinker.client.retry import Retries
 from editthinker.client.sync import EditThinker, Sessions
 
 __all__ = [

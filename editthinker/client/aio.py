@@ -22,7 +22,7 @@ from editthinker.client.errors import (
 )
 from editthinker.client.export import Lines, Moment, record
 from editthinker.client.models import EditOutcome, Event, ModelCard, Readiness, Session, SessionPage
-from editthinker.client.patience import Again, Attempts, Done, Feed, Retries
+from editthinker.client.retry import Again, Attempts, Done, Feed, Retries
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from editthinker.local import leash
+from editthinker.local import parent_death_signal
 from editthinker.local.environment import inherited
 from editthinker.local.errors import ServiceFailed
 from editthinker.local.service import Service
@@ -72,7 +72,7 @@ class Child:
         """Start the process."""
         if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
             self.log.replace(self.log.with_suffix(".log.1"))
-        script = str(Path(leash.__file__).resolve())
+        script = str(Path(parent_death_signal.__file__).resolve())
         command = [sys.executable, "-I", "-S", script, str(os.getpid()), *self.service.command]
         with self.log.open("ab") as log:
             self._log_start = log.tell()

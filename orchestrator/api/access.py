@@ -13,9 +13,9 @@ from fastapi import Request
 from fastapi.security import HTTPBearer
 
 from orchestrator.ports import Bounds
-from orchestrator.store.keys import ApiKey, Quota, RedisKeys, Scope, check_tenant
+from orchestrator.store.api_keys import ApiKey, Quota, RedisKeys, Scope, check_tenant
 from orchestrator.store.rates import RedisRates
-from services.wire.errors import ApiError
+from services.errors import ApiError
 
 NOBODY: Final = "default"
 """The tenant of everybody where no keys are required."""

@@ -8,9 +8,9 @@ from typing import Any, Final, TypeVar
 from fastapi import Request
 from pydantic import BaseModel
 
-from services.wire.asgi import read_json
-from services.wire.errors import ApiError
-from services.wire.images_api import validate
+from services.errors import ApiError
+from services.protocol.images_api import validate
+from services.serving.middleware import read_json
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _MOST_BYTES: Final = 1024 * 1024

@@ -12,21 +12,21 @@ from fastapi.security import HTTPAuthorizationCredentials
 from prometheus_client import CollectorRegistry
 
 from orchestrator.api.access import BEARER, Access
-from orchestrator.api.checks import Checks
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
 from orchestrator.api.live import Streams
-from orchestrator.drive.webhooks import Webhooks
+from orchestrator.api.readiness import Checks
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, apply, fold
+from orchestrator.metrics import Telemetry
 from orchestrator.ports import Blobs, Clock, Fenced
+from orchestrator.store.api_keys import Scope
 from orchestrator.store.archive import Archive
-from orchestrator.store.hooks import RedisHooks
-from orchestrator.store.keys import Scope
 from orchestrator.store.sessions import RedisSessions
-from orchestrator.telemetry import Telemetry
-from services.wire import logs
-from services.wire.errors import ApiError
+from orchestrator.webhooks.sender import Webhooks
+from orchestrator.webhooks.storage import RedisHooks
+from services.errors import ApiError
+from services.serving import logs
 
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 _Expires = Annotated[str | None, Query(alias="expires", max_length=20, description="Of a signed link.")]

@@ -13,8 +13,8 @@ from orchestrator.api.view import error_schema
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import CorruptLog
 from orchestrator.ports import PortError, StorageUnavailable
-from services.wire.asgi import error_response
-from services.wire.errors import TABLE, ApiError, ErrorCode
+from services.errors import TABLE, ApiError, ErrorCode
+from services.serving.middleware import error_response
 
 log = logging.getLogger(__name__)
 _CALLERS_FAULT = 500

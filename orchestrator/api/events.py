@@ -17,9 +17,9 @@ from orchestrator.api.live import ShuttingDown, StreamOf, follow, load, unless_s
 from orchestrator.api.sessions import SessionId
 from orchestrator.loop.events import dump
 from orchestrator.ports import PortError, Recorded
-from services.wire.errors import ApiError
-from services.wire.images_api import sse_schema
-from services.wire.lines import sse_message
+from services.errors import ApiError
+from services.protocol.images_api import sse_schema
+from services.serving.jsonlines import sse_message
 
 router = APIRouter(tags=["sessions"])
 _LAST: Final = 10**15

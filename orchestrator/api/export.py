@@ -15,7 +15,7 @@ from orchestrator.api.errors import documented
 from orchestrator.api.examples import EXPORT
 from orchestrator.loop.session import CorruptLog, fold
 from orchestrator.store.archive import Document, recorded
-from services.wire.lines import one_line
+from services.serving.jsonlines import one_line
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["sessions"])

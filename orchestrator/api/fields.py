@@ -9,8 +9,8 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
-from services.wire.errors import ApiError
-from services.wire.images_api import SIZE_PATTERN, EditFields, Prompt
+from services.errors import ApiError
+from services.protocol.images_api import SIZE_PATTERN, EditFields, Prompt
 
 MAX_TURNS: Final = 20
 MAX_CANDIDATES: Final = 16

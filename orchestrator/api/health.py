@@ -14,7 +14,7 @@ from orchestrator.api.context import Context, context, reading
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import METRICS, MODELS, READY
 from orchestrator.ports import StorageUnavailable
-from services.wire.errors import ApiError, error_body
+from services.errors import ApiError, error_body
 
 router = APIRouter(tags=["service"])
 _TEXT = {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS}}}

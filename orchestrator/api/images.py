@@ -21,11 +21,11 @@ from orchestrator.api.view import candidate_path, scores_of
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import PortError
-from services.wire.asgi import error_response
-from services.wire.errors import ApiError
-from services.wire.images import to_base64, transcode
-from services.wire.images_api import ImagesResponse, form_schema, sse_schema
-from services.wire.lines import sse_message
+from services.errors import ApiError
+from services.imaging.codec import to_base64, transcode
+from services.protocol.images_api import ImagesResponse, form_schema, sse_schema
+from services.serving.jsonlines import sse_message
+from services.serving.middleware import error_response
 
 router = APIRouter(tags=["images"])
 _STREAM = {"text/event-stream": {"schema": sse_schema()}}

@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from orchestrator.api.decoding import Room
-from orchestrator.api.fetch import fetch_image
+from orchestrator.api.decode_budget import Room
 from orchestrator.api.fields import Catalogue, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
-from orchestrator.drive.lookups import Lookups
+from orchestrator.egress.fetch import fetch_image
+from orchestrator.egress.lookups import Lookups
 from orchestrator.loop.events import ImageRef, SessionCreated
 from orchestrator.ports import Bounds, Clock, Created, Folders, Idempotency, PortError, Sessions, StorageUnavailable
-from services.wire import logs, traces
-from services.wire.asgi import read_json
-from services.wire.errors import ApiError
-from services.wire.forms import received
-from services.wire.images import ImageInfo, ImageLimits, accept, digest, from_base64, inspect
-from services.wire.images_api import one_source, read_form, validate
+from services.errors import ApiError
+from services.imaging.codec import ImageInfo, ImageLimits, accept, digest, from_base64, inspect
+from services.protocol.images_api import one_source, read_form, validate
+from services.serving import logs, tracing
+from services.serving.middleware import read_json
+from services.serving.multipart import received
 
 _Fields = TypeVar("_Fields", ImagesEditFields, SessionFields)
 _MAX_SEED = 2**31
@@ -110,8 +110,8 @@ class Intake:
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
         logs.bind(session_id=created.session_id, tenant=event.tenant)
         # The session has a trace of its own, which goes on when this request is over.
-        traces.annotate({"editthinker.session_id": created.session_id})
-        traces.link(traces.session(created.session_id))
+        tracing.annotate({"editthinker.session_id": created.session_id})
+        tracing.link(tracing.session(created.session_id))
         return created
 
     async def _image(self, text: str, param: str, tenant: str) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from services.wire.errors import ApiError
+from services.errors import ApiError
 
 EXPIRES: Final = "expires"
 SIGNATURE: Final = "signature"

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import Recorded, Silence, StorageUnavailable
-from services.wire.errors import ApiError
+from services.errors import ApiError
 
 _Result = TypeVar("_Result")
 _OUTAGE_S: Final = 60.0

@@ -26,9 +26,9 @@ from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, Feedba
 from orchestrator.loop.policy import best
 from orchestrator.loop.session import Session, Status, fold
 from orchestrator.ports import StorageUnavailable
-from services.wire.errors import ApiError
-from services.wire.images import OutputFormat, transcode
-from services.wire.images_api import Prompt, form_schema
+from services.errors import ApiError
+from services.imaging.codec import OutputFormat, transcode
+from services.protocol.images_api import Prompt, form_schema
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 

@@ -15,9 +15,9 @@ from orchestrator.api.context import Context, editing, reading
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import ID
 from orchestrator.api.live import load
-from orchestrator.deliveries import Attempt, Delivery, Endpoint, State, Topic
-from orchestrator.drive.addresses import Unfit
-from services.wire.errors import ApiError
+from orchestrator.egress.addresses import Unfit
+from orchestrator.webhooks.model import Attempt, Delivery, Endpoint, State, Topic
+from services.errors import ApiError
 
 router = APIRouter(tags=["webhooks"])
 

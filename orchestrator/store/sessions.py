@@ -31,7 +31,7 @@ from orchestrator.ports import (
     StorageUnavailable,
     Taken,
 )
-from orchestrator.store.feed import QUIET, Feed
+from orchestrator.store.pubsub import QUIET, Feed
 from orchestrator.store.scripts import Keys, Making, Scripts
 
 _ANSWER_S: Final = 5.0

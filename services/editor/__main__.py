@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from services.editor.app import create_app
 from services.editor.pipelines import NAMES
 from services.editor.settings import PREFIX, Settings
-from services.wire import logs, traces
+from services.serving import logs, tracing
 
 _SWITCH_S = 0.0005
 """The device's thread gives Python's lock up at every operator of torch; it must not wait the usual 5 ms to have it back from
@@ -41,8 +41,8 @@ def main() -> int:
 def _serve(settings: Settings) -> int:
     sys.setswitchinterval(_SWITCH_S)
     secrets = [settings.api_key.get_secret_value()] if settings.api_key else []
-    logs.configure(settings.log_level, settings.log_format, service="editor", secrets=secrets, ids=traces.ids)
-    traces.configure("editthinker-editor", settings.otlp_endpoint)
+    logs.configure(settings.log_level, settings.log_format, service="editor", secrets=secrets, ids=tracing.ids)
+    tracing.configure("editthinker-editor", settings.otlp_endpoint)
     failures: list[str] = []
 
     def stop(cause: str) -> None:
@@ -54,7 +54,7 @@ def _serve(settings: Settings) -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        # Its logs go the way of all others; a line for each request comes from services.wire.asgi.
+        # Its logs go the way of all others; a line for each request comes from services.serving.middleware.
         log_config=None,
         access_log=False,
         # Longer than callers and proxies keep theirs, so that nobody reuses a connection that is being closed.

@@ -9,16 +9,16 @@ from collections.abc import AsyncIterator, Callable
 
 from fastapi import FastAPI
 
-from services.editor import compat, health, images
-from services.editor.context import Context
-from services.editor.executor import Executor
+from services.editor.api import compat, health, images
+from services.editor.api.context import Context
+from services.editor.engine.executor import Executor
+from services.editor.engine.runs import RunLimits, Runs
+from services.editor.engine.warmup import Wanted
+from services.editor.metrics import Telemetry
 from services.editor.pipelines import Pipeline, load
-from services.editor.runs import RunLimits, Runs
 from services.editor.settings import Settings
-from services.editor.telemetry import Telemetry
-from services.editor.warmup import Wanted
-from services.wire import asgi, traces
-from services.wire.images import Effort, ImageLimits
+from services.imaging.codec import Effort, ImageLimits
+from services.serving import middleware, tracing
 
 _FORM_OVERHEAD = 1024 * 1024
 
@@ -40,7 +40,7 @@ def create_app(
         lifespan=_lifespan(settings, build, on_failure),
     )
     # A picture and a mask, as files or as base64.
-    asgi.install(app, max_body=2 * settings.max_image_bytes + _FORM_OVERHEAD)
+    middleware.install(app, max_body=2 * settings.max_image_bytes + _FORM_OVERHEAD)
     for module in (images, compat, health):
         app.include_router(module.router)
     return app
@@ -69,6 +69,6 @@ def _lifespan(
         yield
         await asyncio.to_thread(executor.stop, settings.drain_s)
         await runs.close()
-        await asyncio.to_thread(traces.close)
+        await asyncio.to_thread(tracing.close)
 
     return lifespan

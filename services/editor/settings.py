@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.editor.pipelines import NAMES, Tuning
-from services.wire.log_format import LogFormat
+from services.serving.log_format import LogFormat
 
 PREFIX = "EDITTHINKER_EDITOR_"
 

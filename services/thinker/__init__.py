@@ -1,5 +1,5 @@
 """The thinker: it looks at an edit and says how to do better.
 
-`services.thinker.rules` is the embedded thinker, which measures pictures; other
+`services.embedded.thinker` is the embedded thinker, which measures pictures; other
 profiles serve a vision-language model behind the same protocol.
 """

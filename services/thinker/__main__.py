@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from services.protocol.critique.formats import FORMATS, Constraint
 from services.thinker.profiles import EMBEDDED, Overrides, Profile, ProfileError, arguments, load
 from services.thinker.settings import PREFIX, Settings
 from services.thinker.vllm import NoVllm, doubts, executable, shown
-from services.wire.formats import FORMATS, Constraint
 
 _CONSTRAINTS: Final[tuple[Constraint, ...]] = ("regex", "json_schema")
 
@@ -86,13 +86,13 @@ def _rules(settings: Settings) -> None:
     # Imported here: a vLLM profile must start without numpy and OpenCV, and this one without vLLM.
     import uvicorn  # noqa: PLC0415
 
-    from services.thinker.rules.app import Limits, create_app  # noqa: PLC0415
-    from services.wire import logs, traces  # noqa: PLC0415
-    from services.wire.images import ImageLimits  # noqa: PLC0415
+    from services.embedded.thinker.app import Limits, create_app  # noqa: PLC0415
+    from services.imaging.codec import ImageLimits  # noqa: PLC0415
+    from services.serving import logs, tracing  # noqa: PLC0415
 
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    logs.configure(settings.log_level, settings.log_format, service="thinker", secrets=[key], ids=traces.ids)
-    traces.configure("editthinker-thinker", settings.otlp_endpoint)
+    logs.configure(settings.log_level, settings.log_format, service="thinker", secrets=[key], ids=tracing.ids)
+    tracing.configure("editthinker-thinker", settings.otlp_endpoint)
     limits = Limits(
         model=settings.model or EMBEDDED,
         workers=settings.workers,
@@ -104,7 +104,7 @@ def _rules(settings: Settings) -> None:
         create_app(limits),
         host=settings.host,
         port=settings.port,
-        # Its logs go the way of all others; a line for each request comes from services.wire.asgi.
+        # Its logs go the way of all others; a line for each request comes from services.serving.middleware.
         log_config=None,
         access_log=False,
         # The longest critique takes a fraction of a second.

@@ -19,10 +19,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from services.wire.formats import FormatName
+from services.protocol.critique.formats import FormatName
 
 EMBEDDED: Final = "rules"
-"""The profile that is no vLLM: the thinker of `services.thinker.rules`."""
+"""The profile that is no vLLM: the thinker of `services.embedded.thinker`."""
 
 _Count = Annotated[int, Field(ge=1)]
 _Name = Annotated[str, Field(min_length=1)]

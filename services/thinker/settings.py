@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.wire.log_format import LogFormat
+from services.serving.log_format import LogFormat
 
 PREFIX = "EDITTHINKER_THINKER_"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 from redis.asyncio import Redis
 
-from orchestrator.store.keys import RedisKeys
+from orchestrator.store.api_keys import RedisKeys
 from orchestrator.store.scripts import Keys
 from tests.doubles.processes import Process, free_port, module, redis_server, wait_ready
 from tests.doubles.upstreams import Script, application, picture, serving

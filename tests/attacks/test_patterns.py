@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.api.sessions import waited
-from services.wire import logs
-from services.wire.critique import MAX_INSTRUCTION, Template, UnreadableRequest, _values
-from services.wire.formats import FORMATS
-from services.wire.questions import LISTED, unlisted
-from services.wire.replies import Reply
+from services.protocol.critique.formats import FORMATS
+from services.protocol.critique.messages import MAX_INSTRUCTION, Template, UnreadableRequest, _values
+from services.protocol.critique.questions import LISTED, unlisted
+from services.protocol.critique.replies import Reply
+from services.serving import logs
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("orchestrator", "services/wire", "services/thinker", "services/editor")
+FOLDERS = ("orchestrator", "services")
 CALLS = {"compile", "match", "search", "fullmatch", "sub", "split", "findall", "finditer", "subn"}
 LENGTH = MAX_INSTRUCTION
 QUICK_S = 1.0
@@ -41,8 +41,8 @@ def _text(node: ast.expr) -> str | None:
 def patterns() -> dict[str, tuple[str, bool]]:
     """Every pattern of the sources, by where it stands, and whether it is only tried at the beginning of a text."""
     found = {
-        "services/wire/questions.py:LISTED": (LISTED, True),
-        "services/wire/logs.py:secrets": (logs._SECRET_TEXT.pattern, False),
+        "services/protocol/critique/questions.py:LISTED": (LISTED, True),
+        "services/serving/logs.py:secrets": (logs._SECRET_TEXT.pattern, False),
     }
     for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
         source = path.read_text()

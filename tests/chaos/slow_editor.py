@@ -22,9 +22,9 @@ from PIL import Image
 
 from services.editor.app import create_app
 from services.editor.pipelines import Capabilities, Edit, EditJob, EditResult, Range
-from services.editor.pipelines.classical import ClassicalPipeline
 from services.editor.pipelines.whole import WholeEdit
 from services.editor.settings import Settings
+from services.embedded.editor import ClassicalPipeline
 
 STEPS = "num_inference_steps"
 _WARM_UP = "increase the contrast by 10%"

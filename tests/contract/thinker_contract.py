@@ -15,14 +15,22 @@ import httpx
 import pytest
 from PIL import Image
 
-from orchestrator.drive.thinker import Dialect, HttpThinker
 from orchestrator.loop.events import ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, CritiqueOrder
-from services.wire.checklist import QUESTIONS
-from services.wire.critique import Critique, CritiqueRequest, Picture, Question, QuestionsRequest, build, build_questions
-from services.wire.formats import FORMATS, Constraint, FormatName
-from services.wire.questions import MIN_QUESTIONS, with_quality
-from services.wire.replies import Reply, read_completions
+from orchestrator.upstreams.thinker import Dialect, HttpThinker
+from services.protocol.critique.checklist import QUESTIONS
+from services.protocol.critique.formats import FORMATS, Constraint, FormatName
+from services.protocol.critique.messages import (
+    Critique,
+    CritiqueRequest,
+    Picture,
+    Question,
+    QuestionsRequest,
+    build,
+    build_questions,
+)
+from services.protocol.critique.questions import MIN_QUESTIONS, with_quality
+from services.protocol.critique.replies import Reply, read_completions
 from tests.unit.orchestrator.desk import asking, stored
 
 KINDS: tuple[Constraint, ...] = ("regex", "grammar", "structural_tag", "json_schema")

@@ -24,8 +24,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.wire.critique import Critique, Template, read
-from services.wire.formats import FORMATS
+from services.protocol.critique.formats import FORMATS
+from services.protocol.critique.messages import Critique, Template, read
 from tests.doubles.processes import free_port
 
 

@@ -16,7 +16,7 @@ from orchestrator.loop.session import CorruptLog
 from orchestrator.ports import BlobNotFound, Idempotency, PortError, StorageUnavailable
 from orchestrator.store.archive import Archive, Retention, sweep
 from orchestrator.store.blobs import ObjectBlobs
-from orchestrator.store.feed import Feed
+from orchestrator.store.pubsub import Feed
 from orchestrator.store.scripts import Keys
 from orchestrator.store.sessions import RedisSessions
 from tests.doubles.processes import Process

@@ -15,9 +15,9 @@ import pytest
 from orchestrator.app import create_app
 from services.editor.app import create_app as create_editor
 from services.editor.settings import Settings as EditorSettings
-from services.thinker.rules.app import Limits
-from services.thinker.rules.app import create_app as create_thinker
-from services.wire.images import ImageLimits
+from services.embedded.thinker.app import Limits
+from services.embedded.thinker.app import create_app as create_thinker
+from services.imaging.codec import ImageLimits
 from tests.containers import reading
 from tests.containers.reading import ALSO, IMAGES, KNOWN, KUBERNETES, ROOT, SERVICES
 
@@ -166,6 +166,6 @@ def test_autoscalers_ask_for_metrics_that_exist() -> None:
         for path in (KUBERNETES / "components").rglob("*.yaml")
         for name in re.findall(r"editthinker_\w+", path.read_text("utf-8"))
     }
-    known = (ROOT / "orchestrator/telemetry.py").read_text("utf-8") + (ROOT / "services/editor/telemetry.py").read_text("utf-8")
+    known = (ROOT / "orchestrator/metrics.py").read_text("utf-8") + (ROOT / "services/editor/metrics.py").read_text("utf-8")
     assert asked == {"editthinker_sessions_waiting", "editthinker_editor_inside"}
     assert '"editthinker_sessions_waiting"' in known and '("inside", ' in known and 'f"editthinker_editor_' in known

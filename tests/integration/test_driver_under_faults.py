@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from orchestrator.drive.driver import Driver
-from orchestrator.drive.performer import Performer
+from orchestrator.execution.driver import Driver
+from orchestrator.execution.performer import Performer
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import (
@@ -28,7 +28,7 @@ from orchestrator.ports import (
     Recorded,
     StorageUnavailable,
 )
-from orchestrator.store.feed import Feed
+from orchestrator.store.pubsub import Feed
 from orchestrator.store.scripts import Keys
 from orchestrator.store.sessions import RedisSessions
 from tests.doubles.processes import Process

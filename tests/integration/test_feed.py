@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 from redis.asyncio import Redis
 
-from orchestrator.store.feed import Feed
+from orchestrator.store.notifications import RedisWakes
+from orchestrator.store.pubsub import Feed
 from orchestrator.store.scripts import Keys
-from orchestrator.store.wakes import RedisWakes
 from tests.doubles.processes import Process
 
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from deploy.haproxy.render import SOURCE, render
-from services.wire.errors import TABLE
+from services.errors import TABLE
 from tests.doubles.haproxy import HAProxy, NoHAProxyError, haproxy, haproxy_binary
 from tests.doubles.pool import Worker, name_server, workers
 

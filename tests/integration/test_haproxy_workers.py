@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.wire.errors import TABLE
+from services.errors import TABLE
 from tests.doubles.haproxy import HAProxy, NoHAProxyError, haproxy, haproxy_binary, start_haproxy
 from tests.doubles.pool import workers
 from tests.doubles.processes import Process, free_port, module, wait_ready

@@ -25,11 +25,11 @@ from typer.testing import CliRunner
 from editthinker import EditThinker
 from editthinker.cli.app import app as cli
 from editthinker.client import Denied
-from orchestrator import commands
+from orchestrator.admin import keys
 from orchestrator.api.links import sign
 from orchestrator.app import create_app
 from orchestrator.settings import RedisSettings, Settings
-from orchestrator.store.keys import Quota, RedisKeys
+from orchestrator.store.api_keys import Quota, RedisKeys
 from orchestrator.store.scripts import Keys
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.doubles.upstreams import Script, picture
@@ -261,7 +261,7 @@ def test_a_revoked_key_stops_within_a_second_on_every_replica(site: Site) -> Non
         for client in (first, second):
             assert client.get("/v1/sessions").status_code == 200
         began = time.monotonic()
-        assert commands.run(["keys", "revoke", key.id], RedisSettings(redis_url=site.url)) == 0
+        assert keys.run(["keys", "revoke", key.id], RedisSettings(redis_url=site.url)) == 0
         stopped: dict[int, float] = {}
         while len(stopped) < 2:
             for number, client in enumerate((first, second)):
@@ -431,13 +431,13 @@ def test_the_command_line_makes_lists_and_revokes_keys(site: Site, capsys: pytes
     assert re.fullmatch(r"et_[\w-]{43}", secret)
     with site.client(secret) as client:
         assert client.get("/v1/sessions").status_code == 200
-    assert commands.run(["keys", "list"], place) == 0
+    assert keys.run(["keys", "list"], place) == 0
     listed = capsys.readouterr().out
     row = next(line for line in listed.splitlines() if line.startswith(key_id))
     assert "acme" in row and "read" in row and "a dashboard" in row
     assert secret not in listed
-    assert commands.run(["keys", "revoke", key_id], place) == 0
-    assert commands.run(["keys", "revoke", key_id], place) == 2
+    assert keys.run(["keys", "revoke", key_id], place) == 0
+    assert keys.run(["keys", "revoke", key_id], place) == 2
 
 
 def test_quotas_and_mistakes_on_the_command_line(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
@@ -445,15 +445,15 @@ def test_quotas_and_mistakes_on_the_command_line(site: Site, capsys: pytest.Capt
     place = RedisSettings(redis_url=site.url)
     full = ["--rate", "60/minute", "--unfinished", "100", "--editor-seconds-per-day", "3600"]
 
-    assert commands.run(["quota", "set", "--tenant", "acme", *full], place) == 0
-    assert commands.run(["quota", "list"], place) == 0
+    assert keys.run(["quota", "set", "--tenant", "acme", *full], place) == 0
+    assert keys.run(["quota", "list"], place) == 0
     assert re.search(r"acme +60/minute +100 +3600", capsys.readouterr().out)
-    assert commands.run(["quota", "remove", "--tenant", "acme"], place) == 0
-    assert commands.run(["quota", "remove", "--tenant", "acme"], place) == 2
-    assert commands.run(["quota", "set", "--tenant", "acme", "--rate", "often"], place) == 2
-    assert commands.run(["keys", "create", "--tenant", "a:b"], place) == 2
+    assert keys.run(["quota", "remove", "--tenant", "acme"], place) == 0
+    assert keys.run(["quota", "remove", "--tenant", "acme"], place) == 2
+    assert keys.run(["quota", "set", "--tenant", "acme", "--rate", "often"], place) == 2
+    assert keys.run(["keys", "create", "--tenant", "a:b"], place) == 2
     assert "letters" in capsys.readouterr().err
-    assert commands.run(["keys", "list"], RedisSettings(redis_url="redis://127.0.0.1:1/0")) == 1
+    assert keys.run(["keys", "list"], RedisSettings(redis_url="redis://127.0.0.1:1/0")) == 1
 
 
 @pytest.mark.parametrize(
@@ -480,7 +480,7 @@ def test_quotas_and_mistakes_on_the_command_line(site: Site, capsys: pytest.Capt
 def test_nonsense_on_the_command_line_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Before Redis is asked, which is not there."""
     with pytest.raises(SystemExit) as ended:
-        commands.run(words, RedisSettings(redis_url="redis://127.0.0.1:1/0"))
+        keys.run(words, RedisSettings(redis_url="redis://127.0.0.1:1/0"))
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
 
@@ -490,12 +490,12 @@ def test_a_list_of_keys_stays_a_table(site: Site, capsys: pytest.CaptureFixture[
     place = RedisSettings(redis_url=site.url)
     _, key = site.ask(lambda keys: keys.create("ann", ["read"], name="web\nshop\x1b[2J für \u202eus"))
     try:
-        assert commands.run(["keys", "list"], place) == 0
+        assert keys.run(["keys", "list"], place) == 0
         row = next(line for line in capsys.readouterr().out.split("\n") if line.startswith(key.id))
         env = {"EDITTHINKER_REDIS_URL": site.url, "PYTHONIOENCODING": "ascii"}
         narrow = subprocess.run([sys.executable, "-m", "orchestrator", "keys", "list"], env=env, capture_output=True, check=False)
     finally:
-        commands.run(["keys", "revoke", key.id], place)
+        keys.run(["keys", "revoke", key.id], place)
     assert row.endswith(r"web\nshop\x1b[2J für \u202eus")
     assert narrow.returncode == 0
     assert rb"f\xfcr" in narrow.stdout

@@ -17,9 +17,9 @@ from redis import Redis
 from orchestrator.api.intake import Intake
 from orchestrator.loop.events import Limits
 from orchestrator.ports import Bounds, Idempotency
-from orchestrator.store.connect import client, listeners, parse
-from orchestrator.store.feed import Feed
-from orchestrator.store.keys import RedisKeys
+from orchestrator.store.api_keys import RedisKeys
+from orchestrator.store.connection import client, listeners, parse
+from orchestrator.store.pubsub import Feed
 from orchestrator.store.rates import RedisRates
 from orchestrator.store.scripts import Keys
 from orchestrator.store.sessions import RedisSessions, asking

@@ -9,17 +9,17 @@ from collections.abc import AsyncGenerator
 import pytest
 from redis.asyncio import Redis
 
-from orchestrator.drive.driver import Driver
-from orchestrator.drive.gate import Gate
-from orchestrator.drive.gates import Gates
-from orchestrator.drive.performer import Performer
-from orchestrator.drive.runner import Replica, Runner
+from orchestrator.execution.driver import Driver
+from orchestrator.execution.performer import Performer
+from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop import events as ev
 from orchestrator.ports import Claim, EditOrder, EditReply, Recorded
-from orchestrator.store.feed import Feed
+from orchestrator.store.notifications import RedisWakes
+from orchestrator.store.pubsub import Feed
 from orchestrator.store.scripts import Keys
 from orchestrator.store.sessions import RedisSessions
-from orchestrator.store.wakes import RedisWakes
+from orchestrator.upstreams.adaptive_limit import Gate
+from orchestrator.upstreams.adaptive_limits import Gates
 from tests.doubles.processes import Process
 from tests.integration.test_driver_under_faults import IMAGE, InstantEditor, Memory, Now, Silent, StepByStep
 

@@ -12,8 +12,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
-from services.wire.critique import Critique, CritiqueRequest, Picture, build
-from services.wire.formats import FORMATS, Reply
+from services.protocol.critique.formats import FORMATS, Reply
+from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.integration.test_openapi import CHECKS
 

@@ -18,9 +18,9 @@ import redis as redis_client
 import standardwebhooks
 from redis.asyncio import Redis
 
-from orchestrator.deliveries import WAITS_S
-from orchestrator.store.keys import RedisKeys
+from orchestrator.store.api_keys import RedisKeys
 from orchestrator.store.scripts import Keys
+from orchestrator.webhooks.model import WAITS_S
 from tests.doubles.processes import Process
 from tests.doubles.upstreams import Script
 from tests.integration.conftest import Start

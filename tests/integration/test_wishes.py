@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from services.editor.pipelines.base import EditJob
-from services.editor.pipelines.classical import ClassicalPipeline
-from services.thinker.rules.critique import judge
-from services.wire.critique import Critique
+from services.embedded.editor import ClassicalPipeline
+from services.embedded.thinker.critique import judge
+from services.protocol.critique.messages import Critique
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 WISHES = [

@@ -1,4 +1,4 @@
-"""A replica as a state machine that takes one step when it is told to: `orchestrator.drive` without its tasks.
+"""A replica as a state machine that takes one step when it is told to: `orchestrator.execution` without its tasks.
 
 What it decides is decided by the real policy; an edit or a critique is a stroke of luck. A replica that is not stepped is
 paused; what it computed before and sends after is a zombie's.
@@ -24,7 +24,7 @@ LOST = "lost"
 
 @dataclass
 class Drive:
-    """One session in a replica's hands; `orchestrator.drive.driver.Driver` without its tasks."""
+    """One session in a replica's hands; `orchestrator.execution.driver.Driver` without its tasks."""
 
     claim: Claim
     known: list[ev.Event] = field(default_factory=list)
@@ -95,7 +95,7 @@ class Drive:
 
 @dataclass
 class Replica:
-    """`orchestrator.drive.runner.Runner` without its tasks. Its clock is off by `skew` milliseconds."""
+    """`orchestrator.execution.runner.Runner` without its tasks. Its clock is off by `skew` milliseconds."""
 
     name: str
     skew: int

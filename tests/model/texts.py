@@ -9,7 +9,7 @@ from unittest.mock import patch
 from redis.asyncio import Redis
 
 from orchestrator.store import scripts
-from orchestrator.store.feed import Feed
+from orchestrator.store.pubsub import Feed
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 
 CLOCK = "test-clock"

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.wire.formats import FORMATS
+from services.protocol.critique.formats import FORMATS
 from tests.doubles.processes import Process, free_port, module, wait_ready
 
 READY_S = 180.0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import httpx
 
-from services.wire.critique import Critique
-from services.wire.formats import FORMATS, Reply, read_completion
+from services.protocol.critique.formats import FORMATS, Reply, read_completion
+from services.protocol.critique.messages import Critique
 from tests.vllm.serving import serve, write_model
 from tests.vllm.test_server import ask, body
 

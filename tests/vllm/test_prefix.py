@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from services.wire.formats import FORMATS, FormatName
+from services.protocol.critique.formats import FORMATS, FormatName
 from tests.vllm.prefix import WANTED, sessions, share
 
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from services.protocol.critique.formats import FORMATS, Constraint, FormatName, Reply, read_completion
+from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build
 from services.thinker.profiles import load
-from services.wire.critique import Critique, CritiqueRequest, Picture, build
-from services.wire.formats import FORMATS, Constraint, FormatName, Reply, read_completion
 
 TINY = load()["tiny"]
 

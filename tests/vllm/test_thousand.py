@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.wire.critique import Critique
-from services.wire.formats import FORMATS, Constraint, FormatName, Reply, read_completion
+from services.protocol.critique.formats import FORMATS, Constraint, FormatName, Reply, read_completion
+from services.protocol.critique.messages import Critique
 from tests.doubles.processes import Process
 from tests.vllm.serving import BIAS
 from tests.vllm.test_server import TINY, body

@@ -123,7 +123,9 @@ def _filled(tokenizer: Tokenizer, vocabulary: int) -> Tokenizer:
 
 
 def _texts() -> Iterator[str]:
-    for path in sorted([*ROOT.glob("services/wire/prompts/*.txt"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/decisions/*.md")]):
+    for path in sorted(
+        [*ROOT.glob("services/protocol/critique/prompts/*.txt"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/decisions/*.md")]
+    ):
         yield path.read_text("utf-8")
 
 

@@ -95,7 +95,8 @@ def family_of(pipeline_class: str) -> str | None:
 
 
 def _classical() -> Pipeline:
-    from services.editor.pipelines.classical import ClassicalPipeline  # noqa: PLC0415 - a family is loaded when chosen
-    from services.editor.pipelines.whole import OneByOne  # noqa: PLC0415
+    from services.editor.pipelines.whole import OneByOne  # noqa: PLC0415 - a family is loaded when chosen
 
-    return OneByOne(ClassicalPipeline())
+    # By name, as the diffusion families are: the stand-in is built on this package, not under it.
+    embedded = importlib.import_module("services.embedded.editor")
+    return OneByOne(embedded.ClassicalPipeline())

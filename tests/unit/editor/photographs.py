@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import color, data
 
 from services.editor.pipelines import EditJob
-from services.editor.pipelines.classical import ClassicalPipeline
+from services.embedded.editor import ClassicalPipeline
 
 _PIPELINE = ClassicalPipeline()
 

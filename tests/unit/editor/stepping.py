@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image
 
-from services.editor.executor import Executor, State
+from services.editor.engine.executor import Executor, State
+from services.editor.engine.warmup import Wanted
 from services.editor.pipelines import Capabilities, Edit, EditJob, EditResult, OutOfMemory, Range
-from services.editor.warmup import Wanted
 
 
 @dataclass(slots=True, eq=False)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from services.editor.executor import Executor, State
+from services.editor.engine.executor import Executor, State
+from services.editor.engine.tickets import Ticket
+from services.editor.engine.warmup import Wanted
 from services.editor.pipelines import EditJob, PipelineBroken
-from services.editor.tickets import Ticket
-from services.editor.warmup import Wanted
-from services.wire.errors import ApiError
+from services.errors import ApiError
 from tests.unit.editor.stepping import Counts, Stepping, Steps, job, running, steps_of, wait
 
 

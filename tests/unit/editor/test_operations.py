@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.editor.pipelines.classical.masks import Masks
-from services.editor.pipelines.classical.palette import COLOURS, Colour
-from services.editor.pipelines.classical.plan import Area, Region, Term
+from services.embedded.editor.masks import Masks
+from services.embedded.editor.palette import COLOURS, Colour
+from services.embedded.editor.plan import Area, Region, Term
 from tests.unit.editor.photographs import chroma, detail, edit, lab, landscape, lightness, photo, report
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.editor.pipelines.classical import parse
-from services.editor.pipelines.classical.plan import SPECS, Kind
-from services.editor.pipelines.classical.vocabulary import VOCABULARY
+from services.embedded.editor import parse
+from services.embedded.editor.plan import SPECS, Kind
+from services.embedded.editor.vocabulary import VOCABULARY
 
 READ_AS = {
     "increase the contrast": ["contrast +30%"],

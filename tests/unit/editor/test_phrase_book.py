@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.editor.pipelines.classical import parse
-from services.editor.pipelines.classical.plan import Kind
+from services.embedded.editor import parse
+from services.embedded.editor.plan import Kind
 
 _PAGE = Path(__file__).parents[3] / "docs" / "embedded-editor.md"
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from services.editor.pipelines import EditJob, load
-from services.editor.pipelines.classical import ClassicalPipeline
-from services.editor.pipelines.classical.plan import Kind, Operation
-from services.editor.pipelines.classical.strength import strength_of
+from services.embedded.editor import ClassicalPipeline
+from services.embedded.editor.plan import Kind, Operation
+from services.embedded.editor.strength import strength_of
 from tests.unit.editor.photographs import chroma, detail, edit, lab, lightness, photo
 
 Measure = Callable[[Image.Image], float]

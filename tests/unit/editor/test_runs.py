@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from services.editor import replays
-from services.editor.executor import Executor, State
+from services.editor.engine import replays
+from services.editor.engine.executor import Executor, State
+from services.editor.engine.runs import Order
+from services.editor.engine.warmup import Wanted
+from services.editor.metrics import Telemetry
 from services.editor.pipelines import Capabilities, EditJob, EditResult, OneByOne, PipelineBroken
-from services.editor.runs import Order
-from services.editor.telemetry import Telemetry
-from services.editor.warmup import Wanted
-from services.wire.errors import ApiError
+from services.errors import ApiError
 from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
 
 

@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.editor.scheduler import HEAD_START_S, Choice, Entry, Limits, choose, crowded, dispensable, due, expired, next_expiry
+from services.editor.engine.scheduler import (
+    HEAD_START_S,
+    Choice,
+    Entry,
+    Limits,
+    choose,
+    crowded,
+    dispensable,
+    due,
+    expired,
+    next_expiry,
+)
 
 limits = st.builds(
     Limits,

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from services.editor.executor import State
+from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities, PipelineBroken
 from services.editor.settings import Settings
 from tests.unit.editor.photographs import edit, photo

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from services.editor.executor import Executor
+from services.editor.engine.executor import Executor
+from services.editor.engine.tickets import Ticket
 from services.editor.pipelines import Edit, OutOfMemory
-from services.editor.tickets import Ticket
-from services.wire.errors import ApiError
+from services.errors import ApiError
 from tests.unit.editor.stepping import Counts, Stepping, Steps, job, running, steps_of, wait
 
 

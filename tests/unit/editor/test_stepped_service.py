@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from services.wire.errors import ApiError
+from services.errors import ApiError
 from tests.unit.editor.stepping import Stepping, Steps
 from tests.unit.editor.workers import client, context, png, post, running, until
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from services.editor.engine.scheduler import Choice, Entry, choose
+from services.editor.engine.warmup import Wanted, warm_up
 from services.editor.pipelines import Edit, OutOfMemory
-from services.editor.scheduler import Choice, Entry, choose
-from services.editor.warmup import Wanted, warm_up
 from tests.unit.editor.stepping import Stepping, Steps
 
 

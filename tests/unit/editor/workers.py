@@ -14,9 +14,9 @@ import httpx
 from fastapi import FastAPI
 from PIL import Image
 
+from services.editor.api.context import Context
 from services.editor.app import create_app
-from services.editor.context import Context
-from services.editor.executor import State
+from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities, EditJob, EditResult, OneByOne, Pipeline, Range, Whole
 from services.editor.settings import Settings
 

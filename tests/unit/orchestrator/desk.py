@@ -19,12 +19,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from orchestrator.backends import http_client
-from orchestrator.drive.upstream import Call, HttpUpstream, Role, Upstream
 from orchestrator.loop.events import ImageRef
 from orchestrator.ports import EditorError, PortError, StoredImage, ThinkerError
-from services.wire.errors import TABLE
-from services.wire.images import inspect
+from orchestrator.upstreams.http import Call, HttpUpstream, Role, Upstream
+from orchestrator.upstreams.pool import http_client
+from services.errors import TABLE
+from services.imaging.codec import inspect
 
 WAIT_S = 20.0
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestrator.drive.gate import Answer, Pace, answered, beside, refused
+from orchestrator.upstreams.adaptive_limit import Answer, Pace, answered, beside, refused
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.ports import BlobNotFound, StorageUnavailable
 from orchestrator.store.blobs import Folder, ObjectBlobs
-from services.wire.images import digest
+from services.imaging.codec import digest
 
 A, B = f"ses_{'a' * 32}", f"ses_{'b' * 32}"
 PLACES = ["directory", "file", "memory"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from orchestrator.api.decoding import Room
+from orchestrator.api.decode_budget import Room
 
 LARGE = 10_000_000
 

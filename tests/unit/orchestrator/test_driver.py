@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
-from orchestrator.drive import driver as module
-from orchestrator.drive.driver import Driver
-from orchestrator.drive.editor import HttpEditor
-from orchestrator.drive.gate import Gate
-from orchestrator.drive.performer import Performer
-from orchestrator.drive.spans import SessionSpans
-from orchestrator.drive.thinker import HttpThinker
+from orchestrator.execution import driver as module
+from orchestrator.execution.driver import Driver
+from orchestrator.execution.performer import Performer
+from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import Session
 from orchestrator.ports import Claim, CritiqueOrder, CritiqueReply, Editor, EditOrder, EditReply, Recorded, StorageUnavailable
 from orchestrator.ports import Thinker as AnyThinker
-from services.wire import traces
+from orchestrator.upstreams.adaptive_limit import Gate
+from orchestrator.upstreams.editor import HttpEditor
+from orchestrator.upstreams.thinker import HttpThinker
+from services.serving import tracing
+from tests.unit.imaging.pictures import SIGNATURE, chunk
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
 from tests.unit.orchestrator.test_editor_seconds import PICTURE, Store
 from tests.unit.orchestrator.test_thinker_client import dialect
-from tests.unit.wire.pictures import SIGNATURE, chunk
 
 IMAGE = stored(PICTURE).ref
 NAME = "ses_" + "0" * 32
@@ -176,8 +176,8 @@ async def test_an_edit_that_another_driver_began_is_taken_up() -> None:
 async def test_a_turn_whose_answer_was_lost_has_its_span(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last one's, from its beginning."""
     kept: list[tuple[str, tuple[float, float]]] = []
-    monkeypatch.setattr(traces, "on", lambda: True)
-    monkeypatch.setattr(traces, "record", lambda name, times, facts, **_: kept.append((name, times)))
+    monkeypatch.setattr(tracing, "on", lambda: True)
+    monkeypatch.setattr(tracing, "record", lambda name, times, facts, **_: kept.append((name, times)))
     log = Log(fate=lambda _: "lost")
     await asyncio.wait_for(driver(log).run(), WAIT_S)
     began, ended = log.entries[1].event.at, log.entries[-1].event.at

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.drive.editor import HttpEditor, _sound
-from orchestrator.drive.upstream import Call, HttpUpstream, Reply, Upstream
 from orchestrator.ports import EditOrder, EditorError, EditReply
-from orchestrator.tries import Try
-from services.wire.images import inspect
+from orchestrator.request_timing import Try
+from orchestrator.upstreams.editor import HttpEditor, _sound
+from orchestrator.upstreams.http import Call, HttpUpstream, Reply, Upstream
+from services.imaging.codec import inspect
+from tests.unit.imaging.pictures import SIGNATURE, chunk, opened, png, saved, scene
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
-from tests.unit.wire.pictures import SIGNATURE, chunk, opened, png, saved, scene
 
 WIDTH, HEIGHT = 96, 64
 SOURCE = saved(scene(size=(WIDTH, HEIGHT)), "PNG")

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.drive.editor import HttpEditor
-from orchestrator.drive.gate import Gate
 from orchestrator.ports import EditOrder, EditorError, EditReply
+from orchestrator.upstreams.adaptive_limit import Gate
+from orchestrator.upstreams.editor import HttpEditor
+from tests.unit.imaging.pictures import saved, scene
 from tests.unit.orchestrator.desk import WAIT_S, Answer, Desk, asking, busy, holding, image_reply, stored
-from tests.unit.wire.pictures import saved, scene
 
 PICTURE = saved(scene(size=(24, 16)), "PNG")
 

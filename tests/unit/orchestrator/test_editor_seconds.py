@@ -11,16 +11,16 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.drive.editor import HttpEditor
-from orchestrator.drive.fallback import EditorWithFallback
-from orchestrator.drive.gate import Gate
-from orchestrator.drive.performer import Performer
+from orchestrator.execution.performer import Performer
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import EditJob
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import Editor
+from orchestrator.upstreams.adaptive_limit import Gate
+from orchestrator.upstreams.editor import HttpEditor
+from orchestrator.upstreams.fallback import EditorWithFallback
+from tests.unit.imaging.pictures import saved, scene
 from tests.unit.orchestrator.desk import Answer, Desk, asking, busy, holding, image_reply, raw_server, stored
-from tests.unit.wire.pictures import saved, scene
 
 PICTURE = saved(scene(size=(24, 16)), "PNG")
 JOB = EditJob(1, 1, 1, "1/1", "warmer", 7, started=True, allowance_s=None)

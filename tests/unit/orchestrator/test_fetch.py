@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.api import fetch
-from orchestrator.api.fetch import fetch_image
-from orchestrator.drive.addresses import is_near_or_public, is_public
-from orchestrator.drive.lookups import Lookups
-from services.wire.errors import ApiError
+from orchestrator.egress import fetch
+from orchestrator.egress.addresses import is_near_or_public, is_public
+from orchestrator.egress.fetch import fetch_image
+from orchestrator.egress.lookups import Lookups
+from services.errors import ApiError
 
 PRIVATE = {
     "loopback": ["127.0.0.1", "127.255.255.254", "::1"],

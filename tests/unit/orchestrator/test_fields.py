@@ -22,8 +22,8 @@ from orchestrator.api.fields import (
     first_event,
 )
 from orchestrator.loop import events as ev
-from services.wire.errors import TABLE, ApiError
-from services.wire.images_api import validate
+from services.errors import TABLE, ApiError
+from services.protocol.images_api import validate
 
 SOURCE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=640, height=480)
 MASK = SOURCE.model_copy(update={"sha256": "1" * 64})

@@ -11,8 +11,8 @@ from orchestrator.api.fields import SessionFields, Sources, first_event
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob, Finish, StartTurn, Work, decide
 from orchestrator.loop.session import Session, fold
-from services.wire.errors import ApiError
-from services.wire.images_api import validate
+from services.errors import ApiError
+from services.protocol.images_api import validate
 from tests.unit.orchestrator.test_fields import CATALOGUE, SOURCE, asked
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.drive.gate import Answer, Gate, Pace, Place, answered, beside, refused, rested
+from orchestrator.upstreams.adaptive_limit import Answer, Gate, Pace, Place, answered, beside, refused, rested
 from tests.unit.orchestrator.pools import World
 
 # --- the law --------------------------------------------------------------------------------------------------

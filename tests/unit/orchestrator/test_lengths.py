@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from orchestrator.drive.lengths import Lengths
+from orchestrator.execution.session_durations import Lengths
 from orchestrator.loop.events import Finished, FinishReason, Totals
 
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from orchestrator.api.links import EXPIRES, SIGNATURE, Links, sign, verify
-from services.wire.errors import ApiError
+from services.errors import ApiError
 
 SECRET = b"a secret of the test's own"
 TEXT = st.text(max_size=12)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api.fetch import fetch_image
-from orchestrator.drive.lookups import Lookups, NotInTime
-from services.wire.errors import ApiError
+from orchestrator.egress.fetch import fetch_image
+from orchestrator.egress.lookups import Lookups, NotInTime
+from services.errors import ApiError
 from tests.unit.orchestrator.test_webhooks import Kept, endpoint, sender, settled
 
 
@@ -108,7 +108,7 @@ def test_a_look_up_does_not_keep_a_process_from_ending() -> None:
     """Threads of an executor would, until the last of them has its answer."""
     program = """
 import asyncio, socket, threading
-from orchestrator.drive.lookups import Lookups, NotInTime
+from orchestrator.egress.lookups import Lookups, NotInTime
 socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
 try:
     asyncio.run(Lookups(within_s=0.01).find("slow.example", 443, "ann"))

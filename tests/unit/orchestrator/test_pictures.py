@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from PIL import Image
 
-from orchestrator.drive.pictures import Pictures
 from orchestrator.loop.events import ImageRef
 from orchestrator.ports import StoredImage
-from services.wire.images import inspect
-from tests.unit.wire.pictures import saved
+from orchestrator.upstreams.scaling import Pictures
+from services.imaging.codec import inspect
+from tests.unit.imaging.pictures import saved
 
 
 async def test_a_stored_picture_is_scaled_however_large_it_is() -> None:

@@ -10,15 +10,15 @@ from prometheus_client import CollectorRegistry
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, ResponseError
 
-from orchestrator import backends
-from orchestrator.backends import Backends, http_client
+from orchestrator.metrics import Telemetry
 from orchestrator.ports import StorageUnavailable
-from orchestrator.registry import Registry
-from orchestrator.rounds import forever
-from orchestrator.store import feed
-from orchestrator.store.feed import Feed
+from orchestrator.store import pubsub
+from orchestrator.store.pubsub import Feed
 from orchestrator.store.sessions import asking
-from orchestrator.telemetry import Telemetry
+from orchestrator.upstreams import pool
+from orchestrator.upstreams.pool import Backends, http_client
+from orchestrator.upstreams.registry import Registry
+from services.serving.background import forever
 from tests.unit.orchestrator.test_runner import until
 
 
@@ -56,7 +56,7 @@ async def test_the_feed_goes_on_after_what_nobody_foresaw(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged, and the feed connects again."""
-    monkeypatch.setattr(feed, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(pubsub, "_PAUSE_S", 0.01)
     tries = 0
 
     def connect() -> Any:
@@ -77,7 +77,7 @@ async def test_the_registry_is_followed_after_what_nobody_foresaw(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It stays as it was, and the next version is read."""
-    monkeypatch.setattr(backends, "_LOOK_S", 0.01)
+    monkeypatch.setattr(pool, "_LOOK_S", 0.01)
 
     def named(editor: str) -> Registry:
         thinker = {"url": "http://t/v1", "model": "m"}

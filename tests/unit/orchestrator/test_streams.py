@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.api.live import StreamOf, Streams
-from services.wire.errors import ApiError
+from services.errors import ApiError
 
 SCOPE = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrator.drive.gate import Gate
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import fold
+from orchestrator.metrics import Telemetry
 from orchestrator.ports import Recorded
-from orchestrator.telemetry import Telemetry
+from orchestrator.upstreams.adaptive_limit import Gate
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=1, height=1)
 CREATED = ev.SessionCreated(

@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.drive.thinker import Dialect, HttpThinker
-from orchestrator.drive.upstream import Call, HttpUpstream, Reply, Upstream
 from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError, Usage
-from orchestrator.tries import Try
-from services.wire.critique import Critique, CritiqueRequest, Picture, Template, build, read
-from services.wire.formats import FORMATS, Constraint, FormatName
+from orchestrator.request_timing import Try
+from orchestrator.upstreams.http import Call, HttpUpstream, Reply, Upstream
+from orchestrator.upstreams.thinker import Dialect, HttpThinker
+from services.protocol.critique.formats import FORMATS, Constraint, FormatName
+from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, Template, build, read
+from tests.unit.imaging.pictures import saved, scene
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
-from tests.unit.wire.pictures import saved, scene
-from tests.unit.wire.replies import HOSTILE, TAGGED
+from tests.unit.protocol.replies import HOSTILE, TAGGED
 
 SOURCE = saved(scene(), "PNG")
 CANDIDATE = saved(scene().rotate(180), "JPEG")

@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.drive.fallback import ThinkerWithFallback
-from orchestrator.drive.thinker import HttpThinker
 from orchestrator.loop.events import ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, CritiqueOrder, ThinkerError, Usage
-from services.wire.checklist import QUESTIONS
-from services.wire.critique import Critique, Question
-from services.wire.formats import FORMATS
+from orchestrator.upstreams.fallback import ThinkerWithFallback
+from orchestrator.upstreams.thinker import HttpThinker
+from services.protocol.critique.checklist import QUESTIONS
+from services.protocol.critique.formats import FORMATS
+from services.protocol.critique.messages import Critique, Question
+from tests.unit.imaging.pictures import saved, scene
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, stored
 from tests.unit.orchestrator.test_thinker_client import (
     CANDIDATE,
@@ -30,7 +31,6 @@ from tests.unit.orchestrator.test_thinker_client import (
     failure,
     order,
 )
-from tests.unit.wire.pictures import saved, scene
 
 PLAIN = "Well: semantic 3, quality 7.5, I would say."
 WORN = "<think>too cold</think><score>semantic: 3, quality: 7.5</score><answer>warmer light</answer>"

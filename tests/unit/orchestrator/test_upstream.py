@@ -9,8 +9,8 @@ import time
 import pytest
 from starlette.responses import JSONResponse
 
-from orchestrator.drive.upstream import Call, Lazy, Role
 from orchestrator.ports import EditorError, PortError, StorageUnavailable
+from orchestrator.upstreams.http import Call, Lazy, Role
 from tests.doubles.processes import free_port
 from tests.unit.orchestrator.desk import CALL, WAIT_S, Answer, Desk, asking, busy, failure, holding, post, raw_server, stalling
 

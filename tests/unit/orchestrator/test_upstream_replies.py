@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from orchestrator.drive.upstream import HttpUpstream, Role
+from orchestrator.upstreams.http import HttpUpstream, Role
 from tests.doubles.processes import free_port
 from tests.unit.orchestrator.desk import Desk, asking, failure, post, raw_server
 

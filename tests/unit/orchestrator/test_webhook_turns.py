@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from orchestrator import deliveries as dl
 from orchestrator.app import SystemClock
-from orchestrator.drive import webhooks
 from orchestrator.ports import StorageUnavailable
+from orchestrator.webhooks import model as dl
+from orchestrator.webhooks import sender as sending
 from tests.unit.orchestrator.test_webhooks import Counted, Kept, delivery, endpoint, receiver, reply, sender, settled
 
 
@@ -63,7 +63,7 @@ class Waiting(Kept):
 @pytest.mark.parametrize(("endpoints", "most"), [(1, 8), (8, 20)])
 async def test_what_comes_in_the_same_moment_is_counted(monkeypatch: pytest.MonkeyPatch, endpoints: int, most: int) -> None:
     """No more at a time for one receiver, nor in all, when all are due at once and the store takes its time."""
-    monkeypatch.setattr(webhooks, "_IN_ALL", 20)
+    monkeypatch.setattr(sending, "_IN_ALL", 20)
     release, busy = asyncio.Event(), 0
 
     async def slowly(_: bytes) -> bytes:

@@ -18,11 +18,11 @@ import standardwebhooks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import deliveries as dl
 from orchestrator.app import SystemClock
-from orchestrator.drive.webhooks import Sending, Webhooks
 from orchestrator.loop import events as ev
 from orchestrator.ports import Recorded
+from orchestrator.webhooks import model as dl
+from orchestrator.webhooks.sender import Sending, Webhooks
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)

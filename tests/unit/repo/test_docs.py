@@ -14,7 +14,7 @@ from orchestrator.loop import events as ev
 from orchestrator.settings import Settings
 from services.editor.pipelines import NAMES
 from services.editor.settings import Settings as EditorSettings
-from services.wire.errors import TABLE
+from services.errors import TABLE
 
 ROOT = Path(__file__).parents[3]
 SOURCES = [path for folder in ("editthinker", "orchestrator", "services") for path in (ROOT / folder).rglob("*.py")]
@@ -56,7 +56,7 @@ def test_every_setting_and_family_of_an_editor_is_documented() -> None:
 
 def test_every_metric_of_an_editor_is_documented() -> None:
     """By its name without the prefix."""
-    text, source = read("docs/editors.md"), read("services/editor/telemetry.py")
+    text, source = read("docs/editors.md"), read("services/editor/metrics.py")
     names = re.findall(r'"editthinker_editor_(\w+)"', source) + re.findall(r'^            \("(\w+)", ', source, re.MULTILINE)
 
     assert len(names) > 8

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.thinker.rules.critique import judge, judge_by, questions_for
-from services.wire.checklist import QUESTIONS
-from services.wire.critique import Critique, Question
-from services.wire.formats import Constraint, Reply
-from services.wire.questions import DEFAULT_QUESTIONS, QUALITY_QUESTIONS
+from services.embedded.thinker.critique import judge, judge_by, questions_for
+from services.protocol.critique.checklist import QUESTIONS
+from services.protocol.critique.formats import Constraint, Reply
+from services.protocol.critique.messages import Critique, Question
+from services.protocol.critique.questions import DEFAULT_QUESTIONS, QUALITY_QUESTIONS
 from tests.unit.thinker.stand_in import edit, photograph
 
 SOURCE = photograph()

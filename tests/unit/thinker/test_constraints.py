@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from services.thinker.rules.app import Limits, create_app
-from services.wire.checklist import QUESTIONS
-from services.wire.critique import Critique, CritiqueRequest, Question, QuestionsRequest, Unparseable, build, build_questions
-from services.wire.formats import FORMATS, Constraint, FormatName, Reply, read_completion, read_completions
-from services.wire.questions import DEFAULT_QUESTIONS, QUALITY_QUESTIONS
-from services.wire.repair import repair_messages
+from services.embedded.thinker.app import Limits, create_app
+from services.protocol.critique.checklist import QUESTIONS
+from services.protocol.critique.formats import FORMATS, Constraint, FormatName, Reply, read_completion, read_completions
+from services.protocol.critique.messages import (
+    Critique,
+    CritiqueRequest,
+    Question,
+    QuestionsRequest,
+    Unparseable,
+    build,
+    build_questions,
+)
+from services.protocol.critique.questions import DEFAULT_QUESTIONS, QUALITY_QUESTIONS
+from services.protocol.critique.repair import repair_messages
 from tests.unit.thinker.test_server import CANDIDATE, QUESTION, SOURCE, post
 
 KINDS: list[Constraint] = ["none", "regex", "grammar", "structural_tag", "json_schema"]

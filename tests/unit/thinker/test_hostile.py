@@ -11,10 +11,10 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from services.thinker.rules import app as served
-from services.thinker.rules.app import Limits, create_app
-from services.thinker.rules.chat import ChatRequest
-from services.wire.critique import Critique
+from services.embedded.thinker import app as served
+from services.embedded.thinker.app import Limits, create_app
+from services.embedded.thinker.chat import ChatRequest
+from services.protocol.critique.messages import Critique
 from tests.unit.thinker.test_server import body
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

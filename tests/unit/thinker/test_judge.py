@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from services.thinker.rules import judge
-from services.thinker.rules.aim import aim_of
-from services.thinker.rules.measure import tone_of
-from services.thinker.rules.pixels import look_at, to_linear
-from services.thinker.rules.wishes import wish_of
+from services.embedded.thinker import judge
+from services.embedded.thinker.measure import tone_of
+from services.embedded.thinker.pixels import look_at, to_linear
+from services.embedded.thinker.target import aim_of
+from services.embedded.thinker.wishes import wish_of
 from tests.unit.thinker.stand_in import Image, edit, photograph
 
 WISHES = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.thinker.rules import judge
-from services.thinker.rules.reading import read_instruction
+from services.embedded.thinker import judge
+from services.embedded.thinker.reading import read_instruction
 from tests.unit.thinker.stand_in import Image, edit, photograph
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from services.thinker.rules.compare import compare
-from services.thinker.rules.gamut import into_gamut, lightness, luminance
-from services.thinker.rules.measure import read
-from services.thinker.rules.pixels import look_at, showable, to_lab, to_linear
+from services.embedded.thinker.compare import compare
+from services.embedded.thinker.gamut import into_gamut, lightness, luminance
+from services.embedded.thinker.measure import read
+from services.embedded.thinker.pixels import look_at, showable, to_lab, to_linear
 from tests.unit.thinker.stand_in import edit, photograph
 
 

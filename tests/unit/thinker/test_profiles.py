@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from services.protocol.critique.formats import FORMATS
 from services.thinker.profiles import Overrides, Profile, ProfileError, arguments, load
 from services.thinker.settings import Settings
-from services.wire.formats import FORMATS
 
 LEAST = Profile(model="m", served_name="s")
 

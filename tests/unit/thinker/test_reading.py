@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.thinker.rules.looks import LOOKS
-from services.thinker.rules.operations import PHRASES, phrase, variant_in, variants
-from services.thinker.rules.reading import read_instruction
-from services.thinker.rules.sayings import sayings
-from services.thinker.rules.wishes import wish_of
+from services.embedded.thinker.look_phrases import sayings
+from services.embedded.thinker.looks import LOOKS
+from services.embedded.thinker.operations import PHRASES, phrase, variant_in, variants
+from services.embedded.thinker.reading import read_instruction
+from services.embedded.thinker.wishes import wish_of
 
 
 @pytest.mark.parametrize(

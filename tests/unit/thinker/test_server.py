@@ -13,10 +13,10 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from services.thinker.rules import app as served
-from services.thinker.rules.app import Limits, create_app
-from services.wire.critique import Critique, CritiqueRequest, Picture, build
-from services.wire.formats import FORMATS, FormatName, Reply, read_completion
+from services.embedded.thinker import app as served
+from services.embedded.thinker.app import Limits, create_app
+from services.protocol.critique.formats import FORMATS, FormatName, Reply, read_completion
+from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build
 from tests.unit.thinker.stand_in import edit, photograph
 
 

@@ -93,7 +93,7 @@ def test_print_tells_the_command_and_runs_nothing(monkeypatch: pytest.MonkeyPatc
 
 def test_show_tells_what_the_orchestrator_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A line for its environment that its settings accept."""
-    from orchestrator.registry import ThinkerSettings  # noqa: PLC0415
+    from orchestrator.upstreams.registry import ThinkerSettings  # noqa: PLC0415
 
     assert _start(monkeypatch, "--profile", "editthinker-8b", "--show") == 0
     profile, _, line = capsys.readouterr().out.partition("EDITTHINKER_THINKERS=")

@@ -12,7 +12,7 @@ import torch
 from services.editor.pipelines.base import Capabilities, EditJob
 from services.editor.pipelines.diffusion.calls import How
 from services.editor.pipelines.diffusion.sizes import Size
-from services.wire.errors import ApiError
+from services.errors import ApiError
 
 NATIVE_PIXELS = 1024 * 1024
 """The area that today's editors were trained at."""

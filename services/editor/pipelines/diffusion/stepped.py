@@ -25,11 +25,11 @@ from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResu
 from services.editor.pipelines.diffusion.calls import Call, Fingerprints, How, group_of, merge, split
 from services.editor.pipelines.diffusion.denoiser import Denoiser
 from services.editor.pipelines.diffusion.device import Device, as_fault, emptied
+from services.editor.pipelines.diffusion.encoder_cache import Remembered
 from services.editor.pipelines.diffusion.family import Family, Working
 from services.editor.pipelines.diffusion.invariance import Invariance
 from services.editor.pipelines.diffusion.progress import Progress
-from services.editor.pipelines.diffusion.remembered import Remembered
-from services.wire.errors import ApiError
+from services.errors import ApiError
 
 
 @dataclass(slots=True, eq=False)

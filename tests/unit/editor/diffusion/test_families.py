@@ -23,7 +23,7 @@ from services.editor.pipelines.diffusion.rescaling import calculated_size
 from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
 from services.editor.pipelines.diffusion.tuning import with_few_steps
 from services.editor.pipelines.registry import DIFFUSION, Tuning
-from services.wire.errors import ApiError
+from services.errors import ApiError
 from tests.parity import WORKING, picture
 from tests.tiny import BUILDERS
 from tests.tiny import flux2_klein as tiny_klein

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from services.editor.executor import Executor, State
+from services.editor.engine.executor import Executor, State
+from services.editor.engine.warmup import Wanted
 from services.editor.pipelines.base import EditJob, OutOfMemory
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
 from services.editor.pipelines.registry import DIFFUSION, Tuning
-from services.editor.warmup import Wanted
 from tests.doubles.diffusion import source
 from tests.tiny import BUILDERS
 from tests.unit.editor.stepping import Counts, wait

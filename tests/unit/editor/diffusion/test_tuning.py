@@ -15,13 +15,13 @@ from diffusers.hooks.hooks import HookRegistry, StateManager
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
-from services.editor.executor import Executor, State
+from services.editor.engine.executor import Executor, State
+from services.editor.engine.warmup import Wanted
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
 from services.editor.pipelines.registry import DIFFUSION, Tuning
-from services.editor.warmup import Wanted
 from tests.doubles.diffusion import source
 from tests.tiny import BUILDERS
 from tests.unit.editor.stepping import Counts, wait

@@ -1,0 +1,1 @@
+"""Administration commands: API keys, quotas, sweeping."""

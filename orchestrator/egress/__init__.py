@@ -1,0 +1,1 @@
+"""The SSRF guard: requests to addresses that callers choose."""

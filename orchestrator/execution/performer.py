@@ -1,0 +1,193 @@
+"""Performs one job of a session: an edit or a critique. What went wrong comes back as an event, never as an exception."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import stamina
+
+from orchestrator.loop import events as ev
+from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob, latest_start
+from orchestrator.loop.session import Session
+from orchestrator.ports import (
+    Blobs,
+    ChecklistOrder,
+    Clock,
+    CritiqueOrder,
+    Editor,
+    EditOrder,
+    EditReply,
+    PortError,
+    StorageUnavailable,
+    StoredImage,
+    Thinker,
+    Usage,
+)
+from orchestrator.request_timing import Try, spent
+
+Job = EditJob | CritiqueJob | ChecklistJob
+_Role = TypeVar("_Role")
+_PATIENTLY: Final = stamina.AsyncRetryingCaller(attempts=5, timeout=30.0)
+_GRACE_S: Final = 1.0
+"""At the deadline the driver stops its jobs. A call that timed out by itself at the same moment would be cancelled
+twice, and then its connection is not closed and the editor works on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Performer:
+    """The collaborators of every session, by the names the configuration gives them.
+
+    Attributes:
+        edit_s: seconds that an edit takes at that editor, lately; 0 while that is not known.
+    """
+
+    editors: Mapping[str, Editor]
+    thinkers: Mapping[str, Thinker]
+    blobs: Blobs
+    clock: Clock
+    edit_s: Callable[[str], float] = lambda _: 0.0
+
+    async def perform(
+        self, session_id: str, session: Session, job: Job, *, resumed: bool = False, tries: list[Try] | None = None
+    ) -> ev.Event:
+        """Carry the job out and return its outcome event.
+
+        Args:
+            resumed: whether an earlier driver began it.
+            tries: gets each sending of an edit, as it happens.
+        """
+        if isinstance(job, EditJob):
+            return await self._edit(session_id, session, job, resumed=resumed, tries=[] if tries is None else tries)
+        if isinstance(job, ChecklistJob):
+            return await self._checklist(session_id, session, job)
+        return await self._critique(session_id, session, job)
+
+    async def _edit(
+        self, session_id: str, session: Session, job: EditJob, *, resumed: bool, tries: list[Try]
+    ) -> ev.Edited | ev.EditFailed:
+        try:
+            reply = await self._ask_editor(session_id, session, job, resumed=resumed, tries=tries)
+            sha256 = await self._store(session_id, reply.data)
+        except PortError as exc:
+            # What the caller can do nothing about, and a store that is away, may well pass.
+            return ev.EditFailed(
+                at=self.clock.now(),
+                turn=job.turn,
+                candidate=job.candidate,
+                attempt=job.attempt,
+                code=exc.code,
+                message=exc.message,
+                retryable=exc.retryable,
+                editor_seconds=spent(tries),
+            )
+        now = self.clock.now()
+        image = ev.ImageRef(
+            sha256=sha256, media_type=reply.media_type, bytes=len(reply.data), width=reply.width, height=reply.height
+        )
+        return ev.Edited(
+            at=now,
+            turn=job.turn,
+            candidate=job.candidate,
+            image=image,
+            # A replay tells of work that our clock did not see; it began in this session.
+            editor_seconds=min(spent(tries), max(0.0, now - session.created.at)) if reply.replayed else spent(tries),
+            timings=dict(reply.timings),
+            repeated=resumed and not reply.replayed,
+            editor=reply.editor,
+        )
+
+    async def _ask_editor(self, session_id: str, session: Session, job: EditJob, *, resumed: bool, tries: list[Try]) -> EditReply:
+        created, now = session.created, self.clock.now()
+        # One that was begun before may be done already.
+        start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor)) - now
+        order = EditOrder(
+            source=self._stored(session_id, created.source),
+            mask=self._stored(session_id, created.mask) if created.mask else None,
+            instruction=job.instruction,
+            seed=job.seed,
+            key=f"{session_id}/{job.key}",
+            timeout_s=created.limits.deadline_at - now + _GRACE_S,
+            start_s=start_s,
+            session_id=session_id,
+            options=created.editor_options,
+            later=job.turn > 1,
+            tries=tries,
+        )
+        return await _named(self.editors, created.editor, "editor").edit(order)
+
+    async def _critique(self, session_id: str, session: Session, job: CritiqueJob) -> ev.Critiqued | ev.CritiqueFailed:
+        began = self.clock.now()
+        created = session.created
+        try:
+            order = CritiqueOrder(
+                source=self._stored(session_id, created.source),
+                candidate=self._stored(session_id, job.image),
+                original_instruction=created.instruction,
+                instruction=job.instruction,
+                timeout_s=created.limits.deadline_at - began + _GRACE_S,
+                questions=session.checklist.questions,
+            )
+            reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
+        except PortError as exc:
+            return ev.CritiqueFailed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
+        now = self.clock.now()
+        return ev.Critiqued(
+            at=now,
+            turn=job.turn,
+            candidate=job.candidate,
+            semantic=reply.semantic,
+            quality=reply.quality,
+            reasoning=reply.reasoning,
+            instruction=reply.instruction,
+            answers=reply.answers,
+            samples=reply.samples,
+            semantic_spread=reply.semantic_spread,
+            quality_spread=reply.quality_spread,
+            thinker=reply.thinker,
+            repaired=reply.repaired,
+            thinker_seconds=max(0.0, now - began),
+            **_tokens(reply.usage),
+        )
+
+    async def _checklist(self, session_id: str, session: Session, job: ChecklistJob) -> ev.ChecklistMade | ev.ChecklistFailed:
+        began = self.clock.now()
+        created = session.created
+        try:
+            timeout_s = created.limits.deadline_at - began + _GRACE_S
+            order = ChecklistOrder(self._stored(session_id, created.source), created.instruction, timeout_s)
+            reply = await _named(self.thinkers, created.thinker, "thinker").checklist(order)
+        except PortError as exc:
+            return ev.ChecklistFailed(**self._failure(job, exc, began))
+        now = self.clock.now()
+        seconds = max(0.0, now - began)
+        return ev.ChecklistMade(at=now, questions=reply.questions, thinker_seconds=seconds, **_tokens(reply.usage))
+
+    def _failure(self, job: CritiqueJob | ChecklistJob, exc: PortError, began: float) -> dict[str, Any]:
+        """What is told of a thinker that failed."""
+        now = self.clock.now()
+        told = {"code": exc.code, "message": exc.message, "retryable": exc.retryable}
+        return {"at": now, "attempt": job.attempt, "thinker_seconds": max(0.0, now - began), **told}
+
+    def _stored(self, session_id: str, ref: ev.ImageRef) -> StoredImage:
+        return StoredImage(ref, lambda: self._load(session_id, ref.sha256))
+
+    async def _load(self, session_id: str, sha256: str) -> bytes:
+        return await _PATIENTLY(StorageUnavailable, self.blobs.get, session_id, sha256)
+
+    async def _store(self, session_id: str, data: bytes) -> str:
+        return await _PATIENTLY(StorageUnavailable, self.blobs.put, session_id, data)
+
+
+def _tokens(usage: Usage) -> dict[str, Any]:
+    return dataclasses.asdict(usage)
+
+
+def _named(roles: Mapping[str, _Role], name: str, role: str) -> _Role:
+    if name not in roles:
+        code = "editor_unreachable" if role == "editor" else "thinker_unreachable"
+        raise PortError(code, f"the {role} {name!r} is not configured on this replica")
+    return roles[name]

@@ -1,0 +1,160 @@
+"""Clients of Redis or Valkey: one server, one that sentinels watch, or a cluster; which of them, the URL says.
+
+    redis://host:6379/0                             rediss:// with TLS, unix:///path for a socket
+    redis+sentinel://host:26379,host:26379/name/0   the server that these sentinels call by that name
+    redis+cluster://host:6379,host:6379             any of its nodes; all our keys lie in one slot
+
+A client of one server retries nothing, of whatever kind it was found: what came of a command whose answer was lost is not
+known, and the driver reads the log to find out. A cluster's client sends a command again when a connection breaks, so
+a script may run a second time although its first answer was lost. Each is written for that: `create` knows its own id, an append
+is refused because the log has grown, and a claim that nobody was told of is found by the runner's audit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import ConstantBackoff, NoBackoff
+
+_CONNECT_S: Final = 5.0
+_SENTINEL_S: Final = 1.0
+"""For which a sentinel that gives no sign is waited for: the next one is to be asked within the time that the store allows."""
+_POOL: Final = 64
+_KEPT_ALIVE: Final[dict[str, Any]] = {
+    "socket_keepalive": True,
+    # Half a minute until a server that vanished without a word is noticed, where the system lets us say so.
+    "socket_keepalive_options": {
+        getattr(socket, name): value
+        for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, name)
+    },
+}
+_PORTS: Final = {"sentinel": 26379, "cluster": 6379}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where Redis is.
+
+    Attributes:
+        kind: how to find it.
+        url: of a single server.
+        hosts: of sentinels, or of nodes of a cluster.
+        service: the name that sentinels know the server by.
+        options: user, password, database, TLS.
+    """
+
+    kind: Literal["single", "sentinel", "cluster"]
+    url: str = ""
+    hosts: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+def parse(url: str) -> Address:
+    """The address that a URL says.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    scheme, _, rest = url.partition("://")
+    plain, _, kind = scheme.partition("+")
+    if plain not in {"redis", "rediss", "unix"} or not rest:
+        raise ValueError("it must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
+    if not kind:
+        return Address("single", url=url)
+    if kind not in _PORTS or plain == "unix":
+        raise ValueError(f"{scheme}:// is not known; use redis+sentinel:// or redis+cluster://")
+    credentials, _, place = rest.rpartition("@")
+    hosts, _, path = place.partition("/")
+    service, _, database = path.partition("/")
+    options: dict[str, Any] = {"ssl": True} if plain == "rediss" else {}
+    if credentials:
+        user, _, password = credentials.rpartition(":")
+        options |= {"username": unquote(user) or None, "password": unquote(password)}
+    if kind == "cluster" and path:
+        raise ValueError("redis+cluster:// takes no path: a cluster has one database")
+    if kind == "sentinel":
+        if not service:
+            raise ValueError("redis+sentinel:// needs the name of the server: redis+sentinel://host:26379/name")
+        if database and not database.isdigit():
+            raise ValueError(f"the database {database!r} is no number")
+        options["db"] = int(database or 0)
+    return Address(kind, hosts=_hosts(hosts, _PORTS[kind]), service=service, options=tuple(options.items()))  # type: ignore[arg-type]  # one of the two
+
+
+def client(address: Address, *, connections: int = _POOL) -> Redis:
+    """A client; it connects when it is used. `aclose` it at the end.
+
+    Without a socket timeout: quiet channels are no error, and how long an answer may take is bounded by the store.
+    """
+    options: dict[str, Any] = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": None, **_KEPT_ALIVE}
+    if address.kind == "single":
+        pool = BlockingConnectionPool.from_url(
+            address.url, max_connections=connections, timeout=30, retry=Retry(NoBackoff(), 0), **options
+        )
+        return Redis.from_pool(pool)
+    options |= dict(address.options)
+    if address.kind == "sentinel":
+        watchers = _watchers(address)
+        # The pool does not wait when it is exhausted: it has to be large enough for whatever is asked at a time.
+        master: Redis = watchers.master_for(
+            address.service, max_connections=16 * connections, retry=Retry(NoBackoff(), 0), **options
+        )
+        return master
+    # A cluster's client counts following a redirection, finding the nodes anew, and asking again after a broken connection
+    # alike as retries: without any it would not outlive a failover. Redis' own interface is the same but for the type.
+    nodes = [ClusterNode(host, port) for host, port in address.hosts]
+    cluster: Any = RedisCluster(
+        startup_nodes=nodes, max_connections=16 * connections, retry=Retry(ConstantBackoff(0.05), 3), **options
+    )
+    return cluster  # type: ignore[no-any-return]
+
+
+def listeners(address: Address) -> Callable[[], Redis]:
+    """Makes clients to subscribe with, one for each connection."""
+    if address.kind != "cluster":
+        return lambda: client(address, connections=4)
+    # Every node of a cluster hears what is published on any; the library's own subscriber cannot be moved to another node.
+    hosts = itertools.cycle(address.hosts)
+
+    def of_the_next_node() -> Redis:
+        host, port = next(hosts)
+        options: dict[str, Any] = {**_KEPT_ALIVE, **dict(address.options)}
+        return Redis(
+            host=host, port=port, socket_connect_timeout=_CONNECT_S, socket_timeout=None, retry=Retry(NoBackoff(), 0), **options
+        )
+
+    return of_the_next_node
+
+
+def _watchers(address: Address) -> Sentinel:
+    """The sentinels, asked with the URL's credentials; one that wants none, and refuses them, without."""
+    # The next one is asked at once where one is away.
+    plain: dict[str, Any] = {"socket_timeout": _SENTINEL_S, "socket_connect_timeout": _SENTINEL_S, "retry": Retry(NoBackoff(), 0)}
+    plain |= {name: value for name, value in address.options if name == "ssl"}
+    credentials = {name: value for name, value in address.options if name in {"username", "password"}}
+    watchers = Sentinel(list(address.hosts), sentinel_kwargs={**plain, **credentials})  # type: ignore[no-untyped-call]  # as the library has it
+    if credentials:
+        # Whichever answered comes first from then on.
+        watchers.sentinels += Sentinel(list(address.hosts), sentinel_kwargs=plain).sentinels  # type: ignore[no-untyped-call]  # as above
+    return watchers
+
+
+def _hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:
+    found: list[tuple[str, int]] = []
+    for part in text.split(","):
+        split = urlsplit(f"//{part}")
+        if not split.hostname:
+            raise ValueError(f"{part!r} is no host")
+        found.append((split.hostname, split.port or port))
+    return tuple(found)

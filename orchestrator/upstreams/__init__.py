@@ -1,0 +1,1 @@
+"""Clients of editors and thinkers."""

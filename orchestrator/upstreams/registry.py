@@ -1,0 +1,185 @@
+"""Editors and thinkers by name: from two variables, or from a file that can be changed while the server runs.
+
+A file is TOML. Its editors and thinkers stand beside those of the variables, and before them where names are alike::
+
+    default_editor = "kontext"
+
+    [editors.kontext]
+    url = "http://pool:8000/v1"
+    api_key_file = "/run/secrets/editor"
+    parameters = ["size", "num_inference_steps", "guidance_scale"]
+    fallback = "classical"
+
+    [thinkers.editthinker]
+    url = "http://thinker:8200/v1"
+    model = "editthinker-8b"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from services.protocol.critique.formats import FORMATS, Constraint, FormatName
+from services.protocol.critique.messages import Template
+
+
+class UpstreamSettings(BaseModel):
+    """Where a collaborator is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(pattern=r"^https?://", description="Base URL, up to and including /v1.")
+    model: str | None = Field(None, description="The server's own name for the model.")
+    api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
+    api_key_file: Path | None = Field(None, description="A file with the key, read when the settings are.")
+    attempts: int = Field(4, ge=1, le=20, description="Tries of one call while the server is overloaded or away.")
+    timeout_s: float = Field(600, gt=0, description="Seconds one call may take, retries included.")
+
+    @field_validator("url")
+    @classmethod
+    def _without_slash(cls, url: str) -> str:
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.api_key is not None and self.api_key_file is not None:
+            raise ValueError("give api_key or api_key_file, not both")
+        try:
+            self.key()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ValueError(f"api_key_file cannot be read: {exc}") from exc
+        return self
+
+    def key(self) -> str | None:
+        """The key itself."""
+        if self.api_key_file is not None:
+            return self.api_key_file.read_text("utf-8").strip()
+        return self.api_key.get_secret_value() if self.api_key else None
+
+
+class EditorSettings(UpstreamSettings):
+    """An editor: any server of ``POST /v1/images/edits``."""
+
+    parameters: frozenset[str] = Field(
+        frozenset({"size"}),
+        description="Extension fields it takes (size, negative_prompt, num_inference_steps, guidance_scale, true_cfg_scale, "
+        "image_guidance_scale, strength); others are refused.",
+    )
+    mask: bool = Field(False, description="Whether it takes a mask.")
+    send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")
+    max_in_flight: int | None = Field(
+        None, ge=1, description="Edits that this replica asks for at a time; as many as the pool turns out to hold if absent."
+    )
+    fallback: str | None = Field(None, description="The editor to ask when this one is away or fails.")
+
+
+class ThinkerSettings(UpstreamSettings):
+    """A thinker: any server of ``POST /v1/chat/completions`` that takes images."""
+
+    model: str = Field(description="The server's name for the model.")
+    format: FormatName = Field("editthinker", description="How the critique is written down.")
+    constraint: Constraint | Literal["auto"] = Field(
+        "auto", description="What the server can hold its reply to; `auto` finds out by asking."
+    )
+    template: Path | None = Field(None, description="A prompt template file; ours if absent.")
+    sampling: dict[str, Any] = Field(
+        default_factory=lambda: {"temperature": 0, "max_tokens": 4096}, description="Further fields of the request."
+    )
+    samples: int = Field(1, ge=1, le=16, description="Critiques of each candidate; the mean of their scores counts.")
+    max_pixels: int | None = Field(None, ge=1024, description="Larger pictures are scaled down to it; as they are if absent.")
+    away_s: float = Field(60, ge=0, description="Seconds for which one that is starting again is waited for.")
+    fallback: str | None = Field(None, description="The thinker to ask when this one fails.")
+
+    def prompt(self) -> Template:
+        """The template in use."""
+        if self.template is None:
+            return FORMATS[self.format].template()
+        return Template(self.template.read_text("utf-8"))
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        try:
+            template = self.prompt()
+        except OSError as exc:
+            raise ValueError(f"the template cannot be read: {exc}") from exc
+        if self.format == "checklist" and not template.lists_questions:
+            raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
+        if self.constraint not in {"none", "auto"} and not FORMATS[self.format].constraint(self.constraint):  # type: ignore[arg-type]
+            raise ValueError(f"the format {self.format} has no {self.constraint} constraint")
+        if self.samples > 1 and not self.sampling.get("temperature"):
+            raise ValueError("samples above 1 would all be alike at temperature 0; set sampling.temperature too")
+        return self
+
+
+class Registry(BaseModel):
+    """Every editor and thinker."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    editors: dict[str, EditorSettings] = Field(default_factory=dict)
+    thinkers: dict[str, ThinkerSettings] = Field(default_factory=dict)
+    default_editor: str | None = None
+    default_thinker: str | None = None
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        for what, names, default in (
+            ("editors", self.editors, self.default_editor),
+            ("thinkers", self.thinkers, self.default_thinker),
+        ):
+            if not names:
+                raise ValueError(f"there are no {what}: name at least one in EDITTHINKER_{what.upper()} or EDITTHINKER_REGISTRY")
+            if default is not None and default not in names:
+                raise ValueError(f"default_{what[:-1]} is {default!r}, which is none of {sorted(names)}")
+        for what, entries in (("thinkers", self.thinkers), ("editors", self.editors)):
+            for name, entry in entries.items():
+                if entry.fallback is not None and (entry.fallback not in entries or entry.fallback == name):
+                    raise ValueError(f"{what}.{name}.fallback is {entry.fallback!r}; name another of {sorted(entries)}")
+        for name, editor in self.editors.items():
+            if editor.fallback is not None:
+                _check_fallback(name, editor, self.editors[editor.fallback])
+        return self
+
+    @property
+    def first_editor(self) -> str:
+        """The editor when none is named."""
+        return self.default_editor or next(iter(self.editors))
+
+    @property
+    def first_thinker(self) -> str:
+        """The thinker when none is named."""
+        return self.default_thinker or next(iter(self.thinkers))
+
+    def keys(self) -> list[str]:
+        """The keys of every collaborator: what must never be in a log."""
+        return [key for entry in (*self.editors.values(), *self.thinkers.values()) if (key := entry.key())]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The fields of a registry file.
+
+    Raises:
+        ValueError: with what is wrong with it.
+    """
+    try:
+        fields = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ValueError(f"the registry {path} cannot be read: {exc}") from exc
+    if unknown := sorted(fields.keys() - Registry.model_fields.keys()):
+        raise ValueError(f"the registry {path} has {unknown[0]!r}; it may have {', '.join(Registry.model_fields)}")
+    for what in ("editors", "thinkers"):
+        if not isinstance(fields.get(what, {}), dict):
+            raise ValueError(f"the registry {path}: {what} is no table; write [{what}.<name>]")  # noqa: TRY004 - as documented
+    return fields
+
+
+def _check_fallback(name: str, editor: EditorSettings, other: EditorSettings) -> None:
+    """What a caller may ask of the first must be something that the second can do."""
+    if missing := sorted(editor.parameters - other.parameters):
+        raise ValueError(f"editors.{name}.fallback: {editor.fallback} does not take {', '.join(missing)}")
+    if editor.mask and not other.mask:
+        raise ValueError(f"editors.{name}.fallback: {editor.fallback} takes no mask")

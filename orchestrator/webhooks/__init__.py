@@ -1,0 +1,1 @@
+"""Webhooks: endpoints, deliveries, their schedule, their storage, and the sender."""

@@ -1,0 +1,1 @@
+"""The editor worker's HTTP endpoints."""

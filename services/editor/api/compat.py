@@ -1,0 +1,188 @@
+"""The EditThinker reference's own endpoints, so that its scripts run against this worker unchanged.
+
+Shapes after appletea233/EditThinker, ``inference/server/apis/*_edit_api.py``. Unlike ``/v1/images/edits`` these accept
+parameters that the pipeline cannot honour, because the reference's clients always send them; the reply's ``ignored`` names
+them.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import UploadFile
+
+from services.editor.api.context import Context, documented
+from services.editor.api.fields import WorkerFields, read_order
+from services.editor.api.images import Caller, finished, refuse_early
+from services.editor.engine.executor import State
+from services.editor.pipelines import Capabilities
+from services.errors import ApiError
+from services.imaging.codec import from_base64
+from services.protocol.images_api import EditForm, Prompt, validate
+from services.serving.middleware import read_json, request_id
+from services.serving.multipart import received
+
+router = APIRouter(tags=["EditThinker reference"])
+
+
+class ReferenceRequest(BaseModel):
+    """The reference's request. Its servers ignore unknown fields, and its clients rely on that."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    image: str = Field(description="The source picture, base64.")
+    prompt: Prompt = Field(description="What the edit should do.")
+    negative_prompt: str | None = Field(None, max_length=32_000)
+    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    guidance_scale: float | None = Field(None, ge=0.0, le=7.5)
+    num_inference_steps: int | None = Field(None, ge=1, le=100)
+    enhance_prompt: bool | None = Field(None, description="Accepted; this worker rewrites no prompts.")
+
+
+class ReferenceReply(BaseModel):
+    """The reference's reply, and what of the request had no effect."""
+
+    success: bool
+    task_id: str | None = None
+    original_image: str | None = None
+    edited_image: str | None = None
+    seed: int | None = None
+    original_prompt: str | None = None
+    enhanced_prompt: str | None = None
+    gpu_id: int | None = None
+    processing_time: float | None = None
+    error: str | None = None
+    ignored: list[str] = []
+
+
+class Health(BaseModel):
+    """The reference's ``/health``."""
+
+    status: str
+    gpu_manager_ready: bool
+    timestamp: float
+
+
+class Status(BaseModel):
+    """The reference's ``/status``."""
+
+    active_workers: int
+    task_queue_size: int
+    result_queue_size: int
+    pending_tasks: int
+    total_gpus: int
+    system_ready: bool
+
+
+_BODY = {"required": True, "content": {"application/json": {"schema": ReferenceRequest.model_json_schema()}}}
+
+
+def _upload_body() -> dict[str, Any]:
+    schema = ReferenceRequest.model_json_schema()
+    schema["properties"].pop("image")
+    schema["properties"]["image_file"] = {"type": "string", "format": "binary", "description": "The source picture."}
+    schema["required"] = ["image_file", "prompt"]
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+@router.post("/edit", responses=documented(408, 429, 507), openapi_extra={"requestBody": _BODY})
+async def edit(request: Request, ctx: Caller) -> ReferenceReply:
+    """Edit a picture given as base64 in JSON."""
+    await refuse_early(request, ctx, None)
+    body = await read_json(request)
+    fields = validate(ReferenceRequest, body)
+    return await _edit(request, ctx, fields, from_base64(fields.image), fields.image, _unknown(body))
+
+
+@router.post("/edit-upload", responses=documented(408, 415, 429, 507), openapi_extra={"requestBody": _upload_body()})
+async def edit_upload(request: Request, ctx: Caller) -> ReferenceReply:
+    """Edit an uploaded picture (the part ``image_file``)."""
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise ApiError("unsupported_media_type", "send multipart/form-data with the part image_file")
+    await refuse_early(request, ctx, None)
+    async with received(request) as form:
+        part = form.get("image_file")
+        if not isinstance(part, UploadFile):
+            raise ApiError("missing_parameter", "image_file is missing; send the picture as a file part", param="image_file")
+        data = await part.read()
+        texts = {name: value for name, value in form.items() if isinstance(value, str)}
+    fields = validate(ReferenceRequest, {**texts, "image": ""})
+    return await _edit(request, ctx, fields, data, base64.b64encode(data).decode("ascii"), _unknown(texts))
+
+
+def _unknown(sent: Mapping[str, Any]) -> list[str]:
+    """Names that the reference does not know, and ignores: its own client misspells the number of steps."""
+    return sorted(set(sent) - {*ReferenceRequest.model_fields, "image_file"})
+
+
+async def _edit(
+    request: Request, ctx: Context, fields: ReferenceRequest, image: bytes, original: str, unknown: list[str]
+) -> ReferenceReply:
+    start = time.perf_counter()
+    taken, ignored = _taken(fields, ctx.pipeline.capabilities)
+    worker_fields = validate(WorkerFields, {"prompt": fields.prompt, "seed": fields.seed, **taken})
+    order = read_order(EditForm({}, (image,), None), worker_fields, ctx.pipeline, ctx.limits)
+    run, _ = ctx.runs.begin(order, None)
+    edited = (await finished(request, ctx, run))[0]
+    return ReferenceReply(
+        success=True,
+        task_id=request_id.get(),
+        original_image=original,
+        edited_image=base64.b64encode(edited.data).decode("ascii"),
+        seed=edited.seed,
+        original_prompt=fields.prompt,
+        gpu_id=0,
+        processing_time=time.perf_counter() - start,
+        ignored=[*ignored, *unknown],
+    )
+
+
+def _taken(fields: ReferenceRequest, capabilities: Capabilities) -> tuple[dict[str, Any], list[str]]:
+    """What the pipeline can honour, by our names, and what has no effect, by the reference's."""
+    known = capabilities.parameters
+    # The reference's servers for models that are not guidance-distilled (Qwen-Image-Edit) do the same.
+    guidance = "guidance_scale" if "guidance_scale" in known else "true_cfg_scale"
+    asked = {guidance: fields.guidance_scale, "num_inference_steps": fields.num_inference_steps}
+    taken: dict[str, Any] = {
+        name: min(max(value, known[name].low), known[name].high)
+        for name, value in asked.items()
+        if value is not None and name in known
+    }
+    needed = capabilities.negative_prompt_needs
+    effective = needed is None or taken.get(needed, known[needed].default) > 1
+    if fields.negative_prompt is not None and capabilities.negative_prompt and effective:
+        taken["negative_prompt"] = fields.negative_prompt
+    sent = {
+        "guidance_scale": (fields.guidance_scale, guidance in taken),
+        "negative_prompt": (fields.negative_prompt, "negative_prompt" in taken),
+        "num_inference_steps": (fields.num_inference_steps, "num_inference_steps" in taken),
+        "enhance_prompt": (fields.enhance_prompt or None, False),
+    }
+    return taken, [name for name, (value, honoured) in sent.items() if value is not None and not honoured]
+
+
+@router.get("/health", responses=documented())
+async def health(ctx: Caller) -> Health:
+    """Whether the process runs and its pipeline is ready."""
+    ready = ctx.executor.state is State.READY
+    return Health(status="healthy" if ready else "starting", gpu_manager_ready=ready, timestamp=time.time())
+
+
+@router.get("/status", responses=documented())
+async def status(ctx: Caller) -> Status:
+    """How much is under way. There is one worker: the thread that owns the pipeline."""
+    ready = ctx.executor.state is State.READY
+    inside = ctx.executor.admitted
+    return Status(
+        active_workers=int(ready),
+        task_queue_size=ctx.executor.waiting,
+        result_queue_size=0,
+        pending_tasks=inside,
+        total_gpus=1,
+        system_ready=ready,
+    )

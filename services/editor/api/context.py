@@ -1,0 +1,76 @@
+"""What the routes work with; made once by the application, handed to each request."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+
+from services.editor.engine.executor import Executor
+from services.editor.engine.runs import Runs
+from services.editor.metrics import Telemetry
+from services.editor.pipelines import Pipeline
+from services.errors import TABLE, ApiError
+from services.imaging.codec import ImageLimits
+
+_SHARED = (400, 401, 404, 405, 413, 500, 503)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The worker's parts."""
+
+    executor: Executor
+    runs: Runs
+    telemetry: Telemetry
+    limits: ImageLimits
+    api_key: str | None
+    keepalive_s: float
+    started: float
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """For its name and capabilities only; edits go through ``runs``. Raises ``not_ready`` until it is warmed up."""
+        return self.executor.pipeline
+
+
+def context(request: Request) -> Context:
+    """The application's context."""
+    found = request.app.state.context
+    assert isinstance(found, Context)
+    return found
+
+
+def caller(request: Request) -> Context:
+    """The context, for callers who hold the key.
+
+    Raises:
+        ApiError: ``invalid_api_key``.
+    """
+    found = context(request)
+    if found.api_key is not None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), found.api_key.encode()):
+            raise ApiError("invalid_api_key", "send the worker's key as Authorization: Bearer <key>")
+    return found
+
+
+def documented(*statuses: int, ok: dict[int | str, dict[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses: those given, and the error statuses that every route shares, each with OpenAI's error body."""
+    text = {"type": ["string", "null"]}
+    error = {
+        "type": "object",
+        "required": ["message", "type", "param", "code"],
+        "properties": {"message": {"type": "string"}, "type": {"type": "string"}, "param": text, "code": text},
+    }
+    schema = {"type": "object", "required": ["error"], "properties": {"error": error}}
+    meanings = {
+        status: ", ".join(sorted(code for code, row in TABLE.items() if row.status == status)) for status in (*_SHARED, *statuses)
+    }
+    content = {"application/json": {"schema": schema}}
+    return {
+        **(ok or {}),
+        **{status: {"description": meaning, "content": content} for status, meaning in sorted(meanings.items())},
+    }

@@ -1,0 +1,155 @@
+"""The fields of an edit request, and what of them the pipeline can honour. What it cannot is refused, never ignored."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+
+from fastapi import Request
+from pydantic import Field
+
+from services.editor.engine.run import Order
+from services.editor.pipelines import Pipeline
+from services.editor.pipelines.base import Capabilities
+from services.errors import ApiError
+from services.imaging.codec import ImageLimits, digest
+from services.protocol.images_api import EditFields, EditForm, one_source
+
+MAX_SEED = 2**53 - 16
+"""Largest seed: seeds are JSON numbers, and n pictures use the seeds after it too."""
+_LOSSLESS_DEFAULT = 100
+_EXTENSIONS = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "image_guidance_scale", "strength")
+_MAX_KEY = 255
+_URGENCY = re.compile(r"(?:^|,)\s*u=([0-7])\s*(?:,|;|$)")
+_ORDINARY = 3
+"""RFC 9218: urgency 0 (most) to 7 (least), 3 if nothing is said."""
+
+
+class WorkerFields(EditFields):
+    """OpenAI's fields, and the extensions that diffusion editors share."""
+
+    partial_images: int | None = Field(
+        None, ge=0, le=3, description="How many unfinished pictures to stream; a pipeline without steps sends none."
+    )
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Decides everything random; picture i uses seed + i.")
+    negative_prompt: str | None = Field(None, max_length=32_000, description="What the picture should not show.")
+    num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Denoise steps.")
+    guidance_scale: float | None = Field(None, ge=0, le=100, description="How closely to follow the prompt.")
+    true_cfg_scale: float | None = Field(None, ge=0, le=100, description="The same by classifier-free guidance; twice the work.")
+    image_guidance_scale: float | None = Field(None, ge=0, le=100, description="How closely to keep to the source.")
+    strength: float | None = Field(None, ge=0, le=1, description="How far to depart from the source.")
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The request's Idempotency-Key, or None.
+
+    Raises:
+        ApiError: ``invalid_value`` when it is empty or too long.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= _MAX_KEY:
+        raise ApiError("invalid_value", f"Idempotency-Key must have 1 to {_MAX_KEY} characters", param="Idempotency-Key")
+    return key
+
+
+def urgency(request: Request) -> int:
+    """How many head starts the request's ``Priority`` header gives it; one that cannot be read gives none (RFC 9218)."""
+    found = _URGENCY.search(request.headers.get("priority", ""))
+    return _ORDINARY - int(found[1]) if found else 0
+
+
+def read_order(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limits: ImageLimits, urgency: int = 0) -> Order:
+    """Check the request against the pipeline and give it a shape for work.
+
+    Raises:
+        ApiError: ``unsupported_parameter``, ``invalid_value``, ``model_not_found`` and the like, naming parameter and fix.
+    """
+    image = one_source(form)
+    _check_common(fields, pipeline.name)
+    capabilities = pipeline.capabilities
+    if form.mask is not None and not capabilities.mask:
+        raise _unsupported("mask", pipeline.name, capabilities)
+    if fields.negative_prompt is not None:
+        _check_negative_prompt(fields, capabilities, pipeline.name)
+    size = fields.pixels()
+    if size is not None:
+        _check_size(size, capabilities, pipeline.name, limits)
+    seed = fields.seed if fields.seed is not None else secrets.randbelow(2**31)
+    return Order(
+        image=image,
+        mask=form.mask,
+        prompt=fields.prompt,
+        negative_prompt=fields.negative_prompt,
+        seeds=tuple(seed + place for place in range(fields.n)),
+        size=size,
+        parameters=_parameters(fields, capabilities, pipeline.name),
+        output_format=fields.output_format,
+        output_compression=fields.output_compression,
+        fingerprint=_fingerprint(form),
+        source=digest(image),
+        previews=min(fields.partial_images or 0, capabilities.partial_images),
+        urgency=urgency,
+    )
+
+
+def _check_common(fields: WorkerFields, name: str) -> None:
+    if fields.model is not None and fields.model != name:
+        raise ApiError("model_not_found", f"there is no model {fields.model!r} here; this worker serves {name!r}", param="model")
+    if fields.response_format != "b64_json":
+        message = "this worker keeps no files to point at; leave response_format out or send b64_json"
+        raise ApiError("unsupported_parameter", message, param="response_format")
+    if fields.partial_images and not fields.stream:
+        raise ApiError("invalid_value", "partial_images needs stream=true", param="partial_images")
+    if fields.output_format == "png" and fields.output_compression not in (None, _LOSSLESS_DEFAULT):
+        message = "output_compression is the quality of jpeg and webp; leave it out for png"
+        raise ApiError("invalid_value", message, param="output_compression")
+
+
+def _check_size(size: tuple[int, int], capabilities: Capabilities, name: str, limits: ImageLimits) -> None:
+    if not capabilities.resize:
+        raise _unsupported("size", name, capabilities)
+    if size[0] * size[1] > limits.max_pixels or max(size) > limits.max_side:
+        message = f"size is above {limits.max_pixels:,} pixels or {limits.max_side:,} a side; ask for a smaller picture"
+        raise ApiError("invalid_value", message, param="size")
+
+
+def _parameters(fields: WorkerFields, capabilities: Capabilities, name: str) -> dict[str, float]:
+    chosen: dict[str, float] = {}
+    for parameter in _EXTENSIONS:
+        value = getattr(fields, parameter)
+        allowed = capabilities.parameters.get(parameter)
+        if value is None:
+            continue
+        if allowed is None:
+            raise _unsupported(parameter, name, capabilities)
+        if not allowed.admits(value):
+            message = f"{parameter} must lie between {allowed.low:g} and {allowed.high:g} for {name}"
+            raise ApiError("invalid_value", message, param=parameter)
+        chosen[parameter] = value
+    return chosen
+
+
+def _check_negative_prompt(fields: WorkerFields, capabilities: Capabilities, name: str) -> None:
+    if not capabilities.negative_prompt:
+        raise _unsupported("negative_prompt", name, capabilities)
+    needed = capabilities.negative_prompt_needs
+    if needed is None:
+        return
+    given = getattr(fields, needed)
+    if (capabilities.parameters[needed].default if given is None else given) <= 1:
+        message = f"negative_prompt has no effect for {name} unless {needed} is above 1; send {needed}, or leave it out"
+        raise ApiError("invalid_value", message, param="negative_prompt")
+
+
+def _unsupported(parameter: str, name: str, capabilities: Capabilities) -> ApiError:
+    flags = {"negative_prompt": capabilities.negative_prompt, "mask": capabilities.mask, "size": capabilities.resize}
+    takes = sorted([*capabilities.parameters, *(flag for flag, has in flags.items() if has)])
+    message = f"{name} cannot honour {parameter}; leave it out (it takes {', '.join(['seed', *takes])})"
+    return ApiError("unsupported_parameter", message, param=parameter)
+
+
+def _fingerprint(form: EditForm) -> str:
+    """Equal for requests with the same fields and files."""
+    parts = [*sorted(form.fields.items()), *(digest(image) for image in form.images), digest(form.mask or b"")]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

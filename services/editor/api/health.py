@@ -1,0 +1,98 @@
+"""``/v1/models``, ``/healthz``, ``/readyz``, ``/metrics``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from services.editor.api.context import Context, context, documented
+from services.editor.engine.executor import State
+from services.editor.pipelines import Pipeline
+from services.errors import ApiError, error_body
+
+router = APIRouter(tags=["service"])
+Ctx = Annotated[Context, Depends(context)]
+_TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+
+
+class Model(BaseModel):
+    """A model in OpenAI's shape, and what it can honour."""
+
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str = "editthinker"
+    capabilities: dict[str, Any]
+
+
+class Models(BaseModel):
+    """The one model that this worker serves."""
+
+    object: str = "list"
+    data: list[Model]
+
+
+def _model(pipeline: Pipeline, started: float) -> Model:
+    able = pipeline.capabilities
+    ranges = {
+        name: {"low": allowed.low, "high": allowed.high, "default": allowed.default} for name, allowed in able.parameters.items()
+    }
+    capabilities = {
+        "mask": able.mask,
+        "negative_prompt": able.negative_prompt,
+        "size": able.resize,
+        "images": able.max_images,
+        "partial_images": able.partial_images,
+        "parameters": ranges,
+    }
+    return Model(id=pipeline.name, created=int(started), capabilities=capabilities)
+
+
+@router.get("/v1/models", responses=documented())
+async def list_models(ctx: Ctx) -> Models:
+    """The model that requests may name, with its capabilities."""
+    return Models(data=[_model(ctx.pipeline, ctx.started)])
+
+
+@router.get("/v1/models/{model}", responses=documented())
+async def show_model(model: str, ctx: Ctx) -> Model:
+    """One model."""
+    if model != ctx.pipeline.name:
+        raise ApiError(
+            "model_not_found", f"there is no model {model!r} here; this worker serves {ctx.pipeline.name!r}", param="model"
+        )
+    return _model(ctx.pipeline, ctx.started)
+
+
+@router.get("/healthz", responses=documented())
+async def alive(ctx: Ctx) -> Any:
+    """Whether the process is worth keeping: 503 once its pipeline is dead, so that it is replaced."""
+    if ctx.executor.state is State.DEAD:
+        return _unready(ctx)
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses=documented())
+async def ready(ctx: Ctx) -> Any:
+    """Whether an edit can be asked for now: after the warm-up, until shutdown or the pipeline's death."""
+    if ctx.executor.state is not State.READY:
+        return _unready(ctx)
+    return {"status": "ready"}
+
+
+def _unready(ctx: Context) -> Response:
+    body = {**error_body("not_ready", f"not ready: {ctx.executor.cause}"), "status": ctx.executor.state.value}
+    return Response(orjson.dumps(body), 503, media_type="application/json")
+
+
+@router.get("/metrics", response_class=Response, responses=documented(ok=_TEXT))
+async def metrics(ctx: Ctx) -> Response:
+    """Prometheus metrics."""
+    return Response(generate_latest(ctx.telemetry.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,12 @@
+"""The embedded editor: English instructions carried out by classical image processing.
+
+``parse`` reads text into a ``Plan`` (no image code); ``pipeline`` carries a plan out on pixels in CIELAB and linear light.
+"""
+
+from __future__ import annotations
+
+from services.embedded.editor.parse import parse
+from services.embedded.editor.pipeline import ClassicalPipeline
+from services.embedded.editor.plan import Operation, Plan
+
+__all__ = ["ClassicalPipeline", "Operation", "Plan", "parse"]

@@ -1,0 +1,78 @@
+"""Geometry: flip, rotate, crop. Works on Pillow pictures, so alpha and mask can go through the same steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image
+
+from services.embedded.editor.plan import Area, Kind, Operation
+
+_QUARTERS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
+GEOMETRIC = (Kind.FLIP_HORIZONTAL, Kind.FLIP_VERTICAL, Kind.ROTATE, Kind.CROP)
+
+
+def reshape(image: Image.Image, operations: Sequence[Operation]) -> Image.Image:
+    """Carry out the geometric operations among ``operations``, in their order; others are passed over."""
+    for operation in operations:
+        if operation.kind is Kind.FLIP_HORIZONTAL:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        elif operation.kind is Kind.FLIP_VERTICAL:
+            image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        elif operation.kind is Kind.ROTATE:
+            image = _rotate(image, operation.degrees or 0.0)
+        elif operation.kind is Kind.CROP:
+            image = _crop(image, operation)
+    return image
+
+
+def _rotate(image: Image.Image, degrees: float) -> Image.Image:
+    """Turn clockwise. Quarter turns are exact; other angles are cropped to the largest upright part without corners."""
+    degrees %= 360
+    if degrees == 0:
+        return image
+    if degrees in _QUARTERS:
+        return image.transpose(_QUARTERS[int(degrees)])
+    width, height = _inner_size(image.width, image.height, math.radians(degrees))
+    turned = image.rotate(-degrees, resample=Image.Resampling.BICUBIC, expand=True)
+    left, top = (turned.width - width) // 2, (turned.height - height) // 2
+    return turned.crop((left, top, left + width, top + height))
+
+
+def _inner_size(width: int, height: int, angle: float) -> tuple[int, int]:
+    """The largest upright rectangle inside a ``width`` x ``height`` one turned by ``angle`` (radians)."""
+    sine, cosine = abs(math.sin(angle)), abs(math.cos(angle))
+    long_side, short_side = max(width, height), min(width, height)
+    if short_side <= 2 * sine * cosine * long_side or math.isclose(sine, cosine):
+        half = 0.5 * short_side
+        inner = (half / sine, half / cosine) if width >= height else (half / cosine, half / sine)
+    else:
+        double = cosine * cosine - sine * sine
+        inner = ((width * cosine - height * sine) / double, (height * cosine - width * sine) / double)
+    return max(1, min(width * 2, int(inner[0]))), max(1, min(height * 2, int(inner[1])))
+
+
+def _crop(image: Image.Image, operation: Operation) -> Image.Image:
+    width, height = image.size
+    if operation.ratio is not None:
+        wide = min(width, max(1, round(height * operation.ratio)))
+        tall = min(height, max(1, round(width / operation.ratio)))
+        left, top = (width - wide) // 2, (height - tall) // 2
+        return image.crop((left, top, left + wide, top + tall))
+    across, down = round(width * operation.amount), round(height * operation.amount)
+    sides = {Area.LEFT: 0, Area.TOP: 0, Area.RIGHT: 0, Area.BOTTOM: 0}
+    named = [place for place in operation.places if place in sides]
+    if named:
+        for place in named:
+            sides[place] = across if place in (Area.LEFT, Area.RIGHT) else down
+    else:
+        sides = {
+            Area.LEFT: across // 2,
+            Area.TOP: down // 2,
+            Area.RIGHT: across - across // 2,
+            Area.BOTTOM: down - down // 2,
+        }
+    right = max(sides[Area.LEFT] + 1, width - sides[Area.RIGHT])
+    lower = max(sides[Area.TOP] + 1, height - sides[Area.BOTTOM])
+    return image.crop((min(sides[Area.LEFT], width - 1), min(sides[Area.TOP], height - 1), min(right, width), min(lower, height)))

@@ -1,0 +1,119 @@
+"""The working picture: CIELAB in float32 with the masks that confine each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import numpy as np
+
+from services.embedded.editor.colorimetry import F32, U8, lab_to_linear, lab_to_rgb, rgb_to_lab
+
+_STRIP = 1 << 17  # pixels handled at a time by point operations: temporaries stay small and in the cache
+
+Retouch = Callable[[F32, slice], F32]
+
+
+def strips(height: int, width: int) -> Iterator[slice]:
+    """Slices of rows that cover a picture, each of about an eighth of a megapixel."""
+    rows = max(1, _STRIP // max(1, width))
+    for top in range(0, height, rows):
+        yield slice(top, min(height, top + rows))
+
+
+def lab_of(source: U8) -> F32:
+    """CIELAB (H, W, 3) of a picture of any size, without temporaries of that size."""
+    lab = np.empty(source.shape, dtype=np.float32)
+    for rows in strips(*source.shape[:2]):
+        lab[rows] = rgb_to_lab(source[rows])
+    return lab
+
+
+class Picture:
+    """A picture on the bench.
+
+    ``lab`` (H, W, 3) is what operations change; ``source`` (H, W, 3, uint8) is what came in, after the geometry, and
+    is where regions are looked for. ``limit`` (H, W), 0 to 1, confines every operation (a mask, protected regions).
+    """
+
+    def __init__(self, source: U8, limit: F32 | None = None) -> None:
+        self.source = source
+        self.limit = limit
+        self.touched = False
+        self.height, self.width = source.shape[:2]
+
+    @cached_property
+    def lab(self) -> F32:
+        """The working values, converted on first use."""
+        return lab_of(self.source)
+
+    def linear(self) -> F32:
+        """Linear light (H, W, 3) of the working values, a new array."""
+        light = np.empty_like(self.lab)
+        for rows in self.strips():
+            light[rows] = lab_to_linear(self.lab[rows])
+        return light
+
+    def sample(self) -> F32:
+        """A thinned-out copy of the working values, enough for statistics."""
+        step = max(1, int(self.scale // 256))
+        return self.lab[::step, ::step].copy()
+
+    @property
+    def lightness(self) -> F32:
+        """L* of the working values, (H, W); a view."""
+        return self.lab[..., 0]
+
+    @property
+    def scale(self) -> float:
+        """The mean side in pixels, by which the reach of filters is measured so that a thumbnail looks like its original."""
+        return float(np.sqrt(self.height * self.width))
+
+    def strips(self) -> Iterator[slice]:
+        """Slices of rows that cover the picture."""
+        return strips(self.height, self.width)
+
+    def point(self, mask: F32 | None, retouch: Retouch) -> None:
+        """Replace every pixel by ``retouch(lab strip, rows)``, as far as ``mask`` and the limit let through."""
+        self.touched = True
+        for rows in self.strips():
+            before = self.lab[rows]
+            self._mix(rows, mask, retouch(before, rows))
+
+    def blend(self, mask: F32 | None, after: F32) -> None:
+        """Replace the picture by ``after`` (H, W, 3 Lab), as far as ``mask`` and the limit let through."""
+        self.point(mask, lambda _, rows: after[rows])
+
+    def set_lightness(self, mask: F32 | None, lightness: F32, chroma: F32 | None = None) -> None:
+        """Replace L* (H, W); ``chroma`` (H, W), where given, multiplies a* and b*."""
+
+        def retouch(lab: F32, rows: slice) -> F32:
+            after = lab.copy()
+            after[..., 0] = lightness[rows]
+            if chroma is not None:
+                after[..., 1:] *= chroma[rows][..., None]
+            return after
+
+        self.point(mask, retouch)
+
+    def _mix(self, rows: slice, mask: F32 | None, after: F32) -> None:
+        weight = self.weight(mask, rows)
+        if weight is None:
+            self.lab[rows] = after
+        else:
+            self.lab[rows] += (after - self.lab[rows]) * weight[..., None]
+
+    def weight(self, mask: F32 | None, rows: slice) -> F32 | None:
+        """How far a change acts on these rows, 0 to 1; None where nothing confines it."""
+        if mask is None:
+            return None if self.limit is None else self.limit[rows]
+        return mask[rows] if self.limit is None else mask[rows] * self.limit[rows]
+
+    def render(self) -> U8:
+        """SRGB code values (H, W, 3); exactly the source where nothing was changed."""
+        if not self.touched:
+            return self.source
+        rgb = np.empty_like(self.source)
+        for rows in self.strips():
+            rgb[rows] = lab_to_rgb(self.lab[rows], rows.start)
+        return rgb

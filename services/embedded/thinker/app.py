@@ -1,0 +1,298 @@
+"""The embedded thinker as a server: OpenAI's chat completions in front of `critique.judge`.
+
+POST /v1/chat/completions   two pictures and two texts in (`services.protocol.critique.messages`), a critique out;
+                            one picture and a wish in, the questions of a checklist out
+GET  /v1/models             the one model
+GET  /healthz, /readyz      alive; able to answer now
+GET  /metrics               Prometheus
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+import orjson
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response, StreamingResponse
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from pydantic import ValidationError
+
+from services.embedded.thinker.chat import ChatRequest, Reply, chunks, completion, reply
+from services.embedded.thinker.constraints import MOST_ECHOED, wanted, written
+from services.embedded.thinker.critique import judge, judge_by, questions_for
+from services.embedded.thinker.document import COMPLETION, METRICS, answers, chat_body
+from services.embedded.thinker.pixels import Bytes
+from services.embedded.thinker.workers import Workers
+from services.errors import ApiError
+from services.imaging.codec import ImageLimits, decode
+from services.protocol.critique.checklist import QUESTIONS, QuestionsFormat
+from services.protocol.critique.formats import FORMATS
+from services.protocol.critique.messages import (
+    Critique,
+    CritiqueRequest,
+    QuestionsRequest,
+    Template,
+    UnreadableRequest,
+    read,
+    read_questions,
+)
+from services.serving import genai, middleware, tracing
+from services.serving.jsonlines import sse_message
+
+log = logging.getLogger(__name__)
+
+_TEXT_OVERHEAD = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server takes on."""
+
+    model: str = "rules"
+    workers: int = 2
+    queue: int = 32
+    images: ImageLimits = field(default_factory=ImageLimits)
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass
+class _Server:
+    """The running parts, reached through ``app.state``."""
+
+    limits: Limits
+    workers: Workers
+    registry: CollectorRegistry
+    answered: Counter
+    seconds: Histogram
+    templates: dict[str, Template]
+    started: int
+    warm: bool = False
+
+
+def create_app(limits: Limits | None = None) -> FastAPI:
+    """The thinker as an ASGI application."""
+    limits = limits or Limits()
+    server = _server(limits)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # One thread a critique: OpenCV's own would fight over the same cores.
+        cv2.setNumThreads(1)
+        await server.workers.run(_warm_up)
+        server.warm = True
+        yield
+        server.warm = False
+        server.workers.close()
+        await asyncio.to_thread(tracing.close)
+
+    app = FastAPI(title="EditThinker rules", version="0.1.0", description=__doc__ or "", lifespan=lifespan)
+    app.state.server = server
+    # Two pictures as base64.
+    middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD)
+    keyed = [Depends(_keyed)]
+    app.add_api_route(
+        "/v1/chat/completions",
+        _chat,
+        methods=["POST"],
+        response_class=Response,
+        response_model=None,
+        responses=answers(401, 408, 429, ok=COMPLETION),
+        dependencies=keyed,
+        openapi_extra=chat_body(),
+    )
+    app.add_api_route("/v1/models", _models, methods=["GET"], responses=answers(401), dependencies=keyed)
+    app.add_api_route("/v1/models/{name:path}", _model, methods=["GET"], responses=answers(401), dependencies=keyed)
+    app.add_api_route("/healthz", _healthz, methods=["GET"], responses=answers())
+    app.add_api_route("/readyz", _readyz, methods=["GET"], responses=answers())
+    metrics = answers(ok=METRICS)
+    app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response, response_model=None, responses=metrics)
+    return app
+
+
+def _server(limits: Limits) -> _Server:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    workers = Workers(limits.workers, limits.queue)
+    busy = Gauge("editthinker_thinker_busy", "Critiques running or waiting.", registry=registry)
+    busy.set_function(lambda: workers.busy)
+    return _Server(
+        limits=limits,
+        workers=workers,
+        registry=registry,
+        answered=Counter("editthinker_thinker_answers", "Chat completions by outcome.", ["outcome"], registry=registry),
+        seconds=Histogram(
+            "editthinker_thinker_seconds",
+            "Seconds from request to reply.",
+            buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+            registry=registry,
+        ),
+        templates={name: form.template() for name, form in FORMATS.items()},
+        started=int(time.time()),
+    )
+
+
+def _warm_up() -> None:
+    """Pay for imports, tables and caches before the first caller does."""
+    grey = np.full((64, 64, 3), 128, dtype=np.uint8)
+    judge(grey, grey, "golden hour", "golden hour")
+
+
+async def _keyed(request: Request) -> None:
+    """See that the caller holds the key, where there is one."""
+    server: _Server = request.app.state.server
+    key = server.limits.api_key
+    if key is not None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), key.encode()):
+            raise ApiError("invalid_api_key", "send the thinker's key as Authorization: Bearer <key>")
+
+
+async def _chat(request: Request) -> Response:
+    """Judge a candidate against its source; the messages are those of `services.protocol.critique.messages`."""
+    server: _Server = request.app.state.server
+    began = time.perf_counter()
+    try:
+        asked = _validated(await middleware.read_json(request))
+        if asked.model != server.limits.model:
+            message = f"the model {asked.model[:MOST_ECHOED]!r} does not exist; this server has {server.limits.model!r}"
+            raise ApiError("model_not_found", message, param="model")
+        tracing.annotate(genai.asked(asked.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"})))
+        answer = await server.workers.run(partial(_answer, server, asked))
+    except ApiError as exc:
+        server.answered.labels(exc.code).inc()
+        raise
+    server.answered.labels("ok").inc()
+    server.seconds.observe(time.perf_counter() - began)
+    identity, created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+    if tracing.on():
+        tracing.annotate(genai.answered(completion(identity, created, asked, answer)))
+    if asked.stream:
+        body = _events(chunks(identity, created, asked, answer))
+        return StreamingResponse(body, media_type="text/event-stream", headers={"cache-control": "no-store"})
+    return Response(orjson.dumps(completion(identity, created, asked, answer)), media_type="application/json")
+
+
+def _validated(body: object) -> ChatRequest:
+    try:
+        return ChatRequest.model_validate(body)
+    except ValidationError as exc:
+        raise RequestValidationError(exc.errors()) from exc
+
+
+def _events(parts: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    for part in parts:
+        yield sse_message(part)
+    yield b"data: [DONE]\n\n"
+
+
+def _answer(server: _Server, asked: ChatRequest) -> Reply:
+    """Everything that costs time, on a worker's thread.
+
+    Raises:
+        ApiError: when the messages hold no critique request or a picture cannot be read.
+    """
+    question, spoken = _question(server, asked)
+    if isinstance(question, QuestionsRequest):
+        wanted(asked.response_format, asked.structured_outputs, QUESTIONS)
+        source = _pixels(question.source.data, server.limits.images, "source")
+        text, pictures = QUESTIONS.render(questions_for(question.original_instruction)), [source]
+    else:
+        target = wanted(asked.response_format, asked.structured_outputs, FORMATS[spoken], question.questions)
+        assert not isinstance(target.form, QuestionsFormat)
+        source = _pixels(question.source.data, server.limits.images, "source")
+        candidate = _pixels(question.candidate.data, server.limits.images, "candidate")
+        critique = _critique(question, source, candidate, by_questions=target.form.name == "checklist")
+        log.info("semantic %.1f quality %.1f request %s", critique.semantic, critique.quality, middleware.request_id.get())
+        text, pictures = written(critique, target.form, target.kind, question.questions), [source, candidate]
+    return reply(text, asked, [(picture.shape[1], picture.shape[0]) for picture in pictures], _spoken(asked))
+
+
+def _critique(question: CritiqueRequest, source: Bytes, candidate: Bytes, *, by_questions: bool) -> Critique:
+    if by_questions:
+        return judge_by(question.questions, source, candidate, question.original_instruction, question.instruction)
+    return judge(source, candidate, question.original_instruction, question.instruction)
+
+
+def _question(server: _Server, asked: ChatRequest) -> tuple[CritiqueRequest, str] | tuple[QuestionsRequest, str]:
+    """What is asked, and the name of the format whose prompt asked it."""
+    failure = UnreadableRequest("no prompt template is known")
+    for name, template in server.templates.items():
+        try:
+            return read(asked.messages, [template]), name
+        except UnreadableRequest as exc:
+            failure = exc
+    try:
+        return read_questions(asked.messages, server.templates.values()), "checklist"
+    except UnreadableRequest as exc:
+        raise ApiError("invalid_value", f"{failure}; for questions, {exc}", param="messages") from exc
+
+
+def _pixels(data: bytes, limits: ImageLimits, name: str) -> Bytes:
+    try:
+        return np.asarray(decode(data, limits=limits, param="messages"), dtype=np.uint8)
+    except ApiError as exc:
+        raise ApiError(exc.code, f"the {name} picture: {exc.message}", param="messages") from exc
+
+
+def _spoken(asked: ChatRequest) -> str:
+    """All text of the messages, for the token count."""
+    out: list[str] = []
+    for message in asked.messages:
+        content = message.get("content")
+        parts = content if isinstance(content, list) else [{"text": content}]
+        out += [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    return "\n".join(out)
+
+
+def _card(server: _Server) -> dict[str, Any]:
+    return {"id": server.limits.model, "object": "model", "created": server.started, "owned_by": "editthinker"}
+
+
+async def _models(request: Request) -> dict[str, Any]:
+    """The one model that this server has."""
+    return {"object": "list", "data": [_card(request.app.state.server)]}
+
+
+async def _model(name: str, request: Request) -> dict[str, Any]:
+    """One model."""
+    server: _Server = request.app.state.server
+    if name != server.limits.model:
+        raise ApiError("model_not_found", f"the model {name!r} does not exist; this server has {server.limits.model!r}")
+    return _card(server)
+
+
+async def _healthz() -> dict[str, str]:
+    """Whether the process runs."""
+    return {"status": "ok"}
+
+
+async def _readyz(request: Request) -> dict[str, str]:
+    """Whether a critique can be asked for now."""
+    if not request.app.state.server.warm:
+        raise ApiError("not_ready", "the thinker is starting or stopping", retry_after=1)
+    return {"status": "ready"}
+
+
+async def _metrics(request: Request) -> Response:
+    """Prometheus metrics."""
+    return Response(generate_latest(request.app.state.server.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,1 @@
+"""Untrusted pictures in, checked pictures out."""

@@ -1,0 +1,368 @@
+"""Images as untrusted bytes: sniff, bound, decode, encode, digest.
+
+The bytes decide what an image is; a part's declared content type or file name never does. Limits are checked on
+the header, before a pixel is decoded. What leaves `decode` is always 8-bit RGB or RGBA, upright, in sRGB.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import hashlib
+import io
+import struct
+import sys
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import pybase64
+from PIL import ExifTags, Image, ImageCms, ImageMath
+
+from services.errors import ApiError
+from services.imaging.containers import bare, meant_as_srgb
+from services.imaging.containers import is_complete as is_complete
+
+MediaType = Literal["image/png", "image/jpeg", "image/webp"]
+OutputFormat = Literal["png", "jpeg", "webp"]
+
+_OPENED: Final = ("PNG", "JPEG", "WEBP")
+# An MPO is a JPEG with further pictures behind it (a depth map, a second view), as phones write it; the first counts.
+_PILLOW_FORMATS: Final[dict[str, MediaType]] = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",
+    "WEBP": "image/webp",
+}
+_PLAIN_MODES: Final = frozenset({"L", "RGB", "RGBA"})
+_LONGEST_WEBP_SIDE: Final = 16_383
+_BROKEN: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises on broken files."""
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+# Our own limits are checked on the header, before a pixel is decoded; Pillow's would only repeat them, by a warning.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What a received image may cost.
+
+    Attributes:
+        max_bytes: encoded size.
+        max_pixels: width x height; checked before decoding, so a decompression bomb costs a header.
+        max_side: longest side in pixels.
+    """
+
+    max_bytes: int = 50 * 1024 * 1024
+    max_pixels: int = 50_000_000
+    max_side: int = 30_000
+
+
+OURS: Final = ImageLimits(sys.maxsize, sys.maxsize, sys.maxsize)
+"""For a picture that was measured when it came in: a caller's bounds say nothing of what we, or an editor, made of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard lossless and WebP encoders try: ``png_level`` 0-9 (zlib), ``webp_method`` 0-6.
+
+    PNG's level 6 costs more time than it saves on any network we measured.
+    """
+
+    png_level: int = 1
+    webp_method: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What an image's header says: type and size in pixels (as stored, before any EXIF rotation)."""
+
+    media_type: MediaType
+    width: int
+    height: int
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of the encoded bytes, in hex: the image's name in the blob store."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sniff(data: bytes) -> MediaType | None:
+    """The image type the bytes themselves claim, or None if it is none of PNG, JPEG, WebP."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+def inspect(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> ImageInfo:
+    """Read type and size from the header and check the limits; decodes no pixel.
+
+    Raises:
+        ApiError: ``missing_parameter``, ``invalid_image`` or ``image_too_large``, naming `param` and the fix.
+    """
+    limits = limits or ImageLimits()
+    if not data:
+        raise ApiError("missing_parameter", f"{param} is empty; send the bytes of a PNG, JPEG or WebP file", param=param)
+    if len(data) > limits.max_bytes:
+        message = f"{param} has {len(data):,} bytes; the limit is {limits.max_bytes:,}"
+        raise ApiError("image_too_large", message, param=param)
+    image = _open(data, param)
+    width, height = image.size
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        message = (
+            f"{param} is {width}x{height} pixels; the limits are {limits.max_pixels:,} pixels in all and "
+            f"{limits.max_side:,} a side; send a smaller one"
+        )
+        raise ApiError("image_too_large", message, param=param)
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise ApiError("invalid_image", f"{param} is animated; send a single frame", param=param)
+    return ImageInfo(_PILLOW_FORMATS[str(image.format)], width, height)
+
+
+def decode(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> Image.Image:
+    """Decode to 8-bit RGB or RGBA (if it has transparency), upright, in sRGB, without metadata.
+
+    Raises:
+        ApiError: as `inspect`, or ``invalid_image`` when the pixels are truncated or corrupt.
+    """
+    inspect(data, limits=limits, param=param)
+    with _readable(param):
+        return _plain(_loaded(data, param))
+
+
+def accept(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> tuple[bytes, ImageInfo]:
+    """Check an image by decoding it once, and return bytes safe to pass on untouched, within the same limits.
+
+    An upright picture of 8-bit grey, RGB or RGBA in sRGB is never encoded anew: its bytes come back less what is beside it
+    (EXIF, comments, whatever stands behind it). Others (CMYK, 16-bit, palette, turned, with a colour profile) come back as
+    PNG; where that is too large for the limits and the picture was a JPEG, as a JPEG.
+
+    Raises:
+        ApiError: as `decode`, and ``image_too_large`` when what had to be encoded anew is beyond the limits.
+    """
+    limits = limits or ImageLimits()
+    info = inspect(data, limits=limits, param=param)
+    with _readable(param):
+        image = _loaded(data, param)
+        stripped = bare(data) if _stays(image, data) else None
+        if stripped is not None:
+            return stripped, info
+        image = _plain(image)
+    made = encode(image, "png")
+    if len(made) > limits.max_bytes and info.media_type == "image/jpeg":
+        # What the camera's encoder lost is more than what is lost here.
+        return _bounded(encode(image, "jpeg"), limits, param), ImageInfo("image/jpeg", image.width, image.height)
+    return _bounded(made, limits, param), ImageInfo("image/png", image.width, image.height)
+
+
+def encode(
+    image: Image.Image,
+    output_format: OutputFormat,
+    compression: int | None = None,
+    effort: Effort | None = None,
+    *,
+    param: str = "output_format",
+) -> bytes:
+    """Encode an image.
+
+    Args:
+        image: RGB or RGBA.
+        output_format: png, jpeg (transparency is laid on white) or webp.
+        compression: OpenAI's ``output_compression``: quality 0-100 for jpeg and webp (default 95).
+        effort: how hard to compress.
+        param: what the caller names the format by.
+
+    Raises:
+        ApiError: ``invalid_value`` naming `param`, when the image is too long for WebP.
+    """
+    if output_format == "webp" and max(image.size) > _LONGEST_WEBP_SIDE:
+        message = f"{param}: webp ends at {_LONGEST_WEBP_SIDE:,} pixels a side, the image is {image.width}x{image.height}"
+        raise ApiError("invalid_value", f"{message}; choose png or jpeg", param=param)
+    buffer = io.BytesIO()
+    effort = effort or Effort()
+    if output_format == "png":
+        image.save(buffer, "PNG", compress_level=effort.png_level)
+    elif output_format == "jpeg":
+        _on_white(image).save(buffer, "JPEG", quality=95 if compression is None else max(1, compression), subsampling=0)
+    else:
+        image.save(buffer, "WEBP", quality=95 if compression is None else compression, method=effort.webp_method)
+    return buffer.getvalue()
+
+
+def transcode(data: bytes, output_format: OutputFormat, compression: int | None = None, *, param: str = "output_format") -> bytes:
+    """The same picture of ours in another encoding; the bytes themselves when they are already in it and need no change."""
+    if sniff(data) == f"image/{output_format}" and (compression is None or output_format == "png"):
+        return data
+    return encode(decode(data, limits=OURS), output_format, compression, param=param)
+
+
+def to_base64(data: bytes) -> str:
+    """Bytes as base64 text."""
+    return pybase64.b64encode_as_string(data)
+
+
+def data_url(data: bytes, media_type: str) -> str:
+    """The image as a ``data:`` URL."""
+    return f"data:{media_type};base64,{to_base64(data)}"
+
+
+def from_base64(text: str, *, param: str = "image") -> bytes:
+    """Bytes of a base64 string, in lines or not, or of a base64 ``data:`` URL.
+
+    Raises:
+        ApiError: ``invalid_image`` when it is not base64.
+    """
+    if text.startswith("data:"):
+        head, _, text = text.partition(",")
+        if not head.endswith(";base64"):
+            raise ApiError("invalid_image", f"{param} is a data URL that is not base64; use data:image/png;base64,…", param=param)
+    try:
+        # Tools break it into lines.
+        return pybase64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise ApiError("invalid_image", f"{param} is not valid base64", param=param) from exc
+
+
+def _bounded(made: bytes, limits: ImageLimits, param: str) -> bytes:
+    if len(made) > limits.max_bytes:
+        message = (
+            f"{param} has to be encoded anew, as 8-bit sRGB, and then has {len(made):,} bytes; the limit is "
+            f"{limits.max_bytes:,}; send a smaller picture, or an upright JPEG in sRGB"
+        )
+        raise ApiError("image_too_large", message, param=param)
+    return made
+
+
+def _open(data: bytes, param: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=_OPENED)
+    except _BROKEN as exc:
+        message = f"{param} is not a readable PNG, JPEG or WebP image; convert it to one of these"
+        raise ApiError("invalid_image", message, param=param) from exc
+    return image
+
+
+@contextlib.contextmanager
+def _readable(param: str) -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as exc:
+        message = f"{param} is truncated or corrupt and cannot be decoded; send a complete PNG, JPEG or WebP file"
+        raise ApiError("invalid_image", message, param=param) from exc
+
+
+def _loaded(data: bytes, param: str) -> Image.Image:
+    image = _open(data, param)
+    # A truncated file that Pillow would pad with grey must fail instead, which is Pillow's default.
+    image.load()
+    return image
+
+
+def _stays(image: Image.Image, data: bytes) -> bool:
+    """Whether the pixels of a loaded image can be passed on as they are encoded."""
+    return image.mode in _PLAIN_MODES and not _is_16_bit_png(data) and _orientation(image) not in _TURNS
+
+
+def _is_16_bit_png(data: bytes) -> bool:
+    return sniff(data) == "image/png" and data[24] == 16  # noqa: PLR2004 - IHDR's bit depth
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """8-bit RGB(A), upright, in sRGB, of any loaded PNG, JPEG or WebP."""
+    profile, orientation = image.info.get("icc_profile"), _orientation(image)
+    gamma = image.info.get("gamma") if "srgb" not in image.info else None
+    image, alpha = _split(image)
+    if profile:
+        image = _to_srgb(image, profile)
+    elif gamma and not meant_as_srgb(gamma):
+        image = image.point(_curve(gamma) * len(image.getbands()))
+    image = image.convert("RGB")
+    if alpha is not None:
+        image.putalpha(alpha)
+    if orientation in _TURNS:
+        image = image.transpose(_TURNS[orientation])
+    image.info = {}
+    return image
+
+
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """(8-bit grey, RGB or CMYK; alpha, if it has any)"""
+    clear = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        # 16-bit grey: scale and round, do not clip (Pillow's own conversion saturates at 255).
+        wide = image.convert("I")
+        grey = wide.point(lambda value: value * (1 / 257) + 0.5).convert("L")
+        return grey, None if clear is None else _all_but(wide, clear)
+    if isinstance(clear, tuple) and any(sample > 255 for sample in clear):  # noqa: PLR2004
+        # 16-bit RGB, of which Pillow keeps the upper halves.
+        image.info["transparency"] = tuple(sample >> 8 for sample in clear)
+    is_grey = image.mode in {"1", "L", "LA"}
+    if clear is None and image.mode not in {"LA", "PA", "RGBA"}:
+        return (image if image.mode == "CMYK" else image.convert("L" if is_grey else "RGB")), None
+    image = image.convert("LA" if is_grey else "RGBA")
+    return image.convert("L" if is_grey else "RGB"), image.getchannel("A")
+
+
+def _all_but(wide: Image.Image, clear: int) -> Image.Image:
+    """255 wherever the value is another one."""
+    mask: Image.Image = ImageMath.lambda_eval(lambda of: of["convert"]((of["wide"] != clear) * 255, "L"), wide=wide)
+    return mask
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the picture is turned, by its EXIF; a broken EXIF block is common in the wild and turns nothing."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except _BROKEN:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, *_BROKEN):
+        # A broken profile is common in the wild; viewers ignore it, and so do we.
+        return image
+    return converted if converted is not None else image
+
+
+def _curve(gamma: float) -> list[int]:
+    """Numbers of sRGB for those of a PNG whose numbers are light to the power of `gamma`."""
+    light = [(value / 255) ** (1 / gamma) for value in range(256)]
+    return [round(255 * (12.92 * x if x <= 0.0031308 else 1.055 * x ** (1 / 2.4) - 0.055)) for x in light]  # noqa: PLR2004
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    ground = Image.new("RGB", image.size, "white")
+    ground.paste(image, mask=image.getchannel("A"))
+    return ground

@@ -1,0 +1,280 @@
+"""What every HTTP service of ours does the same way: request ids, body limits, a line of the log and a span for each
+request, and errors in one shape.
+
+`install` puts all of it on a FastAPI application. No handler of ours writes an error body by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.errors import NO_OBJECT, OBJECT_DUE, ApiError, error_body
+from services.serving import logs, tracing
+
+log = logging.getLogger(__name__)
+access = logging.getLogger("access")
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+_SLOWEST_CHUNK_S: Final = 30.0
+_SLOWEST_RATE: Final = 1024
+"""Bytes of body a second, on average after the first `_SLOWEST_CHUNK_S`: a byte now and then holds no connection."""
+_MOST_MARKS: Final = 200_000
+"""Commas and opening brackets of a JSON body: more than two prompts of commas, and far from filling the memory."""
+_SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
+_PROBED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked for every few seconds by machines: not worth a line or a span."""
+_LEFT: Final = 499
+"""The status, in logs, of a request whose caller left before the answer; as nginx has it."""
+_HTTP_CODES: Final = {400: "invalid_value", 404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+
+
+class BodyTooLarge(Exception):
+    """The request body grew past the limit while it was read."""
+
+
+class BodyTooSlow(Exception):
+    """The request body arrived too slowly, or not at all."""
+
+
+class _Body:
+    """A request's body as it arrives: counted, and waited for piece by piece."""
+
+    def __init__(self, receive: Receive, max_body: int) -> None:
+        self._receive = receive
+        self._left = max_body
+        self._arrived = False
+        self._due: float | None = None
+
+    async def receive(self) -> Message:
+        """The next message; after the body, whatever follows it (a disconnect), without a time limit."""
+        if self._arrived:
+            return await self._receive()
+        now = time.monotonic()
+        self._due = self._due or now + _SLOWEST_CHUNK_S
+        try:
+            async with asyncio.timeout(min(_SLOWEST_CHUNK_S, self._due - now)):
+                message = await self._receive()
+        except TimeoutError as exc:
+            raise BodyTooSlow from exc
+        size = len(message.get("body", b""))
+        self._arrived = not message.get("more_body", False)
+        self._due += size / _SLOWEST_RATE
+        self._left -= size
+        if self._left < 0:
+            raise BodyTooLarge
+        return message
+
+
+class _Told(Exception):
+    """The head of a stream was sent, and nobody asked for more."""
+
+
+class Envelope:
+    """ASGI middleware: gives every request an id, returned as ``x-request-id``, bounds its body, and answers HEAD as GET.
+
+    Args:
+        app: the application inside.
+        max_body: bytes of request body, counted as they arrive (a false ``Content-Length`` does not help).
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body: int) -> None:
+        self.app = app
+        self.max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        identity = given if _SAFE_ID.match(given) else f"req_{secrets.token_hex(12)}"
+        request_id.set(identity)
+        logs.bind(request_id=identity)
+        if scope["path"] in _PROBED:
+            await self._answer(scope, receive, send, identity)
+            return
+        began = time.perf_counter()
+        status = 500
+        with tracing.server(scope["method"], _trace_headers(headers), {"http.request.method": scope["method"]}) as span:
+            try:
+                status = await self._answer(scope, receive, send, identity)
+            finally:
+                _log_access(scope, status, time.perf_counter() - began)
+                if tracing.on():
+                    _describe(span, scope, status, identity)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, identity: str) -> int:
+        """Run the request; the status that its caller got."""
+        status = _LEFT
+        only_head = scope["method"] == "HEAD"
+
+        async def stamped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
+            elif only_head:
+                await send({"type": "http.response.body", "body": b""})
+                if message.get("more_body", False):
+                    raise _Told
+                return
+            await send(message)
+
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        # A copy, since the server looks at its own for what it may send.
+        inner = {**scope, "method": "GET"} if only_head else scope
+        try:
+            error = await self._run(inner, receive, stamped, length)
+        except _Told:
+            error = None
+        finally:
+            scope.update({name: inner[name] for name in ("route", "path_params") if name in inner})
+        if error is not None and status == _LEFT:
+            await error_response(error)(scope, receive, stamped)
+        return status
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send, length: bytes) -> ApiError | None:
+        """Run the application; an error of the body itself, which no handler inside can answer."""
+        try:
+            if length.isdigit() and int(length[:20]) > self.max_body:
+                raise BodyTooLarge
+            await self.app(scope, _Body(receive, self.max_body).receive, send)
+        except ClientDisconnect:
+            log.info("the client left while it was sending (%s %s)", scope["method"], scope["path"])
+        except BodyTooSlow:
+            return ApiError("request_timeout", "the request body came too slowly, or not at all; send it again")
+        except BodyTooLarge:
+            return ApiError("request_too_large", f"the request body is larger than {self.max_body:,} bytes; send a smaller image")
+        return None
+
+
+def _trace_headers(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    names = (b"traceparent", b"tracestate") if tracing.on() else ()
+    return {name.decode(): headers[name].decode("latin-1") for name in names if name in headers}
+
+
+def _route(scope: Scope) -> str:
+    """The path as the application wrote it down: no ids in it, so that what is alike counts as alike."""
+    return str(getattr(scope.get("route"), "path", "")) or "(unknown)"
+
+
+def _describe(span: tracing.Span, scope: Scope, status: int, identity: str) -> None:
+    route = _route(scope)
+    known: dict[str, tracing.Value] = {"http.route": route, "http.response.status_code": status, "url.path": scope["path"]}
+    span.annotate({**known, "http.request.header.x-request-id": [identity]}, name=f"{scope['method']} {route}")
+    if status >= 500:  # noqa: PLR2004
+        span.failed(str(status))
+
+
+def _log_access(scope: Scope, status: int, seconds: float) -> None:
+    if not access.isEnabledFor(logging.INFO):
+        return
+    session_id = scope.get("path_params", {}).get("session_id")
+    about = {"session_id": session_id} if session_id else {}
+    facts = {"method": scope["method"], "path": _route(scope), "status": status, "duration_ms": round(seconds * 1000, 1)}
+    access.info("request", extra={**facts, **about})
+
+
+def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
+    """An `ApiError` as an HTTP response, with ``Retry-After`` and ``x-should-retry`` where they apply."""
+    out = dict(headers or {})
+    if error.retry_after is not None:
+        out["retry-after"] = str(max(1, round(error.retry_after)))
+    if error.status == 401:  # noqa: PLR2004
+        out.setdefault("www-authenticate", "Bearer")
+    if not error.row.retryable:
+        out.setdefault("x-should-retry", "false")
+    return Response(orjson.dumps(error.body()), error.status, out, media_type="application/json")
+
+
+def install(app: FastAPI, *, max_body: int) -> None:
+    """Put request ids, the body limit and the error shape on an application."""
+    # A redirect would name whatever host the caller named, and http.
+    app.router.redirect_slashes = False
+    app.add_middleware(Envelope, max_body=max_body)
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+async def _on_api_error(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, ApiError)
+    return error_response(exc)
+
+
+async def _on_http_exception(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    code = _HTTP_CODES.get(exc.status_code, "invalid_value" if exc.status_code < 500 else "internal_error")  # noqa: PLR2004
+    detail = str(exc.detail)
+    if code == "invalid_value" and any(word in detail.lower() for word in ("form", "boundary", "multipart")):
+        code = "invalid_multipart"
+    headers = dict(exc.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"
+    return error_response(ApiError(code, detail), headers)
+
+
+async def _on_validation(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RequestValidationError)
+    first = exc.errors()[0]
+    if first["type"] == "json_invalid":
+        return error_response(ApiError("invalid_json", "the body is not valid JSON"))
+    places = {"body", "query", "path", "header"}
+    param = ".".join(str(part) for part in first["loc"] if str(part) not in places) or None
+    code = {"missing": "missing_parameter", "extra_forbidden": "unknown_parameter"}.get(first["type"], "invalid_value")
+    text = OBJECT_DUE if first["type"] in NO_OBJECT else str(first["msg"]).removeprefix("Value error, ")
+    text = {"missing_parameter": "is missing", "unknown_parameter": "is not a parameter of this request"}.get(code, text)
+    return error_response(ApiError(code, f"{param or 'the request body'}: {text}", param=param))
+
+
+async def _on_bug(request: Request, exc: Exception) -> Response:
+    log.error("unhandled error in %s %s", request.method, request.url.path, exc_info=exc)
+    body = error_body("internal_error", f"an internal error occurred; quote request id {request_id.get()} when you report it")
+    # Starlette answers this one outside our middleware, so it carries the id itself.
+    headers = {"x-request-id": request_id.get()}
+    return Response(orjson.dumps(body), 500, headers, media_type="application/json")
+
+
+async def read_json(request: Request, *, most: int | None = None) -> Any:
+    """The request's JSON body, or an `ApiError` that says what is wrong with it.
+
+    Args:
+        most: bytes, where the service's own limit is far too large.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    # Not `request.body()`, which the request would keep for as long as it is answered.
+    async for piece in request.stream():
+        size += len(piece)
+        if most is not None and size > most:
+            raise ApiError("request_too_large", f"the request body is larger than {most:,} bytes")
+        pieces.append(piece)
+    body = b"".join(pieces)
+    pieces.clear()
+    # Three bytes of text make an object of a hundred: what is no flat request is refused before it is built.
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MOST_MARKS:
+        raise ApiError("invalid_json", f"the body has more than {_MOST_MARKS:,} values; it must be a flat JSON object")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise ApiError("invalid_json", f"the body is not valid JSON: {exc}") from exc
+
+
+__all__ = ["ApiError", "Envelope", "error_response", "install", "read_json", "request_id"]

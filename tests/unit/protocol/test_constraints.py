@@ -1,0 +1,247 @@
+"""Constraints: what a server is told, what it then lets pass, and what our reader makes of that."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.protocol.critique.checklist import MAX_REASON, QUESTIONS, QuestionsFormat, judged
+from services.protocol.critique.constraints import Free, Score, Several, Shape, grammar, regex
+from services.protocol.critique.formats import FORMATS, MAX_REASONING, MAX_REFINED, STEP, Constraint, Format, Reply
+from services.protocol.critique.messages import Answer, Critique, Question, Unparseable
+from services.protocol.critique.questions import DEFAULT_QUESTIONS, MAX_QUESTION
+from tests.unit.protocol.test_checklist import checklists, sentences, verdicts
+
+KINDS: Final[list[Constraint]] = ["regex", "grammar", "structural_tag", "json_schema"]
+SAID: Final[list[tuple[str, Constraint]]] = [
+    (name, kind) for name in [*FORMATS, "questions"] for kind in KINDS if (name, kind) != ("editthinker", "json_schema")
+]
+
+
+def form_of(name: str) -> Format | QuestionsFormat:
+    return QUESTIONS if name == "questions" else FORMATS[name]
+
+
+def constraint(name: str, kind: Constraint, questions: tuple[Question, ...] = ()) -> dict[str, Any]:
+    form = form_of(name)
+    return dict(form.constraint(kind) if isinstance(form, QuestionsFormat) else form.constraint(kind, questions))
+
+
+def conforms(name: str, kind: Constraint, content: str, questions: tuple[Question, ...] = ()) -> bool:
+    form, reply = form_of(name), Reply(content)
+    return form.conforms(reply, kind) if isinstance(form, QuestionsFormat) else form.conforms(reply, kind, questions)
+
+
+def plain(text: str) -> str:
+    """A text without what JSON must escape: the constraints allow no escapes."""
+    return " ".join(text.replace('"', "'").replace("\\", "/").split())
+
+
+fitting = sentences(MAX_REASON).map(plain)
+halves = st.integers(0, 20).map(lambda half: half * STEP)
+tenths = st.integers(0, 100).map(lambda tenth: tenth / 10)
+
+
+@st.composite
+def replies(draw: st.DrawFn, name: str, kind: Constraint) -> tuple[str, tuple[Question, ...]]:
+    """A reply as a thinker renders it, and the checklist it was asked for."""
+    questions = tuple(Question(question.kind, plain(question.text)) for question in draw(checklists))
+    form = form_of(name)
+    if isinstance(form, QuestionsFormat):
+        return form.render(questions), questions
+    instruction = draw(fitting | st.none())
+    if name == "checklist":
+        answers = [Answer(n, question.kind, draw(verdicts), draw(fitting)) for n, question in enumerate(questions, start=1)]
+        critique = judged(answers, instruction, questions)
+        assert isinstance(critique, Critique)
+    else:
+        scores = halves if kind == "json_schema" else tenths
+        critique = Critique(draw(scores), draw(scores), draw(fitting), instruction)
+    return form.render(critique, questions), questions
+
+
+@pytest.mark.parametrize(("name", "kind"), SAID)
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_every_rendered_reply_conforms(name: str, kind: Constraint, data: st.DataObject) -> None:
+    """What the constraint forces a model to write is what we render, so constraint and parser agree."""
+    content, questions = data.draw(replies(name, kind))
+
+    assert conforms(name, kind, content, questions), content
+
+
+@pytest.mark.parametrize(("name", "kind"), SAID)
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_a_corrupted_reply_does_not(name: str, kind: Constraint, data: st.DataObject) -> None:
+    """One character less at either end, a prefix, or a word around it: a server that lets these pass enforces nothing."""
+    content, questions = data.draw(replies(name, kind))
+    cut = data.draw(st.integers(0, len(content) - 1))
+
+    for broken in (content[1:], content[:-1], content[:cut], f"Sure! {content}", f"{content}.", content + content):
+        assert not conforms(name, kind, broken, questions), broken
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("editthinker", '"semantic": 8', '"semantic": 11'),
+        ("editthinker", '"semantic": 8', '"semantic": -1'),
+        ("editthinker", '"semantic": 8', '"semantic": 8.25'),
+        ("editthinker", '"semantic": 8', '"semantic": "8"'),
+        ("editthinker", "fine", "f<i>ne"),
+        ("editthinker", "fine", "x" * (MAX_REASONING + 1)),
+        ("editthinker", "warmer", "x" * (MAX_REFINED + 1)),
+        ("editthinker", "fine", ""),
+        ("json_schema", '"semantic": 8', '"semantic": 11'),
+        ("json_schema", '"semantic": 8', '"semantic": -0.5'),
+        ("json_schema", '"semantic": 8', '"semantic": 8.25'),
+        ("json_schema", '"semantic": 8', '"semantic": "8"'),
+        ("json_schema", '"semantic": 8', '"semantic": true'),
+        ("json_schema", '"semantic": 8', '"semantic": NaN'),
+        ("json_schema", '"semantic": 8', '"semantic": 8, "semantic": 8'),
+        ("json_schema", '"semantic": 8, "quality": 7', '"quality": 7, "semantic": 8'),
+        ("json_schema", "fine", "x" * (MAX_REASONING + 1)),
+        ("json_schema", "warmer", "x" * (MAX_REFINED + 1)),
+        ("json_schema", "fine", 'f"ine'),
+        ("json_schema", "fine", "f\\xine"),
+        ("json_schema", '"instruction"', '"more": 1, "instruction"'),
+        ("checklist", '"n": 2', '"n": 3'),
+        ("checklist", '"n": 1', '"n": true'),
+        ("checklist", '"answer": "yes"', '"answer": "maybe"'),
+        ("checklist", '"answer": "yes"', '"answer": ["yes"]'),
+        ("checklist", '"answer": "yes"', '"answer": "yes", "score": 10'),
+        ("checklist", "fine", "x" * (MAX_REASON + 1)),
+        ("checklist", "warmer", "x" * (MAX_REFINED + 1)),
+        ("questions", "sky", "x" * MAX_QUESTION),
+        ("questions", '"change"', '"changes"'),
+        ("questions", '"keep": ["', '"keep": ["Is the first one kept?", "Is the second one kept?", "Is the third?", "'),
+    ],
+)
+def test_what_a_constraint_forbids(name: str, old: str, new: str) -> None:
+    """Scores out of range or too fine, long texts, other keys, other numbers: each is refused by every kind."""
+    good = {
+        "questions": QUESTIONS.render([Question("change", "Is the sky orange?"), *DEFAULT_QUESTIONS]),
+        **{key: form.render(Critique(8, 7, "fine", "warmer")) for key, form in FORMATS.items()},
+    }[name]
+    assert old in good
+    for kind in KINDS:
+        if constraint(name, kind):
+            assert conforms(name, kind, good), kind
+            assert not conforms(name, kind, good.replace(old, new, 1)), kind
+
+
+def shortened(pattern: str) -> str:
+    """A pattern with short free texts, for drawing examples from it."""
+    return re.sub(r"\{(\d),(\d{3,})\}", lambda match: f"{{{match.group(1)},12}}", pattern)
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "questions"])
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_whatever_a_constraint_lets_pass_is_read(name: str, data: st.DataObject) -> None:
+    """Every string of the language parses: what could end a text early is not in it."""
+    pattern = shortened(constraint(name, "regex")["structured_outputs"]["regex"])
+    content = data.draw(st.from_regex(pattern, fullmatch=True))
+    form = form_of(name)
+    result = form.parse(Reply(content, finish_reason="stop"))
+
+    if isinstance(form, QuestionsFormat) and isinstance(result, Unparseable):
+        # The same question over and over, or blank ones, are no questions: a grammar cannot count different ones.
+        texts = [" ".join(text.split()).casefold() for texts in json.loads(content).values() for text in texts]
+        assert result.reason == "missing_questions" and len(set(texts)) < len(texts)
+    else:
+        assert isinstance(result, tuple if isinstance(form, QuestionsFormat) else Critique), content
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "questions"])
+def test_every_free_text_is_bounded(name: str) -> None:
+    """No star and no plus: a rambling model is led to its scores, within the characters that `longest` tells."""
+    pattern = constraint(name, "regex")["structured_outputs"]["regex"]
+    bare = re.sub(r"\\.|\[[^\]]*\]", "", pattern)
+    bounds = [int(most) for _, most in re.findall(r"\{(\d+),(\d+)\}", bare)]
+
+    assert "*" not in bare and "+" not in bare
+    assert "(?" not in bare, "xgrammar knows plain groups only"
+    assert max(bounds) <= max(MAX_REASONING, MAX_REFINED)
+    assert sum(bounds) < form_of(name).longest() < 10_000
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "questions"])
+def test_the_fields_are_those_of_the_server(name: str) -> None:
+    """vLLM 0.32: one kind in `structured_outputs`, or an OpenAI `response_format`; `guided_*` would be ignored."""
+    tag = constraint(name, "structural_tag")["response_format"]
+    assert list(constraint(name, "regex")["structured_outputs"]) == ["regex"]
+    assert constraint(name, "grammar")["structured_outputs"]["grammar"].startswith("root ::= ")
+    assert (tag["type"], tag["format"]["type"]) == ("structural_tag", "sequence")
+    assert {element["type"] for element in tag["format"]["elements"]} == {"const_string", "regex"}
+    assert constraint(name, "none") == {}
+
+
+def test_a_constraint_that_does_not_apply_is_left_out() -> None:
+    """A server is never sent a field that cannot describe the format; nothing then conforms or not."""
+    assert constraint("editthinker", "json_schema") == {}
+    assert conforms("editthinker", "json_schema", "anything")
+    assert conforms("json_schema", "none", "")
+
+
+def test_the_structural_tag_is_the_regex_in_pieces() -> None:
+    """Its constant texts and patterns, one behind the other, are the same language."""
+    for name in [*FORMATS, "questions"]:
+        elements = constraint(name, "structural_tag")["response_format"]["format"]["elements"]
+        pieces = [element.get("pattern") or regex((element["value"],)) for element in elements]
+        assert "".join(pieces) == constraint(name, "regex")["structured_outputs"]["regex"]
+
+
+def test_the_grammar_is_the_regex_in_other_words() -> None:
+    """The notation, once by hand."""
+    shape: Shape = ('{"a": "', Free("json", 1, 9), '", "b": ', Score(), Several(("x", Free("tagged", 0, 3)), ", ", 2, 5))
+
+    assert grammar(shape).splitlines() == [
+        r'root ::= "{\"a\": \"" json_1_9 "\", \"b\": " score "x" tagged_0_3 (", " "x" tagged_0_3){1,4}',
+        r'json_1_9 ::= [^"\\\x00-\x1f]{1,9}',
+        "tagged_0_3 ::= [^<]{0,3}",
+        'score ::= "10" | [0-9] ("." [0-9])?',
+    ]
+
+
+def test_a_schema_bounds_what_backends_enforce() -> None:
+    """Scores are enumerated in steps that binary numbers hold exactly; numbers of questions are enumerated in their order."""
+    schema = constraint("json_schema", "json_schema")["response_format"]["json_schema"]["schema"]
+    scores = schema["properties"]["semantic"]["enum"]
+    assert (min(scores), max(scores), len(scores)) == (0, 10, 21)
+    assert all((2.0 * score).is_integer() for score in scores)
+    assert list(schema["properties"]).index("reasoning") < list(schema["properties"]).index("semantic")
+
+    answers = constraint("checklist", "json_schema")["response_format"]["json_schema"]["schema"]["properties"]["answers"]
+    assert [row["properties"]["n"]["enum"] for row in answers["prefixItems"]] == [[n] for n in range(1, 8)]
+    assert answers["minItems"] == answers["maxItems"] == 7 and answers["items"] is False
+
+
+@given(content=st.text(max_size=60) | st.recursive(st.none() | st.floats() | st.text(max_size=5), st.lists).map(json.dumps))
+@settings(max_examples=100, deadline=None)
+def test_asking_whether_a_reply_conforms_never_raises(content: str) -> None:
+    """Nor does any of it conform by accident."""
+    for name, kind in SAID:
+        assert not conforms(name, kind, content)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"reasoning": ' * 20_000, '{"answers": [' + "{" * 5_000, "9" * 10_000])
+def test_a_bottomless_reply_does_not_conform(content: str) -> None:
+    """Deep nesting and endless numbers are refused, not suffered."""
+    assert not any(conforms(name, kind, content) for name, kind in SAID)
+
+
+def test_what_backends_let_pass_beside_the_letter_is_no_breach() -> None:
+    """Control characters in JSON strings, and the bytes of half a surrogate pair, which are counted as one character."""
+    raw = '{"reasoning": "a\tb\x01", "semantic": 3, "quality": 4, "instruction": "x"}'
+    assert FORMATS["json_schema"].conforms(Reply(raw), "json_schema")
+    score = '<score>{"semantic": 3, "quality": 4}</score>'
+    longest = f"<think>{'a' * (MAX_REASONING - 1)}\ufffd\ufffd\ufffd</think>{score}<answer>x</answer>"
+    assert FORMATS["editthinker"].conforms(Reply(longest), "regex")
+    assert not FORMATS["editthinker"].conforms(Reply(longest.replace("\ufffd", "a")), "regex")

@@ -1,0 +1,118 @@
+"""Traces without an endpoint cost nothing, and ids follow from the session's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from services.serving import genai, tracing
+
+SESSION = "ses_0af7651916cd43dd8448eb211c80319c"
+
+
+def test_nothing_is_imported_or_kept_without_an_endpoint() -> None:
+    """Neither by the module, nor by configuring no endpoint."""
+    code = """
+import sys
+from services.serving import middleware
+from services.serving import tracing
+before = {name for name in sys.modules if name.startswith("opentelemetry.sdk") or name.startswith("opentelemetry.exporter")}
+tracing.configure("x", None)
+assert not before and not tracing.on() and tracing.headers() == {} and tracing.ids() == {}
+with tracing.span("a", attributes={"b": 1}) as span:
+    span.annotate({"c": 2})
+    span.failed("d")
+tracing.record("e", (1.0, 2.0)); tracing.annotate({}); tracing.link(tracing.session("f")); tracing.close()
+assert not [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_endpoint_without_the_packages_is_told_and_does_no_harm() -> None:
+    """The service runs, without traces."""
+    code = """
+import sys
+sys.modules["opentelemetry.sdk"] = None
+from services.serving import logs
+from services.serving import tracing
+logs.configure("info", "text", service="x")
+tracing.configure("x", "http://127.0.0.1:9")
+assert not tracing.on()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'editthinker[otel]'" in done.stderr
+
+
+def test_a_collector_that_is_away_holds_nothing_up() -> None:
+    """Spans are dropped, and the end waits for three seconds at most."""
+    code = """
+import time
+from services.serving import logs
+from services.serving import tracing
+logs.configure("info", "json", service="x", ids=tracing.ids)
+tracing.configure("x", "http://127.0.0.1:9")
+with tracing.span("a"):
+    assert tracing.headers()["traceparent"].split("-")[1] == tracing.ids()["trace_id"]
+    tracing.record("b", (1.0, 2.0))
+began = time.monotonic()
+tracing.close()
+assert time.monotonic() - began < 3.5
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_span_that_is_not_kept_costs_next_to_nothing() -> None:
+    """A turn has some ten of them, and takes ten milliseconds."""
+    best = 1.0
+    for _ in range(5):
+        began = time.perf_counter()
+        for _ in range(1000):
+            with tracing.span("edit", "client", {"a": 1}) as span:
+                span.annotate({"b": 2})
+                tracing.headers()
+        best = min(best, (time.perf_counter() - began) / 1000)
+    assert best < 20e-6
+
+
+def test_a_sessions_ids_follow_from_its_own() -> None:
+    """The trace is the session's id; root and turns have ids of their own, the same in every process."""
+    root = tracing.session(SESSION)
+    turns = [tracing.turn(SESSION, number) for number in (1, 2)]
+
+    assert f"{root.trace:032x}" == SESSION.removeprefix("ses_")
+    assert {ref.trace for ref in turns} == {root.trace}
+    assert len({root.span, *(ref.span for ref in turns)}) == 3
+    odd = tracing.session("ses_of-a-test")
+    assert 0 < odd.trace < 2**128 and 0 < odd.span < 2**64
+
+
+@pytest.mark.parametrize("completion", [None, [], "x", {}, {"usage": 3, "choices": 4, "model": []}, {"choices": [None, {}]}])
+def test_what_is_no_completion_breaks_nothing(completion: object) -> None:
+    """A server may answer anything."""
+    assert set(genai.answered(completion)) <= {"gen_ai.response.finish_reasons"}
+
+
+def test_attributes_of_a_chat_are_counts_and_names() -> None:
+    """Never texts."""
+    fields = {"model": "m", "temperature": 0.5, "max_tokens": 10, "n": 2, "seed": True, "messages": [{"content": "secret"}]}
+    usage = {"prompt_tokens": 5, "completion_tokens": 6, "prompt_tokens_details": {"cached_tokens": 4}}
+    choices = [{"message": {"content": "secret"}, "finish_reason": "stop"}]
+    told = genai.asked(fields) | genai.answered({"id": "i", "model": "m2", "usage": usage, "choices": choices})
+
+    assert told == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "m",
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.request.max_tokens": 10,
+        "gen_ai.request.choice.count": 2,
+        "gen_ai.usage.input_tokens": 5,
+        "gen_ai.usage.output_tokens": 6,
+        "gen_ai.usage.cache_read.input_tokens": 4,
+        "gen_ai.response.model": "m2",
+        "gen_ai.response.id": "i",
+        "gen_ai.response.finish_reasons": ["stop"],
+    }
