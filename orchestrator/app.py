@@ -25,23 +25,23 @@ from orchestrator.egress.lookups import Lookups
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
-from orchestrator.metrics import Telemetry
+from orchestrator.metrics import Metrics
 from orchestrator.settings import Settings
-from orchestrator.store.api_keys import Quota, RedisKeys
+from orchestrator.store.api_keys import ApiKeyStore, Quota
 from orchestrator.store.archive import Archive, Retention, Swept
 from orchestrator.store.archive import sweep as sweep_folders
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.connection import client as client_of
 from orchestrator.store.connection import listeners, parse
-from orchestrator.store.notifications import RedisWakes
-from orchestrator.store.pubsub import Feed
+from orchestrator.store.notifications import RedisNotifications
+from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.rates import RedisRates
-from orchestrator.store.scripts import Keys
+from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
-from orchestrator.upstreams.adaptive_limits import Gates
-from orchestrator.upstreams.pool import Backends, http_client
+from orchestrator.upstreams.adaptive_limits import AdaptiveLimits
+from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.webhooks.sender import CHORES, Sending, Webhooks
-from orchestrator.webhooks.storage import RedisHooks
+from orchestrator.webhooks.storage import WebhookStore
 from services.imaging.codec import ImageLimits
 from services.serving import middleware, tracing
 
@@ -90,25 +90,25 @@ def _lifespan(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN2
 
 async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event) -> Context:
     """Connect everything; what was started is stopped by the stack, in reverse order."""
-    keys = Keys()
+    keys = KeySpace()
     redis, feed = await _connected(settings, stack)
     store = RedisSessions(redis, feed, keys, _options(settings))
     client = await stack.enter_async_context(http_client())
     registry = CollectorRegistry()
-    telemetry = Telemetry(registry)
-    backends = Backends(settings, client, telemetry)
+    telemetry = Metrics(registry)
+    backends = UpstreamPool(settings, client, telemetry)
     blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
     archive = Archive(store, blobs, Retention(settings.retention_s, settings.keep_s))
-    rooms = Gates(backends.gates)
+    rooms = AdaptiveLimits(backends.gates)
     performer = Performer(backends.editors, backends.thinkers, blobs, clock, rooms.edit_s)
-    kept = RedisHooks(redis, keys, store.scripts, settings.retention_s)
+    kept = WebhookStore(redis, keys, store.scripts, settings.retention_s)
     lookups = Lookups()
     told = Webhooks(kept, store, clock, _sending(settings, lookups), telemetry)
     runner = Runner(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
         lambda claim, log: Driver(claim, store, performer, clock, telemetry, log),
-        RedisWakes(feed, keys),
+        RedisNotifications(feed, keys),
         rooms=rooms,
         chore=_chores(archive, told),
         watch=telemetry,
@@ -150,11 +150,11 @@ async def _start(runner: Runner, stack: contextlib.AsyncExitStack) -> None:
     gc.set_threshold(10_000, 20, 100)
 
 
-async def _connected(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[Redis, Feed]:
+async def _connected(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[Redis, PubSubFanout]:
     address = parse(settings.redis_url)
     redis = client_of(address)
     stack.push_async_callback(redis.aclose)
-    feed = Feed(listeners(address))
+    feed = PubSubFanout(listeners(address))
     await feed.start()
     stack.push_async_callback(feed.stop)
     return redis, feed
@@ -184,12 +184,12 @@ def _chores(archive: Archive, told: Webhooks) -> Callable[[str], Awaitable[bool]
     return chore
 
 
-def _access(settings: Settings, redis: Redis, keys: Keys) -> Access:
+def _access(settings: Settings, redis: Redis, keys: KeySpace) -> Access:
     quota = Quota(settings.quota_rate, settings.quota_unfinished, settings.quota_editor_s_per_day)
-    return Access(RedisKeys(redis, keys), RedisRates(redis, keys), settings.keys_required, quota)
+    return Access(ApiKeyStore(redis, keys), RedisRates(redis, keys), settings.keys_required, quota)
 
 
-def _links(settings: Settings, keys: RedisKeys) -> Links:
+def _links(settings: Settings, keys: ApiKeyStore) -> Links:
     own = settings.url_secret
 
     async def secret() -> bytes:
@@ -204,5 +204,5 @@ async def sweep(settings: Settings, *, older_s: float, remove: bool) -> Swept:
     async with contextlib.AsyncExitStack() as stack:
         redis = client_of(address)
         stack.push_async_callback(redis.aclose)
-        sessions = RedisSessions(redis, Feed(listeners(address)), Keys())
+        sessions = RedisSessions(redis, PubSubFanout(listeners(address)), KeySpace())
         return await sweep_folders(sessions, ObjectBlobs(settings.blobs), before=time.time() - older_s, remove=remove)

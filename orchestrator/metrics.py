@@ -24,7 +24,7 @@ from orchestrator.loop.events import (
 )
 from orchestrator.loop.session import Session
 from orchestrator.ports import Recorded
-from orchestrator.upstreams.adaptive_limit import Gate
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 
 log = logging.getLogger("orchestrator.session")
 _SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
@@ -40,15 +40,15 @@ _GATES: Final = {
     "in_flight": "Edits in flight.",
     "waiting": "Edits of sessions in this replica's hands that wait for a place.",
 }
-_FIGURES: Final[Mapping[str, Callable[[Gate], int]]] = {
+_FIGURES: Final[Mapping[str, Callable[[AdaptiveLimit], int]]] = {
     "limit": lambda gate: gate.limit,
     "in_flight": lambda gate: gate.in_flight,
     "waiting": lambda gate: gate.waiting,
 }
 
 
-class Telemetry:
-    """`orchestrator.ports.Hooks`: counts what was recorded, and logs it."""
+class Metrics:
+    """`orchestrator.ports.SessionObserver`: counts what was recorded, and logs it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -123,7 +123,7 @@ class Telemetry:
         gauge = Gauge("editthinker_sessions_driving", "Sessions in this replica's hands.", registry=self._registry)
         gauge.set_function(driving)
 
-    def watch_gate(self, editor: str, gate: Gate) -> None:
+    def watch_gate(self, editor: str, gate: AdaptiveLimit) -> None:
         """Show how busy an editor is; in place of a gate that it had before."""
         for name, read in _FIGURES.items():
             self._at_gate[name].labels(editor).set_function(partial(read, gate))

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, Event, ImageRef, SessionCreated
 from orchestrator.loop.session import Session
-from orchestrator.request_timing import Try
+from orchestrator.request_timing import RequestTiming
 
 
 class PortError(Exception):
@@ -95,7 +95,7 @@ class EditOrder:
     timeout_s: float
     options: Mapping[str, Any] = field(default_factory=dict)
     later: bool = False
-    tries: list[Try] = field(default_factory=list)
+    tries: list[RequestTiming] = field(default_factory=list)
     start_s: float = math.inf
     session_id: str = ""
 
@@ -316,7 +316,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuePosition:
     """Where a session stands in line: how many go before it, and for how many seconds it will wait, if that is known."""
 
     ahead: int
@@ -387,7 +387,7 @@ class Clock(Protocol):
         ...
 
 
-class Hooks(Protocol):
+class SessionObserver(Protocol):
     """Observation in the loop's own vocabulary; logging and metrics are implementations."""
 
     def recorded(self, session_id: str, recorded: Recorded, session: Session) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Try:
+class RequestTiming:
     """One sending of an edit. It is written while it happens, so that what an edit cost is known also where it is stopped.
 
     Attributes:
@@ -30,6 +30,6 @@ class Try:
         return max(0.0, min(self.back_at, time.monotonic()) - self.sent_at)
 
 
-def spent(tries: Iterable[Try]) -> float:
+def spent(tries: Iterable[RequestTiming]) -> float:
     """Editor seconds of all of them."""
     return sum(each.seconds for each in tries)

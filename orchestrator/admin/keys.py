@@ -16,14 +16,14 @@ from typing import Final
 from orchestrator.ports import PortError
 from orchestrator.settings import RedisSettings
 from orchestrator.store import rates
-from orchestrator.store.api_keys import SCOPES, ApiKey, Quota, RedisKeys
+from orchestrator.store.api_keys import SCOPES, ApiKey, ApiKeyStore, Quota
 from orchestrator.store.connection import client, parse
-from orchestrator.store.scripts import Keys
+from orchestrator.store.scripts import KeySpace
 
 NAMES: Final = frozenset({"keys", "quota"})
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_NAME: Final = 200
-_Command = Callable[[RedisKeys, argparse.Namespace], Awaitable[int]]
+_Command = Callable[[ApiKeyStore, argparse.Namespace], Awaitable[int]]
 
 
 def run(arguments: Sequence[str], settings: RedisSettings) -> int:
@@ -45,10 +45,10 @@ async def _run(command: _Command, options: argparse.Namespace, url: str) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _keys(url: str) -> AsyncGenerator[RedisKeys]:
+async def _keys(url: str) -> AsyncGenerator[ApiKeyStore]:
     redis = client(parse(url), connections=1)
     try:
-        yield RedisKeys(redis, Keys())
+        yield ApiKeyStore(redis, KeySpace())
     finally:
         await redis.aclose()
 
@@ -56,7 +56,7 @@ async def _keys(url: str) -> AsyncGenerator[RedisKeys]:
 # --- the commands ------------------------------------------------------------------------------------------------------
 
 
-async def _create(keys: RedisKeys, options: argparse.Namespace) -> int:
+async def _create(keys: ApiKeyStore, options: argparse.Namespace) -> int:
     expires_at = None if options.expires_in is None else time.time() + options.expires_in
     scopes = options.scope or ["edit", "read"]
     secret, key = await keys.create(options.tenant, scopes, name=options.name, expires_at=expires_at)
@@ -66,32 +66,32 @@ async def _create(keys: RedisKeys, options: argparse.Namespace) -> int:
     return 0
 
 
-async def _list(keys: RedisKeys, _: argparse.Namespace) -> int:
+async def _list(keys: ApiKeyStore, _: argparse.Namespace) -> int:
     _table(("id", "tenant", "scopes", "created", "expires", "name"), [_row(key) for key in await keys.all()])
     return 0
 
 
-async def _revoke(keys: RedisKeys, options: argparse.Namespace) -> int:
+async def _revoke(keys: ApiKeyStore, options: argparse.Namespace) -> int:
     if not await keys.revoke(options.id):
         raise ValueError(f"there is no key {options.id!r}; `keys list` shows them")
     sys.stderr.write(f"{options.id} is revoked; every replica refuses it within a second\n")
     return 0
 
 
-async def _set_quota(keys: RedisKeys, options: argparse.Namespace) -> int:
+async def _set_quota(keys: ApiKeyStore, options: argparse.Namespace) -> int:
     if options.rate is not None:
         rates.read(options.rate)
     await keys.set_quota(options.tenant, Quota(options.rate, options.unfinished, options.editor_seconds_per_day))
     return 0
 
 
-async def _remove_quota(keys: RedisKeys, options: argparse.Namespace) -> int:
+async def _remove_quota(keys: ApiKeyStore, options: argparse.Namespace) -> int:
     if not await keys.remove_quota(options.tenant):
         raise ValueError(f"no quota is set for {options.tenant!r}; `quota list` shows them")
     return 0
 
 
-async def _list_quotas(keys: RedisKeys, _: argparse.Namespace) -> int:
+async def _list_quotas(keys: ApiKeyStore, _: argparse.Namespace) -> int:
     rows = [
         (tenant, _or_none(quota.rate), _or_none(quota.unfinished), _or_none(quota.editor_s_per_day))
         for tenant, quota in sorted((await keys.quotas()).items())

@@ -13,7 +13,7 @@ from fastapi import Request
 from fastapi.security import HTTPBearer
 
 from orchestrator.ports import Bounds
-from orchestrator.store.api_keys import ApiKey, Quota, RedisKeys, Scope, check_tenant
+from orchestrator.store.api_keys import ApiKey, ApiKeyStore, Quota, Scope, check_tenant
 from orchestrator.store.rates import RedisRates
 from services.errors import ApiError
 
@@ -48,7 +48,7 @@ class Access:
         quota: of tenants for which none was set.
     """
 
-    keys: RedisKeys
+    keys: ApiKeyStore
     rates: RedisRates
     required: bool = False
     quota: Quota = field(default_factory=Quota)

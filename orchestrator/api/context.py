@@ -18,13 +18,13 @@ from orchestrator.api.live import Streams
 from orchestrator.api.readiness import Checks
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, apply, fold
-from orchestrator.metrics import Telemetry
+from orchestrator.metrics import Metrics
 from orchestrator.ports import Blobs, Clock, Fenced
 from orchestrator.store.api_keys import Scope
 from orchestrator.store.archive import Archive
 from orchestrator.store.sessions import RedisSessions
 from orchestrator.webhooks.sender import Webhooks
-from orchestrator.webhooks.storage import RedisHooks
+from orchestrator.webhooks.storage import WebhookStore
 from services.errors import ApiError
 from services.serving import logs
 
@@ -54,13 +54,13 @@ class Context:
     blobs: Blobs
     clock: Clock
     intake: Intake
-    telemetry: Telemetry
+    telemetry: Metrics
     registry: CollectorRegistry
     driving: Callable[[], bool]
     stopping: asyncio.Event
     access: Access
     links: Links
-    hooks: RedisHooks
+    hooks: WebhookStore
     webhooks: Webhooks
     checks: Checks
     streams: Streams

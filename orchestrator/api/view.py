@@ -21,7 +21,7 @@ from orchestrator.loop.events import (
 )
 from orchestrator.loop.policy import best, ranking
 from orchestrator.loop.session import Candidate, Session, Status
-from orchestrator.ports import Place
+from orchestrator.ports import QueuePosition
 
 CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored", "failed", "stopped"]
 
@@ -138,7 +138,7 @@ class SessionList(BaseModel):
     next_cursor: str | None
 
 
-def show(session_id: str, session: Session, last_event: int, place: Place | None = None) -> SessionView:
+def show(session_id: str, session: Session, last_event: int, place: QueuePosition | None = None) -> SessionView:
     """The session as the API shows it; `place` is where it stands in line, if it does."""
     created, finished = session.created, session.finished
     path = f"/v1/sessions/{session_id}"

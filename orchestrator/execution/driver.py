@@ -27,8 +27,8 @@ from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
 from orchestrator.loop.session import CorruptLog, Session, apply, fold
-from orchestrator.ports import Claim, Clock, Fenced, Hooks, Recorded, Sessions, StorageUnavailable
-from orchestrator.request_timing import Try, spent
+from orchestrator.ports import Claim, Clock, Fenced, Recorded, SessionObserver, Sessions, StorageUnavailable
+from orchestrator.request_timing import RequestTiming, spent
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +53,20 @@ class _Running:
     """A job under way, and, of an edit, its sendings."""
 
     task: asyncio.Task[ev.Event]
-    tries: list[Try]
+    tries: list[RequestTiming]
 
 
 class Driver:
     """One session in this replica's hands."""
 
     def __init__(
-        self, claim: Claim, sessions: Sessions, performer: Performer, clock: Clock, hooks: Hooks, entries: list[Recorded]
+        self,
+        claim: Claim,
+        sessions: Sessions,
+        performer: Performer,
+        clock: Clock,
+        hooks: SessionObserver,
+        entries: list[Recorded],
     ) -> None:
         self._claim = claim
         self._sessions = sessions
@@ -205,7 +211,7 @@ class Driver:
         for job in jobs:
             place = _place(job)
             if place not in self._running:
-                tries: list[Try] = []
+                tries: list[RequestTiming] = []
                 resumed = isinstance(job, EditJob) and (job.turn, job.candidate, job.attempt) in self._inherited
                 perform = self._performer.perform
                 order = partial(perform, self._claim.session_id, self._session, job, resumed=resumed, tries=tries)

@@ -27,7 +27,7 @@ from orchestrator.ports import (
     Thinker,
     Usage,
 )
-from orchestrator.request_timing import Try, spent
+from orchestrator.request_timing import RequestTiming, spent
 
 Job = EditJob | CritiqueJob | ChecklistJob
 _Role = TypeVar("_Role")
@@ -52,7 +52,7 @@ class Performer:
     edit_s: Callable[[str], float] = lambda _: 0.0
 
     async def perform(
-        self, session_id: str, session: Session, job: Job, *, resumed: bool = False, tries: list[Try] | None = None
+        self, session_id: str, session: Session, job: Job, *, resumed: bool = False, tries: list[RequestTiming] | None = None
     ) -> ev.Event:
         """Carry the job out and return its outcome event.
 
@@ -67,7 +67,7 @@ class Performer:
         return await self._critique(session_id, session, job)
 
     async def _edit(
-        self, session_id: str, session: Session, job: EditJob, *, resumed: bool, tries: list[Try]
+        self, session_id: str, session: Session, job: EditJob, *, resumed: bool, tries: list[RequestTiming]
     ) -> ev.Edited | ev.EditFailed:
         try:
             reply = await self._ask_editor(session_id, session, job, resumed=resumed, tries=tries)
@@ -100,7 +100,9 @@ class Performer:
             editor=reply.editor,
         )
 
-    async def _ask_editor(self, session_id: str, session: Session, job: EditJob, *, resumed: bool, tries: list[Try]) -> EditReply:
+    async def _ask_editor(
+        self, session_id: str, session: Session, job: EditJob, *, resumed: bool, tries: list[RequestTiming]
+    ) -> EditReply:
         created, now = session.created, self.clock.now()
         # One that was begun before may be done already.
         start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor)) - now

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from orchestrator.execution.driver import Driver
-from orchestrator.execution.session_durations import Lengths
+from orchestrator.execution.session_durations import SessionDurations
 from orchestrator.loop.session import CorruptLog
 from orchestrator.ports import Claim, Fenced, PortError, Recorded, Sessions, StorageUnavailable
 from orchestrator.webhooks.sender import CHORES
 from services.serving import logs
-from services.serving.background import forever
+from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _PAUSE_FOR_A_CORRUPT_LOG_S: Final = 60.0
 _LONGEST_STOP_S: Final = 5.0
 
 
-class Wakes(Protocol):
+class Notifications(Protocol):
     """News for the replica: a session became claimable (wake), or somebody wrote to one it drives (signal)."""
 
     def wakes(self) -> AsyncIterator[None]:
@@ -52,7 +52,7 @@ class Wakes(Protocol):
         ...
 
 
-class Rooms(Protocol):
+class EditorCapacity(Protocol):
     """How many more sessions each editor could do with."""
 
     def room(self) -> Mapping[str, int]:
@@ -117,9 +117,9 @@ class Runner:
         replica: Replica,
         sessions: Sessions,
         drive: Callable[[Claim, list[Recorded]], Driver],
-        wakes: Wakes,
+        wakes: Notifications,
         *,
-        rooms: Rooms,
+        rooms: EditorCapacity,
         chore: Callable[[str], Awaitable[bool]],
         watch: Watch,
     ) -> None:
@@ -142,7 +142,7 @@ class Runner:
         """Sessions that were owned without being driven when we last looked."""
         self._missed: set[Claim] = set()
         """Claims that were driven without being owned when we last looked."""
-        self._lengths = Lengths()
+        self._lengths = SessionDurations()
         self._beats = itertools.count(1)
         self._wake = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
@@ -165,7 +165,7 @@ class Runner:
         steps = (self._claiming, self._living, self._waking, self._signalling)
         # No longer than a beat, or a bug beside the beats would cost the lease.
         pause_s = min(_IDLE_S, self._beat_s)
-        loops = (forever(step.__name__.strip("_"), step, pause_s=pause_s, most=_BUGS_IN_A_ROW) for step in steps)
+        loops = (run_forever(step.__name__.strip("_"), step, pause_s=pause_s, most=_BUGS_IN_A_ROW) for step in steps)
         self._loops = [asyncio.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:

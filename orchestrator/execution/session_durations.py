@@ -22,7 +22,7 @@ class _Length:
 
 
 @dataclass(slots=True)
-class Lengths:
+class SessionDurations:
     """What was learned lately, by editor."""
 
     _known: dict[str, _Length] = field(default_factory=dict)

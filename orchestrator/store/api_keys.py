@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, get_args
 
 from redis.asyncio import Redis
 
-from orchestrator.store.scripts import Keys
+from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import asking
 
 Scope = Literal["edit", "read", "admin"]
@@ -63,10 +63,10 @@ class Quota:
     editor_s_per_day: float | None = None
 
 
-class RedisKeys:
+class ApiKeyStore:
     """The keys and quotas of every tenant."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: KeySpace) -> None:
         self._redis = redis
         self._keys = f"{keys.prefix}keys"
         self._quotas = f"{keys.prefix}quotas"

@@ -1,17 +1,17 @@
-"""`orchestrator.execution.runner.Wakes` on the feed."""
+"""`orchestrator.execution.runner.Notifications` on the feed."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from orchestrator.store.pubsub import QUIET, Feed
-from orchestrator.store.scripts import Keys
+from orchestrator.store.pubsub import QUIET, PubSubFanout
+from orchestrator.store.scripts import KeySpace
 
 
-class RedisWakes:
+class RedisNotifications:
     """News for the replica, from two channels that the scripts publish to."""
 
-    def __init__(self, feed: Feed, keys: Keys) -> None:
+    def __init__(self, feed: PubSubFanout, keys: KeySpace) -> None:
         self._feed = feed
         self._keys = keys
 

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from services.serving.background import forever
+from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
 _DEPTH = 64
@@ -30,7 +30,7 @@ _LOOK_AFTER = 30
 """Quiet spells after which a listener is told to look at the log all the same: a connection may be dead without a sign."""
 
 
-class Feed:
+class PubSubFanout:
     """Fans channels of Redis out to any number of local listeners.
 
     Args:
@@ -49,7 +49,7 @@ class Feed:
 
     async def start(self) -> None:
         """Connect when Redis is there, and keep connected."""
-        self._reader = asyncio.create_task(forever("the feed", self._read, pause_s=_PAUSE_S), name="feed")
+        self._reader = asyncio.create_task(run_forever("the feed", self._read, pause_s=_PAUSE_S), name="feed")
 
     async def stop(self) -> None:
         """Disconnect."""

@@ -11,7 +11,7 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 
-from orchestrator.store.scripts import Keys
+from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import asking
 
 _LEAST_WAIT_S: Final = 1.0
@@ -37,7 +37,7 @@ class _OnOurClient(RedisStorage):
 class RedisRates:
     """A sliding window for each tenant and rate; two counters each, whatever the rate."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: KeySpace) -> None:
         self._limiter = SlidingWindowCounterRateLimiter(_OnOurClient(redis, f"{keys.prefix}rate"))
 
     async def hit(self, rate: str, tenant: str) -> float | None:

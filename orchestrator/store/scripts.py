@@ -16,7 +16,7 @@ AppendOutcome = Literal["ok", "conflict", "fenced", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class KeySpace:
     """Key names, for what is read without a script; ``lua/prelude.lua`` names the others.
 
     Attributes:
@@ -121,7 +121,7 @@ class Swap:
 class Scripts:
     """The scripts, loaded once and called by digest."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: KeySpace) -> None:
         self._redis = redis
         self._prefix = keys.prefix
         prelude = _text_of("prelude")

@@ -24,15 +24,15 @@ from orchestrator.ports import (
     Created,
     Fenced,
     Idempotency,
-    Place,
     PortError,
+    QueuePosition,
     Recorded,
     Silence,
     StorageUnavailable,
     Taken,
 )
-from orchestrator.store.pubsub import QUIET, Feed
-from orchestrator.store.scripts import Keys, Making, Scripts
+from orchestrator.store.pubsub import QUIET, PubSubFanout
+from orchestrator.store.scripts import KeySpace, Making, Scripts
 
 _ANSWER_S: Final = 5.0
 _LINE_TOO_LONG: Final = -2
@@ -73,7 +73,7 @@ class RedisSessions:
         scripts: for whatever else works on the same keys.
     """
 
-    def __init__(self, redis: Redis, feed: Feed, keys: Keys, options: SessionsOptions | None = None) -> None:
+    def __init__(self, redis: Redis, feed: PubSubFanout, keys: KeySpace, options: SessionsOptions | None = None) -> None:
         self._redis = redis
         self._feed = feed
         self._keys = keys
@@ -206,14 +206,14 @@ class RedisSessions:
         async with asking():
             await self.scripts.release(replica, session_id)
 
-    async def place(self, session_id: str) -> Place | None:
+    async def place(self, session_id: str) -> QueuePosition | None:
         """Where a session stands in line; None when it does not wait for its turn."""
         async with asking():
             found = await self.scripts.place(session_id)
         if found is None:
             return None
         ahead, wait_ms = found
-        return Place(ahead, None if wait_ms is None else wait_ms / 1000)
+        return QueuePosition(ahead, None if wait_ms is None else wait_ms / 1000)
 
     async def line(self) -> Line:
         """How much there is to do."""

@@ -188,10 +188,10 @@ def _averaged(pace: Pace, answer: Answer, waited_s: float) -> Pace:
     )
 
 
-class Place:
+class Slot:
     """One edit's place in flight; what became of the edit is told to it."""
 
-    def __init__(self, gate: Gate, beside: float) -> None:
+    def __init__(self, gate: AdaptiveLimit, beside: float) -> None:
         self._gate = gate
         self._beside: float | None = beside
 
@@ -219,7 +219,7 @@ class Place:
             self._gate._resting -= 1  # noqa: SLF001 - as above
 
 
-class Gate:
+class AdaptiveLimit:
     """Bounds the edits that this replica has in flight at one editor; the rest waits here, in order.
 
     For one event loop; every operation takes constant time. Edits of later turns go before those of first turns, so that
@@ -243,7 +243,7 @@ class Gate:
         self._resting = 0
         self._idle_since = clock()
         # By turn: later ones first. Ordered dictionaries, since those who leave do so from anywhere in the line.
-        self._lines: tuple[OrderedDict[asyncio.Future[Place], None], ...] = (OrderedDict(), OrderedDict())
+        self._lines: tuple[OrderedDict[asyncio.Future[Slot], None], ...] = (OrderedDict(), OrderedDict())
         # Until when, by session; the oldest first.
         self._expected: dict[str, float] = {}
         self.on_room: Callable[[], None] = lambda: None
@@ -306,7 +306,7 @@ class Gate:
             del self._expected[session_id]
 
     @contextlib.asynccontextmanager
-    async def place(self, *, later: bool, session_id: str = "") -> AsyncIterator[Place]:
+    async def place(self, *, later: bool, session_id: str = "") -> AsyncIterator[Slot]:
         """Wait for a place, and hold it. Whoever is cancelled, waiting or holding, leaves none behind.
 
         Args:
@@ -321,12 +321,12 @@ class Gate:
             place._left()  # noqa: SLF001 - two halves of one thing
             self._give_back()
 
-    async def _enter(self, line: OrderedDict[asyncio.Future[Place], None]) -> Place:
+    async def _enter(self, line: OrderedDict[asyncio.Future[Slot], None]) -> Slot:
         if not self._in_flight:
             self._pace = rested(self._pace, self._clock() - self._idle_since)
         if self._in_flight < self.limit and not self.waiting:
             return self._take()
-        turn: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         line[turn] = None
         try:
             return await turn
@@ -339,9 +339,9 @@ class Gate:
                 self.on_room()
             raise
 
-    def _take(self) -> Place:
+    def _take(self) -> Slot:
         self._in_flight += 1
-        return Place(self, beside(self._pace, self._in_flight, self._resting))
+        return Slot(self, beside(self._pace, self._in_flight, self._resting))
 
     def _give_back(self) -> None:
         self._in_flight -= 1

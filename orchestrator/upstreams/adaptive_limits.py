@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.upstreams.adaptive_limit import Gate
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 
 
-class Gates:
-    """`orchestrator.execution.runner.Rooms`: which sessions are worth claiming now."""
+class AdaptiveLimits:
+    """`orchestrator.execution.runner.EditorCapacity`: which sessions are worth claiming now."""
 
-    def __init__(self, gates: Mapping[str, Gate]) -> None:
+    def __init__(self, gates: Mapping[str, AdaptiveLimit]) -> None:
         self._gates = gates
 
     def room(self) -> Mapping[str, int]:

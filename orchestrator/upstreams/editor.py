@@ -15,8 +15,8 @@ from PIL import Image
 
 from orchestrator.loop.events import TOO_LATE
 from orchestrator.ports import EditOrder, EditorError, EditReply, StoredImage
-from orchestrator.request_timing import Try
-from orchestrator.upstreams.adaptive_limit import Gate, Place
+from orchestrator.request_timing import RequestTiming
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply
 from services.errors import ApiError
 from services.imaging.codec import OURS, ImageInfo, ImageLimits, decode, encode, from_base64, inspect, is_complete
@@ -43,7 +43,7 @@ class HttpEditor:
     """
 
     def __init__(
-        self, upstream: HttpUpstream, *, model: str | None = None, send_seed: bool = True, gate: Gate | None = None
+        self, upstream: HttpUpstream, *, model: str | None = None, send_seed: bool = True, gate: AdaptiveLimit | None = None
     ) -> None:
         self._upstream = upstream
         self._model = model
@@ -101,7 +101,7 @@ class HttpEditor:
             return reply
 
 
-def _tell(place: Place, reply: Reply) -> None:
+def _tell(place: Slot, reply: Reply) -> None:
     """How long the edit stood in the pool: in its worker's line, and before it got there. A replay says nothing of either."""
     if _replayed(reply):
         return
@@ -113,7 +113,7 @@ def _tell(place: Place, reply: Reply) -> None:
     place.answered(elapsed_s=reply.elapsed_s, waited_s=waited, now=time.monotonic())
 
 
-def _charge(tries: Sequence[Try], reply: Reply) -> None:
+def _charge(tries: Sequence[RequestTiming], reply: Reply) -> None:
     """What the editor says it worked, where it does, in place of our clock, which counts its line too."""
     told_ms = _timings(reply.json).get("edit_ms")
     if told_ms is None or not tries:

@@ -20,7 +20,7 @@ import orjson
 import stamina
 
 from orchestrator.ports import EditorError, PortError, ThinkerError
-from orchestrator.request_timing import Try
+from orchestrator.request_timing import RequestTiming
 from services.serving import tracing
 
 Role = Literal["editor", "thinker"]
@@ -130,7 +130,7 @@ class HttpUpstream:
         self._facts: tracing.Attributes = {"http.request.method": "POST", "server.address": address, "editthinker.role": role}
 
     async def post(
-        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[Try] | None = None
+        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[RequestTiming] | None = None
     ) -> Reply:
         """The reply.
 
@@ -162,7 +162,7 @@ class HttpUpstream:
         # Some servers have no such list; any answer that is not a server error shows that somebody is there.
         return reply.status_code < 500  # noqa: PLR2004
 
-    async def _with_retries(self, call: Call, ends: float, told_busy: Callable[[], None], tries: list[Try]) -> _Answer:
+    async def _with_retries(self, call: Call, ends: float, told_busy: Callable[[], None], tries: list[RequestTiming]) -> _Answer:
         """Faults are tried `attempts` times; a server that says it is busy is waited for as long as there is time, and one
         that is away for `away_s`.
         """
@@ -186,11 +186,11 @@ class HttpUpstream:
                 )
                 async for attempt in faults:
                     with attempt:
-                        tries.append(Try())
+                        tries.append(RequestTiming())
                         return await self._once(call, told_busy, tries[-1])
         raise AssertionError("stamina either returns or raises")  # pragma: no cover
 
-    async def _once(self, call: Call, told_busy: Callable[[], None], this: Try) -> _Answer:
+    async def _once(self, call: Call, told_busy: Callable[[], None], this: RequestTiming) -> _Answer:
         with tracing.span(f"POST {call.path}", "client", self._facts):
             try:
                 return await self._sent(call, told_busy, this)
@@ -201,7 +201,7 @@ class HttpUpstream:
             finally:
                 this.back_at = time.monotonic()
 
-    async def _sent(self, call: Call, told_busy: Callable[[], None], this: Try) -> _Answer:
+    async def _sent(self, call: Call, told_busy: Callable[[], None], this: RequestTiming) -> _Answer:
         began = time.monotonic()
         headers = {
             "content-type": call.content_type,
@@ -286,7 +286,7 @@ class HttpUpstream:
         return {"authorization": f"Bearer {key}"} if key else {}
 
 
-async def _kept(pieces: AsyncIterator[bytes], unsent: list[PortError], this: Try) -> AsyncIterator[bytes]:
+async def _kept(pieces: AsyncIterator[bytes], unsent: list[PortError], this: RequestTiming) -> AsyncIterator[bytes]:
     """The pieces; an error in making one is kept, since the transport reports it as a broken connection."""
     try:
         async for piece in pieces:

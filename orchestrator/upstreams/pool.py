@@ -14,23 +14,23 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from orchestrator.api.fields import Catalogue, EditorTakes
-from orchestrator.metrics import Telemetry
+from orchestrator.metrics import Metrics
 from orchestrator.ports import Editor, Thinker
 from orchestrator.settings import Settings
-from orchestrator.upstreams.adaptive_limit import Gate
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
 from orchestrator.upstreams.http import HttpUpstream, Upstream
 from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings, UpstreamSettings
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.protocol.critique.formats import FORMATS
-from services.serving.background import forever
+from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
 _LOOK_S = 2.0
 
 
-class Backends:
+class UpstreamPool:
     """The collaborators by name.
 
     Args:
@@ -42,15 +42,15 @@ class Backends:
         on_room: called when an editor may have room for another session.
     """
 
-    def __init__(self, settings: Settings, client: httpx.AsyncClient, telemetry: Telemetry) -> None:
+    def __init__(self, settings: Settings, client: httpx.AsyncClient, telemetry: Metrics) -> None:
         self._settings = settings
         self._client = client
         self._telemetry = telemetry
         self._complaint = ""
-        self._gate_of: dict[str, tuple[EditorSettings, Gate]] = {}
+        self._gate_of: dict[str, tuple[EditorSettings, AdaptiveLimit]] = {}
         self.editors: dict[str, Editor] = {}
         self.thinkers: dict[str, Thinker] = {}
-        self.gates: dict[str, Gate] = {}
+        self.gates: dict[str, AdaptiveLimit] = {}
         self.on_room: Callable[[], None] = lambda: None
         self._use(settings.collaborators())
 
@@ -72,7 +72,7 @@ class Backends:
         """Read the registry's file, and those of the keys, again whenever they change; what is wrong with them is logged, and
         nothing changes.
         """
-        await forever("following the registry", self._look, pause_s=_LOOK_S)
+        await run_forever("following the registry", self._look, pause_s=_LOOK_S)
 
     async def _look(self) -> None:
         await asyncio.sleep(_LOOK_S)
@@ -107,12 +107,12 @@ class Backends:
             other = thinker.fallback
             self.thinkers[name] = ThinkerWithFallback(judges[name], judges[other], other) if other else judges[name]
 
-    def _gate(self, name: str, editor: EditorSettings) -> Gate:
+    def _gate(self, name: str, editor: EditorSettings) -> AdaptiveLimit:
         """The gate that an editor has already, if it is still the same pool; what was found out about it stays."""
         known = self._gate_of.get(name)
         if known and (known[0].url, known[0].max_in_flight) == (editor.url, editor.max_in_flight):
             return known[1]
-        gate = Gate(fixed=editor.max_in_flight)
+        gate = AdaptiveLimit(fixed=editor.max_in_flight)
         gate.on_room = self._may_have_room
         self._gate_of[name] = (editor, gate)
         self._telemetry.watch_gate(name, gate)
@@ -122,7 +122,7 @@ class Backends:
         # Looked up when it is called: it is set after the first gates are made.
         self.on_room()
 
-    def _editor(self, editor: EditorSettings, gate: Gate) -> HttpEditor:
+    def _editor(self, editor: EditorSettings, gate: AdaptiveLimit) -> HttpEditor:
         upstream = HttpUpstream("editor", _upstream(editor), self._client)
         return HttpEditor(upstream, model=editor.model, send_seed=editor.send_seed, gate=gate)
 

@@ -21,7 +21,7 @@ _Messages = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Written(Generic[_T]):
+class ReplyContract(Generic[_T]):
     """What is asked and how its replies are read.
 
     Attributes:
@@ -41,7 +41,7 @@ class Written(Generic[_T]):
 class Prompt(Generic[_T]):
     """A request with its pictures, and what a first attempt brought, if there was one."""
 
-    written: Written[_T]
+    written: ReplyContract[_T]
     pictures: Sequence[StoredImage]
     wrong: tuple[str, Unparseable] | None = None
 

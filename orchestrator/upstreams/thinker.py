@@ -12,7 +12,7 @@ from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply, ThinkerError, Usage
 from orchestrator.upstreams.constraint_probe import Constraints
 from orchestrator.upstreams.http import Call, HttpUpstream
-from orchestrator.upstreams.reply_contract import Prompt, Written
+from orchestrator.upstreams.reply_contract import Prompt, ReplyContract
 from orchestrator.upstreams.scaling import Pictures
 from services.protocol.critique.checklist import QUESTIONS
 from services.protocol.critique.formats import Constraint, Format
@@ -94,7 +94,7 @@ class HttpThinker:
         def repair(before: list[dict[str, Any]], reply: str, wrong: Unparseable) -> list[dict[str, Any]]:
             return repair_messages(before, reply, wrong, dialect.format, questions)
 
-        written = Written(asked, repair, read, conforms)
+        written = ReplyContract(asked, repair, read, conforms)
         usable, usage, repaired = await self._ask(Prompt(written, pictures), self._critiques, order.timeout_s, questions)
         return replace(_mean(usable), usage=usage, repaired=repaired)
 
@@ -112,7 +112,7 @@ class HttpThinker:
         def repair(before: list[dict[str, Any]], reply: str, wrong: Unparseable) -> list[dict[str, Any]]:
             return repair_messages(before, reply, wrong, QUESTIONS)
 
-        written = Written(asked, repair, QUESTIONS.parse, QUESTIONS.conforms)
+        written = ReplyContract(asked, repair, QUESTIONS.parse, QUESTIONS.conforms)
         usable, usage, _ = await self._ask(Prompt(written, pictures), self._checklists, order.timeout_s, (), samples=1)
         return ChecklistReply(tuple(ChecklistQuestion(kind=each.kind, text=each.text) for each in usable[0]), usage)
 

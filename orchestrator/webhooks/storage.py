@@ -11,19 +11,19 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from orchestrator.store.scripts import Keys, Scripts, Swap
+from orchestrator.store.scripts import KeySpace, Scripts, Swap
 from orchestrator.store.sessions import asking
 from orchestrator.webhooks.model import Delivery, Endpoint
 
 
-class RedisHooks:
+class WebhookStore:
     """`orchestrator.webhooks.model.Deliveries` on Redis or Valkey.
 
     Args:
         keep_s: seconds for which the deliveries of a finished session are kept after the last of them is due.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, scripts: Scripts, keep_s: float) -> None:
+    def __init__(self, redis: Redis, keys: KeySpace, scripts: Scripts, keep_s: float) -> None:
         self._redis = redis
         self._keys = keys
         self._scripts = scripts

@@ -14,7 +14,7 @@ from services.editor.api.context import Context
 from services.editor.engine.executor import Executor
 from services.editor.engine.runs import RunLimits, Runs
 from services.editor.engine.warmup import Wanted
-from services.editor.metrics import Telemetry
+from services.editor.metrics import Metrics
 from services.editor.pipelines import Pipeline, load
 from services.editor.settings import Settings
 from services.imaging.codec import Effort, ImageLimits
@@ -53,7 +53,7 @@ def _lifespan(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         make = build or (lambda: load(settings.pipeline, settings.model, settings.tuning()))
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_side)
-        telemetry = Telemetry()
+        telemetry = Metrics()
         wanted = Wanted(settings.max_active, settings.max_batch)
         executor = Executor(make, telemetry, wanted, queue=settings.queue, on_failure=on_failure)
         telemetry.watch(executor)

@@ -17,7 +17,7 @@ _INNER = ("encode", "denoise", "decode")
 _BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
-class Telemetry:
+class Metrics:
     """The worker's metrics, in a registry of its own so that two applications in one process do not collide."""
 
     def __init__(self) -> None:

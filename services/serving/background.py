@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 log = logging.getLogger(__name__)
 
 
-async def forever(name: str, step: Callable[[], Awaitable[object]], *, pause_s: float, most: int | None = None) -> None:
+async def run_forever(name: str, step: Callable[[], Awaitable[object]], *, pause_s: float, most: int | None = None) -> None:
     """Take a step, which waits for something, again and again until cancelled.
 
     What the step does not handle is a bug. One that comes once in a month must not end the loop for good, so it is logged with

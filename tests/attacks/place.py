@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 from redis.asyncio import Redis
 
-from orchestrator.store.api_keys import RedisKeys
-from orchestrator.store.scripts import Keys
+from orchestrator.store.api_keys import ApiKeyStore
+from orchestrator.store.scripts import KeySpace
 from tests.doubles.processes import Process, free_port, module, redis_server, wait_ready
 from tests.doubles.upstreams import Script, application, picture, serving
 
@@ -98,7 +98,7 @@ class Place:
 async def _keys(port: int) -> dict[str, str]:
     redis = Redis(port=port)
     try:
-        store = RedisKeys(redis, Keys())
+        store = ApiKeyStore(redis, KeySpace())
         return {tenant: (await store.create(tenant, ["edit", "read"]))[0] for tenant in TENANTS}
     finally:
         await redis.aclose()

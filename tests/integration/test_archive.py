@@ -16,13 +16,13 @@ from orchestrator.loop.session import CorruptLog
 from orchestrator.ports import BlobNotFound, Idempotency, PortError, StorageUnavailable
 from orchestrator.store.archive import Archive, Retention, sweep
 from orchestrator.store.blobs import ObjectBlobs
-from orchestrator.store.pubsub import Feed
-from orchestrator.store.scripts import Keys
+from orchestrator.store.pubsub import PubSubFanout
+from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
 from tests.doubles.processes import Process
 
 ID = f"ses_{'1' * 32}"
-KEYS = Keys()
+KEYS = KeySpace()
 
 
 class Cut:
@@ -67,7 +67,7 @@ async def redis_db(redis: Process) -> AsyncGenerator[Redis]:
 @pytest.fixture
 def sessions(redis_db: Redis) -> RedisSessions:
     """The real store."""
-    return RedisSessions(redis_db, Feed(lambda: redis_db), KEYS)
+    return RedisSessions(redis_db, PubSubFanout(lambda: redis_db), KEYS)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import redis as redis_client
 
-from orchestrator.store.scripts import Keys
+from orchestrator.store.scripts import KeySpace
 from tests.doubles.processes import Process
 from tests.doubles.upstreams import Script
 from tests.integration.conftest import Start
@@ -92,7 +92,7 @@ def test_a_queued_session_ends_at_its_deadline(full: Process, script: Script) ->
 
 def test_who_would_wait_beyond_the_deadline_is_refused(full: Process, redis: Process, script: Script) -> None:
     """429 with the time after which it is worth trying again; nothing is left of the session."""
-    keys = Keys()
+    keys = KeySpace()
     with httpx.Client(base_url=full.url, timeout=10, trust_env=False) as api:
         ids = [create(api).json()["id"] for _ in range(5)]
         until(lambda: len(script.edits) == 1)

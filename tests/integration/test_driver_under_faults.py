@@ -28,8 +28,8 @@ from orchestrator.ports import (
     Recorded,
     StorageUnavailable,
 )
-from orchestrator.store.pubsub import Feed
-from orchestrator.store.scripts import Keys
+from orchestrator.store.pubsub import PubSubFanout
+from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
 from tests.doubles.processes import Process
 
@@ -113,7 +113,7 @@ async def store(redis: Process) -> AsyncGenerator[RedisSessions]:
     """The real store in a database of its own."""
     client = Redis(port=redis.port, db=2)
     await client.flushdb()
-    yield RedisSessions(client, Feed(lambda: client), Keys())
+    yield RedisSessions(client, PubSubFanout(lambda: client), KeySpace())
     await client.aclose()
 
 
@@ -204,7 +204,7 @@ async def test_a_redis_that_came_back_older_is_caught_up_with(store: RedisSessio
             nonlocal rolled
             if expected > 6 and not rolled:
                 rolled = True
-                keys = Keys()
+                keys = KeySpace()
                 kept: Any = await self.inner._redis.xrange(keys.log("d"), max="3-0")
                 await self.inner._redis.delete(keys.log("d"))
                 for name, fields in kept:

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 from redis.asyncio import Redis
 
-from orchestrator.store.notifications import RedisWakes
-from orchestrator.store.pubsub import Feed
-from orchestrator.store.scripts import Keys
+from orchestrator.store.notifications import RedisNotifications
+from orchestrator.store.pubsub import PubSubFanout
+from orchestrator.store.scripts import KeySpace
 from tests.doubles.processes import Process
 
 
@@ -20,10 +20,10 @@ async def listened(signals: AsyncIterator[str], count: int) -> list[str]:
 
 async def test_a_burst_of_signals_arrives_by_name(redis: Process) -> None:
     """Told only that some were missed, a replica would read the log of every session that it drives."""
-    keys, names = Keys(), [f"ses_{number}" for number in range(500)]
-    feed = Feed(lambda: Redis(port=redis.port))
+    keys, names = KeySpace(), [f"ses_{number}" for number in range(500)]
+    feed = PubSubFanout(lambda: Redis(port=redis.port))
     await feed.start()
-    signals = RedisWakes(feed, keys).signals()
+    signals = RedisNotifications(feed, keys).signals()
     try:
         async with asyncio.timeout(20), Redis(port=redis.port) as client:
             # At first, and once the subscription stands: something may have been missed before.

@@ -29,8 +29,8 @@ from orchestrator.admin import keys
 from orchestrator.api.links import sign
 from orchestrator.app import create_app
 from orchestrator.settings import RedisSettings, Settings
-from orchestrator.store.api_keys import Quota, RedisKeys
-from orchestrator.store.scripts import Keys
+from orchestrator.store.api_keys import ApiKeyStore, Quota
+from orchestrator.store.scripts import KeySpace
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.doubles.upstreams import Script, picture
 from tests.integration.conftest import Start, settings
@@ -68,7 +68,7 @@ class Site:
         async def asked() -> Any:
             redis = Redis.from_url(self.url)
             try:
-                return await what(RedisKeys(redis, Keys()))
+                return await what(ApiKeyStore(redis, KeySpace()))
             finally:
                 await redis.aclose()
 
@@ -147,7 +147,8 @@ def belongings(site: Site, script: Script) -> list[dict[str, str]]:
     with site.client(site.keys["ann"]) as client:
         ends = time.monotonic() + 15
         while (
-            raw.exists(Keys().log(archived["id"])) or client.get(reviewed["urls"]["self"]).json()["status"] != "awaiting_review"
+            raw.exists(KeySpace().log(archived["id"]))
+            or client.get(reviewed["urls"]["self"]).json()["status"] != "awaiting_review"
         ):
             assert time.monotonic() < ends
             time.sleep(0.05)
@@ -326,7 +327,7 @@ def test_links_to_images_need_no_key_for_a_while(site: Site) -> None:
         for other in ("", "/events", "/source"):
             path = re.sub(r"/turns/.*", other, urlsplit(url).path)
             assert nobody.get(f"{path}?{urlsplit(url).query}").status_code == (403 if other == "/source" else 401)
-        secret = site.raw().get(f"{Keys().prefix}keys:links")
+        secret = site.raw().get(f"{KeySpace().prefix}keys:links")
         assert isinstance(secret, bytes)
         path, pairs = urlsplit(url).path, [("format", "jpeg"), ("expires", str(int(time.time()) - 1))]
         late = nobody.get(path, params=dict([*pairs, ("signature", sign(secret, path, pairs))]))
@@ -402,7 +403,7 @@ def test_editor_seconds_of_a_day_are_bounded(site: Site, script: Script) -> None
 
     wait_s = refusal(site.edit(key, 1), "quota_exceeded")
     assert 0 < wait_s - (86_400 - time.time() % 86_400) < 5
-    spent = site.raw().hget(f"{Keys().prefix}spent:{int(time.time() // 86_400)}", "eve")
+    spent = site.raw().hget(f"{KeySpace().prefix}spent:{int(time.time() // 86_400)}", "eve")
     assert isinstance(spent, bytes)
     assert float(spent) == pytest.approx(first["totals"]["editor_seconds"], abs=0.001)
     assert site.edit(site.keys["bob"]).status_code == 200

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from orchestrator.loop import events as ev
 from orchestrator.ports import Bounds, Claim, Created, Idempotency, PortError, Taken
-from orchestrator.store.scripts import Keys
+from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 from tests.doubles.processes import Process
 from tests.model import texts
@@ -32,7 +32,7 @@ class Lines:
     def with_options(self, *, cap: int = 100, most: int = 10_000) -> RedisSessions:
         self.store = texts.sessions(
             self.redis,
-            Keys(),
+            KeySpace(),
             SessionsOptions(lease_s=LEASE_MS / 1000, tenant_cap=cap, most_unfinished=most),
             small=False,
         )
@@ -40,7 +40,7 @@ class Lines:
 
     async def wait(self, ms: int) -> None:
         self.now += ms
-        await self.redis.set(Keys().prefix + texts.CLOCK, self.now)
+        await self.redis.set(KeySpace().prefix + texts.CLOCK, self.now)
 
     async def create(
         self, tenant: str = "ann", *, deadline_s: float = 600, key: str = "", name: str = "", bounds: Bounds | None = None
@@ -246,7 +246,7 @@ async def test_chores_that_nobody_has_room_for_delay_no_session(lines: Lines) ->
 async def test_webhooks_and_the_blob_store_have_hands_of_their_own(lines: Lines) -> None:
     """What finds none comes again in a second, whatever the other sort has."""
     due = {f"archive:a-{number}": 0 for number in range(3)} | {f"hook:a-{number}/9": 1 for number in range(3)}
-    await lines.redis.zadd(f"{Keys().prefix}timers", due)
+    await lines.redis.zadd(f"{KeySpace().prefix}timers", due)
     first = (await lines.claim(0, chores=2, news=1)).chores
     await lines.wait(1_000)
     second = (await lines.claim(0, chores=0, news=5)).chores
@@ -321,7 +321,7 @@ async def test_what_an_earlier_version_finished_counts_for_an_hour_more(lines: L
     one = Bounds(unfinished=1)
     await lines.create(bounds=one, deadline_s=60)
     await lines.finish((await lines.claim()).claims[0])
-    await lines.redis.zadd(f"{Keys().prefix}open:ann", {"ann-001": lines.now + 60_000})
+    await lines.redis.zadd(f"{KeySpace().prefix}open:ann", {"ann-001": lines.now + 60_000})
     await lines.wait(3_600_000)
     with pytest.raises(PortError, match="not finished"):
         await lines.create(bounds=one)
@@ -347,7 +347,7 @@ async def test_editor_seconds_of_a_day_come_back_at_midnight(lines: Lines) -> No
         await lines.create(bounds=five)
     assert refused.value.retry_after == 11
     assert (await lines.create("bob", bounds=five)).fresh
-    spent = f"{Keys().prefix}spent:{lines.now // day}"
+    spent = f"{KeySpace().prefix}spent:{lines.now // day}"
     assert await lines.redis.hget(spent, "ann") == b"5.25"
     assert 0 < await lines.redis.ttl(spent) <= 3 * 86_400
     await lines.wait(10_000)

@@ -17,11 +17,11 @@ from redis import Redis
 from orchestrator.api.intake import Intake
 from orchestrator.loop.events import Limits
 from orchestrator.ports import Bounds, Idempotency
-from orchestrator.store.api_keys import RedisKeys
+from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.connection import client, listeners, parse
-from orchestrator.store.pubsub import Feed
+from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.rates import RedisRates
-from orchestrator.store.scripts import Keys
+from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, asking
 from tests.doubles.processes import free_port
 from tests.doubles.redis_fleet import RedisFleet, alone, cluster, until, watched
@@ -64,16 +64,16 @@ async def test_keys_and_rates_work_there_too(
     with topology(tmp_path) as fleet:
         redis = client(parse(fleet.url))
         try:
-            keys, rates = RedisKeys(redis, Keys()), RedisRates(redis, Keys())
+            keys, rates = ApiKeyStore(redis, KeySpace()), RedisRates(redis, KeySpace())
             secret, key = await keys.create("ann", ["read"])
             assert await keys.find(secret) == key == (await keys.all())[0]
-            assert await keys.shared_secret("links") == await RedisKeys(redis, Keys()).shared_secret("links")
+            assert await keys.shared_secret("links") == await ApiKeyStore(redis, KeySpace()).shared_secret("links")
             waits = [await rates.hit("2/hour;100/day", "ann") for _ in range(3)]
             assert waits[:2] == [None, None]
             assert waits[2] is not None and 1 <= waits[2] <= 3600
             assert await rates.hit("2/hour", "bob") is None
             assert await keys.revoke(key.id)
-            assert await RedisKeys(redis, Keys()).find(secret) is None
+            assert await ApiKeyStore(redis, KeySpace()).find(secret) is None
         finally:
             await redis.aclose()
             # The library leaves its own connections to sentinels open.
@@ -139,7 +139,7 @@ async def test_a_create_whose_answer_is_lost_keeps_its_source(tmp_path: Path) ->
         server = await asyncio.start_server(between.serve, "127.0.0.1", listening)
         redis = client(parse(node.url))
         folders = Folders()
-        store = RedisSessions(redis, Feed(listeners(parse(node.url))), Keys())
+        store = RedisSessions(redis, PubSubFanout(listeners(parse(node.url))), KeySpace())
         intake = Intake(store, folders, None, None, None)  # type: ignore[arg-type]  # what recording needs
         try:
             event = EVENT.model_copy(update={"limits": Limits(deadline_at=time.time() + 600)})

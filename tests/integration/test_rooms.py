@@ -14,12 +14,12 @@ from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop import events as ev
 from orchestrator.ports import Claim, EditOrder, EditReply, Recorded
-from orchestrator.store.notifications import RedisWakes
-from orchestrator.store.pubsub import Feed
-from orchestrator.store.scripts import Keys
+from orchestrator.store.notifications import RedisNotifications
+from orchestrator.store.pubsub import PubSubFanout
+from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
-from orchestrator.upstreams.adaptive_limit import Gate
-from orchestrator.upstreams.adaptive_limits import Gates
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
+from orchestrator.upstreams.adaptive_limits import AdaptiveLimits
 from tests.doubles.processes import Process
 from tests.integration.test_driver_under_faults import IMAGE, InstantEditor, Memory, Now, Silent, StepByStep
 
@@ -29,7 +29,7 @@ PLACES = 4
 class AtTheGate(InstantEditor):
     """An editor that works once it is let."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: AdaptiveLimit) -> None:
         super().__init__()
         self.gate = gate
         self.begun = asyncio.Event()
@@ -59,9 +59,9 @@ class Site:
     """A store, and one replica that is not started yet."""
 
     def __init__(self, redis: Redis) -> None:
-        feed = Feed(lambda: redis)
-        self.store = RedisSessions(redis, feed, Keys())
-        self.gate = Gate(fixed=PLACES)
+        feed = PubSubFanout(lambda: redis)
+        self.store = RedisSessions(redis, feed, KeySpace())
+        self.gate = AdaptiveLimit(fixed=PLACES)
         self.editor = AtTheGate(self.gate)
         performer = Performer({"e": self.editor}, {"t": StepByStep()}, Memory(), Now())
 
@@ -69,8 +69,10 @@ class Site:
             return Driver(claim, self.store, performer, Now(), Silent(), log)
 
         replica = Replica("r", 1000, 3.0)
-        wakes = RedisWakes(feed, Keys())
-        self.runner = Runner(replica, self.store, drive, wakes, rooms=Gates({"e": self.gate}), chore=done, watch=Unwatched())
+        wakes = RedisNotifications(feed, KeySpace())
+        self.runner = Runner(
+            replica, self.store, drive, wakes, rooms=AdaptiveLimits({"e": self.gate}), chore=done, watch=Unwatched()
+        )
         self.gate.on_room = self.runner.nudge
 
     async def create(self, name: str, **limits: float) -> None:

@@ -18,8 +18,8 @@ import redis as redis_client
 import standardwebhooks
 from redis.asyncio import Redis
 
-from orchestrator.store.api_keys import RedisKeys
-from orchestrator.store.scripts import Keys
+from orchestrator.store.api_keys import ApiKeyStore
+from orchestrator.store.scripts import KeySpace
 from orchestrator.webhooks.model import WAITS_S
 from tests.doubles.processes import Process
 from tests.doubles.upstreams import Script
@@ -205,7 +205,7 @@ def test_gone_disables_until_a_test_succeeds(
         create(api, wait=20, max_turns=1)
         with redis_client.Redis(port=redis.port, db=1) as kept:
             # Nobody is told of it, but only once its chore is done while the webhook is disabled.
-            until(lambda: not any(name.startswith(b"hook:") for name in kept.zrange(f"{Keys().prefix}timers", 0, -1)))
+            until(lambda: not any(name.startswith(b"hook:") for name in kept.zrange(f"{KeySpace().prefix}timers", 0, -1)))
 
         failed = api.post(f"/v1/webhooks/{hook}/test").json()
         assert (failed["delivered"], failed["attempt"]["status"]) == (False, 410)
@@ -229,9 +229,11 @@ def test_gone_disables_until_a_test_succeeds(
         assert [one["id"] for one in api.get("/v1/webhooks").json()["data"]] == [second]
         assert other.got == []
         with redis_client.Redis(port=redis.port, db=1) as kept:
-            until(lambda: not [name for name in kept.zrange(Keys().timers, 0, -1) if name.startswith((b"hook:", b"deliver:"))])
-            assert not kept.exists(Keys().deliveries(forgotten))
-            assert 0 < kept.ttl(Keys().deliveries(dropped)) <= 4 * 86_400
+            until(
+                lambda: not [name for name in kept.zrange(KeySpace().timers, 0, -1) if name.startswith((b"hook:", b"deliver:"))]
+            )
+            assert not kept.exists(KeySpace().deliveries(forgotten))
+            assert 0 < kept.ttl(KeySpace().deliveries(dropped)) <= 4 * 86_400
 
 
 def test_a_secret_is_rotated_without_a_delivery_lost(start_orchestrator: Start, receiver: Receiver, script: Script) -> None:
@@ -264,7 +266,7 @@ def test_a_tenants_webhooks_are_its_own(start_orchestrator: Start, receiver: Rec
 
     async def keys() -> list[str]:
         async with Redis(port=redis.port, db=1) as store:
-            made = RedisKeys(store, Keys())
+            made = ApiKeyStore(store, KeySpace())
             grants = (("ann", "edit"), ("bob", "edit"), ("ann", "read"))
             return [(await made.create(tenant, ["read", scope]))[0] for tenant, scope in grants]
 

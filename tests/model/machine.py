@@ -108,7 +108,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.world.look.sessions)
     @rule(back=st.booleans())
     def redis_is_copied_or_comes_back_older(self, back: bool) -> None:  # noqa: FBT001
-        """Every connection breaks with it, so nothing is on its way; on reconnecting, `Feed` has every driver read its log.
+        """Every connection breaks with it, nothing is on its way; on reconnecting, `PubSubFanout` has drivers read their logs.
 
         Without that, a driver could not tell a log that was forgotten from one that others have grown to the same length.
         """

@@ -9,7 +9,7 @@ from unittest.mock import patch
 from redis.asyncio import Redis
 
 from orchestrator.store import scripts
-from orchestrator.store.pubsub import Feed
+from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 
 CLOCK = "test-clock"
@@ -77,11 +77,11 @@ BROKEN = (
 
 
 def sessions(
-    redis: Redis, keys: scripts.Keys, options: SessionsOptions, variant: Variant | None = None, *, small: bool = True
+    redis: Redis, keys: scripts.KeySpace, options: SessionsOptions, variant: Variant | None = None, *, small: bool = True
 ) -> RedisSessions:
     """The real store on altered scripts; `small`: what they do in portions of 200, they do in portions of 2."""
     with patch.object(scripts, "_text_of", _altered(scripts._text_of, variant, small=small)):
-        return RedisSessions(redis, Feed(lambda: redis), keys, options)
+        return RedisSessions(redis, PubSubFanout(lambda: redis), keys, options)
 
 
 def _altered(original: Callable[[str], str], variant: Variant | None, *, small: bool) -> Callable[[str], str]:

@@ -11,7 +11,7 @@ import redis.asyncio
 from orchestrator.loop.events import Event, Finished, load
 from orchestrator.loop.session import Session
 from orchestrator.ports import Claim, StorageUnavailable, Taken
-from orchestrator.store.scripts import Keys
+from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import SessionsOptions
 from tests.model import laws, texts
 from tests.model.look import Look, Looking
@@ -36,7 +36,7 @@ class World:
         self._loop = asyncio.new_event_loop()
         self._client = redis.asyncio.Redis(port=port, db=db)
         self._raw = redis.Redis(port=port, db=db)
-        self._keys = Keys()
+        self._keys = KeySpace()
         options = SessionsOptions(lease_s=LEASE_MS / 1000, most_unfinished=MOST_UNFINISHED, tenant_cap=CAP)
         self.store = texts.sessions(self._client, self._keys, options, variant)
         self._looking = Looking(self._raw, self._keys.prefix)

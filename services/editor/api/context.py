@@ -10,7 +10,7 @@ from fastapi import Request
 
 from services.editor.engine.executor import Executor
 from services.editor.engine.runs import Runs
-from services.editor.metrics import Telemetry
+from services.editor.metrics import Metrics
 from services.editor.pipelines import Pipeline
 from services.errors import TABLE, ApiError
 from services.imaging.codec import ImageLimits
@@ -24,7 +24,7 @@ class Context:
 
     executor: Executor
     runs: Runs
-    telemetry: Telemetry
+    telemetry: Metrics
     limits: ImageLimits
     api_key: str | None
     keepalive_s: float

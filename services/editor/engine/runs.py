@@ -16,7 +16,7 @@ from services.editor.engine.executor import Executor
 from services.editor.engine.replays import Replays
 from services.editor.engine.run import Edited, Order, Run
 from services.editor.engine.tickets import Listener, Outcome
-from services.editor.metrics import Telemetry
+from services.editor.metrics import Metrics
 from services.editor.pipelines import EditJob
 from services.errors import ApiError
 from services.imaging.codec import Effort, ImageLimits, decode, encode
@@ -54,7 +54,7 @@ class Runs:
         limits: how requests are handled.
     """
 
-    def __init__(self, executor: Executor, telemetry: Telemetry, limits: RunLimits) -> None:
+    def __init__(self, executor: Executor, telemetry: Metrics, limits: RunLimits) -> None:
         self._executor = executor
         self._telemetry = telemetry
         self._limits = limits

@@ -16,7 +16,7 @@ from services.editor.engine import replays
 from services.editor.engine.executor import Executor, State
 from services.editor.engine.runs import Order
 from services.editor.engine.warmup import Wanted
-from services.editor.metrics import Telemetry
+from services.editor.metrics import Metrics
 from services.editor.pipelines import Capabilities, EditJob, EditResult, OneByOne, PipelineBroken
 from services.errors import ApiError
 from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
@@ -107,7 +107,7 @@ async def test_the_total_is_each_requests_own_from_its_arrival() -> None:
 
 
 def _started(pipeline: HeldPipeline) -> Executor:
-    executor = Executor(lambda: OneByOne(pipeline), Telemetry(), Wanted(1, None), queue=3)
+    executor = Executor(lambda: OneByOne(pipeline), Metrics(), Wanted(1, None), queue=3)
     executor.start()
     ends = threading.Event()
     while executor.state is State.STARTING:

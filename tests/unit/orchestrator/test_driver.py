@@ -17,7 +17,7 @@ from orchestrator.loop import events as ev
 from orchestrator.loop.session import Session
 from orchestrator.ports import Claim, CritiqueOrder, CritiqueReply, Editor, EditOrder, EditReply, Recorded, StorageUnavailable
 from orchestrator.ports import Thinker as AnyThinker
-from orchestrator.upstreams.adaptive_limit import Gate
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.thinker import HttpThinker
 from services.serving import tracing
@@ -205,7 +205,7 @@ async def test_an_edit_that_was_never_taken_costs_nothing_at_the_deadline(desk: 
     desk.answers = [busy("0.2"), busy("1.2")]
     log = Log(left_s=1.0)
     async with asking("editor", desk.url) as upstream:
-        driving = driver(log, editor=HttpEditor(upstream, gate=Gate()))
+        driving = driver(log, editor=HttpEditor(upstream, gate=AdaptiveLimit()))
         await asyncio.wait_for(driving.run(), WAIT_S)
     assert driving.finished
     (stopped,) = [recorded.event for recorded in log.entries if isinstance(recorded.event, ev.EditFailed)]
@@ -219,7 +219,7 @@ async def test_an_edit_that_is_stopped_at_work_is_charged(desk: Desk) -> None:
     desk.answers = [busy("0.6"), holding]
     log = Log(left_s=2.0)
     async with asking("editor", desk.url) as upstream:
-        driving = driver(log, editor=HttpEditor(upstream, gate=Gate()))
+        driving = driver(log, editor=HttpEditor(upstream, gate=AdaptiveLimit()))
         await asyncio.wait_for(driving.run(), WAIT_S)
     assert driving.finished
 

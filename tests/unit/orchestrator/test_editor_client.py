@@ -20,7 +20,7 @@ from PIL import Image
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.ports import EditOrder, EditorError, EditReply
-from orchestrator.request_timing import Try
+from orchestrator.request_timing import RequestTiming
 from orchestrator.upstreams.editor import HttpEditor, _sound
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, Upstream
 from services.imaging.codec import inspect
@@ -130,7 +130,7 @@ class _Answering(HttpUpstream):
         self.answer = answer
 
     async def post(
-        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[Try] | None = None
+        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[RequestTiming] | None = None
     ) -> Reply:
         return Reply(await self.answer(call, timeout_s) if callable(self.answer) else self.answer)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.ports import EditOrder, EditorError, EditReply
-from orchestrator.upstreams.adaptive_limit import Gate
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from tests.unit.imaging.pictures import saved, scene
 from tests.unit.orchestrator.desk import WAIT_S, Answer, Desk, asking, busy, holding, image_reply, stored
@@ -18,7 +18,7 @@ from tests.unit.orchestrator.desk import WAIT_S, Answer, Desk, asking, busy, hol
 PICTURE = saved(scene(size=(24, 16)), "PNG")
 
 
-class Watched(Gate):
+class Watched(AdaptiveLimit):
     """Keeps what it is told."""
 
     def __init__(self, **options: Any) -> None:
@@ -41,7 +41,7 @@ def order(key: str = "k", *, timeout_s: float = WAIT_S, later: bool = False, sta
     return EditOrder(stored(PICTURE), None, "warmer", 7, key, timeout_s, {}, later, start_s=start_s)
 
 
-async def edit(desk: Desk, gate: Gate, wanted: EditOrder | None = None, **options: Any) -> EditReply:
+async def edit(desk: Desk, gate: AdaptiveLimit, wanted: EditOrder | None = None, **options: Any) -> EditReply:
     async with asking("editor", desk.url, **options) as upstream:
         return await HttpEditor(upstream, gate=gate).edit(wanted or order())
 

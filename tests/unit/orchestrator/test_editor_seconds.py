@@ -16,7 +16,7 @@ from orchestrator.loop import events as ev
 from orchestrator.loop.policy import EditJob
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import Editor
-from orchestrator.upstreams.adaptive_limit import Gate
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback
 from tests.unit.imaging.pictures import saved, scene
@@ -66,7 +66,7 @@ async def outcome(editor: Editor, *, store: Store | None = None, of: Session | N
 async def charged(desk: Desk, *, kind: str = "edited", attempts: int = 4, **options: Any) -> float:
     """Of one edit at that desk, whose outcome is of that kind."""
     async with asking("editor", desk.url, attempts=attempts) as upstream:
-        event = await outcome(HttpEditor(upstream, gate=Gate()), **options)
+        event = await outcome(HttpEditor(upstream, gate=AdaptiveLimit()), **options)
     assert event.type == kind
     return float(event.editor_seconds)
 
@@ -201,7 +201,7 @@ async def test_an_editor_that_took_too_long_is_charged_by_the_clock(desk: Desk) 
 async def test_the_wait_for_a_place_is_not_charged(desk: Desk) -> None:
     """Others' edits are not this one's."""
     desk.answers = [working(made)]
-    gate = Gate(fixed=1)
+    gate = AdaptiveLimit(fixed=1)
     async with asking("editor", desk.url) as upstream:
         events = await asyncio.gather(*(outcome(HttpEditor(upstream, gate=gate)) for _ in range(3)))
 

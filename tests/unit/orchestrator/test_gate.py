@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.upstreams.adaptive_limit import Answer, Gate, Pace, Place, answered, beside, refused, rested
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Answer, Pace, Slot, answered, beside, refused, rested
 from tests.unit.orchestrator.pools import World
 
 # --- the law --------------------------------------------------------------------------------------------------
@@ -126,8 +126,8 @@ def test_no_place_is_lost_or_given_twice(seed: int, fixed: int | None) -> None:
     asyncio.run(_traffic(random.Random(seed), fixed))
 
 
-class Strict(Gate):
-    def _take(self) -> Place:
+class Strict(AdaptiveLimit):
+    def _take(self) -> Slot:
         assert self.in_flight < self.limit
         return super()._take()
 
@@ -166,7 +166,7 @@ async def _traffic(chance: random.Random, fixed: int | None) -> None:
     assert gate.in_flight == gate.waiting == gate._resting == holding == 0
 
 
-async def _queue(gate: Gate, log: list[str], wanted: list[tuple[str, bool]]) -> list[asyncio.Task[None]]:
+async def _queue(gate: AdaptiveLimit, log: list[str], wanted: list[tuple[str, bool]]) -> list[asyncio.Task[None]]:
     async def hold(name: str, *, later: bool) -> None:
         async with gate.place(later=later):
             log.append(name)
@@ -179,7 +179,7 @@ async def _queue(gate: Gate, log: list[str], wanted: list[tuple[str, bool]]) -> 
 
 async def test_later_turns_go_first_and_in_order() -> None:
     """First come, first served within each; whoever leaves the line holds nobody up."""
-    gate, log = Gate(fixed=1), list[str]()
+    gate, log = AdaptiveLimit(fixed=1), list[str]()
     async with gate.place(later=False):
         names = [("a", False), ("B", True), ("c", False), ("gone", True), ("D", True), ("lost", False), ("E", True)]
         tasks = await _queue(gate, log, names)
@@ -192,7 +192,7 @@ async def test_later_turns_go_first_and_in_order() -> None:
 
 
 async def test_a_place_that_comes_in_the_moment_of_a_cancel_goes_to_the_next() -> None:
-    gate, log = Gate(fixed=1), list[str]()
+    gate, log = AdaptiveLimit(fixed=1), list[str]()
     async with gate.place(later=False):
         tasks = await _queue(gate, log, [("cancelled", False), ("next", False)])
     tasks[0].cancel()
@@ -201,7 +201,7 @@ async def test_a_place_that_comes_in_the_moment_of_a_cancel_goes_to_the_next() -
 
 
 async def test_one_free_place_wakes_one_of_thousands() -> None:
-    gate, log = Gate(fixed=1), list[str]()
+    gate, log = AdaptiveLimit(fixed=1), list[str]()
     async with gate.place(later=False):
         tasks = await _queue(gate, log, [(str(number), False) for number in range(5000)])
         assert gate.waiting == 5000
@@ -219,7 +219,7 @@ class Clock:
 
 async def test_room_is_the_free_places_and_a_few_to_wait() -> None:
     """Nothing more while those wait, however often it is asked for."""
-    gate, log = Gate(fixed=8), list[str]()
+    gate, log = AdaptiveLimit(fixed=8), list[str]()
     assert gate.room() == 10
     release = asyncio.Event()
 
@@ -234,13 +234,13 @@ async def test_room_is_the_free_places_and_a_few_to_wait() -> None:
     assert gate.room() == 0
     release.set()
     await asyncio.gather(*tasks)
-    assert Gate(fixed=1).room() == 2
+    assert AdaptiveLimit(fixed=1).room() == 2
 
 
 async def test_sessions_on_their_way_take_their_room_with_them() -> None:
     """Until they ask for a place, of whatever turn, or end without one, or are not heard of for seconds."""
     clock = Clock()
-    gate = Gate(fixed=8, clock=clock)
+    gate = AdaptiveLimit(fixed=8, clock=clock)
     nudges = []
     gate.on_room = lambda: nudges.append(gate.room())
     for number in range(7):
@@ -266,7 +266,7 @@ async def test_sessions_on_their_way_take_their_room_with_them() -> None:
 
 async def test_a_gate_that_was_idle_begins_with_less() -> None:
     clock = Clock()
-    gate = Gate(clock=clock)
+    gate = AdaptiveLimit(clock=clock)
     gate._pace = replace(gate._pace, size=512.0)
     clock.now = 120.0
     async with gate.place(later=False):
@@ -364,11 +364,11 @@ def test_how_long_most_edits_take_is_known() -> None:
         alike = answered(alike, Answer(4.0, 0.0, 8.0, in_use=True))
         even = answered(even, Answer(1.0 + 7.0 * (number % 8) / 7, 0.0, 8.0, in_use=True))
         late = answered(late, Answer(6.1, 2.1, 8.0, in_use=True))
-    gates = [Gate(), Gate(), Gate()]
+    gates = [AdaptiveLimit(), AdaptiveLimit(), AdaptiveLimit()]
     for gate, pace in zip(gates, (alike, even, late), strict=True):
         gate._pace = pace
 
     assert gates[0].edit_s == pytest.approx(4.0, abs=0.05)
     assert 6.0 < gates[1].edit_s < 8.5
     assert gates[2].edit_s == pytest.approx(6.0, abs=0.2)
-    assert Gate().edit_s == 0
+    assert AdaptiveLimit().edit_s == 0

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from orchestrator.execution.session_durations import Lengths
+from orchestrator.execution.session_durations import SessionDurations
 from orchestrator.loop.events import Finished, FinishReason, Totals
 
 
@@ -17,7 +17,7 @@ def end(reason: FinishReason, edits: int = 3) -> Finished:
 def test_most_sessions_are_done_within_it() -> None:
     """The time itself where all take as long; where they differ, about what nine of ten take."""
     chance = random.Random(1)
-    lengths = Lengths()
+    lengths = SessionDurations()
     for _ in range(400):
         lengths.ended("alike", end("satisfied"), 12.0)
         lengths.ended("differ", end("max_turns"), chance.uniform(5, 20))
@@ -25,13 +25,13 @@ def test_most_sessions_are_done_within_it() -> None:
 
     assert most["alike"] == pytest.approx(12.0)
     assert 15 < most["differ"] < 21
-    assert Lengths().most() == {}
+    assert SessionDurations().most() == {}
 
 
 def test_sessions_that_ran_out_of_time_are_not_left_out() -> None:
     """Else only the short ones would count, ever shorter ones be expected, and ever more run out of time."""
     chance = random.Random(2)
-    lengths = Lengths()
+    lengths = SessionDurations()
     for _ in range(400):
         takes = chance.uniform(5, 20)
         lengths.ended("e", end("satisfied" if takes < 10 else "deadline"), min(takes, 10.0))
@@ -41,7 +41,7 @@ def test_sessions_that_ran_out_of_time_are_not_left_out() -> None:
 @pytest.mark.parametrize(("reason", "edits"), [("cancelled", 3), ("accepted", 3), ("failed", 0), ("deadline", 0)])
 def test_others_say_nothing_of_how_long_sessions_take(reason: FinishReason, edits: int) -> None:
     """What a person ended, what failed, and what was too late before it began."""
-    lengths = Lengths()
+    lengths = SessionDurations()
     for _ in range(20):
         lengths.ended("e", end("satisfied"), 12.0)
     lengths.ended("e", end(reason, edits), 500.0)

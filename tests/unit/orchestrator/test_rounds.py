@@ -10,15 +10,15 @@ from prometheus_client import CollectorRegistry
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, ResponseError
 
-from orchestrator.metrics import Telemetry
+from orchestrator.metrics import Metrics
 from orchestrator.ports import StorageUnavailable
 from orchestrator.store import pubsub
-from orchestrator.store.pubsub import Feed
+from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.sessions import asking
 from orchestrator.upstreams import pool
-from orchestrator.upstreams.pool import Backends, http_client
+from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.upstreams.registry import Registry
-from services.serving.background import forever
+from services.serving.background import run_forever
 from tests.unit.orchestrator.test_runner import until
 
 
@@ -48,7 +48,7 @@ async def test_a_loop_that_does_nothing_but_fail_ends() -> None:
             raise KeyError("nobody foresaw this")
 
     with pytest.raises(KeyError):
-        await forever("it", step, pause_s=0, most=3)
+        await run_forever("it", step, pause_s=0, most=3)
     assert next(fates, None) is None
 
 
@@ -64,7 +64,7 @@ async def test_the_feed_goes_on_after_what_nobody_foresaw(
         tries += 1
         raise KeyError("nobody foresaw this") if tries == 1 else RedisConnectionError("away")
 
-    listening = Feed(connect)
+    listening = PubSubFanout(connect)
     await listening.start()
     await until(lambda: tries > 2)
 
@@ -94,7 +94,7 @@ async def test_the_registry_is_followed_after_what_nobody_foresaw(
             return named("one" if self.read == 1 else "two")
 
     async with http_client() as client:
-        held = Backends(Shaky(), client, Telemetry(CollectorRegistry()))  # type: ignore[arg-type]  # what it needs of the settings
+        held = UpstreamPool(Shaky(), client, Metrics(CollectorRegistry()))  # type: ignore[arg-type]  # what it needs of the settings
         following = asyncio.create_task(held.follow())
         await until(lambda: "two" in held.editors or following.done())
         following.cancel()

@@ -102,7 +102,7 @@ class News:
         yield ""
 
 
-class Rooms:
+class EditorCapacity:
     def room(self) -> Mapping[str, int]:
         return {"e": 1}
 
@@ -136,7 +136,7 @@ class Place:
             self.store,  # type: ignore[arg-type]  # what a runner needs of it
             lambda claim, log: _Driver(self.drive),  # type: ignore[arg-type,return-value]  # as above
             self.news,
-            rooms=Rooms(),
+            rooms=EditorCapacity(),
             chore=self._chore,
             watch=Quiet(),
         )

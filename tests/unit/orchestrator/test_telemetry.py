@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import fold
-from orchestrator.metrics import Telemetry
+from orchestrator.metrics import Metrics
 from orchestrator.ports import Recorded
-from orchestrator.upstreams.adaptive_limit import Gate
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=1, height=1)
 CREATED = ev.SessionCreated(
@@ -27,10 +27,10 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def telemetry(registry: CollectorRegistry) -> Telemetry:
-    made = Telemetry(registry)
+def telemetry(registry: CollectorRegistry) -> Metrics:
+    made = Metrics(registry)
     made.watch(lambda: 2)
-    made.watch_gate("e", Gate(fixed=3))
+    made.watch_gate("e", AdaptiveLimit(fixed=3))
     return made
 
 
@@ -49,7 +49,7 @@ def candidate(number: int, outcome: str) -> list[ev.Event]:
     return [begun, failed]
 
 
-def record(telemetry: Telemetry, events: list[ev.Event]) -> None:
+def record(telemetry: Metrics, events: list[ev.Event]) -> None:
     for seq in range(2, len(events) + 1):
         telemetry.recorded("ses_1", Recorded(seq, events[seq - 1]), fold(events[:seq]))
 
@@ -69,7 +69,7 @@ def story() -> list[ev.Event]:
     ]
 
 
-def test_editor_seconds_are_told_by_what_they_were_for(telemetry: Telemetry, registry: CollectorRegistry) -> None:
+def test_editor_seconds_are_told_by_what_they_were_for(telemetry: Metrics, registry: CollectorRegistry) -> None:
     """Useful, made again, no longer wanted, failed; all but the first are waste."""
     record(telemetry, story())
     spent = {
@@ -82,7 +82,7 @@ def test_editor_seconds_are_told_by_what_they_were_for(telemetry: Telemetry, reg
     assert registry.get_sample_value("editthinker_failures_total", {"role": "editor", "code": ev.SUPERSEDED}) is None
 
 
-def test_an_edit_of_the_fallback_is_its_own(telemetry: Telemetry, registry: CollectorRegistry) -> None:
+def test_an_edit_of_the_fallback_is_its_own(telemetry: Metrics, registry: CollectorRegistry) -> None:
     """Not the first editor's, which made nothing."""
     (begun, edited) = candidate(1, "useful")
     assert isinstance(edited, ev.Edited)
@@ -93,7 +93,7 @@ def test_an_edit_of_the_fallback_is_its_own(telemetry: Telemetry, registry: Coll
     assert value("editthinker_editor_seconds_total", {"editor": "e", "outcome": "useful"}) == 0
 
 
-def test_times_scores_and_stages_of_a_session(telemetry: Telemetry, registry: CollectorRegistry) -> None:
+def test_times_scores_and_stages_of_a_session(telemetry: Metrics, registry: CollectorRegistry) -> None:
     """Creation to first turn, creation to end, scores of the answer; stages we know, and no label of an editor's choosing."""
     record(telemetry, story())
     value = registry.get_sample_value
@@ -108,7 +108,7 @@ def test_times_scores_and_stages_of_a_session(telemetry: Telemetry, registry: Co
     assert value("editthinker_sessions_finished_total", {"reason": "satisfied"}) == 1
 
 
-def test_a_session_without_an_answer_has_no_scores(telemetry: Telemetry, registry: CollectorRegistry) -> None:
+def test_a_session_without_an_answer_has_no_scores(telemetry: Metrics, registry: CollectorRegistry) -> None:
     """A failed one does not count as one that scored nothing."""
     record(telemetry, [CREATED, ev.Finished(at=101, reason="failed", best=None, totals=ev.Totals())])
 
@@ -116,7 +116,7 @@ def test_a_session_without_an_answer_has_no_scores(telemetry: Telemetry, registr
     assert registry.get_sample_value("editthinker_session_line_seconds_count") == 0
 
 
-def test_what_never_happened_is_zero(telemetry: Telemetry, registry: CollectorRegistry) -> None:
+def test_what_never_happened_is_zero(telemetry: Metrics, registry: CollectorRegistry) -> None:
     """Rates and ratios need both ends of a counter."""
     value = registry.get_sample_value
 
@@ -128,7 +128,7 @@ def test_what_never_happened_is_zero(telemetry: Telemetry, registry: CollectorRe
     assert value("editthinker_webhook_deliveries_total", {"outcome": "retried"}) == 1
 
 
-def test_redis_is_told_to_be_away_when_it_is(telemetry: Telemetry, registry: CollectorRegistry) -> None:
+def test_redis_is_told_to_be_away_when_it_is(telemetry: Metrics, registry: CollectorRegistry) -> None:
     """The last figures stand beside it."""
     telemetry.standing({"e": 4}, 9, 2)
     assert registry.get_sample_value("editthinker_redis_up") == 1
@@ -137,7 +137,7 @@ def test_redis_is_told_to_be_away_when_it_is(telemetry: Telemetry, registry: Col
     assert registry.get_sample_value("editthinker_sessions_waiting", {"editor": "e"}) == 4
 
 
-def test_every_metric_is_documented(telemetry: Telemetry, registry: CollectorRegistry) -> None:
+def test_every_metric_is_documented(telemetry: Metrics, registry: CollectorRegistry) -> None:
     """By its name without the prefix, in the page on operations."""
     text = (Path(__file__).parents[3] / "docs/operations.md").read_text("utf-8")
     names = [family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError, Usage
-from orchestrator.request_timing import Try
+from orchestrator.request_timing import RequestTiming
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, Upstream
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.protocol.critique.formats import FORMATS, Constraint, FormatName
@@ -234,7 +234,7 @@ class _Answering(HttpUpstream):
         self.sent = b""
 
     async def post(
-        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[Try] | None = None
+        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[RequestTiming] | None = None
     ) -> Reply:
         self.sent = b"".join([piece async for piece in call.pieces()])
         assert call.size == len(self.sent)

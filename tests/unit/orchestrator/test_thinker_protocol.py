@@ -245,7 +245,7 @@ def test_questions_are_events_of_their_own() -> None:
 
 
 async def test_a_constraint_that_was_seen_to_be_enforced_is_not_given_up_for_one_reply(desk: Desk) -> None:
-    """Backends count characters differently; the reply is told, and the constraint stays."""
+    """UpstreamPool count characters differently; the reply is told, and the constraint stays."""
     desk.answers = [JSONResponse(GOOD), JSONResponse(completion(WORN)), JSONResponse(GOOD)]
     assert await heard(desk, dialect(constraint="auto"), 3) == ["ok", "unconstrained", "ok", "ok"]
     assert constraints(desk) == ["structured_outputs"] * 3
