@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import pytest
 from pydantic import Field, ValidationError
@@ -16,7 +16,7 @@ class Example(ServiceSettings):
 
     renamed: ClassVar[dict[str, str]] = {"wait_s": "timeout_s", "keep": "cache"}
 
-    timeout_s: float = Field(1.0, gt=0)
+    timeout_s: Annotated[float, Field(gt=0)] = 1.0
     cache: str = "none"
 
 
