@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,8 @@ def test_former_names_of_the_retention_settings_still_work(
 ) -> None:
     monkeypatch.setenv("EDITTHINKER_RETENTION_S", "60")
     monkeypatch.setenv("EDITTHINKER_KEEP_S", "120")
-    settings = Settings(**{})
+    given: dict[str, Any] = {}
+    settings = Settings(**given)
     assert (settings.redis_retention_s, settings.archive_retention_s) == (60, 120)
     assert "set EDITTHINKER_REDIS_RETENTION_S instead" in caplog.text
     assert "set EDITTHINKER_ARCHIVE_RETENTION_S instead" in caplog.text
