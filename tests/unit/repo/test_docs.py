@@ -24,7 +24,11 @@ PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROO
 #: Pages about the code as it is now; the changelog and the decisions also name what is gone.
 CURRENT = [page for page in PAGES if page != "CHANGELOG.md" and not page.startswith("docs/decisions/")]
 FOLDERS = "orchestrator|services|editthinker|benchmarks|deploy|tests|examples|docs"
-PREFIXES: dict[str, type[BaseSettings]] = {"EDITTHINKER_": Settings, "EDITTHINKER_EDITOR_": EditorSettings, "EDITTHINKER_THINKER_": ThinkerSettings}
+PREFIXES: dict[str, type[BaseSettings]] = {
+    "EDITTHINKER_": Settings,
+    "EDITTHINKER_EDITOR_": EditorSettings,
+    "EDITTHINKER_THINKER_": ThinkerSettings,
+}
 
 
 def read(name: str) -> str:
