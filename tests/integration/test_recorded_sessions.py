@@ -90,7 +90,7 @@ def recorded(redis: Process, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{redis.port}/2",
             "EDITTHINKER_BLOBS": str(folder / "blobs"),
             "EDITTHINKER_EDITORS": json.dumps({name: {"url": url, "mask": True} for name in ("classical", "hanging")}),
-            "EDITTHINKER_THINKERS": json.dumps({name: model for name in ("rules", "hanging")}),
+            "EDITTHINKER_THINKERS": json.dumps(dict.fromkeys(("rules", "hanging"), model)),
             "EDITTHINKER_MAX_DEADLINE_S": "1e10",
         }
         orchestrator = module("orchestrator", free_port(), folder / "orchestrator.log", env=env)
