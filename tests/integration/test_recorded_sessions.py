@@ -62,7 +62,7 @@ def load_keys(redis: redis_client.Redis, keys: dict[str, dict[str, Any]]) -> Non
                 redis.rpush(where, *map(raw, value))
             case "stream":
                 for entry, fields in value:
-                    redis.execute_command("XADD", where, raw(entry), *(raw(part) for field in fields for part in field))
+                    redis.xadd(where, {raw(field): raw(text) for field, text in fields}, id=raw(entry))
             case other:
                 raise AssertionError(f"{name} is a {other}")
         if key["ttl_ms"] is not None:
