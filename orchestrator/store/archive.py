@@ -44,11 +44,11 @@ class Retention:
 
     Attributes:
         redis_s: seconds in Redis; after that they are read from the archive.
-        keep_s: seconds in all, from their end, with their images; for ever if None.
+        archive_s: seconds from a session's end until it is deleted with its images; never if None.
     """
 
     redis_s: float = 86_400.0
-    keep_s: float | None = None
+    archive_s: float | None = None
 
 
 class Archive:
@@ -91,8 +91,8 @@ class Archive:
         await self._folders.write_document(session_id, data)
         # Whatever looks like a digest counts as named, so that events of a later version cost no image.
         await self._folders.prune(session_id, {name.decode() for name in _DIGEST.findall(data)})
-        keep_s = self._retention.keep_s
-        forget_at = None if keep_s is None else document["finished_at"] + keep_s
+        archive_s = self._retention.archive_s
+        forget_at = None if archive_s is None else document["finished_at"] + archive_s
         if not await self._sessions.retain(session_id, document["tenant"], self._retention.redis_s, forget_at):
             # Deleted while we wrote, perhaps before: the document must not stay behind.
             await self._folders.remove(session_id)

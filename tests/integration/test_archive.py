@@ -158,11 +158,11 @@ async def test_archiving_cut_off_at_any_step_is_done_again(
     log = await finished_session(sessions, blobs)
     cut = Cut(at=step, done=done == "after")
     with pytest.raises(StorageUnavailableError):
-        await archive_of(cut.off(sessions), cut.off(blobs), keep_s=100_000).chore(f"archive:{ID}")
+        await archive_of(cut.off(sessions), cut.off(blobs), archive_s=100_000).chore(f"archive:{ID}")
     if (step, done) != (4, "after"):
         assert await redis_db.pttl(KEYS.log(ID)) == -1
 
-    archive = archive_of(sessions, blobs, keep_s=100_000)
+    archive = archive_of(sessions, blobs, archive_s=100_000)
     await archive.chore(f"archive:{ID}")
     await archive.chore(f"archive:{ID}")
 

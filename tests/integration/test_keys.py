@@ -92,7 +92,7 @@ def processes(redis: Process, upstreams: str, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("keys")
     url = f"redis://127.0.0.1:{redis.port}/{DB}"
     redis_client.Redis.from_url(url).flushdb()
-    env = {"EDITTHINKER_REDIS_URL": url, "EDITTHINKER_KEYS": "required", "EDITTHINKER_RETENTION_S": "1"}
+    env = {"EDITTHINKER_REDIS_URL": url, "EDITTHINKER_KEYS": "required", "EDITTHINKER_REDIS_RETENTION_S": "1"}
     ports = [free_port(), free_port()]
     with ExitStack() as stack:
         replicas = []
