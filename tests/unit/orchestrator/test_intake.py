@@ -89,7 +89,7 @@ async def test_an_upload_is_opened_once_and_hashed_once_for_each_bytes_it_has(
     digest = counted("hash", codec.digest)
     for module in (codec, intake_module):
         monkeypatch.setattr(module, "digest", digest)
-    monkeypatch.setattr(codec.Image, "open", counted("open", Image.open))
+    monkeypatch.setattr(Image, "open", counted("open", Image.open))
     intake = Intake(Sessions(Created(OWN, fresh=True, fingerprint="f")), Folders(), None, None, ImageLimits())  # type: ignore[arg-type]
     received, image = await intake._check(data, "image")
 
