@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, Event, ImageRef, SessionCreated
 from orchestrator.loop.session import Session
 from orchestrator.request_timing import RequestTiming
+from services.imaging.codec import CheckedImage
 
 
 class PortError(Exception):
@@ -74,6 +75,13 @@ class StoredImage:
     load: Callable[[], Awaitable[bytes]]
 
 
+def image_ref(image: CheckedImage) -> ImageRef:
+    """How events name an image."""
+    return ImageRef(
+        sha256=image.sha256, media_type=image.media_type, bytes=len(image.data), width=image.width, height=image.height
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class EditOrder:
     """One edit: source (and mask), instruction, seed, the caller's options for the editor.
@@ -102,17 +110,14 @@ class EditOrder:
 
 @dataclass(frozen=True, slots=True)
 class EditReply:
-    """An edited image: its encoded bytes and what its header says; timings as the editor tells them.
+    """An edited image, and timings as the editor reports them.
 
     Attributes:
         replayed: whether it is the answer to an earlier request with the same key, made once for both.
         editor: which one made it, where it was a fallback.
     """
 
-    data: bytes
-    media_type: str
-    width: int
-    height: int
+    image: CheckedImage
     timings: Mapping[str, float] = field(default_factory=dict)
     replayed: bool = False
     editor: str | None = None
@@ -218,8 +223,8 @@ class Thinker(Protocol):
 class Blobs(Protocol):
     """Images, each in the folder of its session under the SHA-256 of its bytes."""
 
-    async def put(self, session_id: str, data: bytes) -> str:
-        """Store bytes, once, and return their digest."""
+    async def put(self, session_id: str, image: CheckedImage) -> None:
+        """Store an image; storing the same bytes again changes nothing."""
         ...
 
     async def get(self, session_id: str, sha256: str) -> bytes:
