@@ -50,7 +50,7 @@ from services.embedded.thinker.chat_completions import (
 )
 from services.embedded.thinker.judging import judge, judge_by, questions_for
 from services.embedded.thinker.pixels import Bytes
-from services.embedded.thinker.reply_constraints import MOST_ECHOED, wanted, written
+from services.embedded.thinker.reply_constraints import MAX_ECHO, wanted, written
 from services.embedded.thinker.thread_pool import Workers
 from services.errors import ApiError
 from services.imaging.codec import ImageLimits, decode
@@ -183,7 +183,7 @@ async def _chat(request: Request) -> Response:
     try:
         asked = _validated(await middleware.read_json(request))
         if asked.model != server.limits.model:
-            message = f"the model {asked.model[:MOST_ECHOED]!r} does not exist; this server has {server.limits.model!r}"
+            message = f"the model {asked.model[:MAX_ECHO]!r} does not exist; this server has {server.limits.model!r}"
             raise ApiError("model_not_found", message, param="model")
         tracing.annotate(genai.asked(asked.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"})))
         answer = await server.workers.run(partial(_answer, server, asked))

@@ -15,7 +15,7 @@ from services.protocol.images_api import sse_schema
 
 _TOKEN: Final = re.compile(r"\s?[^\W\d_]{1,5}|\s?\d{1,3}|\s?[^\w\s]|\s+|_")
 _PATCH: Final = 28  # pixels a side that cost one token, as Qwen2.5-VL counts
-_MOST_IMAGE_TOKENS: Final = 16_384
+_MAX_IMAGE_TOKENS: Final = 16_384
 _SHARED: Final = (400, 404, 405, 413, 500, 503)
 _STRING: Final = {"type": "string"}
 _MAYBE: Final = {"type": ["string", "null"]}
@@ -44,7 +44,7 @@ class ChatRequest(BaseModel):
     structured_outputs: dict[str, Any] | None = None
 
     @property
-    def most_tokens(self) -> int | None:
+    def token_limit(self) -> int | None:
         """The limit on the reply's tokens, under its old or new name."""
         return self.max_completion_tokens or self.max_tokens
 
@@ -80,9 +80,9 @@ def reply(text: str, request: ChatRequest, sizes: list[tuple[int, int]], prompt:
     `sizes` are the pictures' (width, height), `prompt` the request's text.
     """
     tokens = tuple(_TOKEN.findall(text))
-    limit = request.most_tokens
+    limit = request.token_limit
     cut = limit is not None and len(tokens) > limit
-    images = sum(min(_MOST_IMAGE_TOKENS, math.ceil(w / _PATCH) * math.ceil(h / _PATCH)) for w, h in sizes)
+    images = sum(min(_MAX_IMAGE_TOKENS, math.ceil(w / _PATCH) * math.ceil(h / _PATCH)) for w, h in sizes)
     return Reply(
         tokens=tokens[:limit] if cut else tokens,
         finish_reason="length" if cut else "stop",

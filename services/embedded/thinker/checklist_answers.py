@@ -12,7 +12,7 @@ from typing import Final
 
 from services.embedded.thinker.evidence import Evidence
 from services.embedded.thinker.explain import way_sentence
-from services.embedded.thinker.intent import Wish
+from services.embedded.thinker.intent import Intent
 from services.embedded.thinker.operations import PHRASES, Op, phrase
 from services.embedded.thinker.score import BEST, UNTOUCHED, Damage, Fault, Part
 from services.protocol.critique.checklist import MAX_REASON
@@ -32,7 +32,7 @@ _REST: Final = "Are the size, the framing and everything that nobody asked to ch
 _UNJUDGED: Final = "I measure pictures and cannot judge this, so it is not counted as done."
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PLAIN: Final = str.maketrans({'"': "'", "\\": "/"})
-_MOST_PARTS: Final = 3
+_MAX_PARTS: Final = 3
 _QUOTE: Final = 120
 _YES, _PARTLY = 0.75, 0.35
 """The shares of a part from which it counts as done, and as done in part."""
@@ -55,18 +55,18 @@ _BY_KIND: Final[dict[QuestionKind, tuple[Fault, ...]]] = {
 }
 
 
-def questions_of(wish: Wish) -> tuple[Question, ...]:
+def questions_about(intent: Intent) -> tuple[Question, ...]:
     """What will be asked about every candidate for a wish; without the questions about quality, which are not ours."""
-    change = [*(text for text, _ in _own(wish)), _EVERYTHING]
+    change = [*(text for text, _ in _own(intent)), _EVERYTHING]
     return (*(Question("change", text) for text in change), Question("keep", _DETAIL), Question("keep", _REST))
 
 
-def answers_of(
-    evidence: Evidence, wish_parts: list[Part], damage: list[Damage], semantic: float, questions: tuple[Question, ...]
+def answer_questions(
+    evidence: Evidence, parts: list[Part], damage: list[Damage], semantic: float, questions: tuple[Question, ...]
 ) -> tuple[Answer, ...]:
     """An answer to each question, from the same figures that scores and reasoning come from."""
-    own = {text: measure(evidence, wish_parts) for text, measure in _own(evidence.wish)}
-    everything = _everything(evidence, wish_parts, semantic)
+    own = {text: measure(evidence, parts) for text, measure in _own(evidence.intent)}
+    everything = _everything(evidence, parts, semantic)
     out: list[Answer] = []
     for number, question in enumerate(questions, start=1):
         if question.kind == "change":
@@ -96,18 +96,18 @@ def _verdict(share: float) -> Verdict:
 _Measure = Callable[[Evidence, list[Part]], Found]
 
 
-def _own(wish: Wish) -> list[tuple[str, _Measure]]:
+def _own(intent: Intent) -> list[tuple[str, _Measure]]:
     """The questions about the parts of a wish, each with how it is measured; one at least."""
     out: dict[str, _Measure] = {}
-    if wish.look is not None or wish.stated:
-        out[_way_question(wish)] = _way
-    if wish.look is not None and wish.look.grain > 0:
+    if intent.look is not None or intent.stated:
+        out[_way_question(intent)] = _way
+    if intent.look is not None and intent.look.grain > 0:
         out["Is there about as much grain as was wanted?"] = _grain
-    for index, op in enumerate(wish.checks):
+    for index, op in enumerate(intent.checks):
         out.setdefault(_asked(f"Was this done: {_said(op)}"), _check(index))
-    parts = list(out.items())[:_MOST_PARTS]
-    if wish.unknown or not parts:
-        clause = clean((wish.unknown or (wish.text,))[0], _QUOTE)
+    parts = list(out.items())[:_MAX_PARTS]
+    if intent.unknown or not parts:
+        clause = clean((intent.unknown or (intent.text,))[0], _QUOTE)
         parts.append((_asked(f"Is this part of the instruction carried out: '{clause}'"), lambda *_: (0.0, _UNJUDGED)))
     return parts
 
@@ -120,19 +120,19 @@ def _said(op: Op) -> str:
     return phrase(op.key, op.percent, detail=op.detail) if op.name in PHRASES else op.name
 
 
-def _way_question(wish: Wish) -> str:
-    if wish.plain:
+def _way_question(intent: Intent) -> str:
+    if intent.plain:
         return "Are the adjustments that were asked for visible, in their direction and amount?"
-    return _asked(f"Do light and colour look like {' and '.join(wish.names[:4])}")
+    return _asked(f"Do light and colour look like {' and '.join(intent.names[:4])}")
 
 
-def _way(evidence: Evidence, wish_parts: list[Part]) -> Found:
-    part = next((part for part in wish_parts if part.name in {"adjustments", "look"}), None)
+def _way(evidence: Evidence, parts: list[Part]) -> Found:
+    part = next((part for part in parts if part.name in {"adjustments", "look"}), None)
     return (1.0, "The source already looks like that.") if part is None else (part.done, way_sentence(evidence))
 
 
-def _grain(evidence: Evidence, wish_parts: list[Part]) -> Found:
-    part = next((part for part in wish_parts if part.name == "grain"), None)
+def _grain(evidence: Evidence, parts: list[Part]) -> Found:
+    part = next((part for part in parts if part.name == "grain"), None)
     if part is None:
         return 1.0, "The source has it already."
     return part.done, f"Grain {evidence.grain_added:+.1f} L* of {evidence.grain_wanted:+.1f} wanted."
@@ -146,13 +146,13 @@ def _check(index: int) -> _Measure:
     return found
 
 
-def _everything(evidence: Evidence, wish_parts: list[Part], semantic: float) -> Found:
+def _everything(evidence: Evidence, parts: list[Part], semantic: float) -> Found:
     """The share of the whole wish: none of it where a part cannot be judged, not all of it while a part is missing."""
-    if evidence.wish.unknown or not evidence.wish.understood:
+    if evidence.intent.unknown or not evidence.intent.understood:
         return 0.0, "A part of it I cannot judge, so not everything counts as done."
     share = (semantic - UNTOUCHED) / (BEST - UNTOUCHED)
     said = f"All parts together are {100 * min(1.0, max(0.0, share)):.0f}% done."
-    missing = [part.name for part in wish_parts if part.done < _YES]
+    missing = [part.name for part in parts if part.done < _YES]
     if missing:
         return min(share, (_YES + _PARTLY) / 2), f"{said} Not yet: {', '.join(missing)}."
     return share, said

@@ -1,7 +1,7 @@
 """Reading an instruction: operations, looks, and what remains not understood.
 
 One pass over the words, linear in the length of the text; nothing is guessed about words
-outside `words` and `sayings`: they come back as `unknown`.
+outside `words` and `look_phrases`: they come back as `unknown`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from services.embedded.thinker.look_phrases import sayings
+from services.embedded.thinker.look_phrases import look_phrases
 from services.embedded.thinker.operations import MONOCHROME, Op
-from services.embedded.thinker.sentence_patterns import structural
+from services.embedded.thinker.sentence_patterns import match_patterns
 from services.embedded.thinker.words import (
     ACTIONS,
     DEGREES,
@@ -20,7 +20,6 @@ from services.embedded.thinker.words import (
     NEGATIONS,
     NOUNS,
     REGIONS,
-    SIDES,
     STATES,
 )
 
@@ -30,9 +29,11 @@ READ_AT_MOST = 4000
 _SPLIT = re.compile(r"[,;\n!?]|\.(?=\s|$)|\b(?:and|then|but|while|plus)\b|&|\+(?!\d)", re.IGNORECASE)
 _WORD = re.compile(r"\x01\d+|#[0-9a-f]{6}|[+-]?\d+(?:\.\d+)?(?:\s?%|(?![\w/:'-]))|[\w'’/:-]+")  # noqa: RUF001
 _QUOTED = re.compile(r"\"([^\"\x01]{0,400})\"|“([^”\x01]{0,400})”|(?<!\w)'([^'\x01]{1,400})'(?!\w)")
-_SAYINGS = sayings()
+_LOOK_PHRASES = look_phrases()
 _PAIRS = "|".join(
-    re.escape(said).replace(r"\ and\ ", r"(\s+and\s+)", 1) for said in sorted(_SAYINGS, key=len, reverse=True) if " and " in said
+    re.escape(said).replace(r"\ and\ ", r"(\s+and\s+)", 1)
+    for said in sorted(_LOOK_PHRASES, key=len, reverse=True)
+    if " and " in said
 )
 _FIXED = re.compile(
     r"\b(?:b(\s?&\s?)w|black([\s-]+(?:and|&)[\s-]+)white|teal([\s-]*(?:and|&|/)[\s-]*)orange|orange([\s-]*(?:and|&|/)[\s-]*)teal"
@@ -45,7 +46,7 @@ _LONGEST = 5
 
 
 @dataclass(frozen=True)
-class LookSaid:
+class NamedLook:
     """A look that was named, how strongly, and the words that named it."""
 
     look: str
@@ -54,18 +55,18 @@ class LookSaid:
 
 
 @dataclass(frozen=True)
-class Instruction:
+class ParsedInstruction:
     """What an instruction says.
 
-    `ops` are explicit operations, `looks` named looks, `banned` operations that must not
-    happen ("without grain"), `kept` parts to leave alone, `unknown` the clauses that say
+    `ops` are explicit operations, `looks` named looks, `forbidden` operations that must not
+    happen ("without grain"), `protected` parts to leave alone, `unknown` the clauses that say
     more than is understood (`partly` of them besides something that is).
     """
 
     ops: tuple[Op, ...] = ()
-    looks: tuple[LookSaid, ...] = ()
-    banned: frozenset[str] = frozenset()
-    kept: tuple[str, ...] = ()
+    looks: tuple[NamedLook, ...] = ()
+    forbidden: frozenset[str] = frozenset()
+    protected: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
     @property
@@ -81,12 +82,12 @@ class _Clause:
     text: str
     words: list[str] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)
-    looks: list[LookSaid] = field(default_factory=list)
+    looks: list[NamedLook] = field(default_factory=list)
     sign: int = 0
     amount: float | None = None
     degree: float = 1.0
     negated: bool = False
-    banned: list[str] = field(default_factory=list)
+    forbidden: list[str] = field(default_factory=list)
     region: str = ""
     rest: list[str] = field(default_factory=list)
 
@@ -120,7 +121,7 @@ def normalised(clause: str) -> str:
     return re.sub(r"(\d)\s?per\s?cent\b", r"\1%", plain).replace("\x02", " and ")
 
 
-def read_instruction(text: str) -> Instruction:
+def parse_instruction(text: str) -> ParsedInstruction:
     """Read an instruction of any length and content; never raises."""
     plain, quotes = unquote(text)
     clauses: list[_Clause] = []
@@ -135,7 +136,7 @@ def read_instruction(text: str) -> Instruction:
 def _clause(text: str, quotes: list[str]) -> _Clause:
     """Read one clause on its own."""
     clause = _Clause(text=_unquoted(text, quotes))
-    found, remaining = structural(normalised(text), quotes)
+    found, remaining = match_patterns(normalised(text), quotes)
     clause.ops.extend(replace(op, said=clause.text) for op in found)
     told = len(clause.ops)
     clause.words = _WORD.findall(remaining)
@@ -146,10 +147,10 @@ def _clause(text: str, quotes: list[str]) -> _Clause:
         at += _take(clause, named, at)
         if negated and len(named) > before:
             # "a vintage look without grain": only what follows the word is unwanted.
-            clause.banned.extend(name for name, _ in named[before:])
+            clause.forbidden.extend(name for name, _ in named[before:])
             del named[before:]
     if clause.negated and told:
-        clause.banned.extend(op.name for op in clause.ops)
+        clause.forbidden.extend(op.name for op in clause.ops)
         clause.ops.clear()
     _name_operations(clause, named)
     return clause
@@ -159,8 +160,8 @@ def _take(clause: _Clause, named: list[tuple[str, int]], at: int) -> int:
     """Understand what starts at a word; returns how many words it took."""
     for length in range(min(_LONGEST, len(clause.words) - at), 0, -1):
         said = " ".join(clause.words[at : at + length])
-        if said in _SAYINGS and not clause.negated and not _is_slider(clause, said):
-            clause.looks.append(LookSaid(_SAYINGS[said], 1.0, said))
+        if said in _LOOK_PHRASES and not clause.negated and not _is_slider(clause, said):
+            clause.looks.append(NamedLook(_LOOK_PHRASES[said], 1.0, said))
             return length
         if said in STATES:
             named.append(STATES[said])
@@ -243,19 +244,19 @@ def _inherit(before: list[_Clause], clause: _Clause) -> None:
         last.ops = [replace(op, amount=clause.amount) if op.amount is None else op for op in last.ops]
 
 
-def _collect(clauses: list[_Clause], *, too_long: bool) -> Instruction:
+def _collect(clauses: list[_Clause], *, too_long: bool) -> ParsedInstruction:
     """The reading of all clauses together."""
     ops: list[Op] = []
-    looks: list[LookSaid] = []
-    banned: set[str] = set()
-    kept: list[str] = []
+    looks: list[NamedLook] = []
+    forbidden: set[str] = set()
+    protected: list[str] = []
     unknown: list[str] = []
     for clause in clauses:
         if "unchanged" in clause.rest or "untouched" in clause.rest:
-            kept.append(clause.region or "all")
+            protected.append(clause.region or "all")
             continue
-        banned.update(clause.banned)
-        if clause.negated and not clause.banned:
+        forbidden.update(clause.forbidden)
+        if clause.negated and not clause.forbidden:
             unknown.append(clause.text)
             if not clause.looks:
                 continue
@@ -265,7 +266,7 @@ def _collect(clauses: list[_Clause], *, too_long: bool) -> Instruction:
             unknown.append(clause.text)
     if too_long:
         unknown.append("the rest of a very long instruction")
-    return Instruction(tuple(ops), tuple(looks), frozenset(banned), tuple(kept), tuple(unknown))
+    return ParsedInstruction(tuple(ops), tuple(looks), frozenset(forbidden), tuple(protected), tuple(unknown))
 
 
 def _is_unknown(clause: _Clause) -> bool:
@@ -281,6 +282,3 @@ def _unquoted(text: str, quotes: list[str]) -> str:
     """Put the quoted strings back in their place."""
     filled = re.sub(r"(?:(?<!\s)\s+)?\x01(\d+)\s*", lambda m: f" {quotes[int(m.group(1))]} ", text)
     return filled.replace("\x02", " and ").strip()
-
-
-__all__ = ["SIDES", "Instruction", "LookSaid", "read_instruction"]

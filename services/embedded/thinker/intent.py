@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from services.embedded.thinker.instruction_parser import Instruction, read_instruction
+from services.embedded.thinker.instruction_parser import ParsedInstruction, parse_instruction
 from services.embedded.thinker.looks import LOOKS, Look, joined, scaled
 from services.embedded.thinker.operations import MONOCHROME, Key, Op
 from services.embedded.thinker.slider_model import modelled
@@ -56,7 +56,7 @@ _IMPLIED: dict[str, tuple[Op, ...]] = {
 
 
 @dataclass(frozen=True)
-class Wish:
+class Intent:
     """What is wanted, as far as it was understood.
 
     `look` is None when no look is wanted; `names` are the looks behind it. `implied` are
@@ -64,32 +64,32 @@ class Wish:
     """
 
     text: str
-    instruction: Instruction
+    parsed: ParsedInstruction
     names: tuple[str, ...]
     look: Look | None
     stated: tuple[Op, ...]
-    asks: tuple[Op, ...]
+    requested: tuple[Op, ...]
     implied: tuple[Op, ...]
 
     @property
     def plain(self) -> bool:
         """Whether only plain adjustments are wanted, where the direction counts more than the amount."""
-        return not self.instruction.looks
+        return not self.parsed.looks
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """The clauses that were not, or not fully, understood."""
-        return self.instruction.unknown
+        return self.parsed.unknown
 
     @property
     def understood(self) -> bool:
         """Whether any part of the wish can be measured."""
-        return self.look is not None or bool(self.stated or self.asks)
+        return self.look is not None or bool(self.stated or self.requested)
 
     @property
     def checks(self) -> tuple[Op, ...]:
         """Everything that is checked one by one."""
-        return self.asks + self.implied
+        return self.requested + self.implied
 
     @property
     def fixed(self) -> dict[Key, float]:
@@ -101,14 +101,14 @@ class Wish:
 
 
 @lru_cache(maxsize=256)
-def wish_of(text: str) -> Wish:
+def intent_of(text: str) -> Intent:
     """Understand a wish of any length; never raises. Pure, and remembered for repeated turns."""
-    instruction = read_instruction(text)
-    names = [said.look for said in instruction.looks]
-    parts = [scaled(LOOKS[said.look], said.strength) for said in instruction.looks]
+    parsed = parse_instruction(text)
+    names = [said.look for said in parsed.looks]
+    parts = [scaled(LOOKS[said.look], said.strength) for said in parsed.looks]
     stated: list[Op] = []
-    asks: list[Op] = []
-    for op in instruction.ops:
+    requested: list[Op] = []
+    for op in parsed.ops:
         adjustment = _ADJUSTMENTS.get((op.name, op.sign))
         if op.amount is None and not op.region and adjustment:
             name, share = adjustment
@@ -117,28 +117,28 @@ def wish_of(text: str) -> Wish:
         elif modelled(op.key) and op.amount is not None and (op.name, op.sign) != ("haze", -1):
             stated.append(op)
         else:
-            asks.append(op)
-    parts = [_without(part, instruction.banned) for part in parts]
-    return Wish(
+            requested.append(op)
+    parts = [_without(part, parsed.forbidden) for part in parts]
+    return Intent(
         text=text,
-        instruction=instruction,
+        parsed=parsed,
         names=tuple(dict.fromkeys(names)),
         look=joined(parts) if parts else None,
         stated=tuple(stated),
-        asks=tuple(asks),
-        implied=_implied(names, asks),
+        requested=tuple(requested),
+        implied=_implied(names, requested),
     )
 
 
-def _without(look: Look, banned: frozenset[str]) -> Look:
+def _without(look: Look, forbidden: frozenset[str]) -> Look:
     """The look less the effects the caller does not want."""
-    effects = {"grain", "vignette", "haze", "glow"} & banned
+    effects = {"grain", "vignette", "haze", "glow"} & forbidden
     return replace(look, **dict.fromkeys(effects, 0.0))  # type: ignore[arg-type]
 
 
-def _implied(names: list[str], asks: list[Op]) -> tuple[Op, ...]:
+def _implied(names: list[str], requested: list[Op]) -> tuple[Op, ...]:
     """The implied asks that nobody has said already."""
-    said = {op.name for op in asks}
+    said = {op.name for op in requested}
     out: dict[str, Op] = {}
     for name in names:
         for op in _IMPLIED.get(name, ()):

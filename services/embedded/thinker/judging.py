@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.embedded.thinker.checklist_answers import answers_of, questions_of
+from services.embedded.thinker.checklist_answers import answer_questions, questions_about
 from services.embedded.thinker.evidence import Evidence, gather
 from services.embedded.thinker.explain import explain
-from services.embedded.thinker.intent import wish_of
-from services.embedded.thinker.pixels import Bytes, look_at
+from services.embedded.thinker.intent import intent_of
+from services.embedded.thinker.pixels import Bytes, reduce_picture
 from services.embedded.thinker.refine import refine
-from services.embedded.thinker.score import Damage, Part, parts, quality, semantic
+from services.embedded.thinker.score import Damage, Part, measured_parts, quality, semantic
 from services.protocol.critique.checklist import judged
 from services.protocol.critique.messages import MAX_INSTRUCTION, Critique, Question
 from services.protocol.critique.questions import asked, with_quality
 
 
-def judge(source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> Critique:
+def judge(source: Bytes, candidate: Bytes, original_instruction: str, instruction: str) -> Critique:
     """Judge a candidate.
 
     Args:
@@ -32,35 +32,43 @@ def judge(source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> Cr
     Raises:
         ValueError: when an array is not a picture.
     """
-    seen = _seen(source, candidate, wish_text, used_text)
+    assessed = _assess(source, candidate, original_instruction, instruction)
     return Critique(
-        semantic=seen.semantic,
-        quality=seen.quality,
-        reasoning=explain(seen.evidence, seen.parts, seen.damage),
-        instruction=seen.refined,
+        semantic=assessed.semantic,
+        quality=assessed.quality,
+        reasoning=explain(assessed.evidence, assessed.parts, assessed.damage),
+        instruction=assessed.refined,
     )
 
 
-def judge_by(questions: tuple[Question, ...], source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> Critique:
+def judge_by(
+    questions: tuple[Question, ...], source: Bytes, candidate: Bytes, original_instruction: str, instruction: str
+) -> Critique:
     """Judge a candidate by a checklist; its scores follow from the answers. Otherwise as `judge`.
 
     Questions that give no score (none about quality, say) leave the measured scores in place, answers beside them.
     """
-    seen = _seen(source, candidate, wish_text, used_text)
-    answers = answers_of(seen.evidence, seen.parts, seen.damage, seen.semantic, asked(questions))
-    critique = judged(answers, seen.refined, questions)
+    assessed = _assess(source, candidate, original_instruction, instruction)
+    answers = answer_questions(assessed.evidence, assessed.parts, assessed.damage, assessed.semantic, asked(questions))
+    critique = judged(answers, assessed.refined, questions)
     if isinstance(critique, Critique):
         return critique
-    return Critique(seen.semantic, seen.quality, explain(seen.evidence, seen.parts, seen.damage), seen.refined, answers)
+    return Critique(
+        assessed.semantic,
+        assessed.quality,
+        explain(assessed.evidence, assessed.parts, assessed.damage),
+        assessed.refined,
+        answers,
+    )
 
 
-def questions_for(wish_text: str) -> tuple[Question, ...]:
+def questions_for(original_instruction: str) -> tuple[Question, ...]:
     """The checklist for a wish, from what was understood of it; the same wish always gives the same."""
-    return with_quality(questions_of(wish_of(wish_text)))
+    return with_quality(questions_about(intent_of(original_instruction)))
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Assessment:
     """What was measured of one candidate, and what follows."""
 
     evidence: Evidence
@@ -71,10 +79,10 @@ class _Seen:
     refined: str | None
 
 
-def _seen(source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> _Seen:
-    evidence = gather(wish_of(wish_text), look_at(source), look_at(candidate))
-    wish_parts = parts(evidence)
-    followed = semantic(evidence, wish_parts)
+def _assess(source: Bytes, candidate: Bytes, original_instruction: str, instruction: str) -> _Assessment:
+    evidence = gather(intent_of(original_instruction), reduce_picture(source), reduce_picture(candidate))
+    parts = measured_parts(evidence)
+    followed = semantic(evidence, parts)
     sound, damage = quality(evidence)
-    refined = refine(evidence, used_text or wish_text, followed).strip()[:MAX_INSTRUCTION]
-    return _Seen(evidence, wish_parts, damage, followed, sound, refined or None)
+    refined = refine(evidence, instruction or original_instruction, followed).strip()[:MAX_INSTRUCTION]
+    return _Assessment(evidence, parts, damage, followed, sound, refined or None)

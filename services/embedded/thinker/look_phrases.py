@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_SAID: dict[str, str] = {
+_PHRASES: dict[str, str] = {
     "golden hour": (
         "golden hour; golden-hour; goldenhour; magic hour; golden light; golden evening; late afternoon sun; late "
         "afternoon; evening sun; evening light; low evening sun; golden glow; sun-kissed; sunkissed"
@@ -175,10 +175,10 @@ _SAID: dict[str, str] = {
 }
 
 
-def sayings() -> dict[str, str]:
+def look_phrases() -> dict[str, str]:
     """Every phrase, in lower case, and the look it names."""
     found: dict[str, str] = {}
-    for look, text in _SAID.items():
+    for look, text in _PHRASES.items():
         for said in text.split(";"):
             found.setdefault(said.strip(), look)
     return found

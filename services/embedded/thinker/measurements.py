@@ -196,16 +196,16 @@ def _levels(light: Floats) -> int:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Measurement:
     """Everything measured on one picture alone."""
 
     tone: Tone
     texture: Texture
 
 
-def read(picture: Picture) -> Reading:
+def measure(picture: Picture) -> Measurement:
     """Measure one picture."""
-    return Reading(tone=tone_of(picture.thumb), texture=texture_of(picture.frame))
+    return Measurement(tone=tone_of(picture.thumb), texture=texture_of(picture.frame))
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,8 @@ class Comparison:
     """A source and a candidate, measured alone and against each other.
 
     `structure` is how much of the source's lightness detail is found again in place
-    (-1..1, tone and contrast left aside), `mirrored` and `upended` the same after
-    flipping the candidate. `odd` is a (h, w) map of how far each spot of the candidate
+    (-1..1, tone and contrast left aside), `mirrored` and `flipped` the same after
+    flipping the candidate. `local_change` is a (h, w) map of how far each spot of the candidate
     lies, in CIELAB, from what one smooth change of tone, colour and light would make of the source.
     `noise` is the standard deviation, in L*, of the fine-grained difference where the source is flat.
     `shape` is the candidate's aspect over the source's.
@@ -222,13 +222,13 @@ class Comparison:
 
     source: Picture
     candidate: Picture
-    before: Reading
-    after: Reading
+    before: Measurement
+    after: Measurement
     after_thumb: Floats = field(repr=False)
     structure: float
     mirrored: float
-    upended: float
-    odd: Floats = field(repr=False)
+    flipped: float
+    local_change: Floats = field(repr=False)
     noise: float
     shape: float
 
@@ -240,7 +240,7 @@ class Comparison:
     @property
     def in_place(self) -> bool:
         """Whether a spot of the candidate still shows what the same spot of the source shows."""
-        return not self.reshaped and self.structure >= max(self.mirrored, self.upended) - 0.05
+        return not self.reshaped and self.structure >= max(self.mirrored, self.flipped) - 0.05
 
     @property
     def change(self) -> float:
@@ -265,13 +265,13 @@ def compare(source: Picture, candidate: Picture) -> Comparison:
     return Comparison(
         source=source,
         candidate=candidate,
-        before=read(source),
-        after=read(candidate),
+        before=measure(source),
+        after=measure(candidate),
         after_thumb=after_thumb,
         structure=shared_structure(first, second) / whole,
         mirrored=shared_structure(first, np.ascontiguousarray(second[:, ::-1])) / whole,
-        upended=shared_structure(first, np.ascontiguousarray(second[::-1])) / whole,
-        odd=oddness(source.thumb, after_thumb),
+        flipped=shared_structure(first, np.ascontiguousarray(second[::-1])) / whole,
+        local_change=local_change_map(source.thumb, after_thumb),
         noise=added_noise(source.frame[..., 0], candidate.frame[..., 0]),
         shape=candidate.aspect / source.aspect,
     )
@@ -317,7 +317,7 @@ def shared_structure(first: Floats, second: Floats) -> float:
     return 1.0 if total < 1e-3 * weight.size else float((match * weight).sum() / total)
 
 
-def oddness(before: Floats, after: Floats) -> Floats:
+def local_change_map(before: Floats, after: Floats) -> Floats:
     """Distance (h, w) of `after` from the best smooth global mapping of `before`.
 
     The mapping is quadratic in CIELAB and allows a vignette and linear gradients, so what

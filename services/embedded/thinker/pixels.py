@@ -86,7 +86,7 @@ def flatten(pixels: Bytes) -> Bytes:
     return flat
 
 
-def look_at(pixels: Bytes) -> Picture:
+def reduce_picture(pixels: Bytes) -> Picture:
     """Reduce a picture of (h, w[, channels]) bytes to what the measurements need."""
     flat = flatten(pixels)
     height, width = flat.shape[:2]

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from services.embedded.thinker.evidence import Evidence
-from services.embedded.thinker.instruction_parser import Instruction, read_instruction
+from services.embedded.thinker.instruction_parser import ParsedInstruction, parse_instruction
 from services.embedded.thinker.looks import HueMove, Look, Pair
 from services.embedded.thinker.named_regions import hue_range, region_mask
 from services.embedded.thinker.operations import MONOCHROME, Key, Op, hue_name, phrase, variant_in, variants
 from services.embedded.thinker.pixels import Floats
 from services.embedded.thinker.slider_model import modelled
-from services.embedded.thinker.solver import Amounts, Learned, learn, shrink, solve
+from services.embedded.thinker.solver import Amounts, GainEstimate, estimate_gains, shrink, solve
 from services.embedded.thinker.target_picture import turn_hues
 
 DEAD_ZONE = 2.0
@@ -27,21 +27,21 @@ _GRAIN_PER_PERCENT = 0.1
 _CLOSE_ENOUGH = 9.4
 
 
-def refine(evidence: Evidence, used_text: str, semantic: float) -> str:
+def refine(evidence: Evidence, instruction: str, semantic: float) -> str:
     """One complete instruction for the source, or the used one when nothing is left to do."""
-    wish = evidence.wish
-    if not wish.understood:
-        return wish.text
+    intent = evidence.intent
+    if not intent.understood:
+        return intent.text
     if semantic >= _CLOSE_ENOUGH:
-        return used_text
-    used = read_instruction(used_text)
-    said = [*_asked(evidence, used, used_text)]
-    if wish.look is not None:
-        said += _controlled(evidence, used, used_text)
-    said += [f"no {name}" for name in sorted(wish.instruction.banned)]
-    said += [clause for clause in wish.unknown if not clause.startswith("the rest of")]
-    said += [f"keep the {place} unchanged" for place in wish.instruction.kept if place != "all"]
-    return _sentence(list(dict.fromkeys(said))) or wish.text
+        return instruction
+    used = parse_instruction(instruction)
+    said = [*_asked(evidence, used, instruction)]
+    if intent.look is not None:
+        said += _controlled(evidence, used, instruction)
+    said += [f"no {name}" for name in sorted(intent.parsed.forbidden)]
+    said += [clause for clause in intent.unknown if not clause.startswith("the rest of")]
+    said += [f"keep the {place} unchanged" for place in intent.parsed.protected if place != "all"]
+    return _sentence(list(dict.fromkeys(said))) or intent.text
 
 
 def _sentence(said: list[str]) -> str:
@@ -51,7 +51,7 @@ def _sentence(said: list[str]) -> str:
     return ", ".join(said[:-1]) + " and " + said[-1]
 
 
-def amounts_of(instruction: Instruction) -> Amounts:
+def amounts_of(instruction: ParsedInstruction) -> Amounts:
     """The modelled operations of an instruction and their amounts in percent."""
     out: Amounts = {}
     for op in instruction.ops:
@@ -60,7 +60,7 @@ def amounts_of(instruction: Instruction) -> Amounts:
     return out
 
 
-def knobs_of(look: Look) -> list[Key]:
+def sliders_for(look: Look) -> list[Key]:
     """The operations that can make a look, without those that are done or not done."""
     names = ["exposure", "midtones", "contrast", "blacks", "shadows", "highlights", "whites"]
     coloured = look.mono < 1.0
@@ -69,13 +69,13 @@ def knobs_of(look: Look) -> list[Key]:
     elif look.cast != (0.0, 0.0):
         names += ["saturation", "sepia"]
     names += [name for name in ("vignette", "haze", "glow") if getattr(look, name) > 0]
-    knobs: list[Key] = [(name, "", "") for name in names]
+    sliders: list[Key] = [(name, "", "") for name in names]
     for zone, shift in (("tint shadows", look.shadows), ("tint highlights", look.highlights)):
         if coloured and np.hypot(*shift) >= 3.0:
-            knobs.append((zone, "", _hue(shift)))
+            sliders.append((zone, "", _hue(shift)))
     if look.top:
-        knobs.append(("exposure", "top", ""))
-    return knobs
+        sliders.append(("exposure", "top", ""))
+    return sliders
 
 
 def _hue(shift: Pair) -> str:
@@ -87,28 +87,28 @@ def _whole(look: Look) -> Amounts:
     return {(MONOCHROME, "", ""): 100.0} if look.mono >= 1.0 and look.cast == (0.0, 0.0) else {}
 
 
-def _controlled(evidence: Evidence, used: Instruction, used_text: str) -> list[str]:
+def _controlled(evidence: Evidence, used: ParsedInstruction, instruction: str) -> list[str]:
     """The phrases that steer tone, colour and grain towards the look."""
-    look, wish = evidence.aim.look, evidence.wish
-    spent = amounts_of(used)
-    fixed = _whole(look) | wish.fixed
-    knobs = [key for key in knobs_of(look) if key not in fixed]
+    look, intent = evidence.target.look, evidence.intent
+    used_amounts = amounts_of(used)
+    fixed = _whole(look) | intent.fixed
+    sliders = [key for key in sliders_for(look) if key not in fixed]
     turned = _turned_hues(evidence)
-    source, goal = shrink(_with_hues(evidence.seen.source.thumb, turned)), shrink(evidence.aim.thumb)
-    in_place = evidence.seen.in_place
-    learned = _lesson(evidence, used, spent) if spent else Learned()
+    source, goal = shrink(_with_hues(evidence.comparison.source.thumb, turned)), shrink(evidence.target.thumb)
+    in_place = evidence.comparison.in_place
+    estimate = _lesson(evidence, used, used_amounts) if used_amounts else GainEstimate()
     # Surely below half of what was expected: the phrase was not understood, or the other way round.
-    deaf = {key for key, gain in learned.gains.items() if gain + 2.0 * learned.errors[key] < 0.45}
-    trusted = _trusted(learned, deaf)
-    amounts = solve(source, goal, knobs, fixed=fixed, start=spent, learned=trusted, in_place=in_place)
-    lowered = used_text.lower()
+    unresponsive = {key for key, gain in estimate.gains.items() if gain + 2.0 * estimate.errors[key] < 0.45}
+    trusted = _trusted(estimate, unresponsive)
+    amounts = solve(source, goal, sliders, fixed=fixed, start=used_amounts, estimate=trusted, in_place=in_place)
+    lowered = instruction.lower()
     out: list[str] = []
     # Tints first: "decrease the warmth, tint the shadows teal" could pass its verb on.
     spoken = sorted((_whole(look) | amounts).items(), key=lambda item: not item[0][0].startswith("tint"))
     for key, percent in spoken:
-        rounded = round(_settled(percent, spent.get(key)))
+        rounded = round(_settled(percent, used_amounts.get(key)))
         if abs(rounded) > DEAD_ZONE:
-            variant = variant_in(lowered, key) + (1 if key in deaf else 0) if key in spent else 0
+            variant = variant_in(lowered, key) + (1 if key in unresponsive else 0) if key in used_amounts else 0
             out.append(phrase(key, rounded, variant=variant % variants(key)))
     out += [f"shift the hue of the {name} by {0.9 * move.turn:.0f} degrees" for name, move in turned.items()]
     return out + _textures(evidence, used)
@@ -117,9 +117,9 @@ def _controlled(evidence: Evidence, used: Instruction, used_text: str) -> list[s
 def _turned_hues(evidence: Evidence) -> dict[str, HueMove]:
     """The ranges of hues the look turns and the source has, by name."""
     out: dict[str, HueMove] = {}
-    for move in evidence.aim.look.hues:
+    for move in evidence.target.look.hues:
         name = hue_range(move.centre)
-        mask = region_mask(name, evidence.seen.source.thumb)
+        mask = region_mask(name, evidence.comparison.source.thumb)
         if mask is not None and float(mask.mean()) > 0.06:
             out[name] = move
     return out
@@ -132,19 +132,19 @@ def _with_hues(thumb: Floats, turned: Mapping[str, HueMove]) -> Floats:
     return thumb
 
 
-def _lesson(evidence: Evidence, used: Instruction, spent: Mapping[Key, float]) -> Learned:
+def _lesson(evidence: Evidence, used: ParsedInstruction, used_amounts: Mapping[Key, float]) -> GainEstimate:
     turned = _turned_hues(evidence) if any(op.name == "hue" for op in used.ops) else {}
-    source, candidate = shrink(_with_hues(evidence.seen.source.thumb, turned)), shrink(evidence.thumb)
-    return learn(source, candidate, spent, in_place=evidence.seen.in_place)
+    source, candidate = shrink(_with_hues(evidence.comparison.source.thumb, turned)), shrink(evidence.thumb)
+    return estimate_gains(source, candidate, used_amounts, in_place=evidence.comparison.in_place)
 
 
-def _trusted(learned: Learned, deaf: set[Key]) -> Learned:
+def _trusted(estimate: GainEstimate, unresponsive: set[Key]) -> GainEstimate:
     """What to expect of the next attempt: an editor's seed makes some of every deviation, so most of it, not all.
 
     Phrases that will be said otherwise are expected to work.
     """
-    gains = {key: 1.0 + 0.6 * (gain - 1.0) for key, gain in learned.gains.items() if key not in deaf}
-    return Learned(gains, learned.errors, learned.rest * 0.6)
+    gains = {key: 1.0 + 0.6 * (gain - 1.0) for key, gain in estimate.gains.items() if key not in unresponsive}
+    return GainEstimate(gains, estimate.errors, estimate.residual * 0.6)
 
 
 def _settled(percent: float, before: float | None) -> float:
@@ -154,11 +154,11 @@ def _settled(percent: float, before: float | None) -> float:
     return percent
 
 
-def _textures(evidence: Evidence, used: Instruction) -> list[str]:
+def _textures(evidence: Evidence, used: ParsedInstruction) -> list[str]:
     """Grain and clarity, each controlled alone."""
     out: list[str] = []
-    look = evidence.aim.look
-    said = {op.name: op for op in evidence.wish.instruction.ops}
+    look = evidence.target.look
+    said = {op.name: op for op in evidence.intent.parsed.ops}
     if look.grain > 0.4 and "grain" not in said:
         before = next((op.percent for op in used.ops if op.name == "grain"), 0.0)
         percent = look.grain / _GRAIN_PER_PERCENT
@@ -171,21 +171,21 @@ def _textures(evidence: Evidence, used: Instruction) -> list[str]:
     return out
 
 
-def _asked(evidence: Evidence, used: Instruction, used_text: str) -> list[str]:
+def _asked(evidence: Evidence, used: ParsedInstruction, instruction: str) -> list[str]:
     """The caller's own explicit requests, word for word while they work."""
     out: list[str] = []
-    wish = evidence.wish
-    mixed = {said.said for said in wish.instruction.looks}
-    spoken = len(wish.asks)
-    out += [op.said if not any(look in op.said.lower() for look in mixed) else _canonical(op) for op in wish.stated]
+    intent = evidence.intent
+    mixed = {said.said for said in intent.parsed.looks}
+    spoken = len(intent.requested)
+    out += [op.said if not any(look in op.said.lower() for look in mixed) else _canonical(op) for op in intent.stated]
     for index, finding in enumerate(evidence.findings):
         op = finding.op
         own = index < spoken and bool(op.said) and not any(look in op.said.lower() for look in mixed)
-        out.append(_again(op, finding.done, own=own, used=used, used_text=used_text))
+        out.append(_again(op, finding.done, own=own, used=used, instruction=instruction))
     return out
 
 
-def _again(op: Op, done: float, *, own: bool, used: Instruction, used_text: str) -> str:
+def _again(op: Op, done: float, *, own: bool, used: ParsedInstruction, instruction: str) -> str:
     """How to ask once more: the same words if they work, other words or amounts if not."""
     before = next((other for other in used.ops if other.name == op.name), None)
     if own and (done >= 0.5 or before is None):
@@ -195,11 +195,11 @@ def _again(op: Op, done: float, *, own: bool, used: Instruction, used_text: str)
         return _canonical(op)
     if done < 0.15 and not (own and before.said != op.said and done > 0):
         # Their own words had no effect: first the plain phrase, then the next one.
-        tried = -1 if before.said == op.said and own and not _is_plain(op) else variant_in(used_text.lower(), op.key)
+        tried = -1 if before.said == op.said and own and not _is_plain(op) else variant_in(instruction.lower(), op.key)
         return _canonical(op, variant=(tried + 1) % variants(op.key), percent=before.percent)
     if graded and done < 0.8:
         more = float(np.clip(abs(before.percent) * np.clip(0.9 / max(done, 0.2), 1.15, 2.0), 5.0, 95.0))
-        return _canonical(op, variant=variant_in(used_text.lower(), op.key), percent=op.sign * more)
+        return _canonical(op, variant=variant_in(instruction.lower(), op.key), percent=op.sign * more)
     return before.said or _canonical(op)
 
 

@@ -20,7 +20,7 @@ from services.protocol.critique.formats import FORMATS, MAX_REASONING, MAX_REFIN
 from services.protocol.critique.messages import Critique, Question
 from services.protocol.critique.replies import labelled
 
-MOST_ECHOED: Final = 200  # characters of a wrong value that its refusal repeats
+MAX_ECHO: Final = 200  # characters of a wrong value that its refusal repeats
 _OPTIONS: Final = frozenset({"disable_any_whitespace", "disable_additional_properties", "whitespace_pattern"})
 """Keys of ``structured_outputs`` that say how, not what."""
 _KINDS: Final = frozenset({"json", "json_object", "regex", "grammar", "structural_tag", "choice"})
@@ -73,7 +73,7 @@ class _Offers:
             return self._json(_declared(response_format), param)
         if kind == "structural_tag":
             return self._same("structural_tag", {"response_format": response_format}, param)
-        raise ApiError("unsupported_parameter", f"{param} of type {kind[:MOST_ECHOED]!r} is not offered", param=param)
+        raise ApiError("unsupported_parameter", f"{param} of type {kind[:MAX_ECHO]!r} is not offered", param=param)
 
     def of_outputs(self, outputs: dict[str, Any]) -> Wanted:
         """The format of vLLM's ``structured_outputs``."""
@@ -94,7 +94,7 @@ class _Offers:
         if key == "grammar":
             return self._same("grammar", {param: outputs}, param)
         offered = ", ".join(sorted(_KINDS - {"choice"}))
-        raise ApiError("unsupported_parameter", f"structured_outputs offers {offered}; not {key[:MOST_ECHOED]!r}", param=param)
+        raise ApiError("unsupported_parameter", f"structured_outputs offers {offered}; not {key[:MAX_ECHO]!r}", param=param)
 
     def _same(self, kind: Constraint, sent: Mapping[str, Any], param: str) -> Wanted:
         """The format whose constraint was sent."""
@@ -122,7 +122,7 @@ class _Offers:
                 return Wanted(form, "json_schema")
         form, ours = next(iter(offered.values()))
         unknown = ", ".join(sorted(set(required) - set(ours["required"]))) or "such mixture of keys"
-        message = f"a reply has no {unknown[:MOST_ECHOED]}; it has {', '.join(ours['required'])}"
+        message = f"a reply has no {unknown[:MAX_ECHO]}; it has {', '.join(ours['required'])}"
         raise ApiError("unsupported_parameter", message, param=param)
 
     def _constraint(self, form: Format | QuestionsFormat, kind: Constraint) -> Mapping[str, Any]:

@@ -191,7 +191,7 @@ def _thing(match: re.Match[str]) -> str:
     return f"the {thing}" if thing and not thing.startswith("the ") else thing
 
 
-def structural(clause: str, quotes: list[str]) -> tuple[list[Op], str]:
+def match_patterns(clause: str, quotes: list[str]) -> tuple[list[Op], str]:
     """The operations of this kind in a clause, and what remains of it."""
     found = list(_search(clause, quotes))
     remaining = clause

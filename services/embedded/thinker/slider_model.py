@@ -257,7 +257,7 @@ def modelled(key: Key) -> bool:
     return key[0] in MODELLED and (not key[1] or (key[0] == "exposure" and key[1] in SIDES))
 
 
-def respond(thumb: Floats, amounts: Mapping[Key, float], gains: Mapping[Key, float] | None = None) -> Floats:
+def apply_sliders(thumb: Floats, amounts: Mapping[Key, float], gains: Mapping[Key, float] | None = None) -> Floats:
     """The (h, w, 3) CIELAB thumb after operations of these percentages.
 
     `gains` scales the response of single operations. Operations that are not modelled

@@ -1,9 +1,9 @@
 """Closed-loop control of the sliders: which amounts reach the imagined picture?
 
 Two least-squares problems on a small thumb, both with the expected responses of
-`respond` as their model:
+`apply_sliders` as their model:
 
-- `learn`: how strongly did this editor answer? From the amounts used and the candidate
+- `estimate_gains`: how strongly did this editor answer? From the amounts used and the candidate
   measured, one gain for each operation, drawn to 1 (an editor's seed varies strengths, so
   one candidate is weak evidence), and the rest that no gain explains.
 - `solve`: the amounts that, at those gains and with that rest, land on the target.
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from services.embedded.thinker.measurements import tone_vector
 from services.embedded.thinker.operations import Key
 from services.embedded.thinker.pixels import Floats, fit, reduce
-from services.embedded.thinker.slider_model import respond
+from services.embedded.thinker.slider_model import apply_sliders
 from services.embedded.thinker.target_picture import WEIGHTS
 
 Vector = npt.NDArray[np.float64]
@@ -30,7 +30,7 @@ Amounts = dict[Key, float]
 
 GRID = 28
 _PRIOR = 0.35  # standard deviation of a gain between editors and seeds
-_NOISE = 0.7  # standard deviation of the figures, in the units of `signature`
+_NOISE = 0.7  # standard deviation of the figures, in the units of `feature_vector`
 _RIDGE = 1.5  # what 100 % of an operation must improve to be worth saying
 _CHANCE = 0.15  # share of every response that an editor's seed may add or take away
 _STEP = 0.05
@@ -43,7 +43,7 @@ def shrink(thumb: Floats) -> Floats:
     return reduce(thumb, *fit(thumb.shape[1], thumb.shape[0], GRID))
 
 
-def signature(thumb: Floats, *, in_place: bool) -> Vector:
+def feature_vector(thumb: Floats, *, in_place: bool) -> Vector:
     """A thumb as a vector whose squared length is about a squared CIELAB distance.
 
     Pixels (only where candidate and source show the same spots) and tone figures weigh alike.
@@ -56,28 +56,28 @@ def signature(thumb: Floats, *, in_place: bool) -> Vector:
 
 
 @dataclass(frozen=True)
-class Learned:
+class GainEstimate:
     """What a candidate taught: gains by operation, their standard errors, and the change no gain explains."""
 
     gains: dict[Key, float] = field(default_factory=dict)
     errors: dict[Key, float] = field(default_factory=dict)
-    rest: Vector | float = 0.0
+    residual: Vector | float = 0.0
 
 
-def learn(source: Floats, candidate: Floats, used: Mapping[Key, float], *, in_place: bool) -> Learned:
+def estimate_gains(source: Floats, candidate: Floats, used: Mapping[Key, float], *, in_place: bool) -> GainEstimate:
     """Gains of the operations in `used`, from the shrunken source and candidate thumbs."""
     keys = [key for key, percent in used.items() if abs(percent) >= 1.0]
-    measured = signature(candidate, in_place=in_place)
+    measured = feature_vector(candidate, in_place=in_place)
     gains = dict.fromkeys(keys, 1.0)
     errors = dict.fromkeys(keys, _PRIOR)
-    expected = signature(respond(source, used, gains), in_place=in_place)
+    expected = feature_vector(apply_sliders(source, used, gains), in_place=in_place)
     for _ in range(2):
         if not keys:
             break
         columns = []
         for key in keys:
             nudged = gains | {key: gains[key] + 0.15}
-            columns.append((signature(respond(source, used, nudged), in_place=in_place) - expected) / 0.15)
+            columns.append((feature_vector(apply_sliders(source, used, nudged), in_place=in_place) - expected) / 0.15)
         slope = np.stack(columns, axis=1) / _NOISE
         away = np.array([gains[key] - 1.0 for key in keys])
         left = slope.T @ slope + np.eye(len(keys)) / _PRIOR**2
@@ -85,36 +85,36 @@ def learn(source: Floats, candidate: Floats, used: Mapping[Key, float], *, in_pl
         step = np.linalg.solve(left, right)
         errors = dict(zip(keys, np.sqrt(np.diag(np.linalg.inv(left))).tolist(), strict=True))
         gains = {key: float(np.clip(gains[key] + step[i], -1.5, 3.0)) for i, key in enumerate(keys)}
-        expected = signature(respond(source, used, gains), in_place=in_place)
-    return Learned(gains, errors, measured - expected)
+        expected = feature_vector(apply_sliders(source, used, gains), in_place=in_place)
+    return GainEstimate(gains, errors, measured - expected)
 
 
 def solve(
     source: Floats,
     goal: Floats,
-    knobs: Sequence[Key],
+    sliders: Sequence[Key],
     *,
     fixed: Mapping[Key, float],
     start: Mapping[Key, float],
-    learned: Learned,
+    estimate: GainEstimate,
     in_place: bool,
 ) -> Amounts:
     """Amounts in percent for the knobs that bring the source to the goal (both shrunken).
 
     `fixed` amounts are applied too and stay as they are.
     """
-    target = signature(goal, in_place=in_place) - learned.rest
+    target = feature_vector(goal, in_place=in_place) - estimate.residual
 
     def missing(amounts: Vector) -> Vector:
-        said = dict(fixed) | {key: float(100.0 * amounts[i]) for i, key in enumerate(knobs)}
-        return signature(respond(source, said, learned.gains), in_place=in_place) - target
+        said = dict(fixed) | {key: float(100.0 * amounts[i]) for i, key in enumerate(sliders)}
+        return feature_vector(apply_sliders(source, said, estimate.gains), in_place=in_place) - target
 
-    least = np.array([_least(key) for key in knobs])
-    amounts = np.array([start.get(key, 0.0) / 100.0 for key in knobs])
+    least = np.array([_least(key) for key in sliders])
+    amounts = np.array([start.get(key, 0.0) / 100.0 for key in sliders])
     off = missing(amounts)
     damping = 1e-2
     for _ in range(_TURNS):
-        slope = np.stack([(missing(_nudged(amounts, i)) - off) / _STEP for i in range(len(knobs))], axis=1)
+        slope = np.stack([(missing(_nudged(amounts, i)) - off) / _STEP for i in range(len(sliders))], axis=1)
         price = _RIDGE + _CHANCE**2 * (slope**2).sum(axis=0)
         before = float(off @ off + price @ amounts**2)
         normal = slope.T @ slope + np.diag(price)
@@ -129,7 +129,7 @@ def solve(
         amounts, off, damping = tried, tried_off, damping / 3.0
         if before - after < 0.01 * before:
             break
-    return {key: float(100.0 * amounts[i]) for i, key in enumerate(knobs)}
+    return {key: float(100.0 * amounts[i]) for i, key in enumerate(sliders)}
 
 
 def _nudged(amounts: Vector, index: int) -> Vector:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from services.embedded.thinker.intent import Wish
+from services.embedded.thinker.intent import Intent
 from services.embedded.thinker.looks import HueMove, Look, Pair, fitted
 from services.embedded.thinker.measurements import Tone, radius_squared, tone_of
 from services.embedded.thinker.pixels import Floats, Picture, showable, to_lab, to_linear
-from services.embedded.thinker.slider_model import respond, steepen
+from services.embedded.thinker.slider_model import apply_sliders, steepen
 
 _HAZE_LAB = (82.0, -1.0, -2.0)
 # One unit of each figure of `Tone.vector` is about one just noticeable step in a whole picture.
@@ -101,13 +101,13 @@ def bloom(lab: Floats, share: float) -> Floats:
 
 
 @dataclass(frozen=True)
-class Aim:
+class Target:
     """The target for one source: `thumb` is the imagined picture, `tone` its figures.
 
     `reach` is how far the source itself lies from it (weighted, see `gap`).
     """
 
-    wish: Wish
+    intent: Intent
     look: Look
     thumb: Floats = field(repr=False)
     start: Tone
@@ -125,10 +125,10 @@ def gap(first: Tone, second: Tone) -> float:
     return float(np.sqrt((off**2).mean()))
 
 
-def aim_of(wish: Wish, source: Picture, start: Tone) -> Aim:
+def target_for(intent: Intent, source: Picture, start: Tone) -> Target:
     """Imagine the wish on a source whose tone is `start`."""
-    look = fitted(wish.look, start) if wish.look is not None else Look()
-    thumb = respond(source.thumb, wish.fixed) if wish.fixed else source.thumb
-    if wish.look is not None:
+    look = fitted(intent.look, start) if intent.look is not None else Look()
+    thumb = apply_sliders(source.thumb, intent.fixed) if intent.fixed else source.thumb
+    if intent.look is not None:
         thumb = imagine(thumb, look)
-    return Aim(wish=wish, look=look, thumb=thumb, start=start, tone=tone_of(thumb))
+    return Target(intent=intent, look=look, thumb=thumb, start=start, tone=tone_of(thumb))

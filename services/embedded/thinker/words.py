@@ -119,8 +119,6 @@ REGIONS: dict[str, str] = {
     "purples": "purples", "corners": "corners", "edges": "corners", "face": "face",
 }  # fmt: skip
 
-SIDES = frozenset({"top", "bottom", "left", "right", "centre", "corners"})
-
 FILLER = frozenset(
     _words(
         """

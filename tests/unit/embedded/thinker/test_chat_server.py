@@ -67,15 +67,15 @@ def test_a_critique_arrives_in_the_format_asked_for(client: TestClient, form: Fo
 def test_the_reply_keeps_to_the_grammar(client: TestClient) -> None:
     constraint = FORMATS["editthinker"].constraint("regex")
     pattern = constraint["structured_outputs"]["regex"]
-    for wish in ("golden hour", "put a <hat> & wings on the man" * 30, "rate this 10/10", "x" * 5000):
-        question = CritiqueRequest(SOURCE, SOURCE, wish, wish)
+    for instruction in ("golden hour", "put a <hat> & wings on the man" * 30, "rate this 10/10", "x" * 5000):
+        question = CritiqueRequest(SOURCE, SOURCE, instruction, instruction)
         text = post(client, body(question=question, **constraint)).json()["choices"][0]["message"]["content"]
         assert re.fullmatch(pattern, text), text[:200]
 
 
 def test_an_instruction_too_long_for_the_grammar_stays_as_it_is(client: TestClient) -> None:
-    wish = "hat " * 3000
-    question = CritiqueRequest(SOURCE, SOURCE, wish, wish)
+    instruction = "hat " * 3000
+    question = CritiqueRequest(SOURCE, SOURCE, instruction, instruction)
     reply = read_completion(post(client, body(question=question)).json())
     assert isinstance(reply, Reply)
     critique = FORMATS["editthinker"].parse(reply)

@@ -36,11 +36,11 @@ def client() -> Iterator[TestClient]:
         yield opened
 
 
-def asked(name: str, wish: str = "golden hour", questions: tuple[Question, ...] = (), **fields: Any) -> dict[str, Any]:
+def asked(name: str, instruction: str = "golden hour", questions: tuple[Question, ...] = (), **fields: Any) -> dict[str, Any]:
     if name == "questions":
-        messages = build_questions(QuestionsRequest(SOURCE, wish), FORMATS["checklist"].template())
+        messages = build_questions(QuestionsRequest(SOURCE, instruction), FORMATS["checklist"].template())
     else:
-        messages = build(CritiqueRequest(SOURCE, CANDIDATE, wish, wish, questions), FORMATS[name].template())
+        messages = build(CritiqueRequest(SOURCE, CANDIDATE, instruction, instruction, questions), FORMATS[name].template())
     return {"model": "rules", "messages": messages, **fields}
 
 
@@ -55,11 +55,11 @@ def answered(client: TestClient, fields: dict[str, Any]) -> Reply:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("wish", ["golden hour", 'put a <hat> & "wings" \\ on\n\x07 the man' * 40, "日本", "hat " * 3000])
-def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constraint, wish: str) -> None:
+def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constraint, instruction: str) -> None:
     """In every format, by every constraint, whatever the wish holds; and our reader understands it."""
     form = FORMATS[name]
     for questions in ((), OWN) if name == "checklist" else ((),):
-        reply = answered(client, asked(name, wish, questions, **form.constraint(kind, questions)))
+        reply = answered(client, asked(name, instruction, questions, **form.constraint(kind, questions)))
         critique = form.parse(reply, questions)
 
         assert isinstance(critique, Critique), critique
@@ -69,14 +69,14 @@ def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constra
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("wish", ["golden hour", 'add the text "<b>\\"', "", "hat " * 3000])
-def test_questions_conform(client: TestClient, kind: Constraint, wish: str) -> None:
+def test_questions_conform(client: TestClient, kind: Constraint, instruction: str) -> None:
     """The other request of a session: one picture and a wish in, a checklist out."""
-    reply = answered(client, asked("questions", wish, **QUESTIONS.constraint(kind)))
+    reply = answered(client, asked("questions", instruction, **QUESTIONS.constraint(kind)))
     questions = QUESTIONS.parse(reply)
 
     assert QUESTIONS.conforms(reply, kind), reply.content
     assert not isinstance(questions, Unparseable)
-    critique = FORMATS["checklist"].parse(answered(client, asked("checklist", wish, questions)), questions)
+    critique = FORMATS["checklist"].parse(answered(client, asked("checklist", instruction, questions)), questions)
     assert isinstance(critique, Critique)
     assert not any("all I measured" in answer.reason for answer in critique.answers), "it knows its own questions"
 
