@@ -1,9 +1,9 @@
-# ruff: noqa: PLR2004 - every number here is a threshold with its unit in the sentence beside it
-"""Asks that are checked one by one: was it flipped, blurred, cropped, written, recoloured?
+# ruff: noqa: PLR2004 - every number here is a threshold whose unit is in the description next to it
+"""Checks of single operations: was the picture flipped, blurred, cropped, written on, recoloured?
 
-Every check answers how far the ask is done, 0..1, and says what it measured. What two
-small pictures cannot prove (that the letters spell the word, that it was *her* shirt) is checked as
-plausibly as a local change of the right kind in the right place, and the sentence says so.
+Every check returns how far the operation is done, 0..1, and a description of what it measured. What two small pictures
+cannot prove (that the letters spell the word, that the right object was recoloured) is checked as a local change of the
+right kind in the right place, and the description says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.embedded.thinker.measurements import Comparison, radius_squared
+from services.embedded.thinker.measurements import Comparison, Texture, Tone, radius_squared
 from services.embedded.thinker.named_regions import region_mask
 from services.embedded.thinker.operations import Op, colour_lab
 from services.embedded.thinker.pixels import Floats
@@ -22,15 +22,15 @@ from services.embedded.thinker.pixels import Floats
 
 @dataclass(frozen=True)
 class Finding:
-    """How far an ask is done (0..1; above 1 where it is overdone) and the figure behind it."""
+    """How far an operation is done (0..1; above 1 where it is overdone), and a description with the figure."""
 
     op: Op
     done: float
-    said: str
+    description: str
 
     @property
     def share(self) -> float:
-        """The part of full marks. Overdoing costs too, but late: editors mean different things by 30 %."""
+        """The part of the full score; overdoing costs only above four times the amount, as editors scale sliders differently."""
         if self.done <= 1.0:
             return max(0.0, self.done)
         return float(np.clip(1.0 - (self.done - 4.0) * 0.15, 0.5, 1.0))
@@ -40,14 +40,14 @@ Check = Callable[[Op, Comparison], tuple[float, str]]
 
 
 def check(op: Op, comparison: Comparison) -> Finding:
-    """Check one ask on one candidate."""
+    """Check one operation on one candidate."""
     found = _CHECKS.get(op.name, _any_change)
-    done, said = found(op, comparison)
-    return Finding(op, float(np.nan_to_num(done, nan=0.0)), said)
+    done, description = found(op, comparison)
+    return Finding(op, float(np.nan_to_num(done, nan=0.0)), description)
 
 
 def _ramp(value: float, zero: float, one: float) -> float:
-    """0 at `zero`, 1 at `one`, a line between and at most 1 beyond."""
+    """0 at `zero`, 1 at `one`, linear between and clipped outside."""
     return float(np.clip((value - zero) / (one - zero), 0.0, 1.0))
 
 
@@ -56,13 +56,13 @@ def _ratio(after: float, before: float) -> float:
 
 
 def _graded(op: Op, moved: float, full: float) -> float:
-    """A change of `moved` where 30 % should give `full`; smaller and larger amounts in proportion."""
+    """How far an operation is done by a change of `moved`, where 30 % should give `full`, in proportion to the amount."""
     wanted = full * max(0.15, abs(op.percent) / 30.0)
     return float(np.clip(moved * op.sign / wanted / 0.6, 0.0, 8.0))
 
 
 def _region(op: Op, comparison: Comparison) -> tuple[float, str]:
-    """A tone or colour change confined to a part of the frame."""
+    """A tone or colour change confined to a part of the picture."""
     inside = region_mask(op.region, comparison.source.thumb)
     shift = (comparison.after_thumb - comparison.source.thumb) if comparison.in_place else np.zeros_like(comparison.source.thumb)
     if inside is None or float(inside.mean()) < 0.002:
@@ -79,29 +79,26 @@ def _region(op: Op, comparison: Comparison) -> tuple[float, str]:
     return _graded(op, moved, 4.0), f"{unit} of the {op.region} {moved:+.1f}"
 
 
-def _texture(figure: Callable[[Comparison], tuple[float, float]], full: float, name: str) -> Check:
-    """The relative change of one texture figure, `full` percent at 30 %."""
+def _texture(figure: Callable[[Texture, Tone], float], full: float, name: str, *, inverse: bool = False) -> Check:
+    """The relative change of one texture figure, `full` percent at 30 %; `inverse` measures its decrease."""
 
     def found(op: Op, comparison: Comparison) -> tuple[float, str]:
-        before, after = figure(comparison)
+        before, after = (figure(measured.texture, measured.tone) for measured in (comparison.before, comparison.after))
+        if inverse:
+            before, after = after, before
         change = 100.0 * (_ratio(after, before) - 1.0)
-        # Without an upper end: a strong blur is still the blur that was asked for.
+        # Capped at 4, where no overdoing is charged: a strong blur is still the requested blur.
         return min(4.0, _graded(op, change, full)), f"{name} {change:+.0f}%"
 
     return found
 
 
-def _sharpness(comparison: Comparison) -> tuple[float, float]:
-    first, second = comparison.before.texture, comparison.after.texture
-    return _ratio(first.fine, first.medium), _ratio(second.fine, second.medium)
+def _sharpness(texture: Texture, _: Tone) -> float:
+    return _ratio(texture.fine, texture.medium)
 
 
-def _local_contrast(comparison: Comparison) -> tuple[float, float]:
-    first, second = comparison.before, comparison.after
-    return (
-        _ratio(first.texture.medium + first.texture.coarse, first.tone.contrast),
-        _ratio(second.texture.medium + second.texture.coarse, second.tone.contrast),
-    )
+def _local_contrast(texture: Texture, tone: Tone) -> float:
+    return _ratio(texture.medium + texture.coarse, tone.contrast)
 
 
 def _grain(op: Op, comparison: Comparison) -> tuple[float, str]:
@@ -112,14 +109,14 @@ def _grain(op: Op, comparison: Comparison) -> tuple[float, str]:
     return _graded(op, moved, 1.5), f"grain {moved:+.1f} L*"
 
 
-def _tone(figure: Callable[[Comparison], tuple[float, float]], full: float, name: str) -> Check:
+def _tone(figure: Callable[[Tone], float], full: float, name: str) -> Check:
     """The absolute change of one tone figure, `full` at 30 %."""
 
     def found(op: Op, comparison: Comparison) -> tuple[float, str]:
         if op.region:
             return _region(op, comparison)
-        before, after = figure(comparison)
-        return _graded(op, after - before, full), f"{name} {after - before:+.1f}"
+        moved = figure(comparison.after.tone) - figure(comparison.before.tone)
+        return _graded(op, moved, full), f"{name} {moved:+.1f}"
 
     return found
 
@@ -164,24 +161,24 @@ def _rotated(op: Op, comparison: Comparison) -> tuple[float, str]:
 
 def _cropped(op: Op, comparison: Comparison) -> tuple[float, str]:
     width, height = comparison.candidate.width, comparison.candidate.height
-    said = f"the picture is {width} x {height}"
+    description = f"the picture is {width} x {height}"
     if op.detail == "square":
-        return 1.0 - _ramp(abs(float(np.log(comparison.candidate.aspect))), 0.02, 0.12), said
+        return 1.0 - _ramp(abs(float(np.log(comparison.candidate.aspect))), 0.02, 0.12), description
     if ":" in op.detail:
         across, down = (float(part) for part in op.detail.split(":"))
         if across > 0 and down > 0:
-            return 1.0 - _ramp(abs(float(np.log(comparison.candidate.aspect * down / across))), 0.02, 0.12), said
+            return 1.0 - _ramp(abs(float(np.log(comparison.candidate.aspect * down / across))), 0.02, 0.12), description
     moved = 1.0 - comparison.structure
     smaller = width * height < 0.99 * comparison.source.width * comparison.source.height
-    return max(_ramp(moved, 0.1, 0.4), 1.0 if smaller else 0.0), said
+    return max(_ramp(moved, 0.1, 0.4), 1.0 if smaller else 0.0), description
 
 
 def _written(op: Op, comparison: Comparison) -> tuple[float, str]:
     mask = region_mask(op.region, comparison.source.thumb)
     local_change = comparison.local_change > 8.0
     where = local_change if mask is None else local_change & (mask > 0.3)
-    share, elsewhere = float(where.mean()), float(local_change.mean() - where.mean())
-    done = _ramp(share, 0.001, 0.006) * (1.0 - _ramp(elsewhere, 0.25, 0.6))
+    share, outside = float(where.mean()), float(local_change.mean() - where.mean())
+    done = _ramp(share, 0.001, 0.006) * (1.0 - _ramp(outside, 0.25, 0.6))
     return done, f"{100 * share:.1f}% of the picture changed locally where {op.detail} should stand (the letters are not read)"
 
 
@@ -197,7 +194,7 @@ def _bordered(op: Op, comparison: Comparison) -> tuple[float, str]:
 
 
 def _hue_near(lab: Floats, colour: Floats) -> npt.NDArray[np.bool_]:
-    """Where a thumb has about the hue (or, for greys, the neutrality and lightness) of a colour."""
+    """Where a thumb has about the hue of a colour; for greys, the neutrality and lightness."""
     chroma = np.hypot(lab[..., 1], lab[..., 2])
     if float(np.hypot(*colour[1:])) < 10:
         near: npt.NDArray[np.bool_] = (chroma < 10) & (np.abs(lab[..., 0] - colour[0]) < 25)
@@ -214,8 +211,9 @@ def _recoloured(op: Op, comparison: Comparison) -> tuple[float, str]:
     new = _hue_near(comparison.after_thumb, colour) & ~_hue_near(comparison.source.thumb, colour)
     moved = np.hypot(*(comparison.after_thumb - comparison.source.thumb)[..., 1:].transpose(2, 0, 1)) > 8
     share = float((new & moved).mean())
-    said = f"{100 * share:.1f}% of the picture turned {op.colour} (whether it is {op.region or 'the right thing'} is not seen)"
-    return _ramp(share, 0.002, 0.015), said
+    thing = op.region or "the right thing"
+    description = f"{100 * share:.1f}% of the picture turned {op.colour} (whether it is {thing} is not seen)"
+    return _ramp(share, 0.002, 0.015), description
 
 
 def _selective(_: Op, comparison: Comparison) -> tuple[float, str]:
@@ -248,12 +246,12 @@ def _background_blur(_: Op, comparison: Comparison) -> tuple[float, str]:
 
 def _hazed(op: Op, comparison: Comparison) -> tuple[float, str]:
     veil = 100.0 * (comparison.after.tone.haze - comparison.before.tone.haze)
-    said = f"haze (dark channel) {veil:+.0f}"
+    description = f"haze (dark channel) {veil:+.0f}"
     if op.sign > 0:
-        return _graded(op, veil, 8.0), said
+        return _graded(op, veil, 8.0), description
     steeper = 100.0 * (_ratio(comparison.after.tone.contrast, comparison.before.tone.contrast) - 1.0)
     clearer = max(_graded(op, veil, 3.0), _graded(Op("contrast", amount=abs(op.percent)), steeper, 6.0))
-    return clearer, f"{said}, contrast {steeper:+.0f}%"
+    return clearer, f"{description}, contrast {steeper:+.0f}%"
 
 
 def _posterised(_: Op, comparison: Comparison) -> tuple[float, str]:
@@ -263,10 +261,9 @@ def _posterised(_: Op, comparison: Comparison) -> tuple[float, str]:
 
 
 def _drawn(op: Op, comparison: Comparison) -> tuple[float, str]:
+    lost = 1.0 - comparison.structure
     if op.name == "emboss":
-        return _ramp(
-            1.0 - comparison.structure, 0.05, 0.35
-        ), f"{100 * (1 - comparison.structure):.0f}% of the tones became relief"
+        return _ramp(lost, 0.05, 0.35), f"{100 * lost:.0f}% of the tones became relief"
     tone = comparison.after.tone
     plain = 1.0 - _ramp(tone.chroma, 4.0, 12.0)
     light = _ramp(float(tone.mean[0]), 55, 75)
@@ -276,35 +273,34 @@ def _drawn(op: Op, comparison: Comparison) -> tuple[float, str]:
 def _turned(op: Op, comparison: Comparison) -> tuple[float, str]:
     first, second = comparison.source.thumb[..., 1:], comparison.after_thumb[..., 1:]
     turn = np.angle(np.sum((second[..., 0] + 1j * second[..., 1]) * np.conj(first[..., 0] + 1j * first[..., 1])))
-    off = abs((float(np.degrees(turn)) - float(op.detail or 0) + 180.0) % 360.0 - 180.0)
-    return 1.0 - _ramp(
-        off, 15.0, min(60.0, max(20.0, abs(float(op.detail or 0))))
-    ), f"hues turned by {np.degrees(turn):+.0f} degrees"
+    degrees = float(op.detail or 0)
+    off = abs((float(np.degrees(turn)) - degrees + 180.0) % 360.0 - 180.0)
+    return 1.0 - _ramp(off, 15.0, min(60.0, max(20.0, abs(degrees)))), f"hues turned by {np.degrees(turn):+.0f} degrees"
 
 
 _CHECKS: dict[str, Check] = {
-    "exposure": _tone(lambda s: (float(s.before.tone.mean[0]), float(s.after.tone.mean[0])), 5.0, "mean L*"),
-    "contrast": _tone(lambda s: (s.before.tone.contrast, s.after.tone.contrast), 2.0, "contrast"),
-    "highlights": _tone(lambda s: (float(s.before.tone.zones[3, 0]), float(s.after.tone.zones[3, 0])), 4.0, "highlights L*"),
-    "whites": _tone(lambda s: (float(s.before.tone.zones[4, 0]), float(s.after.tone.zones[4, 0])), 4.0, "whites L*"),
-    "shadows": _tone(lambda s: (float(s.before.tone.zones[1, 0]), float(s.after.tone.zones[1, 0])), 4.0, "shadows L*"),
-    "blacks": _tone(lambda s: (float(s.before.tone.zones[0, 0]), float(s.after.tone.zones[0, 0])), 5.0, "blacks L*"),
-    "warmth": _tone(lambda s: (float(s.before.tone.mean[2]), float(s.after.tone.mean[2])), 6.0, "b*"),
-    "tint": _tone(lambda s: (float(s.before.tone.mean[1]), float(s.after.tone.mean[1])), 5.0, "a*"),
-    "saturation": _tone(lambda s: (s.before.tone.chroma, s.after.tone.chroma), 3.0, "chroma"),
-    "vibrance": _tone(lambda s: (s.before.tone.chroma, s.after.tone.chroma), 2.0, "chroma"),
-    "vignette": _tone(lambda s: (-s.before.tone.corner, -s.after.tone.corner), 6.0, "corner darkening"),
-    "white vignette": _tone(lambda s: (s.before.tone.corner, s.after.tone.corner), 6.0, "corner brightening"),
+    "exposure": _tone(lambda tone: float(tone.mean[0]), 5.0, "mean L*"),
+    "contrast": _tone(lambda tone: tone.contrast, 2.0, "contrast"),
+    "highlights": _tone(lambda tone: float(tone.zones[3, 0]), 4.0, "highlights L*"),
+    "whites": _tone(lambda tone: float(tone.zones[4, 0]), 4.0, "whites L*"),
+    "shadows": _tone(lambda tone: float(tone.zones[1, 0]), 4.0, "shadows L*"),
+    "blacks": _tone(lambda tone: float(tone.zones[0, 0]), 5.0, "blacks L*"),
+    "warmth": _tone(lambda tone: float(tone.mean[2]), 6.0, "b*"),
+    "tint": _tone(lambda tone: float(tone.mean[1]), 5.0, "a*"),
+    "saturation": _tone(lambda tone: tone.chroma, 3.0, "chroma"),
+    "vibrance": _tone(lambda tone: tone.chroma, 2.0, "chroma"),
+    "vignette": _tone(lambda tone: -tone.corner, 6.0, "corner darkening"),
+    "white vignette": _tone(lambda tone: tone.corner, 6.0, "corner brightening"),
     "haze": _hazed,
-    "glow": _tone(lambda s: (float(s.before.tone.mean[0]), float(s.after.tone.mean[0])), 2.0, "mean L*"),
-    "light leak": _tone(lambda s: (float(s.before.tone.mean[0]), float(s.after.tone.mean[0])), 1.5, "mean L*"),
+    "glow": _tone(lambda tone: float(tone.mean[0]), 2.0, "mean L*"),
+    "light leak": _tone(lambda tone: float(tone.mean[0]), 1.5, "mean L*"),
     "tint shadows": _towards,
     "tint highlights": _towards,
     "overlay": _towards,
     "grain": _grain,
     "denoise": _grain,
     "sharpen": _texture(_sharpness, 20.0, "sharpness"),
-    "blur": _texture(lambda s: _sharpness(s)[::-1], 70.0, "softness"),
+    "blur": _texture(_sharpness, 70.0, "softness", inverse=True),
     "clarity": _texture(_local_contrast, 5.0, "local contrast"),
     "flip horizontal": _flip(flipped=False),
     "flip vertical": _flip(flipped=True),

@@ -1,4 +1,4 @@
-"""The embedded thinker's verdict on one candidate: measure, score, explain, refine; and the questions it asks itself."""
+"""Judge one candidate: measure, score, explain, refine. Also the checklist for an instruction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.embedded.thinker.refine import refine
 from services.embedded.thinker.score import Damage, Part, measured_parts, quality, semantic
 from services.protocol.critique.checklist import judged
 from services.protocol.critique.messages import MAX_INSTRUCTION, Critique, Question
-from services.protocol.critique.questions import asked, with_quality
+from services.protocol.critique.questions import Answer, asked, with_quality
 
 
 def judge(source: Bytes, candidate: Bytes, original_instruction: str, instruction: str) -> Critique:
@@ -22,23 +22,17 @@ def judge(source: Bytes, candidate: Bytes, original_instruction: str, instructio
     Args:
         source: the picture before, (h, w), (h, w, 3) RGB or (h, w, 4) RGBA bytes.
         candidate: the picture after, of any size.
-        wish_text: the original instruction.
-        used_text: the instruction this candidate was made with.
+        original_instruction: the caller's instruction.
+        instruction: the instruction that this candidate was made with.
 
     Returns:
-        Scores, reasoning and the refined instruction for the source. The same arguments
-        always give the same critique; any two pictures and any two texts give one.
+        Scores, reasoning and the refined instruction for the source. The function is pure and total: any two pictures and
+        any two texts give a critique, and always the same one.
 
     Raises:
         ValueError: when an array is not a picture.
     """
-    assessed = _assess(source, candidate, original_instruction, instruction)
-    return Critique(
-        semantic=assessed.semantic,
-        quality=assessed.quality,
-        reasoning=explain(assessed.evidence, assessed.parts, assessed.damage),
-        instruction=assessed.refined,
-    )
+    return _assess(source, candidate, original_instruction, instruction).critique()
 
 
 def judge_by(
@@ -46,30 +40,22 @@ def judge_by(
 ) -> Critique:
     """Judge a candidate by a checklist; its scores follow from the answers. Otherwise as `judge`.
 
-    Questions that give no score (none about quality, say) leave the measured scores in place, answers beside them.
+    When the questions give no score (none is about quality, say), the measured scores are used and the answers added.
     """
     assessed = _assess(source, candidate, original_instruction, instruction)
     answers = answer_questions(assessed.evidence, assessed.parts, assessed.damage, assessed.semantic, asked(questions))
     critique = judged(answers, assessed.refined, questions)
-    if isinstance(critique, Critique):
-        return critique
-    return Critique(
-        assessed.semantic,
-        assessed.quality,
-        explain(assessed.evidence, assessed.parts, assessed.damage),
-        assessed.refined,
-        answers,
-    )
+    return critique if isinstance(critique, Critique) else assessed.critique(answers)
 
 
 def questions_for(original_instruction: str) -> tuple[Question, ...]:
-    """The checklist for a wish, from what was understood of it; the same wish always gives the same."""
+    """The checklist for an instruction, from what was understood of it; pure."""
     return with_quality(questions_about(intent_of(original_instruction)))
 
 
 @dataclass(frozen=True)
 class _Assessment:
-    """What was measured of one candidate, and what follows."""
+    """The measurements of one candidate, its scores and the refined instruction."""
 
     evidence: Evidence
     parts: list[Part]
@@ -77,6 +63,11 @@ class _Assessment:
     semantic: float
     quality: float
     refined: str | None
+
+    def critique(self, answers: tuple[Answer, ...] = ()) -> Critique:
+        """The critique with the measured scores."""
+        reasoning = explain(self.evidence, self.parts, self.damage)
+        return Critique(self.semantic, self.quality, reasoning, self.refined, answers)
 
 
 def _assess(source: Bytes, candidate: Bytes, original_instruction: str, instruction: str) -> _Assessment:

@@ -1,4 +1,4 @@
-"""How people ask for a look: phrases, each with the look of `looks.LOOKS` it means."""
+"""Phrases that ask for a look of `looks.LOOKS`."""
 
 from __future__ import annotations
 
@@ -176,9 +176,9 @@ _PHRASES: dict[str, str] = {
 
 
 def look_phrases() -> dict[str, str]:
-    """Every phrase, in lower case, and the look it names."""
+    """Every phrase, in lower case, and the look that it names."""
     found: dict[str, str] = {}
     for look, text in _PHRASES.items():
-        for said in text.split(";"):
-            found.setdefault(said.strip(), look)
+        for phrase in text.split(";"):
+            found.setdefault(phrase.strip(), look)
     return found

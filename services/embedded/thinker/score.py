@@ -1,5 +1,5 @@
-# ruff: noqa: PLR2004 - the calibration of the scores, one number beside each figure it weighs
-"""From figures to scores: semantic (was it done?) and quality (is the picture sound?)."""
+# ruff: noqa: PLR2004 - the calibration of the scores: a weight next to each figure
+"""Scores from measurements: semantic (is the instruction carried out?) and quality (is the picture free of damage?)."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from services.embedded.thinker.measurements import distance, local_change_map
 from services.embedded.thinker.target_picture import gap
 
 UNTOUCHED = 1.5
-"""What a picture scores that does not show the wish at all."""
+"""The score of a candidate that shows nothing of what was asked for."""
 BEST = 9.8
 PARTLY = 6.0
-"""The most a candidate can score when a part of the wish cannot be judged."""
+"""The highest score when a part of the instruction cannot be judged."""
 NOT_UNDERSTOOD = 1.0
-
-
+"""The score when nothing of the instruction can be judged."""
 _REDRAWS = frozenset(
     {
         *("blur", "background blur", "background", "pixelate", "posterise", "sketch", "emboss", "invert", "denoise"),
         *("rotate", "crop", "flip horizontal", "flip vertical", "selective", "text", "border"),
     }
 )
-"""Asks after which the source's detail is not expected in its place."""
+"""Operations after which the source's detail is not expected in its place."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a wish: how far it is done (1 done, 0 not, below 0 worse than before)."""
+    """One part of an instruction and how far it is done (1 done, 0 not at all, below 0 worse than before)."""
 
     name: str
     done: float
@@ -39,20 +38,20 @@ class Part:
 
 
 Fault = Literal["clipping", "colour", "texture", "detail", "size", "rest"]
-"""What a damage is about; `rest` is what changed although nobody asked."""
+"""What a damage is about; `rest` is a change that was not requested."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is wrong with a picture whatever was asked, and its cost in points."""
+    """A defect that was not requested, its cost in points, and a description with the figure."""
 
     fault: Fault
     points: float
-    said: str
+    description: str
 
 
 def remaining(evidence: Evidence) -> float:
-    """What remains of the way to the imagined picture: 0 there, 1 where the source was."""
+    """The share of the distance to the target picture that remains: 0 at the target, 1 at the source."""
     target = evidence.target
     figures = gap(evidence.tone, target.tone) / max(1.0, target.reach)
     if not evidence.comparison.in_place:
@@ -62,14 +61,14 @@ def remaining(evidence: Evidence) -> float:
 
 
 def measured_parts(evidence: Evidence) -> list[Part]:
-    """The parts of the wish that were understood, each with how far it is done."""
+    """The parts of the instruction that were understood, each with how far it is done."""
     out: list[Part] = []
     intent = evidence.intent
     if intent.plain and (intent.look is not None or intent.stated):
         out.append(Part("adjustments", followed_share(evidence), 0.5 if evidence.local else 1.0))
     elif intent.look is not None and evidence.target.reach > 0.05:
         left = remaining(evidence)
-        # The last tenth cannot be comparison.
+        # The last tenth of the distance is not visible.
         out.append(
             Part("look", 1.0 - max(0.0, left - 0.08) / 0.92, 0.5 if evidence.local or evidence.target.look.poster else 1.0)
         )
@@ -84,7 +83,7 @@ def measured_parts(evidence: Evidence) -> list[Part]:
 
 
 def followed_share(evidence: Evidence) -> float:
-    """How far plain adjustments were followed, with a wide tolerance: sliders and tastes differ."""
+    """How far plain adjustments were followed, with a wide tolerance, since editors scale their sliders differently."""
     comparison = evidence.comparison
     if comparison.in_place:
         wanted, got = evidence.target.thumb - comparison.source.thumb, evidence.thumb - comparison.source.thumb
@@ -98,16 +97,16 @@ def followed_share(evidence: Evidence) -> float:
     along = float(np.sqrt((got**2).sum() / energy))
     alike = ratio / max(along, 1e-6)
     followed = float(np.clip(ratio / 0.45, -1.0, 1.0)) if ratio < 1 else float(np.clip(1.0 - (ratio - 2.2) * 0.4, 0.2, 1.0))
-    # A change that is mostly something else is not what was said.
+    # A change that is mostly in another direction does not follow the instruction.
     return followed * float(np.clip((alike - 0.1) / 0.5, 0.0, 1.0)) if followed > 0 else followed
 
 
 def semantic(evidence: Evidence, parts: list[Part]) -> float:
-    """0..10: how far the wish is carried out."""
+    """0..10: how far the instruction is carried out."""
     if not parts and not evidence.intent.understood:
         return NOT_UNDERSTOOD
     value = _done(parts) if parts else _already(evidence)
-    # What cannot be judged does not count as done, also where all the rest is, or was before.
+    # What cannot be judged does not count as done, even when everything else is.
     if evidence.intent.unknown:
         value = min(value * 0.7, PARTLY)
     return float(np.clip(round(value, 1), 0.0, 10.0))
@@ -125,13 +124,13 @@ def _done(parts: list[Part]) -> float:
 
 
 def _already(evidence: Evidence) -> float:
-    """The source already was what is wanted: the less it changed the better."""
+    """The score when the source already met the instruction: the less it changed the better."""
     value = BEST - 0.5 * max(0.0, evidence.comparison.change - 2.0)
     return float(np.clip(round(value, 1), UNTOUCHED, BEST))
 
 
 def quality(evidence: Evidence) -> tuple[float, list[Damage]]:
-    """0..10 and the damage found. What was asked for is not damage."""
+    """0..10 and the damage found; requested effects are not damage."""
     found = [*_tone_damage(evidence), *_detail_damage(evidence), *_layout_damage(evidence)]
     found = [damage for damage in found if damage.points >= 0.2]
     value = 9.7 - sum(damage.points for damage in found)
@@ -143,46 +142,42 @@ def _names(evidence: Evidence) -> set[str]:
 
 
 def _tone_damage(evidence: Evidence) -> list[Damage]:
-    """Clipping, garish colour and banding beyond what the wish brings with it."""
+    """Clipping, garish colour and banding beyond what the instruction implies."""
     comparison, target, names = evidence.comparison, evidence.target, _names(evidence)
+    before, after = comparison.before, comparison.after
     if names & {"background", "invert", "sketch", "emboss", "border", "recolour", "selective", "hue"}:
         return []
     light = target.thumb[..., 0]
     bright = comparison.candidate.bright - max(comparison.source.bright, 1.5 * float((light > 98.5).mean()))
     dim = comparison.candidate.dim - max(comparison.source.dim, 1.5 * float((light < 1.5).mean()))
-    garish = comparison.after.tone.spread - 1.35 * max(target.tone.spread, comparison.before.tone.spread) - 2.0
+    garish = after.tone.spread - 1.35 * max(target.tone.spread, before.tone.spread) - 2.0
     out = [
         Damage("clipping", min(4.0, 14.0 * (bright - 0.01)), f"{100 * bright:.1f}% more of the picture is blown out"),
         Damage("clipping", min(3.0, 10.0 * (dim - 0.015)), f"{100 * dim:.1f}% more of the picture is blocked up"),
-        Damage("colour", min(3.0, 0.25 * garish), f"the colours are garish (spread {comparison.after.tone.spread:.0f})"),
+        Damage("colour", min(3.0, 0.25 * garish), f"the colours are garish (spread {after.tone.spread:.0f})"),
     ]
-    if not names & {"posterise", "pixelate"} and evidence.target.look.poster == 0:
-        flatter = min(1.0, (comparison.after.tone.contrast + 0.5) / (comparison.before.tone.contrast + 0.5))
-        levels = (comparison.after.texture.levels + 4) / (comparison.before.texture.levels * flatter + 4)
-        if comparison.after.texture.flat - comparison.before.texture.flat > 0.1:
-            out.append(
-                Damage("texture", min(4.0, 6.0 * (0.75 - levels)), f"tones band: {comparison.after.texture.levels} levels left")
-            )
+    if not names & {"posterise", "pixelate"} and target.look.poster == 0:
+        flatter = min(1.0, (after.tone.contrast + 0.5) / (before.tone.contrast + 0.5))
+        levels = (after.texture.levels + 4) / (before.texture.levels * flatter + 4)
+        if after.texture.flat - before.texture.flat > 0.1:
+            out.append(Damage("texture", min(4.0, 6.0 * (0.75 - levels)), f"tones band: {after.texture.levels} levels left"))
     return out
 
 
 def _detail_damage(evidence: Evidence) -> list[Damage]:
-    """Lost detail and unasked noise."""
+    """Lost detail and noise that were not requested."""
     comparison, names = evidence.comparison, _names(evidence)
     out: list[Damage] = []
-    asked = names & _REDRAWS
+    redrawn = names & _REDRAWS
+    found_again = comparison.structure
     noise = evidence.grain_added - evidence.grain_wanted
-    if not asked:
+    if not redrawn:
         allowed = 0.1 + 0.3 * evidence.target.look.haze + 0.3 * evidence.target.look.glow + 0.04 * evidence.grain_wanted
-        lost = 1.0 - comparison.structure - allowed
+        lost = 1.0 - found_again - allowed
         out.append(
-            Damage(
-                "detail",
-                min(5.0, 9.0 * lost),
-                f"{100 * (1 - comparison.structure):.0f}% of the source's detail is not found again",
-            )
+            Damage("detail", min(5.0, 9.0 * lost), f"{100 * (1 - found_again):.0f}% of the source's detail is not found again")
         )
-    if "grain" not in names and not asked and noise > 0:
+    if "grain" not in names and not redrawn and noise > 0:
         steeper = max(1.0, comparison.after.tone.contrast / (comparison.before.tone.contrast + 0.5))
         unasked = noise - 0.7 - comparison.before.texture.grain * (steeper - 1.0)
         out.append(Damage("texture", min(4.0, 1.1 * unasked), f"{noise:.1f} L* of noise that was not asked for"))
@@ -190,29 +185,21 @@ def _detail_damage(evidence: Evidence) -> list[Damage]:
 
 
 def _layout_damage(evidence: Evidence) -> list[Damage]:
-    """Another size or shape, and things that changed although nobody asked."""
+    """Another size or shape, and local changes that were not requested."""
     comparison, names = evidence.comparison, _names(evidence)
+    source, candidate = comparison.source, comparison.candidate
     out: list[Damage] = []
     if comparison.reshaped:
         if not names & {"crop", "rotate"}:
-            out.append(
-                Damage(
-                    "size",
-                    3.0,
-                    f"the shape changed from {comparison.source.width} x {comparison.source.height} to "
-                    f"{comparison.candidate.width} x {comparison.candidate.height}",
-                )
-            )
+            change = f"from {source.width} x {source.height} to {candidate.width} x {candidate.height}"
+            out.append(Damage("size", 3.0, f"the shape changed {change}"))
         return out
     geometry = {"crop", "rotate", "flip horizontal", "flip vertical"}
-    if (comparison.source.width, comparison.source.height) != (
-        comparison.candidate.width,
-        comparison.candidate.height,
-    ) and not names & geometry:
-        out.append(Damage("size", 0.4, f"the size changed to {comparison.candidate.width} x {comparison.candidate.height}"))
+    if (source.width, source.height) != (candidate.width, candidate.height) and not names & geometry:
+        out.append(Damage("size", 0.4, f"the size changed to {candidate.width} x {candidate.height}"))
     free = geometry | {"invert", "sketch", "emboss", "pixelate", "posterise", "hue"}
     if not evidence.local and not names & free and evidence.intent.understood:
-        expected = local_change_map(comparison.source.thumb, evidence.target.thumb)
+        expected = local_change_map(source.thumb, evidence.target.thumb)
         share = float((comparison.local_change > 16.0).mean()) - 1.3 * float((expected > 13.0).mean()) - 0.03
         out.append(
             Damage("rest", min(5.0, 14.0 * share), f"{100 * (share + 0.03):.0f}% of the picture changed in ways nobody asked for")

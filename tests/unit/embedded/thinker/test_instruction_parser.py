@@ -62,7 +62,7 @@ def test_quotes_are_kept_letter_by_letter_and_never_read() -> None:
     assert [(op.name, op.detail, op.colour, op.region) for op in reading.ops] == [
         ("text", '"Increase, and decrease!"', "white", "bottom")
     ]
-    assert reading.ops[0].said == 'add the text "Increase, and decrease!" at the bottom in white'
+    assert reading.ops[0].clause == 'add the text "Increase, and decrease!" at the bottom in white'
     assert [look.look for look in reading.looks] == ["golden hour"]
 
 
