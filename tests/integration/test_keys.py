@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from editthinker import EditThinker
 from editthinker.cli.app import app as cli
-from editthinker.client import Denied
+from editthinker.client import AuthenticationError
 from orchestrator.admin import keys
 from orchestrator.api.links import sign
 from orchestrator.app import create_app
@@ -341,7 +341,7 @@ def test_our_client_and_command_line_send_a_key(site: Site) -> None:
     with EditThinker(site.replicas[0].url, site.keys["ann"]) as client:
         session = client.sessions.create(picture(), "x", max_turns=1)
         assert client.sessions.wait(session.id).status == "succeeded"
-    with EditThinker(site.replicas[0].url) as client, pytest.raises(Denied, match="API key"):
+    with EditThinker(site.replicas[0].url) as client, pytest.raises(AuthenticationError, match="API key"):
         client.sessions.get(session.id)
     words = ["sessions", "ls", "--json", "--server", site.replicas[1].url]
     listed = CliRunner().invoke(cli, words, env={"EDITTHINKER_API_KEY": site.keys["ann"]})

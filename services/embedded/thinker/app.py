@@ -52,7 +52,7 @@ from services.protocol.critique.messages import (
     CritiqueRequest,
     QuestionsRequest,
     Template,
-    UnreadableRequest,
+    UnreadableRequestError,
     read,
     read_questions,
 )
@@ -235,15 +235,15 @@ def _critique(question: CritiqueRequest, source: Bytes, candidate: Bytes, *, by_
 
 def _question(server: _Server, asked: ChatRequest) -> tuple[CritiqueRequest, str] | tuple[QuestionsRequest, str]:
     """What is asked, and the name of the format whose prompt asked it."""
-    failure = UnreadableRequest("no prompt template is known")
+    failure = UnreadableRequestError("no prompt template is known")
     for name, template in server.templates.items():
         try:
             return read(asked.messages, [template]), name
-        except UnreadableRequest as exc:
+        except UnreadableRequestError as exc:
             failure = exc
     try:
         return read_questions(asked.messages, server.templates.values()), "checklist"
-    except UnreadableRequest as exc:
+    except UnreadableRequestError as exc:
         raise ApiError("invalid_value", f"{failure}; for questions, {exc}", param="messages") from exc
 
 

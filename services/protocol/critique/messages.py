@@ -123,7 +123,7 @@ class QuestionsRequest:
     instruction: str
 
 
-class UnreadableRequest(Exception):
+class UnreadableRequestError(Exception):
     """The messages do not follow any known template."""
 
 
@@ -170,18 +170,18 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
     """The inverse of `build`, for a server that is the thinker; messages from the first assistant message on are not read.
 
     Raises:
-        UnreadableRequest: when there are not exactly two pictures, or the text follows none of the templates.
+        UnreadableRequestError: when there are not exactly two pictures, or the text follows none of the templates.
         ApiError: ``invalid_image`` when a picture is not a base64 data URL.
     """
     texts, pictures = _content(messages)
     if len(pictures) != 2:  # noqa: PLR2004 - source and candidate
-        raise UnreadableRequest(f"expected two images, the source and the candidate; got {len(pictures)}")
+        raise UnreadableRequestError(f"expected two images, the source and the candidate; got {len(pictures)}")
     values = _values(texts, [template.segments() for template in templates])
     instruction = values["original_instruction"]
     try:
         questions = load_list(values["questions"]) if "questions" in values else ()
     except (ValueError, RecursionError) as exc:
-        raise UnreadableRequest(f"the questions are not a checklist: {exc}") from exc
+        raise UnreadableRequestError(f"the questions are not a checklist: {exc}") from exc
     questions = tuple(Question(question.kind, well_formed(question.text)) for question in questions)
     return CritiqueRequest(pictures[0], pictures[1], instruction, values.get("rewritten_prompt", instruction), questions)
 
@@ -190,12 +190,12 @@ def read_questions(messages: Sequence[Any], templates: Iterable[Template]) -> Qu
     """The inverse of `build_questions`, for a server that is the thinker.
 
     Raises:
-        UnreadableRequest: when there is not exactly one picture, or the text follows none of the templates.
+        UnreadableRequestError: when there is not exactly one picture, or the text follows none of the templates.
         ApiError: ``invalid_image`` when the picture is not a base64 data URL.
     """
     texts, pictures = _content(messages)
     if len(pictures) != 1:
-        raise UnreadableRequest(f"expected one image, the source; got {len(pictures)}")
+        raise UnreadableRequestError(f"expected one image, the source; got {len(pictures)}")
     values = _values(texts, [template.opening() for template in templates])
     return QuestionsRequest(pictures[0], values["original_instruction"])
 
@@ -271,7 +271,7 @@ def _values(texts: Sequence[str], forms: Iterable[list[str]]) -> dict[str, str]:
         if match:
             found = zip(placeholders_of(segments), match.groups(), strict=True)
             return {placeholder.name: well_formed(_value(placeholder, text)) for placeholder, text in found}
-    raise UnreadableRequest("the text follows none of the prompt templates this thinker knows")
+    raise UnreadableRequestError("the text follows none of the prompt templates this thinker knows")
 
 
 def _value(placeholder: Placeholder, text: str) -> str:
@@ -280,7 +280,7 @@ def _value(placeholder: Placeholder, text: str) -> str:
     try:
         value = json.loads(text, strict=False)
     except ValueError as exc:
-        raise UnreadableRequest(f"a quoted text is not a JSON string: {exc}") from exc
+        raise UnreadableRequestError(f"a quoted text is not a JSON string: {exc}") from exc
     return str(value)
 
 
@@ -298,7 +298,7 @@ def _parts(messages: Sequence[Any]) -> Iterable[dict[str, Any]]:
 def _picture(value: object) -> Picture:
     url = value.get("url") if isinstance(value, dict) else value
     if not isinstance(url, str) or not url.startswith("data:"):
-        raise UnreadableRequest("images are read from base64 data URLs only")
+        raise UnreadableRequestError("images are read from base64 data URLs only")
     data = from_base64(url, param="messages")
     declared = url[5:].partition(";")[0]
     return Picture(data, sniff(data) or declared)
