@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from services.errors import ApiError
-from services.imaging.codec import ImageInfo, ImageLimits, accept, decode, inspect, is_complete
+from services.imaging.codec import ImageInfo, ImageLimits, accept, decode, inspect
+from services.imaging.containers import is_complete
 from tests.unit.imaging import pictures as pic
 from tests.unit.imaging.pictures import BIG, EVERYTHING, HEIGHT, PLAIN, WIDTH, opened, pixels, saved, scene
 
