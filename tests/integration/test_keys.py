@@ -28,8 +28,9 @@ from editthinker.client import AuthenticationError
 from orchestrator.admin import keys
 from orchestrator.api.links import sign
 from orchestrator.app import create_app
+from orchestrator.ports import Quota
 from orchestrator.settings import RedisSettings, Settings
-from orchestrator.store.api_keys import ApiKeyStore, Quota
+from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.scripts import KeySpace
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.doubles.upstreams import Script, picture
@@ -92,7 +93,7 @@ def processes(redis: Process, upstreams: str, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("keys")
     url = f"redis://127.0.0.1:{redis.port}/{DB}"
     redis_client.Redis.from_url(url).flushdb()
-    env = {"EDITTHINKER_REDIS_URL": url, "EDITTHINKER_KEYS": "required", "EDITTHINKER_RETENTION_S": "1"}
+    env = {"EDITTHINKER_REDIS_URL": url, "EDITTHINKER_KEYS": "required", "EDITTHINKER_REDIS_RETENTION_S": "1"}
     ports = [free_port(), free_port()]
     with ExitStack() as stack:
         replicas = []

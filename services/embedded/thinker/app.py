@@ -37,12 +37,21 @@ from prometheus_client import (
 )
 from pydantic import ValidationError
 
-from services.embedded.thinker.chat import ChatRequest, Reply, chunks, completion, reply
-from services.embedded.thinker.constraints import MOST_ECHOED, wanted_critique, wanted_questions, written
-from services.embedded.thinker.critique import judge, judge_by, questions_for
-from services.embedded.thinker.document import COMPLETION, METRICS, answers, chat_body
+from services.embedded.thinker.chat_completions import (
+    COMPLETION,
+    METRICS,
+    ChatRequest,
+    Reply,
+    answers,
+    chat_body,
+    chunks,
+    completion,
+    reply,
+)
+from services.embedded.thinker.judging import judge, judge_by, questions_for
 from services.embedded.thinker.pixels import Bytes
-from services.embedded.thinker.workers import Workers
+from services.embedded.thinker.reply_constraints import MOST_ECHOED, wanted_critique, wanted_questions, written
+from services.embedded.thinker.thread_pool import Workers
 from services.errors import ApiError
 from services.imaging.codec import ImageLimits, decode
 from services.protocol.critique.formats import FORMATS, FormatName

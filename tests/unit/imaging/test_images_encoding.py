@@ -11,6 +11,7 @@ from PIL import Image
 
 from services.errors import ApiError
 from services.imaging.codec import (
+from services.imaging.containers import is_complete
     OURS,
     ImageInfo,
     MediaType,
