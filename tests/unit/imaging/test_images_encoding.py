@@ -11,7 +11,6 @@ from PIL import Image
 
 from services.errors import ApiError
 from services.imaging.codec import (
-from services.imaging.containers import is_complete
     OURS,
     ImageInfo,
     MediaType,
@@ -22,11 +21,11 @@ from services.imaging.containers import is_complete
     encode,
     from_base64,
     inspect,
-    is_complete,
     sniff,
     to_base64,
     transcode,
 )
+from services.imaging.containers import is_complete
 from tests.unit.imaging import pictures as pic
 from tests.unit.imaging.pictures import HEIGHT, PLAIN, WIDTH, opened, pixels, saved, scene
 
