@@ -11,9 +11,9 @@ from services.embedded.thinker.intent import intent_of
 from services.embedded.thinker.pixels import Bytes, reduce_picture
 from services.embedded.thinker.refine import refine
 from services.embedded.thinker.score import Damage, Part, measured_parts, quality, semantic
-from services.protocol.critique.checklist import judged
-from services.protocol.critique.messages import MAX_INSTRUCTION, Critique, Question
-from services.protocol.critique.questions import Answer, asked, with_quality
+from services.protocol.critique.messages import MAX_INSTRUCTION, Critique
+from services.protocol.critique.questions import Answer, Question, or_default, with_quality
+from services.protocol.critique.scores import critique_of_answers
 
 
 def judge(source: Bytes, candidate: Bytes, original_instruction: str, instruction: str) -> Critique:
@@ -43,8 +43,8 @@ def judge_by(
     When the questions give no score (none is about quality, say), the measured scores are used and the answers added.
     """
     assessed = _assess(source, candidate, original_instruction, instruction)
-    answers = answer_questions(assessed.evidence, assessed.parts, assessed.damage, assessed.semantic, asked(questions))
-    critique = judged(answers, assessed.refined, questions)
+    answers = answer_questions(assessed.evidence, assessed.parts, assessed.damage, assessed.semantic, or_default(questions))
+    critique = critique_of_answers(answers, assessed.refined, questions)
     return critique if isinstance(critique, Critique) else assessed.critique(answers)
 
 

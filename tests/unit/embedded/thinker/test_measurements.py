@@ -39,13 +39,13 @@ def test_any_picture_can_be_measured(shape: tuple[int, ...]) -> None:
     assert picture.frame.shape[0] <= 512 and picture.frame.shape[1] <= 512
 
 
-def test_transparency_is_laid_on_white() -> None:
+def test_transparent_pixels_are_composed_over_white() -> None:
     clear = np.zeros((8, 8, 4), dtype=np.uint8)
     assert reduce_picture(clear).thumb[..., 0].min() > 99
 
 
 @pytest.mark.parametrize("array", [np.zeros((0, 3, 3), np.uint8), np.zeros((3, 3, 5), np.uint8), np.zeros((3, 3, 3), np.float32)])
-def test_other_arrays_are_refused(array: np.ndarray) -> None:
+def test_arrays_that_are_not_pictures_are_rejected(array: np.ndarray) -> None:
     with pytest.raises(ValueError, match="not a picture"):
         reduce_picture(array)
 
@@ -59,7 +59,7 @@ def test_noise_is_measured_in_its_own_unit() -> None:
     assert measure(reduce_picture(plain)).texture.grain < 0.01
 
 
-def test_warmth_contrast_and_corners_move_their_figures() -> None:
+def test_warmth_contrast_and_corners_change_their_figures() -> None:
     source = photograph()
     before = measure(reduce_picture(source)).tone
     warm = measure(reduce_picture(edit(source, "increase the warmth by 30%"))).tone
@@ -81,7 +81,7 @@ def test_structure_ignores_tone_but_not_content() -> None:
     assert other.structure < 0.8
 
 
-def test_a_local_change_is_odd_and_a_grade_is_not() -> None:
+def test_a_local_change_is_detected_and_a_colour_grade_is_not() -> None:
     picture = photograph()
     graded = compare(reduce_picture(picture), reduce_picture(edit(picture, "increase the warmth by 30%")))
     painted = picture.copy()

@@ -17,37 +17,37 @@ def run(
     used, out = instruction, []
     for _ in range(turns):
         verdict = judge(source, edit(source, used, gains, unresponsive), instruction, used)
-        used = verdict.instruction or instruction
+        used = verdict.refined_instruction or instruction
         out.append((verdict.semantic, used))
     return out
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "instruction",
     [
         "blue hour", "a faded 1970s print", "black-and-white film noir", "high-key", "moody", "foggy morning", "dreamy",
         "bright sunny day", "antique sepia", "a cold winter day", "pastel",
     ],
 )  # fmt: skip
-def test_most_wishes_come_true_within_four_turns(instruction: str) -> None:
+def test_most_instructions_are_met_within_four_turns(instruction: str) -> None:
     scores = [semantic for semantic, _ in run(instruction)]
     assert scores[0] < 3 or instruction == "antique sepia"
     assert max(scores) >= 8
 
 
-@pytest.mark.parametrize("wish", ["make it look like golden hour", "underwater", "candlelight"])
-def test_the_others_come_much_nearer(instruction: str) -> None:
+@pytest.mark.parametrize("instruction", ["make it look like golden hour", "underwater", "candlelight"])
+def test_the_other_instructions_come_close(instruction: str) -> None:
     scores = [semantic for semantic, _ in run(instruction)]
     assert max(scores) >= scores[0] + 3
 
 
 @pytest.mark.parametrize("gain", [0.5, 1.6])
-def test_an_editor_that_answers_too_weakly_or_strongly_is_corrected(gain: float) -> None:
+def test_an_editor_that_responds_too_weakly_or_strongly_is_corrected(gain: float) -> None:
     scores = [semantic for semantic, _ in run("moody", gains={"exposure": gain, "midtones": gain, "saturation": gain})]
     assert max(scores[2:]) > scores[1]
 
 
-def test_a_phrase_without_effect_is_said_otherwise() -> None:
+def test_a_phrase_without_effect_is_replaced() -> None:
     turns = run("make it look like golden hour", unresponsive=("increase the warmth",))
     assert "increase the warmth by" in turns[0][1]
     assert "warmer by" in turns[1][1] or "temperature" in turns[1][1]
@@ -72,10 +72,10 @@ def test_the_refined_instruction_is_complete_and_explicit() -> None:
 def test_nothing_left_to_do_leaves_the_instruction_alone() -> None:
     source = photograph()
     used = "increase the exposure by 20%"
-    assert judge(source, edit(source, used), "make it brighter", used).instruction == used
+    assert judge(source, edit(source, used), "make it brighter", used).refined_instruction == used
 
 
-def test_what_was_ruled_out_stays_out() -> None:
+def test_forbidden_effects_stay_out() -> None:
     for _, refined in run("a vintage look without grain or vignette", turns=3):
         names = {op.name for op in parse_instruction(refined).ops}
         assert "grain" not in names
