@@ -1,7 +1,7 @@
 """What every editing pipeline is to the service.
 
 An edit is opened, advanced piece by piece, and closed. The executor decides whose turn it is; the pipeline does the work.
-Families whose work cannot be divided are `Whole` and run through `services.editor.pipelines.whole.OneByOne`.
+Families whose work cannot be divided are `SingleStepFamily` and run through `services.editor.pipelines.single_step.SingleStepPipeline`.
 
     PipelineFault           what a pipeline may say of itself
       OutOfMemory           the device has no room for this advance of these edits
@@ -155,12 +155,12 @@ class Pipeline(Protocol):
         ...
 
     @property
-    def stoppable(self) -> bool:
+    def interruptible(self) -> bool:
         """Whether an edit takes several advances, so that it can be stopped, or set aside, in between."""
         ...
 
     @property
-    def most_active(self) -> int | None:
+    def max_active(self) -> int | None:
         """How many edits may be started at a time, however much memory there is; None: any number."""
         ...
 
@@ -204,7 +204,7 @@ class Pipeline(Protocol):
         ...
 
 
-class Whole(Protocol):
+class SingleStepFamily(Protocol):
     """A family whose edit is one indivisible piece of work."""
 
     @property

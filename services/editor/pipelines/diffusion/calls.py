@@ -1,6 +1,6 @@
 """Calls of a denoiser (a transformer or U-Net): which ones one pass can answer, how they are put together and taken apart.
 
-A family says of each argument how a batch of it is made (`How`). An argument it does not name keeps a call alone unless
+A family says of each argument how a batch of it is made (`Collation`). An argument it does not name keeps a call alone unless
 it is a plain value that is the same for all: what is not known to batch exactly is never batched.
 """
 
@@ -19,7 +19,7 @@ from torch.nn import functional
 _MOST_KNOWN = 8
 
 
-class How(Enum):
+class Collation(Enum):
     """How a batch of an argument is made of the arguments of single calls.
 
     ``CAT``: tensors (B, …), laid behind each other. ``PAD``: tensors (B, L, C), padded to the longest, with their lengths in
@@ -82,19 +82,19 @@ class Fingerprints:
         return seen[1]
 
 
-def group_of(call: Call, hows: Mapping[str, How], prints: Fingerprints) -> Hashable | None:
+def group_of(call: Call, collations: Mapping[str, Collation], prints: Fingerprints) -> Hashable | None:
     """Equal for calls that one pass can answer; None for one that has to be alone."""
     parts: list[Hashable] = []
-    hows = _present(call, hows)
+    collations = _present(call, collations)
     for name, value in call.arguments.items():
-        how = hows.get(name)
+        how = collations.get(name)
         if isinstance(value, torch.Tensor):
             part = _tensor_part(value, how, call.samples, prints)
-        elif how is How.EACH and isinstance(value, list) and len(value) == call.samples:
+        elif how is Collation.LIST and isinstance(value, list) and len(value) == call.samples:
             part = repr(value[0]) if all(item == value[0] for item in value) else None
-        elif how is How.NAMED and isinstance(value, dict):
+        elif how is Collation.DICT and isinstance(value, dict):
             part = _named_part(value, call.samples, prints)
-        elif how is How.MASK and value is None:
+        elif how is Collation.MASK and value is None:
             part = "mask"
         else:
             part = repr(value) if _is_plain(value) else None
@@ -104,26 +104,26 @@ def group_of(call: Call, hows: Mapping[str, How], prints: Fingerprints) -> Hasha
     return tuple(sorted(parts, key=str))
 
 
-def _present(call: Call, hows: Mapping[str, How]) -> dict[str, How]:
+def _present(call: Call, collations: Mapping[str, Collation]) -> dict[str, Collation]:
     """How the arguments that a call has are batched: without a mask nothing is padded, and without padding none is made."""
-    present = {name: hows[name] for name in call.arguments if name in hows}
-    if {How.PAD, How.MASK} <= set(present.values()):
+    present = {name: collations[name] for name in call.arguments if name in collations}
+    if {Collation.PAD, Collation.MASK} <= set(present.values()):
         return present
-    return {name: How.CAT if how in {How.PAD, How.MASK} else how for name, how in present.items()}
+    return {name: Collation.CAT if how in {Collation.PAD, Collation.MASK} else how for name, how in present.items()}
 
 
-def _tensor_part(value: torch.Tensor, how: How | None, samples: int, prints: Fingerprints) -> Hashable | None:
+def _tensor_part(value: torch.Tensor, how: Collation | None, samples: int, prints: Fingerprints) -> Hashable | None:
     kind = (str(value.dtype), str(value.device))
     each = value.ndim > 0 and len(value) == samples  # otherwise it is meant to be spread over the samples
-    if how is How.CAT and each:
+    if how is Collation.CAT and each:
         return (*kind, tuple(value.shape[1:]))
-    if how is How.PAD and each:
+    if how is Collation.PAD and each:
         return (*kind, tuple(value.shape[2:]))
-    if how is How.MASK:
+    if how is Collation.MASK:
         return "mask"
-    if how is How.SAME:
+    if how is Collation.SAME:
         return (*kind, tuple(value.shape), prints.of(value))
-    if how is How.SPREAD and value.ndim == 0:
+    if how is Collation.EXPAND and value.ndim == 0:
         return kind
     return None
 
@@ -131,7 +131,7 @@ def _tensor_part(value: torch.Tensor, how: How | None, samples: int, prints: Fin
 def _named_part(value: Mapping[str, Any], samples: int, prints: Fingerprints) -> Hashable | None:
     if not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
         return None
-    parts = {name: _tensor_part(tensor, How.CAT, samples, prints) for name, tensor in value.items()}
+    parts = {name: _tensor_part(tensor, Collation.CAT, samples, prints) for name, tensor in value.items()}
     return None if None in parts.values() else tuple(sorted(parts.items(), key=str))
 
 
@@ -141,30 +141,30 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, dict) and not value
 
 
-def merge(calls: Sequence[Call], hows: Mapping[str, How]) -> dict[str, Any]:
+def merge(calls: Sequence[Call], collations: Mapping[str, Collation]) -> dict[str, Any]:
     """The arguments of one pass that answers all the calls (of one group). A single call's stay as they are."""
     if len(calls) == 1:
         return calls[0].arguments
     merged: dict[str, Any] = {}
-    hows = _present(calls[0], hows)
+    collations = _present(calls[0], collations)
     for name, first in calls[0].arguments.items():
         values = [call.arguments[name] for call in calls]
-        how = hows.get(name)
-        if how is How.EACH and isinstance(first, list):
+        how = collations.get(name)
+        if how is Collation.LIST and isinstance(first, list):
             merged[name] = [item for value in values for item in value]
-        elif how is How.NAMED and isinstance(first, dict):
+        elif how is Collation.DICT and isinstance(first, dict):
             merged[name] = {key: torch.cat([value[key] for value in values]) for key in first}
-        elif how is How.SPREAD and isinstance(first, torch.Tensor):
+        elif how is Collation.EXPAND and isinstance(first, torch.Tensor):
             merged[name] = torch.cat([value.expand(call.samples) for call, value in zip(calls, values, strict=True)])
-        elif how is How.CAT and isinstance(first, torch.Tensor):
+        elif how is Collation.CAT and isinstance(first, torch.Tensor):
             merged[name] = torch.cat(values)
-        elif how is How.PAD and isinstance(first, torch.Tensor):
+        elif how is Collation.PAD and isinstance(first, torch.Tensor):
             merged[name] = _padded(values)
-        elif how is How.MASK:
+        elif how is Collation.MASK:
             merged[name] = None  # made below, when the lengths are known
         else:
             merged[name] = first
-    _add_mask(merged, calls, hows)
+    _add_mask(merged, calls, collations)
     return merged
 
 
@@ -173,9 +173,9 @@ def _padded(values: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat([functional.pad(value, (0, 0, 0, longest - value.shape[1])) for value in values])
 
 
-def _add_mask(merged: dict[str, Any], calls: Sequence[Call], hows: Mapping[str, How]) -> None:
-    padded = next((name for name, how in hows.items() if how is How.PAD and name in merged), None)
-    mask = next((name for name, how in hows.items() if how is How.MASK and name in merged), None)
+def _add_mask(merged: dict[str, Any], calls: Sequence[Call], collations: Mapping[str, Collation]) -> None:
+    padded = next((name for name, how in collations.items() if how is Collation.PAD and name in merged), None)
+    mask = next((name for name, how in collations.items() if how is Collation.MASK and name in merged), None)
     if padded is None or mask is None:
         return
     longest = merged[padded].shape[1]

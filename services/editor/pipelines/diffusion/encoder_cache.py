@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 
-class Remembered:
+class EncoderCache:
     """Results of encoders by what they were made of; the least recently used go first.
 
     Used by the executor's thread alone. What it holds stays on the device, as the pipelines left it.

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemory, PipelineFault, Whole
+from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemory, PipelineFault, SingleStepFamily
 
 
 @dataclass(slots=True)
-class WholeEdit:
+class SingleStepEdit:
     """An edit that its first advance also ends."""
 
     job: EditJob
@@ -28,13 +28,13 @@ class WholeEdit:
     error: Exception | None = None
 
 
-class OneByOne:
-    """Runs a `Whole` family's edits one after another; they cannot be stopped midway."""
+class SingleStepPipeline:
+    """Runs a `SingleStepFamily` family's edits one after another; they cannot be stopped midway."""
 
-    stoppable = False
-    most_active = 1
+    interruptible = False
+    max_active = 1
 
-    def __init__(self, family: Whole) -> None:
+    def __init__(self, family: SingleStepFamily) -> None:
         self._family = family
 
     @property
@@ -56,14 +56,14 @@ class OneByOne:
         """Nothing to do."""
         return job
 
-    def open(self, job: EditJob) -> WholeEdit:
+    def open(self, job: EditJob) -> SingleStepEdit:
         """An edit of this job."""
-        return WholeEdit(job)
+        return SingleStepEdit(job)
 
     def advance(self, edits: Sequence[Edit]) -> None:
         """Do the one edit. Raises as `Pipeline.advance`."""
         (edit,) = edits
-        assert isinstance(edit, WholeEdit)
+        assert isinstance(edit, SingleStepEdit)
         edit.started = True
         try:
             edit.result = self._family.edit(edit.job)

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from services.editor.engine.executor import Executor, State
-from services.editor.engine.warmup import Wanted
+from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines import Capabilities, Edit, EditJob, EditResult, OutOfMemory, Range
 
 
@@ -39,8 +39,8 @@ class Steps:
     ``entered`` is how many advances were begun.
     """
 
-    stoppable = True
-    most_active: int | None = None
+    interruptible = True
+    max_active: int | None = None
     name = "steps"
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ def wait(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 @contextlib.contextmanager
 def running(pipeline: Steps, meter: Counts | None = None, batch: int | None = 4, active: int = 8) -> Iterator[Executor]:
-    executor = Executor(lambda: pipeline, meter or Counts(), Wanted(active, batch), queue=100)
+    executor = Executor(lambda: pipeline, meter or Counts(), OperatorLimits(active, batch), queue=100)
     executor.start()
     wait(lambda: executor.state is not State.STARTING)
     yield executor
