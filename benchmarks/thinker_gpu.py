@@ -33,7 +33,7 @@ from PIL import Image
 
 from services.protocol.critique.formats import FORMATS
 from services.protocol.critique.messages import CritiqueRequest, Picture, build
-from services.thinker.vllm import NoVllm, executable
+from services.thinker.vllm import VllmNotFoundError, executable
 
 ROOT = Path(__file__).parents[1]
 FORM = FORMATS["editthinker"]
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         vllm = executable(options.vllm)
-    except NoVllm as exc:
+    except VllmNotFoundError as exc:
         print(f"this benchmark needs vLLM: {exc}")
         return 0
     with tempfile.TemporaryDirectory() as folder, serving(options, vllm, Path(folder)) as url:

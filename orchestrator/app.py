@@ -98,10 +98,10 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     telemetry = Metrics(registry)
     backends = UpstreamPool(settings, client, telemetry)
     blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
-    archive = Archive(store, blobs, Retention(settings.retention_s, settings.keep_s))
+    archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
     rooms = AdaptiveLimits(backends.gates)
     performer = Performer(backends.editors, backends.thinkers, blobs, clock, rooms.edit_s)
-    kept = WebhookStore(redis, keys, store.scripts, settings.retention_s)
+    kept = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
     lookups = Lookups()
     told = Webhooks(kept, store, clock, _sending(settings, lookups), telemetry)
     runner = Runner(

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import Recorded, Silence, StorageUnavailable
+from orchestrator.ports import Recorded, Silence, StorageUnavailableError
 from services.errors import ApiError
 
 _Result = TypeVar("_Result")
@@ -40,11 +40,11 @@ class History(Protocol):
         ...
 
 
-class CallerLeft(Exception):
+class ClientDisconnectedError(Exception):
     """The client closed the connection while it waited."""
 
 
-class ShuttingDown(Exception):
+class ShuttingDownError(Exception):
     """This replica was told to go while a caller waited; the session goes on elsewhere."""
 
 
@@ -123,7 +123,7 @@ class StreamOf(StreamingResponse):
 
 async def until_finished(history: History, session_id: str) -> tuple[Session, int]:
     """The finished session and the number of its last event; a short absence of Redis is waited out."""
-    async for attempt in stamina.retry_context(on=StorageUnavailable, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
+    async for attempt in stamina.retry_context(on=StorageUnavailableError, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
         with attempt:
             log = [recorded async for recorded in follow(history, session_id) if recorded is not None]
     if not log:
@@ -135,7 +135,7 @@ async def unless_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result
     """The items, until this replica is told to go.
 
     Raises:
-        ShuttingDown: when it is.
+        ShuttingDownError: when it is.
     """
     end = object()
 
@@ -153,7 +153,7 @@ async def unless_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result
                     step.cancel()
                     await asyncio.wait({step})
             if step.cancelled():
-                raise ShuttingDown
+                raise ShuttingDownError
             item = step.result()
             if item is end:
                 return
@@ -180,7 +180,7 @@ async def while_connected(request: Request, stopping: asyncio.Event, work: Corou
     """The result of `work`, unless the client leaves or this replica is told to go first; then `work` is stopped.
 
     Raises:
-        CallerLeft, ShuttingDown: when that happens.
+        ClientDisconnectedError, ShuttingDownError: when that happens.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_left(request))
@@ -189,7 +189,7 @@ async def while_connected(request: Request, stopping: asyncio.Event, work: Corou
         await asyncio.wait({working, leaving, going}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise ShuttingDown if going.done() else CallerLeft
+        raise ShuttingDownError if going.done() else ClientDisconnectedError
     finally:
         for task in (working, leaving, going):
             task.cancel()

@@ -15,7 +15,7 @@ from orchestrator.api.context import Context, editing, reading
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import ID
 from orchestrator.api.live import load
-from orchestrator.egress.addresses import Unfit
+from orchestrator.egress.addresses import InvalidURLError
 from orchestrator.webhooks.model import Attempt, Delivery, Endpoint, State, Topic
 from services.errors import ApiError
 
@@ -145,7 +145,7 @@ async def create_webhook(ctx: Editing, webhook: Annotated[NewWebhook, Depends(re
     """Be told what happens to your sessions. The secret is in this answer only: keep it."""
     try:
         ctx.webhooks.check(webhook.url)
-    except Unfit as exc:
+    except InvalidURLError as exc:
         raise ApiError(exc.code, f"url: {exc.message}", param="url") from exc
     if len(await ctx.hooks.endpoints(ctx.tenant)) >= _MOST:
         raise ApiError("invalid_value", f"you have {_MOST} webhooks, and can have no more; delete one first", param="url")

@@ -26,8 +26,8 @@ from orchestrator.execution.performer import Job, Performer
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
-from orchestrator.loop.session import CorruptLog, Session, apply, fold
-from orchestrator.ports import Claim, Clock, Fenced, Recorded, SessionObserver, Sessions, StorageUnavailable
+from orchestrator.loop.session import CorruptLogError, Session, apply, fold
+from orchestrator.ports import Claim, Clock, FencedError, Recorded, SessionObserver, Sessions, StorageUnavailableError
 from orchestrator.request_timing import RequestTiming, spent
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Driver:
         """Drive until the session is finished, waits for a person, or belongs to another replica.
 
         Raises:
-            Fenced: when another replica owns the session.
+            FencedError: when another replica owns the session.
         """
         with self._spans.driving(self._session):
             try:
@@ -138,7 +138,7 @@ class Driver:
         try:
             done = await self._sessions.append(self._claim.session_id, self._seq, events, self._claim.fence)
             self._failures = 0
-        except StorageUnavailable:
+        except StorageUnavailableError:
             # Whether the append happened is not known: the log itself tells.
             done = False
             await self._pause()
@@ -173,7 +173,7 @@ class Driver:
         """
         entries = await self._log()
         if not entries:
-            raise Fenced(self._claim.session_id)
+            raise FencedError(self._claim.session_id)
         known = [recorded.event for recorded in entries]
         if entries[-1].seq < self._seq:
             # Redis came back older than we are (restored from an older file): what it forgot is to be done again.
@@ -188,13 +188,13 @@ class Driver:
         self._tell(recorded for recorded in entries if recorded.seq > before and recorded.event in drafted)
         self._spans.learn(known)
         for draft in lost:
-            with contextlib.suppress(CorruptLog):  # its turn was forgotten
+            with contextlib.suppress(CorruptLogError):  # its turn was forgotten
                 self._draft(draft.event, is_outcome=True)
 
     async def _log(self) -> list[Recorded]:
         """The whole log, as it is; waits for Redis as long as the lease machinery lets us."""
         patiently = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_max=2.0)
-        return await patiently(StorageUnavailable, self._sessions.read, self._claim.session_id)
+        return await patiently(StorageUnavailableError, self._sessions.read, self._claim.session_id)
 
     # --- perform --------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from orchestrator.ports import (
     EditOrder,
     EditReply,
     PortError,
-    StorageUnavailable,
+    StorageUnavailableError,
     StoredImage,
     Thinker,
     Usage,
@@ -178,10 +178,10 @@ class Performer:
         return StoredImage(ref, lambda: self._load(session_id, ref.sha256))
 
     async def _load(self, session_id: str, sha256: str) -> bytes:
-        return await _PATIENTLY(StorageUnavailable, self.blobs.get, session_id, sha256)
+        return await _PATIENTLY(StorageUnavailableError, self.blobs.get, session_id, sha256)
 
     async def _store(self, session_id: str, data: bytes) -> str:
-        return await _PATIENTLY(StorageUnavailable, self.blobs.put, session_id, data)
+        return await _PATIENTLY(StorageUnavailableError, self.blobs.put, session_id, data)
 
 
 def _tokens(usage: Usage) -> dict[str, Any]:

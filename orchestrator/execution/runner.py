@@ -17,8 +17,8 @@ from typing import Final, Protocol
 
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.session_durations import SessionDurations
-from orchestrator.loop.session import CorruptLog
-from orchestrator.ports import Claim, Fenced, PortError, Recorded, Sessions, StorageUnavailable
+from orchestrator.loop.session import CorruptLogError
+from orchestrator.ports import Claim, FencedError, PortError, Recorded, Sessions, StorageUnavailableError
 from orchestrator.webhooks.sender import CHORES
 from services.serving import logs
 from services.serving.background import run_forever
@@ -195,7 +195,7 @@ class Runner:
         hands = {"chores": _AT_A_TIME - len(self._chores) + news, "news": _AT_A_TIME - news}
         try:
             taken = await self._sessions.claim(self._replica, self._room(), urgent=_AT_A_TIME, **hands)
-        except StorageUnavailable as exc:
+        except StorageUnavailableError as exc:
             log.warning("cannot claim sessions: %s", exc.message)
             return False
         if taken.joined and before:
@@ -264,15 +264,15 @@ class Runner:
             await driver.run()
             if driver.finished:
                 self._lengths.ended(claim.editor, driver.finished, time.monotonic() - began)
-        except Fenced:
+        except FencedError:
             log.info("session %s belongs to another replica now", session_id)
-        except StorageUnavailable as exc:
+        except StorageUnavailableError as exc:
             log.error("session %s is let go: %s", session_id, exc)  # noqa: TRY400 - expected, no trace needed
-        except CorruptLog as exc:
+        except CorruptLogError as exc:
             log.error("session %s cannot be read and waits: %s", session_id, exc)  # noqa: TRY400 - as above
             await asyncio.sleep(_PAUSE_FOR_A_CORRUPT_LOG_S)
         except asyncio.CancelledError:
-            with contextlib.suppress(Fenced, StorageUnavailable):
+            with contextlib.suppress(FencedError, StorageUnavailableError):
                 await self._sessions.park(claim, 0, None)
             raise
         except Exception:  # the edge of a session: a bug in one must not stop the others
@@ -299,7 +299,7 @@ class Runner:
             await self._sessions.tell(self._rooms.paces(), self._lengths.most())
             if next(self._beats) % _BEATS_PER_AUDIT == 0:
                 await self._audit()
-        except StorageUnavailable as exc:
+        except StorageUnavailableError as exc:
             log.warning("cannot hold the lease: %s", exc.message)
 
     def _lost(self, tasks: Iterable[asyncio.Task[None]]) -> None:

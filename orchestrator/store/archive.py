@@ -22,7 +22,7 @@ import orjson
 from pydantic import ValidationError
 
 from orchestrator.loop.events import load
-from orchestrator.loop.session import CorruptLog
+from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import Folders, PortError, Recorded, Silence
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.sessions import RedisSessions
@@ -44,11 +44,11 @@ class Retention:
 
     Attributes:
         redis_s: seconds in Redis; after that they are read from the archive.
-        keep_s: seconds in all, from their end, with their images; for ever if None.
+        archive_s: seconds from a session's end until it is deleted with its images; never if None.
     """
 
     redis_s: float = 86_400.0
-    keep_s: float | None = None
+    archive_s: float | None = None
 
 
 class Archive:
@@ -91,8 +91,8 @@ class Archive:
         await self._folders.write_document(session_id, data)
         # Whatever looks like a digest counts as named, so that events of a later version cost no image.
         await self._folders.prune(session_id, {name.decode() for name in _DIGEST.findall(data)})
-        keep_s = self._retention.keep_s
-        forget_at = None if keep_s is None else document["finished_at"] + keep_s
+        archive_s = self._retention.archive_s
+        forget_at = None if archive_s is None else document["finished_at"] + archive_s
         if not await self._sessions.retain(session_id, document["tenant"], self._retention.redis_s, forget_at):
             # Deleted while we wrote, perhaps before: the document must not stay behind.
             await self._folders.remove(session_id)
@@ -180,7 +180,7 @@ class Archive:
             async with places:
                 try:
                     return await self._document(session_id)
-                except CorruptLog as exc:
+                except CorruptLogError as exc:
                     log.error("it is left out: %s", exc)  # noqa: TRY400 - expected, no trace needed
                     return None
 
@@ -193,9 +193,9 @@ class Archive:
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError as exc:
-            raise CorruptLog(f"the archived session {session_id} is no JSON: {exc}") from exc
+            raise CorruptLogError(f"the archived session {session_id} is no JSON: {exc}") from exc
         if not isinstance(document, dict) or not {"tenant", "created_at", "events"} <= document.keys():
-            raise CorruptLog(f"the archived session {session_id} is no session")
+            raise CorruptLogError(f"the archived session {session_id} is no session")
         return document
 
 
@@ -220,12 +220,12 @@ def recorded(document: Document) -> list[Recorded]:
     """The events of a document.
 
     Raises:
-        CorruptLog: when one of them cannot be read.
+        CorruptLogError: when one of them cannot be read.
     """
     try:
         return [Recorded(event["seq"], load(orjson.dumps(event))) for event in document["events"]]
     except (ValidationError, KeyError, TypeError) as exc:
-        raise CorruptLog(f"the archived session {document.get('id')} cannot be read: {exc}") from exc
+        raise CorruptLogError(f"the archived session {document.get('id')} cannot be read: {exc}") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,5 +265,5 @@ def _portions(items: Iterable[_Item], size: int) -> Iterable[list[_Item]]:
 def _readable(document: Document) -> list[Recorded]:
     try:
         return recorded(document)
-    except CorruptLog:
+    except CorruptLogError:
         return []

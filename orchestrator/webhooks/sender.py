@@ -24,9 +24,9 @@ import httpcore
 import httpx
 from standardwebhooks import Webhook
 
-from orchestrator.egress.addresses import Checked, Private, Unfit, is_near_or_public, is_public, read_url
-from orchestrator.egress.lookups import Lookups, NotInTime
-from orchestrator.ports import Clock, Sessions, StorageUnavailable
+from orchestrator.egress.addresses import Checked, InvalidURLError, PrivateAddressError, is_near_or_public, is_public, read_url
+from orchestrator.egress.lookups import Lookups, LookupTimeoutError
+from orchestrator.ports import Clock, Sessions, StorageUnavailableError
 from orchestrator.webhooks.model import (
     TEST,
     THROTTLES,
@@ -78,7 +78,7 @@ class Sending:
     lookups: Lookups = field(default_factory=Lookups)
 
     def read(self, url: str) -> httpcore.URL:
-        """The URL as it is called; raises `Unfit`."""
+        """The URL as it is called; raises `InvalidURLError`."""
         return read_url(url, allowed=self.allowed, plain=self.allow_private)
 
     def allowed(self, address: str) -> bool:
@@ -150,7 +150,7 @@ class Webhooks:
         return await self._begin(session_id, rest)
 
     def check(self, url: str) -> None:
-        """Whether it may be called, as far as that can be told without looking up where it leads; raises `Unfit`."""
+        """Whether it may be called, as far as that can be told without looking up where it leads; raises `InvalidURLError`."""
         self._sending.read(url)
 
     async def test(self, tenant: str, endpoint: Endpoint, event_id: str) -> Attempt:
@@ -166,7 +166,7 @@ class Webhooks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_MARGIN_S)
-        with contextlib.suppress(StorageUnavailable):
+        with contextlib.suppress(StorageUnavailableError):
             for delivery in left.values():
                 await self._store.put_off(delivery, self._clock.now())
 
@@ -235,7 +235,7 @@ class Webhooks:
             attempt = await self._attempt(delivery.tenant, endpoint, delivery.id, delivery.body)
             line.pace_s = (line.pace_s + max(0.01, attempt.duration_s)) / 2
             await self._record(delivery, written, attempt, line)
-        except StorageUnavailable as exc:
+        except StorageUnavailableError as exc:
             log.warning("delivery %s is tried again: %s", delivery.id, exc.message)
         except Exception:  # the edge of a delivery: a bug in one must not stop the others
             log.exception("delivery %s failed because of a bug, and comes again", delivery.id)
@@ -275,11 +275,11 @@ class Webhooks:
             status, wait = reply.status, _retry_after(reply, at)
         except TimeoutError:
             error = f"no answer within {self._sending.timeout_s:g} s"
-        except Unfit as exc:
+        except InvalidURLError as exc:
             error = exc.message
-        except NotInTime as exc:
+        except LookupTimeoutError as exc:
             error = str(exc)
-        except Private:
+        except PrivateAddressError:
             error = "the URL leads to an address that is not public"
         except _ERRORS as exc:
             error = _told(exc)

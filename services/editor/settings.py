@@ -35,12 +35,16 @@ class Settings(ServiceSettings):
     queue: int = Field(16, ge=0, le=10_000, description="Edits that may wait in addition to those running; more get 429.")
     max_active: int = Field(8, ge=1, le=256, description="Edits running at a time; fewer if the device's memory requires it.")
     max_batch: int | None = Field(None, ge=1, le=64, description="Edits in one step; as measured at warm-up if absent.")
-    detached_edit_s: float = Field(30, ge=0, description="Seconds an edit with an Idempotency-Key is kept for a caller who disconnected.")
+    detached_edit_s: float = Field(
+        30, ge=0, description="Seconds an edit with an Idempotency-Key is kept for a caller who disconnected."
+    )
 
     device: str | None = Field(None, description="As torch names it; the first GPU, else the CPU, if absent.")
     dtype: Literal["bfloat16", "float16", "float32"] | None = Field(None, description="bfloat16 on a GPU if absent.")
     pixels: int | None = Field(None, ge=1024, description="Area to work at; what the family was trained at if absent.")
-    encoder_cache_bytes: int = Field(256 * 1024 * 1024, ge=0, description="Size of the cache of encoded sources and texts, in bytes.")
+    encoder_cache_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="Size of the cache of encoded sources and texts, in bytes."
+    )
     attention: str | None = Field(None, description="An attention backend of diffusers.")
     compile: str | None = Field(None, description="Compile the denoiser's repeated blocks with this backend (inductor).")
     quantization: Literal["fp8", "int8wo", "float8wo", "float8dq"] | None = Field(None, description="Smaller weights.")

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from services.protocol.critique.formats import FORMATS, Constraint
 from services.thinker.profiles import EMBEDDED, Overrides, Profile, ProfileError, arguments, load
 from services.thinker.settings import PREFIX, Settings
-from services.thinker.vllm import NoVllm, doubts, executable, shown
+from services.thinker.vllm import VllmNotFoundError, doubts, executable, shown
 
 _CONSTRAINTS: Final[tuple[Constraint, ...]] = ("regex", "json_schema")
 
@@ -127,7 +127,7 @@ def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: b
     words = arguments(profile, overrides)
     try:
         command = [executable(settings.vllm), *words]
-    except NoVllm as exc:
+    except VllmNotFoundError as exc:
         if not only_print:
             _say(str(exc))
             return 2

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from orchestrator.api.sessions import waited
 from services.protocol.critique.formats import FORMATS
-from services.protocol.critique.messages import MAX_INSTRUCTION, Template, UnreadableRequest, _values
+from services.protocol.critique.messages import MAX_INSTRUCTION, Template, UnreadableRequestError, _values
 from services.protocol.critique.questions import LISTED, unlisted
 from services.protocol.critique.replies import Reply
 from services.serving import logs
@@ -167,7 +167,7 @@ def test_what_a_thinker_is_asked_is_read_in_time(pieces: list[str], times: int) 
 
     def all_of_it() -> None:
         for work in (lambda: unlisted(text), lambda: _values(["", "", text], [Template.named("editthinker").segments()])):
-            with contextlib.suppress(ValueError, RecursionError, UnreadableRequest, KeyError, TypeError):
+            with contextlib.suppress(ValueError, RecursionError, UnreadableRequestError, KeyError, TypeError):
                 work()
         waited([text])
 

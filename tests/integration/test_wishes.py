@@ -10,7 +10,7 @@ from PIL import Image
 
 from services.editor.pipelines.base import EditJob
 from services.embedded.editor import ClassicalPipeline
-from services.embedded.thinker.critique import judge
+from services.embedded.thinker.judging import judge
 from services.protocol.critique.messages import Critique
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"

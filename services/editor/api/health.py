@@ -42,7 +42,8 @@ class Models(BaseModel):
 def _model(pipeline: Pipeline, started_at: float) -> Model:
     supported = pipeline.capabilities
     ranges = {
-        name: {"low": allowed.low, "high": allowed.high, "default": allowed.default} for name, allowed in supported.parameters.items()
+        name: {"low": allowed.low, "high": allowed.high, "default": allowed.default}
+        for name, allowed in supported.parameters.items()
     }
     capabilities = {
         "mask": supported.mask,

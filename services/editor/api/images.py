@@ -84,7 +84,9 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
 async def stop_edit(key: str, ctx: Caller) -> Stopped:
     """Stop the edit of this `Idempotency-Key` before its next step, or forget its results if it is finished."""
     if not ctx.engine.abort(key):
-        raise ApiError("not_found", "no edit is known under this key: it was never requested, has failed, or is forgotten", param="key")
+        raise ApiError(
+            "not_found", "no edit is known under this key: it was never requested, has failed, or is forgotten", param="key"
+        )
     return Stopped(id=key)
 
 

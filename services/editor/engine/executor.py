@@ -32,7 +32,7 @@ from services.editor.engine.scheduler import (
     schedule,
 )
 from services.editor.engine.warmup import OperatorLimits, warm_up
-from services.editor.pipelines import Edit, EditJob, EditResult, OutOfMemory, Pipeline, PipelineBroken
+from services.editor.pipelines import Edit, EditJob, EditResult, OutOfMemoryError, Pipeline, PipelineBrokenError
 from services.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -412,10 +412,10 @@ class Executor:
         short: list[EditHandle] = []
         try:
             pipeline.advance([handle.edit for handle in handles if handle.edit is not None])
-        except OutOfMemory as exc:
+        except OutOfMemoryError as exc:
             # Handled below: in here the failed pass's allocations may still be alive.
             short = [handle for handle in handles if not exc.edits or handle.edit in exc.edits]
-        except PipelineBroken:
+        except PipelineBrokenError:
             for handle in handles:
                 handle.resolve(ApiError("internal_error", "the pipeline broke during this edit; another worker may do it"))
             raise

@@ -171,7 +171,9 @@ def memory_full(requests: Iterable[Request], limits: Limits) -> bool:
 
 def eviction_candidate(requests: Iterable[Request]) -> int | None:
     """The request to evict when memory is short: of the preempted ones that hold some, the one that expires first."""
-    holding = [(request.preempted_until, request.id) for request in requests if request.started and request.preempted_until is not None]
+    holding = [
+        (request.preempted_until, request.id) for request in requests if request.started and request.preempted_until is not None
+    ]
     return min(holding)[1] if holding else None
 
 

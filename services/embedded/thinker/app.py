@@ -37,12 +37,21 @@ from prometheus_client import (
 )
 from pydantic import ValidationError
 
-from services.embedded.thinker.chat import ChatRequest, Reply, chunks, completion, reply
-from services.embedded.thinker.constraints import MOST_ECHOED, wanted, written
-from services.embedded.thinker.critique import judge, judge_by, questions_for
-from services.embedded.thinker.document import COMPLETION, METRICS, answers, chat_body
+from services.embedded.thinker.chat_completions import (
+    COMPLETION,
+    METRICS,
+    ChatRequest,
+    Reply,
+    answers,
+    chat_body,
+    chunks,
+    completion,
+    reply,
+)
+from services.embedded.thinker.judging import judge, judge_by, questions_for
 from services.embedded.thinker.pixels import Bytes
-from services.embedded.thinker.workers import Workers
+from services.embedded.thinker.reply_constraints import MOST_ECHOED, wanted, written
+from services.embedded.thinker.thread_pool import Workers
 from services.errors import ApiError
 from services.imaging.codec import ImageLimits, decode
 from services.protocol.critique.checklist import QUESTIONS, QuestionsFormat
@@ -52,7 +61,7 @@ from services.protocol.critique.messages import (
     CritiqueRequest,
     QuestionsRequest,
     Template,
-    UnreadableRequest,
+    UnreadableRequestError,
     read,
     read_questions,
 )
@@ -235,15 +244,15 @@ def _critique(question: CritiqueRequest, source: Bytes, candidate: Bytes, *, by_
 
 def _question(server: _Server, asked: ChatRequest) -> tuple[CritiqueRequest, str] | tuple[QuestionsRequest, str]:
     """What is asked, and the name of the format whose prompt asked it."""
-    failure = UnreadableRequest("no prompt template is known")
+    failure = UnreadableRequestError("no prompt template is known")
     for name, template in server.templates.items():
         try:
             return read(asked.messages, [template]), name
-        except UnreadableRequest as exc:
+        except UnreadableRequestError as exc:
             failure = exc
     try:
         return read_questions(asked.messages, server.templates.values()), "checklist"
-    except UnreadableRequest as exc:
+    except UnreadableRequestError as exc:
         raise ApiError("invalid_value", f"{failure}; for questions, {exc}", param="messages") from exc
 
 

@@ -118,7 +118,7 @@ class QuestionsRequest:
     original_instruction: str
 
 
-class UnreadableRequest(Exception):
+class UnreadableRequestError(Exception):
     """The messages do not follow any known template."""
 
 
@@ -165,18 +165,18 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
     """The inverse of `build`, for whoever plays the thinker; what follows an assistant's message is not read.
 
     Raises:
-        UnreadableRequest: when there are not exactly two pictures, or the text follows none of the templates.
+        UnreadableRequestError: when there are not exactly two pictures, or the text follows none of the templates.
         ApiError: ``invalid_image`` when a picture is not a base64 data URL.
     """
     texts, pictures = _content(messages)
     if len(pictures) != 2:  # noqa: PLR2004 - source and candidate
-        raise UnreadableRequest(f"expected two images, the source and the candidate; got {len(pictures)}")
+        raise UnreadableRequestError(f"expected two images, the source and the candidate; got {len(pictures)}")
     values = _values(texts, [template.segments() for template in templates])
     original = values["original_instruction"]
     try:
         questions = unlisted(values["questions"]) if "questions" in values else ()
     except (ValueError, RecursionError) as exc:
-        raise UnreadableRequest(f"the questions are no checklist: {exc}") from exc
+        raise UnreadableRequestError(f"the questions are no checklist: {exc}") from exc
     questions = tuple(Question(question.kind, well_formed(question.text)) for question in questions)
     return CritiqueRequest(pictures[0], pictures[1], original, values.get("rewritten_prompt", original), questions)
 
@@ -185,12 +185,12 @@ def read_questions(messages: Sequence[Any], templates: Iterable[Template]) -> Qu
     """The inverse of `build_questions`, for whoever plays the thinker.
 
     Raises:
-        UnreadableRequest: when there is not exactly one picture, or the text follows none of the templates.
+        UnreadableRequestError: when there is not exactly one picture, or the text follows none of the templates.
         ApiError: ``invalid_image`` when the picture is not a base64 data URL.
     """
     texts, pictures = _content(messages)
     if len(pictures) != 1:
-        raise UnreadableRequest(f"expected one image, the source; got {len(pictures)}")
+        raise UnreadableRequestError(f"expected one image, the source; got {len(pictures)}")
     values = _values(texts, [template.opening() for template in templates])
     return QuestionsRequest(pictures[0], values["original_instruction"])
 
@@ -228,7 +228,7 @@ def _values(texts: Sequence[str], forms: Iterable[list[str]]) -> dict[str, str]:
             return {
                 slot.name: well_formed(_value(slot, text)) for slot, text in zip(slots_of(segments), match.groups(), strict=True)
             }
-    raise UnreadableRequest("the text follows none of the prompt templates this thinker knows")
+    raise UnreadableRequestError("the text follows none of the prompt templates this thinker knows")
 
 
 def _value(slot: Slot, text: str) -> str:
@@ -237,7 +237,7 @@ def _value(slot: Slot, text: str) -> str:
     try:
         value = json.loads(text, strict=False)
     except ValueError as exc:
-        raise UnreadableRequest(f"a quoted text is not a JSON string: {exc}") from exc
+        raise UnreadableRequestError(f"a quoted text is not a JSON string: {exc}") from exc
     return str(value)
 
 
@@ -255,7 +255,7 @@ def _parts(messages: Sequence[Any]) -> Iterable[dict[str, Any]]:
 def _picture(value: object) -> Picture:
     url = value.get("url") if isinstance(value, dict) else value
     if not isinstance(url, str) or not url.startswith("data:"):
-        raise UnreadableRequest("images are read from base64 data URLs only")
+        raise UnreadableRequestError("images are read from base64 data URLs only")
     data = from_base64(url, param="messages")
     declared = url[5:].partition(";")[0]
     return Picture(data, sniff(data) or declared)

@@ -15,7 +15,16 @@ from orchestrator.execution.performer import Performer
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import Session
-from orchestrator.ports import Claim, CritiqueOrder, CritiqueReply, Editor, EditOrder, EditReply, Recorded, StorageUnavailable
+from orchestrator.ports import (
+    Claim,
+    CritiqueOrder,
+    CritiqueReply,
+    Editor,
+    EditOrder,
+    EditReply,
+    Recorded,
+    StorageUnavailableError,
+)
 from orchestrator.ports import Thinker as AnyThinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
@@ -50,12 +59,12 @@ class Log:
         fate = self.fate(len(self.times))
         if fate == "refused":
             self.failed.set()
-            raise StorageUnavailable("OOM command not allowed when used memory > 'maxmemory'")
+            raise StorageUnavailableError("OOM command not allowed when used memory > 'maxmemory'")
         if expected != len(self.entries):
             return False
         self.write(events)
         if fate == "lost":
-            raise StorageUnavailable("the answer was lost")
+            raise StorageUnavailableError("the answer was lost")
         return True
 
     def write(self, events: Sequence[ev.Event]) -> None:

@@ -19,7 +19,7 @@ from services.protocol.critique.messages import (
     CritiqueRequest,
     Picture,
     Template,
-    UnreadableRequest,
+    UnreadableRequestError,
     build,
     read,
 )
@@ -210,7 +210,7 @@ IMAGE = GOOD[1]
 )
 def test_what_no_template_wrote_is_not_read(messages: list[Any]) -> None:
     """Another number of pictures, another text or a remote picture is refused, not guessed at."""
-    with pytest.raises(UnreadableRequest):
+    with pytest.raises(UnreadableRequestError):
         read(messages, OURS.values())
 
 
@@ -220,7 +220,7 @@ def test_a_text_that_is_no_json_string_is_not_read(quoted: str) -> None:
     content = json.loads(json.dumps(GOOD))
     content[4]["text"] = content[4]["text"].replace('"warmer light"', quoted)
 
-    with pytest.raises(UnreadableRequest):
+    with pytest.raises(UnreadableRequestError):
         read(_with(content), OURS.values())
 
 
@@ -264,7 +264,7 @@ json_values = st.recursive(
 @settings(max_examples=150, deadline=None)
 def test_reading_anything_raises_only_what_it_says(messages: list[Any]) -> None:
     """Messages from strangers are refused by our two exceptions and no other."""
-    with pytest.raises((UnreadableRequest, ApiError)):
+    with pytest.raises((UnreadableRequestError, ApiError)):
         read(messages, OURS.values())
 
 

@@ -16,7 +16,7 @@ from services.protocol.critique.messages import (
     Question,
     QuestionsRequest,
     Template,
-    UnreadableRequest,
+    UnreadableRequestError,
     build,
     build_questions,
     read,
@@ -110,9 +110,9 @@ def test_a_request_for_questions_reads_back(name: str, source: Any, wish: str) -
     sent = orjson.loads(orjson.dumps(build_questions(asked, OURS[name])))
 
     assert read_questions(sent, OURS.values()) == asked
-    with pytest.raises(UnreadableRequest):
+    with pytest.raises(UnreadableRequestError):
         read(sent, OURS.values())
-    with pytest.raises(UnreadableRequest):
+    with pytest.raises(UnreadableRequestError):
         read_questions(build(CritiqueRequest(source, source, wish, wish), OURS[name]), OURS.values())
 
 
@@ -170,5 +170,5 @@ def test_a_list_that_is_none_is_not_read(old: str, new: str) -> None:
     assert old in parts[2]["text"]
     parts[2]["text"] = parts[2]["text"].replace(old, new, 1)
 
-    with pytest.raises(UnreadableRequest):
+    with pytest.raises(UnreadableRequestError):
         read([{"role": "user", "content": parts}], [CHECKLIST])

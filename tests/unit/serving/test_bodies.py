@@ -14,7 +14,7 @@ from starlette.requests import Request
 from services.errors import ApiError
 from services.imaging.codec import accept, sniff
 from services.serving import middleware
-from services.serving.middleware import BodyTooSlow, read_json
+from services.serving.middleware import BodyTooSlowError, read_json
 from services.serving.multipart import check_charset
 
 
@@ -87,6 +87,6 @@ async def test_a_body_must_keep_its_rate(monkeypatch: pytest.MonkeyPatch) -> Non
         for _ in range(40):
             await body.receive()
 
-    with pytest.raises(BodyTooSlow):
+    with pytest.raises(BodyTooSlowError):
         await read(1)
     await read(20)

@@ -20,7 +20,9 @@ CLOSE = 1e-5
 
 def plain(pipe: Any, family: Family, job: EditJob) -> torch.Tensor:
     generator = torch.Generator().manual_seed(job.seed)
-    images: torch.Tensor = pipe(**family.arguments(job, WORKING_PIXELS), generator=generator, output_type="pt", return_dict=False)[0]
+    images: torch.Tensor = pipe(
+        **family.arguments(job, WORKING_PIXELS), generator=generator, output_type="pt", return_dict=False
+    )[0]
     return images[0]
 
 

@@ -208,7 +208,9 @@ def test_a_cancelled_edit_leaves_nothing_behind(served: InterleavedPipeline, dev
     assert difference(device.exact(edit), plain(JOBS[0])) == 0
 
 
-def test_the_seed_decides_the_picture_and_the_process_s_random_numbers_do_not(served: InterleavedPipeline, device: Recorder) -> None:
+def test_the_seed_decides_the_picture_and_the_process_s_random_numbers_do_not(
+    served: InterleavedPipeline, device: Recorder
+) -> None:
     pictures = []
     for seed, source in ((1, "one"), (1, "two"), (2, "three")):
         torch.rand(seed)  # something else in the process draws numbers

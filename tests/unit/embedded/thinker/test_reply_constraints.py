@@ -1,0 +1,184 @@
+"""The embedded thinker as a server that enforces: whichever constraint a request names, the reply has that shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from services.embedded.thinker.app import Limits, create_app
+from services.protocol.critique.checklist import QUESTIONS
+from services.protocol.critique.formats import FORMATS, Constraint, FormatName, Reply, read_completion, read_completions
+from services.protocol.critique.messages import (
+    Critique,
+    CritiqueRequest,
+    Question,
+    QuestionsRequest,
+    Unparseable,
+    build,
+    build_questions,
+)
+from services.protocol.critique.questions import DEFAULT_QUESTIONS, QUALITY_QUESTIONS
+from services.protocol.critique.repair import repair_messages
+from tests.unit.embedded.thinker.test_chat_server import CANDIDATE, QUESTION, SOURCE, post
+
+KINDS: list[Constraint] = ["none", "regex", "grammar", "structural_tag", "json_schema"]
+NAMES: list[FormatName] = ["editthinker", "json_schema", "checklist"]
+OWN = (Question("change", "Is it golden?"), Question("keep", 'Is the "boat" \\ there?'), *QUALITY_QUESTIONS)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with TestClient(create_app(Limits())) as opened:
+        yield opened
+
+
+def asked(name: str, wish: str = "golden hour", questions: tuple[Question, ...] = (), **fields: Any) -> dict[str, Any]:
+    if name == "questions":
+        messages = build_questions(QuestionsRequest(SOURCE, wish), FORMATS["checklist"].template())
+    else:
+        messages = build(CritiqueRequest(SOURCE, CANDIDATE, wish, wish, questions), FORMATS[name].template())
+    return {"model": "rules", "messages": messages, **fields}
+
+
+def answered(client: TestClient, fields: dict[str, Any]) -> Reply:
+    answer = post(client, fields)
+    assert answer.status_code == 200, answer.text
+    reply = read_completion(answer.json())
+    assert isinstance(reply, Reply)
+    return reply
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wish", ["golden hour", 'put a <hat> & "wings" \\ on\n\x07 the man' * 40, "日本", "hat " * 3000])
+def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constraint, wish: str) -> None:
+    """In every format, by every constraint, whatever the wish holds; and our reader understands it."""
+    form = FORMATS[name]
+    for questions in ((), OWN) if name == "checklist" else ((),):
+        reply = answered(client, asked(name, wish, questions, **form.constraint(kind, questions)))
+        critique = form.parse(reply, questions)
+
+        assert isinstance(critique, Critique), critique
+        assert form.conforms(reply, kind, questions), reply.content
+        assert len(critique.answers) == (len(questions or DEFAULT_QUESTIONS) if name == "checklist" else 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wish", ["golden hour", 'add the text "<b>\\"', "", "hat " * 3000])
+def test_questions_conform(client: TestClient, kind: Constraint, wish: str) -> None:
+    """The other request of a session: one picture and a wish in, a checklist out."""
+    reply = answered(client, asked("questions", wish, **QUESTIONS.constraint(kind)))
+    questions = QUESTIONS.parse(reply)
+
+    assert QUESTIONS.conforms(reply, kind), reply.content
+    assert not isinstance(questions, Unparseable)
+    critique = FORMATS["checklist"].parse(answered(client, asked("checklist", wish, questions)), questions)
+    assert isinstance(critique, Critique)
+    assert not any("all I measured" in answer.reason for answer in critique.answers), "it knows its own questions"
+
+
+def test_scores_step_down_under_a_schema(client: TestClient) -> None:
+    """A schema allows halves; rounding never lifts a score."""
+    form = FORMATS["json_schema"]
+    free = form.parse(answered(client, asked("json_schema")))
+    held = form.parse(answered(client, asked("json_schema", **form.constraint("json_schema"))))
+
+    assert isinstance(free, Critique) and isinstance(held, Critique)
+    assert free.semantic - 0.5 < held.semantic <= free.semantic
+    assert (held.semantic * 2).is_integer()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "questions"])
+def test_a_schema_may_come_as_structured_outputs_too(client: TestClient, name: str) -> None:
+    """vLLM's other words for it: an object or its text, with options beside it, and structural tags likewise."""
+    constraint = QUESTIONS.constraint if name == "questions" else FORMATS[name].constraint
+    declared = constraint("json_schema")
+    tag = constraint("structural_tag")["response_format"]
+    outputs: list[dict[str, Any]] = [{"structural_tag": json.dumps(tag)}, {"structural_tag": tag, "regex": None}]
+    if declared:
+        schema = declared["response_format"]["json_schema"]["schema"]
+        outputs += [{"json": schema, "disable_any_whitespace": True}, {"json": json.dumps(schema)}, {"json_object": True}]
+    for output in outputs:
+        reply = answered(client, asked(name, structured_outputs=output))
+        kind: Constraint = "structural_tag" if "structural_tag" in output else "json_schema"
+        form: Any = QUESTIONS if name == "questions" else FORMATS[name]
+        assert form.conforms(reply, kind)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"structured_outputs": {"regex": "a|b"}}, "structured_outputs"),
+        ({"structured_outputs": {"regex": "<think>.*</think><score>.*</score><answer>.*</answer>"}}, "structured_outputs"),
+        ({"structured_outputs": {"grammar": 'root ::= "yes"'}}, "structured_outputs"),
+        ({"structured_outputs": {"choice": ["yes", "no"]}}, "structured_outputs"),
+        ({"structured_outputs": {"lark": "start: x"}}, "structured_outputs"),
+        ({"structured_outputs": {"json": {"required": ["mood"]}}}, "structured_outputs"),
+        ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs"),
+        ({"response_format": {"type": "structural_tag", "format": {"type": "any_text"}}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+    ],
+)
+@pytest.mark.parametrize("name", ["editthinker", "checklist", "questions"])
+def test_another_shape_is_refused_by_name(client: TestClient, name: str, fields: dict[str, Any], field: str) -> None:
+    """It could only be ignored, and a client that believes in it would be deceived."""
+    answer = post(client, asked(name, **fields))
+
+    assert answer.status_code == 400
+    assert (answer.json()["error"]["code"], answer.json()["error"]["param"]) == ("unsupported_parameter", field)
+
+
+def test_two_kinds_at_once_are_refused(client: TestClient) -> None:
+    """As vLLM does."""
+    both = {**FORMATS["editthinker"].constraint("regex")["structured_outputs"], "json": {}}
+    answer = post(client, asked("editthinker", structured_outputs=both))
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
+
+
+def test_the_constraint_of_other_questions_is_refused(client: TestClient) -> None:
+    """Nine answers to seven questions: one of the two is a mistake."""
+    constraint = FORMATS["checklist"].constraint("regex", (*OWN, *OWN))
+
+    assert post(client, asked("checklist", "x", OWN, **constraint)).status_code == 400
+
+
+def test_the_constraint_outweighs_the_prompt(client: TestClient) -> None:
+    """A server does what it is held to, also when the prompt asks for another format."""
+    for name in NAMES:
+        reply = answered(client, asked("editthinker", **FORMATS[name].constraint("grammar")))
+        assert isinstance(FORMATS[name].parse(reply), Critique)
+
+
+def test_several_choices_are_the_same_and_counted(client: TestClient) -> None:
+    """A thinker that measures has one opinion, and nothing of its prompt is cached."""
+    body = post(client, asked("checklist", n=3)).json()
+    replies = read_completions(body)
+
+    assert len(replies) == 3 and len(set(replies)) == 1
+    assert body["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
+    assert body["usage"]["completion_tokens"] % 3 == 0
+
+
+@pytest.mark.parametrize("name", [*NAMES, "questions"])
+def test_a_repair_is_answered_as_the_first_request(client: TestClient, name: str) -> None:
+    """A thinker that never errs is still asked like the others."""
+    fields = asked(name)
+    form: Any = QUESTIONS if name == "questions" else FORMATS[name]
+    again = repair_messages(fields["messages"], "hm", Unparseable("not_json"), form)
+
+    assert answered(client, {**fields, "messages": again}) == answered(client, fields)
+
+
+def test_a_picture_and_other_words_are_no_request(client: TestClient) -> None:
+    """One picture with a text that asks for no questions says what both readers missed."""
+    fields = asked("questions")
+    fields["messages"][0]["content"].append({"type": "text", "text": "And now?"})
+    error = post(client, fields).json()["error"]
+
+    assert (error["code"], error["param"]) == ("invalid_value", "messages")
+    assert QUESTION.original_instruction not in error["message"]
