@@ -25,8 +25,8 @@ from PIL import Image
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import Family
-from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
+from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.registry import DIFFUSION
 from services.editor.pipelines.tuning import Tuning
 from tests.tiny import BUILDERS

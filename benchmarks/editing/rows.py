@@ -194,7 +194,7 @@ class Bench:
         executor.admit(row.at_once)
         start = time.perf_counter()
         try:
-            outcomes = [ticket.future.result(_EDITS_S) for ticket in executor.submit(jobs)]
+            outcomes = [handle.future.result(_EDITS_S) for handle in executor.submit(jobs)]
         finally:
             executor.release(row.at_once)
         took = time.perf_counter() - start

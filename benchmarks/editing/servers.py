@@ -12,12 +12,11 @@ from PIL import Image
 
 from benchmarks.editing.plain import WORKING_PIXELS, Plain
 from benchmarks.editing.trace import Request
-from services.editor.engine.executor import Executor, State
-from services.editor.engine.executor import Outcome, EditHandle
+from services.editor.engine.executor import EditHandle, Executor, Outcome, State
 from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines import Edit, EditJob
 from services.editor.pipelines.diffusion.device import Device
-from services.editor.pipelines.diffusion.interleaved import Options, InterleavedEdit, InterleavedPipeline
+from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline, Options
 from services.editor.pipelines.kontext import FAMILY
 from services.editor.pipelines.tuning import Tuning
 
@@ -150,20 +149,20 @@ class Lists:
 
 
 class Passes:
-    """Counts the passes over the model; the executor's meter."""
+    """CountingObserver the passes over the model; the executor's observer."""
 
     def __init__(self) -> None:
         self.calls = 0
         self.passes = 0
 
-    def advanced(self, edits: int, seconds: float, *, start: bool) -> None:
+    def on_advance(self, edits: int, seconds: float, *, start: bool) -> None:
         """See `services.editor.engine.executor.Meter.advanced`."""
         del seconds
         if not start:
             self.calls += edits
             self.passes += 1
 
-    def wasted(self, steps: int) -> None:
+    def on_wasted(self, steps: int) -> None:
         """The records tell."""
 
 
@@ -210,8 +209,8 @@ class Interleaved:
         self._pipeline = Observed(pipe, remember=remember, in_order=in_order)
         self._tickets: dict[Record, EditHandle] = {}
         self._failed: BaseException | None = None
-        self.meter = Passes()
-        self.executor = Executor(lambda: self._pipeline, self.meter, OperatorLimits(active=_ACTIVE, batch=None), queue=_QUEUE)
+        self.observer = Passes()
+        self.executor = Executor(lambda: self._pipeline, self.observer, OperatorLimits(active=_ACTIVE, batch=None), queue=_QUEUE)
         self.executor.start()
         wait_for(lambda: self.executor.state is not State.STARTING, 120.0, "warming up")
         assert self.executor.state is State.READY, self.executor.cause
@@ -219,9 +218,9 @@ class Interleaved:
     def submit(self, record: Record) -> None:
         """See `Server.submit`."""
         self.executor.admit()
-        (ticket,) = self.executor.submit([self._pipeline.prepare(record.request.job())])
-        self._tickets[record] = ticket
-        ticket.future.add_done_callback(lambda answer: self._answered(record, answer))
+        (handle,) = self.executor.submit([self._pipeline.prepare(record.request.job())])
+        self._tickets[record] = handle
+        handle.future.add_done_callback(lambda answer: self._answered(record, answer))
 
     def _answered(self, record: Record, answer: Any) -> None:
         now = time.perf_counter()
@@ -270,6 +269,6 @@ class Interleaved:
     @property
     def note(self) -> str:
         """What it says of its work."""
-        passes, memory = self.meter, self._pipeline.encoder_cache
+        passes, memory = self.observer, self._pipeline.encoder_cache
         share = passes.calls / max(1, passes.passes)
         return f"{self.executor.limits}; {share:.2f} calls a pass; encoders answered {memory.hits} times from memory"

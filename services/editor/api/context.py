@@ -8,8 +8,8 @@ from typing import Any
 
 from fastapi import Request
 
-from services.editor.engine.executor import Executor
 from services.editor.engine.async_engine import AsyncEngine
+from services.editor.engine.executor import Executor
 from services.editor.metrics import Metrics
 from services.editor.pipelines import Pipeline
 from services.errors import TABLE, ApiError

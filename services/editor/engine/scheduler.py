@@ -127,9 +127,9 @@ def schedule(requests: Iterable[Request], limits: Limits, *, just_started: bool 
         limits: what the device can take.
         just_started: whether the last pass was a start; then running requests go first.
     """
-    present = sorted((request for request in requests if request.preempted_until is None), key=lambda r: (r.due, r.id))
-    running = [request for request in present if request.started]
-    waiting = [request for request in present if not request.started]
+    present = sorted((request for request in requests if request.status is not Status.PREEMPTED), key=lambda r: (r.due, r.id))
+    running = [request for request in present if request.status is Status.RUNNING]
+    waiting = [request for request in present if request.status is Status.WAITING]
     if not running:
         return SchedulerOutput((waiting[0].id,), start=True) if waiting else None
     batch, has_capacity = _batch(running, len(present), limits)

@@ -1,7 +1,7 @@
 """What every editing pipeline is to the service.
 
 An edit is opened, advanced piece by piece, and closed. The executor decides whose turn it is; the pipeline does the work.
-Families whose work cannot be divided are `SingleStepFamily` and run through `services.editor.pipelines.single_step.SingleStepPipeline`.
+Families whose edit is one indivisible call implement `SingleStepFamily` and run through `services.editor.pipelines.single_step.SingleStepPipeline`.
 
     PipelineError           what a pipeline may say of itself
       OutOfMemoryError           the device has no room for this advance of these edits

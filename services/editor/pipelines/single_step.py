@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError, PipelineError, SingleStepFamily
+from services.editor.pipelines.base import (
+    Capabilities,
+    Edit,
+    EditJob,
+    EditResult,
+    OutOfMemoryError,
+    PipelineError,
+    SingleStepFamily,
+)
 
 
 @dataclass(slots=True)

@@ -57,15 +57,15 @@ async def test_every_preview_reaches_a_reader_who_keeps_up() -> None:
         fields = {"stream": "true", "partial_images": 3, "num_inference_steps": 4, "n": 2, "seed": 1}
         asking = asyncio.create_task(post(http, {"idempotency-key": "k"}, **fields))
         await until(lambda: context(app).engine.find("k") is not None)
-        run = context(app).engine.find("k")
-        assert run is not None
-        while not all(image.done() for image in run.images):
+        task = context(app).engine.find("k")
+        assert task is not None
+        while not all(image.done() for image in task.images):
             turns = len(pipeline.log)
             pipeline.gate.release()
-            await until(lambda: len(pipeline.log) > turns or run.over)  # noqa: B023 - called at once
+            await until(lambda: len(pipeline.log) > turns or task.done)  # noqa: B023 - called at once
             # The news of this turn has come when nothing is on its way any more.
-            shown = {place: min(step, 3) for place, (step, _) in run.steps.items()}
-            await until(lambda: len(run.partials) >= sum(shown.values()) or run.over)  # noqa: B023
+            shown = {place: min(step, 3) for place, (step, _) in task.steps.items()}
+            await until(lambda: len(task.partials) >= sum(shown.values()) or task.done)  # noqa: B023
         told = events((await asking).text)
     partials = [(event["index"], event["partial_image_index"]) for event in told if event["type"] == "image_edit.partial_image"]
     assert sorted(partials) == [(place, number) for place in (0, 1) for number in (0, 1, 2)]

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from services.editor.engine.executor import Executor
-from services.editor.engine.executor import EditHandle
+from services.editor.engine.executor import EditHandle, Executor
 from services.editor.pipelines import Edit, OutOfMemoryError
 from services.errors import ApiError
-from tests.unit.editor.interleaved import Counts, Stepping, Steps, job, running, steps_of, wait
+from tests.unit.editor.interleaved import CountingObserver, Stepping, Steps, job, running, steps_of, wait
 
 
 class Cramped(Steps):
@@ -47,11 +46,11 @@ def set_aside(executor: Executor, pipeline: Steps, seeds: Sequence[int], seconds
     pipeline.free = False
     for seed in seeds:
         before = pipeline.entered
-        tickets = executor.submit([job(seed, steps=50)])
+        handles = executor.submit([job(seed, steps=50)])
         steps_of(pipeline, 1)
         wait(lambda: pipeline.entered == before + 2)  # noqa: B023 - called at once
-        executor.preempt(tickets, seconds - len(held))
-        held += tickets
+        executor.preempt(handles, seconds - len(held))
+        held += handles
         steps_of(pipeline, 1)
     return held
 
@@ -66,8 +65,8 @@ def test_the_last_try_is_made_on_an_empty_device() -> None:
     """Not beside the very edits that took the memory; nobody is started beside it either."""
     pipeline = Cramped(2)
     with running(pipeline) as executor:
-        tickets = executor.submit([job(1, 50), job(2, 50), job(3, 4), job(4, 50)])
-        assert [ticket.future.result(10).steps for ticket in tickets] == [50, 50, 4, 50]
+        handles = executor.submit([job(1, 50), job(2, 50), job(3, 4), job(4, 50)])
+        assert [handle.future.result(10).steps for handle in handles] == [50, 50, 4, 50]
     tried = [
         (seed, there) for place, (seed, there) in enumerate(pipeline.starts) if seed in {s for s, _ in pipeline.starts[:place]}
     ]
@@ -105,17 +104,17 @@ def test_edits_set_aside_are_counted_in_the_memory_that_was_measured() -> None:
     """One goes before another is started that would be too many; where there is room they stay."""
     pipeline = Measured()
     with running(pipeline) as executor:
-        assert executor.limits.room == 3
+        assert executor.limits.resident == 3
         held = set_aside(executor, pipeline, [1, 2])
         (third,) = executor.submit([job(3)])
         steps_of(pipeline, 1)
-        assert [ticket.future.done() for ticket in held] == [False, False]
+        assert [handle.future.done() for handle in held] == [False, False]
         let_go(pipeline)
         third.future.result(10)
-        tickets = executor.submit([job(4, 30), job(5, 30)])
-        for ticket in tickets:
-            ticket.future.result(10)
-        assert [ticket.future.done() for ticket in held] == [False, True]
+        handles = executor.submit([job(4, 30), job(5, 30)])
+        for handle in handles:
+            handle.future.result(10)
+        assert [handle.future.done() for handle in held] == [False, True]
     assert max(pipeline.together) <= 3
 
 
@@ -148,9 +147,9 @@ def test_edits_set_aside_are_no_work_ahead() -> None:
     with running(pipeline) as executor:
         set_aside(executor, pipeline, [1, 2])
         assert (executor.running, executor.waiting, executor.backlog_s()) == (0, 0, 0)
-        tickets = executor.submit([job(3)])
+        handles = executor.submit([job(3)])
         assert executor.waiting + executor.running == 1
-        executor.preempt(tickets, 60)
+        executor.preempt(handles, 60)
         assert (executor.running, executor.waiting, executor.backlog_s()) == (0, 0, 0)
 
 
@@ -161,14 +160,14 @@ def test_memory_is_given_back_once_the_failed_pass_is_let_go(monkeypatch: pytest
     monkeypatch.setattr(pipeline, "reclaim", lambda: handled.append(sys.exc_info()[0]))
     with running(pipeline) as executor:
         pipeline.fits = lambda batch: len(batch) == 1
-        for ticket in executor.submit([job(1), job(2)]):
-            ticket.future.result(10)
+        for handle in executor.submit([job(1), job(2)]):
+            handle.future.result(10)
     assert len(handled) >= 2 and set(handled) == {None}
 
 
 def test_those_that_memory_was_enough_for_are_told() -> None:
     """Of an advance in which another ran out of it."""
-    pipeline, meter = Steps(), Counts()
+    pipeline, observer = Steps(), CountingObserver()
     advance, failures = pipeline.advance, iter([True])
 
     def advancing(edits: Sequence[Edit]) -> None:
@@ -179,9 +178,9 @@ def test_those_that_memory_was_enough_for_are_told() -> None:
             raise OutOfMemoryError("no room to decode", short)
 
     pipeline.advance = advancing  # type: ignore[method-assign]
-    with running(pipeline, meter) as executor:
-        tickets = executor.submit([job(1), job(2), job(3)])
-        assert [ticket.future.result(10).steps for ticket in tickets] == [4, 4, 4]
+    with running(pipeline, observer) as executor:
+        handles = executor.submit([job(1), job(2), job(3)])
+        assert [handle.future.result(10).steps for handle in handles] == [4, 4, 4]
         assert executor.limits.batch == 4
     assert [sum(seed in seeds for seeds in pipeline.log) for seed in (1, 2, 3)] == [5, 8, 5]
 

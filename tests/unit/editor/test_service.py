@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities, PipelineBrokenError
 from services.editor.settings import Settings
-from tests.unit.embedded.editor.photographs import edit, photo
 from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
+from tests.unit.embedded.editor.photographs import edit, photo
 
 
 def _pixels(item: dict[str, Any]) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.editor.engine.scheduler import Choice, Entry, choose
+from services.editor.engine.scheduler import SchedulerOutput, Request, schedule
 from services.editor.engine.warmup import OperatorLimits, warm_up
 from services.editor.pipelines import Edit, OutOfMemoryError
 from tests.unit.editor.interleaved import Stepping, Steps
@@ -52,20 +52,20 @@ class Device(Steps):
 def test_what_edits_keep_leaves_room_for_the_work_on_one() -> None:
     """Eight would keep 80 of 100, and a pass needs 40 besides."""
     limits = warm_up(Device(step=40), OperatorLimits(8, None)).limits
-    assert (limits.active, limits.room) == (4, 4)
+    assert (limits.active, limits.resident) == (4, 4)
 
 
 def test_the_memory_that_encoding_takes_counts() -> None:
     """Also where the encoders remember the warm-up's source."""
-    assert warm_up(Device(start=40), OperatorLimits(8, None)).limits.room == 4
-    assert warm_up(Device(), OperatorLimits(8, None)).limits.room == 8
+    assert warm_up(Device(start=40), OperatorLimits(8, None)).limits.resident == 4
+    assert warm_up(Device(), OperatorLimits(8, None)).limits.resident == 8
     assert warm_up(Device(), OperatorLimits(2, None)).limits.active == 2
 
 
 def test_without_a_figure_of_memory_there_is_no_room_to_count() -> None:
     """On a CPU."""
     limits = warm_up(Steps(), OperatorLimits(8, None)).limits
-    assert (limits.active, limits.room) == (8, None)
+    assert (limits.active, limits.resident) == (8, None)
 
 
 def test_a_batch_may_be_somewhat_more_than_the_warm_up_s() -> None:
@@ -74,8 +74,8 @@ def test_a_batch_may_be_somewhat_more_than_the_warm_up_s() -> None:
     pipeline.fits = lambda batch: len(batch) <= 2
     limits = warm_up(Costly(pipeline), OperatorLimits(8, None)).limits
     assert limits.cost == 250
-    there = [Entry(number, number, True, "a", cost=120) for number in range(4)]
-    assert choose(there, limits) == Choice((0, 1), start=False)
+    there = [Request(number, number, True, "a", cost=120) for number in range(4)]
+    assert schedule(there, limits) == SchedulerOutput((0, 1), start=False)
 
 
 class Costly(Steps):

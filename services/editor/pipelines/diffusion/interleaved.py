@@ -22,7 +22,7 @@ from greenlet import GreenletExit, greenlet
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError
-from services.editor.pipelines.diffusion.calls import Call, Fingerprints, Collation, group_of, merge, split
+from services.editor.pipelines.diffusion.calls import Call, Collation, Fingerprints, group_of, merge, split
 from services.editor.pipelines.diffusion.denoiser_proxy import DenoiserProxy
 from services.editor.pipelines.diffusion.device import Device, as_pipeline_error, emptied
 from services.editor.pipelines.diffusion.encoder_cache import EncoderCache
@@ -55,7 +55,7 @@ class InterleavedEdit:
     place: int = -1
     progress: Progress | None = None
     thread: Any = None
-    prints: Fingerprints = field(default_factory=Fingerprints)
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class InterleavedPipeline:
         self._pixels = options.pixels
         self._caching = options.caching
         self._one_at_a_time = options.one_at_a_time
-        self._hows = family.collations if options.collations is None else options.collations
+        self._collations = family.collations if options.collations is None else options.collations
         self._model = getattr(pipe, family.denoiser)
         # A compiled model must not be changed; a GPU does not round by sample anyway.
         self._invariance = None if device.is_cuda or options.compiled else Invariance(self._model)
@@ -217,7 +217,7 @@ class InterleavedPipeline:
         # It would reset the caches, and the offloading, of every other edit.
         own.__dict__["maybe_free_model_hooks"] = lambda: None
         for name in self._family.cached_methods:
-            own.__dict__[name] = self.encoder_cache.of(getattr(self._pipe, name), name, edit.job.source)
+            own.__dict__[name] = self.encoder_cache.cached(getattr(self._pipe, name), name, edit.job.source)
         return own
 
     def _previewer(self, edit: InterleavedEdit) -> Any:
@@ -235,7 +235,7 @@ class InterleavedPipeline:
         """Each edit's answer, or the exception that its call alone raised."""
         calls = [edit.call for edit in edits if edit.call is not None]
         try:
-            answer = self._compute(edits, merge(calls, self._hows))
+            answer = self._compute(edits, merge(calls, self._collations))
             return split(answer, calls)
         # Whose fault it was shows when each is asked alone; a fault of the device is not the edits'.
         except Exception as exc:  # noqa: BLE001 - it becomes the edit's
@@ -291,7 +291,7 @@ class InterleavedPipeline:
             edit.call = outcome
             edit.place = edit.place + 1 if edit.step == before else 0
             edit.cost = outcome.cost
-            edit.group = None if self._caching else group_of(outcome, self._hows, edit.prints)
+            edit.group = None if self._caching else group_of(outcome, self._collations, edit.fingerprints)
         else:
             edit.timings = edit.progress.timings()
             edit.result = EditResult(outcome)
@@ -305,7 +305,7 @@ class InterleavedPipeline:
         if edit.progress is not None:
             edit.progress.close()
         edit.thread = edit.call = edit.progress = None
-        edit.prints = Fingerprints()
+        edit.fingerprints = Fingerprints()
         if self._caching:
             self._device.forget(self._model, f"{edit.number}/")
 

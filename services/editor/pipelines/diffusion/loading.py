@@ -15,7 +15,7 @@ from transformers.utils import is_torchvision_available
 from services.editor.pipelines.diffusion import tuning as tune
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import Family
-from services.editor.pipelines.diffusion.interleaved import Options, InterleavedPipeline
+from services.editor.pipelines.diffusion.interleaved import InterleavedPipeline, Options
 from services.editor.pipelines.registry import AUTO, DIFFUSION, family_of
 from services.editor.pipelines.tuning import Tuning
 

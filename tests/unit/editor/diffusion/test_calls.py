@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.editor.pipelines.diffusion.calls import Call, Fingerprints, Collation, group_of, merge, split
+from services.editor.pipelines.diffusion.calls import Call, Collation, Fingerprints, group_of, merge, split
 
 COLLATIONS = {
     "hidden_states": Collation.CAT,

@@ -18,9 +18,9 @@ from services.editor.pipelines import flux2, flux2_klein, kontext, longcat, omni
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family
+from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
 from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.diffusion.rescaling import calculated_size
-from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
 from services.editor.pipelines.diffusion.tuning import with_few_steps
 from services.editor.pipelines.registry import DIFFUSION
 from services.editor.pipelines.tuning import Tuning

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from services.editor.pipelines.base import EditJob
-from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
-from services.editor.pipelines.omnigen2 import FAMILY
+from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.loading import load
+from services.editor.pipelines.omnigen2 import FAMILY
 from services.editor.pipelines.tuning import Tuning
 from tests.parity import WORKING_PIXELS, Recorder, difference, picture
 

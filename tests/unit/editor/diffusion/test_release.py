@@ -17,13 +17,13 @@ from services.editor.engine.executor import Executor, State
 from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines.base import EditJob, OutOfMemoryError
 from services.editor.pipelines.diffusion.device import Device
-from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
+from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.registry import DIFFUSION
 from services.editor.pipelines.tuning import Tuning
 from tests.doubles.diffusion import source
 from tests.tiny import BUILDERS
-from tests.unit.editor.interleaved import Counts, wait
+from tests.unit.editor.interleaved import CountingObserver, wait
 
 PIXELS = 64 * 64
 NO_MEMORY = "CUDA out of memory. Tried to allocate 2 GiB"
@@ -84,7 +84,7 @@ class Failing:
 
 @contextlib.contextmanager
 def executing(pipeline: InterleavedPipeline, batch: int) -> Iterator[Executor]:
-    executor = Executor(lambda: pipeline, Counts(), OperatorLimits(4, batch), queue=8)
+    executor = Executor(lambda: pipeline, CountingObserver(), OperatorLimits(4, batch), queue=8)
     executor.start()
     wait(lambda: executor.state is not State.STARTING, seconds=60)
     yield executor
@@ -101,8 +101,8 @@ def test_a_pass_that_runs_out_of_memory_leaves_nothing_to_be_reclaimed(
     with executing(pipeline, 2) as executor:
         failing = Failing(pipeline, monkeypatch, torch.OutOfMemoryError)
         monkeypatch.setattr(pipeline, "reclaim", lambda: kept.append(failing.kept))
-        tickets = executor.submit([pipeline.prepare(job(number)) for number in range(edits)])
-        assert all(ticket.future.result(60).steps == 3 for ticket in tickets)
+        handles = executor.submit([pipeline.prepare(job(number)) for number in range(edits)])
+        assert all(handle.future.result(60).steps == 3 for handle in handles)
     assert kept and set(kept) == {0}
 
 

@@ -19,13 +19,13 @@ from services.editor.engine.executor import Executor, State
 from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.device import Device
-from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
+from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.registry import DIFFUSION
 from services.editor.pipelines.tuning import Tuning
 from tests.doubles.diffusion import source
 from tests.tiny import BUILDERS
-from tests.unit.editor.interleaved import Counts, wait
+from tests.unit.editor.interleaved import CountingObserver, wait
 
 PIXELS = 64 * 64
 CPU = Device("cpu")
@@ -205,14 +205,14 @@ def test_a_dtype_must_be_one_of_the_three() -> None:
 
 def test_an_operator_s_batch_holds_for_prompts_longer_than_the_warm_up_s() -> None:
     """Qwen's text is part of what a pass costs."""
-    pipeline, meter = served("qwen-image-edit"), Counts()
-    executor = Executor(lambda: pipeline, meter, OperatorLimits(4, 2), queue=8)
+    pipeline, observer = served("qwen-image-edit"), CountingObserver()
+    executor = Executor(lambda: pipeline, observer, OperatorLimits(4, 2), queue=8)
     executor.start()
     wait(lambda: executor.state is not State.STARTING, seconds=60)
-    meter.batches.clear()
+    observer.batches.clear()
     prompt = "make the whole scene feel like golden hour at the sea, with long soft shadows and haze"
     jobs = [replace(job(number), prompt=prompt) for number in range(4)]
-    for ticket in executor.submit([pipeline.prepare(each) for each in jobs]):
-        ticket.future.result(60)
+    for handle in executor.submit([pipeline.prepare(each) for each in jobs]):
+        handle.future.result(60)
     executor.stop(20)
-    assert max(meter.batches) == 2
+    assert max(observer.batches) == 2
