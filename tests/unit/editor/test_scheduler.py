@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from services.editor.engine.scheduler import (
     HEAD_START_S,
-    SchedulerOutput,
-    Request,
     Limits,
-    schedule,
-    memory_full,
-    eviction_candidate,
+    Request,
+    SchedulerOutput,
     due_time,
+    eviction_candidate,
     expired,
+    memory_full,
     next_expiry,
+    schedule,
 )
 
 limits = st.builds(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.editor.engine.scheduler import SchedulerOutput, Request, schedule
+from services.editor.engine.scheduler import Request, SchedulerOutput, schedule
 from services.editor.engine.warmup import OperatorLimits, warm_up
 from services.editor.pipelines import Edit, OutOfMemoryError
 from tests.unit.editor.interleaved import Stepping, Steps

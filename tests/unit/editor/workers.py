@@ -17,7 +17,7 @@ from PIL import Image
 from services.editor.api.context import Context
 from services.editor.app import create_app
 from services.editor.engine.executor import State
-from services.editor.pipelines import Capabilities, EditJob, EditResult, Pipeline, Range, SingleStepPipeline, SingleStepFamily
+from services.editor.pipelines import Capabilities, EditJob, EditResult, Pipeline, Range, SingleStepFamily, SingleStepPipeline
 from services.editor.settings import Settings
 
 
