@@ -1,4 +1,4 @@
-"""Families whose edits are one indivisible piece of work, as a pipeline."""
+"""Makes a pipeline of a family whose edit is one indivisible call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from services.editor.pipelines.base import (
 
 @dataclass(slots=True)
 class SingleStepEdit:
-    """An edit that its first advance also ends."""
+    """An edit that is finished by its first advance."""
 
     job: EditJob
     started: bool = False
@@ -37,7 +37,7 @@ class SingleStepEdit:
 
 
 class SingleStepPipeline:
-    """Runs a `SingleStepFamily` family's edits one after another; they cannot be stopped midway."""
+    """Runs a `SingleStepFamily`'s edits one at a time; they cannot be interrupted."""
 
     interruptible = False
     max_active = 1
@@ -69,7 +69,7 @@ class SingleStepPipeline:
         return SingleStepEdit(job)
 
     def advance(self, edits: Sequence[Edit]) -> None:
-        """Do the one edit. Raises as `Pipeline.advance`."""
+        """Run the one edit. Raises as `Pipeline.advance`."""
         (edit,) = edits
         assert isinstance(edit, SingleStepEdit)
         edit.started = True
@@ -79,27 +79,27 @@ class SingleStepPipeline:
             edit.started = False
         except PipelineError:
             raise
-        # A picture that one edit cannot take must not cost the others theirs.
+        # A failure of one edit must not affect the others.
         except Exception as exc:  # noqa: BLE001 - the executor logs it
             edit.error = exc
         if not edit.started:
-            # Out of the handler: inside it the failed edit's arrays would stay alive.
+            # Outside the handler, in which the failed edit's arrays would stay alive.
             raise OutOfMemoryError("the edit needs more memory than there is", [edit])
 
     def close(self, edit: Edit) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
     def reclaim(self) -> None:
-        """Nothing is kept."""
+        """Nothing to free."""
 
     def memory(self) -> None:
         """Not measured."""
 
     def figures(self) -> Mapping[str, float]:
-        """Nothing is counted."""
+        """No metrics."""
         return {}
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
-        """Nothing to do: the family returns the size that was asked for."""
+        """Nothing to do: the family returns the requested size."""
         del job
         return result
