@@ -20,7 +20,7 @@ from orchestrator.ports import Bounds, Idempotency
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.connection import client, listeners, parse
 from orchestrator.store.pubsub import PubSubFanout
-from orchestrator.store.rates import RedisRates
+from orchestrator.store.rates import RedisRateLimiter
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, asking
 from tests.doubles.images import checked
@@ -65,7 +65,7 @@ async def test_keys_and_rates_work_there_too(
     with topology(tmp_path) as fleet:
         redis = client(parse(fleet.url))
         try:
-            keys, rates = ApiKeyStore(redis, KeySpace()), RedisRates(redis, KeySpace())
+            keys, rates = ApiKeyStore(redis, KeySpace()), RedisRateLimiter(redis, KeySpace())
             secret, key = await keys.create("ann", ["read"])
             assert await keys.find(secret) == key == (await keys.all())[0]
             assert await keys.shared_secret("links") == await ApiKeyStore(redis, KeySpace()).shared_secret("links")
