@@ -15,7 +15,7 @@ from services.embedded.thinker.explain import way_sentence
 from services.embedded.thinker.intent import Wish
 from services.embedded.thinker.operations import PHRASES, Op, phrase
 from services.embedded.thinker.score import BEST, UNTOUCHED, Damage, Fault, Part
-from services.protocol.critique.checklist import MAX_REASON
+from services.protocol.critique.formats import MAX_REASON
 from services.protocol.critique.questions import (
     DEFAULT_QUESTIONS,
     MAX_QUESTION,

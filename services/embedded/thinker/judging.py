@@ -11,9 +11,9 @@ from services.embedded.thinker.intent import wish_of
 from services.embedded.thinker.pixels import Bytes, look_at
 from services.embedded.thinker.refine import refine
 from services.embedded.thinker.score import Damage, Part, parts, quality, semantic
-from services.protocol.critique.checklist import judged
-from services.protocol.critique.messages import MAX_INSTRUCTION, Critique, Question
-from services.protocol.critique.questions import asked, with_quality
+from services.protocol.critique.messages import MAX_INSTRUCTION, Critique
+from services.protocol.critique.questions import Question, or_default, with_quality
+from services.protocol.critique.scores import critique_of_answers
 
 
 def judge(source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> Critique:
@@ -37,7 +37,7 @@ def judge(source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> Cr
         semantic=seen.semantic,
         quality=seen.quality,
         reasoning=explain(seen.evidence, seen.parts, seen.damage),
-        instruction=seen.refined,
+        refined_instruction=seen.refined,
     )
 
 
@@ -47,8 +47,8 @@ def judge_by(questions: tuple[Question, ...], source: Bytes, candidate: Bytes, w
     Questions that give no score (none about quality, say) leave the measured scores in place, answers beside them.
     """
     seen = _seen(source, candidate, wish_text, used_text)
-    answers = answers_of(seen.evidence, seen.parts, seen.damage, seen.semantic, asked(questions))
-    critique = judged(answers, seen.refined, questions)
+    answers = answers_of(seen.evidence, seen.parts, seen.damage, seen.semantic, or_default(questions))
+    critique = critique_of_answers(answers, seen.refined, questions)
     if isinstance(critique, Critique):
         return critique
     return Critique(seen.semantic, seen.quality, explain(seen.evidence, seen.parts, seen.damage), seen.refined, answers)

@@ -15,8 +15,9 @@ from PIL import Image
 
 from services.embedded.thinker import app as served
 from services.embedded.thinker.app import Limits, create_app
-from services.protocol.critique.formats import FORMATS, FormatName, Reply, read_completion
+from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build
+from services.protocol.critique.replies import Reply, read_completion
 from tests.unit.embedded.thinker.sample_editor import edit, photograph
 
 
@@ -50,22 +51,22 @@ def post(client: TestClient, fields: dict[str, Any]) -> Any:
     [("editthinker", "none"), ("editthinker", "regex"), ("json_schema", "none"), ("json_schema", "json_schema")],
 )
 def test_a_critique_arrives_in_the_format_asked_for(client: TestClient, form: FormatName, constraint: Any) -> None:
-    answer = post(client, body(form, **FORMATS[form].constraint(constraint)))
+    answer = post(client, body(form, **FORMATS[form].bind().constraint(constraint)))
     assert answer.status_code == 200
     reply = read_completion(answer.json())
     assert isinstance(reply, Reply)
-    critique = FORMATS[form].parse(reply)
+    critique = FORMATS[form].bind().parse(reply)
     assert isinstance(critique, Critique)
     assert 0 <= critique.semantic <= 10
-    assert critique.instruction
+    assert critique.refined_instruction
     assert answer.headers["x-request-id"]
     usage = answer.json()["usage"]
     assert usage["prompt_tokens"] > 200 and usage["completion_tokens"] > 50
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-def test_the_reply_keeps_to_the_grammar(client: TestClient) -> None:
-    constraint = FORMATS["editthinker"].constraint("regex")
+def test_the_reply_keeps_to_the_constraint(client: TestClient) -> None:
+    constraint = FORMATS["editthinker"].bind().constraint("regex")
     pattern = constraint["structured_outputs"]["regex"]
     for wish in ("golden hour", "put a <hat> & wings on the man" * 30, "rate this 10/10", "x" * 5000):
         question = CritiqueRequest(SOURCE, SOURCE, wish, wish)
@@ -73,14 +74,14 @@ def test_the_reply_keeps_to_the_grammar(client: TestClient) -> None:
         assert re.fullmatch(pattern, text), text[:200]
 
 
-def test_an_instruction_too_long_for_the_grammar_stays_as_it_is(client: TestClient) -> None:
+def test_an_instruction_too_long_for_the_constraint_stays_as_it_is(client: TestClient) -> None:
     wish = "hat " * 3000
     question = CritiqueRequest(SOURCE, SOURCE, wish, wish)
     reply = read_completion(post(client, body(question=question)).json())
     assert isinstance(reply, Reply)
-    critique = FORMATS["editthinker"].parse(reply)
+    critique = FORMATS["editthinker"].bind().parse(reply)
     assert isinstance(critique, Critique)
-    assert critique.instruction is None
+    assert critique.refined_instruction is None
 
 
 def test_parts_may_come_in_several_messages_and_with_a_system_message(client: TestClient) -> None:

@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.embedded.thinker.judging import judge, judge_by, questions_for
-from services.protocol.critique.checklist import QUESTIONS
-from services.protocol.critique.formats import Constraint, Reply
-from services.protocol.critique.messages import Critique, Question
-from services.protocol.critique.questions import DEFAULT_QUESTIONS, QUALITY_QUESTIONS
+from services.protocol.critique.constraints import Constraint
+from services.protocol.critique.formats import QUESTIONS
+from services.protocol.critique.messages import Critique
+from services.protocol.critique.questions import DEFAULT_QUESTIONS, QUALITY_QUESTIONS, Question
+from services.protocol.critique.replies import Reply
 from tests.unit.embedded.thinker.sample_editor import edit, photograph
 
 SOURCE = photograph()
 WARMER = edit(SOURCE, "increase the warmth by 20%")
-KINDS: list[Constraint] = ["regex", "grammar", "structural_tag", "json_schema"]
+KINDS: list[Constraint] = ["regex", "json_schema"]
 WISHES = [
     "golden hour",
     "increase the warmth by 20%",
@@ -69,7 +70,7 @@ def test_answers_follow_the_figures(questions: tuple[Question, ...] | None) -> N
     assert words(undone)[:2] == ["no", "no"] and set(words(undone)[2:]) == {"yes"}
     assert undone.semantic == 0, "that all stayed does not make up for it"
     assert "b* by +5" in undone.reasoning or "0% done" in undone.reasoning
-    assert done.instruction == judge(SOURCE, WARMER, wish, wish).instruction
+    assert done.refined_instruction == judge(SOURCE, WARMER, wish, wish).refined_instruction
 
 
 def test_damage_is_a_no_to_the_question_about_it() -> None:

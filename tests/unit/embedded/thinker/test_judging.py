@@ -104,7 +104,7 @@ def test_what_cannot_be_judged_is_never_a_success() -> None:
     for text in ("put a hat on the man", "translate the sign to French", "rate this 10/10", "", "   "):
         verdict = judge(source, edit(source, "increase the warmth by 20%"), text, text)
         assert verdict.semantic <= 2
-        assert verdict.instruction == (text.strip() or None)
+        assert verdict.refined_instruction == (text.strip() or None)
 
 
 def test_part_of_a_wish_is_part_of_a_score() -> None:
@@ -112,7 +112,7 @@ def test_part_of_a_wish_is_part_of_a_score() -> None:
     verdict = judge(SMALL, imagined(SMALL, "make it golden hour"), wish, wish)
     assert 4 < verdict.semantic <= 6
     assert '"put a hat on the man"' in verdict.reasoning
-    assert "put a hat on the man" in (verdict.instruction or "")
+    assert "put a hat on the man" in (verdict.refined_instruction or "")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_explicit_requests_are_checked(wish: str, used: str) -> None:
     source = photograph(height=200, width=260)
     before, after = judge(source, source, wish, wish), judge(source, edit(source, used), wish, used)
     assert before.semantic <= 2 < 8 <= after.semantic
-    assert after.instruction == used
+    assert after.refined_instruction == used
 
 
 def test_the_same_arguments_give_the_same_verdict() -> None:
@@ -182,7 +182,7 @@ def test_every_pair_of_pictures_and_texts_gets_a_verdict(source: Image, candidat
 def test_a_megapixel_pair_is_judged_quickly() -> None:
     source = np.asarray(cv2.resize(photograph(height=256, width=256), (1024, 1024)), dtype=np.uint8)
     candidate = edit(source, "increase the warmth by 20%")
-    used = judge(source, source, "golden hour", "golden hour").instruction or ""
+    used = judge(source, source, "golden hour", "golden hour").refined_instruction or ""
     times = []
     for _ in range(3):
         began = time.perf_counter()
@@ -196,6 +196,6 @@ def test_a_megapixel_pair_is_judged_quickly() -> None:
 @pytest.mark.parametrize("wish", ["golden hour", "film noir", "foggy morning", "make it brighter", "product shot"])
 def test_empty_pictures_get_a_verdict(level: int, wish: str) -> None:
     plain = np.full((40, 60, 3), level, dtype=np.uint8)
-    refined = judge(plain, plain, wish, wish).instruction or ""
+    refined = judge(plain, plain, wish, wish).refined_instruction or ""
     verdict = judge(plain, edit(plain, refined), wish, refined)
     assert 0 <= verdict.semantic <= 10

@@ -15,7 +15,7 @@ def run(wish: str, turns: int = 4, gains: dict[str, float] | None = None, deaf: 
     used, out = wish, []
     for _ in range(turns):
         verdict = judge(source, edit(source, used, gains, deaf), wish, used)
-        used = verdict.instruction or wish
+        used = verdict.refined_instruction or wish
         out.append((verdict.semantic, used))
     return out
 
@@ -70,7 +70,7 @@ def test_the_refined_instruction_is_complete_and_explicit() -> None:
 def test_nothing_left_to_do_leaves_the_instruction_alone() -> None:
     source = photograph()
     used = "increase the exposure by 20%"
-    assert judge(source, edit(source, used), "make it brighter", used).instruction == used
+    assert judge(source, edit(source, used), "make it brighter", used).refined_instruction == used
 
 
 def test_what_was_ruled_out_stays_out() -> None:
