@@ -19,7 +19,8 @@ from orchestrator.request_timing import RequestTiming
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply
 from services.errors import ApiError
-from services.imaging.codec import OURS, CheckedImage, ImageInfo, ImageLimits, decode, encode, from_base64, inspect, is_complete
+from services.imaging.codec import OURS, CheckedImage, ImageInfo, ImageLimits, decode, encode, from_base64, inspect
+from services.imaging.containers import is_complete
 
 _PARAM: Final = "the editor's image"
 _MOST_TIMINGS: Final = 32

@@ -22,7 +22,6 @@ from PIL import ExifTags, Image, ImageCms, ImageMath
 
 from services.errors import ApiError
 from services.imaging.containers import bare, meant_as_srgb
-from services.imaging.containers import is_complete as is_complete
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 OutputFormat = Literal["png", "jpeg", "webp"]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from services.errors import ApiError
-from services.imaging.codec import CheckedImage, ImageInfo, ImageLimits, accept, decode, digest, inspect, is_complete, open_image
+from services.imaging.codec import CheckedImage, ImageInfo, ImageLimits, accept, decode, digest, inspect, open_image
+from services.imaging.containers import is_complete
 from tests.unit.imaging import pictures as pic
 from tests.unit.imaging.pictures import BIG, EVERYTHING, HEIGHT, PLAIN, WIDTH, opened, pixels, saved, scene
 
