@@ -81,7 +81,7 @@ def trace_stages(timings: Mapping[str, float], arrived: float) -> None:
     """Spans for the stages of an edit, below its request's, laid end to end: how long each took is known, and not when it
     was interrupted for another edit's steps. `arrived` is by `time.perf_counter`.
     """
-    if not tracing.on():
+    if not tracing.enabled():
         return
     inner = [stage for stage in _INNER if f"{stage}_ms" in timings] or ["edit"]
     now = time.time()
