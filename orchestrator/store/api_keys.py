@@ -17,8 +17,8 @@ from typing import Any, Final, get_args
 from redis.asyncio import Redis
 
 from orchestrator.ports import ApiKey, Quota, Scope, check_tenant
+from orchestrator.store.connection import redis_call
 from orchestrator.store.scripts import KeySpace
-from orchestrator.store.sessions import asking
 
 SCOPES: Final = frozenset(get_args(Scope))
 _PREFIX: Final = "et_"
@@ -53,7 +53,7 @@ class ApiKeyStore:
         secret = _PREFIX + secrets.token_urlsafe(32)
         digest = _digest(secret)
         key = ApiKey(f"key_{digest[:12]}", tenant, wanted, name, time.time(), expires_at)
-        async with asking():
+        async with redis_call():
             await self._redis.hset(self._keys, digest, _written(key))
         return secret, key
 
@@ -66,13 +66,13 @@ class ApiKeyStore:
 
     async def all(self) -> list[ApiKey]:
         """Every key, the oldest first."""
-        async with asking():
+        async with redis_call():
             raw: Any = await self._redis.hgetall(self._keys)
         return sorted((_read(value) for value in raw.values()), key=lambda key: key.created_at)
 
     async def revoke(self, key_id: str) -> bool:
         """Make a key useless; False if there is none of that id."""
-        async with asking():
+        async with redis_call():
             raw: Any = await self._redis.hgetall(self._keys)
             doomed = [digest for digest, value in raw.items() if _read(value).id == key_id]
             return bool(doomed) and bool(await self._redis.hdel(self._keys, *doomed))
@@ -85,17 +85,17 @@ class ApiKeyStore:
     async def set_quota(self, tenant: str, quota: Quota) -> None:
         """Set what a tenant may use."""
         check_tenant(tenant)
-        async with asking():
+        async with redis_call():
             await self._redis.hset(self._quotas, tenant, json.dumps(asdict(quota)))
 
     async def remove_quota(self, tenant: str) -> bool:
         """Let the server's own quota hold for a tenant again; False if none was set."""
-        async with asking():
+        async with redis_call():
             return bool(await self._redis.hdel(self._quotas, tenant))
 
     async def quotas(self) -> Mapping[str, Quota]:
         """By tenant, where one was set."""
-        async with asking():
+        async with redis_call():
             raw: Any = await self._redis.hgetall(self._quotas)
         return {tenant.decode(): Quota(**json.loads(value)) for tenant, value in raw.items()}
 
@@ -105,7 +105,7 @@ class ApiKeyStore:
         known, now = self._secrets.get(name), time.monotonic()
         if known is not None and now - known[0] < _SECRET_S:
             return known[1]
-        async with asking():
+        async with redis_call():
             await self._redis.set(key, secrets.token_hex(32), nx=True)
             found: Any = await self._redis.get(key)
         self._secrets[name] = (now, bytes(found))
@@ -117,7 +117,7 @@ class ApiKeyStore:
         known = self._known.get(place)
         if known is not None and now - known[0] < _KNOWN_S:
             return known[1]
-        async with asking():
+        async with redis_call():
             found: Any = await self._redis.hget(table, field)
         value = None if found is None else bytes(found)
         self._known[place] = (now, value)

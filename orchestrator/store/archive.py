@@ -82,7 +82,7 @@ class Archive:
 
     async def archive(self, session_id: str) -> None:
         """Write a finished session's document, and let its log expire."""
-        [entries] = await self._sessions.raw([session_id])
+        [entries] = await self._sessions.raw_logs([session_id])
         document = compose(session_id, entries)
         if document is None:
             # It left Redis: deleted, or archived before. Or Redis came back from an older file, and it is driven again.
@@ -93,7 +93,7 @@ class Archive:
         await self._folders.prune(session_id, {name.decode() for name in _DIGEST.findall(data)})
         archive_s = self._retention.archive_s
         forget_at = None if archive_s is None else document["finished_at"] + archive_s
-        if not await self._sessions.retain(session_id, document["tenant"], self._retention.redis_s, forget_at):
+        if not await self._sessions.expire(session_id, document["tenant"], self._retention.redis_s, forget_at):
             # Deleted while we wrote, perhaps before: the document must not stay behind.
             await self._folders.remove(session_id)
 
@@ -149,7 +149,7 @@ class Archive:
         """
         cursor, limit = (since * 1000, ""), _ROWS
         until_ms = None if until is None else until * 1000
-        while rows := await self._sessions.span(tenant, cursor[0], until_ms, limit):
+        while rows := await self._sessions.created_between(tenant, cursor[0], until_ms, limit):
             fresh = [row for row in rows if row > cursor]
             for some in _portions([name for _, name in fresh], _READS):
                 for document in await self._composed(some):
@@ -167,13 +167,13 @@ class Archive:
 
     async def _archived(self, session_id: str) -> list[Recorded]:
         document = await self._document(session_id)
-        if document is None or not await self._sessions.listed(document["tenant"], session_id):
+        if document is None or not await self._sessions.exists(document["tenant"], session_id):
             return []
         return recorded(document)
 
     async def _composed(self, session_ids: Sequence[str]) -> list[Document]:
         """The documents of those that are finished, made anew where the log is at hand."""
-        logs = await self._sessions.raw(session_ids)
+        logs = await self._sessions.raw_logs(session_ids)
         missing = [name for name, entries in zip(session_ids, logs, strict=True) if not entries]
         read = dict(zip(missing, await self._documents(missing), strict=True))
         both = (compose(name, entries) if entries else read[name] for name, entries in zip(session_ids, logs, strict=True))
@@ -254,7 +254,7 @@ async def sweep(sessions: RedisSessions, blobs: ObjectBlobs, *, before: float, r
     for some in _portions(blobs.folders(), _ROWS):
         folders += len(some)
         old = [folder.session_id for folder in some if not folder.archived and folder.changed < before]
-        known = await sessions.known(old) if old else []
+        known = await sessions.in_redis(old) if old else []
         for session_id in (name for name, found in zip(old, known, strict=True) if not found):
             # Without an event loop's help: nothing else runs here, and obstore's would outlive a short program.
             if remove:

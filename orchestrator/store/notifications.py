@@ -15,13 +15,13 @@ class RedisNotifications:
         self._feed = feed
         self._keys = keys
 
-    async def wakes(self) -> AsyncIterator[None]:
+    async def new_work(self) -> AsyncIterator[None]:
         """One item whenever there may be something to claim."""
         async for number, _ in self._feed.listen(self._keys.wake):
             if number != QUIET:
                 yield None
 
-    async def signals(self) -> AsyncIterator[str]:
+    async def session_writes(self) -> AsyncIterator[str]:
         """Session ids that somebody else wrote to; "" when some may have been missed."""
         async for number, payload in self._feed.listen(self._keys.signal):
             if number != QUIET:

@@ -11,8 +11,8 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 
+from orchestrator.store.connection import redis_call
 from orchestrator.store.scripts import KeySpace
-from orchestrator.store.sessions import asking
 
 _LEAST_WAIT_S: Final = 1.0
 
@@ -47,7 +47,7 @@ class RedisRateLimiter:
             ValueError: for a text that says no rate.
         """
         for item in read(rate):
-            async with asking():
+            async with redis_call():
                 if not await self._limiter.hit(item, tenant):
                     stats = await self._limiter.get_window_stats(item, tenant)
                     return max(_LEAST_WAIT_S, stats.reset_time - time.time())

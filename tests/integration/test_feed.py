@@ -23,7 +23,7 @@ async def test_a_burst_of_signals_arrives_by_name(redis: Process) -> None:
     keys, names = KeySpace(), [f"ses_{number}" for number in range(500)]
     feed = PubSubFanout(lambda: Redis(port=redis.port))
     await feed.start()
-    signals = RedisNotifications(feed, keys).signals()
+    signals = RedisNotifications(feed, keys).session_writes()
     try:
         async with asyncio.timeout(20), Redis(port=redis.port) as client:
             # At first, and once the subscription stands: something may have been missed before.
