@@ -21,7 +21,7 @@ from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import Streams
 from orchestrator.api.readiness import Checks
-from orchestrator.egress.lookups import Lookups
+from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
@@ -41,7 +41,7 @@ from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 from orchestrator.upstreams.adaptive_limits import AdaptiveLimits
 from orchestrator.upstreams.pool import UpstreamPool, http_client
-from orchestrator.webhooks.sender import CHORES, Sending, Webhooks
+from orchestrator.webhooks.sender import CHORES, SenderOptions, WebhookSender
 from orchestrator.webhooks.storage import WebhookStore
 from services.imaging.codec import ImageLimits
 from services.serving import middleware, tracing
@@ -102,23 +102,23 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
     rooms = AdaptiveLimits(backends.gates)
     performer = Performer(backends.editors, backends.thinkers, blobs, clock, rooms.edit_s)
-    kept = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
-    lookups = Lookups()
-    told = Webhooks(kept, store, clock, _sending(settings, lookups), telemetry)
+    webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
+    resolver = NameResolver()
+    webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), telemetry)
     runner = Runner(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
         lambda claim, log: Driver(claim, store, performer, clock, telemetry, log),
         RedisNotifications(feed, keys),
         rooms=rooms,
-        chore=_chores(archive, told),
+        chore=_chores(archive, webhook_sender),
         watch=telemetry,
     )
-    stack.push_async_callback(told.stop)
+    stack.push_async_callback(webhook_sender.stop)
     backends.on_room = runner.nudge
     telemetry.watch(lambda: runner.driving)
     await _start(runner, stack)
-    intake = Intake(store, blobs, clock, backends.catalogue, _limits(settings), lookups=lookups)
+    intake = Intake(store, blobs, clock, backends.catalogue, _limits(settings), resolver=resolver)
     if settings.registry:
         stack.callback(asyncio.create_task(backends.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys)
@@ -136,8 +136,8 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         stopping,
         access,
         _links(settings, api_keys),
-        kept,
-        told,
+        webhook_store,
+        webhook_sender,
         Checks(backends.editors, backends.thinkers),
         Streams(settings.tenant_streams or (_STREAMS if settings.keys_required else None)),
     )
@@ -171,16 +171,16 @@ def _limits(settings: Settings) -> ImageLimits:
     return ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
 
-def _sending(settings: Settings, lookups: Lookups) -> Sending:
-    return Sending(settings.webhook_timeout_s, settings.webhook_time_scale, settings.webhook_allow_private, lookups)
+def _sender_options(settings: Settings, resolver: NameResolver) -> SenderOptions:
+    return SenderOptions(settings.webhook_timeout_s, settings.webhook_time_scale, settings.webhook_allow_private, resolver)
 
 
-def _chores(archive: Archive, told: Webhooks) -> Callable[[str], Awaitable[bool]]:
+def _chores(archive: Archive, sender: WebhookSender) -> Callable[[str], Awaitable[bool]]:
     """Whose work each chore is; whether it is done."""
 
     async def chore(name: str) -> bool:
         if name.partition(":")[0] in CHORES:
-            return await told.chore(name)
+            return await sender.chore(name)
         await archive.chore(name)
         return True
 
