@@ -99,6 +99,6 @@ FAMILY = Family(
     reduces=reduced,
     aspect=aspect,
     to_vae=to_vae,
-    caches=frozenset({"taylorseer"}),
+    step_caches=frozenset({"taylorseer"}),
     licence="FLUX Non-Commercial License",
 )

@@ -50,7 +50,7 @@ FAMILY = Family(
     aspect=aspect,
     to_vae=to_vae,
     on_load=_kind,
-    caches=frozenset({"taylorseer"}),
+    step_caches=frozenset({"taylorseer"}),
     licence="klein 4B and its base: Apache-2.0; klein 9B and its base: FLUX Non-Commercial License",
 )
 

@@ -22,6 +22,6 @@ FAMILY = Family(
     reduces=reduced,
     aspect=aspect,
     to_vae=to_vae,
-    caches=frozenset(),
+    step_caches=frozenset(),
     licence="FLUX Non-Commercial License (klein 9B KV)",
 )

@@ -71,6 +71,6 @@ FAMILY = Family(
     denoiser="unet",
     cached_methods=("_encode_prompt", "prepare_image_latents"),
     to_vae=_to_vae,
-    caches=frozenset(),
+    step_caches=frozenset(),
     licence="timbrooks/instruct-pix2pix: MIT, with Stable Diffusion 1.5's CreativeML OpenRAIL-M",
 )

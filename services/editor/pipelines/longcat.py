@@ -70,6 +70,6 @@ FAMILY = Family(
     to_vae=_to_vae,
     calls_a_step=lambda job: 2 if job.parameters["guidance_scale"] > 1 else 1,
     rescale=rescale,
-    caches=frozenset({"taylorseer"}),
+    step_caches=frozenset({"taylorseer"}),
     licence="Apache-2.0",
 )

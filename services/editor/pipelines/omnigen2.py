@@ -147,6 +147,6 @@ FAMILY = Family(
     calls_a_step=_calls_a_step,
     load=load,
     on_load=_served,
-    caches=frozenset(),
+    step_caches=frozenset(),
     licence="Apache-2.0",
 )
