@@ -1,4 +1,4 @@
-"""``python -m services.editor --pipeline classical``: serve an editor."""
+"""``python -m services.editor --pipeline classical``: run an editor worker."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from services.editor.settings import PREFIX, Settings
 from services.serving import logs, tracing
 
 _SWITCH_S = 0.0005
-"""The device's thread gives Python's lock up at every operator of torch; it must not wait the usual 5 ms to have it back from
-a thread that answers callers.
+"""The switch interval of the GIL. The executor's thread releases the GIL at every torch operator; at the default of 5 ms it would
+wait that long for it while another thread answers callers.
 """
 
 
@@ -54,10 +54,10 @@ def _serve(settings: Settings) -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        # Its logs go the way of all others; a line for each request comes from services.serving.middleware.
+        # Logs go through services.serving.logs; services.serving.middleware logs each request.
         log_config=None,
         access_log=False,
-        # Longer than callers and proxies keep theirs, so that nobody reuses a connection that is being closed.
+        # Longer than the idle timeouts of callers and proxies, so that they do not reuse a connection that is being closed.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
@@ -65,9 +65,9 @@ def _serve(settings: Settings) -> int:
     try:
         server.run()
     except KeyboardInterrupt:
-        pass  # it has stopped as it should, and says so once more
+        pass  # uvicorn re-raises the signal after a graceful stop
     except SystemExit as exc:
-        # uvicorn's own status for it is 3. What is wrong is in its log, as a record; this is for people.
+        # uvicorn exits with 3 and has logged the cause as a record; this message is for people.
         failures.append(str(exc.__context__ or "its log says why"))
     if failures:
         sys.stderr.write(f"the editor cannot start: {failures[0]}\n")

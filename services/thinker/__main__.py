@@ -1,7 +1,7 @@
 """``python -m services.thinker --profile NAME``: serve chat completions that critique edits.
 
-``rules`` is served by this process. Every other profile is vLLM, which this process becomes: there is no wrapper left
-between callers and it. This module imports neither until it knows which one it is to be.
+``rules`` is served by this process. For any other profile the process executes vLLM in its place, without a wrapper. Neither is
+imported before the profile is known.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS
 from services.thinker.profiles import EMBEDDED, Overrides, Profile, ProfileError, arguments, load
 from services.thinker.settings import PREFIX, Settings
-from services.thinker.vllm import VllmNotFoundError, doubts, executable, shown
+from services.thinker.vllm import VllmNotFoundError, executable, shown, warnings_about
 
 _CONSTRAINTS: Final[tuple[Constraint, ...]] = ("regex", "json_schema")
 
@@ -53,7 +53,7 @@ def main() -> int:
     try:
         _rules(settings)
     except SystemExit as exc:
-        # uvicorn's own status for it is 3. What is wrong is in its log, as a record; this is for people.
+        # uvicorn exits with 3 and has logged the cause as a record; this message is for people.
         _say(f"the thinker cannot start: {exc.__context__ or 'its log says why'}")
         return 1
     return 0
@@ -105,7 +105,7 @@ def _rules(settings: Settings) -> None:
         create_app(limits),
         host=settings.host,
         port=settings.port,
-        # Its logs go the way of all others; a line for each request comes from services.serving.middleware.
+        # Logs go through services.serving.logs; services.serving.middleware logs each request.
         log_config=None,
         access_log=False,
         # The longest critique takes a fraction of a second.
@@ -114,7 +114,7 @@ def _rules(settings: Settings) -> None:
 
 
 def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: bool, only_print: bool) -> int:
-    """Become vLLM, or only tell of it."""
+    """Execute vLLM in place of this process, or print what would be executed."""
     if show:
         _show(settings, profile)
         return 0
@@ -133,21 +133,21 @@ def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: b
             _say(str(exc))
             return 2
         command = [settings.vllm or "vllm", *words]
-    for doubt in doubts(words):
-        _say(f"warning: {doubt}")
+    for warning in warnings_about(words):
+        _say(f"warning: {warning}")
     if only_print:
         sys.stdout.write(shown(command) + "\n")
         return 0
     _say(shown(command))
     sys.stderr.flush()
     if settings.api_key:
-        # Not as an option, which everybody on the machine could read.
+        # Not as an option, which every user of the machine could read.
         os.environ["VLLM_API_KEY"] = settings.api_key.get_secret_value()
     return os.execvp(command[0], command)  # noqa: S606 - this is what the command is for
 
 
 def _show(settings: Settings, profile: Profile) -> None:
-    """The profile as JSON, then a line for the orchestrator's environment."""
+    """Print the profile as JSON, then the variable for the orchestrator's environment."""
     sys.stdout.write(json.dumps(asdict(profile), indent=1, ensure_ascii=False) + "\n")
     name = settings.served_name or profile.served_name
     constraint = next((kind for kind in _CONSTRAINTS if FORMATS[profile.format].bind().constraint(kind)), "none")
