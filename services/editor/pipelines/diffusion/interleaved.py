@@ -177,7 +177,7 @@ class InterleavedPipeline:
                 if not self._start(batch[0]):
                     short.append(batch[0])
             else:
-                for edit, answer in zip(batch, self._compute_each(batch), strict=True):
+                for edit, answer in zip(batch, self._outputs(batch), strict=True):
                     edit.calls_done += 1
                     if not self._resume(edit, answer):
                         short.append(edit)
@@ -236,7 +236,7 @@ class InterleavedPipeline:
 
         return show
 
-    def _compute_each(self, edits: list[InterleavedEdit]) -> list[Any]:
+    def _outputs(self, edits: list[InterleavedEdit]) -> list[Any]:
         """For each edit the output of its call, or the exception that the call raises on its own."""
         calls = [edit.call for edit in edits if edit.call is not None]
         try:
@@ -246,7 +246,7 @@ class InterleavedPipeline:
         except Exception as exc:  # noqa: BLE001 - it becomes the edit's
             fault, failure = as_pipeline_error(exc), without_traceback(exc)
         if fault is None:
-            return [failure] if len(edits) == 1 else [self._compute_each([edit])[0] for edit in edits]
+            return [failure] if len(edits) == 1 else [self._outputs([edit])[0] for edit in edits]
         if isinstance(fault, OutOfMemoryError):
             # A new exception, raised outside the handler: the failed pass's allocations are free by now.
             raise OutOfMemoryError(str(fault), edits)
