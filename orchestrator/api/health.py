@@ -79,7 +79,7 @@ async def metrics(ctx: Ctx) -> Response:
     """Prometheus metrics."""
     try:
         line = await ctx.sessions.line()
-        ctx.telemetry.standing(line.waiting, line.unfinished, line.replicas)
+        ctx.telemetry.redis_read(line.waiting, line.unfinished, line.replicas)
     except StorageUnavailable:
-        ctx.telemetry.away()
+        ctx.telemetry.redis_unavailable()
     return Response(generate_latest(ctx.registry), media_type=CONTENT_TYPE_LATEST)

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from orchestrator.api.decode_budget import Room
-from orchestrator.api.fields import Catalogue, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
+from orchestrator.api.fields import Deadlines, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
 from orchestrator.egress.fetch import fetch_image
 from orchestrator.egress.lookups import Lookups
 from orchestrator.loop.events import ImageRef, SessionCreated
-from orchestrator.ports import Bounds, Clock, Created, Folders, Idempotency, PortError, Sessions, StorageUnavailable
+from orchestrator.ports import Bounds, Catalogue, Clock, Created, Folders, Idempotency, PortError, Sessions, StorageUnavailable
 from services.errors import ApiError
 from services.imaging.codec import ImageInfo, ImageLimits, accept, digest, from_base64, inspect
 from services.protocol.images_api import one_source, read_form, validate
@@ -42,7 +42,8 @@ class Intake:
     """Makes sessions.
 
     Attributes:
-        catalogue_now: tells what callers may ask for.
+        catalogue_now: returns the editors and thinkers that callers can name.
+        deadlines: of sessions.
         limits: what a source image may cost.
         room: what pictures take while they are decoded.
         lookups: finds where the names in callers' URLs lead.
@@ -52,6 +53,7 @@ class Intake:
     folders: Folders
     clock: Clock
     catalogue_now: Callable[[], Catalogue]
+    deadlines: Deadlines
     limits: ImageLimits
     room: Room = field(default_factory=Room)
     lookups: Lookups = field(default_factory=Lookups)
@@ -71,7 +73,7 @@ class Intake:
             read = await read_form(form)
         fields = validate(model, read.fields)
         source = one_source(read)
-        check(fields, self.catalogue, has_mask=read.mask is not None)
+        check(fields, self.catalogue, self.deadlines, has_mask=read.mask is not None)
         return fields, source, read.mask
 
     async def from_json(self, request: Request, tenant: str) -> tuple[SessionFields, bytes, bytes | None]:
@@ -81,7 +83,7 @@ class Intake:
             raise ApiError("invalid_json", "the body must be a JSON object")
         given = validate(SessionJson, body)
         fields = validate(SessionFields, {key: value for key, value in body.items() if key not in {"image", "mask"}})
-        check(fields, self.catalogue, has_mask=given.mask is not None)
+        check(fields, self.catalogue, self.deadlines, has_mask=given.mask is not None)
         source = await self._image(given.image, "image", tenant)
         mask = await self._image(given.mask, "mask", tenant) if given.mask else None
         return fields, source, mask
@@ -102,7 +104,7 @@ class Intake:
         if sources.mask and (sources.mask.width, sources.mask.height) != (sources.source.width, sources.source.height):
             raise ApiError("invalid_image", "mask: it must have the size of image", param="mask")
         seed = secrets.randbelow(_MAX_SEED)
-        event = first_event(fields, sources, self.catalogue, now=self.clock.now(), seed=seed, tenant=tenant.name)
+        event = first_event(fields, sources, self.catalogue, self.deadlines, now=self.clock.now(), seed=seed, tenant=tenant.name)
         idempotency = Idempotency(key, fingerprint) if key else None
         created = await self._recorded([data for data, _ in pictures], event, idempotency, tenant.bounds)
         if not created.fresh and created.fingerprint != fingerprint:

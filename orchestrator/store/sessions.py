@@ -166,12 +166,20 @@ class RedisSessions:
             raise Fenced(session_id)
         return outcome == "ok"
 
-    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int, news: int = 0) -> Taken:
-        """Take sessions that nobody drives: up to so many for each editor, and so many urgent ones."""
+    async def claim(
+        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
+    ) -> Taken:
+        """Claim queued sessions and due chores, see `orchestrator.ports.Sessions.claim`."""
         options = self._options
         async with asking():
             return await self.scripts.claim(
-                replica, room, lease_ms=self._lease_ms, cap=options.tenant_cap, urgent=urgent, chores=chores, news=news
+                replica,
+                capacity,
+                lease_ms=self._lease_ms,
+                cap=options.tenant_cap,
+                urgent=urgent,
+                chores=chores,
+                news=webhook_chores,
             )
 
     async def done(self, chore: str) -> None:
@@ -184,8 +192,8 @@ class RedisSessions:
         async with asking():
             return await self.scripts.beat(replica, self._lease_ms)
 
-    async def tell(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
-        """Seconds that an edit takes, and a session from its turn to its end, by editor: what a new one needs beside its wait."""
+    async def report_durations(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
+        """Report the seconds that an edit takes, and a session from its claim to its end, by editor."""
         if not edits and not sessions:
             return
         async with asking(), self._redis.pipeline(transaction=False) as pipe:
@@ -225,7 +233,7 @@ class RedisSessions:
             waiting, unfinished, replicas = await pipe.execute()
         return Line({lane.decode(): int(n) for lane, n in waiting.items()}, int(unfinished or 0), int(replicas))
 
-    async def park(self, claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
         """Let go of a session; False if its log has grown.
 
         Raises:

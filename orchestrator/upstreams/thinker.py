@@ -83,7 +83,7 @@ class HttpThinker:
 
         def asked(urls: Sequence[str]) -> list[dict[str, Any]]:
             pair = (urls[0], urls[1])
-            return messages(order.original_instruction, order.instruction, dialect.template, urls=pair, questions=questions)
+            return messages(order.instruction, order.turn_instruction, dialect.template, urls=pair, questions=questions)
 
         def read(reply: Reply) -> Critique | Unparseable:
             return dialect.format.parse(reply, questions)
@@ -107,7 +107,7 @@ class HttpThinker:
         pictures = [await self._pictures.fit(order.source)]
 
         def asked(urls: Sequence[str]) -> list[dict[str, Any]]:
-            return questions_messages(order.original_instruction, self._dialect.template, url=urls[0])
+            return questions_messages(order.instruction, self._dialect.template, url=urls[0])
 
         def repair(before: list[dict[str, Any]], reply: str, wrong: Unparseable) -> list[dict[str, Any]]:
             return repair_messages(before, reply, wrong, QUESTIONS)

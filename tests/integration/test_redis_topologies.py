@@ -140,7 +140,7 @@ async def test_a_create_whose_answer_is_lost_keeps_its_source(tmp_path: Path) ->
         redis = client(parse(node.url))
         folders = Folders()
         store = RedisSessions(redis, PubSubFanout(listeners(parse(node.url))), KeySpace())
-        intake = Intake(store, folders, None, None, None)  # type: ignore[arg-type]  # what recording needs
+        intake = Intake(store, folders, None, None, None, None)  # type: ignore[arg-type]  # what recording needs
         try:
             event = EVENT.model_copy(update={"limits": Limits(deadline_at=time.time() + 600)})
             await intake._recorded([b"x"], event, None, Bounds())  # the scripts are loaded

@@ -91,7 +91,7 @@ class Park:
 
     async def send(self, store: RedisSessions) -> Any:
         try:
-            return await store.park(self.claim, self.expected, self.until)
+            return await store.suspend(self.claim, self.expected, self.until)
         except Fenced:
             return "fenced"
 

@@ -56,7 +56,7 @@ class Sessions:
 async def test_pictures_stay_unless_their_session_was_surely_not_made(answer: Created | PortError, kept: bool) -> None:  # noqa: FBT001
     """Whoever removes them in doubt takes the source from a session that runs."""
     folders = Folders()
-    intake = Intake(Sessions(answer), folders, None, None, None)  # type: ignore[arg-type]  # what recording needs
+    intake = Intake(Sessions(answer), folders, None, None, None, None)  # type: ignore[arg-type]  # what recording needs
     with contextlib.suppress(PortError):
         await intake._recorded([b"source", b"mask"], EVENT, Idempotency("k", "f"), Bounds())
 
