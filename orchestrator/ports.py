@@ -52,21 +52,21 @@ class ThinkerError(PortError):
     """A critique failed: it produced no scores."""
 
 
-class StorageUnavailable(PortError):
+class StorageUnavailableError(PortError):
     """Redis or the blob store cannot be reached; no data is known to be lost."""
 
     def __init__(self, message: str) -> None:
         super().__init__("storage_unavailable", message, retryable=True)
 
 
-class BlobNotFound(PortError):
+class BlobNotFoundError(PortError):
     """An image is not in the blob store."""
 
     def __init__(self, sha256: str) -> None:
         super().__init__("image_not_found", f"image {sha256} is not stored")
 
 
-class Fenced(Exception):
+class FencedError(Exception):
     """Another replica owns the session now; this one must stop driving it."""
 
 
@@ -273,7 +273,7 @@ class Blobs(Protocol):
         ...
 
     async def get(self, session_id: str, sha256: str) -> bytes:
-        """The bytes of that digest; raises `BlobNotFound`."""
+        """The bytes of that digest; raises `BlobNotFoundError`."""
         ...
 
 
@@ -391,7 +391,7 @@ class Sessions(Protocol):
         ...
 
     async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> bool:
-        """Record events if the log still ends at `expected`; False if it does not. Raises `Fenced`."""
+        """Record events if the log still ends at `expected`; False if it does not. Raises `FencedError`."""
         ...
 
     async def claim(

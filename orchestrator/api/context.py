@@ -19,7 +19,7 @@ from orchestrator.api.readiness import Checks
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, apply, fold
 from orchestrator.metrics import Metrics
-from orchestrator.ports import Blobs, Clock, Fenced
+from orchestrator.ports import Blobs, Clock, FencedError
 from orchestrator.store.api_keys import Scope
 from orchestrator.store.archive import Archive
 from orchestrator.store.sessions import RedisSessions
@@ -98,7 +98,7 @@ class Context:
             try:
                 if await self.sessions.append(session_id, seq, [wanted], None):
                     return apply(session, wanted), seq + 1
-            except Fenced as exc:
+            except FencedError as exc:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id") from exc
 
 

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from orchestrator.api.examples import ERROR
 from orchestrator.api.view import error_schema
 from orchestrator.loop.events import Finished
-from orchestrator.loop.session import CorruptLog
-from orchestrator.ports import PortError, StorageUnavailable
+from orchestrator.loop.session import CorruptLogError
+from orchestrator.ports import PortError, StorageUnavailableError
 from services.errors import TABLE, ApiError, ErrorCode
 from services.serving.middleware import error_response
 
@@ -24,7 +24,7 @@ Responses = dict[int | str, dict[str, Any]]
 def install(app: FastAPI) -> None:
     """Answer `PortError`s that reach the API (storage away, line too long)."""
     app.add_exception_handler(PortError, _on_port_error)
-    app.add_exception_handler(CorruptLog, _on_corrupt_log)
+    app.add_exception_handler(CorruptLogError, _on_corrupt_log)
 
 
 async def _on_port_error(_: Request, exc: Exception) -> Response:
@@ -41,7 +41,7 @@ async def _on_corrupt_log(_: Request, exc: Exception) -> Response:
 def from_port(exc: PortError) -> ApiError:
     """A failure of something outside, as the caller sees it."""
     message = exc.message
-    if isinstance(exc, StorageUnavailable):
+    if isinstance(exc, StorageUnavailableError):
         # The text names hosts and paths of ours.
         message = "the session store cannot be reached; try again"
         return ApiError(exc.code, message, retry_after=1)

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from orchestrator.api.context import Context, reading
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EXPORT
-from orchestrator.loop.session import CorruptLog, fold
+from orchestrator.loop.session import CorruptLogError, fold
 from orchestrator.store.archive import Document, recorded
 from services.serving.jsonlines import one_line
 
@@ -62,6 +62,6 @@ async def _with(first: bytes | None, rest: AsyncGenerator[bytes]) -> AsyncIterat
 def _status(document: Document) -> str | None:
     try:
         return fold(event.event for event in recorded(document)).status
-    except CorruptLog as exc:
+    except CorruptLogError as exc:
         log.error("it is left out: %s", exc)  # noqa: TRY400 - expected, no trace needed
         return None

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from orchestrator.api.context import Context, context, reading
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import METRICS, MODELS, READY
-from orchestrator.ports import StorageUnavailable
+from orchestrator.ports import StorageUnavailableError
 from services.errors import ApiError, error_body
 
 router = APIRouter(tags=["service"])
@@ -80,6 +80,6 @@ async def metrics(ctx: Ctx) -> Response:
     try:
         line = await ctx.sessions.line()
         ctx.telemetry.redis_read(line.waiting, line.unfinished, line.replicas)
-    except StorageUnavailable:
+    except StorageUnavailableError:
         ctx.telemetry.redis_unavailable()
     return Response(generate_latest(ctx.registry), media_type=CONTENT_TYPE_LATEST)

@@ -17,7 +17,17 @@ from orchestrator.api.fields import Deadlines, ImagesEditFields, SessionFields, 
 from orchestrator.egress.fetch import fetch_image
 from orchestrator.egress.lookups import Lookups
 from orchestrator.loop.events import ImageRef, SessionCreated
-from orchestrator.ports import Bounds, Catalogue, Clock, Created, Folders, Idempotency, PortError, Sessions, StorageUnavailable
+from orchestrator.ports import (
+    Bounds,
+    Catalogue,
+    Clock,
+    Created,
+    Folders,
+    Idempotency,
+    PortError,
+    Sessions,
+    StorageUnavailableError,
+)
 from services.errors import ApiError
 from services.imaging.codec import ImageInfo, ImageLimits, accept, digest, from_base64, inspect
 from services.protocol.images_api import one_source, read_form, validate
@@ -143,7 +153,7 @@ class Intake:
             await self.folders.put(session_id, picture)
         try:
             created = await self.sessions.create(session_id, event, idempotency, bounds)
-        except StorageUnavailable:
+        except StorageUnavailableError:
             # It may have been made, although we were not told.
             raise
         except PortError:
@@ -154,7 +164,7 @@ class Intake:
         return created
 
     async def _drop(self, session_id: str) -> None:
-        with contextlib.suppress(StorageUnavailable):
+        with contextlib.suppress(StorageUnavailableError):
             await self.folders.remove(session_id)
 
 

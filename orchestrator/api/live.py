@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import Recorded, Silence, StorageUnavailable
+from orchestrator.ports import Recorded, Silence, StorageUnavailableError
 from services.errors import ApiError
 
 _Result = TypeVar("_Result")
@@ -123,7 +123,7 @@ class StreamOf(StreamingResponse):
 
 async def until_finished(history: History, session_id: str) -> tuple[Session, int]:
     """The finished session and the number of its last event; a short absence of Redis is waited out."""
-    async for attempt in stamina.retry_context(on=StorageUnavailable, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
+    async for attempt in stamina.retry_context(on=StorageUnavailableError, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
         with attempt:
             log = [recorded async for recorded in follow(history, session_id) if recorded is not None]
     if not log:

@@ -25,7 +25,7 @@ from orchestrator.api.view import SessionList, SessionView, show
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best
 from orchestrator.loop.session import Session, Status, fold
-from orchestrator.ports import StorageUnavailable
+from orchestrator.ports import StorageUnavailableError
 from services.errors import ApiError
 from services.imaging.codec import OutputFormat, transcode
 from services.protocol.images_api import Prompt, form_schema
@@ -222,7 +222,7 @@ async def delete_session(session_id: SessionId, ctx: Editing) -> Response:
     if session.finished is None or not await ctx.sessions.delete(session_id, ctx.tenant):
         raise ApiError("session_conflict", "the session is not finished; cancel it first", param="session_id")
     # What cannot be removed now is removed by a chore, which comes in any case: something may be on its way there.
-    with contextlib.suppress(StorageUnavailable, TimeoutError):
+    with contextlib.suppress(StorageUnavailableError, TimeoutError):
         async with asyncio.timeout(_REMOVAL_S):
             await ctx.history.remove(session_id)
     return Response(status_code=204)

@@ -25,8 +25,17 @@ from orchestrator.execution.performer import Job, Performer
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
-from orchestrator.loop.session import CorruptLog, Session, apply, fold
-from orchestrator.ports import Claim, Clock, EditorUsage, Fenced, Recorded, SessionObserver, Sessions, StorageUnavailable
+from orchestrator.loop.session import CorruptLogError, Session, apply, fold
+from orchestrator.ports import (
+    Claim,
+    Clock,
+    EditorUsage,
+    FencedError,
+    Recorded,
+    SessionObserver,
+    Sessions,
+    StorageUnavailableError,
+)
 from services.serving.retry import backoff_s
 
 log = logging.getLogger(__name__)
@@ -97,7 +106,7 @@ class Driver:
         """Drive until the session is finished or suspended for a review.
 
         Raises:
-            Fenced: if another replica owns the session.
+            FencedError: if another replica owns the session.
         """
         with self._spans.driving(self._session):
             try:
@@ -137,7 +146,7 @@ class Driver:
         try:
             appended = await self._sessions.append(self._claim.session_id, self._seq, events, self._claim.fence)
             self._failures = 0
-        except StorageUnavailable:
+        except StorageUnavailableError:
             # The append may have happened nevertheless: the log shows it.
             appended = False
             await self._back_off()
@@ -172,7 +181,7 @@ class Driver:
         """
         entries = await self._log()
         if not entries:
-            raise Fenced(self._claim.session_id)
+            raise FencedError(self._claim.session_id)
         known = [recorded.event for recorded in entries]
         if entries[-1].seq < self._seq:
             # Redis was restored from an older snapshot: what it lost is done again.
@@ -187,13 +196,13 @@ class Driver:
         self._observe(recorded for recorded in entries if recorded.seq > before and recorded.event in drafted)
         self._spans.learn(known)
         for draft in lost:
-            with contextlib.suppress(CorruptLog):  # its turn was lost
+            with contextlib.suppress(CorruptLogError):  # its turn was lost
                 self._draft(draft.event, is_outcome=True)
 
     async def _log(self) -> list[Recorded]:
         """The whole log; waits for Redis until the lease is lost."""
         retrying = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_max=2.0)
-        return await retrying(StorageUnavailable, self._sessions.read, self._claim.session_id)
+        return await retrying(StorageUnavailableError, self._sessions.read, self._claim.session_id)
 
     # --- perform --------------------------------------------------------------------------------------------
 

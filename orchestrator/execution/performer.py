@@ -23,7 +23,7 @@ from orchestrator.ports import (
     EditorUsage,
     EditReply,
     PortError,
-    StorageUnavailable,
+    StorageUnavailableError,
     StoredImage,
     Thinker,
     Usage,
@@ -179,10 +179,10 @@ class Performer:
         return StoredImage(ref, lambda: self._load(session_id, ref.sha256))
 
     async def _load(self, session_id: str, sha256: str) -> bytes:
-        return await _STORAGE_RETRIES(StorageUnavailable, self.blobs.get, session_id, sha256)
+        return await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.get, session_id, sha256)
 
     async def _store(self, session_id: str, data: bytes) -> str:
-        return await _STORAGE_RETRIES(StorageUnavailable, self.blobs.put, session_id, data)
+        return await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.put, session_id, data)
 
 
 def _tokens(usage: Usage) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from typing import Final, Protocol
 
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.session_durations import SessionDurations
-from orchestrator.loop.session import CorruptLog
-from orchestrator.ports import Claim, Fenced, PortError, Recorded, Sessions, StorageUnavailable
+from orchestrator.loop.session import CorruptLogError
+from orchestrator.ports import Claim, FencedError, PortError, Recorded, Sessions, StorageUnavailableError
 from orchestrator.webhooks.sender import CHORES
 from services.serving import logs
 from services.serving.background import run_forever
@@ -201,7 +201,7 @@ class Runner:
         free = {"chores": _BATCH - len(self._chores) + webhook_chores, "webhook_chores": _BATCH - webhook_chores}
         try:
             taken = await self._sessions.claim(self._replica, self._claimable(), urgent=_BATCH, **free)
-        except StorageUnavailable as exc:
+        except StorageUnavailableError as exc:
             log.warning("cannot claim sessions: %s", exc.message)
             return False
         if taken.joined and before:
@@ -270,15 +270,15 @@ class Runner:
             await driver.run()
             if driver.finished:
                 self._durations.ended(claim.editor, driver.finished, time.monotonic() - began)
-        except Fenced:
+        except FencedError:
             log.info("session %s belongs to another replica now", session_id)
-        except StorageUnavailable as exc:
+        except StorageUnavailableError as exc:
             log.error("session %s is given up: %s", session_id, exc)  # noqa: TRY400 - expected, no trace needed
-        except CorruptLog as exc:
+        except CorruptLogError as exc:
             log.error("session %s has a corrupt log and is not driven: %s", session_id, exc)  # noqa: TRY400 - as above
             await asyncio.sleep(_PAUSE_AFTER_CORRUPT_LOG_S)
         except asyncio.CancelledError:
-            with contextlib.suppress(Fenced, StorageUnavailable):
+            with contextlib.suppress(FencedError, StorageUnavailableError):
                 await self._sessions.suspend(claim, 0, None)
             raise
         except Exception:  # the edge of a session: a bug in one must not stop the others
@@ -305,7 +305,7 @@ class Runner:
             await self._sessions.report_durations(self._editors.edit_durations(), self._durations.most())
             if next(self._heartbeats) % _HEARTBEATS_PER_AUDIT == 0:
                 await self._audit()
-        except StorageUnavailable as exc:
+        except StorageUnavailableError as exc:
             log.warning("cannot renew the lease: %s", exc.message)
 
     def _lease_lost(self, tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -40,7 +40,7 @@ from orchestrator.loop.events import (
 Status = Literal["queued", "running", "awaiting_review", "succeeded", "failed", "cancelled"]
 
 
-class CorruptLog(Exception):
+class CorruptLogError(Exception):
     """The events cannot be those of one session (for example a turn that was never started). A bug, or lost data."""
 
 
@@ -159,12 +159,12 @@ def fold(events: Iterable[Event]) -> Session:
     """The session that these events tell, in order.
 
     Raises:
-        CorruptLog: when the first is not `session_created`, or one names a turn that was never started.
+        CorruptLogError: when the first is not `session_created`, or one names a turn that was never started.
     """
     stream = iter(events)
     first = next(stream, None)
     if not isinstance(first, SessionCreated):
-        raise CorruptLog("a session's first event is session_created")
+        raise CorruptLogError("a session's first event is session_created")
     return reduce(apply, stream, Session(created=first))
 
 
@@ -186,12 +186,12 @@ def apply(session: Session, event: Event) -> Session:
         case Finished():
             return replace(session, finished=event, review=None)
         case SessionCreated():
-            raise CorruptLog("session_created twice")
+            raise CorruptLogError("session_created twice")
 
 
 def _turn_started(session: Session, event: TurnStarted) -> Session:
     if event.turn != len(session.turns) + 1:
-        raise CorruptLog(f"turn {event.turn} after turn {len(session.turns)}")
+        raise CorruptLogError(f"turn {event.turn} after turn {len(session.turns)}")
     numbers = range(1, event.candidates + 1)
     candidates = tuple(Candidate(event.turn, number, (event.first_seed + number - 1) % SEEDS) for number in numbers)
     turn = Turn(event.turn, event.instruction, event.author, candidates)
@@ -223,7 +223,7 @@ def _candidate_event(session: Session, event: _CandidateEvent) -> Session:
     ref = CandidateRef(turn=event.turn, candidate=event.candidate)
     before = session.candidate(ref)
     if before is None:
-        raise CorruptLog(f"{event.type} for turn {ref.turn}, candidate {ref.candidate}, which was never started")
+        raise CorruptLogError(f"{event.type} for turn {ref.turn}, candidate {ref.candidate}, which was never started")
     turn = session.turns[ref.turn - 1]
     after = _advance(before, event)
     candidates = (*turn.candidates[: ref.candidate - 1], after, *turn.candidates[ref.candidate :])

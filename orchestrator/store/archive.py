@@ -22,7 +22,7 @@ import orjson
 from pydantic import ValidationError
 
 from orchestrator.loop.events import load
-from orchestrator.loop.session import CorruptLog
+from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import Folders, PortError, Recorded, Silence
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.sessions import RedisSessions
@@ -180,7 +180,7 @@ class Archive:
             async with places:
                 try:
                     return await self._document(session_id)
-                except CorruptLog as exc:
+                except CorruptLogError as exc:
                     log.error("it is left out: %s", exc)  # noqa: TRY400 - expected, no trace needed
                     return None
 
@@ -193,9 +193,9 @@ class Archive:
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError as exc:
-            raise CorruptLog(f"the archived session {session_id} is no JSON: {exc}") from exc
+            raise CorruptLogError(f"the archived session {session_id} is no JSON: {exc}") from exc
         if not isinstance(document, dict) or not {"tenant", "created_at", "events"} <= document.keys():
-            raise CorruptLog(f"the archived session {session_id} is no session")
+            raise CorruptLogError(f"the archived session {session_id} is no session")
         return document
 
 
@@ -220,12 +220,12 @@ def recorded(document: Document) -> list[Recorded]:
     """The events of a document.
 
     Raises:
-        CorruptLog: when one of them cannot be read.
+        CorruptLogError: when one of them cannot be read.
     """
     try:
         return [Recorded(event["seq"], load(orjson.dumps(event))) for event in document["events"]]
     except (ValidationError, KeyError, TypeError) as exc:
-        raise CorruptLog(f"the archived session {document.get('id')} cannot be read: {exc}") from exc
+        raise CorruptLogError(f"the archived session {document.get('id')} cannot be read: {exc}") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,5 +265,5 @@ def _portions(items: Iterable[_Item], size: int) -> Iterable[list[_Item]]:
 def _readable(document: Document) -> list[Recorded]:
     try:
         return recorded(document)
-    except CorruptLog:
+    except CorruptLogError:
         return []

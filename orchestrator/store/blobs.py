@@ -25,7 +25,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from orchestrator.ports import BlobNotFound, StorageUnavailable
+from orchestrator.ports import BlobNotFoundError, StorageUnavailableError
 from services.imaging.codec import digest
 
 _Result = TypeVar("_Result")
@@ -74,17 +74,17 @@ class ObjectBlobs:
         """The image of that digest.
 
         Raises:
-            BlobNotFound: when it was never stored, or is gone.
+            BlobNotFoundError: when it was never stored, or is gone.
         """
         # The same bytes, whosever they are; that the session names them is for the caller to know.
         if sha256 in self._recent:
             self._recent.move_to_end(sha256)
             return self._recent[sha256]
         if not _DIGEST.fullmatch(sha256):
-            raise BlobNotFound(sha256)
+            raise BlobNotFoundError(sha256)
         data = await self._read(f"{_folder(session_id)}/{sha256}")
         if data is None:
-            raise BlobNotFound(sha256)
+            raise BlobNotFoundError(sha256)
         self._keep(sha256, data)
         return data
 
@@ -202,4 +202,4 @@ async def _reaching(otherwise: str) -> AsyncIterator[None]:
     except (BaseError, OSError) as exc:
         # What follows the first line is how obstore sees it inside.
         message, _, _ = str(exc).partition("\n")
-        raise StorageUnavailable(f"{otherwise}: {message}") from exc
+        raise StorageUnavailableError(f"{otherwise}: {message}") from exc

@@ -17,18 +17,18 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisClusterException, RedisError
 
 from orchestrator.loop.events import Edited, EditFailed, Event, Finished, SessionCreated, dump, load
-from orchestrator.loop.session import CorruptLog
+from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import (
     Bounds,
     Claim,
     Created,
-    Fenced,
+    FencedError,
     Idempotency,
     PortError,
     QueuePosition,
     Recorded,
     Silence,
-    StorageUnavailable,
+    StorageUnavailableError,
     Taken,
 )
 from orchestrator.store.pubsub import QUIET, PubSubFanout
@@ -88,7 +88,7 @@ class RedisSessions:
         Raises:
             PortError: ``overloaded`` when too many sessions wait, or it would wait beyond its deadline;
                 ``quota_exceeded`` when its tenant has as many as it may, or has used up its day's editor seconds.
-            StorageUnavailable: when Redis cannot be reached.
+            StorageUnavailableError: when Redis cannot be reached.
         """
         key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
         options = self._options
@@ -154,7 +154,7 @@ class RedisSessions:
         """Record events if the log still ends at `expected`.
 
         Raises:
-            Fenced: when another replica owns the session, or it was deleted.
+            FencedError: when another replica owns the session, or it was deleted.
         """
         terminal = any(isinstance(event, Finished) for event in events)
         spent = sum(event.editor_seconds for event in events if isinstance(event, Edited | EditFailed))
@@ -163,7 +163,7 @@ class RedisSessions:
                 session_id, expected, [dump(event) for event in events], fence=fence, terminal=terminal, spent=spent
             )
         if outcome in {"fenced", "gone"}:
-            raise Fenced(session_id)
+            raise FencedError(session_id)
         return outcome == "ok"
 
     async def claim(
@@ -237,13 +237,13 @@ class RedisSessions:
         """Let go of a session; False if its log has grown.
 
         Raises:
-            Fenced: when another replica owns it already.
+            FencedError: when another replica owns it already.
         """
         until_ms = None if until is None else int(until * 1000) + 1
         async with asking():
             outcome = await self.scripts.park(claim.session_id, claim.fence, expected, until_ms)
         if outcome < 0:
-            raise Fenced(claim.session_id)
+            raise FencedError(claim.session_id)
         return outcome == 1
 
     async def delete(self, session_id: str, tenant: str) -> bool:
@@ -278,7 +278,7 @@ class RedisSessions:
         try:
             async with asking():
                 return bool(await self._redis.ping())
-        except StorageUnavailable:
+        except StorageUnavailableError:
             return False
 
     async def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
@@ -330,7 +330,7 @@ def _readable(log: Any) -> list[Recorded]:
     """A log's events; none when one of them cannot be read, so that a listing shows the others."""
     try:
         return [_recorded(entry_id, fields) for entry_id, fields in log]
-    except CorruptLog:
+    except CorruptLogError:
         return []
 
 
@@ -345,11 +345,11 @@ async def asking() -> AsyncIterator[None]:
         async with asyncio.timeout(_ANSWER_S):
             yield
     except (RedisError, RedisClusterException, TimeoutError, OSError) as exc:
-        raise StorageUnavailable(f"Redis did not answer: {exc}") from exc
+        raise StorageUnavailableError(f"Redis did not answer: {exc}") from exc
 
 
 def _recorded(entry_id: bytes, fields: dict[bytes, Any]) -> Recorded:
     try:
         return Recorded(int(entry_id.split(b"-")[0]), load(fields[b"e"]))
     except (ValidationError, KeyError) as exc:
-        raise CorruptLog(f"event {entry_id.decode()} cannot be read: {exc}") from exc
+        raise CorruptLogError(f"event {entry_id.decode()} cannot be read: {exc}") from exc

@@ -25,7 +25,7 @@ from standardwebhooks import Webhook
 
 from orchestrator.egress.addresses import Checked, Private, Unfit, is_near_or_public, is_public, read_url
 from orchestrator.egress.lookups import Lookups, NotInTime
-from orchestrator.ports import Clock, Sessions, StorageUnavailable
+from orchestrator.ports import Clock, Sessions, StorageUnavailableError
 from orchestrator.webhooks.model import (
     TEST,
     THROTTLES,
@@ -166,7 +166,7 @@ class Webhooks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_MARGIN_S)
-        with contextlib.suppress(StorageUnavailable):
+        with contextlib.suppress(StorageUnavailableError):
             for delivery in left.values():
                 await self._store.put_off(delivery, self._clock.now())
 
@@ -235,7 +235,7 @@ class Webhooks:
             attempt = await self._attempt(delivery.tenant, endpoint, delivery.id, delivery.body)
             line.pace_s = (line.pace_s + max(0.01, attempt.duration_s)) / 2
             await self._record(delivery, written, attempt, line)
-        except StorageUnavailable as exc:
+        except StorageUnavailableError as exc:
             log.warning("delivery %s is tried again: %s", delivery.id, exc.message)
         except Exception:  # the edge of a delivery: a bug in one must not stop the others
             log.exception("delivery %s failed because of a bug, and comes again", delivery.id)

@@ -12,8 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.session import CorruptLog
-from orchestrator.ports import BlobNotFound, Idempotency, PortError, StorageUnavailable
+from orchestrator.loop.session import CorruptLogError
+from orchestrator.ports import BlobNotFoundError, Idempotency, PortError, StorageUnavailableError
 from orchestrator.store.archive import Archive, Retention, sweep
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.pubsub import PubSubFanout
@@ -43,10 +43,10 @@ class Cut:
                 async def call(*args: Any) -> Any:
                     cut.left -= 1
                     if cut.left == 0 and not cut.done:
-                        raise StorageUnavailable("lost on the way")
+                        raise StorageUnavailableError("lost on the way")
                     result = await found(*args)
                     if cut.left == 0:
-                        raise StorageUnavailable("the answer was lost")
+                        raise StorageUnavailableError("the answer was lost")
                     return result
 
                 return call
@@ -157,7 +157,7 @@ async def test_archiving_cut_off_at_any_step_is_done_again(
     """And until it is done, the session stays in Redis for as long as it takes."""
     log = await finished_session(sessions, blobs)
     cut = Cut(at=step, done=done == "after")
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         await archive_of(cut.off(sessions), cut.off(blobs), keep_s=100_000).chore(f"archive:{ID}")
     if (step, done) != (4, "after"):
         assert await redis_db.pttl(KEYS.log(ID)) == -1
@@ -183,7 +183,7 @@ async def test_forgetting_cut_off_at_any_step_is_done_again(
     await archive_of(sessions, blobs).archive(ID)
     await redis_db.delete(KEYS.log(ID))
     cut = Cut(at=step, done=done == "after")
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         await archive_of(cut.off(sessions), cut.off(blobs)).chore(f"forget:{ID}")
     if step == 3:
         assert await archive_of(sessions, blobs).read(ID) == []
@@ -292,7 +292,7 @@ async def test_a_document_that_cannot_be_read_is_said_to_be_so(
 
     for broken in (b"", b"[]", b"{}", b'{"tenant":"default","created_at":1,"events":[{"seq":1}]}'):
         await blobs.write_document(ID, broken)
-        with pytest.raises(CorruptLog):
+        with pytest.raises(CorruptLogError):
             await archive.read(ID)
         assert [len(found) for found in await archive.read_many([ID, other])] == [0, 5]
     await blobs.write_document(ID, b"")
@@ -349,6 +349,6 @@ async def test_the_sweep_finds_what_no_session_was_made_of(sessions: RedisSessio
     assert (young.folders, young.orphans) == (3, [])
     assert shown == swept
     assert (swept.folders, swept.orphans) == (3, [crashed])
-    with pytest.raises(BlobNotFound):
+    with pytest.raises(BlobNotFoundError):
         await blobs.get(crashed, "0" * 64)
     assert [files(blobs, name) for name in (ID, archived, crashed)] == [3, 3, 0]

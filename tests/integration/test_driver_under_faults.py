@@ -25,9 +25,9 @@ from orchestrator.ports import (
     EditOrder,
     EditorUsage,
     EditReply,
-    Fenced,
+    FencedError,
     Recorded,
-    StorageUnavailable,
+    StorageUnavailableError,
 )
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
@@ -50,15 +50,15 @@ class Flaky:
     async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> bool:
         fate = self.dice.random()
         if fate < 0.2:
-            raise StorageUnavailable("lost on the way")
+            raise StorageUnavailableError("lost on the way")
         done = await self.inner.append(session_id, expected, events, fence)
         if fate < 0.4:
-            raise StorageUnavailable("the answer was lost")
+            raise StorageUnavailableError("the answer was lost")
         return done
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
         if self.dice.random() < 0.2:
-            raise StorageUnavailable("lost")
+            raise StorageUnavailableError("lost")
         return await self.inner.read(session_id, after)
 
 
@@ -163,7 +163,7 @@ async def test_two_drivers_by_mistake_record_every_step_once(store: RedisSession
         return_exceptions=True,
     )
 
-    assert isinstance(results[0], Fenced)
+    assert isinstance(results[0], FencedError)
     assert results[1] is None
     events = [recorded.event for recorded in await store.read("b")]
     places = [(e.type, e.turn) for e in events if isinstance(e, ev.Edited | ev.Critiqued | ev.TurnStarted)]

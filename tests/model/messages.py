@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.loop.events import Event, SessionCreated
-from orchestrator.ports import Claim, Fenced, Idempotency, PortError
+from orchestrator.ports import Claim, FencedError, Idempotency, PortError
 from orchestrator.store.sessions import RedisSessions
 
 
@@ -39,7 +39,7 @@ class Append:
     async def send(self, store: RedisSessions) -> Any:
         try:
             return await store.append(self.claim.session_id, len(self.known), self.events, self.claim.fence)
-        except Fenced:
+        except FencedError:
             return "fenced"
 
 
@@ -54,7 +54,7 @@ class Speak:
     async def send(self, store: RedisSessions) -> Any:
         try:
             return await store.append(self.session_id, self.expected, (self.event,), None)
-        except Fenced:
+        except FencedError:
             return "gone"
 
 
@@ -92,7 +92,7 @@ class Park:
     async def send(self, store: RedisSessions) -> Any:
         try:
             return await store.suspend(self.claim, self.expected, self.until)
-        except Fenced:
+        except FencedError:
             return "fenced"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import AskReview, CritiqueJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
-from orchestrator.loop.session import CorruptLog, Session, apply, fold
+from orchestrator.loop.session import CorruptLogError, Session, apply, fold
 from orchestrator.ports import Claim, Taken
 from tests.model.messages import Append, Message, Park
 from tests.model.world import World
@@ -65,7 +65,7 @@ class Drive:
         lost = [event for event, is_outcome in self.drafts if is_outcome and event not in self.known]
         self.session, self.drafts = fold(self.known), []
         for event in lost:
-            with contextlib.suppress(CorruptLog):
+            with contextlib.suppress(CorruptLogError):
                 self._draft(event, is_outcome=True)
 
     def _draft(self, event: ev.Event, *, is_outcome: bool = False) -> None:

@@ -10,7 +10,7 @@ import redis.asyncio
 
 from orchestrator.loop.events import Event, Finished, load
 from orchestrator.loop.session import Session
-from orchestrator.ports import Claim, StorageUnavailable, Taken
+from orchestrator.ports import Claim, StorageUnavailableError, Taken
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import SessionsOptions
 from tests.model import laws, texts
@@ -94,7 +94,7 @@ class World:
         before = self.look
         try:
             reply = self._loop.run_until_complete(message.send(self.store))
-        except StorageUnavailable as exc:
+        except StorageUnavailableError as exc:
             raise laws.Broken(f"no command fails half-way: {message}") from exc
         self.sent += 1
         self.look = self._looking.look()

@@ -20,7 +20,7 @@ from orchestrator.loop.policy import (
     best,
     decide,
 )
-from orchestrator.loop.session import CorruptLog, Session, fold
+from orchestrator.loop.session import CorruptLogError, Session, fold
 from tests.unit.loop.worlds import IMAGE
 
 DEADLINE = 100.0
@@ -322,13 +322,13 @@ def test_a_log_that_cannot_be_is_refused() -> None:
     """Lost data is detected, not papered over."""
     story = Story().turn(5).turn(5)
 
-    with pytest.raises(CorruptLog):
+    with pytest.raises(CorruptLogError):
         fold([])
-    with pytest.raises(CorruptLog):
+    with pytest.raises(CorruptLogError):
         fold(story.events[1:])
-    with pytest.raises(CorruptLog):
+    with pytest.raises(CorruptLogError):
         fold([*story.events[:1], *story.events[5:]])
-    with pytest.raises(CorruptLog):
+    with pytest.raises(CorruptLogError):
         fold([*story.events, story.events[0]])
 
 

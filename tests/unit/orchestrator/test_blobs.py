@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.ports import BlobNotFound, StorageUnavailable
+from orchestrator.ports import BlobNotFoundError, StorageUnavailableError
 from orchestrator.store.blobs import Folder, ObjectBlobs
 from services.imaging.codec import digest
 
@@ -38,7 +38,7 @@ async def test_what_was_never_put_is_not_found(blobs: ObjectBlobs) -> None:
     await blobs.put(B, b"picture")
 
     for name in ("0" * 64, digest(b"picture"), f"../{B}/{digest(b'picture')}"):
-        with pytest.raises(BlobNotFound):
+        with pytest.raises(BlobNotFoundError):
             await blobs.get(A, name)
     assert await blobs.read_document(A) is None
 
@@ -80,7 +80,7 @@ async def test_removing_a_session_removes_its_folder_and_no_other(blobs: ObjectB
     await blobs.remove(A)
 
     assert await blobs.read_document(A) is None
-    with pytest.raises(BlobNotFound):
+    with pytest.raises(BlobNotFoundError):
         await blobs.get(A, digest(b"picture"))
     assert await blobs.get(B, digest(b"picture")) == b"picture"
     assert [folder.session_id for folder in blobs.folders()] == [B]
@@ -105,7 +105,7 @@ async def test_pruning_leaves_the_named_images_and_the_document(blobs: ObjectBlo
     await blobs.prune(f"ses_{'c' * 32}", {named})
 
     assert await blobs.get(A, named) == b"named"
-    with pytest.raises(BlobNotFound):
+    with pytest.raises(BlobNotFoundError):
         await blobs.get(A, orphan)
     assert await blobs.read_document(A) == b"{}"
     assert await blobs.get(B, orphan) == b"orphan"
@@ -148,5 +148,5 @@ async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / A).write_text("not a folder")
 
     for asked in (blobs.put(A, b"x"), blobs.write_document(A, b"x"), blobs.remove(A), blobs.prune(A, set())):
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(StorageUnavailableError):
             await asked

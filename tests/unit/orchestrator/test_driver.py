@@ -24,7 +24,7 @@ from orchestrator.ports import (
     EditorUsage,
     EditReply,
     Recorded,
-    StorageUnavailable,
+    StorageUnavailableError,
 )
 from orchestrator.ports import Thinker as AnyThinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
@@ -60,12 +60,12 @@ class Log:
         fate = self.fate(len(self.times))
         if fate == "refused":
             self.failed.set()
-            raise StorageUnavailable("OOM command not allowed when used memory > 'maxmemory'")
+            raise StorageUnavailableError("OOM command not allowed when used memory > 'maxmemory'")
         if expected != len(self.entries):
             return False
         self.write(events)
         if fate == "lost":
-            raise StorageUnavailable("the answer was lost")
+            raise StorageUnavailableError("the answer was lost")
         return True
 
     def write(self, events: Sequence[ev.Event]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.api.intake import Intake
 from orchestrator.loop import events as ev
-from orchestrator.ports import Bounds, Created, Idempotency, PortError, StorageUnavailable
+from orchestrator.ports import Bounds, Created, Idempotency, PortError, StorageUnavailableError
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
 EVENT = ev.SessionCreated(at=1.0, source=IMAGE, instruction="x", editor="e", thinker="t", limits=ev.Limits(deadline_at=600))
@@ -50,7 +50,7 @@ class Sessions:
         (Created("ses_another", fresh=False, fingerprint="f"), False),
         (PortError("overloaded", "too many", retryable=True), False),
         # It may have been made, although we were not told.
-        (StorageUnavailable("Redis did not answer"), True),
+        (StorageUnavailableError("Redis did not answer"), True),
     ],
 )
 async def test_pictures_stay_unless_their_session_was_surely_not_made(answer: Created | PortError, kept: bool) -> None:  # noqa: FBT001

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, ResponseError
 
 from orchestrator.metrics import Metrics
-from orchestrator.ports import StorageUnavailable
+from orchestrator.ports import StorageUnavailableError
 from orchestrator.store import pubsub
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.sessions import asking
@@ -35,7 +35,7 @@ from tests.unit.orchestrator.test_runner import until
 )
 async def test_whatever_keeps_redis_from_answering_is_told_alike(exc: Exception) -> None:
     """The cluster's exceptions are no `RedisError`."""
-    with pytest.raises(StorageUnavailable, match=str(exc)):
+    with pytest.raises(StorageUnavailableError, match=str(exc)):
         async with asking():
             raise exc
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from starlette.responses import JSONResponse
 
-from orchestrator.ports import EditorError, PortError, StorageUnavailable
+from orchestrator.ports import EditorError, PortError, StorageUnavailableError
 from orchestrator.upstreams.http import Call, Lazy, Role
 from tests.doubles.processes import free_port
 from tests.unit.orchestrator.desk import CALL, WAIT_S, Answer, Desk, asking, busy, failure, holding, post, raw_server, stalling
@@ -74,9 +74,9 @@ async def test_a_store_that_fails_is_not_the_collaborators_fault(desk: Desk, at_
     """What cannot be loaded keeps its own error."""
 
     async def load() -> bytes:
-        raise StorageUnavailable("the disk is gone")
+        raise StorageUnavailableError("the disk is gone")
 
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         await post(desk, Call("/x", [Lazy(5, load)], "text/plain", {}), attempts=2, timeout_s=5)
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from orchestrator.app import SystemClock
-from orchestrator.ports import StorageUnavailable
+from orchestrator.ports import StorageUnavailableError
 from orchestrator.webhooks import model as dl
 from orchestrator.webhooks import sender as sending
 from tests.unit.orchestrator.test_webhooks import Counted, Kept, delivery, endpoint, receiver, reply, sender, settled
@@ -90,7 +90,7 @@ async def test_what_comes_in_the_same_moment_is_counted(monkeypatch: pytest.Monk
 
 async def test_what_could_not_be_put_off_leaves_its_room() -> None:
     """A store that is away for a moment must not close the line for good."""
-    away = Waiting(StorageUnavailable("away"))
+    away = Waiting(StorageUnavailableError("away"))
     away.go_on.set()
 
     async def at_once(_: bytes) -> bytes:
@@ -101,7 +101,7 @@ async def test_what_could_not_be_put_off_leaves_its_room() -> None:
         away.kept = {f"msg_{number}": delivery(f"msg_{number}") for number in range(9)}
         hooks = sender(away, allow_private=True)
         for name in away.kept:
-            with pytest.raises(StorageUnavailable):
+            with pytest.raises(StorageUnavailableError):
                 await hooks.chore(f"deliver:ses_1/{name}")
         away.error = None
         await hooks.chore("deliver:ses_1/msg_1")
