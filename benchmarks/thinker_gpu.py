@@ -33,7 +33,7 @@ from PIL import Image
 
 from services.protocol.critique.formats import FORMATS
 from services.protocol.critique.messages import CritiqueRequest, Picture, build
-from services.thinker.vllm import NoVllm, executable
+from services.thinker.vllm import VllmNotFoundError, executable
 
 ROOT = Path(__file__).parents[1]
 FORM = FORMATS["editthinker"]
@@ -135,7 +135,7 @@ def request(way: str, session: int, turn: int, options: argparse.Namespace) -> d
         messages = [{"role": "user", "content": [*texts, candidate, source]}]
     body = {"model": "thinker", "messages": messages, "temperature": 1, "max_tokens": options.reply}
     if way == "ours, reply as constrained":
-        return {**body, "max_tokens": 4096, **FORM.constraint("regex")}
+        return {**body, "max_tokens": 4096, **FORM.bind().constraint("regex")}
     return {**body, "ignore_eos": True}
 
 
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         vllm = executable(options.vllm)
-    except NoVllm as exc:
+    except VllmNotFoundError as exc:
         print(f"this benchmark needs vLLM: {exc}")
         return 0
     with tempfile.TemporaryDirectory() as folder, serving(options, vllm, Path(folder)) as url:

@@ -27,8 +27,9 @@ from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.metrics import Metrics
+from orchestrator.ports import Quota
 from orchestrator.settings import Settings
-from orchestrator.store.api_keys import ApiKeyStore, Quota
+from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.archive import Archive, Retention, Swept
 from orchestrator.store.archive import sweep as sweep_folders
 from orchestrator.store.blobs import ObjectBlobs
@@ -36,7 +37,7 @@ from orchestrator.store.connection import client as client_of
 from orchestrator.store.connection import listeners, parse
 from orchestrator.store.notifications import RedisNotifications
 from orchestrator.store.pubsub import PubSubFanout
-from orchestrator.store.rates import RedisRates
+from orchestrator.store.rates import RedisRateLimiter
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimits
@@ -99,10 +100,10 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     metrics = Metrics(registry)
     upstreams = UpstreamPool(settings.collaborators, client, metrics)
     blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
-    archive = Archive(store, blobs, Retention(settings.retention_s, settings.keep_s))
+    archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
     limits = AdaptiveLimits(upstreams.limits)
     performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s)
-    webhook_store = WebhookStore(redis, keys, store.scripts, settings.retention_s)
+    webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
     lookups = Lookups()
     webhook_sender = Webhooks(webhook_store, store, clock, _sending(settings, lookups), metrics)
     runner = Runner(
@@ -121,7 +122,9 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     intake = Intake(store, blobs, clock, upstreams.catalogue, _deadlines(settings), _limits(settings), lookups=lookups)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
-    access = _access(settings, redis, keys)
+    api_keys = ApiKeyStore(redis, keys)
+    quota = Quota(settings.quota_rate, settings.quota_unfinished, settings.quota_editor_s_per_day)
+    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, quota)
     return Context(
         store,
         archive,
@@ -133,7 +136,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         lambda: runner.alive() and feed.alive(),
         stopping,
         access,
-        _links(settings, access.keys),
+        _links(settings, api_keys),
         webhook_store,
         webhook_sender,
         Checks(upstreams.editors, upstreams.thinkers),
@@ -187,11 +190,6 @@ def _chores(archive: Archive, webhook_sender: Webhooks) -> Callable[[str], Await
         return True
 
     return chore
-
-
-def _access(settings: Settings, redis: Redis, keys: KeySpace) -> Access:
-    quota = Quota(settings.quota_rate, settings.quota_unfinished, settings.quota_editor_s_per_day)
-    return Access(ApiKeyStore(redis, keys), RedisRates(redis, keys), settings.keys_required, quota)
 
 
 def _links(settings: Settings, keys: ApiKeyStore) -> Links:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, Event, ImageRef, SessionCreated
 from orchestrator.loop.session import Session
+from services.imaging.codec import CheckedImage
 
 
 class PortError(Exception):
@@ -117,6 +118,13 @@ class EditorUsage:
         return sum(request.seconds for request in self._requests)
 
 
+def image_ref(image: CheckedImage) -> ImageRef:
+    """How events name an image."""
+    return ImageRef(
+        sha256=image.sha256, media_type=image.media_type, bytes=len(image.data), width=image.width, height=image.height
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class EditOrder:
     """One edit: source (and mask), instruction, seed, the caller's options for the editor.
@@ -144,17 +152,14 @@ class EditOrder:
 
 @dataclass(frozen=True, slots=True)
 class EditReply:
-    """An edited image: its encoded bytes, its format and size, and the timings that the editor reported.
+    """An edited image, and the timings that the editor reported.
 
     Attributes:
         replayed: whether it is the stored response to an earlier request with the same key.
         editor: the name of the fallback that made it, if one did.
     """
 
-    data: bytes
-    media_type: str
-    width: int
-    height: int
+    image: CheckedImage
     timings: Mapping[str, float] = field(default_factory=dict)
     replayed: bool = False
     editor: str | None = None
@@ -268,8 +273,8 @@ class Thinker(Protocol):
 class Blobs(Protocol):
     """Images, each in the folder of its session under the SHA-256 of its bytes."""
 
-    async def put(self, session_id: str, data: bytes) -> str:
-        """Store bytes, once, and return their digest."""
+    async def put(self, session_id: str, image: CheckedImage) -> None:
+        """Store an image; storing the same bytes again changes nothing."""
         ...
 
     async def get(self, session_id: str, sha256: str) -> bytes:
@@ -373,6 +378,15 @@ class QueuePosition:
     wait_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """Queued sessions by editor, sessions that are not finished, and live replicas."""
+
+    queued: Mapping[str, int]
+    unfinished: int
+    replicas: int
+
+
 class Sessions(Protocol):
     """The session logs, the queue of sessions, and which replica owns which session."""
 
@@ -436,6 +450,132 @@ class Sessions(Protocol):
 
     def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
         """Events as they are recorded, and `Silence` between them."""
+        ...
+
+
+class SessionStore(Sessions, Protocol):
+    """The session logs with what the API asks of them beyond driving sessions."""
+
+    async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
+        """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
+        ...
+
+    async def queue_position(self, session_id: str) -> QueuePosition | None:
+        """Where a session stands in its queue; None when it is not queued."""
+        ...
+
+    async def queue_stats(self) -> QueueStats:
+        """How much there is to do."""
+        ...
+
+    async def delete(self, session_id: str, tenant: str) -> bool:
+        """Delete a finished session; False while it is not finished."""
+        ...
+
+    async def ping(self) -> bool:
+        """Whether the store answers."""
+        ...
+
+
+class History(Protocol):
+    """The events of a session, live or archived."""
+
+    async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
+        """The events after that sequence number, in order; empty for an unknown session."""
+        ...
+
+    async def tail(self, session_id: str) -> Recorded | None:
+        """The last event; None for an unknown session."""
+        ...
+
+    def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
+        """Events as they are recorded, and what may lie between them."""
+        ...
+
+
+class SessionArchive(History, Protocol):
+    """The events of all sessions, and finished sessions as documents."""
+
+    async def read_many(self, session_ids: Sequence[str]) -> list[list[Recorded]]:
+        """The whole logs of several sessions; empty for one that is gone or cannot be read."""
+        ...
+
+    def documents(
+        self, tenant: str, since: float, until: float | None, status: str | None = None
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """A tenant's finished sessions, oldest first, created from `since` up to before `until` (Unix seconds).
+
+        Args:
+            status: only those that ended so; a document that cannot be read is then left out.
+        """
+        ...
+
+    async def remove(self, session_id: str) -> None:
+        """Remove the images and the document of a deleted session."""
+        ...
+
+
+Scope = Literal["edit", "read", "admin"]
+"""`edit` makes and steers sessions, `read` looks at them, `admin` may do both, for every tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key without its secret.
+
+    Attributes:
+        id: names the key in lists and logs.
+        tenant: the tenant that it belongs to.
+        name: what it is for, as its maker said.
+        created_at, expires_at: Unix seconds; None never expires.
+    """
+
+    id: str
+    tenant: str
+    scopes: frozenset[str]
+    name: str
+    created_at: float
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What a tenant may use; None is no bound.
+
+    Attributes:
+        rate: new sessions in a time, as ``60/minute``.
+        unfinished: sessions that are not finished.
+        editor_s_per_day: editor seconds in a day (UTC).
+    """
+
+    rate: str | None = None
+    unfinished: int | None = None
+    editor_s_per_day: float | None = None
+
+
+def check_tenant(tenant: str) -> None:
+    """Raises ValueError for a name that cannot be a tenant's: it is part of keys in Redis."""
+    if not 1 <= len(tenant) <= 64 or not tenant.isascii() or not all(c.isalnum() or c in "-_." for c in tenant):  # noqa: PLR2004
+        raise ValueError("a tenant's name is 1 to 64 letters, digits, hyphens, underscores and dots")
+
+
+class ApiKeys(Protocol):
+    """API keys, and the quotas of tenants."""
+
+    async def find(self, secret: str) -> ApiKey | None:
+        """The key of that secret; None for one that is unknown, revoked or expired."""
+        ...
+
+    async def quota(self, tenant: str) -> Quota | None:
+        """What was set for a tenant; None if nothing was."""
+        ...
+
+
+class RateLimiter(Protocol):
+    """Counts requests of tenants, for all replicas together."""
+
+    async def hit(self, rate: str, tenant: str) -> float | None:
+        """Count one request; or the seconds after which to try again, where the rate is exceeded."""
         ...
 
 

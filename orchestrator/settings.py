@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from orchestrator.store import rates
 from orchestrator.store.connection import parse
 from orchestrator.upstreams import registry
 from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings
+from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import LogFormat
 
 _PREFIX = "EDITTHINKER_"
 
 
-class RedisSettings(BaseSettings):
-    """What commands need that work on Redis alone."""
+class RedisSettings(ServiceSettings):
+    """Settings of commands that need Redis alone."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
@@ -39,6 +40,8 @@ class RedisSettings(BaseSettings):
 
 class Settings(RedisSettings):
     """The orchestrator's settings."""
+
+    renamed: ClassVar[dict[str, str]] = {"retention_s": "redis_retention_s", "keep_s": "archive_retention_s"}
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
@@ -74,9 +77,9 @@ class Settings(RedisSettings):
     default_deadline_s: float = Field(600.0, gt=0, description="Seconds a session may take if the caller names none.")
     review_deadline_s: float = Field(86_400.0, gt=0, description="The same for sessions that wait for a person.")
     max_deadline_s: float = Field(604_800.0, gt=0, description="The longest deadline a caller may ask for.")
-    retention_s: float = Field(86_400.0, gt=0, description="Seconds for which a finished session stays in Redis.")
-    keep_s: float | None = Field(
-        None, gt=0, description="Seconds for which a finished session and its images are kept at all; forever if absent."
+    redis_retention_s: float = Field(86_400.0, gt=0, description="Seconds a finished session stays in Redis.")
+    archive_retention_s: float | None = Field(
+        None, gt=0, description="Seconds from its end until a session, its images included, is deleted; never if absent."
     )
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of a source image.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of a source image.")
@@ -116,9 +119,12 @@ class Settings(RedisSettings):
         return self
 
     @model_validator(mode="after")
-    def _kept_for_longer(self) -> Self:
-        if self.keep_s is not None and self.keep_s <= self.retention_s:
-            raise ValueError(f"keep_s is {self.keep_s:g}; it must be more than retention_s, which is {self.retention_s:g}")
+    def _archive_outlasts_redis(self) -> Self:
+        archive_s, redis_s = self.archive_retention_s, self.redis_retention_s
+        if archive_s is not None and archive_s <= redis_s:
+            raise ValueError(
+                f"archive_retention_s is {archive_s:g}; it must be more than redis_retention_s, which is {redis_s:g}"
+            )
         return self
 
     def secrets(self) -> list[str]:

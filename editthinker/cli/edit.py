@@ -13,14 +13,14 @@ import typer
 from rich.console import Console
 
 from editthinker.cli import target
-from editthinker.cli.failures import FAILED, Refusal, friendly, interruptible, say
+from editthinker.cli.failures import FAILED, UsageError, friendly, interruptible, say
 from editthinker.cli.progress import Progress, follow, summary
 from editthinker.client import (
     EditThinker,
     EditThinkerError,
     ImageFormat,
     Session,
-    SessionFailed,
+    SessionFailedError,
     SessionOptions,
 )
 from editthinker.client.calls import sniff
@@ -108,7 +108,7 @@ def carry_out(job: Job, server: str | None, api_key: str | None) -> None:
         if not job.json and not job.quiet:
             sys.stdout.write("\n".join([summary(session), *written]) + "\n")
     if session.best is None:
-        say(f"editthinker: {SessionFailed(session)}")
+        say(f"editthinker: {SessionFailedError(session)}")
         raise typer.Exit(FAILED)
 
 
@@ -116,17 +116,17 @@ def places_to_write(job: Job) -> None:
     """See that everything asked for can be written.
 
     Raises:
-        Refusal: naming what is in the way.
+        UsageError: naming what is in the way.
     """
     if not job.wish.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in job.wish):
         message = "the wish is not valid text in this terminal's encoding"
-        raise Refusal(message)
+        raise UsageError(message)
     for path in (job.output, job.report):
         if path is not None:
             target.writable(path)
     if job.report is not None and job.report.resolve() == job.output.resolve():
         message = f"{job.report}: the report and the result need names of their own"
-        raise Refusal(message)
+        raise UsageError(message)
     if job.turns is not None:
         target.folder_for(job.turns)
 
@@ -135,16 +135,16 @@ def read_picture(path: Path) -> bytes:
     """The bytes of a picture file.
 
     Raises:
-        Refusal: when there is no such file, or it is no picture.
+        UsageError: when there is no such file, or it is no picture.
     """
     try:
         data = path.read_bytes()
     except OSError as exc:
         message = f"{path}: {exc.strerror}"
-        raise Refusal(message) from exc
+        raise UsageError(message) from exc
     if sniff(data) is None:
         message = f"{path} is not an image; give a PNG, JPEG or WebP file"
-        raise Refusal(message)
+        raise UsageError(message)
     return data
 
 
@@ -152,13 +152,13 @@ def output_format(path: Path) -> ImageFormat:
     """The format that a file name asks for.
 
     Raises:
-        Refusal: when it asks for none that is offered.
+        UsageError: when it asks for none that is offered.
     """
     try:
         return _FORMATS[path.suffix.lower()]
     except KeyError:
         message = f"{path}: name the result with .png, .jpg or .webp"
-        raise Refusal(message) from None
+        raise UsageError(message) from None
 
 
 def run(client: EditThinker, image: bytes, job: Job) -> Session:

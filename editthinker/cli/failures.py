@@ -10,15 +10,15 @@ from typing import Final
 
 import typer
 
-from editthinker.client import ApiStatusError, ConnectionFailed, EditThinkerError
-from editthinker.local import ServiceFailed, StackError
+from editthinker.client import APIConnectionError, APIStatusError, EditThinkerError
+from editthinker.local import ServiceFailedError, StackError
 
 FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 
 
-class Refusal(Exception):
+class UsageError(Exception):
     """The command was asked wrongly, in a way that only we can see."""
 
 
@@ -36,7 +36,7 @@ def friendly() -> Iterator[None]:
     except KeyboardInterrupt:
         say("editthinker: interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except Refusal as exc:
+    except UsageError as exc:
         say(f"editthinker: {exc}")
         raise typer.Exit(USAGE) from None
     except UnicodeEncodeError:
@@ -54,13 +54,13 @@ def friendly() -> Iterator[None]:
 
 def describe(exc: Exception) -> str:
     """An expected error in one line; the log of a failed service follows it."""
-    if isinstance(exc, ApiStatusError):
+    if isinstance(exc, APIStatusError):
         notes = [f"param {exc.param}" if exc.param else "", f"request {exc.request_id}" if exc.request_id else ""]
         kept = ", ".join(note for note in notes if note)
         return f"{exc.message} [{exc.code}{', ' if kept else ''}{kept}]"
-    if isinstance(exc, ConnectionFailed):
+    if isinstance(exc, APIConnectionError):
         return f"{exc}; is the server running?"
-    if isinstance(exc, ServiceFailed):
+    if isinstance(exc, ServiceFailedError):
         tail = "".join(f"\n  | {line}" for line in exc.tail.splitlines())
         return f"{exc}{tail}"
     if isinstance(exc, OSError) and exc.filename is not None:

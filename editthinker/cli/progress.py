@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from editthinker.client import Event, Place, Session
+from editthinker.client import CandidateRef, Event, Session
 
 _GOOD: Final = 8.0
 _FAIR: Final = 5.0
@@ -51,7 +51,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[int, int], Row] = {}
-        self.best: Place | None = None
+        self.best: CandidateRef | None = None
         self.finish_reason: str | None = None
         self._instructions: dict[int, str] = {}
 

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from editthinker.cli import target
-from editthinker.cli.failures import FAILED, Refusal, friendly, interruptible, say
+from editthinker.cli.failures import FAILED, UsageError, friendly, interruptible, say
 from editthinker.cli.listing import listing
 from editthinker.cli.progress import Progress, follow, summary
 from editthinker.client import Candidate, Event, Session, calls
@@ -143,13 +143,13 @@ def _time(option: str, given: str | None) -> float | None:
         return None if given is None else moment(given)
     except ValueError as exc:
         message = f"{option}: {exc}"
-        raise Refusal(message) from None
+        raise UsageError(message) from None
 
 
 def _given(session_id: str) -> str:
     if not session_id:
         message = "the session's id is empty; is the variable set that it comes from?"
-        raise Refusal(message)
+        raise UsageError(message)
     return session_id
 
 

@@ -11,9 +11,9 @@ from typing import Annotated, BinaryIO, Final
 
 import typer
 
-from editthinker.cli.failures import Refusal, say
+from editthinker.cli.failures import UsageError, say
 from editthinker.client import EditThinker
-from editthinker.local import DataDirBusy, Stack
+from editthinker.local import DataDirBusyError, Stack
 
 DEFAULT_SERVER: Final = "http://127.0.0.1:8080"
 
@@ -27,12 +27,12 @@ def connect(server: str | None, api_key: str | None) -> EditThinker:
     """A client of the named server, or of the one that `up` starts by default.
 
     Raises:
-        Refusal: when the URL is none.
+        UsageError: when the URL is none.
     """
     try:
         return EditThinker(server or DEFAULT_SERVER, api_key)
     except ValueError as exc:
-        raise Refusal(str(exc)) from exc
+        raise UsageError(str(exc)) from exc
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def _embedded(*, quiet: bool) -> Iterator[Stack]:
         stack = Stack(note=note)
         try:
             exits.enter_context(stack)
-        except DataDirBusy:
+        except DataDirBusyError:
             note(f"{stack.data_dir} is in use by another stack; this session will not be kept")
             folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="editthinker-")))
             stack = exits.enter_context(Stack(folder, note=note))
@@ -69,26 +69,26 @@ def writable(path: Path) -> None:
     """See that a file can be written, before an hour is spent on making it.
 
     Raises:
-        Refusal: naming what is in the way.
+        UsageError: naming what is in the way.
     """
     # What a link points at is written, by a draft beside it.
     real = Path(os.path.realpath(path))
     folder = real.parent
     if real.is_symlink():
         message = f"{path} is a link that leads nowhere"
-        raise Refusal(message)
+        raise UsageError(message)
     if not folder.is_dir():
         message = f"{path}: the folder {folder} does not exist"
-        raise Refusal(message)
+        raise UsageError(message)
     if path.is_dir():
         message = f"{path} is a folder; name a file"
-        raise Refusal(message)
+        raise UsageError(message)
     if path.exists() and not path.is_file():
         message = f"{path} is not a regular file; name one"
-        raise Refusal(message)
+        raise UsageError(message)
     if path.exists() and not os.access(path, os.W_OK):
         message = f"{path} cannot be written"
-        raise Refusal(message)
+        raise UsageError(message)
     _open_to_us(folder, path)
 
 
@@ -96,20 +96,20 @@ def folder_for(path: Path) -> None:
     """See that a folder is there or can be made, before an hour is spent on what goes into it.
 
     Raises:
-        Refusal: naming what is in the way.
+        UsageError: naming what is in the way.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         message = f"{path}: the folder cannot be made ({exc.strerror})"
-        raise Refusal(message) from exc
+        raise UsageError(message) from exc
     _open_to_us(path, path)
 
 
 def _open_to_us(folder: Path, path: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         message = f"{path} cannot be written: no file can be made in the folder {folder}"
-        raise Refusal(message)
+        raise UsageError(message)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -4,45 +4,40 @@
     >>> with EditThinker("http://127.0.0.1:8080") as server:  # doctest: +SKIP
     ...     server.edit("photo.jpg", "make it feel like golden hour").save("out.png")
 
-`calls`, `patience` and `sse` hold everything that can be right or wrong about the protocol and do no I/O; `sync` and
-`aio` are thin shells of httpx around them. The errors:
-
-    EditThinkerError
-    ├── ConnectionFailed      no answer: refused, reset, timed out on the way
-    ├── TimedOut              the time the caller allowed for waiting is over
-    ├── BadReply              an answer that is not this API's
-    ├── NotAnImage            refused before it was sent
-    ├── ApiStatusError        an answer that says no
-    │   ├── BadRequest  Denied  NotFound  Conflict  Overloaded  ServerError
-    └── SessionFailed         the session ended without a picture
+`calls`, `retry` and `sse` hold the protocol and do no I/O; `sync` and `aio` carry their requests out with httpx. `errors`
+has the tree of exceptions.
 """
+
+from typing import TYPE_CHECKING
 
 from editthinker.client.aio import AsyncEditThinker, AsyncSessions
 from editthinker.client.calls import ImageFormat, ImageSource, SessionOptions
 from editthinker.client.errors import (
-    ApiStatusError,
-    BadReply,
-    BadRequest,
-    Conflict,
-    ConnectionFailed,
-    Denied,
+    RENAMED,
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
     EditThinkerError,
-    NotAnImage,
-    NotFound,
-    Overloaded,
-    ServerError,
-    SessionFailed,
-    TimedOut,
+    InternalServerError,
+    InvalidImageError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    SessionFailedError,
 )
 from editthinker.client.export import Moment
 from editthinker.client.models import (
     Candidate,
+    CandidateRef,
     EditOutcome,
     Event,
     Failure,
     ImageRef,
     ModelCard,
-    Place,
     Readiness,
     Scores,
     Session,
@@ -52,17 +47,20 @@ from editthinker.client.models import (
 )
 from editthinker.client.retry import Retries
 from editthinker.client.sync import EditThinker, Sessions
+from editthinker.deprecation import renamed
 
 __all__ = [
-    "ApiStatusError",
+    "APIConnectionError",
+    "APIResponseError",
+    "APIStatusError",
+    "APITimeoutError",
     "AsyncEditThinker",
     "AsyncSessions",
-    "BadReply",
-    "BadRequest",
+    "AuthenticationError",
+    "BadRequestError",
     "Candidate",
-    "Conflict",
-    "ConnectionFailed",
-    "Denied",
+    "CandidateRef",
+    "ConflictError",
     "EditOutcome",
     "EditThinker",
     "EditThinkerError",
@@ -71,22 +69,24 @@ __all__ = [
     "ImageFormat",
     "ImageRef",
     "ImageSource",
+    "InternalServerError",
+    "InvalidImageError",
     "ModelCard",
     "Moment",
-    "NotAnImage",
-    "NotFound",
-    "Overloaded",
-    "Place",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitError",
     "Readiness",
     "Retries",
     "Scores",
-    "ServerError",
     "Session",
-    "SessionFailed",
+    "SessionFailedError",
     "SessionOptions",
     "SessionPage",
     "Sessions",
-    "TimedOut",
     "Totals",
     "Turn",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {**RENAMED, "Place": CandidateRef})

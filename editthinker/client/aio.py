@@ -14,11 +14,11 @@ import httpx
 from editthinker.client import calls, wire
 from editthinker.client.calls import Call, ImageFormat, ImageSource, Reply, SessionOptions
 from editthinker.client.errors import (
-    ApiStatusError,
-    BadReply,
-    ConnectionFailed,
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
     EditThinkerError,
-    SessionFailed,
+    SessionFailedError,
 )
 from editthinker.client.export import Lines, Moment, record
 from editthinker.client.models import EditOutcome, Event, ModelCard, Readiness, Session, SessionPage
@@ -72,7 +72,7 @@ class AsyncEditThinker:
         """Edit an image and wait for the result. Its task cancelled, it cancels the session.
 
         Raises:
-            SessionFailed: when the session ended without a picture.
+            SessionFailedError: when the session ended without a picture.
         """
         session = await self.sessions.create(image, prompt, **options)
         try:
@@ -82,7 +82,7 @@ class AsyncEditThinker:
                 await asyncio.shield(self.sessions.cancel(session.id))
             raise
         if ended.best is None:
-            raise SessionFailed(ended)
+            raise SessionFailedError(ended)
         return calls.outcome(ended, await self.sessions.image(ended.id, format=format))
 
     async def models(self) -> list[ModelCard]:
@@ -105,7 +105,7 @@ class AsyncEditThinker:
     async def follow(self, feed: Feed) -> AsyncIterator[Event]:
         """The events of a feed, over as many connections as it takes."""
         while not feed.done:
-            cause: ConnectionFailed | ApiStatusError | BadReply | None = None
+            cause: APIConnectionError | APIStatusError | APIResponseError | None = None
             try:
                 request, silence = feed.connect()
                 async with self._http.stream(**wire.stream_arguments(request, silence)) as response:
@@ -130,7 +130,7 @@ class AsyncEditThinker:
         attempts = Attempts(call, self._retries)
         while True:
             lines = Lines()
-            result: Reply | ConnectionFailed
+            result: Reply | APIConnectionError
             try:
                 async with self._http.stream(**wire.stream_arguments(call.request, wire.SEEKING)) as response:
                     if wire.is_export(response):
@@ -165,7 +165,7 @@ class AsyncEditThinker:
         """Close the connections."""
         await self.aclose()
 
-    async def _send(self, call: Call[T]) -> Reply | ConnectionFailed:
+    async def _send(self, call: Call[T]) -> Reply | APIConnectionError:
         try:
             response = await self._http.request(**wire.request_arguments(call.request, self._timeout))
         except httpx.TransportError as exc:
@@ -183,7 +183,7 @@ class AsyncSessions:
         """Start a session. It is safe to call again with the same ``idempotency_key``.
 
         Raises:
-            NotAnImage: when the bytes are no picture.
+            InvalidImageError: when the bytes are no picture.
             OSError: when a named file cannot be read.
         """
         # In a thread, because it may read a file.
@@ -210,8 +210,8 @@ class AsyncSessions:
         A connection that breaks is opened again where it broke.
 
         Raises:
-            TimedOut: when ``timeout`` seconds have passed; looked at whenever something arrives.
-            ConnectionFailed: when the server stays away.
+            APITimeoutError: when ``timeout`` seconds have passed; looked at whenever something arrives.
+            APIConnectionError: when the server stays away.
         """
         return self._client.follow(self._client.feed(session_id, after, timeout))
 
@@ -237,7 +237,7 @@ class AsyncSessions:
 
         Raises:
             ValueError: for a time that is none.
-            ConnectionFailed: when it breaks off; what came before is whole sessions. Go on with ``since`` at the
+            APIConnectionError: when it breaks off; what came before is whole sessions. Go on with ``since`` at the
                 ``created_at`` of the last one, and drop the ids that you have.
         """
         return self._client.lines(calls.export(since, until, status), record)

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from editthinker.client.errors import ApiStatusError, BadReply, NotAnImage, error_class
+from editthinker.client.errors import APIResponseError, APIStatusError, InvalidImageError, error_class
 from editthinker.client.export import Moment, moment
 from editthinker.client.models import EditOutcome, ModelCard, Readiness, Session, SessionPage
 
@@ -206,7 +206,7 @@ def export(since: Moment | None, until: Moment | None, status: str | None) -> Ca
 
     def read(_: Reply) -> Never:
         message = "the answer to the export request is no export; check the base URL"
-        raise BadReply(message)
+        raise APIResponseError(message)
 
     times = {name: repr(moment(at)) for name, at in (("since", since), ("until", until)) if at is not None}
     query = times | ({} if status is None else {"status": status})
@@ -242,7 +242,7 @@ def outcome(session: Session, picture: bytes) -> EditOutcome:
     return EditOutcome(session, picture, sniff(picture) or "application/octet-stream")
 
 
-def read_error(reply: Reply) -> ApiStatusError:
+def read_error(reply: Reply) -> APIStatusError:
     """The error that an answer of 400 or more stands for; total, whatever the body is."""
     error: Mapping[str, Any] = {}
     try:
@@ -306,7 +306,7 @@ def _file_part(given: ImageSource, name: str) -> tuple[str, bytes, str]:
     if media_type is None:
         what = "is empty" if not data else "is not an image"
         message = f"{label} {what}; send a PNG, JPEG or WebP"
-        raise NotAnImage(message)
+        raise InvalidImageError(message)
     return label, data, media_type
 
 
@@ -337,7 +337,7 @@ def _valid(model: type[_Body], body: object) -> _Body:
         first = exc.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         message = f"the server's {model.__name__} cannot be read: {place or 'it'}: {first['msg']}"
-        raise BadReply(message) from exc
+        raise APIResponseError(message) from exc
 
 
 def _json(reply: Reply) -> dict[str, Any]:
@@ -348,5 +348,5 @@ def _json(reply: Reply) -> dict[str, Any]:
     if not isinstance(body, dict):
         kind = reply.headers.get("content-type", "no content type")
         message = f"the answer is not this API's (status {reply.status}, {kind}); check the base URL"
-        raise BadReply(message)
+        raise APIResponseError(message)
     return body

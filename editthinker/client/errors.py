@@ -1,18 +1,23 @@
 """What can go wrong when the API is used, as one small tree.
 
+The names are those of the ``openai`` package where it has the same error.
+
 EditThinkerError
-├── ConnectionFailed      no answer: refused, reset, timed out on the way
-├── TimedOut              the time the caller allowed for waiting is over
-├── BadReply              an answer that is not this API's (a proxy's page, another server)
-├── NotAnImage            refused before it was sent: the bytes are no picture
-├── ApiStatusError        an answer that says no: status, code, message, param, request_id, retry_after
-│   ├── BadRequest        400, 413, 415, 422 and every other 4xx: the request has to change
-│   ├── Denied            401, 403: the API key
-│   ├── NotFound          404
-│   ├── Conflict          409: not in the state the session is in
-│   ├── Overloaded        429: the same request may succeed later
-│   └── ServerError       5xx
-└── SessionFailed         the session ended without a picture; carries the session
+├── APIConnectionError         no answer: refused, reset, timed out on the way
+├── APITimeoutError            the time that the caller allowed for waiting is over; the session goes on
+├── APIResponseError           an answer that is not this API's (a proxy's page, another server)
+├── InvalidImageError          raised before anything is sent: the bytes are no picture
+├── APIStatusError             an error status: status, code, message, param, request_id, retry_after
+│   ├── BadRequestError        400, 413, 415, 422 and every other 4xx: the request has to change
+│   ├── AuthenticationError    401: the API key is missing or wrong
+│   ├── PermissionDeniedError  403: the API key has not the scope
+│   ├── NotFoundError          404
+│   ├── ConflictError          409: the session's state does not allow it
+│   ├── RateLimitError         429: the same request may succeed later
+│   └── InternalServerError    5xx
+└── SessionFailedError         the session ended without a picture; carries the session
+
+Unlike openai's, `APITimeoutError` is no `APIConnectionError`: nothing is wrong with the connection.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ class EditThinkerError(Exception):
     """Anything this package raises on purpose."""
 
 
-class ConnectionFailed(EditThinkerError):
+class APIConnectionError(EditThinkerError):
     """The server gave no answer.
 
     Args:
@@ -41,19 +46,19 @@ class ConnectionFailed(EditThinkerError):
         self.sent = sent
 
 
-class TimedOut(EditThinkerError):
+class APITimeoutError(EditThinkerError):
     """The caller's own time limit passed. The session goes on."""
 
 
-class BadReply(EditThinkerError):
+class APIResponseError(EditThinkerError):
     """The answer does not look like this API's: the base URL probably names something else."""
 
 
-class NotAnImage(EditThinkerError):
+class InvalidImageError(EditThinkerError):
     """The given bytes are not a picture of a kind that the API takes."""
 
 
-class ApiStatusError(EditThinkerError):
+class APIStatusError(EditThinkerError):
     """The server answered with an error.
 
     Attributes:
@@ -93,31 +98,39 @@ class ApiStatusError(EditThinkerError):
         return f"{self.message} ({', '.join(notes)})"
 
 
-class BadRequest(ApiStatusError):
+class BadRequestError(APIStatusError):
     """The request has to change."""
 
 
-class Denied(ApiStatusError):
-    """The API key is missing, wrong, or not allowed to do this."""
+class _DeniedError(APIStatusError):
+    """401 or 403, under the one name that both had up to version 0.1."""
 
 
-class NotFound(ApiStatusError):
+class AuthenticationError(_DeniedError):
+    """The API key is missing or wrong."""
+
+
+class PermissionDeniedError(_DeniedError):
+    """The API key does not have the scope for this."""
+
+
+class NotFoundError(APIStatusError):
     """There is no such session, image or route."""
 
 
-class Conflict(ApiStatusError):
+class ConflictError(APIStatusError):
     """The session is not in a state in which this can be done."""
 
 
-class Overloaded(ApiStatusError):
+class RateLimitError(APIStatusError):
     """The server takes no more work now."""
 
 
-class ServerError(ApiStatusError):
+class InternalServerError(APIStatusError):
     """The server, or something behind it, failed."""
 
 
-class SessionFailed(EditThinkerError):
+class SessionFailedError(EditThinkerError):
     """The session ended without a picture.
 
     Attributes:
@@ -135,17 +148,34 @@ def _why(session: Session) -> str:
     return f"session {session.id} {session.status} without a picture"
 
 
-_BY_STATUS: Final[dict[int, type[ApiStatusError]]] = {
-    401: Denied,
-    403: Denied,
-    404: NotFound,
-    409: Conflict,
-    429: Overloaded,
+_BY_STATUS: Final[dict[int, type[APIStatusError]]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    429: RateLimitError,
 }
 _FIRST_SERVER_STATUS: Final = 500
 
 
-def error_class(status: int) -> type[ApiStatusError]:
+def error_class(status: int) -> type[APIStatusError]:
     """The class of the tree for an HTTP status of 400 or more."""
-    fallback = ServerError if status >= _FIRST_SERVER_STATUS else BadRequest
+    fallback = InternalServerError if status >= _FIRST_SERVER_STATUS else BadRequestError
     return _BY_STATUS.get(status, fallback)
+
+
+RENAMED: Final[dict[str, type[EditThinkerError]]] = {
+    "ApiStatusError": APIStatusError,
+    "BadReply": APIResponseError,
+    "BadRequest": BadRequestError,
+    "Conflict": ConflictError,
+    "ConnectionFailed": APIConnectionError,
+    "Denied": _DeniedError,
+    "NotAnImage": InvalidImageError,
+    "NotFound": NotFoundError,
+    "Overloaded": RateLimitError,
+    "ServerError": InternalServerError,
+    "SessionFailed": SessionFailedError,
+    "TimedOut": APITimeoutError,
+}
+"""The names of version 0.1, which `editthinker.client` still finds."""

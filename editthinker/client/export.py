@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from editthinker.client.errors import BadReply
+from editthinker.client.errors import APIResponseError
 
 Moment = float | str | datetime
 """Unix seconds (as text, too), an ISO 8601 date or time, or a `datetime`. Without an offset it is this machine's time."""
@@ -34,7 +34,7 @@ def record(line: bytes) -> dict[str, Any]:
     """The archived session that a line holds.
 
     Raises:
-        BadReply: when it holds none.
+        APIResponseError: when it holds none.
     """
     try:
         body = from_json(line)
@@ -42,7 +42,7 @@ def record(line: bytes) -> dict[str, Any]:
         body = None
     if not isinstance(body, dict):
         message = "the export has a line that is not a session; check the base URL"
-        raise BadReply(message)
+        raise APIResponseError(message)
     return body
 
 
@@ -67,11 +67,11 @@ class Lines:
         """See that nothing is left.
 
         Raises:
-            BadReply: when the last line has no end.
+            APIResponseError: when the last line has no end.
         """
         if any(self._parts):
             message = "the export ended within a line: it is not whole"
-            raise BadReply(message)
+            raise APIResponseError(message)
 
 
 def _seconds(given: Moment) -> float:

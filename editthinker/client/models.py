@@ -41,7 +41,7 @@ class ImageRef(_Model):
     url: str | None = None
 
 
-class Place(_Model):
+class CandidateRef(_Model):
     """One candidate of one turn, both numbered from 1."""
 
     turn: int
@@ -124,8 +124,8 @@ class Session(_Model):
     deadline_at: float | None = None
     limits: dict[str, Any] = {}
     finish_reason: str | None = None
-    best: Place | None = None
-    results: list[Place] = []
+    best: CandidateRef | None = None
+    results: list[CandidateRef] = []
     scores: Scores | None = None
     revised_prompt: str | None = None
     turns: list[Turn] = []
@@ -140,11 +140,11 @@ class Session(_Model):
         """Whether the session changes no more."""
         return self.status in ENDED
 
-    def at(self, place: Place) -> Candidate | None:
+    def at(self, ref: CandidateRef) -> Candidate | None:
         """The candidate at a place, or None when there is no such."""
         for turn in self.turns:
             for candidate in turn.candidates:
-                if (turn.turn, candidate.candidate) == (place.turn, place.candidate):
+                if (turn.turn, candidate.candidate) == (ref.turn, ref.candidate):
                     return candidate
         return None
 
@@ -179,7 +179,7 @@ class Event(_Model):
     quality: float | None = None
     reasoning: str | None = None
     reason: str | None = None
-    best: Place | None = None
+    best: CandidateRef | None = None
     code: str | None = None
     message: str | None = None
 

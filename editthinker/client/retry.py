@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import warnings
+from dataclasses import KW_ONLY, InitVar, dataclass
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from editthinker.client import calls
 from editthinker.client.calls import Call, Reply, Request
-from editthinker.client.errors import ApiStatusError, BadReply, ConnectionFailed, TimedOut
+from editthinker.client.errors import APIConnectionError, APIResponseError, APIStatusError, APITimeoutError
 from editthinker.client.models import Event, Session
 from editthinker.client.sse import Decoder, Message
 
@@ -25,26 +26,37 @@ _GONE: Final = 404
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often and how long to try again.
+    """How often and how long to retry.
 
     Attributes:
         attempts: how often a request is sent in all; 1 turns retries off.
-        reconnects: how often in a row an event stream is opened without anything new on it, before giving up; more
+        reconnects: how often in a row an event stream is opened without a new event on it before giving up; more
             than `attempts`, because a session is worth waiting for while its server restarts.
-        first: seconds before the second attempt; it doubles from then on.
-        longest: no pause of our own choosing is longer than this.
-        obey: the longest ``Retry-After`` that is waited out; a longer one is raised to the caller.
+        initial: seconds before the second attempt; the pause doubles from then on.
+        max: the longest pause of the client's own choosing, in seconds.
+        max_retry_after: the longest ``Retry-After`` that is waited for; a longer one is raised to the caller.
     """
 
     attempts: int = 4
     reconnects: int = 8
-    first: float = 0.25
-    longest: float = 8.0
-    obey: float = 60.0
+    initial: float = 0.25
+    max: float = 8.0
+    max_retry_after: float = 60.0
+    _: KW_ONLY
+    first: InitVar[float | None] = None
+    longest: InitVar[float | None] = None
+    obey: InitVar[float | None] = None
+
+    def __post_init__(self, first: float | None, longest: float | None, obey: float | None) -> None:
+        """Take the names of version 0.1 too, with a warning."""
+        for old, new, value in (("first", "initial", first), ("longest", "max", longest), ("obey", "max_retry_after", obey)):
+            if value is not None:
+                warnings.warn(f"Retries({old}=…) is now {new}=…", DeprecationWarning, stacklevel=3)
+                object.__setattr__(self, new, value)
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after an attempt (from 1), with jitter so that clients do not come back in step."""
-        longest = min(self.longest, self.first * 2.0 ** (attempt - 1))
+        longest = min(self.max, self.initial * 2.0 ** (attempt - 1))
         spread: float = random.uniform(0.5, 1.0)
         return longest * spread
 
@@ -71,14 +83,14 @@ class Attempts(Generic[T]):
         self._retries = retries
         self._made = 0
 
-    def judge(self, result: Reply | ConnectionFailed) -> Done[T] | Again:
+    def judge(self, result: Reply | APIConnectionError) -> Done[T] | Again:
         """What follows from one attempt.
 
         Raises:
             EditThinkerError: when the attempt failed and another would not help, or none is left.
         """
         self._made += 1
-        if isinstance(result, ConnectionFailed):
+        if isinstance(result, APIConnectionError):
             if self._call.repeatable or not result.sent:
                 return self._again(result, None)
             raise result
@@ -94,7 +106,7 @@ class Attempts(Generic[T]):
         raise error
 
     def _again(self, error: Exception, asked: float | None) -> Again:
-        if self._made >= self._retries.attempts or (asked or 0.0) > self._retries.obey:
+        if self._made >= self._retries.attempts or (asked or 0.0) > self._retries.max_retry_after:
             raise error
         return Again(self._retries.pause(self._made) if asked is None else asked)
 
@@ -147,13 +159,13 @@ class Feed:
             self._left()
         return fresh
 
-    def refused(self, reply: Reply) -> ApiStatusError | BadReply:
+    def refused(self, reply: Reply) -> APIStatusError | APIResponseError:
         """Take in an answer that is not a stream: raise what stays so, give back what may pass."""
         if reply.status == _OK:
             message = "the answer to the event request is no event stream; check the base URL"
-            raise BadReply(message)
+            raise APIResponseError(message)
         error = calls.read_error(reply)
-        if reply.status not in _STREAM_LATER or (error.retry_after or 0.0) > self._retries.obey:
+        if reply.status not in _STREAM_LATER or (error.retry_after or 0.0) > self._retries.max_retry_after:
             raise error
         return error
 
@@ -167,7 +179,7 @@ class Feed:
         """Whether the connection that just closed brought nothing new."""
         return not self._news
 
-    def lost(self, cause: ConnectionFailed | ApiStatusError | BadReply | None) -> float:
+    def lost(self, cause: APIConnectionError | APIStatusError | APIResponseError | None) -> float:
         """Seconds to wait before the next connection, after one ended before the session did.
 
         Raises:
@@ -176,7 +188,7 @@ class Feed:
         self._failures += 1
         if self._failures >= self._retries.reconnects:
             message = f"the event stream of {self.session_id} ended {self._failures} times without news"
-            raise cause or ConnectionFailed(message, sent=True)
+            raise cause or APIConnectionError(message, sent=True)
         asked = getattr(cause, "retry_after", None)
         pause = self._retries.pause(self._failures) if asked is None else float(asked)
         return min(pause, self._left())
@@ -187,7 +199,7 @@ class Feed:
         left = self._ends - monotonic()
         if left <= 0:
             message = f"session {self.session_id} had not ended after {self._timeout:g} seconds; it goes on"
-            raise TimedOut(message)
+            raise APITimeoutError(message)
         return left
 
 
@@ -196,4 +208,4 @@ def _event(message: Message) -> Event:
         return Event.model_validate_json(message.data)
     except ValidationError as exc:
         note = f"the server sent an event ({message.event}) that cannot be read"
-        raise BadReply(note) from exc
+        raise APIResponseError(note) from exc

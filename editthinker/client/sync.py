@@ -13,11 +13,11 @@ import httpx
 from editthinker.client import calls, wire
 from editthinker.client.calls import Call, ImageFormat, ImageSource, Reply, SessionOptions
 from editthinker.client.errors import (
-    ApiStatusError,
-    BadReply,
-    ConnectionFailed,
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
     EditThinkerError,
-    SessionFailed,
+    SessionFailedError,
 )
 from editthinker.client.export import Lines, Moment, record
 from editthinker.client.models import EditOutcome, Event, ModelCard, Readiness, Session, SessionPage
@@ -75,7 +75,7 @@ class EditThinker:
         """Edit an image and wait for the result. Interrupted, it cancels the session.
 
         Raises:
-            SessionFailed: when the session ended without a picture.
+            SessionFailedError: when the session ended without a picture.
         """
         session = self.sessions.create(image, prompt, **options)
         try:
@@ -85,7 +85,7 @@ class EditThinker:
                 self.sessions.cancel(session.id)
             raise
         if ended.best is None:
-            raise SessionFailed(ended)
+            raise SessionFailedError(ended)
         return calls.outcome(ended, self.sessions.image(ended.id, format=format))
 
     def models(self) -> list[ModelCard]:
@@ -108,7 +108,7 @@ class EditThinker:
     def follow(self, feed: Feed) -> Iterator[Event]:
         """The events of a feed, over as many connections as it takes."""
         while not feed.done:
-            cause: ConnectionFailed | ApiStatusError | BadReply | None = None
+            cause: APIConnectionError | APIStatusError | APIResponseError | None = None
             try:
                 request, silence = feed.connect()
                 with self._http.stream(**wire.stream_arguments(request, silence)) as response:
@@ -132,7 +132,7 @@ class EditThinker:
         attempts = Attempts(call, self._retries)
         while True:
             lines = Lines()
-            result: Reply | ConnectionFailed
+            result: Reply | APIConnectionError
             try:
                 with self._http.stream(**wire.stream_arguments(call.request, wire.SEEKING)) as response:
                     if wire.is_export(response):
@@ -167,7 +167,7 @@ class EditThinker:
         """Close the connections."""
         self.close()
 
-    def _send(self, call: Call[T]) -> Reply | ConnectionFailed:
+    def _send(self, call: Call[T]) -> Reply | APIConnectionError:
         try:
             response = self._http.request(**wire.request_arguments(call.request, self._timeout))
         except httpx.TransportError as exc:
@@ -185,7 +185,7 @@ class Sessions:
         """Start a session. It is safe to call again with the same ``idempotency_key``.
 
         Raises:
-            NotAnImage: when the bytes are no picture.
+            InvalidImageError: when the bytes are no picture.
             OSError: when a named file cannot be read.
         """
         return self._client.perform(calls.create(image, prompt, **options))
@@ -204,8 +204,8 @@ class Sessions:
         A connection that breaks is opened again where it broke.
 
         Raises:
-            TimedOut: when ``timeout`` seconds have passed; looked at whenever something arrives.
-            ConnectionFailed: when the server stays away.
+            APITimeoutError: when ``timeout`` seconds have passed; looked at whenever something arrives.
+            APIConnectionError: when the server stays away.
         """
         return self._client.follow(self._client.feed(session_id, after, timeout))
 
@@ -231,7 +231,7 @@ class Sessions:
 
         Raises:
             ValueError: for a time that is none.
-            ConnectionFailed: when it breaks off; what came before is whole sessions. Go on with ``since`` at the
+            APIConnectionError: when it breaks off; what came before is whole sessions. Go on with ``since`` at the
                 ``created_at`` of the last one, and drop the ids that you have.
         """
         return self._client.lines(calls.export(since, until, status), record)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import httpx
 
 from editthinker.client.calls import Reply, Request, is_loopback, normal_base
-from editthinker.client.errors import ConnectionFailed
+from editthinker.client.errors import APIConnectionError
 
 DEFAULT_TIMEOUT: Final = 60.0
 DEFAULT_STALL: Final = 60.0
@@ -80,7 +80,7 @@ def is_export(response: httpx.Response) -> bool:
     return _is(response, "application/jsonl")
 
 
-def failure_of(exc: httpx.TransportError, base_url: httpx.URL) -> ConnectionFailed:
+def failure_of(exc: httpx.TransportError, base_url: httpx.URL) -> APIConnectionError:
     """What an httpx error means for the caller."""
     sent = not isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     where = str(base_url).rstrip("/")
@@ -90,7 +90,7 @@ def failure_of(exc: httpx.TransportError, base_url: httpx.URL) -> ConnectionFail
         message = f"the connection to {where} broke: {str(exc) or type(exc).__name__}"
     else:
         message = f"cannot connect to {where}: {str(exc) or type(exc).__name__}"
-    return ConnectionFailed(message, sent=sent)
+    return APIConnectionError(message, sent=sent)
 
 
 def _sendable(api_key: str) -> str:

@@ -1,16 +1,19 @@
 """The embedded stack: the whole product as real processes on this machine, for trying it and for tests.
 
-`Stack` is the way in; `Service` and `Plan` say what runs, `leash` makes processes die with their parent.
+`Stack` starts it; `Service` and `Plan` say what runs; `parent_death_signal` makes processes die with their parent.
 """
 
+from typing import TYPE_CHECKING
+
+from editthinker.deprecation import renamed
 from editthinker.local.child import Restarts
 from editthinker.local.errors import (
-    DataDirBusy,
-    PortBusy,
-    RedisMissing,
-    ServiceFailed,
+    DataDirBusyError,
+    PortBusyError,
+    RedisMissingError,
+    ServiceFailedError,
     StackError,
-    StackStopped,
+    StackStoppedError,
 )
 from editthinker.local.home import default_home
 from editthinker.local.service import Plan, Service
@@ -18,17 +21,29 @@ from editthinker.local.stack import Stack, embedded_plan
 from editthinker.local.supervisor import Patience
 
 __all__ = [
-    "DataDirBusy",
+    "DataDirBusyError",
     "Patience",
     "Plan",
-    "PortBusy",
-    "RedisMissing",
+    "PortBusyError",
+    "RedisMissingError",
     "Restarts",
     "Service",
-    "ServiceFailed",
+    "ServiceFailedError",
     "Stack",
     "StackError",
-    "StackStopped",
+    "StackStoppedError",
     "default_home",
     "embedded_plan",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(
+        __name__,
+        {
+            "DataDirBusy": DataDirBusyError,
+            "PortBusy": PortBusyError,
+            "RedisMissing": RedisMissingError,
+            "ServiceFailed": ServiceFailedError,
+            "StackStopped": StackStoppedError,
+        },
+    )

@@ -15,7 +15,7 @@ from typing import Final
 
 from editthinker.local import parent_death_signal
 from editthinker.local.environment import inherited
-from editthinker.local.errors import ServiceFailed
+from editthinker.local.errors import ServiceFailedError
 from editthinker.local.service import Service
 
 _TAIL_LINES: Final = 15
@@ -96,7 +96,7 @@ class Child:
         """Look after the process: bring it back when it has died.
 
         Raises:
-            ServiceFailed: when it has died too often.
+            ServiceFailedError: when it has died too often.
         """
         now = monotonic()
         if self.running():
@@ -113,9 +113,9 @@ class Child:
         elif now >= self._due:
             self.spawn()
 
-    def failure(self, why: str | None = None) -> ServiceFailed:
+    def failure(self, why: str | None = None) -> ServiceFailedError:
         """The error that says what happened to this service."""
-        return ServiceFailed(self.service.name, why or self._ending(), self.log, self.tail())
+        return ServiceFailedError(self.service.name, why or self._ending(), self.log, self.tail())
 
     def terminate(self) -> None:
         """Ask the process to end."""

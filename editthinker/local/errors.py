@@ -1,11 +1,11 @@
 """What can go wrong with the embedded stack, as one small tree.
 
 StackError
-├── DataDirBusy      another stack uses the data directory
-├── PortBusy         the port that was asked for is taken
-├── RedisMissing     no Redis server is installed or named
-├── ServiceFailed    a process ended or was not ready in time: name, log file and its last lines
-└── StackStopped     the stack was stopped while it was starting
+├── DataDirBusyError      another stack uses the data directory
+├── PortBusyError         the port that was asked for is taken
+├── RedisMissingError     no Redis server is installed or named
+├── ServiceFailedError    a process ended or was not ready in time: name, log file and its last lines
+└── StackStoppedError     the stack was stopped while it was starting
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ class StackError(Exception):
     """Anything that keeps the embedded stack from running."""
 
 
-class DataDirBusy(StackError):
+class DataDirBusyError(StackError):
     """Another stack uses the data directory."""
 
 
-class PortBusy(StackError):
+class PortBusyError(StackError):
     """The port that was asked for is taken."""
 
 
-class RedisMissing(StackError):
+class RedisMissingError(StackError):
     """There is no Redis server to start."""
 
 
-class StackStopped(StackError):
+class StackStoppedError(StackError):
     """The stack was stopped while it was starting."""
 
 
-class ServiceFailed(StackError):
+class ServiceFailedError(StackError):
     """A process of the stack failed.
 
     Attributes:

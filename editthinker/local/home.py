@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from editthinker.local.environment import inherited
-from editthinker.local.errors import DataDirBusy, StackError
+from editthinker.local.errors import DataDirBusyError, StackError
 
 HOME_VARIABLE: Final = "EDITTHINKER_HOME"
 
@@ -29,7 +29,7 @@ class Home:
     written into the file is for the message only.
 
     Raises:
-        DataDirBusy: when another stack uses the directory.
+        DataDirBusyError: when another stack uses the directory.
         StackError: when it cannot be created or written.
     """
 
@@ -52,7 +52,7 @@ class Home:
             os.close(self._lock)
             who = f" (process {holder})" if holder else ""
             message = f"another editthinker stack{who} uses the data directory {self.path}; give another --data-dir"
-            raise DataDirBusy(message) from None
+            raise DataDirBusyError(message) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         for folder in (self.logs, self.blobs, self.redis):

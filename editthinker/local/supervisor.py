@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final
 
 from editthinker.local.child import Child, Restarts
-from editthinker.local.errors import StackError, StackStopped
+from editthinker.local.errors import StackError, StackStoppedError
 from editthinker.local.service import Service, is_ready
 
 _LOOK_STARTING: Final = 0.03
@@ -60,7 +60,7 @@ class Supervisor:
         """Start everything and wait until all of it is ready.
 
         Raises:
-            ServiceFailed: when a service ended or was not ready in time; all are stopped by then.
+            ServiceFailedError: when a service ended or was not ready in time; all are stopped by then.
         """
         self._thread.start()
         self._settled.wait()
@@ -71,7 +71,7 @@ class Supervisor:
         """Wait while the stack runs; whether it has ended.
 
         Raises:
-            ServiceFailed: when a service could not be kept alive; all are stopped by then.
+            ServiceFailedError: when a service could not be kept alive; all are stopped by then.
         """
         ended = self._ended.wait(timeout)
         if ended and self._failure is not None:
@@ -122,7 +122,7 @@ class Supervisor:
                 raise late.failure(f"was not ready within {self._patience.start:g} seconds")
             if self._stopping.wait(_LOOK_STARTING):
                 message = "the stack was stopped while it was starting"
-                raise StackStopped(message)
+                raise StackStoppedError(message)
 
     def _watch(self) -> None:
         while not self._stopping.wait(_LOOK_RUNNING):

@@ -8,7 +8,7 @@ from html import escape
 from importlib.resources import files
 from typing import Final
 
-from editthinker.client import Candidate, Place, Session, Turn
+from editthinker.client import Candidate, CandidateRef, Session, Turn
 from editthinker.client.calls import sniff
 from editthinker.report.pictures import Pictures
 
@@ -108,7 +108,7 @@ def _turn(session: Session, turn: Turn, pictures: Pictures) -> str:
 
 
 def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures) -> str:
-    place = Place(turn=turn.turn, candidate=candidate.candidate)
+    place = CandidateRef(turn=turn.turn, candidate=candidate.candidate)
     best = session.best == place
     label = f"Candidate {candidate.candidate}" if len(turn.candidates) > 1 else "Edit"
     badge = ' <strong class="badge">★ best</strong>' if best else ""

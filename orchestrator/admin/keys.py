@@ -13,10 +13,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Seque
 from datetime import UTC, datetime
 from typing import Final
 
-from orchestrator.ports import PortError
+from orchestrator.ports import ApiKey, PortError, Quota
 from orchestrator.settings import RedisSettings
 from orchestrator.store import rates
-from orchestrator.store.api_keys import SCOPES, ApiKey, ApiKeyStore, Quota
+from orchestrator.store.api_keys import SCOPES, ApiKeyStore
 from orchestrator.store.connection import client, parse
 from orchestrator.store.scripts import KeySpace
 

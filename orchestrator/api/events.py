@@ -13,7 +13,7 @@ from starlette.responses import Response
 from orchestrator.api.context import Context, reading
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EVENTS
-from orchestrator.api.live import ShuttingDown, StreamOf, follow, load, unless_stopping
+from orchestrator.api.live import ShuttingDownError, StreamOf, follow, load, unless_stopping
 from orchestrator.api.sessions import SessionId
 from orchestrator.loop.events import dump
 from orchestrator.ports import PortError, Recorded
@@ -60,7 +60,7 @@ async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[by
         async with contextlib.aclosing(unless_stopping(ctx.stopping, follow(ctx.history, session_id, after))) as events:
             async for recorded in events:
                 yield b": keep-alive\n\n" if recorded is None else _frame(recorded)
-    except (PortError, ShuttingDown):
+    except (PortError, ShuttingDownError):
         # The store is away, or we have to go: close, so that the client reconnects with the last id it saw.
         return
 

@@ -78,8 +78,8 @@ async def ready(ctx: Ctx) -> Any:
 async def metrics(ctx: Ctx) -> Response:
     """Prometheus metrics."""
     try:
-        line = await ctx.sessions.line()
-        ctx.telemetry.redis_read(line.waiting, line.unfinished, line.replicas)
+        stats = await ctx.sessions.queue_stats()
+        ctx.telemetry.redis_read(stats.queued, stats.unfinished, stats.replicas)
     except StorageUnavailableError:
         ctx.telemetry.redis_unavailable()
     return Response(generate_latest(ctx.registry), media_type=CONTENT_TYPE_LATEST)

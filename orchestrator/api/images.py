@@ -16,7 +16,14 @@ from orchestrator.api.errors import documented, from_port, of_finished
 from orchestrator.api.examples import IMAGES
 from orchestrator.api.fields import ImagesEditFields
 from orchestrator.api.intake import idempotency_key
-from orchestrator.api.live import CallerLeft, ShuttingDown, follow, unless_stopping, until_finished, while_connected
+from orchestrator.api.live import (
+    ClientDisconnectedError,
+    ShuttingDownError,
+    follow,
+    unless_stopping,
+    until_finished,
+    while_connected,
+)
 from orchestrator.api.view import candidate_path, scores_of
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
@@ -68,11 +75,11 @@ async def _whole(
     headers = {**_DONT_RETRY, "x-session-id": session_id}
     try:
         session, _ = await while_connected(request, ctx.stopping, until_finished(ctx.history, session_id))
-    except CallerLeft:
+    except ClientDisconnectedError:
         if cancel_when_left:
             await ctx.cancel(session_id, by="disconnect")
         return Response(status_code=499)
-    except ShuttingDown as exc:
+    except ShuttingDownError as exc:
         raise _going(session_id) from exc
     finished = session.finished
     if finished is None or finished.best is None:
@@ -143,7 +150,7 @@ async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, ca
     except (PortError, ApiError) as exc:
         error = from_port(exc) if isinstance(exc, PortError) else exc
         yield sse_message(error.body(), event="error")
-    except ShuttingDown:
+    except ShuttingDownError:
         done = True
         yield sse_message(_going(session_id).body(), event="error")
     finally:

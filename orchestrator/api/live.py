@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import stamina
 from starlette.requests import Request
@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import Recorded, Silence, StorageUnavailableError
+from orchestrator.ports import History, Recorded, Silence, StorageUnavailableError
 from services.errors import ApiError
 
 _Result = TypeVar("_Result")
@@ -24,27 +24,11 @@ _FULL_S: Final = 5
 """After which it is worth asking whether a stream has ended."""
 
 
-class History(Protocol):
-    """Where events are read, however long ago they were recorded."""
-
-    async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
-        """The events after that sequence number, in order; empty for an unknown session."""
-        ...
-
-    async def tail(self, session_id: str) -> Recorded | None:
-        """The last event; None for an unknown session."""
-        ...
-
-    def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
-        """Events as they are recorded, and what may lie between them."""
-        ...
-
-
-class CallerLeft(Exception):
+class ClientDisconnectedError(Exception):
     """The client closed the connection while it waited."""
 
 
-class ShuttingDown(Exception):
+class ShuttingDownError(Exception):
     """This replica was told to go while a caller waited; the session goes on elsewhere."""
 
 
@@ -135,7 +119,7 @@ async def unless_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result
     """The items, until this replica is told to go.
 
     Raises:
-        ShuttingDown: when it is.
+        ShuttingDownError: when it is.
     """
     end = object()
 
@@ -153,7 +137,7 @@ async def unless_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result
                     step.cancel()
                     await asyncio.wait({step})
             if step.cancelled():
-                raise ShuttingDown
+                raise ShuttingDownError
             item = step.result()
             if item is end:
                 return
@@ -180,7 +164,7 @@ async def while_connected(request: Request, stopping: asyncio.Event, work: Corou
     """The result of `work`, unless the client leaves or this replica is told to go first; then `work` is stopped.
 
     Raises:
-        CallerLeft, ShuttingDown: when that happens.
+        ClientDisconnectedError, ShuttingDownError: when that happens.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_left(request))
@@ -189,7 +173,7 @@ async def while_connected(request: Request, stopping: asyncio.Event, work: Corou
         await asyncio.wait({working, leaving, going}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise ShuttingDown if going.done() else CallerLeft
+        raise ShuttingDownError if going.done() else ClientDisconnectedError
     finally:
         for task in (working, leaving, going):
             task.cancel()

@@ -20,7 +20,7 @@ from orchestrator.api.errors import Responses, documented
 from orchestrator.api.examples import SESSION, SESSIONS
 from orchestrator.api.fields import SessionFields, SessionJson
 from orchestrator.api.intake import idempotency_key
-from orchestrator.api.live import CallerLeft, ShuttingDown, load, until_finished, while_connected
+from orchestrator.api.live import ClientDisconnectedError, ShuttingDownError, load, until_finished, while_connected
 from orchestrator.api.view import SessionList, SessionView, show
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best
@@ -101,15 +101,15 @@ async def create_session(
         try:
             async with asyncio.timeout(wait_s):
                 session, seq = await while_connected(request, ctx.stopping, until_finished(ctx.history, session_id))
-        except (TimeoutError, ShuttingDown):
+        except (TimeoutError, ShuttingDownError):
             pass
-        except CallerLeft:
+        except ClientDisconnectedError:
             return Response(status_code=499)
         else:
             view = show(session_id, session, seq)
             return Response(view.model_dump_json(), 200, headers | {"preference-applied": f"wait={wait_s:g}"}, "application/json")
     session, seq = await load(ctx.history, session_id, ctx.tenant)
-    place = None if session.finished else await ctx.sessions.place(session_id)
+    place = None if session.finished else await ctx.sessions.queue_position(session_id)
     return Response(show(session_id, session, seq, place).model_dump_json(), 202, headers, "application/json")
 
 
@@ -147,7 +147,7 @@ async def list_sessions(
 async def get_session(session_id: SessionId, ctx: Reading) -> SessionView:
     """A session as it is now; while it waits for its turn, how many go before it and for about how long."""
     session, seq = await load(ctx.history, session_id, ctx.tenant)
-    place = None if session.finished else await ctx.sessions.place(session_id)
+    place = None if session.finished else await ctx.sessions.queue_position(session_id)
     return show(session_id, session, seq, place)
 
 

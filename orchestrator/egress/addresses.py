@@ -25,11 +25,11 @@ _NEAR: Final = tuple(
 )
 
 
-class Private(Exception):
+class PrivateAddressError(Exception):
     """The name leads to an address that is not allowed."""
 
 
-class Unfit(Exception):
+class InvalidURLError(Exception):
     """A URL that is not called: a code of the error table, and why."""
 
     def __init__(self, code: Literal["invalid_url", "url_forbidden"], message: str) -> None:
@@ -83,7 +83,7 @@ class Checked(httpcore.AsyncNetworkBackend):
         """Resolve, check every address, connect to the first."""
         addresses = await self._lookups.find(host, port, self._whose)
         if not addresses or not all(self._allowed(address) for address in addresses):
-            raise Private(host)
+            raise PrivateAddressError(host)
         return await self._inner.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
 
     async def sleep(self, seconds: float) -> None:
@@ -98,7 +98,7 @@ def read_url(url: str, *, allowed: Callable[[str], bool] = is_public, plain: boo
         plain: whether http will do on this machine.
 
     Raises:
-        Unfit: why it is not called.
+        InvalidURLError: why it is not called.
     """
     try:
         parsed = httpx.URL(url)
@@ -106,19 +106,19 @@ def read_url(url: str, *, allowed: Callable[[str], bool] = is_public, plain: boo
         host.encode("idna")  # as the look-up will: labels that are empty or too long
         shown = parsed.host
     except (httpx.InvalidURL, UnicodeError) as exc:
-        raise Unfit("invalid_url", "not a valid URL") from exc
+        raise InvalidURLError("invalid_url", "not a valid URL") from exc
     if len(host) > _LONGEST_HOST or (parsed.port is not None and not 0 < parsed.port <= _LAST_PORT):
-        raise Unfit("invalid_url", "not a valid URL")
+        raise InvalidURLError("invalid_url", "not a valid URL")
     if not host or parsed.scheme not in ({"https", "http"} if plain and _is_here(shown) else {"https"}):
-        raise Unfit("invalid_url", "only https URLs are called")
+        raise InvalidURLError("invalid_url", "only https URLs are called")
     if parsed.userinfo:
-        raise Unfit("invalid_url", "a URL with a user name or password is not called")
+        raise InvalidURLError("invalid_url", "a URL with a user name or password is not called")
     try:
         fit = allowed(shown.strip("[]"))
     except ValueError:
         fit = True  # a name; where it leads is checked when it is looked up
     if not fit:
-        raise Unfit("url_forbidden", "the URL leads to an address that is not public")
+        raise InvalidURLError("url_forbidden", "the URL leads to an address that is not public")
     return httpcore.URL(scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path)
 
 

@@ -8,8 +8,8 @@ from typing import Final
 import httpcore
 import httpx
 
-from orchestrator.egress.addresses import Checked, Private, Unfit, read_url
-from orchestrator.egress.lookups import Lookups, NotInTime
+from orchestrator.egress.addresses import Checked, InvalidURLError, PrivateAddressError, read_url
+from orchestrator.egress.lookups import Lookups, LookupTimeoutError
 from services.errors import ApiError
 
 _TIMEOUT_S: Final = 20.0
@@ -23,7 +23,7 @@ async def fetch_image(url: str, *, max_bytes: int, param: str, whose: str, looku
     """
     try:
         target = read_url(url)
-    except Unfit as exc:
+    except InvalidURLError as exc:
         raise ApiError(exc.code, f"{param}: {exc.message}; send an https URL, or the image itself", param=param) from exc
     pool = httpcore.AsyncConnectionPool(ssl_context=httpx.create_ssl_context(), network_backend=Checked(lookups, whose))
     try:
@@ -32,10 +32,10 @@ async def fetch_image(url: str, *, max_bytes: int, param: str, whose: str, looku
                 message = f"{param}: the URL answered {reply.status}; redirects are not followed"
                 raise ApiError("url_unreachable", message, param=param)
             return await _bounded(reply, max_bytes, param)
-    except Private as exc:
+    except PrivateAddressError as exc:
         message = f"{param}: the URL leads to an address that is not public; send the image itself"
         raise ApiError("url_forbidden", message, param=param) from exc
-    except NotInTime as exc:
+    except LookupTimeoutError as exc:
         raise ApiError("url_unreachable", f"{param}: {exc}; try again, or send the image itself", param=param) from exc
     except (TimeoutError, OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as exc:
         raise ApiError("url_unreachable", f"{param}: the URL could not be fetched", param=param) from exc

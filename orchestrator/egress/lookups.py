@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 
 
-class NotInTime(Exception):
+class LookupTimeoutError(Exception):
     """A look-up took too long, or those before it did."""
 
 
@@ -36,7 +36,7 @@ class Lookups:
         """The addresses that a tenant's name leads to.
 
         Raises:
-            NotInTime: when it takes too long.
+            LookupTimeoutError: when it takes too long.
             OSError, UnicodeError: as `socket.getaddrinfo`.
         """
         places = ((), (whose,), (whose, host))
@@ -47,7 +47,7 @@ class Lookups:
                     await self._ended.wait()
                 return await self._begin(host, port, places)
         except TimeoutError as exc:
-            raise NotInTime(f"the name was not looked up within {self._within_s:g} s") from exc
+            raise LookupTimeoutError(f"the name was not looked up within {self._within_s:g} s") from exc
 
     def _begin(self, host: str, port: int, places: tuple[tuple[str, ...], ...]) -> asyncio.Future[list[str]]:
         loop = asyncio.get_running_loop()

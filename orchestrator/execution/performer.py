@@ -27,7 +27,9 @@ from orchestrator.ports import (
     StoredImage,
     Thinker,
     Usage,
+    image_ref,
 )
+from services.imaging.codec import CheckedImage
 
 Job = EditJob | CritiqueJob | ChecklistJob
 _Role = TypeVar("_Role")
@@ -74,7 +76,7 @@ class Performer:
     ) -> ev.Edited | ev.EditFailed:
         try:
             reply = await self._request_edit(session_id, session, job, usage, resumed=resumed)
-            sha256 = await self._store(session_id, reply.data)
+            await self._store(session_id, reply.image)
         except PortError as exc:
             return ev.EditFailed(
                 at=self.clock.now(),
@@ -87,14 +89,11 @@ class Performer:
                 editor_seconds=usage.seconds,
             )
         now = self.clock.now()
-        image = ev.ImageRef(
-            sha256=sha256, media_type=reply.media_type, bytes=len(reply.data), width=reply.width, height=reply.height
-        )
         return ev.Edited(
             at=now,
             turn=job.turn,
             candidate=job.candidate,
-            image=image,
+            image=image_ref(reply.image),
             # A replay reports work that our clock did not measure; it cannot be older than the session.
             editor_seconds=min(usage.seconds, max(0.0, now - session.created.at)) if reply.replayed else usage.seconds,
             timings=dict(reply.timings),
@@ -181,8 +180,8 @@ class Performer:
     async def _load(self, session_id: str, sha256: str) -> bytes:
         return await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.get, session_id, sha256)
 
-    async def _store(self, session_id: str, data: bytes) -> str:
-        return await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.put, session_id, data)
+    async def _store(self, session_id: str, image: CheckedImage) -> None:
+        await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.put, session_id, image)
 
 
 def _tokens(usage: Usage) -> dict[str, Any]:

@@ -11,56 +11,21 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, get_args
+from dataclasses import asdict
+from typing import Any, Final, get_args
 
 from redis.asyncio import Redis
 
+from orchestrator.ports import ApiKey, Quota, Scope, check_tenant
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import asking
 
-Scope = Literal["edit", "read", "admin"]
-"""`edit` makes and steers sessions, `read` looks at them, `admin` may do both, for every tenant."""
 SCOPES: Final = frozenset(get_args(Scope))
 _PREFIX: Final = "et_"
 _KNOWN_S: Final = 0.5
 """For which an answer of Redis is believed: a revoked key stops within it on every replica."""
 _MOST_KNOWN: Final = 10_000
 _SECRET_S: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key without its secret.
-
-    Attributes:
-        id: names the key in lists and logs.
-        tenant: whose it is.
-        name: what it is for, as its maker said.
-        created_at, expires_at: Unix seconds; None never expires.
-    """
-
-    id: str
-    tenant: str
-    scopes: frozenset[str]
-    name: str
-    created_at: float
-    expires_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """What a tenant may use; None is no bound.
-
-    Attributes:
-        rate: new sessions in a time, as ``60/minute``.
-        unfinished: sessions that are not finished.
-        editor_s_per_day: editor seconds in a day (UTC).
-    """
-
-    rate: str | None = None
-    unfinished: int | None = None
-    editor_s_per_day: float | None = None
 
 
 class ApiKeyStore:
@@ -160,12 +125,6 @@ class ApiKeyStore:
         while len(self._known) > _MOST_KNOWN:
             self._known.popitem(last=False)
         return value
-
-
-def check_tenant(tenant: str) -> None:
-    """Raises ValueError for a name that cannot be a tenant's: it is part of keys in Redis."""
-    if not 1 <= len(tenant) <= 64 or not tenant.isascii() or not all(c.isalnum() or c in "-_." for c in tenant):  # noqa: PLR2004
-        raise ValueError("a tenant's name is 1 to 64 letters, digits, hyphens, underscores and dots")
 
 
 def _digest(secret: str) -> str:

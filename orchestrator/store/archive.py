@@ -22,7 +22,7 @@ import orjson
 from pydantic import ValidationError
 
 from orchestrator.loop.events import load
-from orchestrator.loop.session import CorruptLogError
+from orchestrator.loop.session import CorruptLogError, fold
 from orchestrator.ports import Folders, PortError, Recorded, Silence
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.sessions import RedisSessions
@@ -44,11 +44,11 @@ class Retention:
 
     Attributes:
         redis_s: seconds in Redis; after that they are read from the archive.
-        keep_s: seconds in all, from their end, with their images; for ever if None.
+        archive_s: seconds from a session's end until it is deleted with its images; never if None.
     """
 
     redis_s: float = 86_400.0
-    keep_s: float | None = None
+    archive_s: float | None = None
 
 
 class Archive:
@@ -91,8 +91,8 @@ class Archive:
         await self._folders.write_document(session_id, data)
         # Whatever looks like a digest counts as named, so that events of a later version cost no image.
         await self._folders.prune(session_id, {name.decode() for name in _DIGEST.findall(data)})
-        keep_s = self._retention.keep_s
-        forget_at = None if keep_s is None else document["finished_at"] + keep_s
+        archive_s = self._retention.archive_s
+        forget_at = None if archive_s is None else document["finished_at"] + archive_s
         if not await self._sessions.retain(session_id, document["tenant"], self._retention.redis_s, forget_at):
             # Deleted while we wrote, perhaps before: the document must not stay behind.
             await self._folders.remove(session_id)
@@ -139,17 +139,24 @@ class Archive:
                 logs[number] = _readable(document)
         return logs
 
-    async def documents(self, tenant: str, since: float, until: float | None) -> AsyncGenerator[Document]:
-        """A tenant's finished sessions, oldest first, those created from `since` up to before `until` (Unix seconds)."""
-        place, limit = (since * 1000, ""), _ROWS
+    async def documents(
+        self, tenant: str, since: float, until: float | None, status: str | None = None
+    ) -> AsyncGenerator[Document]:
+        """A tenant's finished sessions, oldest first, created from `since` up to before `until` (Unix seconds).
+
+        Args:
+            status: only those that ended so; a document that cannot be read is then left out.
+        """
+        cursor, limit = (since * 1000, ""), _ROWS
         until_ms = None if until is None else until * 1000
-        while rows := await self._sessions.span(tenant, place[0], until_ms, limit):
-            fresh = [row for row in rows if row > place]
+        while rows := await self._sessions.span(tenant, cursor[0], until_ms, limit):
+            fresh = [row for row in rows if row > cursor]
             for some in _portions([name for _, name in fresh], _READS):
                 for document in await self._composed(some):
-                    yield document
+                    if status is None or _status(document) == status:
+                        yield document
             if fresh:
-                place = fresh[-1]
+                cursor = fresh[-1]
             elif len(rows) < limit:
                 return
             else:
@@ -260,6 +267,15 @@ def _portions(items: Iterable[_Item], size: int) -> Iterable[list[_Item]]:
     rest = iter(items)
     while portion := list(itertools.islice(rest, size)):
         yield portion
+
+
+def _status(document: Document) -> str | None:
+    """How the session ended; None, and a log record, for a document that cannot be read."""
+    try:
+        return fold(event.event for event in recorded(document)).status
+    except CorruptLogError as exc:
+        log.error("it is left out: %s", exc)  # noqa: TRY400 - expected, no trace needed
+        return None
 
 
 def _readable(document: Document) -> list[Recorded]:

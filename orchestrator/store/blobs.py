@@ -26,7 +26,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from orchestrator.ports import BlobNotFoundError, StorageUnavailableError
-from services.imaging.codec import digest
+from services.imaging.codec import CheckedImage
 
 _Result = TypeVar("_Result")
 _SESSION: Final = re.compile(r"ses_[0-9a-f]{32}")
@@ -61,14 +61,12 @@ class ObjectBlobs:
         self._capacity = self._room = cache_bytes
         self._porters = ThreadPoolExecutor(_PORTERS, "blobs")
 
-    async def put(self, session_id: str, data: bytes) -> str:
-        """Store an image and return its digest; storing the same bytes again changes nothing."""
-        sha256 = digest(data)
+    async def put(self, session_id: str, image: CheckedImage) -> None:
+        """Store an image; storing the same bytes again changes nothing."""
         async with _reaching("the image could not be stored"):
             with contextlib.suppress(AlreadyExistsError):
-                await obstore.put_async(self._store, f"{_folder(session_id)}/{sha256}", data, mode="create")
-        self._keep(sha256, data)
-        return sha256
+                await obstore.put_async(self._store, f"{_folder(session_id)}/{image.sha256}", image.data, mode="create")
+        self._keep(image.sha256, image.data)
 
     async def get(self, session_id: str, sha256: str) -> bytes:
         """The image of that digest.

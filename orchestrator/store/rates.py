@@ -34,7 +34,7 @@ class _OnOurClient(RedisStorage):
         bridge.connection_getter = lambda _: self._client
 
 
-class RedisRates:
+class RedisRateLimiter:
     """A sliding window for each tenant and rate; two counters each, whatever the rate."""
 
     def __init__(self, redis: Redis, keys: KeySpace) -> None:

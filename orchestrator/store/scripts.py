@@ -125,7 +125,7 @@ class Scripts:
         self._redis = redis
         self._prefix = keys.prefix
         prelude = _text_of("prelude")
-        names = ("create", "append", "claim", "beat", "park", "release", "place", "delete", "retain", "plan", "swap")
+        names = ("create", "append", "claim", "beat", "park", "release", "queue_position", "delete", "retain", "plan", "swap")
         self._scripts = {name: redis.register_script(prelude + _text_of(name)) for name in names}
 
     async def create(self, making: Making) -> tuple[int, str, str]:
@@ -168,9 +168,9 @@ class Scripts:
         """See ``release.lua``."""
         return bool(await self._call("release", replica, session_id))
 
-    async def place(self, session_id: str) -> tuple[int, int | None] | None:
-        """See ``place.lua``: how many go before it, and the wait in milliseconds if it is known; None: not in line."""
-        reply = await self._call("place", session_id)
+    async def queue_position(self, session_id: str) -> tuple[int, int | None] | None:
+        """See ``queue_position.lua``: sessions ahead, and the wait in milliseconds if it is known; None: not queued."""
+        reply = await self._call("queue_position", session_id)
         return (int(reply[0]), int(reply[1]) if reply[1] != b"" else None) if reply else None
 
     async def delete(self, session_id: str, tenant: str) -> bool:

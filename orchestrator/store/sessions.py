@@ -26,6 +26,7 @@ from orchestrator.ports import (
     Idempotency,
     PortError,
     QueuePosition,
+    QueueStats,
     Recorded,
     Silence,
     StorageUnavailableError,
@@ -38,15 +39,6 @@ _ANSWER_S: Final = 5.0
 _LINE_TOO_LONG: Final = -2
 _TOO_MANY_OF_YOURS: Final = -3
 _SPENT_ENOUGH: Final = -4
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Sessions in line by editor, sessions that are not finished, and replicas that live."""
-
-    waiting: Mapping[str, int]
-    unfinished: int
-    replicas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,24 +206,24 @@ class RedisSessions:
         async with asking():
             await self.scripts.release(replica, session_id)
 
-    async def place(self, session_id: str) -> QueuePosition | None:
-        """Where a session stands in line; None when it does not wait for its turn."""
+    async def queue_position(self, session_id: str) -> QueuePosition | None:
+        """Where a session stands in its queue; None when it is not queued."""
         async with asking():
-            found = await self.scripts.place(session_id)
+            found = await self.scripts.queue_position(session_id)
         if found is None:
             return None
         ahead, wait_ms = found
         return QueuePosition(ahead, None if wait_ms is None else wait_ms / 1000)
 
-    async def line(self) -> Line:
+    async def queue_stats(self) -> QueueStats:
         """How much there is to do."""
         keys = self._keys
         async with asking(), self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.waiting)
             pipe.get(keys.unfinished)
             pipe.zcard(keys.replicas)
-            waiting, unfinished, replicas = await pipe.execute()
-        return Line({lane.decode(): int(n) for lane, n in waiting.items()}, int(unfinished or 0), int(replicas))
+            queued, unfinished, replicas = await pipe.execute()
+        return QueueStats({editor.decode(): int(n) for editor, n in queued.items()}, int(unfinished or 0), int(replicas))
 
     async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
         """Let go of a session; False if its log has grown.

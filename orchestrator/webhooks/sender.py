@@ -23,8 +23,8 @@ import httpcore
 import httpx
 from standardwebhooks import Webhook
 
-from orchestrator.egress.addresses import Checked, Private, Unfit, is_near_or_public, is_public, read_url
-from orchestrator.egress.lookups import Lookups, NotInTime
+from orchestrator.egress.addresses import Checked, InvalidURLError, PrivateAddressError, is_near_or_public, is_public, read_url
+from orchestrator.egress.lookups import Lookups, LookupTimeoutError
 from orchestrator.ports import Clock, Sessions, StorageUnavailableError
 from orchestrator.webhooks.model import (
     TEST,
@@ -78,7 +78,7 @@ class Sending:
     lookups: Lookups = field(default_factory=Lookups)
 
     def read(self, url: str) -> httpcore.URL:
-        """The URL as it is called; raises `Unfit`."""
+        """The URL as it is called; raises `InvalidURLError`."""
         return read_url(url, allowed=self.allowed, plain=self.allow_private)
 
     def allowed(self, address: str) -> bool:
@@ -150,7 +150,7 @@ class Webhooks:
         return await self._begin(session_id, rest)
 
     def check(self, url: str) -> None:
-        """Whether it may be called, as far as that can be told without looking up where it leads; raises `Unfit`."""
+        """Whether it may be called, as far as that can be told without looking up where it leads; raises `InvalidURLError`."""
         self._sending.read(url)
 
     async def test(self, tenant: str, endpoint: Endpoint, event_id: str) -> Attempt:
@@ -275,11 +275,11 @@ class Webhooks:
             status, wait = reply.status, _retry_after(reply, at)
         except TimeoutError:
             error = f"no answer within {self._sending.timeout_s:g} s"
-        except Unfit as exc:
+        except InvalidURLError as exc:
             error = exc.message
-        except NotInTime as exc:
+        except LookupTimeoutError as exc:
             error = str(exc)
-        except Private:
+        except PrivateAddressError:
             error = "the URL leads to an address that is not public"
         except _ERRORS as exc:
             error = _told(exc)

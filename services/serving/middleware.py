@@ -43,11 +43,11 @@ _LEFT: Final = 499
 _HTTP_CODES: Final = {400: "invalid_value", 404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 
 
-class BodyTooLarge(Exception):
+class BodyTooLargeError(Exception):
     """The request body grew past the limit while it was read."""
 
 
-class BodyTooSlow(Exception):
+class BodyTooSlowError(Exception):
     """The request body arrived too slowly, or not at all."""
 
 
@@ -70,17 +70,17 @@ class _Body:
             async with asyncio.timeout(min(_SLOWEST_CHUNK_S, self._due - now)):
                 message = await self._receive()
         except TimeoutError as exc:
-            raise BodyTooSlow from exc
+            raise BodyTooSlowError from exc
         size = len(message.get("body", b""))
         self._arrived = not message.get("more_body", False)
         self._due += size / _SLOWEST_RATE
         self._left -= size
         if self._left < 0:
-            raise BodyTooLarge
+            raise BodyTooLargeError
         return message
 
 
-class _Told(Exception):
+class _HeadSentError(Exception):
     """The head of a stream was sent, and nobody asked for more."""
 
 
@@ -132,7 +132,7 @@ class Envelope:
             elif only_head:
                 await send({"type": "http.response.body", "body": b""})
                 if message.get("more_body", False):
-                    raise _Told
+                    raise _HeadSentError
                 return
             await send(message)
 
@@ -141,7 +141,7 @@ class Envelope:
         inner = {**scope, "method": "GET"} if only_head else scope
         try:
             error = await self._run(inner, receive, stamped, length)
-        except _Told:
+        except _HeadSentError:
             error = None
         finally:
             scope.update({name: inner[name] for name in ("route", "path_params") if name in inner})
@@ -153,13 +153,13 @@ class Envelope:
         """Run the application; an error of the body itself, which no handler inside can answer."""
         try:
             if length.isdigit() and int(length[:20]) > self.max_body:
-                raise BodyTooLarge
+                raise BodyTooLargeError
             await self.app(scope, _Body(receive, self.max_body).receive, send)
         except ClientDisconnect:
             log.info("the client left while it was sending (%s %s)", scope["method"], scope["path"])
-        except BodyTooSlow:
+        except BodyTooSlowError:
             return ApiError("request_timeout", "the request body came too slowly, or not at all; send it again")
-        except BodyTooLarge:
+        except BodyTooLargeError:
             return ApiError("request_too_large", f"the request body is larger than {self.max_body:,} bytes; send a smaller image")
         return None
 

@@ -17,10 +17,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from services.protocol.critique.formats import FORMATS, Constraint
+from services.protocol.critique.constraints import Constraint
+from services.protocol.critique.formats import FORMATS
 from services.thinker.profiles import EMBEDDED, Overrides, Profile, ProfileError, arguments, load
 from services.thinker.settings import PREFIX, Settings
-from services.thinker.vllm import NoVllm, doubts, executable, shown
+from services.thinker.vllm import VllmNotFoundError, doubts, executable, shown
 
 _CONSTRAINTS: Final[tuple[Constraint, ...]] = ("regex", "json_schema")
 
@@ -127,7 +128,7 @@ def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: b
     words = arguments(profile, overrides)
     try:
         command = [executable(settings.vllm), *words]
-    except NoVllm as exc:
+    except VllmNotFoundError as exc:
         if not only_print:
             _say(str(exc))
             return 2
@@ -149,7 +150,7 @@ def _show(settings: Settings, profile: Profile) -> None:
     """The profile as JSON, then a line for the orchestrator's environment."""
     sys.stdout.write(json.dumps(asdict(profile), indent=1, ensure_ascii=False) + "\n")
     name = settings.served_name or profile.served_name
-    constraint = next((kind for kind in _CONSTRAINTS if FORMATS[profile.format].constraint(kind)), "none")
+    constraint = next((kind for kind in _CONSTRAINTS if FORMATS[profile.format].bind().constraint(kind)), "none")
     entry = {"url": f"http://{settings.host}:{settings.port}/v1", "model": name, "format": profile.format}
     entry |= {"constraint": constraint} | ({"template": profile.template} if profile.template else {})
     sys.stdout.write(f"EDITTHINKER_THINKERS={shlex.quote(json.dumps({name: entry}))}\n")

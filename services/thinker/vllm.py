@@ -16,7 +16,7 @@ _REASONING_PARSER: Final = (
 )
 
 
-class NoVllm(Exception):
+class VllmNotFoundError(Exception):
     """There is no vLLM to become; the message says where it was looked for."""
 
 
@@ -24,16 +24,16 @@ def executable(given: str | None = None) -> str:
     """The ``vllm`` command: the one given, else the one beside this Python, else the one on ``PATH``.
 
     Raises:
-        NoVllm: when there is none.
+        VllmNotFoundError: when there is none.
     """
     if given is not None:
         found = shutil.which(given)
         if found is None:
-            raise NoVllm(f"EDITTHINKER_THINKER_VLLM: {given!r} is no executable")
+            raise VllmNotFoundError(f"EDITTHINKER_THINKER_VLLM: {given!r} is no executable")
         return found
     found = shutil.which("vllm", path=str(Path(sys.executable).parent)) or shutil.which("vllm")
     if found is None:
-        raise NoVllm(
+        raise VllmNotFoundError(
             "this profile needs vLLM, which is neither beside this Python nor on PATH: "
             "pip install vllm, or name its executable in EDITTHINKER_THINKER_VLLM"
         )

@@ -13,12 +13,13 @@ from redis.asyncio import Redis
 
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import BlobNotFoundError, Idempotency, PortError, StorageUnavailableError
+from orchestrator.ports import BlobNotFoundError, Idempotency, PortError, StorageUnavailableError, image_ref
 from orchestrator.store.archive import Archive, Retention, sweep
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
+from tests.doubles.images import checked
 from tests.doubles.processes import Process
 
 ID = f"ses_{'1' * 32}"
@@ -77,8 +78,9 @@ def blobs(tmp_path: Path) -> ObjectBlobs:
 
 
 async def image(blobs: ObjectBlobs, session_id: str, data: bytes) -> ev.ImageRef:
-    sha256 = await blobs.put(session_id, data)
-    return ev.ImageRef(sha256=sha256, media_type="image/png", bytes=len(data), width=1, height=1)
+    stored = checked(data)
+    await blobs.put(session_id, stored)
+    return image_ref(stored)
 
 
 async def finished_session(
@@ -86,7 +88,7 @@ async def finished_session(
 ) -> list[ev.Event]:
     """A session with a source, one edit and a crashed try's image, as a driver leaves it."""
     source, edited = await image(blobs, session_id, b"source"), await image(blobs, session_id, b"edited")
-    await blobs.put(session_id, b"orphan")
+    await blobs.put(session_id, checked(b"orphan"))
     best = ev.CandidateRef(turn=1, candidate=1)
     limits = ev.Limits(deadline_at=time.time() + 60)
     log: list[ev.Event] = [
@@ -158,11 +160,11 @@ async def test_archiving_cut_off_at_any_step_is_done_again(
     log = await finished_session(sessions, blobs)
     cut = Cut(at=step, done=done == "after")
     with pytest.raises(StorageUnavailableError):
-        await archive_of(cut.off(sessions), cut.off(blobs), keep_s=100_000).chore(f"archive:{ID}")
+        await archive_of(cut.off(sessions), cut.off(blobs), archive_s=100_000).chore(f"archive:{ID}")
     if (step, done) != (4, "after"):
         assert await redis_db.pttl(KEYS.log(ID)) == -1
 
-    archive = archive_of(sessions, blobs, keep_s=100_000)
+    archive = archive_of(sessions, blobs, archive_s=100_000)
     await archive.chore(f"archive:{ID}")
     await archive.chore(f"archive:{ID}")
 
@@ -233,7 +235,7 @@ async def test_an_unfinished_session_is_not_archived(sessions: RedisSessions, bl
     limits = ev.Limits(deadline_at=time.time() + 60)
     created = ev.SessionCreated(at=1, source=source, instruction="x", editor="e", thinker="t", limits=limits)
     await sessions.create(ID, created, None)
-    await blobs.put(ID, b"in the making")
+    await blobs.put(ID, checked(b"in the making"))
 
     await archive_of(sessions, blobs).archive(ID)
 
@@ -247,7 +249,7 @@ async def test_what_a_later_version_recorded_is_kept_as_it_is(
 ) -> None:
     """Fields that this version does not know go into the document, and an image that they name stays."""
     await finished_session(sessions, blobs)
-    extra = await blobs.put(ID, b"of a later version")
+    extra = (await image(blobs, ID, b"of a later version")).sha256
     entry, fields = (await raw_log(redis_db, ID))[-1]
     await redis_db.xdel(KEYS.log(ID), entry)
     later = fields[b"e"][:-1] + b',"sketch":{"sha256":"%s"}}' % extra.encode()
@@ -340,7 +342,7 @@ async def test_the_sweep_finds_what_no_session_was_made_of(sessions: RedisSessio
     await finished_session(sessions, blobs, archived)
     await archive_of(sessions, blobs).archive(archived)
     await redis_db.delete(KEYS.log(archived), KEYS.meta(archived))
-    await blobs.put(crashed, b"source")
+    await blobs.put(crashed, checked(b"source"))
 
     young = await sweep(sessions, blobs, before=time.time() - 60, remove=True)
     shown = await sweep(sessions, blobs, before=time.time() + 60, remove=False)

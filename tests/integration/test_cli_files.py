@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from editthinker.cli.failures import Refusal
+from editthinker.cli.failures import UsageError
 from editthinker.cli.target import folder_for, whole, writable, write_whole
 
 PHOTO = Path(__file__).parents[2] / "examples" / "photos" / "coffee.jpg"
@@ -82,9 +82,9 @@ def test_a_draft_needs_a_folder_that_takes_it(tmp_path: Path, monkeypatch: pytes
         (fine / "nowhere", "does not exist"),
         (fine / "one", "leads nowhere"),
     ):
-        with pytest.raises(Refusal, match=told):
+        with pytest.raises(UsageError, match=told):
             writable(path)
-    with pytest.raises(Refusal, match="no file can be made"):
+    with pytest.raises(UsageError, match="no file can be made"):
         folder_for(closed)
     writable(fine / "made")
     write_whole(fine / "made", b"new")

@@ -17,7 +17,17 @@ from time import monotonic
 import psutil
 import pytest
 
-from editthinker.local import DataDirBusy, Patience, Plan, PortBusy, Restarts, Service, ServiceFailed, Stack, StackError
+from editthinker.local import (
+    DataDirBusyError,
+    Patience,
+    Plan,
+    PortBusyError,
+    Restarts,
+    Service,
+    ServiceFailedError,
+    Stack,
+    StackError,
+)
 from editthinker.local.home import Home
 from editthinker.local.ports import free_port, is_taken
 from editthinker.local.redis_server import redis_service
@@ -78,7 +88,7 @@ def test_it_starts_everything_and_stops_it_in_reverse(tmp_path: Path) -> None:
 
 
 def test_a_service_that_fails_to_start_is_named_with_its_log(tmp_path: Path) -> None:
-    with pytest.raises(ServiceFailed, match="second exited with status 1") as caught:
+    with pytest.raises(ServiceFailedError, match="second exited with status 1") as caught:
         Stack(tmp_path, planner=standins("fail"), patience=QUICK).start()
     assert "a reason to fail" in caught.value.tail
     assert no_children_left()
@@ -86,13 +96,13 @@ def test_a_service_that_fails_to_start_is_named_with_its_log(tmp_path: Path) -> 
 
 def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
     plan = Plan([Service("ghost", ["/no/such/program"], "http://127.0.0.1:1/")], "")
-    with pytest.raises(ServiceFailed, match="ghost exited with status 127") as caught:
+    with pytest.raises(ServiceFailedError, match="ghost exited with status 127") as caught:
         Stack(tmp_path, planner=lambda _home, _port: plan, patience=QUICK).start()
     assert "cannot run /no/such/program" in caught.value.tail
 
 
 def test_a_service_that_never_gets_ready_ends_the_start(tmp_path: Path) -> None:
-    with pytest.raises(ServiceFailed, match=r"second was not ready within 0\.5 seconds"):
+    with pytest.raises(ServiceFailedError, match=r"second was not ready within 0\.5 seconds"):
         Stack(tmp_path, planner=standins("never"), patience=Patience(start=0.5)).start()
     assert no_children_left()
 
@@ -120,7 +130,7 @@ def test_a_service_that_keeps_dying_ends_the_stack(tmp_path: Path) -> None:
         killer = threading.Thread(target=kill_it_again_and_again)
         killer.start()
         try:
-            with pytest.raises(ServiceFailed, match="second died 3 times in a row"):
+            with pytest.raises(ServiceFailedError, match="second died 3 times in a row"):
                 stack.wait(15)
         finally:
             done.set()
@@ -151,7 +161,7 @@ def test_kill_9_of_the_parent_leaves_nothing_and_no_stale_lock(tmp_path: Path) -
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent.parent) as parent:
         assert parent.stdout is not None
         pids = json.loads(parent.stdout.readline())
-        with pytest.raises(DataDirBusy, match=str(parent.pid)):
+        with pytest.raises(DataDirBusyError, match=str(parent.pid)):
             Stack(data, planner=standins(), patience=QUICK).start()
         parent.kill()
     assert until(lambda: all(gone(pid) for pid in pids.values()), 3)
@@ -162,7 +172,7 @@ def test_kill_9_of_the_parent_leaves_nothing_and_no_stale_lock(tmp_path: Path) -
 def test_a_taken_port_is_said_so_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(PortBusy, match=f"port {port} is already in use"):
+        with pytest.raises(PortBusyError, match=f"port {port} is already in use"):
             Stack(tmp_path, port, planner=standins(), patience=QUICK).start()
     assert no_children_left()
 
@@ -174,7 +184,7 @@ def test_a_port_lost_to_somebody_else_is_replaced(tmp_path: Path) -> None:
 
 
 def test_two_stacks_do_not_share_a_data_directory(tmp_path: Path) -> None:
-    with Stack(tmp_path, planner=standins(), patience=QUICK), pytest.raises(DataDirBusy, match="--data-dir"):
+    with Stack(tmp_path, planner=standins(), patience=QUICK), pytest.raises(DataDirBusyError, match="--data-dir"):
         Stack(tmp_path, planner=standins(), patience=QUICK).start()
     with Stack(tmp_path, planner=standins(), patience=QUICK):
         pass

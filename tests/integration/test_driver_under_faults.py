@@ -32,6 +32,8 @@ from orchestrator.ports import (
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
+from services.imaging.codec import CheckedImage
+from tests.doubles.images import checked
 from tests.doubles.processes import Process
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
@@ -68,7 +70,7 @@ class InstantEditor:
 
     async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
         self.keys.append(order.key)
-        return EditReply(b"x", "image/png", 4, 3)
+        return EditReply(checked())
 
     async def ready(self) -> bool:
         return True
@@ -89,8 +91,8 @@ class StepByStep:
 
 
 class Memory:
-    async def put(self, session_id: str, data: bytes) -> str:
-        return "1" * 64
+    async def put(self, session_id: str, image: CheckedImage) -> None:
+        """Nothing is kept."""
 
     async def get(self, session_id: str, sha256: str) -> bytes:
         return b"x"

@@ -24,12 +24,13 @@ from typer.testing import CliRunner
 
 from editthinker import EditThinker
 from editthinker.cli.app import app as cli
-from editthinker.client import Denied
+from editthinker.client import AuthenticationError
 from orchestrator.admin import keys
 from orchestrator.api.links import sign
 from orchestrator.app import create_app
+from orchestrator.ports import Quota
 from orchestrator.settings import RedisSettings, Settings
-from orchestrator.store.api_keys import ApiKeyStore, Quota
+from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.scripts import KeySpace
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.doubles.upstreams import Script, picture
@@ -92,7 +93,7 @@ def processes(redis: Process, upstreams: str, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("keys")
     url = f"redis://127.0.0.1:{redis.port}/{DB}"
     redis_client.Redis.from_url(url).flushdb()
-    env = {"EDITTHINKER_REDIS_URL": url, "EDITTHINKER_KEYS": "required", "EDITTHINKER_RETENTION_S": "1"}
+    env = {"EDITTHINKER_REDIS_URL": url, "EDITTHINKER_KEYS": "required", "EDITTHINKER_REDIS_RETENTION_S": "1"}
     ports = [free_port(), free_port()]
     with ExitStack() as stack:
         replicas = []
@@ -341,7 +342,7 @@ def test_our_client_and_command_line_send_a_key(site: Site) -> None:
     with EditThinker(site.replicas[0].url, site.keys["ann"]) as client:
         session = client.sessions.create(picture(), "x", max_turns=1)
         assert client.sessions.wait(session.id).status == "succeeded"
-    with EditThinker(site.replicas[0].url) as client, pytest.raises(Denied, match="API key"):
+    with EditThinker(site.replicas[0].url) as client, pytest.raises(AuthenticationError, match="API key"):
         client.sessions.get(session.id)
     words = ["sessions", "ls", "--json", "--server", site.replicas[1].url]
     listed = CliRunner().invoke(cli, words, env={"EDITTHINKER_API_KEY": site.keys["ann"]})

@@ -20,9 +20,10 @@ from orchestrator.ports import Bounds, Idempotency
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.connection import client, listeners, parse
 from orchestrator.store.pubsub import PubSubFanout
-from orchestrator.store.rates import RedisRates
+from orchestrator.store.rates import RedisRateLimiter
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, asking
+from tests.doubles.images import checked
 from tests.doubles.processes import free_port
 from tests.doubles.redis_fleet import RedisFleet, alone, cluster, until, watched
 from tests.doubles.upstreams import Script
@@ -64,7 +65,7 @@ async def test_keys_and_rates_work_there_too(
     with topology(tmp_path) as fleet:
         redis = client(parse(fleet.url))
         try:
-            keys, rates = ApiKeyStore(redis, KeySpace()), RedisRates(redis, KeySpace())
+            keys, rates = ApiKeyStore(redis, KeySpace()), RedisRateLimiter(redis, KeySpace())
             secret, key = await keys.create("ann", ["read"])
             assert await keys.find(secret) == key == (await keys.all())[0]
             assert await keys.shared_secret("links") == await ApiKeyStore(redis, KeySpace()).shared_secret("links")
@@ -143,10 +144,10 @@ async def test_a_create_whose_answer_is_lost_keeps_its_source(tmp_path: Path) ->
         intake = Intake(store, folders, None, None, None, None)  # type: ignore[arg-type]  # what recording needs
         try:
             event = EVENT.model_copy(update={"limits": Limits(deadline_at=time.time() + 600)})
-            await intake._recorded([b"x"], event, None, Bounds())  # the scripts are loaded
+            await intake._record([checked()], event, None, Bounds())  # the scripts are loaded
             between.losing = True
-            created = await intake._recorded([b"x"], event, Idempotency("key", "f"), Bounds())
-            again = await intake._recorded([b"x"], event, Idempotency("key", "f"), Bounds())
+            created = await intake._record([checked()], event, Idempotency("key", "f"), Bounds())
+            again = await intake._record([checked()], event, Idempotency("key", "f"), Bounds())
         finally:
             await redis.aclose()
             server.close()

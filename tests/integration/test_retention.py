@@ -26,7 +26,7 @@ from tests.integration.test_events import read_events
 from tests.integration.test_sessions import create
 from tests.integration.test_takeover import until
 
-SHORT = {"EDITTHINKER_RETENTION_S": "0.2"}
+SHORT = {"EDITTHINKER_REDIS_RETENTION_S": "0.2"}
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_at_the_end_of_the_keeping_time_nothing_is_left(
     start_orchestrator: Start, database: redis_client.Redis, tmp_path: Path
 ) -> None:
     """Neither files nor entries."""
-    with client(start_orchestrator(EDITTHINKER_KEEP_S="1.5", **SHORT)) as api:
+    with client(start_orchestrator(EDITTHINKER_ARCHIVE_RETENTION_S="1.5", **SHORT)) as api:
         session = create(api, wait=20).json()
         folder = tmp_path / "blobs" / session["id"]
         until((folder / "session.json").exists)
@@ -229,10 +229,10 @@ def test_a_sweep_that_cannot_ask_removes_nothing(upstreams: str, redis: Process,
     env = settings(redis, upstreams, tmp_path / "blobs", EDITTHINKER_REDIS_URL="redis://127.0.0.1:1/0")
 
     away = run_sweep(env, "--older-than", "0")
-    wrong = run_sweep({**env, "EDITTHINKER_KEEP_S": "10"}, "--older-than", "0")
+    wrong = run_sweep({**env, "EDITTHINKER_ARCHIVE_RETENTION_S": "10"}, "--older-than", "0")
 
     assert (away.returncode, "Redis" in away.stderr, "Traceback" in away.stderr) == (1, True, False)
-    assert (wrong.returncode, "retention_s" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "redis_retention_s" in wrong.stderr) == (2, True)
     assert orphan.exists()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.model.laws import Broken
+from tests.model.laws import InvariantError
 from tests.model.machine import Protocol
 from tests.model.world import World
 
@@ -34,7 +34,7 @@ def breaks(world: World, *, examples: int, steps: int = 50) -> str:
     )
     try:
         run_state_machine_as_test(_on(world), settings=options)
-    except Broken as found:
+    except InvariantError as found:
         return str(found)
     return ""
 

@@ -13,14 +13,14 @@ from tests.model.look import Look
 from tests.model.messages import Append, Beat, Create, Delete, Done, Message, Park, Release, Speak, Take
 
 
-class Broken(AssertionError):
+class InvariantError(AssertionError):
     """The protocol did what it must not do."""
 
 
 def law(holds: object, sentence: str, *found: object) -> None:
     """Complain unless it holds."""
     if not holds:
-        raise Broken(f"{sentence}: {', '.join(map(repr, found))}")
+        raise InvariantError(f"{sentence}: {', '.join(map(repr, found))}")
 
 
 # --- at any moment -----------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ class World:
         try:
             reply = self._loop.run_until_complete(message.send(self.store))
         except StorageUnavailableError as exc:
-            raise laws.Broken(f"no command fails half-way: {message}") from exc
+            raise laws.InvariantError(f"no command fails half-way: {message}") from exc
         self.sent += 1
         self.look = self._looking.look()
         laws.of_a_command(message, reply, before, self.look)

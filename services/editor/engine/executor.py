@@ -19,7 +19,7 @@ from typing import Protocol
 from services.editor.engine.scheduler import SLACK, Choice, Entry, Limits, choose, crowded, dispensable, expired, next_expiry
 from services.editor.engine.tickets import Listener, Outcome, Ticket, out_of_memory
 from services.editor.engine.warmup import Wanted, warm_up
-from services.editor.pipelines import EditJob, OutOfMemory, Pipeline, PipelineBroken
+from services.editor.pipelines import EditJob, OutOfMemoryError, Pipeline, PipelineBrokenError
 from services.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -316,10 +316,10 @@ class Executor:
         short: list[Ticket] = []
         try:
             pipeline.advance([ticket.edit for ticket in tickets if ticket.edit is not None])
-        except OutOfMemory as exc:
+        except OutOfMemoryError as exc:
             # Dealt with below: in here what the failed pass had allocated may still be alive.
             short = [ticket for ticket in tickets if not exc.edits or ticket.edit in exc.edits]
-        except PipelineBroken:
+        except PipelineBrokenError:
             for ticket in tickets:
                 ticket.settle(ApiError("internal_error", "the pipeline broke during this edit; another worker may do it"))
             raise

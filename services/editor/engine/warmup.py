@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from services.editor.engine.scheduler import SLACK, Limits
-from services.editor.pipelines import Edit, EditJob, OutOfMemory, Pipeline
+from services.editor.pipelines import Edit, EditJob, OutOfMemoryError, Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def _complete(pipeline: Pipeline, job: EditJob) -> Edit:
     while edit.result is None:
         try:
             _advance(pipeline, [edit])
-        except OutOfMemory as exc:
+        except OutOfMemoryError as exc:
             raise RuntimeError(f"the device has no memory for a single edit: {exc}") from exc
     return edit
 
@@ -100,7 +100,7 @@ class _Trial:
                 best, cost, marginal = size, self._edits[0].cost, added
                 if before is not None and size == 1:
                     state = before - (self._memory()[0] or before)
-        except OutOfMemory:
+        except OutOfMemoryError:
             log.warning("the device has no memory for a batch of %d", len(self._edits))
             short = True
         active, room = self._active, self._room(before, state)

@@ -3,9 +3,9 @@
 An edit is opened, advanced piece by piece, and closed. The executor decides whose turn it is; the pipeline does the work.
 Families whose work cannot be divided are `Whole` and run through `services.editor.pipelines.whole.OneByOne`.
 
-    PipelineFault           what a pipeline may say of itself
-      OutOfMemory           the device has no room for this advance of these edits
-      PipelineBroken        no further edit is possible; the process must be replaced
+    PipelineError           what a pipeline may say of itself
+      OutOfMemoryError           the device has no room for this advance of these edits
+      PipelineBrokenError        no further edit is possible; the process must be replaced
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Protocol
 from PIL import Image
 
 
-class PipelineFault(Exception):
+class PipelineError(Exception):
     """A pipeline could not do what it was asked, for a reason that lies in the device and not in the request."""
 
 
-class OutOfMemory(PipelineFault):
+class OutOfMemoryError(PipelineError):
     """The device has not enough memory for an advance. No edit is lost: fewer at a time may go on.
 
     ``edits`` are those that it was not enough for; all that were asked for if there are none. Each stands where it stood, or,
@@ -33,7 +33,7 @@ class OutOfMemory(PipelineFault):
         self.edits = tuple(edits)
 
 
-class PipelineBroken(PipelineFault):
+class PipelineBrokenError(PipelineError):
     """The pipeline cannot do any further edit (a lost device, a poisoned context): its process must be replaced."""
 
 
@@ -178,8 +178,8 @@ class Pipeline(Protocol):
         An edit that fails sets its ``error`` and harms no other.
 
         Raises:
-            OutOfMemory: for the edits that it names; the others may have been advanced.
-            PipelineBroken: this pipeline is of no use any more.
+            OutOfMemoryError: for the edits that it names; the others may have been advanced.
+            PipelineBrokenError: this pipeline is of no use any more.
         """
         ...
 

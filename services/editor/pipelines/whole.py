@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemory, PipelineFault, Whole
+from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError, PipelineError, Whole
 
 
 @dataclass(slots=True)
@@ -69,14 +69,14 @@ class OneByOne:
             edit.result = self._family.edit(edit.job)
         except MemoryError:
             edit.started = False
-        except PipelineFault:
+        except PipelineError:
             raise
         # A picture that one edit cannot take must not cost the others theirs.
         except Exception as exc:  # noqa: BLE001 - the executor logs it
             edit.error = exc
         if not edit.started:
             # Out of the handler: inside it the failed edit's arrays would stay alive.
-            raise OutOfMemory("the edit needs more memory than there is", [edit])
+            raise OutOfMemoryError("the edit needs more memory than there is", [edit])
 
     def close(self, edit: Edit) -> None:
         """Nothing is held."""

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from services.embedded.editor.parse import parse
-from services.embedded.editor.pipeline import ClassicalPipeline
+from services.embedded.editor.classical_pipeline import ClassicalPipeline
+from services.embedded.editor.parser import parse
 from services.embedded.editor.plan import Operation, Plan
 
 __all__ = ["ClassicalPipeline", "Operation", "Plan", "parse"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.embedded.editor.palette import THING_NAMES, Colour, hue_plural, match_colour, parse_hex
+from services.embedded.editor.colour_names import THING_NAMES, Colour, hue_plural, match_colour, parse_hex
 from services.embedded.editor.tokens import Mark, Token, tokenize
 from services.embedded.editor.vocabulary import LONGEST, VOCABULARY, Entry, Role
 

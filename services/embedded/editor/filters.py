@@ -7,7 +7,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from services.embedded.editor.colorimetry import F32, f32
+from services.embedded.editor.colour_spaces import F32, f32
 
 _DIRECT = 6.0  # up to this sigma a Gaussian is run at full size; wider ones work on a smaller copy
 _NOTHING = 0.01  # a sigma that moves no light to a neighbour

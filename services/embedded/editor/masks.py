@@ -1,17 +1,18 @@
-"""From the words of a region to a mask on the picture."""
+"""From the words of a region to a mask on the picture; subject and sky are segmented without weights."""
 
 from __future__ import annotations
 
 from functools import cached_property
+from typing import cast
 
+import cv2
 import numpy as np
 
-from services.embedded.editor.colorimetry import F32, U8, colour_to_lab
-from services.embedded.editor.filters import gaussian, smoothstep
-from services.embedded.editor.palette import Colour
+from services.embedded.editor.colour_names import Colour
+from services.embedded.editor.colour_spaces import F32, U8, colour_to_lab, f32, rgb_to_lab
+from services.embedded.editor.filters import gaussian, guided, smoothstep
 from services.embedded.editor.picture import lab_of
 from services.embedded.editor.plan import Area, Region, Term
-from services.embedded.editor.segmentation import sky_matte, subject_matte
 
 _GREY_CHROMA = 12.0  # a named colour below this chroma is matched by lightness, not by hue
 # What people call by a plain name, as CIELAB hue angles: names cover uneven ranges, blue the widest.
@@ -32,6 +33,16 @@ _NAMED_HUES = {
 _HALF_RANGE = 15.0  # degrees to each side of any other colour's own hue
 _SOFT = 11.0  # degrees over which a range fades out
 _NOTHING = 1e-4  # a mask whose mean is below this points at nothing in the picture
+_WORK_SIDE = 256  # longer side of the copy on which regions are found
+_ROUNDS = 4
+_SMALLEST = 12  # below this many pixels on a side there is nothing to segment
+_SEED = 7
+_FEWEST, _MOST = 0.01, 0.9  # shares of the picture between which a region is believed
+# What sky looks like, in CIELAB: bluish and neither purple nor night, or pale; and calm (Sobel of L*).
+_BLUE_BELOW, _NOT_PURPLE, _NOT_NIGHT = -5, 25, 25
+_PALE_ABOVE, _PALE_CHROMA = 72, 22
+_CALM = 22
+_HANGS = 0.05  # share of the top edge that a part must touch
 
 
 class Masks:
@@ -109,3 +120,129 @@ class Masks:
             return edges if area is Area.EDGES else 1 - edges
         ramp = {Area.TOP: down, Area.BOTTOM: 1 - down, Area.LEFT: across, Area.RIGHT: 1 - across}[area]
         return np.ascontiguousarray(np.broadcast_to(1 - smoothstep(0.05, 0.65, ramp), (height, width)))
+
+
+def subject_matte(source: U8) -> F32:
+    """How much each pixel (H, W) belongs to the main subject, 0 to 1, with soft edges along the picture's own.
+
+    Pictures too small or too thin to segment give the centre. Deterministic for the same pixels.
+    """
+    small, lab = _small(source)
+    height, width = small.shape[:2]
+    prior = _centre_prior(height, width)
+    if min(height, width) < _SMALLEST:
+        return _enlarge(prior, source)
+    score = _saliency(lab) * (0.25 + 0.75 * prior) + 0.45 * prior
+    score /= max(1e-6, float(score.max()))
+    matte = _largest_parts(_cut(small, score), prior)
+    share = float(matte.mean())
+    if not _FEWEST < share < _MOST:
+        matte = smoothstep(0.35, 0.6, prior)
+    return _enlarge(matte, source)
+
+
+def sky_matte(source: U8) -> F32:
+    """How much each pixel (H, W) belongs to the sky: the smooth, bluish or bright area that hangs from the top edge."""
+    small, lab = _small(source)
+    lightness = np.ascontiguousarray(lab[..., 0])
+    across = cv2.Sobel(lightness, cv2.CV_32F, 1, 0, borderType=cv2.BORDER_REPLICATE)
+    down = cv2.Sobel(lightness, cv2.CV_32F, 0, 1, borderType=cv2.BORDER_REPLICATE)
+    busy = gaussian(np.hypot(across, down).astype(np.float32), 1.5)
+    chroma = np.hypot(lab[..., 1], lab[..., 2])
+    blue = (lab[..., 2] < _BLUE_BELOW) & (lab[..., 1] < _NOT_PURPLE) & (lightness > _NOT_NIGHT)
+    pale = (lightness > _PALE_ABOVE) & (chroma < _PALE_CHROMA)
+    likely = ((blue | pale) & (busy < _CALM)).astype(np.uint8)
+    likely = cast(U8, cv2.morphologyEx(likely, cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8)))
+    _, parts = cv2.connectedComponents(likely, connectivity=4)
+    top_rows = parts[: max(1, len(small) // 50)]
+    hanging = [part for part in np.unique(top_rows) if part and (top_rows == part).any(axis=0).mean() > _HANGS]
+    sky = np.isin(parts, hanging).astype(np.float32)
+    if sky.mean() < _FEWEST:
+        return np.zeros(source.shape[:2], dtype=np.float32)
+    return _enlarge(sky, source)
+
+
+def _small(source: U8) -> tuple[U8, F32]:
+    height, width = source.shape[:2]
+    shrink = max(1.0, max(height, width) / _WORK_SIDE)
+    size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
+    small = source if shrink == 1 else cast(U8, cv2.resize(source, size, interpolation=cv2.INTER_AREA))
+    return small, rgb_to_lab(small)
+
+
+def _centre_prior(height: int, width: int) -> F32:
+    down = np.linspace(-1, 1, height, dtype=np.float32)[:, None] if height > 1 else np.zeros((1, 1), dtype=np.float32)
+    across = np.linspace(-1, 1, width, dtype=np.float32)[None, :] if width > 1 else np.zeros((1, 1), dtype=np.float32)
+    return cast(F32, np.exp(-1.4 * (down * down + across * across)).astype(np.float32))
+
+
+def _saliency(lab: F32) -> F32:
+    """How unlike the border a pixel is, in colour and lightness: its distance to the nearest of the border's colours."""
+    height, width = lab.shape[:2]
+    rim = max(2, round(0.06 * min(height, width)))
+    # The lower edge is left out: subjects often stand on it.
+    border = np.concatenate([lab[:rim].reshape(-1, 3), lab[:, :rim].reshape(-1, 3), lab[:, -rim:].reshape(-1, 3)])
+    palette = _palette(border, 6)
+    pixels = gaussian(lab, 1.5).reshape(-1, 3)
+    nearest = np.full(len(pixels), np.inf, dtype=np.float32)
+    for colour in palette:
+        difference = pixels - colour
+        difference[:, 0] *= 0.7
+        nearest = np.minimum(nearest, np.sqrt((difference * difference).sum(axis=1)))
+    salient = np.clip(nearest / 45, 0, 1).reshape(height, width)
+    return gaussian(f32(salient), 0.02 * max(height, width))
+
+
+def _palette(pixels: F32, count: int) -> F32:
+    cv2.setRNGSeed(_SEED)  # OpenCV's generator belongs to the thread: set it before each use, depend on nothing
+    count = min(count, len(pixels))
+    criteria = (cv2.TERM_CRITERIA_MAX_ITER, 12, 0.5)
+    start = np.zeros((len(pixels), 1), dtype=np.int32)
+    _, _, centres = cv2.kmeans(np.ascontiguousarray(pixels), count, start, criteria, 1, cv2.KMEANS_PP_CENTERS)
+    return cast(F32, centres)
+
+
+def _cut(small: U8, score: F32) -> F32:
+    """Grab-cut from four shades of belief in the score."""
+    likely, certain = np.quantile(score, 0.6), np.quantile(score, 0.82)
+    labels = np.full(score.shape, cv2.GC_PR_BGD, dtype=np.uint8)
+    labels[score > likely] = cv2.GC_PR_FGD
+    labels[score > certain] = cv2.GC_FGD
+    labels[score < np.quantile(score, 0.22)] = cv2.GC_BGD
+    rim = max(1, round(0.015 * min(score.shape)))
+    labels[:rim], labels[:, :rim], labels[:, -rim:] = cv2.GC_BGD, cv2.GC_BGD, cv2.GC_BGD
+    if not ((labels == cv2.GC_FGD).any() and (labels == cv2.GC_BGD).any()):
+        return f32(score > likely)
+    cv2.setRNGSeed(_SEED)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(np.ascontiguousarray(small), labels, (0, 0, 1, 1), *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)
+    return f32((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD))
+
+
+def _largest_parts(matte: F32, prior: F32) -> F32:
+    """Keep the parts that weigh at least a fifth of the main one (weighted by the prior), without gaps and holes."""
+    side = max(3, round(0.07 * max(matte.shape)) | 1)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    padded = np.pad(matte.astype(np.uint8), side, mode="edge")
+    binary = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)[side:-side, side:-side]
+    binary = cv2.morphologyEx(binary, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
+    outlines, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    binary = cv2.drawContours(np.zeros_like(binary), outlines, -1, 1, cv2.FILLED)
+    count, parts = cv2.connectedComponents(binary)
+    weights = np.bincount(parts.ravel(), weights=prior.ravel(), minlength=count)
+    weights[0] = 0
+    if weights.max() <= 0:
+        return matte
+    kept = np.flatnonzero(weights >= 0.2 * weights.max())
+    return np.isin(parts, kept).astype(np.float32)
+
+
+def _enlarge(matte: F32, source: U8) -> F32:
+    """The small matte at full size, its edges drawn to those of the picture by a guided filter."""
+    height, width = source.shape[:2]
+    grey = (source @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32) / 255).astype(np.float32)
+    wide = cast(F32, cv2.resize(gaussian(matte, 1.0), (width, height), interpolation=cv2.INTER_LINEAR))
+    shrink = max(height, width) / max(matte.shape)
+    radius = max(2.0, 4 * shrink)
+    fitted = guided(grey, wide, radius, 1e-3, step=max(1, int(radius // 4)))
+    return smoothstep(0.12, 0.88, np.clip(fitted, 0, 1))

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from services.embedded.editor.colorimetry import F32, U8, lab_to_linear, lab_to_rgb, rgb_to_lab
+from services.embedded.editor.colour_spaces import F32, U8, lab_to_linear, lab_to_rgb, rgb_to_lab
 
 _STRIP = 1 << 17  # pixels handled at a time by point operations: temporaries stay small and in the cache
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.embedded.editor.palette import Colour
+from services.embedded.editor.colour_names import Colour
 
 
 class Kind(StrEnum):

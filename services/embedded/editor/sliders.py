@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.embedded.editor.amounts import direction, share
 from services.embedded.editor.clauses import Clause, Concept
 from services.embedded.editor.plan import SPECS, Area, Kind, Operation, Region, Term
 from services.embedded.editor.vocabulary import Role
@@ -22,6 +21,10 @@ _OPPOSITE = {Kind.GRAIN: Kind.DENOISE, Kind.BLUR: Kind.SHARPEN, Kind.SHARPEN: Ki
 # A bare noun gives these no direction: "contrast" says neither more nor less. "Film grain" alone does ask for grain.
 _NEEDS_A_VERB = frozenset(kind for kind, spec in SPECS.items() if spec.signed) - {Kind.HAZE, Kind.VIGNETTE}
 _COUNTED = {Kind.POSTERIZE: "levels", Kind.PIXELATE: "px"}
+_FULL_TURN = 180.0  # degrees of hue that count as 100 %
+_PLAIN_TOP = 100.0  # above it a number without a unit is no amount: "1970"
+_STOPS = 2.0  # photographic stops that count as 100 % of exposure
+_DOWN_WHEN_DEEPENED = {Kind.BLACKS, Kind.SHADOWS, Kind.MIDTONES, Kind.EXPOSURE, Kind.HIGHLIGHTS, Kind.WHITES}
 
 
 @dataclass(slots=True)
@@ -190,3 +193,54 @@ def finish(draft: Draft, region: Region) -> Operation | None:
     if amount < 0 and not SPECS[kind].signed:
         return None
     return Operation(kind, amount, region, count=draft.count, explicit=draft.amount is not None)
+
+
+def share(concept: Concept, kind: Kind) -> float | None:
+    """The signed share that an amount or level stands for, as ``kind`` reads it; None if its unit does not fit.
+
+    Percent are divided by 100, stops by the range of exposure, degrees by half a turn of hue. A number without a unit
+    is percent if it is above 1 ("by 20"), a share if not ("by 0.2").
+    """
+    if concept.role is Role.LEVEL:
+        return concept.entry.value
+    token = concept.token
+    if token is None or concept.role is not Role.AMOUNT:
+        return None
+    if token.unit == "%":
+        return _clip(token.value / 100)
+    if token.unit == "stops":
+        return _clip(token.value / _STOPS) if kind is Kind.EXPOSURE else None
+    if token.unit == "degrees":
+        return token.value / _FULL_TURN if kind is Kind.HUE else None
+    if token.unit in ("px", "levels") or abs(token.value) > 2 * _FULL_TURN:
+        return None
+    if kind is Kind.HUE and abs(token.value) > 1:
+        return token.value / _FULL_TURN
+    if abs(token.value) > _PLAIN_TOP:
+        return None
+    return token.value if abs(token.value) <= 1 and "." in token.text else token.value / 100
+
+
+def percent(concept: Concept) -> float | None:
+    """The amount as a share, where only percent make sense; None for other units."""
+    token = concept.token
+    if concept.role is Role.LEVEL:
+        return concept.entry.value
+    if token is None or token.unit not in ("%", ""):
+        return None
+    return share(concept, Kind.CROP)
+
+
+def direction(verb: Concept | None, kind: Kind) -> int:
+    """The sign that a verb gives to ``kind``: "deepen the blacks" is down, "deepen the contrast" is up."""
+    if verb is None:
+        return 1
+    if verb.entry.word == "deepen":
+        return -1 if kind in _DOWN_WHEN_DEEPENED else 1
+    if verb.entry.word == "recover":
+        return -1 if kind in (Kind.HIGHLIGHTS, Kind.WHITES) else 1
+    return verb.entry.sign
+
+
+def _clip(value: float) -> float:
+    return max(-1.0, min(1.0, value))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from services.embedded.editor.colorimetry import F32, f32, lightness_to_luminance, luminance_to_lightness
+from services.embedded.editor.colour_spaces import F32, f32, lightness_to_luminance, luminance_to_lightness
 from services.embedded.editor.filters import base_layer, smoothstep
 from services.embedded.editor.picture import Picture
 

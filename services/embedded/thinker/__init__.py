@@ -10,6 +10,6 @@ Everything here is pure: arrays and texts in, a critique out. It knows nothing o
 editor but the usual meaning of the words it says to it.
 """
 
-from services.embedded.thinker.critique import judge
+from services.embedded.thinker.judging import judge
 
 __all__ = ["judge"]

@@ -37,25 +37,33 @@ from prometheus_client import (
 )
 from pydantic import ValidationError
 
-from services.embedded.thinker.chat import ChatRequest, Reply, chunks, completion, reply
-from services.embedded.thinker.constraints import MOST_ECHOED, wanted, written
-from services.embedded.thinker.critique import judge, judge_by, questions_for
-from services.embedded.thinker.document import COMPLETION, METRICS, answers, chat_body
+from services.embedded.thinker.chat_completions import (
+    COMPLETION,
+    METRICS,
+    ChatRequest,
+    Reply,
+    answers,
+    chat_body,
+    chunks,
+    completion,
+    reply,
+)
+from services.embedded.thinker.judging import judge, judge_by, questions_for
 from services.embedded.thinker.pixels import Bytes
-from services.embedded.thinker.workers import Workers
+from services.embedded.thinker.reply_constraints import MOST_ECHOED, wanted_critique, wanted_questions, written
+from services.embedded.thinker.thread_pool import Workers
 from services.errors import ApiError
 from services.imaging.codec import ImageLimits, decode
-from services.protocol.critique.checklist import QUESTIONS, QuestionsFormat
-from services.protocol.critique.formats import FORMATS
+from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.messages import (
     Critique,
     CritiqueRequest,
     QuestionsRequest,
-    Template,
-    UnreadableRequest,
+    UnreadableRequestError,
     read,
     read_questions,
 )
+from services.protocol.critique.prompts import Template
 from services.serving import genai, middleware, tracing
 from services.serving.jsonlines import sse_message
 
@@ -84,7 +92,7 @@ class _Server:
     registry: CollectorRegistry
     answered: Counter
     seconds: Histogram
-    templates: dict[str, Template]
+    templates: dict[FormatName, Template]
     started: int
     warm: bool = False
 
@@ -146,7 +154,7 @@ def _server(limits: Limits) -> _Server:
             buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
             registry=registry,
         ),
-        templates={name: form.template() for name, form in FORMATS.items()},
+        templates={form.name: form.template() for form in FORMATS.values()},
         started=int(time.time()),
     )
 
@@ -211,39 +219,38 @@ def _answer(server: _Server, asked: ChatRequest) -> Reply:
     Raises:
         ApiError: when the messages hold no critique request or a picture cannot be read.
     """
-    question, spoken = _question(server, asked)
+    question, prompted = _question(server, asked)
     if isinstance(question, QuestionsRequest):
-        wanted(asked.response_format, asked.structured_outputs, QUESTIONS)
+        questions = wanted_questions(asked.response_format, asked.structured_outputs)
         source = _pixels(question.source.data, server.limits.images, "source")
-        text, pictures = QUESTIONS.render(questions_for(question.original_instruction)), [source]
+        text, pictures = questions.form.render(questions_for(question.instruction)), [source]
     else:
-        target = wanted(asked.response_format, asked.structured_outputs, FORMATS[spoken], question.questions)
-        assert not isinstance(target.form, QuestionsFormat)
+        wanted = wanted_critique(asked.response_format, asked.structured_outputs, prompted, question.questions)
         source = _pixels(question.source.data, server.limits.images, "source")
         candidate = _pixels(question.candidate.data, server.limits.images, "candidate")
-        critique = _critique(question, source, candidate, by_questions=target.form.name == "checklist")
+        critique = _critique(question, source, candidate, by_questions=wanted.form.name == "checklist")
         log.info("semantic %.1f quality %.1f request %s", critique.semantic, critique.quality, middleware.request_id.get())
-        text, pictures = written(critique, target.form, target.kind, question.questions), [source, candidate]
+        text, pictures = written(critique, wanted.form, wanted.kind), [source, candidate]
     return reply(text, asked, [(picture.shape[1], picture.shape[0]) for picture in pictures], _spoken(asked))
 
 
 def _critique(question: CritiqueRequest, source: Bytes, candidate: Bytes, *, by_questions: bool) -> Critique:
     if by_questions:
-        return judge_by(question.questions, source, candidate, question.original_instruction, question.instruction)
-    return judge(source, candidate, question.original_instruction, question.instruction)
+        return judge_by(question.questions, source, candidate, question.instruction, question.turn_instruction)
+    return judge(source, candidate, question.instruction, question.turn_instruction)
 
 
-def _question(server: _Server, asked: ChatRequest) -> tuple[CritiqueRequest, str] | tuple[QuestionsRequest, str]:
-    """What is asked, and the name of the format whose prompt asked it."""
-    failure = UnreadableRequest("no prompt template is known")
+def _question(server: _Server, asked: ChatRequest) -> tuple[CritiqueRequest, FormatName] | tuple[QuestionsRequest, FormatName]:
+    """The request in the messages, and the name of the format that its prompt describes."""
+    failure = UnreadableRequestError("no prompt template is known")
     for name, template in server.templates.items():
         try:
             return read(asked.messages, [template]), name
-        except UnreadableRequest as exc:
+        except UnreadableRequestError as exc:
             failure = exc
     try:
         return read_questions(asked.messages, server.templates.values()), "checklist"
-    except UnreadableRequest as exc:
+    except UnreadableRequestError as exc:
         raise ApiError("invalid_value", f"{failure}; for questions, {exc}", param="messages") from exc
 
 

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.embedded.thinker.compare import Comparison
-from services.embedded.thinker.measure import radius_squared
+from services.embedded.thinker.measurements import Comparison, radius_squared
+from services.embedded.thinker.named_regions import region_mask
 from services.embedded.thinker.operations import Op, colour_lab
 from services.embedded.thinker.pixels import Floats
-from services.embedded.thinker.regions import region_mask
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ import cv2
 import numpy as np
 
 from services.embedded.thinker.checks import Finding, check
-from services.embedded.thinker.compare import Comparison, compare
-from services.embedded.thinker.measure import Tone, tone_of
+from services.embedded.thinker.intent import Wish
+from services.embedded.thinker.measurements import Comparison, Tone, compare, tone_of
 from services.embedded.thinker.operations import colour_lab
 from services.embedded.thinker.pixels import Floats, Picture
-from services.embedded.thinker.target import Aim, aim_of
-from services.embedded.thinker.wishes import Wish
+from services.embedded.thinker.target_picture import Aim, aim_of
 
 _REPAINTED = 12.0  # CIELAB distance from what one change of the whole picture explains
 _NEAR = 16.0  # CIELAB distance within which the ground counts as painted

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from services.embedded.thinker.measure import Tone
+from services.embedded.thinker.measurements import Tone
 
 Pair = tuple[float, float]
 

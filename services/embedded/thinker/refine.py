@@ -12,14 +12,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from services.embedded.thinker.evidence import Evidence
-from services.embedded.thinker.imagine import turn_hues
+from services.embedded.thinker.instruction_parser import Instruction, read_instruction
 from services.embedded.thinker.looks import HueMove, Look, Pair
+from services.embedded.thinker.named_regions import hue_range, region_mask
 from services.embedded.thinker.operations import MONOCHROME, Key, Op, hue_name, phrase, variant_in, variants
 from services.embedded.thinker.pixels import Floats
-from services.embedded.thinker.reading import Instruction, read_instruction
-from services.embedded.thinker.regions import hue_range, region_mask
 from services.embedded.thinker.slider_model import modelled
 from services.embedded.thinker.solver import Amounts, Learned, learn, shrink, solve
+from services.embedded.thinker.target_picture import turn_hues
 
 DEAD_ZONE = 2.0
 """Amounts (percent) below which neither a change nor an operation is worth saying."""

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from services.embedded.thinker.compare import distance, oddness
 from services.embedded.thinker.evidence import Evidence
-from services.embedded.thinker.target import gap
+from services.embedded.thinker.measurements import distance, oddness
+from services.embedded.thinker.target_picture import gap
 
 UNTOUCHED = 1.5
 """What a picture scores that does not show the wish at all."""

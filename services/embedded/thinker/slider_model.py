@@ -16,11 +16,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from services.embedded.thinker.gamut import into_gamut, lightness, luminance
-from services.embedded.thinker.imagine import steepen
-from services.embedded.thinker.measure import radius_squared
+from services.embedded.thinker.measurements import radius_squared
 from services.embedded.thinker.operations import MONOCHROME, Key, colour_lab
-from services.embedded.thinker.pixels import Floats, to_lab, to_linear
+from services.embedded.thinker.pixels import Floats, into_gamut, lightness, luminance, to_lab, to_linear
 
 Response = Callable[[Floats, float, Key], Floats]
 """(thumb, amount / 100, key) -> thumb; thumbs are (h, w, 3) CIELAB."""
@@ -68,6 +66,16 @@ def _stopped(lab: Floats, stops: Floats | float) -> Floats:
 def _exposure(lab: Floats, amount: float, key: Key) -> Floats:
     weight = side_mask(*lab.shape[:2], key[1])
     return _stopped(lab, _STOPS * amount if weight is None else _STOPS * amount * weight)
+
+
+def steepen(light: Floats, pivot: float, slope: float) -> Floats:
+    """An S curve of that slope at the pivot which keeps 0 and 100; a line where slope < 1."""
+    away = light - pivot
+    if slope <= 1.0:
+        return np.asarray(pivot + away * slope, dtype=np.float32)
+    room = np.where(away > 0, 100.0 - pivot, pivot)
+    share = np.abs(away) / room
+    return np.asarray(pivot + away * slope / (1.0 + (slope - 1.0) * share * share), dtype=np.float32)
 
 
 def _contrast(lab: Floats, amount: float, _: Key) -> Floats:

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from services.embedded.thinker.measure import tone_vector
+from services.embedded.thinker.measurements import tone_vector
 from services.embedded.thinker.operations import Key
 from services.embedded.thinker.pixels import Floats, fit, reduce
 from services.embedded.thinker.slider_model import respond
-from services.embedded.thinker.target import WEIGHTS
+from services.embedded.thinker.target_picture import WEIGHTS
 
 Vector = npt.NDArray[np.float64]
 Amounts = dict[Key, float]

@@ -12,7 +12,7 @@ import pytest
 from editthinker import AsyncEditThinker, EditThinker
 from editthinker.client import Retries
 
-FAST = Retries(attempts=4, reconnects=4, first=0.001, longest=0.002, obey=2.0)
+FAST = Retries(attempts=4, reconnects=4, initial=0.001, max=0.002, max_retry_after=2.0)
 
 
 class Use(Protocol):

@@ -10,18 +10,19 @@ import pytest
 
 from editthinker import AsyncEditThinker, EditThinker
 from editthinker.client import (
-    ApiStatusError,
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
     AsyncSessions,
-    BadReply,
-    BadRequest,
-    Conflict,
-    ConnectionFailed,
-    Denied,
-    NotAnImage,
-    NotFound,
-    Overloaded,
-    ServerError,
-    SessionFailed,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    InternalServerError,
+    InvalidImageError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    SessionFailedError,
     Sessions,
 )
 from tests.unit.client.conftest import Use
@@ -51,7 +52,7 @@ def test_create_sends_what_was_given_and_reads_the_session(use: Use, tmp_path: P
 
 @pytest.mark.parametrize(("given", "says"), [(b"", "is empty"), (b"hello", "is not an image")])
 def test_what_is_no_picture_is_not_sent(use: Use, given: bytes, says: str) -> None:
-    with scripted(in_turn(as_json({}))) as server, pytest.raises(NotAnImage, match=says):
+    with scripted(in_turn(as_json({}))) as server, pytest.raises(InvalidImageError, match=says):
         use(server.base_url, lambda client: client.sessions.create(given, "x"))
     assert server.asked == []
 
@@ -100,21 +101,22 @@ def test_every_other_route(use: Use) -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, BadRequest),
-        (401, Denied),
-        (404, NotFound),
-        (409, Conflict),
-        (413, BadRequest),
-        (422, BadRequest),
-        (429, Overloaded),
-        (500, ServerError),
-        (502, ServerError),
-        (503, ServerError),
+        (400, BadRequestError),
+        (401, AuthenticationError),
+        (403, PermissionDeniedError),
+        (404, NotFoundError),
+        (409, ConflictError),
+        (413, BadRequestError),
+        (422, BadRequestError),
+        (429, RateLimitError),
+        (500, InternalServerError),
+        (502, InternalServerError),
+        (503, InternalServerError),
     ],
 )
-def test_errors_have_their_class_and_all_their_parts(use: Use, status: int, kind: type[ApiStatusError]) -> None:
+def test_errors_have_their_class_and_all_their_parts(use: Use, status: int, kind: type[APIStatusError]) -> None:
     answer = error(status, "a_code", "fix it", "seed", x_should_retry="false", retry_after="7")
-    with scripted(in_turn(answer)) as server, pytest.raises(ApiStatusError) as caught:
+    with scripted(in_turn(answer)) as server, pytest.raises(APIStatusError) as caught:
         use(server.base_url, lambda client: client.sessions.get("s"))
     exc = caught.value
     assert type(exc) is kind
@@ -127,13 +129,13 @@ def test_errors_have_their_class_and_all_their_parts(use: Use, status: int, kind
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "text"}', b'{"error": {"message": null}}', b"\xff"])
 def test_an_error_body_can_be_anything(use: Use, body: bytes) -> None:
-    with scripted(in_turn(Answer(502, body))) as server, pytest.raises(ServerError, match="502"):
+    with scripted(in_turn(Answer(502, body))) as server, pytest.raises(InternalServerError, match="502"):
         use(server.base_url, lambda client: client.sessions.get("s"))
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>hello</html>", b"[1]", b'{"id": 1}', b'{"hello": "world"}'])
 def test_an_answer_that_is_not_this_apis_says_so(use: Use, body: bytes) -> None:
-    with scripted(in_turn(Answer(200, body))) as server, pytest.raises(BadReply):
+    with scripted(in_turn(Answer(200, body))) as server, pytest.raises(APIResponseError):
         use(server.base_url, lambda client: client.sessions.get("s"))
 
 
@@ -163,7 +165,7 @@ def test_retry_after_is_waited_out(use: Use, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_long_retry_after_is_the_callers_to_decide(use: Use) -> None:
-    with scripted(in_turn(error(429, "overloaded", retry_after="3600"))) as server, pytest.raises(Overloaded) as caught:
+    with scripted(in_turn(error(429, "overloaded", retry_after="3600"))) as server, pytest.raises(RateLimitError) as caught:
         use(server.base_url, lambda client: client.sessions.get("s"))
     assert caught.value.retry_after == 3600
     assert len(server.asked) == 1
@@ -178,7 +180,7 @@ def test_create_is_repeated_with_the_same_key(use: Use) -> None:
 
 
 def test_feedback_is_not_repeated_when_its_answer_was_lost(use: Use) -> None:
-    with scripted(in_turn(Answer(drop=True), as_json(session()))) as server, pytest.raises(ConnectionFailed):
+    with scripted(in_turn(Answer(drop=True), as_json(session()))) as server, pytest.raises(APIConnectionError):
         use(server.base_url, lambda client: client.sessions.feedback("s", action="accept"))
     assert len(server.asked) == 1
 
@@ -186,14 +188,14 @@ def test_feedback_is_not_repeated_when_its_answer_was_lost(use: Use) -> None:
 def test_a_delete_whose_answer_was_lost_is_done(use: Use) -> None:
     with scripted(in_turn(Answer(drop=True), error(404, "session_not_found"))) as server:
         assert use(server.base_url, lambda client: client.sessions.delete("s")) is None
-    with scripted(in_turn(error(404, "session_not_found"))) as server, pytest.raises(NotFound):
+    with scripted(in_turn(error(404, "session_not_found"))) as server, pytest.raises(NotFoundError):
         use(server.base_url, lambda client: client.sessions.delete("s"))
 
 
 def test_no_server(use: Use) -> None:
     with scripted(in_turn(as_json({}))) as server:
         pass
-    with pytest.raises(ConnectionFailed, match=r"cannot connect to http://127\.0\.0\.1") as caught:
+    with pytest.raises(APIConnectionError, match=r"cannot connect to http://127\.0\.0\.1") as caught:
         use(server.base_url, lambda client: client.sessions.get("s"))
     assert not caught.value.sent
 
@@ -203,7 +205,7 @@ def test_a_slow_answer_ends_with_the_timeout(use: Use) -> None:
 
     never = Flag()
     with scripted(in_turn(Answer(hold=never))) as server:
-        with pytest.raises(ConnectionFailed, match="in time"):
+        with pytest.raises(APIConnectionError, match="in time"):
             use(server.base_url, lambda client: client.sessions.feedback("s", action="accept"), timeout=0.1)
         never.set()
 
@@ -229,7 +231,7 @@ def test_edit_says_why_a_session_failed(use: Use) -> None:
     def script(asked: Asked) -> Answer:
         return stream(EVENTS) if asked.path.endswith("/events") else as_json(failed)
 
-    with scripted(script) as server, pytest.raises(SessionFailed, match="the editor is down") as caught:
+    with scripted(script) as server, pytest.raises(SessionFailedError, match="the editor is down") as caught:
         use(server.base_url, lambda client: client.edit(PNG, "x"))
     assert caught.value.session.status == "failed"
 

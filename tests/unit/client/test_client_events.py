@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editthinker.client import BadReply, ConnectionFailed, NotFound, Overloaded, TimedOut
+from editthinker.client import APIConnectionError, APIResponseError, APITimeoutError, NotFoundError, RateLimitError
 from editthinker.client.sse import Decoder, Message
 from tests.unit.client.conftest import Use
 from tests.unit.client.scripted import EVENTS, Answer, Asked, Script, as_json, error, in_turn, scripted, session, stream
@@ -82,7 +82,7 @@ def test_it_gives_up_when_nothing_new_comes(use: Use) -> None:
     def script(asked: Asked) -> Answer:
         return stream([]) if asked.path.endswith("/events") else as_json(session("running"))
 
-    with scripted(script) as server, pytest.raises(ConnectionFailed, match="4 times"):
+    with scripted(script) as server, pytest.raises(APIConnectionError, match="4 times"):
         use(server.base_url, lambda client: client.sessions.events("s"))
 
 
@@ -104,13 +104,13 @@ def test_an_overloaded_or_restarting_server_is_asked_again(use: Use) -> None:
 
 
 def test_an_unknown_session_is_an_error_at_once(use: Use) -> None:
-    with scripted(in_turn(error(404, "session_not_found"))) as server, pytest.raises(NotFound):
+    with scripted(in_turn(error(404, "session_not_found"))) as server, pytest.raises(NotFoundError):
         use(server.base_url, lambda client: client.sessions.events("s"))
     assert len(server.asked) == 1
 
 
 def test_a_server_that_stays_overloaded_is_given_up(use: Use) -> None:
-    with scripted(in_turn(error(429, "overloaded"))) as server, pytest.raises(Overloaded):
+    with scripted(in_turn(error(429, "overloaded"))) as server, pytest.raises(RateLimitError):
         use(server.base_url, lambda client: client.sessions.events("s"))
 
 
@@ -122,7 +122,7 @@ def test_a_server_that_stays_overloaded_is_given_up(use: Use) -> None:
     ],
 )
 def test_what_is_no_event_stream_says_so(use: Use, answer: Answer) -> None:
-    with scripted(in_turn(answer)) as server, pytest.raises(BadReply):
+    with scripted(in_turn(answer)) as server, pytest.raises(APIResponseError):
         use(server.base_url, lambda client: client.sessions.events("s"))
 
 
@@ -141,7 +141,7 @@ def test_waiting_ends_with_its_timeout(use: Use) -> None:
 
     never = Flag()
     with scripted(in_turn(Answer(hold=never))) as server:
-        with pytest.raises(TimedOut, match="goes on"):
+        with pytest.raises(APITimeoutError, match="goes on"):
             use(server.base_url, lambda client: client.sessions.wait("s", timeout=0.2))
         never.set()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from editthinker import EditThinker
-from editthinker.client import BadReply, BadRequest, ConnectionFailed
+from editthinker.client import APIConnectionError, APIResponseError, BadRequestError
 from editthinker.client.export import Lines, moment
 from tests.unit.client.conftest import Use
 from tests.unit.client.scripted import Answer, as_json, error, in_turn, scripted
@@ -48,13 +48,13 @@ def test_nothing_to_export_is_no_error(use: Use) -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (lines(*ARCHIVES, cut=True), ConnectionFailed),
-        (lines(*ARCHIVES, tail=b'{"id": "ses_4"', cut=True), ConnectionFailed),
-        (lines(*ARCHIVES, tail=b'{"id": "ses_4"}'), BadReply),
-        (lines(*ARCHIVES, tail=b"oops\n"), BadReply),
-        (lines(*ARCHIVES, tail=b"[]\n"), BadReply),
-        (as_json({"object": "list"}), BadReply),
-        (error(400, "invalid_parameter", "no", "since"), BadRequest),
+        (lines(*ARCHIVES, cut=True), APIConnectionError),
+        (lines(*ARCHIVES, tail=b'{"id": "ses_4"', cut=True), APIConnectionError),
+        (lines(*ARCHIVES, tail=b'{"id": "ses_4"}'), APIResponseError),
+        (lines(*ARCHIVES, tail=b"oops\n"), APIResponseError),
+        (lines(*ARCHIVES, tail=b"[]\n"), APIResponseError),
+        (as_json({"object": "list"}), APIResponseError),
+        (error(400, "invalid_parameter", "no", "since"), BadRequestError),
     ],
 )
 def test_what_is_no_whole_export_is_an_error(use: Use, answer: Answer, kind: type[Exception]) -> None:
@@ -75,7 +75,7 @@ def test_lines_before_the_break_are_given(use: Use) -> None:
         archives = client.sessions.export()
         return (kept(each) for each in archives) if isinstance(client, EditThinker) else (kept(each) async for each in archives)
 
-    with scripted(in_turn(lines(*ARCHIVES, cut=True))) as server, pytest.raises(ConnectionFailed):
+    with scripted(in_turn(lines(*ARCHIVES, cut=True))) as server, pytest.raises(APIConnectionError):
         use(server.base_url, keep)
     assert got == ARCHIVES
 

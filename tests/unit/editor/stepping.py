@@ -13,7 +13,7 @@ from PIL import Image
 
 from services.editor.engine.executor import Executor, State
 from services.editor.engine.warmup import Wanted
-from services.editor.pipelines import Capabilities, Edit, EditJob, EditResult, OutOfMemory, Range
+from services.editor.pipelines import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError, Range
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +83,7 @@ class Steps:
                 assert self.gate.acquire(timeout=20)
             self.log.append(tuple(edit.job.seed for edit in batch))
         if not self.fits(batch):
-            raise OutOfMemory("no room")
+            raise OutOfMemoryError("no room")
         for edit in batch:
             edit.error = self.breaks(edit)
             if edit.error is None:

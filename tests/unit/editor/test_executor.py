@@ -9,7 +9,7 @@ import pytest
 from services.editor.engine.executor import Executor, State
 from services.editor.engine.tickets import Ticket
 from services.editor.engine.warmup import Wanted
-from services.editor.pipelines import EditJob, PipelineBroken
+from services.editor.pipelines import EditJob, PipelineBrokenError
 from services.errors import ApiError
 from tests.unit.editor.stepping import Counts, Stepping, Steps, job, running, steps_of, wait
 
@@ -185,7 +185,7 @@ def test_a_broken_pipeline_answers_everybody() -> None:
 
     def breaks(edit: Stepping) -> Exception | None:
         if edit.job.seed == 1 and edit.step == 1:
-            raise PipelineBroken("the device is lost")
+            raise PipelineBrokenError("the device is lost")
         return None
 
     with running(pipeline, active=1) as executor:

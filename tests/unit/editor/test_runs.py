@@ -17,7 +17,7 @@ from services.editor.engine.executor import Executor, State
 from services.editor.engine.runs import Order
 from services.editor.engine.warmup import Wanted
 from services.editor.metrics import Metrics
-from services.editor.pipelines import Capabilities, EditJob, EditResult, OneByOne, PipelineBroken
+from services.editor.pipelines import Capabilities, EditJob, EditResult, OneByOne, PipelineBrokenError
 from services.errors import ApiError
 from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
 
@@ -115,7 +115,7 @@ def _started(pipeline: HeldPipeline) -> Executor:
     return executor
 
 
-@pytest.mark.parametrize("error", [None, MemoryError(), ValueError("no"), PipelineBroken("gone")], ids=repr)
+@pytest.mark.parametrize("error", [None, MemoryError(), ValueError("no"), PipelineBrokenError("gone")], ids=repr)
 def test_an_edit_that_ends_after_a_shutdown_lost_patience_breaks_nothing(error: Any, caplog: pytest.LogCaptureFixture) -> None:
     pipeline = HeldPipeline()
     executor = _started(pipeline)

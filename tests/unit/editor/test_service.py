@@ -15,10 +15,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from services.editor.engine.executor import State
-from services.editor.pipelines import Capabilities, PipelineBroken
+from services.editor.pipelines import Capabilities, PipelineBrokenError
 from services.editor.settings import Settings
-from tests.unit.editor.photographs import edit, photo
 from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
+from tests.unit.embedded.editor.photographs import edit, photo
 
 
 def _pixels(item: dict[str, Any]) -> np.ndarray:
@@ -297,7 +297,7 @@ async def test_a_broken_pipeline_turns_readiness_off_and_answers_everyone() -> N
         pipeline.gate.clear()
         asking = [asyncio.create_task(post(http, n=2)) for _ in range(3)]
         await until(lambda: context(app).executor.admitted == 6 and pipeline.edits == 1)
-        pipeline.error = PipelineBroken("the device is lost")
+        pipeline.error = PipelineBrokenError("the device is lost")
         pipeline.gate.set()
         statuses = sorted(reply.status_code for reply in await asyncio.gather(*asking))
         assert statuses == [500, 503, 503]

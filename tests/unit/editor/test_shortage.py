@@ -10,7 +10,7 @@ import pytest
 
 from services.editor.engine.executor import Executor
 from services.editor.engine.tickets import Ticket
-from services.editor.pipelines import Edit, OutOfMemory
+from services.editor.pipelines import Edit, OutOfMemoryError
 from services.errors import ApiError
 from tests.unit.editor.stepping import Counts, Stepping, Steps, job, running, steps_of, wait
 
@@ -30,7 +30,7 @@ class Cramped(Steps):
             if not edit.started and edit.job.seed != -1:
                 self.starts.append((edit.job.seed, set(self.there)))
                 if len(self.there) >= self.space:
-                    raise OutOfMemory("no room", [edit])
+                    raise OutOfMemoryError("no room", [edit])
                 self.there.add(edit.job.seed)
         super().advance(edits)
         self.there -= {edit.job.seed for edit in edits if isinstance(edit, Stepping) and edit.result is not None}
@@ -176,7 +176,7 @@ def test_those_that_memory_was_enough_for_are_told() -> None:
         short = [edit for edit in edits if isinstance(edit, Stepping) and edit.job.seed == 2 and edit.step == 2]
         if short and len(edits) > 1 and next(failures, False):
             short[0].started, short[0].step, short[0].calls_done = False, 0, 0
-            raise OutOfMemory("no room to decode", short)
+            raise OutOfMemoryError("no room to decode", short)
 
     pipeline.advance = advancing  # type: ignore[method-assign]
     with running(pipeline, meter) as executor:

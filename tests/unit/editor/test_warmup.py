@@ -8,7 +8,7 @@ import pytest
 
 from services.editor.engine.scheduler import Choice, Entry, choose
 from services.editor.engine.warmup import Wanted, warm_up
-from services.editor.pipelines import Edit, OutOfMemory
+from services.editor.pipelines import Edit, OutOfMemoryError
 from tests.unit.editor.stepping import Stepping, Steps
 
 
@@ -31,7 +31,7 @@ class Device(Steps):
                 self.peak = max(self.peak, self.start)
                 self.known.add(edit.job.source)
             if not edit.started and (len(self.there) + 1) * self.each > self.total:
-                raise OutOfMemory("no room", [edit])
+                raise OutOfMemoryError("no room", [edit])
             self.there.add(id(edit))
         super().advance(edits)
         self.there -= {id(edit) for edit in edits if edit.result is not None}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.egress.fetch import fetch_image
-from orchestrator.egress.lookups import Lookups, NotInTime
+from orchestrator.egress.lookups import Lookups, LookupTimeoutError
 from services.errors import ApiError
 from tests.unit.orchestrator.test_webhooks import Kept, endpoint, sender, settled
 
@@ -78,7 +78,7 @@ async def test_a_place_is_free_when_its_thread_is_and_not_when_its_caller_gave_u
     """Or slow names would pile up behind the bound."""
     lookups = Lookups(of_name=1, within_s=0.02)
     for _ in range(3):
-        with pytest.raises(NotInTime, match=r"within 0\.02 s"):
+        with pytest.raises(LookupTimeoutError, match=r"within 0\.02 s"):
             await lookups.find("slow.example", 443, "ann")
     assert names.asked == ["slow.example"]
     names.release.set()
@@ -108,11 +108,11 @@ def test_a_look_up_does_not_keep_a_process_from_ending() -> None:
     """Threads of an executor would, until the last of them has its answer."""
     program = """
 import asyncio, socket, threading
-from orchestrator.egress.lookups import Lookups, NotInTime
+from orchestrator.egress.lookups import Lookups, LookupTimeoutError
 socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
 try:
     asyncio.run(Lookups(within_s=0.01).find("slow.example", 443, "ann"))
-except NotInTime:
+except LookupTimeoutError:
     print("ended")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

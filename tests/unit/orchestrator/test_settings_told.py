@@ -6,10 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.__main__ import main
+from orchestrator.settings import Settings
 
 UPSTREAM = json.dumps({"x": {"url": "http://127.0.0.1:1/v1", "model": "x", "api_key": "SECRET"}})
 
@@ -91,3 +93,15 @@ def test_a_folder_that_may_not_be_written_to_is_no_blob_store(
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "blobs")
     assert main() == 2
     assert "Permission denied; name a directory" in capsys.readouterr().err
+
+
+def test_former_names_of_the_retention_settings_still_work(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("EDITTHINKER_RETENTION_S", "60")
+    monkeypatch.setenv("EDITTHINKER_KEEP_S", "120")
+    given: dict[str, Any] = {}
+    settings = Settings(**given)
+    assert (settings.redis_retention_s, settings.archive_retention_s) == (60, 120)
+    assert "set EDITTHINKER_REDIS_RETENTION_S instead" in caplog.text
+    assert "set EDITTHINKER_ARCHIVE_RETENTION_S instead" in caplog.text

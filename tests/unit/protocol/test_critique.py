@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 
 from services.errors import ApiError
 from services.imaging.codec import MediaType
-from services.protocol.critique.messages import (
-    Critique,
-    CritiqueRequest,
-    Picture,
-    Template,
-    UnreadableRequest,
-    build,
-    read,
-)
+from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, UnreadableRequestError, build, read
+from services.protocol.critique.prompts import Template
 
 EDITTHINKER = Template.named("editthinker")
 JSON_SCHEMA = Template.named("json_schema")
@@ -210,7 +203,7 @@ IMAGE = GOOD[1]
 )
 def test_what_no_template_wrote_is_not_read(messages: list[Any]) -> None:
     """Another number of pictures, another text or a remote picture is refused, not guessed at."""
-    with pytest.raises(UnreadableRequest):
+    with pytest.raises(UnreadableRequestError):
         read(messages, OURS.values())
 
 
@@ -220,7 +213,7 @@ def test_a_text_that_is_no_json_string_is_not_read(quoted: str) -> None:
     content = json.loads(json.dumps(GOOD))
     content[4]["text"] = content[4]["text"].replace('"warmer light"', quoted)
 
-    with pytest.raises(UnreadableRequest):
+    with pytest.raises(UnreadableRequestError):
         read(_with(content), OURS.values())
 
 
@@ -229,7 +222,7 @@ def test_half_a_surrogate_pair_is_not_passed_on() -> None:
     content = json.loads(json.dumps(GOOD))
     content[4]["text"] = content[4]["text"].replace('"warmer light"', '"a\\ud83d b\\ud83d\\ude00"')
 
-    assert read(_with(content), OURS.values()).instruction == "a\ufffd b\U0001f600"
+    assert read(_with(content), OURS.values()).turn_instruction == "a\ufffd b\U0001f600"
 
 
 @pytest.mark.parametrize("url", ["data:image/png;base64,$$$", "data:image/png,abc", "data:image/png;base64,é"])
@@ -264,7 +257,7 @@ json_values = st.recursive(
 @settings(max_examples=150, deadline=None)
 def test_reading_anything_raises_only_what_it_says(messages: list[Any]) -> None:
     """Messages from strangers are refused by our two exceptions and no other."""
-    with pytest.raises((UnreadableRequest, ApiError)):
+    with pytest.raises((UnreadableRequestError, ApiError)):
         read(messages, OURS.values())
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from services.editor.pipelines.base import OutOfMemory, PipelineBroken, PipelineFault
+from services.editor.pipelines.base import OutOfMemoryError, PipelineBrokenError, PipelineError
 
 _PREVIEW_SIDE = 32  # latent pixels: 256 pixels with today's VAEs
 _OF_THE_DEVICE = ("CUDA error", "device-side assert", "CUBLAS_STATUS", "cuDNN error", "NCCL")
@@ -18,7 +18,7 @@ _NO_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # the l
 _NOT_FOR_THIS = "_STATUS_NOT_SUPPORTED"  # cuBLAS and cuDNN: no kernel for these shapes; the device is well
 
 
-class NotFinite(ValueError):
+class NonFiniteError(ValueError):
     """The model produced values that are no numbers: the picture would be black or noise."""
 
 
@@ -83,10 +83,10 @@ class Device:
         """A picture (3, H, W) in 0 … 1 as an image.
 
         Raises:
-            NotFinite: when it is none.
+            NonFiniteError: when it is none.
         """
         if not bool(torch.isfinite(picture).all()):
-            raise NotFinite("the model produced values that are no numbers; try another dtype")
+            raise NonFiniteError("the model produced values that are no numbers; try another dtype")
         return _image(picture)
 
     def picture(self, pipe: Any, latents: torch.Tensor) -> Image.Image:
@@ -117,18 +117,18 @@ def _image(picture: torch.Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
-def as_fault(exc: Exception) -> PipelineFault | None:
+def as_pipeline_error(exc: Exception) -> PipelineError | None:
     """The exception as a fault of the device, if it is one."""
-    if isinstance(exc, PipelineFault):
+    if isinstance(exc, PipelineError):
         return exc
     if isinstance(exc, torch.OutOfMemoryError | MemoryError):
-        return OutOfMemory(str(exc))
+        return OutOfMemoryError(str(exc))
     text = str(exc)
     if not isinstance(exc, RuntimeError) or _NOT_FOR_THIS in text:
         return None
     if any(mark in text for mark in _NO_MEMORY):
-        return OutOfMemory(text)
-    return PipelineBroken(text) if any(mark in text for mark in _OF_THE_DEVICE) else None
+        return OutOfMemoryError(text)
+    return PipelineBrokenError(text) if any(mark in text for mark in _OF_THE_DEVICE) else None
 
 
 def emptied(exc: Exception) -> Exception:

@@ -21,10 +21,10 @@ import torch
 from greenlet import GreenletExit, greenlet
 from PIL import Image
 
-from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemory
+from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError
 from services.editor.pipelines.diffusion.calls import Call, Fingerprints, How, group_of, merge, split
 from services.editor.pipelines.diffusion.denoiser import Denoiser
-from services.editor.pipelines.diffusion.device import Device, as_fault, emptied
+from services.editor.pipelines.diffusion.device import Device, as_pipeline_error, emptied
 from services.editor.pipelines.diffusion.encoder_cache import Remembered
 from services.editor.pipelines.diffusion.family import Family, Working
 from services.editor.pipelines.diffusion.invariance import Invariance
@@ -176,7 +176,7 @@ class SteppedPipeline:
                         short.append(edit)
                 self._device.pace()
         if short:
-            raise OutOfMemory("between two calls of the denoiser", short)
+            raise OutOfMemoryError("between two calls of the denoiser", short)
 
     def _start(self, edit: SteppedEdit) -> bool:
         if self._one_at_a_time:
@@ -239,12 +239,12 @@ class SteppedPipeline:
             return split(answer, calls)
         # Whose fault it was shows when each is asked alone; a fault of the device is not the edits'.
         except Exception as exc:  # noqa: BLE001 - it becomes the edit's
-            fault, failure = as_fault(exc), emptied(exc)
+            fault, failure = as_pipeline_error(exc), emptied(exc)
         if fault is None:
             return [failure] if len(edits) == 1 else [self._answer([edit])[0] for edit in edits]
-        if isinstance(fault, OutOfMemory):
+        if isinstance(fault, OutOfMemoryError):
             # Raised anew, and out of the handler: what the failed pass had allocated is free by now.
-            raise OutOfMemory(str(fault), edits)
+            raise OutOfMemoryError(str(fault), edits)
         raise fault from failure
 
     def _compute(self, edits: list[SteppedEdit], arguments: Mapping[str, Any]) -> Any:
@@ -268,11 +268,11 @@ class SteppedPipeline:
                 outcome = self._device.finished(outcome)
         # The edit's own failure: a picture that its pipeline cannot take. The others go on.
         except Exception as exc:  # noqa: BLE001 - it becomes the edit's
-            fault, failure = as_fault(exc), emptied(exc)
+            fault, failure = as_pipeline_error(exc), emptied(exc)
         else:
             self._stand(edit, outcome)
             return True
-        if fault is not None and not isinstance(fault, OutOfMemory):
+        if fault is not None and not isinstance(fault, OutOfMemoryError):
             raise fault from failure
         self.close(edit)
         if fault is None:

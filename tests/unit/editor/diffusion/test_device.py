@@ -7,34 +7,34 @@ from typing import Any
 import pytest
 import torch
 
-from services.editor.pipelines.base import OutOfMemory, PipelineBroken
-from services.editor.pipelines.diffusion.device import Device, as_fault
+from services.editor.pipelines.base import OutOfMemoryError, PipelineBrokenError
+from services.editor.pipelines.diffusion.device import Device, as_pipeline_error
 
 
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported", OutOfMemory),
-        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", OutOfMemory),
-        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", OutOfMemory),
-        ("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory", OutOfMemory),
+        ("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported", OutOfMemoryError),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", OutOfMemoryError),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", OutOfMemoryError),
+        ("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory", OutOfMemoryError),
         ("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. You may have passed in a non-contiguous input.", None),
         ("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmulAlgoGetHeuristic`", None),
-        ("CUDA error: device-side assert triggered", PipelineBroken),
-        ("CUDA error: an illegal memory access was encountered", PipelineBroken),
-        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`", PipelineBroken),
-        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", PipelineBroken),
+        ("CUDA error: device-side assert triggered", PipelineBrokenError),
+        ("CUDA error: an illegal memory access was encountered", PipelineBrokenError),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`", PipelineBrokenError),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", PipelineBrokenError),
         ("The size of tensor a (3) must match the size of tensor b (4)", None),
     ],
 )
 def test_only_what_leaves_the_device_useless_is_fatal(text: str, kind: type | None) -> None:
-    fault = as_fault(RuntimeError(text))
+    fault = as_pipeline_error(RuntimeError(text))
     assert (None if fault is None else type(fault)) == kind
 
 
 def test_an_error_of_another_kind_is_the_edit_s_whatever_it_says() -> None:
-    assert as_fault(ValueError("CUDA error: out of memory")) is None
-    assert isinstance(as_fault(torch.OutOfMemoryError("CUDA out of memory")), OutOfMemory)
+    assert as_pipeline_error(ValueError("CUDA error: out of memory")) is None
+    assert isinstance(as_pipeline_error(torch.OutOfMemoryError("CUDA out of memory")), OutOfMemoryError)
 
 
 def test_the_second_gpu_is_paced_by_its_own_work(monkeypatch: pytest.MonkeyPatch) -> None:

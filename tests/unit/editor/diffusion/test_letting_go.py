@@ -15,7 +15,7 @@ import torch
 
 from services.editor.engine.executor import Executor, State
 from services.editor.engine.warmup import Wanted
-from services.editor.pipelines.base import EditJob, OutOfMemory
+from services.editor.pipelines.base import EditJob, OutOfMemoryError
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
@@ -113,7 +113,7 @@ def test_a_step_done_again_after_memory_ran_out_draws_the_same_picture(monkeypat
     pipeline.advance([edit])
     pipeline.advance([edit])
     Failing(pipeline, monkeypatch, torch.OutOfMemoryError)
-    with pytest.raises(OutOfMemory, match="2 GiB") as told:
+    with pytest.raises(OutOfMemoryError, match="2 GiB") as told:
         pipeline.advance([edit])
     assert told.value.edits == (edit,) and edit.started
     finish(pipeline, edit)
@@ -139,7 +139,7 @@ def test_an_edit_that_runs_out_of_memory_outside_the_denoiser_is_back_at_its_beg
         return real(*args, **kwargs)
 
     monkeypatch.setattr(where, name, short)
-    with pytest.raises(OutOfMemory) as told:
+    with pytest.raises(OutOfMemoryError) as told:
         together(pipeline, edit, other)
     assert told.value.edits == (edit,)
     assert (edit.started, edit.error, edit.calls_done, edit.step) == (False, None, 0, 0)
