@@ -90,7 +90,7 @@ def test_a_cluster_without_any_node_for_a_while_ends_nothing(tmp_path: Path, sta
         with httpx.Client(base_url=orchestrator.url, timeout=30, trust_env=False) as api:
             node.kill()
             until(lambda: "reachable node" in orchestrator.log.read_text(), "no node can be reached")
-            until(lambda: "cannot hold the lease" in orchestrator.log.read_text(), "nor told that we live")
+            until(lambda: "cannot renew the lease" in orchestrator.log.read_text(), "nor the lease renewed")
             node.start()
             until(lambda: api.get("/readyz").status_code == 200, "the orchestrator is ready again")
             session = create(api, wait=20).json()
