@@ -422,16 +422,16 @@ class Sessions(Protocol):
         """
         ...
 
-    async def done(self, chore: str) -> None:
-        """Mark a chore as done."""
+    async def complete_chore(self, chore: str) -> None:
+        """Remove a chore that is done, which would be due again otherwise."""
         ...
 
-    async def beat(self, replica: str) -> bool:
-        """Renew this replica's lease; False if it had expired and its sessions were taken over."""
+    async def renew_lease(self, replica: str) -> bool:
+        """Renew the lease on every session of this replica; False if it had expired and other replicas took them over."""
         ...
 
     async def report_durations(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
-        """Report the seconds that an edit takes, and a session from its claim to its end, by editor."""
+        """Report by editor the seconds that an edit takes, and a session from its first turn to its end; admission uses them."""
         ...
 
     async def owned(self, replica: str) -> set[str]:
@@ -439,12 +439,14 @@ class Sessions(Protocol):
         ...
 
     async def release(self, replica: str, session_id: str) -> None:
-        """Queue a session again that this replica owns without driving it."""
+        """Queue again a session that this replica owns without driving it."""
         ...
 
     async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
-        """Give up ownership of a session until somebody writes to it or until a time (Unix seconds); with None, queue it again
-        at once. False if its log has grown past `expected`.
+        """Release a session until a caller writes to it or until that time (Unix seconds); None: queue it again at once.
+
+        Returns:
+            False if its log has grown past `expected`.
         """
         ...
 

@@ -42,13 +42,13 @@ _MAX_STOP_S: Final = 5.0
 
 
 class Notifications(Protocol):
-    """Notifications for the replica: a session became claimable (wake), or somebody wrote to one that it drives (signal)."""
+    """Notifications for the replica: a session became claimable, or somebody wrote to one that it drives."""
 
-    def wakes(self) -> AsyncIterator[None]:
+    def new_work(self) -> AsyncIterator[None]:
         """One item whenever there may be something to claim."""
         ...
 
-    def signals(self) -> AsyncIterator[str]:
+    def session_writes(self) -> AsyncIterator[str]:
         """Ids of sessions that somebody else wrote to; "" when some notifications may have been missed."""
         ...
 
@@ -166,8 +166,8 @@ class Runner:
         steps = {
             "claiming": self._claim_step,
             "heartbeat": self._heartbeat_step,
-            "wakes": self._follow_wakes,
-            "signals": self._follow_signals,
+            "new work": self._follow_new_work,
+            "session writes": self._follow_session_writes,
         }
         # At most a heartbeat, so that a bug in that loop does not cost the lease.
         pause_s = min(_IDLE_S, self._heartbeat_s)
@@ -232,7 +232,7 @@ class Runner:
         try:
             async with asyncio.timeout(timeout_s):
                 if await self._chore(chore):
-                    await self._sessions.done(chore)
+                    await self._sessions.complete_chore(chore)
         except TimeoutError:
             log.warning("%s is postponed: it took longer than %g s", chore, timeout_s)
         except PortError as exc:
@@ -300,7 +300,7 @@ class Runner:
         await asyncio.sleep(self._heartbeat_s)
         try:
             before = list(self._tasks.values())
-            if not await self._sessions.beat(self._replica):
+            if not await self._sessions.renew_lease(self._replica):
                 self._lease_lost(before)
             await self._sessions.report_durations(self._editors.edit_durations(), self._durations.most())
             if next(self._heartbeats) % _HEARTBEATS_PER_AUDIT == 0:
@@ -335,12 +335,12 @@ class Runner:
 
     # --- notifications --------------------------------------------------------------------------------------
 
-    async def _follow_wakes(self) -> None:
-        async for _ in self._notifications.wakes():
+    async def _follow_new_work(self) -> None:
+        async for _ in self._notifications.new_work():
             self._wake.set()
 
-    async def _follow_signals(self) -> None:
-        async for session_id in self._notifications.signals():
+    async def _follow_session_writes(self) -> None:
+        async for session_id in self._notifications.session_writes():
             if session_id in self._tasks and session_id not in self._drivers:
                 self._early_signals.add(session_id)
             drivers = [self._drivers[session_id]] if session_id in self._drivers else []

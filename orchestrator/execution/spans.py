@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Final
+
+from opentelemetry.trace import Span
 
 from orchestrator.execution.performer import Job
 from orchestrator.loop import events as ev
@@ -24,29 +27,29 @@ class SessionSpans:
 
     def __init__(self, session_id: str, events: Iterable[ev.Event]) -> None:
         self._id = session_id
-        self._root = tracing.session(session_id)
+        self._root = tracing.session_context(session_id)
         self._turns: list[tuple[int, float]] = []
         """Turns and their start times."""
         self.learn(events)
 
     def learn(self, events: Iterable[ev.Event]) -> None:
         """Take the turns from the log, which other replicas may have written."""
-        if tracing.on():
+        if tracing.enabled():
             self._turns = [(event.turn, event.at) for event in events if isinstance(event, ev.TurnStarted)]
 
-    def driving(self, session: Session) -> tracing.Span:
+    def driving(self, session: Session) -> AbstractContextManager[Span]:
         """The span of this replica's share of the session."""
         logs.bind(session_id=self._id, tenant=session.created.tenant)
         return tracing.span("drive", attributes=self._attributes(), parent=self._root)
 
     def recorded(self, event: ev.Event, session: Session) -> None:
         """This replica recorded an event; `session` includes it."""
-        if not tracing.on():
+        if not tracing.enabled():
             return
         if isinstance(event, ev.TurnStarted | ev.Finished) and self._turns:
             number, began = self._turns[-1]
             attributes = {**self._attributes(), "editthinker.turn": number}
-            tracing.record("turn", (began, event.at), attributes, ref=tracing.turn(self._id, number), parent=self._root)
+            tracing.record("turn", (began, event.at), attributes, ids=tracing.turn_context(self._id, number), parent=self._root)
         if isinstance(event, ev.TurnStarted):
             self._turns.append((event.turn, event.at))
         if isinstance(event, ev.Finished):
@@ -57,7 +60,7 @@ class SessionSpans:
                 "editthinker.tenant": session.created.tenant,
             }
             attributes |= {"editthinker.turns": totals.turns, "editthinker.editor_seconds": totals.editor_seconds}
-            tracing.record("session", (session.created.at, event.at), attributes, ref=self._root)
+            tracing.record("session", (session.created.at, event.at), attributes, ids=self._root)
 
     async def job(self, job: Job, work: Callable[[], Awaitable[ev.Event]]) -> ev.Event:
         """Run a job in a span; its parent is the turn's span, or the session's for a checklist."""
@@ -66,16 +69,16 @@ class SessionSpans:
             name, parent = "checklist", self._root
         else:
             logs.bind(turn=job.turn, candidate=job.candidate)
-            name, parent = ("edit" if isinstance(job, EditJob) else "critique"), tracing.turn(self._id, job.turn)
+            name, parent = ("edit" if isinstance(job, EditJob) else "critique"), tracing.turn_context(self._id, job.turn)
             attributes |= {"editthinker.turn": job.turn, "editthinker.candidate": job.candidate}
         with tracing.span(name, attributes=attributes | {"editthinker.attempt": job.attempt}, parent=parent) as span:
             event = await work()
             if isinstance(event, _FAILURES):
-                span.failed(event.code, event.message)
+                tracing.fail(span, event.code, event.message)
             elif isinstance(event, ev.Critiqued):
-                span.annotate({"editthinker.score.semantic": event.semantic, "editthinker.score.quality": event.quality})
+                span.set_attributes({"editthinker.score.semantic": event.semantic, "editthinker.score.quality": event.quality})
             elif isinstance(event, ev.Edited):
-                span.annotate({"editthinker.editor_seconds": event.editor_seconds, "editthinker.repeated": event.repeated})
+                span.set_attributes({"editthinker.editor_seconds": event.editor_seconds, "editthinker.repeated": event.repeated})
             return event
 
     def _attributes(self) -> dict[str, tracing.Value]:

@@ -203,7 +203,7 @@ async def test_cancelled_and_late_sessions_need_no_room(lines: Lines) -> None:
     assert await lines.store.append("ann-002", 1, [ev.CancelRequested(at=1.0)], None)
     cancelled = await lines.names(0)
     await lines.wait(20_001)
-    await lines.store.beat("r")
+    await lines.store.renew_lease("r")
 
     assert cancelled == ["ann-002"]
     assert [claim.session_id for claim in (await lines.claim(0)).claims if claim.session_id == "ann-003"] == ["ann-003"]
@@ -218,7 +218,7 @@ async def test_chores_come_again_until_they_are_done(lines: Lines) -> None:
     at_once = (await lines.claim(chores=1)).chores
     await lines.wait(6 * LEASE_MS)
     again = (await lines.claim(chores=1, replica="other")).chores
-    await lines.store.done(again[0])
+    await lines.store.complete_chore(again[0])
     await lines.wait(6 * LEASE_MS)
 
     assert first == again == ("archive:ann-001",)

@@ -54,11 +54,11 @@ class Store:
         self.due = [chore for chore in self.due if chore not in {*for_webhooks, *others}]
         return Taken(tuple(claims), (*for_webhooks, *others))
 
-    async def done(self, chore: str) -> None:
+    async def complete_chore(self, chore: str) -> None:
         self.finished.append(chore)
 
-    async def beat(self, replica: str) -> bool:
-        self.called("beat")
+    async def renew_lease(self, replica: str) -> bool:
+        self.called("renew_lease")
         return True
 
     async def report_durations(self, *durations: Mapping[str, float]) -> None:
@@ -90,7 +90,7 @@ class Notifications:
         self.heard = 0
         self.failing = False
 
-    async def wakes(self) -> AsyncIterator[None]:
+    async def new_work(self) -> AsyncIterator[None]:
         for _ in itertools.count():
             self.heard += 1
             if self.failing:
@@ -99,7 +99,7 @@ class Notifications:
             yield None
             await asyncio.sleep(BEAT_S)
 
-    async def signals(self) -> AsyncIterator[str]:
+    async def session_writes(self) -> AsyncIterator[str]:
         await asyncio.Event().wait()
         yield ""
 
@@ -170,7 +170,7 @@ async def harness() -> AsyncGenerator[Harness]:
 
 async def test_what_nobody_foresaw_ends_no_loop(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged with its trace, and after a pause everything goes on: rounds, beats, audits and the news."""
-    harness.store.failing = {"claim", "beat", "report_durations", "owned"}
+    harness.store.failing = {"claim", "renew_lease", "report_durations", "owned"}
     harness.notifications.failing = True
     await harness.runner.start()
     await until(lambda: not harness.store.failing and not harness.notifications.failing)
