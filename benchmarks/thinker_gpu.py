@@ -135,7 +135,7 @@ def request(way: str, session: int, turn: int, options: argparse.Namespace) -> d
         messages = [{"role": "user", "content": [*texts, candidate, source]}]
     body = {"model": "thinker", "messages": messages, "temperature": 1, "max_tokens": options.reply}
     if way == "ours, reply as constrained":
-        return {**body, "max_tokens": 4096, **FORM.constraint("regex")}
+        return {**body, "max_tokens": 4096, **FORM.bind().constraint("regex")}
     return {**body, "ignore_eos": True}
 
 

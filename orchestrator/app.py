@@ -26,15 +26,16 @@ from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.metrics import Metrics
+from orchestrator.ports import Quota
 from orchestrator.settings import Settings
-from orchestrator.store.api_keys import ApiKeyStore, Quota
+from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.archive import Archive, Retention
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.connection import client as client_of
 from orchestrator.store.connection import listeners, parse
 from orchestrator.store.notifications import RedisNotifications
 from orchestrator.store.pubsub import PubSubFanout
-from orchestrator.store.rates import RedisRates
+from orchestrator.store.rates import RedisRateLimiter
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 from orchestrator.upstreams.adaptive_limits import AdaptiveLimits
@@ -119,7 +120,9 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     intake = Intake(store, blobs, clock, backends.catalogue, _limits(settings), lookups=lookups)
     if settings.registry:
         stack.callback(asyncio.create_task(backends.follow(), name="registry").cancel)
-    access = _access(settings, redis, keys)
+    api_keys = ApiKeyStore(redis, keys)
+    quota = Quota(settings.quota_rate, settings.quota_unfinished, settings.quota_editor_s_per_day)
+    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, quota)
     return Context(
         store,
         archive,
@@ -131,7 +134,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         lambda: runner.alive() and feed.alive(),
         stopping,
         access,
-        _links(settings, access.keys),
+        _links(settings, api_keys),
         kept,
         told,
         Checks(backends.editors, backends.thinkers),
@@ -181,11 +184,6 @@ def _chores(archive: Archive, told: Webhooks) -> Callable[[str], Awaitable[bool]
         return True
 
     return chore
-
-
-def _access(settings: Settings, redis: Redis, keys: KeySpace) -> Access:
-    quota = Quota(settings.quota_rate, settings.quota_unfinished, settings.quota_editor_s_per_day)
-    return Access(ApiKeyStore(redis, keys), RedisRates(redis, keys), settings.keys_required, quota)
 
 
 def _links(settings: Settings, keys: ApiKeyStore) -> Links:

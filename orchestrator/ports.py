@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, Event, ImageRef, SessionCreated
 from orchestrator.loop.session import Session
 from orchestrator.request_timing import RequestTiming
+from services.imaging.codec import CheckedImage
 
 
 class PortError(Exception):
@@ -74,6 +75,13 @@ class StoredImage:
     load: Callable[[], Awaitable[bytes]]
 
 
+def image_ref(image: CheckedImage) -> ImageRef:
+    """How events name an image."""
+    return ImageRef(
+        sha256=image.sha256, media_type=image.media_type, bytes=len(image.data), width=image.width, height=image.height
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class EditOrder:
     """One edit: source (and mask), instruction, seed, the caller's options for the editor.
@@ -102,17 +110,14 @@ class EditOrder:
 
 @dataclass(frozen=True, slots=True)
 class EditReply:
-    """An edited image: its encoded bytes and what its header says; timings as the editor tells them.
+    """An edited image, and timings as the editor reports them.
 
     Attributes:
         replayed: whether it is the answer to an earlier request with the same key, made once for both.
         editor: which one made it, where it was a fallback.
     """
 
-    data: bytes
-    media_type: str
-    width: int
-    height: int
+    image: CheckedImage
     timings: Mapping[str, float] = field(default_factory=dict)
     replayed: bool = False
     editor: str | None = None
@@ -218,8 +223,8 @@ class Thinker(Protocol):
 class Blobs(Protocol):
     """Images, each in the folder of its session under the SHA-256 of its bytes."""
 
-    async def put(self, session_id: str, data: bytes) -> str:
-        """Store bytes, once, and return their digest."""
+    async def put(self, session_id: str, image: CheckedImage) -> None:
+        """Store an image; storing the same bytes again changes nothing."""
         ...
 
     async def get(self, session_id: str, sha256: str) -> bytes:
@@ -323,13 +328,22 @@ class QueuePosition:
     wait_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """Queued sessions by editor, sessions that are not finished, and live replicas."""
+
+    queued: Mapping[str, int]
+    unfinished: int
+    replicas: int
+
+
 class Sessions(Protocol):
     """The session logs, and who drives which session."""
 
     async def create(
         self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
     ) -> Created:
-        """Record a new session and put it in line, if its tenant is within its bounds."""
+        """Record a new session and queue it, if its tenant is within its bounds."""
         ...
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
@@ -344,22 +358,22 @@ class Sessions(Protocol):
         """Record events if the log still ends at `expected`; False if it does not. Raises `FencedError`."""
         ...
 
-    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int, news: int = 0) -> Taken:
-        """Take sessions that nobody drives: up to so many for each editor, and so many urgent ones; and chores, among them `news`
-        of webhooks beside the others.
-        """
+    async def claim(
+        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
+    ) -> Taken:
+        """Claim queued sessions, up to the capacity for each editor, and urgent ones; and due chores of each kind."""
         ...
 
-    async def done(self, chore: str) -> None:
-        """A chore need not come again."""
+    async def complete_chore(self, chore: str) -> None:
+        """Remove a chore that is done, which would be due again otherwise."""
         ...
 
-    async def beat(self, replica: str) -> bool:
-        """Hold on to every session of this replica; False when it was taken for dead and has none any more."""
+    async def renew_lease(self, replica: str) -> bool:
+        """Renew the lease on every session of this replica; False when it was taken for dead and lost them."""
         ...
 
-    async def tell(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
-        """Seconds that an edit takes, and a session from its turn to its end, by editor: what a new one needs beside its wait."""
+    async def report_durations(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
+        """Report by editor the seconds that an edit takes, and a session from its first turn to its end; admission uses them."""
         ...
 
     async def owned(self, replica: str) -> set[str]:
@@ -367,15 +381,145 @@ class Sessions(Protocol):
         ...
 
     async def release(self, replica: str, session_id: str) -> None:
-        """Put back into line what this replica owns without driving it."""
+        """Queue again a session that this replica owns without driving it."""
         ...
 
-    async def park(self, claim: Claim, expected: int, until: float | None) -> bool:
-        """Let go of a session until somebody speaks or that time (Unix seconds), or at once; False if its log has grown."""
+    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+        """Release a session until a caller writes to it or until that time (Unix seconds); None: queue it again at once.
+
+        Returns:
+            False if its log has grown past `expected`.
+        """
         ...
 
     def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
         """Events as they are recorded, and what may lie between them."""
+        ...
+
+
+class SessionStore(Sessions, Protocol):
+    """The session logs with what the API asks of them beyond driving sessions."""
+
+    async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
+        """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
+        ...
+
+    async def queue_position(self, session_id: str) -> QueuePosition | None:
+        """Where a session stands in its queue; None when it is not queued."""
+        ...
+
+    async def queue_stats(self) -> QueueStats:
+        """How much there is to do."""
+        ...
+
+    async def delete(self, session_id: str, tenant: str) -> bool:
+        """Delete a finished session; False while it is not finished."""
+        ...
+
+    async def ping(self) -> bool:
+        """Whether the store answers."""
+        ...
+
+
+class History(Protocol):
+    """The events of a session, live or archived."""
+
+    async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
+        """The events after that sequence number, in order; empty for an unknown session."""
+        ...
+
+    async def tail(self, session_id: str) -> Recorded | None:
+        """The last event; None for an unknown session."""
+        ...
+
+    def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
+        """Events as they are recorded, and what may lie between them."""
+        ...
+
+
+class SessionArchive(History, Protocol):
+    """The events of all sessions, and finished sessions as documents."""
+
+    async def read_many(self, session_ids: Sequence[str]) -> list[list[Recorded]]:
+        """The whole logs of several sessions; empty for one that is gone or cannot be read."""
+        ...
+
+    def documents(
+        self, tenant: str, since: float, until: float | None, status: str | None = None
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """A tenant's finished sessions, oldest first, created from `since` up to before `until` (Unix seconds).
+
+        Args:
+            status: only those that ended so; a document that cannot be read is then left out.
+        """
+        ...
+
+    async def remove(self, session_id: str) -> None:
+        """Remove the images and the document of a deleted session."""
+        ...
+
+
+Scope = Literal["edit", "read", "admin"]
+"""`edit` makes and steers sessions, `read` looks at them, `admin` may do both, for every tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key without its secret.
+
+    Attributes:
+        id: names the key in lists and logs.
+        tenant: the tenant that it belongs to.
+        name: what it is for, as its maker said.
+        created_at, expires_at: Unix seconds; None never expires.
+    """
+
+    id: str
+    tenant: str
+    scopes: frozenset[str]
+    name: str
+    created_at: float
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What a tenant may use; None is no bound.
+
+    Attributes:
+        rate: new sessions in a time, as ``60/minute``.
+        unfinished: sessions that are not finished.
+        editor_s_per_day: editor seconds in a day (UTC).
+    """
+
+    rate: str | None = None
+    unfinished: int | None = None
+    editor_s_per_day: float | None = None
+
+
+def check_tenant(tenant: str) -> None:
+    """Raises ValueError for a name that cannot be a tenant's: it is part of keys in Redis."""
+    if not 1 <= len(tenant) <= 64 or not tenant.isascii() or not all(c.isalnum() or c in "-_." for c in tenant):  # noqa: PLR2004
+        raise ValueError("a tenant's name is 1 to 64 letters, digits, hyphens, underscores and dots")
+
+
+class ApiKeys(Protocol):
+    """API keys, and the quotas of tenants."""
+
+    async def find(self, secret: str) -> ApiKey | None:
+        """The key of that secret; None for one that is unknown, revoked or expired."""
+        ...
+
+    async def quota(self, tenant: str) -> Quota | None:
+        """What was set for a tenant; None if nothing was."""
+        ...
+
+
+class RateLimiter(Protocol):
+    """Counts requests of tenants, for all replicas together."""
+
+    async def hit(self, rate: str, tenant: str) -> float | None:
+        """Count one request; or the seconds after which to try again, where the rate is exceeded."""
         ...
 
 

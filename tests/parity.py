@@ -24,13 +24,14 @@ from PIL import Image
 
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.device import Device
-from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.family import Family
+from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
 from services.editor.pipelines.diffusion.loading import serve
-from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
-from services.editor.pipelines.registry import DIFFUSION, Tuning
+from services.editor.pipelines.registry import DIFFUSION
+from services.editor.pipelines.tuning import Tuning
 from tests.tiny import BUILDERS
 
-WORKING = Working(64 * 64)
+WORKING_PIXELS = 64 * 64
 """Where the tiny pipelines work."""
 _SCALES = ("true_cfg_scale", "guidance_scale", "image_guidance_scale")
 
@@ -56,7 +57,7 @@ class Recorder(Device):
         self._seen.append((image, picture.float().cpu()))
         return image
 
-    def exact(self, edit: SteppedEdit) -> torch.Tensor:
+    def exact(self, edit: InterleavedEdit) -> torch.Tensor:
         """The picture (3, H, W) of a finished edit; raises what ended it, if it failed."""
         if edit.error is not None:
             raise edit.error
@@ -72,7 +73,7 @@ class Bench:
         self.device = Recorder(device)
         built = BUILDERS[name]()
         family: Family = importlib.import_module(DIFFUSION[name][0]).FAMILY
-        self.pipeline: SteppedPipeline = serve(family, built, self.device, Tuning(device=device, pixels=WORKING.pixels))
+        self.pipeline: InterleavedPipeline = serve(family, built, self.device, Tuning(device=device, pixels=WORKING_PIXELS))
         self.plain = BUILDERS[name]().to(device)
         # As the service's, and what loading made of the family: defaults that hang on the model's configuration.
         self.family: Family = self.pipeline._family
@@ -108,7 +109,7 @@ class Bench:
     def expected(self, job: EditJob) -> torch.Tensor:
         """The plain pipeline's picture (3, H, W) for a job."""
         generator = torch.Generator(self.device.generator).manual_seed(job.seed)
-        arguments = self.family.arguments(job, WORKING)
+        arguments = self.family.arguments(job, WORKING_PIXELS)
         images = self.plain(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
         expected: torch.Tensor = images[0].float().cpu()
         return expected
@@ -165,7 +166,7 @@ class Bench:
         """The pipeline whose models the service uses."""
         return self.pipeline._pipe
 
-    def _start(self, edits: Iterable[SteppedEdit]) -> None:
+    def _start(self, edits: Iterable[InterleavedEdit]) -> None:
         for edit in edits:
             self.pipeline.advance([edit])
 
@@ -174,9 +175,9 @@ def _fail(*_: object) -> None:
     raise ValueError("a picture that the model cannot take")
 
 
-def _groups(edits: Iterable[SteppedEdit]) -> list[list[SteppedEdit]]:
+def _groups(edits: Iterable[InterleavedEdit]) -> list[list[InterleavedEdit]]:
     """As the executor would advance them."""
-    groups: dict[Hashable, list[SteppedEdit]] = {}
+    groups: dict[Hashable, list[InterleavedEdit]] = {}
     for edit in edits:
         groups.setdefault(edit.number if edit.group is None else edit.group, []).append(edit)
     return list(groups.values())

@@ -11,10 +11,9 @@ from PIL import Image
 
 from benchmarks.editing.trace import SIZES, Request
 from services.editor.pipelines.diffusion.device import Device
-from services.editor.pipelines.diffusion.family import Working
 from services.editor.pipelines.kontext import FAMILY
 
-WORKING = Working(SIZES[0][0] * SIZES[0][1])
+WORKING_PIXELS = SIZES[0][0] * SIZES[0][1]
 _LISTED = ("image", "prompt", "negative_prompt")  # the arguments that a list of requests gives one each of
 
 
@@ -32,7 +31,7 @@ class Plain:
     def edit(self, requests: Sequence[Request]) -> list[Image.Image]:
         """The pictures of one request, or of several of one kind as one list."""
         jobs = [request.job() for request in requests]
-        each = [FAMILY.arguments(job, WORKING) for job in jobs]
+        each = [FAMILY.arguments(job, WORKING_PIXELS) for job in jobs]
         generators = [torch.Generator("cpu").manual_seed(job.seed) for job in jobs]
         arguments, generator = each[0], generators[0] if len(each) == 1 else generators
         if len(each) > 1:

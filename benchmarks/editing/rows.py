@@ -20,12 +20,13 @@ from benchmarks.editing.report import UNKNOWN, difference
 from benchmarks.editing.servers import Passes, wait_for
 from benchmarks.editing.work import Count, counted
 from services.editor.engine.executor import Executor, State
-from services.editor.engine.warmup import Wanted
+from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines import EditJob
 from services.editor.pipelines.diffusion.device import Device
-from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.loading import serve
-from services.editor.pipelines.registry import DIFFUSION, Tuning, family_of
+from services.editor.pipelines.registry import DIFFUSION, family_of
+from services.editor.pipelines.tuning import Tuning
 
 _READY_S, _EDITS_S = 900.0, 900.0
 
@@ -159,7 +160,7 @@ class Bench:
         self._fill(row, times)
 
     def _call(self, pipe: Any, job: EditJob) -> Image.Image:
-        arguments = self.family.arguments(job, Working(self.side**2))
+        arguments = self.family.arguments(job, self.side**2)
         generator = torch.Generator("cpu").manual_seed(job.seed)
         pictures = pipe(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
         return Device(str(self.device)).finished(pictures[0])
@@ -168,7 +169,7 @@ class Bench:
         device = Device(str(self.device))
         if tuning.quantization not in (None, "fp8") and importlib.util.find_spec("torchao") is None:
             raise ModuleNotFoundError("torchao is not installed")
-        wanted = Wanted(active=row.at_once, batch=row.at_once)
+        wanted = OperatorLimits(active=row.at_once, batch=row.at_once)
         executor = Executor(lambda: serve(self.family, pipe, device, tuning), Passes(), wanted, queue=4 * row.at_once)
         executor.start()
         try:
@@ -193,7 +194,7 @@ class Bench:
         executor.admit(row.at_once)
         start = time.perf_counter()
         try:
-            outcomes = [ticket.answer.result(_EDITS_S) for ticket in executor.submit(jobs)]
+            outcomes = [handle.future.result(_EDITS_S) for handle in executor.submit(jobs)]
         finally:
             executor.release(row.at_once)
         took = time.perf_counter() - start
@@ -211,7 +212,7 @@ class Bench:
 
 def tuned(tiny: bool, **choices: Any) -> Tuning:  # noqa: FBT001 - a size
     """A tuning for a size; not ``remember``: every source is new."""
-    return Tuning(pixels=TINY_SIDE**2 if tiny else None, remember_bytes=0, **choices)
+    return Tuning(pixels=TINY_SIDE**2 if tiny else None, encoder_cache_bytes=0, **choices)
 
 
 def ways(tiny: bool) -> list[Way]:  # noqa: FBT001 - a size

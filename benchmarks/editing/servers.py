@@ -10,16 +10,15 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from benchmarks.editing.plain import WORKING, Plain
+from benchmarks.editing.plain import WORKING_PIXELS, Plain
 from benchmarks.editing.trace import Request
-from services.editor.engine.executor import Executor, State
-from services.editor.engine.tickets import Outcome, Ticket
-from services.editor.engine.warmup import Wanted
+from services.editor.engine.executor import EditHandle, Executor, Outcome, State
+from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines import Edit, EditJob
 from services.editor.pipelines.diffusion.device import Device
-from services.editor.pipelines.diffusion.stepped import Options, SteppedEdit, SteppedPipeline
+from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline, Options
 from services.editor.pipelines.kontext import FAMILY
-from services.editor.pipelines.registry import Tuning
+from services.editor.pipelines.tuning import Tuning
 
 _POLL_S = 0.005
 _ACTIVE = 8
@@ -150,24 +149,24 @@ class Lists:
 
 
 class Passes:
-    """Counts the passes over the model; the executor's meter."""
+    """CountingObserver the passes over the model; the executor's observer."""
 
     def __init__(self) -> None:
         self.calls = 0
         self.passes = 0
 
-    def advanced(self, edits: int, seconds: float, *, start: bool) -> None:
+    def on_advance(self, edits: int, seconds: float, *, start: bool) -> None:
         """See `services.editor.engine.executor.Meter.advanced`."""
         del seconds
         if not start:
             self.calls += edits
             self.passes += 1
 
-    def wasted(self, steps: int) -> None:
+    def on_wasted(self, steps: int) -> None:
         """The records tell."""
 
 
-class Observed(SteppedPipeline):
+class Observed(InterleavedPipeline):
     """Ours, noting when an edit is let go.
 
     Args:
@@ -177,22 +176,22 @@ class Observed(SteppedPipeline):
     """
 
     def __init__(self, pipe: Any, *, remember: bool, in_order: bool) -> None:
-        kept = Tuning().remember_bytes if remember else 0
-        super().__init__(FAMILY, pipe, Device("cpu"), Options(WORKING, kept))
+        kept = Tuning().encoder_cache_bytes if remember else 0
+        super().__init__(FAMILY, pipe, Device("cpu"), Options(WORKING_PIXELS, kept))
         self._in_order = in_order
         self.closed: dict[int, float] = {}
 
-    def open(self, job: EditJob) -> SteppedEdit:
-        """See `SteppedPipeline.open`."""
+    def open(self, job: EditJob) -> InterleavedEdit:
+        """See `InterleavedPipeline.open`."""
         edit = super().open(job)
         if self._in_order:
             edit.calls = 0
         return edit
 
     def close(self, edit: Edit) -> None:
-        """See `SteppedPipeline.close`."""
+        """See `InterleavedPipeline.close`."""
         super().close(edit)
-        assert isinstance(edit, SteppedEdit)
+        assert isinstance(edit, InterleavedEdit)
         self.closed[edit.number] = time.perf_counter()
 
 
@@ -208,10 +207,10 @@ class Interleaved:
     def __init__(self, pipe: Any, *, remember: bool = True, in_order: bool = False) -> None:
         self._model = pipe.transformer
         self._pipeline = Observed(pipe, remember=remember, in_order=in_order)
-        self._tickets: dict[Record, Ticket] = {}
+        self._tickets: dict[Record, EditHandle] = {}
         self._failed: BaseException | None = None
-        self.meter = Passes()
-        self.executor = Executor(lambda: self._pipeline, self.meter, Wanted(active=_ACTIVE, batch=None), queue=_QUEUE)
+        self.observer = Passes()
+        self.executor = Executor(lambda: self._pipeline, self.observer, OperatorLimits(active=_ACTIVE, batch=None), queue=_QUEUE)
         self.executor.start()
         wait_for(lambda: self.executor.state is not State.STARTING, 120.0, "warming up")
         assert self.executor.state is State.READY, self.executor.cause
@@ -219,9 +218,9 @@ class Interleaved:
     def submit(self, record: Record) -> None:
         """See `Server.submit`."""
         self.executor.admit()
-        (ticket,) = self.executor.submit([self._pipeline.prepare(record.request.job())])
-        self._tickets[record] = ticket
-        ticket.answer.add_done_callback(lambda answer: self._answered(record, answer))
+        (handle,) = self.executor.submit([self._pipeline.prepare(record.request.job())])
+        self._tickets[record] = handle
+        handle.future.add_done_callback(lambda answer: self._answered(record, answer))
 
     def _answered(self, record: Record, answer: Any) -> None:
         now = time.perf_counter()
@@ -237,9 +236,9 @@ class Interleaved:
     def cancel(self, record: Record) -> None:
         """Cancel its answer, as a request does whose connection is gone."""
         now = time.perf_counter()
-        if self._tickets[record].answer.cancel():
+        if self._tickets[record].future.cancel():
             record.left = now
-            self.executor.notice()
+            self.executor.wake()
 
     def settle(self, limit_s: float) -> None:
         """See `Server.settle`."""
@@ -251,12 +250,12 @@ class Interleaved:
     def _complete(self, record: Record) -> bool:
         """Whether the record is; notes what is known only once the executor is through with it."""
         edit = self._tickets[record].edit
-        record.calls = edit.calls_done if isinstance(edit, SteppedEdit) else 0
+        record.calls = edit.calls_done if isinstance(edit, InterleavedEdit) else 0
         if record.left is None:
             return record.done is not None
         if edit is None:  # dropped before it was looked at
             record.let_go = record.let_go or record.left
-        elif isinstance(edit, SteppedEdit):
+        elif isinstance(edit, InterleavedEdit):
             record.let_go = self._pipeline.closed.get(edit.number)
         return record.let_go is not None
 
@@ -270,6 +269,6 @@ class Interleaved:
     @property
     def note(self) -> str:
         """What it says of its work."""
-        passes, memory = self.meter, self._pipeline.remembered
+        passes, memory = self.observer, self._pipeline.encoder_cache
         share = passes.calls / max(1, passes.passes)
         return f"{self.executor.limits}; {share:.2f} calls a pass; encoders answered {memory.hits} times from memory"

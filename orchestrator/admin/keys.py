@@ -14,8 +14,8 @@ import typer
 
 from orchestrator.admin.configuration import redis_settings
 from orchestrator.admin.tables import print_table
-from orchestrator.ports import PortError
-from orchestrator.store.api_keys import SCOPES, ApiKey, ApiKeyStore
+from orchestrator.ports import ApiKey, PortError
+from orchestrator.store.api_keys import SCOPES, ApiKeyStore
 from orchestrator.store.connection import client, parse
 from orchestrator.store.scripts import KeySpace
 from services.serving.command_line import PLAIN, USAGE, fail, say

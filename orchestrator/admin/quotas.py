@@ -10,8 +10,9 @@ import typer
 
 from orchestrator.admin.keys import with_key_store
 from orchestrator.admin.tables import print_table
+from orchestrator.ports import Quota
 from orchestrator.store import rates
-from orchestrator.store.api_keys import ApiKeyStore, Quota
+from orchestrator.store.api_keys import ApiKeyStore
 from services.serving.command_line import PLAIN
 
 app = typer.Typer(name="quota", help="What tenants may use.", no_args_is_help=True, **PLAIN)
@@ -52,7 +53,7 @@ def set_quota(
 
     async def command(keys: ApiKeyStore) -> None:
         if rate is not None:
-            rates.read(rate)
+            rates.parse_rates(rate)
         await keys.set_quota(tenant, Quota(rate, unfinished, editor_seconds_per_day))
 
     with_key_store(command)

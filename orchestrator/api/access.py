@@ -12,9 +12,7 @@ from typing import Final
 from fastapi import Request
 from fastapi.security import HTTPBearer
 
-from orchestrator.ports import Bounds
-from orchestrator.store.api_keys import ApiKey, ApiKeyStore, Quota, Scope, check_tenant
-from orchestrator.store.rates import RedisRates
+from orchestrator.ports import ApiKey, ApiKeys, Bounds, Quota, RateLimiter, Scope, check_tenant
 from services.errors import ApiError
 
 NOBODY: Final = "default"
@@ -48,8 +46,8 @@ class Access:
         quota: of tenants for which none was set.
     """
 
-    keys: ApiKeyStore
-    rates: RedisRates
+    keys: ApiKeys
+    rates: RateLimiter
     required: bool = False
     quota: Quota = field(default_factory=Quota)
 

@@ -19,12 +19,8 @@ from orchestrator.api.readiness import Checks
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, apply, fold
 from orchestrator.metrics import Metrics
-from orchestrator.ports import Blobs, Clock, FencedError
-from orchestrator.store.api_keys import Scope
-from orchestrator.store.archive import Archive
-from orchestrator.store.sessions import RedisSessions
-from orchestrator.webhooks.sender import Webhooks
-from orchestrator.webhooks.storage import WebhookStore
+from orchestrator.ports import Blobs, Clock, FencedError, Scope, SessionArchive, SessionStore
+from orchestrator.webhooks.model import Endpoints, WebhookTester
 from services.errors import ApiError
 from services.serving import logs
 
@@ -49,8 +45,8 @@ class Context:
         vouched: a signed link says that whoever has it may see the picture at this path.
     """
 
-    sessions: RedisSessions
-    history: Archive
+    sessions: SessionStore
+    history: SessionArchive
     blobs: Blobs
     clock: Clock
     intake: Intake
@@ -60,8 +56,8 @@ class Context:
     stopping: asyncio.Event
     access: Access
     links: Links
-    hooks: WebhookStore
-    webhooks: Webhooks
+    endpoints: Endpoints
+    webhooks: WebhookTester
     checks: Checks
     streams: Streams
     tenant: str = "default"

@@ -78,8 +78,8 @@ async def ready(ctx: Ctx) -> Any:
 async def metrics(ctx: Ctx) -> Response:
     """Prometheus metrics."""
     try:
-        line = await ctx.sessions.line()
-        ctx.telemetry.standing(line.waiting, line.unfinished, line.replicas)
+        stats = await ctx.sessions.queue_stats()
+        ctx.telemetry.standing(stats.queued, stats.unfinished, stats.replicas)
     except StorageUnavailableError:
         ctx.telemetry.away()
     return Response(generate_latest(ctx.registry), media_type=CONTENT_TYPE_LATEST)

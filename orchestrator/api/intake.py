@@ -10,16 +10,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from opentelemetry import trace
 from starlette.requests import Request
 
 from orchestrator.api.decode_budget import Room
 from orchestrator.api.fields import Catalogue, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
 from orchestrator.egress.fetch import fetch_image
 from orchestrator.egress.lookups import Lookups
-from orchestrator.loop.events import ImageRef, SessionCreated
-from orchestrator.ports import Bounds, Clock, Created, Folders, Idempotency, PortError, Sessions, StorageUnavailableError
+from orchestrator.loop.events import SessionCreated
+from orchestrator.ports import (
+    Bounds,
+    Clock,
+    Created,
+    Folders,
+    Idempotency,
+    PortError,
+    Sessions,
+    StorageUnavailableError,
+    image_ref,
+)
 from services.errors import ApiError
-from services.imaging.codec import ImageInfo, ImageLimits, accept, digest, from_base64, inspect
+from services.imaging.codec import CheckedImage, ImageLimits, accept, digest, from_base64, open_image
 from services.protocol.images_api import one_source, read_form, validate
 from services.serving import logs, tracing
 from services.serving.middleware import read_json
@@ -94,24 +105,25 @@ class Intake:
         Raises:
             ApiError: for a picture that cannot be edited, or a key used for another request.
         """
-        fingerprint = _fingerprint(fields, source, mask)
-        pictures = [await self._checked(source, "image")]
+        images = [await self._check(source, "image")]
         if mask is not None:
-            pictures.append(await self._checked(mask, "mask"))
-        sources = Sources(*(ref for _, ref in pictures))
+            images.append(await self._check(mask, "mask"))
+        sources = Sources(*(image_ref(image) for _, image in images))
         if sources.mask and (sources.mask.width, sources.mask.height) != (sources.source.width, sources.source.height):
             raise ApiError("invalid_image", "mask: it must have the size of image", param="mask")
         seed = secrets.randbelow(_MAX_SEED)
         event = first_event(fields, sources, self.catalogue, now=self.clock.now(), seed=seed, tenant=tenant.name)
+        fingerprint = _fingerprint(fields, [received for received, _ in images])
         idempotency = Idempotency(key, fingerprint) if key else None
-        created = await self._recorded([data for data, _ in pictures], event, idempotency, tenant.bounds)
+        created = await self._record([image for _, image in images], event, idempotency, tenant.bounds)
         if not created.fresh and created.fingerprint != fingerprint:
             message = "Idempotency-Key: it was used for another request; use a new key for a new request"
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
         logs.bind(session_id=created.session_id, tenant=event.tenant)
         # The session has a trace of its own, which goes on when this request is over.
-        tracing.annotate({"editthinker.session_id": created.session_id})
-        tracing.link(tracing.session(created.session_id))
+        current = trace.get_current_span()
+        current.set_attribute("editthinker.session_id", created.session_id)
+        current.add_link(tracing.session_context(created.session_id))
         return created
 
     async def _image(self, text: str, param: str, tenant: str) -> bytes:
@@ -119,26 +131,24 @@ class Intake:
             return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param, whose=tenant, lookups=self.lookups)
         return await asyncio.to_thread(from_base64, text, param=param)
 
-    async def _checked(self, data: bytes, param: str) -> tuple[bytes, ImageRef]:
-        """Check a picture by decoding it, once for the whole session; what is safe to pass on, and what it is."""
+    async def _check(self, data: bytes, param: str) -> tuple[str, CheckedImage]:
+        """Decode an image, once for the whole session: the digest of what was received, and the image that is passed on."""
+        opened = await asyncio.to_thread(open_image, data, limits=self.limits, param=param)
 
-        def checked() -> tuple[bytes, ImageInfo, str]:
-            plain, info = accept(data, limits=self.limits, param=param)
-            return plain, info, digest(plain)
+        def check() -> tuple[str, CheckedImage]:
+            received = digest(data)
+            return received, accept(opened, received)
 
-        seen = await asyncio.to_thread(inspect, data, limits=self.limits, param=param)
-        async with self.room.of(seen.width * seen.height):
-            plain, info, sha256 = await asyncio.to_thread(checked)
-        ref = ImageRef(sha256=sha256, media_type=info.media_type, bytes=len(plain), width=info.width, height=info.height)
-        return plain, ref
+        async with self.room.of(opened.info.width * opened.info.height):
+            return await asyncio.to_thread(check)
 
-    async def _recorded(
-        self, pictures: Sequence[bytes], event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds
+    async def _record(
+        self, images: Sequence[CheckedImage], event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds
     ) -> Created:
-        """Store the pictures of a session, then record it. Should we die in between, `sweep` finds the folder."""
+        """Store the images of a session, then record it. After a crash in between, `sweep` finds the folder."""
         session_id = f"ses_{secrets.token_hex(16)}"
-        for picture in pictures:
-            await self.folders.put(session_id, picture)
+        for image in images:
+            await self.folders.put(session_id, image)
         try:
             created = await self.sessions.create(session_id, event, idempotency, bounds)
         except StorageUnavailableError:
@@ -166,6 +176,9 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def _fingerprint(fields: ImagesEditFields | SessionFields, source: bytes, mask: bytes | None) -> str:
-    parts = (fields.model_dump_json(), digest(source), digest(mask) if mask is not None else "")
+def _fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[str]) -> str:
+    """Of a request: its fields, and the digests of its source and mask as they were received."""
+    # Stored in Redis with the caller's key: it must not change between versions.
+    source, mask = [*received, ""][:2]
+    parts = (fields.model_dump_json(), source, mask)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import stamina
 from starlette.requests import Request
@@ -15,29 +15,13 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import Recorded, Silence, StorageUnavailableError
+from orchestrator.ports import History, Recorded, Silence, StorageUnavailableError
 from services.errors import ApiError
 
 _Result = TypeVar("_Result")
 _OUTAGE_S: Final = 60.0
 _FULL_S: Final = 5
 """After which it is worth asking whether a stream has ended."""
-
-
-class History(Protocol):
-    """Where events are read, however long ago they were recorded."""
-
-    async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
-        """The events after that sequence number, in order; empty for an unknown session."""
-        ...
-
-    async def tail(self, session_id: str) -> Recorded | None:
-        """The last event; None for an unknown session."""
-        ...
-
-    def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
-        """Events as they are recorded, and what may lie between them."""
-        ...
 
 
 class ClientDisconnectedError(Exception):

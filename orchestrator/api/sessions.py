@@ -109,7 +109,7 @@ async def create_session(
             view = show(session_id, session, seq)
             return Response(view.model_dump_json(), 200, headers | {"preference-applied": f"wait={wait_s:g}"}, "application/json")
     session, seq = await load(ctx.history, session_id, ctx.tenant)
-    place = None if session.finished else await ctx.sessions.place(session_id)
+    place = None if session.finished else await ctx.sessions.queue_position(session_id)
     return Response(show(session_id, session, seq, place).model_dump_json(), 202, headers, "application/json")
 
 
@@ -147,7 +147,7 @@ async def list_sessions(
 async def get_session(session_id: SessionId, ctx: Reading) -> SessionView:
     """A session as it is now; while it waits for its turn, how many go before it and for about how long."""
     session, seq = await load(ctx.history, session_id, ctx.tenant)
-    place = None if session.finished else await ctx.sessions.place(session_id)
+    place = None if session.finished else await ctx.sessions.queue_position(session_id)
     return show(session_id, session, seq, place)
 
 

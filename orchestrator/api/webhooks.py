@@ -147,7 +147,7 @@ async def create_webhook(ctx: Editing, webhook: Annotated[NewWebhook, Depends(re
         ctx.webhooks.check(webhook.url)
     except InvalidURLError as exc:
         raise ApiError(exc.code, f"url: {exc.message}", param="url") from exc
-    if len(await ctx.hooks.endpoints(ctx.tenant)) >= _MOST:
+    if len(await ctx.endpoints.endpoints(ctx.tenant)) >= _MOST:
         raise ApiError("invalid_value", f"you have {_MOST} webhooks, and can have no more; delete one first", param="url")
     endpoint = Endpoint(
         id=f"whk_{secrets.token_hex(8)}",
@@ -157,14 +157,14 @@ async def create_webhook(ctx: Editing, webhook: Annotated[NewWebhook, Depends(re
         description=webhook.description,
         created_at=ctx.clock.now(),
     )
-    await ctx.hooks.add(ctx.tenant, endpoint)
+    await ctx.endpoints.add(ctx.tenant, endpoint)
     return WebhookMade(**_show(endpoint).model_dump(), secret=endpoint.secret)
 
 
 @router.get("/v1/webhooks", responses=documented(example={"object": "list", "data": [_WEBHOOK]}))
 async def list_webhooks(ctx: Reading) -> WebhookList:
     """Your webhooks, the oldest first, without their secrets."""
-    return WebhookList(data=[_show(endpoint) for endpoint in await ctx.hooks.endpoints(ctx.tenant)])
+    return WebhookList(data=[_show(endpoint) for endpoint in await ctx.endpoints.endpoints(ctx.tenant)])
 
 
 @router.get("/v1/webhooks/{webhook_id}", responses=documented(example=_WEBHOOK))
@@ -176,7 +176,7 @@ async def get_webhook(webhook_id: WebhookId, ctx: Reading) -> WebhookView:
 @router.delete("/v1/webhooks/{webhook_id}", status_code=204, response_class=Response, responses=documented())
 async def delete_webhook(webhook_id: WebhookId, ctx: Editing) -> Response:
     """Be told no more. What is on its way is dropped."""
-    if not await ctx.hooks.remove(ctx.tenant, webhook_id):
+    if not await ctx.endpoints.remove(ctx.tenant, webhook_id):
         raise _unknown(webhook_id)
     return Response(status_code=204)
 
@@ -187,7 +187,7 @@ async def test_webhook(webhook_id: WebhookId, ctx: Editing) -> TestResult:
     endpoint = await _endpoint(ctx, webhook_id)
     attempt = await ctx.webhooks.test(ctx.tenant, endpoint, f"msg_{secrets.token_hex(16)}")
     if attempt.delivered and endpoint.disabled_at is not None:
-        await ctx.hooks.enable(ctx.tenant, webhook_id, disabled_at=None)
+        await ctx.endpoints.enable(ctx.tenant, webhook_id, disabled_at=None)
     return TestResult(delivered=attempt.delivered, attempt=_show_attempt(attempt))
 
 
@@ -206,7 +206,7 @@ async def rotate_secret(webhook_id: WebhookId, ctx: Editing) -> WebhookRotated:
             raise ApiError("rate_limited", message, retry_after=endpoint.retired[len(known) - 2].until - now)
         return endpoint.rotated(secret, now)
 
-    changed = await ctx.hooks.change(ctx.tenant, webhook_id, rotate)
+    changed = await ctx.endpoints.change(ctx.tenant, webhook_id, rotate)
     if changed is None:
         raise _unknown(webhook_id)
     return WebhookRotated(**_show(changed).model_dump(), secret=secret, previous_secret_until=changed.retired[0].until)
@@ -216,14 +216,14 @@ async def rotate_secret(webhook_id: WebhookId, ctx: Editing) -> WebhookRotated:
 async def list_deliveries(session_id: SessionId, ctx: Reading) -> DeliveryList:
     """What webhooks were told of a session, with every attempt; for as long as the session is in Redis."""
     await load(ctx.history, session_id, ctx.tenant)
-    return DeliveryList(data=[_show_delivery(delivery) for delivery in await ctx.hooks.deliveries(session_id)])
+    return DeliveryList(data=[_show_delivery(delivery) for delivery in await ctx.endpoints.deliveries(session_id)])
 
 
 # --- pieces ----------------------------------------------------------------------------------------------------------
 
 
 async def _endpoint(ctx: Context, webhook_id: str) -> Endpoint:
-    endpoint = await ctx.hooks.endpoint(ctx.tenant, webhook_id)
+    endpoint = await ctx.endpoints.endpoint(ctx.tenant, webhook_id)
     if endpoint is None:
         raise _unknown(webhook_id)
     return endpoint

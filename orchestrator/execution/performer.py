@@ -26,8 +26,10 @@ from orchestrator.ports import (
     StoredImage,
     Thinker,
     Usage,
+    image_ref,
 )
 from orchestrator.request_timing import RequestTiming, spent
+from services.imaging.codec import CheckedImage
 
 Job = EditJob | CritiqueJob | ChecklistJob
 _Role = TypeVar("_Role")
@@ -71,7 +73,7 @@ class Performer:
     ) -> ev.Edited | ev.EditFailed:
         try:
             reply = await self._ask_editor(session_id, session, job, resumed=resumed, tries=tries)
-            sha256 = await self._store(session_id, reply.data)
+            await self._store(session_id, reply.image)
         except PortError as exc:
             # What the caller can do nothing about, and a store that is away, may well pass.
             return ev.EditFailed(
@@ -85,14 +87,11 @@ class Performer:
                 editor_seconds=spent(tries),
             )
         now = self.clock.now()
-        image = ev.ImageRef(
-            sha256=sha256, media_type=reply.media_type, bytes=len(reply.data), width=reply.width, height=reply.height
-        )
         return ev.Edited(
             at=now,
             turn=job.turn,
             candidate=job.candidate,
-            image=image,
+            image=image_ref(reply.image),
             # A replay tells of work that our clock did not see; it began in this session.
             editor_seconds=min(spent(tries), max(0.0, now - session.created.at)) if reply.replayed else spent(tries),
             timings=dict(reply.timings),
@@ -180,8 +179,8 @@ class Performer:
     async def _load(self, session_id: str, sha256: str) -> bytes:
         return await _PATIENTLY(StorageUnavailableError, self.blobs.get, session_id, sha256)
 
-    async def _store(self, session_id: str, data: bytes) -> str:
-        return await _PATIENTLY(StorageUnavailableError, self.blobs.put, session_id, data)
+    async def _store(self, session_id: str, image: CheckedImage) -> None:
+        await _PATIENTLY(StorageUnavailableError, self.blobs.put, session_id, image)
 
 
 def _tokens(usage: Usage) -> dict[str, Any]:

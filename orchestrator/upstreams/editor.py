@@ -19,7 +19,8 @@ from orchestrator.request_timing import RequestTiming
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply
 from services.errors import ApiError
-from services.imaging.codec import OURS, ImageInfo, ImageLimits, decode, encode, from_base64, inspect, is_complete
+from services.imaging.codec import OURS, CheckedImage, ImageInfo, ImageLimits, decode, encode, from_base64, inspect
+from services.imaging.containers import is_complete
 
 _PARAM: Final = "the editor's image"
 _MOST_TIMINGS: Final = 32
@@ -79,7 +80,7 @@ class HttpEditor:
         info = _sound(data, order.source.ref.width * order.source.ref.height)
         if order.options.get("size") in {None, "auto"}:
             data, info = await _at_source_size(data, info, order.source.ref.width, order.source.ref.height)
-        return EditReply(data, info.media_type, info.width, info.height, _timings(reply.json), _replayed(reply))
+        return EditReply(CheckedImage.hashed(data, info), _timings(reply.json), _replayed(reply))
 
     async def _post(self, call: Call, order: EditOrder) -> Reply:
         if self._gate is None:

@@ -23,8 +23,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from services.protocol.critique.formats import FORMATS, Constraint, FormatName
-from services.protocol.critique.messages import Template
+from services.protocol.critique.constraints import Constraint
+from services.protocol.critique.formats import FORMATS, FormatName
+from services.protocol.critique.prompts import Template
 
 
 class UpstreamSettings(BaseModel):
@@ -100,6 +101,14 @@ class ThinkerSettings(UpstreamSettings):
             return FORMATS[self.format].template()
         return Template(self.template.read_text("utf-8"))
 
+    @field_validator("constraint", mode="before")
+    @classmethod
+    def _removed_constraints(cls, constraint: object) -> object:
+        # docs/decisions/0020: accepted up to version 0.1.
+        if constraint in {"grammar", "structural_tag"}:
+            raise ValueError(f"the constraint {constraint} was removed; use auto, regex or json_schema")
+        return constraint
+
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
         try:
@@ -108,7 +117,7 @@ class ThinkerSettings(UpstreamSettings):
             raise ValueError(f"the template cannot be read: {exc}") from exc
         if self.format == "checklist" and not template.lists_questions:
             raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
-        if self.constraint not in {"none", "auto"} and not FORMATS[self.format].constraint(self.constraint):  # type: ignore[arg-type]
+        if self.constraint not in {"none", "auto"} and not FORMATS[self.format].bind().constraint(self.constraint):  # type: ignore[arg-type]
             raise ValueError(f"the format {self.format} has no {self.constraint} constraint")
         if self.samples > 1 and not self.sampling.get("temperature"):
             raise ValueError("samples above 1 would all be alike at temperature 0; set sampling.temperature too")

@@ -1,4 +1,6 @@
-"""A request to a thinker as it is sent: JSON in pieces, so that pictures are loaded and encoded as they go out."""
+"""A chat request as it is sent, and the format of its replies: JSON in pieces, so that pictures are loaded and encoded
+while they are sent.
+"""
 
 from __future__ import annotations
 
@@ -12,49 +14,38 @@ import pybase64
 
 from orchestrator.ports import StoredImage
 from orchestrator.upstreams.http import Lazy
-from services.protocol.critique.formats import Constraint
-from services.protocol.critique.messages import Unparseable
-from services.protocol.critique.replies import Reply
+from services.protocol.critique.formats import ReplyFormat
+from services.protocol.critique.messages import Unparseable, repair_messages
 
 _T = TypeVar("_T")
-_Messages = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyContract(Generic[_T]):
-    """What is asked and how its replies are read.
+    """A request's messages and pictures, and the format of its replies.
 
     Attributes:
+        format: of the replies.
         messages: the chat messages, given a URL for each picture.
-        repair: the messages of a second attempt, given those of the first, its reply, and what was wrong with it.
-        read: a reply's meaning.
-        conforms: whether a reply is one that the constraint allows.
+        pictures: in the order of the messages.
+        unreadable: the text of a first reply and why it could not be read, if this is the second attempt.
     """
 
-    messages: Callable[[Sequence[str]], _Messages]
-    repair: Callable[[_Messages, str, Unparseable], _Messages]
-    read: Callable[[Reply], _T | Unparseable]
-    conforms: Callable[[Reply, Constraint], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt(Generic[_T]):
-    """A request with its pictures, and what a first attempt brought, if there was one."""
-
-    written: ReplyContract[_T]
+    format: ReplyFormat[_T]
+    messages: Callable[[Sequence[str]], list[dict[str, Any]]]
     pictures: Sequence[StoredImage]
-    wrong: tuple[str, Unparseable] | None = None
+    unreadable: tuple[str, Unparseable] | None = None
 
-    def again(self, reply: str, wrong: Unparseable) -> Prompt[_T]:
-        """The same, asked once more."""
-        return replace(self, wrong=(reply, wrong))
+    def repair(self, reply: str, unparseable: Unparseable) -> ReplyContract[_T]:
+        """The request after an unreadable reply."""
+        return replace(self, unreadable=(reply, unparseable))
 
     def body(self, fields: Mapping[str, Any]) -> list[bytes | Lazy]:
-        """The request's JSON: marks stand for the pictures until they are sent."""
+        """The request's JSON; random marks stand for the pictures until they are sent."""
         marks = [secrets.token_hex(16) for _ in self.pictures]
-        messages = self.written.messages(marks)
-        if self.wrong is not None:
-            messages = self.written.repair(messages, *self.wrong)
+        messages = self.messages(marks)
+        if self.unreadable is not None:
+            messages = repair_messages(messages, *self.unreadable, self.format.form())
         rest = orjson.dumps({"messages": messages, **fields})
         pieces: list[bytes | Lazy] = []
         for mark, picture in zip(marks, self.pictures, strict=True):

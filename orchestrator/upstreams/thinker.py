@@ -6,38 +6,40 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply, ThinkerError, Usage
-from orchestrator.upstreams.constraint_probe import Constraints
+from orchestrator.upstreams.constraint_probe import ConstraintProbe
 from orchestrator.upstreams.http import Call, HttpUpstream
-from orchestrator.upstreams.reply_contract import Prompt, ReplyContract
+from orchestrator.upstreams.reply_contract import ReplyContract
 from orchestrator.upstreams.scaling import Pictures
-from services.protocol.critique.checklist import QUESTIONS
-from services.protocol.critique.formats import Constraint, Format
-from services.protocol.critique.messages import Critique, Question, Template, Unparseable, messages, questions_messages
-from services.protocol.critique.repair import repair_messages
+from services.protocol.critique.constraints import Constraint
+from services.protocol.critique.formats import QUESTIONS, Format
+from services.protocol.critique.messages import Critique, Unparseable, messages, questions_messages
+from services.protocol.critique.prompts import Template
+from services.protocol.critique.questions import Question
 from services.protocol.critique.replies import Reply, read_completions
-from services.serving import genai, tracing
+from services.serving import tracing
 
-_LONGEST_REASONING: Final = 8_000
-"""Characters of reasoning that are kept; a rambling thinker must not fill the session store."""
-_NOT_WORTH_ANOTHER_TRY: Final = frozenset({"instruction_too_long"})
+_MAX_REASONING: Final = 8_000
+"""Characters of reasoning that are stored, so that a rambling thinker does not fill the session store."""
+_NOT_RETRYABLE: Final = frozenset({"instruction_too_long"})
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a thinker is asked.
+    """How to send requests to a thinker.
 
     Attributes:
         model: the server's name for the model.
-        format: how the critique is written down.
+        format: of its critiques.
         template: the prompt.
-        constraint: what the server can hold its reply to; ``auto``: found out by asking.
-        sampling: further fields of the request (temperature, max_tokens …), sent as they are.
-        samples: critiques of each candidate, of which the mean counts.
-        max_pixels: larger pictures are scaled down to it before they are sent; None sends them as they are.
+        constraint: the one that the server enforces on its replies; ``auto`` finds it by trying.
+        sampling: further fields of the request (temperature, max_tokens …), sent unchanged.
+        samples: critiques of each candidate; the mean of their scores counts.
+        max_pixels: larger pictures are scaled down to it before they are sent; None sends them unchanged.
     """
 
     model: str
@@ -54,49 +56,39 @@ class HttpThinker:
 
     Args:
         upstream: where to post.
-        dialect: how to ask.
-        replied: told what became of each reply: ``ok``, ``unconstrained``, or why it could not be read.
+        dialect: how to send requests.
+        on_reply: called with the outcome of each reply: ``ok``, ``unconstrained``, or why it could not be read.
     """
 
-    def __init__(self, upstream: HttpUpstream, dialect: Dialect, replied: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, upstream: HttpUpstream, dialect: Dialect, on_reply: Callable[[str], None] = lambda _: None) -> None:
         self._upstream = upstream
         self._dialect = dialect
-        self._replied = replied
-        self._critiques = Constraints(dialect.constraint, dialect.format.constraint)
-        self._checklists = Constraints(dialect.constraint, lambda kind, _: QUESTIONS.constraint(kind))
+        self._on_reply = on_reply
+        self._critiques = ConstraintProbe(dialect.constraint, dialect.format.bind())
+        self._checklists = ConstraintProbe(dialect.constraint, QUESTIONS)
         self._pictures = Pictures(dialect.max_pixels)
 
     async def ready(self) -> bool:
-        """Whether the thinker can be asked now."""
+        """Whether the thinker accepts requests now."""
         return await self._upstream.ready()
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
         """The critique of one candidate: the mean of the samples that could be read.
 
         Raises:
-            ThinkerError: when the server fails, or its reply, asked for again, holds no usable critique
+            ThinkerError: when the server fails, or neither its reply nor the repaired one holds a usable critique
                 (``thinker_bad_reply``, ``thinker_refused``).
         """
-        dialect = self._dialect
         questions = tuple(Question(question.kind, question.text) for question in order.questions)
         pictures = [await self._pictures.fit(order.source), await self._pictures.fit(order.candidate)]
 
-        def asked(urls: Sequence[str]) -> list[dict[str, Any]]:
+        def build(urls: Sequence[str]) -> list[dict[str, Any]]:
             pair = (urls[0], urls[1])
-            return messages(order.original_instruction, order.instruction, dialect.template, urls=pair, questions=questions)
+            return messages(order.original_instruction, order.instruction, self._dialect.template, urls=pair, questions=questions)
 
-        def read(reply: Reply) -> Critique | Unparseable:
-            return dialect.format.parse(reply, questions)
-
-        def conforms(reply: Reply, kind: Constraint) -> bool:
-            return dialect.format.conforms(reply, kind, questions)
-
-        def repair(before: list[dict[str, Any]], reply: str, wrong: Unparseable) -> list[dict[str, Any]]:
-            return repair_messages(before, reply, wrong, dialect.format, questions)
-
-        written = ReplyContract(asked, repair, read, conforms)
-        usable, usage, repaired = await self._ask(Prompt(written, pictures), self._critiques, order.timeout_s, questions)
-        return replace(_mean(usable), usage=usage, repaired=repaired)
+        contract = ReplyContract(self._dialect.format.bind(questions), build, pictures)
+        critiques, usage, repaired = await self._request(contract, self._critiques, order.timeout_s, self._dialect.samples)
+        return replace(_mean(critiques), usage=usage, repaired=repaired)
 
     async def checklist(self, order: ChecklistOrder) -> ChecklistReply:
         """The questions of a session.
@@ -106,99 +98,94 @@ class HttpThinker:
         """
         pictures = [await self._pictures.fit(order.source)]
 
-        def asked(urls: Sequence[str]) -> list[dict[str, Any]]:
+        def build(urls: Sequence[str]) -> list[dict[str, Any]]:
             return questions_messages(order.original_instruction, self._dialect.template, url=urls[0])
 
-        def repair(before: list[dict[str, Any]], reply: str, wrong: Unparseable) -> list[dict[str, Any]]:
-            return repair_messages(before, reply, wrong, QUESTIONS)
+        contract = ReplyContract(QUESTIONS, build, pictures)
+        (questions, *_), usage, _ = await self._request(contract, self._checklists, order.timeout_s, 1)
+        return ChecklistReply(tuple(ChecklistQuestion(kind=each.kind, text=each.text) for each in questions), usage)
 
-        written = ReplyContract(asked, repair, QUESTIONS.parse, QUESTIONS.conforms)
-        usable, usage, _ = await self._ask(Prompt(written, pictures), self._checklists, order.timeout_s, (), samples=1)
-        return ChecklistReply(tuple(ChecklistQuestion(kind=each.kind, text=each.text) for each in usable[0]), usage)
-
-    async def _ask(
-        self,
-        prompt: Prompt[Any],
-        constraints: Constraints,
-        timeout_s: float,
-        questions: tuple[Question, ...],
-        *,
-        samples: int | None = None,
-    ) -> tuple[list[Any], Usage, bool]:
-        """What the replies say, what they cost, and whether a second request was needed to get it."""
-        ends = time.monotonic() + timeout_s
-        count = self._dialect.samples if samples is None else samples
-        replies, usage = await self._complete(prompt, constraints, timeout_s, questions, count)
-        read = [self._read(prompt, reply) for reply in replies]
-        usable = [found for found in read if not isinstance(found, Unparseable)]
+    async def _request(
+        self, contract: ReplyContract[_T], probe: ConstraintProbe, timeout_s: float, samples: int
+    ) -> tuple[list[_T], Usage, bool]:
+        """What the replies hold, the tokens used, and whether it took a second, repairing request."""
+        deadline = time.monotonic() + timeout_s
+        replies, usage = await self._complete(contract, probe, timeout_s, samples)
+        usable: list[_T] = []
+        failures: list[Unparseable] = []
+        for reply in replies:
+            result = self._parse(contract, reply)
+            if isinstance(result, Unparseable):
+                failures.append(result)
+            else:
+                usable.append(result)
         if usable:
             return usable, usage, False
-        first, wrong = replies[0], read[0]
-        # Shown its own reply and what is wrong with it; of a reply without a message there is nothing to show.
+        # A reply without a message has no text to show.
+        first = replies[0]
         shown = first.content or first.reasoning if isinstance(first, Reply) else ""
-        again = prompt.again(shown, wrong)
-        replies, more = await self._complete(again, constraints, max(0.0, ends - time.monotonic()), questions, 1)
-        found = self._read(prompt, replies[0])
-        if isinstance(found, Unparseable):
-            raise _unreadable(found)
-        return [found], usage + more, True
+        repair = contract.repair(shown, failures[0])
+        replies, more = await self._complete(repair, probe, max(0.0, deadline - time.monotonic()), 1)
+        result = self._parse(contract, replies[0])
+        if isinstance(result, Unparseable):
+            raise _unreadable(result)
+        return [result], usage + more, True
 
     async def _complete(
-        self, prompt: Prompt[Any], constraints: Constraints, timeout_s: float, questions: tuple[Question, ...], samples: int
+        self, contract: ReplyContract[Any], probe: ConstraintProbe, timeout_s: float, samples: int
     ) -> tuple[list[Reply | Unparseable], Usage]:
-        """The replies of one request, held to what the server is known, or found, to enforce."""
-        ends = time.monotonic() + timeout_s
+        """The replies of one request, under the constraint that the server is known, or found, to enforce."""
+        deadline = time.monotonic() + timeout_s
         while True:
-            kind = constraints.kind
-            fields = {"model": self._dialect.model, **self._dialect.sampling, **constraints.fields(kind, questions)}
+            kind = probe.kind
+            fields = {"model": self._dialect.model, **self._dialect.sampling, **contract.format.constraint(kind)}
             if samples > 1:
                 fields["n"] = samples
-            body = prompt.body(fields)
-            call = Call("/chat/completions", body, "application/json", {})
+            call = Call("/chat/completions", contract.body(fields), "application/json", {})
             try:
-                with tracing.span(f"chat {self._dialect.model}", "client", genai.asked(fields)) as span:
-                    completion = (await self._upstream.post(call, max(0.0, ends - time.monotonic()))).json
-                    span.annotate(genai.answered(completion))
+                with tracing.span(f"chat {self._dialect.model}", "client", tracing.chat_request(fields)) as span:
+                    completion = (await self._upstream.post(call, max(0.0, deadline - time.monotonic()))).json
+                    span.set_attributes(tracing.chat_response(completion))
             except ThinkerError as exc:
-                if constraints.refused(kind, exc):
+                if probe.refused(kind, exc):
                     continue
                 raise
             replies = list(read_completions(completion))
-            # One that was cut at its token limit proves nothing either way.
+            # A reply cut at its token limit proves nothing about the constraint.
             whole = [reply for reply in replies if not isinstance(reply, Reply) or reply.finish_reason != "length"]
-            enforced = all(isinstance(reply, Reply) and prompt.written.conforms(reply, kind) for reply in whole)
-            if whole and not constraints.saw(kind, enforced=enforced) and kind != "none":
-                self._replied("unconstrained")
+            enforced = all(isinstance(reply, Reply) and contract.format.conforms(reply, kind) for reply in whole)
+            if whole and not probe.observed(kind, enforced=enforced) and kind != "none":
+                self._on_reply("unconstrained")
             return replies, _usage(completion)
 
-    def _read(self, prompt: Prompt[Any], reply: Reply | Unparseable) -> Any:
-        found = reply if isinstance(reply, Unparseable) else prompt.written.read(reply)
-        self._replied(found.reason if isinstance(found, Unparseable) else "ok")
-        return found
+    def _parse(self, contract: ReplyContract[_T], reply: Reply | Unparseable) -> _T | Unparseable:
+        result = reply if isinstance(reply, Unparseable) else contract.format.parse(reply)
+        self._on_reply(result.reason if isinstance(result, Unparseable) else "ok")
+        return result
 
 
-def _unreadable(wrong: Unparseable) -> ThinkerError:
-    message = f"the thinker's reply holds no usable critique: {wrong.reason}"
-    message += f" ({wrong.detail})" if wrong.detail else ""
-    if wrong.reason == "refusal":
+def _unreadable(unparseable: Unparseable) -> ThinkerError:
+    message = f"the thinker's reply holds no usable critique: {unparseable.reason}"
+    message += f" ({unparseable.detail})" if unparseable.detail else ""
+    if unparseable.reason == "refusal":
         return ThinkerError("thinker_refused", message)
-    return ThinkerError("thinker_bad_reply", message, retryable=wrong.reason not in _NOT_WORTH_ANOTHER_TRY)
+    return ThinkerError("thinker_bad_reply", message, retryable=unparseable.reason not in _NOT_RETRYABLE)
 
 
 def _mean(critiques: Sequence[Critique]) -> CritiqueReply:
-    """The mean of the scores; the words of the critique whose overall score is closest to the mean of them."""
+    """The mean of the scores, with the texts of the critique whose overall score is closest to the mean overall score."""
     semantic = [critique.semantic for critique in critiques]
     quality = [critique.quality for critique in critiques]
     middle = statistics.fmean(critique.overall for critique in critiques)
-    words = min(critiques, key=lambda critique: abs(critique.overall - middle))
+    texts = min(critiques, key=lambda critique: abs(critique.overall - middle))
     return CritiqueReply(
         round(statistics.fmean(semantic), 3),
         round(statistics.fmean(quality), 3),
-        words.reasoning[:_LONGEST_REASONING],
-        words.instruction,
+        texts.reasoning[:_MAX_REASONING],
+        texts.refined_instruction,
         answers=tuple(
             ChecklistAnswer(number=answer.number, kind=answer.kind, answer=answer.answer, reason=answer.reason)
-            for answer in words.answers
+            for answer in texts.answers
         ),
         samples=len(critiques),
         semantic_spread=round(statistics.pstdev(semantic), 3),

@@ -6,7 +6,7 @@ All of it is a value; `sender` sends, `storage` keeps. Records are read by older
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
@@ -110,6 +110,54 @@ class Delivery(_Record):
     attempts: tuple[Attempt, ...] = ()
     next_at: float | None = None
     note: str | None = None
+
+
+class Endpoints(Protocol):
+    """The webhook endpoints of tenants, and the deliveries of a session, as the API manages and shows them."""
+
+    async def add(self, tenant: str, endpoint: Endpoint) -> None:
+        """Store a new endpoint."""
+        ...
+
+    async def remove(self, tenant: str, endpoint_id: str) -> bool:
+        """Remove an endpoint, whose pending deliveries are dropped; False if there is none of that id."""
+        ...
+
+    async def endpoints(self, tenant: str) -> list[Endpoint]:
+        """A tenant's endpoints, the oldest first."""
+        ...
+
+    async def endpoint(self, tenant: str, endpoint_id: str) -> Endpoint | None:
+        """One of them; None if there is none of that id."""
+        ...
+
+    async def enable(self, tenant: str, endpoint_id: str, *, disabled_at: float | None) -> None:
+        """Disable an endpoint, or (None) enable it again."""
+        ...
+
+    async def change(self, tenant: str, endpoint_id: str, change: Callable[[Endpoint], Endpoint]) -> Endpoint | None:
+        """Change an endpoint atomically; the endpoint afterwards, None if there is none of that id.
+
+        Args:
+            change: may be called again, and may raise to refuse.
+        """
+        ...
+
+    async def deliveries(self, session_id: str) -> list[Delivery]:
+        """The deliveries of a session, in the order of its events."""
+        ...
+
+
+class WebhookTester(Protocol):
+    """What the API asks of the sender."""
+
+    def check(self, url: str) -> None:
+        """Whether a URL may be called, as far as that shows without resolving its host; raises `InvalidURLError`."""
+        ...
+
+    async def test(self, tenant: str, endpoint: Endpoint, event_id: str) -> Attempt:
+        """Send ``webhook.test`` once, and return the attempt."""
+        ...
 
 
 class Deliveries(Protocol):

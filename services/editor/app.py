@@ -1,4 +1,4 @@
-"""The composition root: settings in, a running worker out."""
+"""The composition root: makes the worker from its settings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fastapi import FastAPI
 
 from services.editor.api import compat, health, images
 from services.editor.api.context import Context
+from services.editor.engine.async_engine import AsyncEngine, EngineOptions
 from services.editor.engine.executor import Executor
-from services.editor.engine.runs import RunLimits, Runs
-from services.editor.engine.warmup import Wanted
+from services.editor.engine.warmup import OperatorLimits
 from services.editor.metrics import Metrics
 from services.editor.pipelines import Pipeline, load
 from services.editor.settings import Settings
@@ -26,12 +26,12 @@ _FORM_OVERHEAD = 1024 * 1024
 def create_app(
     settings: Settings, *, build: Callable[[], Pipeline] | None = None, on_failure: Callable[[str], None] = lambda _: None
 ) -> FastAPI:
-    """The worker as an ASGI application; the pipeline loads when it starts.
+    """The worker as an ASGI application; the pipeline is loaded at startup.
 
     Args:
-        settings: what to serve and within which limits.
-        build: makes the pipeline; by default the family that the settings name.
-        on_failure: told why, if the pipeline cannot be built or warmed up; on another thread.
+        settings: what to serve, and the limits.
+        build: makes the pipeline; by default the family named by the settings.
+        on_failure: called, on another thread, with the cause if the pipeline cannot be built or warmed up.
     """
     app = FastAPI(
         title="EditThinker editor worker",
@@ -53,22 +53,19 @@ def _lifespan(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         make = build or (lambda: load(settings.pipeline, settings.model, settings.tuning()))
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_side)
-        telemetry = Metrics()
-        wanted = Wanted(settings.max_active, settings.max_batch)
-        executor = Executor(make, telemetry, wanted, queue=settings.queue, on_failure=on_failure)
-        telemetry.watch(executor)
+        metrics = Metrics()
+        operator_limits = OperatorLimits(settings.max_active, settings.max_batch)
+        executor = Executor(make, metrics, operator_limits, queue=settings.queue, on_failure=on_failure)
+        metrics.watch(executor)
         effort = Effort(settings.png_level, settings.webp_method)
-        runs = Runs(
-            executor,
-            telemetry,
-            RunLimits(limits, settings.codec_threads, settings.replay_bytes, settings.linger_s, effort),
-        )
+        options = EngineOptions(limits, settings.codec_threads, settings.replay_bytes, settings.detached_edit_s, effort)
+        engine = AsyncEngine(executor, metrics, options)
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        app.state.context = Context(executor, runs, telemetry, limits, key, settings.keepalive_s, time.time())
+        app.state.context = Context(executor, engine, metrics, limits, key, settings.keepalive_s, time.time())
         executor.start()
         yield
         await asyncio.to_thread(executor.stop, settings.drain_s)
-        await runs.close()
+        await engine.close()
         await asyncio.to_thread(tracing.close)
 
     return lifespan

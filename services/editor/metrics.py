@@ -1,4 +1,4 @@
-"""What the worker does, as Prometheus metrics."""
+"""The worker's Prometheus metrics. The engine reports to them through its observer protocols."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from services.editor.engine.executor import Executor, State
 from services.serving import tracing
 
+_DEPRECATED = "Deprecated, removed in the next release: use editthinker_editor_{}."
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
 _INNER = ("encode", "denoise", "decode")
 _BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -33,7 +34,7 @@ class Metrics:
         )
         self._advance = Histogram(
             "editthinker_editor_advance_seconds",
-            "Time of one turn on the device: an edit's start, or a step of a batch.",
+            "Time of one pass over the device: an edit's start, or a step of a batch.",
             ["kind"],
             registry=self.registry,
             buckets=_SECONDS,
@@ -42,46 +43,47 @@ class Metrics:
             "editthinker_editor_batch_size", "Edits that shared a step.", registry=self.registry, buckets=_BATCHES
         )
         self._wasted = Counter(
-            "editthinker_editor_wasted_steps_total", "Denoise steps of edits that nobody waited for.", registry=self.registry
+            "editthinker_editor_wasted_steps_total", "Denoise steps of edits that were dropped.", registry=self.registry
         )
 
     def watch(self, executor: Executor) -> None:
-        """Show the executor's own figures, read when they are asked for."""
+        """Export the executor's figures, read at each scrape."""
         for name, text, read in (
-            ("inside", "Edits decoding, waiting, running or encoding.", lambda: executor.admitted),
-            ("waiting", "Edits that wait for their first turn.", lambda: executor.waiting),
-            ("running", "Edits that are started and not over.", lambda: executor.running),
-            ("backlog_seconds", "Seconds until everything inside would be done.", executor.backlog_s),
+            ("in_flight", "Edits decoding, waiting, running or encoding.", lambda: executor.in_flight),
+            ("inside", _DEPRECATED.format("in_flight"), lambda: executor.in_flight),
+            ("waiting", "Edits that wait for their first pass over the device.", lambda: executor.waiting),
+            ("running", "Edits that are started and not finished.", lambda: executor.running),
+            ("backlog_seconds", "Seconds until all edits in flight would be finished.", executor.backlog_s),
             ("batch_limit", "Most edits in one step; less after the device ran out of memory.", lambda: executor.limits.batch),
             ("ready", "Whether the worker takes requests.", lambda: executor.state is State.READY),
         ):
             Gauge(f"editthinker_editor_{name}", text, registry=self.registry).set_function(read)
         self.registry.register(_PipelineFigures(executor))
 
-    def finished(self, outcome: str) -> None:
-        """A request ended: ``ok``, ``replayed``, ``left``, ``cancelled``, or the code of its error."""
+    def on_finished(self, outcome: str) -> None:
+        """See `services.editor.engine.async_engine.EngineObserver`."""
         self._requests.labels(outcome).inc()
 
-    def took(self, stage: str, seconds: float) -> None:
-        """A stage (``read``, ``queue``, ``edit``, ``write``, and those a pipeline tells apart) took so long."""
+    def on_stage(self, stage: str, seconds: float) -> None:
+        """See `services.editor.engine.async_engine.EngineObserver`."""
         self._stages.labels(stage).observe(seconds)
 
-    def advanced(self, edits: int, seconds: float, *, start: bool) -> None:
-        """The executor had a turn; see `services.editor.engine.executor.Meter`."""
+    def on_advance(self, edits: int, seconds: float, *, start: bool) -> None:
+        """See `services.editor.engine.executor.ExecutorObserver`."""
         self._advance.labels("start" if start else "step").observe(seconds)
         if not start:
             self._batch.observe(edits)
 
-    def wasted(self, steps: int) -> None:
-        """An edit was dropped after so many steps."""
+    def on_wasted(self, steps: int) -> None:
+        """See `services.editor.engine.executor.ExecutorObserver`."""
         self._wasted.inc(steps)
 
 
 def trace_stages(timings: Mapping[str, float], arrived: float) -> None:
-    """Spans for the stages of an edit, below its request's, laid end to end: how long each took is known, and not when it
-    was interrupted for another edit's steps. `arrived` is by `time.perf_counter`.
+    """Record child spans for the stages of an edit, laid end to end: their durations are known, but not when an edit was
+    interrupted for another one's steps. `arrived` is by `time.perf_counter`.
     """
-    if not tracing.on():
+    if not tracing.enabled():
         return
     inner = [stage for stage in _INNER if f"{stage}_ms" in timings] or ["edit"]
     now = time.time()
@@ -93,15 +95,20 @@ def trace_stages(timings: Mapping[str, float], arrived: float) -> None:
 
 
 _FIGURES: Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str]] = {
-    "remembered_hits": (CounterMetricFamily, "Sources and texts that need not be encoded again."),
-    "remembered_misses": (CounterMetricFamily, "Sources and texts that were encoded."),
-    "remembered_bytes": (GaugeMetricFamily, "Memory that is kept of what encoders made."),
+    "encoder_cache_hits": (CounterMetricFamily, "Encodings of sources and texts that were cached."),
+    "encoder_cache_misses": (CounterMetricFamily, "Encodings of sources and texts that were computed."),
+    "encoder_cache_bytes": (GaugeMetricFamily, "Size of the encoder cache."),
     "device_bytes": (GaugeMetricFamily, "Memory of the device that is in use."),
+}
+_FORMER_NAMES = {
+    "encoder_cache_hits": "remembered_hits",
+    "encoder_cache_misses": "remembered_misses",
+    "encoder_cache_bytes": "remembered_bytes",
 }
 
 
 class _PipelineFigures(Collector):
-    """What the pipeline itself counts: its memory of encoded sources, and the device's."""
+    """Exports the pipeline's own figures: its encoder cache and the device's memory."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -111,3 +118,5 @@ class _PipelineFigures(Collector):
         for name, value in figures.items():
             kind, text = _FIGURES.get(name, (GaugeMetricFamily, "As the pipeline counts it."))
             yield kind(f"editthinker_editor_{name}", text, value=value)
+            if name in _FORMER_NAMES:
+                yield kind(f"editthinker_editor_{_FORMER_NAMES[name]}", _DEPRECATED.format(name), value=value)

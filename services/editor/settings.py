@@ -1,25 +1,29 @@
-"""Everything about an editor worker that can be configured, from the environment (prefix ``EDITTHINKER_EDITOR_``).
+"""Settings of an editor worker, from the environment (prefix ``EDITTHINKER_EDITOR_``).
 
-Only `services.editor.app` and `services.editor.__main__` read settings; everything below receives values.
+Only `services.editor.app` and `services.editor.__main__` read settings; all modules below receive values.
 """
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from services.editor.pipelines import NAMES, Tuning
+from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import LogFormat
 
 PREFIX = "EDITTHINKER_EDITOR_"
 
 
-class Settings(BaseSettings):
-    """An editor worker's settings; wrong values are refused at start."""
+class Settings(ServiceSettings):
+    """An editor worker's settings; invalid values are refused at startup."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    renamed: ClassVar[Mapping[str, str]] = {"linger_s": "detached_edit_s", "remember_bytes": "encoder_cache_bytes"}
 
     pipeline: str = Field("classical", description=f"The pipeline family: {', '.join(NAMES)}.")
     model: str | None = Field(None, description="The weights of a diffusion family: a local folder or a hub id.")
@@ -28,26 +32,30 @@ class Settings(BaseSettings):
     port: int = Field(8100, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
     api_key: SecretStr | None = Field(None, description="If set, edits need it as a bearer token.")
 
-    queue: int = Field(16, ge=0, le=10_000, description="Edits that may wait beside those on the device; more get 429.")
-    max_active: int = Field(8, ge=1, le=256, description="Edits on the device at a time; fewer where its memory asks for it.")
+    queue: int = Field(16, ge=0, le=10_000, description="Edits that may wait in addition to those running; more get 429.")
+    max_active: int = Field(8, ge=1, le=256, description="Edits running at a time; fewer if the device's memory requires it.")
     max_batch: int | None = Field(None, ge=1, le=64, description="Edits in one step; as measured at warm-up if absent.")
-    linger_s: float = Field(30, ge=0, description="Seconds an edit with an Idempotency-Key waits for a caller who left.")
+    detached_edit_s: float = Field(
+        30, ge=0, description="Seconds an edit with an Idempotency-Key is kept for a caller who disconnected."
+    )
 
     device: str | None = Field(None, description="As torch names it; the first GPU, else the CPU, if absent.")
     dtype: Literal["bfloat16", "float16", "float32"] | None = Field(None, description="bfloat16 on a GPU if absent.")
     pixels: int | None = Field(None, ge=1024, description="Area to work at; what the family was trained at if absent.")
-    remember_bytes: int = Field(256 * 1024 * 1024, ge=0, description="Kept of what encoders made of sources and texts.")
+    encoder_cache_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="Size of the cache of encoded sources and texts, in bytes."
+    )
     attention: str | None = Field(None, description="An attention backend of diffusers.")
     compile: str | None = Field(None, description="Compile the denoiser's repeated blocks with this backend (inductor).")
     quantization: Literal["fp8", "int8wo", "float8wo", "float8dq"] | None = Field(None, description="Smaller weights.")
     cache: Literal["first_block", "taylorseer"] | None = Field(None, description="Skip work between steps.")
-    cache_threshold: float | None = Field(None, gt=0, description="The difference that counts as none, for the cache.")
+    cache_threshold: float | None = Field(None, gt=0, description="Relative difference below which the cache skips work.")
     lora: str | None = Field(None, description="A LoRA to fuse: a file, a folder or a hub id.")
     lora_scale: float = Field(1.0, description="Strength of the LoRA.")
-    few_steps: int | None = Field(None, ge=1, le=100, description="The LoRA is a few-step one, made for so many steps.")
+    few_steps: int | None = Field(None, ge=1, le=100, description="The LoRA is a few-step one, distilled for so many steps.")
     offload: Literal["group", "model"] | None = Field(None, description="Keep weights in host memory, for small GPUs.")
 
-    codec_threads: int = Field(2, ge=1, le=64, description="Threads that decode and encode pictures beside the pipeline.")
+    codec_threads: int = Field(2, ge=1, le=64, description="Threads that decode and encode pictures.")
     png_level: int = Field(1, ge=0, le=9, description="How hard PNGs are compressed.")
     webp_method: int = Field(2, ge=0, le=6, description="How hard WebPs are compressed.")
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of one picture.")
@@ -71,7 +79,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_known(cls, name: str) -> str:
         if name not in NAMES:
-            raise ValueError(f"{name!r} is none of {list(NAMES)}")
+            raise ValueError(f"{name!r} is not one of {list(NAMES)}")
         return name
 
     @model_validator(mode="after")
@@ -81,13 +89,13 @@ class Settings(BaseSettings):
         if self.pipeline != "classical" and self.model is None:
             raise ValueError(f"the pipeline {self.pipeline} needs model: a folder, or a model of the hub")
         if self.few_steps is not None and self.lora is None:
-            raise ValueError("few_steps tells about a LoRA; set lora too")
+            raise ValueError("few_steps describes a LoRA; set lora too")
         return self
 
     def tuning(self) -> Tuning:
         """How the pipeline is loaded and run."""
         names = (
-            *("served_name", "device", "dtype", "pixels", "remember_bytes", "attention", "compile", "quantization"),
+            *("served_name", "device", "dtype", "pixels", "encoder_cache_bytes", "attention", "compile", "quantization"),
             *("cache", "cache_threshold", "lora", "lora_scale", "few_steps", "offload"),
         )
         return Tuning(**{name: getattr(self, name) for name in names})

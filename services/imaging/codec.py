@@ -15,14 +15,13 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import pybase64
 from PIL import ExifTags, Image, ImageCms, ImageMath
 
 from services.errors import ApiError
 from services.imaging.containers import bare, meant_as_srgb
-from services.imaging.containers import is_complete as is_complete
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 OutputFormat = Literal["png", "jpeg", "webp"]
@@ -104,6 +103,37 @@ class ImageInfo:
     height: int
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedImage:
+    """An image whose header was read and is within the limits; no pixel is decoded before it is loaded."""
+
+    data: bytes
+    info: ImageInfo
+    image: Image.Image
+    limits: ImageLimits
+    param: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedImage:
+    """An encoded image that was checked, with what its header says.
+
+    Attributes:
+        sha256: of `data`, in hex: the image's name in the blob store.
+    """
+
+    data: bytes
+    media_type: MediaType
+    width: int
+    height: int
+    sha256: str
+
+    @classmethod
+    def hashed(cls, data: bytes, info: ImageInfo) -> Self:
+        """Those bytes, and their digest."""
+        return cls(data, info.media_type, info.width, info.height, digest(data))
+
+
 def digest(data: bytes) -> str:
     """SHA-256 of the encoded bytes, in hex: the image's name in the blob store."""
     return hashlib.sha256(data).hexdigest()
@@ -120,7 +150,7 @@ def sniff(data: bytes) -> MediaType | None:
     return None
 
 
-def inspect(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> ImageInfo:
+def open_image(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> OpenedImage:
     """Read type and size from the header and check the limits; decodes no pixel.
 
     Raises:
@@ -142,43 +172,57 @@ def inspect(data: bytes, *, limits: ImageLimits | None = None, param: str = "ima
         raise ApiError("image_too_large", message, param=param)
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise ApiError("invalid_image", f"{param} is animated; send a single frame", param=param)
-    return ImageInfo(_PILLOW_FORMATS[str(image.format)], width, height)
+    info = ImageInfo(_PILLOW_FORMATS[str(image.format)], width, height)
+    return OpenedImage(data, info, image, limits, param)
+
+
+def inspect(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> ImageInfo:
+    """Type and size as `open_image` finds them, with its exceptions."""
+    return open_image(data, limits=limits, param=param).info
 
 
 def decode(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> Image.Image:
     """Decode to 8-bit RGB or RGBA (if it has transparency), upright, in sRGB, without metadata.
 
     Raises:
-        ApiError: as `inspect`, or ``invalid_image`` when the pixels are truncated or corrupt.
+        ApiError: as `open_image`, or ``invalid_image`` when the pixels are truncated or corrupt.
     """
-    inspect(data, limits=limits, param=param)
+    opened = open_image(data, limits=limits, param=param)
     with _readable(param):
-        return _plain(_loaded(data, param))
+        opened.image.load()
+        return _plain(opened.image)
 
 
-def accept(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> tuple[bytes, ImageInfo]:
-    """Check an image by decoding it once, and return bytes safe to pass on untouched, within the same limits.
+def accept(opened: OpenedImage, sha256: str | None = None) -> CheckedImage:
+    """Check an image by decoding it once, and return bytes safe to pass on unchanged, within the same limits.
 
-    An upright picture of 8-bit grey, RGB or RGBA in sRGB is never encoded anew: its bytes come back less what is beside it
-    (EXIF, comments, whatever stands behind it). Others (CMYK, 16-bit, palette, turned, with a colour profile) come back as
+    An upright picture of 8-bit grey, RGB or RGBA in sRGB is not encoded again: its bytes come back without metadata (EXIF,
+    comments, data after the end of the image). Others (CMYK, 16-bit, palette, turned, with a colour profile) come back as
     PNG; where that is too large for the limits and the picture was a JPEG, as a JPEG.
 
+    Args:
+        opened: the image, which is loaded here.
+        sha256: of its bytes, where the caller has it; it is that of the result too where nothing had to change.
+
     Raises:
-        ApiError: as `decode`, and ``image_too_large`` when what had to be encoded anew is beyond the limits.
+        ApiError: as `decode`, and ``image_too_large`` when what had to be encoded again is beyond the limits.
     """
-    limits = limits or ImageLimits()
-    info = inspect(data, limits=limits, param=param)
+    data, info, limits, param = opened.data, opened.info, opened.limits, opened.param
     with _readable(param):
-        image = _loaded(data, param)
-        stripped = bare(data) if _stays(image, data) else None
+        # Pillow raises on a truncated file by default; it would pad it with grey otherwise.
+        opened.image.load()
+        stripped = bare(data) if _stays(opened.image, data) else None
+        if stripped is data and sha256 is not None:
+            return CheckedImage(data, info.media_type, info.width, info.height, sha256)
         if stripped is not None:
-            return stripped, info
-        image = _plain(image)
+            return CheckedImage.hashed(stripped, info)
+        image = _plain(opened.image)
     made = encode(image, "png")
     if len(made) > limits.max_bytes and info.media_type == "image/jpeg":
-        # What the camera's encoder lost is more than what is lost here.
-        return _bounded(encode(image, "jpeg"), limits, param), ImageInfo("image/jpeg", image.width, image.height)
-    return _bounded(made, limits, param), ImageInfo("image/png", image.width, image.height)
+        # A second JPEG encoding loses less than the camera's did.
+        jpeg = _bounded(encode(image, "jpeg"), limits, param)
+        return CheckedImage.hashed(jpeg, ImageInfo("image/jpeg", image.width, image.height))
+    return CheckedImage.hashed(_bounded(made, limits, param), ImageInfo("image/png", image.width, image.height))
 
 
 def encode(
@@ -275,13 +319,6 @@ def _readable(param: str) -> Iterator[None]:
     except _BROKEN as exc:
         message = f"{param} is truncated or corrupt and cannot be decoded; send a complete PNG, JPEG or WebP file"
         raise ApiError("invalid_image", message, param=param) from exc
-
-
-def _loaded(data: bytes, param: str) -> Image.Image:
-    image = _open(data, param)
-    # A truncated file that Pillow would pad with grey must fail instead, which is Pillow's default.
-    image.load()
-    return image
 
 
 def _stays(image: Image.Image, data: bytes) -> bool:

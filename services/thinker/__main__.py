@@ -16,7 +16,8 @@ from typing import Annotated, Final
 
 import typer
 
-from services.protocol.critique.formats import FORMATS, Constraint
+from services.protocol.critique.constraints import Constraint
+from services.protocol.critique.formats import FORMATS
 from services.serving.command_line import PLAIN, USAGE, fail, read_settings, run_server, say
 from services.thinker.profiles import EMBEDDED, Overrides, Profile, ProfileError, arguments, load
 from services.thinker.settings import PREFIX, Settings
@@ -131,7 +132,7 @@ def _show(settings: Settings, profile: Profile) -> None:
     """The profile as JSON, then a line for the orchestrator's environment."""
     sys.stdout.write(json.dumps(asdict(profile), indent=1, ensure_ascii=False) + "\n")
     name = settings.served_name or profile.served_name
-    constraint = next((kind for kind in _CONSTRAINTS if FORMATS[profile.format].constraint(kind)), "none")
+    constraint = next((kind for kind in _CONSTRAINTS if FORMATS[profile.format].bind().constraint(kind)), "none")
     entry = {"url": f"http://{settings.host}:{settings.port}/v1", "model": name, "format": profile.format}
     entry |= {"constraint": constraint} | ({"template": profile.template} if profile.template else {})
     sys.stdout.write(f"EDITTHINKER_THINKERS={shlex.quote(json.dumps({name: entry}))}\n")

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from orchestrator.api.sessions import waited
 from services.protocol.critique.formats import FORMATS
-from services.protocol.critique.messages import MAX_INSTRUCTION, Template, UnreadableRequestError, _values
-from services.protocol.critique.questions import LISTED, unlisted
+from services.protocol.critique.messages import MAX_INSTRUCTION, UnreadableRequestError, _values
+from services.protocol.critique.prompts import Template
+from services.protocol.critique.questions import LIST_PATTERN, load_list
 from services.protocol.critique.replies import Reply
 from services.serving import logs
 
@@ -41,7 +42,7 @@ def _text(node: ast.expr) -> str | None:
 def patterns() -> dict[str, tuple[str, bool]]:
     """Every pattern of the sources, by where it stands, and whether it is only tried at the beginning of a text."""
     found = {
-        "services/protocol/critique/questions.py:LISTED": (LISTED, True),
+        "services/protocol/critique/questions.py:LIST_PATTERN": (LIST_PATTERN, True),
         "services/serving/logs.py:secrets": (logs._SECRET_TEXT.pattern, False),
     }
     for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
@@ -156,8 +157,8 @@ def test_a_reply_is_read_in_time(pieces: list[str], times: int, name: str) -> No
     """Any reply of up to 200,000 characters, made of what parsers look for, is read, in less than a second."""
     text = ("".join(pieces) * times)[:200_000]
 
-    assert timed(lambda: FORMATS[name].parse(Reply(text, "", "stop"))) < QUICK_S
-    assert timed(lambda: FORMATS[name].parse(Reply("", text, "length"))) < QUICK_S
+    assert timed(lambda: FORMATS[name].bind().parse(Reply(text, "", "stop"))) < QUICK_S
+    assert timed(lambda: FORMATS[name].bind().parse(Reply("", text, "length"))) < QUICK_S
 
 
 @given(pieces=_pieces, times=st.integers(1, 20_000))
@@ -166,7 +167,7 @@ def test_what_a_thinker_is_asked_is_read_in_time(pieces: list[str], times: int) 
     text = ("".join(pieces) * times)[:100_000]
 
     def all_of_it() -> None:
-        for work in (lambda: unlisted(text), lambda: _values(["", "", text], [Template.named("editthinker").segments()])):
+        for work in (lambda: load_list(text), lambda: _values(["", "", text], [Template.named("editthinker").segments()])):
             with contextlib.suppress(ValueError, RecursionError, UnreadableRequestError, KeyError, TypeError):
                 work()
         waited([text])

@@ -22,7 +22,7 @@ from PIL import Image
 
 from services.editor.app import create_app
 from services.editor.pipelines import Capabilities, Edit, EditJob, EditResult, Range
-from services.editor.pipelines.whole import WholeEdit
+from services.editor.pipelines.single_step import SingleStepEdit
 from services.editor.settings import Settings
 from services.embedded.editor import ClassicalPipeline
 
@@ -39,8 +39,8 @@ class SlowPipeline:
     """
 
     name = "slow"
-    stoppable = True
-    most_active = None
+    interruptible = True
+    max_active = None
 
     def __init__(self, step_s: float, journal: Path) -> None:
         self._step_s = step_s
@@ -59,9 +59,9 @@ class SlowPipeline:
     def prepare(self, job: EditJob) -> EditJob:
         return job
 
-    def open(self, job: EditJob) -> WholeEdit:
+    def open(self, job: EditJob) -> SingleStepEdit:
         steps = int(job.parameters.get(STEPS, self.capabilities.parameters[STEPS].default))
-        edit = WholeEdit(job, group="all", calls=steps, steps=steps)
+        edit = SingleStepEdit(job, group="all", calls=steps, steps=steps)
         self._runs[id(edit)] = secrets.token_hex(8)
         return edit
 
@@ -72,7 +72,7 @@ class SlowPipeline:
         self._write_down(edits)
         time.sleep(self._step_s)
         for edit in edits:
-            assert isinstance(edit, WholeEdit)
+            assert isinstance(edit, SingleStepEdit)
             edit.step += 1
             edit.calls_done += 1
             if edit.step == edit.steps:
@@ -85,7 +85,7 @@ class SlowPipeline:
         """Before the step, so that a kill hides nothing; one write, so that lines stay whole."""
         lines = []
         for edit in edits:
-            assert isinstance(edit, WholeEdit)
+            assert isinstance(edit, SingleStepEdit)
             job = edit.job
             if job.prompt != _WARM_UP:
                 run = self._runs[id(edit)]

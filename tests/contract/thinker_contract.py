@@ -18,23 +18,15 @@ from PIL import Image
 from orchestrator.loop.events import ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, CritiqueOrder
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
-from services.protocol.critique.checklist import QUESTIONS
-from services.protocol.critique.formats import FORMATS, Constraint, FormatName
-from services.protocol.critique.messages import (
-    Critique,
-    CritiqueRequest,
-    Picture,
-    Question,
-    QuestionsRequest,
-    build,
-    build_questions,
-)
-from services.protocol.critique.questions import MIN_QUESTIONS, with_quality
+from services.protocol.critique.constraints import Constraint
+from services.protocol.critique.formats import FORMATS, QUESTIONS, FormatName
+from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, QuestionsRequest, build, build_questions
+from services.protocol.critique.questions import MIN_QUESTIONS, Question, with_quality
 from services.protocol.critique.replies import Reply, read_completions
 from tests.unit.orchestrator.desk import asking, stored
 
-KINDS: tuple[Constraint, ...] = ("regex", "grammar", "structural_tag", "json_schema")
-CASES = [(name, kind) for name, form in FORMATS.items() for kind in KINDS if form.constraint(kind)]
+KINDS: tuple[Constraint, ...] = ("regex", "json_schema")
+CASES = [(name, kind) for name, form in FORMATS.items() for kind in KINDS if form.bind().constraint(kind)]
 WISH = "make it feel like golden hour"
 ASKED = with_quality(
     [
@@ -99,7 +91,7 @@ def critique_request(server: Server, name: FormatName, kind: Constraint = "none"
     form, questions = FORMATS[name], ASKED if name == "checklist" else ()
     request = CritiqueRequest(*PICTURES, WISH, "warm evening light, long soft shadows", questions)
     messages = build(request, form.template())
-    return {"model": server.model, "messages": messages, **server.sampled(name), **form.constraint(kind, questions), **more}
+    return {"model": server.model, "messages": messages, **server.sampled(name), **form.bind(questions).constraint(kind), **more}
 
 
 def answered(response: httpx.Response) -> tuple[list[Reply], dict[str, int]]:
@@ -119,11 +111,12 @@ class ThinkerContract:
     @pytest.mark.parametrize(("name", "kind"), CASES)
     def test_a_critique_keeps_to_its_constraint(self, server: Server, name: FormatName, kind: Constraint) -> None:
         """To the letter, and so it can be read; the usage is told."""
-        form, questions = FORMATS[name], ASKED if name == "checklist" else ()
+        questions = ASKED if name == "checklist" else ()
+        form = FORMATS[name].bind(questions)
         (reply,), _ = answered(server.post(critique_request(server, name, kind, seed=1)))
         assert reply.finish_reason == "stop"
-        assert form.conforms(reply, kind, questions), reply.content
-        critique = form.parse(reply, questions)
+        assert form.conforms(reply, kind), reply.content
+        critique = form.parse(reply)
         assert isinstance(critique, Critique), (critique, reply.content)
         assert [answer.number for answer in critique.answers] == list(range(1, len(questions) + 1))
 
@@ -141,7 +134,7 @@ class ThinkerContract:
 
     def test_two_choices_are_two_replies(self, server: Server) -> None:
         """Both of the constraint's form: what `samples` asks for."""
-        form = FORMATS["editthinker"]
+        form = FORMATS["editthinker"].bind()
         replies, _ = answered(server.post(critique_request(server, "editthinker", "regex", n=2)))
         assert len(replies) == 2
         assert all(isinstance(form.parse(reply), Critique) for reply in replies)

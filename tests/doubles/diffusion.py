@@ -15,8 +15,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from services.editor.pipelines import EditJob, Tuning, load
-from services.editor.pipelines.diffusion.family import Working
-from services.editor.pipelines.diffusion.stepped import SteppedPipeline
+from services.editor.pipelines.diffusion.interleaved import InterleavedPipeline
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.tiny import save
 
@@ -48,7 +47,7 @@ class Plain:
         model = str(folder / "model")
         # Loading it as a worker does also brings its class to the area that the worker works at.
         served = load(family, model, Tuning(pixels=PIXELS, device="cpu"))
-        assert isinstance(served, SteppedPipeline)
+        assert isinstance(served, InterleavedPipeline)
         self._served = served
         self._pipe = DiffusionPipeline.from_pretrained(model)
         self._pipe.set_progress_bar_config(disable=True)
@@ -60,7 +59,7 @@ class Plain:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            arguments = family.arguments(job, Working(PIXELS))
+            arguments = family.arguments(job, PIXELS)
             generator = torch.Generator().manual_seed(job.seed)
             images = self._pipe(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
         finally:

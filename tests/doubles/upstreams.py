@@ -25,7 +25,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.protocol.critique.formats import FORMATS
-from services.protocol.critique.messages import Critique, Template, read
+from services.protocol.critique.messages import Critique, read
+from services.protocol.critique.prompts import Template
 from tests.doubles.processes import free_port
 
 
@@ -94,7 +95,7 @@ def application(script: Script) -> Starlette:
         asked = read(body["messages"], [Template.named("editthinker")])
         semantic, quality = script.scores[min(number, len(script.scores)) - 1]
         critique = Critique(semantic, quality, f"critique {number}", f"{asked.instruction} +")
-        message = {"role": "assistant", "content": FORMATS["editthinker"].render(critique)}
+        message = {"role": "assistant", "content": FORMATS["editthinker"].bind().render(critique)}
         usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
         return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
 

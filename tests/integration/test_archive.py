@@ -13,12 +13,13 @@ from redis.asyncio import Redis
 
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import BlobNotFoundError, Idempotency, PortError, StorageUnavailableError
+from orchestrator.ports import BlobNotFoundError, Idempotency, PortError, StorageUnavailableError, image_ref
 from orchestrator.store.archive import Archive, Retention, sweep
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
+from tests.doubles.images import checked
 from tests.doubles.processes import Process
 
 ID = f"ses_{'1' * 32}"
@@ -77,8 +78,9 @@ def blobs(tmp_path: Path) -> ObjectBlobs:
 
 
 async def image(blobs: ObjectBlobs, session_id: str, data: bytes) -> ev.ImageRef:
-    sha256 = await blobs.put(session_id, data)
-    return ev.ImageRef(sha256=sha256, media_type="image/png", bytes=len(data), width=1, height=1)
+    stored = checked(data)
+    await blobs.put(session_id, stored)
+    return image_ref(stored)
 
 
 async def finished_session(
@@ -86,7 +88,7 @@ async def finished_session(
 ) -> list[ev.Event]:
     """A session with a source, one edit and a crashed try's image, as a driver leaves it."""
     source, edited = await image(blobs, session_id, b"source"), await image(blobs, session_id, b"edited")
-    await blobs.put(session_id, b"orphan")
+    await blobs.put(session_id, checked(b"orphan"))
     best = ev.CandidateRef(turn=1, candidate=1)
     limits = ev.Limits(deadline_at=time.time() + 60)
     log: list[ev.Event] = [
@@ -192,7 +194,7 @@ async def test_forgetting_cut_off_at_any_step_is_done_again(
     await archive.chore(f"forget:{ID}")
     if await redis_db.zscore(KEYS.timers, f"purge:{ID}"):
         await archive.chore(f"purge:{ID}")
-    await sessions.done(f"purge:{ID}")
+    await sessions.complete_chore(f"purge:{ID}")
 
     assert await archive.read(ID) == []
     assert files(blobs) == 0
@@ -216,7 +218,7 @@ async def test_deleted_while_it_is_archived(sessions: RedisSessions, blobs: Obje
         async def write_document(self, session_id: str, data: bytes) -> None:
             assert await sessions.delete(session_id, "default")
             await blobs.remove(session_id)
-            await sessions.done(f"purge:{session_id}")
+            await sessions.complete_chore(f"purge:{session_id}")
             await blobs.write_document(session_id, data)
             # A reader in this very moment.
             assert await archive_of(sessions, blobs).read(session_id) == []
@@ -233,7 +235,7 @@ async def test_an_unfinished_session_is_not_archived(sessions: RedisSessions, bl
     limits = ev.Limits(deadline_at=time.time() + 60)
     created = ev.SessionCreated(at=1, source=source, instruction="x", editor="e", thinker="t", limits=limits)
     await sessions.create(ID, created, None)
-    await blobs.put(ID, b"in the making")
+    await blobs.put(ID, checked(b"in the making"))
 
     await archive_of(sessions, blobs).archive(ID)
 
@@ -247,7 +249,7 @@ async def test_what_a_later_version_recorded_is_kept_as_it_is(
 ) -> None:
     """Fields that this version does not know go into the document, and an image that they name stays."""
     await finished_session(sessions, blobs)
-    extra = await blobs.put(ID, b"of a later version")
+    extra = (await image(blobs, ID, b"of a later version")).sha256
     entry, fields = (await raw_log(redis_db, ID))[-1]
     await redis_db.xdel(KEYS.log(ID), entry)
     later = fields[b"e"][:-1] + b',"sketch":{"sha256":"%s"}}' % extra.encode()
@@ -340,7 +342,7 @@ async def test_the_sweep_finds_what_no_session_was_made_of(sessions: RedisSessio
     await finished_session(sessions, blobs, archived)
     await archive_of(sessions, blobs).archive(archived)
     await redis_db.delete(KEYS.log(archived), KEYS.meta(archived))
-    await blobs.put(crashed, b"source")
+    await blobs.put(crashed, checked(b"source"))
 
     young = await sweep(sessions, blobs, before=time.time() - 60, remove=True)
     shown = await sweep(sessions, blobs, before=time.time() + 60, remove=False)

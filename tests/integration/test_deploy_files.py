@@ -263,7 +263,7 @@ def test_the_stand_ins_are_called_as_the_compose_file_calls_them() -> None:
     script = (ROOT / "tests/containers/prepare.sh").read_text("utf-8")
     assert all(re.search(rf"[/=]{re.escape(SERVICES[name]['image'])}[ ;]", script) for name in ("redis", "pool", "prometheus"))
     assert {image.all("FROM")[0] for image in IMAGES.values()} == {"${BASE}"}
-    for path in ("orchestrator/Dockerfile", "services/embedded.Dockerfile"):
+    for path in ("orchestrator/Dockerfile", "services/embedded/Dockerfile"):
         (base,) = re.findall(r"^ARG BASE=(\S+)$", (ROOT / path).read_text("utf-8"), re.MULTILINE)
         assert f"docker.io/library/{base}" in script
 

@@ -31,6 +31,8 @@ from orchestrator.ports import (
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
+from services.imaging.codec import CheckedImage
+from tests.doubles.images import checked
 from tests.doubles.processes import Process
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
@@ -67,7 +69,7 @@ class InstantEditor:
 
     async def edit(self, order: EditOrder) -> EditReply:
         self.keys.append(order.key)
-        return EditReply(b"x", "image/png", 4, 3)
+        return EditReply(checked())
 
     async def ready(self) -> bool:
         return True
@@ -88,8 +90,8 @@ class StepByStep:
 
 
 class Memory:
-    async def put(self, session_id: str, data: bytes) -> str:
-        return "1" * 64
+    async def put(self, session_id: str, image: CheckedImage) -> None:
+        """Nothing is kept."""
 
     async def get(self, session_id: str, sha256: str) -> bytes:
         return b"x"

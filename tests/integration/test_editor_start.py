@@ -27,7 +27,7 @@ def start(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         (["--pipeline", "nope"], {}, "'nope': write one of auto, classical, "),
         ([], {"max_batch": "0"}, "EDITTHINKER_EDITOR_MAX_BATCH"),
         ([], {"cache": "everything"}, "EDITTHINKER_EDITOR_CACHE"),
-        ([], {"few_steps": "8"}, "few_steps tells about a LoRA; set lora too"),
+        ([], {"few_steps": "8"}, "few_steps describes a LoRA; set lora too"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_loaded(arguments: list[str], settings: dict[str, str], told: str) -> None:

@@ -28,8 +28,9 @@ from editthinker.client import AuthenticationError
 from orchestrator.__main__ import main
 from orchestrator.api.links import sign
 from orchestrator.app import create_app
+from orchestrator.ports import Quota
 from orchestrator.settings import Settings
-from orchestrator.store.api_keys import ApiKeyStore, Quota
+from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.scripts import KeySpace
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.doubles.upstreams import Script, picture

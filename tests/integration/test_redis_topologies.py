@@ -18,11 +18,12 @@ from orchestrator.api.intake import Intake
 from orchestrator.loop.events import Limits
 from orchestrator.ports import Bounds, Idempotency
 from orchestrator.store.api_keys import ApiKeyStore
-from orchestrator.store.connection import client, listeners, parse
+from orchestrator.store.connection import client, listeners, parse, redis_call
 from orchestrator.store.pubsub import PubSubFanout
-from orchestrator.store.rates import RedisRates
+from orchestrator.store.rates import RedisRateLimiter
 from orchestrator.store.scripts import KeySpace
-from orchestrator.store.sessions import RedisSessions, asking
+from orchestrator.store.sessions import RedisSessions
+from tests.doubles.images import checked
 from tests.doubles.processes import free_port
 from tests.doubles.redis_fleet import RedisFleet, alone, cluster, until, watched
 from tests.doubles.upstreams import Script
@@ -64,7 +65,7 @@ async def test_keys_and_rates_work_there_too(
     with topology(tmp_path) as fleet:
         redis = client(parse(fleet.url))
         try:
-            keys, rates = ApiKeyStore(redis, KeySpace()), RedisRates(redis, KeySpace())
+            keys, rates = ApiKeyStore(redis, KeySpace()), RedisRateLimiter(redis, KeySpace())
             secret, key = await keys.create("ann", ["read"])
             assert await keys.find(secret) == key == (await keys.all())[0]
             assert await keys.shared_secret("links") == await ApiKeyStore(redis, KeySpace()).shared_secret("links")
@@ -143,10 +144,10 @@ async def test_a_create_whose_answer_is_lost_keeps_its_source(tmp_path: Path) ->
         intake = Intake(store, folders, None, None, None)  # type: ignore[arg-type]  # what recording needs
         try:
             event = EVENT.model_copy(update={"limits": Limits(deadline_at=time.time() + 600)})
-            await intake._recorded([b"x"], event, None, Bounds())  # the scripts are loaded
+            await intake._record([checked()], event, None, Bounds())  # the scripts are loaded
             between.losing = True
-            created = await intake._recorded([b"x"], event, Idempotency("key", "f"), Bounds())
-            again = await intake._recorded([b"x"], event, Idempotency("key", "f"), Bounds())
+            created = await intake._record([checked()], event, Idempotency("key", "f"), Bounds())
+            again = await intake._record([checked()], event, Idempotency("key", "f"), Bounds())
         finally:
             await redis.aclose()
             server.close()
@@ -179,7 +180,7 @@ async def test_a_sentinel_that_gives_no_sign_does_not_use_up_the_time(tmp_path: 
         host = f"127.0.0.1:{silent.getsockname()[1]}"
         redis = client(parse(fleet.url.replace("://", f"://{host},", 1)))
         try:
-            async with asking():
+            async with redis_call():
                 assert await redis.ping()
         finally:
             await redis.aclose()
@@ -193,10 +194,10 @@ async def test_a_sentinel_that_gives_no_sign_does_not_use_up_the_time(tmp_path: 
         ("http://127.0.0.1:6379", "must begin with"),
         ("redis+raft://127.0.0.1:6379", "not known"),
         ("redis+sentinel://127.0.0.1:26379", "needs the name"),
-        ("redis+sentinel://127.0.0.1:26379/name/x", "no number"),
+        ("redis+sentinel://127.0.0.1:26379/name/x", "not a number"),
         ("redis+cluster://127.0.0.1:6379/0", "takes no path"),
-        ("redis+cluster://:pass@", "is no host"),
-        ("redis+cluster://127.0.0.1:6379,,", "is no host"),
+        ("redis+cluster://:pass@", "is not a host"),
+        ("redis+cluster://127.0.0.1:6379,,", "is not a host"),
     ],
 )
 def test_a_wrong_address_is_explained(url: str, complaint: str) -> None:

@@ -12,8 +12,9 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
-from services.protocol.critique.formats import FORMATS, Reply
+from services.protocol.critique.formats import FORMATS
 from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build
+from services.protocol.critique.replies import Reply
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.integration.test_openapi import CHECKS
 
@@ -46,10 +47,10 @@ def test_a_critique_through_the_official_client(client: openai.OpenAI) -> None:
     """Two pictures and a wish go in; a critique that our own reader understands comes out."""
     reply = client.chat.completions.create(model="rules", messages=messages())
 
-    critique = FORM.parse(Reply(reply.choices[0].message.content or "", finish_reason=reply.choices[0].finish_reason))
+    critique = FORM.bind().parse(Reply(reply.choices[0].message.content or "", finish_reason=reply.choices[0].finish_reason))
     assert isinstance(critique, Critique)
     assert critique.semantic < 5, "nothing was edited"
-    assert critique.instruction
+    assert critique.refined_instruction
     assert reply.usage is not None and reply.usage.total_tokens > 0
 
 

@@ -54,7 +54,7 @@ def loop(photo: str, wish: str, turns: int = 4) -> list[Critique]:
     for _ in range(turns):
         edited = pipeline.edit(EditJob(source, instruction, seed=1)).image.convert("RGB")
         critiques.append(judge(np.asarray(source), np.asarray(edited), wish, instruction))
-        instruction = critiques[-1].instruction or instruction
+        instruction = critiques[-1].refined_instruction or instruction
         if min(critiques[-1].semantic, critiques[-1].quality) >= 8:
             break
     return critiques
@@ -78,4 +78,4 @@ def test_what_neither_understands_is_said_so(wish: str) -> None:
 
     assert all(critique.semantic <= 2 for critique in critiques)
     assert wish.rsplit(maxsplit=1)[-1] in critiques[0].reasoning
-    assert critiques[0].instruction in {None, wish}
+    assert critiques[0].refined_instruction in {None, wish}

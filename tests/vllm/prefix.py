@@ -27,8 +27,8 @@ import numpy as np
 from PIL import Image
 
 from services.protocol.critique.formats import FORMATS, FormatName
-from services.protocol.critique.messages import CritiqueRequest, Picture, Question, build
-from services.protocol.critique.questions import with_quality
+from services.protocol.critique.messages import CritiqueRequest, Picture, build
+from services.protocol.critique.questions import Question, with_quality
 from tests.vllm.serving import serve, write_model
 
 WANTED = 0.45

@@ -10,8 +10,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from services.protocol.critique.formats import FORMATS, Constraint, FormatName, Reply, read_completion
+from services.protocol.critique.constraints import Constraint
+from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build
+from services.protocol.critique.replies import Reply, read_completion
 from services.thinker.profiles import load
 
 TINY = load()["tiny"]
@@ -27,7 +29,7 @@ def picture(colour: str, side: int = 256) -> Picture:
 def body(name: FormatName, *, side: int = 256, candidate: str = "orange", **more: Any) -> dict[str, Any]:
     """A critique's request, without a constraint."""
     pictures = picture("grey", side), picture(candidate, side)
-    request = CritiqueRequest(*pictures, original_instruction="golden hour", instruction="warm evening light")
+    request = CritiqueRequest(*pictures, instruction="golden hour", turn_instruction="warm evening light")
     messages = build(request, FORMATS[name].template())
     return {"model": TINY.served_name, "messages": messages, "max_tokens": 4096, "temperature": 1, **more}
 
@@ -49,7 +51,7 @@ def test_it_serves_the_profiles_name(client: httpx.Client) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_constrained_reply_parses(client: httpx.Client, name: FormatName, kind: Constraint, seed: int) -> None:
     """Even from random weights."""
-    form = FORMATS[name]
+    form = FORMATS[name].bind()
     answer = ask(client, body(name, seed=seed, **form.constraint(kind)))
     reply = read_completion(answer)
     assert isinstance(reply, Reply)
@@ -61,7 +63,7 @@ def test_without_a_constraint_it_does_not(client: httpx.Client) -> None:
     """So what parses above is the constraint's doing."""
     reply = read_completion(ask(client, body("editthinker", seed=0, max_tokens=256)))
     assert isinstance(reply, Reply)
-    assert not isinstance(FORMATS["editthinker"].parse(reply), Critique)
+    assert not isinstance(FORMATS["editthinker"].bind().parse(reply), Critique)
 
 
 def test_the_constraint_of_former_versions_is_not_honoured(client: httpx.Client) -> None:

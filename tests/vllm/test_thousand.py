@@ -19,8 +19,10 @@ from typing import Any
 import httpx
 import pytest
 
-from services.protocol.critique.formats import FORMATS, Constraint, FormatName, Reply, read_completion
+from services.protocol.critique.constraints import Constraint
+from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.messages import Critique
+from services.protocol.critique.replies import Reply, read_completion
 from tests.doubles.processes import Process
 from tests.vllm.serving import BIAS
 from tests.vllm.test_server import TINY, body
@@ -50,7 +52,7 @@ class Asked:
 
 def request(name: FormatName, index: int, ending: str) -> dict[str, Any]:
     """A critique's request unlike those before it: another seed, another candidate."""
-    form = FORMATS[name]
+    form = FORMATS[name].bind()
     colour = f"rgb({index % 256}, {index // 256 % 256}, 90)"
     bias = {} if index % LEFT_ALONE == 0 else {"logit_bias": {ending: BIAS}}
     limit = form.longest()
@@ -58,7 +60,7 @@ def request(name: FormatName, index: int, ending: str) -> dict[str, Any]:
 
 
 async def ask(client: httpx.AsyncClient, name: FormatName, sent: dict[str, Any]) -> Asked:
-    form = FORMATS[name]
+    form = FORMATS[name].bind()
     response = await client.post("/v1/chat/completions", json=sent)
     if response.status_code != httpx.codes.OK:
         return Asked(f"HTTP {response.status_code}: {response.text[:200]}")

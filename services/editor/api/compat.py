@@ -1,8 +1,8 @@
 """The EditThinker reference's own endpoints, so that its scripts run against this worker unchanged.
 
 Shapes after appletea233/EditThinker, ``inference/server/apis/*_edit_api.py``. Unlike ``/v1/images/edits`` these accept
-parameters that the pipeline cannot honour, because the reference's clients always send them; the reply's ``ignored`` names
-them.
+parameters that the pipeline does not support, because the reference's clients always send them; the reply lists them in
+``ignored``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 
 from services.editor.api.context import Context, documented
-from services.editor.api.fields import WorkerFields, read_order
-from services.editor.api.images import Caller, finished, refuse_early
+from services.editor.api.fields import WorkerFields, build_request
+from services.editor.api.images import Caller, refuse_early, results
 from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities
 from services.errors import ApiError
@@ -45,7 +45,7 @@ class ReferenceRequest(BaseModel):
 
 
 class ReferenceReply(BaseModel):
-    """The reference's reply, and what of the request had no effect."""
+    """The reference's reply, with the fields of the request that had no effect."""
 
     success: bool
     task_id: str | None = None
@@ -116,7 +116,7 @@ async def edit_upload(request: Request, ctx: Caller) -> ReferenceReply:
 
 
 def _unknown(sent: Mapping[str, Any]) -> list[str]:
-    """Names that the reference does not know, and ignores: its own client misspells the number of steps."""
+    """Fields that the reference ignores as unknown: its own client misspells the number of steps."""
     return sorted(set(sent) - {*ReferenceRequest.model_fields, "image_file"})
 
 
@@ -124,11 +124,11 @@ async def _edit(
     request: Request, ctx: Context, fields: ReferenceRequest, image: bytes, original: str, unknown: list[str]
 ) -> ReferenceReply:
     start = time.perf_counter()
-    taken, ignored = _taken(fields, ctx.pipeline.capabilities)
-    worker_fields = validate(WorkerFields, {"prompt": fields.prompt, "seed": fields.seed, **taken})
-    order = read_order(EditForm({}, (image,), None), worker_fields, ctx.pipeline, ctx.limits)
-    run, _ = ctx.runs.begin(order, None)
-    edited = (await finished(request, ctx, run))[0]
+    supported, ignored = _supported(fields, ctx.pipeline.capabilities)
+    worker_fields = validate(WorkerFields, {"prompt": fields.prompt, "seed": fields.seed, **supported})
+    edit_request = build_request(EditForm({}, (image,), None), worker_fields, ctx.pipeline, ctx.limits)
+    task, _ = ctx.engine.add_request(edit_request, None)
+    edited = (await results(request, ctx, task))[0]
     return ReferenceReply(
         success=True,
         task_id=request_id.get(),
@@ -142,28 +142,28 @@ async def _edit(
     )
 
 
-def _taken(fields: ReferenceRequest, capabilities: Capabilities) -> tuple[dict[str, Any], list[str]]:
-    """What the pipeline can honour, by our names, and what has no effect, by the reference's."""
+def _supported(fields: ReferenceRequest, capabilities: Capabilities) -> tuple[dict[str, Any], list[str]]:
+    """(Fields that the pipeline supports, by our names; those without effect, by the reference's names)."""
     known = capabilities.parameters
-    # The reference's servers for models that are not guidance-distilled (Qwen-Image-Edit) do the same.
+    # As the reference's server for Qwen-Image-Edit, which is not guidance-distilled, does.
     guidance = "guidance_scale" if "guidance_scale" in known else "true_cfg_scale"
     asked = {guidance: fields.guidance_scale, "num_inference_steps": fields.num_inference_steps}
-    taken: dict[str, Any] = {
+    supported: dict[str, Any] = {
         name: min(max(value, known[name].low), known[name].high)
         for name, value in asked.items()
         if value is not None and name in known
     }
     needed = capabilities.negative_prompt_needs
-    effective = needed is None or taken.get(needed, known[needed].default) > 1
+    effective = needed is None or supported.get(needed, known[needed].default) > 1
     if fields.negative_prompt is not None and capabilities.negative_prompt and effective:
-        taken["negative_prompt"] = fields.negative_prompt
+        supported["negative_prompt"] = fields.negative_prompt
     sent = {
-        "guidance_scale": (fields.guidance_scale, guidance in taken),
-        "negative_prompt": (fields.negative_prompt, "negative_prompt" in taken),
-        "num_inference_steps": (fields.num_inference_steps, "num_inference_steps" in taken),
+        "guidance_scale": (fields.guidance_scale, guidance in supported),
+        "negative_prompt": (fields.negative_prompt, "negative_prompt" in supported),
+        "num_inference_steps": (fields.num_inference_steps, "num_inference_steps" in supported),
         "enhance_prompt": (fields.enhance_prompt or None, False),
     }
-    return taken, [name for name, (value, honoured) in sent.items() if value is not None and not honoured]
+    return supported, [name for name, (value, honoured) in sent.items() if value is not None and not honoured]
 
 
 @router.get("/health", responses=documented())
@@ -175,14 +175,13 @@ async def health(ctx: Caller) -> Health:
 
 @router.get("/status", responses=documented())
 async def status(ctx: Caller) -> Status:
-    """How much is under way. There is one worker: the thread that owns the pipeline."""
+    """Edits in flight. The one worker is the thread that owns the pipeline."""
     ready = ctx.executor.state is State.READY
-    inside = ctx.executor.admitted
     return Status(
         active_workers=int(ready),
         task_queue_size=ctx.executor.waiting,
         result_queue_size=0,
-        pending_tasks=inside,
+        pending_tasks=ctx.executor.in_flight,
         total_gpus=1,
         system_ready=ready,
     )

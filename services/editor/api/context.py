@@ -1,4 +1,4 @@
-"""What the routes work with; made once by the application, handed to each request."""
+"""The dependencies of the routes, made once by the application."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from fastapi import Request
 
+from services.editor.engine.async_engine import AsyncEngine
 from services.editor.engine.executor import Executor
-from services.editor.engine.runs import Runs
 from services.editor.metrics import Metrics
 from services.editor.pipelines import Pipeline
 from services.errors import TABLE, ApiError
@@ -20,31 +20,41 @@ _SHARED = (400, 401, 404, 405, 413, 500, 503)
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The worker's parts."""
+    """The worker's parts.
+
+    Attributes:
+        executor: state and figures.
+        engine: takes edit requests.
+        metrics: the Prometheus registry.
+        limits: what a picture may cost.
+        api_key: required of callers, if set.
+        keepalive_s: seconds of silence after which a stream sends a comment.
+        started_at: Unix time of the start.
+    """
 
     executor: Executor
-    runs: Runs
-    telemetry: Metrics
+    engine: AsyncEngine
+    metrics: Metrics
     limits: ImageLimits
     api_key: str | None
     keepalive_s: float
-    started: float
+    started_at: float
 
     @property
     def pipeline(self) -> Pipeline:
-        """For its name and capabilities only; edits go through ``runs``. Raises ``not_ready`` until it is warmed up."""
+        """For its name and capabilities only; edits go through ``engine``. Raises ``not_ready`` until it is warmed up."""
         return self.executor.pipeline
 
 
 def context(request: Request) -> Context:
-    """The application's context."""
+    """The application's context, as a dependency."""
     found = request.app.state.context
     assert isinstance(found, Context)
     return found
 
 
 def caller(request: Request) -> Context:
-    """The context, for callers who hold the key.
+    """The context, for authenticated callers.
 
     Raises:
         ApiError: ``invalid_api_key``.
@@ -58,7 +68,7 @@ def caller(request: Request) -> Context:
 
 
 def documented(*statuses: int, ok: dict[int | str, dict[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses: those given, and the error statuses that every route shares, each with OpenAI's error body."""
+    """OpenAPI responses: the given statuses and those that every route shares, each with OpenAI's error body."""
     text = {"type": ["string", "null"]}
     error = {
         "type": "object",

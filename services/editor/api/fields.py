@@ -1,4 +1,4 @@
-"""The fields of an edit request, and what of them the pipeline can honour. What it cannot is refused, never ignored."""
+"""The fields of an edit request. Those that the pipeline does not support are refused, never ignored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import secrets
 from fastapi import Request
 from pydantic import Field
 
-from services.editor.engine.run import Order
+from services.editor.engine.async_engine import EditRequest
 from services.editor.pipelines import Pipeline
 from services.editor.pipelines.base import Capabilities
 from services.errors import ApiError
@@ -17,13 +17,13 @@ from services.imaging.codec import ImageLimits, digest
 from services.protocol.images_api import EditFields, EditForm, one_source
 
 MAX_SEED = 2**53 - 16
-"""Largest seed: seeds are JSON numbers, and n pictures use the seeds after it too."""
+"""Largest seed: seeds are JSON numbers (exact up to 2^53), and a request for n pictures uses the n - 1 seeds after it too."""
 _LOSSLESS_DEFAULT = 100
 _EXTENSIONS = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "image_guidance_scale", "strength")
 _MAX_KEY = 255
 _URGENCY = re.compile(r"(?:^|,)\s*u=([0-7])\s*(?:,|;|$)")
-_ORDINARY = 3
-"""RFC 9218: urgency 0 (most) to 7 (least), 3 if nothing is said."""
+_DEFAULT_URGENCY = 3
+"""RFC 9218, section 4.1: urgency 0 (highest) to 7 (lowest), 3 by default."""
 
 
 class WorkerFields(EditFields):
@@ -54,13 +54,13 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def urgency(request: Request) -> int:
-    """How many head starts the request's ``Priority`` header gives it; one that cannot be read gives none (RFC 9218)."""
+    """Head starts from the request's ``Priority`` header (RFC 9218); a header that cannot be parsed gives none."""
     found = _URGENCY.search(request.headers.get("priority", ""))
-    return _ORDINARY - int(found[1]) if found else 0
+    return _DEFAULT_URGENCY - int(found[1]) if found else 0
 
 
-def read_order(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limits: ImageLimits, urgency: int = 0) -> Order:
-    """Check the request against the pipeline and give it a shape for work.
+def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limits: ImageLimits, urgency: int = 0) -> EditRequest:
+    """Validate the fields against the pipeline's capabilities.
 
     Raises:
         ApiError: ``unsupported_parameter``, ``invalid_value``, ``model_not_found`` and the like, naming parameter and fix.
@@ -76,12 +76,12 @@ def read_order(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limits:
     if size is not None:
         _check_size(size, capabilities, pipeline.name, limits)
     seed = fields.seed if fields.seed is not None else secrets.randbelow(2**31)
-    return Order(
+    return EditRequest(
         image=image,
         mask=form.mask,
         prompt=fields.prompt,
         negative_prompt=fields.negative_prompt,
-        seeds=tuple(seed + place for place in range(fields.n)),
+        seeds=tuple(seed + index for index in range(fields.n)),
         size=size,
         parameters=_parameters(fields, capabilities, pipeline.name),
         output_format=fields.output_format,

@@ -23,7 +23,7 @@ _TEXT: dict[int | str, dict[str, Any]] = {
 
 
 class Model(BaseModel):
-    """A model in OpenAI's shape, and what it can honour."""
+    """A model in OpenAI's shape, with its capabilities."""
 
     id: str
     object: str = "model"
@@ -39,26 +39,27 @@ class Models(BaseModel):
     data: list[Model]
 
 
-def _model(pipeline: Pipeline, started: float) -> Model:
-    able = pipeline.capabilities
+def _model(pipeline: Pipeline, started_at: float) -> Model:
+    supported = pipeline.capabilities
     ranges = {
-        name: {"low": allowed.low, "high": allowed.high, "default": allowed.default} for name, allowed in able.parameters.items()
+        name: {"low": allowed.low, "high": allowed.high, "default": allowed.default}
+        for name, allowed in supported.parameters.items()
     }
     capabilities = {
-        "mask": able.mask,
-        "negative_prompt": able.negative_prompt,
-        "size": able.resize,
-        "images": able.max_images,
-        "partial_images": able.partial_images,
+        "mask": supported.mask,
+        "negative_prompt": supported.negative_prompt,
+        "size": supported.resize,
+        "images": supported.max_images,
+        "partial_images": supported.partial_images,
         "parameters": ranges,
     }
-    return Model(id=pipeline.name, created=int(started), capabilities=capabilities)
+    return Model(id=pipeline.name, created=int(started_at), capabilities=capabilities)
 
 
 @router.get("/v1/models", responses=documented())
 async def list_models(ctx: Ctx) -> Models:
     """The model that requests may name, with its capabilities."""
-    return Models(data=[_model(ctx.pipeline, ctx.started)])
+    return Models(data=[_model(ctx.pipeline, ctx.started_at)])
 
 
 @router.get("/v1/models/{model}", responses=documented())
@@ -68,12 +69,12 @@ async def show_model(model: str, ctx: Ctx) -> Model:
         raise ApiError(
             "model_not_found", f"there is no model {model!r} here; this worker serves {ctx.pipeline.name!r}", param="model"
         )
-    return _model(ctx.pipeline, ctx.started)
+    return _model(ctx.pipeline, ctx.started_at)
 
 
 @router.get("/healthz", responses=documented())
 async def alive(ctx: Ctx) -> Any:
-    """Whether the process is worth keeping: 503 once its pipeline is dead, so that it is replaced."""
+    """Liveness: 503 once the pipeline is dead, so that the process is restarted."""
     if ctx.executor.state is State.DEAD:
         return _unready(ctx)
     return {"status": "ok"}
@@ -81,7 +82,7 @@ async def alive(ctx: Ctx) -> Any:
 
 @router.get("/readyz", responses=documented())
 async def ready(ctx: Ctx) -> Any:
-    """Whether an edit can be asked for now: after the warm-up, until shutdown or the pipeline's death."""
+    """Readiness: from the warm-up until shutdown or the pipeline's death."""
     if ctx.executor.state is not State.READY:
         return _unready(ctx)
     return {"status": "ready"}
@@ -95,4 +96,4 @@ def _unready(ctx: Context) -> Response:
 @router.get("/metrics", response_class=Response, responses=documented(ok=_TEXT))
 async def metrics(ctx: Ctx) -> Response:
     """Prometheus metrics."""
-    return Response(generate_latest(ctx.telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(ctx.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
 from services.editor.api.context import Context, caller, documented
-from services.editor.api.fields import WorkerFields, idempotency_key, read_order, urgency
+from services.editor.api.fields import WorkerFields, build_request, idempotency_key, urgency
 from services.editor.api.stream import events, total_ms
-from services.editor.engine.run import Edited, Order, Run
+from services.editor.engine.async_engine import EditedImage, EditRequest, EditTask
 from services.editor.metrics import trace_stages
 from services.errors import ApiError
 from services.protocol.images_api import EditForm, ImagesResponse, form_schema, read_form, sse_schema, validate
@@ -32,7 +32,7 @@ _DURATIONS = ("queue", "read", "encode", "denoise", "decode", "edit", "write", "
 
 
 class Stopped(BaseModel):
-    """An edit that was stopped, or forgotten if it was over."""
+    """An edit that was stopped, or whose results were forgotten if it was finished."""
 
     id: str
     object: Literal["edit"] = "edit"
@@ -49,10 +49,10 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
     """Edit one picture by an instruction.
 
     OpenAI's contract; seed, negative_prompt, num_inference_steps and the guidance scales are extensions, refused if the
-    pipeline cannot honour them. A repeat with the same `Idempotency-Key` joins the running or just finished edit. With
+    pipeline does not support them. A repeat with the same `Idempotency-Key` joins the running or just finished edit. With
     stream=true there are `image_edit.progress` events, `image_edit.partial_image` ones if partial_images asks for them (where
     the pipeline has steps), and an `image_edit.completed` for each picture. `Priority: u=2` (RFC 9218) puts an edit ahead.
-    An answer that was not made for this request alone has the header `Idempotent-Replayed: true`.
+    An answer shared with an earlier request of the same key has the header `Idempotent-Replayed: true`.
     """
     arrived = time.perf_counter()
     key = idempotency_key(request)
@@ -62,40 +62,42 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
     await refuse_early(request, ctx, key)
     form = await receive_form(request)
     fields = validate(WorkerFields, form.fields)
-    order = read_order(form, fields, ctx.pipeline, ctx.limits, urgency(request))
-    run, joined = ctx.runs.begin(order, key)
+    edit_request = build_request(form, fields, ctx.pipeline, ctx.limits, urgency(request))
+    task, joined = ctx.engine.add_request(edit_request, key)
     headers = {"cache-control": "no-store", **(_REPLAYED if joined else {})}
     if not fields.stream:
-        edited = await finished(request, ctx, run)
+        edited = await results(request, ctx, task)
         if not joined:
             trace_stages(_timings(edited), arrived)
-        return _reply(order, edited, arrived, headers)
+        return _reply(edit_request, edited, arrived, headers)
     try:
-        await run.accepted  # so that a broken picture is still answered with its own status
+        await task.accepted  # so that a broken picture is still answered with its own status
     except BaseException:
-        # A refusal or a cancel: either way nobody waits for the run any more.
-        ctx.runs.leave(run)
+        # A refusal, or this caller's cancellation.
+        ctx.engine.detach(task)
         raise
     headers["x-should-retry"] = "false"
-    return StreamingResponse(events(ctx, run, arrived), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(events(ctx, task, arrived), media_type="text/event-stream", headers=headers)
 
 
 @router.delete("/v1/edits/{key:path}", responses=documented(422))
 async def stop_edit(key: str, ctx: Caller) -> Stopped:
-    """Stop the edit that was asked for under this `Idempotency-Key` before its next step, or forget its answer."""
-    if not ctx.runs.cancel(key):
-        raise ApiError("not_found", "no edit is known under this key: it never was, failed, or is forgotten", param="key")
+    """Stop the edit of this `Idempotency-Key` before its next step, or forget its results if it is finished."""
+    if not ctx.engine.abort(key):
+        raise ApiError(
+            "not_found", "no edit is known under this key: it was never requested, has failed, or is forgotten", param="key"
+        )
     return Stopped(id=key)
 
 
 async def refuse_early(request: Request, ctx: Context, key: str | None) -> None:
-    """Refuse what there is no room for before its pictures are kept; the body is read all the same, so that the refusal arrives.
+    """Refuse a request without capacity before its pictures are stored. The body is read first, so that the refusal arrives.
 
     Raises:
         ApiError: ``overloaded`` or ``not_ready``.
     """
     try:
-        ctx.runs.check_room(key)
+        ctx.engine.check_capacity(key)
     except ApiError:
         async for _ in request.stream():
             pass
@@ -116,40 +118,40 @@ async def receive_form(request: Request) -> EditForm:
         return await read_form(form)
 
 
-async def finished(request: Request, ctx: Context, run: Run) -> list[Edited]:
-    """Every picture of a run, unless the client leaves first.
+async def results(request: Request, ctx: Context, task: EditTask) -> list[EditedImage]:
+    """All results of a task, unless the client disconnects first.
 
     Raises:
-        ApiError: the run's failure; ``request_timeout`` when the client left (nobody reads it).
+        ApiError: the task's failure; ``request_timeout`` when the client disconnected (and will not read it).
     """
-    working = asyncio.gather(*(asyncio.shield(image) for image in run.images))
-    leaving = asyncio.create_task(_left(request))
-    watched: list[asyncio.Future[Any]] = [working, leaving]
+    images = asyncio.gather(*(asyncio.shield(image) for image in task.images))
+    disconnected = asyncio.create_task(_disconnected(request))
+    watched: list[asyncio.Future[Any]] = [images, disconnected]
     try:
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
+        if not images.done():
             raise ApiError("request_timeout", "the caller left before the edit was done")
-        return list(working.result())
+        return list(images.result())
     finally:
         for future in watched:
             future.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-        ctx.runs.leave(run)
+        await asyncio.gather(images, disconnected, return_exceptions=True)
+        ctx.engine.detach(task)
 
 
-async def _left(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _reply(order: Order, edited: list[Edited], arrived: float, headers: dict[str, str]) -> Response:
+def _reply(edit_request: EditRequest, edited: list[EditedImage], arrived: float, headers: dict[str, str]) -> Response:
     first = edited[0]
     data = [{"b64_json": base64.b64encode(image.data).decode("ascii"), "seed": image.seed} for image in edited]
     timings = _timings(edited) | total_ms(arrived)
     body = {
         "created": int(time.time()),
         "data": data,
-        "output_format": order.output_format,
+        "output_format": edit_request.output_format,
         "size": f"{first.width}x{first.height}",
         "seed": first.seed,
         "seeds": [image.seed for image in edited],
@@ -162,8 +164,8 @@ def _reply(order: Order, edited: list[Edited], arrived: float, headers: dict[str
     return Response(orjson.dumps(body), headers={"server-timing": server_timing, **headers}, media_type="application/json")
 
 
-def _timings(edited: list[Edited]) -> dict[str, float]:
-    """Of the whole request: it was read once; everything else adds up, but for the batch size, which is a mean."""
+def _timings(edited: list[EditedImage]) -> dict[str, float]:
+    """Durations of the whole request: sums over its edits, except for stages done once and the mean batch size."""
     first = edited[0].timings
     total = {name: round(sum(image.timings[name] for image in edited), 3) for name in first}
     total |= {f"{stage}_ms": first[f"{stage}_ms"] for stage in _ONCE}

@@ -8,86 +8,86 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from services.editor.api.context import Context
-from services.editor.engine.run import Edited, Order, Partial, Run
+from services.editor.engine.async_engine import EditedImage, EditRequest, EditTask, PartialImage
 from services.errors import ApiError
 from services.serving.jsonlines import sse_message
 
 _PLAIN = {"quality": "auto", "background": "auto"}
-"""OpenAI's fields that have one value here."""
+"""OpenAI's fields that always have the same value here."""
 
 
-async def events(ctx: Context, run: Run, arrived: float) -> AsyncIterator[bytes]:
-    """Progress and partial images as they come, a completed event for each picture in order, comments in silence.
+async def events(ctx: Context, task: EditTask, arrived: float) -> AsyncIterator[bytes]:
+    """Progress and partial images as they come, a completed event for each picture in order, comments during silence.
 
-    ``arrived`` is when the request came, by `time.perf_counter`. A slow reader costs no memory: of progress it sees the latest,
-    and partial images are few.
+    ``arrived`` is when the request arrived, by `time.perf_counter`. A slow reader costs no memory: it receives the latest
+    progress only, and partial images are few.
     """
-    cursor = _Cursor(run)
+    cursor = _Cursor(task)
     try:
-        for place, image in enumerate(run.images):
+        for index, image in enumerate(task.images):
             while not image.done():
-                for event in cursor.news():
+                for event in cursor.new_events():
                     yield event
-                if not image.done() and not cursor.behind and not await run.change(ctx.keepalive_s):
+                if not image.done() and not cursor.behind and not await task.wait_for_change(ctx.keepalive_s):
                     yield b": keep-alive\n\n"
-            for event in cursor.news():
+            for event in cursor.new_events():
                 yield event
-            yield _event(_completed(run.order, place, image.result(), arrived))
+            yield _event(_completed(task.request, index, image.result(), arrived))
     except ApiError as exc:
         yield sse_message(exc.body(), event="error")
     finally:
-        ctx.runs.leave(run)
+        ctx.engine.detach(task)
 
 
 class _Cursor:
-    """What of a run's news one reader has seen."""
+    """One reader's position in a task's progress."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, task: EditTask) -> None:
+        self._task = task
         self._partials = 0
         self._steps: dict[int, tuple[int, int]] = {}
 
     @property
     def behind(self) -> bool:
-        """Whether something came while the last news were being sent."""
-        return self._partials < len(self._run.partials) or self._steps != self._run.steps
+        """Whether there are events that this reader has not received."""
+        return self._partials < len(self._task.partials) or self._steps != self._task.steps
 
-    def news(self) -> Iterator[bytes]:
-        """Events for what came since the last call."""
-        for place, steps in list(self._run.steps.items()):
-            if self._steps.get(place) != steps:
-                self._steps[place] = steps
-                yield _event({"type": "image_edit.progress", "index": place, "step": steps[0], "steps": steps[1]})
-        while self._partials < len(self._run.partials):
-            partial = self._run.partials[self._partials]
+    def new_events(self) -> Iterator[bytes]:
+        """Events since the last call."""
+        for index, steps in list(self._task.steps.items()):
+            if self._steps.get(index) != steps:
+                self._steps[index] = steps
+                yield _event({"type": "image_edit.progress", "index": index, "step": steps[0], "steps": steps[1]})
+        while self._partials < len(self._task.partials):
+            partial = self._task.partials[self._partials]
             self._partials += 1
-            yield _event(_partial(self._run.order, partial))
+            yield _event(_partial(self._task.request, partial))
 
 
-def _partial(order: Order, partial: Partial) -> dict[str, Any]:
+def _partial(request: EditRequest, partial: PartialImage) -> dict[str, Any]:
     return {
         "type": "image_edit.partial_image",
         "partial_image_index": partial.number,
         "b64_json": base64.b64encode(partial.data).decode("ascii"),
         "created_at": int(time.time()),
         "size": f"{partial.width}x{partial.height}",
-        "output_format": order.output_format,
+        "output_format": request.output_format,
         **_PLAIN,
-        "index": partial.place,
+        "index": partial.index,
         "step": partial.step,
         "steps": partial.steps,
     }
 
 
-def _completed(order: Order, place: int, image: Edited, arrived: float) -> dict[str, Any]:
+def _completed(request: EditRequest, index: int, image: EditedImage, arrived: float) -> dict[str, Any]:
     return {
         "type": "image_edit.completed",
         "b64_json": base64.b64encode(image.data).decode("ascii"),
         "created_at": int(time.time()),
         "size": f"{image.width}x{image.height}",
-        "output_format": order.output_format,
+        "output_format": request.output_format,
         **_PLAIN,
-        "index": place,
+        "index": index,
         "seed": image.seed,
         "applied": list(image.applied),
         "not_understood": list(image.not_understood),
@@ -96,7 +96,7 @@ def _completed(order: Order, place: int, image: Edited, arrived: float) -> dict[
 
 
 def total_ms(arrived: float) -> dict[str, float]:
-    """From a request's arrival until now: what its caller waited beyond that, it did not wait for this worker."""
+    """Milliseconds from a request's arrival until now."""
     return {"total_ms": round((time.perf_counter() - arrived) * 1000, 3)}
 
 

@@ -1,1 +1,1 @@
-"""The editor worker's engine: scheduling, and the one thread that owns the device."""
+"""The editor worker's engine: request handling, scheduling, and the thread that owns the device."""

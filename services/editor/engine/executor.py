@@ -1,8 +1,8 @@
-"""The one thread that owns the pipeline and the device.
+"""The executor: the one thread that owns the pipeline and the device.
 
-A pipeline shared by threads gives silently wrong pictures, so it is built, warmed up and used on a single thread.
-Concurrency comes from interleaving: between two advances edits join, leave, and change places, as
-`services.editor.engine.scheduler` decides. Whatever ends the thread answers everyone who waits.
+Threads that share a pipeline produce silently wrong pictures, so it is built, warmed up and used on a single thread.
+Concurrency comes from interleaving: between two advances edits join, leave and change order as
+`services.editor.engine.scheduler` decides. When the thread ends, for any reason, every pending future is resolved.
 """
 
 from __future__ import annotations
@@ -12,25 +12,38 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
-from services.editor.engine.scheduler import SLACK, Choice, Entry, Limits, choose, crowded, dispensable, expired, next_expiry
-from services.editor.engine.tickets import Listener, Outcome, Ticket, out_of_memory
-from services.editor.engine.warmup import Wanted, warm_up
-from services.editor.pipelines import EditJob, OutOfMemoryError, Pipeline, PipelineBrokenError
+from PIL import Image
+
+from services.editor.engine.scheduler import (
+    COST_SLACK,
+    Limits,
+    Request,
+    SchedulerOutput,
+    due_time,
+    eviction_candidate,
+    expired,
+    memory_full,
+    next_expiry,
+    schedule,
+)
+from services.editor.engine.warmup import OperatorLimits, warm_up
+from services.editor.pipelines import Edit, EditJob, EditResult, OutOfMemoryError, Pipeline, PipelineBrokenError
 from services.errors import ApiError
 
 log = logging.getLogger(__name__)
-_FIRST_GUESS_S = 1.0  # of a call's duration, before one was measured
-_FORGET = 0.9  # weight of the past in the running mean of call durations
-_LONGEST_PROMISE_S = 60.0  # of Retry-After
-_MOST_HELD = 64  # edits set aside; beyond that the one that is to expire first goes
+_INITIAL_CALL_S = 1.0  # assumed duration of a call until one has been measured
+_CALL_DECAY = 0.9  # weight of the past in the running mean of call durations
+_MAX_RETRY_AFTER_S = 60.0
+_MAX_PREEMPTED = 64  # beyond that, the preempted edit that expires first is dropped
 
 
 class State(StrEnum):
-    """Where the executor is in its life; only ``READY`` takes requests."""
+    """The executor's lifecycle; only ``READY`` accepts requests."""
 
     STARTING = "starting"
     READY = "ready"
@@ -38,16 +51,99 @@ class State(StrEnum):
     DEAD = "dead"
 
 
-class Meter(Protocol):
-    """Who is told what the executor does; on its thread."""
+class ExecutorObserver(Protocol):
+    """Receives what the executor does, on its thread."""
 
-    def advanced(self, edits: int, seconds: float, *, start: bool) -> None:
+    def on_advance(self, edits: int, seconds: float, *, start: bool) -> None:
         """So many edits were advanced together, or one was started."""
         ...
 
-    def wasted(self, steps: int) -> None:
-        """An edit was dropped after so many steps."""
+    def on_wasted(self, steps: int) -> None:
+        """An edit was dropped after so many denoise steps."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One finished edit.
+
+    Attributes:
+        result: the picture, before `Pipeline.finish`.
+        queue_s: seconds until its first advance.
+        edit_s: seconds of device time: its share of the advances, without the pauses between them.
+        stages: seconds of the stages that the pipeline reports (``encode``, ``denoise``, ``decode``).
+        steps: denoise steps done; 0 for families without steps.
+        batch: mean number of edits in its advances.
+    """
+
+    result: EditResult
+    queue_s: float
+    edit_s: float
+    stages: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 0
+    batch: float = 1.0
+
+
+Listener = Callable[[int, int, Image.Image | None], None]
+"""Called with steps done, steps in all, and a new preview or None; on the executor's thread."""
+
+
+@dataclass(slots=True, eq=False)
+class EditHandle:
+    """One edit submitted to the executor.
+
+    The submitter waits for ``future``, and cancels it to stop the edit before its next advance. All other attributes belong
+    to the executor.
+    """
+
+    id: int
+    job: EditJob
+    urgency: int = 0
+    listener: Listener | None = None
+    future: Future[Outcome] = field(default_factory=Future)
+    arrived_at: float = field(default_factory=time.monotonic)
+    due: float = 0.0
+    preempted_until: float | None = None
+    edit: Edit | None = None
+    started_at: float | None = None
+    device_s: float = 0.0
+    advances: int = 0
+    batch_sizes: int = 0
+    exclusive: bool = False
+
+    def request(self) -> Request:
+        """The edit as the scheduler sees it."""
+        edit = self.edit
+        if edit is None or not edit.started:
+            return Request(self.id, self.due, preempted_until=self.preempted_until, exclusive=self.exclusive)
+        return Request(self.id, self.due, True, edit.group, edit.cost, self.preempted_until, self.exclusive)
+
+    def set_due(self, work_s: float) -> None:
+        """Set the due time of an edit of ``work_s`` seconds."""
+        self.due = due_time(self.arrived_at, work_s, self.urgency)
+
+    def record_advance(self, seconds: float, batch: int) -> None:
+        """Account for one advance in a batch of so many."""
+        self.device_s += seconds / batch
+        self.advances += 1
+        self.batch_sizes += batch
+
+    def outcome(self, result: EditResult) -> Outcome:
+        """The outcome of a finished edit."""
+        assert self.edit is not None
+        assert self.started_at is not None
+        queue_s = self.started_at - self.arrived_at
+        batch = self.batch_sizes / self.advances if self.advances else 1.0
+        return Outcome(result, queue_s, self.device_s, dict(self.edit.timings), self.edit.step, batch)
+
+    def resolve(self, outcome: Outcome | Exception) -> None:
+        """Resolve the future, unless it was cancelled or a shutdown has resolved it already."""
+        if self.future.done() or not self.future.set_running_or_notify_cancel():
+            return
+        if isinstance(outcome, Exception):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
 
 
 class Executor:
@@ -55,42 +151,42 @@ class Executor:
 
     Args:
         build: makes the pipeline; called on the executor's thread.
-        meter: is told what happens.
-        wanted: the operator's limits.
-        queue: how many edits may wait beside those that run.
-        on_failure: told why, if the pipeline cannot be built or warmed up.
+        observer: receives what the executor does.
+        operator_limits: upper bounds set by the operator.
+        queue: how many edits may wait in addition to those running.
+        on_failure: called with the cause if the pipeline cannot be built or warmed up.
     """
 
     def __init__(
         self,
         build: Callable[[], Pipeline],
-        meter: Meter,
-        wanted: Wanted,
+        observer: ExecutorObserver,
+        operator_limits: OperatorLimits,
         *,
         queue: int,
         on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._on_failure = on_failure
         self._build = build
-        self._meter = meter
-        self._wanted = wanted
+        self._observer = observer
+        self._operator_limits = operator_limits
         self._queue = queue
-        self._tickets: dict[int, Ticket] = {}
-        self._numbers = itertools.count(1)
-        self._admitted = 0
-        self._wake = threading.Condition()
+        self._handles: dict[int, EditHandle] = {}
+        self._ids = itertools.count(1)
+        self._in_flight = 0
+        self._changed = threading.Condition()
         self._state = State.STARTING
         self._cause = "starting"
         self._pipeline: Pipeline | None = None
         self._limits = Limits(1, 1, 1)
-        self._call_s = _FIRST_GUESS_S
+        self._call_s = _INITIAL_CALL_S
         self._just_started = False
-        self._promised = 0.0
-        self._thread = threading.Thread(target=self._live, name="pipeline", daemon=True)
+        self._retry_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
 
     @property
     def state(self) -> State:
-        """Where the executor is in its life."""
+        """The current lifecycle state."""
         return self._state
 
     @property
@@ -99,31 +195,31 @@ class Executor:
         return self._cause
 
     @property
-    def admitted(self) -> int:
-        """Requests inside: decoding, waiting, running or encoding."""
-        return self._admitted
+    def in_flight(self) -> int:
+        """Admitted edits: decoding, waiting, running or encoding."""
+        return self._in_flight
 
     @property
     def limits(self) -> Limits:
-        """What the device takes at a time, as set, measured, and shrunk where memory ran out."""
+        """What the device takes at a time: as configured and measured, and reduced where memory ran out."""
         return self._limits
 
     @property
     def waiting(self) -> int:
         """Edits that wait for their first advance."""
-        return sum(ticket.began is None for ticket in self._wanted_ones())
+        return sum(handle.started_at is None for handle in self._schedulable())
 
     @property
     def running(self) -> int:
-        """Edits that are started and not over, without those set aside."""
-        return sum(ticket.began is not None for ticket in self._wanted_ones())
+        """Edits that are started and not finished, without the preempted ones."""
+        return sum(handle.started_at is not None for handle in self._schedulable())
 
-    def _wanted_ones(self) -> list[Ticket]:
-        return [ticket for ticket in list(self._tickets.values()) if ticket.held_until is None]
+    def _schedulable(self) -> list[EditHandle]:
+        return [handle for handle in list(self._handles.values()) if handle.preempted_until is None]
 
     @property
     def pipeline(self) -> Pipeline:
-        """The pipeline, for what any thread may ask of it: edits go through `submit`.
+        """The pipeline, for the members that any thread may use; edits go through `submit`.
 
         Raises:
             ApiError: ``not_ready`` until it is warmed up, and after its death.
@@ -137,261 +233,264 @@ class Executor:
         return ApiError("not_ready", f"the editor is not ready: {self._cause}", retry_after=retry)
 
     def start(self) -> None:
-        """Start the thread; it builds and warms up the pipeline by itself."""
+        """Start the thread, which builds and warms up the pipeline."""
         self._thread.start()
 
     def admit(self, edits: int = 1) -> None:
-        """Take places for so many edits; give them back with `release`. One request always fits when nothing else is inside.
+        """Reserve capacity for so many edits; return it with `release`. A request always fits if nothing else is in flight.
 
         Raises:
-            ApiError: ``overloaded`` when there are not so many, ``not_ready`` when the executor is not ready.
+            ApiError: ``overloaded`` when there is not enough capacity, ``not_ready`` when the executor is not ready.
         """
-        with self._wake:
+        with self._changed:
             if self._state is not State.READY:
                 raise self._not_ready()
-            if self._admitted and self._admitted + edits > self._queue + self._limits.active:
-                message = f"{self._admitted} edits are under way, {self.waiting} of them waiting; try again later"
-                raise ApiError("overloaded", message, retry_after=self._next_promise(edits))
-            self._admitted += edits
+            if self._in_flight and self._in_flight + edits > self._queue + self._limits.active:
+                message = f"{self._in_flight} edits are in flight, {self.waiting} of them waiting; try again later"
+                raise ApiError("overloaded", message, retry_after=self._retry_after(edits))
+            self._in_flight += edits
 
     def figures(self) -> Mapping[str, float]:
-        """What the pipeline counts; nothing until there is one."""
+        """The pipeline's own metrics; empty until it is built."""
         return {} if self._pipeline is None else self._pipeline.figures()
 
-    def _next_promise(self, edits: int) -> float:
-        """Seconds after which to come back. Whoever is refused gets the place behind those refused before, so that they do not
-        all come back at once, only to be refused again.
+    def _retry_after(self, edits: int) -> float:
+        """Seconds after which to retry. Each refused caller is sent behind those refused before it, so that they do not all
+        retry at once, only to be refused again.
         """
         now, backlog = time.monotonic(), self.backlog_s()
-        each = backlog / max(1, len(self._wanted_ones()))
-        self._promised = max(self._promised, now + backlog / 2) + edits * each
-        return min(_LONGEST_PROMISE_S, max(1.0, self._promised - now))
+        each = backlog / max(1, len(self._schedulable()))
+        self._retry_at = max(self._retry_at, now + backlog / 2) + edits * each
+        return min(_MAX_RETRY_AFTER_S, max(1.0, self._retry_at - now))
 
     def backlog_s(self) -> float:
-        """Seconds until everything that is inside now, and not set aside, would be done."""
-        left = 0
-        for ticket in self._wanted_ones():
-            edit = ticket.edit
-            left += 1 if edit is None else 1 + max(0, edit.calls - edit.calls_done)
-        return left * self._call_s
+        """Seconds until all edits present now, without the preempted ones, would be finished."""
+        calls = 0
+        for handle in self._schedulable():
+            edit = handle.edit
+            calls += 1 if edit is None else 1 + max(0, edit.calls - edit.calls_done)
+        return calls * self._call_s
 
     def release(self, edits: int = 1) -> None:
-        """Give back places taken by `admit`."""
-        with self._wake:
-            self._admitted -= edits
-            self._wake.notify_all()
+        """Return capacity reserved by `admit`."""
+        with self._changed:
+            self._in_flight -= edits
+            self._changed.notify_all()
 
-    def submit(self, jobs: Sequence[EditJob], urgency: int = 0, listeners: Sequence[Listener] = ()) -> list[Ticket]:
-        """Queue the jobs of one admitted request. An answer that is cancelled stops its edit before the next advance.
+    def submit(self, jobs: Sequence[EditJob], urgency: int = 0, listeners: Sequence[Listener] = ()) -> list[EditHandle]:
+        """Queue the jobs of one admitted request. Cancelling a handle's future stops its edit before the next advance.
 
         Args:
             jobs: prepared by the pipeline.
-            urgency: how many head starts they get.
+            urgency: head starts they get in the queue.
             listeners: one a job, or none.
 
         Raises:
-            ApiError: ``not_ready`` when the executor died meanwhile.
+            ApiError: ``not_ready`` when the executor has died since the request was admitted.
         """
-        tickets = [Ticket(next(self._numbers), job, urgency) for job in jobs]
-        for ticket, listener in zip(tickets, listeners, strict=False):
-            ticket.listener = listener
-        with self._wake:
+        handles = [EditHandle(next(self._ids), job, urgency) for job in jobs]
+        for handle, listener in zip(handles, listeners, strict=False):
+            handle.listener = listener
+        with self._changed:
             if self._state is State.DEAD:
                 raise self._not_ready()
-            self._tickets.update((ticket.id, ticket) for ticket in tickets)
-            self._wake.notify_all()
-        return tickets
+            self._handles.update((handle.id, handle) for handle in handles)
+            self._changed.notify_all()
+        return handles
 
-    def hold(self, tickets: Sequence[Ticket], seconds: float) -> None:
-        """Set edits aside: they keep what they have, take no more of the device, and are dropped after so many seconds."""
+    def preempt(self, handles: Sequence[EditHandle], seconds: float) -> None:
+        """Pause edits: they keep their state, are not scheduled, and are dropped after so many seconds unless resumed."""
         until = time.monotonic() + seconds
-        with self._wake:
-            for ticket in tickets:
-                ticket.held_until = until
-            held = sorted((t for t in self._tickets.values() if t.held_until is not None), key=lambda t: t.held_until or 0.0)
-            for ticket in held[:-_MOST_HELD]:
-                ticket.answer.cancel()
-            self._wake.notify_all()
+        with self._changed:
+            for handle in handles:
+                handle.preempted_until = until
+            preempted = [handle for handle in self._handles.values() if handle.preempted_until is not None]
+            preempted.sort(key=lambda handle: handle.preempted_until or 0.0)
+            for handle in preempted[:-_MAX_PREEMPTED]:
+                handle.future.cancel()
+            self._changed.notify_all()
 
-    def resume(self, tickets: Sequence[Ticket]) -> None:
-        """Go on with edits that were set aside, where they stopped."""
-        with self._wake:
-            for ticket in tickets:
-                ticket.held_until = None
-            self._wake.notify_all()
+    def resume(self, handles: Sequence[EditHandle]) -> None:
+        """Continue preempted edits where they stopped."""
+        with self._changed:
+            for handle in handles:
+                handle.preempted_until = None
+            self._changed.notify_all()
 
-    def notice(self) -> None:
-        """Look again: an answer was cancelled."""
-        with self._wake:
-            self._wake.notify_all()
+    def wake(self) -> None:
+        """Make the thread look for cancelled futures now."""
+        with self._changed:
+            self._changed.notify_all()
 
-    def stop(self, patience_s: float) -> None:
-        """Take no more, finish what is queued for up to ``patience_s`` seconds, then answer the rest with an error."""
-        with self._wake:
+    def stop(self, grace_s: float) -> None:
+        """Stop accepting, finish what is queued for up to ``grace_s`` seconds, then resolve the rest with an error."""
+        with self._changed:
             if self._state is not State.DEAD:
                 self._state, self._cause = State.DRAINING, "shutting down"
-            self._wake.notify_all()
+            self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join(patience_s)
-        self._end("shut down")
+            self._thread.join(grace_s)
+        self._terminate("shut down")
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
             pipeline = self._build()
-            measured = warm_up(pipeline, self._wanted)
-            with self._wake:
+            measured = warm_up(pipeline, self._operator_limits)
+            with self._changed:
                 self._pipeline, self._limits, self._call_s = pipeline, measured.limits, measured.call_s
                 if self._state is State.STARTING:
                     self._state, self._cause = State.READY, "ready"
-            while self._turn(pipeline):
+            while self._step(pipeline):
                 pass
-        # The edge of the thread: whatever ends it, those who wait must be told and readiness must go.
+        # The edge of the thread: callers must be answered and readiness withdrawn, no matter what ended it.
         except BaseException as exc:
             log.critical("the pipeline's thread died", exc_info=exc)
             failed_at_start = self._state is State.STARTING
-            self._end(f"the pipeline failed: {type(exc).__name__}")
+            self._terminate(f"the pipeline failed: {type(exc).__name__}")
             if failed_at_start:
                 self._on_failure(f"{type(exc).__name__}: {exc}")
         else:
-            self._end("shut down")
+            self._terminate("shut down")
 
-    def _turn(self, pipeline: Pipeline) -> bool:
-        """Advance whoever's turn it is, or wait until there is somebody; False at the end."""
-        with self._wake:
-            choice = self._choose(pipeline)
-            if choice is None:
-                # A request that was let in may still be decoding; it is to be served before the end.
-                if self._state is State.DEAD or (self._state is State.DRAINING and self._admitted == 0):
+    def _step(self, pipeline: Pipeline) -> bool:
+        """Run one pass over the device, or wait until there is work; False when the thread is to end."""
+        with self._changed:
+            output = self._schedule(pipeline)
+            if output is None:
+                # An admitted request may still be decoding; it is served before the thread ends.
+                if self._state is State.DEAD or (self._state is State.DRAINING and self._in_flight == 0):
                     return False
-                expiry = next_expiry(self._entries())
-                self._wake.wait(None if expiry is None else max(0.0, expiry - time.monotonic()))
+                expiry = next_expiry(self._requests())
+                self._changed.wait(None if expiry is None else max(0.0, expiry - time.monotonic()))
                 return True
-            chosen = [self._tickets[number] for number in choice.ids]
-        self._just_started = choice.start
-        self._advance(pipeline, choice, chosen)
+            scheduled = [self._handles[number] for number in output.ids]
+        self._just_started = output.start
+        self._advance(pipeline, output, scheduled)
         return True
 
-    def _choose(self, pipeline: Pipeline) -> Choice | None:
-        """Whose turn it is. Where memory is short, those set aside go before one more is started."""
+    def _schedule(self, pipeline: Pipeline) -> SchedulerOutput | None:
+        """The next pass. Where memory is full, preempted edits are evicted before another one is started."""
         while True:
-            self._drop(pipeline)
-            self._open(pipeline)
-            entries = self._entries()
-            choice = choose(entries, self._limits, just_started=self._just_started)
-            starts = choice is not None and choice.start
-            if not starts or not crowded(entries, self._limits) or not self._make_room(pipeline):
-                return choice
+            self._drop_finished(pipeline)
+            self._open_new(pipeline)
+            requests = self._requests()
+            output = schedule(requests, self._limits, just_started=self._just_started)
+            starts = output is not None and output.start
+            if not starts or not memory_full(requests, self._limits) or not self._evict(pipeline):
+                return output
 
-    def _entries(self) -> list[Entry]:
-        return [ticket.entry() for ticket in self._tickets.values()]
+    def _requests(self) -> list[Request]:
+        return [handle.request() for handle in self._handles.values()]
 
-    def _drop(self, pipeline: Pipeline) -> None:
-        """Let go of edits whose callers have gone, or whose time set aside is up."""
-        late = expired((ticket.entry() for ticket in self._tickets.values()), time.monotonic())
-        for number in late:
-            self._tickets[number].settle(ApiError("request_timeout", "the caller left, and nobody came back for the edit"))
-        for ticket in [ticket for ticket in self._tickets.values() if ticket.answer.done()]:
-            del self._tickets[ticket.id]
-            if ticket.edit is not None:
-                self._meter.wasted(ticket.edit.step)
-                pipeline.close(ticket.edit)
+    def _drop_finished(self, pipeline: Pipeline) -> None:
+        """Drop edits whose future is cancelled or resolved, or whose time as a preempted one is up."""
+        for number in expired(self._requests(), time.monotonic()):
+            self._handles[number].resolve(ApiError("request_timeout", "the caller disconnected and did not come back in time"))
+        for handle in [handle for handle in self._handles.values() if handle.future.done()]:
+            del self._handles[handle.id]
+            if handle.edit is not None:
+                self._observer.on_wasted(handle.edit.step)
+                pipeline.close(handle.edit)
 
-    def _open(self, pipeline: Pipeline) -> None:
-        """Make edits of the tickets that have just come."""
-        for ticket in [ticket for ticket in self._tickets.values() if ticket.edit is None]:
+    def _open_new(self, pipeline: Pipeline) -> None:
+        """Open an edit for each handle that has none yet."""
+        for handle in [handle for handle in self._handles.values() if handle.edit is None]:
             try:
-                ticket.edit = pipeline.open(ticket.job)
-            # A job that cannot even be opened must not end the thread that the others need.
+                handle.edit = pipeline.open(handle.job)
+            # A job that cannot be opened must not end the thread that the others need.
             except Exception as exc:
                 log.exception("an edit could not be opened")
-                del self._tickets[ticket.id]
-                ticket.settle(exc)
+                del self._handles[handle.id]
+                handle.resolve(exc)
             else:
-                ticket.plan((1 + ticket.edit.calls) * self._call_s)
+                handle.set_due((1 + handle.edit.calls) * self._call_s)
 
-    def _advance(self, pipeline: Pipeline, choice: Choice, tickets: list[Ticket]) -> None:
+    def _advance(self, pipeline: Pipeline, output: SchedulerOutput, handles: list[EditHandle]) -> None:
         start = time.monotonic()
-        for ticket in tickets:
-            ticket.began = ticket.began or start
-        short: list[Ticket] = []
+        for handle in handles:
+            handle.started_at = handle.started_at or start
+        short: list[EditHandle] = []
         try:
-            pipeline.advance([ticket.edit for ticket in tickets if ticket.edit is not None])
+            pipeline.advance([handle.edit for handle in handles if handle.edit is not None])
         except OutOfMemoryError as exc:
-            # Dealt with below: in here what the failed pass had allocated may still be alive.
-            short = [ticket for ticket in tickets if not exc.edits or ticket.edit in exc.edits]
+            # Handled below: in here the failed pass's allocations may still be alive.
+            short = [handle for handle in handles if not exc.edits or handle.edit in exc.edits]
         except PipelineBrokenError:
-            for ticket in tickets:
-                ticket.settle(ApiError("internal_error", "the pipeline broke during this edit; another worker may do it"))
+            for handle in handles:
+                handle.resolve(ApiError("internal_error", "the pipeline broke during this edit; another worker may do it"))
             raise
-        done = [ticket for ticket in tickets if ticket not in short]
+        done = [handle for handle in handles if handle not in short]
         if done:
             took = time.monotonic() - start
-            self._meter.advanced(len(done), took, start=choice.start)
-            self._call_s = _FORGET * self._call_s + (1 - _FORGET) * took / len(done)
-            for ticket in done:
-                ticket.advanced(took, len(done))
-                self._report(ticket)
+            self._observer.on_advance(len(done), took, start=output.start)
+            self._call_s = _CALL_DECAY * self._call_s + (1 - _CALL_DECAY) * took / len(done)
+            for handle in done:
+                handle.record_advance(took, len(done))
+                self._report(handle)
         if short:
-            self._make_do(pipeline, short)
+            self._handle_out_of_memory(pipeline, short)
 
-    def _report(self, ticket: Ticket) -> None:
-        """Tell the ticket's caller what has become of it."""
-        edit = ticket.edit
+    def _report(self, handle: EditHandle) -> None:
+        """Resolve a finished edit's future, or call the listener of one that goes on."""
+        edit = handle.edit
         assert edit is not None
         if edit.error is not None:
             log.error("an edit failed", exc_info=edit.error)
-            self._conclude(ticket, edit.error)
+            self._finish(handle, edit.error)
         elif edit.result is not None:
-            self._conclude(ticket, ticket.outcome(edit.result))
-        elif ticket.listener is not None and not ticket.answer.done():
+            self._finish(handle, handle.outcome(edit.result))
+        elif handle.listener is not None and not handle.future.done():
             preview, edit.preview = edit.preview, None
-            ticket.listener(edit.step, edit.steps, preview)
+            handle.listener(edit.step, edit.steps, preview)
 
-    def _conclude(self, ticket: Ticket, outcome: Outcome | Exception) -> None:
-        with self._wake:
-            self._tickets.pop(ticket.id, None)
-            ticket.settle(outcome)
+    def _finish(self, handle: EditHandle, outcome: Outcome | Exception) -> None:
+        with self._changed:
+            self._handles.pop(handle.id, None)
+            handle.resolve(outcome)
 
-    def _make_do(self, pipeline: Pipeline, tickets: list[Ticket]) -> None:
-        """Memory ran out: smaller batches from now on; an edit that was alone takes the place of one set aside, or gets one more
-        try, from its beginning, when nobody else is there.
+    def _handle_out_of_memory(self, pipeline: Pipeline, handles: list[EditHandle]) -> None:
+        """Reduce the batch limits if a batch ran out of memory. For an edit that was alone evict a preempted one; if there is
+        none, restart it once, exclusively, and then refuse it.
         """
-        costs = [ticket.entry().cost for ticket in tickets if ticket.entry().started]
-        if len(costs) == len(tickets) > 1:
+        requests = [handle.request() for handle in handles]
+        costs = [request.cost for request in requests if request.started]
+        if len(costs) == len(handles) > 1:
             pipeline.reclaim()
-            cost = None if self._limits.cost is None else max(1, int(SLACK * sum(costs) / 2))
-            self._limits = replace(self._limits, batch=len(tickets) // 2, cost=cost)
-            log.warning("out of memory with %d edits at a time; the limits are now %s", len(tickets), self._limits)
+            cost = None if self._limits.cost is None else max(1, int(COST_SLACK * sum(costs) / 2))
+            self._limits = replace(self._limits, batch=len(handles) // 2, cost=cost)
+            log.warning("out of memory with a batch of %d edits; the limits are now %s", len(handles), self._limits)
             return
-        for ticket in tickets:
-            assert ticket.edit is not None
-            if self._make_room(pipeline):
-                log.warning("out of memory with one edit; it goes on in the place of one that was set aside")
+        for handle in handles:
+            assert handle.edit is not None
+            if self._evict(pipeline):
+                log.warning("out of memory with one edit; a preempted edit was evicted for it")
                 continue
-            pipeline.close(ticket.edit)
-            if ticket.alone:
-                self._conclude(ticket, out_of_memory())
+            pipeline.close(handle.edit)
+            if handle.exclusive:
+                message = "the edit needs more memory than the editor has; ask for a smaller size"
+                self._finish(handle, ApiError("out_of_memory", message))
             else:
-                log.warning("out of memory with one edit; it is tried once more, from its beginning and alone")
-                ticket.alone, ticket.edit = True, None
+                log.warning("out of memory with one edit; it is restarted once, alone on the device")
+                handle.exclusive, handle.edit = True, None
         pipeline.reclaim()
 
-    def _make_room(self, pipeline: Pipeline) -> bool:
-        """Drop the edit set aside that can be spared first; False if there is none that keeps memory."""
-        with self._wake:
-            number = dispensable(self._entries())
+    def _evict(self, pipeline: Pipeline) -> bool:
+        """Drop the preempted edit that expires first; False if none holds memory."""
+        with self._changed:
+            number = eviction_candidate(self._requests())
             if number is None:
                 return False
-            self._tickets[number].settle(ApiError("request_timeout", "the caller left, and the memory of the edit was needed"))
-            self._drop(pipeline)
+            message = "the caller disconnected and the edit's memory was needed"
+            self._handles[number].resolve(ApiError("request_timeout", message))
+            self._drop_finished(pipeline)
         return True
 
-    def _end(self, cause: str) -> None:
-        """Be dead, and answer everyone who waits."""
-        with self._wake:
+    def _terminate(self, cause: str) -> None:
+        """Enter ``DEAD`` and resolve every pending future."""
+        with self._changed:
             self._state, self._cause = State.DEAD, cause
-            self._wake.notify_all()
-            tickets = list(self._tickets.values())
-            self._tickets.clear()
-            for ticket in tickets:
-                ticket.settle(ApiError("not_ready", f"the editor stopped before this edit: {cause}"))
+            self._changed.notify_all()
+            handles = list(self._handles.values())
+            self._handles.clear()
+            for handle in handles:
+                handle.resolve(ApiError("not_ready", f"the editor stopped before this edit: {cause}"))

@@ -1,39 +1,71 @@
-"""Whose turn it is on the device: a pure function of who is there.
+"""Which edits the device advances next: a pure function of the requests that are present."""
 
-Denoise work is known in advance, so every edit gets a due time when it arrives: a few times as much later as it would
-take alone. The earliest due leads; edits that can share its pass over the model come along. Short edits thus overtake long
-ones that arrived little before them, and nobody starves: whoever arrives after another's due time (plus the head start of
-urgent ones) cannot pass it.
-"""
+# Theory of operation
+# ===================
+#
+# An edit is one start (text and source are encoded) followed by a number of denoiser calls that is known when it arrives. The
+# executor asks `schedule` before every pass over the device, so requests join, leave and change order between any two calls
+# (continuous batching). A request is in one of the states of vLLM's scheduler:
+#
+#                 start                 preempt
+#     WAITING ------------> RUNNING ---------------> PREEMPTED
+#        |                     ^        resume           |
+#        |                     +-------------------------+
+#        |  preempt / resume                             |  its time is up, or its memory is needed
+#        +------------------> PREEMPTED                  +------------------> dropped
+#
+# A request is preempted when its last caller disconnects, and resumed when one comes back with the same Idempotency-Key. It
+# keeps its tensors but takes no part in scheduling.
+#
+# EditRequest: earliest due time first. The due time is the arrival plus `TARGET_SLOWDOWN` times the request's own work, less
+# `HEAD_START_S` for each level of urgency. Short edits overtake long ones that arrived shortly before them, and none starves:
+# a request that arrives after another's due time (plus the head starts) cannot pass it.
+#
+# Batching: the running request that is due first leads, and others of its group join while a larger batch shortens the total
+# wait. With m = the marginal time of one more request as a share of a request alone, adding one to a batch of n delays each of
+# the n by m, and brings the requests behind (k of them) forward by 1 - m: join while k (1 - m) > n m. An idle device therefore
+# serves requests one at a time where batching gains little, and forms batches as its queue grows.
+#
+# Starts: at most one between two passes of the running batch, so that encoding stalls it for no longer than one request's
+# start. A request that ran out of memory in company is `exclusive`: it is started on an empty device and keeps it to itself.
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
-PATIENCE = 4.0
-"""How many times its own work an edit may take. At 1 edits come nearly in the order of arrival; the larger, the more short
-ones gain and long ones lose. At 4, and a load of 1, the median edit takes a quarter less time, and the longest a half more.
+TARGET_SLOWDOWN = 4.0
+"""Latency at which a request is due, in multiples of its own work. At 1, requests run nearly in order of arrival; larger values
+favour short ones. At 4 and a load of 1, the median latency is a quarter lower, and that of the longest edits a half higher.
 """
 HEAD_START_S = 30.0
-"""How much earlier an edit counts as having arrived for each level of urgency: a later turn of a running session goes first."""
-SLACK = 1.25
-"""How much more than the measured cost a batch may have: pictures differ in shape, and prompts in length."""
+"""How much earlier a request counts as having arrived for each level of urgency: later turns of a session go first."""
+COST_SLACK = 1.25
+"""How far a batch may exceed the measured cost: sources differ in shape, and prompts in length."""
+
+
+class Status(StrEnum):
+    """A request's state, named as in vLLM's scheduler."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PREEMPTED = "preempted"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One edit, as the scheduler sees it.
+class Request:
+    """One edit as the scheduler sees it.
 
     Attributes:
-        id: its name.
-        due: see `due`.
-        started: whether it holds a place on the device: its text and picture are encoded.
-        group: edits of equal groups can be advanced together; None: only alone.
+        id: unique among the requests present.
+        due: see `due_time`.
+        started: whether its text and source are encoded, and kept on the device.
+        group: requests of equal groups can be advanced together; None: only alone.
         cost: tokens of its next advance.
-        held_until: set aside until then (its caller has gone, and may come back); None if it is not.
-        alone: to be on the device with no other, because it ran out of memory in company.
+        preempted_until: when it is dropped unless it is resumed; None if it is not preempted.
+        exclusive: must be on the device alone, because it ran out of memory in company.
     """
 
     id: int
@@ -41,8 +73,15 @@ class Entry:
     started: bool = False
     group: Hashable | None = None
     cost: int = 1
-    held_until: float | None = None
-    alone: bool = False
+    preempted_until: float | None = None
+    exclusive: bool = False
+
+    @property
+    def status(self) -> Status:
+        """Its state."""
+        if self.preempted_until is not None:
+            return Status.PREEMPTED
+        return Status.RUNNING if self.started else Status.WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,99 +89,99 @@ class Limits:
     """What the device can take.
 
     Attributes:
-        active: edits started at a time.
-        batch: edits in one advance.
+        active: requests running at a time.
+        batch: requests in one advance.
         cost: tokens in one advance of several; None: any number.
-        marginal: the time that one more edit adds to an advance, as a share of an edit alone: 1 where batching gains nothing,
-            near 0 where the device idles beside a single edit.
-        room: edits that the device's memory can keep, those set aside among them; None where it is not measured.
+        marginal: the time that one more request adds to an advance, as a share of a request alone: 1 where batching gains
+            nothing, near 0 where a single request leaves the device mostly idle.
+        resident: started requests that fit into the device's memory, preempted ones included; None where it is not measured.
     """
 
     active: int
     batch: int
     cost: int | None
     marginal: float = 0.0
-    room: int | None = None
+    resident: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """The edits to advance now: one that is to be started, or one and those that can come along."""
+class SchedulerOutput:
+    """The requests to advance next: one to start, or a batch of running ones."""
 
     ids: tuple[int, ...]
     start: bool
 
 
-def due(arrived: float, work_s: float, urgency: int = 0) -> float:
-    """When an edit of ``work_s`` seconds that arrived then is due; the more urgent, the earlier."""
-    return arrived + PATIENCE * work_s - HEAD_START_S * urgency
+def due_time(arrived_at: float, work_s: float, urgency: int = 0) -> float:
+    """When a request of ``work_s`` seconds of work that arrived at ``arrived_at`` is due; more urgent ones earlier."""
+    return arrived_at + TARGET_SLOWDOWN * work_s - HEAD_START_S * urgency
 
 
-def choose(entries: Iterable[Entry], limits: Limits, *, just_started: bool = False) -> Choice | None:
-    """What to do next; None when there is nothing to do.
+def schedule(requests: Iterable[Request], limits: Limits, *, just_started: bool = False) -> SchedulerOutput | None:
+    """The next pass over the device; None if there is nothing to run.
 
-    An edit is started if it is due before those that run, or if there is room for it in their batch; and at most one
-    between two advances of the others (``just_started``: the last choice was a start), so that encoding never stalls a
-    running batch for longer than one edit's worth. One that must be alone is started when nobody else is on the device, and
-    nobody is beside it; those due before it go first.
+    A waiting request is started if it is due before the running ones, or if their batch has capacity for it.
+
+    Args:
+        requests: all that are present.
+        limits: what the device can take.
+        just_started: whether the last pass was a start; then running requests go first.
     """
-    there = sorted((entry for entry in entries if entry.held_until is None), key=lambda entry: (entry.due, entry.id))
-    started = [entry for entry in there if entry.started]
-    waiting = [entry for entry in there if not entry.started]
-    if not started:
-        return Choice((waiting[0].id,), start=True) if waiting else None
-    batch, has_room = _batch(started, len(there), limits)
-    may_start = waiting and not just_started and len(started) < limits.active
-    if may_start and not any(entry.alone for entry in (waiting[0], *started)) and (has_room or waiting[0].due < started[0].due):
-        return Choice((waiting[0].id,), start=True)
-    return Choice(batch, start=False)
+    present = sorted((request for request in requests if request.status is not Status.PREEMPTED), key=lambda r: (r.due, r.id))
+    running = [request for request in present if request.status is Status.RUNNING]
+    waiting = [request for request in present if request.status is Status.WAITING]
+    if not running:
+        return SchedulerOutput((waiting[0].id,), start=True) if waiting else None
+    batch, has_capacity = _batch(running, len(present), limits)
+    may_start = waiting and not just_started and len(running) < limits.active
+    shareable = may_start and not any(request.exclusive for request in (waiting[0], *running))
+    if shareable and (has_capacity or waiting[0].due < running[0].due):
+        return SchedulerOutput((waiting[0].id,), start=True)
+    return SchedulerOutput(batch, start=False)
 
 
-def _batch(started: list[Entry], there: int, limits: Limits) -> tuple[tuple[int, ...], bool]:
-    """The first and those that come along, and whether one more like it should; ``there`` counts everybody."""
-    lead = started[0]
-    batch, cost = [lead.id], lead.cost
-    most = math.inf if limits.cost is None else limits.cost
-    if lead.group is None or lead.alone:
-        return (lead.id,), False
-    for entry in started[1:]:
-        if not _pays(len(batch), there, limits):
+def _batch(running: list[Request], present: int, limits: Limits) -> tuple[tuple[int, ...], bool]:
+    """The batch led by the first running request, and whether one more like the leader should join it."""
+    leader = running[0]
+    batch, cost = [leader.id], leader.cost
+    max_cost = math.inf if limits.cost is None else limits.cost
+    if leader.group is None or leader.exclusive:
+        return (leader.id,), False
+    for request in running[1:]:
+        if not _larger_is_better(len(batch), present, limits):
             break
-        if entry.group == lead.group and not entry.alone and cost + entry.cost <= most:
-            batch.append(entry.id)
-            cost += entry.cost
-    return tuple(batch), _pays(len(batch), there, limits) and cost + lead.cost <= most
+        if request.group == leader.group and not request.exclusive and cost + request.cost <= max_cost:
+            batch.append(request.id)
+            cost += request.cost
+    return tuple(batch), _larger_is_better(len(batch), present, limits) and cost + leader.cost <= max_cost
 
 
-def _pays(size: int, there: int, limits: Limits) -> bool:
-    """Whether a batch should take one more.
-
-    Those in it are done later by the marginal time each; the one that joins, and everybody behind, is done earlier by the
-    rest of the time that it would take alone. So an idle device serves edits one after the other where batching gains little,
-    and forms batches as its line grows.
-    """
+def _larger_is_better(size: int, present: int, limits: Limits) -> bool:
+    """Whether one more request in a batch of ``size`` shortens the total wait; see the theory of operation."""
     if size == limits.batch:
         return False
-    behind = there - size
+    behind = present - size
     return behind * (1 - limits.marginal) > size * limits.marginal
 
 
-def crowded(entries: Iterable[Entry], limits: Limits) -> bool:
-    """Whether the device's memory can keep no further edit beside those started, set aside or not."""
-    return limits.room is not None and sum(entry.started for entry in entries) >= limits.room
+def memory_full(requests: Iterable[Request], limits: Limits) -> bool:
+    """Whether no further request fits into the device's memory with those started, preempted ones included."""
+    return limits.resident is not None and sum(request.started for request in requests) >= limits.resident
 
 
-def dispensable(entries: Iterable[Entry]) -> int | None:
-    """Whom to drop when memory is short: of the edits set aside that keep some, the one that expires first."""
-    keeping = [(entry.held_until, entry.id) for entry in entries if entry.started and entry.held_until is not None]
-    return min(keeping)[1] if keeping else None
+def eviction_candidate(requests: Iterable[Request]) -> int | None:
+    """The request to evict when memory is short: of the preempted ones that hold some, the one that expires first."""
+    holding = [
+        (request.preempted_until, request.id) for request in requests if request.started and request.preempted_until is not None
+    ]
+    return min(holding)[1] if holding else None
 
 
-def expired(entries: Iterable[Entry], now: float) -> list[int]:
-    """The edits set aside whose time is up."""
-    return [entry.id for entry in entries if entry.held_until is not None and entry.held_until <= now]
+def expired(requests: Iterable[Request], now: float) -> list[int]:
+    """The preempted requests whose time is up."""
+    return [request.id for request in requests if request.preempted_until is not None and request.preempted_until <= now]
 
 
-def next_expiry(entries: Iterable[Entry]) -> float | None:
-    """When the next of the edits set aside expires."""
-    return min((entry.held_until for entry in entries if entry.held_until is not None), default=None)
+def next_expiry(requests: Iterable[Request]) -> float | None:
+    """When the next preempted request expires; None if none is preempted."""
+    return min((request.preempted_until for request in requests if request.preempted_until is not None), default=None)

@@ -1,4 +1,4 @@
-"""Editing pipelines: one family a module, behind the small protocol in ``base``."""
+"""Editing pipelines: one module a family, behind the protocol in ``base``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from services.editor.pipelines.base import (
     PipelineBrokenError,
     PipelineError,
     Range,
-    Whole,
+    SingleStepFamily,
 )
-from services.editor.pipelines.registry import NAMES, Tuning, load
-from services.editor.pipelines.whole import OneByOne
+from services.editor.pipelines.loading import load
+from services.editor.pipelines.registry import NAMES
+from services.editor.pipelines.single_step import SingleStepPipeline
+from services.editor.pipelines.tuning import Tuning
 
 __all__ = [
     "NAMES",
@@ -23,13 +25,13 @@ __all__ = [
     "Edit",
     "EditJob",
     "EditResult",
-    "OneByOne",
     "OutOfMemoryError",
     "Pipeline",
     "PipelineBrokenError",
     "PipelineError",
     "Range",
+    "SingleStepFamily",
+    "SingleStepPipeline",
     "Tuning",
-    "Whole",
     "load",
 ]

@@ -1,11 +1,11 @@
-"""What every editing pipeline is to the service.
+"""The protocol between the editor service and its pipelines.
 
-An edit is opened, advanced piece by piece, and closed. The executor decides whose turn it is; the pipeline does the work.
-Families whose work cannot be divided are `Whole` and run through `services.editor.pipelines.whole.OneByOne`.
+An edit is opened, advanced call by call, and closed. The executor schedules; the pipeline computes. Families whose edit is one
+indivisible call implement `SingleStepFamily` and run as a `services.editor.pipelines.single_step.SingleStepPipeline`.
 
-    PipelineError           what a pipeline may say of itself
-      OutOfMemoryError           the device has no room for this advance of these edits
-      PipelineBrokenError        no further edit is possible; the process must be replaced
+    PipelineError           the device failed, not the request
+      OutOfMemoryError      not enough memory for this advance of these edits
+      PipelineBrokenError   no further edit is possible; the process must be replaced
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from PIL import Image
 
 
 class PipelineError(Exception):
-    """A pipeline could not do what it was asked, for a reason that lies in the device and not in the request."""
+    """The device failed, through no fault of the request."""
 
 
 class OutOfMemoryError(PipelineError):
-    """The device has not enough memory for an advance. No edit is lost: fewer at a time may go on.
+    """The device has not enough memory for an advance. No edit is lost: fewer at a time may continue.
 
-    ``edits`` are those that it was not enough for; all that were asked for if there are none. Each stands where it stood, or,
-    where the pipeline could not keep it, at its beginning: it is not ``started`` any more.
+    Attributes:
+        edits: those that did not fit; empty if none of the advance did. Each is in the state before the advance, or, where the
+            pipeline could not keep that, back at its beginning and no longer ``started``.
     """
 
     def __init__(self, message: str = "", edits: Sequence[Edit] = ()) -> None:
@@ -34,12 +35,12 @@ class OutOfMemoryError(PipelineError):
 
 
 class PipelineBrokenError(PipelineError):
-    """The pipeline cannot do any further edit (a lost device, a poisoned context): its process must be replaced."""
+    """No further edit is possible (a lost device, a corrupted CUDA context): the process must be replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The values that a numeric parameter may take, both ends included, and the one used when none is given."""
+    """The allowed values of a numeric parameter, both ends included, and its default."""
 
     low: float
     high: float
@@ -53,11 +54,16 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a pipeline family can honour. A request that asks for more is refused, never half done.
+    """What a pipeline family supports. A request that asks for more is refused.
 
-    ``parameters`` maps the API's extension names (``num_inference_steps``, ``guidance_scale``) to their ranges; a name
-    that is absent is refused. ``negative_prompt_needs`` names the parameter without which (at 1 or below) a negative
-    prompt would have no effect. ``max_images`` counts input pictures, ``partial_images`` previews of one edit.
+    Attributes:
+        mask: whether a mask may be given.
+        negative_prompt: whether a negative prompt may be given.
+        negative_prompt_needs: the parameter that must be above 1 for a negative prompt to have an effect.
+        resize: whether another size than the source's may be requested.
+        max_images: input pictures.
+        partial_images: previews of one edit.
+        parameters: ranges of the API's extensions by name (``num_inference_steps``, ``guidance_scale``); others are refused.
     """
 
     mask: bool = False
@@ -73,12 +79,17 @@ class Capabilities:
 class EditJob:
     """One picture to edit.
 
-    ``image`` is RGB or RGBA; ``source`` names its content (a digest), so that what depends on it alone can be remembered,
-    and is empty if it must not be. ``mask``, where given, has the image's size: its alpha is 0 where the edit may act (an
-    opaque mode without alpha is read as white = edit). ``size`` is (width, height) of the result, None for the
-    source's. ``seed`` decides everything that is random. ``parameters`` holds what the capabilities declare.
-    ``previews`` is how many unfinished pictures are wanted on the way. ``source_size`` is (width, height) of the source as it
-    was sent, where `Pipeline.prepare` has made ``image`` smaller.
+    Attributes:
+        image: the source, RGB or RGBA.
+        prompt: the instruction.
+        seed: determines everything random.
+        mask: of the image's size; alpha is 0 where the edit may act (in a mode without alpha, white is where it may act).
+        negative_prompt: what the picture should not show.
+        size: (width, height) of the result; None: the source's.
+        parameters: values of parameters that the capabilities declare.
+        source: digest of the source, the key for caching its encodings; empty if they must not be cached.
+        previews: number of unfinished pictures to produce on the way.
+        source_size: (width, height) of the source as sent, where `Pipeline.prepare` has reduced ``image``.
     """
 
     image: Image.Image
@@ -99,9 +110,12 @@ class EditJob:
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
-    """The edited picture and an honest account of what was done.
+    """The edited picture and a report.
 
-    ``applied`` lists the operations carried out, ``not_understood`` the phrases of the prompt that were not.
+    Attributes:
+        image: the picture.
+        applied: operations carried out, where the pipeline knows them.
+        not_understood: phrases of the prompt that were not understood.
     """
 
     image: Image.Image
@@ -110,17 +124,17 @@ class EditResult:
 
 
 class Edit(Protocol):
-    """One edit under way. Only the executor's thread touches it.
+    """One edit in progress, used by the executor's thread only.
 
     Attributes:
-        started: whether its first advance (which encodes text and picture) is done.
-        group: edits whose groups are equal can be advanced together; None until started, and for one that must be alone.
-        cost: what its next advance asks of the device, in tokens; the limit of a batch is counted in the same.
-        calls, calls_done: how many advances it takes after the first one, and how many of them are done (an estimate).
+        started: whether its first advance, which encodes text and source, is done.
+        group: edits of equal groups can be advanced together; None until started, and for one that cannot be batched.
+        cost: tokens of its next advance, the unit of the batch limit.
+        calls, calls_done: advances after the first one in all (an estimate), and done.
         steps, step: denoise steps in all, and done.
-        preview: an unfinished picture that nobody has taken yet.
+        preview: the latest unfinished picture, until it is taken.
         timings: seconds of its stages (``encode``, ``denoise``, ``decode``), as far as they are known.
-        result, error: one of them is set when it is over.
+        result, error: one of them is set when the edit is finished.
     """
 
     started: bool
@@ -137,7 +151,7 @@ class Edit(Protocol):
 
 
 class Pipeline(Protocol):
-    """An editing family. Everything but `prepare`, `finish` and the properties is called on one thread."""
+    """An editing family. All methods except `prepare`, `finish` and `figures` are called on one thread."""
 
     @property
     def name(self) -> str:
@@ -146,66 +160,66 @@ class Pipeline(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the family can honour."""
+        """What the family supports."""
         ...
 
     @property
     def warm_up(self) -> EditJob:
-        """A job that goes through every path of the pipeline once; run before the worker is ready."""
+        """A job that exercises every path of the pipeline; run before the worker is ready."""
         ...
 
     @property
-    def stoppable(self) -> bool:
-        """Whether an edit takes several advances, so that it can be stopped, or set aside, in between."""
+    def interruptible(self) -> bool:
+        """Whether an edit takes several advances, so that it can be stopped or preempted in between."""
         ...
 
     @property
-    def most_active(self) -> int | None:
-        """How many edits may be started at a time, however much memory there is; None: any number."""
+    def max_active(self) -> int | None:
+        """Upper bound of edits started at a time, regardless of memory; None: any number."""
         ...
 
     def prepare(self, job: EditJob) -> EditJob:
-        """What can be done to a job without the device; on any thread."""
+        """Preprocess a job without the device; on any thread."""
         ...
 
     def open(self, job: EditJob) -> Edit:
-        """An edit of this job, not yet started; costs nothing."""
+        """An edit of this job, not yet started; cheap."""
         ...
 
     def advance(self, edits: Sequence[Edit]) -> None:
-        """Start one edit, or take each of several of one group one call further.
+        """Start one edit, or advance each of several of one group by one call.
 
-        An edit that fails sets its ``error`` and harms no other.
+        An edit that fails sets its ``error`` and does not affect others.
 
         Raises:
             OutOfMemoryError: for the edits that it names; the others may have been advanced.
-            PipelineBrokenError: this pipeline is of no use any more.
+            PipelineBrokenError: the pipeline can no longer be used.
         """
         ...
 
     def close(self, edit: Edit) -> None:
-        """Drop whatever the edit holds, wherever it stands."""
+        """Release what the edit holds, at any stage."""
         ...
 
     def reclaim(self) -> None:
-        """Give back what memory can be given back: caches, and the allocator's reserve."""
+        """Free memory: caches, and the allocator's reserve."""
         ...
 
     def memory(self) -> tuple[int, int] | None:
-        """(bytes free, most bytes allocated since the last call) of the device; None where it is not measured."""
+        """(bytes free, peak bytes allocated since the last call) of the device; None where it is not measured."""
         ...
 
     def figures(self) -> Mapping[str, float]:
-        """What the pipeline counts, by the name of the metric; on any thread."""
+        """The pipeline's own metrics by name; on any thread."""
         ...
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
-        """What can be done to a result without the device; on any thread."""
+        """Postprocess a result without the device; on any thread."""
         ...
 
 
-class Whole(Protocol):
-    """A family whose edit is one indivisible piece of work."""
+class SingleStepFamily(Protocol):
+    """A family whose edit is one indivisible call."""
 
     @property
     def name(self) -> str:
@@ -214,12 +228,12 @@ class Whole(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the family can honour."""
+        """What the family supports."""
         ...
 
     @property
     def warm_up(self) -> EditJob:
-        """A job that goes through every path of the family once."""
+        """A job that exercises every path of the family."""
         ...
 
     def edit(self, job: EditJob) -> EditResult:

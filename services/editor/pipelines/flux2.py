@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
-from services.editor.pipelines.diffusion.calls import How
-from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family, Working
+from services.editor.pipelines.diffusion.calls import Collation
+from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family
 from services.editor.pipelines.diffusion.sizes import Size, working_size
 
 MULTIPLE = 16
@@ -24,28 +24,28 @@ _LEAST_SIDE = 64
 _MOST_ASPECT = 8
 """Of a source that the pipeline takes (`Flux2ImageProcessor.check_image_input`)."""
 
-HOWS = {
-    "hidden_states": How.CAT,
-    "timestep": How.CAT,
-    "guidance": How.CAT,
-    "encoder_hidden_states": How.CAT,
+COLLATIONS = {
+    "hidden_states": Collation.CAT,
+    "timestep": Collation.CAT,
+    "guidance": Collation.CAT,
+    "encoder_hidden_states": Collation.CAT,
     # Given for each sample, but the transformer reads those of the first alone.
-    "txt_ids": How.SAME,
-    "img_ids": How.SAME,
+    "txt_ids": Collation.SAME,
+    "img_ids": Collation.SAME,
 }
 """The transformer takes no mask, and needs none: every text is padded to 512 tokens."""
 
 
-def size(job: EditJob, working: Working) -> Size:
+def size(job: EditJob, pixels: int) -> Size:
     """The edit's size: in the wished or the source's shape, at most the working area, never scaled up."""
-    return working_size(job.size or job.image.size, working.pixels, MULTIPLE)
+    return working_size(job.size or job.image.size, pixels, MULTIPLE)
 
 
-def reduced(job: EditJob, working: Working) -> Size:
+def reduced(job: EditJob, pixels: int) -> Size:
     """The size that the pipeline takes the source at: neither so large that it would scale it again, nor refused as too small,
     nor, by rounding, as too long.
     """
-    width, height = working_size(job.image.size, min(working.pixels, NATIVE_PIXELS), MULTIPLE)
+    width, height = working_size(job.image.size, min(pixels, NATIVE_PIXELS), MULTIPLE)
     if min(width, height) < _LEAST_SIDE:
         enlarged = _LEAST_SIDE / min(job.image.size)
         width, height = (round(side * enlarged / MULTIPLE) * MULTIPLE for side in job.image.size)
@@ -53,15 +53,15 @@ def reduced(job: EditJob, working: Working) -> Size:
     return min(width, longest), min(height, longest)
 
 
-def aspect(working: Working) -> float:
+def aspect(pixels: int) -> float:
     """How many times as long as the other one side of a source may be."""
-    del working
+    del pixels
     return _MOST_ASPECT
 
 
-def source(job: EditJob, working: Working) -> Image.Image:
+def source(job: EditJob, pixels: int) -> Image.Image:
     """The picture as the pipeline takes it."""
-    return job.image.resize(reduced(job, working), Image.Resampling.LANCZOS)
+    return job.image.resize(reduced(job, pixels), Image.Resampling.LANCZOS)
 
 
 def to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
@@ -75,10 +75,10 @@ def to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
     return clean
 
 
-def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
-    width, height = size(job, working)
+def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
+    width, height = size(job, pixels)
     return {
-        "image": source(job, working),
+        "image": source(job, pixels),
         "prompt": job.prompt,
         "guidance_scale": job.parameters["guidance_scale"],
         "num_inference_steps": int(job.parameters["num_inference_steps"]),
@@ -94,7 +94,7 @@ FAMILY = Family(
         parameters={"num_inference_steps": Range(1, 100, 50, whole=True), "guidance_scale": Range(0, 20, 4)},
     ),
     call=_arguments,
-    hows=HOWS,
+    collations=COLLATIONS,
     size=size,
     reduces=reduced,
     aspect=aspect,

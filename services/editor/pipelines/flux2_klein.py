@@ -12,15 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
-from services.editor.pipelines.diffusion.family import Family, Working
-from services.editor.pipelines.flux2 import HOWS, aspect, reduced, size, source, to_vae
+from services.editor.pipelines.diffusion.family import Family
+from services.editor.pipelines.flux2 import COLLATIONS, aspect, reduced, size, source, to_vae
 
 
-def arguments(job: EditJob, working: Working) -> dict[str, Any]:
+def arguments(job: EditJob, pixels: int) -> dict[str, Any]:
     """What the distilled kinds are called with, without guidance."""
-    width, height = size(job, working)
+    width, height = size(job, pixels)
     return {
-        "image": source(job, working),
+        "image": source(job, pixels),
         "prompt": job.prompt,
         "num_inference_steps": int(job.parameters["num_inference_steps"]),
         "height": height,
@@ -28,12 +28,12 @@ def arguments(job: EditJob, working: Working) -> dict[str, Any]:
     }
 
 
-def _distilled_arguments(job: EditJob, working: Working) -> dict[str, Any]:
-    return {**arguments(job, working), "guidance_scale": 1.0}
+def _distilled_arguments(job: EditJob, pixels: int) -> dict[str, Any]:
+    return {**arguments(job, pixels), "guidance_scale": 1.0}
 
 
-def _base_arguments(job: EditJob, working: Working) -> dict[str, Any]:
-    return {**arguments(job, working), "guidance_scale": job.parameters["guidance_scale"]}
+def _base_arguments(job: EditJob, pixels: int) -> dict[str, Any]:
+    return {**arguments(job, pixels), "guidance_scale": job.parameters["guidance_scale"]}
 
 
 def _kind(pipe: Any) -> Family:
@@ -44,7 +44,7 @@ FAMILY = Family(
     name="flux2-klein",
     capabilities=Capabilities(partial_images=3, parameters={"num_inference_steps": Range(1, 100, 4, whole=True)}),
     call=_distilled_arguments,
-    hows=HOWS,
+    collations=COLLATIONS,
     size=size,
     reduces=reduced,
     aspect=aspect,

@@ -17,7 +17,7 @@ FAMILY = Family(
     name="flux2-klein-kv",
     capabilities=Capabilities(partial_images=3, parameters={"num_inference_steps": Range(1, 100, 4, whole=True)}),
     call=arguments,
-    hows={},
+    collations={},
     size=size,
     reduces=reduced,
     aspect=aspect,

@@ -14,22 +14,22 @@ import torch
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
-from services.editor.pipelines.diffusion.calls import How
-from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.calls import Collation
+from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.sizes import Size, working_size
 
 _MULTIPLE = 8  # the VAE's factor; the U-Net takes any latents
 
 
-def size(job: EditJob, working: Working) -> Size:
+def size(job: EditJob, pixels: int) -> Size:
     """The edit's size: in the wished or the source's shape, at most the working area, never scaled up."""
-    return working_size(job.size or job.image.size, working.pixels, _MULTIPLE)
+    return working_size(job.size or job.image.size, pixels, _MULTIPLE)
 
 
-def arguments(job: EditJob, working: Working) -> dict[str, Any]:
+def arguments(job: EditJob, pixels: int) -> dict[str, Any]:
     """What the pipeline is called with; the size is the source's."""
     return {
-        "image": job.image.resize(size(job, working), Image.Resampling.LANCZOS),
+        "image": job.image.resize(size(job, pixels), Image.Resampling.LANCZOS),
         "prompt": job.prompt,
         "negative_prompt": job.negative_prompt,
         "guidance_scale": job.parameters["guidance_scale"],
@@ -62,14 +62,14 @@ FAMILY = Family(
     name="instruct-pix2pix",
     capabilities=with_guidance(7.5),
     call=arguments,
-    hows={"sample": How.CAT, "timestep": How.SPREAD, "encoder_hidden_states": How.CAT},
+    collations={"sample": Collation.CAT, "timestep": Collation.EXPAND, "encoder_hidden_states": Collation.CAT},
     size=size,
     reduces=size,
     guided_by="guidance_scale",
     guided=frozenset({"image_guidance_scale"}),
     pixels=512 * 512,
     denoiser="unet",
-    remembers=("_encode_prompt", "prepare_image_latents"),
+    cached_methods=("_encode_prompt", "prepare_image_latents"),
     to_vae=_to_vae,
     caches=frozenset(),
     licence="timbrooks/instruct-pix2pix: MIT, with Stable Diffusion 1.5's CreativeML OpenRAIL-M",

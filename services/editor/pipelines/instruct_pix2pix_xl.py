@@ -13,14 +13,14 @@ import torch
 
 from services.editor.pipelines import instruct_pix2pix as first
 from services.editor.pipelines.base import EditJob
-from services.editor.pipelines.diffusion.calls import How
-from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.calls import Collation
+from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.sizes import Size
 
 
-def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
-    width, height = first.size(job, working)
-    return {**first.arguments(job, working), "height": height, "width": width}
+def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
+    width, height = first.size(job, pixels)
+    return {**first.arguments(job, pixels), "height": height, "width": width}
 
 
 def _to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
@@ -45,9 +45,9 @@ FAMILY = replace(
     name="instruct-pix2pix-xl",
     capabilities=first.with_guidance(5),
     call=_arguments,
-    hows={**first.FAMILY.hows, "added_cond_kwargs": How.NAMED},
+    collations={**first.FAMILY.collations, "added_cond_kwargs": Collation.DICT},
     pixels=768 * 768,
-    remembers=("encode_prompt", "prepare_image_latents"),
+    cached_methods=("encode_prompt", "prepare_image_latents"),
     to_vae=_to_vae,
     on_load=_in_a_safe_dtype,
     licence="diffusers/sdxl-instructpix2pix-768 and SDXL: CreativeML Open RAIL++-M; CosXL: Stability AI non-commercial",

@@ -15,31 +15,31 @@ from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RES
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
-from services.editor.pipelines.diffusion.calls import How
-from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family, Working
+from services.editor.pipelines.diffusion.calls import Collation
+from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family
 from services.editor.pipelines.diffusion.sizes import Size, closest_shape, filling_size, working_size
 
 _MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
 
 
-def reduced(job: EditJob, working: Working) -> Size:
+def reduced(job: EditJob, pixels: int) -> Size:
     """The size that the source is brought to."""
-    if working.pixels == NATIVE_PIXELS:
+    if pixels == NATIVE_PIXELS:
         return closest_shape(job.image.size, tuple(PREFERRED_KONTEXT_RESOLUTIONS))
-    return filling_size(job.image.size, working.pixels, _MULTIPLE)
+    return filling_size(job.image.size, pixels, _MULTIPLE)
 
 
-def size(job: EditJob, working: Working) -> Size:
+def size(job: EditJob, pixels: int) -> Size:
     """The edit's size: in the wished shape, never above the working area."""
-    return reduced(job, working) if job.size is None else working_size(job.size, working.pixels, _MULTIPLE)
+    return reduced(job, pixels) if job.size is None else working_size(job.size, pixels, _MULTIPLE)
 
 
-def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
-    native = working.pixels == NATIVE_PIXELS
-    width, height = size(job, working)
+def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
+    native = pixels == NATIVE_PIXELS
+    width, height = size(job, pixels)
     guided = job.parameters["true_cfg_scale"] > 1
     return {
-        "image": job.image if native else job.image.resize(reduced(job, working), Image.Resampling.LANCZOS),
+        "image": job.image if native else job.image.resize(reduced(job, pixels), Image.Resampling.LANCZOS),
         "prompt": job.prompt,
         "negative_prompt": (job.negative_prompt or "") if guided else None,
         "true_cfg_scale": job.parameters["true_cfg_scale"],
@@ -71,14 +71,14 @@ FAMILY = Family(
         },
     ),
     call=_arguments,
-    hows={
-        "hidden_states": How.CAT,
-        "timestep": How.CAT,
-        "guidance": How.CAT,
-        "pooled_projections": How.CAT,
-        "encoder_hidden_states": How.CAT,
-        "txt_ids": How.SAME,
-        "img_ids": How.SAME,
+    collations={
+        "hidden_states": Collation.CAT,
+        "timestep": Collation.CAT,
+        "guidance": Collation.CAT,
+        "pooled_projections": Collation.CAT,
+        "encoder_hidden_states": Collation.CAT,
+        "txt_ids": Collation.SAME,
+        "img_ids": Collation.SAME,
     },
     size=size,
     reduces=reduced,

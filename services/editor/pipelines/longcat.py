@@ -13,21 +13,21 @@ import torch
 from diffusers import LongCatImageEditPipeline
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
-from services.editor.pipelines.diffusion.calls import How
-from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.calls import Collation
+from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale
 from services.editor.pipelines.diffusion.sizes import Size
 
 _MOST_ASPECT = 100  # the text encoder's own limit of 200, less what rounding may add
 
 
-def size(job: EditJob, working: Working) -> Size:
+def size(job: EditJob, pixels: int) -> Size:
     """The edit's size: the source's shape at the working area, whatever is wished."""
-    return calculated_size(LongCatImageEditPipeline, job.image.size, working.pixels)
+    return calculated_size(LongCatImageEditPipeline, job.image.size, pixels)
 
 
-def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
-    del working
+def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
+    del pixels
     return {
         "image": job.image,
         "prompt": job.prompt,
@@ -56,12 +56,12 @@ FAMILY = Family(
         },
     ),
     call=_arguments,
-    hows={
-        "hidden_states": How.CAT,
-        "timestep": How.CAT,
-        "encoder_hidden_states": How.CAT,
-        "txt_ids": How.SAME,
-        "img_ids": How.SAME,
+    collations={
+        "hidden_states": Collation.CAT,
+        "timestep": Collation.CAT,
+        "encoder_hidden_states": Collation.CAT,
+        "txt_ids": Collation.SAME,
+        "img_ids": Collation.SAME,
     },
     size=size,
     reduces=size,

@@ -26,7 +26,7 @@ from huggingface_hub import snapshot_download
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
-from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.sizes import Size, working_size
 
 _MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
@@ -38,20 +38,20 @@ _TEXT_TOKENS = 1024
 _SOURCE_SEED = 0
 
 
-def _source_size(job: EditJob, working: Working) -> Size:
+def _source_size(job: EditJob, pixels: int) -> Size:
     width, height = job.image.size
-    scale = min(1.0, math.isqrt(working.pixels) / max(width, height))
-    return working_size((math.ceil(width * scale), math.ceil(height * scale)), working.pixels, _MULTIPLE)
+    scale = min(1.0, math.isqrt(pixels) / max(width, height))
+    return working_size((math.ceil(width * scale), math.ceil(height * scale)), pixels, _MULTIPLE)
 
 
-def size(job: EditJob, working: Working) -> Size:
+def size(job: EditJob, pixels: int) -> Size:
     """The edit's size: in the wished shape at most the working area, or the size that the source is brought to."""
-    return _source_size(job, working) if job.size is None else working_size(job.size, working.pixels, _MULTIPLE)
+    return _source_size(job, pixels) if job.size is None else working_size(job.size, pixels, _MULTIPLE)
 
 
-def _arguments(job: EditJob, working: Working) -> dict[str, Any]:
-    source = job.image.resize(_source_size(job, working), Image.Resampling.LANCZOS)
-    width, height = size(job, working)
+def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
+    source = job.image.resize(_source_size(job, pixels), Image.Resampling.LANCZOS)
+    width, height = size(job, pixels)
     return {
         "prompt": job.prompt,
         "negative_prompt": _NEGATIVE_PROMPT if job.negative_prompt is None else job.negative_prompt,
@@ -138,12 +138,12 @@ FAMILY = Family(
         },
     ),
     call=_arguments,
-    hows={},
+    collations={},
     size=size,
     reduces=_source_size,
     guided_by="guidance_scale",
     guided=frozenset({"image_guidance_scale"}),
-    remembers=("encode_prompt", "encode_vae"),
+    cached_methods=("encode_prompt", "encode_vae"),
     calls_a_step=_calls_a_step,
     load=load,
     on_load=_served,

@@ -14,8 +14,8 @@ import torch
 from diffusers import QwenImageEditPipeline
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
-from services.editor.pipelines.diffusion.calls import How
-from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family, Working
+from services.editor.pipelines.diffusion.calls import Collation
+from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family
 from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale, rescaled
 from services.editor.pipelines.diffusion.sizes import Size, working_size
 
@@ -47,14 +47,14 @@ _CAPABILITIES = Capabilities(
         "true_cfg_scale": Range(1, 20, 4),
     },
 )
-_HOWS = {
-    "hidden_states": How.CAT,
-    "timestep": How.CAT,
-    "guidance": How.CAT,
+_COLLATIONS = {
+    "hidden_states": Collation.CAT,
+    "timestep": Collation.CAT,
+    "guidance": Collation.CAT,
     # Prompts of different lengths go together, behind a mask.
-    "encoder_hidden_states": How.PAD,
-    "encoder_hidden_states_mask": How.MASK,
-    "img_shapes": How.EACH,
+    "encoder_hidden_states": Collation.PAD,
+    "encoder_hidden_states_mask": Collation.MASK,
+    "img_shapes": Collation.LIST,
 }
 
 
@@ -68,20 +68,20 @@ def family(name: str, pipeline: type, capabilities: Capabilities, *, looks_at: i
         looks_at: the area at which the text encoder is given the source, where the VAE has the native one.
     """
 
-    def reduced(job: EditJob, working: Working) -> Size:
+    def reduced(job: EditJob, pixels: int) -> Size:
         """What the source is brought to, whatever size is wished."""
-        return calculated_size(pipeline, job.image.size, working.pixels)
+        return calculated_size(pipeline, job.image.size, pixels)
 
-    def size(job: EditJob, working: Working) -> Size:
+    def size(job: EditJob, pixels: int) -> Size:
         """The source's shape at the working area, or the wished shape and never above that area."""
-        return reduced(job, working) if job.size is None else working_size(job.size, working.pixels, _MULTIPLE)
+        return reduced(job, pixels) if job.size is None else working_size(job.size, pixels, _MULTIPLE)
 
-    def aspect(working: Working) -> float:
+    def aspect(pixels: int) -> float:
         """So that neither side of what the text encoder is given is rounded to nothing."""
-        return min(_MOST_ASPECT, rescaled(looks_at, working.pixels) / _LEAST_SIDE**2)
+        return min(_MOST_ASPECT, rescaled(looks_at, pixels) / _LEAST_SIDE**2)
 
-    def arguments(job: EditJob, working: Working) -> dict[str, Any]:
-        width, height = size(job, working)
+    def arguments(job: EditJob, pixels: int) -> dict[str, Any]:
+        width, height = size(job, pixels)
         scale = job.parameters["true_cfg_scale"]
         negative = " " if job.negative_prompt is None else job.negative_prompt
         return {
@@ -98,7 +98,7 @@ def family(name: str, pipeline: type, capabilities: Capabilities, *, looks_at: i
         name=name,
         capabilities=capabilities,
         call=arguments,
-        hows=_HOWS,
+        collations=_COLLATIONS,
         size=size,
         reduces=reduced if looks_at == NATIVE_PIXELS else None,
         aspect=aspect,

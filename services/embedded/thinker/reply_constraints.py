@@ -1,81 +1,92 @@
-"""What a request holds the reply to, and a reply that keeps to it.
+"""The constraint that a request puts on its reply, and a reply that satisfies it.
 
-The shapes are those of `services.protocol.critique`: whichever of them ``structured_outputs`` or ``response_format`` names, the
-reply has it, to the letter. A measuring thinker cannot follow other shapes, and says so by name instead of ignoring them.
+The forms are those of `services.protocol.critique.formats`: the one that ``structured_outputs`` or ``response_format`` names is
+produced exactly. Other forms are refused by name instead of being ignored.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
 from services.embedded.thinker.checklist_answers import clean, unescaped
 from services.errors import ApiError
-from services.protocol.critique.checklist import MAX_REASON, QUESTIONS, QuestionsFormat
-from services.protocol.critique.formats import FORMATS, MAX_REASONING, MAX_REFINED, STEP, Constraint, Format
-from services.protocol.critique.messages import Critique, Question
-from services.protocol.critique.replies import labelled
+from services.protocol.critique.constraints import Constraint
+from services.protocol.critique.formats import FORMATS, MAX_REASON, QUESTIONS, STEP, FormatName, ReplyFormat
+from services.protocol.critique.messages import Critique
+from services.protocol.critique.questions import Question
+from services.protocol.critique.replies import MAX_REASONING, MAX_REFINED, labelled
 
-MOST_ECHOED: Final = 200  # characters of a wrong value that its refusal repeats
+MAX_ECHO: Final = 200  # characters of a wrong value that its refusal repeats
 _OPTIONS: Final = frozenset({"disable_any_whitespace", "disable_additional_properties", "whitespace_pattern"})
-"""Keys of ``structured_outputs`` that say how, not what."""
-_KINDS: Final = frozenset({"json", "json_object", "regex", "grammar", "structural_tag", "choice"})
-_TEXTS: Final = frozenset({"regex", "grammar"})
+"""Keys of ``structured_outputs`` that say how to constrain, not to what."""
+_KINDS: Final = ("json", "json_object", "regex")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """How the reply is to be written: the format, and the constraint it is held to."""
+class Wanted(Generic[_T]):
+    """How to write the reply: its format, and the kind of constraint it must satisfy."""
 
-    form: Format | QuestionsFormat
+    form: ReplyFormat[_T]
     kind: Constraint = "none"
 
 
-def wanted(
+def wanted_critique(
     response_format: dict[str, Any] | None,
     structured_outputs: dict[str, Any] | None,
-    native: Format | QuestionsFormat,
+    native: FormatName,
     questions: tuple[Question, ...] = (),
-) -> Wanted:
-    """What a request's constraint wants; where it names none, the format that its prompt asks for (`native`).
+) -> Wanted[Critique]:
+    """The format that a critique's constraint describes; without a constraint, the one that its prompt describes (`native`).
 
     Raises:
-        ApiError: ``invalid_value`` or ``unsupported_parameter`` for a constraint that this thinker cannot keep to, naming
+        ApiError: ``invalid_value`` or ``unsupported_parameter`` for a constraint that this thinker cannot satisfy, naming
             its field.
     """
+    names = [native, *(name for name in FORMATS if name != native)]
+    return _wanted(response_format, structured_outputs, tuple(FORMATS[name].bind(questions) for name in names))
+
+
+def wanted_questions(
+    response_format: dict[str, Any] | None, structured_outputs: dict[str, Any] | None
+) -> Wanted[Sequence[Question]]:
+    """As `wanted_critique`, for the questions of a checklist."""
+    return _wanted(response_format, structured_outputs, (QUESTIONS,))
+
+
+def _wanted(
+    response_format: dict[str, Any] | None, structured_outputs: dict[str, Any] | None, forms: tuple[ReplyFormat[_T], ...]
+) -> Wanted[_T]:
     outputs = {key: value for key, value in (structured_outputs or {}).items() if value is not None and key not in _OPTIONS}
     kind = _type(response_format or {})
     if outputs and kind != "text":
         raise ApiError("invalid_value", "give response_format or structured_outputs, not both", param="structured_outputs")
-    forms = [QUESTIONS] if isinstance(native, QuestionsFormat) else [native, *(f for f in FORMATS.values() if f is not native)]
-    offers = _Offers(tuple(forms), questions)
+    offers = _Offers(forms)
     if kind != "text":
         return offers.of_format(kind, response_format or {})
-    return offers.of_outputs(outputs) if outputs else Wanted(native)
+    return offers.of_outputs(outputs) if outputs else Wanted(forms[0])
 
 
 @dataclass(frozen=True)
-class _Offers:
-    """The formats a reply can have, the one its prompt asks for first."""
+class _Offers(Generic[_T]):
+    """The formats a reply can have; first the one that its prompt describes."""
 
-    forms: tuple[Format | QuestionsFormat, ...]
-    questions: tuple[Question, ...]
+    forms: tuple[ReplyFormat[_T], ...]
 
-    def of_format(self, kind: str, response_format: dict[str, Any], param: str = "response_format") -> Wanted:
+    def of_format(self, kind: str, response_format: dict[str, Any], param: str = "response_format") -> Wanted[_T]:
         """The format of a ``response_format``."""
         if kind == "json_object":
             return self._json({}, param)
         if kind == "json_schema":
             return self._json(_declared(response_format), param)
-        if kind == "structural_tag":
-            return self._same("structural_tag", {"response_format": response_format}, param)
-        raise ApiError("unsupported_parameter", f"{param} of type {kind[:MOST_ECHOED]!r} is not offered", param=param)
+        raise ApiError("unsupported_parameter", f"{param} of type {kind[:MAX_ECHO]!r} is not offered", param=param)
 
-    def of_outputs(self, outputs: dict[str, Any]) -> Wanted:
+    def of_outputs(self, outputs: dict[str, Any]) -> Wanted[_T]:
         """The format of vLLM's ``structured_outputs``."""
         param = "structured_outputs"
         if len(outputs) > 1:
@@ -85,71 +96,62 @@ class _Offers:
             return self._json(_object(_parsed(value, key), "the JSON schema", param), param)
         if key == "json_object":
             return self._json({}, param)
-        if key == "structural_tag":
-            return self._same("structural_tag", {"response_format": _parsed(value, key)}, param)
-        if key in _TEXTS and not isinstance(value, str):
-            raise ApiError("invalid_value", f"structured_outputs.{key} must be a string", param=param)
         if key == "regex":
-            return self._same("regex", {param: outputs}, param)
-        if key == "grammar":
-            return self._same("grammar", {param: outputs}, param)
-        offered = ", ".join(sorted(_KINDS - {"choice"}))
-        raise ApiError("unsupported_parameter", f"structured_outputs offers {offered}; not {key[:MOST_ECHOED]!r}", param=param)
+            return self._regex(value, param)
+        offered = ", ".join(_KINDS)
+        raise ApiError("unsupported_parameter", f"structured_outputs offers {offered}; not {key[:MAX_ECHO]!r}", param=param)
 
-    def _same(self, kind: Constraint, sent: Mapping[str, Any], param: str) -> Wanted:
-        """The format whose constraint was sent."""
+    def _regex(self, value: object, param: str) -> Wanted[_T]:
+        """The format whose regular expression was sent."""
+        if not isinstance(value, str):
+            raise ApiError("invalid_value", "structured_outputs.regex must be a string", param=param)
         for form in self.forms:
-            if self._constraint(form, kind) == sent:
-                return Wanted(form, kind)
+            if form.constraint("regex") == {param: {"regex": value}}:
+                return Wanted(form, "regex")
         names = ", ".join(form.name for form in self.forms)
-        raise ApiError(
-            "unsupported_parameter", f"this {kind} describes none of the replies of this thinker: {names}", param=param
-        )
+        message = f"this regex describes none of the replies of this thinker: {names}"
+        raise ApiError("unsupported_parameter", message, param=param)
 
-    def _json(self, schema: dict[str, Any], param: str) -> Wanted:
-        """The format that a schema describes: one of ours, or any that asks for no more than one of them has."""
-        schemas = {form.name: (form, _schema(self._constraint(form, "json_schema"))) for form in self.forms}
-        offered = {name: (form, ours) for name, (form, ours) in schemas.items() if ours}
-        for form, ours in offered.values():
+    def _json(self, schema: dict[str, Any], param: str) -> Wanted[_T]:
+        """The format with this schema, or the first one that has all keys that it requires."""
+        offered = [(form, ours) for form in self.forms if (ours := _schema(form.constraint("json_schema")))]
+        for form, ours in offered:
             if ours == schema:
                 return Wanted(form, "json_schema")
         required = schema.get("required")
         required = [] if required is None else required
         if not isinstance(required, list) or not all(isinstance(key, str) for key in required):
             raise ApiError("invalid_value", "the JSON schema's required must be a list of strings", param=param)
-        for form, ours in offered.values():
+        for form, ours in offered:
             if set(required) <= set(ours["required"]):
                 return Wanted(form, "json_schema")
-        form, ours = next(iter(offered.values()))
+        ours = offered[0][1]
         unknown = ", ".join(sorted(set(required) - set(ours["required"]))) or "such mixture of keys"
-        message = f"a reply has no {unknown[:MOST_ECHOED]}; it has {', '.join(ours['required'])}"
+        message = f"a reply has no {unknown[:MAX_ECHO]}; it has {', '.join(ours['required'])}"
         raise ApiError("unsupported_parameter", message, param=param)
 
-    def _constraint(self, form: Format | QuestionsFormat, kind: Constraint) -> Mapping[str, Any]:
-        return form.constraint(kind) if isinstance(form, QuestionsFormat) else form.constraint(kind, self.questions)
 
-
-def written(critique: Critique, form: Format, kind: Constraint, questions: tuple[Question, ...]) -> str:
+def written(critique: Critique, form: ReplyFormat[Critique], kind: Constraint) -> str:
     """The critique in a format, within the lengths and steps that its constraint of that kind allows."""
-    # Downwards, so that no rounding lifts a score over a threshold.
+    # Rounded down, so that rounding cannot lift a score over a threshold.
     step = STEP if kind == "json_schema" else 0.1
     tagged = form.name == "editthinker"
-    reasoning, instruction = critique.reasoning, critique.instruction or ""
+    reasoning, instruction = critique.reasoning, critique.refined_instruction or ""
     if kind != "none" and not tagged:
         reasoning, instruction = unescaped(reasoning).strip(), unescaped(instruction).strip()
     if len(labelled(instruction)) > MAX_REFINED or (
         tagged and _within(labelled(instruction), MAX_REFINED) != labelled(instruction)
     ):
-        # Half an instruction is another instruction; none says that it stays.
+        # Half an instruction would be another instruction; none keeps the current one.
         instruction = ""
     fitted = Critique(
         semantic=_stepped(critique.semantic, step),
         quality=_stepped(critique.quality, step),
         reasoning=(_within(reasoning, MAX_REASONING) if tagged else reasoning[:MAX_REASONING]) or "-",
-        instruction=instruction.strip() or None,
+        refined_instruction=instruction.strip() or None,
         answers=tuple(replace(answer, reason=clean(answer.reason, MAX_REASON)) for answer in critique.answers),
     )
-    return form.render(fitted, questions)
+    return form.render(fitted)
 
 
 def _stepped(score: float, step: float) -> float:
@@ -158,10 +160,10 @@ def _stepped(score: float, step: float) -> float:
 
 def _within(text: str, longest: int) -> str:
     """The text cut so that it still fits when ``<`` and ``&`` are escaped."""
-    room = longest
+    remaining = longest
     for position, character in enumerate(text):
-        room -= {"<": 4, "&": 5}.get(character, 1)
-        if room < 0:
+        remaining -= {"<": 4, "&": 5}.get(character, 1)
+        if remaining < 0:
             return text[:position]
     return text
 
@@ -188,13 +190,13 @@ def _declared(response_format: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(value: object, name: str) -> object:
-    """VLLM takes a schema as an object or as JSON text."""
+    """A schema, which vLLM accepts as an object or as JSON text."""
     if not isinstance(value, str):
         return value
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as exc:
-        raise ApiError("invalid_value", f"structured_outputs.{name} is no JSON text", param="structured_outputs") from exc
+        raise ApiError("invalid_value", f"structured_outputs.{name} is not JSON text", param="structured_outputs") from exc
 
 
 def _object(value: object, name: str, param: str) -> dict[str, Any]:

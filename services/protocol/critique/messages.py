@@ -1,12 +1,13 @@
-"""The thinker's protocol, both directions: what it is asked, and what it answers.
+"""Chat messages of a thinker's requests, both directions, and the results of its replies.
 
     build(request, template)            ->  messages of an OpenAI chat completion, pictures as data URLs
     read(messages, templates)           ->  the same request          read(build(x)) == x
-    build_questions, read_questions         the same for the request that asks for a checklist, once a session
-    Critique | Unparseable              <-  what `services.protocol.critique.formats` makes of a reply
+    build_questions, read_questions         the same for the request for a checklist, once per session
+    repair_messages                         the request after a reply that could not be read
+    Critique | Unparseable              <-  `services.protocol.critique.formats` parses a reply
 
 The fixed text and the source picture come first and are byte-identical in every turn of a session, so a server with
-a prefix cache computes them once; what differs by turn (candidate, instruction used) comes last.
+a prefix cache computes them once; what differs by turn (candidate, turn instruction) comes last.
 """
 
 from __future__ import annotations
@@ -18,15 +19,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from services.imaging.codec import data_url, from_base64, sniff
-from services.protocol.critique.prompts import Slot, pattern, slots_of
-from services.protocol.critique.prompts import Template as Template
-from services.protocol.critique.questions import Answer as Answer
-from services.protocol.critique.questions import Question as Question
-from services.protocol.critique.questions import unlisted
+from services.protocol.critique.prompts import Placeholder, Template, pattern, placeholders_of
+from services.protocol.critique.questions import Answer, Question, load_list
 
 MIN_SCORE: Final = 0.0
 MAX_SCORE: Final = 10.0
 MAX_INSTRUCTION: Final = 32_000
+MAX_SHOWN: Final = 4_000
+"""Characters of its unreadable reply that a thinker is shown."""
 
 UnparseableReason = Literal[
     "empty",
@@ -50,28 +50,28 @@ UnparseableReason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Critique:
-    """What a thinker says of one candidate, in one reply.
+    """A thinker's judgement of one candidate, from one reply.
 
     Attributes:
-        semantic: how far the edit does what was asked, 0-10.
-        quality: how sound the picture is, 0-10.
+        semantic: how completely the edit follows the instruction, 0-10.
+        quality: technical quality of the picture, 0-10.
         reasoning: why, in words; may be empty.
-        instruction: the refined instruction for the next turn, or None when the thinker leaves it as it is.
-        answers: where the scores follow from a checklist, what was answered, by number; else empty.
+        refined_instruction: the instruction for the next turn, or None to keep this turn's.
+        answers: the checklist's answers by number, where the scores follow from them; else empty.
     """
 
     semantic: float
     quality: float
     reasoning: str
-    instruction: str | None
+    refined_instruction: str | None
     answers: tuple[Answer, ...] = ()
 
     def __post_init__(self) -> None:
         for score in (self.semantic, self.quality):
             if not MIN_SCORE <= score <= MAX_SCORE:
                 raise ValueError(f"a score is between {MIN_SCORE:g} and {MAX_SCORE:g}, not {score}")
-        if self.instruction is not None and not self.instruction.strip():
-            raise ValueError("an instruction is not blank; None says that it stays")
+        if self.refined_instruction is not None and not self.refined_instruction.strip():
+            raise ValueError("a refined instruction is not blank; use None to keep the instruction")
 
     @property
     def overall(self) -> float:
@@ -81,7 +81,7 @@ class Critique:
 
 @dataclass(frozen=True, slots=True)
 class Unparseable:
-    """A reply that holds no usable critique (or no usable questions), and why."""
+    """Why a reply holds no usable critique (or no usable questions)."""
 
     reason: UnparseableReason
     detail: str = ""
@@ -89,7 +89,7 @@ class Unparseable:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded image as it travels: PNG, JPEG or WebP bytes."""
+    """An encoded image: PNG, JPEG or WebP bytes."""
 
     data: bytes
     media_type: str
@@ -97,25 +97,30 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class CritiqueRequest:
-    """What a thinker is asked to judge: two pictures, the wish, and the instruction the candidate was made with.
+    """A request for a critique.
 
-    `questions` are the session's checklist. Only a template that lists them sends them, and it lists
-    `services.protocol.critique.questions.DEFAULT_QUESTIONS` where there are none.
+    Attributes:
+        source: the picture before the edit.
+        candidate: the edited picture.
+        instruction: the caller's.
+        turn_instruction: the one that the candidate was made with.
+        questions: the session's checklist. Only a template that lists questions sends them, and it lists
+            `services.protocol.critique.questions.DEFAULT_QUESTIONS` if there are none.
     """
 
     source: Picture
     candidate: Picture
-    original_instruction: str
     instruction: str
+    turn_instruction: str
     questions: tuple[Question, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionsRequest:
-    """What a thinker is asked to make a checklist of: a picture and the wish for it."""
+    """A request for a session's checklist: the source picture and the caller's instruction."""
 
     source: Picture
-    original_instruction: str
+    instruction: str
 
 
 class UnreadableRequestError(Exception):
@@ -123,46 +128,46 @@ class UnreadableRequestError(Exception):
 
 
 def well_formed(text: str) -> str:
-    r"""The text without halves of surrogate pairs, which JSON can spell (``"\ud83d"``) and no encoding can carry."""
+    r"""The text with unpaired surrogates replaced: JSON can spell them (``"\ud83d"``), but they cannot be encoded."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def build(request: CritiqueRequest, template: Template) -> list[dict[str, Any]]:
-    """The messages of the chat completion: one user message, pictures in place of the template's marks."""
+    """The messages of a critique's chat completion: one user message, pictures in place of the template's marks."""
     source, candidate = request.source, request.candidate
     urls = data_url(source.data, source.media_type), data_url(candidate.data, candidate.media_type)
-    return messages(request.original_instruction, request.instruction, template, urls=urls, questions=request.questions)
+    return messages(request.instruction, request.turn_instruction, template, urls=urls, questions=request.questions)
 
 
 def messages(
-    original_instruction: str,
     instruction: str,
+    turn_instruction: str,
     template: Template,
     *,
     urls: tuple[str, str],
     questions: Sequence[Question] = (),
 ) -> list[dict[str, Any]]:
-    """What `build` makes, with any URLs for source and candidate; for a client that sends the pictures itself."""
-    texts = [template.fill(text, original_instruction, instruction, questions) for text in template.segments()]
+    """As `build`, with any URLs for source and candidate; for a client that inserts the pictures itself."""
+    texts = [template.fill(text, instruction, turn_instruction, questions) for text in template.segments()]
     return _user(texts, urls)
 
 
 def build_questions(request: QuestionsRequest, template: Template) -> list[dict[str, Any]]:
-    """The messages that ask for the checklist of a session."""
+    """The messages that request a session's checklist."""
     url = data_url(request.source.data, request.source.media_type)
-    return questions_messages(request.original_instruction, template, url=url)
+    return questions_messages(request.instruction, template, url=url)
 
 
-def questions_messages(original_instruction: str, template: Template, *, url: str) -> list[dict[str, Any]]:
-    """What `build_questions` makes, with any URL for the source.
+def questions_messages(instruction: str, template: Template, *, url: str) -> list[dict[str, Any]]:
+    """As `build_questions`, with any URL for the source.
 
-    The messages begin byte for byte as the critiques of this template do, up to and with the wish.
+    The messages share their prefix with this template's critiques, up to and including the instruction.
     """
-    return _user([template.fill(text, original_instruction, "") for text in template.opening()], [url])
+    return _user([template.fill(text, instruction, "") for text in template.opening()], [url])
 
 
 def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequest:
-    """The inverse of `build`, for whoever plays the thinker; what follows an assistant's message is not read.
+    """The inverse of `build`, for a server that is the thinker; messages from the first assistant message on are not read.
 
     Raises:
         UnreadableRequestError: when there are not exactly two pictures, or the text follows none of the templates.
@@ -172,17 +177,17 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
     if len(pictures) != 2:  # noqa: PLR2004 - source and candidate
         raise UnreadableRequestError(f"expected two images, the source and the candidate; got {len(pictures)}")
     values = _values(texts, [template.segments() for template in templates])
-    original = values["original_instruction"]
+    instruction = values["original_instruction"]
     try:
-        questions = unlisted(values["questions"]) if "questions" in values else ()
+        questions = load_list(values["questions"]) if "questions" in values else ()
     except (ValueError, RecursionError) as exc:
-        raise UnreadableRequestError(f"the questions are no checklist: {exc}") from exc
+        raise UnreadableRequestError(f"the questions are not a checklist: {exc}") from exc
     questions = tuple(Question(question.kind, well_formed(question.text)) for question in questions)
-    return CritiqueRequest(pictures[0], pictures[1], original, values.get("rewritten_prompt", original), questions)
+    return CritiqueRequest(pictures[0], pictures[1], instruction, values.get("rewritten_prompt", instruction), questions)
 
 
 def read_questions(messages: Sequence[Any], templates: Iterable[Template]) -> QuestionsRequest:
-    """The inverse of `build_questions`, for whoever plays the thinker.
+    """The inverse of `build_questions`, for a server that is the thinker.
 
     Raises:
         UnreadableRequestError: when there is not exactly one picture, or the text follows none of the templates.
@@ -195,8 +200,47 @@ def read_questions(messages: Sequence[Any], templates: Iterable[Template]) -> Qu
     return QuestionsRequest(pictures[0], values["original_instruction"])
 
 
+_COMPLAINTS: Final[dict[UnparseableReason, str]] = {
+    "empty": "Your reply was empty.",
+    "refusal": "Your reply did not judge. You are only asked to compare two pictures and to describe the next attempt.",
+    "truncated": "Your reply was too long and was cut before its end. Be brief: a few sentences at most.",
+    "missing_scores": "Your reply held no scores.",
+    "ambiguous_scores": "Your reply held more than one set of scores.",
+    "score_not_a_number": "A score in your reply was not a plain number.",
+    "score_out_of_range": "A score in your reply was not between 0 and 10.",
+    "missing_instruction": "Your reply held no instruction for the next attempt.",
+    "instruction_too_long": "The instruction in your reply was too long.",
+    "not_json": "Your reply held no JSON object of the form asked for.",
+    "wrong_shape": "Your reply did not have the form asked for.",
+    "missing_answer": "Your reply left a question unanswered.",
+    "ambiguous_answer": "Your reply held more than one answer to a question, or more than one reply.",
+    "unasked_answer": "Your reply answered a question that was not asked.",
+    "unknown_answer": 'An answer in your reply was none of the words "yes", "partly" and "no".',
+    "missing_questions": "Your reply did not hold enough different questions of both kinds.",
+}
+
+
+def repair_messages(
+    messages: Sequence[dict[str, Any]], reply_text: str, unparseable: Unparseable, form: str
+) -> list[dict[str, Any]]:
+    """The messages of one more attempt: those of the first, the reply, the complaint and the required form.
+
+    The first messages are unchanged, so their prefix is reused. The complaint's wording is fixed by the reason, and nothing
+    of the reply is quoted in it: text that a picture or an instruction made the thinker write gains no authority this way.
+
+    Args:
+        messages: of the first attempt.
+        reply_text: the content of its reply.
+        unparseable: why the reply is not usable.
+        form: what is required, in words (`services.protocol.critique.formats.ReplyFormat.form`).
+    """
+    shown = well_formed(reply_text[:MAX_SHOWN]).strip() or "(nothing)"
+    wanted = f"{_COMPLAINTS[unparseable.reason]} Reply again, with nothing else, in exactly this form: {form}."
+    return [*messages, {"role": "assistant", "content": shown}, {"role": "user", "content": wanted}]
+
+
 def _user(texts: Sequence[str], urls: Sequence[str]) -> list[dict[str, Any]]:
-    """One user message: the texts, with a picture behind each as long as there are some."""
+    """One user message: texts and pictures in alternation."""
     content: list[dict[str, Any]] = []
     for index, text in enumerate(texts):
         if text:
@@ -220,19 +264,18 @@ def _content(messages: Sequence[Any]) -> tuple[list[str], list[Picture]]:
 
 
 def _values(texts: Sequence[str], forms: Iterable[list[str]]) -> dict[str, str]:
-    """What stands in the placeholders of the first of some templates' segments that the texts follow."""
+    """The placeholders' values, by the first template whose segments match the texts."""
     joined = "\x00".join(texts)
     for segments in forms:
         match = pattern(segments).fullmatch(joined)
         if match:
-            return {
-                slot.name: well_formed(_value(slot, text)) for slot, text in zip(slots_of(segments), match.groups(), strict=True)
-            }
+            found = zip(placeholders_of(segments), match.groups(), strict=True)
+            return {placeholder.name: well_formed(_value(placeholder, text)) for placeholder, text in found}
     raise UnreadableRequestError("the text follows none of the prompt templates this thinker knows")
 
 
-def _value(slot: Slot, text: str) -> str:
-    if not slot.quoted or slot.name == "questions":
+def _value(placeholder: Placeholder, text: str) -> str:
+    if not placeholder.quoted or placeholder.name == "questions":
         return text
     try:
         value = json.loads(text, strict=False)

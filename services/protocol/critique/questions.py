@@ -1,7 +1,7 @@
-"""The checklist: what an edit is asked about, and what was answered.
+"""The checklist: the questions that an edit is judged by, and their answers.
 
-A wish becomes questions once a session; every candidate is judged by the same ones, so scores of different turns compare.
-Each is put so that "yes" is the good answer.
+The questions are written once per session and every candidate is judged by the same ones, so scores of different turns are
+comparable. Each question is phrased so that "yes" is the good answer.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 QuestionKind = Literal["change", "keep", "quality"]
-"""What was asked for; what was to stay; whether the picture is sound whatever was asked."""
+"""About what was requested; about what must stay as it is; about the picture's technical quality."""
 Verdict = Literal["yes", "partly", "no"]
 
 MAX_QUESTION: Final = 200
 """Characters of one question."""
 MIN_QUESTIONS: Final = 3
 MAX_QUESTIONS: Final = 8
-"""Questions a thinker may write about one wish; those about quality are ours and come on top."""
-WORTH: Final[dict[Verdict, float]] = {"yes": 1.0, "partly": 0.5, "no": 0.0}
+"""Questions a thinker may write for one instruction; the fixed `QUALITY_QUESTIONS` come in addition."""
+VERDICT_VALUES: Final[dict[Verdict, float]] = {"yes": 1.0, "partly": 0.5, "no": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One thing that an edited picture is judged by; answered by yes, partly or no, where yes is good."""
+    """One criterion for an edited picture; answered by yes, partly or no, where yes is good."""
 
     kind: QuestionKind
     text: str
@@ -40,13 +40,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a thinker says to one question.
+    """A thinker's answer to one question.
 
     Attributes:
-        number: the question's place in the list, from 1.
-        kind: what the question is about.
+        number: the question's position in the list, from 1.
+        kind: the question's kind.
         answer: yes is good.
-        reason: what decides it, in words; may be empty.
+        reason: why, in words; may be empty.
     """
 
     number: int
@@ -60,7 +60,7 @@ QUALITY_QUESTIONS: Final = (
     Question("quality", "Do light, texture and edges look natural, as in a real picture of this kind?"),
     Question("quality", "Is no part of the edited picture clipped to pure white or black, smeared or blurred by mistake?"),
 )
-"""Always asked, and never written by a thinker."""
+"""Part of every checklist, and never written by a thinker."""
 
 DEFAULT_QUESTIONS: Final = (
     Question("change", "Does the edited picture show everything that the original instruction asks for?"),
@@ -69,28 +69,28 @@ DEFAULT_QUESTIONS: Final = (
     Question("keep", "Is everything that the original instruction does not mention left as it was?"),
     *QUALITY_QUESTIONS,
 )
-"""What is asked where no questions about this picture could be had; the same for every wish, so it is cached well."""
+"""The checklist of a session whose thinker wrote none; always the same text, so a prefix cache helps."""
 
 
 def with_quality(questions: Sequence[Question]) -> tuple[Question, ...]:
-    """A thinker's own questions, and ours about quality behind them."""
+    """The questions about change and keeping, followed by `QUALITY_QUESTIONS`."""
     return (*(question for question in questions if question.kind != "quality"), *QUALITY_QUESTIONS)
 
 
-def asked(questions: Sequence[Question]) -> tuple[Question, ...]:
-    """The questions that are asked: those given, or the default ones where there are none."""
+def or_default(questions: Sequence[Question]) -> tuple[Question, ...]:
+    """The given questions, or `DEFAULT_QUESTIONS` if there are none."""
     return tuple(questions) or DEFAULT_QUESTIONS
 
 
 _ENTRY: Final = (
     r'\{"n": [1-9][0-9]{0,3}, "about": "(?:' + "|".join(get_args(QuestionKind)) + r')", "question": "(?:[^"\\\x00]|\\.)*"\}'
 )
-LISTED: Final = rf"\[\n{_ENTRY}(?:,\n{_ENTRY})*\n\]"
-"""A pattern of what `listed` writes; it captures nothing."""
+LIST_PATTERN: Final = rf"\[\n{_ENTRY}(?:,\n{_ENTRY})*\n\]"
+"""Matches the output of `dump_list`; has no groups."""
 
 
-def listed(questions: Sequence[Question]) -> str:
-    """The numbered questions as JSON, one on a line: nothing in them can pass for the text around."""
+def dump_list(questions: Sequence[Question]) -> str:
+    """The numbered questions as JSON, one per line, so that no question can pass for prompt text."""
     rows = [
         json.dumps({"n": number, "about": question.kind, "question": question.text}, ensure_ascii=False)
         for number, question in enumerate(questions, start=1)
@@ -98,13 +98,13 @@ def listed(questions: Sequence[Question]) -> str:
     return "[\n" + ",\n".join(rows) + "\n]"
 
 
-def unlisted(text: str) -> tuple[Question, ...]:
-    """The inverse of `listed`.
+def load_list(text: str) -> tuple[Question, ...]:
+    """The inverse of `dump_list`.
 
     Raises:
-        ValueError: when the text is no such list, or its numbers are not 1, 2, 3 …
+        ValueError: when the text is not such a list, or its numbers are not 1, 2, 3 …
     """
     rows: Any = json.loads(text, strict=False)
-    if not re.fullmatch(LISTED, text, re.DOTALL) or [row["n"] for row in rows] != list(range(1, len(rows) + 1)):
+    if not re.fullmatch(LIST_PATTERN, text, re.DOTALL) or [row["n"] for row in rows] != list(range(1, len(rows) + 1)):
         raise ValueError("the questions are not a numbered list")
     return tuple(Question(row["about"], row["question"]) for row in rows)

@@ -6,62 +6,61 @@ from typing import Any
 
 import pytest
 
-from services.editor.engine.executor import Executor, State
-from services.editor.engine.tickets import Ticket
-from services.editor.engine.warmup import Wanted
+from services.editor.engine.executor import EditHandle, Executor, State
+from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines import EditJob, PipelineBrokenError
 from services.errors import ApiError
-from tests.unit.editor.stepping import Counts, Stepping, Steps, job, running, steps_of, wait
+from tests.unit.editor.interleaved import CountingObserver, Stepping, Steps, job, running, steps_of, wait
 
 
 def test_edits_join_a_running_batch_and_leave_it_when_they_are_done() -> None:
     """Each with its own number of steps; encoding takes a turn of its own."""
-    pipeline, meter = Steps(), Counts()
-    with running(pipeline, meter) as executor:
+    pipeline, observer = Steps(), CountingObserver()
+    with running(pipeline, observer) as executor:
         pipeline.free = False
         (long_one,) = executor.submit([job(1, steps=6)])
         steps_of(pipeline, 3)
         (short,) = executor.submit([job(2, steps=2)])
         pipeline.free = True
         pipeline.gate.release()
-        assert short.answer.result(10).steps == 2
-        outcome = long_one.answer.result(10)
+        assert short.future.result(10).steps == 2
+        outcome = long_one.future.result(10)
     assert outcome.steps == 6 and outcome.batch > 1
     assert outcome.stages == {"encode": 0.1, "denoise": 0.2, "decode": 0.3}
     shared = [seeds for seeds in pipeline.log if len(seeds) == 2]
-    assert len(shared) == 2 and max(meter.batches) == 2
+    assert len(shared) == 2 and max(observer.batches) == 2
 
 
 def test_different_geometries_take_turns_and_never_share() -> None:
     """Groups are kept apart."""
     pipeline = Steps()
     with running(pipeline) as executor:
-        tickets = executor.submit([job(1), job(2, side=16), job(3), job(4, side=16)])
-        for ticket in tickets:
-            ticket.answer.result(10)
+        handles = executor.submit([job(1), job(2, side=16), job(3), job(4, side=16)])
+        for handle in handles:
+            handle.future.result(10)
     shared = {frozenset(seeds) for seeds in pipeline.log if len(seeds) > 1}
     assert shared == {frozenset({1, 3}), frozenset({2, 4})}
 
 
 def test_a_cancel_takes_effect_before_the_next_step() -> None:
     """While one step runs, the caller leaves: that step is the last."""
-    pipeline, meter = Steps(), Counts()
-    with running(pipeline, meter) as executor:
+    pipeline, observer = Steps(), CountingObserver()
+    with running(pipeline, observer) as executor:
         pipeline.free = False
         (gone,) = executor.submit([job(1, steps=50)])
         (stays,) = executor.submit([job(2, steps=5)])
         steps_of(pipeline, 6)
         wait(lambda: any(2 in seeds for seeds in pipeline.log))
-        gone.answer.cancel()
-        executor.notice()
+        gone.future.cancel()
+        executor.wake()
         before = len(pipeline.log)
         pipeline.free = True
         pipeline.gate.release()
-        assert stays.answer.result(10).steps == 5
-        wait(lambda: meter.dropped != [])
+        assert stays.future.result(10).steps == 5
+        wait(lambda: observer.dropped != [])
     # The one that waited for the gate had been chosen before the cancel.
     assert [seeds for seeds in pipeline.log[before + 1 :] if 1 in seeds] == []
-    assert 1 in pipeline.closed and meter.dropped[0] >= 1
+    assert 1 in pipeline.closed and observer.dropped[0] >= 1
 
 
 def test_an_edit_set_aside_goes_on_where_it_stopped() -> None:
@@ -69,31 +68,31 @@ def test_an_edit_set_aside_goes_on_where_it_stopped() -> None:
     pipeline = Steps()
     with running(pipeline) as executor:
         pipeline.free = False
-        tickets = executor.submit([job(1, steps=4)])
+        handles = executor.submit([job(1, steps=4)])
         steps_of(pipeline, 3)
-        executor.hold(tickets, 60)
+        executor.preempt(handles, 60)
         (other,) = executor.submit([job(2, steps=2)])
         pipeline.free = True
         pipeline.gate.release()
-        other.answer.result(10)
+        other.future.result(10)
         held = sum(1 in seeds for seeds in pipeline.log)
-        assert held < 5 and not tickets[0].answer.done()
-        executor.resume(tickets)
-        assert tickets[0].answer.result(10).steps == 4
+        assert held < 5 and not handles[0].future.done()
+        executor.resume(handles)
+        assert handles[0].future.result(10).steps == 4
     assert sum(1 in seeds for seeds in pipeline.log) == 5  # one start and four steps: none was done twice
 
 
 def test_an_edit_set_aside_for_too_long_is_dropped() -> None:
     """With an answer, and with its steps counted as wasted."""
-    pipeline, meter = Steps(), Counts()
-    with running(pipeline, meter) as executor:
+    pipeline, observer = Steps(), CountingObserver()
+    with running(pipeline, observer) as executor:
         pipeline.free = False
-        tickets = executor.submit([job(1, steps=40)])
+        handles = executor.submit([job(1, steps=40)])
         steps_of(pipeline, 3)
-        executor.hold(tickets, 0.01)
+        executor.preempt(handles, 0.01)
         pipeline.gate.release()
-        told = tickets[0].answer.exception(10)
-        wait(lambda: meter.dropped != [])
+        told = handles[0].future.exception(10)
+        wait(lambda: observer.dropped != [])
     assert isinstance(told, ApiError) and told.code == "request_timeout"
     assert pipeline.closed.count(1) == 1
 
@@ -103,14 +102,14 @@ def test_an_urgent_edit_goes_first() -> None:
     pipeline = Steps()
     with running(pipeline, active=1, batch=1) as executor:
         pipeline.free = False
-        tickets = executor.submit([job(1)])
+        handles = executor.submit([job(1)])
         steps_of(pipeline, 1)
-        tickets += executor.submit([job(2), job(3)])
-        tickets += executor.submit([job(4)], urgency=1)
+        handles += executor.submit([job(2), job(3)])
+        handles += executor.submit([job(4)], urgency=1)
         pipeline.free = True
         pipeline.gate.release()
-        for ticket in tickets:
-            ticket.answer.result(10)
+        for handle in handles:
+            handle.future.result(10)
     order = list(dict.fromkeys(seeds[0] for seeds in pipeline.log))
     assert order == [1, 4, 2, 3]
 
@@ -120,8 +119,8 @@ def test_running_out_of_memory_in_company_shrinks_the_batch_and_loses_nothing() 
     pipeline = Steps()
     with running(pipeline, batch=8) as executor:
         pipeline.fits = lambda batch: len(batch) <= 2
-        tickets = executor.submit([job(seed) for seed in range(6)])
-        assert [ticket.answer.result(10).steps for ticket in tickets] == [4] * 6
+        handles = executor.submit([job(seed) for seed in range(6)])
+        assert [handle.future.result(10).steps for handle in handles] == [4] * 6
         assert executor.limits.batch <= 2 and pipeline.reclaimed >= 1
 
 
@@ -131,8 +130,8 @@ def test_an_edit_that_does_not_fit_even_alone_is_tried_once_more_and_then_refuse
     with running(pipeline) as executor:
         pipeline.fits = lambda batch: all(edit.job.seed != 7 or edit.step < 2 for edit in batch)
         big, other = executor.submit([job(7), job(1)])
-        told = big.answer.exception(10)
-        assert other.answer.result(10).steps == 4
+        told = big.future.exception(10)
+        assert other.future.result(10).steps == 4
     assert isinstance(told, ApiError) and (told.code, told.status) == ("out_of_memory", 507)
     assert pipeline.closed.count(7) == 2
 
@@ -143,7 +142,7 @@ def test_memory_that_runs_out_once_costs_an_edit_only_its_steps() -> None:
     failures = iter([False])
     with running(pipeline) as executor:
         pipeline.fits = lambda batch: batch[0].step < 2 or next(failures, True)
-        assert executor.submit([job(1)])[0].answer.result(10).steps == 4
+        assert executor.submit([job(1)])[0].future.result(10).steps == 4
     assert pipeline.closed.count(1) == 1
 
 
@@ -156,9 +155,9 @@ def test_a_failing_edit_fails_alone() -> None:
 
     with running(pipeline) as executor:
         pipeline.breaks = breaks
-        tickets = executor.submit([job(1), job(2), job(3)])
-        assert isinstance(tickets[1].answer.exception(10), ValueError)
-        assert [tickets[place].answer.result(10).steps for place in (0, 2)] == [4, 4]
+        handles = executor.submit([job(1), job(2), job(3)])
+        assert isinstance(handles[1].future.exception(10), ValueError)
+        assert [handles[place].future.result(10).steps for place in (0, 2)] == [4, 4]
 
 
 def test_a_job_that_cannot_be_opened_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +173,8 @@ def test_a_job_that_cannot_be_opened_fails_alone(monkeypatch: pytest.MonkeyPatch
     with running(pipeline) as executor:
         monkeypatch.setattr(pipeline, "open", opening)
         bad, good = executor.submit([job(2), job(1)])
-        assert isinstance(bad.answer.exception(10), ValueError)
-        assert good.answer.result(10).steps == 4
+        assert isinstance(bad.future.exception(10), ValueError)
+        assert good.future.result(10).steps == 4
         assert executor.state is State.READY
 
 
@@ -190,14 +189,14 @@ def test_a_broken_pipeline_answers_everybody() -> None:
 
     with running(pipeline, active=1) as executor:
         pipeline.free = False
-        tickets: list[Ticket] = executor.submit([job(1), job(2), job(3)])
-        executor.hold(tickets[2:], 60)
+        handles: list[EditHandle] = executor.submit([job(1), job(2), job(3)])
+        executor.preempt(handles[2:], 60)
         pipeline.breaks = breaks
         pipeline.free = True
         pipeline.gate.release()
         codes = []
-        for ticket in tickets:
-            told = ticket.answer.exception(10)
+        for handle in handles:
+            told = handle.future.exception(10)
             assert isinstance(told, ApiError)
             codes.append(told.code)
         wait(lambda: executor.state is State.DEAD)
@@ -211,14 +210,14 @@ def test_a_listener_hears_of_every_step_and_gets_the_previews() -> None:
     pipeline, heard = Steps(), list[tuple[int, int, bool]]()
     with running(pipeline) as executor:
         tell = [lambda step, steps, preview: heard.append((step, steps, preview is not None))]
-        executor.submit([job(1, steps=4, previews=1)], listeners=tell)[0].answer.result(10)
+        executor.submit([job(1, steps=4, previews=1)], listeners=tell)[0].future.result(10)
     assert heard == [(0, 4, False), (1, 4, False), (2, 4, True), (3, 4, False)]
 
 
 def test_places_are_counted_in_edits_and_the_refusal_says_how_long() -> None:
     """One request always fits when nothing else is inside."""
     pipeline = Steps()
-    executor = Executor(lambda: pipeline, Counts(), Wanted(1, 1), queue=1)
+    executor = Executor(lambda: pipeline, CountingObserver(), OperatorLimits(1, 1), queue=1)
     executor.start()
     wait(lambda: executor.state is State.READY)
     executor.admit(5)
@@ -236,7 +235,7 @@ def test_places_are_counted_in_edits_and_the_refusal_says_how_long() -> None:
     assert waits == sorted(waits) and waits[0] < waits[1] and waits[-1] == 60
     pipeline.free = True
     pipeline.gate.release()
-    assert "5 edits are under way, 0 of them waiting" in refused.value.message
+    assert "5 edits are in flight, 0 of them waiting" in refused.value.message
     executor.release(5)
     executor.admit(2)
     executor.release(2)

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from services.editor.engine.scheduler import (
     HEAD_START_S,
-    Choice,
-    Entry,
     Limits,
-    choose,
-    crowded,
-    dispensable,
-    due,
+    Request,
+    SchedulerOutput,
+    due_time,
+    eviction_candidate,
     expired,
+    memory_full,
     next_expiry,
+    schedule,
 )
 
 limits = st.builds(
@@ -30,10 +30,10 @@ limits = st.builds(
 
 
 @st.composite
-def entries(draw: st.DrawFn) -> list[Entry]:
+def requests(draw: st.DrawFn) -> list[Request]:
     number = draw(st.integers(0, 12))
     return [
-        Entry(
+        Request(
             place,
             draw(st.floats(0, 100)),
             started := draw(st.booleans()),
@@ -46,45 +46,45 @@ def entries(draw: st.DrawFn) -> list[Entry]:
     ]
 
 
-@given(there=entries(), limit=limits, just=st.booleans())
-def test_a_choice_keeps_every_limit(*, there: list[Entry], limit: Limits, just: bool) -> None:
+@given(present=requests(), limit=limits, just=st.booleans())
+def test_a_choice_keeps_every_limit(*, present: list[Request], limit: Limits, just: bool) -> None:
     """Places, batch size, cost, one group, and those that must be alone."""
-    choice = choose(there, limit, just_started=just)
-    free = [entry for entry in there if entry.held_until is None]
-    if choice is None:
+    output = schedule(present, limit, just_started=just)
+    free = [request for request in present if request.preempted_until is None]
+    if output is None:
         assert not free
         return
-    chosen = [there[number] for number in choice.ids]
-    assert all(entry.held_until is None for entry in chosen)
-    assert len(set(choice.ids)) == len(chosen)
-    active = sum(entry.started for entry in free)
-    if choice.start:
+    chosen = [present[number] for number in output.ids]
+    assert all(request.preempted_until is None for request in chosen)
+    assert len(set(output.ids)) == len(chosen)
+    active = sum(request.started for request in free)
+    if output.start:
         assert len(chosen) == 1 and not chosen[0].started and active < limit.active
-        assert not active or not any(entry.alone for entry in (*chosen, *free) if entry.started or entry in chosen)
+        assert not active or not any(request.exclusive for request in (*chosen, *free) if request.started or request in chosen)
         return
-    assert all(entry.started for entry in chosen)
+    assert all(request.started for request in chosen)
     if len(chosen) > 1:
         assert len(chosen) <= limit.batch
-        assert limit.cost is None or sum(entry.cost for entry in chosen) <= limit.cost
-        assert {entry.group for entry in chosen} == {chosen[0].group} != {None}
-        assert not any(entry.alone for entry in chosen)
+        assert limit.cost is None or sum(request.cost for request in chosen) <= limit.cost
+        assert {request.group for request in chosen} == {chosen[0].group} != {None}
+        assert not any(request.exclusive for request in chosen)
 
 
-@given(there=entries(), limit=limits, just=st.booleans())
-def test_the_earliest_due_leads(*, there: list[Entry], limit: Limits, just: bool) -> None:
+@given(present=requests(), limit=limits, just=st.booleans())
+def test_the_earliest_due_leads(*, present: list[Request], limit: Limits, just: bool) -> None:
     """Among those to start, and among those started."""
-    choice = choose(there, limit, just_started=just)
-    if choice is not None:
-        lead = there[choice.ids[0]]
-        rivals = [entry for entry in there if entry.held_until is None and entry.started == lead.started]
-        assert lead.due == min(entry.due for entry in rivals)
+    output = schedule(present, limit, just_started=just)
+    if output is not None:
+        lead = present[output.ids[0]]
+        rivals = [request for request in present if request.preempted_until is None and request.started == lead.started]
+        assert lead.due == min(request.due for request in rivals)
 
 
-@given(entries(), limits)
-def test_somebody_always_moves(there: list[Entry], limit: Limits) -> None:
-    """Whatever is there and not set aside leads to work: the device is never idle beside it."""
-    free = [entry for entry in there if entry.held_until is None]
-    assert (choose(there, limit) is None) == (not free)
+@given(requests(), limits)
+def test_somebody_always_moves(present: list[Request], limit: Limits) -> None:
+    """Whatever is present and not set aside leads to work: the device is never idle beside it."""
+    free = [request for request in present if request.preempted_until is None]
+    assert (schedule(present, limit) is None) == (not free)
 
 
 @dataclass
@@ -94,30 +94,30 @@ class World:
     limit: Limits
     arrivals: list[tuple[int, int, int, str]]  # (turn, calls, urgency, group)
 
-    def done(self) -> tuple[dict[int, int], list[Choice]]:
-        """When each was done, and every choice."""
-        there: dict[int, Entry] = {}
+    def done(self) -> tuple[dict[int, int], list[SchedulerOutput]]:
+        """When each was done, and every output."""
+        present: dict[int, Request] = {}
         left = {number: 1 + calls for number, (_, calls, _, _) in enumerate(self.arrivals)}
         ends: dict[int, int] = {}
-        choices: list[Choice] = []
+        outputs: list[SchedulerOutput] = []
         turn, just = 0, False
         while len(ends) < len(self.arrivals):
             for number, (at, calls, urgency, _) in enumerate(self.arrivals):
                 if at == turn:
-                    there[number] = Entry(number, due(at, 1 + calls, urgency))
-            choice = choose(there.values(), self.limit, just_started=just)
+                    present[number] = Request(number, due_time(at, 1 + calls, urgency))
+            output = schedule(present.values(), self.limit, just_started=just)
             turn += 1
-            if choice is None:
+            if output is None:
                 continue
-            choices.append(choice)
-            just = choice.start
-            for number in choice.ids:
+            outputs.append(output)
+            just = output.start
+            for number in output.ids:
                 left[number] -= 1
-                there[number] = replace(there[number], started=True, group=self.arrivals[number][3])
+                present[number] = replace(present[number], started=True, group=self.arrivals[number][3])
                 if left[number] == 0:
                     ends[number] = turn
-                    del there[number]
-        return ends, choices
+                    del present[number]
+        return ends, outputs
 
 
 arrivals = st.lists(
@@ -131,7 +131,7 @@ def test_nobody_starves(arriving: list[tuple[int, int, int, str]], limit: Limits
     these for one other edit's start.
     """
     ends, _ = World(limit, arriving).done()
-    dues = [due(at, 1 + calls, urgency) for at, calls, urgency, _ in arriving]
+    dues = [due_time(at, 1 + calls, urgency) for at, calls, urgency, _ in arriving]
     for number, (at, _, _, _) in enumerate(arriving):
         before = [
             other
@@ -148,11 +148,11 @@ def test_at_most_one_start_between_two_steps_of_a_running_batch(arriving: list[t
     running: set[int] = set()
     left = [1 + calls for _, calls, _, _ in arriving]
     started_before = False
-    for choice in World(limit, arriving).done()[1]:
-        if choice.start:
+    for output in World(limit, arriving).done()[1]:
+        if output.start:
             assert not (started_before and running)
-        started_before = choice.start
-        for number in choice.ids:
+        started_before = output.start
+        for number in output.ids:
             left[number] -= 1
             running.add(number)
             if left[number] == 0:
@@ -160,27 +160,27 @@ def test_at_most_one_start_between_two_steps_of_a_running_batch(arriving: list[t
 
 
 def test_a_short_edit_overtakes_a_long_one_but_not_for_ever() -> None:
-    """It may pass who would be done later than itself, and nobody who was there long before."""
-    long_one = due(0, 50)
-    assert due(100, 5) < long_one < due(200, 5)
+    """It may pass who would be done later than itself, and nobody who was present long before."""
+    long_one = due_time(0, 50)
+    assert due_time(100, 5) < long_one < due_time(200, 5)
 
 
 def test_an_urgent_edit_counts_as_having_come_earlier() -> None:
     """Half a minute a level, backwards too."""
-    assert due(100, 5, urgency=1) == due(100 - HEAD_START_S, 5)
-    assert due(100, 5, urgency=-1) > due(100, 5)
+    assert due_time(100, 5, urgency=1) == due_time(100 - HEAD_START_S, 5)
+    assert due_time(100, 5, urgency=-1) > due_time(100, 5)
 
 
 def test_a_batch_grows_with_the_line_where_batching_gains_little() -> None:
     """And at once where it gains much."""
-    running = [Entry(number, number, True, "a") for number in range(3)]
-    waiting = [Entry(number, number) for number in range(3, 15)]
+    running = [Request(number, number, True, "a") for number in range(3)]
+    waiting = [Request(number, number) for number in range(3, 15)]
     little, much = Limits(3, 8, 100, marginal=0.8), Limits(3, 8, 100, marginal=0.1)
 
-    def size(there: list[Entry], limit: Limits) -> int:
-        choice = choose(there, limit)
-        assert choice is not None and not choice.start
-        return len(choice.ids)
+    def size(present: list[Request], limit: Limits) -> int:
+        output = schedule(present, limit)
+        assert output is not None and not output.start
+        return len(output.ids)
 
     assert [size([*running, *waiting[:behind]], little) for behind in (0, 3, 8)] == [1, 2, 3]
     assert [size([*running, *waiting[:behind]], much) for behind in (0, 3, 8)] == [3, 3, 3]
@@ -188,32 +188,37 @@ def test_a_batch_grows_with_the_line_where_batching_gains_little() -> None:
 
 def test_an_edit_that_must_be_alone_waits_for_an_empty_device_and_keeps_it() -> None:
     """Those due before it still go first, and nobody who came later passes it."""
-    alone, running, later = Entry(2, 2, alone=True), Entry(1, 1, True, "a"), Entry(3, 3)
+    alone, running, later = Request(2, 2, exclusive=True), Request(1, 1, True, "a"), Request(3, 3)
     limit = Limits(8, 8, None)
-    assert choose([running, alone, later], limit) == Choice((1,), start=False)
-    assert choose([running, alone, later, Entry(0, 0)], limit) == Choice((0,), start=True)
-    assert choose([alone, later], limit) == Choice((2,), start=True)
-    assert choose([replace(alone, started=True, group="a"), later, Entry(0, 0)], limit) == Choice((2,), start=False)
+    assert schedule([running, alone, later], limit) == SchedulerOutput((1,), start=False)
+    assert schedule([running, alone, later, Request(0, 0)], limit) == SchedulerOutput((0,), start=True)
+    assert schedule([alone, later], limit) == SchedulerOutput((2,), start=True)
+    assert schedule([replace(alone, started=True, group="a"), later, Request(0, 0)], limit) == SchedulerOutput((2,), start=False)
 
 
 def test_without_a_limit_of_cost_only_their_number_counts() -> None:
     """As an operator's MAX_BATCH has it."""
-    there = [Entry(number, number, True, "a", cost=1000) for number in range(4)]
-    assert choose(there, Limits(4, 3, None)) == Choice((0, 1, 2), start=False)
-    assert choose(there, Limits(4, 3, 2000)) == Choice((0, 1), start=False)
+    present = [Request(number, number, True, "a", cost=1000) for number in range(4)]
+    assert schedule(present, Limits(4, 3, None)) == SchedulerOutput((0, 1, 2), start=False)
+    assert schedule(present, Limits(4, 3, 2000)) == SchedulerOutput((0, 1), start=False)
 
 
 def test_edits_set_aside_take_part_in_the_memory_and_go_in_the_order_of_their_expiry() -> None:
     """Those that were never started keep nothing."""
-    there = [Entry(1, 0, True, held_until=9.0), Entry(2, 1, True, held_until=7.0), Entry(3, 2, held_until=5.0), Entry(4, 3, True)]
-    assert [crowded(there, Limits(8, 8, None, room=room)) for room in (3, 4, None)] == [True, False, False]
-    assert dispensable(there) == 2
-    assert dispensable(there[2:]) is None
+    present = [
+        Request(1, 0, True, preempted_until=9.0),
+        Request(2, 1, True, preempted_until=7.0),
+        Request(3, 2, preempted_until=5.0),
+        Request(4, 3, True),
+    ]
+    assert [memory_full(present, Limits(8, 8, None, resident=room)) for room in (3, 4, None)] == [True, False, False]
+    assert eviction_candidate(present) == 2
+    assert eviction_candidate(present[2:]) is None
 
 
 def test_what_is_set_aside_is_left_alone_until_it_expires() -> None:
     """And the executor knows how long it may sleep."""
-    there = [Entry(1, 0, held_until=7.0), Entry(2, 1, held_until=5.0), Entry(3, 2)]
-    assert choose(there, Limits(1, 1, 1)) == Choice((3,), start=True)
-    assert expired(there, 4.9) == [] and expired(there, 6) == [2] and expired(there, 7) == [1, 2]
-    assert next_expiry(there) == 5.0 and next_expiry([there[2]]) is None
+    present = [Request(1, 0, preempted_until=7.0), Request(2, 1, preempted_until=5.0), Request(3, 2)]
+    assert schedule(present, Limits(1, 1, 1)) == SchedulerOutput((3,), start=True)
+    assert expired(present, 4.9) == [] and expired(present, 6) == [2] and expired(present, 7) == [1, 2]
+    assert next_expiry(present) == 5.0 and next_expiry([present[2]]) is None

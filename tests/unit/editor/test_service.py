@@ -198,7 +198,7 @@ async def test_a_full_queue_answers_429_with_retry_after() -> None:
     async with running(lambda: pipeline, queue=1) as app, client(app) as http:
         pipeline.gate.clear()
         asking = [asyncio.create_task(post(http)) for _ in range(2)]
-        await until(lambda: context(app).executor.admitted == 2)
+        await until(lambda: context(app).executor.in_flight == 2)
         refused = await post(http)
         pipeline.gate.set()
         assert [reply.status_code for reply in await asyncio.gather(*asking)] == [200, 200]
@@ -251,7 +251,7 @@ async def test_a_caller_who_left_is_dropped_before_the_edit_runs() -> None:
         first = asyncio.create_task(post(http))
         await until(lambda: pipeline.edits == 1)
         await _post_and_leave(app)
-        await until(lambda: context(app).executor.admitted == 1)
+        await until(lambda: context(app).executor.in_flight == 1)
         pipeline.gate.set()
         assert (await first).status_code == 200
         assert (await post(http, seed=99)).status_code == 200
@@ -268,7 +268,7 @@ async def _post_and_leave(app: Any) -> None:
         if not sent:
             sent = True
             return {"type": "http.request", "body": request.read(), "more_body": False}
-        await until(lambda: context(app).executor.admitted == 2)
+        await until(lambda: context(app).executor.in_flight == 2)
         return {"type": "http.disconnect"}
 
     async def send(message: dict[str, Any]) -> None:
@@ -296,7 +296,7 @@ async def test_a_broken_pipeline_turns_readiness_off_and_answers_everyone() -> N
     async with running(lambda: pipeline) as app, client(app) as http:
         pipeline.gate.clear()
         asking = [asyncio.create_task(post(http, n=2)) for _ in range(3)]
-        await until(lambda: context(app).executor.admitted == 6 and pipeline.edits == 1)
+        await until(lambda: context(app).executor.in_flight == 6 and pipeline.edits == 1)
         pipeline.error = PipelineBrokenError("the device is lost")
         pipeline.gate.set()
         statuses = sorted(reply.status_code for reply in await asyncio.gather(*asking))
@@ -334,7 +334,7 @@ async def test_shutdown_finishes_what_is_queued() -> None:
     async with running(lambda: pipeline) as app, client(app) as http:
         pipeline.gate.clear()
         asking = [asyncio.create_task(post(http)) for _ in range(3)]
-        await until(lambda: context(app).executor.admitted == 3)
+        await until(lambda: context(app).executor.in_flight == 3)
         asyncio.get_running_loop().call_later(0.1, pipeline.gate.set)
     assert [reply.status_code for reply in await asyncio.gather(*asking)] == [200, 200, 200]
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.editor.engine.scheduler import Choice, Entry, choose
-from services.editor.engine.warmup import Wanted, warm_up
+from services.editor.engine.scheduler import Request, SchedulerOutput, schedule
+from services.editor.engine.warmup import OperatorLimits, warm_up
 from services.editor.pipelines import Edit, OutOfMemoryError
-from tests.unit.editor.stepping import Stepping, Steps
+from tests.unit.editor.interleaved import Stepping, Steps
 
 
 class Device(Steps):
@@ -51,31 +51,31 @@ class Device(Steps):
 
 def test_what_edits_keep_leaves_room_for_the_work_on_one() -> None:
     """Eight would keep 80 of 100, and a pass needs 40 besides."""
-    limits = warm_up(Device(step=40), Wanted(8, None)).limits
-    assert (limits.active, limits.room) == (4, 4)
+    limits = warm_up(Device(step=40), OperatorLimits(8, None)).limits
+    assert (limits.active, limits.resident) == (4, 4)
 
 
 def test_the_memory_that_encoding_takes_counts() -> None:
     """Also where the encoders remember the warm-up's source."""
-    assert warm_up(Device(start=40), Wanted(8, None)).limits.room == 4
-    assert warm_up(Device(), Wanted(8, None)).limits.room == 8
-    assert warm_up(Device(), Wanted(2, None)).limits.active == 2
+    assert warm_up(Device(start=40), OperatorLimits(8, None)).limits.resident == 4
+    assert warm_up(Device(), OperatorLimits(8, None)).limits.resident == 8
+    assert warm_up(Device(), OperatorLimits(2, None)).limits.active == 2
 
 
 def test_without_a_figure_of_memory_there_is_no_room_to_count() -> None:
     """On a CPU."""
-    limits = warm_up(Steps(), Wanted(8, None)).limits
-    assert (limits.active, limits.room) == (8, None)
+    limits = warm_up(Steps(), OperatorLimits(8, None)).limits
+    assert (limits.active, limits.resident) == (8, None)
 
 
 def test_a_batch_may_be_somewhat_more_than_the_warm_up_s() -> None:
     """Two of its size fit: so do two of another shape, or with a longer prompt."""
     pipeline = Steps()
     pipeline.fits = lambda batch: len(batch) <= 2
-    limits = warm_up(Costly(pipeline), Wanted(8, None)).limits
+    limits = warm_up(Costly(pipeline), OperatorLimits(8, None)).limits
     assert limits.cost == 250
-    there = [Entry(number, number, True, "a", cost=120) for number in range(4)]
-    assert choose(there, limits) == Choice((0, 1), start=False)
+    there = [Request(number, number, True, "a", cost=120) for number in range(4)]
+    assert schedule(there, limits) == SchedulerOutput((0, 1), start=False)
 
 
 class Costly(Steps):
@@ -93,11 +93,11 @@ class Costly(Steps):
 
 def test_the_operator_s_batch_is_limited_by_nothing_else() -> None:
     """Unless the warm-up has already seen that it does not fit."""
-    limits = warm_up(Steps(), Wanted(8, 3)).limits
+    limits = warm_up(Steps(), OperatorLimits(8, 3)).limits
     assert (limits.batch, limits.cost) == (3, None)
     tight = Steps()
     tight.fits = lambda batch: len(batch) <= 2
-    limits = warm_up(tight, Wanted(8, 4)).limits
+    limits = warm_up(tight, OperatorLimits(8, 4)).limits
     assert (limits.batch, limits.cost) == (2, None)
 
 
@@ -112,7 +112,7 @@ def test_memory_that_ends_while_edits_are_started_limits_their_number() -> None:
         return not new or len(started) < 4
 
     pipeline.fits = fits
-    limits = warm_up(pipeline, Wanted(8, None)).limits
+    limits = warm_up(pipeline, OperatorLimits(8, None)).limits
     assert (limits.active, limits.cost) == (3, 2)
 
 
@@ -121,7 +121,7 @@ def test_an_edit_too_large_for_the_device_is_said_so() -> None:
     pipeline = Steps()
     pipeline.fits = lambda batch: batch[0].step < 1
     with pytest.raises(RuntimeError, match="the device has no memory for a single edit: no room"):
-        warm_up(pipeline, Wanted(8, None))
+        warm_up(pipeline, OperatorLimits(8, None))
 
 
 def test_a_trial_that_fails_is_said_so() -> None:
@@ -129,7 +129,7 @@ def test_a_trial_that_fails_is_said_so() -> None:
     pipeline = Steps()
     pipeline.breaks = lambda edit: ValueError("no kernel") if edit.steps > 2 and edit.step == 1 else None
     with pytest.raises(RuntimeError, match="the warm-up edit failed: no kernel"):
-        warm_up(pipeline, Wanted(8, None))
+        warm_up(pipeline, OperatorLimits(8, None))
 
 
 @pytest.mark.parametrize(("groups", "largest"), [((None,), 1), (("a", "b"), 8)])
@@ -152,12 +152,12 @@ def test_only_edits_that_one_pass_can_answer_are_tried_together(groups: tuple[st
             edit.group = groups[edit.calls_done % len(groups)]
 
     pipeline.advance = advancing  # type: ignore[method-assign]
-    warm_up(pipeline, Wanted(8, 8))
+    warm_up(pipeline, OperatorLimits(8, 8))
     assert max(sizes) == largest
 
 
 def test_a_pipeline_that_takes_one_edit_at_a_time_gets_one() -> None:
     """Whatever the operator allows."""
     pipeline = Steps()
-    pipeline.most_active = 1
-    assert warm_up(pipeline, Wanted(8, None)).limits.active == 1
+    pipeline.max_active = 1
+    assert warm_up(pipeline, OperatorLimits(8, None)).limits.active == 1

@@ -17,7 +17,7 @@ from PIL import Image
 from services.editor.api.context import Context
 from services.editor.app import create_app
 from services.editor.engine.executor import State
-from services.editor.pipelines import Capabilities, EditJob, EditResult, OneByOne, Pipeline, Range, Whole
+from services.editor.pipelines import Capabilities, EditJob, EditResult, Pipeline, Range, SingleStepFamily, SingleStepPipeline
 from services.editor.settings import Settings
 
 
@@ -63,14 +63,14 @@ class HeldPipeline:
 
 @contextlib.asynccontextmanager
 async def running(
-    build: Callable[[], Whole | Pipeline] | None = None, *, wait: bool = True, **settings: Any
+    build: Callable[[], SingleStepFamily | Pipeline] | None = None, *, wait: bool = True, **settings: Any
 ) -> AsyncIterator[FastAPI]:
     """A started worker, ready unless told not to wait."""
 
     def made() -> Pipeline:
         assert build is not None
         pipeline: Any = build()
-        return pipeline if hasattr(pipeline, "advance") else OneByOne(pipeline)
+        return pipeline if hasattr(pipeline, "advance") else SingleStepPipeline(pipeline)
 
     app = create_app(Settings(**{"drain_s": 5, **settings}), build=made if build else None)
     async with app.router.lifespan_context(app):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from services.errors import ApiError
-from services.imaging.codec import ImageInfo, ImageLimits, accept, decode, inspect, is_complete
+from services.imaging.codec import CheckedImage, ImageInfo, ImageLimits, accept, decode, digest, inspect, open_image
+from services.imaging.containers import is_complete
 from tests.unit.imaging import pictures as pic
 from tests.unit.imaging.pictures import BIG, EVERYTHING, HEIGHT, PLAIN, WIDTH, opened, pixels, saved, scene
 
@@ -21,15 +22,19 @@ from tests.unit.imaging.pictures import BIG, EVERYTHING, HEIGHT, PLAIN, WIDTH, o
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-def accepted_or_code(data: bytes) -> tuple[bytes, ImageInfo] | str:
+def accepted_or_code(data: bytes) -> CheckedImage | str:
     try:
-        return accept(data)
+        return accept(open_image(data))
     except ApiError as exc:
         return exc.code
 
 
+def opened_and_accepted(data: bytes, **options: Any) -> CheckedImage:
+    return accept(open_image(data, **options))
+
+
 def _refused(data: bytes, code: str = "invalid_image", **options: Any) -> str:
-    for read in (inspect, accept, decode):
+    for read in (inspect, opened_and_accepted, decode):
         with pytest.raises(ApiError) as caught:
             read(data, param="mask", **options)
         assert (caught.value.code, caught.value.param) == (code, "mask")
@@ -138,7 +143,7 @@ def test_strange_but_sound_sizes_are_taken(size: tuple[int, int]) -> None:
     """One pixel, and one row of many."""
     data = saved(Image.new("RGB", size, (1, 2, 3)), "PNG")
 
-    assert accept(data) == (data, ImageInfo("image/png", *size))
+    assert accept(open_image(data)) == CheckedImage.hashed(data, ImageInfo("image/png", *size))
 
 
 @pytest.mark.parametrize("kind", BIG)
@@ -151,8 +156,8 @@ def test_a_cut_file_never_gives_a_half_picture(kind: str, part: float) -> None:
     if isinstance(result, str):
         assert result in {"invalid_image", "missing_parameter"}
     else:
-        assert is_complete(result[0])
-        assert pixels(opened(result[0])) == pixels(opened(whole))
+        assert is_complete(result.data)
+        assert pixels(opened(result.data)) == pixels(opened(whole))
 
 
 @pytest.mark.parametrize("cut", range(1, 24))
@@ -160,8 +165,8 @@ def test_a_png_without_its_end_is_not_passed_on_as_it_is(cut: int) -> None:
     """Pillow reads a PNG whose last chunk is missing; what we pass on has one."""
     result = accepted_or_code(BIG["PNG"][:-cut])
 
-    assert result == "invalid_image" or is_complete(result[0])  # type: ignore[arg-type]
-    assert accept(BIG["PNG"])[0] is BIG["PNG"]
+    assert result == "invalid_image" if isinstance(result, str) else is_complete(result.data)
+    assert accept(open_image(BIG["PNG"])).data is BIG["PNG"]
 
 
 TARGETS = [*EVERYTHING.values(), *BIG.values(), pic.thumbnailed()]
@@ -178,8 +183,8 @@ def test_flipped_bits_give_a_picture_or_our_error(data: bytes, flips: list[tuple
     if isinstance(result, str):
         assert result in {"invalid_image", "image_too_large"}
     else:
-        accepted, info = result
-        assert decode(accepted).size == (info.width, info.height)
+        assert decode(result.data).size == (result.width, result.height)
+        assert result.sha256 == digest(result.data)
 
 
 @given(tail=st.binary(max_size=64), head=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\x10\0\0\0WEBPVP8 "]))
@@ -188,7 +193,7 @@ def test_any_bytes_give_a_picture_or_our_error(head: bytes, tail: bytes) -> None
     """No bytes make us raise anything else, nor look whole by chance and then fail to open."""
     is_complete(head + tail)
     with pytest.raises(ApiError):
-        accept(head + tail)
+        accept(open_image(head + tail))
 
 
 @pytest.mark.parametrize("name", EVERYTHING)

@@ -21,11 +21,11 @@ from services.imaging.codec import (
     encode,
     from_base64,
     inspect,
-    is_complete,
     sniff,
     to_base64,
     transcode,
 )
+from services.imaging.containers import is_complete
 from tests.unit.imaging import pictures as pic
 from tests.unit.imaging.pictures import HEIGHT, PLAIN, WIDTH, opened, pixels, saved, scene
 

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.ports import BlobNotFoundError, StorageUnavailableError
 from orchestrator.store.blobs import Folder, ObjectBlobs
 from services.imaging.codec import digest
+from tests.doubles.images import checked
 
 A, B = f"ses_{'a' * 32}", f"ses_{'b' * 32}"
 PLACES = ["directory", "file", "memory"]
@@ -23,19 +24,27 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectBlobs:
     return ObjectBlobs(places[request.param], cache_bytes=0)
 
 
+async def put(blobs: ObjectBlobs, session_id: str, data: bytes) -> str:
+    """Store an image; its name."""
+    image = checked(data)
+    await blobs.put(session_id, image)
+    return image.sha256
+
+
 async def test_what_was_put_is_found_by_another_process(tmp_path: Path) -> None:
     """Under its session and the digest of its bytes; putting it again changes nothing."""
     blobs = ObjectBlobs(str(tmp_path / "new"))
-    name = await blobs.put(A, b"picture")
+    name = await put(blobs, A, b"picture")
+    await put(blobs, A, b"picture")
 
-    assert name == await blobs.put(A, b"picture") == digest(b"picture")
+    assert name == digest(b"picture")
     assert await ObjectBlobs(str(tmp_path / "new")).get(A, name) == b"picture"
     assert (tmp_path / "new" / A / name).read_bytes() == b"picture"
 
 
 async def test_what_was_never_put_is_not_found(blobs: ObjectBlobs) -> None:
     """With the error that says so; another session's image is not this one's."""
-    await blobs.put(B, b"picture")
+    await put(blobs, B, b"picture")
 
     for name in ("0" * 64, digest(b"picture"), f"../{B}/{digest(b'picture')}"):
         with pytest.raises(BlobNotFoundError):
@@ -47,12 +56,12 @@ async def test_memory_is_bounded_and_everything_is_still_found(tmp_path: Path) -
     """The least recently used images are forgotten first; one larger than the bound is never kept."""
     blobs = ObjectBlobs(str(tmp_path), cache_bytes=1000)
     pictures = [bytes([number]) * 300 for number in range(20)] + [b"x" * 2000]
-    names = [await blobs.put(A, picture) for picture in pictures]
+    names = [await put(blobs, A, picture) for picture in pictures]
 
-    assert sum(map(len, blobs._recent.values())) <= 1000
+    assert sum(map(len, blobs._cache.values())) <= 1000
     assert [await blobs.get(A, name) for name in names] == pictures
-    assert sum(map(len, blobs._recent.values())) <= 1000
-    assert list(blobs._recent) == names[17:20]
+    assert sum(map(len, blobs._cache.values())) <= 1000
+    assert list(blobs._cache) == names[17:20]
 
 
 @pytest.mark.parametrize("session_id", ["", "..", "../x", "ses_", A + "/..", A.upper(), A + "\n", "/etc", "a" * 36])
@@ -60,7 +69,7 @@ async def test_an_id_that_is_not_ours_never_becomes_a_path(blobs: ObjectBlobs, s
     """Reading finds nothing; writing and removing are refused."""
     assert await blobs.read_document(session_id) is None
     for refused in (
-        blobs.put(session_id, b"x"),
+        blobs.put(session_id, checked(b"x")),
         blobs.get(session_id, "0" * 64),
         blobs.write_document(session_id, b"{}"),
         blobs.prune(session_id, set()),
@@ -73,7 +82,7 @@ async def test_an_id_that_is_not_ours_never_becomes_a_path(blobs: ObjectBlobs, s
 async def test_removing_a_session_removes_its_folder_and_no_other(blobs: ObjectBlobs, tmp_path: Path) -> None:
     """Though both hold the same picture; removing what is gone is no error."""
     for session_id in (A, B):
-        await blobs.put(session_id, b"picture")
+        await put(blobs, session_id, b"picture")
         await blobs.write_document(session_id, b"{}")
 
     await blobs.remove(A)
@@ -97,8 +106,8 @@ async def test_a_document_replaces_the_one_before(blobs: ObjectBlobs) -> None:
 
 async def test_pruning_leaves_the_named_images_and_the_document(blobs: ObjectBlobs) -> None:
     """Of this folder; one that is gone is no error."""
-    named, orphan = [await blobs.put(A, data) for data in (b"named", b"orphan")]
-    await blobs.put(B, b"orphan")
+    named, orphan = [await put(blobs, A, data) for data in (b"named", b"orphan")]
+    await put(blobs, B, b"orphan")
     await blobs.write_document(A, b"{}")
 
     await blobs.prune(A, {named})
@@ -114,7 +123,7 @@ async def test_pruning_leaves_the_named_images_and_the_document(blobs: ObjectBlo
 async def test_pruning_removes_an_image_that_was_half_written_when_its_writer_was_killed(tmp_path: Path) -> None:
     """obstore writes beside the name first, and shows no such file."""
     blobs = ObjectBlobs(str(tmp_path))
-    name = await blobs.put(A, b"picture")
+    name = await put(blobs, A, b"picture")
     (tmp_path / A / f"{name}#1").write_bytes(b"pict")
 
     await blobs.prune(A, {name})
@@ -125,7 +134,7 @@ async def test_pruning_removes_an_image_that_was_half_written_when_its_writer_wa
 async def test_folders_say_when_they_were_written_to_and_whether_they_are_archived(tmp_path: Path) -> None:
     """An empty one counts, and what is not ours is passed over."""
     blobs = ObjectBlobs(str(tmp_path))
-    name = await blobs.put(A, b"picture")
+    name = await put(blobs, A, b"picture")
     await blobs.write_document(B, b"{}")
     (tmp_path / "ab").mkdir()
     (tmp_path / "notes.txt").write_text("x")
@@ -147,6 +156,6 @@ async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     blobs = ObjectBlobs(str(tmp_path))
     (tmp_path / A).write_text("not a folder")
 
-    for asked in (blobs.put(A, b"x"), blobs.write_document(A, b"x"), blobs.remove(A), blobs.prune(A, set())):
+    for asked in (blobs.put(A, checked(b"x")), blobs.write_document(A, b"x"), blobs.remove(A), blobs.prune(A, set())):
         with pytest.raises(StorageUnavailableError):
             await asked

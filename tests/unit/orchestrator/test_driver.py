@@ -29,7 +29,9 @@ from orchestrator.ports import Thinker as AnyThinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.thinker import HttpThinker
+from services.imaging.codec import digest
 from services.serving import tracing
+from tests.doubles.images import checked
 from tests.unit.imaging.pictures import SIGNATURE, chunk
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
 from tests.unit.orchestrator.test_editor_seconds import PICTURE, Store
@@ -97,7 +99,7 @@ class Now:
 
 class InstantEditor:
     async def edit(self, order: EditOrder) -> EditReply:
-        return EditReply(b"x", "image/png", 4, 3)
+        return EditReply(checked())
 
     async def ready(self) -> bool:
         return True
@@ -185,7 +187,7 @@ async def test_an_edit_that_another_driver_began_is_taken_up() -> None:
 async def test_a_turn_whose_answer_was_lost_has_its_span(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last one's, from its beginning."""
     kept: list[tuple[str, tuple[float, float]]] = []
-    monkeypatch.setattr(tracing, "on", lambda: True)
+    monkeypatch.setattr(tracing, "enabled", lambda: True)
     monkeypatch.setattr(tracing, "record", lambda name, times, facts, **_: kept.append((name, times)))
     log = Log(fate=lambda _: "lost")
     await asyncio.wait_for(driver(log).run(), WAIT_S)
@@ -250,11 +252,11 @@ async def test_a_picture_that_cannot_be_decoded_ends_no_session(desk: Desk) -> N
 
     class Careless(InstantEditor):
         async def edit(self, order: EditOrder) -> EditReply:
-            return EditReply(BROKEN, "image/png", 64, 64)
+            return EditReply(checked(BROKEN, 64, 64))
 
     class Broken(Store):
         async def get(self, session_id: str, sha256: str) -> bytes:
-            return BROKEN if sha256 == "1" * 64 else PICTURE
+            return BROKEN if sha256 == digest(BROKEN) else PICTURE
 
     log = Log()
     async with asking("thinker", desk.url) as upstream:

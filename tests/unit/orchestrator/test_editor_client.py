@@ -142,15 +142,15 @@ async def test_a_picture_of_the_right_size_passes_untouched(desk: Desk, kind: st
     desk.answers = [image_reply(data)]
     reply = await edit(desk)
 
-    assert reply.data == data
-    assert (reply.media_type, reply.width, reply.height) == (f"image/{kind.lower()}", WIDTH, HEIGHT)
+    assert reply.image.data == data
+    assert (reply.image.media_type, reply.image.width, reply.image.height) == (f"image/{kind.lower()}", WIDTH, HEIGHT)
 
 
 async def test_a_data_url_is_read_as_well(desk: Desk) -> None:
     """Some servers put one where base64 belongs."""
     desk.answers = [JSONResponse({"data": [{"b64_json": "data:image/png;base64," + base64.b64encode(EDITED).decode()}]})]
 
-    assert (await edit(desk)).data == EDITED
+    assert (await edit(desk)).image.data == EDITED
 
 
 @pytest.mark.parametrize("size", [(192, 128), (48, 32), (96, 62), (99, 64), (1024, 680)])
@@ -160,8 +160,8 @@ async def test_nearly_the_same_shape_is_scaled_back(desk: Desk, size: tuple[int,
     desk.answers = [image_reply(saved(scene(size=size), kind))]
     reply = await edit(desk)
 
-    assert (reply.width, reply.height) == (WIDTH, HEIGHT) == opened(reply.data).size
-    assert reply.media_type == "image/png" == inspect(reply.data).media_type
+    assert (reply.image.width, reply.image.height) == (WIDTH, HEIGHT) == opened(reply.image.data).size
+    assert reply.image.media_type == "image/png" == inspect(reply.image.data).media_type
 
 
 async def test_scaling_keeps_the_picture(desk: Desk) -> None:
@@ -169,7 +169,7 @@ async def test_scaling_keeps_the_picture(desk: Desk) -> None:
     image = Image.new("RGBA", (WIDTH * 2, HEIGHT * 2), (255, 0, 0, 255))
     image.paste((0, 0, 255, 0), (WIDTH, 0, WIDTH * 2, HEIGHT * 2))
     desk.answers = [image_reply(saved(image, "PNG"))]
-    result = opened((await edit(desk)).data)
+    result = opened((await edit(desk)).image.data)
 
     assert result.mode == "RGBA"
     assert result.getpixel((WIDTH // 4, HEIGHT // 2)) == (255, 0, 0, 255)
@@ -183,8 +183,8 @@ async def test_another_shape_is_left_alone(desk: Desk, size: tuple[int, int]) ->
     desk.answers = [image_reply(data)]
     reply = await edit(desk)
 
-    assert reply.data == data
-    assert (reply.width, reply.height) == size
+    assert reply.image.data == data
+    assert (reply.image.width, reply.image.height) == size
 
 
 async def test_a_size_asked_for_is_kept(desk: Desk) -> None:
@@ -192,8 +192,8 @@ async def test_a_size_asked_for_is_kept(desk: Desk) -> None:
     data = saved(scene(size=(192, 128)), "PNG")
     desk.answers = [image_reply(data)]
 
-    assert (await edit(desk, order(options={"size": "192x128"}))).data == data
-    assert (await edit(desk, order(options={"size": "auto"}))).width == WIDTH
+    assert (await edit(desk, order(options={"size": "192x128"}))).image.data == data
+    assert (await edit(desk, order(options={"size": "auto"}))).image.width == WIDTH
 
 
 def _corrupt() -> bytes:
@@ -209,7 +209,7 @@ async def test_a_picture_larger_than_callers_may_send_is_taken(desk: Desk) -> No
     assert len(data) > 50 * 1024 * 1024
     desk.answers = [image_reply(data)]
 
-    assert (await edit(desk)).data == data
+    assert (await edit(desk)).image.data == data
 
 
 def test_an_editor_may_answer_with_twice_the_sources_pixels() -> None:
@@ -308,7 +308,7 @@ def test_any_reply_is_a_picture_or_an_error(body: Any) -> None:
     except EditorError as exc:
         outcome = exc.code
     else:
-        outcome = "taken" if reply.data == EDITED else "another"
+        outcome = "taken" if reply.image.data == EDITED else "another"
         json.dumps(dict(reply.timings), allow_nan=False)
     assert outcome in {"editor_bad_reply", "taken"}
 

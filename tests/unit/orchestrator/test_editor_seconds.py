@@ -19,6 +19,7 @@ from orchestrator.ports import Editor
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback
+from services.imaging.codec import CheckedImage
 from tests.unit.imaging.pictures import saved, scene
 from tests.unit.orchestrator.desk import Answer, Desk, asking, busy, holding, image_reply, raw_server, stored
 
@@ -39,9 +40,8 @@ class Store:
         await asyncio.sleep(self.get_s)
         return PICTURE
 
-    async def put(self, session_id: str, data: bytes) -> str:
+    async def put(self, session_id: str, image: CheckedImage) -> None:
         await asyncio.sleep(self.put_s)
-        return "1" * 64
 
 
 class Now:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from orchestrator.api import intake as intake_module
+from orchestrator.api.fields import SessionFields
 from orchestrator.api.intake import Intake
 from orchestrator.loop import events as ev
 from orchestrator.ports import Bounds, Created, Idempotency, PortError, StorageUnavailableError
+from services.imaging import codec
+from services.imaging.codec import CheckedImage, ImageLimits
+from tests.doubles.images import checked
+from tests.unit.imaging.pictures import saved
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
 EVENT = ev.SessionCreated(at=1.0, source=IMAGE, instruction="x", editor="e", thinker="t", limits=ev.Limits(deadline_at=600))
@@ -19,11 +28,10 @@ OWN = "its own"
 
 @dataclass
 class Folders:
-    there: dict[str, list[bytes]] = field(default_factory=dict)
+    there: dict[str, list[CheckedImage]] = field(default_factory=dict)
 
-    async def put(self, session_id: str, data: bytes) -> str:
-        self.there.setdefault(session_id, []).append(data)
-        return "0" * 64
+    async def put(self, session_id: str, image: CheckedImage) -> None:
+        self.there.setdefault(session_id, []).append(image)
 
     async def remove(self, session_id: str) -> None:
         del self.there[session_id]
@@ -55,9 +63,49 @@ class Sessions:
 )
 async def test_pictures_stay_unless_their_session_was_surely_not_made(answer: Created | PortError, kept: bool) -> None:  # noqa: FBT001
     """Whoever removes them in doubt takes the source from a session that runs."""
-    folders = Folders()
+    folders, images = Folders(), [checked(b"source"), checked(b"mask")]
     intake = Intake(Sessions(answer), folders, None, None, None)  # type: ignore[arg-type]  # what recording needs
     with contextlib.suppress(PortError):
-        await intake._recorded([b"source", b"mask"], EVENT, Idempotency("k", "f"), Bounds())
+        await intake._record(images, EVENT, Idempotency("k", "f"), Bounds())
 
-    assert list(folders.there.values()) == ([[b"source", b"mask"]] if kept else [])
+    assert list(folders.there.values()) == ([images] if kept else [])
+
+
+@pytest.mark.parametrize("passed_on_unchanged", [True, False])
+async def test_an_upload_is_opened_once_and_hashed_once_for_each_bytes_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+    passed_on_unchanged: bool,  # noqa: FBT001
+) -> None:
+    data = saved(Image.new("RGB", (4, 3)), "PNG") + (b"" if passed_on_unchanged else b"behind the picture")
+    calls: list[str] = []
+
+    def counted(name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            calls.append(name)
+            return inner(*args, **options)
+
+        return call
+
+    digest = counted("hash", codec.digest)
+    for module in (codec, intake_module):
+        monkeypatch.setattr(module, "digest", digest)
+    monkeypatch.setattr(Image, "open", counted("open", Image.open))
+    intake = Intake(Sessions(Created(OWN, fresh=True, fingerprint="f")), Folders(), None, None, ImageLimits())  # type: ignore[arg-type]
+    received, image = await intake._check(data, "image")
+
+    assert sorted(calls) == (["hash", "open"] if passed_on_unchanged else ["hash", "hash", "open"])
+    assert received == hashlib.sha256(data).hexdigest()
+    assert image.sha256 == hashlib.sha256(image.data).hexdigest()
+    assert (image.data == data) is passed_on_unchanged
+
+
+def test_the_fingerprint_of_a_request_is_that_of_earlier_versions() -> None:
+    """A repeat may follow an upgrade: the value is stored in Redis."""
+    fields = SessionFields.model_validate({"prompt": "x"})
+    received = [hashlib.sha256(data).hexdigest() for data in (b"source", b"mask")]
+
+    def expected(*digests: str) -> str:
+        return hashlib.sha256("\n".join([fields.model_dump_json(), *digests]).encode()).hexdigest()
+
+    assert intake_module._fingerprint(fields, received) == expected(*received)
+    assert intake_module._fingerprint(fields, received[:1]) == expected(received[0], "")

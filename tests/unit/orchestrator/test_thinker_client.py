@@ -17,8 +17,10 @@ from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError, Usage
 from orchestrator.request_timing import RequestTiming
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, Upstream
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
-from services.protocol.critique.formats import FORMATS, Constraint, FormatName
-from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, Template, build, read
+from services.protocol.critique.constraints import Constraint
+from services.protocol.critique.formats import FORMATS, FormatName
+from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build, read
+from services.protocol.critique.prompts import Template
 from tests.unit.imaging.pictures import saved, scene
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
 from tests.unit.protocol.replies import HOSTILE, TAGGED
@@ -44,7 +46,7 @@ def completion(content: Any, finish_reason: str = "stop", **more: Any) -> dict[s
     }
 
 
-GOOD = completion(FORMATS["editthinker"].render(CRITIQUE))
+GOOD = completion(FORMATS["editthinker"].bind().render(CRITIQUE))
 
 
 async def critique(desk: Desk, wanted: CritiqueOrder | None = None, spoken: Dialect | None = None) -> CritiqueReply:
@@ -63,7 +65,7 @@ async def failure(desk: Desk, spoken: Dialect | None = None) -> ThinkerError:
 async def test_the_request_is_the_templates(desk: Desk, name: FormatName, template: Template | None) -> None:
     """The very messages `build` makes, pictures included, though they are put in as they are sent."""
     asked = template or FORMATS[name].template()
-    desk.answers = [JSONResponse(completion(FORMATS[name].render(CRITIQUE)))]
+    desk.answers = [JSONResponse(completion(FORMATS[name].bind().render(CRITIQUE)))]
     await critique(desk, order('a "wish" <image>\n\\ü', "日本"), Dialect("m", FORMATS[name], asked))
     (seen,) = desk.seen
     sent = json.loads(seen.body)
@@ -90,7 +92,7 @@ async def test_a_constraint_is_sent_where_it_applies(
     desk: Desk, name: FormatName, constraint: Constraint, field: str | None
 ) -> None:
     """And nothing a server might refuse where it does not."""
-    desk.answers = [JSONResponse(completion(FORMATS[name].render(CRITIQUE)))]
+    desk.answers = [JSONResponse(completion(FORMATS[name].bind().render(CRITIQUE)))]
     await critique(desk, spoken=dialect(name, constraint))
 
     sent = set(json.loads(desk.seen[0].body)) - {"model", "messages", "temperature", "max_tokens"}
@@ -123,7 +125,7 @@ async def test_the_prefix_is_the_same_in_every_turn(desk: Desk) -> None:
 async def test_a_critique_comes_back(desk: Desk, name: FormatName) -> None:
     """With what it cost."""
     usage = {"prompt_tokens": 2000, "completion_tokens": 50, "prompt_tokens_details": {"cached_tokens": 1500}}
-    desk.answers = [JSONResponse(completion(FORMATS[name].render(CRITIQUE), usage=usage))]
+    desk.answers = [JSONResponse(completion(FORMATS[name].bind().render(CRITIQUE), usage=usage))]
 
     assert await critique(desk, spoken=dialect(name)) == CritiqueReply(
         3.0, 7.5, "too cold", "warmer light", Usage(2000, 50, 1500)
@@ -144,7 +146,7 @@ async def test_a_critique_comes_back(desk: Desk, name: FormatName) -> None:
 )
 async def test_odd_usage_costs_nothing(desk: Desk, usage: Any) -> None:
     """A critique is not lost over its bill."""
-    desk.answers = [JSONResponse(completion(FORMATS["editthinker"].render(CRITIQUE), usage=usage))]
+    desk.answers = [JSONResponse(completion(FORMATS["editthinker"].bind().render(CRITIQUE), usage=usage))]
     reply = await critique(desk)
 
     assert reply.usage == Usage(0, 0, 0)
@@ -244,7 +246,7 @@ class _Answering(HttpUpstream):
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 keys = st.sampled_from(["choices", "message", "content", "usage", "prompt_tokens_details", "text", "finish_reason"])
 bodies = st.recursive(values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=10)
-contents = st.sampled_from([FORMATS["editthinker"].render(CRITIQUE)]) | st.text(max_size=20) | bodies
+contents = st.sampled_from([FORMATS["editthinker"].bind().render(CRITIQUE)]) | st.text(max_size=20) | bodies
 near = st.builds(lambda content, usage: completion(content, usage=usage), contents, bodies)
 
 
@@ -265,7 +267,7 @@ def test_any_reply_is_a_critique_or_an_error(body: Any) -> None:
 @settings(max_examples=100, deadline=None)
 def test_any_texts_are_asked_about(original: str, instruction: str, name: FormatName) -> None:
     """The body put together from pieces is the JSON of the same request put together at once."""
-    upstream = _Answering(completion(FORMATS[name].render(CRITIQUE)))
+    upstream = _Answering(completion(FORMATS[name].bind().render(CRITIQUE)))
     asyncio.run(HttpThinker(upstream, dialect(name)).critique(order(original, instruction)))
     request = CritiqueRequest(Picture(SOURCE, "image/png"), Picture(CANDIDATE, "image/jpeg"), original, instruction)
 

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.loop.events import ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, CritiqueOrder, ThinkerError, Usage
 from orchestrator.upstreams.fallback import ThinkerWithFallback
+from orchestrator.upstreams.registry import ThinkerSettings
 from orchestrator.upstreams.thinker import HttpThinker
-from services.protocol.critique.checklist import QUESTIONS
-from services.protocol.critique.formats import FORMATS
-from services.protocol.critique.messages import Critique, Question
+from services.protocol.critique.formats import FORMATS, QUESTIONS
+from services.protocol.critique.messages import Critique
+from services.protocol.critique.questions import Question
 from tests.unit.imaging.pictures import saved, scene
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, stored
 from tests.unit.orchestrator.test_thinker_client import (
@@ -35,6 +37,8 @@ from tests.unit.orchestrator.test_thinker_client import (
 PLAIN = "Well: semantic 3, quality 7.5, I would say."
 WORN = "<think>too cold</think><score>semantic: 3, quality: 7.5</score><answer>warmer light</answer>"
 """Readable, but not what a constraint allows."""
+OBJECT = FORMATS["json_schema"].bind().render(CRITIQUE)
+GOOD_OBJECT = completion(OBJECT)
 
 
 def sent(desk: Desk, place: int) -> dict[str, Any]:
@@ -68,17 +72,32 @@ async def test_a_constraint_that_is_enforced_is_kept(desk: Desk) -> None:
 async def test_a_constraint_that_is_refused_is_given_up_for_the_next(desk: Desk) -> None:
     """Within the same critique; what was learnt holds for the next."""
     refusal = JSONResponse({"error": {"message": "structured_outputs: unknown field"}}, 400)
-    desk.answers = [refusal, refusal, refusal, JSONResponse(GOOD)]
+    desk.answers = [refusal, JSONResponse(GOOD_OBJECT)]
+    assert await heard(desk, dialect("json_schema", "auto"), 2) == ["ok", "ok"]
+    assert constraints(desk) == ["structured_outputs", "response_format", "response_format"]
+
+
+async def test_when_every_constraint_is_refused_none_is_sent(desk: Desk) -> None:
+    """Within the same critique; what was learnt holds for the next."""
+    refusal = JSONResponse({"error": {"message": "structured_outputs: unknown field"}}, 400)
+    desk.answers = [refusal, refusal, JSONResponse(GOOD_OBJECT)]
+    assert await heard(desk, dialect("json_schema", "auto"), 2) == ["ok", "ok"]
+    assert constraints(desk) == ["structured_outputs", "response_format", "none", "none"]
+
+
+async def test_a_format_without_a_schema_is_not_sent_one(desk: Desk) -> None:
+    """The tagged format has a regular expression only."""
+    desk.answers = [JSONResponse({"error": {"message": "structured_outputs: unknown field"}}, 400), JSONResponse(GOOD)]
     assert await heard(desk, dialect(constraint="auto"), 2) == ["ok", "ok"]
-    assert constraints(desk) == ["structured_outputs", "response_format", "structured_outputs", "none", "none"]
+    assert constraints(desk) == ["structured_outputs", "none", "none"]
 
 
 async def test_a_constraint_that_is_ignored_is_found_out_by_the_first_reply(desk: Desk) -> None:
     """HTTP 200 and a reply it does not allow; the reply is used all the same if it can be read."""
-    desk.answers = [JSONResponse(completion(WORN))]
-    told = await heard(desk, dialect(constraint="auto"), 2)
-    assert told[:2] == ["unconstrained", "ok"]
-    assert constraints(desk)[0] == "structured_outputs" and constraints(desk)[1] == "response_format"
+    desk.answers = [JSONResponse(completion(f"Here it is: {OBJECT}")), JSONResponse(GOOD_OBJECT)]
+    told = await heard(desk, dialect("json_schema", "auto"), 2)
+    assert told == ["unconstrained", "ok", "ok"]
+    assert constraints(desk) == ["structured_outputs", "response_format"]
 
 
 async def test_a_configured_constraint_that_is_not_enforced_is_told(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
@@ -102,7 +121,7 @@ async def test_an_unreadable_reply_is_shown_to_its_thinker_once(desk: Desk) -> N
     usage = {"prompt_tokens": 100, "completion_tokens": 10}
     desk.answers = [
         JSONResponse(completion(PLAIN, usage=usage)),
-        JSONResponse(completion(FORMATS["editthinker"].render(CRITIQUE), usage=usage)),
+        JSONResponse(completion(FORMATS["editthinker"].bind().render(CRITIQUE), usage=usage)),
     ]
     reply = await critique(desk)
     first, second = sent(desk, 0)["messages"], sent(desk, 1)["messages"]
@@ -116,7 +135,7 @@ async def test_an_unreadable_reply_is_shown_to_its_thinker_once(desk: Desk) -> N
 
 async def test_the_mean_of_samples_counts_and_their_spread_is_told(desk: Desk) -> None:
     """One request for all of them; the unreadable ones are left out; the words are those nearest the mean."""
-    tagged = FORMATS["editthinker"].render
+    tagged = FORMATS["editthinker"].bind().render
     replies = [tagged(Critique(score, 8, f"about {score}", f"go {score}")) for score in (2.0, 6.0, 7.0)] + ["nonsense"]
     choices = [completion(text)["choices"][0] for text in replies]
     desk.answers = [JSONResponse({"choices": choices, "usage": {"prompt_tokens": 10, "completion_tokens": 40}})]
@@ -288,4 +307,14 @@ async def test_a_reply_that_was_cut_proves_no_constraint(desk: Desk) -> None:
     desk.answers = [cut, JSONResponse(completion(WORN)), JSONResponse(GOOD)]
     told = await heard(desk, dialect(constraint="auto"), 2)
     assert told[1:] == ["unconstrained", "ok", "ok"]
-    assert constraints(desk) == ["structured_outputs", "structured_outputs", "response_format"]
+    assert constraints(desk) == ["structured_outputs", "structured_outputs", "none"]
+
+
+@pytest.mark.parametrize("constraint", ["grammar", "structural_tag"])
+def test_a_removed_constraint_is_refused_at_start_with_the_ones_to_use(constraint: str) -> None:
+    """docs/decisions/0020; the other two, and finding out, are accepted."""
+    entry = {"url": "http://thinker/v1", "model": "m", "format": "json_schema"}
+    with pytest.raises(ValidationError, match=f"the constraint {constraint} was removed; use auto, regex or json_schema"):
+        ThinkerSettings.model_validate({**entry, "constraint": constraint})
+    for accepted in ("auto", "regex", "json_schema", "none"):
+        assert ThinkerSettings.model_validate({**entry, "constraint": accepted}).constraint == accepted

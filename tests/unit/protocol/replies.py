@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from services.protocol.critique.formats import FormatName, Reply
+from services.protocol.critique.formats import FormatName
 from services.protocol.critique.messages import Critique, UnparseableReason
+from services.protocol.critique.replies import Reply
 
 TAGGED: FormatName = "editthinker"
 JSON: FormatName = "json_schema"

@@ -9,18 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.protocol.critique.checklist import QUESTIONS, judged
-from services.protocol.critique.formats import FORMATS, Reply
-from services.protocol.critique.messages import Answer, Critique, Question, Unparseable, UnparseableReason
+from services.protocol.critique.formats import FORMATS, QUESTIONS
+from services.protocol.critique.messages import Critique, Unparseable, UnparseableReason
 from services.protocol.critique.questions import (
     DEFAULT_QUESTIONS,
     MAX_QUESTION,
     MAX_QUESTIONS,
     MIN_QUESTIONS,
     QUALITY_QUESTIONS,
+    Answer,
+    Question,
     Verdict,
     with_quality,
 )
+from services.protocol.critique.replies import Reply
+from services.protocol.critique.scores import critique_of_answers
 
 FORM = FORMATS["checklist"]
 REASONS = set(get_args(UnparseableReason))
@@ -69,7 +72,7 @@ def reply_of(words: list[Any], **more: Any) -> str:
 
 
 def parse(content: str, questions: tuple[Question, ...] = ()) -> Critique | Unparseable:
-    return FORM.parse(Reply(content, finish_reason="stop"), questions)
+    return FORM.bind(questions).parse(Reply(content, finish_reason="stop"))
 
 
 @given(data=st.data(), questions=checklists, instruction=st.none() | sentences(500))
@@ -80,10 +83,10 @@ def test_what_is_rendered_parses_to_itself(data: st.DataObject, questions: tuple
         Answer(number, question.kind, data.draw(verdicts), data.draw(sentences(200) | st.just("")))
         for number, question in enumerate(questions, start=1)
     ]
-    critique = judged(answers, instruction, questions)
+    critique = critique_of_answers(answers, instruction, questions)
     assert isinstance(critique, Critique)
 
-    assert parse(FORM.render(critique, questions), questions) == critique
+    assert parse(FORM.bind(questions).render(critique), questions) == critique
 
 
 @given(data=st.data(), questions=checklists)
@@ -101,7 +104,7 @@ def test_scores_follow_from_the_answers(data: st.DataObject, questions: tuple[Qu
     assert critique.quality == round(10 * sum(worth[word] for word in words[-3:]) / 3, 2)
     assert [answer.answer for answer in critique.answers] == words
     assert all(question.text in critique.reasoning for question in questions)
-    assert critique.instruction == "warmer light"
+    assert critique.refined_instruction == "warmer light"
 
 
 def test_the_reasoning_can_be_read() -> None:
@@ -177,7 +180,7 @@ def test_a_reply_as_real_models_write_it(content: str) -> None:
     critique = parse(content)
 
     assert isinstance(critique, Critique)
-    assert (critique.semantic, critique.quality, critique.instruction) == (10, 10, "warmer light")
+    assert (critique.semantic, critique.quality, critique.refined_instruction) == (10, 10, "warmer light")
     assert [answer.number for answer in critique.answers] == list(range(1, 8))
 
 
@@ -221,7 +224,7 @@ json_values = st.recursive(
 def test_parsing_is_total(content: str, reasoning: str, finish: str) -> None:
     """Any text gives a critique, questions, or a reason from the list."""
     reply = Reply(content, reasoning, finish)
-    for result in (FORM.parse(reply), QUESTIONS.parse(reply), FORM.parse(reply, QUALITY_QUESTIONS)):
+    for result in (FORM.bind().parse(reply), QUESTIONS.parse(reply), FORM.bind(QUALITY_QUESTIONS).parse(reply)):
         if isinstance(result, Unparseable):
             assert result.reason in REASONS and len(result.detail) <= 300
             result.detail.encode()
@@ -238,7 +241,7 @@ def test_questions_that_give_no_score_satisfy_nobody() -> None:
 @settings(max_examples=60, deadline=None)
 def test_bare_scores_become_answers_that_claim_no_more(semantic: float, quality: float, questions: tuple[Question, ...]) -> None:
     """A critique from elsewhere, without answers: its checklist comes to its scores or less, never to more."""
-    critique = parse(FORM.render(Critique(semantic, quality, "seen", None), questions), questions)
+    critique = parse(FORM.bind(questions).render(Critique(semantic, quality, "seen", None)), questions)
 
     assert isinstance(critique, Critique)
     assert semantic - 10 / 6 - 0.01 <= critique.semantic <= semantic + 0.01

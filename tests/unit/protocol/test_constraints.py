@@ -10,31 +10,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.protocol.critique.checklist import MAX_REASON, QUESTIONS, QuestionsFormat, judged
-from services.protocol.critique.constraints import Free, Score, Several, Shape, grammar, regex
-from services.protocol.critique.formats import FORMATS, MAX_REASONING, MAX_REFINED, STEP, Constraint, Format, Reply
-from services.protocol.critique.messages import Answer, Critique, Question, Unparseable
-from services.protocol.critique.questions import DEFAULT_QUESTIONS, MAX_QUESTION
+from services.protocol.critique.constraints import Constraint, FreeText, Repeated, Score, Shape, regex
+from services.protocol.critique.formats import FORMATS, MAX_REASON, QUESTIONS, STEP, ReplyFormat
+from services.protocol.critique.messages import Critique, Unparseable
+from services.protocol.critique.questions import DEFAULT_QUESTIONS, MAX_QUESTION, Answer, Question
+from services.protocol.critique.replies import MAX_REASONING, MAX_REFINED, Reply
+from services.protocol.critique.scores import critique_of_answers
 from tests.unit.protocol.test_checklist import checklists, sentences, verdicts
 
-KINDS: Final[list[Constraint]] = ["regex", "grammar", "structural_tag", "json_schema"]
+KINDS: Final[list[Constraint]] = ["regex", "json_schema"]
 SAID: Final[list[tuple[str, Constraint]]] = [
     (name, kind) for name in [*FORMATS, "questions"] for kind in KINDS if (name, kind) != ("editthinker", "json_schema")
 ]
 
 
-def form_of(name: str) -> Format | QuestionsFormat:
-    return QUESTIONS if name == "questions" else FORMATS[name]
+def form_of(name: str, questions: tuple[Question, ...] = ()) -> ReplyFormat[Any]:
+    return QUESTIONS if name == "questions" else FORMATS[name].bind(questions)
 
 
 def constraint(name: str, kind: Constraint, questions: tuple[Question, ...] = ()) -> dict[str, Any]:
-    form = form_of(name)
-    return dict(form.constraint(kind) if isinstance(form, QuestionsFormat) else form.constraint(kind, questions))
+    return dict(form_of(name, questions).constraint(kind))
 
 
 def conforms(name: str, kind: Constraint, content: str, questions: tuple[Question, ...] = ()) -> bool:
-    form, reply = form_of(name), Reply(content)
-    return form.conforms(reply, kind) if isinstance(form, QuestionsFormat) else form.conforms(reply, kind, questions)
+    return form_of(name, questions).conforms(Reply(content), kind)
 
 
 def plain(text: str) -> str:
@@ -51,18 +50,17 @@ tenths = st.integers(0, 100).map(lambda tenth: tenth / 10)
 def replies(draw: st.DrawFn, name: str, kind: Constraint) -> tuple[str, tuple[Question, ...]]:
     """A reply as a thinker renders it, and the checklist it was asked for."""
     questions = tuple(Question(question.kind, plain(question.text)) for question in draw(checklists))
-    form = form_of(name)
-    if isinstance(form, QuestionsFormat):
-        return form.render(questions), questions
+    if name == "questions":
+        return QUESTIONS.render(questions), questions
     instruction = draw(fitting | st.none())
     if name == "checklist":
         answers = [Answer(n, question.kind, draw(verdicts), draw(fitting)) for n, question in enumerate(questions, start=1)]
-        critique = judged(answers, instruction, questions)
+        critique = critique_of_answers(answers, instruction, questions)
         assert isinstance(critique, Critique)
     else:
         scores = halves if kind == "json_schema" else tenths
         critique = Critique(draw(scores), draw(scores), draw(fitting), instruction)
-    return form.render(critique, questions), questions
+    return form_of(name, questions).render(critique), questions
 
 
 @pytest.mark.parametrize(("name", "kind"), SAID)
@@ -127,7 +125,7 @@ def test_what_a_constraint_forbids(name: str, old: str, new: str) -> None:
     """Scores out of range or too fine, long texts, other keys, other numbers: each is refused by every kind."""
     good = {
         "questions": QUESTIONS.render([Question("change", "Is the sky orange?"), *DEFAULT_QUESTIONS]),
-        **{key: form.render(Critique(8, 7, "fine", "warmer")) for key, form in FORMATS.items()},
+        **{key: form.bind().render(Critique(8, 7, "fine", "warmer")) for key, form in FORMATS.items()},
     }[name]
     assert old in good
     for kind in KINDS:
@@ -148,15 +146,14 @@ def test_whatever_a_constraint_lets_pass_is_read(name: str, data: st.DataObject)
     """Every string of the language parses: what could end a text early is not in it."""
     pattern = shortened(constraint(name, "regex")["structured_outputs"]["regex"])
     content = data.draw(st.from_regex(pattern, fullmatch=True))
-    form = form_of(name)
-    result = form.parse(Reply(content, finish_reason="stop"))
+    result = form_of(name).parse(Reply(content, finish_reason="stop"))
 
-    if isinstance(form, QuestionsFormat) and isinstance(result, Unparseable):
-        # The same question over and over, or blank ones, are no questions: a grammar cannot count different ones.
+    if name == "questions" and isinstance(result, Unparseable):
+        # The same question over and over, or blank ones, are not questions: a constraint cannot count different ones.
         texts = [" ".join(text.split()).casefold() for texts in json.loads(content).values() for text in texts]
         assert result.reason == "missing_questions" and len(set(texts)) < len(texts)
     else:
-        assert isinstance(result, tuple if isinstance(form, QuestionsFormat) else Critique), content
+        assert isinstance(result, tuple if name == "questions" else Critique), content
 
 
 @pytest.mark.parametrize("name", [*FORMATS, "questions"])
@@ -175,11 +172,9 @@ def test_every_free_text_is_bounded(name: str) -> None:
 @pytest.mark.parametrize("name", [*FORMATS, "questions"])
 def test_the_fields_are_those_of_the_server(name: str) -> None:
     """vLLM 0.32: one kind in `structured_outputs`, or an OpenAI `response_format`; `guided_*` would be ignored."""
-    tag = constraint(name, "structural_tag")["response_format"]
     assert list(constraint(name, "regex")["structured_outputs"]) == ["regex"]
-    assert constraint(name, "grammar")["structured_outputs"]["grammar"].startswith("root ::= ")
-    assert (tag["type"], tag["format"]["type"]) == ("structural_tag", "sequence")
-    assert {element["type"] for element in tag["format"]["elements"]} == {"const_string", "regex"}
+    if name != "editthinker":
+        assert constraint(name, "json_schema")["response_format"]["type"] == "json_schema"
     assert constraint(name, "none") == {}
 
 
@@ -190,24 +185,11 @@ def test_a_constraint_that_does_not_apply_is_left_out() -> None:
     assert conforms("json_schema", "none", "")
 
 
-def test_the_structural_tag_is_the_regex_in_pieces() -> None:
-    """Its constant texts and patterns, one behind the other, are the same language."""
-    for name in [*FORMATS, "questions"]:
-        elements = constraint(name, "structural_tag")["response_format"]["format"]["elements"]
-        pieces = [element.get("pattern") or regex((element["value"],)) for element in elements]
-        assert "".join(pieces) == constraint(name, "regex")["structured_outputs"]["regex"]
-
-
-def test_the_grammar_is_the_regex_in_other_words() -> None:
+def test_a_shape_is_a_regular_expression_of_plain_groups() -> None:
     """The notation, once by hand."""
-    shape: Shape = ('{"a": "', Free("json", 1, 9), '", "b": ', Score(), Several(("x", Free("tagged", 0, 3)), ", ", 2, 5))
+    shape: Shape = ('{"a": "', FreeText("json", 1, 9), '", "b": ', Score(), Repeated(("x", FreeText("tagged", 0, 3)), ", ", 2, 5))
 
-    assert grammar(shape).splitlines() == [
-        r'root ::= "{\"a\": \"" json_1_9 "\", \"b\": " score "x" tagged_0_3 (", " "x" tagged_0_3){1,4}',
-        r'json_1_9 ::= [^"\\\x00-\x1f]{1,9}',
-        "tagged_0_3 ::= [^<]{0,3}",
-        'score ::= "10" | [0-9] ("." [0-9])?',
-    ]
+    assert regex(shape) == r'\{"a": "[^"\\\x00-\x1f]{1,9}", "b": (10|[0-9](\.[0-9])?)x[^<]{0,3}(, x[^<]{0,3}){1,4}'
 
 
 def test_a_schema_bounds_what_backends_enforce() -> None:
@@ -240,8 +222,8 @@ def test_a_bottomless_reply_does_not_conform(content: str) -> None:
 def test_what_backends_let_pass_beside_the_letter_is_no_breach() -> None:
     """Control characters in JSON strings, and the bytes of half a surrogate pair, which are counted as one character."""
     raw = '{"reasoning": "a\tb\x01", "semantic": 3, "quality": 4, "instruction": "x"}'
-    assert FORMATS["json_schema"].conforms(Reply(raw), "json_schema")
+    assert FORMATS["json_schema"].bind().conforms(Reply(raw), "json_schema")
     score = '<score>{"semantic": 3, "quality": 4}</score>'
     longest = f"<think>{'a' * (MAX_REASONING - 1)}\ufffd\ufffd\ufffd</think>{score}<answer>x</answer>"
-    assert FORMATS["editthinker"].conforms(Reply(longest), "regex")
-    assert not FORMATS["editthinker"].conforms(Reply(longest.replace("\ufffd", "a")), "regex")
+    assert FORMATS["editthinker"].bind().conforms(Reply(longest), "regex")
+    assert not FORMATS["editthinker"].bind().conforms(Reply(longest.replace("\ufffd", "a")), "regex")

@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 
 from services.errors import ApiError
 from services.imaging.codec import MediaType
-from services.protocol.critique.messages import (
-    Critique,
-    CritiqueRequest,
-    Picture,
-    Template,
-    UnreadableRequestError,
-    build,
-    read,
-)
+from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, UnreadableRequestError, build, read
+from services.protocol.critique.prompts import Template
 
 EDITTHINKER = Template.named("editthinker")
 JSON_SCHEMA = Template.named("json_schema")
@@ -229,7 +222,7 @@ def test_half_a_surrogate_pair_is_not_passed_on() -> None:
     content = json.loads(json.dumps(GOOD))
     content[4]["text"] = content[4]["text"].replace('"warmer light"', '"a\\ud83d b\\ud83d\\ude00"')
 
-    assert read(_with(content), OURS.values()).instruction == "a\ufffd b\U0001f600"
+    assert read(_with(content), OURS.values()).turn_instruction == "a\ufffd b\U0001f600"
 
 
 @pytest.mark.parametrize("url", ["data:image/png;base64,$$$", "data:image/png,abc", "data:image/png;base64,é"])

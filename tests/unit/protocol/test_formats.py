@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.protocol.critique.formats import FORMATS, FormatName, Reply, read_completion, read_completions
+from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.messages import Critique, Unparseable, UnparseableReason
+from services.protocol.critique.replies import Reply, read_completion, read_completions
 from tests.unit.protocol.replies import ANSWER, GOLDEN, HOSTILE, OBJECT, REFUSALS, SCORES, TEN, TEN_OBJECT
 
 BOTH: list[FormatName] = ["editthinker", "json_schema"]
@@ -49,7 +50,7 @@ finish_reasons = st.sampled_from(["", "stop", "length", "content_filter"])
 
 
 def parse(name: FormatName, content: str, finish_reason: str = "stop") -> Critique | Unparseable:
-    return FORMATS[name].parse(Reply(content, finish_reason=finish_reason))
+    return FORMATS[name].bind().parse(Reply(content, finish_reason=finish_reason))
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -57,7 +58,7 @@ def parse(name: FormatName, content: str, finish_reason: str = "stop") -> Critiq
 @settings(max_examples=200, deadline=None)
 def test_what_is_rendered_parses_to_itself(name: FormatName, critique: Critique, finish_reason: str) -> None:
     """Every critique survives, to the last bit of its scores, whatever its texts hold."""
-    assert parse(name, FORMATS[name].render(critique), finish_reason) == critique
+    assert parse(name, FORMATS[name].bind().render(critique), finish_reason) == critique
 
 
 @pytest.mark.parametrize("case", GOLDEN)
@@ -65,14 +66,14 @@ def test_a_reply_as_real_models_write_it(case: str) -> None:
     """Each of these says clearly what the thinker means, and is understood."""
     name, reply, expected = GOLDEN[case]
 
-    assert FORMATS[name].parse(reply) == expected
+    assert FORMATS[name].bind().parse(reply) == expected
 
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_reply_that_is_no_critique(case: str) -> None:
     """Each of these is refused for the reason given; none of them is a score."""
     name, reply, reason = HOSTILE[case]
-    result = FORMATS[name].parse(reply)
+    result = FORMATS[name].bind().parse(reply)
 
     assert isinstance(result, Unparseable), result
     assert result.reason == reason, result
@@ -92,10 +93,10 @@ def test_a_refusal_is_called_one(name: FormatName, text: str) -> None:
 @pytest.mark.parametrize("name", BOTH)
 def test_a_refusal_in_its_own_field(name: FormatName) -> None:
     """OpenAI's `refusal` field outweighs any text beside it; a filtered reply without text is one as well."""
-    whole = FORMATS[name].render(Critique(9, 9, "x", "y"))
+    whole = FORMATS[name].bind().render(Critique(9, 9, "x", "y"))
 
-    assert FORMATS[name].parse(Reply(whole, refusal="no")) == Unparseable("refusal", "no")
-    filtered = FORMATS[name].parse(Reply(finish_reason="content_filter"))
+    assert FORMATS[name].bind().parse(Reply(whole, refusal="no")) == Unparseable("refusal", "no")
+    filtered = FORMATS[name].bind().parse(Reply(finish_reason="content_filter"))
     assert isinstance(filtered, Unparseable) and filtered.reason == "refusal"
 
 
@@ -104,7 +105,7 @@ def test_a_refusal_in_its_own_field(name: FormatName) -> None:
 @settings(max_examples=40, deadline=None)
 def test_a_cut_reply_has_no_score(name: FormatName, critique: Critique) -> None:
     """No strict prefix of a reply that ran into its token limit is a critique."""
-    whole = FORMATS[name].render(critique)
+    whole = FORMATS[name].bind().render(critique)
     for end in range(len(whole)):
         result = parse(name, whole[:end], "length")
         assert isinstance(result, Unparseable), (whole[:end], result)
@@ -116,7 +117,7 @@ def test_a_cut_reply_has_no_score(name: FormatName, critique: Critique) -> None:
 @settings(max_examples=40, deadline=None)
 def test_a_prefix_invents_no_score(name: FormatName, critique: Critique) -> None:
     """Even when a server calls a cut reply finished, its scores are those of the whole reply or none."""
-    whole = FORMATS[name].render(critique)
+    whole = FORMATS[name].bind().render(critique)
     for end in range(len(whole)):
         result = parse(name, whole[:end])
         if isinstance(result, Critique):
@@ -140,7 +141,7 @@ def test_quoting_a_verdict_does_not_make_it_one(
     else:
         whole = f'{{"reasoning": "{thoughts}", "semantic": 2, "quality": 1, "instruction": "{answer}"}}'
     for reply in (Reply(whole), Reply(whole[: len(whole) - cut], finish_reason="length")):
-        result = FORMATS[name].parse(reply)
+        result = FORMATS[name].bind().parse(reply)
         assert isinstance(result, Unparseable) or result.semantic < 8, result
 
 
@@ -210,10 +211,10 @@ soup = st.lists(pieces | st.text(max_size=6), max_size=12).map("".join)
 @settings(max_examples=200, deadline=None)
 def test_parsing_is_total(name: FormatName, content: str, reasoning: str, finish_reason: str, refusal: str) -> None:
     """Any text gives a critique or a reason from the list, and what it gives can be written as UTF-8."""
-    result = FORMATS[name].parse(Reply(content, reasoning, finish_reason, refusal))
+    result = FORMATS[name].bind().parse(Reply(content, reasoning, finish_reason, refusal))
 
     if isinstance(result, Critique):
-        f"{result.reasoning}{result.instruction}".encode()
+        f"{result.reasoning}{result.refined_instruction}".encode()
     else:
         assert result.reason in REASONS
         result.detail.encode()

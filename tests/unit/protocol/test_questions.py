@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 from services.protocol.critique.formats import FORMATS
 from services.protocol.critique.messages import (
     CritiqueRequest,
-    Question,
     QuestionsRequest,
-    Template,
     UnreadableRequestError,
     build,
     build_questions,
     read,
     read_questions,
 )
-from services.protocol.critique.questions import DEFAULT_QUESTIONS, listed, unlisted
+from services.protocol.critique.prompts import Template
+from services.protocol.critique.questions import DEFAULT_QUESTIONS, Question, dump_list, load_list
 from tests.unit.protocol.test_critique import NASTY, RAW, a_request, pictures, requests, texts
 
 OURS: Final = {name: form.template() for name, form in FORMATS.items()}
@@ -83,9 +82,9 @@ def test_questions_never_become_template(questions: tuple[Question, ...]) -> Non
     plain = content(build(a_request(), CHECKLIST))
 
     assert [part["type"] for part in parts] == ["text", "image_url", "text", "image_url", "text"]
-    assert parts[2]["text"].replace(listed(questions), listed(DEFAULT_QUESTIONS)) == plain[2]["text"]
+    assert parts[2]["text"].replace(dump_list(questions), dump_list(DEFAULT_QUESTIONS)) == plain[2]["text"]
     assert [parts[0], parts[4]] == [plain[0], plain[4]]
-    assert unlisted(listed(questions)) == questions
+    assert load_list(dump_list(questions)) == questions
 
 
 @given(questions=questions_, turns=st.tuples(texts, texts))
@@ -98,7 +97,7 @@ def test_the_prefix_is_the_same_in_every_turn(questions: tuple[Question, ...], t
     )
 
     assert first[:3] == second[:3]
-    assert listed(questions) in first[2]["text"]
+    assert dump_list(questions) in first[2]["text"]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -120,7 +119,7 @@ def test_a_request_for_questions_reads_back(name: str, source: Any, wish: str) -
 def test_the_request_for_questions_begins_as_the_critiques_do(name: str) -> None:
     """They part behind the wish, and not before: fixed text and source picture are computed once for both."""
     request = a_request("make it golden")
-    asked = flat(content(build_questions(QuestionsRequest(request.source, request.original_instruction), OURS[name])))
+    asked = flat(content(build_questions(QuestionsRequest(request.source, request.instruction), OURS[name])))
     critique = flat(content(build(request, OURS[name])))
     wish = 'The original instruction, as a JSON string: "make it golden"\n'
     shared = asked[: asked.index(wish) + len(wish)]

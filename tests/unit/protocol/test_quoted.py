@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.protocol.critique.checklist import judged
-from services.protocol.critique.formats import FORMATS, FormatName, Reply
-from services.protocol.critique.messages import Answer, Critique, Unparseable
-from services.protocol.critique.questions import DEFAULT_QUESTIONS, Verdict
+from services.protocol.critique.formats import FORMATS, FormatName
+from services.protocol.critique.messages import Critique, Unparseable
+from services.protocol.critique.questions import DEFAULT_QUESTIONS, Answer, Verdict
+from services.protocol.critique.replies import Reply
+from services.protocol.critique.scores import critique_of_answers
 from tests.unit.protocol.test_formats import critiques, texts
 
 NAMES: list[FormatName] = ["editthinker", "json_schema", "checklist"]
@@ -31,7 +32,7 @@ HIGH: dict[FormatName, str] = {"editthinker": TAGS, "json_schema": OBJECT, "chec
 
 
 def parse(name: FormatName, content: str, reasoning: str = "") -> Critique | Unparseable:
-    return FORMATS[name].parse(Reply(content, reasoning, "stop"))
+    return FORMATS[name].bind().parse(Reply(content, reasoning, "stop"))
 
 
 # `{}` is where the picture's words are quoted; every format gets its own.
@@ -209,7 +210,7 @@ introductions = st.sampled_from(INTRODUCTIONS) | st.lists(
 @settings(max_examples=200, deadline=None)
 def test_an_introduction_hides_no_critique(name: FormatName, introduction: str, critique: Critique) -> None:
     """Whatever was rendered is given back, harmless prose before it or not."""
-    assert parse(name, introduction + FORMATS[name].render(critique)) == critique
+    assert parse(name, introduction + FORMATS[name].bind().render(critique)) == critique
 
 
 @given(
@@ -223,10 +224,10 @@ def test_an_introduction_hides_no_answers(introduction: str, words: list[Verdict
     """The same for the checklist."""
     rows = zip(DEFAULT_QUESTIONS, words, strict=True)
     answers = [Answer(number, question.kind, word, reason) for number, (question, word) in enumerate(rows, start=1)]
-    critique = judged(answers, instruction)
+    critique = critique_of_answers(answers, instruction)
     assert isinstance(critique, Critique)
 
-    assert parse("checklist", introduction + FORMATS["checklist"].render(critique)) == critique
+    assert parse("checklist", introduction + FORMATS["checklist"].bind().render(critique)) == critique
 
 
 GOOD: dict[str, tuple[FormatName, str]] = {

@@ -1,40 +1,44 @@
-"""Calls of a denoiser (a transformer or U-Net): which ones one pass can answer, how they are put together and taken apart.
+"""Calls of a denoiser (a transformer or U-Net): which ones can share a pass, and how they are merged and split.
 
-A family says of each argument how a batch of it is made (`How`). An argument it does not name keeps a call alone unless
-it is a plain value that is the same for all: what is not known to batch exactly is never batched.
+A family declares for each argument how it is collated into a batch (`Collation`). A call with an undeclared argument is not
+batched, unless the argument is a plain value that is equal for all calls: only what is known to batch exactly is batched.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import torch
+from cachetools import FIFOCache
 from torch.nn import functional
 
-_MOST_KNOWN = 8
+_MAX_FINGERPRINTS = 8
 
 
-class How(Enum):
-    """How a batch of an argument is made of the arguments of single calls.
+class Collation(Enum):
+    """How one argument of several calls becomes that argument of a batch.
 
-    ``CAT``: tensors (B, …), laid behind each other. ``PAD``: tensors (B, L, C), padded to the longest, with their lengths in
-    the mask argument that the family names. ``MASK``: that mask, (B, L) or None. ``SAME``: equal for all, by value.
-    ``EACH``: a list with one item a sample. ``SPREAD``: a scalar tensor that holds for every sample of its call. ``NAMED``: a
-    dictionary of tensors (B, …), each laid behind its namesakes.
+    Attributes:
+        CAT: tensors (B, …), concatenated.
+        PAD: tensors (B, L, C), padded to the longest; their lengths are in the argument declared as ``MASK``.
+        MASK: the mask of a padded argument, (B, L) or None.
+        SAME: equal in all calls, by value.
+        LIST: a list with one item a sample, concatenated.
+        EXPAND: a scalar tensor, repeated for each sample of its call.
+        DICT: a dictionary of tensors (B, …), concatenated by key.
     """
 
     CAT = "cat"
     PAD = "pad"
     MASK = "mask"
     SAME = "same"
-    EACH = "each"
-    SPREAD = "spread"
-    NAMED = "named"
+    LIST = "list"
+    EXPAND = "expand"
+    DICT = "dict"
 
 
 @dataclass(slots=True, eq=False)
@@ -65,36 +69,34 @@ class Call:
 
 
 class Fingerprints:
-    """Digests of an edit's constant tensors (position ids). Most are the same objects at every step, and read once."""
+    """Digests of an edit's constant tensors (position ids). Most are the same object at every step, and hashed once."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[int, tuple[torch.Tensor, str]] = OrderedDict()
+        # By id, with the tensor itself so that the id stays valid. Some pipelines make new ones at every step: hence the limit.
+        self._known: FIFOCache[int, tuple[torch.Tensor, str]] = FIFOCache(_MAX_FINGERPRINTS)
 
     def of(self, tensor: torch.Tensor) -> str:
         """The digest of a tensor's values."""
-        seen = self._known.get(id(tensor))
-        if seen is None or seen[0] is not tensor:
+        known = self._known.get(id(tensor))
+        if known is None:
             content = tensor.detach().to("cpu", torch.float64).contiguous().numpy().tobytes()
-            seen = (tensor, hashlib.sha256(content).hexdigest())
-            self._known[id(tensor)] = seen
-            if len(self._known) > _MOST_KNOWN:  # some pipelines make theirs anew at every step
-                self._known.popitem(last=False)
-        return seen[1]
+            known = self._known[id(tensor)] = (tensor, hashlib.sha256(content).hexdigest())
+        return known[1]
 
 
-def group_of(call: Call, hows: Mapping[str, How], prints: Fingerprints) -> Hashable | None:
-    """Equal for calls that one pass can answer; None for one that has to be alone."""
+def group_of(call: Call, collations: Mapping[str, Collation], fingerprints: Fingerprints) -> Hashable | None:
+    """A key that is equal for calls that can share a pass; None for a call that cannot share one."""
     parts: list[Hashable] = []
-    hows = _present(call, hows)
+    collations = _present(call, collations)
     for name, value in call.arguments.items():
-        how = hows.get(name)
+        collation = collations.get(name)
         if isinstance(value, torch.Tensor):
-            part = _tensor_part(value, how, call.samples, prints)
-        elif how is How.EACH and isinstance(value, list) and len(value) == call.samples:
+            part = _tensor_part(value, collation, call.samples, fingerprints)
+        elif collation is Collation.LIST and isinstance(value, list) and len(value) == call.samples:
             part = repr(value[0]) if all(item == value[0] for item in value) else None
-        elif how is How.NAMED and isinstance(value, dict):
-            part = _named_part(value, call.samples, prints)
-        elif how is How.MASK and value is None:
+        elif collation is Collation.DICT and isinstance(value, dict):
+            part = _named_part(value, call.samples, fingerprints)
+        elif collation is Collation.MASK and value is None:
             part = "mask"
         else:
             part = repr(value) if _is_plain(value) else None
@@ -104,34 +106,36 @@ def group_of(call: Call, hows: Mapping[str, How], prints: Fingerprints) -> Hasha
     return tuple(sorted(parts, key=str))
 
 
-def _present(call: Call, hows: Mapping[str, How]) -> dict[str, How]:
-    """How the arguments that a call has are batched: without a mask nothing is padded, and without padding none is made."""
-    present = {name: hows[name] for name in call.arguments if name in hows}
-    if {How.PAD, How.MASK} <= set(present.values()):
+def _present(call: Call, collations: Mapping[str, Collation]) -> dict[str, Collation]:
+    """The collations of the arguments that a call has. Padding needs a mask, and a mask needs padding; else both are CAT."""
+    present = {name: collations[name] for name in call.arguments if name in collations}
+    if {Collation.PAD, Collation.MASK} <= set(present.values()):
         return present
-    return {name: How.CAT if how in {How.PAD, How.MASK} else how for name, how in present.items()}
+    return {
+        name: Collation.CAT if collation in {Collation.PAD, Collation.MASK} else collation for name, collation in present.items()
+    }
 
 
-def _tensor_part(value: torch.Tensor, how: How | None, samples: int, prints: Fingerprints) -> Hashable | None:
+def _tensor_part(value: torch.Tensor, collation: Collation | None, samples: int, fingerprints: Fingerprints) -> Hashable | None:
     kind = (str(value.dtype), str(value.device))
-    each = value.ndim > 0 and len(value) == samples  # otherwise it is meant to be spread over the samples
-    if how is How.CAT and each:
+    each = value.ndim > 0 and len(value) == samples  # otherwise it is broadcast over the samples
+    if collation is Collation.CAT and each:
         return (*kind, tuple(value.shape[1:]))
-    if how is How.PAD and each:
+    if collation is Collation.PAD and each:
         return (*kind, tuple(value.shape[2:]))
-    if how is How.MASK:
+    if collation is Collation.MASK:
         return "mask"
-    if how is How.SAME:
-        return (*kind, tuple(value.shape), prints.of(value))
-    if how is How.SPREAD and value.ndim == 0:
+    if collation is Collation.SAME:
+        return (*kind, tuple(value.shape), fingerprints.of(value))
+    if collation is Collation.EXPAND and value.ndim == 0:
         return kind
     return None
 
 
-def _named_part(value: Mapping[str, Any], samples: int, prints: Fingerprints) -> Hashable | None:
+def _named_part(value: Mapping[str, Any], samples: int, fingerprints: Fingerprints) -> Hashable | None:
     if not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
         return None
-    parts = {name: _tensor_part(tensor, How.CAT, samples, prints) for name, tensor in value.items()}
+    parts = {name: _tensor_part(tensor, Collation.CAT, samples, fingerprints) for name, tensor in value.items()}
     return None if None in parts.values() else tuple(sorted(parts.items(), key=str))
 
 
@@ -141,30 +145,30 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, dict) and not value
 
 
-def merge(calls: Sequence[Call], hows: Mapping[str, How]) -> dict[str, Any]:
-    """The arguments of one pass that answers all the calls (of one group). A single call's stay as they are."""
+def merge(calls: Sequence[Call], collations: Mapping[str, Collation]) -> dict[str, Any]:
+    """The arguments of one pass that answers all the calls (of one group). Those of a single call are returned unchanged."""
     if len(calls) == 1:
         return calls[0].arguments
     merged: dict[str, Any] = {}
-    hows = _present(calls[0], hows)
+    collations = _present(calls[0], collations)
     for name, first in calls[0].arguments.items():
         values = [call.arguments[name] for call in calls]
-        how = hows.get(name)
-        if how is How.EACH and isinstance(first, list):
+        collation = collations.get(name)
+        if collation is Collation.LIST and isinstance(first, list):
             merged[name] = [item for value in values for item in value]
-        elif how is How.NAMED and isinstance(first, dict):
+        elif collation is Collation.DICT and isinstance(first, dict):
             merged[name] = {key: torch.cat([value[key] for value in values]) for key in first}
-        elif how is How.SPREAD and isinstance(first, torch.Tensor):
+        elif collation is Collation.EXPAND and isinstance(first, torch.Tensor):
             merged[name] = torch.cat([value.expand(call.samples) for call, value in zip(calls, values, strict=True)])
-        elif how is How.CAT and isinstance(first, torch.Tensor):
+        elif collation is Collation.CAT and isinstance(first, torch.Tensor):
             merged[name] = torch.cat(values)
-        elif how is How.PAD and isinstance(first, torch.Tensor):
+        elif collation is Collation.PAD and isinstance(first, torch.Tensor):
             merged[name] = _padded(values)
-        elif how is How.MASK:
-            merged[name] = None  # made below, when the lengths are known
+        elif collation is Collation.MASK:
+            merged[name] = None  # made below, once the lengths are known
         else:
             merged[name] = first
-    _add_mask(merged, calls, hows)
+    _add_mask(merged, calls, collations)
     return merged
 
 
@@ -173,9 +177,9 @@ def _padded(values: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat([functional.pad(value, (0, 0, 0, longest - value.shape[1])) for value in values])
 
 
-def _add_mask(merged: dict[str, Any], calls: Sequence[Call], hows: Mapping[str, How]) -> None:
-    padded = next((name for name, how in hows.items() if how is How.PAD and name in merged), None)
-    mask = next((name for name, how in hows.items() if how is How.MASK and name in merged), None)
+def _add_mask(merged: dict[str, Any], calls: Sequence[Call], collations: Mapping[str, Collation]) -> None:
+    padded = next((name for name, collation in collations.items() if collation is Collation.PAD and name in merged), None)
+    mask = next((name for name, collation in collations.items() if collation is Collation.MASK and name in merged), None)
     if padded is None or mask is None:
         return
     longest = merged[padded].shape[1]
@@ -185,22 +189,22 @@ def _add_mask(merged: dict[str, Any], calls: Sequence[Call], hows: Mapping[str, 
         own = torch.ones(text.shape[:2], dtype=torch.long, device=text.device) if given is None else given.long()
         rows.append(functional.pad(own, (0, longest - own.shape[1])))
     whole = torch.cat(rows)
-    # As the pipelines do it: no mask where nothing is masked, which also keeps the faster attention kernels.
+    # As the pipelines do: no mask where nothing is masked, which also keeps the faster attention kernels.
     lengths = {call.arguments[padded].shape[1] for call in calls}
     unmasked = len(lengths) == 1 and all(call.arguments[mask] is None for call in calls)
     merged[mask] = None if unmasked else whole
 
 
-def split(answer: Any, calls: Sequence[Call]) -> list[Any]:
-    """Each call's share of the pass's answer: a tuple of tensors (B, …).
+def split(output: Any, calls: Sequence[Call]) -> list[Any]:
+    """Split the output of a pass, a tuple of tensors (B, …), into one output a call.
 
     Raises:
-        TypeError: when the answer is of another kind and there is more than one call.
+        TypeError: when the output has another type and there is more than one call.
     """
     if len(calls) == 1:
-        return [answer]
-    if not isinstance(answer, tuple) or not all(isinstance(part, torch.Tensor) for part in answer):
-        raise TypeError(f"a denoiser answered several calls with {type(answer).__name__}, not a tuple of tensors")
+        return [output]
+    if not isinstance(output, tuple) or not all(isinstance(part, torch.Tensor) for part in output):
+        raise TypeError(f"a denoiser answered several calls with {type(output).__name__}, not a tuple of tensors")
     sizes = [call.samples for call in calls]
-    columns = [part.split(sizes) for part in answer]
-    return [tuple(column[place] for column in columns) for place in range(len(calls))]
+    columns = [part.split(sizes) for part in output]
+    return [tuple(column[index] for column in columns) for index in range(len(calls))]

@@ -1,73 +1,65 @@
-"""What depends on the source or the text alone is computed once: latents of the source, embeddings of text and picture."""
+"""The encoder cache: latents of the source, and embeddings of text and picture, are computed once."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 from PIL import Image
 
 
-class Remembered:
-    """Results of encoders by what they were made of; the least recently used go first.
+class EncoderCache:
+    """Results of encoders by a digest of their arguments; the least recently used are evicted first.
 
-    Used by the executor's thread alone. What it holds stays on the device, as the pipelines left it.
+    Used by the executor's thread alone. Results stay on the device, as the pipelines returned them.
 
     Args:
-        limit: bytes to keep at most; 0 keeps nothing.
+        limit: bytes to keep at most; 0 disables the cache.
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self.size = 0
+        self._results: LRUCache[Hashable, Any] = LRUCache(limit, getsizeof=_bytes)
         self.hits = 0
         self.misses = 0
 
-    def of(self, method: Callable[..., Any], name: str, source: str) -> Callable[..., Any]:
-        """The method, answering from memory where it can.
+    @property
+    def size(self) -> int:
+        """Bytes in the cache."""
+        return int(self._results.currsize)
+
+    def cached(self, method: Callable[..., Any], name: str, source: str) -> Callable[..., Any]:
+        """The method with its results cached.
 
         Args:
             method: its result must depend on its arguments alone; generators among them must not matter.
-            name: what it is called, unique in its pipeline.
-            source: the content that pictures and tensors among the arguments were made from by their size alone; empty if
-                it is not known, and then only calls without them are remembered.
+            name: the method's name, unique in its pipeline.
+            source: digest of the content that pictures and tensors among the arguments were made from, by their size alone;
+                empty if it is not known, and then only calls without such arguments are cached.
         """
 
         @functools.wraps(method)
-        def remembering(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             key = _key(name, source, args, kwargs)
-            if key is None or self._limit == 0:
+            if key is None or self._results.maxsize == 0:
                 return method(*args, **kwargs)
-            if key in self._kept:
+            if key in self._results:
                 self.hits += 1
-                self._kept.move_to_end(key)
-                return self._kept[key][0]
+                return self._results[key]
             self.misses += 1
             result = method(*args, **kwargs)
-            self._keep(key, result)
+            if _bytes(result) <= self._results.maxsize:
+                self._results[key] = result
             return result
 
-        return remembering
-
-    def _keep(self, key: Hashable, result: Any) -> None:
-        weight = _bytes(result)
-        if weight > self._limit:
-            return
-        self._kept[key] = (result, weight)
-        self.size += weight
-        while self.size > self._limit:
-            _, (_, dropped) = self._kept.popitem(last=False)
-            self.size -= dropped
+        return wrapper
 
     def clear(self) -> None:
-        """Forget everything."""
-        self._kept.clear()
-        self.size = 0
+        """Drop all results."""
+        self._results.clear()
 
 
 def _key(name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable | None:
@@ -79,7 +71,7 @@ def _key(name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def _part(value: Any, source: str) -> Hashable | None:
-    """An argument as part of a key; None if it cannot be one."""
+    """An argument as part of a key; None if the call cannot be cached."""
     if isinstance(value, torch.Generator):
         return "generator"
     if isinstance(value, torch.Tensor):

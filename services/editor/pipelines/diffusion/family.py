@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from services.editor.pipelines.base import Capabilities, EditJob
-from services.editor.pipelines.diffusion.calls import How
+from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.sizes import Size
 from services.errors import ApiError
 
@@ -18,14 +18,7 @@ NATIVE_PIXELS = 1024 * 1024
 """The area that today's editors were trained at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Working:
-    """How the worker was configured, as far as it shapes the pipelines' arguments. ``pixels``: the area to work at."""
-
-    pixels: int
-
-
-Arguments = Callable[[EditJob, Working], dict[str, Any]]
+Arguments = Callable[[EditJob, int], dict[str, Any]]
 """The keyword arguments of the pipeline's call (without generator and output type) for a job that has every parameter."""
 
 ToVae = Callable[[Any, torch.Tensor, Size], torch.Tensor]
@@ -40,7 +33,7 @@ class Family:
         name: what the service calls it.
         capabilities: parameters with their published defaults and ranges.
         call: job to keyword arguments of the pipeline.
-        hows: how the arguments of the denoiser's calls are batched; what is not named keeps a call alone.
+        collations: how the arguments of the denoiser's calls are batched; what is not named keeps a call alone.
         size: the size of the picture that the pipeline returns for a job.
         reduces: the size that the pipeline brings a source to before it does anything else with it, so that larger ones can be
             brought to it early; None where it uses the source at several sizes.
@@ -49,7 +42,7 @@ class Family:
         guided: parameters that have no effect without it.
         pixels: the area it was trained at.
         denoiser: the pipeline's attribute that is called at every step.
-        remembers: methods of the pipeline whose results depend on text and source alone.
+        cached_methods: methods of the pipeline whose results depend on text and source alone.
         to_vae: latents for previews; None if there are none.
         calls_a_step: calls of the denoiser for each step of a job that has every parameter.
         rescale: makes a pipeline class work at another area than the one written down in its source; None where the area is an
@@ -65,15 +58,15 @@ class Family:
     name: str
     capabilities: Capabilities
     call: Arguments
-    hows: Mapping[str, How]
-    size: Callable[[EditJob, Working], Size]
-    reduces: Callable[[EditJob, Working], Size] | None = None
-    aspect: Callable[[Working], float] = field(default=lambda _: math.inf)
+    collations: Mapping[str, Collation]
+    size: Callable[[EditJob, int], Size]
+    reduces: Callable[[EditJob, int], Size] | None = None
+    aspect: Callable[[int], float] = field(default=lambda _: math.inf)
     guided_by: str | None = None
     guided: frozenset[str] = frozenset()
     pixels: int = NATIVE_PIXELS
     denoiser: str = "transformer"
-    remembers: tuple[str, ...] = ("encode_prompt", "_encode_vae_image")
+    cached_methods: tuple[str, ...] = ("encode_prompt", "_encode_vae_image")
     to_vae: ToVae | None = None
     calls_a_step: Callable[[EditJob], int] = field(default=lambda _: 1)
     rescale: Callable[[type, int], None] | None = None
@@ -87,26 +80,26 @@ class Family:
         defaults = {name: allowed.default for name, allowed in self.capabilities.parameters.items()}
         return replace(job, parameters={**defaults, **job.parameters})
 
-    def arguments(self, job: EditJob, working: Working) -> dict[str, Any]:
+    def arguments(self, job: EditJob, pixels: int) -> dict[str, Any]:
         """The keyword arguments of the pipeline's call for a job, without generator and output type."""
-        return self.call(self.completed(job), working)
+        return self.call(self.completed(job), pixels)
 
     def steps(self, job: EditJob) -> int:
         """Denoise steps of a job."""
         return int(self.completed(job).parameters["num_inference_steps"])
 
-    def reduced(self, job: EditJob, working: Working) -> Size:
+    def reduced(self, job: EditJob, pixels: int) -> Size:
         """The size that a source can be brought to early; its own where it must be left alone."""
-        return job.image.size if self.reduces is None else self.reduces(job, working)
+        return job.image.size if self.reduces is None else self.reduces(job, pixels)
 
-    def check(self, job: EditJob, working: Working) -> None:
+    def check(self, job: EditJob, pixels: int) -> None:
         """Refuse what the pipeline would refuse, or ignore.
 
         Raises:
             ApiError: ``invalid_image`` for a source that is too long, ``invalid_value`` for a parameter without effect.
         """
         width, height = job.source_size or job.image.size
-        most = self.aspect(working)
+        most = self.aspect(pixels)
         if max(width, height) > most * min(width, height):
             message = f"image is {width}x{height}, but {self.name} takes at most {most:.4g}:1; crop it, or pad it"
             raise ApiError("invalid_image", message, param="image")

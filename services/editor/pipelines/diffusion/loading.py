@@ -14,14 +14,15 @@ from transformers.utils import is_torchvision_available
 
 from services.editor.pipelines.diffusion import tuning as tune
 from services.editor.pipelines.diffusion.device import Device
-from services.editor.pipelines.diffusion.family import Family, Working
-from services.editor.pipelines.diffusion.stepped import Options, SteppedPipeline
-from services.editor.pipelines.registry import AUTO, DIFFUSION, Tuning, family_of
+from services.editor.pipelines.diffusion.family import Family
+from services.editor.pipelines.diffusion.interleaved import InterleavedPipeline, Options
+from services.editor.pipelines.registry import AUTO, DIFFUSION, family_of
+from services.editor.pipelines.tuning import Tuning
 
 log = logging.getLogger(__name__)
 
 
-def build(name: str, model: str, tuning: Tuning) -> SteppedPipeline:
+def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
     """Load a model.
 
     Args:
@@ -52,7 +53,7 @@ def _plain(model: str, dtype: torch.dtype) -> Any:
     return DiffusionPipeline.from_pretrained(model, dtype=dtype)
 
 
-def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> SteppedPipeline:
+def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> InterleavedPipeline:
     """A loaded pipeline, tuned and ready to be interleaved."""
     if family.on_load is not None:
         family = family.on_load(pipe)
@@ -64,15 +65,15 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> SteppedP
     family = tune.with_few_steps(family, tuning)
     pipe.set_progress_bar_config(disable=True)
     options = Options(
-        Working(pixels),
-        remember_bytes=tuning.remember_bytes,
+        pixels,
+        encoder_cache_bytes=tuning.encoder_cache_bytes,
         name=tuning.served_name,
         caching=tuning.cache is not None,
         compiled=tuning.compile is not None,
         one_at_a_time=tuning.offload == "model",
-        hows=tune.hows(family, tuning),
+        collations=tune.collations(family, tuning),
     )
-    return SteppedPipeline(family, pipe, device, options)
+    return InterleavedPipeline(family, pipe, device, options)
 
 
 def _family_name(name: str, model: str) -> str:

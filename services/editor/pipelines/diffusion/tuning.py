@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from services.editor.pipelines.diffusion.calls import How
+from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import Family
-from services.editor.pipelines.registry import Tuning
+from services.editor.pipelines.tuning import Tuning
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _MASKLESS = ("flash", "_flash", "sage", "_native_flash", "_sage", "aiter")
@@ -34,11 +34,11 @@ def dtype(tuning: Tuning, device: Device) -> torch.dtype:
     return _DTYPES[name]
 
 
-def hows(family: Family, tuning: Tuning) -> Mapping[str, How]:
+def collations(family: Family, tuning: Tuning) -> Mapping[str, Collation]:
     """How calls are batched: without padding where the attention kernel takes no mask."""
     if tuning.attention is None or not tuning.attention.startswith(_MASKLESS):
-        return family.hows
-    return {name: How.CAT if how is How.PAD else how for name, how in family.hows.items()}
+        return family.collations
+    return {name: Collation.CAT if how is Collation.PAD else how for name, how in family.collations.items()}
 
 
 def with_few_steps(family: Family, tuning: Tuning) -> Family:

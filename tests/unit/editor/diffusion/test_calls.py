@@ -9,23 +9,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.editor.pipelines.diffusion.calls import Call, Fingerprints, How, group_of, merge, split
+from services.editor.pipelines.diffusion.calls import Call, Collation, Fingerprints, group_of, merge, split
 
-HOWS = {
-    "hidden_states": How.CAT,
-    "timestep": How.CAT,
-    "sigma": How.SPREAD,
-    "encoder_hidden_states": How.PAD,
-    "encoder_hidden_states_mask": How.MASK,
-    "img_shapes": How.EACH,
-    "img_ids": How.SAME,
-    "added": How.NAMED,
+COLLATIONS = {
+    "hidden_states": Collation.CAT,
+    "timestep": Collation.CAT,
+    "sigma": Collation.EXPAND,
+    "encoder_hidden_states": Collation.PAD,
+    "encoder_hidden_states_mask": Collation.MASK,
+    "img_shapes": Collation.LIST,
+    "img_ids": Collation.SAME,
+    "added": Collation.DICT,
 }
 CHANNELS = 3
 
 
-def group(call: Call, hows: dict[str, How] | None = None) -> Any:
-    return group_of(call, HOWS if hows is None else hows, Fingerprints())
+def group(call: Call, collations: dict[str, Collation] | None = None) -> Any:
+    return group_of(call, COLLATIONS if collations is None else collations, Fingerprints())
 
 
 def made(*, samples: int = 1, tokens: int = 4, text: int = 5, seed: int = 0, masked: int = 0, **more: Any) -> Call:
@@ -71,7 +71,7 @@ calls = st.builds(
 @given(st.lists(calls, min_size=1, max_size=6))
 def test_each_call_gets_its_own_share_of_a_merged_pass(batch: list[Call]) -> None:
     assert len({group(call) for call in batch}) == 1
-    shares = split(model(**merge(batch, HOWS)), batch)
+    shares = split(model(**merge(batch, COLLATIONS)), batch)
     for call, share in zip(batch, shares, strict=True):
         for part, own in zip(share, model(**call.arguments), strict=True):
             assert part.shape == own.shape
@@ -80,7 +80,7 @@ def test_each_call_gets_its_own_share_of_a_merged_pass(batch: list[Call]) -> Non
 
 @given(calls)
 def test_a_single_calls_arguments_are_passed_untouched(call: Call) -> None:
-    assert merge([call], HOWS) is call.arguments
+    assert merge([call], COLLATIONS) is call.arguments
     answer = object()
     assert split(answer, [call]) == [answer]
 
@@ -113,8 +113,8 @@ def test_texts_of_other_lengths_go_together_only_where_they_can_be_masked(one: i
 
 
 def test_equal_lengths_without_masks_are_merged_without_one() -> None:
-    assert merge([made(seed=1), made(seed=2)], HOWS)["encoder_hidden_states_mask"] is None
-    assert merge([made(seed=1), made(seed=2, text=7)], HOWS)["encoder_hidden_states_mask"].tolist() == [
+    assert merge([made(seed=1), made(seed=2)], COLLATIONS)["encoder_hidden_states_mask"] is None
+    assert merge([made(seed=1), made(seed=2, text=7)], COLLATIONS)["encoder_hidden_states_mask"].tolist() == [
         [1] * 5 + [0] * 2,
         [1] * 7,
     ]
@@ -122,18 +122,18 @@ def test_equal_lengths_without_masks_are_merged_without_one() -> None:
 
 def test_masks_are_kept_where_nothing_may_be_padded() -> None:
     """An attention kernel without masks makes PAD a CAT: what the pipelines mask themselves must not be lost."""
-    hows = HOWS | {"encoder_hidden_states": How.CAT}
+    collations = COLLATIONS | {"encoder_hidden_states": Collation.CAT}
     batch = [made(seed=1, masked=2), made(seed=2, masked=1)]
-    assert group(batch[0], hows) == group(batch[1], hows) is not None
-    assert group(batch[0], hows) != group(made(seed=1), hows)
-    assert merge(batch, hows)["encoder_hidden_states_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]
+    assert group(batch[0], collations) == group(batch[1], collations) is not None
+    assert group(batch[0], collations) != group(made(seed=1), collations)
+    assert merge(batch, collations)["encoder_hidden_states_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]
 
 
-@pytest.mark.parametrize("name", sorted(HOWS.keys() - {"hidden_states", "encoder_hidden_states"}))
+@pytest.mark.parametrize("name", sorted(COLLATIONS.keys() - {"hidden_states", "encoder_hidden_states"}))
 def test_an_argument_that_is_none_for_all_stays_none(name: str) -> None:
     batch = [Call(made(seed=seed).arguments | {name: None}) for seed in (1, 2)]
     assert group(batch[0]) == group(batch[1]) is not None
-    assert merge(batch, HOWS)[name] is None
+    assert merge(batch, COLLATIONS)[name] is None
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,15 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 from services.editor.pipelines import flux2, flux2_klein, kontext, longcat, omnigen2, qwen_edit, qwen_edit_plus
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.device import Device
-from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family, Working
+from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family
+from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
 from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.diffusion.rescaling import calculated_size
-from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
 from services.editor.pipelines.diffusion.tuning import with_few_steps
-from services.editor.pipelines.registry import DIFFUSION, Tuning
+from services.editor.pipelines.registry import DIFFUSION
+from services.editor.pipelines.tuning import Tuning
 from services.errors import ApiError
-from tests.parity import WORKING, picture
+from tests.parity import WORKING_PIXELS, picture
 from tests.tiny import BUILDERS
 from tests.tiny import flux2_klein as tiny_klein
 from tests.unit.editor import workers
@@ -39,8 +40,8 @@ def family_of(name: str) -> Family:
     return family
 
 
-def served(name: str) -> SteppedPipeline:
-    return serve(family_of(name), BUILDERS[name](), Device("cpu"), Tuning(device="cpu", pixels=WORKING.pixels))
+def served(name: str) -> InterleavedPipeline:
+    return serve(family_of(name), BUILDERS[name](), Device("cpu"), Tuning(device="cpu", pixels=WORKING_PIXELS))
 
 
 def job(size: tuple[int, int] = (64, 64)) -> EditJob:
@@ -51,7 +52,7 @@ def asking(**parameters: float) -> EditJob:
     return replace(job(), parameters={"num_inference_steps": 2, **parameters})
 
 
-def finished(pipeline: SteppedPipeline, wanted: EditJob) -> SteppedEdit:
+def finished(pipeline: InterleavedPipeline, wanted: EditJob) -> InterleavedEdit:
     edit = pipeline.open(pipeline.prepare(wanted))
     while edit.result is None and edit.error is None:
         pipeline.advance([edit])
@@ -61,7 +62,7 @@ def finished(pipeline: SteppedPipeline, wanted: EditJob) -> SteppedEdit:
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_a_source_of_any_shape_is_drawn_or_refused_before_it_waits(name: str) -> None:
     pipeline = served(name)
-    longest = family_of(name).aspect(WORKING)
+    longest = family_of(name).aspect(WORKING_PIXELS)
     assert longest >= 7.5
     for size in SHAPES:
         if max(size) <= longest * min(size):
@@ -75,7 +76,7 @@ def test_a_source_of_any_shape_is_drawn_or_refused_before_it_waits(name: str) ->
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_the_longest_shape_that_is_allowed_is_drawn(name: str) -> None:
     pipeline = served(name)
-    longest = min(family_of(name).aspect(WORKING), 200)
+    longest = min(family_of(name).aspect(WORKING_PIXELS), 200)
     short = 64
     for size in ((int(short * longest), short), (short, int(short * longest))):
         assert finished(pipeline, job(size)).error is None
@@ -87,7 +88,7 @@ def test_the_longest_shape_that_is_allowed_is_drawn(name: str) -> None:
 def test_flux2_is_never_given_a_shape_that_its_pipeline_refuses() -> None:
     for short in range(1, 400, 3):
         for long in range(7 * short, 8 * short + 1):
-            width, height = flux2.reduced(replace(job(), image=Image.new("1", (long, short))), Working(NATIVE_PIXELS))
+            width, height = flux2.reduced(replace(job(), image=Image.new("1", (long, short))), NATIVE_PIXELS)
             assert height >= 64
             assert width <= 8 * height
 
@@ -97,7 +98,7 @@ def test_flux2_is_never_given_a_shape_that_its_pipeline_refuses() -> None:
 def test_whatever_area_a_worker_works_at_its_text_encoder_takes_the_longest_shape(family: Family, pixels: int) -> None:
     """And every one below: each size that is computed of a source has sides, and the processor takes it."""
     kind = getattr(diffusers, DIFFUSION[family.name][1][0])
-    longest = family.aspect(Working(pixels))
+    longest = family.aspect(pixels)
     assert longest > 4
     areas = {pixels, *([pixels * 384 * 384 // NATIVE_PIXELS] if family is qwen_edit_plus.FAMILY else [])}
     for place in range(1000):
@@ -112,7 +113,7 @@ def test_whatever_area_a_worker_works_at_its_text_encoder_takes_the_longest_shap
 @pytest.mark.parametrize("pixels", AREAS)
 def test_kontext_s_source_stays_within_its_area_however_long_it_is(pixels: int) -> None:
     for size in ((30_000, 1), (1, 30_000), (9000, 2), (64, 64)):
-        width, height = kontext.FAMILY.reduced(replace(job(), image=Image.new("1", size)), Working(pixels))
+        width, height = kontext.FAMILY.reduced(replace(job(), image=Image.new("1", size)), pixels)
         assert width * height <= 1.01 * pixels
         assert max(width, height) >= min(width, height) >= 16
 
@@ -127,7 +128,7 @@ def test_a_wished_size_of_any_shape_is_drawn(name: str) -> None:
 
 
 def test_at_their_own_area_the_families_take_panoramas() -> None:
-    native = Working(NATIVE_PIXELS)
+    native = NATIVE_PIXELS
     assert [each.FAMILY.aspect(native) for each in (flux2, flux2_klein)] == [8, 8]
     assert [each.FAMILY.aspect(native) for each in (longcat, qwen_edit, qwen_edit_plus)] == [100, 100, 100]
     assert kontext.FAMILY.aspect(native) == float("inf")
@@ -175,7 +176,7 @@ def test_few_steps_have_no_classifier_free_guidance_unless_it_is_asked_for(famil
 
 def test_a_few_step_base_klein_takes_one_call_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.editor.pipelines.diffusion.tuning._lora", lambda *_: None)
-    tuning = replace(FEW, pixels=WORKING.pixels)
+    tuning = replace(FEW, pixels=WORKING_PIXELS)
     pipeline = serve(flux2_klein.FAMILY, tiny_klein.build(distilled=False), Device("cpu"), tuning)
     edit = finished(pipeline, replace(job(), parameters={}))
     assert (edit.error, edit.calls, edit.calls_done) == (None, 4, 4)
@@ -196,19 +197,19 @@ def test_a_scale_of_classifier_free_guidance_counts_without_a_negative_prompt(na
 def test_a_scale_for_the_source_that_would_have_no_effect_is_refused(name: str) -> None:
     family = family_of(name)
     with pytest.raises(ApiError, match="unless guidance_scale is above 1") as caught:
-        family.check(asking(guidance_scale=1, image_guidance_scale=2), WORKING)
+        family.check(asking(guidance_scale=1, image_guidance_scale=2), WORKING_PIXELS)
     assert (caught.value.code, caught.value.param) == ("invalid_value", "image_guidance_scale")
     for fine in (asking(image_guidance_scale=2), asking(guidance_scale=1), asking(guidance_scale=1, image_guidance_scale=1)):
-        family.check(fine, WORKING)
+        family.check(fine, WORKING_PIXELS)
     with pytest.raises(ApiError, match="image_guidance_scale has no effect"):
-        with_few_steps(family, FEW).check(asking(image_guidance_scale=2), WORKING)
+        with_few_steps(family, FEW).check(asking(image_guidance_scale=2), WORKING_PIXELS)
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_the_served_family_s_defaults_are_the_ones_that_the_pipeline_is_called_with(name: str) -> None:
     few = with_few_steps(family_of(name), FEW)
     bare = EditJob(picture(1, (64, 64)), "x")
-    assert few.arguments(bare, WORKING)["num_inference_steps"] == few.steps(bare) == 4
+    assert few.arguments(bare, WORKING_PIXELS)["num_inference_steps"] == few.steps(bare) == 4
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
@@ -218,7 +219,7 @@ def test_the_pipeline_knows_every_argument_that_it_is_given(name: str) -> None:
         kind = getattr(diffusers, class_name)
         assert issubclass(kind, DiffusionPipeline)
         taken: Any = inspect.signature(kind.__call__).parameters
-        assert set(family_of(name).arguments(job(), WORKING)) <= set(taken)
+        assert set(family_of(name).arguments(job(), WORKING_PIXELS)) <= set(taken)
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))

@@ -10,8 +10,9 @@ from services.editor.pipelines import flux2_klein, flux2_klein_kv
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.loading import serve
-from services.editor.pipelines.registry import Tuning, load
-from tests.parity import WORKING, Recorder, difference, picture
+from services.editor.pipelines.loading import load
+from services.editor.pipelines.tuning import Tuning
+from tests.parity import WORKING_PIXELS, Recorder, difference, picture
 from tests.tiny import flux2_klein as tiny
 
 CLOSE = 1e-5
@@ -19,7 +20,9 @@ CLOSE = 1e-5
 
 def plain(pipe: Any, family: Family, job: EditJob) -> torch.Tensor:
     generator = torch.Generator().manual_seed(job.seed)
-    images: torch.Tensor = pipe(**family.arguments(job, WORKING), generator=generator, output_type="pt", return_dict=False)[0]
+    images: torch.Tensor = pipe(
+        **family.arguments(job, WORKING_PIXELS), generator=generator, output_type="pt", return_dict=False
+    )[0]
     return images[0]
 
 
@@ -28,7 +31,7 @@ def job(place: int, **parameters: float) -> EditJob:
 
 
 def test_the_base_kind_has_guidance_and_more_steps_and_the_distilled_kind_refuses_it() -> None:
-    tuning = Tuning(device="cpu", pixels=WORKING.pixels)
+    tuning = Tuning(device="cpu", pixels=WORKING_PIXELS)
     base = serve(flux2_klein.FAMILY, tiny.build(distilled=False), Recorder("cpu"), tuning)
     distilled = serve(flux2_klein.FAMILY, tiny.build(), Recorder("cpu"), tuning)
     defaults = [
@@ -41,7 +44,7 @@ def test_the_base_kind_has_guidance_and_more_steps_and_the_distilled_kind_refuse
 def test_edits_of_the_base_kind_with_and_without_guidance_share_passes() -> None:
     device = Recorder("cpu")
     pipe = tiny.build(distilled=False)
-    served = serve(flux2_klein.FAMILY, pipe, device, Tuning(device="cpu", pixels=WORKING.pixels))
+    served = serve(flux2_klein.FAMILY, pipe, device, Tuning(device="cpu", pixels=WORKING_PIXELS))
     jobs = [job(1, num_inference_steps=2), job(2, num_inference_steps=3, guidance_scale=1)]
     edits = [served.open(each) for each in jobs]
     for edit in edits:
@@ -56,7 +59,7 @@ def test_edits_of_the_base_kind_with_and_without_guidance_share_passes() -> None
 
 def test_interleaved_edits_keep_their_own_keys_and_values() -> None:
     device = Recorder("cpu")
-    served = serve(flux2_klein_kv.FAMILY, tiny.build_kv(), device, Tuning(device="cpu", pixels=WORKING.pixels))
+    served = serve(flux2_klein_kv.FAMILY, tiny.build_kv(), device, Tuning(device="cpu", pixels=WORKING_PIXELS))
     jobs = [job(place, num_inference_steps=2 + place) for place in range(3)]
     edits, cancelled = [served.open(each) for each in jobs], served.open(job(9))
     for edit in (*edits, cancelled):
@@ -74,5 +77,5 @@ def test_interleaved_edits_keep_their_own_keys_and_values() -> None:
 
 def test_a_saved_pipeline_with_kept_keys_is_known_by_its_class(tmp_path: Any) -> None:
     tiny.build_kv().save_pretrained(tmp_path)
-    served = load("auto", str(tmp_path), Tuning(device="cpu", pixels=WORKING.pixels))
+    served = load("auto", str(tmp_path), Tuning(device="cpu", pixels=WORKING_PIXELS))
     assert served.name == "flux2-klein-kv"

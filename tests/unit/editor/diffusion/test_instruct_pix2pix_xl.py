@@ -8,7 +8,7 @@ import torch
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.instruct_pix2pix_xl import FAMILY
-from services.editor.pipelines.registry import Tuning
+from services.editor.pipelines.tuning import Tuning
 from tests.tiny.instruct_pix2pix_xl import build
 
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from services.editor.pipelines.base import EditJob
+from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
 from services.editor.pipelines.diffusion.loading import serve
-from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
+from services.editor.pipelines.loading import load
 from services.editor.pipelines.omnigen2 import FAMILY
-from services.editor.pipelines.registry import Tuning, load
-from tests.parity import WORKING, Recorder, difference, picture
+from services.editor.pipelines.tuning import Tuning
+from tests.parity import WORKING_PIXELS, Recorder, difference, picture
 
 
 class Transformer(torch.nn.Module):
@@ -159,8 +160,8 @@ def device() -> Recorder:
 
 
 @pytest.fixture
-def served(device: Recorder) -> SteppedPipeline:
-    return serve(FAMILY, StandIn(), device, Tuning(device="cpu", pixels=WORKING.pixels))
+def served(device: Recorder) -> InterleavedPipeline:
+    return serve(FAMILY, StandIn(), device, Tuning(device="cpu", pixels=WORKING_PIXELS))
 
 
 def plain(job: EditJob) -> torch.Tensor:
@@ -169,26 +170,26 @@ def plain(job: EditJob) -> torch.Tensor:
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(job.seed)
         pictures: torch.Tensor = StandIn()(
-            **FAMILY.arguments(job, WORKING), generator=generator, output_type="pt", return_dict=False
+            **FAMILY.arguments(job, WORKING_PIXELS), generator=generator, output_type="pt", return_dict=False
         )
     return pictures[0]
 
 
-def finish(served: SteppedPipeline, *edits: SteppedEdit) -> None:
+def finish(served: InterleavedPipeline, *edits: InterleavedEdit) -> None:
     """Each edit's next call in turn, until all are over."""
     while running := [edit for edit in edits if edit.result is None and edit.error is None]:
         for edit in running:
             served.advance([edit])
 
 
-def test_an_edit_alone_is_the_plain_pipelines(served: SteppedPipeline, device: Recorder) -> None:
+def test_an_edit_alone_is_the_plain_pipelines(served: InterleavedPipeline, device: Recorder) -> None:
     for job in JOBS:
         edit = served.open(job)
         finish(served, edit)
         assert difference(device.exact(edit), plain(job)) == 0
 
 
-def test_interleaved_edits_are_the_plain_pipelines_and_none_is_batched(served: SteppedPipeline, device: Recorder) -> None:
+def test_interleaved_edits_are_the_plain_pipelines_and_none_is_batched(served: InterleavedPipeline, device: Recorder) -> None:
     edits = [served.open(job) for job in JOBS]
     for edit in edits:
         served.advance([edit])
@@ -197,7 +198,7 @@ def test_interleaved_edits_are_the_plain_pipelines_and_none_is_batched(served: S
     assert [difference(device.exact(edit), plain(job)) for edit, job in zip(edits, JOBS, strict=True)] == [0, 0, 0]
 
 
-def test_a_cancelled_edit_leaves_nothing_behind(served: SteppedPipeline, device: Recorder) -> None:
+def test_a_cancelled_edit_leaves_nothing_behind(served: InterleavedPipeline, device: Recorder) -> None:
     cancelled, edit = served.open(JOBS[1]), served.open(JOBS[0])
     for _ in range(3):
         served.advance([cancelled])
@@ -207,7 +208,9 @@ def test_a_cancelled_edit_leaves_nothing_behind(served: SteppedPipeline, device:
     assert difference(device.exact(edit), plain(JOBS[0])) == 0
 
 
-def test_the_seed_decides_the_picture_and_the_process_s_random_numbers_do_not(served: SteppedPipeline, device: Recorder) -> None:
+def test_the_seed_decides_the_picture_and_the_process_s_random_numbers_do_not(
+    served: InterleavedPipeline, device: Recorder
+) -> None:
     pictures = []
     for seed, source in ((1, "one"), (1, "two"), (2, "three")):
         torch.rand(seed)  # something else in the process draws numbers
@@ -221,7 +224,7 @@ def test_the_seed_decides_the_picture_and_the_process_s_random_numbers_do_not(se
 
 
 @pytest.mark.parametrize(("place", "calls"), [(0, 9), (1, 10), (2, 4)])
-def test_the_scales_say_how_many_calls_a_step_takes(served: SteppedPipeline, place: int, calls: int) -> None:
+def test_the_scales_say_how_many_calls_a_step_takes(served: InterleavedPipeline, place: int, calls: int) -> None:
     edit = served.open(JOBS[place])
     finish(served, edit)
     assert (edit.calls, edit.calls_done) == (calls, calls)
@@ -231,8 +234,8 @@ def test_the_scales_say_how_many_calls_a_step_takes(served: SteppedPipeline, pla
 @pytest.mark.parametrize("place", range(3))
 def test_the_size_that_the_family_tells_is_the_picture_s(place: int) -> None:
     height, width = plain(JOBS[place]).shape[1:]
-    assert FAMILY.size(JOBS[place], WORKING) == (width, height)
-    assert width * height <= WORKING.pixels
+    assert FAMILY.size(JOBS[place], WORKING_PIXELS) == (width, height)
+    assert width * height <= WORKING_PIXELS
 
 
 def test_without_the_repository_the_error_says_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

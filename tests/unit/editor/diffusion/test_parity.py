@@ -11,9 +11,9 @@ from PIL import Image
 
 from services.editor.pipelines.base import EditResult
 from services.editor.pipelines.diffusion import calls
-from services.editor.pipelines.diffusion.calls import How
+from services.editor.pipelines.diffusion.calls import Collation
 from tests import parity
-from tests.parity import WORKING, Bench, Row, difference, picture
+from tests.parity import WORKING_PIXELS, Bench, Row, difference, picture
 from tests.tiny import BUILDERS
 
 CLOSE = 1e-5
@@ -41,7 +41,7 @@ def test_an_edit_alone_is_the_plain_pipelines(rows: dict[str, Row]) -> None:
 
 def test_an_edit_among_others_is_the_plain_pipelines(rows: dict[str, Row], bench: Bench) -> None:
     assert rows["mixed"].difference <= CLOSE
-    assert rows["mixed"].together > 1 or not bench.family.hows
+    assert rows["mixed"].together > 1 or not bench.family.collations
 
 
 def test_a_repeated_edit_is_the_same_to_the_bit(rows: dict[str, Row]) -> None:
@@ -56,7 +56,7 @@ def test_a_cancelled_and_a_failed_edit_leave_nothing_behind(rows: dict[str, Row]
 def test_the_size_that_the_family_tells_is_the_pictures(bench: Bench, place: int) -> None:
     job = bench.jobs()[place]
     height, width = bench.expected(job).shape[1:]
-    assert bench.family.size(job, WORKING) == (width, height)
+    assert bench.family.size(job, WORKING_PIXELS) == (width, height)
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -70,10 +70,10 @@ def test_an_edit_takes_as_many_calls_as_it_was_said_to(bench: Bench, place: int)
 def test_encoded_sources_and_prompts_are_remembered(bench: Bench) -> None:
     job = replace(bench.jobs()[0], image=picture(7, (64, 64)), source="remembered")
     fresh = bench.alone(job)
-    misses, hits = bench.pipeline.remembered.misses, bench.pipeline.remembered.hits
+    misses, hits = bench.pipeline.encoder_cache.misses, bench.pipeline.encoder_cache.hits
     assert difference(bench.alone(job), fresh) == 0
-    assert bench.pipeline.remembered.misses == misses
-    assert bench.pipeline.remembered.hits > hits
+    assert bench.pipeline.encoder_cache.misses == misses
+    assert bench.pipeline.encoder_cache.hits > hits
 
 
 def test_a_preview_is_decoded_from_what_the_vae_takes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_a_preview_is_decoded_from_what_the_vae_takes(bench: Bench, monkeypatch:
     monkeypatch.setattr(bench.plain.scheduler, "step", remembering)
     finished = bench.expected(job)
     with torch.no_grad():
-        clean = to_vae(bench.plain, latents[-1], bench.family.size(job, WORKING))
+        clean = to_vae(bench.plain, latents[-1], bench.family.size(job, WORKING_PIXELS))
         decoded = bench.plain.vae.decode(clean, return_dict=False)[0]
     flat = decoded[:, :, 0] if decoded.ndim == 5 else decoded
     assert difference((flat[0].float() / 2 + 0.5).clamp(0, 1), finished) <= CLOSE
@@ -103,7 +103,7 @@ def test_a_large_source_is_brought_to_its_size_early_without_a_difference(bench:
     prepared = bench.pipeline.prepare(job)
     assert difference(bench.alone(prepared), bench.expected(job)) == 0
     if size == (256, 256) and bench.family.reduces is not None:
-        assert prepared.image.width * prepared.image.height <= WORKING.pixels
+        assert prepared.image.width * prepared.image.height <= WORKING_PIXELS
     result = EditResult(Image.new("RGB", (64, 64)))
     assert bench.pipeline.finish(prepared, result).image.size == size
 
@@ -134,7 +134,7 @@ def test_another_source_is_another_picture(bench: Bench) -> None:
 
 @pytest.mark.parametrize("name", ["qwen-image-edit", "qwen-image-edit-plus"], indirect=True)
 def test_padding_without_its_mask_is_another_picture(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert How.PAD in bench.family.hows.values()
+    assert Collation.PAD in bench.family.collations.values()
     monkeypatch.setattr(calls, "_add_mask", lambda *_: None)
     jobs = bench.jobs()
     pictures, together = bench.mixed(jobs)

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.editor.pipelines.registry import DIFFUSION, Tuning, load
-from tests.parity import WORKING, Bench
+from services.editor.pipelines.loading import load
+from services.editor.pipelines.registry import DIFFUSION
+from services.editor.pipelines.tuning import Tuning
+from tests.parity import WORKING_PIXELS, Bench
 from tests.tiny import BUILDERS, save
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_a_saved_pipeline_is_known_by_its_class_and_edits_as_the_built_one(name: str, tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
-    served = load("auto", str(save(name, tmp_path)), Tuning(device="cpu", dtype="float32", pixels=WORKING.pixels))
+    served = load("auto", str(save(name, tmp_path)), Tuning(device="cpu", dtype="float32", pixels=WORKING_PIXELS))
     assert torch.equal(torch.random.get_rng_state(), before)
     bench = Bench(name)
     job = bench.jobs()[0]

@@ -16,21 +16,22 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from services.editor.engine.executor import Executor, State
-from services.editor.engine.warmup import Wanted
+from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.device import Device
+from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
 from services.editor.pipelines.diffusion.loading import serve
-from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
-from services.editor.pipelines.registry import DIFFUSION, Tuning
+from services.editor.pipelines.registry import DIFFUSION
+from services.editor.pipelines.tuning import Tuning
 from tests.doubles.diffusion import source
 from tests.tiny import BUILDERS
-from tests.unit.editor.stepping import Counts, wait
+from tests.unit.editor.interleaved import CountingObserver, wait
 
 PIXELS = 64 * 64
 CPU = Device("cpu")
 
 
-def served(family: str = "kontext", **tuning: Any) -> SteppedPipeline:
+def served(family: str = "kontext", **tuning: Any) -> InterleavedPipeline:
     described = importlib.import_module(DIFFUSION[family][0]).FAMILY
     return serve(described, BUILDERS[family](), CPU, Tuning(pixels=PIXELS, **tuning))
 
@@ -39,19 +40,19 @@ def job(number: int, steps: int = 6) -> EditJob:
     return EditJob(source(number), f"wish {number}", number, parameters={"num_inference_steps": steps}, source=str(number))
 
 
-def picture(edit: SteppedEdit) -> np.ndarray:
+def picture(edit: InterleavedEdit) -> np.ndarray:
     assert edit.error is None and edit.result is not None
     return np.asarray(edit.result.image).astype(int)
 
 
-def alone(pipeline: SteppedPipeline, wanted: EditJob) -> np.ndarray:
+def alone(pipeline: InterleavedPipeline, wanted: EditJob) -> np.ndarray:
     edit = pipeline.open(wanted)
     while edit.result is None and edit.error is None:
         pipeline.advance([edit])
     return picture(edit)
 
 
-def contexts(pipeline: SteppedPipeline) -> list[str]:
+def contexts(pipeline: InterleavedPipeline) -> list[str]:
     """The names of all contexts that a cache holds something for."""
     registry = HookRegistry.check_if_exists_or_initialize(pipeline._model)
     hooks = [hook for child in (registry, *registry._get_child_registries()) for hook in child.hooks.values()]
@@ -137,8 +138,8 @@ def test_what_is_said_to_be_exact_is(tuning: dict[str, Any]) -> None:
 def test_models_that_are_brought_in_and_out_are_there_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """As plain diffusers has it, also after an edit that was stopped midway; so only one may be started at a time."""
     pipeline = served(offload="model")
-    assert pipeline.most_active == 1
-    assert served().most_active is None and served(offload="group").most_active is None
+    assert pipeline.max_active == 1
+    assert served().max_active is None and served(offload="group").max_active is None
     there: set[int] = set()
     together: list[set[int]] = []
 
@@ -204,14 +205,14 @@ def test_a_dtype_must_be_one_of_the_three() -> None:
 
 def test_an_operator_s_batch_holds_for_prompts_longer_than_the_warm_up_s() -> None:
     """Qwen's text is part of what a pass costs."""
-    pipeline, meter = served("qwen-image-edit"), Counts()
-    executor = Executor(lambda: pipeline, meter, Wanted(4, 2), queue=8)
+    pipeline, observer = served("qwen-image-edit"), CountingObserver()
+    executor = Executor(lambda: pipeline, observer, OperatorLimits(4, 2), queue=8)
     executor.start()
     wait(lambda: executor.state is not State.STARTING, seconds=60)
-    meter.batches.clear()
+    observer.batches.clear()
     prompt = "make the whole scene feel like golden hour at the sea, with long soft shadows and haze"
     jobs = [replace(job(number), prompt=prompt) for number in range(4)]
-    for ticket in executor.submit([pipeline.prepare(each) for each in jobs]):
-        ticket.answer.result(60)
+    for handle in executor.submit([pipeline.prepare(each) for each in jobs]):
+        handle.future.result(60)
     executor.stop(20)
-    assert max(meter.batches) == 2
+    assert max(observer.batches) == 2

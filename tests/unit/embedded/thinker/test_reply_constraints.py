@@ -10,22 +10,22 @@ import pytest
 from fastapi.testclient import TestClient
 
 from services.embedded.thinker.app import Limits, create_app
-from services.protocol.critique.checklist import QUESTIONS
-from services.protocol.critique.formats import FORMATS, Constraint, FormatName, Reply, read_completion, read_completions
+from services.protocol.critique.constraints import Constraint
+from services.protocol.critique.formats import FORMATS, QUESTIONS, FormatName, ReplyFormat
 from services.protocol.critique.messages import (
     Critique,
     CritiqueRequest,
-    Question,
     QuestionsRequest,
     Unparseable,
     build,
     build_questions,
+    repair_messages,
 )
-from services.protocol.critique.questions import DEFAULT_QUESTIONS, QUALITY_QUESTIONS
-from services.protocol.critique.repair import repair_messages
+from services.protocol.critique.questions import DEFAULT_QUESTIONS, QUALITY_QUESTIONS, Question
+from services.protocol.critique.replies import Reply, read_completion, read_completions
 from tests.unit.embedded.thinker.test_chat_server import CANDIDATE, QUESTION, SOURCE, post
 
-KINDS: list[Constraint] = ["none", "regex", "grammar", "structural_tag", "json_schema"]
+KINDS: list[Constraint] = ["none", "regex", "json_schema"]
 NAMES: list[FormatName] = ["editthinker", "json_schema", "checklist"]
 OWN = (Question("change", "Is it golden?"), Question("keep", 'Is the "boat" \\ there?'), *QUALITY_QUESTIONS)
 
@@ -36,11 +36,11 @@ def client() -> Iterator[TestClient]:
         yield opened
 
 
-def asked(name: str, wish: str = "golden hour", questions: tuple[Question, ...] = (), **fields: Any) -> dict[str, Any]:
+def asked(name: str, instruction: str = "golden hour", questions: tuple[Question, ...] = (), **fields: Any) -> dict[str, Any]:
     if name == "questions":
-        messages = build_questions(QuestionsRequest(SOURCE, wish), FORMATS["checklist"].template())
+        messages = build_questions(QuestionsRequest(SOURCE, instruction), FORMATS["checklist"].template())
     else:
-        messages = build(CritiqueRequest(SOURCE, CANDIDATE, wish, wish, questions), FORMATS[name].template())
+        messages = build(CritiqueRequest(SOURCE, CANDIDATE, instruction, instruction, questions), FORMATS[name].template())
     return {"model": "rules", "messages": messages, **fields}
 
 
@@ -54,36 +54,36 @@ def answered(client: TestClient, fields: dict[str, Any]) -> Reply:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("wish", ["golden hour", 'put a <hat> & "wings" \\ on\n\x07 the man' * 40, "日本", "hat " * 3000])
-def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constraint, wish: str) -> None:
-    """In every format, by every constraint, whatever the wish holds; and our reader understands it."""
-    form = FORMATS[name]
+@pytest.mark.parametrize("instruction", ["golden hour", 'put a <hat> & "wings" \\ on\n\x07 the man' * 40, "日本", "hat " * 3000])
+def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constraint, instruction: str) -> None:
+    """In every format, by every constraint, for any instruction; and our parser reads it."""
     for questions in ((), OWN) if name == "checklist" else ((),):
-        reply = answered(client, asked(name, wish, questions, **form.constraint(kind, questions)))
-        critique = form.parse(reply, questions)
+        form = FORMATS[name].bind(questions)
+        reply = answered(client, asked(name, instruction, questions, **form.constraint(kind)))
+        critique = form.parse(reply)
 
         assert isinstance(critique, Critique), critique
-        assert form.conforms(reply, kind, questions), reply.content
+        assert form.conforms(reply, kind), reply.content
         assert len(critique.answers) == (len(questions or DEFAULT_QUESTIONS) if name == "checklist" else 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("wish", ["golden hour", 'add the text "<b>\\"', "", "hat " * 3000])
-def test_questions_conform(client: TestClient, kind: Constraint, wish: str) -> None:
-    """The other request of a session: one picture and a wish in, a checklist out."""
-    reply = answered(client, asked("questions", wish, **QUESTIONS.constraint(kind)))
+@pytest.mark.parametrize("instruction", ["golden hour", 'add the text "<b>\\"', "", "hat " * 3000])
+def test_questions_conform(client: TestClient, kind: Constraint, instruction: str) -> None:
+    """The other request of a session: one picture and an instruction in, a checklist out."""
+    reply = answered(client, asked("questions", instruction, **QUESTIONS.constraint(kind)))
     questions = QUESTIONS.parse(reply)
 
     assert QUESTIONS.conforms(reply, kind), reply.content
     assert not isinstance(questions, Unparseable)
-    critique = FORMATS["checklist"].parse(answered(client, asked("checklist", wish, questions)), questions)
+    critique = FORMATS["checklist"].bind(questions).parse(answered(client, asked("checklist", instruction, questions)))
     assert isinstance(critique, Critique)
     assert not any("all I measured" in answer.reason for answer in critique.answers), "it knows its own questions"
 
 
 def test_scores_step_down_under_a_schema(client: TestClient) -> None:
     """A schema allows halves; rounding never lifts a score."""
-    form = FORMATS["json_schema"]
+    form = FORMATS["json_schema"].bind()
     free = form.parse(answered(client, asked("json_schema")))
     held = form.parse(answered(client, asked("json_schema", **form.constraint("json_schema"))))
 
@@ -92,21 +92,18 @@ def test_scores_step_down_under_a_schema(client: TestClient) -> None:
     assert (held.semantic * 2).is_integer()
 
 
-@pytest.mark.parametrize("name", [*NAMES, "questions"])
+@pytest.mark.parametrize("name", ["json_schema", "checklist", "questions"])
 def test_a_schema_may_come_as_structured_outputs_too(client: TestClient, name: str) -> None:
-    """vLLM's other words for it: an object or its text, with options beside it, and structural tags likewise."""
-    constraint = QUESTIONS.constraint if name == "questions" else FORMATS[name].constraint
-    declared = constraint("json_schema")
-    tag = constraint("structural_tag")["response_format"]
-    outputs: list[dict[str, Any]] = [{"structural_tag": json.dumps(tag)}, {"structural_tag": tag, "regex": None}]
-    if declared:
-        schema = declared["response_format"]["json_schema"]["schema"]
-        outputs += [{"json": schema, "disable_any_whitespace": True}, {"json": json.dumps(schema)}, {"json_object": True}]
+    """vLLM accepts an object or its text, with options next to it."""
+    form: ReplyFormat[Any] = QUESTIONS if name == "questions" else FORMATS[name].bind()
+    schema = form.constraint("json_schema")["response_format"]["json_schema"]["schema"]
+    outputs: list[dict[str, Any]] = [
+        {"json": schema, "disable_any_whitespace": True, "regex": None},
+        {"json": json.dumps(schema)},
+        {"json_object": True},
+    ]
     for output in outputs:
-        reply = answered(client, asked(name, structured_outputs=output))
-        kind: Constraint = "structural_tag" if "structural_tag" in output else "json_schema"
-        form: Any = QUESTIONS if name == "questions" else FORMATS[name]
-        assert form.conforms(reply, kind)
+        assert form.conforms(answered(client, asked(name, structured_outputs=output)), "json_schema")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +121,7 @@ def test_a_schema_may_come_as_structured_outputs_too(client: TestClient, name: s
     ],
 )
 @pytest.mark.parametrize("name", ["editthinker", "checklist", "questions"])
-def test_another_shape_is_refused_by_name(client: TestClient, name: str, fields: dict[str, Any], field: str) -> None:
+def test_a_foreign_format_is_rejected_by_name(client: TestClient, name: str, fields: dict[str, Any], field: str) -> None:
     """It could only be ignored, and a client that believes in it would be deceived."""
     answer = post(client, asked(name, **fields))
 
@@ -132,29 +129,29 @@ def test_another_shape_is_refused_by_name(client: TestClient, name: str, fields:
     assert (answer.json()["error"]["code"], answer.json()["error"]["param"]) == ("unsupported_parameter", field)
 
 
-def test_two_kinds_at_once_are_refused(client: TestClient) -> None:
+def test_two_constraints_at_once_are_rejected(client: TestClient) -> None:
     """As vLLM does."""
-    both = {**FORMATS["editthinker"].constraint("regex")["structured_outputs"], "json": {}}
+    both = {**FORMATS["editthinker"].bind().constraint("regex")["structured_outputs"], "json": {}}
     answer = post(client, asked("editthinker", structured_outputs=both))
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
 
 
-def test_the_constraint_of_other_questions_is_refused(client: TestClient) -> None:
+def test_the_constraint_of_other_questions_is_rejected(client: TestClient) -> None:
     """Nine answers to seven questions: one of the two is a mistake."""
-    constraint = FORMATS["checklist"].constraint("regex", (*OWN, *OWN))
+    constraint = FORMATS["checklist"].bind((*OWN, *OWN)).constraint("regex")
 
     assert post(client, asked("checklist", "x", OWN, **constraint)).status_code == 400
 
 
-def test_the_constraint_outweighs_the_prompt(client: TestClient) -> None:
+def test_the_constraint_takes_precedence_over_the_prompt(client: TestClient) -> None:
     """A server does what it is held to, also when the prompt asks for another format."""
     for name in NAMES:
-        reply = answered(client, asked("editthinker", **FORMATS[name].constraint("grammar")))
-        assert isinstance(FORMATS[name].parse(reply), Critique)
+        reply = answered(client, asked("editthinker", **FORMATS[name].bind().constraint("regex")))
+        assert isinstance(FORMATS[name].bind().parse(reply), Critique)
 
 
-def test_several_choices_are_the_same_and_counted(client: TestClient) -> None:
+def test_all_choices_are_equal_and_counted(client: TestClient) -> None:
     """A thinker that measures has one opinion, and nothing of its prompt is cached."""
     body = post(client, asked("checklist", n=3)).json()
     replies = read_completions(body)
@@ -168,17 +165,17 @@ def test_several_choices_are_the_same_and_counted(client: TestClient) -> None:
 def test_a_repair_is_answered_as_the_first_request(client: TestClient, name: str) -> None:
     """A thinker that never errs is still asked like the others."""
     fields = asked(name)
-    form: Any = QUESTIONS if name == "questions" else FORMATS[name]
-    again = repair_messages(fields["messages"], "hm", Unparseable("not_json"), form)
+    form: ReplyFormat[Any] = QUESTIONS if name == "questions" else FORMATS[name].bind()
+    again = repair_messages(fields["messages"], "hm", Unparseable("not_json"), form.form())
 
     assert answered(client, {**fields, "messages": again}) == answered(client, fields)
 
 
-def test_a_picture_and_other_words_are_no_request(client: TestClient) -> None:
+def test_a_picture_with_other_text_is_rejected(client: TestClient) -> None:
     """One picture with a text that asks for no questions says what both readers missed."""
     fields = asked("questions")
     fields["messages"][0]["content"].append({"type": "text", "text": "And now?"})
     error = post(client, fields).json()["error"]
 
     assert (error["code"], error["param"]) == ("invalid_value", "messages")
-    assert QUESTION.original_instruction not in error["message"]
+    assert QUESTION.instruction not in error["message"]

@@ -22,18 +22,18 @@ from greenlet import GreenletExit, greenlet
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError
-from services.editor.pipelines.diffusion.calls import Call, Fingerprints, How, group_of, merge, split
-from services.editor.pipelines.diffusion.denoiser import Denoiser
+from services.editor.pipelines.diffusion.calls import Call, Collation, Fingerprints, group_of, merge, split
+from services.editor.pipelines.diffusion.denoiser_proxy import DenoiserProxy
 from services.editor.pipelines.diffusion.device import Device, as_pipeline_error, emptied
-from services.editor.pipelines.diffusion.encoder_cache import Remembered
-from services.editor.pipelines.diffusion.family import Family, Working
+from services.editor.pipelines.diffusion.encoder_cache import EncoderCache
+from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.invariance import Invariance
 from services.editor.pipelines.diffusion.progress import Progress
 from services.errors import ApiError
 
 
 @dataclass(slots=True, eq=False)
-class SteppedEdit:
+class InterleavedEdit:
     """One edit under way; see `services.editor.pipelines.base.Edit`. ``call`` is where it stands, once started, and ``place``
     counts the calls of its step.
     """
@@ -55,7 +55,7 @@ class SteppedEdit:
     place: int = -1
     progress: Progress | None = None
     thread: Any = None
-    prints: Fingerprints = field(default_factory=Fingerprints)
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +63,27 @@ class Options:
     """How a loaded pipeline is run.
 
     Attributes:
-        working: what shapes its arguments.
-        remember_bytes: how much of what the encoders compute is kept.
+        pixels: the area to work at.
+        encoder_cache_bytes: how much of what the encoders compute is kept.
         name: what the service calls the model; None: the family's name.
         caching: whether a cache that skips work between steps is on; then calls are answered one at a time, each edit in a
             cache context of its own.
         compiled: whether the denoiser's blocks are compiled.
         one_at_a_time: whether only one edit may be started at a time: whole models are brought to the device and back, and
             those of two edits would be there together.
-        hows: instead of the family's (an attention kernel that takes no mask must not be given padding).
+        collations: instead of the family's (an attention kernel that takes no mask must not be given padding).
     """
 
-    working: Working
-    remember_bytes: int
+    pixels: int
+    encoder_cache_bytes: int
     name: str | None = None
     caching: bool = False
     compiled: bool = False
     one_at_a_time: bool = False
-    hows: Mapping[str, How] | None = None
+    collations: Mapping[str, Collation] | None = None
 
 
-class SteppedPipeline:
+class InterleavedPipeline:
     """A diffusion family and its loaded pipeline, as `services.editor.pipelines.base.Pipeline`.
 
     Args:
@@ -93,22 +93,22 @@ class SteppedPipeline:
         options: how it is run.
     """
 
-    stoppable = True
+    interruptible = True
 
     def __init__(self, family: Family, pipe: Any, device: Device, options: Options) -> None:
         self._name = options.name or family.name
         self._family = family
         self._pipe = pipe
         self._device = device
-        self._working = options.working
+        self._pixels = options.pixels
         self._caching = options.caching
         self._one_at_a_time = options.one_at_a_time
-        self._hows = family.hows if options.hows is None else options.hows
+        self._collations = family.collations if options.collations is None else options.collations
         self._model = getattr(pipe, family.denoiser)
         # A compiled model must not be changed; a GPU does not round by sample anyway.
         self._invariance = None if device.is_cuda or options.compiled else Invariance(self._model)
         self._numbers = itertools.count(1)
-        self.remembered = Remembered(options.remember_bytes)
+        self.encoder_cache = EncoderCache(options.encoder_cache_bytes)
 
     @property
     def name(self) -> str:
@@ -121,14 +121,14 @@ class SteppedPipeline:
         return self._family.capabilities
 
     @property
-    def most_active(self) -> int | None:
+    def max_active(self) -> int | None:
         """See `Options.one_at_a_time`."""
         return 1 if self._one_at_a_time else None
 
     @property
     def warm_up(self) -> EditJob:
         """Two steps at the size that the model works at, with a preview."""
-        side = max(16, round(self._working.pixels**0.5))
+        side = max(16, round(self._pixels**0.5))
         grey = Image.new("RGB", (side, side), "grey")
         return EditJob(grey, "warm up", parameters={"num_inference_steps": 2}, source="warm-up", previews=1)
 
@@ -140,29 +140,29 @@ class SteppedPipeline:
             ground = Image.new("RGB", job.image.size, "white")
             ground.paste(job.image.convert("RGB"), mask=job.image.getchannel("A") if "A" in job.image.getbands() else None)
             job = replace(job, image=ground)
-        self._family.check(job, self._working)
+        self._family.check(job, self._pixels)
         return self._reduced(job)
 
     def _reduced(self, job: EditJob) -> EditJob:
-        family, working = self._family, self._working
-        target = family.reduced(job, working)
+        family, pixels = self._family, self._pixels
+        target = family.reduced(job, pixels)
         if target[0] >= job.image.width or target[1] >= job.image.height:
             return job
         smaller = job.image.resize(target, Image.Resampling.LANCZOS)
         small = replace(job, image=smaller, source_size=job.image.size)
         # Only if the pipeline then leaves it alone, and draws at the same size: rounding may make a shape another.
-        same = family.reduced(small, working) == target and family.size(small, working) == family.size(job, working)
+        same = family.reduced(small, pixels) == target and family.size(small, pixels) == family.size(job, pixels)
         return small if same else job
 
-    def open(self, job: EditJob) -> SteppedEdit:
+    def open(self, job: EditJob) -> InterleavedEdit:
         """An edit of this job, with the defaults filled in."""
         job = self._family.completed(job)
         steps = self._family.steps(job)
-        return SteppedEdit(job, steps, steps * self._family.calls_a_step(job), next(self._numbers))
+        return InterleavedEdit(job, steps, steps * self._family.calls_a_step(job), next(self._numbers))
 
     def advance(self, edits: Sequence[Edit]) -> None:
         """Start one edit, or answer the calls at which the edits stand. Raises as `Pipeline.advance`."""
-        batch = [edit for edit in edits if isinstance(edit, SteppedEdit)]
+        batch = [edit for edit in edits if isinstance(edit, InterleavedEdit)]
         assert len(batch) == len(edits)
         short: list[Edit] = []
         with torch.no_grad():
@@ -178,7 +178,7 @@ class SteppedPipeline:
         if short:
             raise OutOfMemoryError("between two calls of the denoiser", short)
 
-    def _start(self, edit: SteppedEdit) -> bool:
+    def _start(self, edit: InterleavedEdit) -> bool:
         if self._one_at_a_time:
             self._send_back()
         edit.started = True
@@ -193,10 +193,10 @@ class SteppedPipeline:
         for hook in getattr(self._pipe, "_all_hooks", ()):
             hook.offload()
 
-    def _run(self, edit: SteppedEdit) -> torch.Tensor:
+    def _run(self, edit: InterleavedEdit) -> torch.Tensor:
         """The edit's greenlet: the pipeline's own call, from beginning to end. Returns the picture (3, H, W) in 0 … 1."""
         pipe = self._copy(edit)
-        arguments = self._family.arguments(edit.job, self._working)
+        arguments = self._family.arguments(edit.job, self._pixels)
         generator = torch.Generator(self._device.generator).manual_seed(edit.job.seed)
         images, *flags = pipe(**arguments, generator=generator, output_type="pt", return_dict=False)
         # Stable Diffusion's safety checker makes what it flags black, and says so here.
@@ -205,7 +205,7 @@ class SteppedPipeline:
         picture: torch.Tensor = images[0]
         return picture
 
-    def _copy(self, edit: SteppedEdit) -> Any:
+    def _copy(self, edit: InterleavedEdit) -> Any:
         """The pipeline for one edit: shared models, but its own scheduler, a stand-in denoiser, and memory."""
         own = copy.copy(self._pipe)
         scheduler = copy.deepcopy(self._pipe.scheduler)
@@ -213,29 +213,29 @@ class SteppedPipeline:
         edit.progress.watch(scheduler, self._previewer(edit))
         # Past the pipeline's __setattr__, which would write to the configuration that all copies share.
         own.__dict__["scheduler"] = scheduler
-        own.__dict__[self._family.denoiser] = Denoiser(self._model)
+        own.__dict__[self._family.denoiser] = DenoiserProxy(self._model)
         # It would reset the caches, and the offloading, of every other edit.
         own.__dict__["maybe_free_model_hooks"] = lambda: None
-        for name in self._family.remembers:
-            own.__dict__[name] = self.remembered.of(getattr(self._pipe, name), name, edit.job.source)
+        for name in self._family.cached_methods:
+            own.__dict__[name] = self.encoder_cache.cached(getattr(self._pipe, name), name, edit.job.source)
         return own
 
-    def _previewer(self, edit: SteppedEdit) -> Any:
+    def _previewer(self, edit: InterleavedEdit) -> Any:
         to_vae = self._family.to_vae
         if to_vae is None:
             return None
-        size = self._family.size(edit.job, self._working)
+        size = self._family.size(edit.job, self._pixels)
 
         def show(clean: torch.Tensor) -> None:
             edit.preview = self._device.picture(self._pipe, to_vae(self._pipe, clean, size))
 
         return show
 
-    def _answer(self, edits: list[SteppedEdit]) -> list[Any]:
+    def _answer(self, edits: list[InterleavedEdit]) -> list[Any]:
         """Each edit's answer, or the exception that its call alone raised."""
         calls = [edit.call for edit in edits if edit.call is not None]
         try:
-            answer = self._compute(edits, merge(calls, self._hows))
+            answer = self._compute(edits, merge(calls, self._collations))
             return split(answer, calls)
         # Whose fault it was shows when each is asked alone; a fault of the device is not the edits'.
         except Exception as exc:  # noqa: BLE001 - it becomes the edit's
@@ -247,7 +247,7 @@ class SteppedPipeline:
             raise OutOfMemoryError(str(fault), edits)
         raise fault from failure
 
-    def _compute(self, edits: list[SteppedEdit], arguments: Mapping[str, Any]) -> Any:
+    def _compute(self, edits: list[InterleavedEdit], arguments: Mapping[str, Any]) -> Any:
         if not self._caching:
             sizes = [edit.call.samples for edit in edits if edit.call is not None]
             with self._invariance.of(sizes) if self._invariance else contextlib.nullcontext():
@@ -258,7 +258,7 @@ class SteppedPipeline:
         with self._model.cache_context(f"{edit.number}/{edit.call.context or edit.place}"):
             return self._model(**arguments)
 
-    def _go_on(self, edit: SteppedEdit, answer: Any) -> bool:
+    def _go_on(self, edit: InterleavedEdit, answer: Any) -> bool:
         """Let the edit's pipeline run to its next call, or to its end; False if memory ran out: it is back at its beginning."""
         assert edit.progress is not None
         try:
@@ -282,7 +282,7 @@ class SteppedPipeline:
         edit.calls_done, edit.step, edit.place = 0, 0, -1
         return False
 
-    def _stand(self, edit: SteppedEdit, outcome: Any) -> None:
+    def _stand(self, edit: InterleavedEdit, outcome: Any) -> None:
         """Note where the edit stands now: at a call, or at its end with a picture."""
         assert edit.progress is not None
         before, edit.step = edit.step, edit.progress.step
@@ -291,7 +291,7 @@ class SteppedPipeline:
             edit.call = outcome
             edit.place = edit.place + 1 if edit.step == before else 0
             edit.cost = outcome.cost
-            edit.group = None if self._caching else group_of(outcome, self._hows, edit.prints)
+            edit.group = None if self._caching else group_of(outcome, self._collations, edit.fingerprints)
         else:
             edit.timings = edit.progress.timings()
             edit.result = EditResult(outcome)
@@ -299,19 +299,19 @@ class SteppedPipeline:
 
     def close(self, edit: Edit) -> None:
         """End the edit's greenlet where it stands, and forget what the caches hold for it."""
-        assert isinstance(edit, SteppedEdit)
+        assert isinstance(edit, InterleavedEdit)
         if edit.thread is not None and not edit.thread.dead:
             edit.thread.throw(GreenletExit)
         if edit.progress is not None:
             edit.progress.close()
         edit.thread = edit.call = edit.progress = None
-        edit.prints = Fingerprints()
+        edit.fingerprints = Fingerprints()
         if self._caching:
             self._device.forget(self._model, f"{edit.number}/")
 
     def reclaim(self) -> None:
         """Forget what the encoders computed, and give the allocator's reserve back."""
-        self.remembered.clear()
+        self.encoder_cache.clear()
         self._device.reclaim()
 
     def memory(self) -> tuple[int, int] | None:
@@ -320,11 +320,11 @@ class SteppedPipeline:
 
     def figures(self) -> Mapping[str, float]:
         """How often what the encoders compute was remembered, and what the device's memory holds."""
-        kept = self.remembered
+        cache = self.encoder_cache
         return {
-            "remembered_hits": kept.hits,
-            "remembered_misses": kept.misses,
-            "remembered_bytes": kept.size,
+            "encoder_cache_hits": cache.hits,
+            "encoder_cache_misses": cache.misses,
+            "encoder_cache_bytes": cache.size,
             "device_bytes": self._device.held(),
         }
 

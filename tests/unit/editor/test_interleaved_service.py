@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from services.errors import ApiError
-from tests.unit.editor.stepping import Stepping, Steps
+from tests.unit.editor.interleaved import Stepping, Steps
 from tests.unit.editor.workers import client, context, png, post, running, until
 
 
@@ -56,16 +56,16 @@ async def test_every_preview_reaches_a_reader_who_keeps_up() -> None:
         pipeline.free = False
         fields = {"stream": "true", "partial_images": 3, "num_inference_steps": 4, "n": 2, "seed": 1}
         asking = asyncio.create_task(post(http, {"idempotency-key": "k"}, **fields))
-        await until(lambda: context(app).runs._replays.get("k") is not None)
-        run = context(app).runs._replays.get("k")
-        assert run is not None
-        while not all(image.done() for image in run.images):
+        await until(lambda: context(app).engine.find("k") is not None)
+        task = context(app).engine.find("k")
+        assert task is not None
+        while not all(image.done() for image in task.images):
             turns = len(pipeline.log)
             pipeline.gate.release()
-            await until(lambda: len(pipeline.log) > turns or run.over)  # noqa: B023 - called at once
+            await until(lambda: len(pipeline.log) > turns or task.done)  # noqa: B023 - called at once
             # The news of this turn has come when nothing is on its way any more.
-            shown = {place: min(step, 3) for place, (step, _) in run.steps.items()}
-            await until(lambda: len(run.partials) >= sum(shown.values()) or run.over)  # noqa: B023
+            shown = {place: min(step, 3) for place, (step, _) in task.steps.items()}
+            await until(lambda: len(task.partials) >= sum(shown.values()) or task.done)  # noqa: B023
         told = events((await asking).text)
     partials = [(event["index"], event["partial_image_index"]) for event in told if event["type"] == "image_edit.partial_image"]
     assert sorted(partials) == [(place, number) for place in (0, 1) for number in (0, 1, 2)]
@@ -96,7 +96,7 @@ async def test_deleting_an_edit_stops_it_at_its_next_step() -> None:
         reply = await asking
         pipeline.gate.release()
         await until(lambda: context(app).executor.running == 0)
-        assert context(app).executor.admitted == 0
+        assert context(app).executor.in_flight == 0
         steps = len(pipeline.log)
         pipeline.free = True
         again = await post(http, {"idempotency-key": key}, num_inference_steps=2)
@@ -121,7 +121,7 @@ async def test_a_caller_who_comes_back_goes_on_where_the_edit_stopped() -> None:
             pipeline.gate.release()
         await until(lambda: len(pipeline.log) >= 3)
         await _leave(leaving)
-        assert context(app).executor.admitted == 0
+        assert context(app).executor.in_flight == 0
         pipeline.free = True
         pipeline.gate.release()
         other = await post(http, num_inference_steps=3, seed=2)
@@ -135,7 +135,7 @@ async def test_a_caller_who_comes_back_goes_on_where_the_edit_stopped() -> None:
 async def test_a_caller_who_comes_back_too_late_starts_anew() -> None:
     """The edit was dropped when its time was up."""
     key = {"idempotency-key": "ses_1/1/1"}
-    async with stepping(linger_s=0.01) as (pipeline, app, http):
+    async with stepping(detached_edit_s=0.01) as (pipeline, app, http):
         pipeline.free = False
         leaving = asyncio.create_task(post(http, key, num_inference_steps=6, seed=1))
         pipeline.gate.release()
@@ -143,7 +143,7 @@ async def test_a_caller_who_comes_back_too_late_starts_anew() -> None:
         await _leave(leaving)
         assert context(app).executor.running == 0  # set aside, it does not count
         pipeline.gate.release()
-        await until(lambda: context(app).runs._replays.get(key["idempotency-key"]) is None)
+        await until(lambda: context(app).engine.find(key["idempotency-key"]) is None)
         pipeline.free = True
         assert (await post(http, key, num_inference_steps=2, seed=1)).status_code == 200
 
@@ -193,7 +193,7 @@ async def test_a_priority_header_puts_an_edit_ahead() -> None:
         await until(lambda: context(app).executor.running == 1)
         for seed, header in ((2, {"priority": "??"}), (3, {"priority": "u=5"}), (4, {}), (5, {"priority": "u=2, i"})):
             asking.append(asyncio.create_task(post(http, header, seed=seed)))
-            await until(lambda: context(app).executor.admitted == len(asking))
+            await until(lambda: context(app).executor.in_flight == len(asking))
         pipeline.free = True
         pipeline.gate.release()
         assert {reply.status_code for reply in await asyncio.gather(*asking)} == {200}
@@ -219,7 +219,7 @@ async def test_a_full_worker_refuses_before_it_keeps_the_picture() -> None:
     async with stepping(queue=0, max_active=1) as (pipeline, app, http):
         pipeline.free = False
         asking = asyncio.create_task(post(http, {"idempotency-key": "k"}, num_inference_steps=3))
-        await until(lambda: context(app).executor.admitted == 1)
+        await until(lambda: context(app).executor.in_flight == 1)
         refused = await post(http, image=png((4, 4)) + bytes(200_000))
         compat = await http.post("/edit", json={"image": "x", "prompt": "y"})
         joining = asyncio.create_task(post(http, {"idempotency-key": "k"}, num_inference_steps=3))

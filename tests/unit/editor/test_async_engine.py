@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from services.editor.engine import replays
+from services.editor.engine import async_engine
+from services.editor.engine.async_engine import EditRequest
 from services.editor.engine.executor import Executor, State
-from services.editor.engine.runs import Order
-from services.editor.engine.warmup import Wanted
+from services.editor.engine.warmup import OperatorLimits
 from services.editor.metrics import Metrics
-from services.editor.pipelines import Capabilities, EditJob, EditResult, OneByOne, PipelineBrokenError
+from services.editor.pipelines import Capabilities, EditJob, EditResult, PipelineBrokenError, SingleStepPipeline
 from services.errors import ApiError
 from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
 
@@ -42,14 +42,16 @@ async def test_a_kept_answer_keeps_nothing_but_the_answer() -> None:
     async with running(lambda: pipeline) as app, client(app) as http:
         pipeline.pictures.clear()
         first = (await post(http, key, image=source, mask=mask, seed=1, n=2, prompt="golden hour")).json()
-        await until(lambda: context(app).executor.admitted == 0)
+        await until(lambda: context(app).executor.in_flight == 0)
         gc.collect()
         assert len(pipeline.pictures) == 6
         assert [alive() for alive in pipeline.pictures if alive() is not None] == []
-        orders: list[Order] = [
-            thing for thing in gc.get_objects() if type(thing) is Order
+        requests: list[EditRequest] = [
+            thing for thing in gc.get_objects() if type(thing) is EditRequest
         ]  # torch has objects that warn of isinstance
-        assert not [order for order in orders if order.image == source or order.mask == mask or order.prompt == "golden hour"]
+        assert not [
+            request for request in requests if request.image == source or request.mask == mask or request.prompt == "golden hour"
+        ]
         again = await post(http, key, image=source, mask=mask, seed=1, n=2, prompt="golden hour")
         streamed = await post(http, {"idempotency-key": "s"}, image=source, stream="true")
         replayed = await post(http, {"idempotency-key": "s"}, image=source, stream="true")
@@ -58,12 +60,12 @@ async def test_a_kept_answer_keeps_nothing_but_the_answer() -> None:
 
 
 async def test_kept_answers_are_capped_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replays, "_MOST_KEPT", 2)
+    monkeypatch.setattr(async_engine, "_MAX_FINISHED", 2)
     pipeline = HeldPipeline()
     async with running(lambda: pipeline) as app, client(app) as http:
         for key in ("a", "b", "c", "c", "b"):
             assert (await post(http, {"idempotency-key": key})).status_code == 200
-            await until(lambda: context(app).executor.admitted == 0)
+            await until(lambda: context(app).executor.in_flight == 0)
         assert pipeline.edits == 3
         await post(http, {"idempotency-key": "a"})
         assert pipeline.edits == 4
@@ -79,8 +81,8 @@ async def test_only_an_answer_made_once_for_several_requests_says_that_it_is_a_r
         first = asyncio.create_task(post(http, key, **fields))
         await until(lambda: pipeline.edits == 1)
         joined = asyncio.create_task(post(http, key, **fields))
-        run = context(app).runs._replays.get("k")
-        await until(lambda: run is not None and run.waiters == 2)
+        task = context(app).engine.find("k")
+        await until(lambda: task is not None and task.waiters == 2)
         pipeline.gate.set()
         replies = [await first, await joined, await post(http, key, **fields), await post(http, **fields)]
     assert [reply.status_code for reply in replies] == [200] * 4
@@ -107,7 +109,7 @@ async def test_the_total_is_each_requests_own_from_its_arrival() -> None:
 
 
 def _started(pipeline: HeldPipeline) -> Executor:
-    executor = Executor(lambda: OneByOne(pipeline), Metrics(), Wanted(1, None), queue=3)
+    executor = Executor(lambda: SingleStepPipeline(pipeline), Metrics(), OperatorLimits(1, None), queue=3)
     executor.start()
     ends = threading.Event()
     while executor.state is State.STARTING:
@@ -121,14 +123,14 @@ def test_an_edit_that_ends_after_a_shutdown_lost_patience_breaks_nothing(error: 
     executor = _started(pipeline)
     pipeline.gate.clear()
     executor.admit()
-    tickets = executor.submit([EditJob(Image.new("RGB", (4, 4)), "x", seed) for seed in (1, 2)])
+    handles = executor.submit([EditJob(Image.new("RGB", (4, 4)), "x", seed) for seed in (1, 2)])
     while pipeline.edits == 0:
         threading.Event().wait(0.005)
     pipeline.error = error
     executor.stop(0.05)
     executor.release()
-    for ticket in tickets:
-        told = ticket.answer.exception(5)
+    for handle in handles:
+        told = handle.future.exception(5)
         assert isinstance(told, ApiError) and told.code == "not_ready"
 
     pipeline.gate.set()

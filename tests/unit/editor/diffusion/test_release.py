@@ -14,35 +14,36 @@ import pytest
 import torch
 
 from services.editor.engine.executor import Executor, State
-from services.editor.engine.warmup import Wanted
+from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines.base import EditJob, OutOfMemoryError
 from services.editor.pipelines.diffusion.device import Device
+from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
 from services.editor.pipelines.diffusion.loading import serve
-from services.editor.pipelines.diffusion.stepped import SteppedEdit, SteppedPipeline
-from services.editor.pipelines.registry import DIFFUSION, Tuning
+from services.editor.pipelines.registry import DIFFUSION
+from services.editor.pipelines.tuning import Tuning
 from tests.doubles.diffusion import source
 from tests.tiny import BUILDERS
-from tests.unit.editor.stepping import Counts, wait
+from tests.unit.editor.interleaved import CountingObserver, wait
 
 PIXELS = 64 * 64
 NO_MEMORY = "CUDA out of memory. Tried to allocate 2 GiB"
 
 
-def served(family: str = "kontext", **tuning: Any) -> SteppedPipeline:
+def served(family: str = "kontext", **tuning: Any) -> InterleavedPipeline:
     described = importlib.import_module(DIFFUSION[family][0]).FAMILY
-    return serve(described, BUILDERS[family](), Device("cpu"), Tuning(pixels=PIXELS, remember_bytes=0, **tuning))
+    return serve(described, BUILDERS[family](), Device("cpu"), Tuning(pixels=PIXELS, encoder_cache_bytes=0, **tuning))
 
 
 def job(number: int, steps: int = 3) -> EditJob:
     return EditJob(source(number), f"wish {number}", number, parameters={"num_inference_steps": steps}, source=str(number))
 
 
-def finish(pipeline: SteppedPipeline, *edits: SteppedEdit) -> None:
+def finish(pipeline: InterleavedPipeline, *edits: InterleavedEdit) -> None:
     while running := [edit for edit in edits if edit.result is None and edit.error is None]:
         pipeline.advance(running[:1])
 
 
-def together(pipeline: SteppedPipeline, edit: SteppedEdit, other: SteppedEdit) -> None:
+def together(pipeline: InterleavedPipeline, edit: InterleavedEdit, other: InterleavedEdit) -> None:
     """Start one, and then share every pass until something happens."""
     pipeline.advance([edit])
     while edit.result is None:
@@ -62,7 +63,7 @@ class Failing:
     """The denoiser's own forward, which fails once after it has made something; ``kept`` tells whether that is still there."""
 
     def __init__(
-        self, pipeline: SteppedPipeline, monkeypatch: pytest.MonkeyPatch, error: type[Exception], passes: int = 1
+        self, pipeline: InterleavedPipeline, monkeypatch: pytest.MonkeyPatch, error: type[Exception], passes: int = 1
     ) -> None:
         self._forward, self._left, self._error = pipeline._model.forward, passes, error
         self._made: list[weakref.ref[torch.Tensor]] = []
@@ -82,8 +83,8 @@ class Failing:
 
 
 @contextlib.contextmanager
-def executing(pipeline: SteppedPipeline, batch: int) -> Iterator[Executor]:
-    executor = Executor(lambda: pipeline, Counts(), Wanted(4, batch), queue=8)
+def executing(pipeline: InterleavedPipeline, batch: int) -> Iterator[Executor]:
+    executor = Executor(lambda: pipeline, CountingObserver(), OperatorLimits(4, batch), queue=8)
     executor.start()
     wait(lambda: executor.state is not State.STARTING, seconds=60)
     yield executor
@@ -100,8 +101,8 @@ def test_a_pass_that_runs_out_of_memory_leaves_nothing_to_be_reclaimed(
     with executing(pipeline, 2) as executor:
         failing = Failing(pipeline, monkeypatch, torch.OutOfMemoryError)
         monkeypatch.setattr(pipeline, "reclaim", lambda: kept.append(failing.kept))
-        tickets = executor.submit([pipeline.prepare(job(number)) for number in range(edits)])
-        assert all(ticket.answer.result(60).steps == 3 for ticket in tickets)
+        handles = executor.submit([pipeline.prepare(job(number)) for number in range(edits)])
+        assert all(handle.future.result(60).steps == 3 for handle in handles)
     assert kept and set(kept) == {0}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from services.editor.engine.executor import Executor, State
-from services.editor.engine.warmup import Wanted
+from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError, Range
 
 
@@ -39,8 +39,8 @@ class Steps:
     ``entered`` is how many advances were begun.
     """
 
-    stoppable = True
-    most_active: int | None = None
+    interruptible = True
+    max_active: int | None = None
     name = "steps"
 
     def __init__(self) -> None:
@@ -120,19 +120,19 @@ class Steps:
         return result
 
 
-class Counts:
-    """A meter that keeps what it is told."""
+class CountingObserver:
+    """A observer that keeps what it is told."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.dropped: list[int] = []
 
-    def advanced(self, edits: int, seconds: float, *, start: bool) -> None:
+    def on_advance(self, edits: int, seconds: float, *, start: bool) -> None:
         assert seconds >= 0
         if not start:
             self.batches.append(edits)
 
-    def wasted(self, steps: int) -> None:
+    def on_wasted(self, steps: int) -> None:
         self.dropped.append(steps)
 
 
@@ -148,8 +148,10 @@ def wait(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 
 @contextlib.contextmanager
-def running(pipeline: Steps, meter: Counts | None = None, batch: int | None = 4, active: int = 8) -> Iterator[Executor]:
-    executor = Executor(lambda: pipeline, meter or Counts(), Wanted(active, batch), queue=100)
+def running(
+    pipeline: Steps, observer: CountingObserver | None = None, batch: int | None = 4, active: int = 8
+) -> Iterator[Executor]:
+    executor = Executor(lambda: pipeline, observer or CountingObserver(), OperatorLimits(active, batch), queue=100)
     executor.start()
     wait(lambda: executor.state is not State.STARTING)
     yield executor

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from services.editor.engine.executor import Executor
-from services.editor.engine.tickets import Ticket
+from services.editor.engine.executor import EditHandle, Executor
 from services.editor.pipelines import Edit, OutOfMemoryError
 from services.errors import ApiError
-from tests.unit.editor.stepping import Counts, Stepping, Steps, job, running, steps_of, wait
+from tests.unit.editor.interleaved import CountingObserver, Stepping, Steps, job, running, steps_of, wait
 
 
 class Cramped(Steps):
@@ -41,17 +40,17 @@ class Cramped(Steps):
         self.there.discard(edit.job.seed)
 
 
-def set_aside(executor: Executor, pipeline: Steps, seeds: Sequence[int], seconds: float = 60) -> list[Ticket]:
+def set_aside(executor: Executor, pipeline: Steps, seeds: Sequence[int], seconds: float = 60) -> list[EditHandle]:
     """Started, and then left by their callers; the later ones expire earlier."""
-    held: list[Ticket] = []
+    held: list[EditHandle] = []
     pipeline.free = False
     for seed in seeds:
         before = pipeline.entered
-        tickets = executor.submit([job(seed, steps=50)])
+        handles = executor.submit([job(seed, steps=50)])
         steps_of(pipeline, 1)
         wait(lambda: pipeline.entered == before + 2)  # noqa: B023 - called at once
-        executor.hold(tickets, seconds - len(held))
-        held += tickets
+        executor.preempt(handles, seconds - len(held))
+        held += handles
         steps_of(pipeline, 1)
     return held
 
@@ -66,8 +65,8 @@ def test_the_last_try_is_made_on_an_empty_device() -> None:
     """Not beside the very edits that took the memory; nobody is started beside it either."""
     pipeline = Cramped(2)
     with running(pipeline) as executor:
-        tickets = executor.submit([job(1, 50), job(2, 50), job(3, 4), job(4, 50)])
-        assert [ticket.answer.result(10).steps for ticket in tickets] == [50, 50, 4, 50]
+        handles = executor.submit([job(1, 50), job(2, 50), job(3, 4), job(4, 50)])
+        assert [handle.future.result(10).steps for handle in handles] == [50, 50, 4, 50]
     tried = [
         (seed, there) for place, (seed, there) in enumerate(pipeline.starts) if seed in {s for s, _ in pipeline.starts[:place]}
     ]
@@ -82,12 +81,12 @@ def test_edits_set_aside_give_way_when_memory_runs_out() -> None:
     with running(pipeline) as executor:
         held = set_aside(executor, pipeline, [1, 2, 3])
         pipeline.free = True
-        assert executor.submit([job(9)])[0].answer.result(10).steps == 4
-        told = held[2].answer.exception(10)
+        assert executor.submit([job(9)])[0].future.result(10).steps == 4
+        told = held[2].future.exception(10)
         assert isinstance(told, ApiError) and told.code == "request_timeout"
-        assert not held[0].answer.done() and not held[1].answer.done()
+        assert not held[0].future.done() and not held[1].future.done()
         executor.resume(held[:1])
-        assert held[0].answer.result(10).steps == 50
+        assert held[0].future.result(10).steps == 50
 
 
 def test_a_step_that_runs_out_of_memory_is_done_again_in_the_place_of_one_set_aside() -> None:
@@ -95,9 +94,9 @@ def test_a_step_that_runs_out_of_memory_is_done_again_in_the_place_of_one_set_as
     pipeline = Cramped(9)
     with running(pipeline) as executor:
         held = set_aside(executor, pipeline, [1])
-        pipeline.fits = lambda batch: batch[0].step < 2 or held[0].answer.done()
+        pipeline.fits = lambda batch: batch[0].step < 2 or held[0].future.done()
         pipeline.free = True
-        assert executor.submit([job(9)])[0].answer.result(10).steps == 4
+        assert executor.submit([job(9)])[0].future.result(10).steps == 4
     assert [seed for seed, _ in pipeline.starts] == [1, 9]
 
 
@@ -105,17 +104,17 @@ def test_edits_set_aside_are_counted_in_the_memory_that_was_measured() -> None:
     """One goes before another is started that would be too many; where there is room they stay."""
     pipeline = Measured()
     with running(pipeline) as executor:
-        assert executor.limits.room == 3
+        assert executor.limits.resident == 3
         held = set_aside(executor, pipeline, [1, 2])
         (third,) = executor.submit([job(3)])
         steps_of(pipeline, 1)
-        assert [ticket.answer.done() for ticket in held] == [False, False]
+        assert [handle.future.done() for handle in held] == [False, False]
         let_go(pipeline)
-        third.answer.result(10)
-        tickets = executor.submit([job(4, 30), job(5, 30)])
-        for ticket in tickets:
-            ticket.answer.result(10)
-        assert [ticket.answer.done() for ticket in held] == [False, True]
+        third.future.result(10)
+        handles = executor.submit([job(4, 30), job(5, 30)])
+        for handle in handles:
+            handle.future.result(10)
+        assert [handle.future.done() for handle in held] == [False, True]
     assert max(pipeline.together) <= 3
 
 
@@ -148,9 +147,9 @@ def test_edits_set_aside_are_no_work_ahead() -> None:
     with running(pipeline) as executor:
         set_aside(executor, pipeline, [1, 2])
         assert (executor.running, executor.waiting, executor.backlog_s()) == (0, 0, 0)
-        tickets = executor.submit([job(3)])
+        handles = executor.submit([job(3)])
         assert executor.waiting + executor.running == 1
-        executor.hold(tickets, 60)
+        executor.preempt(handles, 60)
         assert (executor.running, executor.waiting, executor.backlog_s()) == (0, 0, 0)
 
 
@@ -161,14 +160,14 @@ def test_memory_is_given_back_once_the_failed_pass_is_let_go(monkeypatch: pytest
     monkeypatch.setattr(pipeline, "reclaim", lambda: handled.append(sys.exc_info()[0]))
     with running(pipeline) as executor:
         pipeline.fits = lambda batch: len(batch) == 1
-        for ticket in executor.submit([job(1), job(2)]):
-            ticket.answer.result(10)
+        for handle in executor.submit([job(1), job(2)]):
+            handle.future.result(10)
     assert len(handled) >= 2 and set(handled) == {None}
 
 
 def test_those_that_memory_was_enough_for_are_told() -> None:
     """Of an advance in which another ran out of it."""
-    pipeline, meter = Steps(), Counts()
+    pipeline, observer = Steps(), CountingObserver()
     advance, failures = pipeline.advance, iter([True])
 
     def advancing(edits: Sequence[Edit]) -> None:
@@ -179,9 +178,9 @@ def test_those_that_memory_was_enough_for_are_told() -> None:
             raise OutOfMemoryError("no room to decode", short)
 
     pipeline.advance = advancing  # type: ignore[method-assign]
-    with running(pipeline, meter) as executor:
-        tickets = executor.submit([job(1), job(2), job(3)])
-        assert [ticket.answer.result(10).steps for ticket in tickets] == [4, 4, 4]
+    with running(pipeline, observer) as executor:
+        handles = executor.submit([job(1), job(2), job(3)])
+        assert [handle.future.result(10).steps for handle in handles] == [4, 4, 4]
         assert executor.limits.batch == 4
     assert [sum(seed in seeds for seeds in pipeline.log) for seed in (1, 2, 3)] == [5, 8, 5]
 
@@ -190,7 +189,7 @@ def test_an_edit_that_is_refused_for_memory_is_gone() -> None:
     """Alone, with nobody set aside, it is not tried for ever."""
     pipeline = Cramped(0)
     with running(pipeline) as executor:
-        told = executor.submit([job(1)])[0].answer.exception(10)
+        told = executor.submit([job(1)])[0].future.exception(10)
         assert isinstance(told, ApiError) and told.code == "out_of_memory"
         assert executor.running == 0
     assert [seed for seed, _ in pipeline.starts] == [1, 1]

@@ -1,4 +1,4 @@
-"""Families whose edits are one indivisible piece of work, as a pipeline."""
+"""Makes a pipeline of a family whose edit is one indivisible call."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError, PipelineError, Whole
+from services.editor.pipelines.base import (
+    Capabilities,
+    Edit,
+    EditJob,
+    EditResult,
+    OutOfMemoryError,
+    PipelineError,
+    SingleStepFamily,
+)
 
 
 @dataclass(slots=True)
-class WholeEdit:
-    """An edit that its first advance also ends."""
+class SingleStepEdit:
+    """An edit that is finished by its first advance."""
 
     job: EditJob
     started: bool = False
@@ -28,13 +36,13 @@ class WholeEdit:
     error: Exception | None = None
 
 
-class OneByOne:
-    """Runs a `Whole` family's edits one after another; they cannot be stopped midway."""
+class SingleStepPipeline:
+    """Runs a `SingleStepFamily`'s edits one at a time; they cannot be interrupted."""
 
-    stoppable = False
-    most_active = 1
+    interruptible = False
+    max_active = 1
 
-    def __init__(self, family: Whole) -> None:
+    def __init__(self, family: SingleStepFamily) -> None:
         self._family = family
 
     @property
@@ -56,14 +64,14 @@ class OneByOne:
         """Nothing to do."""
         return job
 
-    def open(self, job: EditJob) -> WholeEdit:
+    def open(self, job: EditJob) -> SingleStepEdit:
         """An edit of this job."""
-        return WholeEdit(job)
+        return SingleStepEdit(job)
 
     def advance(self, edits: Sequence[Edit]) -> None:
-        """Do the one edit. Raises as `Pipeline.advance`."""
+        """Run the one edit. Raises as `Pipeline.advance`."""
         (edit,) = edits
-        assert isinstance(edit, WholeEdit)
+        assert isinstance(edit, SingleStepEdit)
         edit.started = True
         try:
             edit.result = self._family.edit(edit.job)
@@ -71,27 +79,27 @@ class OneByOne:
             edit.started = False
         except PipelineError:
             raise
-        # A picture that one edit cannot take must not cost the others theirs.
+        # A failure of one edit must not affect the others.
         except Exception as exc:  # noqa: BLE001 - the executor logs it
             edit.error = exc
         if not edit.started:
-            # Out of the handler: inside it the failed edit's arrays would stay alive.
+            # Outside the handler, in which the failed edit's arrays would stay alive.
             raise OutOfMemoryError("the edit needs more memory than there is", [edit])
 
     def close(self, edit: Edit) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
     def reclaim(self) -> None:
-        """Nothing is kept."""
+        """Nothing to free."""
 
     def memory(self) -> None:
         """Not measured."""
 
     def figures(self) -> Mapping[str, float]:
-        """Nothing is counted."""
+        """No metrics."""
         return {}
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
-        """Nothing to do: the family returns the size that was asked for."""
+        """Nothing to do: the family returns the requested size."""
         del job
         return result

@@ -60,7 +60,7 @@ class Lines:
         return await self.store.create(name, event, Idempotency(key, "f") if key else None, bounds)
 
     async def claim(self, n: int = 1, *, urgent: int = 10, chores: int = 0, news: int = 0, replica: str = "r") -> Taken:
-        return await self.store.claim(replica, {"e": n} if n else {}, urgent=urgent, chores=chores, news=news)
+        return await self.store.claim(replica, {"e": n} if n else {}, urgent=urgent, chores=chores, webhook_chores=news)
 
     async def names(self, n: int = 1) -> list[str]:
         return [claim.session_id for claim in (await self.claim(n)).claims]
@@ -120,9 +120,9 @@ async def test_places_are_exact(lines: Lines, seed: int) -> None:
         await lines.wait(dice.choice([0, 1]))
     begun = (await lines.claim(dice.randrange(4))).claims
     for claim in begun[::2]:
-        await lines.store.park(claim, 1, None)
+        await lines.store.suspend(claim, 1, None)
     waiting = [f"{tenant}-{number:03}" for number in range(1, lines.made + 1) for tenant in ("ann", "bob", "cy")]
-    places = {name: place.ahead for name in waiting if (place := await lines.store.place(name))}
+    places = {name: place.ahead for name in waiting if (place := await lines.store.queue_position(name))}
     order: list[str] = []
     while claimed := await lines.names():
         order += claimed
@@ -150,7 +150,7 @@ async def test_the_wait_is_told_at_a_steady_pace(lines: Lines) -> None:
     for _ in range(10):
         await lines.claim()
         await lines.wait(500)
-    place = await lines.store.place("ann-014")
+    place = await lines.store.queue_position("ann-014")
     assert place is not None
     with pytest.raises(PortError, match="about 6 s, beyond the deadline of 3 s"):
         await lines.create(deadline_s=3)
@@ -178,7 +178,7 @@ async def test_an_idle_lane_has_no_pace(lines: Lines) -> None:
 
 async def test_sessions_that_are_too_late_for_an_edit_take_nobodys_room(lines: Lines) -> None:
     """They come beside those that are wanted, and the line is no faster for them."""
-    await lines.store.tell({"e": 5.0}, {})
+    await lines.store.report_durations({"e": 5.0}, {})
     for _ in range(4):
         await lines.create()
     for number in range(12):
@@ -187,7 +187,7 @@ async def test_sessions_that_are_too_late_for_an_edit_take_nobodys_room(lines: L
         await lines.claim()
         await lines.wait(5_000)
     taken = await lines.names(2)
-    place = await lines.store.place("ann-004")
+    place = await lines.store.queue_position("ann-004")
 
     assert [name for name in taken if name.startswith("ann")] == ["ann-002", "ann-003"]
     assert len(taken) > 4
@@ -203,11 +203,11 @@ async def test_cancelled_and_late_sessions_need_no_room(lines: Lines) -> None:
     assert await lines.store.append("ann-002", 1, [ev.CancelRequested(at=1.0)], None)
     cancelled = await lines.names(0)
     await lines.wait(20_001)
-    await lines.store.beat("r")
+    await lines.store.renew_lease("r")
 
     assert cancelled == ["ann-002"]
     assert [claim.session_id for claim in (await lines.claim(0)).claims if claim.session_id == "ann-003"] == ["ann-003"]
-    assert await lines.store.place("ann-003") is None
+    assert await lines.store.queue_position("ann-003") is None
 
 
 async def test_chores_come_again_until_they_are_done(lines: Lines) -> None:
@@ -218,7 +218,7 @@ async def test_chores_come_again_until_they_are_done(lines: Lines) -> None:
     at_once = (await lines.claim(chores=1)).chores
     await lines.wait(6 * LEASE_MS)
     again = (await lines.claim(chores=1, replica="other")).chores
-    await lines.store.done(again[0])
+    await lines.store.complete_chore(again[0])
     await lines.wait(6 * LEASE_MS)
 
     assert first == again == ("archive:ann-001",)
@@ -230,7 +230,7 @@ async def test_chores_that_nobody_has_room_for_delay_no_session(lines: Lines) ->
     """A blob store that hangs holds up archiving, not deadlines."""
     await lines.create("bob", deadline_s=30)
     (claim,) = (await lines.claim()).claims
-    assert await lines.store.park(claim, 1, lines.now / 1000 + 30)
+    assert await lines.store.suspend(claim, 1, lines.now / 1000 + 30)
     for _ in range(401):
         await lines.create()
     for ended in (await lines.claim(401)).claims:
@@ -278,7 +278,7 @@ async def test_twenty_creates_under_one_key_make_one_session(lines: Lines) -> No
 
     assert len({created.session_id for created in made}) == 1
     assert sum(created.fresh for created in made) == 1
-    assert (await lines.store.line()).unfinished == 1
+    assert (await lines.store.queue_stats()).unfinished == 1
     assert len(await lines.names(20)) == 1
 
 
@@ -288,7 +288,7 @@ async def test_a_create_that_arrives_twice_makes_one_session(lines: Lines) -> No
     (claim,) = (await lines.claim()).claims
     await lines.create(name="a")
 
-    assert (await lines.store.line()).unfinished == 1
+    assert (await lines.store.queue_stats()).unfinished == 1
     assert await lines.names() == []
     assert await lines.store.append("a", 1, [ev.CancelRequested(at=1.0)], claim.fence)
 

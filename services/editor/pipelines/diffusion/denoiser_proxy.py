@@ -12,7 +12,7 @@ from greenlet import getcurrent
 from services.editor.pipelines.diffusion.calls import Call
 
 
-class Denoiser:
+class DenoiserProxy:
     """Looks like the model to the pipeline that holds it, but hands every call over instead of computing it.
 
     A call switches to the greenlet that runs the edit's pipeline from outside, with a `Call`, and returns what is switched back.

@@ -1,0 +1,43 @@
+"""How a diffusion pipeline is loaded and run, as the operator chose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Options of loading and running. All but ``dtype`` are off, or exact, by default.
+
+    Attributes:
+        served_name: the model name that the service announces; None: the family's.
+        device: as torch names it; None: the first GPU, else the CPU.
+        dtype: ``bfloat16``, ``float16`` or ``float32``; None: bfloat16 on a GPU, float32 on a CPU.
+        pixels: the area to work at; None: the one the family was trained at.
+        encoder_cache_bytes: size of the encoder cache.
+        attention: an attention backend of diffusers (``native``, ``flash``, ``_flash_3``, ``sage`` …).
+        compile: compile the repeated blocks of the denoiser with this backend of torch (``inductor``).
+        quantization: ``fp8`` (layerwise casting), or torchao's ``int8wo``, ``float8wo``, ``float8dq``.
+        cache: ``first_block`` or ``taylorseer``: a cache that skips work between steps.
+        cache_threshold: relative difference below which ``first_block`` skips.
+        lora: a LoRA to fuse: a file, a folder or a hub id.
+        lora_scale: strength of the LoRA.
+        few_steps: the LoRA is a few-step one (Lightning), distilled for so many steps: they become the default, without
+            classifier-free guidance.
+        offload: ``group`` or ``model``: keep the weights in host memory.
+    """
+
+    served_name: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    pixels: int | None = None
+    encoder_cache_bytes: int = 256 * 1024 * 1024
+    attention: str | None = None
+    compile: str | None = None
+    quantization: str | None = None
+    cache: str | None = None
+    cache_threshold: float | None = None
+    lora: str | None = None
+    lora_scale: float = 1.0
+    few_steps: int | None = None
+    offload: str | None = None
