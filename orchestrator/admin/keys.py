@@ -80,7 +80,7 @@ async def _revoke(keys: ApiKeyStore, options: argparse.Namespace) -> int:
 
 async def _set_quota(keys: ApiKeyStore, options: argparse.Namespace) -> int:
     if options.rate is not None:
-        rates.read(options.rate)
+        rates.parse_rates(options.rate)
     await keys.set_quota(options.tenant, Quota(options.rate, options.unfinished, options.editor_seconds_per_day))
     return 0
 
