@@ -35,7 +35,7 @@ from services.imaging.codec import CheckedImage, ImageLimits, accept, digest, fr
 from services.protocol.images_api import one_source, read_form, validate
 from services.serving import logs, tracing
 from services.serving.middleware import read_json
-from services.serving.multipart import received
+from services.serving.multipart import open_form
 
 _Fields = TypeVar("_Fields", ImagesEditFields, SessionFields)
 _MAX_SEED = 2**31
@@ -81,7 +81,7 @@ class Intake:
         if not kind.startswith("multipart/form-data"):
             message = "send multipart/form-data with a file part `image` and a text field `prompt` (/v1/sessions takes JSON too)"
             raise ApiError("unsupported_media_type", message, param="image")
-        async with received(request, max_files=20, max_fields=100) as form:
+        async with open_form(request, max_files=20, max_fields=100) as form:
             read = await read_form(form)
         fields = validate(model, read.fields)
         source = one_source(read)
