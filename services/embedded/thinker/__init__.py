@@ -1,13 +1,14 @@
-"""The embedded thinker: it measures pictures instead of looking at them.
+"""The embedded thinker: it measures pictures instead of looking at them with a model.
 
-    words      reading.py (+ words, sayings, structure)  ->  wishes.py: a wish as measurable parts
-    pictures   pixels.py -> measure.py, compare.py        figures in CIELAB of one picture, of two
-    target     looks.py, imagine.py -> aim.py             what this source should become
-    verdict    checks.py, evidence.py, score.py, explain.py -> critique.judge
-    next step  respond.py, control.py -> refine.py        amounts in words for the next attempt
+    text       instruction_parser.py (words, look_phrases, sentence_patterns) -> intent.py
+    pictures   pixels.py -> measurements.py: figures in CIELAB of one picture, and of two
+    target     looks.py, intent.py -> target_picture.py: what the source should become
+    critique   checks.py, evidence.py, score.py, explain.py, checklist_answers.py -> judging.py
+    next turn  slider_model.py, solver.py -> refine.py: the refined instruction
+    server     chat_completions.py, reply_constraints.py, thread_pool.py -> app.py
 
-Everything here is pure: arrays and texts in, a critique out. It knows nothing of the
-editor but the usual meaning of the words it says to it.
+All but the server is pure: arrays and texts in, a critique out. It knows nothing of the editor but the usual meaning of
+its phrases.
 """
 
 from services.embedded.thinker.judging import judge

@@ -1,7 +1,7 @@
 """The embedded thinker as a server: OpenAI's chat completions in front of `critique.judge`.
 
 POST /v1/chat/completions   two pictures and two texts in (`services.protocol.critique.messages`), a critique out;
-                            one picture and a wish in, the questions of a checklist out
+                            one picture and an instruction in, the questions of a checklist out
 GET  /v1/models             the one model
 GET  /healthz, /readyz      alive; able to answer now
 GET  /metrics               Prometheus
@@ -26,6 +26,7 @@ import orjson
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
+from opentelemetry import trace
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -42,16 +43,16 @@ from services.embedded.thinker.chat_completions import (
     METRICS,
     ChatRequest,
     Reply,
-    answers,
     chat_body,
     chunks,
     completion,
     reply,
+    responses,
 )
 from services.embedded.thinker.judging import judge, judge_by, questions_for
 from services.embedded.thinker.pixels import Bytes
-from services.embedded.thinker.reply_constraints import MOST_ECHOED, wanted_critique, wanted_questions, written
-from services.embedded.thinker.thread_pool import Workers
+from services.embedded.thinker.reply_constraints import MAX_ECHO, wanted_critique, wanted_questions, written
+from services.embedded.thinker.thread_pool import BoundedPool
 from services.errors import ApiError
 from services.imaging.codec import ImageLimits, decode
 from services.protocol.critique.formats import FORMATS, FormatName
@@ -64,7 +65,7 @@ from services.protocol.critique.messages import (
     read_questions,
 )
 from services.protocol.critique.prompts import Template
-from services.serving import genai, middleware, tracing
+from services.serving import middleware, tracing
 from services.serving.jsonlines import sse_message
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class _Server:
     """The running parts, reached through ``app.state``."""
 
     limits: Limits
-    workers: Workers
+    pool: BoundedPool
     registry: CollectorRegistry
     answered: Counter
     seconds: Histogram
@@ -106,11 +107,11 @@ def create_app(limits: Limits | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # One thread a critique: OpenCV's own would fight over the same cores.
         cv2.setNumThreads(1)
-        await server.workers.run(_warm_up)
+        await server.pool.run(_warm_up)
         server.warm = True
         yield
         server.warm = False
-        server.workers.close()
+        server.pool.close()
         await asyncio.to_thread(tracing.close)
 
     app = FastAPI(title="EditThinker rules", version="0.1.0", description=__doc__ or "", lifespan=lifespan)
@@ -124,15 +125,15 @@ def create_app(limits: Limits | None = None) -> FastAPI:
         methods=["POST"],
         response_class=Response,
         response_model=None,
-        responses=answers(401, 408, 429, ok=COMPLETION),
+        responses=responses(401, 408, 429, ok=COMPLETION),
         dependencies=keyed,
         openapi_extra=chat_body(),
     )
-    app.add_api_route("/v1/models", _models, methods=["GET"], responses=answers(401), dependencies=keyed)
-    app.add_api_route("/v1/models/{name:path}", _model, methods=["GET"], responses=answers(401), dependencies=keyed)
-    app.add_api_route("/healthz", _healthz, methods=["GET"], responses=answers())
-    app.add_api_route("/readyz", _readyz, methods=["GET"], responses=answers())
-    metrics = answers(ok=METRICS)
+    app.add_api_route("/v1/models", _models, methods=["GET"], responses=responses(401), dependencies=keyed)
+    app.add_api_route("/v1/models/{name:path}", _model, methods=["GET"], responses=responses(401), dependencies=keyed)
+    app.add_api_route("/healthz", _healthz, methods=["GET"], responses=responses())
+    app.add_api_route("/readyz", _readyz, methods=["GET"], responses=responses())
+    metrics = responses(ok=METRICS)
     app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response, response_model=None, responses=metrics)
     return app
 
@@ -140,12 +141,12 @@ def create_app(limits: Limits | None = None) -> FastAPI:
 def _server(limits: Limits) -> _Server:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    workers = Workers(limits.workers, limits.queue)
+    pool = BoundedPool(limits.workers, limits.queue)
     busy = Gauge("editthinker_thinker_busy", "Critiques running or waiting.", registry=registry)
-    busy.set_function(lambda: workers.busy)
+    busy.set_function(lambda: pool.busy)
     return _Server(
         limits=limits,
-        workers=workers,
+        pool=pool,
         registry=registry,
         answered=Counter("editthinker_thinker_answers", "Chat completions by outcome.", ["outcome"], registry=registry),
         seconds=Histogram(
@@ -182,18 +183,19 @@ async def _chat(request: Request) -> Response:
     try:
         asked = _validated(await middleware.read_json(request))
         if asked.model != server.limits.model:
-            message = f"the model {asked.model[:MOST_ECHOED]!r} does not exist; this server has {server.limits.model!r}"
+            message = f"the model {asked.model[:MAX_ECHO]!r} does not exist; this server has {server.limits.model!r}"
             raise ApiError("model_not_found", message, param="model")
-        tracing.annotate(genai.asked(asked.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"})))
-        answer = await server.workers.run(partial(_answer, server, asked))
+        attributes = tracing.chat_request(asked.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"}))
+        trace.get_current_span().set_attributes(attributes)
+        answer = await server.pool.run(partial(_answer, server, asked))
     except ApiError as exc:
         server.answered.labels(exc.code).inc()
         raise
     server.answered.labels("ok").inc()
     server.seconds.observe(time.perf_counter() - began)
     identity, created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
-    if tracing.on():
-        tracing.annotate(genai.answered(completion(identity, created, asked, answer)))
+    if tracing.enabled():
+        trace.get_current_span().set_attributes(tracing.chat_response(completion(identity, created, asked, answer)))
     if asked.stream:
         body = _events(chunks(identity, created, asked, answer))
         return StreamingResponse(body, media_type="text/event-stream", headers={"cache-control": "no-store"})

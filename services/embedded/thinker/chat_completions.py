@@ -1,4 +1,7 @@
-"""The chat completions protocol: requests, replies and their OpenAPI schemas."""
+"""OpenAI's chat completions as this thinker serves them: requests, replies, and their OpenAPI schemas.
+
+A reply is computed once and then sent whole or in chunks, `n` times: the thinker is deterministic, so all choices are equal.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from services.errors import TABLE
 from services.protocol.images_api import sse_schema
 
 _TOKEN: Final = re.compile(r"\s?[^\W\d_]{1,5}|\s?\d{1,3}|\s?[^\w\s]|\s+|_")
-_PATCH: Final = 28  # pixels a side that cost one token, as Qwen2.5-VL counts
-_MOST_IMAGE_TOKENS: Final = 16_384
+_PATCH: Final = 28  # side, in pixels, of the square that costs one token, as in Qwen2.5-VL
+_MAX_IMAGE_TOKENS: Final = 16_384
 _SHARED: Final = (400, 404, 405, 413, 500, 503)
 _STRING: Final = {"type": "string"}
 _MAYBE: Final = {"type": ["string", "null"]}
@@ -29,7 +32,7 @@ class StreamOptions(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """The fields of a chat completion request that matter here; sampling fields are accepted and have no effect."""
+    """The fields of a chat completion request that have an effect; sampling fields are accepted and ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -44,14 +47,14 @@ class ChatRequest(BaseModel):
     structured_outputs: dict[str, Any] | None = None
 
     @property
-    def most_tokens(self) -> int | None:
-        """The limit on the reply's tokens, under its old or new name."""
+    def token_limit(self) -> int | None:
+        """The limit on the reply's tokens, under its current or its older name."""
         return self.max_completion_tokens or self.max_tokens
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A written reply: its text as tokens, and why it ended."""
+    """A reply: its text as tokens, its finish reason, and the tokens of the prompt."""
 
     tokens: tuple[str, ...]
     finish_reason: Literal["stop", "length"]
@@ -63,7 +66,7 @@ class Reply:
         return "".join(self.tokens)
 
     def usage(self, n: int) -> dict[str, Any]:
-        """OpenAI's ``usage`` for `n` choices. Nothing is cached: every picture is measured anew."""
+        """OpenAI's ``usage`` for `n` choices. Nothing is cached: every request is measured in full."""
         completion = len(self.tokens) * n
         total = self.prompt_tokens + completion
         return {
@@ -75,14 +78,14 @@ class Reply:
 
 
 def reply(text: str, request: ChatRequest, sizes: list[tuple[int, int]], prompt: str) -> Reply:
-    """The reply to a request: cut at its token limit as a model's would be, and counted.
+    """The reply to a request: cut at its token limit, as a model's would be, and counted.
 
     `sizes` are the pictures' (width, height), `prompt` the request's text.
     """
     tokens = tuple(_TOKEN.findall(text))
-    limit = request.most_tokens
+    limit = request.token_limit
     cut = limit is not None and len(tokens) > limit
-    images = sum(min(_MOST_IMAGE_TOKENS, math.ceil(w / _PATCH) * math.ceil(h / _PATCH)) for w, h in sizes)
+    images = sum(min(_MAX_IMAGE_TOKENS, math.ceil(w / _PATCH) * math.ceil(h / _PATCH)) for w, h in sizes)
     return Reply(
         tokens=tokens[:limit] if cut else tokens,
         finish_reason="length" if cut else "stop",
@@ -148,8 +151,8 @@ _COMPLETION: Final = _object(
 )
 
 
-def answers(*statuses: int, ok: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses: `ok` as the content of 200, and the errors, those of every route and those given."""
+def responses(*statuses: int, ok: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses: `ok` as the content of 200, the errors of every route, and those of `statuses`."""
     content = {"application/json": {"schema": _ERROR}}
     out: dict[int | str, dict[str, Any]] = {}
     if ok is not None:
@@ -161,13 +164,13 @@ def answers(*statuses: int, ok: dict[str, Any] | None = None) -> dict[int | str,
 
 
 COMPLETION: Final = {"application/json": {"schema": _COMPLETION}, "text/event-stream": {"schema": sse_schema()}}
-"""The content of a chat completion; events with stream=true."""
+"""The content of a chat completion; server-sent events with stream=true."""
 METRICS: Final = {"text/plain": {"schema": _STRING}}
 """The content of ``/metrics``."""
 
 
 def chat_body() -> dict[str, Any]:
-    """The OpenAPI request body of a chat completion, free of references: nothing else holds the model's parts."""
+    """The OpenAPI request body of a chat completion, with references inlined, as the document has no other models."""
     schema = ChatRequest.model_json_schema()
     options = schema.pop("$defs")["StreamOptions"]
     schema["properties"]["stream_options"] = {"anyOf": [options, {"type": "null"}], "default": None}

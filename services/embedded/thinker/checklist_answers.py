@@ -1,7 +1,7 @@
-"""The checklist of a thinker that measures: what it can ask about a wish, and what its figures answer.
+"""The checklist of the embedded thinker: its questions about an instruction, and answers from the measurements.
 
-It asks only what it can measure, and says no to what it cannot judge, so that nothing counts as done unseen. Questions of
-others (a model's, a person's) it does not read: it answers them by all that it measured of their kind, and says so.
+It asks only about what it can measure, and answers no where it cannot judge. Questions written by a model or a person are
+not parsed: they are answered from everything that was measured of their kind, and the reason says so.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from services.embedded.thinker.evidence import Evidence
-from services.embedded.thinker.explain import way_sentence
-from services.embedded.thinker.intent import Wish
+from services.embedded.thinker.explain import adjustments_sentence
+from services.embedded.thinker.intent import Intent
 from services.embedded.thinker.operations import PHRASES, Op, phrase
 from services.embedded.thinker.score import BEST, UNTOUCHED, Damage, Fault, Part
 from services.protocol.critique.formats import MAX_REASON
@@ -32,15 +32,15 @@ _REST: Final = "Are the size, the framing and everything that nobody asked to ch
 _UNJUDGED: Final = "I measure pictures and cannot judge this, so it is not counted as done."
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PLAIN: Final = str.maketrans({'"': "'", "\\": "/"})
-_MOST_PARTS: Final = 3
+_MAX_PARTS: Final = 3
 _QUOTE: Final = 120
 _YES, _PARTLY = 0.75, 0.35
 """The shares of a part from which it counts as done, and as done in part."""
 _FATAL: Final = 3.0
-"""Points of damage at which nothing is left of what was to stay or to be sound."""
+"""Points of damage at which a question about preservation or quality is answered 0."""
 
 Found = tuple[float, str]
-"""How far something holds (0 not, 1 wholly), and why."""
+"""How far something holds (0 not, 1 wholly), and the reason."""
 
 _FAULTS: Final[dict[str, tuple[Fault, ...]]] = {
     _DETAIL: ("detail",),
@@ -55,37 +55,37 @@ _BY_KIND: Final[dict[QuestionKind, tuple[Fault, ...]]] = {
 }
 
 
-def questions_of(wish: Wish) -> tuple[Question, ...]:
-    """What will be asked about every candidate for a wish; without the questions about quality, which are not ours."""
-    change = [*(text for text, _ in _own(wish)), _EVERYTHING]
+def questions_about(intent: Intent) -> tuple[Question, ...]:
+    """The questions about every candidate for an intent, without those about quality, which the protocol adds."""
+    change = [*(text for text, _ in _own_questions(intent)), _EVERYTHING]
     return (*(Question("change", text) for text in change), Question("keep", _DETAIL), Question("keep", _REST))
 
 
-def answers_of(
-    evidence: Evidence, wish_parts: list[Part], damage: list[Damage], semantic: float, questions: tuple[Question, ...]
+def answer_questions(
+    evidence: Evidence, parts: list[Part], damage: list[Damage], semantic: float, questions: tuple[Question, ...]
 ) -> tuple[Answer, ...]:
-    """An answer to each question, from the same figures that scores and reasoning come from."""
-    own = {text: measure(evidence, wish_parts) for text, measure in _own(evidence.wish)}
-    everything = _everything(evidence, wish_parts, semantic)
+    """An answer to each question, from the measurements behind the scores and the reasoning."""
+    own = {text: measure(evidence, parts) for text, measure in _own_questions(evidence.intent)}
+    everything = _everything(evidence, parts, semantic)
     out: list[Answer] = []
     for number, question in enumerate(questions, start=1):
         if question.kind == "change":
-            share, said = own.get(question.text, everything)
+            share, reason = own.get(question.text, everything)
         else:
-            share, said = _sound(damage, _FAULTS.get(question.text, _BY_KIND[question.kind]))
+            share, reason = _preserved(damage, _FAULTS.get(question.text, _BY_KIND[question.kind]))
         if question.text not in own and question.text != _EVERYTHING and question.text not in _FAULTS:
-            said = said if question in DEFAULT_QUESTIONS else f"Answered by all I measured of this kind: {said}"
-        out.append(Answer(number, question.kind, _verdict(share), clean(said, MAX_REASON)))
+            reason = reason if question in DEFAULT_QUESTIONS else f"Answered by all I measured of this kind: {reason}"
+        out.append(Answer(number, question.kind, _verdict(share), clean(reason, MAX_REASON)))
     return tuple(out)
 
 
 def clean(text: str, longest: int) -> str:
-    """The text on one line, without what JSON must escape, at most so long; never blank."""
+    """The text on one line, at most `longest` characters, without what JSON must escape; never blank."""
     return " ".join(unescaped(text).split())[:longest].strip() or "-"
 
 
 def unescaped(text: str) -> str:
-    """The text in words that need no escapes in JSON: the constraints allow none."""
+    """The text without characters that JSON must escape, which the constraints do not allow."""
     return _CONTROL.sub(" ", text).translate(_PLAIN)
 
 
@@ -96,43 +96,43 @@ def _verdict(share: float) -> Verdict:
 _Measure = Callable[[Evidence, list[Part]], Found]
 
 
-def _own(wish: Wish) -> list[tuple[str, _Measure]]:
-    """The questions about the parts of a wish, each with how it is measured; one at least."""
+def _own_questions(intent: Intent) -> list[tuple[str, _Measure]]:
+    """At least one question about the parts of an intent, each with its measure."""
     out: dict[str, _Measure] = {}
-    if wish.look is not None or wish.stated:
-        out[_way_question(wish)] = _way
-    if wish.look is not None and wish.look.grain > 0:
+    if intent.look is not None or intent.stated:
+        out[_adjustments_question(intent)] = _adjustments
+    if intent.look is not None and intent.look.grain > 0:
         out["Is there about as much grain as was wanted?"] = _grain
-    for index, op in enumerate(wish.checks):
-        out.setdefault(_asked(f"Was this done: {_said(op)}"), _check(index))
-    parts = list(out.items())[:_MOST_PARTS]
-    if wish.unknown or not parts:
-        clause = clean((wish.unknown or (wish.text,))[0], _QUOTE)
-        parts.append((_asked(f"Is this part of the instruction carried out: '{clause}'"), lambda *_: (0.0, _UNJUDGED)))
+    for index, op in enumerate(intent.checks):
+        out.setdefault(_as_question(f"Was this done: {_op_phrase(op)}"), _check(index))
+    parts = list(out.items())[:_MAX_PARTS]
+    if intent.unknown or not parts:
+        clause = clean((intent.unknown or (intent.text,))[0], _QUOTE)
+        parts.append((_as_question(f"Is this part of the instruction carried out: '{clause}'"), lambda *_: (0.0, _UNJUDGED)))
     return parts
 
 
-def _asked(text: str) -> str:
+def _as_question(text: str) -> str:
     return clean(text, MAX_QUESTION - 1).rstrip("?") + "?"
 
 
-def _said(op: Op) -> str:
+def _op_phrase(op: Op) -> str:
     return phrase(op.key, op.percent, detail=op.detail) if op.name in PHRASES else op.name
 
 
-def _way_question(wish: Wish) -> str:
-    if wish.plain:
+def _adjustments_question(intent: Intent) -> str:
+    if intent.plain:
         return "Are the adjustments that were asked for visible, in their direction and amount?"
-    return _asked(f"Do light and colour look like {' and '.join(wish.names[:4])}")
+    return _as_question(f"Do light and colour look like {' and '.join(intent.names[:4])}")
 
 
-def _way(evidence: Evidence, wish_parts: list[Part]) -> Found:
-    part = next((part for part in wish_parts if part.name in {"adjustments", "look"}), None)
-    return (1.0, "The source already looks like that.") if part is None else (part.done, way_sentence(evidence))
+def _adjustments(evidence: Evidence, parts: list[Part]) -> Found:
+    part = next((part for part in parts if part.name in {"adjustments", "look"}), None)
+    return (1.0, "The source already looks like that.") if part is None else (part.done, adjustments_sentence(evidence))
 
 
-def _grain(evidence: Evidence, wish_parts: list[Part]) -> Found:
-    part = next((part for part in wish_parts if part.name == "grain"), None)
+def _grain(evidence: Evidence, parts: list[Part]) -> Found:
+    part = next((part for part in parts if part.name == "grain"), None)
     if part is None:
         return 1.0, "The source has it already."
     return part.done, f"Grain {evidence.grain_added:+.1f} L* of {evidence.grain_wanted:+.1f} wanted."
@@ -141,25 +141,25 @@ def _grain(evidence: Evidence, wish_parts: list[Part]) -> Found:
 def _check(index: int) -> _Measure:
     def found(evidence: Evidence, _: list[Part]) -> Found:
         finding = evidence.findings[index]
-        return finding.share, f"Measured: {finding.said}."
+        return finding.share, f"Measured: {finding.description}."
 
     return found
 
 
-def _everything(evidence: Evidence, wish_parts: list[Part], semantic: float) -> Found:
-    """The share of the whole wish: none of it where a part cannot be judged, not all of it while a part is missing."""
-    if evidence.wish.unknown or not evidence.wish.understood:
+def _everything(evidence: Evidence, parts: list[Part], semantic: float) -> Found:
+    """The share of the whole instruction: 0 where a part cannot be judged, below 1 while a part is missing."""
+    if evidence.intent.unknown or not evidence.intent.understood:
         return 0.0, "A part of it I cannot judge, so not everything counts as done."
     share = (semantic - UNTOUCHED) / (BEST - UNTOUCHED)
-    said = f"All parts together are {100 * min(1.0, max(0.0, share)):.0f}% done."
-    missing = [part.name for part in wish_parts if part.done < _YES]
+    reason = f"All parts together are {100 * min(1.0, max(0.0, share)):.0f}% done."
+    missing = [part.name for part in parts if part.done < _YES]
     if missing:
-        return min(share, (_YES + _PARTLY) / 2), f"{said} Not yet: {', '.join(missing)}."
-    return share, said
+        return min(share, (_YES + _PARTLY) / 2), f"{reason} Not yet: {', '.join(missing)}."
+    return share, reason
 
 
-def _sound(damage: list[Damage], faults: tuple[Fault, ...]) -> Found:
+def _preserved(damage: list[Damage], faults: tuple[Fault, ...]) -> Found:
     found = [item for item in damage if item.fault in faults]
     if not found:
         return 1.0, "No damage of this kind was measured."
-    return 1.0 - sum(item.points for item in found) / _FATAL, "Measured: " + "; ".join(item.said for item in found) + "."
+    return 1.0 - sum(item.points for item in found) / _FATAL, "Measured: " + "; ".join(item.description for item in found) + "."

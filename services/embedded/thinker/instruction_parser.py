@@ -1,7 +1,7 @@
-"""Reading an instruction: operations, looks, and what remains not understood.
+"""Parse an instruction into operations, looks, and clauses that are not understood.
 
-One pass over the words, linear in the length of the text; nothing is guessed about words
-outside `words` and `sayings`: they come back as `unknown`.
+One pass over the words, linear in the length of the text. Nothing is guessed about words outside `words` and
+`look_phrases`: their clauses are returned as `unknown`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from services.embedded.thinker.look_phrases import sayings
+from services.embedded.thinker.look_phrases import look_phrases
 from services.embedded.thinker.operations import MONOCHROME, Op
-from services.embedded.thinker.sentence_patterns import structural
+from services.embedded.thinker.sentence_patterns import match_patterns
 from services.embedded.thinker.words import (
     ACTIONS,
     DEGREES,
@@ -20,52 +20,53 @@ from services.embedded.thinker.words import (
     NEGATIONS,
     NOUNS,
     REGIONS,
-    SIDES,
     STATES,
 )
 
-READ_AT_MOST = 4000
-"""Characters of an instruction that are read; a longer one is not understood in full."""
+MAX_LENGTH = 4000
+"""Characters of an instruction that are parsed; a longer one is not understood in full."""
 
 _SPLIT = re.compile(r"[,;\n!?]|\.(?=\s|$)|\b(?:and|then|but|while|plus)\b|&|\+(?!\d)", re.IGNORECASE)
 _WORD = re.compile(r"\x01\d+|#[0-9a-f]{6}|[+-]?\d+(?:\.\d+)?(?:\s?%|(?![\w/:'-]))|[\w'’/:-]+")  # noqa: RUF001
 _QUOTED = re.compile(r"\"([^\"\x01]{0,400})\"|“([^”\x01]{0,400})”|(?<!\w)'([^'\x01]{1,400})'(?!\w)")
-_SAYINGS = sayings()
+_LOOK_PHRASES = look_phrases()
 _PAIRS = "|".join(
-    re.escape(said).replace(r"\ and\ ", r"(\s+and\s+)", 1) for said in sorted(_SAYINGS, key=len, reverse=True) if " and " in said
+    re.escape(phrase).replace(r"\ and\ ", r"(\s+and\s+)", 1)
+    for phrase in sorted(_LOOK_PHRASES, key=len, reverse=True)
+    if " and " in phrase
 )
 _FIXED = re.compile(
     r"\b(?:b(\s?&\s?)w|black([\s-]+(?:and|&)[\s-]+)white|teal([\s-]*(?:and|&|/)[\s-]*)orange|orange([\s-]*(?:and|&|/)[\s-]*)teal"
     rf"|{_PAIRS})\b",
     re.IGNORECASE,
 )
-_MARKS_OUT = {1: " ", 2: " "}
+# \x01 and a number stands for a quoted string, \x02 for the "and" of a fixed expression; neither may come from the text.
+_NO_MARKS = {1: " ", 2: " "}
 _NUMBER = re.compile(r"^([+-]?)(\d{1,6}(?:\.\d{1,6})?)\s?(%?)$")
 _LONGEST = 5
 
 
 @dataclass(frozen=True)
-class LookSaid:
-    """A look that was named, how strongly, and the words that named it."""
+class NamedLook:
+    """A look that was named, its strength, and the words that named it."""
 
     look: str
     strength: float
-    said: str
+    words: str
 
 
 @dataclass(frozen=True)
-class Instruction:
-    """What an instruction says.
+class ParsedInstruction:
+    """The literal reading of an instruction.
 
-    `ops` are explicit operations, `looks` named looks, `banned` operations that must not
-    happen ("without grain"), `kept` parts to leave alone, `unknown` the clauses that say
-    more than is understood (`partly` of them besides something that is).
+    `ops` are explicit operations, `looks` named looks, `forbidden` operations that are ruled out ("without grain"),
+    `protected` regions that must not change, `unknown` the clauses that are not, or not fully, understood.
     """
 
     ops: tuple[Op, ...] = ()
-    looks: tuple[LookSaid, ...] = ()
-    banned: frozenset[str] = frozenset()
-    kept: tuple[str, ...] = ()
+    looks: tuple[NamedLook, ...] = ()
+    forbidden: frozenset[str] = frozenset()
+    protected: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
     @property
@@ -76,30 +77,30 @@ class Instruction:
 
 @dataclass
 class _Clause:
-    """A clause while it is read."""
+    """A clause while it is parsed."""
 
     text: str
     words: list[str] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)
-    looks: list[LookSaid] = field(default_factory=list)
+    looks: list[NamedLook] = field(default_factory=list)
     sign: int = 0
     amount: float | None = None
     degree: float = 1.0
     negated: bool = False
-    banned: list[str] = field(default_factory=list)
+    forbidden: list[str] = field(default_factory=list)
     region: str = ""
     rest: list[str] = field(default_factory=list)
 
 
 def unquote(text: str) -> tuple[str, list[str]]:
-    """The text with quoted strings and fixed expressions made indivisible, and the quotes."""
+    """The text with quoted strings and fixed expressions replaced by marks, so that they are not split, and the quotes."""
     quotes: list[str] = []
 
     def take(match: re.Match[str]) -> str:
         quotes.append(match.group(0))
         return f" \x01{len(quotes) - 1} "
 
-    plain = _QUOTED.sub(take, text[:READ_AT_MOST].translate(_MARKS_OUT))
+    plain = _QUOTED.sub(take, text[:MAX_LENGTH].translate(_NO_MARKS))
     return _FIXED.sub(_indivisible, plain), quotes
 
 
@@ -109,7 +110,7 @@ def _indivisible(match: re.Match[str]) -> str:
 
 
 def normalised(clause: str) -> str:
-    """One spelling, in lower case, of one clause."""
+    """One clause in lower case and in one spelling."""
     plain = clause.lower().replace("’", "'")  # noqa: RUF001
     plain = re.sub(r"\bcolor", "colour", plain).replace("gray", "grey").replace("center", "centre")
     plain = re.sub(r"\bb\s?(?:\x02|/|n)\s?w\b|\bblack\x02white\b|\bgr[ae]y-?scale\b|\bmonochromatic\b", MONOCHROME, plain)
@@ -120,8 +121,8 @@ def normalised(clause: str) -> str:
     return re.sub(r"(\d)\s?per\s?cent\b", r"\1%", plain).replace("\x02", " and ")
 
 
-def read_instruction(text: str) -> Instruction:
-    """Read an instruction of any length and content; never raises."""
+def parse_instruction(text: str) -> ParsedInstruction:
+    """Parse an instruction of any length and content; never raises."""
     plain, quotes = unquote(text)
     clauses: list[_Clause] = []
     for piece in _SPLIT.split(plain):
@@ -129,15 +130,15 @@ def read_instruction(text: str) -> Instruction:
         if clause.words or clause.ops:
             _inherit(clauses, clause)
             clauses.append(clause)
-    return _collect(clauses, too_long=len(text) > READ_AT_MOST)
+    return _collect(clauses, too_long=len(text) > MAX_LENGTH)
 
 
 def _clause(text: str, quotes: list[str]) -> _Clause:
-    """Read one clause on its own."""
+    """Parse one clause on its own."""
     clause = _Clause(text=_unquoted(text, quotes))
-    found, remaining = structural(normalised(text), quotes)
-    clause.ops.extend(replace(op, said=clause.text) for op in found)
-    told = len(clause.ops)
+    found, remaining = match_patterns(normalised(text), quotes)
+    clause.ops.extend(replace(op, clause=clause.text) for op in found)
+    matched = bool(clause.ops)
     clause.words = _WORD.findall(remaining)
     at = 0
     named: list[tuple[str, int]] = []
@@ -145,40 +146,40 @@ def _clause(text: str, quotes: list[str]) -> _Clause:
         before, negated = len(named), clause.negated
         at += _take(clause, named, at)
         if negated and len(named) > before:
-            # "a vintage look without grain": only what follows the word is unwanted.
-            clause.banned.extend(name for name, _ in named[before:])
+            # "a vintage look without grain": only what follows "without" is forbidden.
+            clause.forbidden.extend(name for name, _ in named[before:])
             del named[before:]
-    if clause.negated and told:
-        clause.banned.extend(op.name for op in clause.ops)
+    if clause.negated and matched:
+        clause.forbidden.extend(op.name for op in clause.ops)
         clause.ops.clear()
     _name_operations(clause, named)
     return clause
 
 
 def _take(clause: _Clause, named: list[tuple[str, int]], at: int) -> int:
-    """Understand what starts at a word; returns how many words it took."""
+    """Match the phrase that starts at a word; returns how many words it took."""
     for length in range(min(_LONGEST, len(clause.words) - at), 0, -1):
-        said = " ".join(clause.words[at : at + length])
-        if said in _SAYINGS and not clause.negated and not _is_slider(clause, said):
-            clause.looks.append(LookSaid(_SAYINGS[said], 1.0, said))
+        phrase = " ".join(clause.words[at : at + length])
+        if phrase in _LOOK_PHRASES and not clause.negated and not _is_slider(clause, phrase):
+            clause.looks.append(NamedLook(_LOOK_PHRASES[phrase], 1.0, phrase))
             return length
-        if said in STATES:
-            named.append(STATES[said])
+        if phrase in STATES:
+            named.append(STATES[phrase])
             return length
-        if said in NOUNS:
-            named.append((NOUNS[said], 0))
+        if phrase in NOUNS:
+            named.append((NOUNS[phrase], 0))
             return length
     _small_word(clause, clause.words[at])
     return 1
 
 
-def _is_slider(clause: _Clause, said: str) -> bool:
+def _is_slider(clause: _Clause, phrase: str) -> bool:
     """Whether words that could name a look are used as an adjustment ("20% vivid", "fog of 10%")."""
-    return (said in STATES or said in NOUNS) and any(_NUMBER.match(word) for word in clause.words)
+    return (phrase in STATES or phrase in NOUNS) and any(_NUMBER.match(word) for word in clause.words)
 
 
 def _small_word(clause: _Clause, word: str) -> None:
-    """Directions, amounts, regions and the words that remain."""
+    """Match a single word: a direction, an amount, a region, or a word that remains."""
     number = _NUMBER.match(word)
     if number:
         _number(clause, number)
@@ -220,17 +221,17 @@ def _name_operations(clause: _Clause, named: list[tuple[str, int]]) -> None:
                 amount=clause.amount,
                 degree=clause.degree,
                 region=clause.region,
-                said=clause.text,
+                clause=clause.text,
             )
         )
     if clause.region and clause.sign and not clause.ops and not clause.rest:
         # "brighten the left by 20%" has no slider's name.
-        clause.ops.append(Op("exposure", clause.sign, clause.amount, clause.degree, clause.region, said=clause.text))
+        clause.ops.append(Op("exposure", clause.sign, clause.amount, clause.degree, clause.region, clause=clause.text))
     clause.looks = [replace(look, strength=clause.degree) for look in clause.looks]
 
 
 def _inherit(before: list[_Clause], clause: _Clause) -> None:
-    """A list shares its verb and its amount: "the contrast and the saturation by 20%"."""
+    """Share the verb and the amount of a list: "the contrast and the saturation by 20%"."""
     if not before:
         return
     last = before[-1]
@@ -243,19 +244,19 @@ def _inherit(before: list[_Clause], clause: _Clause) -> None:
         last.ops = [replace(op, amount=clause.amount) if op.amount is None else op for op in last.ops]
 
 
-def _collect(clauses: list[_Clause], *, too_long: bool) -> Instruction:
+def _collect(clauses: list[_Clause], *, too_long: bool) -> ParsedInstruction:
     """The reading of all clauses together."""
     ops: list[Op] = []
-    looks: list[LookSaid] = []
-    banned: set[str] = set()
-    kept: list[str] = []
+    looks: list[NamedLook] = []
+    forbidden: set[str] = set()
+    protected: list[str] = []
     unknown: list[str] = []
     for clause in clauses:
         if "unchanged" in clause.rest or "untouched" in clause.rest:
-            kept.append(clause.region or "all")
+            protected.append(clause.region or "all")
             continue
-        banned.update(clause.banned)
-        if clause.negated and not clause.banned:
+        forbidden.update(clause.forbidden)
+        if clause.negated and not clause.forbidden:
             unknown.append(clause.text)
             if not clause.looks:
                 continue
@@ -265,7 +266,7 @@ def _collect(clauses: list[_Clause], *, too_long: bool) -> Instruction:
             unknown.append(clause.text)
     if too_long:
         unknown.append("the rest of a very long instruction")
-    return Instruction(tuple(ops), tuple(looks), frozenset(banned), tuple(kept), tuple(unknown))
+    return ParsedInstruction(tuple(ops), tuple(looks), frozenset(forbidden), tuple(protected), tuple(unknown))
 
 
 def _is_unknown(clause: _Clause) -> bool:
@@ -278,9 +279,6 @@ def _is_unknown(clause: _Clause) -> bool:
 
 
 def _unquoted(text: str, quotes: list[str]) -> str:
-    """Put the quoted strings back in their place."""
+    """The text with the quoted strings put back."""
     filled = re.sub(r"(?:(?<!\s)\s+)?\x01(\d+)\s*", lambda m: f" {quotes[int(m.group(1))]} ", text)
     return filled.replace("\x02", " and ").strip()
-
-
-__all__ = ["SIDES", "Instruction", "LookSaid", "read_instruction"]

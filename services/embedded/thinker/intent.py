@@ -1,8 +1,8 @@
-"""A wish in words as something that can be measured.
+"""The intent of an instruction: what it asks for, in measurable terms.
 
-A wish has up to four parts, and any of them may be missing: a *look* (differences in
-CIELAB, named or said as plain adjectives), operations *stated* with an amount, *asks* that
-are checked one by one (flip, text, a white background), and what was not understood.
+It has up to four parts, each optional: a *look* (differences in CIELAB, named or given as plain adjectives), operations
+*stated* with an amount, operations *requested* that are checked one by one (flip, text, a white background), and
+clauses that were not understood.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from services.embedded.thinker.instruction_parser import Instruction, read_instruction
+from services.embedded.thinker.instruction_parser import ParsedInstruction, parse_instruction
 from services.embedded.thinker.looks import LOOKS, Look, joined, scaled
 from services.embedded.thinker.operations import MONOCHROME, Key, Op
 from services.embedded.thinker.slider_model import modelled
 
 _ADJUSTMENTS: dict[tuple[str, int], tuple[str, float]] = {
-    # An operation said without an amount: the look it asks for, and how much of it.
+    # An operation without an amount: the look that it asks for, and the share of it.
     ("exposure", 1): ("brighter", 1.0),
     ("exposure", -1): ("darker", 1.0),
     ("midtones", 1): ("brighter", 0.8),
@@ -48,7 +48,7 @@ _ADJUSTMENTS: dict[tuple[str, int], tuple[str, float]] = {
 }
 
 _IMPLIED: dict[str, tuple[Op, ...]] = {
-    # What a look wants done besides tone and colour.
+    # Operations that a look needs in addition to tone and colour.
     "product": (Op("background", colour="white"),),
     "portrait": (Op("background blur", amount=35.0),),
     "comic": (Op("posterise", amount=45.0),),
@@ -56,44 +56,44 @@ _IMPLIED: dict[str, tuple[Op, ...]] = {
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is wanted, as far as it was understood.
+class Intent:
+    """What an instruction asks for, as far as it was understood.
 
-    `look` is None when no look is wanted; `names` are the looks behind it. `implied` are
-    asks nobody said but the look needs. `instruction` is the literal reading.
+    `look` is None when no look is asked for; `names` are the looks it was joined from. `implied` are operations that the
+    instruction does not name but the look needs. `parsed` is the literal reading.
     """
 
     text: str
-    instruction: Instruction
+    parsed: ParsedInstruction
     names: tuple[str, ...]
     look: Look | None
     stated: tuple[Op, ...]
-    asks: tuple[Op, ...]
+    requested: tuple[Op, ...]
     implied: tuple[Op, ...]
 
     @property
     def plain(self) -> bool:
-        """Whether only plain adjustments are wanted, where the direction counts more than the amount."""
-        return not self.instruction.looks
+        """Whether only plain adjustments are asked for, where the direction counts more than the amount."""
+        return not self.parsed.looks
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """The clauses that were not, or not fully, understood."""
-        return self.instruction.unknown
+        return self.parsed.unknown
 
     @property
     def understood(self) -> bool:
-        """Whether any part of the wish can be measured."""
-        return self.look is not None or bool(self.stated or self.asks)
+        """Whether any part of the instruction can be measured."""
+        return self.look is not None or bool(self.stated or self.requested)
 
     @property
     def checks(self) -> tuple[Op, ...]:
-        """Everything that is checked one by one."""
-        return self.asks + self.implied
+        """The operations that are checked one by one."""
+        return self.requested + self.implied
 
     @property
     def fixed(self) -> dict[Key, float]:
-        """Amounts the caller stated for operations that act on tone and colour, in percent."""
+        """The stated amounts of operations on tone and colour, in percent."""
         out: dict[Key, float] = {}
         for op in self.stated:
             out[op.key] = out.get(op.key, 0.0) + op.percent
@@ -101,14 +101,14 @@ class Wish:
 
 
 @lru_cache(maxsize=256)
-def wish_of(text: str) -> Wish:
-    """Understand a wish of any length; never raises. Pure, and remembered for repeated turns."""
-    instruction = read_instruction(text)
-    names = [said.look for said in instruction.looks]
-    parts = [scaled(LOOKS[said.look], said.strength) for said in instruction.looks]
+def intent_of(text: str) -> Intent:
+    """The intent of an instruction of any length; never raises. Pure, and cached for repeated turns."""
+    parsed = parse_instruction(text)
+    names = [named.look for named in parsed.looks]
+    parts = [scaled(LOOKS[named.look], named.strength) for named in parsed.looks]
     stated: list[Op] = []
-    asks: list[Op] = []
-    for op in instruction.ops:
+    requested: list[Op] = []
+    for op in parsed.ops:
         adjustment = _ADJUSTMENTS.get((op.name, op.sign))
         if op.amount is None and not op.region and adjustment:
             name, share = adjustment
@@ -117,31 +117,31 @@ def wish_of(text: str) -> Wish:
         elif modelled(op.key) and op.amount is not None and (op.name, op.sign) != ("haze", -1):
             stated.append(op)
         else:
-            asks.append(op)
-    parts = [_without(part, instruction.banned) for part in parts]
-    return Wish(
+            requested.append(op)
+    parts = [_without(part, parsed.forbidden) for part in parts]
+    return Intent(
         text=text,
-        instruction=instruction,
+        parsed=parsed,
         names=tuple(dict.fromkeys(names)),
         look=joined(parts) if parts else None,
         stated=tuple(stated),
-        asks=tuple(asks),
-        implied=_implied(names, asks),
+        requested=tuple(requested),
+        implied=_implied(names, requested),
     )
 
 
-def _without(look: Look, banned: frozenset[str]) -> Look:
-    """The look less the effects the caller does not want."""
-    effects = {"grain", "vignette", "haze", "glow"} & banned
+def _without(look: Look, forbidden: frozenset[str]) -> Look:
+    """The look without the effects that the instruction rules out."""
+    effects = {"grain", "vignette", "haze", "glow"} & forbidden
     return replace(look, **dict.fromkeys(effects, 0.0))  # type: ignore[arg-type]
 
 
-def _implied(names: list[str], asks: list[Op]) -> tuple[Op, ...]:
-    """The implied asks that nobody has said already."""
-    said = {op.name for op in asks}
+def _implied(names: list[str], requested: list[Op]) -> tuple[Op, ...]:
+    """The operations that the looks imply and the instruction does not name."""
+    named = {op.name for op in requested}
     out: dict[str, Op] = {}
     for name in names:
         for op in _IMPLIED.get(name, ()):
-            if op.name not in said:
+            if op.name not in named:
                 out.setdefault(op.name, op)
     return tuple(out.values())

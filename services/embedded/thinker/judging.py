@@ -1,67 +1,61 @@
-"""The embedded thinker's verdict on one candidate: measure, score, explain, refine; and the questions it asks itself."""
+"""Judge one candidate: measure, score, explain, refine. Also the checklist for an instruction."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.embedded.thinker.checklist_answers import answers_of, questions_of
+from services.embedded.thinker.checklist_answers import answer_questions, questions_about
 from services.embedded.thinker.evidence import Evidence, gather
 from services.embedded.thinker.explain import explain
-from services.embedded.thinker.intent import wish_of
-from services.embedded.thinker.pixels import Bytes, look_at
+from services.embedded.thinker.intent import intent_of
+from services.embedded.thinker.pixels import Bytes, reduce_picture
 from services.embedded.thinker.refine import refine
-from services.embedded.thinker.score import Damage, Part, parts, quality, semantic
+from services.embedded.thinker.score import Damage, Part, measured_parts, quality, semantic
 from services.protocol.critique.messages import MAX_INSTRUCTION, Critique
-from services.protocol.critique.questions import Question, or_default, with_quality
+from services.protocol.critique.questions import Answer, Question, or_default, with_quality
 from services.protocol.critique.scores import critique_of_answers
 
 
-def judge(source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> Critique:
+def judge(source: Bytes, candidate: Bytes, original_instruction: str, instruction: str) -> Critique:
     """Judge a candidate.
 
     Args:
         source: the picture before, (h, w), (h, w, 3) RGB or (h, w, 4) RGBA bytes.
         candidate: the picture after, of any size.
-        wish_text: the original instruction.
-        used_text: the instruction this candidate was made with.
+        original_instruction: the caller's instruction.
+        instruction: the instruction that this candidate was made with.
 
     Returns:
-        Scores, reasoning and the refined instruction for the source. The same arguments
-        always give the same critique; any two pictures and any two texts give one.
+        Scores, reasoning and the refined instruction for the source. The function is pure and total: any two pictures and
+        any two texts give a critique, and always the same one.
 
     Raises:
         ValueError: when an array is not a picture.
     """
-    seen = _seen(source, candidate, wish_text, used_text)
-    return Critique(
-        semantic=seen.semantic,
-        quality=seen.quality,
-        reasoning=explain(seen.evidence, seen.parts, seen.damage),
-        refined_instruction=seen.refined,
-    )
+    return _assess(source, candidate, original_instruction, instruction).critique()
 
 
-def judge_by(questions: tuple[Question, ...], source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> Critique:
+def judge_by(
+    questions: tuple[Question, ...], source: Bytes, candidate: Bytes, original_instruction: str, instruction: str
+) -> Critique:
     """Judge a candidate by a checklist; its scores follow from the answers. Otherwise as `judge`.
 
-    Questions that give no score (none about quality, say) leave the measured scores in place, answers beside them.
+    When the questions give no score (none is about quality, say), the measured scores are used and the answers added.
     """
-    seen = _seen(source, candidate, wish_text, used_text)
-    answers = answers_of(seen.evidence, seen.parts, seen.damage, seen.semantic, or_default(questions))
-    critique = critique_of_answers(answers, seen.refined, questions)
-    if isinstance(critique, Critique):
-        return critique
-    return Critique(seen.semantic, seen.quality, explain(seen.evidence, seen.parts, seen.damage), seen.refined, answers)
+    assessed = _assess(source, candidate, original_instruction, instruction)
+    answers = answer_questions(assessed.evidence, assessed.parts, assessed.damage, assessed.semantic, or_default(questions))
+    critique = critique_of_answers(answers, assessed.refined, questions)
+    return critique if isinstance(critique, Critique) else assessed.critique(answers)
 
 
-def questions_for(wish_text: str) -> tuple[Question, ...]:
-    """The checklist for a wish, from what was understood of it; the same wish always gives the same."""
-    return with_quality(questions_of(wish_of(wish_text)))
+def questions_for(original_instruction: str) -> tuple[Question, ...]:
+    """The checklist for an instruction, from what was understood of it; pure."""
+    return with_quality(questions_about(intent_of(original_instruction)))
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What was measured of one candidate, and what follows."""
+class _Assessment:
+    """The measurements of one candidate, its scores and the refined instruction."""
 
     evidence: Evidence
     parts: list[Part]
@@ -70,11 +64,16 @@ class _Seen:
     quality: float
     refined: str | None
 
+    def critique(self, answers: tuple[Answer, ...] = ()) -> Critique:
+        """The critique with the measured scores."""
+        reasoning = explain(self.evidence, self.parts, self.damage)
+        return Critique(self.semantic, self.quality, reasoning, self.refined, answers)
 
-def _seen(source: Bytes, candidate: Bytes, wish_text: str, used_text: str) -> _Seen:
-    evidence = gather(wish_of(wish_text), look_at(source), look_at(candidate))
-    wish_parts = parts(evidence)
-    followed = semantic(evidence, wish_parts)
+
+def _assess(source: Bytes, candidate: Bytes, original_instruction: str, instruction: str) -> _Assessment:
+    evidence = gather(intent_of(original_instruction), reduce_picture(source), reduce_picture(candidate))
+    parts = measured_parts(evidence)
+    followed = semantic(evidence, parts)
     sound, damage = quality(evidence)
-    refined = refine(evidence, used_text or wish_text, followed).strip()[:MAX_INSTRUCTION]
-    return _Seen(evidence, wish_parts, damage, followed, sound, refined or None)
+    refined = refine(evidence, instruction or original_instruction, followed).strip()[:MAX_INSTRUCTION]
+    return _Assessment(evidence, parts, damage, followed, sound, refined or None)

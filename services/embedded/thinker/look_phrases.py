@@ -1,8 +1,8 @@
-"""How people ask for a look: phrases, each with the look of `looks.LOOKS` it means."""
+"""Phrases that ask for a look of `looks.LOOKS`."""
 
 from __future__ import annotations
 
-_SAID: dict[str, str] = {
+_PHRASES: dict[str, str] = {
     "golden hour": (
         "golden hour; golden-hour; goldenhour; magic hour; golden light; golden evening; late afternoon sun; late "
         "afternoon; evening sun; evening light; low evening sun; golden glow; sun-kissed; sunkissed"
@@ -175,10 +175,10 @@ _SAID: dict[str, str] = {
 }
 
 
-def sayings() -> dict[str, str]:
-    """Every phrase, in lower case, and the look it names."""
+def look_phrases() -> dict[str, str]:
+    """Every phrase, in lower case, and the look that it names."""
     found: dict[str, str] = {}
-    for look, text in _SAID.items():
-        for said in text.split(";"):
-            found.setdefault(said.strip(), look)
+    for look, text in _PHRASES.items():
+        for phrase in text.split(";"):
+            found.setdefault(phrase.strip(), look)
     return found

@@ -1,8 +1,7 @@
-"""The looks the thinker knows, as a photographer would measure them.
+"""The looks that the thinker knows, as differences from an ordinary, well exposed daylight photograph in CIELAB.
 
-A look is a handful of differences from an ordinary, well exposed daylight photograph,
-in CIELAB. They describe typical pictures of the look, at moderate strength, and are
-`fitted` to the source: what a picture already has is not asked for twice.
+They describe typical pictures of the look at moderate strength, and are `fitted` to the source, so that an effect that
+the source already has is not added a second time.
 """
 
 from __future__ import annotations
@@ -213,7 +212,7 @@ LOOKS: dict[str, Look] = {
     "fairy tale": Look(light=4, contrast=0.95, cast=(4, 5), chroma=1.15, glow=0.25, vignette=0.06),
     "faded": Look(light=2, contrast=0.86, black=9, white=-4, chroma=0.74),
     "documentary": Look(mono=1, contrast=1.18, grain=1.6),
-    # Plain adjustments, said without an amount. Their differences are what a viewer first calls "more".
+    # Plain adjustments without an amount. Their differences are the smallest that a viewer calls "more".
     "brighter": Look(light=8),
     "darker": Look(light=-8),
     "contrasty": Look(contrast=1.22),
@@ -300,7 +299,7 @@ def fitted(look: Look, source: Tone) -> Look:
     """The look as this source needs it: a warm picture needs less warmth, a dark one less dark."""
     light = look.light
     if look.key and light:
-        # Half of the way by habit, half towards where such pictures lie, never backwards.
+        # Half by the look's own difference, half towards the usual lightness of such pictures, never backwards.
         wanted = (look.key - float(source.mean[0])) * np.sign(light)
         wanted = float(np.clip(wanted, 0.25 * abs(light), 1.4 * abs(light))) * np.sign(light)
         light = float(0.5 * light + 0.5 * wanted)
@@ -312,6 +311,6 @@ def fitted(look: Look, source: Tone) -> Look:
         cast = cast * share
     chroma = look.chroma
     if chroma > 1.0:
-        # Strong colours have little room left.
+        # Strong colours can hardly be raised further.
         chroma = 1.0 + (chroma - 1.0) * float(np.clip(1.6 - source.spread / 20.0, 0.45, 1.15))
     return replace(look, light=light, cast=(float(cast[0]), float(cast[1])), chroma=chroma)

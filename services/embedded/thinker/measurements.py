@@ -1,4 +1,10 @@
-"""What can be measured on one picture, and on two side by side."""
+"""Measurements on one picture (tone, colour, texture, layout) and on two side by side.
+
+Tone and colour are measured on the thumb in five *zones*: the picture's own pixels in order of lightness (the darkest
+twelfth, the shadows, the middle, the highlights, the lightest twelfth). A zone's mean L*, a* and b* show where the black
+and white points lie, how steep the tone curve is and how shadows and highlights are tinted, and they stay meaningful
+when the picture is mirrored or cropped. Texture is measured on the frame, in units of L*.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +23,11 @@ ZONES = (0.0, 0.08, 0.30, 0.70, 0.92, 1.0)
 # Squared distances from the centre (1 in the corners) that bound parts of the frame.
 _CORNERS, _CENTRE, _RING, _CORE = 0.55, 0.18, 0.42, 0.12
 _BLOCK = 16  # side of the blocks in which noise is measured
-_FEW = 4  # blocks that say too little
+_FEW = 4  # blocks below which the estimate is not reliable
 _ENDS = (6.0, 94.0)  # L* beyond which noise is clipped
-_NO_STEP = 0.15  # L* between neighbours that no eye sees
-_STRUCTURE = 256
-_CELL = 16  # pixels
+_NO_STEP = 0.15  # invisible difference of L* between neighbours
+_STRUCTURE = 256  # longest side on which structure is compared
+_CELL = 16  # side of the cells in which added noise is measured, in pixels
 _SLOW = 3.0  # pixels; coarser than grain, finer than shading
 _SAME_SHAPE = 0.02  # aspects closer than 2 % are rounding
 
@@ -32,7 +38,7 @@ class Tone:
 
     `zones` is (5, 3): mean (L*, a*, b*) from black to white. `spread` is the mean
     distance of a pixel's (a*, b*) from the picture's mean (a*, b*): how colourful the
-    content is whatever the cast. `corner`, `top` and `left` are differences of mean L*:
+    content is, independent of a cast. `corner`, `top` and `left` are differences of mean L*:
     corners less centre, top less bottom, left less right. `haze` is the mean dark channel (0..1, He et al. 2009).
     """
 
@@ -47,7 +53,7 @@ class Tone:
     haze: float
 
     def vector(self) -> Floats:
-        """The figures the tone control works on, in the order of `WEIGHTS`."""
+        """The figures that are compared with a target, in the order of `target_picture.WEIGHTS`."""
         rest = np.array([self.spread, self.corner, self.top, self.left], dtype=np.float32)
         return np.concatenate([self.zones.reshape(-1), rest])
 
@@ -59,8 +65,7 @@ class Texture:
     `grain` is the standard deviation of the noise in the flattest quarter of the
     picture; `fine`, `medium` and `coarse` are the mean absolute detail below about 2, 6
     and 20 pixels; `edge` and `centre` are `fine` in the outer ring and the middle.
-    `flat` is the share of pixels without any gradient, `levels` the number of lightness
-    levels in use (of 200), `chunky` how much of the picture sits on a coarse pixel lattice.
+    `flat` is the share of pixels without any gradient, `levels` the number of lightness levels in use (of 200).
     """
 
     grain: float
@@ -91,7 +96,7 @@ def tone_of(thumb: Floats) -> Tone:
 
 
 def tone_vector(thumb: Floats) -> Floats:
-    """The 19 figures of `Tone.vector` alone, for the many thumbs that the control tries."""
+    """The 19 figures of `Tone.vector` alone, for the many thumbs that the solver tries."""
     height, width = thumb.shape[:2]
     pixels = thumb.reshape(-1, 3)
     zone_means, layout = _averages(height, width)
@@ -104,8 +109,8 @@ def tone_vector(thumb: Floats) -> Floats:
 
 @lru_cache(maxsize=64)
 def _averages(height: int, width: int) -> tuple[Floats, Floats]:
-    """Averages over the zones (5, n) of pixels in order of lightness, and the corner, top and left
-    differences (3, n) of pixels in place, as matrices.
+    """Matrices that average pixels: (5, n) over the zones of pixels in order of lightness, and (3, n) for the corner, top
+    and left differences of pixels in place.
     """
     count = height * width
     zones = np.zeros((5, count), dtype=np.float32)
@@ -132,7 +137,7 @@ def radius_squared(height: int, width: int) -> Floats:
     y = (np.arange(height, dtype=np.float32) + 0.5) / height * 2.0 - 1.0
     x = (np.arange(width, dtype=np.float32) + 0.5) / width * 2.0 - 1.0
     square: Floats = ((y[:, None] ** 2 + x[None, :] ** 2) / 2.0).astype(np.float32)
-    # Shared by the cache: nobody may write to it.
+    # The cache returns the same array to every caller.
     square.setflags(write=False)
     return square
 
@@ -170,8 +175,8 @@ def grain_of(light: Floats) -> float:
     """Standard deviation of the noise in an (h, w) lightness plane.
 
     Immerkaer's mask (CVIU 64, 1996) cancels planes and straight edges; the quarter of
-    the 16 x 16 blocks that are flattest are noise and little else. Blocks at the ends
-    of the scale, where noise is clipped away, do not count.
+    the 16 x 16 blocks that are flattest hold little but noise. Blocks at the ends of the scale, where noise is clipped,
+    are left out.
     """
     if min(light.shape) < _BLOCK + 4:
         return 0.0
@@ -190,31 +195,31 @@ def grain_of(light: Floats) -> float:
 
 
 def _levels(light: Floats) -> int:
-    """How many half-L* steps hold a noticeable share of the pixels."""
+    """The number of half-L* steps that hold more than 0.05 % of the pixels."""
     counts, _ = np.histogram(light, bins=200, range=(0.0, 100.0))
     return int((counts > 0.0005 * light.size).sum())
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Everything measured on one picture alone."""
+class Measurement:
+    """The measurements of one picture."""
 
     tone: Tone
     texture: Texture
 
 
-def read(picture: Picture) -> Reading:
+def measure(picture: Picture) -> Measurement:
     """Measure one picture."""
-    return Reading(tone=tone_of(picture.thumb), texture=texture_of(picture.frame))
+    return Measurement(tone=tone_of(picture.thumb), texture=texture_of(picture.frame))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A source and a candidate, measured alone and against each other.
+    """A source and a candidate, measured separately and against each other.
 
     `structure` is how much of the source's lightness detail is found again in place
-    (-1..1, tone and contrast left aside), `mirrored` and `upended` the same after
-    flipping the candidate. `odd` is a (h, w) map of how far each spot of the candidate
+    (-1..1, independent of tone and contrast), `mirrored` and `flipped` the same after
+    flipping the candidate. `local_change` is a (h, w) map of how far each spot of the candidate
     lies, in CIELAB, from what one smooth change of tone, colour and light would make of the source.
     `noise` is the standard deviation, in L*, of the fine-grained difference where the source is flat.
     `shape` is the candidate's aspect over the source's.
@@ -222,13 +227,13 @@ class Comparison:
 
     source: Picture
     candidate: Picture
-    before: Reading
-    after: Reading
+    before: Measurement
+    after: Measurement
     after_thumb: Floats = field(repr=False)
     structure: float
     mirrored: float
-    upended: float
-    odd: Floats = field(repr=False)
+    flipped: float
+    local_change: Floats = field(repr=False)
     noise: float
     shape: float
 
@@ -239,8 +244,8 @@ class Comparison:
 
     @property
     def in_place(self) -> bool:
-        """Whether a spot of the candidate still shows what the same spot of the source shows."""
-        return not self.reshaped and self.structure >= max(self.mirrored, self.upended) - 0.05
+        """Whether each spot of the candidate shows the same thing as that spot of the source."""
+        return not self.reshaped and self.structure >= max(self.mirrored, self.flipped) - 0.05
 
     @property
     def change(self) -> float:
@@ -254,34 +259,35 @@ def distance(first: Floats, second: Floats) -> float:
 
 
 def compare(source: Picture, candidate: Picture) -> Comparison:
-    """Measure two pictures, of any two sizes, side by side."""
+    """Compare two pictures of any two sizes."""
     height, width = source.thumb.shape[:2]
     after_thumb = reduce(candidate.thumb, width, height)
     size = fit(source.width, source.height, _STRUCTURE)
     first = reduce(source.frame[..., 0], *size)
     second = reduce(candidate.frame[..., 0], *size)
-    # Even a picture and itself stay below 1 where there is little detail.
+    # Normalised: a picture with little detail correlates with itself below 1.
     whole = max(0.2, shared_structure(first, first))
     return Comparison(
         source=source,
         candidate=candidate,
-        before=read(source),
-        after=read(candidate),
+        before=measure(source),
+        after=measure(candidate),
         after_thumb=after_thumb,
         structure=shared_structure(first, second) / whole,
         mirrored=shared_structure(first, np.ascontiguousarray(second[:, ::-1])) / whole,
-        upended=shared_structure(first, np.ascontiguousarray(second[::-1])) / whole,
-        odd=oddness(source.thumb, after_thumb),
+        flipped=shared_structure(first, np.ascontiguousarray(second[::-1])) / whole,
+        local_change=local_change_map(source.thumb, after_thumb),
         noise=added_noise(source.frame[..., 0], candidate.frame[..., 0]),
         shape=candidate.aspect / source.aspect,
     )
 
 
 def added_noise(before: Floats, after: Floats) -> float:
-    """Standard deviation, in L*, of the noise that the (h, w) plane `after` has and `before` has not.
+    """Standard deviation, in L*, of the noise that the (h, w) plane `after` has in addition to `before`.
 
-    The difference to the source is looked at, since film grain is too coarse for an estimate from the candidate
-    alone; its slow part is a change of tone, and only the quarter of the source's blocks with the least detail counts.
+    It is estimated from the difference to the source, since film grain is too coarse for an estimate from the candidate
+    alone. The slow part of the difference is a change of tone, and only the quarter of the source's cells with the least
+    detail counts.
     """
     height, width = before.shape
     if min(height, width) < 2 * _CELL:
@@ -297,7 +303,7 @@ def added_noise(before: Floats, after: Floats) -> float:
         return out
 
     rough = mean(detail * detail)
-    # Contrast, haze and blur scale the detail that is there; what is left of the change is new.
+    # Contrast, haze and blur scale existing detail; the rest of the change is new.
     scaled = mean(change * detail) ** 2 / np.maximum(rough, 1e-6)
     new = np.maximum(mean(change * change) - scaled, 0.0)
     return float(np.sqrt(np.median(new[rough <= np.percentile(rough, 25)])))
@@ -310,18 +316,18 @@ def shared_structure(first: Floats, second: Floats) -> float:
     var_1 = np.maximum(cv2.blur(first * first, window) - mean_1 * mean_1, 0.0)
     var_2 = np.maximum(cv2.blur(second * second, window) - mean_2 * mean_2, 0.0)
     both = cv2.blur(first * second, window) - mean_1 * mean_2
-    # A little noise energy in the divisor keeps flat areas from counting as lost detail.
+    # The constant in the divisor keeps noise in flat areas from counting as lost detail.
     match = both / np.sqrt((var_1 + 0.5) * (var_2 + 0.5))
     weight = var_1 / (var_1 + 8.0)
     total = float(weight.sum())
     return 1.0 if total < 1e-3 * weight.size else float((match * weight).sum() / total)
 
 
-def oddness(before: Floats, after: Floats) -> Floats:
+def local_change_map(before: Floats, after: Floats) -> Floats:
     """Distance (h, w) of `after` from the best smooth global mapping of `before`.
 
     The mapping is quadratic in CIELAB and allows a vignette and linear gradients, so what
-    remains is local: a new object, another colour for one thing, a written word.
+    remains is local: a new object, another colour for one object, a written word.
     """
     height, width = before.shape[:2]
     light, a, b = (before[..., i].reshape(-1) / 50.0 for i in range(3))
@@ -331,9 +337,9 @@ def oddness(before: Floats, after: Floats) -> Floats:
     columns = [one, light, a, b, light * light, light * a, light * b, a * a, a * b, b * b]
     columns += [corner, corner * light, x, x * light, y, y * light]
     design = np.stack(columns, axis=1).astype(np.float64)
-    goal = after.reshape(-1, 3).astype(np.float64)
+    expected = after.reshape(-1, 3).astype(np.float64)
     normal = design.T @ design + 1e-3 * np.eye(design.shape[1]) * len(light)
-    answer = np.linalg.solve(normal, design.T @ goal)
-    rest = goal - design @ answer
+    answer = np.linalg.solve(normal, design.T @ expected)
+    rest = expected - design @ answer
     out: Floats = np.sqrt((rest**2).sum(axis=1)).reshape(height, width).astype(np.float32)
     return out

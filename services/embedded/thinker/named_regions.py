@@ -1,4 +1,4 @@
-"""Parts of a picture that have a name, as soft masks on the thumb."""
+"""Named regions of a picture (top, sky, background, reds), as soft masks on the thumb."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ def hue_range(degrees: float) -> str:
 
 
 def region_mask(name: str, thumb: Floats) -> Floats | None:
-    """A (h, w) mask 0..1 of a named part of a (h, w, 3) CIELAB thumb, or None if it has no place.
+    """A (h, w) mask 0..1 of a named region of a (h, w, 3) CIELAB thumb, or None for an unknown name.
 
-    The subject is taken to be in the middle and the background around it, as nothing
-    here recognises things.
+    The subject is taken to be in the middle and the background around it, as objects are not recognised.
     """
     height, width = thumb.shape[:2]
     if name in _HUES:

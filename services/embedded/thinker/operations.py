@@ -1,8 +1,7 @@
-"""Operations of a photo editor, as they are said: names, amounts, phrases.
+"""Operations of a photo editor in words: their names, amounts and phrases.
 
-An amount is in percent, -100..100, relative to the source picture, the way people and
-sliders say it ("increase the warmth by 20%"). Every operation has several phrases; when an
-editor does not react to one, the next is tried.
+An amount is in percent, -100..100, relative to the source picture ("increase the warmth by 20%"). Every operation has
+several phrases; when an editor does not react to one, the next is tried.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from services.embedded.thinker.pixels import TO_LINEAR, Floats, to_lab
 MONOCHROME = "monochrome"
 
 COLOURS: dict[str, tuple[float, float, float]] = {
-    # CIELAB (D65) of the sRGB colours people name.
+    # CIELAB (D65) of named sRGB colours.
     "black": (0, 0, 0),
     "white": (100, 0, 0),
     "grey": (54, 0, 0),
@@ -51,17 +50,17 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 
 
 COVERING = frozenset({MONOCHROME, "background", "selective", "recolour", "invert", "flip horizontal", "flip vertical"})
-"""Operations that are done or not done, and so mean 100 % when no amount is said."""
+"""Operations that mean 100 % when no amount is given."""
 
 
 @dataclass(frozen=True)
 class Op:
-    """One operation as said.
+    """One operation of an instruction.
 
-    `amount` is the signed percentage, or None where none was said; `degree` how much the
-    words stress it (1 plain, 0.5 "slightly", 1.5 "very"). `region` names the part of the picture
-    it is confined to, `colour` a colour word, `detail` what else it needs (a text, an
-    angle, a shape). `said` is the clause it was read from.
+    `amount` is the percentage, or None where none was given, and `sign` its direction; `degree` is how much the words
+    stress it (1 plain, 0.5 "slightly", 1.5 "very"). `region` names the part of the picture that it is confined to,
+    `colour` a colour word, `detail` any other argument (a text, an angle, a shape). `clause` is the text it was parsed
+    from.
     """
 
     name: str
@@ -71,16 +70,16 @@ class Op:
     region: str = ""
     colour: str = ""
     detail: str = ""
-    said: str = ""
+    clause: str = ""
 
     @property
     def key(self) -> Key:
-        """What tells this operation from others in the same instruction."""
+        """The identity of this operation within an instruction."""
         return (self.name, self.region, self.colour)
 
     @property
     def percent(self) -> float:
-        """The signed amount in percent; where none was said 30, or all of an operation that covers."""
+        """The signed amount in percent; where none was given 30, or 100 for operations in `COVERING`."""
         plain = 100.0 if self.name in COVERING else 30.0 * min(self.degree, 3.0)
         given = plain if self.amount is None else self.amount
         return float(np.clip(self.sign * given, -100.0, 100.0))
@@ -193,19 +192,19 @@ REGION_PHRASES: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def phrase(key: Key, percent: float, *, detail: str = "", variant: int = 0) -> str:
-    """Say one operation; `variant` counts through the phrases known for it."""
+    """The phrase for one operation; `variant` counts through the phrases known for it."""
     name, region, colour = key
     pairs = _pairs(key)
     up, down = pairs[variant % len(pairs)]
     template = up if percent >= 0 or not down else down
     number = f"{abs(percent):.1f}".removesuffix(".0")
     article = "an" if colour[:1] in tuple("aeio") else "a"
-    said = template.format(n=number, c=colour, r=region, a=article, d=detail)
+    text = template.format(n=number, c=colour, r=region, a=article, d=detail)
     if region and "{r}" not in template:
         if name in _WHOLE:
-            return said
-        return said.replace(" by ", f" of the {region} by ", 1) if " by " in said else f"{said} of the {region}"
-    return said
+            return text
+        return text.replace(" by ", f" of the {region} by ", 1) if " by " in text else f"{text} of the {region}"
+    return text
 
 
 _WHOLE = frozenset({"vignette", "grain", "haze", "glow", "border", "crop", "text"})
@@ -219,7 +218,7 @@ def _pairs(key: Key) -> tuple[tuple[str, str], ...]:
 
 
 def variants(key: Key) -> int:
-    """How many phrases are known for an operation."""
+    """The number of phrases known for an operation."""
     return len(_pairs(key))
 
 
@@ -230,7 +229,7 @@ def variant_in(text: str, key: Key) -> int:
             filled = template.replace("{c}", key[2]).replace("{r}", key[1]).replace("{a} ", "")
             stem = filled.split("{")[0].strip()
             tail = filled.rpartition("}")[2].strip(" %")
-            if stem and stem in text and (len(stem) > 8 or tail in text):  # noqa: PLR2004 - "make it" alone says nothing
+            if stem and stem in text and (len(stem) > 8 or tail in text):  # noqa: PLR2004 - "make it" alone is ambiguous
                 return index
     return 0
 
@@ -252,7 +251,7 @@ def _hex_lab(name: str) -> Floats | None:
 
 
 def hue_name(a: float, b: float) -> str:
-    """The colour word whose hue lies nearest to (a*, b*); only words that tint well."""
+    """The colour word whose hue lies nearest to (a*, b*), of those that work as a tint."""
     names = ("red", "orange", "gold", "yellow", "green", "teal", "sky blue", "blue", "purple", "magenta", "hot pink")
     wanted = np.array([a, b]) / max(1e-6, float(np.hypot(a, b)))
 

@@ -1,9 +1,8 @@
-"""Pictures as this package sees them: reduced, flattened, in CIELAB.
+"""Pictures as they are measured: reduced, flattened, in CIELAB; and conversions between CIELAB and linear light.
 
-Every measurement is made on a reduced copy, so that a figure means the same for a
-phone snapshot and for a poster: the *frame* (long side at most 512 pixels) carries
-texture, the *thumb* (long side at most 64) carries tone and colour. Both are averaged
-over areas in linear light, as an eye that steps back averages.
+Every measurement is made on a reduced copy, so that a figure means the same at every resolution: the *frame* (long side
+at most 512 pixels) is for texture, the *thumb* (long side at most 64) for tone and colour. Both are averaged over areas
+in linear light.
 
 CIELAB is D65 with L* in 0..100 and a*, b* in about -110..110, all float32.
 """
@@ -21,7 +20,7 @@ Bytes = npt.NDArray[np.uint8]
 
 FRAME = 512
 THUMB = 64
-_LINE = 0.04045  # code value below which sRGB is a line
+_LINE = 0.04045  # code value below which sRGB is linear (IEC 61966-2-1)
 _PLANE, _RGB = 2, 3
 _BRIGHT, _DIM = 254, 1  # bytes that count as blown out and blocked up
 _WHITE = np.array([0.950456, 1.0, 1.088754], dtype=np.float32)
@@ -31,7 +30,7 @@ _TO_RGB = np.array(
     dtype=np.float32,
 )
 _SLACK = 0.003
-_LINE_L, _LINE_Y = 8.0, 0.008856  # below these CIELAB is a line
+_LINE_L, _LINE_Y = 8.0, 0.008856  # below these CIELAB is linear
 
 
 def _linear_table() -> Floats:
@@ -69,8 +68,7 @@ class Picture:
 def flatten(pixels: Bytes) -> Bytes:
     """Any (h, w), (h, w, 1), (h, w, 2), (h, w, 3) or (h, w, 4) bytes as (h, w, 3) RGB.
 
-    Transparency is laid on white, as a page would show it. Raises ValueError for an
-    array that is not a picture.
+    Transparent pixels are composed over white. Raises ValueError for an array that is not a picture.
     """
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or 0 in pixels.shape:
         raise ValueError(f"not a picture: {pixels.dtype} {pixels.shape}")
@@ -86,14 +84,14 @@ def flatten(pixels: Bytes) -> Bytes:
     return flat
 
 
-def look_at(pixels: Bytes) -> Picture:
-    """Reduce a picture of (h, w[, channels]) bytes to what the measurements need."""
+def reduce_picture(pixels: Bytes) -> Picture:
+    """The frame, thumb and statistics of a picture of (h, w[, channels]) bytes."""
     flat = flatten(pixels)
     height, width = flat.shape[:2]
     frame_width, frame_height = fit(width, height, FRAME)
     small = flat
     if width > 2 * frame_width:
-        # Halving in code values first costs little accuracy and most of the time saved.
+        # Reducing in code values first is much faster and costs little accuracy.
         small = cv2.resize(flat, (2 * frame_width, 2 * frame_height), interpolation=cv2.INTER_AREA).astype(np.uint8)
     linear = reduce(TO_LINEAR[small], frame_width, frame_height)
     ends = flat[:: max(1, height // FRAME), :: max(1, width // FRAME)]
@@ -136,12 +134,12 @@ def to_linear(lab: Floats) -> Floats:
 
 
 def showable(lab: Floats) -> Floats:
-    """The nearest CIELAB picture that sRGB can show: what clipping leaves of `lab`."""
+    """The CIELAB picture clipped to sRGB."""
     return to_lab(to_linear(lab))
 
 
 def into_gamut(lab: Floats) -> Floats:
-    """The (h, w, 3) picture with the chroma of unshowable pixels reduced until they can be shown."""
+    """The (h, w, 3) picture with the chroma of pixels outside sRGB reduced until they fit; lightness and hue stay."""
     flat = lab.reshape(-1, 3)
     outside = np.logical_not(_shown(flat))
     if not outside.any():
@@ -164,7 +162,7 @@ def _shown(flat: Floats) -> npt.NDArray[np.bool_]:
     """Which of (n, 3) CIELAB colours lie within sRGB."""
     y = (flat[:, 0] + 16.0) / 116.0
     curves = np.stack([y + flat[:, 1] / 500.0, y, y - flat[:, 2] / 200.0], axis=1)
-    # Below 6/29 CIELAB continues as a line.
+    # Below 6/29 CIELAB is linear.
     xyz = np.where(curves > 6 / 29, curves**3, (curves - 4 / 29) * 0.128419) * _WHITE
     rgb = xyz @ _TO_RGB.T
     inside = (rgb > -_SLACK) & (rgb < 1 + _SLACK)

@@ -1,8 +1,8 @@
-# ruff: noqa: PLR2004 - shares and amounts (percent) at which words change
-"""The refined instruction: what to say to the editor next, for the SOURCE picture.
+# ruff: noqa: PLR2004 - shares and amounts (percent) at which phrases change
+"""The refined instruction: the next instruction for the editor, applied to the SOURCE picture.
 
-Everything is stateless: the amounts tried are read from the text of the instruction used,
-the response from the candidate. The caller's own explicit requests are kept word for word.
+It is stateless: the amounts tried are parsed from the instruction that was used, the editor's response is measured on
+the candidate. The caller's own explicit requests are kept word for word.
 """
 
 from __future__ import annotations
@@ -12,46 +12,46 @@ from collections.abc import Mapping
 import numpy as np
 
 from services.embedded.thinker.evidence import Evidence
-from services.embedded.thinker.instruction_parser import Instruction, read_instruction
-from services.embedded.thinker.looks import HueMove, Look, Pair
+from services.embedded.thinker.instruction_parser import ParsedInstruction, parse_instruction
+from services.embedded.thinker.looks import HueMove, Look
 from services.embedded.thinker.named_regions import hue_range, region_mask
 from services.embedded.thinker.operations import MONOCHROME, Key, Op, hue_name, phrase, variant_in, variants
 from services.embedded.thinker.pixels import Floats
 from services.embedded.thinker.slider_model import modelled
-from services.embedded.thinker.solver import Amounts, Learned, learn, shrink, solve
+from services.embedded.thinker.solver import Amounts, GainEstimate, estimate_gains, shrink, solve
 from services.embedded.thinker.target_picture import turn_hues
 
 DEAD_ZONE = 2.0
-"""Amounts (percent) below which neither a change nor an operation is worth saying."""
+"""Amounts (percent) below which neither a change nor an operation is included."""
 _GRAIN_PER_PERCENT = 0.1
 _CLOSE_ENOUGH = 9.4
 
 
-def refine(evidence: Evidence, used_text: str, semantic: float) -> str:
+def refine(evidence: Evidence, instruction: str, semantic: float) -> str:
     """One complete instruction for the source, or the used one when nothing is left to do."""
-    wish = evidence.wish
-    if not wish.understood:
-        return wish.text
+    intent = evidence.intent
+    if not intent.understood:
+        return intent.text
     if semantic >= _CLOSE_ENOUGH:
-        return used_text
-    used = read_instruction(used_text)
-    said = [*_asked(evidence, used, used_text)]
-    if wish.look is not None:
-        said += _controlled(evidence, used, used_text)
-    said += [f"no {name}" for name in sorted(wish.instruction.banned)]
-    said += [clause for clause in wish.unknown if not clause.startswith("the rest of")]
-    said += [f"keep the {place} unchanged" for place in wish.instruction.kept if place != "all"]
-    return _sentence(list(dict.fromkeys(said))) or wish.text
+        return instruction
+    used = parse_instruction(instruction)
+    phrases = _requested_phrases(evidence, used, instruction)
+    if intent.look is not None:
+        phrases += _look_phrases(evidence, used, instruction)
+    phrases += [f"no {name}" for name in sorted(intent.parsed.forbidden)]
+    phrases += [clause for clause in intent.unknown if not clause.startswith("the rest of")]
+    phrases += [f"keep the {region} unchanged" for region in intent.parsed.protected if region != "all"]
+    return _sentence(list(dict.fromkeys(phrases))) or intent.text
 
 
-def _sentence(said: list[str]) -> str:
-    """Join phrases as a person would."""
-    if len(said) < 2:
-        return "".join(said)
-    return ", ".join(said[:-1]) + " and " + said[-1]
+def _sentence(phrases: list[str]) -> str:
+    """Phrases joined by commas and a final "and"."""
+    if len(phrases) < 2:
+        return "".join(phrases)
+    return ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
 
-def amounts_of(instruction: Instruction) -> Amounts:
+def amounts_of(instruction: ParsedInstruction) -> Amounts:
     """The modelled operations of an instruction and their amounts in percent."""
     out: Amounts = {}
     for op in instruction.ops:
@@ -60,8 +60,8 @@ def amounts_of(instruction: Instruction) -> Amounts:
     return out
 
 
-def knobs_of(look: Look) -> list[Key]:
-    """The operations that can make a look, without those that are done or not done."""
+def sliders_for(look: Look) -> list[Key]:
+    """The sliders that can produce a look, without the operations that have no amount."""
     names = ["exposure", "midtones", "contrast", "blacks", "shadows", "highlights", "whites"]
     coloured = look.mono < 1.0
     if coloured:
@@ -69,138 +69,140 @@ def knobs_of(look: Look) -> list[Key]:
     elif look.cast != (0.0, 0.0):
         names += ["saturation", "sepia"]
     names += [name for name in ("vignette", "haze", "glow") if getattr(look, name) > 0]
-    knobs: list[Key] = [(name, "", "") for name in names]
+    sliders: list[Key] = [(name, "", "") for name in names]
     for zone, shift in (("tint shadows", look.shadows), ("tint highlights", look.highlights)):
         if coloured and np.hypot(*shift) >= 3.0:
-            knobs.append((zone, "", _hue(shift)))
+            sliders.append((zone, "", hue_name(*shift)))
     if look.top:
-        knobs.append(("exposure", "top", ""))
-    return knobs
+        sliders.append(("exposure", "top", ""))
+    return sliders
 
 
-def _hue(shift: Pair) -> str:
-    return hue_name(*shift)
-
-
-def _whole(look: Look) -> Amounts:
-    """What a look needs that is done or not done."""
+def _all_or_nothing(look: Look) -> Amounts:
+    """The operations of a look that have no amount."""
     return {(MONOCHROME, "", ""): 100.0} if look.mono >= 1.0 and look.cast == (0.0, 0.0) else {}
 
 
-def _controlled(evidence: Evidence, used: Instruction, used_text: str) -> list[str]:
-    """The phrases that steer tone, colour and grain towards the look."""
-    look, wish = evidence.aim.look, evidence.wish
-    spent = amounts_of(used)
-    fixed = _whole(look) | wish.fixed
-    knobs = [key for key in knobs_of(look) if key not in fixed]
+def _look_phrases(evidence: Evidence, used: ParsedInstruction, instruction: str) -> list[str]:
+    """The phrases that move tone, colour and grain towards the look, with the amounts of the solver."""
+    look, intent = evidence.target.look, evidence.intent
+    used_amounts = amounts_of(used)
+    fixed = _all_or_nothing(look) | intent.fixed
+    sliders = [key for key in sliders_for(look) if key not in fixed]
     turned = _turned_hues(evidence)
-    source, goal = shrink(_with_hues(evidence.seen.source.thumb, turned)), shrink(evidence.aim.thumb)
-    in_place = evidence.seen.in_place
-    learned = _lesson(evidence, used, spent) if spent else Learned()
-    # Surely below half of what was expected: the phrase was not understood, or the other way round.
-    deaf = {key for key, gain in learned.gains.items() if gain + 2.0 * learned.errors[key] < 0.45}
-    trusted = _trusted(learned, deaf)
-    amounts = solve(source, goal, knobs, fixed=fixed, start=spent, learned=trusted, in_place=in_place)
-    lowered = used_text.lower()
+    source, target = shrink(_with_hues(evidence.comparison.source.thumb, turned)), shrink(evidence.target.thumb)
+    in_place = evidence.comparison.in_place
+    estimate = _estimate(evidence, used, used_amounts) if used_amounts else GainEstimate()
+    # Below half of the expected gain by two standard errors: the phrase was not understood, or taken in the other direction.
+    unresponsive = {key for key, gain in estimate.gains.items() if gain + 2.0 * estimate.errors[key] < 0.45}
+    damped = _damped(estimate, unresponsive)
+    amounts = solve(source, target, sliders, fixed=fixed, start=used_amounts, estimate=damped, in_place=in_place)
+    lowered = instruction.lower()
     out: list[str] = []
-    # Tints first: "decrease the warmth, tint the shadows teal" could pass its verb on.
-    spoken = sorted((_whole(look) | amounts).items(), key=lambda item: not item[0][0].startswith("tint"))
-    for key, percent in spoken:
-        rounded = round(_settled(percent, spent.get(key)))
+    # Tints first: in "decrease the warmth, tint the shadows teal" an editor could apply "decrease" to the tint.
+    ordered = sorted((_all_or_nothing(look) | amounts).items(), key=lambda item: not item[0][0].startswith("tint"))
+    for key, percent in ordered:
+        rounded = round(_with_dead_zone(percent, used_amounts.get(key)))
         if abs(rounded) > DEAD_ZONE:
-            variant = variant_in(lowered, key) + (1 if key in deaf else 0) if key in spent else 0
+            variant = variant_in(lowered, key) + (1 if key in unresponsive else 0) if key in used_amounts else 0
             out.append(phrase(key, rounded, variant=variant % variants(key)))
     out += [f"shift the hue of the {name} by {0.9 * move.turn:.0f} degrees" for name, move in turned.items()]
     return out + _textures(evidence, used)
 
 
 def _turned_hues(evidence: Evidence) -> dict[str, HueMove]:
-    """The ranges of hues the look turns and the source has, by name."""
+    """The ranges of hues that the look turns and the source contains, by name."""
     out: dict[str, HueMove] = {}
-    for move in evidence.aim.look.hues:
+    for move in evidence.target.look.hues:
         name = hue_range(move.centre)
-        mask = region_mask(name, evidence.seen.source.thumb)
+        mask = region_mask(name, evidence.comparison.source.thumb)
         if mask is not None and float(mask.mean()) > 0.06:
             out[name] = move
     return out
 
 
 def _with_hues(thumb: Floats, turned: Mapping[str, HueMove]) -> Floats:
-    """The thumb after these ranges of hues were turned."""
+    """The thumb with these ranges of hues turned."""
     for move in turned.values():
         thumb = turn_hues(thumb, move)
     return thumb
 
 
-def _lesson(evidence: Evidence, used: Instruction, spent: Mapping[Key, float]) -> Learned:
+def _estimate(evidence: Evidence, used: ParsedInstruction, used_amounts: Mapping[Key, float]) -> GainEstimate:
+    """How strongly the editor responded to the amounts that were used."""
     turned = _turned_hues(evidence) if any(op.name == "hue" for op in used.ops) else {}
-    source, candidate = shrink(_with_hues(evidence.seen.source.thumb, turned)), shrink(evidence.thumb)
-    return learn(source, candidate, spent, in_place=evidence.seen.in_place)
+    source, candidate = shrink(_with_hues(evidence.comparison.source.thumb, turned)), shrink(evidence.thumb)
+    return estimate_gains(source, candidate, used_amounts, in_place=evidence.comparison.in_place)
 
 
-def _trusted(learned: Learned, deaf: set[Key]) -> Learned:
-    """What to expect of the next attempt: an editor's seed makes some of every deviation, so most of it, not all.
+def _damped(estimate: GainEstimate, unresponsive: set[Key]) -> GainEstimate:
+    """The gains to expect of the next attempt: 60 % of each deviation, as the editor's seed causes the rest.
 
-    Phrases that will be said otherwise are expected to work.
+    Phrases that will be replaced are expected to work, so their gain is 1.
     """
-    gains = {key: 1.0 + 0.6 * (gain - 1.0) for key, gain in learned.gains.items() if key not in deaf}
-    return Learned(gains, learned.errors, learned.rest * 0.6)
+    gains = {key: 1.0 + 0.6 * (gain - 1.0) for key, gain in estimate.gains.items() if key not in unresponsive}
+    return GainEstimate(gains, estimate.errors, estimate.residual * 0.6)
 
 
-def _settled(percent: float, before: float | None) -> float:
-    """Small corrections are noise: keep the amount that was used."""
+def _with_dead_zone(percent: float, before: float | None) -> float:
+    """The new amount, or the used one where the correction is so small that it is noise."""
     if before is not None and abs(percent - before) <= DEAD_ZONE:
         return before
     return percent
 
 
-def _textures(evidence: Evidence, used: Instruction) -> list[str]:
-    """Grain and clarity, each controlled alone."""
+def _textures(evidence: Evidence, used: ParsedInstruction) -> list[str]:
+    """Phrases for grain and clarity, which the solver does not model."""
     out: list[str] = []
-    look = evidence.aim.look
-    said = {op.name: op for op in evidence.wish.instruction.ops}
-    if look.grain > 0.4 and "grain" not in said:
+    look = evidence.target.look
+    named = {op.name for op in evidence.intent.parsed.ops}
+    if look.grain > 0.4 and "grain" not in named:
         before = next((op.percent for op in used.ops if op.name == "grain"), 0.0)
         percent = look.grain / _GRAIN_PER_PERCENT
         if before > 0:
             factor = np.clip(look.grain / max(0.15, evidence.grain_added), 0.5, 2.0)
-            percent = _settled(before * float(factor) ** 0.8, before)
+            percent = _with_dead_zone(before * float(factor) ** 0.8, before)
         out.append(phrase(("grain", "", ""), round(min(percent, 90.0))))
-    if look.clarity > 0 and "clarity" not in said:
+    if look.clarity > 0 and "clarity" not in named:
         out.append(phrase(("clarity", "", ""), round(100 * look.clarity)))
     return out
 
 
-def _asked(evidence: Evidence, used: Instruction, used_text: str) -> list[str]:
-    """The caller's own explicit requests, word for word while they work."""
+def _requested_phrases(evidence: Evidence, used: ParsedInstruction, instruction: str) -> list[str]:
+    """The caller's own explicit requests, word for word as long as the editor carries them out."""
     out: list[str] = []
-    wish = evidence.wish
-    mixed = {said.said for said in wish.instruction.looks}
-    spoken = len(wish.asks)
-    out += [op.said if not any(look in op.said.lower() for look in mixed) else _canonical(op) for op in wish.stated]
+    intent = evidence.intent
+    # A clause that also names a look is not repeated word for word, so that its look is not requested again.
+    look_words = {named.words for named in intent.parsed.looks}
+    explicit = len(intent.requested)
+
+    def names_a_look(op: Op) -> bool:
+        return any(words in op.clause.lower() for words in look_words)
+
+    out += [_standard_phrase(op) if names_a_look(op) else op.clause for op in intent.stated]
     for index, finding in enumerate(evidence.findings):
         op = finding.op
-        own = index < spoken and bool(op.said) and not any(look in op.said.lower() for look in mixed)
-        out.append(_again(op, finding.done, own=own, used=used, used_text=used_text))
+        own = index < explicit and bool(op.clause) and not names_a_look(op)
+        out.append(_repeated(op, finding.done, own=own, used=used, instruction=instruction))
     return out
 
 
-def _again(op: Op, done: float, *, own: bool, used: Instruction, used_text: str) -> str:
-    """How to ask once more: the same words if they work, other words or amounts if not."""
+def _repeated(op: Op, done: float, *, own: bool, used: ParsedInstruction, instruction: str) -> str:
+    """The phrase for one operation in the next turn: the same words if they worked, other words or amounts if not."""
     before = next((other for other in used.ops if other.name == op.name), None)
     if own and (done >= 0.5 or before is None):
-        return op.said
+        return op.clause
     graded = op.name in _GRADED
     if before is None:
-        return _canonical(op)
-    if done < 0.15 and not (own and before.said != op.said and done > 0):
-        # Their own words had no effect: first the plain phrase, then the next one.
-        tried = -1 if before.said == op.said and own and not _is_plain(op) else variant_in(used_text.lower(), op.key)
-        return _canonical(op, variant=(tried + 1) % variants(op.key), percent=before.percent)
+        return _standard_phrase(op)
+    if done < 0.15 and not (own and before.clause != op.clause and done > 0):
+        # The caller's words had no effect: the first standard phrase, then the next one.
+        tried = -1 if before.clause == op.clause and own and not _is_plain(op) else variant_in(instruction.lower(), op.key)
+        return _standard_phrase(op, variant=(tried + 1) % variants(op.key), percent=before.percent)
     if graded and done < 0.8:
         more = float(np.clip(abs(before.percent) * np.clip(0.9 / max(done, 0.2), 1.15, 2.0), 5.0, 95.0))
-        return _canonical(op, variant=variant_in(used_text.lower(), op.key), percent=op.sign * more)
-    return before.said or _canonical(op)
+        return _standard_phrase(op, variant=variant_in(instruction.lower(), op.key), percent=op.sign * more)
+    return before.clause or _standard_phrase(op)
 
 
 _GRADED = frozenset(
@@ -209,15 +211,15 @@ _GRADED = frozenset(
         *("exposure", "contrast", "saturation", "warmth", "posterise", "pixelate", "emboss"),
     }
 )
-"""Asks that can be done more or less."""
+"""Operations that have an amount."""
 
 
 def _is_plain(op: Op) -> bool:
-    return _canonical(op) in op.said.lower()
+    return _standard_phrase(op) in op.clause.lower()
 
 
-def _canonical(op: Op, *, variant: int = 0, percent: float | None = None) -> str:
-    """The editor's own phrase for an operation."""
+def _standard_phrase(op: Op, *, variant: int = 0, percent: float | None = None) -> str:
+    """The standard phrase for an operation."""
     detail = op.detail
     if op.name == "text":
         detail += (f" at the {op.region}" if op.region else "") + (f" in {op.colour}" if op.colour else "")

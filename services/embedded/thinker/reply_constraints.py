@@ -21,7 +21,7 @@ from services.protocol.critique.messages import Critique
 from services.protocol.critique.questions import Question
 from services.protocol.critique.replies import MAX_REASONING, MAX_REFINED, labelled
 
-MOST_ECHOED: Final = 200  # characters of a wrong value that its refusal repeats
+MAX_ECHO: Final = 200  # characters of a wrong value that its refusal repeats
 _OPTIONS: Final = frozenset({"disable_any_whitespace", "disable_additional_properties", "whitespace_pattern"})
 """Keys of ``structured_outputs`` that say how to constrain, not to what."""
 _KINDS: Final = ("json", "json_object", "regex")
@@ -84,7 +84,7 @@ class _Offers(Generic[_T]):
             return self._json({}, param)
         if kind == "json_schema":
             return self._json(_declared(response_format), param)
-        raise ApiError("unsupported_parameter", f"{param} of type {kind[:MOST_ECHOED]!r} is not offered", param=param)
+        raise ApiError("unsupported_parameter", f"{param} of type {kind[:MAX_ECHO]!r} is not offered", param=param)
 
     def of_outputs(self, outputs: dict[str, Any]) -> Wanted[_T]:
         """The format of vLLM's ``structured_outputs``."""
@@ -99,7 +99,7 @@ class _Offers(Generic[_T]):
         if key == "regex":
             return self._regex(value, param)
         offered = ", ".join(_KINDS)
-        raise ApiError("unsupported_parameter", f"structured_outputs offers {offered}; not {key[:MOST_ECHOED]!r}", param=param)
+        raise ApiError("unsupported_parameter", f"structured_outputs offers {offered}; not {key[:MAX_ECHO]!r}", param=param)
 
     def _regex(self, value: object, param: str) -> Wanted[_T]:
         """The format whose regular expression was sent."""
@@ -127,7 +127,7 @@ class _Offers(Generic[_T]):
                 return Wanted(form, "json_schema")
         ours = offered[0][1]
         unknown = ", ".join(sorted(set(required) - set(ours["required"]))) or "such mixture of keys"
-        message = f"a reply has no {unknown[:MOST_ECHOED]}; it has {', '.join(ours['required'])}"
+        message = f"a reply has no {unknown[:MAX_ECHO]}; it has {', '.join(ours['required'])}"
         raise ApiError("unsupported_parameter", message, param=param)
 
 

@@ -1,7 +1,7 @@
-"""Operations that are sentences rather than sliders: flip, crop, text, backgrounds, recolouring.
+"""Patterns of operations that are sentences rather than sliders: flip, crop, text, backgrounds, recolouring.
 
-Each pattern reads one clause whose quoted strings were replaced by marks; every
-quantifier is bounded, so the work is linear in the length of the clause.
+Each pattern matches one clause whose quoted strings were replaced by marks. Every quantifier is bounded, so matching is
+linear in the length of the clause.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def _plain(name: str, detail: str = "") -> Found:
 
 def _quoted(match: re.Match[str], quotes: list[str]) -> Op:
     quote = quotes[int(match.group("q"))] if match.group("q") else f'"{match.group("bare")}"'
-    place = match.groupdict().get("place") or ""
-    return Op(name="text", colour=_colour(match.groupdict().get("c")), detail=quote, region=place)
+    region = match.groupdict().get("region") or ""
+    return Op(name="text", colour=_colour(match.groupdict().get("c")), detail=quote, region=region)
 
 
 def _rotate(match: re.Match[str], _: list[str]) -> Op:
@@ -72,7 +72,7 @@ def _shift(match: re.Match[str], _: list[str]) -> Op:
 
 
 def _colour(word: str | None) -> str:
-    """One of the known colour words; a shade counts as its colour."""
+    """One of the known colour words, without "light", "dark" and the like."""
     if not word:
         return ""
     word = re.sub(r"^(?:light|dark|bright|deep|pale|pure|plain|solid)\s", "", word)
@@ -86,7 +86,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Found], ...] = tuple(
     for pattern, found in (
         (
             r"\b(?:add|write|put|place|print|overlay|insert)\b[\w\s]{0,30}?(?:\x01(?P<q>\d+)|\btext\s(?P<bare>\w{1,40}))"
-            r"(?:[\w\s]{0,40}?\b(?P<place>top|bottom|centre|middle|left|right|corner)\b)?"
+            r"(?:[\w\s]{0,40}?\b(?P<region>top|bottom|centre|middle|left|right|corner)\b)?"
             r"(?:[\w\s]{0,30}?\bin\s(?:bold\s|large\s|big\s|small\s)?" + _COLOUR + r")?[\w\s%]{0,40}",
             _quoted,
         ),
@@ -191,8 +191,8 @@ def _thing(match: re.Match[str]) -> str:
     return f"the {thing}" if thing and not thing.startswith("the ") else thing
 
 
-def structural(clause: str, quotes: list[str]) -> tuple[list[Op], str]:
-    """The operations of this kind in a clause, and what remains of it."""
+def match_patterns(clause: str, quotes: list[str]) -> tuple[list[Op], str]:
+    """The operations that a clause matches, and the rest of its text."""
     found = list(_search(clause, quotes))
     remaining = clause
     for _, span in found:

@@ -1,11 +1,9 @@
-"""What an operation usually does to a picture: the expected responses.
+"""A forward model of a photo editor's sliders on the thumb, in CIELAB.
 
-A forward model of a photo editor's sliders on the thumb, in CIELAB. It tells the
-controller which amounts should reach the imagined picture, and how the sliders couple
-(warmth moves colourfulness, exposure moves chroma). The figures were fitted from outside to
-what the embedded editor does to grey ramps and colour patches; a particular editor
-answers stronger or weaker, so every operation has a gain, 1 by expectation, that
-`control` estimates from the candidate.
+It tells the solver which amounts should reach the target picture, and how the sliders couple (warmth moves
+colourfulness, exposure moves chroma). The figures were fitted to what the embedded editor, as a black box, does to grey
+ramps and colour patches. A particular editor responds more or less strongly, so every operation has a gain, 1 by
+default, which `solver.estimate_gains` estimates from the candidate.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ def _smooth(low: float, high: float, value: Floats) -> Floats:
 
 
 def _relit(lab: Floats, light: Floats, follow: float = 1.0) -> Floats:
-    """The picture at new lightness as if lit otherwise: chroma follows the light."""
+    """The picture at a new lightness, with the chroma that a change of light would give it."""
     ratio = (light + 16.0) / (lab[..., 0] + 16.0)
     out = lab * (ratio if follow == 1.0 else ratio**follow)[..., None]
     out[..., 0] = light
@@ -51,12 +49,12 @@ def _relit(lab: Floats, light: Floats, follow: float = 1.0) -> Floats:
 
 
 def _toned(lab: Floats, shift: Floats) -> Floats:
-    """The picture after a change of its tone curve; colours follow most of the way."""
+    """The picture after a change of its tone curve; chroma follows with an exponent of 0.8."""
     return _relit(lab, np.clip(lab[..., 0] + shift, 0.0, 100.0), 0.8)
 
 
 def _stopped(lab: Floats, stops: Floats | float) -> Floats:
-    """Exposed by that many stops; gains bend at white as film does."""
+    """The picture exposed by a number of stops, with a shoulder at white."""
     y = luminance(lab[..., 0])
     gain = np.exp2(np.asarray(stops, dtype=np.float32))
     lit = np.where(gain > 1.0, 1.0 - (1.0 - np.clip(y, 0.0, 1.0)) ** np.maximum(gain, 1.0), y * gain)
@@ -170,9 +168,9 @@ def _overlay(lab: Floats, amount: float, key: Key) -> Floats:
     if colour is None:
         return lab
     level = lab[..., :1] / 100.0
-    goal = colour[1:] * np.clip(np.minimum(level, 1.0 - level) / 0.25, 0.0, 1.0)
+    tinted = colour[1:] * np.clip(np.minimum(level, 1.0 - level) / 0.25, 0.0, 1.0)
     out = lab.copy()
-    out[..., 1:] += min(1.0, 0.96 * amount) * (goal - lab[..., 1:])
+    out[..., 1:] += min(1.0, 0.96 * amount) * (tinted - lab[..., 1:])
     return out
 
 
@@ -200,7 +198,7 @@ def _haze(lab: Floats, amount: float, _: Key) -> Floats:
             lab, np.clip(lab[..., 0] + amount * np.interp(lab[..., 0], _EVEN, _LESS_HAZE), 0.0, 100.0).astype(np.float32)
         )
     linear = to_linear(lab)
-    # The air is lit by the scene: a bright picture has a bright haze.
+    # A bright picture has a bright haze.
     air = 0.25 + 0.4 * float(luminance(np.percentile(lab[..., 0], [95]))[0])
     return to_lab((linear + min(1.0, 0.93 * amount) * (air - linear)).astype(np.float32))
 
@@ -223,8 +221,8 @@ def side_mask(height: int, width: int, region: str) -> Floats | None:
     return None if side is None else _smooth(0.36, 0.95, (1.0 - side).astype(np.float32))
 
 
-_ORDER: dict[str, Response] = {
-    # In the order in which a developing pipeline applies them.
+_RESPONSES: dict[str, Response] = {
+    # In the order in which raw developers apply them.
     "exposure": _exposure,
     "contrast": _contrast,
     "highlights": _highlights,
@@ -246,25 +244,24 @@ _ORDER: dict[str, Response] = {
     "vignette": _vignette,
 }
 
-MODELLED = frozenset(_ORDER)
+MODELLED = frozenset(_RESPONSES)
 """Names of the operations whose effect on the thumb is modelled."""
 
 SIDES = frozenset({"top", "bottom", "left", "right"})
 
 
 def modelled(key: Key) -> bool:
-    """Whether this operation's effect on the thumb is expected well enough to control it."""
+    """Whether the model predicts this operation's effect on the thumb."""
     return key[0] in MODELLED and (not key[1] or (key[0] == "exposure" and key[1] in SIDES))
 
 
-def respond(thumb: Floats, amounts: Mapping[Key, float], gains: Mapping[Key, float] | None = None) -> Floats:
+def apply_sliders(thumb: Floats, amounts: Mapping[Key, float], gains: Mapping[Key, float] | None = None) -> Floats:
     """The (h, w, 3) CIELAB thumb after operations of these percentages.
 
-    `gains` scales the response of single operations. Operations that are not modelled
-    are left out.
+    `gains` scales the response of single operations. Operations that are not modelled are skipped.
     """
     lab = thumb
-    for name, response in _ORDER.items():
+    for name, response in _RESPONSES.items():
         for key, percent in amounts.items():
             if key[0] == name and percent and modelled(key):
                 gain = 1.0 if gains is None else gains.get(key, 1.0)

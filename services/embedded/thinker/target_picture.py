@@ -1,4 +1,8 @@
-"""The picture that an instruction asks for, computed on the thumb of the source."""
+"""The target picture: the source's thumb in the look that the instruction asks for.
+
+A candidate is compared with this thumb rather than with the look's numbers. The effect of a warm cast on lightness, or of
+a lifted black on colourfulness, is then counted once, and in the same way in the target and in the measurement.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from services.embedded.thinker.intent import Wish
+from services.embedded.thinker.intent import Intent
 from services.embedded.thinker.looks import HueMove, Look, Pair, fitted
 from services.embedded.thinker.measurements import Tone, radius_squared, tone_of
 from services.embedded.thinker.pixels import Floats, Picture, showable, to_lab, to_linear
-from services.embedded.thinker.slider_model import respond, steepen
+from services.embedded.thinker.slider_model import apply_sliders, steepen
 
 _HAZE_LAB = (82.0, -1.0, -2.0)
 # One unit of each figure of `Tone.vector` is about one just noticeable step in a whole picture.
@@ -22,8 +26,8 @@ _ZONE_SHARES = np.array([0.55, 0.9, 1.25, 0.9, 0.55], dtype=np.float32)
 WEIGHTS[:15] *= np.repeat(_ZONE_SHARES, 3)
 
 
-def imagine(thumb: Floats, look: Look) -> Floats:
-    """The (h, w, 3) CIELAB thumb of the source in that look, as sRGB can show it."""
+def in_look(thumb: Floats, look: Look) -> Floats:
+    """The (h, w, 3) CIELAB thumb of the source in a look, clipped to sRGB."""
     lab = thumb.copy()
     for move in look.hues:
         lab = turn_hues(lab, move)
@@ -87,12 +91,12 @@ def turn_hues(lab: Floats, move: HueMove) -> Floats:
 
 
 def veil(lab: Floats, share: float, colour: Floats) -> Floats:
-    """Mix with a veil of light of that CIELAB colour, in display values as haze looks."""
+    """The picture mixed with a CIELAB colour, in display values as haze looks."""
     return (lab * (1.0 - share) + colour * share).astype(np.float32)
 
 
 def bloom(lab: Floats, share: float) -> Floats:
-    """Screen the picture with a blurred copy of itself."""
+    """The picture screened with a blurred copy of itself."""
     linear = to_linear(lab)
     radius = max(0.6, 0.03 * max(lab.shape[:2]))
     blurred = cv2.GaussianBlur(linear, (0, 0), radius)
@@ -101,13 +105,14 @@ def bloom(lab: Floats, share: float) -> Floats:
 
 
 @dataclass(frozen=True)
-class Aim:
-    """The target for one source: `thumb` is the imagined picture, `tone` its figures.
+class Target:
+    """The target for one source.
 
-    `reach` is how far the source itself lies from it (weighted, see `gap`).
+    `look` is the look fitted to the source, `thumb` the target picture, `tone` its figures, and `start` those of the
+    source.
     """
 
-    wish: Wish
+    intent: Intent
     look: Look
     thumb: Floats = field(repr=False)
     start: Tone
@@ -125,10 +130,10 @@ def gap(first: Tone, second: Tone) -> float:
     return float(np.sqrt((off**2).mean()))
 
 
-def aim_of(wish: Wish, source: Picture, start: Tone) -> Aim:
-    """Imagine the wish on a source whose tone is `start`."""
-    look = fitted(wish.look, start) if wish.look is not None else Look()
-    thumb = respond(source.thumb, wish.fixed) if wish.fixed else source.thumb
-    if wish.look is not None:
-        thumb = imagine(thumb, look)
-    return Aim(wish=wish, look=look, thumb=thumb, start=start, tone=tone_of(thumb))
+def target_for(intent: Intent, source: Picture, start: Tone) -> Target:
+    """The target for a source whose tone is `start`."""
+    look = fitted(intent.look, start) if intent.look is not None else Look()
+    thumb = apply_sliders(source.thumb, intent.fixed) if intent.fixed else source.thumb
+    if intent.look is not None:
+        thumb = in_look(thumb, look)
+    return Target(intent=intent, look=look, thumb=thumb, start=start, tone=tone_of(thumb))

@@ -1,4 +1,4 @@
-"""A bounded pool for work on the CPU: so many at a time, so many waiting, and no more."""
+"""A thread pool with a bounded queue, for CPU work."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from services.errors import ApiError
 T = TypeVar("T")
 
 
-class Workers:
-    """Runs functions on `workers` threads while at most `queue` more wait.
+class BoundedPool:
+    """A pool of `workers` threads with at most `queue` functions queued.
 
-    The measuring code spends its time in numpy and OpenCV, which let go of the interpreter.
+    Threads are enough: the measurements spend their time in numpy and OpenCV, which release the GIL.
     """
 
     def __init__(self, workers: int, queue: int) -> None:
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="critique")
-        self._room = workers + queue
+        self._capacity = workers + queue
         self._busy = 0
 
     @property
     def busy(self) -> int:
-        """Functions running or waiting."""
+        """Functions running or queued."""
         return self._busy
 
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`, run on a thread.
 
         Raises:
-            ApiError: ``overloaded`` at once, when no room is left.
+            ApiError: ``overloaded``, immediately, when the queue is full.
         """
-        if self._busy >= self._room:
+        if self._busy >= self._capacity:
             message = f"{self._busy} critiques are running or waiting, which is the limit; retry in a second"
             raise ApiError("overloaded", message, retry_after=1)
         self._busy += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, contextvars.copy_context().run, work)
-        # A caller that left does not stop the thread: the room is given back when the work ends.
+        # A cancelled caller does not stop the thread, so capacity is released when the work ends.
         future.add_done_callback(self._done)
         return await asyncio.shield(future)
 
     def _done(self, future: asyncio.Future[T]) -> None:
         self._busy -= 1
         if not future.cancelled():
-            # Read it, so that a failure nobody waits for is not reported as lost.
+            # Retrieved, so that asyncio does not log the exception of a cancelled caller as never retrieved.
             future.exception()
 
     def close(self) -> None:
-        """Wait for the running work and stop the threads."""
+        """Wait for running work, cancel queued work, and stop the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)

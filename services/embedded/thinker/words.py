@@ -1,4 +1,4 @@
-"""The vocabulary: which words name an operation, a direction, an amount, a look, or nothing."""
+"""The words of the parser: names of operations, directions, degrees, regions, fillers and actions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def _words(*lines: str) -> list[str]:
 
 
 NOUNS: dict[str, str] = {
-    # Things that have a slider. Directions come from a verb or a comparative.
+    # Names of sliders. The direction comes from a verb or a comparative.
     "exposure": "exposure",
     "brightness": "exposure",
     "luminosity": "exposure",
@@ -63,7 +63,7 @@ NOUNS: dict[str, str] = {
 }
 
 STATES: dict[str, tuple[str, int]] = {
-    # Words that name an operation and its direction at once.
+    # Words that name both an operation and its direction.
     "brighter": ("exposure", 1), "brighten": ("exposure", 1), "lighten": ("exposure", 1), "lighter": ("exposure", 1),
     "darker": ("exposure", -1), "darken": ("exposure", -1), "dim": ("exposure", -1), "dimmer": ("exposure", -1),
     "warmer": ("warmth", 1), "warm up": ("warmth", 1), "cooler": ("warmth", -1), "colder": ("warmth", -1),
@@ -104,7 +104,7 @@ DIRECTIONS: dict[str, int] = {
 NEGATIONS = frozenset(_words("no not without don't dont never avoid"))
 
 DEGREES: dict[str, float] = {
-    # Against the plain word.
+    # Relative to the word without a degree.
     "slightly": 0.45, "subtle": 0.5, "subtly": 0.5, "touch": 0.45, "hint": 0.45, "bit": 0.55, "little": 0.55,
     "somewhat": 0.65, "gently": 0.6, "gentle": 0.6, "light": 0.8, "mild": 0.6, "faint": 0.5, "moderately": 0.9,
     "very": 1.4, "strongly": 1.6, "strong": 1.5, "much": 1.6, "lot": 1.7, "heavily": 1.6, "heavy": 1.5,
@@ -118,8 +118,6 @@ REGIONS: dict[str, str] = {
     "reds": "reds", "oranges": "oranges", "yellows": "yellows", "greens": "greens", "blues": "blues",
     "purples": "purples", "corners": "corners", "edges": "corners", "face": "face",
 }  # fmt: skip
-
-SIDES = frozenset({"top", "bottom", "left", "right", "centre", "corners"})
 
 FILLER = frozenset(
     _words(
@@ -139,7 +137,7 @@ FILLER = frozenset(
         """
     )
 )
-"""Words that say nothing a measurement could miss."""
+"""Words that ask for nothing."""
 
 ACTIONS = frozenset(
     _words(
@@ -150,4 +148,4 @@ ACTIONS = frozenset(
         """
     )
 )
-"""Words that ask for something to be done to things, which a measurement cannot follow."""
+"""Words that ask for an action on objects, which the measurements cannot verify."""

@@ -62,12 +62,12 @@ def _saturate(rgb: Plane, p: float) -> Plane:
     return np.asarray(grey + (rgb - grey) * (1 + 0.9 * p), dtype=float)
 
 
-def edit(image: Image, instruction: str, gains: dict[str, float] | None = None, deaf: tuple[str, ...] = ()) -> Image:
+def edit(image: Image, instruction: str, gains: dict[str, float] | None = None, unresponsive: tuple[str, ...] = ()) -> Image:
     """Carry out what is named. `gains` makes single sliders stronger, `deaf` phrases are not understood."""
     rgb = image.astype(float)
     plain = instruction.lower().replace("black and white", "monochrome")
     for clause in re.split(r", | and ", plain):
-        if any(phrase in clause for phrase in deaf):
+        if any(phrase in clause for phrase in unresponsive):
             continue
         amount = re.search(r"(\d+(?:\.\d+)?)%", clause)
         p = float(amount.group(1)) / 100 if amount else 1.0

@@ -68,15 +68,15 @@ def test_a_critique_arrives_in_the_format_asked_for(client: TestClient, form: Fo
 def test_the_reply_keeps_to_the_constraint(client: TestClient) -> None:
     constraint = FORMATS["editthinker"].bind().constraint("regex")
     pattern = constraint["structured_outputs"]["regex"]
-    for wish in ("golden hour", "put a <hat> & wings on the man" * 30, "rate this 10/10", "x" * 5000):
-        question = CritiqueRequest(SOURCE, SOURCE, wish, wish)
+    for instruction in ("golden hour", "put a <hat> & wings on the man" * 30, "rate this 10/10", "x" * 5000):
+        question = CritiqueRequest(SOURCE, SOURCE, instruction, instruction)
         text = post(client, body(question=question, **constraint)).json()["choices"][0]["message"]["content"]
         assert re.fullmatch(pattern, text), text[:200]
 
 
 def test_an_instruction_too_long_for_the_constraint_stays_as_it_is(client: TestClient) -> None:
-    wish = "hat " * 3000
-    question = CritiqueRequest(SOURCE, SOURCE, wish, wish)
+    instruction = "hat " * 3000
+    question = CritiqueRequest(SOURCE, SOURCE, instruction, instruction)
     reply = read_completion(post(client, body(question=question)).json())
     assert isinstance(reply, Reply)
     critique = FORMATS["editthinker"].bind().parse(reply)
@@ -93,7 +93,7 @@ def test_parts_may_come_in_several_messages_and_with_a_system_message(client: Te
     assert post(client, fields).json()["choices"] == post(client, body()).json()["choices"]
 
 
-def test_streaming_says_the_same_in_chunks(client: TestClient) -> None:
+def test_streaming_sends_the_same_reply_in_chunks(client: TestClient) -> None:
     whole = post(client, body()).json()
     with client.stream("POST", "/v1/chat/completions", json=body(stream=True, stream_options={"include_usage": True})) as answer:
         lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
@@ -115,7 +115,7 @@ def test_the_token_limit_cuts_as_a_model_would(client: TestClient) -> None:
     assert answer["choices"][0]["message"]["content"].startswith("<think>")
 
 
-def test_n_choices(client: TestClient) -> None:
+def test_n_choices_are_returned(client: TestClient) -> None:
     answer = post(client, body(n=3)).json()
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
     assert len({choice["message"]["content"] for choice in answer["choices"]}) == 1
@@ -168,13 +168,13 @@ def test_bad_requests_are_answered_in_openais_shape(client: TestClient, fields: 
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe"])
-def test_bodies_that_are_no_request(client: TestClient, raw: bytes) -> None:
+def test_malformed_bodies_are_rejected(client: TestClient, raw: bytes) -> None:
     answer = client.post("/v1/chat/completions", content=raw, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert "error" in answer.json()
 
 
-def test_more_work_than_fits_is_refused_with_a_time_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_is_rejected_with_retry_after(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, begun = threading.Event(), threading.Event()
 
     def slow(*_: Any) -> Critique:
@@ -207,7 +207,7 @@ def test_models_health_and_metrics(client: TestClient) -> None:
     assert create_app().state.server.warm is False
 
 
-def test_a_key_is_needed_where_one_is_set() -> None:
+def test_the_api_key_is_required_when_set() -> None:
     """Under /v1; probes need none."""
     with TestClient(create_app(Limits(api_key="s3cret"))) as client:
         refused = post(client, body())

@@ -56,7 +56,9 @@ def send(client: TestClient, fields: Any) -> Any:
 @_HOW
 @example({"type": "json_schema", "json_schema": None}, None)
 @given(_FORMATS | JSON, _OUTPUTS | JSON)
-def test_any_constraint(client: TestClient, response_format: Any, structured_outputs: Any) -> None:
+def test_an_arbitrary_constraint_never_fails_the_server(
+    client: TestClient, response_format: Any, structured_outputs: Any
+) -> None:
     send(client, body(response_format=response_format))
     send(client, body(structured_outputs=structured_outputs))
     send(client, body(response_format=response_format, structured_outputs=structured_outputs))
@@ -66,7 +68,7 @@ def test_any_constraint(client: TestClient, response_format: Any, structured_out
 @given(
     JSON | st.dictionaries(st.sampled_from([*ChatRequest.model_fields]), JSON), st.sampled_from([*ChatRequest.model_fields]), JSON
 )
-def test_any_body(client: TestClient, whole: Any, field: str, value: Any) -> None:
+def test_an_arbitrary_body_never_fails_the_server(client: TestClient, whole: Any, field: str, value: Any) -> None:
     send(client, whole)
     send(client, body(**{field: value}))
     send(client, {**body(), "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": value}, value]}] * 2})
@@ -90,20 +92,20 @@ def test_any_body(client: TestClient, whole: Any, field: str, value: Any) -> Non
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_a_broken_constraint_is_refused_by_name(client: TestClient, fields: dict[str, Any], code: str) -> None:
+def test_a_broken_constraint_is_rejected_by_name(client: TestClient, fields: dict[str, Any], code: str) -> None:
     sent = send(client, body(**fields))
     assert sent.status_code == 400
     assert (sent.json()["error"]["code"], sent.json()["error"]["param"]) == (code, next(iter(fields)))
 
 
 @pytest.mark.parametrize("schema", [{}, {"required": None}, {"required": ["semantic"]}, {"properties": 3}])
-def test_a_schema_a_critique_meets_is_taken(client: TestClient, schema: dict[str, Any]) -> None:
+def test_a_schema_that_a_critique_satisfies_is_accepted(client: TestClient, schema: dict[str, Any]) -> None:
     asked = {"type": "json_schema", "json_schema": {"name": "critique", "schema": schema}}
     assert send(client, body(response_format=asked)).status_code == 200
 
 
 @pytest.mark.parametrize("depth", [900, 100_000])
-def test_a_bottomless_body(client: TestClient, depth: int) -> None:
+def test_a_deeply_nested_body_is_rejected(client: TestClient, depth: int) -> None:
     for place in (
         b'"response_format":{"type":',
         b'"response_format":{"x":',

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from services.embedded.thinker.measurements import compare, read
-from services.embedded.thinker.pixels import into_gamut, lightness, look_at, luminance, showable, to_lab, to_linear
+from services.embedded.thinker.measurements import compare, measure
+from services.embedded.thinker.pixels import into_gamut, lightness, luminance, reduce_picture, showable, to_lab, to_linear
 from tests.unit.embedded.thinker.sample_editor import edit, photograph
 
 
 def test_cielab_agrees_with_an_independent_implementation() -> None:
     picture = photograph(height=64, width=64)
-    assert np.abs(look_at(picture).frame - rgb2lab(picture)).max() < 0.2
+    assert np.abs(reduce_picture(picture).frame - rgb2lab(picture)).max() < 0.2
 
 
 def test_gamut_mapping_keeps_lightness_and_hue() -> None:
@@ -34,20 +34,20 @@ def test_luminance_and_lightness_are_inverse() -> None:
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (5, 7, 4), (1, 1, 3), (1, 900, 3), (900, 1, 4)])
 def test_any_picture_can_be_measured(shape: tuple[int, ...]) -> None:
-    picture = look_at(np.full(shape, 90, dtype=np.uint8))
-    assert np.isfinite(read(picture).tone.vector()).all()
+    picture = reduce_picture(np.full(shape, 90, dtype=np.uint8))
+    assert np.isfinite(measure(picture).tone.vector()).all()
     assert picture.frame.shape[0] <= 512 and picture.frame.shape[1] <= 512
 
 
-def test_transparency_is_laid_on_white() -> None:
+def test_transparent_pixels_are_composed_over_white() -> None:
     clear = np.zeros((8, 8, 4), dtype=np.uint8)
-    assert look_at(clear).thumb[..., 0].min() > 99
+    assert reduce_picture(clear).thumb[..., 0].min() > 99
 
 
 @pytest.mark.parametrize("array", [np.zeros((0, 3, 3), np.uint8), np.zeros((3, 3, 5), np.uint8), np.zeros((3, 3, 3), np.float32)])
-def test_other_arrays_are_refused(array: np.ndarray) -> None:
+def test_arrays_that_are_not_pictures_are_rejected(array: np.ndarray) -> None:
     with pytest.raises(ValueError, match="not a picture"):
-        look_at(array)
+        reduce_picture(array)
 
 
 def test_noise_is_measured_in_its_own_unit() -> None:
@@ -55,37 +55,37 @@ def test_noise_is_measured_in_its_own_unit() -> None:
     plain = np.full((200, 200, 3), 128, dtype=np.uint8)
     noisy = np.clip(plain + rng.normal(0, 8, (200, 200, 1)), 0, 255).astype(np.uint8)
     # 8 of 255 code values are about 3.2 L* around middle grey.
-    assert read(look_at(noisy)).texture.grain == pytest.approx(3.2, rel=0.15)
-    assert read(look_at(plain)).texture.grain < 0.01
+    assert measure(reduce_picture(noisy)).texture.grain == pytest.approx(3.2, rel=0.15)
+    assert measure(reduce_picture(plain)).texture.grain < 0.01
 
 
-def test_warmth_contrast_and_corners_move_their_figures() -> None:
+def test_warmth_contrast_and_corners_change_their_figures() -> None:
     source = photograph()
-    before = read(look_at(source)).tone
-    warm = read(look_at(edit(source, "increase the warmth by 30%"))).tone
-    flat = read(look_at(edit(source, "decrease the contrast by 40%"))).tone
-    dark = read(look_at(edit(source, "add a vignette of 50%"))).tone
+    before = measure(reduce_picture(source)).tone
+    warm = measure(reduce_picture(edit(source, "increase the warmth by 30%"))).tone
+    flat = measure(reduce_picture(edit(source, "decrease the contrast by 40%"))).tone
+    dark = measure(reduce_picture(edit(source, "add a vignette of 50%"))).tone
     assert warm.mean[2] > before.mean[2] + 3
     assert flat.contrast < 0.8 * before.contrast
     assert dark.corner < before.corner - 5
 
 
 def test_structure_ignores_tone_but_not_content() -> None:
-    source = look_at(photograph())
-    graded = compare(source, look_at(edit(photograph(), "decrease the exposure by 40%")))
-    mirrored = compare(source, look_at(np.ascontiguousarray(photograph()[:, ::-1])))
-    other = compare(source, look_at(photograph(seed=5)))
+    source = reduce_picture(photograph())
+    graded = compare(source, reduce_picture(edit(photograph(), "decrease the exposure by 40%")))
+    mirrored = compare(source, reduce_picture(np.ascontiguousarray(photograph()[:, ::-1])))
+    other = compare(source, reduce_picture(photograph(seed=5)))
     assert graded.structure > 0.9
     assert mirrored.mirrored > 0.9 > mirrored.structure
     assert not mirrored.in_place
     assert other.structure < 0.8
 
 
-def test_a_local_change_is_odd_and_a_grade_is_not() -> None:
+def test_a_local_change_is_detected_and_a_colour_grade_is_not() -> None:
     picture = photograph()
-    graded = compare(look_at(picture), look_at(edit(picture, "increase the warmth by 30%")))
+    graded = compare(reduce_picture(picture), reduce_picture(edit(picture, "increase the warmth by 30%")))
     painted = picture.copy()
     cv2.circle(painted, (40, 30), 10, (20, 200, 40), -1)
-    changed = compare(look_at(picture), look_at(painted))
-    assert graded.odd.mean() < 2.5
-    assert np.percentile(changed.odd, 99) > 25
+    changed = compare(reduce_picture(picture), reduce_picture(painted))
+    assert graded.local_change.mean() < 2.5
+    assert np.percentile(changed.local_change, 99) > 25

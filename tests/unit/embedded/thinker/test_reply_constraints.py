@@ -36,11 +36,11 @@ def client() -> Iterator[TestClient]:
         yield opened
 
 
-def asked(name: str, wish: str = "golden hour", questions: tuple[Question, ...] = (), **fields: Any) -> dict[str, Any]:
+def asked(name: str, instruction: str = "golden hour", questions: tuple[Question, ...] = (), **fields: Any) -> dict[str, Any]:
     if name == "questions":
-        messages = build_questions(QuestionsRequest(SOURCE, wish), FORMATS["checklist"].template())
+        messages = build_questions(QuestionsRequest(SOURCE, instruction), FORMATS["checklist"].template())
     else:
-        messages = build(CritiqueRequest(SOURCE, CANDIDATE, wish, wish, questions), FORMATS[name].template())
+        messages = build(CritiqueRequest(SOURCE, CANDIDATE, instruction, instruction, questions), FORMATS[name].template())
     return {"model": "rules", "messages": messages, **fields}
 
 
@@ -54,12 +54,12 @@ def answered(client: TestClient, fields: dict[str, Any]) -> Reply:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("wish", ["golden hour", 'put a <hat> & "wings" \\ on\n\x07 the man' * 40, "日本", "hat " * 3000])
-def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constraint, wish: str) -> None:
-    """In every format, by every constraint, whatever the wish holds; and our reader understands it."""
+@pytest.mark.parametrize("instruction", ["golden hour", 'put a <hat> & "wings" \\ on\n\x07 the man' * 40, "日本", "hat " * 3000])
+def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constraint, instruction: str) -> None:
+    """In every format, by every constraint, for any instruction; and our parser reads it."""
     for questions in ((), OWN) if name == "checklist" else ((),):
         form = FORMATS[name].bind(questions)
-        reply = answered(client, asked(name, wish, questions, **form.constraint(kind)))
+        reply = answered(client, asked(name, instruction, questions, **form.constraint(kind)))
         critique = form.parse(reply)
 
         assert isinstance(critique, Critique), critique
@@ -68,15 +68,15 @@ def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constra
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("wish", ["golden hour", 'add the text "<b>\\"', "", "hat " * 3000])
-def test_questions_conform(client: TestClient, kind: Constraint, wish: str) -> None:
-    """The other request of a session: one picture and a wish in, a checklist out."""
-    reply = answered(client, asked("questions", wish, **QUESTIONS.constraint(kind)))
+@pytest.mark.parametrize("instruction", ["golden hour", 'add the text "<b>\\"', "", "hat " * 3000])
+def test_questions_conform(client: TestClient, kind: Constraint, instruction: str) -> None:
+    """The other request of a session: one picture and an instruction in, a checklist out."""
+    reply = answered(client, asked("questions", instruction, **QUESTIONS.constraint(kind)))
     questions = QUESTIONS.parse(reply)
 
     assert QUESTIONS.conforms(reply, kind), reply.content
     assert not isinstance(questions, Unparseable)
-    critique = FORMATS["checklist"].bind(questions).parse(answered(client, asked("checklist", wish, questions)))
+    critique = FORMATS["checklist"].bind(questions).parse(answered(client, asked("checklist", instruction, questions)))
     assert isinstance(critique, Critique)
     assert not any("all I measured" in answer.reason for answer in critique.answers), "it knows its own questions"
 
@@ -121,7 +121,7 @@ def test_a_schema_may_come_as_structured_outputs_too(client: TestClient, name: s
     ],
 )
 @pytest.mark.parametrize("name", ["editthinker", "checklist", "questions"])
-def test_another_shape_is_refused_by_name(client: TestClient, name: str, fields: dict[str, Any], field: str) -> None:
+def test_a_foreign_format_is_rejected_by_name(client: TestClient, name: str, fields: dict[str, Any], field: str) -> None:
     """It could only be ignored, and a client that believes in it would be deceived."""
     answer = post(client, asked(name, **fields))
 
@@ -129,7 +129,7 @@ def test_another_shape_is_refused_by_name(client: TestClient, name: str, fields:
     assert (answer.json()["error"]["code"], answer.json()["error"]["param"]) == ("unsupported_parameter", field)
 
 
-def test_two_kinds_at_once_are_refused(client: TestClient) -> None:
+def test_two_constraints_at_once_are_rejected(client: TestClient) -> None:
     """As vLLM does."""
     both = {**FORMATS["editthinker"].bind().constraint("regex")["structured_outputs"], "json": {}}
     answer = post(client, asked("editthinker", structured_outputs=both))
@@ -137,21 +137,21 @@ def test_two_kinds_at_once_are_refused(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
 
 
-def test_the_constraint_of_other_questions_is_refused(client: TestClient) -> None:
+def test_the_constraint_of_other_questions_is_rejected(client: TestClient) -> None:
     """Nine answers to seven questions: one of the two is a mistake."""
     constraint = FORMATS["checklist"].bind((*OWN, *OWN)).constraint("regex")
 
     assert post(client, asked("checklist", "x", OWN, **constraint)).status_code == 400
 
 
-def test_the_constraint_outweighs_the_prompt(client: TestClient) -> None:
+def test_the_constraint_takes_precedence_over_the_prompt(client: TestClient) -> None:
     """A server does what it is held to, also when the prompt asks for another format."""
     for name in NAMES:
         reply = answered(client, asked("editthinker", **FORMATS[name].bind().constraint("regex")))
         assert isinstance(FORMATS[name].bind().parse(reply), Critique)
 
 
-def test_several_choices_are_the_same_and_counted(client: TestClient) -> None:
+def test_all_choices_are_equal_and_counted(client: TestClient) -> None:
     """A thinker that measures has one opinion, and nothing of its prompt is cached."""
     body = post(client, asked("checklist", n=3)).json()
     replies = read_completions(body)
@@ -171,7 +171,7 @@ def test_a_repair_is_answered_as_the_first_request(client: TestClient, name: str
     assert answered(client, {**fields, "messages": again}) == answered(client, fields)
 
 
-def test_a_picture_and_other_words_are_no_request(client: TestClient) -> None:
+def test_a_picture_with_other_text_is_rejected(client: TestClient) -> None:
     """One picture with a text that asks for no questions says what both readers missed."""
     fields = asked("questions")
     fields["messages"][0]["content"].append({"type": "text", "text": "And now?"})
