@@ -29,8 +29,7 @@ from orchestrator.metrics import Metrics
 from orchestrator.ports import Quota
 from orchestrator.settings import Settings
 from orchestrator.store.api_keys import ApiKeyStore
-from orchestrator.store.archive import Archive, Retention, Swept
-from orchestrator.store.archive import sweep as sweep_folders
+from orchestrator.store.archive import Archive, Retention
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.connection import client as client_of
 from orchestrator.store.connection import listeners, parse
@@ -194,13 +193,3 @@ def _links(settings: Settings, keys: ApiKeyStore) -> Links:
         return own.get_secret_value().encode() if own else await keys.shared_secret("links")
 
     return Links(secret, settings.url_ttl_s, settings.keys_required, settings.public_url)
-
-
-async def sweep(settings: Settings, *, older_s: float, remove: bool) -> Swept:
-    """Find, and remove, folders of the blob store whose session was never made."""
-    address = parse(settings.redis_url)
-    async with contextlib.AsyncExitStack() as stack:
-        redis = client_of(address)
-        stack.push_async_callback(redis.aclose)
-        sessions = RedisSessions(redis, PubSubFanout(listeners(address)), KeySpace())
-        return await sweep_folders(sessions, ObjectBlobs(settings.blobs), before=time.time() - older_s, remove=remove)

@@ -343,7 +343,7 @@ class Sessions(Protocol):
     async def create(
         self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
     ) -> Created:
-        """Record a new session and put it in line, if its tenant is within its bounds."""
+        """Record a new session and queue it, if its tenant is within its bounds."""
         ...
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
@@ -358,22 +358,22 @@ class Sessions(Protocol):
         """Record events if the log still ends at `expected`; False if it does not. Raises `FencedError`."""
         ...
 
-    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int, news: int = 0) -> Taken:
-        """Take sessions that nobody drives: up to so many for each editor, and so many urgent ones; and chores, among them `news`
-        of webhooks beside the others.
-        """
+    async def claim(
+        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
+    ) -> Taken:
+        """Claim queued sessions, up to the capacity for each editor, and urgent ones; and due chores of each kind."""
         ...
 
-    async def done(self, chore: str) -> None:
-        """A chore need not come again."""
+    async def complete_chore(self, chore: str) -> None:
+        """Remove a chore that is done, which would be due again otherwise."""
         ...
 
-    async def beat(self, replica: str) -> bool:
-        """Hold on to every session of this replica; False when it was taken for dead and has none any more."""
+    async def renew_lease(self, replica: str) -> bool:
+        """Renew the lease on every session of this replica; False when it was taken for dead and lost them."""
         ...
 
-    async def tell(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
-        """Seconds that an edit takes, and a session from its turn to its end, by editor: what a new one needs beside its wait."""
+    async def report_durations(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
+        """Report by editor the seconds that an edit takes, and a session from its first turn to its end; admission uses them."""
         ...
 
     async def owned(self, replica: str) -> set[str]:
@@ -381,11 +381,15 @@ class Sessions(Protocol):
         ...
 
     async def release(self, replica: str, session_id: str) -> None:
-        """Put back into line what this replica owns without driving it."""
+        """Queue again a session that this replica owns without driving it."""
         ...
 
-    async def park(self, claim: Claim, expected: int, until: float | None) -> bool:
-        """Let go of a session until somebody speaks or that time (Unix seconds), or at once; False if its log has grown."""
+    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+        """Release a session until a caller writes to it or until that time (Unix seconds); None: queue it again at once.
+
+        Returns:
+            False if its log has grown past `expected`.
+        """
         ...
 
     def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:

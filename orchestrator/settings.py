@@ -101,7 +101,7 @@ class Settings(RedisSettings):
     @classmethod
     def _is_a_rate(cls, rate: str | None) -> str | None:
         if rate is not None:
-            rates.read(rate)
+            rates.parse_rates(rate)
         return rate
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from opentelemetry import trace
 from starlette.requests import Request
 
 from orchestrator.api.decode_budget import Room
@@ -120,8 +121,9 @@ class Intake:
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
         logs.bind(session_id=created.session_id, tenant=event.tenant)
         # The session has a trace of its own, which goes on when this request is over.
-        tracing.annotate({"editthinker.session_id": created.session_id})
-        tracing.link(tracing.session(created.session_id))
+        current = trace.get_current_span()
+        current.set_attribute("editthinker.session_id", created.session_id)
+        current.add_link(tracing.session_context(created.session_id))
         return created
 
     async def _image(self, text: str, param: str, tenant: str) -> bytes:

@@ -260,7 +260,7 @@ class Driver:
     async def _park(self) -> bool:
         """Let go until a person speaks or the deadline comes; False when somebody spoke just now."""
         until = self._session.created.limits.deadline_at
-        if await self._sessions.park(self._claim, self._seq, until):
+        if await self._sessions.suspend(self._claim, self._seq, until):
             return True
         await self._resync()
         return False

@@ -43,11 +43,11 @@ _LONGEST_STOP_S: Final = 5.0
 class Notifications(Protocol):
     """News for the replica: a session became claimable (wake), or somebody wrote to one it drives (signal)."""
 
-    def wakes(self) -> AsyncIterator[None]:
+    def new_work(self) -> AsyncIterator[None]:
         """One item whenever there may be something to claim."""
         ...
 
-    def signals(self) -> AsyncIterator[str]:
+    def session_writes(self) -> AsyncIterator[str]:
         """Session ids that somebody else wrote to; "" when some may have been missed."""
         ...
 
@@ -192,7 +192,7 @@ class Runner:
         """Claim once; whether that brought a session."""
         before = list(self._tasks.values())
         news = sum(map(_is_news, self._chores))
-        hands = {"chores": _AT_A_TIME - len(self._chores) + news, "news": _AT_A_TIME - news}
+        hands = {"chores": _AT_A_TIME - len(self._chores) + news, "webhook_chores": _AT_A_TIME - news}
         try:
             taken = await self._sessions.claim(self._replica, self._room(), urgent=_AT_A_TIME, **hands)
         except StorageUnavailableError as exc:
@@ -226,7 +226,7 @@ class Runner:
         try:
             async with asyncio.timeout(may_take_s):
                 if await self._chore(chore):
-                    await self._sessions.done(chore)
+                    await self._sessions.complete_chore(chore)
         except TimeoutError:
             log.warning("%s is put off: it took longer than %g s", chore, may_take_s)
         except PortError as exc:
@@ -273,7 +273,7 @@ class Runner:
             await asyncio.sleep(_PAUSE_FOR_A_CORRUPT_LOG_S)
         except asyncio.CancelledError:
             with contextlib.suppress(FencedError, StorageUnavailableError):
-                await self._sessions.park(claim, 0, None)
+                await self._sessions.suspend(claim, 0, None)
             raise
         except Exception:  # the edge of a session: a bug in one must not stop the others
             log.exception("session %s is let go because of a bug; it is taken up again in a while", session_id)
@@ -294,9 +294,9 @@ class Runner:
         await asyncio.sleep(self._beat_s)
         try:
             before = list(self._tasks.values())
-            if not await self._sessions.beat(self._replica):
+            if not await self._sessions.renew_lease(self._replica):
                 self._lost(before)
-            await self._sessions.tell(self._rooms.paces(), self._lengths.most())
+            await self._sessions.report_durations(self._rooms.paces(), self._lengths.most())
             if next(self._beats) % _BEATS_PER_AUDIT == 0:
                 await self._audit()
         except StorageUnavailableError as exc:
@@ -329,11 +329,11 @@ class Runner:
     # --- news -----------------------------------------------------------------------------------------------
 
     async def _waking(self) -> None:
-        async for _ in self._wakes.wakes():
+        async for _ in self._wakes.new_work():
             self._wake.set()
 
     async def _signalling(self) -> None:
-        async for session_id in self._wakes.signals():
+        async for session_id in self._wakes.session_writes():
             if session_id in self._tasks and session_id not in self._drivers:
                 self._early.add(session_id)
             drivers = [self._drivers[session_id]] if session_id in self._drivers else []

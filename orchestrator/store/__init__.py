@@ -1,1 +1,1 @@
-"""Where sessions and images live: Redis streams and a content-addressed blob store."""
+"""Storage: sessions in Redis streams, images in a content-addressed blob store."""

@@ -1,11 +1,11 @@
-"""Finished sessions, beyond Redis: each is one JSON document with every event, in its folder beside its images.
+"""The archive of finished sessions: one JSON document each, with every event, in the folder that holds its images.
 
-archive   write the document, drop what crashed tries left in the folder, then let the log leave Redis after a while
-forget    at the end of the keeping time: as if the session were deleted
-purge     remove what a deleted session left in the blob store
+archive   write the document, remove images that no event names, then let the log expire in Redis
+forget    delete a session at the end of its retention
+purge     remove the folder of a deleted session
 
-These chores may be cut off anywhere and are done again from the start. A tenant's index decides whether a session exists:
-it loses the entry in the same step in which a session is deleted, and without an entry no document is read.
+Each of these chores can be interrupted anywhere and is then repeated from the start. A session exists if the tenant's index has
+an entry for it: deleting removes the entry in the same step, and a document without an entry is not read.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _Item = TypeVar("_Item")
 Document = dict[str, Any]
 VERSION: Final = 1
 _DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
-_READS: Final = 16
-"""Documents read at a time, for one caller."""
-_ROWS: Final = 256
+_CONCURRENT_READS: Final = 16
+"""Documents read concurrently for one caller."""
+_PAGE: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long finished sessions stay.
+    """How long finished sessions are retained.
 
     Attributes:
         redis_s: seconds in Redis; after that they are read from the archive.
@@ -52,12 +52,12 @@ class Retention:
 
 
 class Archive:
-    """Keeps, finds and forgets finished sessions; reads those that are in Redis from there.
+    """`orchestrator.ports.SessionArchive`: writes, reads and deletes archived sessions; reads others from Redis.
 
     Args:
         sessions: the store of those in Redis.
         folders: the blob store.
-        retention: how long.
+        retention: how long sessions are retained.
     """
 
     def __init__(self, sessions: RedisSessions, folders: Folders, retention: Retention) -> None:
@@ -68,39 +68,39 @@ class Archive:
     # --- chores ------------------------------------------------------------------------------------------------------
 
     async def chore(self, chore: str) -> None:
-        """Do what is due, as ``<kind>:<session id>``.
+        """Run a due chore, ``<kind>:<session id>``.
 
         Raises:
-            PortError: when it has to come again.
+            PortError: when it has to be repeated.
         """
         kind, _, session_id = chore.partition(":")
         chores = {"archive": self.archive, "forget": self.forget, "purge": self.remove}
         if kind not in chores:
-            # A newer replica asks for it, and will do it.
+            # A newer replica scheduled it, and will run it.
             raise PortError("internal_error", f"this version of the server does not know the chore {kind!r}")
         await chores[kind](session_id)
 
     async def archive(self, session_id: str) -> None:
         """Write a finished session's document, and let its log expire."""
-        [entries] = await self._sessions.raw([session_id])
+        [entries] = await self._sessions.raw_logs([session_id])
         document = compose(session_id, entries)
         if document is None:
-            # It left Redis: deleted, or archived before. Or Redis came back from an older file, and it is driven again.
+            # Deleted or archived before, or Redis was restored from an older file and the session is driven again.
             return
         data = orjson.dumps(document)
         await self._folders.write_document(session_id, data)
-        # Whatever looks like a digest counts as named, so that events of a later version cost no image.
+        # Everything that looks like a digest counts as a name, so that images named by events of later versions stay.
         await self._folders.prune(session_id, {name.decode() for name in _DIGEST.findall(data)})
         archive_s = self._retention.archive_s
         forget_at = None if archive_s is None else document["finished_at"] + archive_s
-        if not await self._sessions.retain(session_id, document["tenant"], self._retention.redis_s, forget_at):
-            # Deleted while we wrote, perhaps before: the document must not stay behind.
+        if not await self._sessions.expire(session_id, document["tenant"], self._retention.redis_s, forget_at):
+            # Deleted while the document was written, or before: it must not stay.
             await self._folders.remove(session_id)
 
     async def forget(self, session_id: str) -> None:
-        """Delete a session whose time is over."""
+        """Delete a session whose retention is over."""
         document = await self._document(session_id)
-        # From here on `purge` is due, in case we do not come to the end.
+        # `delete` schedules `purge`, in case this is interrupted.
         if document is None or await self._sessions.delete(session_id, document["tenant"]):
             await self._folders.remove(session_id)
 
@@ -147,48 +147,48 @@ class Archive:
         Args:
             status: only those that ended so; a document that cannot be read is then left out.
         """
-        cursor, limit = (since * 1000, ""), _ROWS
+        cursor, limit = (since * 1000, ""), _PAGE
         until_ms = None if until is None else until * 1000
-        while rows := await self._sessions.span(tenant, cursor[0], until_ms, limit):
-            fresh = [row for row in rows if row > cursor]
-            for some in _portions([name for _, name in fresh], _READS):
-                for document in await self._composed(some):
+        while rows := await self._sessions.created_between(tenant, cursor[0], until_ms, limit):
+            new = [row for row in rows if row > cursor]
+            for batch in _batches([name for _, name in new], _CONCURRENT_READS):
+                for document in await self._compose_all(batch):
                     if status is None or _status(document) == status:
                         yield document
-            if fresh:
-                cursor = fresh[-1]
+            if new:
+                cursor = new[-1]
             elif len(rows) < limit:
                 return
             else:
-                # More sessions in one millisecond than rows in a page.
+                # More sessions in one millisecond than a page has rows.
                 limit *= 2
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
     async def _archived(self, session_id: str) -> list[Recorded]:
         document = await self._document(session_id)
-        if document is None or not await self._sessions.listed(document["tenant"], session_id):
+        if document is None or not await self._sessions.exists(document["tenant"], session_id):
             return []
         return recorded(document)
 
-    async def _composed(self, session_ids: Sequence[str]) -> list[Document]:
-        """The documents of those that are finished, made anew where the log is at hand."""
-        logs = await self._sessions.raw(session_ids)
+    async def _compose_all(self, session_ids: Sequence[str]) -> list[Document]:
+        """The documents of the finished sessions among these, composed from the log where it is still in Redis."""
+        logs = await self._sessions.raw_logs(session_ids)
         missing = [name for name, entries in zip(session_ids, logs, strict=True) if not entries]
         read = dict(zip(missing, await self._documents(missing), strict=True))
         both = (compose(name, entries) if entries else read[name] for name, entries in zip(session_ids, logs, strict=True))
         return [document for document in both if document is not None]
 
     async def _documents(self, session_ids: Sequence[str]) -> list[Document | None]:
-        """Several documents, a few at a time; None for one that is not there or cannot be read."""
-        places = asyncio.Semaphore(_READS)
+        """Several documents, read concurrently; None for one that does not exist or cannot be read."""
+        semaphore = asyncio.Semaphore(_CONCURRENT_READS)
 
         async def one(session_id: str) -> Document | None:
-            async with places:
+            async with semaphore:
                 try:
                     return await self._document(session_id)
                 except CorruptLogError as exc:
-                    log.error("it is left out: %s", exc)  # noqa: TRY400 - expected, no trace needed
+                    log.error("a document is left out: %s", exc)  # noqa: TRY400 - expected, no trace needed
                     return None
 
         return await asyncio.gather(*(one(session_id) for session_id in session_ids))
@@ -200,9 +200,9 @@ class Archive:
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError as exc:
-            raise CorruptLogError(f"the archived session {session_id} is no JSON: {exc}") from exc
+            raise CorruptLogError(f"the archived session {session_id} is not JSON: {exc}") from exc
         if not isinstance(document, dict) or not {"tenant", "created_at", "events"} <= document.keys():
-            raise CorruptLogError(f"the archived session {session_id} is no session")
+            raise CorruptLogError(f"the archived document of {session_id} is not a session")
         return document
 
 
@@ -237,36 +237,36 @@ def recorded(document: Document) -> list[Recorded]:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many folders there are, and which belong to no session."""
+    """The number of folders, and the ids of those without a session."""
 
     folders: int
     orphans: list[str]
 
 
 async def sweep(sessions: RedisSessions, blobs: ObjectBlobs, *, before: float, remove: bool) -> Swept:
-    """Find, and remove, folders whose session was never made: its replica died between storing the source and recording it.
+    """Find, and remove, folders whose session was never recorded: the replica died after storing the source.
 
     Args:
-        before: Unix seconds; a folder that was written to since is left alone.
+        before: Unix seconds; folders written to after that are ignored.
         remove: whether to remove them.
     """
     folders, orphans = 0, []
-    for some in _portions(blobs.folders(), _ROWS):
-        folders += len(some)
-        old = [folder.session_id for folder in some if not folder.archived and folder.changed < before]
-        known = await sessions.known(old) if old else []
+    for batch in _batches(blobs.folders(), _PAGE):
+        folders += len(batch)
+        old = [folder.session_id for folder in batch if not folder.archived and folder.changed < before]
+        known = await sessions.in_redis(old) if old else []
         for session_id in (name for name, found in zip(old, known, strict=True) if not found):
-            # Without an event loop's help: nothing else runs here, and obstore's would outlive a short program.
+            # Synchronously: nothing else runs here, and obstore's background threads would outlive a short program.
             if remove:
                 blobs.remove_now(session_id)
             orphans.append(session_id)
     return Swept(folders, orphans)
 
 
-def _portions(items: Iterable[_Item], size: int) -> Iterable[list[_Item]]:
+def _batches(items: Iterable[_Item], size: int) -> Iterable[list[_Item]]:
     rest = iter(items)
-    while portion := list(itertools.islice(rest, size)):
-        yield portion
+    while batch := list(itertools.islice(rest, size)):
+        yield batch
 
 
 def _status(document: Document) -> str | None:
@@ -274,7 +274,7 @@ def _status(document: Document) -> str | None:
     try:
         return fold(event.event for event in recorded(document)).status
     except CorruptLogError as exc:
-        log.error("it is left out: %s", exc)  # noqa: TRY400 - expected, no trace needed
+        log.error("a document is left out: %s", exc)  # noqa: TRY400 - expected, no trace needed
         return None
 
 

@@ -1,9 +1,9 @@
-"""Images and archived sessions, in a directory or an S3 bucket, through obstore: one folder a session.
+"""Images and archived sessions in a directory or an S3 bucket, through obstore: one folder for each session.
 
 <session id>/<SHA-256>      an image
 <session id>/session.json   the archived session, see `orchestrator.store.archive`
 
-Nothing is shared between folders, so removing one removes exactly what is its session's.
+Folders share nothing, so removing one removes exactly the data of its session.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _Result = TypeVar("_Result")
 _SESSION: Final = re.compile(r"ses_[0-9a-f]{32}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _DOCUMENT: Final = "session.json"
-_PORTERS: Final = 8
-"""Threads that list and delete. Those of the event loop decode pictures for callers who wait."""
+_THREADS: Final = 8
+"""For listing and deleting. They are separate from the event loop's executor, which decodes images for waiting callers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A session's folder: when something was last written to it (Unix seconds), and whether the session is archived."""
+    """A session's folder: the time of its last write (Unix seconds), and whether the session is archived."""
 
     session_id: str
     changed: float
@@ -51,22 +51,22 @@ class ObjectBlobs:
     Args:
         location: a directory (made if missing), or a URL such as ``s3://bucket/prefix``; credentials come from the
             environment, as obstore documents.
-        cache_bytes: images kept in memory, most recently used first: a candidate is sent to the thinker just after
-            it was stored, and a session's source with every edit and critique.
+        cache_bytes: size of the LRU cache in memory: a candidate is sent to the thinker just after it was stored, and a
+            session's source with every edit and critique.
     """
 
     def __init__(self, location: str, *, cache_bytes: int = 64 * 1024 * 1024) -> None:
         self._store, self._root = _open(location)
-        self._recent: OrderedDict[str, bytes] = OrderedDict()
-        self._capacity = self._room = cache_bytes
-        self._porters = ThreadPoolExecutor(_PORTERS, "blobs")
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._cache_bytes = self._free_bytes = cache_bytes
+        self._executor = ThreadPoolExecutor(_THREADS, "blobs")
 
     async def put(self, session_id: str, image: CheckedImage) -> None:
         """Store an image; storing the same bytes again changes nothing."""
-        async with _reaching("the image could not be stored"):
+        async with _translated("the image could not be stored"):
             with contextlib.suppress(AlreadyExistsError):
                 await obstore.put_async(self._store, f"{_folder(session_id)}/{image.sha256}", image.data, mode="create")
-        self._keep(image.sha256, image.data)
+        self._remember(image.sha256, image.data)
 
     async def get(self, session_id: str, sha256: str) -> bytes:
         """The image of that digest.
@@ -74,42 +74,42 @@ class ObjectBlobs:
         Raises:
             BlobNotFoundError: when it was never stored, or is gone.
         """
-        # The same bytes, whosever they are; that the session names them is for the caller to know.
-        if sha256 in self._recent:
-            self._recent.move_to_end(sha256)
-            return self._recent[sha256]
+        # Cached by digest, for all sessions; callers only pass digests that the session's events name.
+        if sha256 in self._cache:
+            self._cache.move_to_end(sha256)
+            return self._cache[sha256]
         if not _DIGEST.fullmatch(sha256):
             raise BlobNotFoundError(sha256)
         data = await self._read(f"{_folder(session_id)}/{sha256}")
         if data is None:
             raise BlobNotFoundError(sha256)
-        self._keep(sha256, data)
+        self._remember(sha256, data)
         return data
 
     async def write_document(self, session_id: str, data: bytes) -> None:
         """Store the document, in place of an earlier one."""
-        async with _reaching("the document could not be stored"):
+        async with _translated("the document could not be stored"):
             await obstore.put_async(self._store, f"{_folder(session_id)}/{_DOCUMENT}", data)
 
     async def read_document(self, session_id: str) -> bytes | None:
-        """The document; None if there is none, whatever the id looks like."""
+        """The document; None if there is none, also for a malformed id."""
         return await self._read(f"{session_id}/{_DOCUMENT}") if _SESSION.fullmatch(session_id) else None
 
     async def prune(self, session_id: str, named: Collection[str]) -> None:
-        """Remove the images whose digests are not among these, and what a crash left of one half written."""
-        await self._aside(self._prune, session_id, named)
+        """Remove the images whose digests are not among these, and partly written ones that a crash left."""
+        await self._in_thread(self._prune, session_id, named)
 
     async def remove(self, session_id: str) -> None:
         """Remove the document and every image; a folder that is gone already is no error."""
-        await self._aside(self.remove_now, session_id)
+        await self._in_thread(self.remove_now, session_id)
 
-    # --- in a thread of its own, or in a program without an event loop -------------------------------------------------
+    # --- synchronous, for threads and for programs without an event loop ------------------------------------------------
 
     def remove_now(self, session_id: str) -> None:
         """`remove`, without an event loop."""
         folder = _folder(session_id)
         if self._root:
-            # The document first: a session half removed must not look like one that is whole.
+            # The document first: a partly removed session must not look archived.
             (self._root / folder / _DOCUMENT).unlink(missing_ok=True)
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self._root / folder)
@@ -119,10 +119,10 @@ class ObjectBlobs:
             obstore.delete(self._store, paths)
 
     def folders(self) -> Iterator[Folder]:
-        """Every session's folder; what else lies there is passed over."""
+        """The folders of all sessions; other entries are skipped."""
         if self._root:
             for path in self._root.iterdir():
-                with contextlib.suppress(FileNotFoundError):  # removed while we look
+                with contextlib.suppress(FileNotFoundError):  # removed in the meantime
                     if _SESSION.fullmatch(path.name):
                         yield _on_disk(path)
             return
@@ -136,7 +136,7 @@ class ObjectBlobs:
     def _prune(self, session_id: str, named: Collection[str]) -> None:
         folder = _folder(session_id)
         if self._root:
-            # A directory also shows what obstore hides: <digest>#<number>, an image whose writer was killed.
+            # obstore hides <digest>#<number>, an image whose writer was killed; the directory shows it.
             with contextlib.suppress(FileNotFoundError):  # the session is being deleted
                 for path in (self._root / folder).iterdir():
                     if path.name not in named and _DIGEST.match(path.name):
@@ -147,25 +147,25 @@ class ObjectBlobs:
         if orphans:
             obstore.delete(self._store, orphans)
 
-    async def _aside(self, work: Callable[..., _Result], *args: object) -> _Result:
-        async with _reaching("a session's folder could not be cleared"):
-            return await asyncio.get_running_loop().run_in_executor(self._porters, work, *args)
+    async def _in_thread(self, work: Callable[..., _Result], *args: object) -> _Result:
+        async with _translated("a session's folder could not be cleared"):
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
 
     async def _read(self, path: str) -> bytes | None:
-        async with _reaching("it could not be read"):
+        async with _translated("it could not be read"):
             try:
                 reply = await obstore.get_async(self._store, path)
                 return bytes(await reply.bytes_async())
             except FileNotFoundError:
                 return None
 
-    def _keep(self, sha256: str, data: bytes) -> None:
-        if sha256 in self._recent or len(data) > self._capacity:
+    def _remember(self, sha256: str, data: bytes) -> None:
+        if sha256 in self._cache or len(data) > self._cache_bytes:
             return
-        self._recent[sha256] = data
-        self._room -= len(data)
-        while self._room < 0:
-            self._room += len(self._recent.popitem(last=False)[1])
+        self._cache[sha256] = data
+        self._free_bytes -= len(data)
+        while self._free_bytes < 0:
+            self._free_bytes += len(self._cache.popitem(last=False)[1])
 
 
 def _open(location: str) -> tuple[ObjectStore, Path | None]:
@@ -178,7 +178,7 @@ def _open(location: str) -> tuple[ObjectStore, Path | None]:
 
 
 def _folder(session_id: str) -> str:
-    # Ids are made by us. Should another ever come here, it must not lead out of the store.
+    # Ids are generated here; a malformed one must never become a path out of the store.
     if not _SESSION.fullmatch(session_id):
         raise ValueError(f"{session_id!r} is not the id of a session")
     return session_id
@@ -194,10 +194,10 @@ def _is_image(path: str) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _reaching(otherwise: str) -> AsyncIterator[None]:
+async def _translated(otherwise: str) -> AsyncIterator[None]:
     try:
         yield
     except (BaseError, OSError) as exc:
-        # What follows the first line is how obstore sees it inside.
+        # The lines after the first are obstore's internal representation.
         message, _, _ = str(exc).partition("\n")
         raise StorageUnavailableError(f"{otherwise}: {message}") from exc

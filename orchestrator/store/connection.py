@@ -1,20 +1,22 @@
-"""Clients of Redis or Valkey: one server, one that sentinels watch, or a cluster; which of them, the URL says.
+"""Clients of Redis or Valkey, by URL: one server, a server that sentinels watch, or a cluster.
 
     redis://host:6379/0                             rediss:// with TLS, unix:///path for a socket
     redis+sentinel://host:26379,host:26379/name/0   the server that these sentinels call by that name
     redis+cluster://host:6379,host:6379             any of its nodes; all our keys lie in one slot
 
-A client of one server retries nothing, of whatever kind it was found: what came of a command whose answer was lost is not
-known, and the driver reads the log to find out. A cluster's client sends a command again when a connection breaks, so
-a script may run a second time although its first answer was lost. Each is written for that: `create` knows its own id, an append
-is refused because the log has grown, and a claim that nobody was told of is found by the runner's audit.
+A client of a single server does not retry: whether a command whose answer was lost took effect is unknown, and the driver
+reads the log to find out. A cluster's client sends a command again when a connection breaks, so a script may run twice. The
+scripts are written for that: `create` recognizes its own id, a second append is refused because the log has grown, and sessions
+of a lost claim are found by the runner's audit.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import unquote, urlsplit
@@ -24,14 +26,18 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ConstantBackoff, NoBackoff
+from redis.exceptions import RedisClusterException, RedisError
+
+from orchestrator.ports import StorageUnavailableError
 
 _CONNECT_S: Final = 5.0
+_ANSWER_S: Final = 5.0
 _SENTINEL_S: Final = 1.0
-"""For which a sentinel that gives no sign is waited for: the next one is to be asked within the time that the store allows."""
+"""Timeout for one sentinel, short enough to ask the next one within `_ANSWER_S`."""
 _POOL: Final = 64
 _KEPT_ALIVE: Final[dict[str, Any]] = {
     "socket_keepalive": True,
-    # Half a minute until a server that vanished without a word is noticed, where the system lets us say so.
+    # A server that vanished is noticed within half a minute, where the system has these options.
     "socket_keepalive_options": {
         getattr(socket, name): value
         for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
@@ -47,9 +53,9 @@ class Address:
 
     Attributes:
         kind: how to find it.
-        url: of a single server.
-        hosts: of sentinels, or of nodes of a cluster.
-        service: the name that sentinels know the server by.
+        url: the URL of a single server.
+        hosts: the sentinels, or nodes of the cluster.
+        service: the name of the server that sentinels watch.
         options: user, password, database, TLS.
     """
 
@@ -61,10 +67,10 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """The address that a URL says.
+    """Parse a Redis URL.
 
     Raises:
-        ValueError: what is wrong with it.
+        ValueError: with what is wrong with it.
     """
     scheme, _, rest = url.partition("://")
     plain, _, kind = scheme.partition("+")
@@ -87,15 +93,15 @@ def parse(url: str) -> Address:
         if not service:
             raise ValueError("redis+sentinel:// needs the name of the server: redis+sentinel://host:26379/name")
         if database and not database.isdigit():
-            raise ValueError(f"the database {database!r} is no number")
+            raise ValueError(f"the database {database!r} is not a number")
         options["db"] = int(database or 0)
     return Address(kind, hosts=_hosts(hosts, _PORTS[kind]), service=service, options=tuple(options.items()))  # type: ignore[arg-type]  # one of the two
 
 
 def client(address: Address, *, connections: int = _POOL) -> Redis:
-    """A client; it connects when it is used. `aclose` it at the end.
+    """A client; it connects when it is used. Call `aclose` at the end.
 
-    Without a socket timeout: quiet channels are no error, and how long an answer may take is bounded by the store.
+    It has no socket timeout, since a quiet channel is not an error; `redis_call` bounds the time of a call.
     """
     options: dict[str, Any] = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": None, **_KEPT_ALIVE}
     if address.kind == "single":
@@ -106,13 +112,13 @@ def client(address: Address, *, connections: int = _POOL) -> Redis:
     options |= dict(address.options)
     if address.kind == "sentinel":
         watchers = _watchers(address)
-        # The pool does not wait when it is exhausted: it has to be large enough for whatever is asked at a time.
+        # The pool raises when it is exhausted, so it has to be large enough for all concurrent calls.
         master: Redis = watchers.master_for(
             address.service, max_connections=16 * connections, retry=Retry(NoBackoff(), 0), **options
         )
         return master
-    # A cluster's client counts following a redirection, finding the nodes anew, and asking again after a broken connection
-    # alike as retries: without any it would not outlive a failover. Redis' own interface is the same but for the type.
+    # A cluster's client counts following a redirection, rediscovering the nodes, and repeating a command after a broken
+    # connection as retries: without any it would not survive a failover. Its interface is that of Redis but for the type.
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
     cluster: Any = RedisCluster(
         startup_nodes=nodes, max_connections=16 * connections, retry=Retry(ConstantBackoff(0.05), 3), **options
@@ -120,11 +126,23 @@ def client(address: Address, *, connections: int = _POOL) -> Redis:
     return cluster  # type: ignore[no-any-return]
 
 
+@contextlib.asynccontextmanager
+async def redis_call() -> AsyncIterator[None]:
+    """Bound a call to Redis in time, and raise `StorageUnavailableError` in place of the client's exceptions."""
+    # The client's own `socket_timeout` is an `asyncio.wait_for`, which on Python 3.11 can swallow a cancellation.
+    # A cluster without a reachable node raises exceptions that are not RedisErrors.
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            yield
+    except (RedisError, RedisClusterException, TimeoutError, OSError) as exc:
+        raise StorageUnavailableError(f"Redis did not answer: {exc}") from exc
+
+
 def listeners(address: Address) -> Callable[[], Redis]:
-    """Makes clients to subscribe with, one for each connection."""
+    """A factory of clients to subscribe with, one for each connection."""
     if address.kind != "cluster":
         return lambda: client(address, connections=4)
-    # Every node of a cluster hears what is published on any; the library's own subscriber cannot be moved to another node.
+    # Every node of a cluster receives all published messages; the library's own subscriber cannot move to another node.
     hosts = itertools.cycle(address.hosts)
 
     def of_the_next_node() -> Redis:
@@ -138,14 +156,14 @@ def listeners(address: Address) -> Callable[[], Redis]:
 
 
 def _watchers(address: Address) -> Sentinel:
-    """The sentinels, asked with the URL's credentials; one that wants none, and refuses them, without."""
-    # The next one is asked at once where one is away.
+    """The sentinels, with the URL's credentials and, for sentinels that refuse credentials, without."""
+    # Without retries: where one is unreachable the next is asked at once.
     plain: dict[str, Any] = {"socket_timeout": _SENTINEL_S, "socket_connect_timeout": _SENTINEL_S, "retry": Retry(NoBackoff(), 0)}
     plain |= {name: value for name, value in address.options if name == "ssl"}
     credentials = {name: value for name, value in address.options if name in {"username", "password"}}
     watchers = Sentinel(list(address.hosts), sentinel_kwargs={**plain, **credentials})  # type: ignore[no-untyped-call]  # as the library has it
     if credentials:
-        # Whichever answered comes first from then on.
+        # The library moves a sentinel that answered to the front.
         watchers.sentinels += Sentinel(list(address.hosts), sentinel_kwargs=plain).sentinels  # type: ignore[no-untyped-call]  # as above
     return watchers
 
@@ -155,6 +173,6 @@ def _hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:
     for part in text.split(","):
         split = urlsplit(f"//{part}")
         if not split.hostname:
-            raise ValueError(f"{part!r} is no host")
+            raise ValueError(f"{part!r} is not a host")
         found.append((split.hostname, split.port or port))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""`orchestrator.execution.runner.Notifications` on the feed."""
+"""`orchestrator.execution.runner.Notifications` on Redis pub/sub."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from orchestrator.store.scripts import KeySpace
 
 
 class RedisNotifications:
-    """News for the replica, from two channels that the scripts publish to."""
+    """Notifications for this replica, from the two channels that the scripts publish to."""
 
-    def __init__(self, feed: PubSubFanout, keys: KeySpace) -> None:
-        self._feed = feed
+    def __init__(self, pubsub: PubSubFanout, keys: KeySpace) -> None:
+        self._pubsub = pubsub
         self._keys = keys
 
-    async def wakes(self) -> AsyncIterator[None]:
+    async def new_work(self) -> AsyncIterator[None]:
         """One item whenever there may be something to claim."""
-        async for number, _ in self._feed.listen(self._keys.wake):
+        async for number, _ in self._pubsub.listen(self._keys.wake):
             if number != QUIET:
                 yield None
 
-    async def signals(self) -> AsyncIterator[str]:
-        """Session ids that somebody else wrote to; "" when some may have been missed."""
-        async for number, payload in self._feed.listen(self._keys.signal):
+    async def session_writes(self) -> AsyncIterator[str]:
+        """Ids of sessions that a caller wrote to; "" when some may have been missed."""
+        async for number, payload in self._pubsub.listen(self._keys.signal):
             if number != QUIET:
                 yield payload.decode()

@@ -1,7 +1,7 @@
-"""Live events: one subscription connection for the whole process, fanned out to whoever listens.
+"""Redis pub/sub over one connection for the process, fanned out to local listeners.
 
-Publishing is fire and forget, so a listener may miss messages; it is told when that may have happened (an empty
-message after a reconnect, and now and then), and reads the log. Nothing relies on a message to arrive.
+Delivery is at most once. A listener that may have missed messages gets an empty one (after a reconnect, and after some minutes
+of silence) and reads the log. Nothing depends on a message to arrive.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
 _DEPTH = 64
-_AT_ONCE = 16
+_BATCH = 16
 _PAUSE_S = 0.5
 QUIET = -1
-"""In place of a number: nothing was said for a while, and nothing is known to be missing."""
-_LOOK_AFTER = 30
-"""Quiet spells after which a listener is told to look at the log all the same: a connection may be dead without a sign."""
+"""In place of a number: the channel was silent for a while, and no message is known to be missing."""
+_HEARTBEATS_PER_CHECK = 30
+"""Heartbeats after which a listener is made to read the log: a connection may be dead without an error."""
 
 
 class PubSubFanout:
-    """Fans channels of Redis out to any number of local listeners.
+    """Channels of Redis, fanned out to any number of local listeners.
 
     Args:
-        connect: makes a client without a socket timeout (a quiet channel is not an error); closed when its connection breaks.
-        heartbeat_s: seconds of silence after which a listener is told that it is quiet.
+        connect: makes a client without a socket timeout, since a silent channel is not an error; closed when it fails.
+        heartbeat_s: seconds of silence after which a listener gets `QUIET`.
     """
 
     def __init__(self, connect: Callable[[], Redis], *, heartbeat_s: float = 10.0) -> None:
@@ -45,11 +45,11 @@ class PubSubFanout:
         self._pubsub: PubSub | None = None
         self._subscribed: set[str] = set()
         self._reader: asyncio.Task[None] | None = None
-        self._changed = asyncio.Lock()
+        self._subscribing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Connect when Redis is there, and keep connected."""
-        self._reader = asyncio.create_task(run_forever("the feed", self._read, pause_s=_PAUSE_S), name="feed")
+        """Connect in the background, and reconnect whenever the connection fails."""
+        self._reader = asyncio.create_task(run_forever("the pub/sub reader", self._read, pause_s=_PAUSE_S), name="pubsub")
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -63,9 +63,9 @@ class PubSubFanout:
         return self._reader is not None and not self._reader.done()
 
     async def listen(self, channel: str) -> AsyncGenerator[tuple[int, bytes]]:
-        """Messages of a channel as (number, payload); (0, b"") means: look at the log, something may be missing.
+        """Messages of a channel as (number, payload); (0, b"") means that some may be missing: read the log.
 
-        The first item is (0, b""), and so is the one that follows once the subscription stands. (QUIET, b"") comes after each
+        The first item is (0, b""), and there is another when the subscription is confirmed. (QUIET, b"") comes after each
         `heartbeat_s` of silence.
         """
         queue: asyncio.Queue[bytes] = asyncio.Queue(_DEPTH)
@@ -73,14 +73,14 @@ class PubSubFanout:
         try:
             await self._subscribe(channel)
             yield 0, b""
-            # Not all at once: ten thousand listeners began together, when a replica started.
-            spells = itertools.count(random.randrange(_LOOK_AFTER))
+            # With a random start, so that ten thousand listeners that began together do not read their logs together.
+            heartbeats = itertools.count(random.randrange(_HEARTBEATS_PER_CHECK))
             while True:
                 try:
                     async with asyncio.timeout(self._heartbeat_s):
                         message = await queue.get()
                 except TimeoutError:
-                    yield (0, b"") if next(spells) % _LOOK_AFTER == _LOOK_AFTER - 1 else (QUIET, b"")
+                    yield (0, b"") if next(heartbeats) % _HEARTBEATS_PER_CHECK == _HEARTBEATS_PER_CHECK - 1 else (QUIET, b"")
                     continue
                 number, _, payload = message.partition(b" ")
                 yield (int(number), payload) if number.isdigit() and payload else (0, message)
@@ -91,14 +91,14 @@ class PubSubFanout:
                 await self._unsubscribe(channel)
 
     async def _subscribe(self, channel: str) -> None:
-        async with self._changed:
+        async with self._subscribing:
             if self._pubsub is not None and channel not in self._subscribed:
-                with contextlib.suppress(RedisError):  # the reader reconnects and subscribes to everything again
+                with contextlib.suppress(RedisError):  # the reader reconnects and subscribes again
                     await self._pubsub.subscribe(channel)
                     self._subscribed.add(channel)
 
     async def _unsubscribe(self, channel: str) -> None:
-        async with self._changed:
+        async with self._subscribing:
             if self._pubsub is not None and channel in self._subscribed and channel not in self._queues:
                 self._subscribed.discard(channel)
                 with contextlib.suppress(RedisError):
@@ -106,34 +106,34 @@ class PubSubFanout:
 
     async def _read(self) -> None:
         try:
-            await self._connected()
+            await self._receive()
         except (RedisError, OSError) as exc:
-            log.warning("the feed lost Redis and connects again: %s", exc)
+            log.warning("the pub/sub connection was lost and is made again: %s", exc)
             await asyncio.sleep(_PAUSE_S)
         finally:
             self._pubsub = None
 
-    async def _connected(self) -> None:
+    async def _receive(self) -> None:
         async with self._connect() as redis, redis.pubsub() as pubsub:
-            async with self._changed:
-                # A channel of its own keeps the connection subscribed when nobody listens to anything.
+            async with self._subscribing:
+                # A channel without messages keeps the connection subscribed when there is no listener.
                 wanted = set(self._queues)
                 await pubsub.subscribe("et:feed", *wanted)
                 self._pubsub, self._subscribed = pubsub, wanted
-            told = 0
+            received = 0
             async for message in pubsub.listen():
-                # A confirmed subscription is news too: what was published before it was not heard.
-                heard = message["type"] == "message"
-                self._deliver(message["channel"].decode(), message["data"] if heard else b"")
-                told += 1
-                if told % _AT_ONCE == 0:
-                    # Many come in one read, without a pause in which a listener could take them.
+                # A confirmed subscription is passed on as a gap: messages published before it were missed.
+                published = message["type"] == "message"
+                self._deliver(message["channel"].decode(), message["data"] if published else b"")
+                received += 1
+                if received % _BATCH == 0:
+                    # Many messages come in one read, during which no listener would run.
                     await asyncio.sleep(0)
 
     def _deliver(self, channel: str, message: bytes) -> None:
         for queue in self._queues.get(channel, ()):
             if queue.full():
-                # A slow listener holds bounded memory: it loses messages and is told to read the log instead.
+                # The queue of a slow listener is bounded: it loses messages, and reads the log instead.
                 queue.get_nowait()
                 queue.put_nowait(b"")
             else:

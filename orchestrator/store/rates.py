@@ -1,4 +1,4 @@
-"""How often a tenant may do something, counted in Redis for all replicas together (the library `limits`)."""
+"""Rate limits of tenants, counted in Redis for all replicas together, with the library `limits`."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 
+from orchestrator.store.connection import redis_call
 from orchestrator.store.scripts import KeySpace
-from orchestrator.store.sessions import asking
 
 _LEAST_WAIT_S: Final = 1.0
 
 
-class _OnOurClient(RedisStorage):
-    """The library's scripts on the client that everything else uses: one server, behind sentinels, or a cluster."""
+class _SharedClientStorage(RedisStorage):
+    """The library's storage on the client that the other stores use: a server, one behind sentinels, or a cluster."""
 
-    # Not to be found by a URL.
-    STORAGE_SCHEME = None  # type: ignore[assignment]  # what the base class of it says for such a class
+    # None keeps it out of the library's registry of URL schemes.
+    STORAGE_SCHEME = None  # type: ignore[assignment]  # as the base class documents
 
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._client: Any = redis
         super().__init__("redis://", implementation="redispy", key_prefix=prefix)
 
     def configure_bridge(self) -> None:
-        """Instead of connecting."""
+        """Use the shared client in place of a new connection."""
         bridge: Any = self.bridge
         bridge.storage = self._client
         bridge.connection_getter = lambda _: self._client
 
 
 class RedisRateLimiter:
-    """A sliding window for each tenant and rate; two counters each, whatever the rate."""
+    """`orchestrator.ports.RateLimiter`: a sliding-window counter for each tenant and rate."""
 
     def __init__(self, redis: Redis, keys: KeySpace) -> None:
-        self._limiter = SlidingWindowCounterRateLimiter(_OnOurClient(redis, f"{keys.prefix}rate"))
+        self._limiter = SlidingWindowCounterRateLimiter(_SharedClientStorage(redis, f"{keys.prefix}rate"))
 
     async def hit(self, rate: str, tenant: str) -> float | None:
-        """Count one; or the seconds after which to try again, when there were too many lately.
+        """Count one request; or the seconds after which to try again, where the rate is exceeded.
 
         Raises:
-            ValueError: for a text that says no rate.
+            ValueError: for a text that is not a rate.
         """
-        for item in read(rate):
-            async with asking():
+        for item in parse_rates(rate):
+            async with redis_call():
                 if not await self._limiter.hit(item, tenant):
                     stats = await self._limiter.get_window_stats(item, tenant)
                     return max(_LEAST_WAIT_S, stats.reset_time - time.time())
         return None
 
 
-def read(rate: str) -> Sequence[RateLimitItem]:
-    """The rates that a text such as ``60/minute;1000/day`` says.
+def parse_rates(rate: str) -> Sequence[RateLimitItem]:
+    """Parse rates such as ``60/minute;1000/day``.
 
     Raises:
-        ValueError: for a text that says none.
+        ValueError: for a text that is not a rate.
     """
     return parse_many(rate)

@@ -1,4 +1,4 @@
-"""The Lua scripts as typed calls. Each is one atomic step on the keys of one partition (one cluster slot)."""
+"""The Lua scripts as typed calls. Each is one atomic step on keys of one cluster slot."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ AppendOutcome = Literal["ok", "conflict", "fenced", "gone"]
 
 @dataclass(frozen=True, slots=True)
 class KeySpace:
-    """Key names, for what is read without a script; ``lua/prelude.lua`` names the others.
+    """Names of the keys that are read without a script; ``lua/prelude.lua`` lists all of them.
 
     Attributes:
-        prefix: begins every key. The braces put all of them into one cluster slot, so that scripts may touch any.
+        prefix: of every key. The braces put all of them into one cluster slot, so that scripts may touch any.
     """
 
     prefix: str = "et:{0}:"
@@ -30,7 +30,7 @@ class KeySpace:
         return f"{self.prefix}log:{session_id}"
 
     def meta(self, session_id: str) -> str:
-        """Hash: seq, fence, owner, state, tenant, lane …"""
+        """Hash: seq, fence, owner, state, tenant, lane (the editor) …"""
         return f"{self.prefix}s:{session_id}"
 
     def index(self, tenant: str) -> str:
@@ -42,7 +42,7 @@ class KeySpace:
         return f"{self.prefix}own:{replica}"
 
     def pace(self, editor: str) -> str:
-        """Hash: how long sessions wait for their turn at that editor (ms, at, since, n), and how long one takes then (work)."""
+        """Hash: the pace of an editor (ms, at, since, n), and how long an edit (edit) and a session (work) take there."""
         return f"{self.prefix}pace:{editor}"
 
     @property
@@ -52,7 +52,7 @@ class KeySpace:
 
     @property
     def waiting(self) -> str:
-        """Hash: sessions in line, by editor."""
+        """Hash: queued sessions by editor."""
         return f"{self.prefix}waiting"
 
     @property
@@ -70,7 +70,7 @@ class KeySpace:
         return f"{self.prefix}hooks:{tenant}"
 
     def deliveries(self, session_id: str) -> str:
-        """Hash: what webhooks are, or were, told of a session, by the delivery's id."""
+        """Hash: the webhook deliveries of a session by id."""
         return f"{self.prefix}deliveries:{session_id}"
 
     def live(self, session_id: str) -> str:
@@ -84,17 +84,17 @@ class KeySpace:
 
     @property
     def signal(self) -> str:
-        """Channel: somebody else wrote to a session that is being driven."""
+        """Channel: a caller wrote to a session that a replica drives."""
         return f"{self.prefix}signal"
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class NewSession:
     """The arguments of ``create.lua``, in its order; an empty `key` means no idempotency, an empty bound none."""
 
     session_id: str
     tenant: str
-    lane: str
+    editor: str
     event: bytes
     fingerprint: str
     key: str
@@ -106,8 +106,8 @@ class Making:
 
 
 @dataclass(frozen=True, slots=True)
-class Swap:
-    """The arguments of ``swap.lua``, in its order."""
+class CompareAndSet:
+    """The arguments of ``compare_and_set.lua``, in its order."""
 
     key: str
     field: str
@@ -125,12 +125,24 @@ class Scripts:
         self._redis = redis
         self._prefix = keys.prefix
         prelude = _text_of("prelude")
-        names = ("create", "append", "claim", "beat", "park", "release", "queue_position", "delete", "retain", "plan", "swap")
+        names = (
+            "create",
+            "append",
+            "claim",
+            "renew_lease",
+            "suspend",
+            "release",
+            "queue_position",
+            "delete",
+            "expire",
+            "schedule_deliveries",
+            "compare_and_set",
+        )
         self._scripts = {name: redis.register_script(prelude + _text_of(name)) for name in names}
 
-    async def create(self, making: Making) -> tuple[int, str, str]:
-        """See ``create.lua``: (1 made, 0 made before, id, fingerprint), or (-1 to -4, the figure that refuses, '')."""
-        reply = await self._call("create", *dataclasses.astuple(making))
+    async def create(self, new: NewSession) -> tuple[int, str, str]:
+        """See ``create.lua``: (1 created or 0 created before, id, fingerprint) or (-1 to -4, its number, '')."""
+        reply = await self._call("create", *dataclasses.astuple(new))
         rest = [_text(value) for value in reply[1:]]
         return int(reply[0]), rest[0], rest[1] if len(rest) > 1 else ""
 
@@ -138,31 +150,40 @@ class Scripts:
         self, session_id: str, expected: int, events: Sequence[bytes], *, fence: int | None, terminal: bool, spent: float
     ) -> AppendOutcome:
         """See ``append.lua``."""
-        shown = "" if fence is None else fence
-        reply = await self._call("append", session_id, expected, shown, int(terminal), f"{spent:.6f}", *events)
+        shown_fence = "" if fence is None else fence
+        reply = await self._call("append", session_id, expected, shown_fence, int(terminal), f"{spent:.6f}", *events)
         outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these four words
         return outcome
 
     async def claim(
-        self, replica: str, room: Mapping[str, int], *, lease_ms: int, cap: int, urgent: int, chores: int, news: int
+        self,
+        replica: str,
+        capacity: Mapping[str, int],
+        *,
+        lease_ms: int,
+        cap: int,
+        urgent: int,
+        chores: int,
+        webhook_chores: int,
     ) -> Taken:
         """See ``claim.lua``."""
-        lanes = [part for lane in room.items() for part in lane]
-        claims, due, recovered, joined = await self._call("claim", replica, lease_ms, cap, urgent, chores, news, *lanes)
+        editors = [part for editor in capacity.items() for part in editor]
+        args = (replica, lease_ms, cap, urgent, chores, webhook_chores, *editors)
+        claims, due, recovered, joined = await self._call("claim", *args)
         return Taken(
-            tuple(Claim(_text(session_id), int(fence), _text(lane)) for session_id, fence, lane in claims),
+            tuple(Claim(_text(session_id), int(fence), _text(editor)) for session_id, fence, editor in claims),
             tuple(_text(chore) for chore in due),
             int(recovered),
             bool(joined),
         )
 
-    async def beat(self, replica: str, lease_ms: int) -> bool:
-        """See ``beat.lua``."""
-        return bool(await self._call("beat", replica, lease_ms))
+    async def renew_lease(self, replica: str, lease_ms: int) -> bool:
+        """See ``renew_lease.lua``."""
+        return bool(await self._call("renew_lease", replica, lease_ms))
 
-    async def park(self, session_id: str, fence: int, expected: int, until_ms: int | None) -> int:
-        """See ``park.lua``."""
-        return int(await self._call("park", session_id, fence, expected, "" if until_ms is None else until_ms))
+    async def suspend(self, session_id: str, fence: int, expected: int, until_ms: int | None) -> int:
+        """See ``suspend.lua``."""
+        return int(await self._call("suspend", session_id, fence, expected, "" if until_ms is None else until_ms))
 
     async def release(self, replica: str, session_id: str) -> bool:
         """See ``release.lua``."""
@@ -177,17 +198,18 @@ class Scripts:
         """See ``delete.lua``."""
         return bool(await self._call("delete", session_id, tenant))
 
-    async def retain(self, session_id: str, tenant: str, retention_ms: int, forget_ms: int | None) -> bool:
-        """See ``retain.lua``."""
-        return bool(await self._call("retain", session_id, tenant, retention_ms, "" if forget_ms is None else forget_ms))
+    async def expire(self, session_id: str, tenant: str, retention_ms: int, forget_ms: int | None) -> bool:
+        """See ``expire.lua``."""
+        return bool(await self._call("expire", session_id, tenant, retention_ms, "" if forget_ms is None else forget_ms))
 
-    async def plan(self, session_id: str, keep_ms: int, records: Mapping[str, bytes]) -> bool:
-        """See ``plan.lua``."""
-        return bool(await self._call("plan", session_id, keep_ms, *(part for record in records.items() for part in record)))
+    async def schedule_deliveries(self, session_id: str, keep_ms: int, records: Mapping[str, bytes]) -> bool:
+        """See ``schedule_deliveries.lua``."""
+        parts = (part for record in records.items() for part in record)
+        return bool(await self._call("schedule_deliveries", session_id, keep_ms, *parts))
 
-    async def swap(self, swap: Swap) -> bool:
-        """See ``swap.lua``."""
-        return bool(await self._call("swap", *dataclasses.astuple(swap)))
+    async def compare_and_set(self, change: CompareAndSet) -> bool:
+        """See ``compare_and_set.lua``."""
+        return bool(await self._call("compare_and_set", *dataclasses.astuple(change)))
 
     async def _call(self, name: str, *args: Any) -> Any:
         return await self._scripts[name](keys=[self._prefix], args=args)

@@ -6,15 +6,13 @@ elsewhere; a driver also shows its fence, and is refused when another replica ha
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
-from redis.exceptions import RedisClusterException, RedisError
 
 from orchestrator.loop.events import Edited, EditFailed, Event, Finished, SessionCreated, dump, load
 from orchestrator.loop.session import CorruptLogError
@@ -32,22 +30,23 @@ from orchestrator.ports import (
     StorageUnavailableError,
     Taken,
 )
+from orchestrator.store.connection import redis_call
 from orchestrator.store.pubsub import QUIET, PubSubFanout
-from orchestrator.store.scripts import KeySpace, Making, Scripts
+from orchestrator.store.scripts import KeySpace, NewSession, Scripts
 
-_ANSWER_S: Final = 5.0
-_LINE_TOO_LONG: Final = -2
-_TOO_MANY_OF_YOURS: Final = -3
-_SPENT_ENOUGH: Final = -4
+# What `create.lua` refuses with; -1 is that there are too many sessions.
+_PAST_DEADLINE: Final = -2
+_TENANT_AT_ITS_LIMIT: Final = -3
+_BUDGET_SPENT: Final = -4
 
 
 @dataclass(frozen=True, slots=True)
 class SessionsOptions:
-    """How the store behaves.
+    """Limits and times of the store.
 
     Attributes:
         lease_s: seconds after which a silent replica's sessions are taken over.
-        idempotency_ttl_s: seconds for which a caller's key is remembered.
+        idempotency_ttl_s: seconds for which a caller's idempotency key is stored.
         most_unfinished: unfinished sessions above which new ones are refused.
         tenant_cap: sessions of one tenant that are driven at a time, for each editor.
     """
@@ -59,15 +58,15 @@ class SessionsOptions:
 
 
 class RedisSessions:
-    """`orchestrator.ports.Sessions` on Redis or Valkey.
+    """`orchestrator.ports.SessionStore` on Redis or Valkey.
 
     Attributes:
-        scripts: for whatever else works on the same keys.
+        scripts: shared with the other stores on the same keys.
     """
 
-    def __init__(self, redis: Redis, feed: PubSubFanout, keys: KeySpace, options: SessionsOptions | None = None) -> None:
+    def __init__(self, redis: Redis, pubsub: PubSubFanout, keys: KeySpace, options: SessionsOptions | None = None) -> None:
         self._redis = redis
-        self._feed = feed
+        self._pubsub = pubsub
         self._keys = keys
         self._options = options or SessionsOptions()
         self.scripts = Scripts(redis, keys)
@@ -75,16 +74,16 @@ class RedisSessions:
     async def create(
         self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
     ) -> Created:
-        """Record a new session and put it in line.
+        """Record a new session and queue it.
 
         Raises:
-            PortError: ``overloaded`` when too many sessions wait, or it would wait beyond its deadline;
-                ``quota_exceeded`` when its tenant has as many as it may, or has used up its day's editor seconds.
+            PortError: ``overloaded`` when too many sessions are queued, or it would be done only past its deadline;
+                ``quota_exceeded`` when its tenant is at its limit of sessions, or has used its editor seconds of the day.
             StorageUnavailableError: when Redis cannot be reached.
         """
         key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
         options = self._options
-        making = Making(
+        new = NewSession(
             session_id,
             event.tenant,
             event.editor,
@@ -94,24 +93,24 @@ class RedisSessions:
             ttl_ms=int(options.idempotency_ttl_s * 1000),
             limit=options.most_unfinished,
             deadline_ms=int(event.limits.deadline_at * 1000) + 1,
-            most_open=_shown(bounds.unfinished if bounds else None),
-            most_spent=_shown(bounds.editor_s_per_day if bounds else None),
+            most_open=_text_or_empty(bounds.unfinished if bounds else None),
+            most_spent=_text_or_empty(bounds.editor_s_per_day if bounds else None),
         )
-        async with asking():
-            made, name, known = await self.scripts.create(making)
-        if made < 0:
-            raise _refusal(made, int(name), event)
-        return Created(name, bool(made), known)
+        async with redis_call():
+            created, name, known = await self.scripts.create(new)
+        if created < 0:
+            raise _refusal(created, int(name), event)
+        return Created(name, bool(created), known)
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
         """The events after that sequence number; empty for an unknown session."""
-        async with asking():
+        async with redis_call():
             entries: Any = await self._redis.xrange(self._keys.log(session_id), min=f"{after + 1}-0")
         return [_recorded(entry_id, fields) for entry_id, fields in entries]
 
     async def tail(self, session_id: str) -> Recorded | None:
         """The last event; None for an unknown session."""
-        async with asking():
+        async with redis_call():
             entries: Any = await self._redis.xrevrange(self._keys.log(session_id), count=1)
         return _recorded(*entries[0]) if entries else None
 
@@ -119,24 +118,24 @@ class RedisSessions:
         """The whole logs of several sessions, in one round trip; empty for one that is gone or cannot be read."""
         return [_readable(log) for log in await self._logs(session_ids)]
 
-    async def raw(self, session_ids: Sequence[str]) -> list[list[tuple[int, bytes]]]:
-        """The whole logs of several sessions as they were written: each event's number and its JSON."""
+    async def raw_logs(self, session_ids: Sequence[str]) -> list[list[tuple[int, bytes]]]:
+        """The whole logs of several sessions as stored: each event's sequence number and its JSON."""
         logs = await self._logs(session_ids)
         return [[(int(entry_id.split(b"-")[0]), fields[b"e"]) for entry_id, fields in log] for log in logs]
 
     async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
         top = "+inf" if before_ms is None else f"({before_ms}"
-        async with asking():
+        async with redis_call():
             rows: Any = await self._redis.zrevrangebyscore(
                 self._keys.index(tenant), top, "-inf", start=0, num=limit, withscores=True
             )
         return [(name.decode(), int(score)) for name, score in rows]
 
-    async def span(self, tenant: str, since_ms: float, until_ms: float | None, limit: int) -> list[tuple[int, str]]:
+    async def created_between(self, tenant: str, since_ms: float, until_ms: float | None, limit: int) -> list[tuple[int, str]]:
         """A tenant's sessions, oldest first: (creation in Unix milliseconds, id), from `since_ms` up to before `until_ms`."""
         top = "+inf" if until_ms is None else f"({until_ms}"
-        async with asking():
+        async with redis_call():
             rows: Any = await self._redis.zrangebyscore(
                 self._keys.index(tenant), since_ms, top, start=0, num=limit, withscores=True
             )
@@ -150,7 +149,7 @@ class RedisSessions:
         """
         terminal = any(isinstance(event, Finished) for event in events)
         spent = sum(event.editor_seconds for event in events if isinstance(event, Edited | EditFailed))
-        async with asking():
+        async with redis_call():
             outcome = await self.scripts.append(
                 session_id, expected, [dump(event) for event in events], fence=fence, terminal=terminal, spent=spent
             )
@@ -158,29 +157,36 @@ class RedisSessions:
             raise FencedError(session_id)
         return outcome == "ok"
 
-    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int, news: int = 0) -> Taken:
-        """Take sessions that nobody drives: up to so many for each editor, and so many urgent ones."""
-        options = self._options
-        async with asking():
+    async def claim(
+        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
+    ) -> Taken:
+        """Claim queued sessions, up to the capacity for each editor, and urgent ones; and due chores of each kind."""
+        async with redis_call():
             return await self.scripts.claim(
-                replica, room, lease_ms=self._lease_ms, cap=options.tenant_cap, urgent=urgent, chores=chores, news=news
+                replica,
+                capacity,
+                lease_ms=self._lease_ms,
+                cap=self._options.tenant_cap,
+                urgent=urgent,
+                chores=chores,
+                webhook_chores=webhook_chores,
             )
 
-    async def done(self, chore: str) -> None:
-        """A chore need not come again."""
-        async with asking():
+    async def complete_chore(self, chore: str) -> None:
+        """Remove a chore that is done, which would be due again otherwise."""
+        async with redis_call():
             await self._redis.zrem(self._keys.timers, chore)
 
-    async def beat(self, replica: str) -> bool:
-        """Hold on to every session of this replica; False when it was taken for dead and has none any more."""
-        async with asking():
-            return await self.scripts.beat(replica, self._lease_ms)
+    async def renew_lease(self, replica: str) -> bool:
+        """Renew the lease on every session of this replica; False when it was taken for dead and lost them."""
+        async with redis_call():
+            return await self.scripts.renew_lease(replica, self._lease_ms)
 
-    async def tell(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
-        """Seconds that an edit takes, and a session from its turn to its end, by editor: what a new one needs beside its wait."""
+    async def report_durations(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
+        """Report by editor the seconds that an edit takes, and a session from its first turn to its end; `create` uses them."""
         if not edits and not sessions:
             return
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
             for editor, seconds in edits.items():
                 pipe.hset(self._keys.pace(editor), "edit", int(seconds * 1000))
             for editor, seconds in {**edits, **sessions}.items():
@@ -189,18 +195,18 @@ class RedisSessions:
 
     async def owned(self, replica: str) -> set[str]:
         """The sessions that this replica is to drive."""
-        async with asking():
+        async with redis_call():
             members: Any = await self._redis.smembers(self._keys.own(replica))
         return {member.decode() for member in members}
 
     async def release(self, replica: str, session_id: str) -> None:
-        """Put back into line what this replica owns without driving it."""
-        async with asking():
+        """Queue again a session that this replica owns without driving it."""
+        async with redis_call():
             await self.scripts.release(replica, session_id)
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:
         """Where a session stands in its queue; None when it is not queued."""
-        async with asking():
+        async with redis_call():
             found = await self.scripts.queue_position(session_id)
         if found is None:
             return None
@@ -210,49 +216,49 @@ class RedisSessions:
     async def queue_stats(self) -> QueueStats:
         """How much there is to do."""
         keys = self._keys
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.waiting)
             pipe.get(keys.unfinished)
             pipe.zcard(keys.replicas)
             queued, unfinished, replicas = await pipe.execute()
         return QueueStats({editor.decode(): int(n) for editor, n in queued.items()}, int(unfinished or 0), int(replicas))
 
-    async def park(self, claim: Claim, expected: int, until: float | None) -> bool:
-        """Let go of a session; False if its log has grown.
+    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+        """Release a session until that time or until a caller writes to it; False if its log has grown.
 
         Raises:
             FencedError: when another replica owns it already.
         """
         until_ms = None if until is None else int(until * 1000) + 1
-        async with asking():
-            outcome = await self.scripts.park(claim.session_id, claim.fence, expected, until_ms)
+        async with redis_call():
+            outcome = await self.scripts.suspend(claim.session_id, claim.fence, expected, until_ms)
         if outcome < 0:
             raise FencedError(claim.session_id)
         return outcome == 1
 
     async def delete(self, session_id: str, tenant: str) -> bool:
-        """Forget a finished session; False while it is not finished."""
-        async with asking():
+        """Delete a finished session; False while it is not finished."""
+        async with redis_call():
             return await self.scripts.delete(session_id, tenant)
 
-    async def retain(self, session_id: str, tenant: str, retention_s: float, forget_at: float | None) -> bool:
-        """A finished session is archived and may leave Redis after so many seconds; False if it was deleted meanwhile.
+    async def expire(self, session_id: str, tenant: str, retention_s: float, forget_at: float | None) -> bool:
+        """Let an archived session leave Redis after so many seconds; False if it was deleted in the meantime.
 
         Args:
             forget_at: when the chore ``forget`` is due for it, in Unix seconds.
         """
         forget_ms = None if forget_at is None else int(forget_at * 1000) + 1
-        async with asking():
-            return await self.scripts.retain(session_id, tenant, max(1, int(retention_s * 1000)), forget_ms)
+        async with redis_call():
+            return await self.scripts.expire(session_id, tenant, max(1, int(retention_s * 1000)), forget_ms)
 
-    async def listed(self, tenant: str, session_id: str) -> bool:
-        """Whether the tenant has this session, be it in Redis or archived; not once it was deleted."""
-        async with asking():
+    async def exists(self, tenant: str, session_id: str) -> bool:
+        """Whether the tenant has this session, in Redis or archived; False once it was deleted."""
+        async with redis_call():
             return await self._redis.zscore(self._keys.index(tenant), session_id) is not None
 
-    async def known(self, session_ids: Sequence[str]) -> list[bool]:
+    async def in_redis(self, session_ids: Sequence[str]) -> list[bool]:
         """Which of these sessions are in Redis."""
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
             for session_id in session_ids:
                 pipe.exists(self._keys.meta(session_id))
             return [bool(found) for found in await pipe.execute()]
@@ -260,19 +266,19 @@ class RedisSessions:
     async def ping(self) -> bool:
         """Whether Redis answers."""
         try:
-            async with asking():
+            async with redis_call():
                 return bool(await self._redis.ping())
         except StorageUnavailableError:
             return False
 
     async def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
         """Events as they are recorded, and what may lie between them."""
-        async with contextlib.aclosing(self._feed.listen(self._keys.live(session_id))) as messages:
+        async with contextlib.aclosing(self._pubsub.listen(self._keys.live(session_id))) as messages:
             async for seq, payload in messages:
-                yield _heard(seq, payload)
+                yield _message(seq, payload)
 
     async def _logs(self, session_ids: Sequence[str]) -> list[Any]:
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
             for session_id in session_ids:
                 pipe.xrange(self._keys.log(session_id))
             return await pipe.execute()
@@ -282,26 +288,26 @@ class RedisSessions:
         return int(self._options.lease_s * 1000)
 
 
-def _refusal(made: int, figure: int, event: SessionCreated) -> PortError:
-    if made == _LINE_TOO_LONG:
+def _refusal(code: int, figure: int, event: SessionCreated) -> PortError:
+    if code == _PAST_DEADLINE:
         wait_s, has_s = figure / 1000, event.limits.deadline_at - event.at
         message = f"it would be done in about {wait_s:.0f} s, beyond the deadline of {has_s:.0f} s; try again later"
         return PortError("overloaded", message, retryable=True, retry_after=min(300, max(1, round(wait_s - has_s))))
-    if made == _TOO_MANY_OF_YOURS:
+    if code == _TENANT_AT_ITS_LIMIT:
         message = f"{figure} of your sessions are not finished, and you may have no more; wait for one, or cancel one"
         return PortError("quota_exceeded", message, retryable=True, retry_after=5)
-    if made == _SPENT_ENOUGH:
+    if code == _BUDGET_SPENT:
         message = "your editor seconds of today are used up; there are new ones at midnight UTC"
         return PortError("quota_exceeded", message, retryable=True, retry_after=figure / 1000 + 1)
     return PortError("overloaded", f"{figure} sessions are waiting; try again later", retryable=True, retry_after=5)
 
 
-def _shown(bound: float | None) -> str:
+def _text_or_empty(bound: float | None) -> str:
     return "" if bound is None else str(bound)
 
 
-def _heard(seq: int, payload: bytes) -> Recorded | Silence:
-    """A live message; one that cannot be read is to be looked up in the log."""
+def _message(seq: int, payload: bytes) -> Recorded | Silence:
+    """A live message; a gap, which makes the listener read the log, for one that cannot be parsed."""
     if seq == QUIET:
         return Silence.QUIET
     try:
@@ -316,20 +322,6 @@ def _readable(log: Any) -> list[Recorded]:
         return [_recorded(entry_id, fields) for entry_id, fields in log]
     except CorruptLogError:
         return []
-
-
-@contextlib.asynccontextmanager
-async def asking() -> AsyncIterator[None]:
-    """A command to Redis: bounded in time, its exceptions translated.
-
-    The bound is ours because the client's own (`socket_timeout`) is an `asyncio.wait_for`, which on Python 3.11 can
-    swallow a cancellation. A cluster without a node to ask raises what is no `RedisError`.
-    """
-    try:
-        async with asyncio.timeout(_ANSWER_S):
-            yield
-    except (RedisError, RedisClusterException, TimeoutError, OSError) as exc:
-        raise StorageUnavailableError(f"Redis did not answer: {exc}") from exc
 
 
 def _recorded(entry_id: bytes, fields: dict[bytes, Any]) -> Recorded:

@@ -20,7 +20,7 @@ from services.protocol.critique.messages import Critique, Unparseable, messages,
 from services.protocol.critique.prompts import Template
 from services.protocol.critique.questions import Question
 from services.protocol.critique.replies import Reply, read_completions
-from services.serving import genai, tracing
+from services.serving import tracing
 
 _MAX_REASONING: Final = 8_000
 """Characters of reasoning that are stored, so that a rambling thinker does not fill the session store."""
@@ -143,9 +143,9 @@ class HttpThinker:
                 fields["n"] = samples
             call = Call("/chat/completions", contract.body(fields), "application/json", {})
             try:
-                with tracing.span(f"chat {self._dialect.model}", "client", genai.asked(fields)) as span:
+                with tracing.span(f"chat {self._dialect.model}", "client", tracing.chat_request(fields)) as span:
                     completion = (await self._upstream.post(call, max(0.0, deadline - time.monotonic()))).json
-                    span.annotate(genai.answered(completion))
+                    span.set_attributes(tracing.chat_response(completion))
             except ThinkerError as exc:
                 if probe.refused(kind, exc):
                     continue

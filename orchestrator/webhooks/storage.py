@@ -11,8 +11,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from orchestrator.store.scripts import KeySpace, Scripts, Swap
-from orchestrator.store.sessions import asking
+from orchestrator.store.connection import redis_call
+from orchestrator.store.scripts import CompareAndSet, KeySpace, Scripts
 from orchestrator.webhooks.model import Delivery, Endpoint
 
 
@@ -33,18 +33,18 @@ class WebhookStore:
 
     async def add(self, tenant: str, endpoint: Endpoint) -> None:
         """Keep a new endpoint."""
-        async with asking():
+        async with redis_call():
             await self._redis.hset(self._keys.hooks(tenant), endpoint.id, endpoint.model_dump_json())
 
     async def remove(self, tenant: str, endpoint_id: str) -> bool:
         """Forget an endpoint; what is on its way to it is dropped. False if there is none of that id."""
-        async with asking():
+        async with redis_call():
             gone: Any = await self._redis.hdel(self._keys.hooks(tenant), endpoint_id)
         return bool(gone)
 
     async def endpoints(self, tenant: str) -> list[Endpoint]:
         """A tenant's endpoints, the oldest first."""
-        async with asking():
+        async with redis_call():
             raw: Any = await self._redis.hgetall(self._keys.hooks(tenant))
         found = [Endpoint.model_validate_json(value) for value in raw.values()]
         return sorted(found, key=lambda endpoint: (endpoint.created_at, endpoint.id))
@@ -67,7 +67,9 @@ class WebhookStore:
         key = self._keys.hooks(tenant)
         while (raw := await self._field(key, endpoint_id)) is not None:
             changed = change(Endpoint.model_validate_json(raw))
-            if await self._swap(Swap(f"hooks:{tenant}", endpoint_id, raw, changed.model_dump_json().encode())):
+            if await self._compare_and_set(
+                CompareAndSet(f"hooks:{tenant}", endpoint_id, raw, changed.model_dump_json().encode())
+            ):
                 return changed
         return None
 
@@ -76,8 +78,8 @@ class WebhookStore:
     async def plan(self, session_id: str, deliveries: Sequence[Delivery]) -> None:
         """Keep what is to be delivered, each with a timer; what is planned already stays as it is."""
         records = {delivery.id: delivery.model_dump_json().encode() for delivery in deliveries}
-        async with asking():
-            await self._scripts.plan(session_id, self._keep_ms, records)
+        async with redis_call():
+            await self._scripts.schedule_deliveries(session_id, self._keep_ms, records)
 
     async def find(self, session_id: str, delivery_id: str) -> tuple[Delivery, bytes] | None:
         """A delivery, and how it is written; None if its session was deleted."""
@@ -93,16 +95,16 @@ class WebhookStore:
             keep_ms += due_ms - int(delivery.attempts[-1].at * 1000)
         name, timer = f"deliveries:{delivery.session_id}", _timer(delivery)
         new = delivery.model_dump_json().encode()
-        return await self._swap(Swap(name, delivery.id, written, new, timer, due_ms, keep_ms))
+        return await self._compare_and_set(CompareAndSet(name, delivery.id, written, new, timer, due_ms, keep_ms))
 
     async def put_off(self, delivery: Delivery, at: float) -> None:
         """Set its timer, in Unix seconds."""
-        async with asking():
+        async with redis_call():
             await self._redis.zadd(self._keys.timers, {_timer(delivery): int(at * 1000) + 1})
 
     async def deliveries(self, session_id: str) -> list[Delivery]:
         """What was, or is to be, delivered of a session, in the order of its events."""
-        async with asking():
+        async with redis_call():
             raw: Any = await self._redis.hgetall(self._keys.deliveries(session_id))
         found = [Delivery.model_validate_json(value) for value in raw.values()]
         return sorted(found, key=lambda delivery: (delivery.seq, delivery.webhook))
@@ -110,13 +112,13 @@ class WebhookStore:
     # --- pieces ------------------------------------------------------------------------------------------------------
 
     async def _field(self, key: str, name: str) -> bytes | None:
-        async with asking():
+        async with redis_call():
             raw: Any = await self._redis.hget(key, name)
         return None if raw is None else bytes(raw)
 
-    async def _swap(self, swap: Swap) -> bool:
-        async with asking():
-            return await self._scripts.swap(swap)
+    async def _compare_and_set(self, change: CompareAndSet) -> bool:
+        async with redis_call():
+            return await self._scripts.compare_and_set(change)
 
 
 def _timer(delivery: Delivery) -> str:

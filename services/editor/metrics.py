@@ -83,7 +83,7 @@ def trace_stages(timings: Mapping[str, float], arrived: float) -> None:
     """Record child spans for the stages of an edit, laid end to end: their durations are known, but not when an edit was
     interrupted for another one's steps. `arrived` is by `time.perf_counter`.
     """
-    if not tracing.on():
+    if not tracing.enabled():
         return
     inner = [stage for stage in _INNER if f"{stage}_ms" in timings] or ["edit"]
     now = time.time()

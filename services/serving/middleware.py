@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from opentelemetry.trace import Span
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -111,12 +112,12 @@ class Envelope:
             return
         began = time.perf_counter()
         status = 500
-        with tracing.server(scope["method"], _trace_headers(headers), {"http.request.method": scope["method"]}) as span:
+        with tracing.server_span(scope["method"], _trace_headers(headers), {"http.request.method": scope["method"]}) as span:
             try:
                 status = await self._answer(scope, receive, send, identity)
             finally:
                 _log_access(scope, status, time.perf_counter() - began)
-                if tracing.on():
+                if tracing.enabled():
                     _describe(span, scope, status, identity)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, identity: str) -> int:
@@ -165,7 +166,7 @@ class Envelope:
 
 
 def _trace_headers(headers: Mapping[bytes, bytes]) -> dict[str, str]:
-    names = (b"traceparent", b"tracestate") if tracing.on() else ()
+    names = (b"traceparent", b"tracestate") if tracing.enabled() else ()
     return {name.decode(): headers[name].decode("latin-1") for name in names if name in headers}
 
 
@@ -174,12 +175,13 @@ def _route(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", "")) or "(unknown)"
 
 
-def _describe(span: tracing.Span, scope: Scope, status: int, identity: str) -> None:
+def _describe(span: Span, scope: Scope, status: int, identity: str) -> None:
     route = _route(scope)
     known: dict[str, tracing.Value] = {"http.route": route, "http.response.status_code": status, "url.path": scope["path"]}
-    span.annotate({**known, "http.request.header.x-request-id": [identity]}, name=f"{scope['method']} {route}")
+    span.set_attributes({**known, "http.request.header.x-request-id": [identity]})
+    span.update_name(f"{scope['method']} {route}")
     if status >= 500:  # noqa: PLR2004
-        span.failed(str(status))
+        tracing.fail(span, str(status))
 
 
 def _log_access(scope: Scope, status: int, seconds: float) -> None:

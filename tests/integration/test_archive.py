@@ -194,7 +194,7 @@ async def test_forgetting_cut_off_at_any_step_is_done_again(
     await archive.chore(f"forget:{ID}")
     if await redis_db.zscore(KEYS.timers, f"purge:{ID}"):
         await archive.chore(f"purge:{ID}")
-    await sessions.done(f"purge:{ID}")
+    await sessions.complete_chore(f"purge:{ID}")
 
     assert await archive.read(ID) == []
     assert files(blobs) == 0
@@ -218,7 +218,7 @@ async def test_deleted_while_it_is_archived(sessions: RedisSessions, blobs: Obje
         async def write_document(self, session_id: str, data: bytes) -> None:
             assert await sessions.delete(session_id, "default")
             await blobs.remove(session_id)
-            await sessions.done(f"purge:{session_id}")
+            await sessions.complete_chore(f"purge:{session_id}")
             await blobs.write_document(session_id, data)
             # A reader in this very moment.
             assert await archive_of(sessions, blobs).read(session_id) == []

@@ -60,7 +60,7 @@ class Lines:
         return await self.store.create(name, event, Idempotency(key, "f") if key else None, bounds)
 
     async def claim(self, n: int = 1, *, urgent: int = 10, chores: int = 0, news: int = 0, replica: str = "r") -> Taken:
-        return await self.store.claim(replica, {"e": n} if n else {}, urgent=urgent, chores=chores, news=news)
+        return await self.store.claim(replica, {"e": n} if n else {}, urgent=urgent, chores=chores, webhook_chores=news)
 
     async def names(self, n: int = 1) -> list[str]:
         return [claim.session_id for claim in (await self.claim(n)).claims]
@@ -120,7 +120,7 @@ async def test_places_are_exact(lines: Lines, seed: int) -> None:
         await lines.wait(dice.choice([0, 1]))
     begun = (await lines.claim(dice.randrange(4))).claims
     for claim in begun[::2]:
-        await lines.store.park(claim, 1, None)
+        await lines.store.suspend(claim, 1, None)
     waiting = [f"{tenant}-{number:03}" for number in range(1, lines.made + 1) for tenant in ("ann", "bob", "cy")]
     places = {name: place.ahead for name in waiting if (place := await lines.store.queue_position(name))}
     order: list[str] = []
@@ -178,7 +178,7 @@ async def test_an_idle_lane_has_no_pace(lines: Lines) -> None:
 
 async def test_sessions_that_are_too_late_for_an_edit_take_nobodys_room(lines: Lines) -> None:
     """They come beside those that are wanted, and the line is no faster for them."""
-    await lines.store.tell({"e": 5.0}, {})
+    await lines.store.report_durations({"e": 5.0}, {})
     for _ in range(4):
         await lines.create()
     for number in range(12):
@@ -203,7 +203,7 @@ async def test_cancelled_and_late_sessions_need_no_room(lines: Lines) -> None:
     assert await lines.store.append("ann-002", 1, [ev.CancelRequested(at=1.0)], None)
     cancelled = await lines.names(0)
     await lines.wait(20_001)
-    await lines.store.beat("r")
+    await lines.store.renew_lease("r")
 
     assert cancelled == ["ann-002"]
     assert [claim.session_id for claim in (await lines.claim(0)).claims if claim.session_id == "ann-003"] == ["ann-003"]
@@ -218,7 +218,7 @@ async def test_chores_come_again_until_they_are_done(lines: Lines) -> None:
     at_once = (await lines.claim(chores=1)).chores
     await lines.wait(6 * LEASE_MS)
     again = (await lines.claim(chores=1, replica="other")).chores
-    await lines.store.done(again[0])
+    await lines.store.complete_chore(again[0])
     await lines.wait(6 * LEASE_MS)
 
     assert first == again == ("archive:ann-001",)
@@ -230,7 +230,7 @@ async def test_chores_that_nobody_has_room_for_delay_no_session(lines: Lines) ->
     """A blob store that hangs holds up archiving, not deadlines."""
     await lines.create("bob", deadline_s=30)
     (claim,) = (await lines.claim()).claims
-    assert await lines.store.park(claim, 1, lines.now / 1000 + 30)
+    assert await lines.store.suspend(claim, 1, lines.now / 1000 + 30)
     for _ in range(401):
         await lines.create()
     for ended in (await lines.claim(401)).claims:

@@ -18,11 +18,11 @@ from orchestrator.api.intake import Intake
 from orchestrator.loop.events import Limits
 from orchestrator.ports import Bounds, Idempotency
 from orchestrator.store.api_keys import ApiKeyStore
-from orchestrator.store.connection import client, listeners, parse
+from orchestrator.store.connection import client, listeners, parse, redis_call
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.rates import RedisRateLimiter
 from orchestrator.store.scripts import KeySpace
-from orchestrator.store.sessions import RedisSessions, asking
+from orchestrator.store.sessions import RedisSessions
 from tests.doubles.images import checked
 from tests.doubles.processes import free_port
 from tests.doubles.redis_fleet import RedisFleet, alone, cluster, until, watched
@@ -180,7 +180,7 @@ async def test_a_sentinel_that_gives_no_sign_does_not_use_up_the_time(tmp_path: 
         host = f"127.0.0.1:{silent.getsockname()[1]}"
         redis = client(parse(fleet.url.replace("://", f"://{host},", 1)))
         try:
-            async with asking():
+            async with redis_call():
                 assert await redis.ping()
         finally:
             await redis.aclose()
@@ -194,10 +194,10 @@ async def test_a_sentinel_that_gives_no_sign_does_not_use_up_the_time(tmp_path: 
         ("http://127.0.0.1:6379", "must begin with"),
         ("redis+raft://127.0.0.1:6379", "not known"),
         ("redis+sentinel://127.0.0.1:26379", "needs the name"),
-        ("redis+sentinel://127.0.0.1:26379/name/x", "no number"),
+        ("redis+sentinel://127.0.0.1:26379/name/x", "not a number"),
         ("redis+cluster://127.0.0.1:6379/0", "takes no path"),
-        ("redis+cluster://:pass@", "is no host"),
-        ("redis+cluster://127.0.0.1:6379,,", "is no host"),
+        ("redis+cluster://:pass@", "is not a host"),
+        ("redis+cluster://127.0.0.1:6379,,", "is not a host"),
     ],
 )
 def test_a_wrong_address_is_explained(url: str, complaint: str) -> None:

@@ -78,7 +78,7 @@ class Beat:
     replica: str
 
     async def send(self, store: RedisSessions) -> Any:
-        return await store.beat(self.replica)
+        return await store.renew_lease(self.replica)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Park:
 
     async def send(self, store: RedisSessions) -> Any:
         try:
-            return await store.park(self.claim, self.expected, self.until)
+            return await store.suspend(self.claim, self.expected, self.until)
         except FencedError:
             return "fenced"
 
@@ -125,7 +125,7 @@ class Done:
     chore: str
 
     async def send(self, store: RedisSessions) -> Any:
-        return await store.done(self.chore)
+        return await store.complete_chore(self.chore)
 
 
 Message = Create | Append | Speak | Take | Beat | Park | Release | Delete | Done

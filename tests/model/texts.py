@@ -46,8 +46,8 @@ BROKEN = (
         {"claim": {"      next_fence(id)\n      disown(id, dead": "      disown(id, dead"}},
     ),
     Variant(
-        "park without a look at the log",
-        {"park": {"if h[1] ~= ARGV[3] then return 0 end\n": ""}},
+        "suspend without a look at the log",
+        {"suspend": {"if h[1] ~= ARGV[3] then return 0 end\n": ""}},
     ),
     Variant(
         "a claim shows the fence of the claim before",
@@ -55,11 +55,15 @@ BROKEN = (
     ),
     Variant(
         "a word to a parked session wakes nobody",
-        {"append": {"    urge(id)\n": ""}},
+        {"append": {"    make_urgent(id)\n": ""}},
     ),
     Variant(
         "a tenant at its cap is forgotten when there is room again",
-        {"prelude": {"    redis.call('RPUSH', P .. 'ring:' .. lane, tenant)\n    redis.call('PUBLISH', P .. 'wake', lane)": ""}},
+        {
+            "prelude": {
+                "    redis.call('RPUSH', P .. 'ring:' .. editor, tenant)\n    redis.call('PUBLISH', P .. 'wake', editor)": ""
+            }
+        },
     ),
     Variant(
         "chores that nobody has room for stand in the way",

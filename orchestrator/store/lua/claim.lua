@@ -1,15 +1,16 @@
--- A replica's round: what is due, who is dead, and what it may drive now.
--- ARGV  replica lease_ms cap urgent chores news lane n lane n …
---       cap: sessions a tenant may have driven in a lane at a time; urgent, chores, news (webhooks' chores), n: how many are
---       wanted; more than n
---       come where some are too late for an edit
--- ->    {claims, chores, taken, joined}: claims are {id, fence, lane}; chores are <kind>:<id>, each comes
---       again until it is told done; taken is how many sessions of dead replicas went back into line; joined is 1 if the
---       replica was not known: it is new, or was taken for dead and has lost all it had
+-- A replica's claim round: due timers, sessions of dead replicas, and sessions to drive.
+-- ARGV  replica lease_ms cap urgent chores webhook_chores editor n editor n …
+--       cap: sessions of a tenant that may be driven at a time, for each editor
+--       urgent, chores, webhook_chores, n: how many are wanted; sessions that are too late for an edit come on top of n
+-- ->    {claims, chores, recovered, joined}
+--       claims: {id, fence, editor}
+--       chores: <kind>:<id>, each comes again until it is completed
+--       recovered: how many sessions of dead replicas were queued again
+--       joined: 1 if the replica was not known: it is new, or was taken for dead and lost its sessions
 local replica, lease, cap = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = now_ms()
-local claims, chores, taken = {}, {}, 0
-local hands = {chore = tonumber(ARGV[5]), news = tonumber(ARGV[6])}
+local claims, chores, recovered = {}, {}, 0
+local capacity = {chore = tonumber(ARGV[5]), webhook = tonumber(ARGV[6])}
 
 local joined = redis.call('ZADD', P .. 'replicas', now + lease, replica)
 
@@ -31,29 +32,29 @@ for _, due in ipairs(redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LI
   if kind == 'wake' then
     redis.call('ZREM', P .. 'timers', due)
     local state = redis.call('HGET', P .. 's:' .. id, 'state')
-    if state == 'ready' or state == 'parked' then urge(id) end
+    if state == 'ready' or state == 'parked' then make_urgent(id) end
   else
-    local sort = (kind == 'hook' or kind == 'deliver') and 'news' or 'chore'
-    if hands[sort] > 0 then
-      hands[sort] = hands[sort] - 1
+    local sort = (kind == 'hook' or kind == 'deliver') and 'webhook' or 'chore'
+    if capacity[sort] > 0 then
+      capacity[sort] = capacity[sort] - 1
       redis.call('ZADD', P .. 'timers', now + 6 * lease, due)
       chores[#chores + 1] = due
     else
-      -- Put off, or chores that nobody has a hand free for would stand before the sessions that are to wake.
+      -- Postponed: chores beyond the capacity would otherwise fill the 200 timers read here, before sessions that are to wake.
       redis.call('ZADD', P .. 'timers', now + 1000, due)
     end
   end
 end
 
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'replicas', '-inf', now)) do
-  -- In portions, so that no call takes long: the rest is still the dead one's.
+  -- In batches, so that no call takes long; the rest stays with the dead replica until the next round.
   for _, id in ipairs(redis.call('SRANDMEMBER', P .. 'own:' .. dead, 200)) do
     local h = redis.call('HMGET', P .. 's:' .. id, 'lane', 'tenant')
     if h[1] then
       next_fence(id)
       disown(id, dead, h[1], h[2])
       resume(id)
-      taken = taken + 1
+      recovered = recovered + 1
     else
       redis.call('SREM', P .. 'own:' .. dead, id)
     end
@@ -67,10 +68,10 @@ for _ = 1, tonumber(ARGV[4]) do
   own(popped[1])
 end
 
--- The pace of a full lane: milliseconds between two sessions' turns, over the last minute or so.
-local function paced(lane, n)
-  local key = P .. 'pace:' .. lane
-  if tonumber(redis.call('HGET', P .. 'waiting', lane) or '0') <= 0 then return end
+-- Record the pace of a busy editor: milliseconds between two claims while sessions are queued, over about a minute.
+local function record_pace(editor, n)
+  local key = P .. 'pace:' .. editor
+  if tonumber(redis.call('HGET', P .. 'waiting', editor) or '0') <= 0 then return end
   local h = redis.call('HMGET', key, 'since', 'n')
   if not h[1] then
     redis.call('HSET', key, 'since', now, 'n', 0)
@@ -82,31 +83,31 @@ local function paced(lane, n)
   redis.call('HSET', key, 'since', since, 'n', count)
 end
 
--- Whether there is no time left for an edit; one is tried all the same while half of the session's time is left.
+-- Whether no time is left for an edit; one is tried anyway while half of the session's time is left.
 local function too_late(id, edit_ms)
   local h = redis.call('HMGET', P .. 's:' .. id, 'created', 'deadline')
   return h[2] and now + math.min(edit_ms, (h[2] - h[1]) / 2) > tonumber(h[2])
 end
 
 for i = 7, #ARGV, 2 do
-  local lane, left, late = ARGV[i], tonumber(ARGV[i + 1]), 0
-  local ring, wanted = P .. 'ring:' .. lane, left
-  local edit_ms = tonumber(redis.call('HGET', P .. 'pace:' .. lane, 'edit') or '0')
+  local editor, left, late = ARGV[i], tonumber(ARGV[i + 1]), 0
+  local ring, wanted = P .. 'ring:' .. editor, left
+  local edit_ms = tonumber(redis.call('HGET', P .. 'pace:' .. editor, 'edit') or '0')
   while left > 0 and late < 200 do
     local tenant = redis.call('LPOP', ring)
     if not tenant then break end
-    if tonumber(redis.call('HGET', P .. 'inflight:' .. lane, tenant) or '0') >= cap then
-      redis.call('SADD', P .. 'capped:' .. lane, tenant)
+    if tonumber(redis.call('HGET', P .. 'inflight:' .. editor, tenant) or '0') >= cap then
+      redis.call('SADD', P .. 'capped:' .. editor, tenant)
     else
-      local popped = redis.call('ZPOPMIN', in_line(lane, tenant))
-      if popped[1] then waits_less(lane) end
-      if redis.call('ZCARD', in_line(lane, tenant)) > 0 then redis.call('RPUSH', ring, tenant) end
+      local popped = redis.call('ZPOPMIN', queue_key(editor, tenant))
+      if popped[1] then count_dequeued(editor) end
+      if redis.call('ZCARD', queue_key(editor, tenant)) > 0 then redis.call('RPUSH', ring, tenant) end
       if popped[1] and own(popped[1]) then
-        -- Who only comes to be told that it is over takes nobody's room, and is none of the pace.
+        -- Sessions past their deadline do not consume capacity or count toward the pace.
         if too_late(popped[1], edit_ms) then late = late + 1 else left = left - 1 end
       end
     end
   end
-  if wanted > left then paced(lane, wanted - left) end
+  if wanted > left then record_pace(editor, wanted - left) end
 end
-return {claims, chores, taken, joined}
+return {claims, chores, recovered, joined}

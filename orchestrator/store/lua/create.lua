@@ -1,11 +1,11 @@
--- A new session: its log with the first event, its place in line and in its tenant's index.
--- ARGV  id tenant lane event fingerprint idempotency('' = none) ttl_ms limit deadline_ms most_open('' = any) most_spent('' = any)
+-- Create a session: its log with the first event, its entry in the queue and in its tenant's index.
+-- ARGV  id tenant editor event fingerprint idempotency('' = none) ttl_ms limit deadline_ms most_open('' = any) most_spent('' = any)
 --       most_open: unfinished sessions that the tenant may have; most_spent: editor seconds that it may use in a day (UTC)
--- ->    {1, id, fingerprint} made | {0, id, fingerprint} made before under this key
---       {-1, unfinished} too many sessions | {-2, ms} it would be done only then, which is too late
+-- ->    {1, id, fingerprint} created | {0, id, fingerprint} created before under this key
+--       {-1, unfinished} too many sessions | {-2, ms} it would be done only after that long, past its deadline
 --       {-3, open} the tenant has as many as it may | {-4, ms} its seconds of the day are used up; ms to the next
-local id, tenant, lane, event, fingerprint, idempotency = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
--- The same command a second time: its answer was lost, and the client asked again. First of all, or it would find its own key.
+local id, tenant, editor, event, fingerprint, idempotency = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+-- The same command again: its answer was lost, and the client retried. Checked first, or it would find its own key.
 if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, fingerprint} end
 local record = P .. 'idem:' .. tenant .. ':' .. idempotency
 if idempotency ~= '' then
@@ -21,15 +21,15 @@ end
 if ARGV[11] ~= '' and tonumber(redis.call('HGET', spent_on(now), tenant) or '0') >= tonumber(ARGV[11]) then
   return {-4, DAY - now % DAY}
 end
-local before_it = ahead(lane, tenant, redis.call('ZCARD', in_line(lane, tenant)))
-if before_it > 0 then
-  local wait = wait_ms(lane, before_it + 1, now)
-  -- Its work has to fit in too; one that begins with three quarters of its time left is tried all the same.
-  local work = math.min(tonumber(redis.call('HGET', P .. 'pace:' .. lane, 'work') or '0'), (ARGV[9] - now) * 3 / 4)
+local ahead = sessions_ahead(editor, tenant, redis.call('ZCARD', queue_key(editor, tenant)))
+if ahead > 0 then
+  local wait = wait_ms(editor, ahead + 1, now)
+  -- Its work has to fit in too; a session that would start with three quarters of its time left is accepted anyway.
+  local work = math.min(tonumber(redis.call('HGET', P .. 'pace:' .. editor, 'work') or '0'), (ARGV[9] - now) * 3 / 4)
   if wait and now + wait + work > tonumber(ARGV[9]) then return {-2, math.floor(wait + work)} end
 end
 local key = P .. 's:' .. id
-redis.call('HSET', key, 'seq', 1, 'fence', 0, 'tenant', tenant, 'lane', lane, 'created', now, 'deadline', ARGV[9])
+redis.call('HSET', key, 'seq', 1, 'fence', 0, 'tenant', tenant, 'lane', editor, 'created', now, 'deadline', ARGV[9])
 if idempotency ~= '' then
   redis.call('HSET', record, 'id', id, 'fingerprint', fingerprint)
   redis.call('PEXPIRE', record, ARGV[7])

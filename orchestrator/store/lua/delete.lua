@@ -1,6 +1,6 @@
--- Forget a finished session; what it left in the blob store is a chore that survives a crash.
+-- Delete a finished session; removing its images is a chore, which survives a crash.
 -- ARGV  id tenant
--- ->    1 forgotten | 0 it is not finished
+-- ->    1 deleted | 0 it is not finished
 local id = ARGV[1]
 local h = redis.call('HMGET', P .. 's:' .. id, 'state', 'idempotency')
 if h[1] and h[1] ~= 'done' then return 0 end

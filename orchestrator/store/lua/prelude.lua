@@ -1,17 +1,19 @@
--- What the scripts share; it stands before each of them. Every key begins with P, so all lie in one cluster slot.
+-- Shared by the scripts: prepended to each of them. Every key begins with P, so all lie in one cluster slot.
 --
--- A session is   ready (in its tenant's queue, or urgent), owned (a replica drives it), parked (it waits for a person)
---                or done. Its hash s:<id> says which, whose it is, and which lane (editor) it waits for.
--- q:<lane>:<tenant>  its ready sessions: those that began before new ones, each the oldest first
--- ring:<lane>        tenants with ready sessions, whose turn is next first; a tenant at its cap waits in capped:<lane>
--- inflight:<lane>    owned sessions by tenant         waiting   ready sessions by lane
--- urgent             ready sessions that take no place on an editor first: cancelled, past the deadline, spoken to
+-- A session is   ready (queued: in its tenant's queue, or urgent), owned (a replica drives it), parked (suspended: it waits
+--                for a person) or done. Its hash s:<id> holds this state, its owner, and its editor (in the field lane).
+-- q:<editor>:<tenant>  its queued sessions: those that were started before new ones, each the oldest first
+-- ring:<editor>        tenants with queued sessions, in the order of their turns; a tenant at its cap is in capped:<editor>
+-- inflight:<editor>    owned sessions by tenant       waiting   queued sessions by editor
+-- urgent             queued sessions that need no editor first: cancelled, past the deadline, written to by a caller
 -- replicas           by the end of their lease        own:<replica>   the sessions a replica drives
 -- timers             <kind>:<id> by when it is due    unfinished   how many sessions are
 -- open:<tenant>      its unfinished sessions by their deadline     spent:<day>   editor seconds by tenant, of days since 1970
--- hooks:<tenant>     its webhook endpoints            deliveries:<id>   what they are, or were, told of a session
+-- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session
+-- pace:<editor>      ms, at: milliseconds between two claims, and when that was measured; since, n: the measurement under way;
+--                    edit, work: milliseconds that an edit takes, and a session from its first turn to its end
 local P = KEYS[1]
-local BEGAN = 1e15 -- puts sessions that nobody drove yet behind those that somebody did
+local NEW = 1e15 -- added to the score of new sessions, which sorts them behind those that were started
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -22,48 +24,48 @@ local DAY = 86400000
 
 local function spent_on(now) return P .. 'spent:' .. string.format('%.0f', math.floor(now / DAY)) end
 
--- How many sessions of a tenant are not finished. A replica of an earlier version does not take out those that it finishes:
--- an hour after their deadline they are, whoever drove them.
+-- How many sessions of a tenant are not finished. A replica of an earlier version does not remove those that it finishes;
+-- an hour after its deadline every session is finished.
 local function open_of(tenant, most, now)
   local key = P .. 'open:' .. tenant
   if redis.call('ZCARD', key) >= most then redis.call('ZREMRANGEBYSCORE', key, '-inf', now - 3600000) end
   return redis.call('ZCARD', key)
 end
 
-local function in_line(lane, tenant) return P .. 'q:' .. lane .. ':' .. tenant end
+local function queue_key(editor, tenant) return P .. 'q:' .. editor .. ':' .. tenant end
 
--- So many fewer wait in a lane. Where none is left its pace is measured anew: what passes until the next line is no pace.
-local function waits_less(lane)
-  if redis.call('HINCRBY', P .. 'waiting', lane, -1) <= 0 then redis.call('HDEL', P .. 'pace:' .. lane, 'since', 'n') end
+-- One session fewer is queued. When none is left the measurement of the pace restarts: idle time does not count.
+local function count_dequeued(editor)
+  if redis.call('HINCRBY', P .. 'waiting', editor, -1) <= 0 then redis.call('HDEL', P .. 'pace:' .. editor, 'since', 'n') end
 end
 
--- Put a session in line. It becomes urgent at its deadline, however long the line.
+-- Queue a session. It becomes urgent at its deadline, however long the queue.
 local function enqueue(id, is_new)
   local key = P .. 's:' .. id
   local h = redis.call('HMGET', key, 'lane', 'tenant', 'created', 'deadline')
-  local lane, tenant = h[1], h[2]
+  local editor, tenant = h[1], h[2]
   redis.call('HSET', key, 'state', 'ready', 'owner', '')
-  redis.call('ZADD', in_line(lane, tenant), (is_new and BEGAN or 0) + h[3], id)
-  redis.call('HINCRBY', P .. 'waiting', lane, 1)
+  redis.call('ZADD', queue_key(editor, tenant), (is_new and NEW or 0) + h[3], id)
+  redis.call('HINCRBY', P .. 'waiting', editor, 1)
   redis.call('ZADD', P .. 'timers', h[4], 'wake:' .. id)
-  if redis.call('ZCARD', in_line(lane, tenant)) == 1 and redis.call('SISMEMBER', P .. 'capped:' .. lane, tenant) == 0 then
-    redis.call('RPUSH', P .. 'ring:' .. lane, tenant)
+  if redis.call('ZCARD', queue_key(editor, tenant)) == 1 and redis.call('SISMEMBER', P .. 'capped:' .. editor, tenant) == 0 then
+    redis.call('RPUSH', P .. 'ring:' .. editor, tenant)
   end
-  redis.call('PUBLISH', P .. 'wake', lane)
+  redis.call('PUBLISH', P .. 'wake', editor)
 end
 
--- Take a session out of its line; where its tenant has no other, the tenant leaves the ring.
-local function dequeue(id, lane, tenant)
-  if redis.call('ZREM', in_line(lane, tenant), id) == 0 then return end
-  waits_less(lane)
-  if redis.call('ZCARD', in_line(lane, tenant)) == 0 then
-    redis.call('LREM', P .. 'ring:' .. lane, 0, tenant)
-    redis.call('SREM', P .. 'capped:' .. lane, tenant)
+-- Remove a session from its queue; a tenant without another leaves the ring.
+local function dequeue(id, editor, tenant)
+  if redis.call('ZREM', queue_key(editor, tenant), id) == 0 then return end
+  count_dequeued(editor)
+  if redis.call('ZCARD', queue_key(editor, tenant)) == 0 then
+    redis.call('LREM', P .. 'ring:' .. editor, 0, tenant)
+    redis.call('SREM', P .. 'capped:' .. editor, tenant)
   end
 end
 
--- Let whichever replica asks first take it, whatever else waits.
-local function urge(id)
+-- Let the next replica that claims take the session, before all queued ones.
+local function make_urgent(id)
   local h = redis.call('HMGET', P .. 's:' .. id, 'lane', 'tenant')
   dequeue(id, h[1], h[2])
   redis.call('HSET', P .. 's:' .. id, 'state', 'ready', 'owner', '')
@@ -71,46 +73,46 @@ local function urge(id)
   redis.call('PUBLISH', P .. 'wake', '')
 end
 
--- Put a session back that a replica let go of, or was made to; one that somebody spoke to meanwhile goes first.
+-- Queue a session again that a replica released or lost; one that a caller wrote to in the meantime becomes urgent.
 local function resume(id)
-  if redis.call('HDEL', P .. 's:' .. id, 'spoken') == 1 then urge(id) else enqueue(id, false) end
+  if redis.call('HDEL', P .. 's:' .. id, 'spoken') == 1 then make_urgent(id) else enqueue(id, false) end
 end
 
--- Fences never repeat, not even after Redis came back from an older file: time has passed since.
+-- Fences never repeat, not even after Redis was restored from an older file, since they are no less than the time.
 local function next_fence(id)
   local fence = math.max(tonumber(redis.call('HGET', P .. 's:' .. id, 'fence')) + 1, now_ms())
   redis.call('HSET', P .. 's:' .. id, 'fence', string.format('%.0f', fence))
   return fence
 end
 
--- A replica lets go of a session, or is made to.
-local function disown(id, replica, lane, tenant)
+-- Remove a session from the replica that owns it.
+local function disown(id, replica, editor, tenant)
   if redis.call('SREM', P .. 'own:' .. replica, id) == 0 then return end
   redis.call('HSET', P .. 's:' .. id, 'owner', '')
-  if redis.call('HINCRBY', P .. 'inflight:' .. lane, tenant, -1) <= 0 then redis.call('HDEL', P .. 'inflight:' .. lane, tenant) end
-  if redis.call('SREM', P .. 'capped:' .. lane, tenant) == 1 then
-    redis.call('RPUSH', P .. 'ring:' .. lane, tenant)
-    redis.call('PUBLISH', P .. 'wake', lane)
+  if redis.call('HINCRBY', P .. 'inflight:' .. editor, tenant, -1) <= 0 then redis.call('HDEL', P .. 'inflight:' .. editor, tenant) end
+  if redis.call('SREM', P .. 'capped:' .. editor, tenant) == 1 then
+    redis.call('RPUSH', P .. 'ring:' .. editor, tenant)
+    redis.call('PUBLISH', P .. 'wake', editor)
   end
 end
 
--- How many sessions go before the one at that place (from 0) of its tenant's line: tenants take turns, and those behind it in
--- the ring have had one less when its own comes.
-local function ahead(lane, tenant, place)
-  local n, turns = place, place + 1
-  for _, other in ipairs(redis.call('LRANGE', P .. 'ring:' .. lane, 0, 999)) do
+-- How many sessions are ahead of the one at that rank (from 0) in its tenant's queue: tenants take turns, and those behind
+-- its tenant in the ring have had one turn fewer when its own comes.
+local function sessions_ahead(editor, tenant, rank)
+  local n, turns = rank, rank + 1
+  for _, other in ipairs(redis.call('LRANGE', P .. 'ring:' .. editor, 0, 999)) do
     if other == tenant then
-      turns = place
+      turns = rank
     else
-      n = n + math.min(redis.call('ZCARD', in_line(lane, other)), turns)
+      n = n + math.min(redis.call('ZCARD', queue_key(editor, other)), turns)
     end
   end
   return n
 end
 
--- Milliseconds that so many sessions take to get their turn, at the pace of the last time the lane was full; nil: unknown.
-local function wait_ms(lane, n, now)
-  local h = redis.call('HMGET', P .. 'pace:' .. lane, 'ms', 'at')
+-- Milliseconds until so many sessions are claimed, at the pace last measured while sessions were queued; nil: unknown.
+local function wait_ms(editor, n, now)
+  local h = redis.call('HMGET', P .. 'pace:' .. editor, 'ms', 'at')
   if not h[1] or now - h[2] > 600000 then return nil end
   return math.floor(n * h[1])
 end

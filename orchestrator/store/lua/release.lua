@@ -1,4 +1,4 @@
--- Put back into line what a replica owns without knowing: the answer to its claim was lost.
+-- Queue again a session that a replica owns without knowing it: the answer to its claim was lost.
 -- ARGV  replica id
 -- ->    1 | 0 it does not own it
 if redis.call('SISMEMBER', P .. 'own:' .. ARGV[1], ARGV[2]) == 0 then return 0 end

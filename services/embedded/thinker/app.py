@@ -26,6 +26,7 @@ import orjson
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
+from opentelemetry import trace
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -64,7 +65,7 @@ from services.protocol.critique.messages import (
     read_questions,
 )
 from services.protocol.critique.prompts import Template
-from services.serving import genai, middleware, tracing
+from services.serving import middleware, tracing
 from services.serving.jsonlines import sse_message
 
 log = logging.getLogger(__name__)
@@ -184,7 +185,8 @@ async def _chat(request: Request) -> Response:
         if chat.model != server.limits.model:
             message = f"the model {chat.model[:MAX_ECHO]!r} does not exist; this server has {server.limits.model!r}"
             raise ApiError("model_not_found", message, param="model")
-        tracing.annotate(genai.asked(chat.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"})))
+        attributes = tracing.chat_request(chat.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"}))
+        trace.get_current_span().set_attributes(attributes)
         answer = await server.pool.run(partial(_reply, server, chat))
     except ApiError as exc:
         server.answered.labels(exc.code).inc()
@@ -192,8 +194,8 @@ async def _chat(request: Request) -> Response:
     server.answered.labels("ok").inc()
     server.seconds.observe(time.perf_counter() - began)
     identity, created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
-    if tracing.on():
-        tracing.annotate(genai.answered(completion(identity, created, chat, answer)))
+    if tracing.enabled():
+        trace.get_current_span().set_attributes(tracing.chat_response(completion(identity, created, chat, answer)))
     if chat.stream:
         body = _events(chunks(identity, created, chat, answer))
         return StreamingResponse(body, media_type="text/event-stream", headers={"cache-control": "no-store"})

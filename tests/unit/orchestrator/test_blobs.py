@@ -58,10 +58,10 @@ async def test_memory_is_bounded_and_everything_is_still_found(tmp_path: Path) -
     pictures = [bytes([number]) * 300 for number in range(20)] + [b"x" * 2000]
     names = [await put(blobs, A, picture) for picture in pictures]
 
-    assert sum(map(len, blobs._recent.values())) <= 1000
+    assert sum(map(len, blobs._cache.values())) <= 1000
     assert [await blobs.get(A, name) for name in names] == pictures
-    assert sum(map(len, blobs._recent.values())) <= 1000
-    assert list(blobs._recent) == names[17:20]
+    assert sum(map(len, blobs._cache.values())) <= 1000
+    assert list(blobs._cache) == names[17:20]
 
 
 @pytest.mark.parametrize("session_id", ["", "..", "../x", "ses_", A + "/..", A.upper(), A + "\n", "/etc", "a" * 36])

@@ -187,7 +187,7 @@ async def test_an_edit_that_another_driver_began_is_taken_up() -> None:
 async def test_a_turn_whose_answer_was_lost_has_its_span(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last one's, from its beginning."""
     kept: list[tuple[str, tuple[float, float]]] = []
-    monkeypatch.setattr(tracing, "on", lambda: True)
+    monkeypatch.setattr(tracing, "enabled", lambda: True)
     monkeypatch.setattr(tracing, "record", lambda name, times, facts, **_: kept.append((name, times)))
     log = Log(fate=lambda _: "lost")
     await asyncio.wait_for(driver(log).run(), WAIT_S)

@@ -43,24 +43,24 @@ class Store:
             self.failing.remove(name)
             raise RuntimeError(f"nobody foresaw this of {name}")
 
-    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int, news: int = 0) -> Taken:
+    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0) -> Taken:
         await asyncio.sleep(0)
         self.called("claim")
         claims, self.claims = self.claims, []
-        told = [chore for chore in self.due if chore.startswith("hook")][:news]
+        told = [chore for chore in self.due if chore.startswith("hook")][:webhook_chores]
         others = [chore for chore in self.due if not chore.startswith("hook")][:chores]
         self.due = [chore for chore in self.due if chore not in {*told, *others}]
         return Taken(tuple(claims), (*told, *others))
 
-    async def done(self, chore: str) -> None:
+    async def complete_chore(self, chore: str) -> None:
         self.finished.append(chore)
 
-    async def beat(self, replica: str) -> bool:
-        self.called("beat")
+    async def renew_lease(self, replica: str) -> bool:
+        self.called("renew_lease")
         return True
 
-    async def tell(self, *paces: Mapping[str, float]) -> None:
-        self.called("tell")
+    async def report_durations(self, *paces: Mapping[str, float]) -> None:
+        self.called("report_durations")
 
     async def owned(self, replica: str) -> set[str]:
         self.called("owned")
@@ -73,7 +73,7 @@ class Store:
         )
         return [Recorded(1, created)]
 
-    async def park(self, claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
         self.parked.append(claim.session_id)
         return True
 
@@ -88,7 +88,7 @@ class News:
         self.heard = 0
         self.failing = False
 
-    async def wakes(self) -> AsyncIterator[None]:
+    async def new_work(self) -> AsyncIterator[None]:
         for _ in itertools.count():
             self.heard += 1
             if self.failing:
@@ -97,7 +97,7 @@ class News:
             yield None
             await asyncio.sleep(BEAT_S)
 
-    async def signals(self) -> AsyncIterator[str]:
+    async def session_writes(self) -> AsyncIterator[str]:
         await asyncio.Event().wait()
         yield ""
 
@@ -168,7 +168,7 @@ async def place() -> AsyncGenerator[Place]:
 
 async def test_what_nobody_foresaw_ends_no_loop(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged with its trace, and after a pause everything goes on: rounds, beats, audits and the news."""
-    place.store.failing = {"claim", "beat", "tell", "owned"}
+    place.store.failing = {"claim", "renew_lease", "report_durations", "owned"}
     place.news.failing = True
     await place.runner.start()
     await until(lambda: not place.store.failing and not place.news.failing)
@@ -254,11 +254,11 @@ async def test_a_session_that_two_audits_in_a_row_miss_is_let_go(place: Place) -
         number = next(audits)
         return set() if number in {1, 3, 5, 6} else {"a"}
 
-    async def park(claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(claim: Claim, expected: int, until: float | None) -> bool:
         place.store.parked.append(f"{claim.session_id} after audit {number}")
         return True
 
-    place.store.owned, place.store.park = owned, park  # type: ignore[method-assign]
+    place.store.owned, place.store.suspend = owned, suspend  # type: ignore[method-assign]
     place.store.claims = [Claim("a", 1, "e")]
     await place.runner.start()
     await until(lambda: place.store.parked)

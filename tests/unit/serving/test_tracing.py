@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from services.serving import genai, tracing
+from services.serving import tracing
 
 SESSION = "ses_0af7651916cd43dd8448eb211c80319c"
 
@@ -21,11 +21,15 @@ from services.serving import middleware
 from services.serving import tracing
 before = {name for name in sys.modules if name.startswith("opentelemetry.sdk") or name.startswith("opentelemetry.exporter")}
 tracing.configure("x", None)
-assert not before and not tracing.on() and tracing.headers() == {} and tracing.ids() == {}
+assert not before and not tracing.enabled() and tracing.headers() == {} and tracing.ids() == {}
 with tracing.span("a", attributes={"b": 1}) as span:
-    span.annotate({"c": 2})
-    span.failed("d")
-tracing.record("e", (1.0, 2.0)); tracing.annotate({}); tracing.link(tracing.session("f")); tracing.close()
+    span.set_attributes({"c": 2})
+    tracing.fail(span, "d")
+    assert tracing.headers() == {} and tracing.ids() == {}
+root = tracing.session_context("f")
+with tracing.span("child", parent=root), tracing.server_span("GET", {"traceparent": f"00-{1:032x}-{2:016x}-01"}):
+    assert tracing.headers() == {} and tracing.ids() == {}
+tracing.record("e", (1.0, 2.0), ids=root); tracing.close()
 assert not [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))]
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -40,7 +44,7 @@ from services.serving import logs
 from services.serving import tracing
 logs.configure("info", "text", service="x")
 tracing.configure("x", "http://127.0.0.1:9")
-assert not tracing.on()
+assert not tracing.enabled()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'editthinker[otel]'" in done.stderr
@@ -71,7 +75,7 @@ def test_a_span_that_is_not_kept_costs_next_to_nothing() -> None:
         began = time.perf_counter()
         for _ in range(1000):
             with tracing.span("edit", "client", {"a": 1}) as span:
-                span.annotate({"b": 2})
+                span.set_attributes({"b": 2})
                 tracing.headers()
         best = min(best, (time.perf_counter() - began) / 1000)
     assert best < 20e-6
@@ -79,20 +83,20 @@ def test_a_span_that_is_not_kept_costs_next_to_nothing() -> None:
 
 def test_a_sessions_ids_follow_from_its_own() -> None:
     """The trace is the session's id; root and turns have ids of their own, the same in every process."""
-    root = tracing.session(SESSION)
-    turns = [tracing.turn(SESSION, number) for number in (1, 2)]
+    root = tracing.session_context(SESSION)
+    turns = [tracing.turn_context(SESSION, number) for number in (1, 2)]
 
-    assert f"{root.trace:032x}" == SESSION.removeprefix("ses_")
-    assert {ref.trace for ref in turns} == {root.trace}
-    assert len({root.span, *(ref.span for ref in turns)}) == 3
-    odd = tracing.session("ses_of-a-test")
-    assert 0 < odd.trace < 2**128 and 0 < odd.span < 2**64
+    assert f"{root.trace_id:032x}" == SESSION.removeprefix("ses_")
+    assert {ref.trace_id for ref in turns} == {root.trace_id}
+    assert len({root.span_id, *(ref.span_id for ref in turns)}) == 3
+    odd = tracing.session_context("ses_of-a-test")
+    assert 0 < odd.trace_id < 2**128 and 0 < odd.span_id < 2**64
 
 
 @pytest.mark.parametrize("completion", [None, [], "x", {}, {"usage": 3, "choices": 4, "model": []}, {"choices": [None, {}]}])
 def test_what_is_no_completion_breaks_nothing(completion: object) -> None:
     """A server may answer anything."""
-    assert set(genai.answered(completion)) <= {"gen_ai.response.finish_reasons"}
+    assert set(tracing.chat_response(completion)) <= {"gen_ai.response.finish_reasons"}
 
 
 def test_attributes_of_a_chat_are_counts_and_names() -> None:
@@ -100,7 +104,7 @@ def test_attributes_of_a_chat_are_counts_and_names() -> None:
     fields = {"model": "m", "temperature": 0.5, "max_tokens": 10, "n": 2, "seed": True, "messages": [{"content": "secret"}]}
     usage = {"prompt_tokens": 5, "completion_tokens": 6, "prompt_tokens_details": {"cached_tokens": 4}}
     choices = [{"message": {"content": "secret"}, "finish_reason": "stop"}]
-    told = genai.asked(fields) | genai.answered({"id": "i", "model": "m2", "usage": usage, "choices": choices})
+    told = tracing.chat_request(fields) | tracing.chat_response({"id": "i", "model": "m2", "usage": usage, "choices": choices})
 
     assert told == {
         "gen_ai.operation.name": "chat",

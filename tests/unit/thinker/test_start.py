@@ -22,9 +22,11 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def _start(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+def _start(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
     monkeypatch.setattr(sys, "argv", ["thinker", *words])
-    return command.main()
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    return ended.value.code
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
--- What is to be told of an event of a session: a record and a timer for each endpoint. What is planned already stays as it is.
+-- Schedule the deliveries of a session's event: a record and a timer for each endpoint. Those already scheduled are kept.
 -- ARGV  id keep_ms {delivery record}…
 -- ->    1 | 0 the session was deleted
 local id = ARGV[1]
@@ -10,7 +10,7 @@ for i = 3, #ARGV, 2 do
     redis.call('ZADD', P .. 'timers', now_ms(), 'deliver:' .. id .. '/' .. ARGV[i])
   end
 end
--- Before that, `retain` sees to it.
+-- Until the session is finished and archived, `expire` sets this.
 if state == 'done' then redis.call('PEXPIRE', key, ARGV[2], 'NX') end
 redis.call('PUBLISH', P .. 'wake', '')
 return 1

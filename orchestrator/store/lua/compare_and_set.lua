@@ -1,6 +1,6 @@
--- Put a new value in place of the one that was read, if it is still that; and with it set a timer.
--- ARGV  key field old new timer('' = none) due_ms('' = remove it) keep_ms('' = as it is)
--- ->    1 | 0 it is another by now, or gone
+-- Replace the value of a hash field if it is still the one that was read, and set a timer in the same step.
+-- ARGV  key field old new timer('' = none) due_ms('' = remove it) keep_ms('' = unchanged)
+-- ->    1 | 0 the value changed, or is gone
 local key = P .. ARGV[1]
 if redis.call('HGET', key, ARGV[2]) ~= ARGV[3] then return 0 end
 redis.call('HSET', key, ARGV[2], ARGV[4])

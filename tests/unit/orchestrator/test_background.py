@@ -1,4 +1,4 @@
-"""What goes round in the background goes on after an exception that nobody foresaw."""
+"""Background loops go on after an unexpected exception."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from redis.exceptions import RedisClusterException, ResponseError
 from orchestrator.metrics import Metrics
 from orchestrator.ports import StorageUnavailableError
 from orchestrator.store import pubsub
+from orchestrator.store.connection import redis_call
 from orchestrator.store.pubsub import PubSubFanout
-from orchestrator.store.sessions import asking
 from orchestrator.upstreams import pool
 from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.upstreams.registry import Registry
@@ -32,51 +32,51 @@ from tests.unit.orchestrator.test_runner import until
         OSError("no route"),
     ],
 )
-async def test_whatever_keeps_redis_from_answering_is_told_alike(exc: Exception) -> None:
-    """The cluster's exceptions are no `RedisError`."""
+async def test_all_failures_of_redis_are_reported_as_unavailable_storage(exc: Exception) -> None:
+    """A cluster's exceptions are not RedisErrors."""
     with pytest.raises(StorageUnavailableError, match=str(exc)):
-        async with asking():
+        async with redis_call():
             raise exc
 
 
-async def test_a_loop_that_does_nothing_but_fail_ends() -> None:
-    """One that fails now and then does not."""
+async def test_a_loop_that_only_fails_ends() -> None:
+    """One that fails occasionally does not."""
     fates = iter([1, 1, 0, 1, 1, 0, 1, 1, 1])
 
     async def step() -> None:
         if next(fates):
-            raise KeyError("nobody foresaw this")
+            raise KeyError("unexpected")
 
     with pytest.raises(KeyError):
         await run_forever("it", step, pause_s=0, most=3)
     assert next(fates, None) is None
 
 
-async def test_the_feed_goes_on_after_what_nobody_foresaw(
+async def test_pubsub_reconnects_after_an_unexpected_exception(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged, and the feed connects again."""
+    """The exception is logged."""
     monkeypatch.setattr(pubsub, "_PAUSE_S", 0.01)
-    tries = 0
+    attempts = 0
 
     def connect() -> Any:
-        nonlocal tries
-        tries += 1
-        raise KeyError("nobody foresaw this") if tries == 1 else RedisConnectionError("away")
+        nonlocal attempts
+        attempts += 1
+        raise KeyError("unexpected") if attempts == 1 else RedisConnectionError("away")
 
     listening = PubSubFanout(connect)
     await listening.start()
-    await until(lambda: tries > 2)
+    await until(lambda: attempts > 2)
 
     assert listening.alive()
     assert caplog.text.count("because of a bug") == 1
     await listening.stop()
 
 
-async def test_the_registry_is_followed_after_what_nobody_foresaw(
+async def test_the_registry_is_followed_after_an_unexpected_exception(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It stays as it was, and the next version is read."""
+    """The registry stays unchanged until the next version is read."""
     monkeypatch.setattr(pool, "_LOOK_S", 0.01)
 
     def named(editor: str) -> Registry:
@@ -90,7 +90,7 @@ async def test_the_registry_is_followed_after_what_nobody_foresaw(
         def collaborators(self) -> Registry:
             self.read += 1
             if self.read == 2:
-                raise KeyError("nobody foresaw this")
+                raise KeyError("unexpected")
             return named("one" if self.read == 1 else "two")
 
     async with http_client() as client:
