@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import logging
 import random
 import socket
@@ -36,6 +35,7 @@ from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError
 from orchestrator.ports import Clock, Sessions, StorageUnavailableError
 from orchestrator.webhooks.model import TEST, Attempt, Deliveries, Delivery, Endpoint, Outcome
 from orchestrator.webhooks.schedule import RETRY_DELAYS_S, after_attempt, deliveries_of, event_body
+from services.serving.retry import read_retry_after
 
 log = logging.getLogger(__name__)
 
@@ -320,12 +320,5 @@ def _kind_of(exc: BaseException) -> str:
 
 
 def _retry_after(reply: httpcore.Response, now: float) -> float | None:
-    """Seconds of the Retry-After header, which holds seconds or a date."""
-    text = next((value.decode("latin-1") for name, value in reply.headers if name.lower() == b"retry-after"), "")
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        try:
-            return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
-        except (ValueError, OverflowError):
-            return None
+    value = next((value.decode("latin-1") for name, value in reply.headers if name.lower() == b"retry-after"), None)
+    return read_retry_after(value, now)
