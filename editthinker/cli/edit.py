@@ -1,4 +1,4 @@
-"""``editthinker edit``: one picture, one wish, one result."""
+"""``editthinker edit``: one picture and one instruction in, one picture out."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from editthinker.client import (
 from editthinker.client.calls import sniff
 from editthinker.report import collect, render
 
+STREAM: Final = Path("-")
+"""Standard input or output, in place of a file."""
 _FORMATS: Final[dict[str, ImageFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
@@ -40,10 +42,10 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What was asked for on the command line, and where the answers go."""
+    """The arguments of the command."""
 
     photo: Path
-    wish: str
+    instruction: str
     options: SessionOptions
     output: Path
     report: Path | None
@@ -53,10 +55,14 @@ class Job:
 
 
 def edit(  # noqa: PLR0913 - one parameter for each option of the command
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="The picture to edit: PNG, JPEG or WebP.")],
-    wish: Annotated[str, typer.Argument(metavar="WISH", help="What it should become, in words.")],
+    photo: Annotated[
+        Path, typer.Argument(metavar="PHOTO", help="The picture to edit: PNG, JPEG or WebP; - reads it from stdin.")
+    ],
+    instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What to change, in words.")],
     *,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Result: .png, .jpg or .webp.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Result: .png, .jpg or .webp; - writes a PNG to stdout.")
+    ] = None,
     server: target.ServerOption = None,
     api_key: target.KeyOption = None,
     strategy: Annotated[Strategy | None, typer.Option(help="How edits are chosen.")] = None,
@@ -73,9 +79,10 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     json: Annotated[bool, typer.Option("--json", help="Print the finished session as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Edit a picture until it is what was asked for.
+    """Edit a picture until it matches the instruction.
 
-    Without --server it starts the embedded stack for as long as it takes.
+    Without --server it starts the embedded stack for the time of the edit. A picture from stdin goes to stdout unless -o
+    names a file.
     """
     given = {
         "strategy": strategy.value if strategy else None,
@@ -89,16 +96,17 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
         "quality_threshold": quality_threshold,
     }
     options = cast("SessionOptions", {name: value for name, value in given.items() if value is not None})
-    output = output or photo.absolute().with_name(f"{photo.stem}-edited.png")
-    carry_out(Job(photo, wish, options, output, report, save_turns, json, quiet), server, api_key)
+    if output is None:
+        output = STREAM if photo == STREAM else photo.absolute().with_name(f"{photo.stem}-edited.png")
+    carry_out(Job(photo, instruction, options, output, report, save_turns, json, quiet), server, api_key)
 
 
 def carry_out(job: Job, server: str | None, api_key: str | None) -> None:
-    """Do the job on a server, or on an embedded stack started for it."""
+    """Run the job on a server, or on an embedded stack started for it."""
     with friendly(), interruptible():
         image = read_picture(job.photo)
         image_format = output_format(job.output)
-        places_to_write(job)
+        check_outputs(job)
         with target.server_or_stack(server, api_key, quiet=job.quiet) as client:
             session = run(client, image, job)
             if job.json:
@@ -106,54 +114,67 @@ def carry_out(job: Job, server: str | None, api_key: str | None) -> None:
                 sys.stdout.flush()
             written = save(client, session, job, image_format)
         if not job.json and not job.quiet:
-            sys.stdout.write("\n".join([summary(session), *written]) + "\n")
+            out = sys.stderr if job.output == STREAM else sys.stdout
+            out.write("\n".join([summary(session), *written]) + "\n")
     if session.best is None:
         say(f"editthinker: {SessionFailedError(session)}")
         raise typer.Exit(FAILED)
 
 
-def places_to_write(job: Job) -> None:
-    """See that everything asked for can be written.
+def check_outputs(job: Job) -> None:
+    """Check that every output can be written, before the edit is paid for.
 
     Raises:
         UsageError: naming what is in the way.
     """
-    if not job.wish.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in job.wish):
-        message = "the wish is not valid text in this terminal's encoding"
+    if not job.instruction.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in job.instruction):
+        message = "the instruction is not valid text in this terminal's encoding"
+        raise UsageError(message)
+    if job.output == STREAM and job.json:
+        message = "the picture and the JSON cannot both go to standard output; name a file with -o"
+        raise UsageError(message)
+    if job.output == STREAM and sys.stdout.isatty():
+        message = "the picture is not written to a terminal; name a file with -o, or redirect standard output"
         raise UsageError(message)
     for path in (job.output, job.report):
-        if path is not None:
+        if path is not None and path != STREAM:
             target.writable(path)
-    if job.report is not None and job.report.resolve() == job.output.resolve():
-        message = f"{job.report}: the report and the result need names of their own"
+    if job.report == STREAM:
+        message = "the report needs a file name"
+        raise UsageError(message)
+    if job.report is not None and job.output != STREAM and job.report.resolve() == job.output.resolve():
+        message = f"{job.report}: the report and the result need different names"
         raise UsageError(message)
     if job.turns is not None:
         target.folder_for(job.turns)
 
 
 def read_picture(path: Path) -> bytes:
-    """The bytes of a picture file.
+    """The bytes of a picture file, or of standard input.
 
     Raises:
-        UsageError: when there is no such file, or it is no picture.
+        UsageError: when the file cannot be read, or is not a picture.
     """
     try:
-        data = path.read_bytes()
+        data = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
     except OSError as exc:
         message = f"{path}: {exc.strerror}"
         raise UsageError(message) from exc
     if sniff(data) is None:
-        message = f"{path} is not an image; give a PNG, JPEG or WebP file"
+        what = "standard input" if path == STREAM else path
+        message = f"{what} is not an image; give a PNG, JPEG or WebP file"
         raise UsageError(message)
     return data
 
 
 def output_format(path: Path) -> ImageFormat:
-    """The format that a file name asks for.
+    """The image format of an output, by its suffix.
 
     Raises:
-        UsageError: when it asks for none that is offered.
+        UsageError: when no format has that suffix.
     """
+    if path == STREAM:
+        return "png"
     try:
         return _FORMATS[path.suffix.lower()]
     except KeyError:
@@ -162,8 +183,8 @@ def output_format(path: Path) -> ImageFormat:
 
 
 def run(client: EditThinker, image: bytes, job: Job) -> Session:
-    """Create a session and show it until it has ended. Interrupted, it cancels the session."""
-    session = client.sessions.create(image, job.wish, **job.options)
+    """Create a session and show its progress until it has ended. An interrupt cancels the session."""
+    session = client.sessions.create(image, job.instruction, **job.options)
     console = Console(stderr=True, quiet=job.quiet)
     try:
         follow(client.sessions.events(session.id), Progress(), console)
@@ -175,11 +196,16 @@ def run(client: EditThinker, image: bytes, job: Job) -> Session:
 
 
 def save(client: EditThinker, session: Session, job: Job, image_format: ImageFormat) -> list[str]:
-    """Write what was asked for, as far as there is such; a line about each."""
+    """Write the result, the turns and the report, as requested and available; a line about each file."""
     written = []
     if session.best is not None:
-        target.write_whole(job.output, client.sessions.image(session.id, format=image_format))
-        written.append(f"result: {job.output}")
+        picture = client.sessions.image(session.id, format=image_format)
+        if job.output == STREAM:
+            sys.stdout.buffer.write(picture)
+            sys.stdout.buffer.flush()
+        else:
+            target.write_whole(job.output, picture)
+            written.append(f"result: {job.output}")
     if job.turns is not None:
         save_turns(client, session, job.turns)
         written.append(f"turns:  {job.turns}")

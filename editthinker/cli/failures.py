@@ -74,7 +74,8 @@ def interruptible() -> Iterator[None]:
 
     SIGINT is set as well: a shell that starts us in the background leaves it ignored.
     """
-    names = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    # Windows has no SIGHUP.
+    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.signal(name, signal.default_int_handler) for name in names}
     try:
         yield

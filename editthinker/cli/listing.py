@@ -35,12 +35,12 @@ def listing(sessions: Iterable[Session], room: int | None) -> list[Text]:
         names.remove(spare)
     lines = []
     for row in rows:
-        line, wish = Text(), row["instruction"]
+        line, instruction = Text(), row["instruction"]
         for name in names:
             line.append_text(row[name]).append(" " * (widths[name] - row[name].cell_len))
         if room is not None:
-            wish.truncate(max(1, room - line.cell_len), overflow="ellipsis")
-        lines.append(line.append_text(wish))
+            instruction.truncate(max(1, room - line.cell_len), overflow="ellipsis")
+        lines.append(line.append_text(instruction))
     return lines
 
 

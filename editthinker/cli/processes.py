@@ -1,30 +1,35 @@
-"""The commands that run servers: the whole embedded stack, or one service in place of this process."""
+"""The commands that run servers or administer one: the embedded stack, or a process of the services in place of this one."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
-from editthinker.cli.failures import friendly, interruptible, say
-from editthinker.local import Stack
+from editthinker.cli.failures import FAILED, friendly, interruptible, say
+from editthinker.local import Stack, isolated
 
-AS_GIVEN: Final[dict[str, Any]] = {
-    # The service has its own options, --help among them.
-    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    "add_help_option": False,
-}
 _HINT: Final = """\
 try: curl {url}/v1/images/edits -F image=@photo.jpg -F prompt='make it feel like golden hour'
  or: editthinker edit photo.jpg 'make it feel like golden hour' -o out.png --server {url}"""
 
 
+class HandOver(TyperCommand):
+    """A command whose arguments, ``--help`` and ``--`` among them, are for the process that it becomes."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Leave every argument as it is."""
+        ctx.args = list(args)
+        return ctx.args
+
+
 def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 8080,
-    data_dir: Annotated[Path | None, typer.Option(file_okay=False, help="Where sessions and pictures are kept.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(file_okay=False, help="Where sessions and pictures are stored.")] = None,
 ) -> None:
     """Run the whole embedded stack on loopback, until Ctrl-C or SIGTERM.
 
@@ -33,7 +38,7 @@ def up(
     with friendly(), interruptible():
         try:
             with Stack(data_dir, port, note=say) as stack:
-                # The hint first: whoever reads the URL may stop us at once.
+                # The hint comes first: a reader of the URL may stop us at once.
                 say(_HINT.format(url=stack.base_url))
                 sys.stdout.write(f"{stack.base_url}\n")
                 sys.stdout.flush()
@@ -43,27 +48,44 @@ def up(
 
 
 def serve(context: typer.Context) -> None:
-    """Run the orchestrator alone; its options follow as they are (see serve --help)."""
-    _become("orchestrator", context.args)
+    """Run the orchestrator alone (see serve --help)."""
+    _become("editthinker", "orchestrator", ["serve", *context.args])
+
+
+def keys(context: typer.Context) -> None:
+    """Create, list and revoke API keys (see keys --help)."""
+    _become("editthinker", "orchestrator", ["keys", *context.args])
+
+
+def quota(context: typer.Context) -> None:
+    """Set, list and remove tenants' quotas (see quota --help)."""
+    _become("editthinker", "orchestrator", ["quota", *context.args])
+
+
+def sweep(context: typer.Context) -> None:
+    """Remove image folders that belong to no session (see sweep --help)."""
+    _become("editthinker", "orchestrator", ["sweep", *context.args])
 
 
 def service_app(name: str) -> typer.Typer:
     """``editthinker <name> serve``: run one service alone."""
     group = typer.Typer(name=name, help=f"Run the {name}.", no_args_is_help=True)
 
-    # A group of one command would otherwise be that command.
+    # Typer would make a group of one command that command.
     @group.callback()
     def _group() -> None:
         pass
 
-    @group.command("serve", help=f"Run the {name} alone; its options follow as they are.", **AS_GIVEN)
+    @group.command("serve", cls=HandOver, help=f"Run the {name} alone (see {name} serve --help).")
     def _serve(context: typer.Context) -> None:
-        _become(f"services.{name}", context.args)
+        _become(f"editthinker {name} serve", f"services.{name}", context.args)
 
     return group
 
 
-def _become(module: str, arguments: list[str]) -> NoReturn:
-    # -P: a folder of the module's name where the user happens to stand must not be imported in its place.
-    command = [sys.executable, "-P", "-m", module, *arguments]
-    os.execv(sys.executable, command)  # noqa: S606 - this is what the command is for
+def _become(name: str, module: str, arguments: list[str]) -> NoReturn:
+    if os.name == "nt":
+        say("editthinker: servers, and the commands that administer them, run on Linux and macOS only")
+        raise typer.Exit(FAILED)
+    command = isolated(name, module, *arguments)
+    os.execv(command[0], command)  # noqa: S606 - this is what the command is for

@@ -16,7 +16,7 @@ from editthinker.local.errors import (
     StackStoppedError,
 )
 from editthinker.local.home import default_home
-from editthinker.local.service import Plan, Service
+from editthinker.local.service import Plan, Service, isolated
 from editthinker.local.stack import Stack, embedded_plan
 from editthinker.local.supervisor import Patience
 
@@ -34,6 +34,7 @@ __all__ = [
     "StackStoppedError",
     "default_home",
     "embedded_plan",
+    "isolated",
 ]
 
 if not TYPE_CHECKING:

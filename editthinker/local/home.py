@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from typing import Final
@@ -25,21 +24,27 @@ def default_home() -> Path:
 class Home:
     """A data directory that this process alone uses.
 
-    The lock is the kernel's (flock), so it goes with the process however that ends: none is ever stale. The number
-    written into the file is for the message only.
+    The lock is the kernel's (flock): it is released when the process ends, in whichever way, so it is never stale. The
+    process id is written into the file for the error message only.
 
     Raises:
         DataDirBusyError: when another stack uses the directory.
-        StackError: when it cannot be created or written.
+        StackError: when it cannot be created or written, or the system has no flock.
     """
 
     def __init__(self, path: Path) -> None:
+        try:
+            # Not on Windows, where the client and the command line work against a server.
+            import fcntl  # noqa: PLC0415
+        except ModuleNotFoundError as exc:
+            message = "the embedded stack runs on Linux and macOS only; name a running server with --server"
+            raise StackError(message) from exc
         self.path = path.expanduser().absolute()
         self.logs = self.path / "logs"
         self.blobs = self.path / "blobs"
         self.redis = self.path / "redis"
         try:
-            # Sessions hold people's photographs: for the owner's eyes.
+            # Readable by the owner only: sessions hold people's photographs.
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
@@ -59,5 +64,5 @@ class Home:
             folder.mkdir(exist_ok=True)
 
     def release(self) -> None:
-        """Let another stack have the directory."""
+        """Release the lock."""
         os.close(self._lock)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -44,6 +46,18 @@ class Plan:
 
     services: Sequence[Service]
     base_url: str
+
+
+def isolated(name: str, module: str, *arguments: str) -> list[str]:
+    """The command that runs one of the project's servers, safe from packages of the same name (see `isolated.py`).
+
+    Args:
+        name: of the program in its usage text.
+        module: ``orchestrator``, ``services.editor`` or ``services.thinker``.
+        arguments: its own.
+    """
+    # -u: its output goes to a log file, and is read there while it runs.
+    return [sys.executable, "-I", "-u", str(Path(__file__).with_name("isolated.py")), name, module, *arguments]
 
 
 def is_ready(url: str) -> bool:

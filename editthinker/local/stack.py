@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -20,18 +20,28 @@ from editthinker.local.errors import PortBusyError, ServiceFailedError, StackErr
 from editthinker.local.home import Home, default_home
 from editthinker.local.ports import LOOPBACK, free_port, is_taken
 from editthinker.local.redis_server import redis_service
-from editthinker.local.service import Plan, Service
+from editthinker.local.service import Plan, Service, isolated
 from editthinker.local.supervisor import Patience, Supervisor
 
 Planner = Callable[[Home, int], Plan]
 """Makes the plan of a stack for a data directory and the port at which the stack is to be reached."""
 
-_TRIES: Final = 3
+_ATTEMPTS: Final = 3
+_PACKAGES: Final = ("aiohttp", "cv2", "fastapi", "obstore", "redis", "uvicorn")
+"""One of each extra that the stack's processes import; without them their logs would be the first to say so."""
+_INSTALL: Final = "pip install 'editthinker[local]', or name a running server with --server"
 _TAKEN: Final = "address already in use"
 
 
 def embedded_plan(home: Home, port: int) -> Plan:
-    """The whole product on one machine, without models: the classical editor and the measuring thinker."""
+    """The whole product on one machine, without models: the classical editor and the measuring thinker.
+
+    Raises:
+        StackError: when the packages of ``editthinker[local]`` are not installed.
+    """
+    if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
+        message = f"the embedded stack needs packages that are not installed ({', '.join(missing)}): {_INSTALL}"
+        raise StackError(message)
     services = []
     redis_url = inherited().get("REDIS_URL")
     if not redis_url:
@@ -144,7 +154,7 @@ class Stack:
 
     def _start(self, home: Home) -> None:
         self._refuse_taken_port()
-        for left in reversed(range(_TRIES)):
+        for left in reversed(range(_ATTEMPTS)):
             plan = self._planner(home, self._port or free_port())
             self._supervisor = Supervisor(plan.services, home.logs, self._patience, self._note)
             try:
@@ -167,9 +177,8 @@ class Stack:
 def _python(
     name: str, module: list[str], port: int, env: dict[str, str] | None = None, needs: list[str] | None = None
 ) -> Service:
-    # -P: a folder called "services" where the user happens to stand must not be imported in place of ours.
-    command = [sys.executable, "-P", "-m", *module, "--host", LOOPBACK, "--port", str(port)]
-    settings = {"PYTHONUNBUFFERED": "1", **_readable(), **_without_proxy(), **(env or {})}
+    command = [*isolated(f"editthinker {name}", *module), "--host", LOOPBACK, "--port", str(port)]
+    settings = {**_readable(), **_without_proxy(), **(env or {})}
     return Service(name, command, f"http://{LOOPBACK}:{port}/readyz", settings, needs or [])
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import logging
 import random
 import socket
@@ -40,6 +39,7 @@ from orchestrator.webhooks.model import (
     body,
     planned,
 )
+from services.serving.retry import read_retry_after
 
 log = logging.getLogger(__name__)
 
@@ -313,12 +313,5 @@ def _told(exc: BaseException) -> str:
 
 
 def _retry_after(reply: httpcore.Response, now: float) -> float | None:
-    """Seconds to wait: given as such, or as the date of the end."""
-    text = next((value.decode("latin-1") for name, value in reply.headers if name.lower() == b"retry-after"), "")
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        try:
-            return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
-        except (ValueError, OverflowError):
-            return None
+    value = next((value.decode("latin-1") for name, value in reply.headers if name.lower() == b"retry-after"), None)
+    return read_retry_after(value, now)

@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from typing import Annotated
 
+import typer
 import uvicorn
-from pydantic import ValidationError
 
 from services.editor.app import create_app
 from services.editor.pipelines import NAMES
 from services.editor.settings import PREFIX, Settings
 from services.serving import logs, tracing
+from services.serving.command_line import PLAIN, fail, read_settings, run_server
 
 _SWITCH_S = 0.0005
-"""The device's thread gives Python's lock up at every operator of torch; it must not wait the usual 5 ms to have it back from
-a thread that answers callers.
+"""The switch interval of the GIL. The executor's thread releases the GIL at every torch operator; at the default of 5 ms it would
+wait that long for it while another thread answers callers.
 """
 
 
-def main() -> int:
-    """Read settings (options over environment over defaults) and serve until SIGTERM, then let running edits finish."""
-    parser = argparse.ArgumentParser(prog="python -m services.editor", description="Serve an editor.")
-    parser.add_argument("--pipeline", choices=NAMES, help="the family; auto reads it from the model")
-    parser.add_argument("--model", help="a local folder or a hub id")
-    parser.add_argument("--host")
-    parser.add_argument("--port", type=int)
-    parser.epilog = f"Everything else is set in the environment: {PREFIX}MAX_BATCH, {PREFIX}DTYPE … (docs/editors.md)."
-    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
-    try:
-        settings = Settings(**given)
-    except ValidationError as exc:
-        for error in exc.errors():
-            where = ".".join(str(part) for part in error["loc"]).upper().removeprefix(PREFIX)
-            sys.stderr.write(f"{PREFIX}{where or '*'}: {error['msg'].removeprefix('Value error, ')}\n")
-        return 2
-    return _serve(settings)
+app = typer.Typer(**PLAIN)
 
 
-def _serve(settings: Settings) -> int:
+def _pipeline(text: str) -> str:
+    if text not in NAMES:
+        raise typer.BadParameter(f"{text!r}: write one of {', '.join(NAMES)}")
+    return text
+
+
+@app.command()
+def serve(
+    *,
+    pipeline: Annotated[
+        str | None,
+        typer.Option(parser=_pipeline, metavar="NAME", help=f"One of {', '.join(NAMES)}; auto reads it from the model."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A local folder or a hub id.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Serve an editor until SIGTERM; running edits are finished then.
+
+    Everything else is set in the environment: EDITTHINKER_EDITOR_MAX_BATCH, EDITTHINKER_EDITOR_DTYPE … (docs/editors.md).
+    """
+    settings = read_settings(Settings, PREFIX, pipeline=pipeline, model=model, host=host, port=port)
     sys.setswitchinterval(_SWITCH_S)
     secrets = [settings.api_key.get_secret_value()] if settings.api_key else []
     logs.configure(settings.log_level, settings.log_format, service="editor", secrets=secrets, ids=tracing.ids)
@@ -62,17 +68,15 @@ def _serve(settings: Settings) -> int:
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
     server = uvicorn.Server(config)
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        pass  # it has stopped as it should, and says so once more
-    except SystemExit as exc:
-        # uvicorn's own status for it is 3. What is wrong is in its log, as a record; this is for people.
-        failures.append(str(exc.__context__ or "its log says why"))
+    run_server("editor", server.run)
     if failures:
-        sys.stderr.write(f"the editor cannot start: {failures[0]}\n")
-    return 1 if failures else 0
+        raise fail(f"the editor cannot start: {failures[0]}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -1,71 +1,180 @@
-"""Multipart forms, read strictly: all of them arrived, and their texts are UTF-8.
+"""Strict multipart forms: complete, bounded, and with texts in UTF-8.
 
-Starlette's parser takes a form that breaks off for one that ended, less its last part, and reads what is no UTF-8 as Latin-1.
+python-multipart's parser with callbacks of its own, because Starlette's accepts a form that breaks off (without its last
+part) and decodes text that is not UTF-8 as Latin-1.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from tempfile import SpooledTemporaryFile
+from typing import Final
 
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from services.errors import ApiError
 
+_MAX_TEXT: Final = 1024 * 1024
+"""Bytes of a text field; Starlette's default."""
+_SPOOL_SIZE: Final = 1024 * 1024
+"""Bytes of a file that are held in memory before it is moved to disk; Starlette's default."""
+
 
 @contextlib.asynccontextmanager
-async def received(request: Request, *, max_files: int = 1000, max_fields: int = 1000) -> AsyncIterator[FormData]:
+async def open_form(request: Request, *, max_files: int = 1000, max_fields: int = 1000) -> AsyncIterator[FormData]:
     """The form of a request whose type is ``multipart/form-data``; its files are closed afterwards.
 
     Raises:
-        ApiError: ``unsupported_media_type`` for another charset, ``invalid_multipart`` for a form that is broken or cut short,
-            ``invalid_value`` for a text that is no UTF-8.
+        ApiError: ``unsupported_media_type`` for another charset, ``invalid_multipart`` for a form that is malformed, too large
+            or incomplete, ``invalid_value`` for a text that is not UTF-8.
     """
-    check_charset(request.headers["content-type"])
-    async with contextlib.aclosing(request.stream()) as stream:
-        parser = _Parser(request.headers, stream, max_files=max_files, max_fields=max_fields)
-        try:
-            form = await parser.parse()
-        except MultiPartException as exc:
-            raise ApiError("invalid_multipart", f"the form cannot be read: {exc.message}") from exc
+    content_type = request.headers["content-type"]
+    check_charset(content_type)
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if boundary is None:
+        raise _unreadable("Missing boundary in multipart.")
+    parts = _Parts(max_files, max_fields)
     try:
-        if not parser.ended:
-            message = "the form was cut short: its closing boundary is missing; send it again, whole"
-            raise ApiError("invalid_multipart", message)
+        async with contextlib.aclosing(request.stream()) as stream:
+            await parts.read(stream, boundary)
+    except BaseException:
+        parts.discard()
+        raise
+    form = FormData(parts.items)
+    try:
         yield form
     finally:
         await form.close()
 
 
-class _Parser(MultiPartParser):
-    ended = False
+class _Parts:
+    """The parts of a form, in the order of their ends, collected by the parser's callbacks."""
 
-    def on_end(self) -> None:
-        self.ended = True
+    def __init__(self, max_files: int, max_fields: int) -> None:
+        self.items: list[tuple[str, str | UploadFile]] = []
+        self._max_files = max_files
+        self._max_fields = max_fields
+        self._complete = False
+        self._files: list[UploadFile] = []
+        self._fields = 0
+        self._unwritten: list[tuple[UploadFile, bytes]] = []
+        """Writing may block on a disk, so it happens between the parser's calls, on a thread."""
+        # Of the current part:
+        self._headers: dict[bytes, bytes] = {}
+        self._header = b""
+        self._value = b""
+        self._name = ""
+        self._file: UploadFile | None = None
+        self._text = bytearray()
 
-    def on_part_end(self) -> None:
-        part = self._current_part
-        if part.file is not None:
-            super().on_part_end()
+    async def read(self, stream: AsyncIterator[bytes], boundary: bytes) -> None:
+        """Read all parts, files to their start.
+
+        Raises:
+            ApiError: as `open_form`.
+        """
+        try:
+            parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._on_part_begin,
+                    "on_header_field": self._on_header_field,
+                    "on_header_value": self._on_header_value,
+                    "on_header_end": self._on_header_end,
+                    "on_headers_finished": self._on_headers_finished,
+                    "on_part_data": self._on_part_data,
+                    "on_part_end": self._on_part_end,
+                    "on_end": self._on_end,
+                },
+            )
+            async for chunk in stream:
+                parser.write(chunk)
+                for file, data in self._unwritten:
+                    await file.write(data)
+                self._unwritten.clear()
+        except FormParserError as exc:
+            raise _unreadable("Invalid multipart data.") from exc
+        if not self._complete:
+            message = "the form was cut short: its closing boundary is missing; send it again, whole"
+            raise ApiError("invalid_multipart", message)
+        for file in self._files:
+            await file.seek(0)
+
+    def discard(self) -> None:
+        """Close the files of a form that is not used."""
+        for file in self._files:
+            file.file.close()
+
+    def _on_part_begin(self) -> None:
+        self._headers = {}
+        self._file = None
+        self._text = bytearray()
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._headers[self._header.lower()] = self._value
+        self._header = self._value = b""
+
+    def _on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        if b"name" not in options:
+            raise _unreadable('The Content-Disposition header field "name" must be provided.')
+        self._name = options[b"name"].decode("utf-8", "replace")
+        if b"filename" in options:
+            if len(self._files) == self._max_files:
+                raise _unreadable(f"Too many files. Maximum number of files is {self._max_files}.")
+            spooled = SpooledTemporaryFile(max_size=_SPOOL_SIZE)  # noqa: SIM115 - closed with the form
+            self._file = UploadFile(spooled, size=0, filename=options[b"filename"].decode("utf-8", "replace"))  # type: ignore[arg-type]
+            self._files.append(self._file)
+        else:
+            self._fields += 1
+            if self._fields > self._max_fields:
+                raise _unreadable(f"Too many fields. Maximum number of fields is {self._max_fields}.")
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._unwritten.append((self._file, data[start:end]))
+            return
+        if len(self._text) + end - start > _MAX_TEXT:
+            raise _unreadable(f"Part exceeded maximum size of {_MAX_TEXT // 1024}KB.")
+        self._text += data[start:end]
+
+    def _on_part_end(self) -> None:
+        if self._file is not None:
+            self.items.append((self._name, self._file))
             return
         try:
-            text = part.data.decode()
+            self.items.append((self._name, self._text.decode()))
         except UnicodeDecodeError as exc:
-            name = part.field_name
-            raise ApiError("invalid_value", f"{name}: it is not valid UTF-8; send the form's texts in UTF-8", param=name) from exc
-        self.items.append((part.field_name, text))
+            message = f"{self._name}: it is not valid UTF-8; send the form's texts in UTF-8"
+            raise ApiError("invalid_value", message, param=self._name) from exc
+
+    def _on_end(self) -> None:
+        self._complete = True
+
+
+def _unreadable(why: str) -> ApiError:
+    return ApiError("invalid_multipart", f"the form cannot be read: {why}")
 
 
 def check_charset(content_type: str) -> None:
-    """See that the texts are said to be UTF-8; Python's other codecs would be tried on whatever a caller sends.
+    """Check that the declared charset is UTF-8.
 
     Raises:
-        ApiError: ``unsupported_media_type``. Some codecs (punycode, idna) take hours over a megabyte.
+        ApiError: ``unsupported_media_type`` for any other. It is never looked up among Python's codecs, of which some
+            (punycode, idna) take hours for a megabyte.
     """
-    # The reading of the form's own parser, so that nothing is read otherwise there.
+    # Parsed as the boundary is, so that the two readings cannot differ.
     charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8")
     if charset.lower() not in {b"utf-8", b"utf8", b"us-ascii"}:
         raise ApiError("unsupported_media_type", "the form's texts must be UTF-8; leave the charset out")

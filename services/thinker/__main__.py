@@ -1,90 +1,72 @@
 """``python -m services.thinker --profile NAME``: serve chat completions that critique edits.
 
-``rules`` is served by this process. Every other profile is vLLM, which this process becomes: there is no wrapper left
-between callers and it. This module imports neither until it knows which one it is to be.
+``rules`` is served by this process. For every other profile this process becomes vLLM (exec), so that no wrapper stands
+between callers and vLLM. Neither is imported before the profile is known.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Annotated, Final
 
-from pydantic import ValidationError
+import typer
 
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS
+from services.serving.command_line import PLAIN, USAGE, fail, read_settings, run_server, say
 from services.thinker.profiles import EMBEDDED, Overrides, Profile, ProfileError, arguments, load
 from services.thinker.settings import PREFIX, Settings
-from services.thinker.vllm import VllmNotFoundError, doubts, executable, shown
+from services.thinker.vllm import VllmNotFoundError, executable, shown, warnings_about
 
 _CONSTRAINTS: Final[tuple[Constraint, ...]] = ("regex", "json_schema")
 
 
-def main() -> int:
-    """Read settings (options over environment over defaults) and serve until SIGTERM."""
-    options, extra = _command_line(sys.argv[1:])
-    only = {name: options.pop(name) for name in ("only_print", "show")}
+app = typer.Typer(**PLAIN)
+
+
+# What is not one of the options below is vLLM's, with and without a ``--`` before it.
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(  # noqa: PLR0913 - one parameter for each option
+    context: typer.Context,
+    *,
+    profile: Annotated[str | None, typer.Option(help=f"{EMBEDDED} (default), {', '.join(load())}, or your own.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (8200).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="vLLM: a folder or a hub id; rules: the name that requests must give.")
+    ] = None,
+    served_name: Annotated[str | None, typer.Option(help="vLLM: the name that requests must give.")] = None,
+    only_print: Annotated[bool, typer.Option("--print", help="Print vLLM's command instead of running it.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the profile, and the setting for the orchestrator.")] = False,
+) -> None:
+    """Serve a thinker. Arguments after -- are passed to vLLM.
+
+    Everything else is set in the environment: EDITTHINKER_THINKER_… (docs/thinker.md).
+    """
+    options = {"profile": profile, "host": host, "port": port, "model": model, "served_name": served_name}
+    settings = read_settings(Settings, PREFIX, **options)
     try:
-        settings = Settings(**options)
         profiles = load(settings.profiles)
-    except ValidationError as exc:
-        for error in exc.errors():
-            where = ".".join(str(part) for part in error["loc"]).upper().removeprefix(PREFIX)
-            _say(f"{PREFIX}{where}: {error['msg'].removeprefix('Value error, ')}")
-        return 2
     except ProfileError as exc:
-        _say(f"{PREFIX}PROFILES: {exc}")
-        return 2
+        raise fail(f"{PREFIX}PROFILES: {exc}", USAGE) from None
     if settings.profile in profiles:
-        return _vllm(settings, profiles[settings.profile], extra, **only)
-    if settings.profile != EMBEDDED or any(only.values()):
-        others = "" if any(only.values()) else f", nor {EMBEDDED}"
-        _say(f"{PREFIX}PROFILE: {settings.profile!r} is none of the vLLM profiles {sorted(profiles)}{others}")
-        return 2
-    if extra:
-        _say(f"unknown arguments: {shlex.join(extra)}")
-        return 2
-    try:
+        _vllm(settings, profiles[settings.profile], context.args, show=show, only_print=only_print)
+    elif settings.profile != EMBEDDED or show or only_print:
+        others = "" if show or only_print else f", nor {EMBEDDED}"
+        raise fail(f"{PREFIX}PROFILE: {settings.profile!r} is none of the vLLM profiles {sorted(profiles)}{others}", USAGE)
+    elif context.args:
+        raise fail(f"unknown arguments: {shlex.join(context.args)}", USAGE)
+    else:
         _rules(settings)
-    except SystemExit as exc:
-        # uvicorn's own status for it is 3. What is wrong is in its log, as a record; this is for people.
-        _say(f"the thinker cannot start: {exc.__context__ or 'its log says why'}")
-        return 1
-    return 0
-
-
-def _command_line(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Options by name, and what is vLLM's: whatever follows ``--``, and whatever is not ours."""
-    parser = argparse.ArgumentParser(
-        prog="python -m services.thinker",
-        description="Serve a thinker.",
-        epilog=f"Whatever follows -- goes to vLLM as it is. Further settings: {PREFIX}… in the environment (docs/thinker.md).",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--profile", help=f"{EMBEDDED} (the default), {', '.join(load())}, or one of your own")
-    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on (8200)")
-    parser.add_argument("--model", help="vLLM: a folder or a hub id; rules: the name requests must give")
-    parser.add_argument("--served-name", help="vLLM: the name requests must give")
-    parser.add_argument("--print", action="store_true", dest="only_print", help="print vLLM's command, and do not run it")
-    parser.add_argument("--show", action="store_true", help="print the profile, and what the orchestrator is to be told")
-    ours, after = list(words), []
-    if "--" in ours:
-        place = ours.index("--")
-        ours, after = ours[:place], ours[place + 1 :]
-    # `editthinker thinker serve` eats the separator, so arguments of vLLM may stand among ours.
-    known, unknown = parser.parse_known_args(ours)
-    return {name: value for name, value in vars(known).items() if value is not None}, [*unknown, *after]
 
 
 def _rules(settings: Settings) -> None:
-    # Imported here: a vLLM profile must start without numpy and OpenCV, and this one without vLLM.
+    # Imported here because a vLLM profile starts without numpy and OpenCV, and this one without vLLM.
     import uvicorn  # noqa: PLC0415
 
     from services.embedded.thinker.app import Limits, create_app  # noqa: PLC0415
@@ -101,23 +83,24 @@ def _rules(settings: Settings) -> None:
         images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         api_key=key,
     )
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(limits),
         host=settings.host,
         port=settings.port,
-        # Its logs go the way of all others; a line for each request comes from services.serving.middleware.
+        # Its logs are formatted as all others; services.serving.middleware logs requests.
         log_config=None,
         access_log=False,
         # The longest critique takes a fraction of a second.
         timeout_graceful_shutdown=5,
     )
+    run_server("thinker", uvicorn.Server(config).run)
 
 
-def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: bool, only_print: bool) -> int:
-    """Become vLLM, or only tell of it."""
+def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: bool, only_print: bool) -> None:
+    """Become vLLM, or print what that would be."""
     if show:
         _show(settings, profile)
-        return 0
+        return
     overrides = Overrides(
         host=settings.host,
         port=settings.port,
@@ -130,20 +113,19 @@ def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: b
         command = [executable(settings.vllm), *words]
     except VllmNotFoundError as exc:
         if not only_print:
-            _say(str(exc))
-            return 2
+            raise fail(str(exc), USAGE) from None
         command = [settings.vllm or "vllm", *words]
-    for doubt in doubts(words):
-        _say(f"warning: {doubt}")
+    for warning in warnings_about(words):
+        say(f"warning: {warning}")
     if only_print:
         sys.stdout.write(shown(command) + "\n")
-        return 0
-    _say(shown(command))
+        return
+    say(shown(command))
     sys.stderr.flush()
     if settings.api_key:
-        # Not as an option, which everybody on the machine could read.
+        # Not as an option, which every user of the machine can read.
         os.environ["VLLM_API_KEY"] = settings.api_key.get_secret_value()
-    return os.execvp(command[0], command)  # noqa: S606 - this is what the command is for
+    os.execvp(command[0], command)  # noqa: S606 - this is what the command is for
 
 
 def _show(settings: Settings, profile: Profile) -> None:
@@ -156,9 +138,10 @@ def _show(settings: Settings, profile: Profile) -> None:
     sys.stdout.write(f"EDITTHINKER_THINKERS={shlex.quote(json.dumps({name: entry}))}\n")
 
 
-def _say(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
+def main() -> None:
+    """Run the command line."""
+    app()
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -125,6 +125,28 @@ def test_quiet_is_quiet(server: str, photo: Path) -> None:
     assert photo.with_name("photo-edited.png").exists()
 
 
+def test_a_picture_can_come_from_stdin_and_go_to_stdout(server: str, photo: Path) -> None:
+    """The summary goes to standard error then."""
+    words = command("edit", "-", "golden hour", "--server", server)
+    for output in ([], ["-o", "-"]):
+        done = subprocess.run([*words, *output], input=photo.read_bytes(), capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(b"\x89PNG\r\n\x1a\n")
+        assert b"satisfied after 3 turns" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-o", "-", "--json"], "cannot both go to standard output"),
+        (["--report", "-"], "the report needs a file name"),
+    ],
+)
+def test_standard_output_is_for_one_thing(photo: Path, words: list[str], says: str) -> None:
+    done = run("edit", photo, "x", *words, "--server", "http://127.0.0.1:1")
+    assert (done.returncode, says in done.stderr) == (2, True)
+
+
 def test_a_session_that_fails_is_exit_1_and_no_picture(server: str, photo: Path, tmp_path: Path) -> None:
     done = run("edit", photo, "fail", "-o", tmp_path / "out.png", "--server", server, "--json")
     assert done.returncode == 1
@@ -311,6 +333,47 @@ def test_up_says_that_its_port_is_taken(server: str, tmp_path: Path) -> None:
     assert errors == f"editthinker: port {port} is already in use on 127.0.0.1; give another --port, or 0 for any free one\n"
 
 
-def test_help_of_a_service_is_the_services_own() -> None:
-    assert "--host" in run("serve", "--help").stdout
-    assert "usage: editthinker serve" in run("serve", "--help").stdout
+@pytest.mark.parametrize(
+    ("words", "usage", "option"),
+    [
+        (["serve"], "editthinker serve", "--host"),
+        (["editor", "serve"], "editthinker editor serve", "--pipeline"),
+        (["thinker", "serve"], "editthinker thinker serve", "--profile"),
+        (["keys", "create"], "editthinker keys create", "--tenant"),
+        (["quota", "set"], "editthinker quota set", "--rate"),
+        (["sweep"], "editthinker sweep", "--older-than"),
+    ],
+)
+def test_help_of_a_command_that_hands_over_is_the_other_processs(words: list[str], usage: str, option: str) -> None:
+    shown = run(*words, "--help")
+    assert shown.returncode == 0
+    assert f"Usage: {usage} [OPTIONS]" in shown.stdout
+    assert option in shown.stdout
+
+
+def test_the_separator_reaches_the_thinker() -> None:
+    """What follows it is vLLM's, also where the thinker has an option of that name."""
+    shown = run("thinker", "serve", "--profile", "tiny", "--print", "--port", "1", "--", "--port", "2")
+    assert shown.stdout.split()[-2:] == ["--port", "2"]
+    assert "--port 1 " in shown.stdout
+
+
+def test_a_command_that_hands_over_ends_with_the_other_processs_status(tmp_path: Path) -> None:
+    """2 for wrong use and wrong settings, 1 for a failure, and a line without a traceback."""
+    wrong = run("serve", "--port", "70000")
+    assert (wrong.returncode, wrong.stderr.startswith("EDITTHINKER_PORT: Input should be ")) == (2, True)
+    unknown = run("keys", "destroy")
+    assert (unknown.returncode, "No such command 'destroy'" in unknown.stderr) == (2, True)
+    away = run("keys", "list", env={"EDITTHINKER_REDIS_URL": "redis://127.0.0.1:1/0"})
+    assert (away.returncode, away.stderr.count("\n")) == (1, 1)
+
+
+def test_the_version_is_printed() -> None:
+    assert re.fullmatch(r"editthinker \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+def test_the_shell_completes_commands() -> None:
+    script = Path(sys.executable).with_name("editthinker")
+    env = {"_EDITTHINKER_COMPLETE": "complete_bash", "COMP_WORDS": "editthinker ses", "COMP_CWORD": "1"}
+    done = subprocess.run([str(script)], env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["sessions"], done.stderr

@@ -22,7 +22,7 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(tmp_path: Pat
     os.mkfifo(fifo)
     taken.write_text("mine")
     for arguments, told in (
-        (["-o", str(tmp_path / "a.png"), "--report", str(tmp_path / "a.png")], "names of their own"),
+        (["-o", str(tmp_path / "a.png"), "--report", str(tmp_path / "a.png")], "need different names"),
         (["-o", str(fifo)], "not a regular file"),
         (["-o", str(tmp_path / "a.png"), "--save-turns", str(taken)], "the folder cannot be made"),
     ):

@@ -22,13 +22,13 @@ from tests.unit.client.test_client_export import ARCHIVES, lines
 __all__ = ["photo", "server"]  # fixtures
 
 IDS = [f"ses_{digit * 32}" for digit in "ab"]
-WISH = "make it feel like golden hour [bold] in a place where\nit never \x1b[31mrains "
+INSTRUCTION = "make it feel like golden hour [bold] in a place where\nit never \x1b[31mrains "
 KEPT: dict[int, list[str]] = {60: [], 80: ["overall"], 100: ["turns", "overall"], 160: ["started", "turns", "overall"]}
 LISTED = {
     "object": "list",
     "next_cursor": None,
     "data": [
-        session("awaiting_review", id=IDS[0], instruction=WISH * 20, created_at=1795478400.0),
+        session("awaiting_review", id=IDS[0], instruction=INSTRUCTION * 20, created_at=1795478400.0),
         session(id=IDS[1], instruction="short", created_at=1795478400.0),
     ],
 }

@@ -24,7 +24,7 @@ def start(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     [
         (["--pipeline", "kontext"], {}, "the pipeline kontext needs model"),
         (["--pipeline", "classical", "--model", "x"], {}, "the classical editor has no model"),
-        (["--pipeline", "nope"], {}, "invalid choice: 'nope'"),
+        (["--pipeline", "nope"], {}, "'nope': write one of auto, classical, "),
         ([], {"max_batch": "0"}, "EDITTHINKER_EDITOR_MAX_BATCH"),
         ([], {"cache": "everything"}, "EDITTHINKER_EDITOR_CACHE"),
         ([], {"few_steps": "8"}, "few_steps describes a LoRA; set lora too"),

@@ -25,11 +25,11 @@ from typer.testing import CliRunner
 from editthinker import EditThinker
 from editthinker.cli.app import app as cli
 from editthinker.client import AuthenticationError
-from orchestrator.admin import keys
+from orchestrator.__main__ import main
 from orchestrator.api.links import sign
 from orchestrator.app import create_app
 from orchestrator.ports import Quota
-from orchestrator.settings import RedisSettings, Settings
+from orchestrator.settings import Settings
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.scripts import KeySpace
 from tests.doubles.processes import Process, free_port, module, wait_ready
@@ -263,7 +263,7 @@ def test_a_revoked_key_stops_within_a_second_on_every_replica(site: Site) -> Non
         for client in (first, second):
             assert client.get("/v1/sessions").status_code == 200
         began = time.monotonic()
-        assert keys.run(["keys", "revoke", key.id], RedisSettings(redis_url=site.url)) == 0
+        assert administer(site.url, "keys", "revoke", key.id) == 0
         stopped: dict[int, float] = {}
         while len(stopped) < 2:
             for number, client in enumerate((first, second)):
@@ -422,47 +422,55 @@ def test_a_tenant_without_a_quota_has_the_servers_own(start_orchestrator: Start)
 # --- the command line ----------------------------------------------------------------------------------------------------
 
 
+def administer(redis_url: str, *words: str) -> object:
+    """``python -m orchestrator WORDS`` in this process; its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDITTHINKER_REDIS_URL", redis_url)
+        patch.setattr(sys, "argv", ["orchestrator", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return ended.value.code
+
+
 def test_the_command_line_makes_lists_and_revokes_keys(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """In a process of its own, which knows Redis alone: the secret is on standard output, once."""
     words = ["keys", "create", "--tenant", "acme", "--scope", "read", "--name", "a dashboard", "--expires-in", "90d"]
     command, env = [sys.executable, "-m", "orchestrator", *words], {"EDITTHINKER_REDIS_URL": site.url}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
     secret, key_id = done.stdout.strip(), done.stderr.split()[0]
-    place = RedisSettings(redis_url=site.url)
 
     assert re.fullmatch(r"et_[\w-]{43}", secret)
     with site.client(secret) as client:
         assert client.get("/v1/sessions").status_code == 200
-    assert keys.run(["keys", "list"], place) == 0
+    assert administer(site.url, "keys", "list") == 0
     listed = capsys.readouterr().out
     row = next(line for line in listed.splitlines() if line.startswith(key_id))
     assert "acme" in row and "read" in row and "a dashboard" in row
     assert secret not in listed
-    assert keys.run(["keys", "revoke", key_id], place) == 0
-    assert keys.run(["keys", "revoke", key_id], place) == 2
+    assert administer(site.url, "keys", "revoke", key_id) == 0
+    assert administer(site.url, "keys", "revoke", key_id) == 2
 
 
 def test_quotas_and_mistakes_on_the_command_line(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """A rate that is none, a tenant that cannot be one, an unknown tenant."""
-    place = RedisSettings(redis_url=site.url)
     full = ["--rate", "60/minute", "--unfinished", "100", "--editor-seconds-per-day", "3600"]
 
-    assert keys.run(["quota", "set", "--tenant", "acme", *full], place) == 0
-    assert keys.run(["quota", "list"], place) == 0
+    assert administer(site.url, "quota", "set", "--tenant", "acme", *full) == 0
+    assert administer(site.url, "quota", "list") == 0
     assert re.search(r"acme +60/minute +100 +3600", capsys.readouterr().out)
-    assert keys.run(["quota", "remove", "--tenant", "acme"], place) == 0
-    assert keys.run(["quota", "remove", "--tenant", "acme"], place) == 2
-    assert keys.run(["quota", "set", "--tenant", "acme", "--rate", "often"], place) == 2
-    assert keys.run(["keys", "create", "--tenant", "a:b"], place) == 2
+    assert administer(site.url, "quota", "remove", "--tenant", "acme") == 0
+    assert administer(site.url, "quota", "remove", "--tenant", "acme") == 2
+    assert administer(site.url, "quota", "set", "--tenant", "acme", "--rate", "often") == 2
+    assert administer(site.url, "keys", "create", "--tenant", "a:b") == 2
     assert "letters" in capsys.readouterr().err
-    assert keys.run(["keys", "list"], RedisSettings(redis_url="redis://127.0.0.1:1/0")) == 1
+    assert administer("redis://127.0.0.1:1/0", "keys", "list") == 1
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["quota", "set", "--tenant", "acme", "--unfinished", "-1"], "--unfinished: '-1': write a whole number, 0 or more"),
-        (["quota", "set", "--tenant", "acme", "--unfinished", "1.5"], "--unfinished: '1.5': write a whole number, 0 or more"),
+        (["quota", "set", "--tenant", "acme", "--unfinished", "-1"], "'--unfinished': '-1': write a whole number, 0 or more"),
+        (["quota", "set", "--tenant", "acme", "--unfinished", "1.5"], "'--unfinished': '1.5': write a whole number, 0 or more"),
         (["quota", "set", "--tenant", "acme", "--editor-seconds-per-day", "nan"], "'nan': write a number of seconds, 0 or more"),
         (["quota", "set", "--tenant", "acme", "--editor-seconds-per-day", "1e999"], "'1e999': write a number of seconds, 0 or"),
         (["quota", "set", "--tenant", "acme", "--editor-seconds-per-day", "-5"], "'-5': write a number of seconds, 0 or more"),
@@ -474,30 +482,30 @@ def test_quotas_and_mistakes_on_the_command_line(site: Site, capsys: pytest.Capt
             ["keys", "create", "--tenant", "acme", "--expires-in", "90"],
             "'90': write a number above 0 and s, m, h or d, as in 90d",
         ),
-        (["keys", "create", "--tenant", "acme", "--name", "web\nshop"], "--name: 'web\\nshop': write one line of text"),
-        (["keys", "create", "--tenant", "acme", "--name", "web\x1b[2Jshop"], "--name: 'web\\x1b[2Jshop': write one line of text"),
+        (["keys", "create", "--tenant", "acme", "--name", "web\nshop"], "'--name': 'web\\nshop': write one line of text"),
+        (
+            ["keys", "create", "--tenant", "acme", "--name", "web\x1b[2Jshop"],
+            "'--name': 'web\\x1b[2Jshop': write one line of text",
+        ),
         (["keys", "create", "--tenant", "acme", "--name", "x" * 201], "200 characters at most"),
     ],
 )
 def test_nonsense_on_the_command_line_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Before Redis is asked, which is not there."""
-    with pytest.raises(SystemExit) as ended:
-        keys.run(words, RedisSettings(redis_url="redis://127.0.0.1:1/0"))
-    assert ended.value.code == 2
+    assert administer("redis://127.0.0.1:1/0", *words) == 2
     assert told in capsys.readouterr().err
 
 
 def test_a_list_of_keys_stays_a_table(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever was let in as a name before, and wherever it is shown."""
-    place = RedisSettings(redis_url=site.url)
     _, key = site.ask(lambda keys: keys.create("ann", ["read"], name="web\nshop\x1b[2J für \u202eus"))
     try:
-        assert keys.run(["keys", "list"], place) == 0
+        assert administer(site.url, "keys", "list") == 0
         row = next(line for line in capsys.readouterr().out.split("\n") if line.startswith(key.id))
         env = {"EDITTHINKER_REDIS_URL": site.url, "PYTHONIOENCODING": "ascii"}
         narrow = subprocess.run([sys.executable, "-m", "orchestrator", "keys", "list"], env=env, capture_output=True, check=False)
     finally:
-        keys.run(["keys", "revoke", key.id], place)
+        administer(site.url, "keys", "revoke", key.id)
     assert row.endswith(r"web\nshop\x1b[2J für \u202eus")
     assert narrow.returncode == 0
     assert rb"f\xfcr" in narrow.stdout

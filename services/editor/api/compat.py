@@ -25,7 +25,7 @@ from services.errors import ApiError
 from services.imaging.codec import from_base64
 from services.protocol.images_api import EditForm, Prompt, validate
 from services.serving.middleware import read_json, request_id
-from services.serving.multipart import received
+from services.serving.multipart import open_form
 
 router = APIRouter(tags=["EditThinker reference"])
 
@@ -105,7 +105,7 @@ async def edit_upload(request: Request, ctx: Caller) -> ReferenceReply:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ApiError("unsupported_media_type", "send multipart/form-data with the part image_file")
     await refuse_early(request, ctx, None)
-    async with received(request) as form:
+    async with open_form(request) as form:
         part = form.get("image_file")
         if not isinstance(part, UploadFile):
             raise ApiError("missing_parameter", "image_file is missing; send the picture as a file part", param="image_file")

@@ -20,7 +20,7 @@ from services.editor.metrics import trace_stages
 from services.errors import ApiError
 from services.protocol.images_api import EditForm, ImagesResponse, form_schema, read_form, sse_schema, validate
 from services.serving import logs
-from services.serving.multipart import received
+from services.serving.multipart import open_form
 
 router = APIRouter(tags=["images"])
 Caller = Annotated[Context, Depends(caller)]
@@ -114,7 +114,7 @@ async def receive_form(request: Request) -> EditForm:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise ApiError("unsupported_media_type", f"the body is {kind or 'of no type'}; send multipart/form-data")
-    async with received(request) as form:
+    async with open_form(request) as form:
         return await read_form(form)
 
 

@@ -25,7 +25,7 @@ BUSY = (
         "Sessions finished per minute, by reason",
         "Scores of the answers",
         "Session duration",
-        "Time in line",
+        "Time in the queue",
         "Turns per session",
     ),
     *("Edit duration", "Stages of an edit (p95)", "Editor utilisation", "Editor seconds per second, by outcome"),
@@ -95,7 +95,7 @@ def test_the_figures_are_those_of_the_sessions(watching: Prometheus, sessions: l
 
     until(lambda: total("sum(editthinker_sessions_finished_total)") >= len(sessions))
     assert total("sum(editthinker_session_seconds_count)") == total("sum(editthinker_sessions_finished_total)")
-    assert total("sum(editthinker_session_line_seconds_count)") == total("sum(editthinker_sessions_finished_total)")
+    assert total("sum(editthinker_session_queue_seconds_count)") == total("sum(editthinker_sessions_finished_total)")
     assert total('editthinker_answer_score_count{aspect="semantic"}') >= len(sessions)
     assert total('sum(editthinker_editor_seconds_total{outcome="useful"})') == pytest.approx(
         total("sum(editthinker_edit_seconds_sum)")

@@ -27,6 +27,13 @@ def _right_but_for_one(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     monkeypatch.setenv("EDITTHINKER_BLOBS", str(tmp_path / "blobs"))
 
 
+def status() -> object:
+    """The exit status of the command line."""
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
 @pytest.mark.parametrize("name", ["EDITTHINKER_EDITORS", "EDITTHINKER_THINKERS"])
 @pytest.mark.parametrize("value", ["", "{'x': {'api_key': 'SECRET'}}", '{"x": {"api_key": "SECRET"},}', "http://editor:8000"])
 def test_invalid_json_is_said_in_a_line(
@@ -34,7 +41,7 @@ def test_invalid_json_is_said_in_a_line(
 ) -> None:
     """The variable, where it is wrong, and how it should look; never what it holds."""
     monkeypatch.setenv(name, value)
-    assert main() == 2
+    assert status() == 2
     told = capsys.readouterr().err
     assert told.startswith(f"{name} is not JSON (Expecting ")
     assert '{"name": {"url": "http://127.0.0.1:' in told
@@ -54,7 +61,7 @@ def test_what_is_json_and_wrong_is_said_by_its_place(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, told: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert main() == 2
+    assert status() == 2
     assert capsys.readouterr().err == told
 
 
@@ -64,7 +71,7 @@ def test_a_key_in_a_wrong_registry_is_not_told(
     registry = tmp_path / "registry.toml"
     registry.write_text('[editors.k]\napi_key = "SECRET"\nurl = "http://h/v1"\nfallback = "nobody"\n')
     monkeypatch.setenv("EDITTHINKER_REGISTRY", str(registry))
-    assert main() == 2
+    assert status() == 2
     told = capsys.readouterr().err
     assert "editors.k.fallback is 'nobody'" in told
     assert told.count("\n") == 1
@@ -78,7 +85,7 @@ def test_a_blob_store_that_cannot_be_is_said_in_a_line(
     file = tmp_path / "file"
     file.write_text("mine")
     monkeypatch.setenv("EDITTHINKER_BLOBS", place.replace("FILE", str(file)))
-    assert main() == 2
+    assert status() == 2
     told = capsys.readouterr().err
     assert told.startswith("EDITTHINKER_BLOBS: '")
     assert told.endswith("; name a directory that can be written, or s3://bucket/prefix\n")
@@ -91,7 +98,7 @@ def test_a_folder_that_may_not_be_written_to_is_no_blob_store(
 ) -> None:
     # For root every folder is open.
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "blobs")
-    assert main() == 2
+    assert status() == 2
     assert "Permission denied; name a directory" in capsys.readouterr().err
 
 

@@ -15,7 +15,6 @@ from services.errors import ApiError
 from services.imaging.codec import accept, open_image, sniff
 from services.serving import middleware
 from services.serving.middleware import BodyTooSlowError, read_json
-from services.serving.multipart import check_charset
 
 
 def request(*pieces: bytes) -> Request:
@@ -43,20 +42,6 @@ async def test_json_is_read_in_pieces_up_to_its_bound() -> None:
     with pytest.raises(ApiError) as caught:
         await read_json(request(b'{"a":', b" 11}"), most=8)
     assert caught.value.code == "request_too_large"
-
-
-@pytest.mark.parametrize("charset", ["", "; charset=utf-8", '; charset="UTF-8"', "; charset=us-ascii"])
-def test_forms_in_utf_8_are_read(charset: str) -> None:
-    """However it is said."""
-    check_charset(f"multipart/form-data; boundary=b{charset}")
-
-
-@pytest.mark.parametrize("charset", ["punycode", "idna", "zlib", "unicode_escape", "UTF-16", '"punycode"', "", "Punycode"])
-def test_forms_in_other_charsets_are_not(charset: str) -> None:
-    """Some of Python's take hours over a megabyte."""
-    with pytest.raises(ApiError) as caught:
-        check_charset(f"multipart/form-data; CHARSET={charset}; boundary=b")
-    assert caught.value.code == "unsupported_media_type"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
