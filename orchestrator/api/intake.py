@@ -16,7 +16,7 @@ from starlette.requests import Request
 from orchestrator.api.decode_budget import Room
 from orchestrator.api.fields import Deadlines, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
 from orchestrator.egress.fetch import fetch_image
-from orchestrator.egress.lookups import Lookups
+from orchestrator.egress.resolver import NameResolver
 from orchestrator.loop.events import SessionCreated
 from orchestrator.ports import (
     Bounds,
@@ -58,7 +58,7 @@ class Intake:
         deadlines: of sessions.
         limits: what a source image may cost.
         room: what pictures take while they are decoded.
-        lookups: finds where the names in callers' URLs lead.
+        resolver: resolves the host names of callers' URLs.
     """
 
     sessions: Sessions
@@ -68,7 +68,7 @@ class Intake:
     deadlines: Deadlines
     limits: ImageLimits
     room: Room = field(default_factory=Room)
-    lookups: Lookups = field(default_factory=Lookups)
+    resolver: NameResolver = field(default_factory=NameResolver)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -131,7 +131,7 @@ class Intake:
 
     async def _image(self, text: str, param: str, tenant: str) -> bytes:
         if "://" in text[:16]:
-            return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param, whose=tenant, lookups=self.lookups)
+            return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param, tenant=tenant, resolver=self.resolver)
         return await asyncio.to_thread(from_base64, text, param=param)
 
     async def _check(self, data: bytes, param: str) -> tuple[str, CheckedImage]:
