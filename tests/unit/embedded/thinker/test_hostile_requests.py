@@ -1,4 +1,4 @@
-"""Whatever JSON is sent, the thinker answers it: 2xx or 4xx with OpenAI's error, never 5xx."""
+"""Any JSON gets 2xx, or 4xx with an OpenAI error, never 5xx."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the thinker understands of an instruction, and what it admits not to understand."""
+"""What the thinker parses from an instruction, and what it reports as not understood."""
 
 from __future__ import annotations
 

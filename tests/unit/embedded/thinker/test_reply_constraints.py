@@ -1,4 +1,4 @@
-"""The embedded thinker as a server that enforces: whichever constraint a request names, the reply has that shape."""
+"""The embedded thinker enforces constraints: the reply has the format that a request names."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def answered(client: TestClient, fields: dict[str, Any]) -> Reply:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("instruction", ["golden hour", 'put a <hat> & "wings" \\ on\n\x07 the man' * 40, "日本", "hat " * 3000])
 def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constraint, instruction: str) -> None:
-    """In every format, by every constraint, for any instruction; and our parser reads it."""
+    """In every format, by every constraint, for any instruction; and the protocol's parser reads it."""
     for questions in ((), OWN) if name == "checklist" else ((),):
         form = FORMATS[name].bind(questions)
         reply = answered(client, asked(name, instruction, questions, **form.constraint(kind)))
@@ -82,7 +82,7 @@ def test_questions_conform(client: TestClient, kind: Constraint, instruction: st
 
 
 def test_scores_step_down_under_a_schema(client: TestClient) -> None:
-    """A schema allows halves; rounding never lifts a score."""
+    """A schema allows halves; scores are rounded down."""
     form = FORMATS["json_schema"].bind()
     free = form.parse(answered(client, asked("json_schema")))
     held = form.parse(answered(client, asked("json_schema", **form.constraint("json_schema"))))
@@ -122,7 +122,7 @@ def test_a_schema_may_come_as_structured_outputs_too(client: TestClient, name: s
 )
 @pytest.mark.parametrize("name", ["editthinker", "checklist", "questions"])
 def test_a_foreign_format_is_rejected_by_name(client: TestClient, name: str, fields: dict[str, Any], field: str) -> None:
-    """It could only be ignored, and a client that believes in it would be deceived."""
+    """A constraint that cannot be satisfied is rejected rather than ignored."""
     answer = post(client, asked(name, **fields))
 
     assert answer.status_code == 400
@@ -138,21 +138,21 @@ def test_two_constraints_at_once_are_rejected(client: TestClient) -> None:
 
 
 def test_the_constraint_of_other_questions_is_rejected(client: TestClient) -> None:
-    """Nine answers to seven questions: one of the two is a mistake."""
+    """The constraint is for nine questions, the prompt has seven."""
     constraint = FORMATS["checklist"].bind((*OWN, *OWN)).constraint("regex")
 
     assert post(client, asked("checklist", "x", OWN, **constraint)).status_code == 400
 
 
 def test_the_constraint_takes_precedence_over_the_prompt(client: TestClient) -> None:
-    """A server does what it is held to, also when the prompt asks for another format."""
+    """The reply satisfies the constraint even when the prompt describes another format."""
     for name in NAMES:
         reply = answered(client, asked("editthinker", **FORMATS[name].bind().constraint("regex")))
         assert isinstance(FORMATS[name].bind().parse(reply), Critique)
 
 
 def test_all_choices_are_equal_and_counted(client: TestClient) -> None:
-    """A thinker that measures has one opinion, and nothing of its prompt is cached."""
+    """The thinker is deterministic, and usage reports no cached tokens."""
     body = post(client, asked("checklist", n=3)).json()
     replies = read_completions(body)
 
@@ -163,7 +163,7 @@ def test_all_choices_are_equal_and_counted(client: TestClient) -> None:
 
 @pytest.mark.parametrize("name", [*NAMES, "questions"])
 def test_a_repair_is_answered_as_the_first_request(client: TestClient, name: str) -> None:
-    """A thinker that never errs is still asked like the others."""
+    """A repair request gets a valid reply, although this thinker's first reply is always valid."""
     fields = asked(name)
     form: ReplyFormat[Any] = QUESTIONS if name == "questions" else FORMATS[name].bind()
     again = repair_messages(fields["messages"], "hm", Unparseable("not_json"), form.form())
@@ -172,7 +172,7 @@ def test_a_repair_is_answered_as_the_first_request(client: TestClient, name: str
 
 
 def test_a_picture_with_other_text_is_rejected(client: TestClient) -> None:
-    """One picture with a text that asks for no questions says what both readers missed."""
+    """The error names what both the critique parser and the questions parser miss."""
     fields = asked("questions")
     fields["messages"][0]["content"].append({"type": "text", "text": "And now?"})
     error = post(client, fields).json()["error"]
