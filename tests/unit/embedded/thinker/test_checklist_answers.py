@@ -63,10 +63,10 @@ def test_any_text_gives_valid_questions(instruction: str) -> None:
 def test_answers_follow_the_measurements(questions: tuple[Question, ...] | None) -> None:
     """Done is yes, not done is no; the reasons hold the figures."""
     instruction = "increase the warmth by 20%"
-    asked = questions_for(instruction) if questions is None else questions
+    own_questions = questions_for(instruction) if questions is None else questions
     done, undone = (
-        judge_by(asked, SOURCE, WARMER, instruction, instruction),
-        judge_by(asked, SOURCE, SOURCE, instruction, instruction),
+        judge_by(own_questions, SOURCE, WARMER, instruction, instruction),
+        judge_by(own_questions, SOURCE, SOURCE, instruction, instruction),
     )
 
     assert (done.semantic, done.quality) == (10, 10)

@@ -193,7 +193,7 @@ def test_a_megapixel_pair_is_judged_quickly() -> None:
         began = time.perf_counter()
         judge(source, candidate, "golden hour", used)
         times.append(time.perf_counter() - began)
-    # 0.11 s on two cores of 2024; room for a busy machine.
+    # Measured at 0.11 s on two cores of 2024; the limit leaves a margin for a busy machine.
     assert min(times) < 0.6
 
 
