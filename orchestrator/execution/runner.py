@@ -165,7 +165,7 @@ class Runner:
         steps = (self._claiming, self._living, self._waking, self._signalling)
         # No longer than a beat, or a bug beside the beats would cost the lease.
         pause_s = min(_IDLE_S, self._beat_s)
-        loops = (run_forever(step.__name__.strip("_"), step, pause_s=pause_s, most=_BUGS_IN_A_ROW) for step in steps)
+        loops = (run_forever(step.__name__.strip("_"), step, pause_s=pause_s, max_failures=_BUGS_IN_A_ROW) for step in steps)
         self._loops = [asyncio.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:

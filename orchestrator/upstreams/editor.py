@@ -19,7 +19,7 @@ from orchestrator.request_timing import RequestTiming
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply
 from services.errors import ApiError
-from services.imaging.codec import OURS, CheckedImage, ImageInfo, ImageLimits, decode, encode, from_base64, inspect
+from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, decode, encode, from_base64, inspect
 from services.imaging.containers import is_complete
 
 _PARAM: Final = "the editor's image"
@@ -167,7 +167,7 @@ def _sound(data: bytes, source_pixels: int) -> ImageInfo:
     """Header and structure of an image, without decoding a pixel; its bytes were bounded with the reply's."""
     most = max(ImageLimits().max_pixels, _ROUNDED_UP * source_pixels)
     try:
-        info = inspect(data, limits=replace(OURS, max_pixels=most), param=_PARAM)
+        info = inspect(data, limits=replace(UNLIMITED, max_pixels=most), param=_PARAM)
     except ApiError as exc:
         raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
     if not is_complete(data):
@@ -183,7 +183,7 @@ async def _at_source_size(data: bytes, info: ImageInfo, width: int, height: int)
         return data, info
 
     def scale() -> bytes:
-        return encode(decode(data, limits=OURS, param=_PARAM).resize((width, height), Image.Resampling.LANCZOS), "png")
+        return encode(decode(data, limits=UNLIMITED, param=_PARAM).resize((width, height), Image.Resampling.LANCZOS), "png")
 
     try:
         scaled = await asyncio.to_thread(scale)
