@@ -1,4 +1,4 @@
-"""The composition root: settings in, a running application out. The only file that names concrete parts."""
+"""The composition root: makes a running application from settings. Only this file names concrete implementations."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from redis.asyncio import Redis
 from orchestrator.api import errors, events, export, health, images, sessions, webhooks
 from orchestrator.api.access import Access
 from orchestrator.api.context import Context
+from orchestrator.api.fields import Deadlines
 from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import Streams
 from orchestrator.api.readiness import Checks
-from orchestrator.egress.lookups import Lookups
+from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
@@ -38,19 +39,19 @@ from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.rates import RedisRateLimiter
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
-from orchestrator.upstreams.adaptive_limits import AdaptiveLimits
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimits
 from orchestrator.upstreams.pool import UpstreamPool, http_client
-from orchestrator.webhooks.sender import CHORES, Sending, Webhooks
+from orchestrator.webhooks.sender import CHORES, SenderOptions, WebhookSender
 from orchestrator.webhooks.storage import WebhookStore
 from services.imaging.codec import ImageLimits
 from services.serving import middleware, tracing
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
-_STREAMS = 1000  # of one tenant, where there are several
+_TENANT_STREAMS = 1000  # where keys are required
 
 
 class SystemClock:
-    """`orchestrator.ports.Clock`: this machine's time."""
+    """`orchestrator.ports.Clock`: the system's time."""
 
     def now(self) -> float:
         """Unix seconds."""
@@ -59,7 +60,7 @@ class SystemClock:
 
 def create_app(settings: Settings) -> FastAPI:
     """The orchestrator as an ASGI application; it connects when it starts."""
-    # A retry is no event of its own: what comes of it is recorded, logged and counted.
+    # Retries are not logged one by one: their outcome is recorded, logged and counted.
     stamina.instrumentation.set_on_retry_hooks(())
     app = FastAPI(
         title="EditThinker Serving",
@@ -67,9 +68,9 @@ def create_app(settings: Settings) -> FastAPI:
         description="Image edits that follow the instruction: edit, critique, refine, repeat.",
         lifespan=_lifespan(settings),
     )
-    # Set by the server when it is told to go, so that callers who wait are answered before they are cut off.
+    # Set by the server when it is to stop, so that waiting callers get a response before their connection is closed.
     app.state.stopping = asyncio.Event()
-    # An image twice (source and mask), as base64 in JSON at worst.
+    # Two images (source and mask), base64 in JSON at worst.
     middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD)
     errors.install(app)
     for module in (images, sessions, events, export, webhooks, health):
@@ -89,37 +90,37 @@ def _lifespan(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN2
 
 
 async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event) -> Context:
-    """Connect everything; what was started is stopped by the stack, in reverse order."""
+    """Make and connect all parts; the stack stops them in reverse order."""
     keys = KeySpace()
     redis, feed = await _connected(settings, stack)
     store = RedisSessions(redis, feed, keys, _options(settings))
     client = await stack.enter_async_context(http_client())
     registry = CollectorRegistry()
-    telemetry = Metrics(registry)
-    backends = UpstreamPool(settings, client, telemetry)
+    metrics = Metrics(registry)
+    upstreams = UpstreamPool(settings.collaborators, client, metrics)
     blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
-    rooms = AdaptiveLimits(backends.gates)
-    performer = Performer(backends.editors, backends.thinkers, blobs, clock, rooms.edit_s)
-    kept = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
-    lookups = Lookups()
-    told = Webhooks(kept, store, clock, _sending(settings, lookups), telemetry)
+    limits = AdaptiveLimits(upstreams.limits)
+    performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s)
+    webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
+    resolver = NameResolver()
+    webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), metrics)
     runner = Runner(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
-        lambda claim, log: Driver(claim, store, performer, clock, telemetry, log),
+        lambda claim, log: Driver(claim, store, performer, clock, metrics, log),
         RedisNotifications(feed, keys),
-        rooms=rooms,
-        chore=_chores(archive, told),
-        watch=telemetry,
+        editors=limits,
+        chore=_chores(archive, webhook_sender),
+        observer=metrics,
     )
-    stack.push_async_callback(told.stop)
-    backends.on_room = runner.nudge
-    telemetry.watch(lambda: runner.driving)
+    stack.push_async_callback(webhook_sender.stop)
+    upstreams.on_capacity = runner.wake
+    metrics.watch(lambda: runner.driving)
     await _start(runner, stack)
-    intake = Intake(store, blobs, clock, backends.catalogue, _limits(settings), lookups=lookups)
+    intake = Intake(store, blobs, clock, upstreams.catalogue, _deadlines(settings), _limits(settings), resolver=resolver)
     if settings.registry:
-        stack.callback(asyncio.create_task(backends.follow(), name="registry").cancel)
+        stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys)
     quota = Quota(settings.quota_rate, settings.quota_unfinished, settings.quota_editor_s_per_day)
     access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, quota)
@@ -129,26 +130,26 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         blobs,
         clock,
         intake,
-        telemetry,
+        metrics,
         registry,
         lambda: runner.alive() and feed.alive(),
         stopping,
         access,
         _links(settings, api_keys),
-        kept,
-        told,
-        Checks(backends.editors, backends.thinkers),
-        Streams(settings.tenant_streams or (_STREAMS if settings.keys_required else None)),
+        webhook_store,
+        webhook_sender,
+        Checks(upstreams.editors, upstreams.thinkers),
+        Streams(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
     )
 
 
 async def _start(runner: Runner, stack: contextlib.AsyncExitStack) -> None:
     await runner.start()
     stack.push_async_callback(runner.stop)
-    # What lives as long as the process need not be looked at by every garbage collection.
+    # Objects that live as long as the process are taken out of garbage collection.
     gc.collect()
     gc.freeze()
-    # A full collection takes the longer the more callers wait, and holds all of them up; little here is garbage in circles.
+    # A full collection pauses all callers, longer the more of them wait; little here is cyclic garbage.
     gc.set_threshold(10_000, 20, 100)
 
 
@@ -162,6 +163,10 @@ async def _connected(settings: Settings, stack: contextlib.AsyncExitStack) -> tu
     return redis, feed
 
 
+def _deadlines(settings: Settings) -> Deadlines:
+    return Deadlines(settings.default_deadline_s, settings.review_deadline_s, settings.max_deadline_s)
+
+
 def _options(settings: Settings) -> SessionsOptions:
     return SessionsOptions(lease_s=settings.lease_s, most_unfinished=settings.max_unfinished, tenant_cap=settings.tenant_cap)
 
@@ -170,16 +175,16 @@ def _limits(settings: Settings) -> ImageLimits:
     return ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
 
-def _sending(settings: Settings, lookups: Lookups) -> Sending:
-    return Sending(settings.webhook_timeout_s, settings.webhook_time_scale, settings.webhook_allow_private, lookups)
+def _sender_options(settings: Settings, resolver: NameResolver) -> SenderOptions:
+    return SenderOptions(settings.webhook_timeout_s, settings.webhook_time_scale, settings.webhook_allow_private, resolver)
 
 
-def _chores(archive: Archive, told: Webhooks) -> Callable[[str], Awaitable[bool]]:
-    """Whose work each chore is; whether it is done."""
+def _chores(archive: Archive, webhook_sender: WebhookSender) -> Callable[[str], Awaitable[bool]]:
+    """Does a chore with the part that it belongs to; True once it is done."""
 
     async def chore(name: str) -> bool:
         if name.partition(":")[0] in CHORES:
-            return await told.chore(name)
+            return await webhook_sender.chore(name)
         await archive.chore(name)
         return True
 

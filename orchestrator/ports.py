@@ -1,8 +1,9 @@
-"""Everything outside the orchestrator, as it sees it: the protocols that `drive`, `store` and `app` fill in."""
+"""The ports: protocols and values through which the orchestrator sees editors, thinkers, storage, time and observers."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,16 +11,19 @@ from typing import Any, Literal, Protocol
 
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, Event, ImageRef, SessionCreated
 from orchestrator.loop.session import Session
-from orchestrator.request_timing import RequestTiming
 from services.imaging.codec import CheckedImage
 
 
 class PortError(Exception):
-    """Something outside did not do what it was asked.
+    """A request to an upstream or to storage failed.
 
     Attributes:
-        code, retryable: a row of the error table, and whether to try again later may help.
-        kind: ``busy`` and ``away`` were not taken up and may be later, ``refused`` will not be; a ``fault`` is all else.
+        code: a row of the error table.
+        kind: ``busy`` and ``away``: the request was not accepted and may be later; ``refused``: it will not be accepted;
+            ``fault``: everything else.
+        retryable: whether trying again later may help.
+        retry_after: seconds after which to try again, if the server named them.
+        status: of the HTTP response, if there was one.
     """
 
     def __init__(
@@ -42,15 +46,15 @@ class PortError(Exception):
 
 
 class EditorError(PortError):
-    """An edit that brought no image."""
+    """An edit failed: it produced no image."""
 
 
 class ThinkerError(PortError):
-    """A critique that brought no scores."""
+    """A critique failed: it produced no scores."""
 
 
 class StorageUnavailableError(PortError):
-    """Redis or the blob store cannot be reached; nothing is known to be lost."""
+    """Redis or the blob store cannot be reached; no data is known to be lost."""
 
     def __init__(self, message: str) -> None:
         super().__init__("storage_unavailable", message, retryable=True)
@@ -64,15 +68,54 @@ class BlobNotFoundError(PortError):
 
 
 class FencedError(Exception):
-    """Another replica owns the session now; let go of it."""
+    """Another replica owns the session now; this one must stop driving it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image that is loaded when it is sent, so that thousands of waiting edits hold none in memory."""
+    """An image that is loaded when it is sent, so that thousands of queued edits hold none in memory."""
 
     ref: ImageRef
     load: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(slots=True)
+class RequestTiming:
+    """The editor time of one HTTP request. It is updated as the request proceeds, so that a cancelled edit has its cost too.
+
+    Attributes:
+        sent_at: when the request body was sent; no editor worked on it before (monotonic clock).
+        finished_at: when the response came, the connection broke, or the request was given up.
+        reported_s: editor seconds that are more exact than the clock: as the editor reported, or 0 if it did not accept it.
+    """
+
+    sent_at: float = math.inf
+    finished_at: float = math.inf
+    reported_s: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Editor seconds until now."""
+        if self.reported_s is not None:
+            return self.reported_s
+        return max(0.0, min(self.finished_at, time.monotonic()) - self.sent_at)
+
+
+class EditorUsage:
+    """The editor time of one edit, over all its requests: retries, and those to a fallback."""
+
+    def __init__(self) -> None:
+        self._requests: list[RequestTiming] = []
+
+    def start_request(self) -> RequestTiming:
+        """The timing of another request."""
+        self._requests.append(RequestTiming())
+        return self._requests[-1]
+
+    @property
+    def seconds(self) -> float:
+        """Editor seconds until now."""
+        return sum(request.seconds for request in self._requests)
 
 
 def image_ref(image: CheckedImage) -> ImageRef:
@@ -87,12 +130,12 @@ class EditOrder:
     """One edit: source (and mask), instruction, seed, the caller's options for the editor.
 
     Attributes:
-        key: idempotency key, unique in the world.
-        timeout_s: seconds until the answer is of no use.
-        later: whether its session has edits already: it goes before those that have none, so that what was begun gets done.
-        tries: gets each sending, as it happens.
-        start_s: seconds after which it waits no longer for a place, since it would come too late.
-        session_id: whose it is.
+        key: idempotency key, globally unique.
+        timeout_s: seconds after which the result is of no use.
+        later: whether it is of a session's second or later turn; such edits go first, so that sessions that have begun are
+            completed.
+        start_s: seconds after which it no longer waits for a slot, since it would miss the deadline.
+        session_id: the session it belongs to.
     """
 
     source: StoredImage
@@ -103,18 +146,17 @@ class EditOrder:
     timeout_s: float
     options: Mapping[str, Any] = field(default_factory=dict)
     later: bool = False
-    tries: list[RequestTiming] = field(default_factory=list)
     start_s: float = math.inf
     session_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EditReply:
-    """An edited image, and timings as the editor reports them.
+    """An edited image, and the timings that the editor reported.
 
     Attributes:
-        replayed: whether it is the answer to an earlier request with the same key, made once for both.
-        editor: which one made it, where it was a fallback.
+        replayed: whether it is the stored response to an earlier request with the same key.
+        editor: the name of the fallback that made it, if one did.
     """
 
     image: CheckedImage
@@ -125,19 +167,26 @@ class EditReply:
 
 @dataclass(frozen=True, slots=True)
 class CritiqueOrder:
-    """One critique: source and candidate, the wish, the instruction used; seconds allowed; the session's checklist."""
+    """One critique of a candidate.
+
+    Attributes:
+        instruction: the caller's.
+        turn_instruction: the one that the candidate was made with.
+        timeout_s: seconds it may take.
+        questions: the session's checklist, if it has one.
+    """
 
     source: StoredImage
     candidate: StoredImage
-    original_instruction: str
     instruction: str
+    turn_instruction: str
     timeout_s: float
     questions: tuple[ChecklistQuestion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a thinker counted: of the prompt, of them those it had computed before, and of the reply."""
+    """Tokens as the thinker reported them; `cached_tokens` are those of the prompt found in its prefix cache."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -153,19 +202,20 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class CritiqueReply:
-    """What the thinker said. `instruction` is None where it leaves the instruction as it is.
+    """A thinker's critique of a candidate.
 
     Attributes:
-        answers: to the checklist, where there is one.
-        samples: how many usable replies the scores are the means of; the spreads are their standard deviations.
-        thinker: which one answered, where it was a fallback.
-        repaired: whether it had to write its reply again.
+        refined_instruction: the instruction for the next turn; None to keep the current one.
+        answers: to the checklist, if the session has one.
+        samples: usable replies; the scores are their means, the spreads their standard deviations.
+        thinker: the name of the fallback that replied, if one did.
+        repaired: whether the thinker was asked to rewrite an unreadable reply.
     """
 
     semantic: float
     quality: float
     reasoning: str
-    instruction: str | None
+    refined_instruction: str | None
     usage: Usage = field(default_factory=Usage)
     answers: tuple[ChecklistAnswer, ...] = ()
     samples: int = 1
@@ -177,10 +227,10 @@ class CritiqueReply:
 
 @dataclass(frozen=True, slots=True)
 class ChecklistOrder:
-    """The questions of a session: its source and its wish; seconds allowed."""
+    """The order to write a session's checklist, from its source and the caller's instruction."""
 
     source: StoredImage
-    original_instruction: str
+    instruction: str
     timeout_s: float
 
 
@@ -193,30 +243,30 @@ class ChecklistReply:
 
 
 class Editor(Protocol):
-    """Any image editor."""
+    """An image editor."""
 
-    async def edit(self, order: EditOrder) -> EditReply:
-        """Edit; raises `EditorError`."""
+    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
+        """Edit once, adding its requests to `usage`; raises `EditorError`."""
         ...
 
     async def ready(self) -> bool:
-        """Whether it can be asked now."""
+        """Whether it accepts requests now."""
         ...
 
 
 class Thinker(Protocol):
-    """Any judge that refines instructions."""
+    """A vision-language model that critiques edits and refines instructions."""
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
-        """Critique; raises `ThinkerError`."""
+        """Critique a candidate; raises `ThinkerError`."""
         ...
 
     async def checklist(self, order: ChecklistOrder) -> ChecklistReply:
-        """Write the questions of a session; raises `ThinkerError`."""
+        """Write a session's checklist; raises `ThinkerError`."""
         ...
 
     async def ready(self) -> bool:
-        """Whether it can be asked now."""
+        """Whether it accepts requests now."""
         ...
 
 
@@ -233,10 +283,10 @@ class Blobs(Protocol):
 
 
 class Folders(Blobs, Protocol):
-    """The folders themselves, which hold a document too once their session is archived."""
+    """The folders of sessions, which also hold a document once their session is archived."""
 
     async def write_document(self, session_id: str, data: bytes) -> None:
-        """Store the document, in place of an earlier one."""
+        """Store the document, replacing an earlier one."""
         ...
 
     async def read_document(self, session_id: str) -> bytes | None:
@@ -248,30 +298,30 @@ class Folders(Blobs, Protocol):
         ...
 
     async def remove(self, session_id: str) -> None:
-        """Remove everything; a folder that is gone already is no error."""
+        """Remove everything; a folder that does not exist is not an error."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An event with its place in the session, counted from 1."""
+    """An event with its sequence number in the session, counted from 1."""
 
     seq: int
     event: Event
 
 
 class Silence(Enum):
-    """What a listener hears between events."""
+    """What a listener receives between events."""
 
     QUIET = "quiet"
-    """Nothing for a while, and nothing is known to be missing."""
+    """No event for a while; none was missed."""
     GAP = "gap"
-    """Something may be missing: read the log."""
+    """Events may have been missed: read the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """This replica owns the session until another claims it; the fence is what it shows when it writes."""
+    """Ownership of a session by this replica, until another claims it; its writes carry the fencing token `fence`."""
 
     session_id: str
     fence: int
@@ -280,7 +330,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A caller's key, and a digest of the request it was used for."""
+    """A caller's idempotency key, and a digest of the request it was used for."""
 
     key: str
     fingerprint: str
@@ -288,7 +338,7 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a tenant may have: sessions that are not finished, and editor seconds a day (UTC); None is no bound."""
+    """A tenant's limits: unfinished sessions, and editor seconds per day (UTC); None is no limit."""
 
     unfinished: int | None = None
     editor_s_per_day: float | None = None
@@ -296,7 +346,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The session that a create made, or had made before under the same key."""
+    """The session that `create` made, now or earlier under the same idempotency key."""
 
     session_id: str
     fresh: bool
@@ -305,13 +355,13 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a replica got in one round.
+    """What a replica got from one `claim`.
 
     Attributes:
         claims: sessions it drives from now on.
-        chores: work that is due and belongs to no driver, as ``<kind>:<session id>``; each comes again until it is done.
-        recovered: how many sessions of dead replicas went back into line.
-        joined: whether the replica was not known: it is new, or was taken for dead and has lost all it had.
+        chores: due work that belongs to no driver, as ``<kind>:<session id>``; each is handed out again until it is done.
+        recovered: sessions of dead replicas that were queued again.
+        joined: whether the replica was not registered: it is new, or its lease expired and it has lost its sessions.
     """
 
     claims: tuple[Claim, ...] = ()
@@ -322,7 +372,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """Where a session stands in line: how many go before it, and for how many seconds it will wait, if that is known."""
+    """A session's position in its editor's queue: how many are ahead of it, and its expected wait in seconds, if known."""
 
     ahead: int
     wait_s: float | None
@@ -338,12 +388,12 @@ class QueueStats:
 
 
 class Sessions(Protocol):
-    """The session logs, and who drives which session."""
+    """The session logs, the queue of sessions, and which replica owns which session."""
 
     async def create(
         self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
     ) -> Created:
-        """Record a new session and queue it, if its tenant is within its bounds."""
+        """Record a new session and queue it, if its tenant is within its limits."""
         ...
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
@@ -361,7 +411,15 @@ class Sessions(Protocol):
     async def claim(
         self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
     ) -> Taken:
-        """Claim queued sessions, up to the capacity for each editor, and urgent ones; and due chores of each kind."""
+        """Claim queued sessions and due chores.
+
+        Args:
+            replica: the claiming replica.
+            capacity: sessions to claim at most, by editor.
+            urgent: sessions to claim in addition that need no editor slot first (cancelled, late, with feedback).
+            chores: chores to take at most.
+            webhook_chores: webhook chores to take in addition.
+        """
         ...
 
     async def complete_chore(self, chore: str) -> None:
@@ -369,7 +427,7 @@ class Sessions(Protocol):
         ...
 
     async def renew_lease(self, replica: str) -> bool:
-        """Renew the lease on every session of this replica; False when it was taken for dead and lost them."""
+        """Renew the lease on every session of this replica; False if it had expired and other replicas took them over."""
         ...
 
     async def report_durations(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
@@ -377,7 +435,7 @@ class Sessions(Protocol):
         ...
 
     async def owned(self, replica: str) -> set[str]:
-        """The sessions that this replica is to drive."""
+        """The sessions that this replica owns."""
         ...
 
     async def release(self, replica: str, session_id: str) -> None:
@@ -393,7 +451,7 @@ class Sessions(Protocol):
         ...
 
     def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
-        """Events as they are recorded, and what may lie between them."""
+        """Events as they are recorded, and `Silence` between them."""
         ...
 
 
@@ -524,7 +582,7 @@ class RateLimiter(Protocol):
 
 
 class Clock(Protocol):
-    """The time."""
+    """A clock."""
 
     def now(self) -> float:
         """Unix seconds."""
@@ -532,12 +590,34 @@ class Clock(Protocol):
 
 
 class SessionObserver(Protocol):
-    """Observation in the loop's own vocabulary; logging and metrics are implementations."""
+    """Observes recorded events; logging and metrics implement it."""
 
     def recorded(self, session_id: str, recorded: Recorded, session: Session) -> None:
-        """An event was recorded by this replica; `session` is as it is since."""
+        """This replica recorded an event; `session` includes it."""
         ...
 
     def forgotten(self, session_id: str, events: int) -> None:
-        """Redis came back without events that it had recorded: it was restored from an older file."""
+        """Redis lost recorded events: it was restored from an older snapshot."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class EditorCapabilities:
+    """What a configured editor accepts: extension fields by name, a mask, a seed."""
+
+    parameters: frozenset[str]
+    mask: bool
+    seed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The configured editors and thinkers that callers can name, the defaults first.
+
+    Attributes:
+        by_checklist: thinkers that judge by a checklist.
+    """
+
+    editors: Mapping[str, EditorCapabilities]
+    thinkers: tuple[str, ...]
+    by_checklist: frozenset[str] = frozenset()

@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
+from orchestrator.ports import Catalogue, EditorCapabilities
 from services.errors import ApiError
 from services.protocol.images_api import SIZE_PATTERN, EditFields, Prompt
 
@@ -81,25 +82,12 @@ class SessionJson(SessionFields):
 
 
 @dataclass(frozen=True, slots=True)
-class EditorTakes:
-    """What a configured editor takes."""
+class Deadlines:
+    """Seconds that a session may take: by default, by default with a review, and at most."""
 
-    parameters: frozenset[str]
-    mask: bool
-    seed: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """The configured editors and thinkers, the defaults first, and the deadlines."""
-
-    editors: dict[str, EditorTakes]
-    thinkers: tuple[str, ...]
-    default_deadline_s: float
-    review_deadline_s: float
-    max_deadline_s: float
-    by_checklist: frozenset[str] = frozenset()
-    """The thinkers that judge by a checklist."""
+    default_s: float
+    review_s: float
+    max_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +102,7 @@ def first_event(
     fields: ImagesEditFields | SessionFields,
     sources: Sources,
     catalogue: Catalogue,
+    deadlines: Deadlines,
     *,
     now: float,
     seed: int,
@@ -139,7 +128,7 @@ def first_event(
         thinker=thinker,
         strategy=fields.strategy,
         review=_review(fields),
-        limits=_limits(fields, catalogue, now),
+        limits=_limits(fields, deadlines, now),
         results=fields.n,
         seed=seed if fields.seed is None else fields.seed,
         editor_options=_editor_options(fields, catalogue.editors[editor], editor),
@@ -149,14 +138,14 @@ def first_event(
     )
 
 
-def check(fields: ImagesEditFields | SessionFields, catalogue: Catalogue, *, has_mask: bool) -> None:
+def check(fields: ImagesEditFields | SessionFields, catalogue: Catalogue, deadlines: Deadlines, *, has_mask: bool) -> None:
     """Everything `first_event` would refuse, before a pixel is decoded."""
     editor = _known(fields.model, tuple(catalogue.editors), "model", "model_not_found")
     if has_mask and not catalogue.editors[editor].mask:
         raise ApiError("unsupported_parameter", f"mask: the editor {editor!r} takes no mask; leave it out", param="mask")
     _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
     _check_output(fields, 0)
-    _limits(fields, catalogue, 0.0)
+    _limits(fields, deadlines, 0.0)
     _editor_options(fields, catalogue.editors[editor], editor)
 
 
@@ -189,13 +178,13 @@ def _known(name: str | None, names: tuple[str, ...], param: str, code: str) -> s
     return name
 
 
-def _limits(fields: ImagesEditFields | SessionFields, catalogue: Catalogue, now: float) -> Limits:
+def _limits(fields: ImagesEditFields | SessionFields, deadlines: Deadlines, now: float) -> Limits:
     max_turns, candidates = _shape(fields)
     reviewed = _review(fields) != "never"
-    default = min(catalogue.review_deadline_s if reviewed else catalogue.default_deadline_s, catalogue.max_deadline_s)
+    default = min(deadlines.review_s if reviewed else deadlines.default_s, deadlines.max_s)
     deadline_s = default if fields.deadline_s is None else fields.deadline_s
-    if deadline_s > catalogue.max_deadline_s:
-        message = f"deadline_s: at most {catalogue.max_deadline_s:g} seconds"
+    if deadline_s > deadlines.max_s:
+        message = f"deadline_s: at most {deadlines.max_s:g} seconds"
         raise ApiError("invalid_value", message, param="deadline_s")
     if fields.budget_edits is not None and fields.budget_edits < fields.n:
         message = f"budget_edits: {fields.budget_edits} edits cannot make n={fields.n} images; raise it or lower n"
@@ -229,7 +218,7 @@ def _shape(fields: ImagesEditFields | SessionFields) -> tuple[int, int]:
     return max_turns, candidates
 
 
-def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorTakes, editor: str) -> dict[str, Any]:
+def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorCapabilities, editor: str) -> dict[str, Any]:
     wanted = {name: getattr(fields, name) for name in _EDITOR_FIELDS if getattr(fields, name) is not None}
     if fields.size != "auto":
         wanted["size"] = fields.size

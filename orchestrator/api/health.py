@@ -79,7 +79,7 @@ async def metrics(ctx: Ctx) -> Response:
     """Prometheus metrics."""
     try:
         stats = await ctx.sessions.queue_stats()
-        ctx.telemetry.standing(stats.queued, stats.unfinished, stats.replicas)
+        ctx.telemetry.redis_read(stats.queued, stats.unfinished, stats.replicas)
     except StorageUnavailableError:
-        ctx.telemetry.away()
+        ctx.telemetry.redis_unavailable()
     return Response(generate_latest(ctx.registry), media_type=CONTENT_TYPE_LATEST)

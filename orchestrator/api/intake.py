@@ -14,12 +14,13 @@ from opentelemetry import trace
 from starlette.requests import Request
 
 from orchestrator.api.decode_budget import Room
-from orchestrator.api.fields import Catalogue, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
+from orchestrator.api.fields import Deadlines, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
 from orchestrator.egress.fetch import fetch_image
-from orchestrator.egress.lookups import Lookups
+from orchestrator.egress.resolver import NameResolver
 from orchestrator.loop.events import SessionCreated
 from orchestrator.ports import (
     Bounds,
+    Catalogue,
     Clock,
     Created,
     Folders,
@@ -53,19 +54,21 @@ class Intake:
     """Makes sessions.
 
     Attributes:
-        catalogue_now: tells what callers may ask for.
+        catalogue_now: returns the editors and thinkers that callers can name.
+        deadlines: of sessions.
         limits: what a source image may cost.
         room: what pictures take while they are decoded.
-        lookups: finds where the names in callers' URLs lead.
+        resolver: resolves the host names of callers' URLs.
     """
 
     sessions: Sessions
     folders: Folders
     clock: Clock
     catalogue_now: Callable[[], Catalogue]
+    deadlines: Deadlines
     limits: ImageLimits
     room: Room = field(default_factory=Room)
-    lookups: Lookups = field(default_factory=Lookups)
+    resolver: NameResolver = field(default_factory=NameResolver)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -82,7 +85,7 @@ class Intake:
             read = await read_form(form)
         fields = validate(model, read.fields)
         source = single_image(read)
-        check(fields, self.catalogue, has_mask=read.mask is not None)
+        check(fields, self.catalogue, self.deadlines, has_mask=read.mask is not None)
         return fields, source, read.mask
 
     async def from_json(self, request: Request, tenant: str) -> tuple[SessionFields, bytes, bytes | None]:
@@ -92,7 +95,7 @@ class Intake:
             raise ApiError("invalid_json", "the body must be a JSON object")
         given = validate(SessionJson, body)
         fields = validate(SessionFields, {key: value for key, value in body.items() if key not in {"image", "mask"}})
-        check(fields, self.catalogue, has_mask=given.mask is not None)
+        check(fields, self.catalogue, self.deadlines, has_mask=given.mask is not None)
         source = await self._image(given.image, "image", tenant)
         mask = await self._image(given.mask, "mask", tenant) if given.mask else None
         return fields, source, mask
@@ -112,7 +115,7 @@ class Intake:
         if sources.mask and (sources.mask.width, sources.mask.height) != (sources.source.width, sources.source.height):
             raise ApiError("invalid_image", "mask: it must have the size of image", param="mask")
         seed = secrets.randbelow(_MAX_SEED)
-        event = first_event(fields, sources, self.catalogue, now=self.clock.now(), seed=seed, tenant=tenant.name)
+        event = first_event(fields, sources, self.catalogue, self.deadlines, now=self.clock.now(), seed=seed, tenant=tenant.name)
         fingerprint = _fingerprint(fields, [received for received, _ in images])
         idempotency = Idempotency(key, fingerprint) if key else None
         created = await self._record([image for _, image in images], event, idempotency, tenant.bounds)
@@ -128,7 +131,7 @@ class Intake:
 
     async def _image(self, text: str, param: str, tenant: str) -> bytes:
         if "://" in text[:16]:
-            return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param, whose=tenant, lookups=self.lookups)
+            return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param, tenant=tenant, resolver=self.resolver)
         return await asyncio.to_thread(from_base64, text, param=param)
 
     async def _check(self, data: bytes, param: str) -> tuple[str, CheckedImage]:

@@ -215,7 +215,7 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         scores=scores_of(candidate),
         reasoning=candidate.reasoning or None,
         answers=list(candidate.answers),
-        refined_instruction=candidate.refined,
+        refined_instruction=candidate.refined_instruction,
         error=candidate.edit_error or candidate.critique_error,
         editor_seconds=round(candidate.editor_seconds, 4),
         thinker_seconds=round(candidate.thinker_seconds, 4),

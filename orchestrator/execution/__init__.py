@@ -1,1 +1,1 @@
-"""Carries out what the loop decides: drivers of sessions, and the replica that runs them."""
+"""Carries out what the loop decides: drivers of sessions, and the runner that claims sessions for them."""

@@ -1,12 +1,12 @@
 """Drives one session: decide, record the intent, perform, record the outcome, decide again.
 
     while action := decide(session, now …): pure, see `orchestrator.loop.policy`
-        stop what is under way and no longer wanted
+        stop running jobs that the action no longer lists
         decisions are events too: apply them here, record them in one append before the next I/O
-        start the edits and critiques that are wanted and not under way; wait for the first to end
+        start the listed edits and critiques that are not running; wait for the first to end
 
-A driver may die anywhere. What it recorded is kept; what it had not recorded is decided and done again by whichever
-replica claims the session next, with the same idempotency keys.
+A driver may crash at any point. Recorded events are kept; what was not recorded is decided and done again by the replica that
+claims the session next, with the same idempotency keys.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -27,22 +26,31 @@ from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
 from orchestrator.loop.session import CorruptLogError, Session, apply, fold
-from orchestrator.ports import Claim, Clock, FencedError, Recorded, SessionObserver, Sessions, StorageUnavailableError
-from orchestrator.request_timing import RequestTiming, spent
+from orchestrator.ports import (
+    Claim,
+    Clock,
+    EditorUsage,
+    FencedError,
+    Recorded,
+    SessionObserver,
+    Sessions,
+    StorageUnavailableError,
+)
+from services.serving.retry import backoff_s
 
 log = logging.getLogger(__name__)
 
-_Place = tuple[str, int, int]
-_LONGEST_SLEEP_S: Final = 3600.0
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 2.0
-_DOUBLINGS: Final = 8
-"""Of a pause between appends that fail."""
+_JobKey = tuple[str, int, int]
+"""Kind, turn and candidate of a job."""
+_MAX_SLEEP_S: Final = 3600.0
+_INITIAL_BACKOFF_S: Final = 0.1
+_MAX_BACKOFF_S: Final = 2.0
+"""Between failed appends."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """An event not yet recorded; a decision is made anew when the log has grown meanwhile, an outcome is kept."""
+    """An event not yet recorded. On conflict, decisions are recomputed; outcomes are kept."""
 
     event: ev.Event
     is_outcome: bool
@@ -50,14 +58,14 @@ class _Draft:
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """A job under way, and, of an edit, its sendings."""
+    """A running job, and its editor time if it is an edit."""
 
     task: asyncio.Task[ev.Event]
-    tries: list[RequestTiming]
+    usage: EditorUsage
 
 
 class Driver:
-    """One session in this replica's hands."""
+    """Drives one session that this replica owns."""
 
     def __init__(
         self,
@@ -65,23 +73,23 @@ class Driver:
         sessions: Sessions,
         performer: Performer,
         clock: Clock,
-        hooks: SessionObserver,
+        observer: SessionObserver,
         entries: list[Recorded],
     ) -> None:
         self._claim = claim
         self._sessions = sessions
         self._performer = performer
         self._clock = clock
-        self._hooks = hooks
+        self._observer = observer
         self._seq = entries[-1].seq
         self._session = fold(recorded.event for recorded in entries)
         self._drafts: list[_Draft] = []
         self._failures = 0
-        """Appends in a row that failed."""
+        """Consecutive failed appends."""
         started = (recorded.event for recorded in entries if isinstance(recorded.event, ev.EditStarted))
-        self._inherited: Final = frozenset((event.turn, event.candidate, event.attempt) for event in started)
-        """Edits that drivers before this one began."""
-        self._running: dict[_Place, _Running] = {}
+        self._resumed: Final = frozenset((event.turn, event.candidate, event.attempt) for event in started)
+        """Edits that earlier drivers started."""
+        self._running: dict[_JobKey, _Running] = {}
         self._spans = SessionSpans(claim.session_id, (recorded.event for recorded in entries))
         self._signal = asyncio.Event()
 
@@ -91,14 +99,14 @@ class Driver:
         return self._session.finished
 
     def signal(self) -> None:
-        """Somebody else wrote to this session: look at the log before the next step."""
+        """Another writer appended to this session: read the log before the next step."""
         self._signal.set()
 
     async def run(self) -> None:
-        """Drive until the session is finished, waits for a person, or belongs to another replica.
+        """Drive until the session is finished or suspended for a review.
 
         Raises:
-            FencedError: when another replica owns the session.
+            FencedError: if another replica owns the session.
         """
         with self._spans.driving(self._session):
             try:
@@ -108,7 +116,7 @@ class Driver:
                 await self._stop(list(self._running))
 
     async def _step(self) -> bool:
-        """Decide once and carry it out; whether this replica is done with the session."""
+        """Decide once and carry the action out; True once this replica is done with the session."""
         action = decide(self._session, self._clock.now(), self._performer.edit_s(self._session.created.editor))
         if await self._stop_unwanted(action):
             return False
@@ -116,7 +124,7 @@ class Driver:
             case Rest():
                 return await self._flush()
             case Wait():
-                return await self._flush() and await self._park()
+                return await self._flush() and await self._suspend()
             case Work(jobs):
                 await self._work(jobs)
             case _:
@@ -126,102 +134,101 @@ class Driver:
     # --- record ---------------------------------------------------------------------------------------------
 
     def _draft(self, event: ev.Event, *, is_outcome: bool = False) -> None:
-        # Applied first: an event that cannot follow what is recorded must not be recorded.
+        # Applied first: an event that does not fit the log must not be recorded.
         self._session = apply(self._session, event)
         self._drafts.append(_Draft(event, is_outcome))
 
     async def _flush(self) -> bool:
-        """Record every draft in one append; False when the log had grown and everything must be decided anew."""
+        """Record all drafts in one append; False if the log had grown, so that the next action must be decided again."""
         if not self._drafts:
             return True
         events = [draft.event for draft in self._drafts]
         try:
-            done = await self._sessions.append(self._claim.session_id, self._seq, events, self._claim.fence)
+            appended = await self._sessions.append(self._claim.session_id, self._seq, events, self._claim.fence)
             self._failures = 0
         except StorageUnavailableError:
-            # Whether the append happened is not known: the log itself tells.
-            done = False
-            await self._pause()
-        if not done:
+            # The append may have happened nevertheless: the log shows it.
+            appended = False
+            await self._back_off()
+        if not appended:
             await self._resync()
             return False
-        self._tell([Recorded(self._seq + number, event) for number, event in enumerate(events, 1)])
+        self._observe([Recorded(self._seq + number, event) for number, event in enumerate(events, 1)])
         self._seq += len(events)
         self._drafts.clear()
         return True
 
-    async def _pause(self) -> None:
-        """A Redis that refuses to write (out of memory, read-only) says so at once, and reads: it must not be asked without end.
-        News end the pause, since it ends with a look at the log.
+    async def _back_off(self) -> None:
+        """Wait after a failed append. A Redis that cannot write (out of memory, read-only) fails at once but can be read, so the
+        driver would spin without this. A signal ends the wait, since the log is read next anyway.
         """
-        longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures, _DOUBLINGS))
+        seconds = backoff_s(self._failures, initial_s=_INITIAL_BACKOFF_S, max_s=_MAX_BACKOFF_S)
         self._failures += 1
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(longest * random.uniform(0.5, 1.0)):
+            async with asyncio.timeout(seconds):
                 await self._signal.wait()
         self._signal.clear()
 
-    def _tell(self, recordeds: Iterable[Recorded]) -> None:
-        """Of what this driver recorded."""
-        for recorded in recordeds:
-            self._hooks.recorded(self._claim.session_id, recorded, self._session)
+    def _observe(self, entries: Iterable[Recorded]) -> None:
+        """Notify observers of what this driver recorded."""
+        for recorded in entries:
+            self._observer.recorded(self._claim.session_id, recorded, self._session)
             self._spans.recorded(recorded.event, self._session)
 
     async def _resync(self) -> None:
-        """Take up what is recorded, by others or by an append whose answer was lost; keep outcomes that are not in the log,
-        forget decisions.
+        """Read the log again: other writers, or an append whose response was lost, have extended it. Outcomes that are not in it
+        remain drafts; decisions are dropped.
         """
         entries = await self._log()
         if not entries:
             raise FencedError(self._claim.session_id)
         known = [recorded.event for recorded in entries]
         if entries[-1].seq < self._seq:
-            # Redis came back older than we are (restored from an older file): what it forgot is to be done again.
-            self._hooks.forgotten(self._claim.session_id, self._seq - entries[-1].seq)
+            # Redis was restored from an older snapshot: what it lost is done again.
+            self._observer.forgotten(self._claim.session_id, self._seq - entries[-1].seq)
             await self._stop(list(self._running))
-            # An outcome may belong to what was forgotten: a critique of an image that is in no event any more.
+            # An outcome may refer to lost events: a critique of an image that no event names any more.
             self._drafts.clear()
         lost = [draft for draft in self._drafts if draft.is_outcome and draft.event not in known]
         drafted, before = [draft.event for draft in self._drafts], self._seq
         self._seq = entries[-1].seq
         self._session, self._drafts = fold(known), []
-        self._tell(recorded for recorded in entries if recorded.seq > before and recorded.event in drafted)
+        self._observe(recorded for recorded in entries if recorded.seq > before and recorded.event in drafted)
         self._spans.learn(known)
         for draft in lost:
-            with contextlib.suppress(CorruptLogError):  # its turn was forgotten
+            with contextlib.suppress(CorruptLogError):  # its turn was lost
                 self._draft(draft.event, is_outcome=True)
 
     async def _log(self) -> list[Recorded]:
-        """The whole log, as it is; waits for Redis as long as the lease machinery lets us."""
-        patiently = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_max=2.0)
-        return await patiently(StorageUnavailableError, self._sessions.read, self._claim.session_id)
+        """The whole log; waits for Redis until the lease is lost."""
+        retrying = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_max=2.0)
+        return await retrying(StorageUnavailableError, self._sessions.read, self._claim.session_id)
 
     # --- perform --------------------------------------------------------------------------------------------
 
     async def _work(self, jobs: tuple[Job, ...]) -> None:
-        """Start what is missing, record first; then wait for an end, a signal or the deadline."""
+        """Record and start jobs that are not running yet; then wait until one ends, for a signal, or for the deadline."""
         new = [job for job in jobs if _is_new(job)]
         for job in new:
             self._draft(_intent(self._claim.session_id, job, self._clock.now()))
         if new:
-            # The jobs now say that they are started; decide once more, so that what runs is what was recorded.
+            # Their intents are drafts now; decide again, so that exactly what was recorded is run.
             return
         if not await self._flush():
             return
         for job in jobs:
-            place = _place(job)
-            if place not in self._running:
-                tries: list[RequestTiming] = []
-                resumed = isinstance(job, EditJob) and (job.turn, job.candidate, job.attempt) in self._inherited
-                perform = self._performer.perform
-                order = partial(perform, self._claim.session_id, self._session, job, resumed=resumed, tries=tries)
-                self._running[place] = _Running(asyncio.create_task(self._spans.job(job, order)), tries)
-        await self._wait_for_news()
+            key = _job_key(job)
+            if key not in self._running:
+                usage = EditorUsage()
+                resumed = isinstance(job, EditJob) and (job.turn, job.candidate, job.attempt) in self._resumed
+                perform = partial(self._performer.perform, self._claim.session_id, self._session, job, usage, resumed=resumed)
+                self._running[key] = _Running(asyncio.create_task(self._spans.job(job, perform)), usage)
+        await self._wait_for_change()
 
-    async def _wait_for_news(self) -> None:
+    async def _wait_for_change(self) -> None:
         signal = asyncio.create_task(self._signal.wait())
         left = self._session.created.limits.deadline_at - self._clock.now()
-        timeout = min(max(left, 0.0), _LONGEST_SLEEP_S)
+        timeout = min(max(left, 0.0), _MAX_SLEEP_S)
         try:
             tasks = {running.task for running in self._running.values()}
             await asyncio.wait({signal, *tasks}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -230,35 +237,35 @@ class Driver:
         if self._signal.is_set():
             self._signal.clear()
             await self._resync()
-        for place in [place for place, running in self._running.items() if running.task.done()]:
-            self._draft(self._running.pop(place).task.result(), is_outcome=True)
+        for key in [key for key, running in self._running.items() if running.task.done()]:
+            self._draft(self._running.pop(key).task.result(), is_outcome=True)
 
     async def _stop_unwanted(self, action: Action) -> bool:
-        """Stop what the action does not list; True when an edit was stopped, which is recorded as its outcome."""
-        wanted = {_place(job) for job in action.jobs} if isinstance(action, Work) else set()
-        unwanted = [place for place in self._running if place not in wanted]
+        """Stop jobs that the action does not list; True if an edit was stopped, which is recorded as its outcome."""
+        wanted = {_job_key(job) for job in action.jobs} if isinstance(action, Work) else set()
+        unwanted = [key for key in self._running if key not in wanted]
         if isinstance(action, Rest) or not unwanted:
             return False
-        edits = [(place, self._running[place].tries) for place in unwanted if place[0] == "edit"]
+        edits = [(key, self._running[key].usage) for key in unwanted if key[0] == "edit"]
         await self._stop(unwanted)
         now = self._clock.now()
-        for (_, turn, candidate), tries in edits:
-            self._draft(_superseded(self._session, turn, candidate, now, spent(tries)), is_outcome=True)
+        for (_, turn, candidate), usage in edits:
+            self._draft(_superseded(self._session, turn, candidate, now, usage.seconds), is_outcome=True)
         return bool(edits)
 
-    async def _stop(self, places: Iterable[_Place]) -> None:
-        tasks = [self._running.pop(place).task for place in places]
+    async def _stop(self, keys: Iterable[_JobKey]) -> None:
+        tasks = [self._running.pop(key).task for key in keys]
         for task in tasks:
             task.cancel()
         if tasks:
-            # Unlike awaiting them one by one, this lets our own cancellation through.
+            # Unlike awaiting them one by one, this does not swallow our own cancellation.
             await asyncio.wait(tasks)
         for task in tasks:
             if not task.cancelled() and (bug := task.exception()):
-                log.error("a job of session %s broke", self._claim.session_id, exc_info=bug)
+                log.error("a job of session %s failed because of a bug", self._claim.session_id, exc_info=bug)
 
-    async def _park(self) -> bool:
-        """Let go until a person speaks or the deadline comes; False when somebody spoke just now."""
+    async def _suspend(self) -> bool:
+        """Give the session up until a person responds or the deadline passes; False if the log has grown in between."""
         until = self._session.created.limits.deadline_at
         if await self._sessions.suspend(self._claim, self._seq, until):
             return True
@@ -321,7 +328,7 @@ def _is_new(job: Job) -> bool:
     return isinstance(job, EditJob) and not job.started
 
 
-def _place(job: Job) -> _Place:
+def _job_key(job: Job) -> _JobKey:
     if isinstance(job, ChecklistJob):
         return "checklist", 0, 0
     return ("edit" if isinstance(job, EditJob) else "critique", job.turn, job.candidate)

@@ -1,4 +1,4 @@
-"""Performs one job of a session: an edit or a critique. What went wrong comes back as an event, never as an exception."""
+"""Performs one job of a session: an edit, a critique or a checklist. Failures are returned as events, not raised."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from orchestrator.ports import (
     CritiqueOrder,
     Editor,
     EditOrder,
+    EditorUsage,
     EditReply,
     PortError,
     StorageUnavailableError,
@@ -28,23 +29,22 @@ from orchestrator.ports import (
     Usage,
     image_ref,
 )
-from orchestrator.request_timing import RequestTiming, spent
 from services.imaging.codec import CheckedImage
 
 Job = EditJob | CritiqueJob | ChecklistJob
 _Role = TypeVar("_Role")
-_PATIENTLY: Final = stamina.AsyncRetryingCaller(attempts=5, timeout=30.0)
+_STORAGE_RETRIES: Final = stamina.AsyncRetryingCaller(attempts=5, timeout=30.0)
 _GRACE_S: Final = 1.0
-"""At the deadline the driver stops its jobs. A call that timed out by itself at the same moment would be cancelled
-twice, and then its connection is not closed and the editor works on."""
+"""Added to a call's timeout. The driver stops its jobs at the deadline; a call that timed out at the same moment would be
+cancelled twice, its connection would stay open, and the editor would go on working."""
 
 
 @dataclass(frozen=True, slots=True)
 class Performer:
-    """The collaborators of every session, by the names the configuration gives them.
+    """Performs the jobs of all sessions with the editors and thinkers by their configured names.
 
     Attributes:
-        edit_s: seconds that an edit takes at that editor, lately; 0 while that is not known.
+        edit_s: seconds that an edit currently takes at an editor; 0 while that is not known.
     """
 
     editors: Mapping[str, Editor]
@@ -54,28 +54,30 @@ class Performer:
     edit_s: Callable[[str], float] = lambda _: 0.0
 
     async def perform(
-        self, session_id: str, session: Session, job: Job, *, resumed: bool = False, tries: list[RequestTiming] | None = None
+        self, session_id: str, session: Session, job: Job, usage: EditorUsage, *, resumed: bool = False
     ) -> ev.Event:
         """Carry the job out and return its outcome event.
 
         Args:
-            resumed: whether an earlier driver began it.
-            tries: gets each sending of an edit, as it happens.
+            session_id: the session of the job.
+            session: its state.
+            job: what to do.
+            usage: gets the editor time of an edit while it runs, so that it is known if the edit is cancelled.
+            resumed: whether an earlier driver started it.
         """
         if isinstance(job, EditJob):
-            return await self._edit(session_id, session, job, resumed=resumed, tries=[] if tries is None else tries)
+            return await self._edit(session_id, session, job, usage, resumed=resumed)
         if isinstance(job, ChecklistJob):
             return await self._checklist(session_id, session, job)
         return await self._critique(session_id, session, job)
 
     async def _edit(
-        self, session_id: str, session: Session, job: EditJob, *, resumed: bool, tries: list[RequestTiming]
+        self, session_id: str, session: Session, job: EditJob, usage: EditorUsage, *, resumed: bool
     ) -> ev.Edited | ev.EditFailed:
         try:
-            reply = await self._ask_editor(session_id, session, job, resumed=resumed, tries=tries)
+            reply = await self._request_edit(session_id, session, job, usage, resumed=resumed)
             await self._store(session_id, reply.image)
         except PortError as exc:
-            # What the caller can do nothing about, and a store that is away, may well pass.
             return ev.EditFailed(
                 at=self.clock.now(),
                 turn=job.turn,
@@ -84,7 +86,7 @@ class Performer:
                 code=exc.code,
                 message=exc.message,
                 retryable=exc.retryable,
-                editor_seconds=spent(tries),
+                editor_seconds=usage.seconds,
             )
         now = self.clock.now()
         return ev.Edited(
@@ -92,18 +94,18 @@ class Performer:
             turn=job.turn,
             candidate=job.candidate,
             image=image_ref(reply.image),
-            # A replay tells of work that our clock did not see; it began in this session.
-            editor_seconds=min(spent(tries), max(0.0, now - session.created.at)) if reply.replayed else spent(tries),
+            # A replay reports work that our clock did not measure; it cannot be older than the session.
+            editor_seconds=min(usage.seconds, max(0.0, now - session.created.at)) if reply.replayed else usage.seconds,
             timings=dict(reply.timings),
             repeated=resumed and not reply.replayed,
             editor=reply.editor,
         )
 
-    async def _ask_editor(
-        self, session_id: str, session: Session, job: EditJob, *, resumed: bool, tries: list[RequestTiming]
+    async def _request_edit(
+        self, session_id: str, session: Session, job: EditJob, usage: EditorUsage, *, resumed: bool
     ) -> EditReply:
         created, now = session.created, self.clock.now()
-        # One that was begun before may be done already.
+        # A resumed edit may be finished already at the editor.
         start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor)) - now
         order = EditOrder(
             source=self._stored(session_id, created.source),
@@ -116,9 +118,8 @@ class Performer:
             session_id=session_id,
             options=created.editor_options,
             later=job.turn > 1,
-            tries=tries,
         )
-        return await _named(self.editors, created.editor, "editor").edit(order)
+        return await _named(self.editors, created.editor, "editor").edit(order, usage)
 
     async def _critique(self, session_id: str, session: Session, job: CritiqueJob) -> ev.Critiqued | ev.CritiqueFailed:
         began = self.clock.now()
@@ -127,8 +128,8 @@ class Performer:
             order = CritiqueOrder(
                 source=self._stored(session_id, created.source),
                 candidate=self._stored(session_id, job.image),
-                original_instruction=created.instruction,
-                instruction=job.instruction,
+                instruction=created.instruction,
+                turn_instruction=job.instruction,
                 timeout_s=created.limits.deadline_at - began + _GRACE_S,
                 questions=session.checklist.questions,
             )
@@ -143,7 +144,7 @@ class Performer:
             semantic=reply.semantic,
             quality=reply.quality,
             reasoning=reply.reasoning,
-            instruction=reply.instruction,
+            instruction=reply.refined_instruction,
             answers=reply.answers,
             samples=reply.samples,
             semantic_spread=reply.semantic_spread,
@@ -168,19 +169,19 @@ class Performer:
         return ev.ChecklistMade(at=now, questions=reply.questions, thinker_seconds=seconds, **_tokens(reply.usage))
 
     def _failure(self, job: CritiqueJob | ChecklistJob, exc: PortError, began: float) -> dict[str, Any]:
-        """What is told of a thinker that failed."""
+        """The fields that the events of both failures share."""
         now = self.clock.now()
-        told = {"code": exc.code, "message": exc.message, "retryable": exc.retryable}
-        return {"at": now, "attempt": job.attempt, "thinker_seconds": max(0.0, now - began), **told}
+        failure = {"code": exc.code, "message": exc.message, "retryable": exc.retryable}
+        return {"at": now, "attempt": job.attempt, "thinker_seconds": max(0.0, now - began), **failure}
 
     def _stored(self, session_id: str, ref: ev.ImageRef) -> StoredImage:
         return StoredImage(ref, lambda: self._load(session_id, ref.sha256))
 
     async def _load(self, session_id: str, sha256: str) -> bytes:
-        return await _PATIENTLY(StorageUnavailableError, self.blobs.get, session_id, sha256)
+        return await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.get, session_id, sha256)
 
     async def _store(self, session_id: str, image: CheckedImage) -> None:
-        await _PATIENTLY(StorageUnavailableError, self.blobs.put, session_id, image)
+        await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.put, session_id, image)
 
 
 def _tokens(usage: Usage) -> dict[str, Any]:

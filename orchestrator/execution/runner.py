@@ -1,7 +1,8 @@
-"""This replica's share of the work: claims sessions, drives each in a task, and tells the others that it lives.
+"""This replica's share of the work: claims sessions, drives each in a task, and renews its lease.
 
-One lease covers everything a replica drives, so holding it costs the same for ten thousand sessions as for one. What a
-lost answer or a long pause may have put wrong is found by comparing what Redis says we own with what we drive.
+One lease covers every session that a replica drives, so it costs the same for ten thousand sessions as for one. Differences
+that a lost response or a long pause may leave are found by auditing the sessions that Redis says this replica owns against
+those it drives.
 """
 
 from __future__ import annotations
@@ -26,77 +27,77 @@ from services.serving.background import run_forever
 log = logging.getLogger(__name__)
 
 _IDLE_S: Final = 1.0
-_BETWEEN_ROUNDS_S: Final = 0.02
-"""News come in bursts: a round that brought nothing is not followed by another at once."""
-_AT_A_TIME: Final = 64
-"""Sessions claimed in one round for one editor; urgent sessions. Chores under way: webhooks', and as many of the blob store."""
-_BEATS_PER_AUDIT: Final = 3
-_BEATS_PER_CHORE: Final = 15
-"""What a chore may take: five leases, which is less than the six after which it comes again, here or elsewhere."""
-_BUGS_IN_A_ROW: Final = 30
-"""After which a replica is no longer said to be alive."""
-_PAUSE_AFTER_A_BUG_S: Final = 5.0
-_PAUSE_FOR_A_CORRUPT_LOG_S: Final = 60.0
-_LONGEST_STOP_S: Final = 5.0
+_BETWEEN_CLAIMS_S: Final = 0.02
+"""Notifications come in bursts: a claim that got nothing is not repeated at once."""
+_BATCH: Final = 64
+"""Sessions of one editor in one claim; urgent sessions in one claim; chores under way, for webhooks and for archives each."""
+_HEARTBEATS_PER_AUDIT: Final = 3
+_HEARTBEATS_PER_CHORE: Final = 15
+"""The time limit of a chore: five leases. After six, a chore is handed out again, here or elsewhere."""
+_MAX_CONSECUTIVE_BUGS: Final = 30
+"""Of a background loop, after which the replica reports that it is not alive."""
+_PAUSE_AFTER_BUG_S: Final = 5.0
+_PAUSE_AFTER_CORRUPT_LOG_S: Final = 60.0
+_MAX_STOP_S: Final = 5.0
 
 
 class Notifications(Protocol):
-    """News for the replica: a session became claimable (wake), or somebody wrote to one it drives (signal)."""
+    """Notifications for the replica: a session became claimable, or somebody wrote to one that it drives."""
 
     def new_work(self) -> AsyncIterator[None]:
         """One item whenever there may be something to claim."""
         ...
 
     def session_writes(self) -> AsyncIterator[str]:
-        """Session ids that somebody else wrote to; "" when some may have been missed."""
+        """Ids of sessions that somebody else wrote to; "" when some notifications may have been missed."""
         ...
 
 
 class EditorCapacity(Protocol):
-    """How many more sessions each editor could do with."""
+    """How many more sessions each editor has capacity for."""
 
-    def room(self) -> Mapping[str, int]:
-        """By editor, those that have any."""
+    def spare(self) -> Mapping[str, int]:
+        """More sessions that can be started now, by editor."""
         ...
 
-    def expect(self, editor: str, session_id: str) -> None:
+    def add_claimed(self, editor: str, session_id: str) -> None:
         """A session was claimed and will soon ask for an edit."""
         ...
 
-    def forget(self, editor: str, session_id: str) -> None:
-        """It will not: it ended, or is another replica's."""
+    def remove_claimed(self, editor: str, session_id: str) -> None:
+        """A session will ask for no edit: it ended, or another replica owns it."""
         ...
 
-    def paces(self) -> Mapping[str, float]:
+    def edit_durations(self) -> Mapping[str, float]:
         """Seconds that an edit takes, by editor, where that is known."""
         ...
 
 
-class Watch(Protocol):
-    """Who is told what happens to the fleet."""
+class FleetObserver(Protocol):
+    """Observes sessions that are queued again; metrics implement it."""
 
     def recovered(self, sessions: int) -> None:
-        """Sessions of dead replicas went back into line."""
+        """Sessions of dead replicas were queued again."""
         ...
 
-    def strayed(self, sessions: int) -> None:
-        """Sessions that this replica owned without driving them went back into line."""
+    def orphaned(self, sessions: int) -> None:
+        """Sessions that this replica owned without driving them were queued again."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """This process among the others.
+    """This process among the replicas.
 
     Attributes:
-        name: new at every start.
+        name: unique to this start of the process.
         capacity: sessions driven at a time; urgent ones come on top.
-        beat_s: seconds between two signs of life; a third of the lease.
+        heartbeat_s: seconds between two heartbeats; a third of the lease.
     """
 
     name: str
     capacity: int
-    beat_s: float
+    heartbeat_s: float
 
 
 class Runner:
@@ -106,10 +107,10 @@ class Runner:
         replica: this process.
         sessions: the store.
         drive: makes the driver of a claim from its log.
-        wakes: news from the store.
-        rooms: which sessions are worth claiming.
-        chore: does work that belongs to no driver; False if it set a time to come again, `PortError` if it did not.
-        watch: is told what happens to the fleet.
+        notifications: from the store.
+        editors: the capacity of the editors.
+        chore: does work that belongs to no driver; False if it has set a time to be handed out again. `PortError` postpones it.
+        observer: of the fleet.
     """
 
     def __init__(
@@ -117,92 +118,97 @@ class Runner:
         replica: Replica,
         sessions: Sessions,
         drive: Callable[[Claim, list[Recorded]], Driver],
-        wakes: Notifications,
+        notifications: Notifications,
         *,
-        rooms: EditorCapacity,
+        editors: EditorCapacity,
         chore: Callable[[str], Awaitable[bool]],
-        watch: Watch,
+        observer: FleetObserver,
     ) -> None:
         self._replica = replica.name
         self._sessions = sessions
         self._drive = drive
-        self._wakes = wakes
-        self._rooms = rooms
+        self._notifications = notifications
+        self._editors = editors
         self._chore = chore
-        self._watch = watch
+        self._observer = observer
         self._capacity = replica.capacity
-        self._beat_s = replica.beat_s
+        self._heartbeat_s = replica.heartbeat_s
         self._claims: dict[str, Claim] = {}
         self._drivers: dict[str, Driver] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._chores: dict[str, asyncio.Task[None]] = {}
-        self._early: set[str] = set()
+        self._early_signals: set[str] = set()
         """Sessions that somebody wrote to between their claim and the start of their driver."""
-        self._strays: set[str] = set()
-        """Sessions that were owned without being driven when we last looked."""
-        self._missed: set[Claim] = set()
-        """Claims that were driven without being owned when we last looked."""
-        self._lengths = SessionDurations()
-        self._beats = itertools.count(1)
+        self._orphans: set[str] = set()
+        """Sessions that were owned without being driven at the last audit."""
+        self._unowned: set[Claim] = set()
+        """Claims that were driven without being owned at the last audit."""
+        self._durations = SessionDurations()
+        self._heartbeats = itertools.count(1)
         self._wake = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
     @property
     def driving(self) -> int:
-        """Sessions in this replica's hands."""
+        """Sessions that this replica drives."""
         return len(self._tasks)
 
     def alive(self) -> bool:
-        """Whether the loops that keep sessions moving still run."""
+        """Whether all background loops are running."""
         return bool(self._loops) and not any(task.done() for task in self._loops)
 
-    def nudge(self) -> None:
-        """There may be room for another session."""
+    def wake(self) -> None:
+        """Claim soon: there may be capacity for another session."""
         self._wake.set()
 
     async def start(self) -> None:
-        """Begin to claim."""
-        steps = (self._claiming, self._living, self._waking, self._signalling)
-        # No longer than a beat, or a bug beside the beats would cost the lease.
-        pause_s = min(_IDLE_S, self._beat_s)
-        loops = (run_forever(step.__name__.strip("_"), step, pause_s=pause_s, max_failures=_BUGS_IN_A_ROW) for step in steps)
+        """Start the background loops."""
+        steps = {
+            "claiming": self._claim_step,
+            "heartbeat": self._heartbeat_step,
+            "new work": self._follow_new_work,
+            "session writes": self._follow_session_writes,
+        }
+        # At most a heartbeat, so that a bug in that loop does not cost the lease.
+        pause_s = min(_IDLE_S, self._heartbeat_s)
+        loops = (run_forever(name, step, pause_s=pause_s, max_failures=_MAX_CONSECUTIVE_BUGS) for name, step in steps.items())
         self._loops = [asyncio.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:
-        """Let go of every session, so that another replica can take it at once; nothing recorded is lost."""
+        """Give up every session, so that other replicas can claim them at once; no recorded event is lost."""
         everything = {*self._loops, *self._tasks.values(), *self._chores.values()}
         for task in everything:
             task.cancel()
         if everything:
-            # With Redis away, letting go takes for ever; then the lease runs out instead.
-            await asyncio.wait(everything, timeout=_LONGEST_STOP_S)
+            # Without Redis, sessions cannot be given up; the lease then expires instead.
+            await asyncio.wait(everything, timeout=_MAX_STOP_S)
 
-    # --- rounds ---------------------------------------------------------------------------------------------
+    # --- claims ---------------------------------------------------------------------------------------------
 
-    async def _claiming(self) -> None:
+    async def _claim_step(self) -> None:
         self._wake.clear()
-        if await self._round():
+        if await self._claim():
             return
-        await asyncio.sleep(_BETWEEN_ROUNDS_S)
+        await asyncio.sleep(_BETWEEN_CLAIMS_S)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(_IDLE_S, self._beat_s)):
+            async with asyncio.timeout(min(_IDLE_S, self._heartbeat_s)):
                 await self._wake.wait()
 
-    async def _round(self) -> bool:
-        """Claim once; whether that brought a session."""
+    async def _claim(self) -> bool:
+        """Claim once; True if that brought a session."""
         before = list(self._tasks.values())
-        news = sum(map(_is_news, self._chores))
-        hands = {"chores": _AT_A_TIME - len(self._chores) + news, "webhook_chores": _AT_A_TIME - news}
+        webhook_chores = sum(map(_is_for_webhooks, self._chores))
+        free = {"chores": _BATCH - len(self._chores) + webhook_chores, "webhook_chores": _BATCH - webhook_chores}
         try:
-            taken = await self._sessions.claim(self._replica, self._room(), urgent=_AT_A_TIME, **hands)
+            taken = await self._sessions.claim(self._replica, self._claimable(), urgent=_BATCH, **free)
         except StorageUnavailableError as exc:
             log.warning("cannot claim sessions: %s", exc.message)
             return False
         if taken.joined and before:
-            self._lost(before)
+            self._lease_lost(before)
         if taken.recovered:
-            log.warning("%d sessions of dead replicas went back into line", taken.recovered)
-            self._watch.recovered(taken.recovered)
+            log.warning("%d sessions of dead replicas were queued again", taken.recovered)
+            self._observer.recovered(taken.recovered)
         for claim in taken.claims:
             self._begin(claim)
         for chore in taken.chores:
@@ -210,29 +216,29 @@ class Runner:
                 self._chores[chore] = asyncio.create_task(self._do(chore), name=chore)
         return bool(taken.claims)
 
-    def _room(self) -> dict[str, int]:
-        """Sessions to claim for each editor, so that all of them together are no more than we can drive."""
+    def _claimable(self) -> dict[str, int]:
+        """Sessions to claim for each editor, together at most as many as this replica can drive."""
         free = max(0, self._capacity - len(self._tasks))
-        wanted = {editor: min(room, _AT_A_TIME) for editor, room in self._rooms.room().items() if room > 0}
+        wanted = {editor: min(spare, _BATCH) for editor, spare in self._editors.spare().items() if spare > 0}
         share = max(1, free // max(1, len(wanted)))
-        room: dict[str, int] = {}
+        claimable: dict[str, int] = {}
         for editor, count in wanted.items():
-            room[editor] = min(count, share, free)
-            free -= room[editor]
-        return {editor: count for editor, count in room.items() if count}
+            claimable[editor] = min(count, share, free)
+            free -= claimable[editor]
+        return {editor: count for editor, count in claimable.items() if count}
 
     async def _do(self, chore: str) -> None:
-        may_take_s = _BEATS_PER_CHORE * self._beat_s
+        timeout_s = _HEARTBEATS_PER_CHORE * self._heartbeat_s
         try:
-            async with asyncio.timeout(may_take_s):
+            async with asyncio.timeout(timeout_s):
                 if await self._chore(chore):
                     await self._sessions.complete_chore(chore)
         except TimeoutError:
-            log.warning("%s is put off: it took longer than %g s", chore, may_take_s)
+            log.warning("%s is postponed: it took longer than %g s", chore, timeout_s)
         except PortError as exc:
-            log.warning("%s is put off: %s", chore, exc.message)
+            log.warning("%s is postponed: %s", chore, exc.message)
         except Exception:  # the edge of a chore: a bug in one must not stop the others
-            log.exception("%s failed because of a bug, and comes again", chore)
+            log.exception("%s failed because of a bug, and will be tried again", chore)
         finally:
             del self._chores[chore]
 
@@ -240,11 +246,11 @@ class Runner:
 
     def _begin(self, claim: Claim) -> None:
         session_id = claim.session_id
-        mine = self._tasks.get(session_id)
-        if mine is not None:
-            # It was taken from us and given back; the new fence is valid, the old driver is not.
-            mine.cancel()
-        self._rooms.expect(claim.editor, session_id)
+        running = self._tasks.get(session_id)
+        if running is not None:
+            # The session was taken over and claimed back: the new fence is valid, the old driver's is not.
+            running.cancel()
+        self._editors.add_claimed(claim.editor, session_id)
         self._claims[session_id] = claim
         self._tasks[session_id] = asyncio.create_task(self._run(claim), name=session_id)
 
@@ -254,93 +260,94 @@ class Runner:
         try:
             events = await self._sessions.read(session_id)
             if not events:
-                log.error("session %s is in line but has no log", session_id)
+                log.error("session %s is queued but has no log", session_id)
                 return
             driver = self._drive(claim, events)
             self._drivers[session_id] = driver
-            if session_id in self._early:
+            if session_id in self._early_signals:
                 driver.signal()
             began = time.monotonic()
             await driver.run()
             if driver.finished:
-                self._lengths.ended(claim.editor, driver.finished, time.monotonic() - began)
+                self._durations.ended(claim.editor, driver.finished, time.monotonic() - began)
         except FencedError:
             log.info("session %s belongs to another replica now", session_id)
         except StorageUnavailableError as exc:
-            log.error("session %s is let go: %s", session_id, exc)  # noqa: TRY400 - expected, no trace needed
+            log.error("session %s is given up: %s", session_id, exc)  # noqa: TRY400 - expected, no trace needed
         except CorruptLogError as exc:
-            log.error("session %s cannot be read and waits: %s", session_id, exc)  # noqa: TRY400 - as above
-            await asyncio.sleep(_PAUSE_FOR_A_CORRUPT_LOG_S)
+            log.error("session %s has a corrupt log and is not driven: %s", session_id, exc)  # noqa: TRY400 - as above
+            await asyncio.sleep(_PAUSE_AFTER_CORRUPT_LOG_S)
         except asyncio.CancelledError:
             with contextlib.suppress(FencedError, StorageUnavailableError):
                 await self._sessions.suspend(claim, 0, None)
             raise
         except Exception:  # the edge of a session: a bug in one must not stop the others
-            log.exception("session %s is let go because of a bug; it is taken up again in a while", session_id)
-            await asyncio.sleep(_PAUSE_AFTER_A_BUG_S)
+            log.exception("session %s is given up because of a bug, and will be driven again", session_id)
+            await asyncio.sleep(_PAUSE_AFTER_BUG_S)
         finally:
             if self._claims.get(session_id) == claim:
                 del self._claims[session_id]
                 self._drivers.pop(session_id, None)
-                self._early.discard(session_id)
+                self._early_signals.discard(session_id)
                 self._tasks.pop(session_id, None)
-                self._rooms.forget(claim.editor, session_id)
+                self._editors.remove_claimed(claim.editor, session_id)
                 self._wake.set()
 
     # --- leases ---------------------------------------------------------------------------------------------
 
-    async def _living(self) -> None:
-        """Tell the others that we live, and look whether they agree about what we drive."""
-        await asyncio.sleep(self._beat_s)
+    async def _heartbeat_step(self) -> None:
+        """Renew the lease, report durations, and audit from time to time."""
+        await asyncio.sleep(self._heartbeat_s)
         try:
             before = list(self._tasks.values())
             if not await self._sessions.renew_lease(self._replica):
-                self._lost(before)
-            await self._sessions.report_durations(self._rooms.paces(), self._lengths.most())
-            if next(self._beats) % _BEATS_PER_AUDIT == 0:
+                self._lease_lost(before)
+            await self._sessions.report_durations(self._editors.edit_durations(), self._durations.most())
+            if next(self._heartbeats) % _HEARTBEATS_PER_AUDIT == 0:
                 await self._audit()
         except StorageUnavailableError as exc:
-            log.warning("cannot hold the lease: %s", exc.message)
+            log.warning("cannot renew the lease: %s", exc.message)
 
-    def _lost(self, tasks: Iterable[asyncio.Task[None]]) -> None:
-        log.warning("this replica was taken for dead; what it drove belongs to others now")
+    def _lease_lost(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        log.warning("this replica's lease expired; its sessions belong to other replicas now")
         for task in tasks:
             task.cancel()
 
     async def _audit(self) -> None:
-        """Stop what we drive and do not own; give back what we own and do not drive: a claim whose answer was lost, or a driver
-        that broke. Both for the second time only: a session may have been claimed, or have ended, a moment ago.
+        """Stop driving sessions that this replica does not own, and queue sessions again that it owns without driving them (the
+        response to a claim was lost, or a driver failed). Act only if the mismatch persists for two consecutive audits, to
+        tolerate races with claims and ends.
         """
         driven = dict(self._claims)
         owned = await self._sessions.owned(self._replica)
-        missed = {claim for name, claim in driven.items() if name not in owned and self._claims.get(name) == claim}
-        gone = missed & self._missed
-        for claim in gone:
+        unowned = {claim for name, claim in driven.items() if name not in owned and self._claims.get(name) == claim}
+        lost = unowned & self._unowned
+        for claim in lost:
             self._tasks[claim.session_id].cancel()
-        self._missed = missed - gone
-        strays = owned - self._claims.keys()
-        again = strays & self._strays
-        for session_id in again:
+        self._unowned = unowned - lost
+        orphans = owned - self._claims.keys()
+        persistent = orphans & self._orphans
+        for session_id in persistent:
             await self._sessions.release(self._replica, session_id)
-        if again:
-            self._watch.strayed(len(again))
-        self._strays = strays - again
+        if persistent:
+            self._observer.orphaned(len(persistent))
+        self._orphans = orphans - persistent
 
-    # --- news -----------------------------------------------------------------------------------------------
+    # --- notifications --------------------------------------------------------------------------------------
 
-    async def _waking(self) -> None:
-        async for _ in self._wakes.new_work():
+    async def _follow_new_work(self) -> None:
+        async for _ in self._notifications.new_work():
             self._wake.set()
 
-    async def _signalling(self) -> None:
-        async for session_id in self._wakes.session_writes():
+    async def _follow_session_writes(self) -> None:
+        async for session_id in self._notifications.session_writes():
             if session_id in self._tasks and session_id not in self._drivers:
-                self._early.add(session_id)
+                self._early_signals.add(session_id)
             drivers = [self._drivers[session_id]] if session_id in self._drivers else []
             for driver in drivers if session_id else list(self._drivers.values()):
                 driver.signal()
 
 
-def _is_news(chore: str) -> bool:
-    """Whether it is a webhook's, and not the blob store's: a bucket that hangs takes no hands from webhooks."""
+def _is_for_webhooks(chore: str) -> bool:
+    """Whether a chore is for webhooks. They are counted apart, so that a hanging bucket does not stop deliveries."""
     return chore.partition(":")[0] in CHORES

@@ -1,4 +1,4 @@
-"""How long sessions take from their turn in line to their end: what a new one needs beside its wait."""
+"""How long sessions take from their claim to their end, by editor: what a new session needs in addition to its wait."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from typing import Final
 
 from orchestrator.loop.events import Finished
 
-_OF_THEMSELVES: Final = frozenset({"satisfied", "max_turns", "plateau", "budget"})
-_KEPT: Final = 0.95
-"""Of what was known, beside one more session."""
-_MOST: Final = 1.5
-"""Mean distances above the mean within which about nine of ten sessions are done."""
+_ENDED_BY_LOOP: Final = frozenset({"satisfied", "max_turns", "plateau", "budget"})
+_SMOOTHING: Final = 0.95
+"""Weight of the earlier mean against one more session."""
+_P90_DEVIATIONS: Final = 1.5
+"""Mean deviations above the mean that cover about 90 % of sessions."""
 
 
 @dataclass(slots=True)
-class _Length:
+class _Duration:
     mean_s: float
-    spread_s: float = 0.0
+    deviation_s: float = 0.0
 
 
 @dataclass(slots=True)
 class SessionDurations:
-    """What was learned lately, by editor."""
+    """Moving averages of recent sessions, by editor."""
 
-    _known: dict[str, _Length] = field(default_factory=dict)
+    _durations: dict[str, _Duration] = field(default_factory=dict)
 
     def ended(self, editor: str, end: Finished, seconds: float) -> None:
-        """A session ended, so long after its claim.
+        """A session ended, so many seconds after its claim.
 
-        One that ran out of time counts if it took longer than most: else only those would count that are short. What a person
-        ended says nothing.
+        A session that reached its deadline counts if it took longer than the mean: without these, the mean would drift toward
+        short sessions. Sessions that a person ended do not count.
         """
-        known = self._known.get(editor) or _Length(seconds)
-        ran_out = end.reason == "deadline" and end.totals.edits > 0 and seconds >= known.mean_s
-        if end.reason in _OF_THEMSELVES or ran_out:
-            self._known[editor] = known
-            known.spread_s = _KEPT * known.spread_s + (1 - _KEPT) * abs(seconds - known.mean_s)
-            known.mean_s = _KEPT * known.mean_s + (1 - _KEPT) * seconds
+        known = self._durations.get(editor) or _Duration(seconds)
+        timed_out = end.reason == "deadline" and end.totals.edits > 0 and seconds >= known.mean_s
+        if end.reason in _ENDED_BY_LOOP or timed_out:
+            self._durations[editor] = known
+            known.deviation_s = _SMOOTHING * known.deviation_s + (1 - _SMOOTHING) * abs(seconds - known.mean_s)
+            known.mean_s = _SMOOTHING * known.mean_s + (1 - _SMOOTHING) * seconds
 
     def most(self) -> Mapping[str, float]:
-        """Seconds within which most sessions are done, by editor, where that is known."""
-        return {editor: known.mean_s + _MOST * known.spread_s for editor, known in self._known.items()}
+        """Seconds within which about 90 % of sessions end, by editor, where that is known."""
+        return {editor: known.mean_s + _P90_DEVIATIONS * known.deviation_s for editor, known in self._durations.items()}

@@ -1,4 +1,4 @@
-"""A session's spans: what this replica did for it, and, when it is recorded, that a turn or the whole session is over."""
+"""A session's trace: spans of this replica's work, and, once recorded, of each turn and of the whole session."""
 
 from __future__ import annotations
 
@@ -18,56 +18,60 @@ _FAILURES: Final = (ev.EditFailed, ev.CritiqueFailed, ev.ChecklistFailed)
 
 
 class SessionSpans:
-    """Those of one session in this replica's hands; without an endpoint for traces it only gives logs their ids.
+    """The spans of one session that this replica drives. Without a traces endpoint it only binds ids to logs.
 
     Args:
-        session_id: whose.
-        events: what was recorded so far.
+        session_id: the session.
+        events: its log so far.
     """
 
     def __init__(self, session_id: str, events: Iterable[ev.Event]) -> None:
         self._id = session_id
         self._root = tracing.session_context(session_id)
         self._turns: list[tuple[int, float]] = []
-        """Turns and when they began."""
+        """Turns and their start times."""
         self.learn(events)
 
     def learn(self, events: Iterable[ev.Event]) -> None:
-        """What is recorded, whoever did it."""
+        """Take the turns from the log, which other replicas may have written."""
         if tracing.enabled():
             self._turns = [(event.turn, event.at) for event in events if isinstance(event, ev.TurnStarted)]
 
     def driving(self, session: Session) -> AbstractContextManager[Span]:
-        """The span of this replica's part."""
+        """The span of this replica's share of the session."""
         logs.bind(session_id=self._id, tenant=session.created.tenant)
-        return tracing.span("drive", attributes=self._facts(), parent=self._root)
+        return tracing.span("drive", attributes=self._attributes(), parent=self._root)
 
     def recorded(self, event: ev.Event, session: Session) -> None:
-        """This replica recorded an event; `session` is as it is since."""
+        """This replica recorded an event; `session` includes it."""
         if not tracing.enabled():
             return
         if isinstance(event, ev.TurnStarted | ev.Finished) and self._turns:
             number, began = self._turns[-1]
-            facts = {**self._facts(), "editthinker.turn": number}
-            tracing.record("turn", (began, event.at), facts, ids=tracing.turn_context(self._id, number), parent=self._root)
+            attributes = {**self._attributes(), "editthinker.turn": number}
+            tracing.record("turn", (began, event.at), attributes, ids=tracing.turn_context(self._id, number), parent=self._root)
         if isinstance(event, ev.TurnStarted):
             self._turns.append((event.turn, event.at))
         if isinstance(event, ev.Finished):
             totals = event.totals
-            facts = {**self._facts(), "editthinker.finish_reason": event.reason, "editthinker.tenant": session.created.tenant}
-            facts |= {"editthinker.turns": totals.turns, "editthinker.editor_seconds": totals.editor_seconds}
-            tracing.record("session", (session.created.at, event.at), facts, ids=self._root)
+            attributes = {
+                **self._attributes(),
+                "editthinker.finish_reason": event.reason,
+                "editthinker.tenant": session.created.tenant,
+            }
+            attributes |= {"editthinker.turns": totals.turns, "editthinker.editor_seconds": totals.editor_seconds}
+            tracing.record("session", (session.created.at, event.at), attributes, ids=self._root)
 
     async def job(self, job: Job, work: Callable[[], Awaitable[ev.Event]]) -> ev.Event:
-        """Do a job within its span: below its turn's, a checklist below the session's."""
-        facts = self._facts()
+        """Run a job in a span; its parent is the turn's span, or the session's for a checklist."""
+        attributes = self._attributes()
         if isinstance(job, ChecklistJob):
-            name, above = "checklist", self._root
+            name, parent = "checklist", self._root
         else:
             logs.bind(turn=job.turn, candidate=job.candidate)
-            name, above = ("edit" if isinstance(job, EditJob) else "critique"), tracing.turn_context(self._id, job.turn)
-            facts |= {"editthinker.turn": job.turn, "editthinker.candidate": job.candidate}
-        with tracing.span(name, attributes=facts | {"editthinker.attempt": job.attempt}, parent=above) as span:
+            name, parent = ("edit" if isinstance(job, EditJob) else "critique"), tracing.turn_context(self._id, job.turn)
+            attributes |= {"editthinker.turn": job.turn, "editthinker.candidate": job.candidate}
+        with tracing.span(name, attributes=attributes | {"editthinker.attempt": job.attempt}, parent=parent) as span:
             event = await work()
             if isinstance(event, _FAILURES):
                 tracing.fail(span, event.code, event.message)
@@ -77,5 +81,5 @@ class SessionSpans:
                 span.set_attributes({"editthinker.editor_seconds": event.editor_seconds, "editthinker.repeated": event.repeated})
             return event
 
-    def _facts(self) -> dict[str, tracing.Value]:
+    def _attributes(self) -> dict[str, tracing.Value]:
         return {"editthinker.session_id": self._id}

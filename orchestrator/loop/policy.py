@@ -284,7 +284,7 @@ def next_instruction(session: Session) -> tuple[str, Author]:
         return session.created.instruction, "caller"
     critiqued = [candidate for candidate in turn.candidates if candidate.scores]
     if critiqued and session.created.strategy in {"think", "think_best_of_n"}:
-        refined = max(critiqued, key=lambda candidate: _rank(session, candidate)).refined
+        refined = max(critiqued, key=lambda candidate: _rank(session, candidate)).refined_instruction
         if refined and refined != turn.instruction:
             return refined, "thinker"
     # Unchanged below the threshold is not satisfaction: the same instruction is tried with another seed.

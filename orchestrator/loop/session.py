@@ -76,7 +76,7 @@ class Candidate:
     scores: Scores | None = None
     reasoning: str = ""
     answers: tuple[ChecklistAnswer, ...] = ()
-    refined: str | None = None
+    refined_instruction: str | None = None
     critique_attempts: int = 0
     critique_error: Failure | None = None
     critique_may_be_retried: bool = True
@@ -250,7 +250,7 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
                 scores=Scores(event.semantic, event.quality, event.semantic_spread, event.quality_spread),
                 reasoning=event.reasoning,
                 answers=event.answers,
-                refined=event.instruction,
+                refined_instruction=event.instruction,
                 critique_error=None,
                 thinker_seconds=candidate.thinker_seconds + event.thinker_seconds,
             )

@@ -1,23 +1,25 @@
-"""How many edits one replica keeps in flight at one editor: as many as keep the pool busy, with a short line there.
+"""How many edits one replica keeps in flight at one editor: enough to keep the pool busy, with a short queue there.
 
-The law (`Pace`, pure) is Little's: of n edits in flight that stood w seconds in the pool's queues and were worked on for s,
-``n * s / (s + w)`` were being worked on, and so many this replica may count on. The limit is a little more::
+Theory of operation. `LimitState` is a pure value; `after_completion`, `after_rejection` and `after_idle` make the next one.
+
+Little's law says that of n edits in flight, which spent q seconds in the pool's queues and s seconds being worked on,
+``n * s / (q + s)`` were being worked on at a time. That is the capacity this replica can count on. The limit is a little more::
 
     limit = 1.05 * served + 0.7 * sqrt(n)
 
-TCP Vegas (Brakmo & Peterson, 1995) measures the queue from times like this and keeps a few packets in it; a queue of the
-square root is what Netflix's Gradient2 allows (github.com/Netflix/concurrency-limits), and what many servers need to stay
-busy (Halfin & Whitt, 1981). Being the same addition for replicas of the same size, while all of them are pushed back by the
-same ratio, it makes them equal, as additive increase and multiplicative decrease do (Chiu & Jain, 1989). Waits come out at
-0.5 s for a pool of 4 places and 0.16 s for one of 64, with three replicas at 0.7 s and 0.24 s.
+TCP Vegas (Brakmo & Peterson, 1995) estimates the queue from such times and keeps a few packets in it. A queue of the order of
+the square root is what Netflix's Gradient2 allows (github.com/Netflix/concurrency-limits), and what keeps many servers busy
+(Halfin & Whitt, 1981). The added term is the same for replicas of the same size, while a long queue reduces all of them by the
+same ratio, so they converge to equal shares, as with additive increase and multiplicative decrease (Chiu & Jain, 1989).
+In simulation (tests/unit/orchestrator/pools.py) edits queue for 0.5 s at a pool of 4 slots and for 0.16 s at one of 64; with
+three replicas, 0.7 s and 0.24 s.
 
-- Nothing has waited for a round trip: slow start. Every answer adds one, so the limit doubles per round trip, until an edit
-  has waited.
-- 429 and 503: down to what is served, but to 0.7 of the limit at most, once per round trip. Above where that happened the
-  limit grows by one per round trip, until it is well above.
-- An editor that does not tell how long edits waited: slow start until its first 429, then one more per round trip, and 0.7 of
-  it at each 429. One that queues without end and never refuses needs a fixed limit.
-- A limit that is not in use does not grow, and is slowly forgotten (RFC 7661, congestion window validation).
+- Slow start: while nothing has queued for a round trip, every completion adds one, so the limit doubles per round trip.
+- 429 and 503: down to the capacity served, but not below 0.7 of the limit, once per round trip. Above the size at which the
+  pool rejected, the limit grows by one per round trip until it is well above.
+- An editor that does not report queue times: slow start until its first 429, then one more per round trip, and 0.7 of the
+  limit at each 429. Such an editor with an unbounded queue never rejects, and needs a fixed limit.
+- A limit that is not in use does not grow, and slowly decays (RFC 7661, congestion window validation).
 """
 
 from __future__ import annotations
@@ -27,79 +29,78 @@ import contextlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-_SLACK_S: Final = 0.1
-"""Of a wait, what the network and a busy event loop explain."""
-_EXTRA: Final = 0.05
-_ROOT: Final = 0.7
-_FEW: Final = 0.1
-_MANY: Final = 0.5
-"""Waits, as parts of the work: below the one there is no queue to speak of; above the other it is too long."""
-_DOWN: Final = 0.7
+_NOISE_S: Final = 0.1
+"""The part of a queue time that the network and a busy event loop explain."""
+_EXTRA_SHARE: Final = 0.05
+_EXTRA_ROOT: Final = 0.7
+_SHORT_QUEUE: Final = 0.1
+_LONG_QUEUE: Final = 0.5
+"""Queue times as shares of the service time: below the first there is practically no queue; the second is too long."""
+_DECREASE: Final = 0.7
 _WELL_ABOVE: Final = 1.25
-_STREAK: Final = 3
-"""Answers without a wait, at least, that are no chance."""
-_FIRST_GUESS_S: Final = 1.0
-"""Of a round trip, before one was seen."""
-_LONGEST_TRIP_S: Final = 60.0
-_MOST: Final = 1.5
-_NEARLY_ALL: Final = 3.0
-"""Mean distances above the mean within which about nine of ten edits are done, and nearly all, when they take from 1 to 8 s."""
-_FORGET: Final = 8.0
-"""Round trips in which a limit that is not in use goes down to twice what is used."""
-_HALF_LIFE_S: Final = 60.0
-"""In which an idle gate's limit halves."""
-_ON_THEIR_WAY_S: Final = 5.0
-"""For which a claimed session is expected at the gate."""
+_MIN_STREAK: Final = 3
+"""Completions in a row without a queue that are more than chance."""
+_FIRST_ROUND_TRIP_S: Final = 1.0
+"""Assumed until one has been measured."""
+_MAX_ROUND_TRIP_S: Final = 60.0
+_P90_DEVIATIONS: Final = 1.5
+_P99_DEVIATIONS: Final = 3.0
+"""Mean deviations above the mean that cover about 90 % and 99 % of edits, for service times spread from 1 to 8 s."""
+_DECAY_ROUND_TRIPS: Final = 8.0
+"""Round trips in which an unused limit decays to twice what is used."""
+_IDLE_HALF_LIFE_S: Final = 60.0
+_CLAIMED_S: Final = 5.0
+"""Seconds for which a claimed session counts as about to ask for a slot."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An edit that came back.
+class CompletedEdit:
+    """The measurements of one edit that came back.
 
     Attributes:
-        elapsed_s: from its sending to its answer.
-        waited_s: of them, in the pool's queues; None if that is not known.
-        beside: edits in flight when it got its place, by `beside`; None if it was refused before it was taken.
-        in_use: whether the limit holds edits back, or just not.
+        elapsed_s: from sending the request to its response.
+        queue_s: the part of it spent in the pool's queues; None if the editor does not report it.
+        in_flight_at_start: edits in flight when it got its slot, see `in_flight_at_start`; None if the pool rejected it first.
+        limit_in_use: whether the limit was reached, or edits were queued for a slot.
     """
 
     elapsed_s: float
-    waited_s: float | None
-    beside: float | None
-    in_use: bool
+    queue_s: float | None
+    in_flight_at_start: float | None
+    limit_in_use: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast to go, and what that is known from.
+class LimitState:
+    """The limit and the estimates it is computed from.
 
     Attributes:
         size: the limit, with its fraction.
-        first: what it starts at, and falls to when idle.
-        most: what it never exceeds.
-        beside, worked_s, waited_s: means over the answers of about one round trip.
-        spread_s: mean distance of an edit's work from `worked_s`.
-        answers: that these are made of, up to one round trip.
-        streak: answers since the last that had waited.
-        wall: the limit at which the pool refused; infinite if it did not, or that was long passed.
-        again_at: before then a refusal is of an edit sent before the last decrease.
+        initial: where it starts, and what it decays to when idle.
+        maximum: its upper bound.
+        mean_in_flight, mean_service_s, mean_queue_s: means over the completions of about one round trip.
+        service_deviation_s: mean absolute deviation of service times.
+        samples: completions in these means, up to one round trip.
+        streak: completions since the last one that queued.
+        rejected_at: the size at which the pool last rejected; infinite if it has not, or if that was passed by far.
+        next_decrease_at: until then, rejections are of edits sent before the last decrease.
     """
 
     size: float
-    first: float
-    most: float
-    beside: float = 0.0
-    worked_s: float = 0.0
-    waited_s: float = 0.0
-    spread_s: float = 0.0
-    answers: int = 0
+    initial: float
+    maximum: float
+    mean_in_flight: float = 0.0
+    mean_service_s: float = 0.0
+    mean_queue_s: float = 0.0
+    service_deviation_s: float = 0.0
+    samples: int = 0
     streak: int = 0
-    wall: float = math.inf
-    again_at: float = -math.inf
+    rejected_at: float = math.inf
+    next_decrease_at: float = -math.inf
 
     @property
     def limit(self) -> int:
@@ -108,261 +109,291 @@ class Pace:
 
     @property
     def served(self) -> float:
-        """Edits that the pool works on at a time for this replica."""
-        return self.beside * self.worked_s / max(1e-9, self.worked_s + self.waited_s)
+        """Edits of this replica that the pool works on at a time."""
+        return self.mean_in_flight * self.mean_service_s / max(1e-9, self.mean_service_s + self.mean_queue_s)
 
 
-def beside(pace: Pace, in_flight: int, resting: int) -> float:
-    """What an edit that gets its place now has beside it, itself included; without those that rest between two tries.
+def in_flight_at_start(state: LimitState, in_flight: int, backing_off: int) -> float:
+    """Edits in flight for one that gets its slot now, itself included, without those that back off between two attempts.
 
-    At the limit its fraction counts too: else a replica with 1.9 places would never get its second one.
+    At the limit the fraction counts as well: otherwise a replica with a size of 1.9 would never get its second slot.
     """
-    return max(1.0, (pace.size if in_flight >= pace.limit else in_flight) - resting)
+    return max(1.0, (state.size if in_flight >= state.limit else in_flight) - backing_off)
 
 
-def answered(pace: Pace, answer: Answer) -> Pace:
-    """The pace after an edit came back."""
-    if answer.waited_s is None:
-        grown = pace.size + 1 if math.isinf(pace.wall) else pace.size + 1 / pace.size
-        seen = _averaged(pace, answer, 0.0)
-        return _sized(seen, grown) if answer.in_use else _less_used(seen)
-    waited = min(max(0.0, answer.waited_s - _SLACK_S), answer.elapsed_s)
-    seen = _averaged(pace, answer, waited)
-    if not answer.in_use:
-        return _less_used(seen)
-    wanted = seen.served * (1 + _EXTRA) + _ROOT * math.sqrt(seen.beside)
-    if seen.streak >= max(_STREAK, seen.beside):
-        wanted = max(wanted, seen.size + 1)
-    if seen.waited_s < _FEW * seen.worked_s:
+def after_completion(state: LimitState, edit: CompletedEdit) -> LimitState:
+    """The state after an edit came back."""
+    if edit.queue_s is None:
+        grown = state.size + 1 if math.isinf(state.rejected_at) else state.size + 1 / state.size
+        averaged = _averaged(state, edit, 0.0)
+        return _resized(averaged, grown) if edit.limit_in_use else _decayed(averaged)
+    queue_s = min(max(0.0, edit.queue_s - _NOISE_S), edit.elapsed_s)
+    averaged = _averaged(state, edit, queue_s)
+    if not edit.limit_in_use:
+        return _decayed(averaged)
+    target = averaged.served * (1 + _EXTRA_SHARE) + _EXTRA_ROOT * math.sqrt(averaged.mean_in_flight)
+    if averaged.streak >= max(_MIN_STREAK, averaged.mean_in_flight):
+        target = max(target, averaged.size + 1)
+    if averaged.mean_queue_s < _SHORT_QUEUE * averaged.mean_service_s:
         # The means lag behind a limit that grows.
-        wanted = max(wanted, seen.size)
-    if wanted > seen.size and wanted > seen.wall:
-        wanted = min(wanted, max(seen.size, seen.wall) + 1 / seen.size)
-    wall = math.inf if wanted > max(seen.wall * _WELL_ABOVE, seen.wall + 2) else seen.wall
-    return _sized(replace(seen, wall=wall), wanted)
+        target = max(target, averaged.size)
+    if target > averaged.size and target > averaged.rejected_at:
+        target = min(target, max(averaged.size, averaged.rejected_at) + 1 / averaged.size)
+    passed = target > max(averaged.rejected_at * _WELL_ABOVE, averaged.rejected_at + 2)
+    return _resized(replace(averaged, rejected_at=math.inf if passed else averaged.rejected_at), target)
 
 
-def refused(pace: Pace, now: float, *, told: bool) -> Pace:
-    """The pace after the pool refused an edit; `told`: whether it tells how long edits wait."""
-    if now < pace.again_at:
-        return pace
-    trip = pace.worked_s + pace.waited_s if pace.answers else _FIRST_GUESS_S
-    served = min(pace.size, pace.served) if told else 0.0
-    smaller = _sized(pace, max(pace.size * _DOWN, served))
-    return replace(smaller, wall=pace.size, streak=0, again_at=now + min(trip, _LONGEST_TRIP_S))
+def after_rejection(state: LimitState, now: float, *, reports_queue: bool) -> LimitState:
+    """The state after the pool rejected an edit; `reports_queue`: whether the editor reports queue times."""
+    if now < state.next_decrease_at:
+        return state
+    round_trip_s = state.mean_service_s + state.mean_queue_s if state.samples else _FIRST_ROUND_TRIP_S
+    served = min(state.size, state.served) if reports_queue else 0.0
+    smaller = _resized(state, max(state.size * _DECREASE, served))
+    next_decrease_at = now + min(round_trip_s, _MAX_ROUND_TRIP_S)
+    return replace(smaller, rejected_at=state.size, streak=0, next_decrease_at=next_decrease_at)
 
 
-def rested(pace: Pace, seconds: float) -> Pace:
-    """The pace after so long without any edit: what was known may be true no more."""
-    smaller = max(pace.first, pace.size * 0.5 ** (seconds / _HALF_LIFE_S))
-    return _sized(pace, min(pace.size, smaller))
+def after_idle(state: LimitState, seconds: float) -> LimitState:
+    """The state after some seconds without any edit: the estimates may be outdated."""
+    smaller = max(state.initial, state.size * 0.5 ** (seconds / _IDLE_HALF_LIFE_S))
+    return _resized(state, min(state.size, smaller))
 
 
-def _sized(pace: Pace, size: float) -> Pace:
-    return replace(pace, size=min(max(1.0, size), pace.most))
+def _resized(state: LimitState, size: float) -> LimitState:
+    return replace(state, size=min(max(1.0, size), state.maximum))
 
 
-def _less_used(pace: Pace) -> Pace:
-    """A limit that holds nothing back is not tested: it does not grow. Others may have filled the pool meanwhile."""
-    if pace.waited_s > _MANY * pace.worked_s:
-        wanted = pace.served * (1 + _EXTRA) + _ROOT * math.sqrt(pace.beside)
+def _decayed(state: LimitState) -> LimitState:
+    """A limit that holds nothing back is not tested, so it does not grow; other replicas may have filled the pool."""
+    if state.mean_queue_s > _LONG_QUEUE * state.mean_service_s:
+        target = state.served * (1 + _EXTRA_SHARE) + _EXTRA_ROOT * math.sqrt(state.mean_in_flight)
     else:
-        wanted = max(pace.first, 2 * pace.beside)
-    step = (pace.size - wanted) / (_FORGET * max(1.0, pace.beside))
-    return _sized(pace, pace.size - max(0.0, step))
+        target = max(state.initial, 2 * state.mean_in_flight)
+    step = (state.size - target) / (_DECAY_ROUND_TRIPS * max(1.0, state.mean_in_flight))
+    return _resized(state, state.size - max(0.0, step))
 
 
-def _averaged(pace: Pace, answer: Answer, waited_s: float) -> Pace:
-    near = pace.beside if answer.beside is None else answer.beside
-    answers = min(pace.answers + 1, max(1, round(near)))
-    share = 1 / answers
-    work_s = answer.elapsed_s - waited_s
+def _averaged(state: LimitState, edit: CompletedEdit, queue_s: float) -> LimitState:
+    in_flight = state.mean_in_flight if edit.in_flight_at_start is None else edit.in_flight_at_start
+    samples = min(state.samples + 1, max(1, round(in_flight)))
+    weight = 1 / samples
+    service_s = edit.elapsed_s - queue_s
+    deviation_s = abs(service_s - state.mean_service_s)
     return replace(
-        pace,
-        spread_s=pace.spread_s + (abs(work_s - pace.worked_s) - pace.spread_s) * share if pace.answers else 0.0,
-        beside=pace.beside + (near - pace.beside) * share,
-        worked_s=pace.worked_s + (work_s - pace.worked_s) * share,
-        waited_s=pace.waited_s + (waited_s - pace.waited_s) * share,
-        answers=answers,
-        streak=0 if waited_s > _FEW / 2 * work_s else pace.streak + 1,
+        state,
+        service_deviation_s=state.service_deviation_s + (deviation_s - state.service_deviation_s) * weight
+        if state.samples
+        else 0.0,
+        mean_in_flight=state.mean_in_flight + (in_flight - state.mean_in_flight) * weight,
+        mean_service_s=state.mean_service_s + (service_s - state.mean_service_s) * weight,
+        mean_queue_s=state.mean_queue_s + (queue_s - state.mean_queue_s) * weight,
+        samples=samples,
+        streak=0 if queue_s > _SHORT_QUEUE / 2 * service_s else state.streak + 1,
     )
 
 
 class Slot:
-    """One edit's place in flight; what became of the edit is told to it."""
+    """One edit's slot among those in flight; its client reports to it what became of the edit."""
 
-    def __init__(self, gate: AdaptiveLimit, beside: float) -> None:
-        self._gate = gate
-        self._beside: float | None = beside
+    def __init__(self, limit: AdaptiveLimit, in_flight_at_start: float) -> None:
+        self._limit = limit
+        self._in_flight_at_start: float | None = in_flight_at_start
 
-    def answered(self, *, elapsed_s: float, waited_s: float | None, now: float) -> None:  # noqa: ARG002 - the law needs no clock here
+    def completed(self, *, elapsed_s: float, queue_s: float | None) -> None:
         """The edit came back.
 
         Args:
-            elapsed_s: from the sending of what was answered, so without earlier tries and the pauses before them.
-            waited_s: of them in the pool's queues; None if nobody told.
-            now: on the clock of `refused`.
+            elapsed_s: of the request that succeeded, without earlier attempts and the pauses between them.
+            queue_s: the part of it spent in the pool's queues; None if the editor does not report it.
         """
-        self._gate._answered(elapsed_s, waited_s, self._beside)  # noqa: SLF001 - two halves of one thing
+        self._limit._completed(elapsed_s, queue_s, self._in_flight_at_start)  # noqa: SLF001 - two halves of one thing
 
-    def refused(self, now: float) -> None:
-        """The pool was full (429, 503). The place is kept while the edit waits to be sent again, so that a full pool is asked
-        less.
-        """
-        if self._beside is not None:
-            self._beside = None
-            self._gate._resting += 1  # noqa: SLF001 - as above
-        self._gate._refused(now)  # noqa: SLF001 - as above
+    def rejected(self, now: float) -> None:
+        """The pool was full (429, 503). The edit keeps its slot while it backs off, so that a full pool gets fewer requests."""
+        if self._in_flight_at_start is not None:
+            self._in_flight_at_start = None
+            self._limit._backing_off += 1  # noqa: SLF001 - as above
+        self._limit._rejected(now)  # noqa: SLF001 - as above
 
-    def _left(self) -> None:
-        if self._beside is None:
-            self._gate._resting -= 1  # noqa: SLF001 - as above
+    def _release(self) -> None:
+        if self._in_flight_at_start is None:
+            self._limit._backing_off -= 1  # noqa: SLF001 - as above
+        self._limit._free_slot()  # noqa: SLF001 - as above
 
 
 class AdaptiveLimit:
-    """Bounds the edits that this replica has in flight at one editor; the rest waits here, in order.
+    """Bounds the edits that this replica has in flight at one editor; the others queue here, in order.
 
     For one event loop; every operation takes constant time. Edits of later turns go before those of first turns, so that
-    sessions that were started get done.
+    sessions that have begun are completed first.
 
     Args:
-        fixed: the limit, if it is not to be found.
-        first: what it starts at.
-        most: what it never exceeds.
-        clock: seconds, for how long it was idle and how long ago a session was announced.
+        fixed: a constant limit, instead of an adaptive one.
+        initial: where the adaptive limit starts.
+        maximum: its upper bound.
+        clock: seconds, for idle times and the age of claims.
     """
 
     def __init__(
-        self, *, fixed: int | None = None, first: int = 8, most: int = 4096, clock: Callable[[], float] = time.monotonic
+        self, *, fixed: int | None = None, initial: int = 8, maximum: int = 4096, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._fixed = fixed
-        self._pace = Pace(float(min(first, most)), float(min(first, most)), float(most))
+        self._state = LimitState(float(min(initial, maximum)), float(min(initial, maximum)), float(maximum))
         self._clock = clock
-        self._told = False
+        self._reports_queue = False
         self._in_flight = 0
-        self._resting = 0
+        self._backing_off = 0
         self._idle_since = clock()
-        # By turn: later ones first. Ordered dictionaries, since those who leave do so from anywhere in the line.
-        self._lines: tuple[OrderedDict[asyncio.Future[Slot], None], ...] = (OrderedDict(), OrderedDict())
-        # Until when, by session; the oldest first.
-        self._expected: dict[str, float] = {}
-        self.on_room: Callable[[], None] = lambda: None
-        """Called when there may be room for another session."""
+        # Later turns, first turns. Ordered dictionaries, since a cancelled edit leaves from the middle of its queue.
+        self._queues: tuple[OrderedDict[asyncio.Future[Slot], None], ...] = (OrderedDict(), OrderedDict())
+        self._claimed: dict[str, float] = {}
+        """Sessions about to ask for a slot, and until when they count; the oldest first."""
+        self.on_capacity: Callable[[], None] = lambda: None
+        """Called when there may be capacity for another session."""
 
     @property
     def limit(self) -> int:
         """Edits that may be in flight now."""
-        return self._pace.limit if self._fixed is None else self._fixed
+        return self._state.limit if self._fixed is None else self._fixed
 
     @property
     def edit_s(self) -> float:
-        """Seconds within which most edits are back, lately, from when they have their place; 0 while that is not known.
+        """Seconds within which most edits come back once they have their slot; 0 while that is not known.
 
-        Nearly all, where others wait for a place: an edit that comes too late costs them theirs. Otherwise it is worth a try.
+        This is the p99 when edits are queued here (a late edit wastes a slot), and the p90 otherwise.
         """
-        distances = _NEARLY_ALL if self.waiting else _MOST
-        return self._pace.waited_s + self._pace.worked_s + distances * self._pace.spread_s
+        deviations = _P99_DEVIATIONS if self.queued else _P90_DEVIATIONS
+        return self._state.mean_queue_s + self._state.mean_service_s + deviations * self._state.service_deviation_s
 
     @property
     def in_flight(self) -> int:
-        """Edits that have a place, those among them that were refused and wait to be sent again included."""
+        """Edits that hold a slot, those that back off after a rejection included."""
         return self._in_flight
 
     @property
-    def waiting(self) -> int:
-        """Edits of sessions in this replica's hands that wait for a place."""
-        return sum(len(line) for line in self._lines)
+    def queued(self) -> int:
+        """Edits of this replica's sessions that are queued for a slot."""
+        return sum(len(queue) for queue in self._queues)
 
-    def room(self) -> int:
-        """How many more sessions could be started now: the free places, and a quarter of the limit to wait here.
+    def spare(self) -> int:
+        """How many more sessions can be started now: the free slots, and a queue of a quarter of the limit.
 
-        Those who wait fill the places of edits whose sessions go on to their critique, so the pool never waits for a session
-        to be claimed. Sessions that come back from there fill the line before new ones do: what is started beyond it are as
-        many sessions as have a critique under way, and no more; those are the runner's to bound. A session that was claimed
-        is here only after some milliseconds: `expect` counts it until then.
+        Queued edits take the slots of edits whose sessions go on to their critique, so the pool never idles until another
+        session is claimed. Edits of later turns fill the queue before new sessions do, so the sessions beyond slots and queue
+        are those with a critique under way; the runner bounds these. A claimed session asks for its slot some milliseconds
+        after its claim, and counts from `add_claimed` on.
         """
-        self._forget_late()
-        spare = self.limit + max(1, self.limit // 4) - self._in_flight - self.waiting - len(self._expected)
+        self._drop_stale_claims()
+        spare = self.limit + max(1, self.limit // 4) - self._in_flight - self.queued - len(self._claimed)
         return max(0, spare)
 
-    def expect(self, session_id: str) -> None:
-        """A session was claimed and is on its way here, until it asks for a place. One that does not come soon (it waits for a
-        person, its checklist is slow) is forgotten after some seconds.
+    def add_claimed(self, session_id: str) -> None:
+        """Count a claimed session until it asks for a slot. One that takes longer than a few seconds (a review, a slow checklist)
+        is no longer counted.
         """
-        self._forget_late()
-        self._expected.pop(session_id, None)
-        self._expected[session_id] = self._clock() + _ON_THEIR_WAY_S
+        self._drop_stale_claims()
+        self._claimed.pop(session_id, None)
+        self._claimed[session_id] = self._clock() + _CLAIMED_S
 
-    def forget(self, session_id: str) -> None:
-        """A session comes no more: it ended, or is another replica's."""
-        if self._expected.pop(session_id, None):
-            self.on_room()
+    def remove_claimed(self, session_id: str) -> None:
+        """A session will ask for no slot: it ended, or another replica owns it."""
+        if self._claimed.pop(session_id, None):
+            self.on_capacity()
 
-    def _forget_late(self) -> None:
+    def _drop_stale_claims(self) -> None:
         now = self._clock()
-        for session_id, until in list(self._expected.items()):
+        for session_id, until in list(self._claimed.items()):
             if until > now:
                 break
-            del self._expected[session_id]
+            del self._claimed[session_id]
 
     @contextlib.asynccontextmanager
-    async def place(self, *, later: bool, session_id: str = "") -> AsyncIterator[Slot]:
-        """Wait for a place, and hold it. Whoever is cancelled, waiting or holding, leaves none behind.
+    async def slot(self, *, later: bool, session_id: str = "") -> AsyncIterator[Slot]:
+        """Wait for a slot and hold it. Cancellation, while queued or holding, frees it.
 
         Args:
             later: whether the edit is of a session's second or later turn.
-            session_id: whose it is, which is then expected no more.
+            session_id: its session, which no longer counts as claimed only.
         """
-        self._expected.pop(session_id, None)
-        place = await self._enter(self._lines[0 if later else 1])
+        self._claimed.pop(session_id, None)
+        slot = await self._acquire(self._queues[0 if later else 1])
         try:
-            yield place
+            yield slot
         finally:
-            place._left()  # noqa: SLF001 - two halves of one thing
-            self._give_back()
+            slot._release()  # noqa: SLF001 - two halves of one thing
 
-    async def _enter(self, line: OrderedDict[asyncio.Future[Slot], None]) -> Slot:
+    async def _acquire(self, queue: OrderedDict[asyncio.Future[Slot], None]) -> Slot:
         if not self._in_flight:
-            self._pace = rested(self._pace, self._clock() - self._idle_since)
-        if self._in_flight < self.limit and not self.waiting:
-            return self._take()
-        turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        line[turn] = None
+            self._state = after_idle(self._state, self._clock() - self._idle_since)
+        if self._in_flight < self.limit and not self.queued:
+            return self._take_slot()
+        granted: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        queue[granted] = None
         try:
-            return await turn
+            return await granted
         except asyncio.CancelledError:
-            line.pop(turn, None)
-            if turn.done() and not turn.cancelled():
-                # It got its place in the moment in which it was cancelled.
-                self._give_back()
+            queue.pop(granted, None)
+            if granted.done() and not granted.cancelled():
+                # Its slot was granted in the same iteration in which it was cancelled.
+                self._free_slot()
             else:
-                self.on_room()
+                self.on_capacity()
             raise
 
-    def _take(self) -> Slot:
+    def _take_slot(self) -> Slot:
         self._in_flight += 1
-        return Slot(self, beside(self._pace, self._in_flight, self._resting))
+        return Slot(self, in_flight_at_start(self._state, self._in_flight, self._backing_off))
 
-    def _give_back(self) -> None:
+    def _free_slot(self) -> None:
         self._in_flight -= 1
         if not self._in_flight:
             self._idle_since = self._clock()
-        self._call()
-        self.on_room()
+        self._grant_slots()
+        self.on_capacity()
 
-    def _call(self) -> None:
-        """Give every free place to whoever is next, and wake nobody else."""
-        for line in self._lines:
-            while line and self._in_flight < self.limit:
-                turn, _ = line.popitem(last=False)
-                if not turn.done():
-                    turn.set_result(self._take())
+    def _grant_slots(self) -> None:
+        """Give every free slot to the next in the queues, and wake nobody else."""
+        for queue in self._queues:
+            while queue and self._in_flight < self.limit:
+                granted, _ = queue.popitem(last=False)
+                if not granted.done():
+                    granted.set_result(self._take_slot())
 
-    def _answered(self, elapsed_s: float, waited_s: float | None, beside: float | None) -> None:
-        self._told = self._told or waited_s is not None
-        in_use = self._in_flight >= self.limit or self.waiting > 0
-        self._pace = answered(self._pace, Answer(max(0.0, elapsed_s), waited_s, beside, in_use))
-        self._call()
+    def _completed(self, elapsed_s: float, queue_s: float | None, in_flight_at_start: float | None) -> None:
+        self._reports_queue = self._reports_queue or queue_s is not None
+        in_use = self._in_flight >= self.limit or self.queued > 0
+        self._state = after_completion(self._state, CompletedEdit(max(0.0, elapsed_s), queue_s, in_flight_at_start, in_use))
+        self._grant_slots()
 
-    def _refused(self, now: float) -> None:
-        self._pace = refused(self._pace, now, told=self._told)
+    def _rejected(self, now: float) -> None:
+        self._state = after_rejection(self._state, now, reports_queue=self._reports_queue)
+
+
+class AdaptiveLimits:
+    """`orchestrator.execution.runner.EditorCapacity`: the limits of every editor, as the runner sees them."""
+
+    def __init__(self, limits: Mapping[str, AdaptiveLimit]) -> None:
+        self._limits = limits
+
+    def spare(self) -> Mapping[str, int]:
+        """How many more sessions each editor has capacity for."""
+        return {editor: limit.spare() for editor, limit in self._limits.items()}
+
+    def add_claimed(self, editor: str, session_id: str) -> None:
+        """A session was claimed and will soon ask for an edit."""
+        if editor in self._limits:
+            self._limits[editor].add_claimed(session_id)
+
+    def remove_claimed(self, editor: str, session_id: str) -> None:
+        """A session will ask for no edit."""
+        if editor in self._limits:
+            self._limits[editor].remove_claimed(session_id)
+
+    def edit_s(self, editor: str) -> float:
+        """Seconds within which most edits come back from that editor; 0 while that is not known."""
+        return self._limits[editor].edit_s if editor in self._limits else 0.0
+
+    def edit_durations(self) -> Mapping[str, float]:
+        """`edit_s` of every editor where it is known."""
+        return {editor: limit.edit_s for editor, limit in self._limits.items() if limit.edit_s > 0}

@@ -1,4 +1,4 @@
-"""Client of any OpenAI ``POST /v1/images/edits`` server: our worker, vLLM-Omni, SGLang, OpenAI itself."""
+"""Client of an OpenAI ``POST /v1/images/edits`` server: our worker, vLLM-Omni, SGLang, OpenAI itself."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ import contextlib
 import math
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from PIL import Image
 
 from orchestrator.loop.events import TOO_LATE
-from orchestrator.ports import EditOrder, EditorError, EditReply, StoredImage
-from orchestrator.request_timing import RequestTiming
+from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, RequestTiming, StoredImage
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
-from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply
+from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
 from services.errors import ApiError
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, decode, encode, from_base64, inspect
 from services.imaging.containers import is_complete
 
 _PARAM: Final = "the editor's image"
-_MOST_TIMINGS: Final = 32
-_LONGEST_TIMING: Final = 64
-_AHEAD: Final = {"priority": "u=2"}
-"""RFC 9218: one level more urgent than a request that says nothing."""
-_ROUNDED_UP: Final = 2
-"""How many times the source's pixels an editor may answer with, where that is more than anybody may send."""
+_MAX_TIMINGS: Final = 32
+_MAX_TIMING_NAME: Final = 64
+_LATER_TURN: Final = {"priority": "u=2"}
+"""RFC 9218, section 4.1: one level more urgent than the default, u=3."""
+_MAX_GROWTH: Final = 2
+"""Pixels of an edited image at most, as a multiple of the source's, where that is above the limit for uploads."""
 _ASPECT_TOLERANCE: Final = 0.04
-"""Editors round sizes to multiples of 8 to 64; a picture of nearly the source's shape is scaled back to its size."""
+"""Editors round sizes to multiples of 8 to 64; an image of nearly the source's aspect ratio is scaled back to its size."""
 
 
 class HttpEditor:
@@ -40,26 +39,26 @@ class HttpEditor:
         upstream: where to post.
         model: the server's name for the model, or None to leave the field out.
         send_seed: whether the server knows the extension field ``seed``.
-        gate: bounds the edits in flight; without one there is no bound.
+        limit: bounds the edits in flight; unbounded if None.
     """
 
     def __init__(
-        self, upstream: HttpUpstream, *, model: str | None = None, send_seed: bool = True, gate: AdaptiveLimit | None = None
+        self, upstream: HttpUpstream, *, model: str | None = None, send_seed: bool = True, limit: AdaptiveLimit | None = None
     ) -> None:
         self._upstream = upstream
         self._model = model
         self._send_seed = send_seed
-        self._gate = gate
+        self._limit = limit
 
     async def ready(self) -> bool:
-        """Whether the editor can be asked now."""
+        """Whether the editor accepts requests now."""
         return await self._upstream.ready()
 
-    async def edit(self, order: EditOrder) -> EditReply:
-        """Edit the source once; the time at the gate counts.
+    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
+        """Edit the source once; the time queued for a slot counts toward `timeout_s`.
 
         Raises:
-            EditorError: when no sound image came back.
+            EditorError: if no valid image came back.
         """
         fields: dict[str, Any] = {"prompt": order.instruction, **order.options}
         if self._model:
@@ -71,62 +70,80 @@ class HttpEditor:
         if order.mask is not None:
             files.append(("mask", order.mask))
         body = _multipart(boundary, fields, files)
-        headers = {"idempotency-key": order.key, **(_AHEAD if order.later else {})}
+        headers = {"idempotency-key": order.key, **(_LATER_TURN if order.later else {})}
         call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers)
-        earlier = len(order.tries)
-        reply = await self._post(call, order)
-        _charge(order.tries[earlier:], reply)
+        requests = _Requests(usage)
+        reply = await self._post(call, order, requests)
+        requests.reported(reply)
         data = _image_of(reply.json)
-        info = _sound(data, order.source.ref.width * order.source.ref.height)
+        info = _checked(data, order.source.ref.width * order.source.ref.height)
         if order.options.get("size") in {None, "auto"}:
             data, info = await _at_source_size(data, info, order.source.ref.width, order.source.ref.height)
         return EditReply(CheckedImage.hashed(data, info), _timings(reply.json), _replayed(reply))
 
-    async def _post(self, call: Call, order: EditOrder) -> Reply:
-        if self._gate is None:
-            return await self._upstream.post(call, order.timeout_s, tries=order.tries)
+    async def _post(self, call: Call, order: EditOrder, requests: _Requests) -> Reply:
+        if self._limit is None:
+            return await self._upstream.post(call, order.timeout_s, requests)
         ends, patience_s = time.monotonic() + order.timeout_s, max(0.0, min(order.start_s, order.timeout_s))
         async with contextlib.AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(patience_s):
-                    place = await stack.enter_async_context(self._gate.place(later=order.later, session_id=order.session_id))
+                    waiting = self._limit.slot(later=order.later, session_id=order.session_id)
+                    requests.slot = await stack.enter_async_context(waiting)
             except TimeoutError as exc:
                 if order.start_s < order.timeout_s:
-                    message = "no place was free at the editor in time for an edit before the deadline; raise deadline_s"
+                    message = "no slot was free at the editor in time for an edit before the deadline; raise deadline_s"
                     raise EditorError(TOO_LATE, message) from exc
-                message = f"no place was free at the editor within {patience_s:.1f} s"
+                message = f"no slot was free at the editor within {patience_s:.1f} s"
                 raise EditorError("editor_timeout", message, retryable=True) from exc
-            left = ends - time.monotonic()
-            reply = await self._upstream.post(call, left, lambda: place.refused(time.monotonic()), order.tries)
-            _tell(place, reply)
+            reply = await self._upstream.post(call, ends - time.monotonic(), requests)
+            _report_times(requests.slot, reply)
             return reply
 
 
-def _tell(place: Slot, reply: Reply) -> None:
-    """How long the edit stood in the pool: in its worker's line, and before it got there. A replay says nothing of either."""
+class _Requests(RequestObserver):
+    """The requests of one call to one editor: adds their times to the edit's usage, and reports rejections to its slot."""
+
+    def __init__(self, usage: EditorUsage) -> None:
+        self._usage = usage
+        self._timings: list[RequestTiming] = []
+        self.slot: Slot | None = None
+
+    def request_started(self) -> RequestTiming:
+        self._timings.append(self._usage.start_request())
+        return self._timings[-1]
+
+    def rejected(self) -> None:
+        if self.slot is not None:
+            self.slot.rejected(time.monotonic())
+
+    def reported(self, reply: Reply) -> None:
+        """Use the time that the editor reports, if it does: our clock also counts the time in its queue."""
+        edit_ms = _timings(reply.json).get("edit_ms")
+        if edit_ms is None or not self._timings:
+            return
+        edit_s = max(0.0, edit_ms / 1000)
+        if _replayed(reply):
+            # It covers all work under this idempotency key: by requests before this one, or of another replica.
+            for timing in self._timings:
+                timing.reported_s = 0.0
+        else:
+            edit_s = min(edit_s, self._timings[-1].seconds)
+        self._timings[-1].reported_s = edit_s
+
+
+def _report_times(slot: Slot, reply: Reply) -> None:
+    """Report the edit's times to its slot: the queue time is that in the worker's queue, and before it reached the worker. The
+    times of a replay are those of another request.
+    """
     if _replayed(reply):
         return
     timings = _timings(reply.json)
-    waited: float | None = None
+    queue_s: float | None = None
     if "queue_ms" in timings and "total_ms" in timings:
-        outside = max(0.0, reply.elapsed_s - timings["total_ms"] / 1000)
-        waited = min(reply.elapsed_s, max(0.0, timings["queue_ms"] / 1000) + outside)
-    place.answered(elapsed_s=reply.elapsed_s, waited_s=waited, now=time.monotonic())
-
-
-def _charge(tries: Sequence[RequestTiming], reply: Reply) -> None:
-    """What the editor says it worked, where it does, in place of our clock, which counts its line too."""
-    told_ms = _timings(reply.json).get("edit_ms")
-    if told_ms is None or not tries:
-        return
-    told_s = max(0.0, told_ms / 1000)
-    if _replayed(reply):
-        # That is all work under this key, whoever asked first: another replica, or a try before this one.
-        for each in tries:
-            each.worked_s = 0.0
-    else:
-        told_s = min(told_s, tries[-1].seconds)
-    tries[-1].worked_s = told_s
+        before_worker_s = max(0.0, reply.elapsed_s - timings["total_ms"] / 1000)
+        queue_s = min(reply.elapsed_s, max(0.0, timings["queue_ms"] / 1000) + before_worker_s)
+    slot.completed(elapsed_s=reply.elapsed_s, queue_s=queue_s)
 
 
 def _replayed(reply: Reply) -> bool:
@@ -134,7 +151,7 @@ def _replayed(reply: Reply) -> bool:
 
 
 def _multipart(boundary: str, fields: Mapping[str, Any], files: list[tuple[str, StoredImage]]) -> list[bytes | Lazy]:
-    """The form in pieces; the images are loaded as they are sent."""
+    """The form in pieces; the images are loaded when they are sent."""
     parts: list[bytes | Lazy] = []
     for name, value in fields.items():
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'
@@ -163,11 +180,11 @@ def _image_of(reply: Any) -> bytes:
         raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
 
 
-def _sound(data: bytes, source_pixels: int) -> ImageInfo:
-    """Header and structure of an image, without decoding a pixel; its bytes were bounded with the reply's."""
-    most = max(ImageLimits().max_pixels, _ROUNDED_UP * source_pixels)
+def _checked(data: bytes, source_pixels: int) -> ImageInfo:
+    """Check an image's header and structure without decoding it; the limit on replies bounds its bytes."""
+    max_pixels = max(ImageLimits().max_pixels, _MAX_GROWTH * source_pixels)
     try:
-        info = inspect(data, limits=replace(UNLIMITED, max_pixels=most), param=_PARAM)
+        info = inspect(data, limits=replace(UNLIMITED, max_pixels=max_pixels), param=_PARAM)
     except ApiError as exc:
         raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
     if not is_complete(data):
@@ -176,7 +193,7 @@ def _sound(data: bytes, source_pixels: int) -> ImageInfo:
 
 
 async def _at_source_size(data: bytes, info: ImageInfo, width: int, height: int) -> tuple[bytes, ImageInfo]:
-    """The image at the source's size when it has (nearly) its shape; a deliberate crop or turn stays as it is."""
+    """Scale the image to the source's size if it has nearly its aspect ratio; a deliberate crop or rotation stays as it is."""
     same = (info.width, info.height) == (width, height)
     aspect = (info.width / info.height) / (width / height)
     if same or abs(aspect - 1) > _ASPECT_TOLERANCE:
@@ -193,10 +210,10 @@ async def _at_source_size(data: bytes, info: ImageInfo, width: int, height: int)
 
 
 def _timings(reply: Any) -> dict[str, float]:
-    """What the editor tells of its own time, in bounds: it is recorded with every candidate."""
+    """The times that the editor reports; bounded, since they are recorded with every candidate."""
     timings = reply.get("timings") if isinstance(reply, dict) else None
     if not isinstance(timings, dict):
         return {}
-    named = {str(name): value for name, value in timings.items() if len(str(name)) <= _LONGEST_TIMING}
+    named = {str(name): value for name, value in timings.items() if len(str(name)) <= _MAX_TIMING_NAME}
     numbers = {name: float(value) for name, value in named.items() if type(value) in {int, float} and math.isfinite(value)}
-    return dict(list(numbers.items())[:_MOST_TIMINGS])
+    return dict(list(numbers.items())[:_MAX_TIMINGS])

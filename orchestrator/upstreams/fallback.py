@@ -1,4 +1,4 @@
-"""A thinker, or an editor, that is asked when another fails."""
+"""Fallbacks: a second editor or thinker for when the first one fails."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from orchestrator.ports import (
     Editor,
     EditOrder,
     EditorError,
+    EditorUsage,
     EditReply,
     Thinker,
     ThinkerError,
@@ -26,12 +27,12 @@ _FAILED: Final = frozenset({"editor_unreachable", "editor_failed", "editor_bad_r
 
 
 class _Pair(Generic[_Role]):
-    """The first, and the second that is asked when it fails.
+    """An upstream and its fallback.
 
     Args:
-        first: the session's own.
-        second: its fallback.
-        name: of the second, as it is configured; told with what it makes.
+        first: the one that the session names.
+        second: the fallback.
+        name: the configured name of the fallback, which its replies carry.
     """
 
     def __init__(self, first: _Role, second: _Role, name: str) -> None:
@@ -40,50 +41,51 @@ class _Pair(Generic[_Role]):
         self._name = name
 
     async def ready(self) -> bool:
-        """Whether one of them can be asked now."""
+        """Whether one of them accepts requests now."""
         return await self._first.ready() or await self._second.ready()
 
 
 class ThinkerWithFallback(_Pair[Thinker]):
-    """`orchestrator.ports.Thinker`: the first, and when it fails for whatever reason, the second.
+    """`orchestrator.ports.Thinker`: asks the first, and the second if that fails for any reason.
 
-    The first gets half of the time that there is, so that one which does not answer leaves enough for the other.
+    The first gets half of the time, so that one which does not respond leaves enough for the second.
     """
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
-        """Critique. Raises `ThinkerError`, the second's, when both fail."""
+        """Critique a candidate. Raises the second's `ThinkerError` if both fail."""
         try:
             return await self._first.critique(replace(order, timeout_s=order.timeout_s / 2))
         except ThinkerError as exc:
-            log.warning("the thinker failed (%s); %s is asked instead", exc.code, self._name)
+            log.warning("the thinker failed (%s); asking the fallback %s", exc.code, self._name)
         reply = await self._second.critique(replace(order, timeout_s=order.timeout_s / 2))
         return replace(reply, thinker=reply.thinker or self._name)
 
     async def checklist(self, order: ChecklistOrder) -> ChecklistReply:
-        """Write the questions. Raises `ThinkerError`, the second's, when both fail."""
+        """Write a checklist. Raises the second's `ThinkerError` if both fail."""
         try:
             return await self._first.checklist(replace(order, timeout_s=order.timeout_s / 2))
         except ThinkerError as exc:
-            log.warning("the thinker failed (%s); %s is asked instead", exc.code, self._name)
+            log.warning("the thinker failed (%s); asking the fallback %s", exc.code, self._name)
         return await self._second.checklist(replace(order, timeout_s=order.timeout_s / 2))
 
 
 class EditorWithFallback(_Pair[Editor]):
-    """`orchestrator.ports.Editor`: the first, and when it is away or fails, the second.
+    """`orchestrator.ports.Editor`: asks the first, and the second if that is away or fails.
 
-    What the first refuses (the wish, the picture) is the caller's to mend, and is not asked of the second; nor is what took
-    all the time there was.
+    A request that the first refuses (its instruction, its image) is the caller's to fix and does not go to the second; nor
+    does one that has used up its time.
     """
 
-    async def edit(self, order: EditOrder) -> EditReply:
-        """Edit. Raises `EditorError`, the second's, when both fail."""
+    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
+        """Edit. Raises the second's `EditorError` if both fail."""
         began = time.monotonic()
         try:
-            return await self._first.edit(order)
+            return await self._first.edit(order, usage)
         except EditorError as exc:
-            gone = time.monotonic() - began
-            if exc.code not in _FAILED or gone >= order.timeout_s:
+            elapsed_s = time.monotonic() - began
+            if exc.code not in _FAILED or elapsed_s >= order.timeout_s:
                 raise
-            log.warning("the editor failed (%s); %s is asked instead", exc.code, self._name)
-        reply = await self._second.edit(replace(order, timeout_s=order.timeout_s - gone, start_s=order.start_s - gone))
+            log.warning("the editor failed (%s); asking the fallback %s", exc.code, self._name)
+        rest = replace(order, timeout_s=order.timeout_s - elapsed_s, start_s=order.start_s - elapsed_s)
+        reply = await self._second.edit(rest, usage)
         return replace(reply, editor=reply.editor or self._name)

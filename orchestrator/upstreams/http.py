@@ -1,13 +1,12 @@
-"""One HTTP call to a collaborator: bounded in time, size and retries, with its exceptions translated once.
+"""One HTTP call to an upstream: bounded in time, size and retries, with its exceptions translated in one place.
 
 Retries follow stamina's jittered exponential backoff, or the server's own ``Retry-After``; they end when the caller's
-time is up, so a retry never outlives the session's deadline.
+time is up, so no retry outlives the session's deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -19,41 +18,44 @@ import httpx
 import orjson
 import stamina
 
-from orchestrator.ports import EditorError, PortError, ThinkerError
-from orchestrator.request_timing import RequestTiming
+from orchestrator.ports import EditorError, PortError, RequestTiming, ThinkerError
 from services.serving import tracing
+from services.serving.retry import read_retry_after
 
 Role = Literal["editor", "thinker"]
 _ERRORS: Final[Mapping[Role, type[PortError]]] = {"editor": EditorError, "thinker": ThinkerError}
 _BUSY: Final = 429
 _NOT_READY: Final = 503
 _FULL: Final = frozenset({_BUSY, _NOT_READY})
-_OUR_MISTAKE: Final = frozenset({401, 403, 404})
-"""What says that a thinker is not what it was configured as: a wrong key, path or model."""
-_TOO_LONG: Final = re.compile(
+_MISCONFIGURED: Final = frozenset({401, 403, 404})
+"""Statuses that mean a misconfigured thinker: a wrong key, path or model."""
+_CONTEXT_OVERFLOW: Final = re.compile(
     r"maximum (?:context|model) length|context[ _](?:length|window)|longer than the maximum|too many tokens|prompt is too long",
     re.IGNORECASE,
 )
 _CALLERS_FAULT: Final = frozenset({400, 413, 415, 422})
-"""What an editor says of the request itself: the wish, the size, the mask. A wrong key or path is our mistake."""
-_RETRY_AT_ONCE: Final = frozenset({502, 503, 504})
-_LONGEST_MESSAGE: Final = 500
-_LIBRARIES: Final = (httpx.HTTPError, aiohttp.ClientError)
-"""What the client and its transport raise; not all of aiohttp's is translated for us."""
+"""Statuses with which an editor refuses the request itself: its instruction, size or mask."""
+_RETRY_AFTER_HONOURED: Final = frozenset({502, 503, 504})
+_MIN_RETRY_AFTER_S: Final = 0.05
+_MAX_RETRY_AFTER_S: Final = 60.0
+"""Bounds of a Retry-After; the OpenAI client ignores values above a minute as well."""
+_MAX_MESSAGE: Final = 500
+_CLIENT_ERRORS: Final = (httpx.HTTPError, aiohttp.ClientError)
+"""Exceptions of the client and its transport; httpx-aiohttp does not translate all of aiohttp's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where a collaborator is, and how patiently it is asked.
+    """The address of an upstream, and the bounds of calls to it.
 
     Attributes:
         url: base URL up to and including ``/v1``.
         api_key: sent as a bearer token, or None.
-        attempts: tries of one call.
-        timeout_s: seconds one call may take at most, retries included.
-        away_s: seconds for which one that cannot be reached, or says that it is not ready (503), is waited for: it may be
-            starting again.
-        max_reply: bytes of reply body.
+        attempts: requests of one call at most.
+        timeout_s: seconds one call may take, retries included.
+        away_s: seconds for which a call is retried while the upstream cannot be reached or is not ready (503), since it may be
+            restarting.
+        max_reply: bytes of a response body.
     """
 
     url: str
@@ -66,7 +68,7 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """A piece of a request body that is made when it is sent: its size in bytes is known, its bytes are not held."""
+    """A piece of a request body that is loaded when it is sent; its size in bytes is known before."""
 
     size: int
     load: Callable[[], Awaitable[bytes]]
@@ -87,21 +89,21 @@ class Call:
         return sum(len(piece) if isinstance(piece, bytes) else piece.size for piece in self.body)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body, each piece made as it is due; can be iterated again for a retry."""
+        """The body, each piece loaded when it is sent; can be iterated again for a retry."""
         for piece in self.body:
             if isinstance(piece, bytes):
                 yield piece
                 continue
-            made = await piece.load()
-            if len(made) != piece.size:
-                # The length is announced already: a shorter body would hang at the other end.
-                raise PortError("internal_error", f"an image to send has {len(made)} bytes where {piece.size} were recorded")
-            yield made
+            loaded = await piece.load()
+            if len(loaded) != piece.size:
+                # Content-Length has been sent: the server would wait for the rest of a shorter body.
+                raise PortError("internal_error", f"an image to send has {len(loaded)} bytes where {piece.size} were recorded")
+            yield loaded
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: the body's JSON, the headers, and the seconds that the last try took."""
+    """A successful response: the body's JSON, the headers, and the seconds that the last request took."""
 
     json: Any
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -109,16 +111,27 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """A success as it came, and the seconds that its try took."""
+class _RawReply:
+    """A successful response before its JSON is parsed."""
 
     body: bytes
     headers: Mapping[str, str]
     elapsed_s: float
 
 
+class RequestObserver:
+    """Follows the requests of one call, retries included. This base class, for thinkers, ignores what it is notified of."""
+
+    def request_started(self) -> RequestTiming:
+        """A request is about to be sent; the client updates the timing returned."""
+        return RequestTiming()
+
+    def rejected(self) -> None:
+        """The server was full: it answered 429 or 503."""
+
+
 class HttpUpstream:
-    """Posts to one collaborator; what goes wrong comes out as that role's `PortError`."""
+    """Posts to one upstream; failures are raised as that role's `PortError`."""
 
     def __init__(self, role: Role, upstream: Upstream, client: httpx.AsyncClient) -> None:
         self._role = role
@@ -127,18 +140,19 @@ class HttpUpstream:
         self._error = _ERRORS[role]
         # Without a password that the URL may hold.
         address = upstream.url.partition("//")[2].partition("/")[0].rpartition("@")[2]
-        self._facts: tracing.Attributes = {"http.request.method": "POST", "server.address": address, "editthinker.role": role}
+        self._attributes: tracing.Attributes = {
+            "http.request.method": "POST",
+            "server.address": address,
+            "editthinker.role": role,
+        }
 
-    async def post(
-        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[RequestTiming] | None = None
-    ) -> Reply:
-        """The reply.
+    async def post(self, call: Call, timeout_s: float, observer: RequestObserver | None = None) -> Reply:
+        """Send a call, with retries, and return the response.
 
         Args:
-            call: what to send.
+            call: the request.
             timeout_s: seconds for all of it, retries included.
-            busy: called at every 429 and 503, also where the call is repeated.
-            tries: gets each sending, as it happens.
+            observer: notified of each request.
 
         Raises:
             EditorError, ThinkerError: with a code of the error table; `retryable` says whether to try again later.
@@ -146,37 +160,35 @@ class HttpUpstream:
         allowed = max(0.0, min(timeout_s, self._upstream.timeout_s))
         try:
             async with asyncio.timeout(allowed):
-                answer = await self._with_retries(call, time.monotonic() + allowed, busy, [] if tries is None else tries)
+                raw = await self._with_retries(call, time.monotonic() + allowed, observer or RequestObserver())
         except TimeoutError as exc:
             message = f"the {self._role} did not answer within {allowed:.1f} s"
             raise self._error(f"{self._role}_timeout", message, retryable=True) from exc
-        # Read out here, since an answer that makes no sense is no reason to have the work done again at once.
-        return Reply(self._json(answer.body), answer.headers, answer.elapsed_s)
+        # Parsed outside the retries: an unreadable response must not make the server do the work again at once.
+        return Reply(self._json(raw.body), raw.headers, raw.elapsed_s)
 
     async def ready(self) -> bool:
-        """Whether the collaborator lists its models, which every server of this protocol can."""
+        """Whether the upstream answers ``GET /models``, which every server of this protocol has."""
         try:
             reply = await self._client.get(f"{self._upstream.url}/models", headers=self._auth(), timeout=2.0)
-        except (*_LIBRARIES, httpx.InvalidURL, ValueError):
+        except (*_CLIENT_ERRORS, httpx.InvalidURL, ValueError):
             return False
-        # Some servers have no such list; any answer that is not a server error shows that somebody is there.
+        # Some servers lack this route; any response that is not a server error shows that one is running.
         return reply.status_code < 500  # noqa: PLR2004
 
-    async def _with_retries(self, call: Call, ends: float, told_busy: Callable[[], None], tries: list[RequestTiming]) -> _Answer:
-        """Faults are tried `attempts` times; a server that says it is busy is waited for as long as there is time, and one
-        that is away for `away_s`.
-        """
+    async def _with_retries(self, call: Call, ends: float, observer: RequestObserver) -> _RawReply:
+        """Retry faults up to `attempts` times, a busy server as long as there is time, and one that is away for `away_s`."""
         began = time.monotonic()
         left = max(0.001, ends - began)
 
         def while_busy(exc: Exception) -> bool | float:
             if not isinstance(exc, PortError):
                 return False
-            waited = exc.kind == "away" and time.monotonic() < began + self._upstream.away_s
-            return _again(exc, ends) if waited or exc.kind == "busy" else False
+            may_return = exc.kind == "away" and time.monotonic() < began + self._upstream.away_s
+            return _retry(exc, ends) if may_return or exc.kind == "busy" else False
 
         def while_faulty(exc: Exception) -> bool | float:
-            return _again(exc, ends) if isinstance(exc, PortError) and exc.kind != "busy" else False
+            return _retry(exc, ends) if isinstance(exc, PortError) and exc.kind != "busy" else False
 
         busy = stamina.retry_context(on=while_busy, attempts=None, timeout=left, wait_initial=0.5, wait_max=10.0)
         async for when_free in busy:
@@ -186,50 +198,52 @@ class HttpUpstream:
                 )
                 async for attempt in faults:
                     with attempt:
-                        tries.append(RequestTiming())
-                        return await self._once(call, told_busy, tries[-1])
+                        return await self._request(call, observer)
         raise AssertionError("stamina either returns or raises")  # pragma: no cover
 
-    async def _once(self, call: Call, told_busy: Callable[[], None], this: RequestTiming) -> _Answer:
-        with tracing.span(f"POST {call.path}", "client", self._facts):
+    async def _request(self, call: Call, observer: RequestObserver) -> _RawReply:
+        timing = observer.request_started()
+        with tracing.span(f"POST {call.path}", "client", self._attributes):
             try:
-                return await self._sent(call, told_busy, this)
+                return await self._send(call, observer, timing)
             except PortError as exc:
                 if exc.kind != "fault":
-                    this.worked_s = 0.0
+                    timing.reported_s = 0.0
                 raise
             finally:
-                this.back_at = time.monotonic()
+                timing.finished_at = time.monotonic()
 
-    async def _sent(self, call: Call, told_busy: Callable[[], None], this: RequestTiming) -> _Answer:
+    async def _send(self, call: Call, observer: RequestObserver, timing: RequestTiming) -> _RawReply:
         began = time.monotonic()
         headers = {
             "content-type": call.content_type,
             "content-length": str(call.size),
             "accept": "application/json",
-            # An image in base64 does not get smaller, only slower.
+            # Base64 images do not compress; skip gzip.
             "accept-encoding": "identity",
             **self._auth(),
             **call.headers,
             **tracing.headers(),
         }
-        unsent: list[PortError] = []
+        load_errors: list[PortError] = []
         try:
             url = f"{self._upstream.url}{call.path}"
-            async with self._client.stream("POST", url, content=_kept(call.pieces(), unsent, this), headers=headers) as reply:
+            async with self._client.stream(
+                "POST", url, content=_observed(call.pieces(), load_errors, timing), headers=headers
+            ) as reply:
                 body = await self._read(reply)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as exc:
             message = f"the {self._role}'s URL or key is not valid: {exc}"
             raise self._error(f"{self._role}_unreachable", message, kind="away") from exc
-        except _LIBRARIES as exc:
-            raise unsent[0] if unsent else self._broken(exc) from exc
+        except _CLIENT_ERRORS as exc:
+            raise load_errors[0] if load_errors else self._connection_error(exc) from exc
         if reply.is_success:
-            return _Answer(body, reply.headers, time.monotonic() - began)
+            return _RawReply(body, reply.headers, time.monotonic() - began)
         if reply.status_code in _FULL:
-            told_busy()
-        raise self._refused(reply, body)
+            observer.rejected()
+        raise self._status_error(reply, body)
 
-    def _broken(self, exc: Exception) -> PortError:
+    def _connection_error(self, exc: Exception) -> PortError:
         if _never_connected(exc):
             message = f"the {self._role} cannot be reached ({type(exc).__name__})"
             return self._error(f"{self._role}_unreachable", message, kind="away", retryable=True)
@@ -239,8 +253,8 @@ class HttpUpstream:
     async def _read(self, reply: httpx.Response) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        packed = "content-encoding" in reply.headers
-        async for chunk in reply.aiter_bytes() if packed else reply.aiter_raw():
+        encoded = "content-encoding" in reply.headers
+        async for chunk in reply.aiter_bytes() if encoded else reply.aiter_raw():
             size += len(chunk)
             if size > self._upstream.max_reply:
                 message = f"the {self._role}'s reply is larger than {self._upstream.max_reply:,} bytes"
@@ -253,98 +267,94 @@ class HttpUpstream:
             return orjson.loads(body)
         except orjson.JSONDecodeError as exc:
             start = body[:40].decode("utf-8", "replace")
-            message = f"the {self._role} answered something that is not JSON: {start!r}"
+            message = f"the {self._role}'s reply is not JSON: {start!r}"
             raise self._error(f"{self._role}_bad_reply", message, retryable=True) from exc
 
-    def _refused(self, reply: httpx.Response, body: bytes) -> PortError:
-        status, wait = reply.status_code, _retry_after(reply)
-        message = f"the {self._role} answered {status}: {_told(body)}"
-        # A server's own word counts for more than its status: work that was done would be done again.
-        wanted = reply.headers.get("x-should-retry") != "false"
+    def _status_error(self, reply: httpx.Response, body: bytes) -> PortError:
+        status, retry_after = reply.status_code, _retry_after(reply)
+        message = f"the {self._role} answered {status}: {_error_message(body)}"
+        # The header overrides the status, as in OpenAI's clients: a retry may repeat work that was done.
+        retry_allowed = reply.headers.get("x-should-retry") != "false"
         if status == _BUSY:
             code = f"{self._role}_overloaded"
-            return self._error(code, message, kind="busy", retryable=wanted, retry_after=wait, status=status)
+            return self._error(code, message, kind="busy", retryable=retry_allowed, retry_after=retry_after, status=status)
         if status >= 500:  # noqa: PLR2004
             kind: Literal["away", "fault"] = "away" if status == _NOT_READY else "fault"
-            wait = wait if status in _RETRY_AT_ONCE else None
-            return self._error(f"{self._role}_failed", message, kind=kind, retryable=wanted, retry_after=wait, status=status)
-        retryable = wanted and status == 408  # noqa: PLR2004
-        return self._error(self._named(status, _code(body), message), message, kind="refused", retryable=retryable, status=status)
+            retry_after = retry_after if status in _RETRY_AFTER_HONOURED else None
+            return self._error(
+                f"{self._role}_failed", message, kind=kind, retryable=retry_allowed, retry_after=retry_after, status=status
+            )
+        retryable = retry_allowed and status == 408  # noqa: PLR2004
+        code = self._refusal_code(status, _error_code(body), message)
+        return self._error(code, message, kind="refused", retryable=retryable, status=status)
 
-    def _named(self, status: int, code: str, message: str) -> str:
-        """The code of what the server refused: its own word where we know it, or what its status says."""
+    def _refusal_code(self, status: int, code: str, message: str) -> str:
+        """Our error code for a refusal: the server's own where it is one of ours, otherwise by its status."""
         if code in {"content_refused", "context_overflow"}:
             return code
         if self._role == "editor":
             return "editor_refused" if status in _CALLERS_FAULT else "editor_failed"
-        if code == "context_length_exceeded" or _TOO_LONG.search(message):
+        if code == "context_length_exceeded" or _CONTEXT_OVERFLOW.search(message):
             return "context_overflow"
-        return "thinker_misconfigured" if status in _OUR_MISTAKE else "thinker_failed"
+        return "thinker_misconfigured" if status in _MISCONFIGURED else "thinker_failed"
 
     def _auth(self) -> dict[str, str]:
         key = self._upstream.api_key
         return {"authorization": f"Bearer {key}"} if key else {}
 
 
-async def _kept(pieces: AsyncIterator[bytes], unsent: list[PortError], this: RequestTiming) -> AsyncIterator[bytes]:
-    """The pieces; an error in making one is kept, since the transport reports it as a broken connection."""
+async def _observed(pieces: AsyncIterator[bytes], load_errors: list[PortError], timing: RequestTiming) -> AsyncIterator[bytes]:
+    """The pieces. Errors in loading them are collected, since the transport reports them as a broken connection."""
     try:
         async for piece in pieces:
             yield piece
     except PortError as exc:
-        unsent.append(exc)
+        load_errors.append(exc)
         raise
-    this.sent_at = time.monotonic()
+    timing.sent_at = time.monotonic()
 
 
 def _never_connected(exc: Exception) -> bool:
     cause = exc.__cause__
     if isinstance(cause, aiohttp.ClientConnectionError):
-        # A server that hangs up is reported as one that was never reached.
+        # httpx-aiohttp maps a server that hangs up to ConnectError, too.
         return isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
     return isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
 
 
-def _again(exc: PortError, ends: float) -> bool | float:
-    """Whether to try again, or after how many seconds; not where the server's own time lies beyond the call's end."""
+def _retry(exc: PortError, ends: float) -> bool | float:
+    """Whether to retry, or after how many seconds; not if the server's Retry-After is past the end of the call."""
     if not exc.retryable or exc.retry_after is None:
         return exc.retryable
     return exc.retry_after if time.monotonic() + exc.retry_after < ends else False
 
 
 def _retry_after(reply: httpx.Response) -> float | None:
-    """Seconds to wait: given as such, or as the date of the end."""
-    text = reply.headers.get("retry-after", "")
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return min(60.0, max(0.05, seconds))
+    seconds = read_retry_after(reply.headers.get("retry-after"), time.time())
+    return None if seconds is None else min(_MAX_RETRY_AFTER_S, max(_MIN_RETRY_AFTER_S, seconds))
 
 
-def _told(body: bytes) -> str:
-    """The message in an error body, in one line: OpenAI's, FastAPI's, or the start of whatever it is."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        value = None
+def _error_message(body: bytes) -> str:
+    """The message in an error body, in one line: in OpenAI's format, in FastAPI's, or the start of the body."""
+    value = _json_or_none(body)
     text: Any = None
     if isinstance(value, dict):
         error = value.get("error")
         text = error.get("message") if isinstance(error, dict) else error or value.get("detail") or value.get("message")
     if not text or not isinstance(text, str):
-        text = body[: 80 if value is None else _LONGEST_MESSAGE].decode("utf-8", "replace")
-    return " ".join(text[:_LONGEST_MESSAGE].split()) or "no message"
+        text = body[: 80 if value is None else _MAX_MESSAGE].decode("utf-8", "replace")
+    return " ".join(text[:_MAX_MESSAGE].split()) or "no message"
 
 
-def _code(body: bytes) -> str:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ""
+def _error_code(body: bytes) -> str:
+    value = _json_or_none(body)
     error = value.get("error") if isinstance(value, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, str) else ""
+
+
+def _json_or_none(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

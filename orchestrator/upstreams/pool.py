@@ -1,5 +1,5 @@
-"""Editors and thinkers as they are configured now. What is held on to elsewhere are these very mappings: they change in place,
-between two requests, when the registry's file does. What is under way goes on with what it began with.
+"""Editors and thinkers as they are configured now. The mappings are changed in place when the registry's file changes; sessions
+under way keep the clients they started with.
 """
 
 from __future__ import annotations
@@ -8,15 +8,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final, Protocol
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from orchestrator.api.fields import Catalogue, EditorTakes
-from orchestrator.metrics import Metrics
-from orchestrator.ports import Editor, Thinker
-from orchestrator.settings import Settings
+from orchestrator.ports import Catalogue, Editor, EditorCapabilities, Thinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
@@ -27,104 +25,111 @@ from services.protocol.critique.formats import FORMATS
 from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
-_LOOK_S = 2.0
+_POLL_S: Final = 2.0
+
+
+class UpstreamObserver(Protocol):
+    """Observes the upstreams; metrics implement it."""
+
+    def watch_limit(self, editor: str, limit: AdaptiveLimit) -> None:
+        """An editor has a limit now, in place of one it had before."""
+        ...
+
+    def thinker_replied(self, outcome: str) -> None:
+        """A thinker's reply was parsed: ``ok``, or the kind of failure."""
+        ...
 
 
 class UpstreamPool:
-    """The collaborators by name.
+    """The editors and thinkers by name.
 
     Args:
-        settings: where they are configured.
-        client: what they are asked with.
-        telemetry: is told how they do.
+        read_registry: reads the current configuration; raises `ValueError` or `OSError` if it is invalid.
+        client: sends the requests.
+        observer: observes limits and replies.
 
     Attributes:
-        on_room: called when an editor may have room for another session.
+        on_capacity: called when an editor may have capacity for another session.
     """
 
-    def __init__(self, settings: Settings, client: httpx.AsyncClient, telemetry: Metrics) -> None:
-        self._settings = settings
+    def __init__(self, read_registry: Callable[[], Registry], client: httpx.AsyncClient, observer: UpstreamObserver) -> None:
+        self._read_registry = read_registry
         self._client = client
-        self._telemetry = telemetry
-        self._complaint = ""
-        self._gate_of: dict[str, tuple[EditorSettings, AdaptiveLimit]] = {}
+        self._observer = observer
+        self._last_error = ""
+        self._limit_of: dict[str, tuple[EditorSettings, AdaptiveLimit]] = {}
         self.editors: dict[str, Editor] = {}
         self.thinkers: dict[str, Thinker] = {}
-        self.gates: dict[str, AdaptiveLimit] = {}
-        self.on_room: Callable[[], None] = lambda: None
-        self._use(settings.collaborators())
+        self.limits: dict[str, AdaptiveLimit] = {}
+        self.on_capacity: Callable[[], None] = lambda: None
+        self._configure(read_registry())
 
     def catalogue(self) -> Catalogue:
-        """What callers may ask for; the defaults come first."""
-        registry, settings = self._registry, self._settings
+        """The editors and thinkers that callers can name; the defaults come first."""
+        registry = self._registry
         names = sorted(registry.editors, key=lambda name: name != registry.first_editor)
         thinkers = sorted(registry.thinkers, key=lambda name: name != registry.first_thinker)
         return Catalogue(
-            {name: _takes(registry.editors[name]) for name in names},
+            {name: _capabilities(registry.editors[name]) for name in names},
             tuple(thinkers),
-            settings.default_deadline_s,
-            settings.review_deadline_s,
-            settings.max_deadline_s,
             frozenset(name for name, thinker in registry.thinkers.items() if thinker.format == "checklist"),
         )
 
     async def follow(self) -> None:
-        """Read the registry's file, and those of the keys, again whenever they change; what is wrong with them is logged, and
-        nothing changes.
-        """
-        await run_forever("following the registry", self._look, pause_s=_LOOK_S)
+        """Read the registry and the key files again when they change. An invalid registry is logged, and changes nothing."""
+        await run_forever("following the registry", self._poll, pause_s=_POLL_S)
 
-    async def _look(self) -> None:
-        await asyncio.sleep(_LOOK_S)
+    async def _poll(self) -> None:
+        await asyncio.sleep(_POLL_S)
         try:
-            found = await asyncio.to_thread(self._settings.collaborators)
+            found = await asyncio.to_thread(self._read_registry)
             if found == self._registry and found.keys() == self._keys:
                 return
-            self._use(found)
+            self._configure(found)
         except (ValueError, OSError) as exc:
-            if str(exc) != self._complaint:
-                self._complaint = str(exc)
-                log.error("the registry stays as it was: %s", exc)  # noqa: TRY400 - the message says it all
+            if str(exc) != self._last_error:
+                self._last_error = str(exc)
+                log.error("the registry stays as it was: %s", exc)  # noqa: TRY400 - the message is enough
             return
-        self._complaint = ""
+        self._last_error = ""
         log.info("the registry was read again: editors %s; thinkers %s", sorted(self.editors), sorted(self.thinkers))
 
-    def _use(self, registry: Registry) -> None:
-        """Make everything, which may fail, before anything changes."""
+    def _configure(self, registry: Registry) -> None:
+        # Everything that may fail comes before the first change.
         keys = registry.keys()
-        gates = {name: self._gate(name, editor) for name, editor in registry.editors.items()}
-        alone = {name: self._editor(editor, gates[name]) for name, editor in registry.editors.items()}
-        judges = {name: self._thinker(thinker) for name, thinker in registry.thinkers.items()}
+        limits = {name: self._limit(name, editor) for name, editor in registry.editors.items()}
+        editors = {name: self._editor(editor, limits[name]) for name, editor in registry.editors.items()}
+        thinkers = {name: self._thinker(thinker) for name, thinker in registry.thinkers.items()}
         self._registry, self._keys = registry, keys
-        for held in (self.gates, self.editors, self.thinkers):
-            held.clear()
-        self.gates.update(gates)
-        # One's fallback is asked alone: its own is not asked in turn.
+        for mapping in (self.limits, self.editors, self.thinkers):
+            mapping.clear()
+        self.limits.update(limits)
+        # A fallback's own fallback is not asked in turn.
         for name, editor in registry.editors.items():
             other = editor.fallback
-            self.editors[name] = EditorWithFallback(alone[name], alone[other], other) if other else alone[name]
+            self.editors[name] = EditorWithFallback(editors[name], editors[other], other) if other else editors[name]
         for name, thinker in registry.thinkers.items():
             other = thinker.fallback
-            self.thinkers[name] = ThinkerWithFallback(judges[name], judges[other], other) if other else judges[name]
+            self.thinkers[name] = ThinkerWithFallback(thinkers[name], thinkers[other], other) if other else thinkers[name]
 
-    def _gate(self, name: str, editor: EditorSettings) -> AdaptiveLimit:
-        """The gate that an editor has already, if it is still the same pool; what was found out about it stays."""
-        known = self._gate_of.get(name)
+    def _limit(self, name: str, editor: EditorSettings) -> AdaptiveLimit:
+        """The limit that an editor has already, with what it has measured, if it is still the same pool; otherwise another."""
+        known = self._limit_of.get(name)
         if known and (known[0].url, known[0].max_in_flight) == (editor.url, editor.max_in_flight):
             return known[1]
-        gate = AdaptiveLimit(fixed=editor.max_in_flight)
-        gate.on_room = self._may_have_room
-        self._gate_of[name] = (editor, gate)
-        self._telemetry.watch_gate(name, gate)
-        return gate
+        limit = AdaptiveLimit(fixed=editor.max_in_flight)
+        limit.on_capacity = self._may_have_capacity
+        self._limit_of[name] = (editor, limit)
+        self._observer.watch_limit(name, limit)
+        return limit
 
-    def _may_have_room(self) -> None:
-        # Looked up when it is called: it is set after the first gates are made.
-        self.on_room()
+    def _may_have_capacity(self) -> None:
+        # Looked up at each call: `on_capacity` is set after the first limits are made.
+        self.on_capacity()
 
-    def _editor(self, editor: EditorSettings, gate: AdaptiveLimit) -> HttpEditor:
+    def _editor(self, editor: EditorSettings, limit: AdaptiveLimit) -> HttpEditor:
         upstream = HttpUpstream("editor", _upstream(editor), self._client)
-        return HttpEditor(upstream, model=editor.model, send_seed=editor.send_seed, gate=gate)
+        return HttpEditor(upstream, model=editor.model, send_seed=editor.send_seed, limit=limit)
 
     def _thinker(self, thinker: ThinkerSettings) -> HttpThinker:
         upstream = HttpUpstream("thinker", replace(_upstream(thinker), away_s=thinker.away_s), self._client)
@@ -137,20 +142,20 @@ class UpstreamPool:
             thinker.samples,
             thinker.max_pixels,
         )
-        return HttpThinker(upstream, dialect, self._telemetry.replied)
+        return HttpThinker(upstream, dialect, self._observer.thinker_replied)
 
 
 def http_client() -> httpx.AsyncClient:
-    """What collaborators are asked with."""
+    """The HTTP client for editors and thinkers."""
     # aiohttp carries the bytes: a megapixel reply costs half of what httpx's own transport takes for it.
     transport = AiohttpTransport(client=_session)
-    # How long an answer may take is decided per call, from the session's deadline.
+    # The timeout of a response is set per call, from the session's deadline.
     timeout = httpx.Timeout(None, connect=5.0)
     return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
 
 
 def _session() -> aiohttp.ClientSession:
-    # One caller's cookies must not go out with another's request.
+    # Cookies set for one caller's request must not go out with another's.
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
 
@@ -158,5 +163,5 @@ def _upstream(settings: UpstreamSettings) -> Upstream:
     return Upstream(settings.url, settings.key(), settings.attempts, settings.timeout_s)
 
 
-def _takes(editor: EditorSettings) -> EditorTakes:
-    return EditorTakes(editor.parameters, editor.mask, editor.send_seed)
+def _capabilities(editor: EditorSettings) -> EditorCapabilities:
+    return EditorCapabilities(editor.parameters, editor.mask, editor.send_seed)

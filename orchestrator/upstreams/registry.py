@@ -1,6 +1,6 @@
 """Editors and thinkers by name: from two variables, or from a file that can be changed while the server runs.
 
-A file is TOML. Its editors and thinkers stand beside those of the variables, and before them where names are alike::
+A file is TOML. Its editors and thinkers are added to those of the variables, and take precedence where names are equal::
 
     default_editor = "kontext"
 
@@ -29,7 +29,7 @@ from services.protocol.critique.prompts import Template
 
 
 class UpstreamSettings(BaseModel):
-    """Where a collaborator is."""
+    """An upstream's address and credentials, and the bounds of calls to it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,7 +37,7 @@ class UpstreamSettings(BaseModel):
     model: str | None = Field(None, description="The server's own name for the model.")
     api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
     api_key_file: Path | None = Field(None, description="A file with the key, read when the settings are.")
-    attempts: int = Field(4, ge=1, le=20, description="Tries of one call while the server is overloaded or away.")
+    attempts: int = Field(4, ge=1, le=20, description="Requests of one call while the server is overloaded or away.")
     timeout_s: float = Field(600, gt=0, description="Seconds one call may take, retries included.")
 
     @field_validator("url")
@@ -56,14 +56,14 @@ class UpstreamSettings(BaseModel):
         return self
 
     def key(self) -> str | None:
-        """The key itself."""
+        """The API key, or None."""
         if self.api_key_file is not None:
             return self.api_key_file.read_text("utf-8").strip()
         return self.api_key.get_secret_value() if self.api_key else None
 
 
 class EditorSettings(UpstreamSettings):
-    """An editor: any server of ``POST /v1/images/edits``."""
+    """An editor: a server of ``POST /v1/images/edits``."""
 
     parameters: frozenset[str] = Field(
         frozenset({"size"}),
@@ -73,30 +73,30 @@ class EditorSettings(UpstreamSettings):
     mask: bool = Field(False, description="Whether it takes a mask.")
     send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")
     max_in_flight: int | None = Field(
-        None, ge=1, description="Edits that this replica asks for at a time; as many as the pool turns out to hold if absent."
+        None, ge=1, description="Edits that this replica keeps in flight; found adaptively if absent."
     )
-    fallback: str | None = Field(None, description="The editor to ask when this one is away or fails.")
+    fallback: str | None = Field(None, description="The editor to use when this one is away or fails.")
 
 
 class ThinkerSettings(UpstreamSettings):
     """A thinker: any server of ``POST /v1/chat/completions`` that takes images."""
 
     model: str = Field(description="The server's name for the model.")
-    format: FormatName = Field("editthinker", description="How the critique is written down.")
+    format: FormatName = Field("editthinker", description="The format of its critiques.")
     constraint: Constraint | Literal["auto"] = Field(
-        "auto", description="What the server can hold its reply to; `auto` finds out by asking."
+        "auto", description="How the server constrains its replies; `auto` probes it."
     )
     template: Path | None = Field(None, description="A prompt template file; ours if absent.")
     sampling: dict[str, Any] = Field(
         default_factory=lambda: {"temperature": 0, "max_tokens": 4096}, description="Further fields of the request."
     )
     samples: int = Field(1, ge=1, le=16, description="Critiques of each candidate; the mean of their scores counts.")
-    max_pixels: int | None = Field(None, ge=1024, description="Larger pictures are scaled down to it; as they are if absent.")
-    away_s: float = Field(60, ge=0, description="Seconds for which one that is starting again is waited for.")
-    fallback: str | None = Field(None, description="The thinker to ask when this one fails.")
+    max_pixels: int | None = Field(None, ge=1024, description="Larger images are scaled down to it; unchanged if absent.")
+    away_s: float = Field(60, ge=0, description="Seconds for which calls are retried while it restarts.")
+    fallback: str | None = Field(None, description="The thinker to use when this one fails.")
 
     def prompt(self) -> Template:
-        """The template in use."""
+        """Its prompt template."""
         if self.template is None:
             return FORMATS[self.format].template()
         return Template(self.template.read_text("utf-8"))
@@ -125,7 +125,7 @@ class ThinkerSettings(UpstreamSettings):
 
 
 class Registry(BaseModel):
-    """Every editor and thinker."""
+    """The configured editors and thinkers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -164,7 +164,7 @@ class Registry(BaseModel):
         return self.default_thinker or next(iter(self.thinkers))
 
     def keys(self) -> list[str]:
-        """The keys of every collaborator: what must never be in a log."""
+        """The API keys of all editors and thinkers, which logs must not contain."""
         return [key for entry in (*self.editors.values(), *self.thinkers.values()) if (key := entry.key())]
 
 
@@ -172,7 +172,7 @@ def read(path: Path) -> dict[str, Any]:
     """The fields of a registry file.
 
     Raises:
-        ValueError: with what is wrong with it.
+        ValueError: if it is invalid, saying why.
     """
     try:
         fields = tomllib.loads(path.read_text("utf-8"))
@@ -182,12 +182,12 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"the registry {path} has {unknown[0]!r}; it may have {', '.join(Registry.model_fields)}")
     for what in ("editors", "thinkers"):
         if not isinstance(fields.get(what, {}), dict):
-            raise ValueError(f"the registry {path}: {what} is no table; write [{what}.<name>]")  # noqa: TRY004 - as documented
+            raise ValueError(f"the registry {path}: {what} is not a table; write [{what}.<name>]")  # noqa: TRY004 - as documented
     return fields
 
 
 def _check_fallback(name: str, editor: EditorSettings, other: EditorSettings) -> None:
-    """What a caller may ask of the first must be something that the second can do."""
+    """Check that the fallback accepts every field that the first accepts."""
     if missing := sorted(editor.parameters - other.parameters):
         raise ValueError(f"editors.{name}.fallback: {editor.fallback} does not take {', '.join(missing)}")
     if editor.mask and not other.mask:

@@ -84,7 +84,7 @@ class HttpThinker:
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
             pair = (urls[0], urls[1])
-            return messages(order.original_instruction, order.instruction, self._dialect.template, urls=pair, questions=questions)
+            return messages(order.instruction, order.turn_instruction, self._dialect.template, urls=pair, questions=questions)
 
         contract = ReplyContract(self._dialect.format.bind(questions), build, pictures)
         critiques, usage, repaired = await self._request(contract, self._critiques, order.timeout_s, self._dialect.samples)
@@ -99,7 +99,7 @@ class HttpThinker:
         pictures = [await self._pictures.fit(order.source)]
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
-            return questions_messages(order.original_instruction, self._dialect.template, url=urls[0])
+            return questions_messages(order.instruction, self._dialect.template, url=urls[0])
 
         contract = ReplyContract(QUESTIONS, build, pictures)
         (questions, *_), usage, _ = await self._request(contract, self._checklists, order.timeout_s, 1)

@@ -37,7 +37,7 @@ def test_a_queued_session_knows_its_place(full: Process, script: Script) -> None
 
     assert [session["queue"] and session["queue"]["ahead"] for session in sessions] == [None, None, 0, 1, 2, 3]
     assert [session["status"] for session in sessions[2:]] == ["queued"] * 4
-    assert 'editthinker_sessions_waiting{editor="double"} 4.0' in metrics
+    assert 'editthinker_sessions_queued{editor="double"} 4.0' in metrics
     assert 'editthinker_edits_in_flight{editor="double"} 1.0' in metrics
 
 

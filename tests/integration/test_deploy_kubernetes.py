@@ -167,5 +167,5 @@ def test_autoscalers_ask_for_metrics_that_exist() -> None:
         for name in re.findall(r"editthinker_\w+", path.read_text("utf-8"))
     }
     known = (ROOT / "orchestrator/metrics.py").read_text("utf-8") + (ROOT / "services/editor/metrics.py").read_text("utf-8")
-    assert asked == {"editthinker_sessions_waiting", "editthinker_editor_in_flight"}
-    assert '"editthinker_sessions_waiting"' in known and '("in_flight", ' in known and 'f"editthinker_editor_' in known
+    assert asked == {"editthinker_sessions_queued", "editthinker_editor_in_flight"}
+    assert '"editthinker_sessions_queued"' in known and '("in_flight", ' in known and 'f"editthinker_editor_' in known

@@ -23,6 +23,7 @@ from orchestrator.ports import (
     CritiqueOrder,
     CritiqueReply,
     EditOrder,
+    EditorUsage,
     EditReply,
     FencedError,
     Recorded,
@@ -67,7 +68,7 @@ class InstantEditor:
     def __init__(self) -> None:
         self.keys: list[str] = []
 
-    async def edit(self, order: EditOrder) -> EditReply:
+    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
         self.keys.append(order.key)
         return EditReply(checked())
 
@@ -79,8 +80,8 @@ class StepByStep:
     """One point more every turn."""
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
-        turn = order.instruction.count("+") + 1
-        return CritiqueReply(3.0 + turn, 9.0, "", f"{order.instruction}+")
+        turn = order.turn_instruction.count("+") + 1
+        return CritiqueReply(3.0 + turn, 9.0, "", f"{order.turn_instruction}+")
 
     async def checklist(self, order: ChecklistOrder) -> ChecklistReply:
         return ChecklistReply(())
@@ -255,7 +256,7 @@ async def test_a_cancelled_driver_stops_even_while_it_stops_its_jobs(store: Redi
     claim = await new_session(store, "e")
 
     class Slow(InstantEditor):
-        async def edit(self, order: EditOrder) -> EditReply:
+        async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
             try:
                 await asyncio.sleep(60)
             finally:

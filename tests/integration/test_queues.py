@@ -59,8 +59,8 @@ class Lines:
         name = name or f"{tenant}-{self.made:03}"
         return await self.store.create(name, event, Idempotency(key, "f") if key else None, bounds)
 
-    async def claim(self, n: int = 1, *, urgent: int = 10, chores: int = 0, news: int = 0, replica: str = "r") -> Taken:
-        return await self.store.claim(replica, {"e": n} if n else {}, urgent=urgent, chores=chores, webhook_chores=news)
+    async def claim(self, n: int = 1, *, urgent: int = 10, chores: int = 0, webhook_chores: int = 0, replica: str = "r") -> Taken:
+        return await self.store.claim(replica, {"e": n} if n else {}, urgent=urgent, chores=chores, webhook_chores=webhook_chores)
 
     async def names(self, n: int = 1) -> list[str]:
         return [claim.session_id for claim in (await self.claim(n)).claims]
@@ -247,14 +247,14 @@ async def test_webhooks_and_the_blob_store_have_hands_of_their_own(lines: Lines)
     """What finds none comes again in a second, whatever the other sort has."""
     due = {f"archive:a-{number}": 0 for number in range(3)} | {f"hook:a-{number}/9": 1 for number in range(3)}
     await lines.redis.zadd(f"{KeySpace().prefix}timers", due)
-    first = (await lines.claim(0, chores=2, news=1)).chores
+    first = (await lines.claim(0, chores=2, webhook_chores=1)).chores
     await lines.wait(1_000)
-    second = (await lines.claim(0, chores=0, news=5)).chores
+    second = (await lines.claim(0, chores=0, webhook_chores=5)).chores
     await lines.wait(1_000)
 
     assert first == ("archive:a-0", "archive:a-1", "hook:a-0/9")
     assert second == ("hook:a-1/9", "hook:a-2/9")
-    assert (await lines.claim(0, chores=9, news=9)).chores == ("archive:a-2",)
+    assert (await lines.claim(0, chores=9, webhook_chores=9)).chores == ("archive:a-2",)
 
 
 async def test_a_stray_goes_back_to_the_front_of_its_line(lines: Lines) -> None:

@@ -90,7 +90,7 @@ def test_a_cluster_without_any_node_for_a_while_ends_nothing(tmp_path: Path, sta
         with httpx.Client(base_url=orchestrator.url, timeout=30, trust_env=False) as api:
             node.kill()
             until(lambda: "reachable node" in orchestrator.log.read_text(), "no node can be reached")
-            until(lambda: "cannot hold the lease" in orchestrator.log.read_text(), "nor told that we live")
+            until(lambda: "cannot renew the lease" in orchestrator.log.read_text(), "nor the lease renewed")
             node.start()
             until(lambda: api.get("/readyz").status_code == 200, "the orchestrator is ready again")
             session = create(api, wait=20).json()
@@ -141,7 +141,7 @@ async def test_a_create_whose_answer_is_lost_keeps_its_source(tmp_path: Path) ->
         redis = client(parse(node.url))
         folders = Folders()
         store = RedisSessions(redis, PubSubFanout(listeners(parse(node.url))), KeySpace())
-        intake = Intake(store, folders, None, None, None)  # type: ignore[arg-type]  # what recording needs
+        intake = Intake(store, folders, None, None, None, None)  # type: ignore[arg-type]  # what recording needs
         try:
             event = EVENT.model_copy(update={"limits": Limits(deadline_at=time.time() + 600)})
             await intake._record([checked()], event, None, Bounds())  # the scripts are loaded

@@ -114,8 +114,8 @@ def test_a_key_is_read_from_a_file(tmp_path: Path) -> None:
     [
         ("editors = 1 =", "cannot be read"),
         ("[editor.x]\nurl = 'http://x/v1'", "has 'editor'; it may have editors"),
-        ("[[editors]]\nname = 'x'\nurl = 'http://x/v1'", r"editors is no table; write \[editors.<name>\]"),
-        ("thinkers = ['t']\n[editors.x]\nurl = 'http://x/v1'", r"thinkers is no table; write \[thinkers.<name>\]"),
+        ("[[editors]]\nname = 'x'\nurl = 'http://x/v1'", r"editors is not a table; write \[editors.<name>\]"),
+        ("thinkers = ['t']\n[editors.x]\nurl = 'http://x/v1'", r"thinkers is not a table; write \[thinkers.<name>\]"),
         ("[editors.x]\nurl = 'http://x/v1'", "there are no thinkers"),
         ("default_editor = 'z'\n[editors.x]\nurl = 'http://x/v1'\n[thinkers.t]\nurl='http://t/v1'\nmodel='t'", "none of"),
         ("[editors.x]\nurl = 'http://x/v1'\nfallback = 'x'\n[thinkers.t]\nurl='http://t/v1'\nmodel='t'", "name another"),

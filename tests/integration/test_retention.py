@@ -325,7 +325,7 @@ def test_archiving_that_failed_is_done_by_another_replica(
         obstacle = tmp_path / "blobs" / session["id"] / "session.json"
         obstacle.mkdir()
         script.release.set()
-        until(lambda: f"archive:{session['id']} is put off" in first.log.read_text())
+        until(lambda: f"archive:{session['id']} is postponed" in first.log.read_text())
         assert api.get(session["urls"]["self"]).json()["status"] == "succeeded"
     first.kill()
     obstacle.rmdir()

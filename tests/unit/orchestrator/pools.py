@@ -1,4 +1,4 @@
-"""A pool of editor workers and the replicas that feed it, in virtual time: what the gate's law does, without a wire or a wait."""
+"""A simulated pool of editor workers and the replicas that feed it, in virtual time, to test the adaptive limit."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestrator.upstreams.adaptive_limit import Answer, Pace, answered, beside, refused
+from orchestrator.upstreams.adaptive_limit import CompletedEdit, LimitState, after_completion, after_rejection, in_flight_at_start
 
 
 @dataclass(eq=False)
 class Edit:
-    """One edit on its way."""
+    """One edit in flight."""
 
     replica: Replica
-    beside: float | None
+    in_flight_at_start: float | None
     sent: float = 0.0
 
 
 @dataclass(eq=False)
 class Worker:
-    """Edits that are worked on, and those in line."""
+    """A worker, with the edits it works on and its queue."""
 
     slots: int
     queue: float
     busy: set[Edit] = field(default_factory=set)
-    line: deque[Edit] = field(default_factory=deque)
+    waiting: deque[Edit] = field(default_factory=deque)
     gone: bool = False
 
 
 @dataclass(eq=False)
 class Replica:
-    """One gate; its sessions have always one more edit to send, up to `demand` at a time."""
+    """One replica's limit; its sessions always have another edit to send, up to `demand` at a time."""
 
-    pace: Pace
+    state: LimitState
     demand: float = float("inf")
     in_flight: int = 0
-    resting: int = 0
+    backing_off: int = 0
     done: int = 0
-    refusals: int = 0
+    rejections: int = 0
 
 
 class World:
     """Runs in virtual time.
 
     Args:
-        workers: (slots, edits in line) of each.
-        replicas: how many gates share the pool.
+        workers: (slots, queue length) of each.
+        replicas: how many replicas share the pool.
         service: seconds of an edit.
-        tells: whether the pool tells how long edits waited.
+        reports_queue: whether the pool reports queue times.
     """
 
     def __init__(
@@ -60,15 +60,15 @@ class World:
         *,
         replicas: int = 1,
         service: Callable[[random.Random], float] = lambda _: 4.0,
-        tells: bool = True,
+        reports_queue: bool = True,
         seed: int = 1,
         retry_s: float = 1.0,
     ) -> None:
         self.random = random.Random(seed)
         self.now = 0.0
         self.workers = [Worker(*worker) for worker in workers]
-        self.replicas = [Replica(Pace(8.0, 8.0, 4096.0)) for _ in range(replicas)]
-        self.service, self.tells, self.retry_s = service, tells, retry_s
+        self.replicas = [Replica(LimitState(8.0, 8.0, 4096.0)) for _ in range(replicas)]
+        self.service, self.reports_queue, self.retry_s = service, reports_queue, retry_s
         self.busy_s = self.capacity_s = self.queued_s = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -81,20 +81,20 @@ class World:
         self.workers.append(Worker(slots, queue))
 
     def leave(self, count: int = 1) -> None:
-        """Workers end with all they have; their edits fail."""
+        """Remove workers; their edits fail."""
         for worker in self.workers[-count:]:
             worker.gone = True
-            for edit in (*worker.busy, *worker.line):
+            for edit in (*worker.busy, *worker.waiting):
                 self._off(edit)
         del self.workers[-count:]
         self._feed()
 
     def run(self, seconds: float) -> World:
-        """Go on for so long; what is measured is measured anew."""
+        """Run for some seconds, after resetting the measurements."""
         self.busy_s = self.capacity_s = self.queued_s = 0.0
         ends = self.now + seconds
         for replica in self.replicas:
-            replica.done = replica.refusals = 0
+            replica.done = replica.rejections = 0
         self._feed()
         while self._events and self._events[0][0] <= ends:
             at, _, happens = heapq.heappop(self._events)
@@ -110,13 +110,13 @@ class World:
 
     @property
     def standing(self) -> float:
-        """Edits in line for each place of the pool, on average."""
+        """Mean queued edits for each slot of the pool."""
         return self.queued_s / self.capacity_s
 
     def _pass(self, now: float) -> None:
         for worker in self.workers:
             self.busy_s += len(worker.busy) * (now - self.now)
-            self.queued_s += len(worker.line) * (now - self.now)
+            self.queued_s += len(worker.waiting) * (now - self.now)
             self.capacity_s += worker.slots * (now - self.now)
         self.now = now
 
@@ -125,24 +125,24 @@ class World:
 
     def _feed(self) -> None:
         for replica in self.replicas:
-            while replica.in_flight < min(replica.pace.limit, replica.demand):
+            while replica.in_flight < min(replica.state.limit, replica.demand):
                 replica.in_flight += 1
-                edit = Edit(replica, beside(replica.pace, replica.in_flight, replica.resting))
+                edit = Edit(replica, in_flight_at_start(replica.state, replica.in_flight, replica.backing_off))
                 self._later(0.005, lambda edit=edit: self._arrive(edit))  # type: ignore[misc]
 
     def _arrive(self, edit: Edit) -> None:
         replica, edit.sent = edit.replica, self.now
-        worker = min(self.workers, key=lambda worker: (len(worker.busy) + len(worker.line)) / worker.slots)
+        worker = min(self.workers, key=lambda worker: (len(worker.busy) + len(worker.waiting)) / worker.slots)
         if len(worker.busy) < worker.slots:
             self._start(worker, edit)
-        elif len(worker.line) < worker.queue:
-            worker.line.append(edit)
+        elif len(worker.waiting) < worker.queue:
+            worker.waiting.append(edit)
         else:
-            replica.refusals += 1
-            if edit.beside is not None:
-                edit.beside = None
-                replica.resting += 1
-            replica.pace = refused(replica.pace, self.now, told=self.tells)
+            replica.rejections += 1
+            if edit.in_flight_at_start is not None:
+                edit.in_flight_at_start = None
+                replica.backing_off += 1
+            replica.state = after_rejection(replica.state, self.now, reports_queue=self.reports_queue)
             self._later(self.retry_s, lambda: self._arrive(edit))
 
     def _start(self, worker: Worker, edit: Edit) -> None:
@@ -154,16 +154,18 @@ class World:
         if worker.gone:
             return
         worker.busy.discard(edit)
-        if worker.line:
-            self._start(worker, worker.line.popleft())
+        if worker.waiting:
+            self._start(worker, worker.waiting.popleft())
         replica = edit.replica
         replica.done += 1
-        in_use = replica.in_flight >= min(replica.pace.limit, replica.demand) and replica.pace.limit <= replica.demand
-        told = waited if self.tells else None
-        replica.pace = answered(replica.pace, Answer(self.now - edit.sent, told, edit.beside, in_use))
+        in_use = replica.in_flight >= min(replica.state.limit, replica.demand) and replica.state.limit <= replica.demand
+        queue_s = waited if self.reports_queue else None
+        replica.state = after_completion(
+            replica.state, CompletedEdit(self.now - edit.sent, queue_s, edit.in_flight_at_start, in_use)
+        )
         self._off(edit)
 
     def _off(self, edit: Edit) -> None:
         edit.replica.in_flight -= 1
-        if edit.beside is None:
-            edit.replica.resting -= 1
+        if edit.in_flight_at_start is None:
+            edit.replica.backing_off -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -77,24 +78,22 @@ async def test_the_registry_is_followed_after_an_unexpected_exception(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The registry stays unchanged until the next version is read."""
-    monkeypatch.setattr(pool, "_LOOK_S", 0.01)
+    monkeypatch.setattr(pool, "_POLL_S", 0.01)
 
     def named(editor: str) -> Registry:
         thinker = {"url": "http://t/v1", "model": "m"}
         return Registry.model_validate({"editors": {editor: {"url": "http://e/v1"}}, "thinkers": {"t": thinker}})
 
-    class Shaky:
-        def __init__(self) -> None:
-            self.read = 0
+    reads = itertools.count(1)
 
-        def collaborators(self) -> Registry:
-            self.read += 1
-            if self.read == 2:
-                raise KeyError("unexpected")
-            return named("one" if self.read == 1 else "two")
+    def read() -> Registry:
+        number = next(reads)
+        if number == 2:
+            raise KeyError("unexpected")
+        return named("one" if number == 1 else "two")
 
     async with http_client() as client:
-        held = UpstreamPool(Shaky(), client, Metrics(CollectorRegistry()))  # type: ignore[arg-type]  # what it needs of the settings
+        held = UpstreamPool(read, client, Metrics(CollectorRegistry()))
         following = asyncio.create_task(held.follow())
         await until(lambda: "two" in held.editors or following.done())
         following.cancel()

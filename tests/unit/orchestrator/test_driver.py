@@ -21,6 +21,7 @@ from orchestrator.ports import (
     CritiqueReply,
     Editor,
     EditOrder,
+    EditorUsage,
     EditReply,
     Recorded,
     StorageUnavailableError,
@@ -98,7 +99,7 @@ class Now:
 
 
 class InstantEditor:
-    async def edit(self, order: EditOrder) -> EditReply:
+    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
         return EditReply(checked())
 
     async def ready(self) -> bool:
@@ -137,10 +138,10 @@ async def test_a_store_that_refuses_writes_is_asked_less_and_less() -> None:
 
 
 @pytest.mark.parametrize("end", ["signal", "cancel"])
-async def test_news_end_the_pause(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
-    """And so does a replica that is told to go."""
-    monkeypatch.setattr(module, "_FIRST_PAUSE_S", 600.0)
-    monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 600.0)
+async def test_a_signal_ends_the_backoff(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """So does a cancellation."""
+    monkeypatch.setattr(module, "_INITIAL_BACKOFF_S", 600.0)
+    monkeypatch.setattr(module, "_MAX_BACKOFF_S", 600.0)
     log = Log(fate=lambda number: "refused" if number == 1 else "done")
     driving = driver(log)
     running = asyncio.create_task(driving.run())
@@ -216,7 +217,7 @@ async def test_an_edit_that_was_never_taken_costs_nothing_at_the_deadline(desk: 
     desk.answers = [busy("0.2"), busy("1.2")]
     log = Log(left_s=1.0)
     async with asking("editor", desk.url) as upstream:
-        driving = driver(log, editor=HttpEditor(upstream, gate=AdaptiveLimit()))
+        driving = driver(log, editor=HttpEditor(upstream, limit=AdaptiveLimit()))
         await asyncio.wait_for(driving.run(), WAIT_S)
     assert driving.finished
     (stopped,) = [recorded.event for recorded in log.entries if isinstance(recorded.event, ev.EditFailed)]
@@ -230,7 +231,7 @@ async def test_an_edit_that_is_stopped_at_work_is_charged(desk: Desk) -> None:
     desk.answers = [busy("0.6"), holding]
     log = Log(left_s=2.0)
     async with asking("editor", desk.url) as upstream:
-        driving = driver(log, editor=HttpEditor(upstream, gate=AdaptiveLimit()))
+        driving = driver(log, editor=HttpEditor(upstream, limit=AdaptiveLimit()))
         await asyncio.wait_for(driving.run(), WAIT_S)
     assert driving.finished
 
@@ -251,7 +252,7 @@ async def test_a_picture_that_cannot_be_decoded_ends_no_session(desk: Desk) -> N
     """Its header and its checksums are sound; only the thinker's client looks at its pixels. It stays without scores."""
 
     class Careless(InstantEditor):
-        async def edit(self, order: EditOrder) -> EditReply:
+        async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
             return EditReply(checked(BROKEN, 64, 64))
 
     class Broken(Store):

@@ -8,7 +8,7 @@ import binascii
 import json
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.ports import EditOrder, EditorError, EditReply
-from orchestrator.request_timing import RequestTiming
-from orchestrator.upstreams.editor import HttpEditor, _sound
-from orchestrator.upstreams.http import Call, HttpUpstream, Reply, Upstream
+from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply
+from orchestrator.upstreams.editor import HttpEditor, _checked
+from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from services.imaging.codec import inspect
 from tests.unit.imaging.pictures import SIGNATURE, chunk, opened, png, saved, scene
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
@@ -46,7 +45,7 @@ def order(
 
 async def edit(desk: Desk, wanted: EditOrder | None = None, **options: Any) -> EditReply:
     async with asking("editor", desk.url) as upstream:
-        return await HttpEditor(upstream, **options).edit(wanted or order())
+        return await HttpEditor(upstream, **options).edit(wanted or order(), EditorUsage())
 
 
 async def failure(desk: Desk, wanted: EditOrder | None = None) -> EditorError:
@@ -108,7 +107,7 @@ def test_any_prompt_arrives_as_it_is(prompt: str) -> None:
         assert call.size == len(sent[-1][0])
         return {"data": [{"b64_json": base64.b64encode(EDITED).decode()}]}
 
-    asyncio.run(HttpEditor(_Answering(keep)).edit(order(prompt)))
+    asyncio.run(HttpEditor(_Answering(keep)).edit(order(prompt), EditorUsage()))
     ((body, content_type),) = sent
     boundary = content_type.partition("boundary=")[2].encode()
     parts = body.split(b"--" + boundary)
@@ -129,9 +128,7 @@ class _Answering(HttpUpstream):
         super().__init__("editor", Upstream("http://nowhere.invalid/v1"), CLIENT)
         self.answer = answer
 
-    async def post(
-        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[RequestTiming] | None = None
-    ) -> Reply:
+    async def post(self, call: Call, timeout_s: float, observer: RequestObserver | None = None) -> Reply:
         return Reply(await self.answer(call, timeout_s) if callable(self.answer) else self.answer)
 
 
@@ -216,9 +213,9 @@ def test_an_editor_may_answer_with_twice_the_sources_pixels() -> None:
     """Or with as many as anybody may send; not with a bomb."""
     data = saved(Image.new("1", (8000, 6400)), "PNG")
 
-    assert _sound(data, 30_000_000).width == 8000
+    assert _checked(data, 30_000_000).width == 8000
     with pytest.raises(EditorError):
-        _sound(data, 20_000_000)
+        _checked(data, 20_000_000)
 
 
 BAD_PICTURES = {
@@ -304,7 +301,7 @@ near = st.fixed_dictionaries({"data": st.lists(st.fixed_dictionaries({"b64_json"
 def test_any_reply_is_a_picture_or_an_error(body: Any) -> None:
     """No JSON value raises anything but the editor's error, and what is taken can be recorded."""
     try:
-        reply = asyncio.run(HttpEditor(_Answering(body)).edit(order()))
+        reply = asyncio.run(HttpEditor(_Answering(body)).edit(order(), EditorUsage()))
     except EditorError as exc:
         outcome = exc.code
     else:

@@ -15,7 +15,7 @@ from orchestrator.execution.performer import Performer
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import EditJob
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import Editor
+from orchestrator.ports import Editor, EditorUsage
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback
@@ -60,13 +60,13 @@ def session(*, age_s: float = 0.0, left_s: float = 20.0) -> Session:
 
 async def outcome(editor: Editor, *, store: Store | None = None, of: Session | None = None, resumed: bool = False) -> Any:
     performer = Performer({"e": editor}, {}, store or Store(), Now())
-    return await performer.perform("ses_1", of or session(), JOB, resumed=resumed)
+    return await performer.perform("ses_1", of or session(), JOB, EditorUsage(), resumed=resumed)
 
 
 async def charged(desk: Desk, *, kind: str = "edited", attempts: int = 4, **options: Any) -> float:
     """Of one edit at that desk, whose outcome is of that kind."""
     async with asking("editor", desk.url, attempts=attempts) as upstream:
-        event = await outcome(HttpEditor(upstream, gate=AdaptiveLimit()), **options)
+        event = await outcome(HttpEditor(upstream, limit=AdaptiveLimit()), **options)
     assert event.type == kind
     return float(event.editor_seconds)
 
@@ -201,9 +201,9 @@ async def test_an_editor_that_took_too_long_is_charged_by_the_clock(desk: Desk) 
 async def test_the_wait_for_a_place_is_not_charged(desk: Desk) -> None:
     """Others' edits are not this one's."""
     desk.answers = [working(made)]
-    gate = AdaptiveLimit(fixed=1)
+    limit = AdaptiveLimit(fixed=1)
     async with asking("editor", desk.url) as upstream:
-        events = await asyncio.gather(*(outcome(HttpEditor(upstream, gate=gate)) for _ in range(3)))
+        events = await asyncio.gather(*(outcome(HttpEditor(upstream, limit=limit)) for _ in range(3)))
 
     assert [event.editor_seconds for event in events] == [AT_WORK] * 3
 

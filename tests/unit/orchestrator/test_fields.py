@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.api.fields import (
     MAX_CANDIDATES,
     MAX_TURNS,
-    Catalogue,
-    EditorTakes,
+    Deadlines,
     ImagesEditFields,
     SessionFields,
     SessionJson,
@@ -22,6 +21,7 @@ from orchestrator.api.fields import (
     first_event,
 )
 from orchestrator.loop import events as ev
+from orchestrator.ports import Catalogue, EditorCapabilities
 from services.errors import TABLE, ApiError
 from services.protocol.images_api import validate
 
@@ -29,19 +29,17 @@ SOURCE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=640
 MASK = SOURCE.model_copy(update={"sha256": "1" * 64})
 PARAMETERS = frozenset({"negative_prompt", "num_inference_steps", "guidance_scale", "size"})
 CATALOGUE = Catalogue(
-    {"first": EditorTakes(frozenset(), mask=False), "able": EditorTakes(PARAMETERS, mask=True)},
+    {"first": EditorCapabilities(frozenset(), mask=False), "able": EditorCapabilities(PARAMETERS, mask=True)},
     ("judge", "expert"),
-    default_deadline_s=600.0,
-    review_deadline_s=86_400.0,
-    max_deadline_s=604_800.0,
 )
+DEADLINES = Deadlines(600.0, 86_400.0, 604_800.0)
 Fields = ImagesEditFields | SessionFields
 
 
 def event(kind: type[Fields] = ImagesEditFields, /, *, source: ev.ImageRef = SOURCE, **given_: Any) -> ev.SessionCreated:
     fields = validate(kind, {"prompt": "make it golden", **given_})
-    check(fields, CATALOGUE, has_mask=False)
-    return first_event(fields, Sources(source, None), CATALOGUE, now=1000.0, seed=99)
+    check(fields, CATALOGUE, DEADLINES, has_mask=False)
+    return first_event(fields, Sources(source, None), CATALOGUE, DEADLINES, now=1000.0, seed=99)
 
 
 def refusal(kind: type[Fields] = ImagesEditFields, /, **given_: Any) -> ApiError:
@@ -167,24 +165,24 @@ def test_a_review_has_time() -> None:
 def test_a_default_deadline_is_within_the_longest(kind: dict[str, Any]) -> None:
     """A server whose longest deadline is ten seconds takes requests that name none."""
     fields = validate(SessionFields, {"prompt": "x", **kind})
-    short = replace(CATALOGUE, max_deadline_s=10.0)
-    check(fields, short, has_mask=False)
+    short = replace(DEADLINES, max_s=10.0)
+    check(fields, CATALOGUE, short, has_mask=False)
 
-    assert first_event(fields, Sources(SOURCE, None), short, now=1000.0, seed=1).limits.deadline_at == 1010.0
+    assert first_event(fields, Sources(SOURCE, None), CATALOGUE, short, now=1000.0, seed=1).limits.deadline_at == 1010.0
 
 
 def test_the_mask_is_kept() -> None:
     """It belongs to the session."""
     fields = validate(ImagesEditFields, {"prompt": "x", "model": "able"})
-    check(fields, CATALOGUE, has_mask=True)
+    check(fields, CATALOGUE, DEADLINES, has_mask=True)
 
-    assert first_event(fields, Sources(SOURCE, MASK), CATALOGUE, now=0.0, seed=1).mask == MASK
+    assert first_event(fields, Sources(SOURCE, MASK), CATALOGUE, DEADLINES, now=0.0, seed=1).mask == MASK
 
 
 def test_a_mask_goes_only_to_editors_that_take_one() -> None:
     """Refused before any picture is decoded."""
     with pytest.raises(ApiError) as caught:
-        check(validate(ImagesEditFields, {"prompt": "x"}), CATALOGUE, has_mask=True)
+        check(validate(ImagesEditFields, {"prompt": "x"}), CATALOGUE, DEADLINES, has_mask=True)
 
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "mask")
     assert "'first'" in caught.value.message
@@ -332,8 +330,8 @@ def test_checking_first_refuses_the_same(given_: dict[str, Any]) -> None:
             return exc.code, exc.message
         return None
 
-    before = outcome(lambda: check(fields, CATALOGUE, has_mask=False))
-    after = outcome(lambda: first_event(fields, Sources(SOURCE, None), CATALOGUE, now=0.0, seed=1))
+    before = outcome(lambda: check(fields, CATALOGUE, DEADLINES, has_mask=False))
+    after = outcome(lambda: first_event(fields, Sources(SOURCE, None), CATALOGUE, DEADLINES, now=0.0, seed=1))
     assert before == after
     assert before is None or before[0] in TABLE
 

@@ -13,7 +13,7 @@ from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob, Finish,
 from orchestrator.loop.session import Session, fold
 from services.errors import ApiError
 from services.protocol.images_api import validate
-from tests.unit.orchestrator.test_fields import CATALOGUE, SOURCE, asked
+from tests.unit.orchestrator.test_fields import CATALOGUE, DEADLINES, SOURCE, asked
 
 
 def play(created: ev.SessionCreated, scores: list[tuple[float, float]]) -> Session:
@@ -67,7 +67,7 @@ def test_what_is_accepted_can_be_delivered(given_: dict[str, Any], scores: list[
     """Whatever fields pass, a session in which nothing fails returns as many images as were asked for."""
     fields = validate(SessionFields, {**given_, "model": "able", "thinker": None})
     try:
-        created = first_event(fields, Sources(SOURCE, None), CATALOGUE, now=0.0, seed=1)
+        created = first_event(fields, Sources(SOURCE, None), CATALOGUE, DEADLINES, now=0.0, seed=1)
     except ApiError as exc:
         refused = exc.param
         assert refused in {"n", "budget_edits", "candidates", "max_turns", "deadline_s"}

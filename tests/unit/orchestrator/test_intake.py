@@ -64,7 +64,7 @@ class Sessions:
 async def test_pictures_stay_unless_their_session_was_surely_not_made(answer: Created | PortError, kept: bool) -> None:  # noqa: FBT001
     """Whoever removes them in doubt takes the source from a session that runs."""
     folders, images = Folders(), [checked(b"source"), checked(b"mask")]
-    intake = Intake(Sessions(answer), folders, None, None, None)  # type: ignore[arg-type]  # what recording needs
+    intake = Intake(Sessions(answer), folders, None, None, None, None)  # type: ignore[arg-type]  # what recording needs
     with contextlib.suppress(PortError):
         await intake._record(images, EVENT, Idempotency("k", "f"), Bounds())
 
@@ -90,7 +90,7 @@ async def test_an_upload_is_opened_once_and_hashed_once_for_each_bytes_it_has(
     for module in (codec, intake_module):
         monkeypatch.setattr(module, "digest", digest)
     monkeypatch.setattr(Image, "open", counted("open", Image.open))
-    intake = Intake(Sessions(Created(OWN, fresh=True, fingerprint="f")), Folders(), None, None, ImageLimits())  # type: ignore[arg-type]
+    intake = Intake(Sessions(Created(OWN, fresh=True, fingerprint="f")), Folders(), None, None, None, ImageLimits())  # type: ignore[arg-type]
     received, image = await intake._check(data, "image")
 
     assert sorted(calls) == (["hash", "open"] if passed_on_unchanged else ["hash", "hash", "open"])

@@ -35,7 +35,7 @@ class Store:
         self.finished: list[str] = []
         self.mine: set[str] = set()
         self.audited = asyncio.Event()
-        self.parked: list[str] = []
+        self.suspended: list[str] = []
 
     def called(self, name: str) -> None:
         self.calls[name] = self.calls.get(name, 0) + 1
@@ -43,14 +43,16 @@ class Store:
             self.failing.remove(name)
             raise RuntimeError(f"nobody foresaw this of {name}")
 
-    async def claim(self, replica: str, room: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0) -> Taken:
+    async def claim(
+        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
+    ) -> Taken:
         await asyncio.sleep(0)
         self.called("claim")
         claims, self.claims = self.claims, []
-        told = [chore for chore in self.due if chore.startswith("hook")][:webhook_chores]
+        for_webhooks = [chore for chore in self.due if chore.startswith("hook")][:webhook_chores]
         others = [chore for chore in self.due if not chore.startswith("hook")][:chores]
-        self.due = [chore for chore in self.due if chore not in {*told, *others}]
-        return Taken(tuple(claims), (*told, *others))
+        self.due = [chore for chore in self.due if chore not in {*for_webhooks, *others}]
+        return Taken(tuple(claims), (*for_webhooks, *others))
 
     async def complete_chore(self, chore: str) -> None:
         self.finished.append(chore)
@@ -59,7 +61,7 @@ class Store:
         self.called("renew_lease")
         return True
 
-    async def report_durations(self, *paces: Mapping[str, float]) -> None:
+    async def report_durations(self, *durations: Mapping[str, float]) -> None:
         self.called("report_durations")
 
     async def owned(self, replica: str) -> set[str]:
@@ -74,14 +76,14 @@ class Store:
         return [Recorded(1, created)]
 
     async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
-        self.parked.append(claim.session_id)
+        self.suspended.append(claim.session_id)
         return True
 
     async def release(self, replica: str, session_id: str) -> None:
-        """Nothing strays here."""
+        """No session is orphaned here."""
 
 
-class News:
+class Notifications:
     """Comes at once and again, or breaks first."""
 
     def __init__(self) -> None:
@@ -102,17 +104,17 @@ class News:
         yield ""
 
 
-class EditorCapacity:
-    def room(self) -> Mapping[str, int]:
+class Unlimited:
+    def spare(self) -> Mapping[str, int]:
         return {"e": 1}
 
-    def expect(self, editor: str, session_id: str) -> None:
-        """There is always room."""
+    def add_claimed(self, editor: str, session_id: str) -> None:
+        """There is always capacity."""
 
-    def forget(self, editor: str, session_id: str) -> None:
+    def remove_claimed(self, editor: str, session_id: str) -> None:
         """As above."""
 
-    def paces(self) -> Mapping[str, float]:
+    def edit_durations(self) -> Mapping[str, float]:
         return {}
 
 
@@ -120,25 +122,25 @@ class Quiet:
     def recovered(self, sessions: int) -> None:
         """Nobody dies here."""
 
-    def strayed(self, sessions: int) -> None:
+    def orphaned(self, sessions: int) -> None:
         """As above."""
 
 
-class Place:
-    """A runner and what surrounds it; a test says what drivers and chores do."""
+class Harness:
+    """A runner with test doubles; a test sets what drivers and chores do."""
 
     def __init__(self) -> None:
-        self.store, self.news = Store(), News()
+        self.store, self.notifications = Store(), Notifications()
         self.drive: Callable[[], Awaitable[None]] = asyncio.Event().wait  # type: ignore[assignment]  # what it returns is not used
         self.chore: Callable[[str], Awaitable[bool]] = _done
         self.runner = Runner(
             Replica("r", 8, BEAT_S),
             self.store,  # type: ignore[arg-type]  # what a runner needs of it
             lambda claim, log: _Driver(self.drive),  # type: ignore[arg-type,return-value]  # as above
-            self.news,
-            rooms=EditorCapacity(),
+            self.notifications,
+            editors=Unlimited(),
             chore=self._chore,
-            watch=Quiet(),
+            observer=Quiet(),
         )
 
     async def _chore(self, name: str) -> bool:
@@ -160,28 +162,28 @@ async def _done(chore: str) -> bool:
 
 
 @pytest.fixture
-async def place() -> AsyncGenerator[Place]:
-    place = Place()
-    yield place
-    await place.runner.stop()
+async def harness() -> AsyncGenerator[Harness]:
+    harness = Harness()
+    yield harness
+    await harness.runner.stop()
 
 
-async def test_what_nobody_foresaw_ends_no_loop(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_nobody_foresaw_ends_no_loop(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged with its trace, and after a pause everything goes on: rounds, beats, audits and the news."""
-    place.store.failing = {"claim", "renew_lease", "report_durations", "owned"}
-    place.news.failing = True
-    await place.runner.start()
-    await until(lambda: not place.store.failing and not place.news.failing)
-    calls, heard = dict(place.store.calls), place.news.heard
-    await until(lambda: all(place.store.calls[name] > calls[name] for name in calls) and place.news.heard > heard)
+    harness.store.failing = {"claim", "renew_lease", "report_durations", "owned"}
+    harness.notifications.failing = True
+    await harness.runner.start()
+    await until(lambda: not harness.store.failing and not harness.notifications.failing)
+    calls, heard = dict(harness.store.calls), harness.notifications.heard
+    await until(lambda: all(harness.store.calls[name] > calls[name] for name in calls) and harness.notifications.heard > heard)
 
-    assert place.runner.alive()
+    assert harness.runner.alive()
     told = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(told) == 5
     assert all(record.exc_info for record in told)
 
 
-async def test_chores_that_hang_leave_hands_to_those_of_other_kinds(place: Place) -> None:
+async def test_chores_that_hang_leave_hands_to_those_of_other_kinds(harness: Harness) -> None:
     """A bucket that does not answer takes every hand for archiving, and webhooks are told all the same."""
     under_way: list[str] = []
 
@@ -191,18 +193,18 @@ async def test_chores_that_hang_leave_hands_to_those_of_other_kinds(place: Place
             await asyncio.Event().wait()
         return True
 
-    place.chore = chore
-    place.store.due = [f"archive:{number}" for number in range(300)]
-    await place.runner.start()
+    harness.chore = chore
+    harness.store.due = [f"archive:{number}" for number in range(300)]
+    await harness.runner.start()
     await until(lambda: len(under_way) >= 64)
-    place.store.due.insert(0, "hook:a/9")
-    await until(lambda: place.store.finished)
+    harness.store.due.insert(0, "hook:a/9")
+    await until(lambda: harness.store.finished)
 
-    assert place.store.finished == ["hook:a/9"]
+    assert harness.store.finished == ["hook:a/9"]
     assert len(under_way) == 64
 
 
-async def test_a_chore_may_take_a_few_leases(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_chore_may_take_a_few_leases(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
     """Then it is cut off, its hand is free, and it comes again by its timer, since nobody says that it is done."""
     tried: list[str] = []
 
@@ -212,39 +214,39 @@ async def test_a_chore_may_take_a_few_leases(place: Place, caplog: pytest.LogCap
             await asyncio.Event().wait()
         return True
 
-    place.chore = chore
-    place.store.due = ["purge:a"]
-    await place.runner.start()
+    harness.chore = chore
+    harness.store.due = ["purge:a"]
+    await harness.runner.start()
     began = asyncio.get_running_loop().time()
-    await until(lambda: "purge:a is put off" in caplog.text)
+    await until(lambda: "purge:a is postponed" in caplog.text)
     took = asyncio.get_running_loop().time() - began
-    assert place.store.finished == []
-    place.store.due = ["purge:a"]
-    await until(lambda: place.store.finished)
+    assert harness.store.finished == []
+    harness.store.due = ["purge:a"]
+    await until(lambda: harness.store.finished)
 
     assert tried == ["purge:a", "purge:a"]
     assert took > 2 * LEASES_S
 
 
-async def test_a_session_that_ends_during_an_audit_is_not_cut_off(place: Place) -> None:
+async def test_a_session_that_ends_during_an_audit_is_not_cut_off(harness: Harness) -> None:
     """Its end is recorded, so it is owned no more, while the answer to its driver is still on its way."""
     ended: list[str] = []
 
     async def drive() -> None:
-        place.store.mine.clear()
-        place.store.audited.clear()
-        await place.store.audited.wait()
+        harness.store.mine.clear()
+        harness.store.audited.clear()
+        await harness.store.audited.wait()
         ended.append("told")
 
-    place.drive = drive
-    place.store.mine, place.store.claims = {"a"}, [Claim("a", 1, "e")]
-    await place.runner.start()
-    await until(lambda: ended or place.store.parked)
+    harness.drive = drive
+    harness.store.mine, harness.store.claims = {"a"}, [Claim("a", 1, "e")]
+    await harness.runner.start()
+    await until(lambda: ended or harness.store.suspended)
 
-    assert (ended, place.store.parked) == (["told"], [])
+    assert (ended, harness.store.suspended) == (["told"], [])
 
 
-async def test_a_session_that_two_audits_in_a_row_miss_is_let_go(place: Place) -> None:
+async def test_a_session_that_two_audits_in_a_row_miss_is_let_go(harness: Harness) -> None:
     """Another replica has it; one miss is forgotten when the next audit finds the session again."""
     audits = itertools.count(1)
     number = 0
@@ -255,12 +257,12 @@ async def test_a_session_that_two_audits_in_a_row_miss_is_let_go(place: Place) -
         return set() if number in {1, 3, 5, 6} else {"a"}
 
     async def suspend(claim: Claim, expected: int, until: float | None) -> bool:
-        place.store.parked.append(f"{claim.session_id} after audit {number}")
+        harness.store.suspended.append(f"{claim.session_id} after audit {number}")
         return True
 
-    place.store.owned, place.store.suspend = owned, suspend  # type: ignore[method-assign]
-    place.store.claims = [Claim("a", 1, "e")]
-    await place.runner.start()
-    await until(lambda: place.store.parked)
+    harness.store.owned, harness.store.suspend = owned, suspend  # type: ignore[method-assign]
+    harness.store.claims = [Claim("a", 1, "e")]
+    await harness.runner.start()
+    await until(lambda: harness.store.suspended)
 
-    assert place.store.parked == ["a after audit 6"]
+    assert harness.store.suspended == ["a after audit 6"]

@@ -30,7 +30,7 @@ def registry() -> CollectorRegistry:
 def telemetry(registry: CollectorRegistry) -> Metrics:
     made = Metrics(registry)
     made.watch(lambda: 2)
-    made.watch_gate("e", AdaptiveLimit(fixed=3))
+    made.watch_limit("e", AdaptiveLimit(fixed=3))
     return made
 
 
@@ -98,7 +98,7 @@ def test_times_scores_and_stages_of_a_session(telemetry: Metrics, registry: Coll
     record(telemetry, story())
     value = registry.get_sample_value
 
-    assert value("editthinker_session_line_seconds_sum") == 4
+    assert value("editthinker_session_queue_seconds_sum") == 4
     assert value("editthinker_session_seconds_sum", {"reason": "satisfied"}) == 30
     assert value("editthinker_answer_score_sum", {"aspect": "semantic"}) == 8
     assert value("editthinker_answer_score_sum", {"aspect": "quality"}) == 9.5
@@ -113,7 +113,7 @@ def test_a_session_without_an_answer_has_no_scores(telemetry: Metrics, registry:
     record(telemetry, [CREATED, ev.Finished(at=101, reason="failed", best=None, totals=ev.Totals())])
 
     assert registry.get_sample_value("editthinker_answer_score_count", {"aspect": "semantic"}) == 0
-    assert registry.get_sample_value("editthinker_session_line_seconds_count") == 0
+    assert registry.get_sample_value("editthinker_session_queue_seconds_count") == 0
 
 
 def test_what_never_happened_is_zero(telemetry: Metrics, registry: CollectorRegistry) -> None:
@@ -122,7 +122,7 @@ def test_what_never_happened_is_zero(telemetry: Metrics, registry: CollectorRegi
 
     assert value("editthinker_sessions_finished_total", {"reason": "failed"}) == 0
     assert value("editthinker_events_total", {"type": "turn_started"}) == 0
-    assert value("editthinker_sessions_waiting", {"editor": "e"}) == 0
+    assert value("editthinker_sessions_queued", {"editor": "e"}) == 0
     assert value("editthinker_webhook_deliveries_total", {"outcome": "delivered"}) == 0
     telemetry.webhook_delivered("retried")
     assert value("editthinker_webhook_deliveries_total", {"outcome": "retried"}) == 1
@@ -130,11 +130,27 @@ def test_what_never_happened_is_zero(telemetry: Metrics, registry: CollectorRegi
 
 def test_redis_is_told_to_be_away_when_it_is(telemetry: Metrics, registry: CollectorRegistry) -> None:
     """The last figures stand beside it."""
-    telemetry.standing({"e": 4}, 9, 2)
+    telemetry.redis_read({"e": 4}, 9, 2)
     assert registry.get_sample_value("editthinker_redis_up") == 1
-    telemetry.away()
+    telemetry.redis_unavailable()
     assert registry.get_sample_value("editthinker_redis_up") == 0
-    assert registry.get_sample_value("editthinker_sessions_waiting", {"editor": "e"}) == 4
+    assert registry.get_sample_value("editthinker_sessions_queued", {"editor": "e"}) == 4
+
+
+def test_renamed_metrics_keep_their_old_names(telemetry: Metrics, registry: CollectorRegistry) -> None:
+    """For one release, with the same values."""
+    record(telemetry, story())
+    telemetry.redis_read({"e": 4}, 9, 2)
+    telemetry.orphaned(3)
+    value = registry.get_sample_value
+
+    assert value("editthinker_sessions_waiting", {"editor": "e"}) == value("editthinker_sessions_queued", {"editor": "e"}) == 4
+    assert value("editthinker_edits_waiting", {"editor": "e"}) == value("editthinker_edits_queued", {"editor": "e"}) == 0
+    assert value("editthinker_session_line_seconds_sum") == value("editthinker_session_queue_seconds_sum") == 4
+    assert value("editthinker_session_line_seconds_bucket", {"le": "5.0"}) == 1
+    assert value("editthinker_sessions_strayed_total") == value("editthinker_sessions_orphaned_total") == 3
+    told = {family.name: family.documentation for family in registry.collect()}
+    assert told["editthinker_sessions_waiting"] == "Deprecated: use editthinker_sessions_queued."
 
 
 def test_every_metric_is_documented(telemetry: Metrics, registry: CollectorRegistry) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any, Literal
 
 import httpx
@@ -14,8 +13,7 @@ from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError, Usage
-from orchestrator.request_timing import RequestTiming
-from orchestrator.upstreams.http import Call, HttpUpstream, Reply, Upstream
+from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
@@ -235,9 +233,7 @@ class _Answering(HttpUpstream):
         self.answer = answer
         self.sent = b""
 
-    async def post(
-        self, call: Call, timeout_s: float, busy: Callable[[], None] = lambda: None, tries: list[RequestTiming] | None = None
-    ) -> Reply:
+    async def post(self, call: Call, timeout_s: float, observer: RequestObserver | None = None) -> Reply:
         self.sent = b"".join([piece async for piece in call.pieces()])
         assert call.size == len(self.sent)
         return Reply(self.answer)

@@ -144,7 +144,7 @@ async def test_the_mean_of_samples_counts_and_their_spread_is_told(desk: Desk) -
     assert sent(desk, 0)["n"] == 4
     assert (reply.semantic, reply.quality, reply.samples) == (5.0, 8.0, 3)
     assert reply.semantic_spread == pytest.approx(2.16, abs=0.01) and reply.quality_spread == 0
-    assert (reply.reasoning, reply.instruction) == ("about 6.0", "go 6.0")
+    assert (reply.reasoning, reply.refined_instruction) == ("about 6.0", "go 6.0")
 
 
 async def test_a_checklist_is_asked_for_and_answered(desk: Desk) -> None:
@@ -264,7 +264,7 @@ def test_questions_are_events_of_their_own() -> None:
 
 
 async def test_a_constraint_that_was_seen_to_be_enforced_is_not_given_up_for_one_reply(desk: Desk) -> None:
-    """UpstreamPool count characters differently; the reply is told, and the constraint stays."""
+    """Servers count characters differently; the reply is told, and the constraint stays."""
     desk.answers = [JSONResponse(GOOD), JSONResponse(completion(WORN)), JSONResponse(GOOD)]
     assert await heard(desk, dialect(constraint="auto"), 3) == ["ok", "unconstrained", "ok", "ok"]
     assert constraints(desk) == ["structured_outputs"] * 3

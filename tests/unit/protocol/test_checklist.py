@@ -249,7 +249,7 @@ def test_bare_scores_become_answers_that_claim_no_more(semantic: float, quality:
 
 
 def test_questions_are_read_and_ours_about_quality_added() -> None:
-    """Fenced, after thoughts, with doubles, blanks, wrong types and questions too long among them."""
+    """FencedError, after thoughts, with doubles, blanks, wrong types and questions too long among them."""
     rows = {
         "change": ["Is the sky  orange?", "is the sky orange?", " ", 7, "x" * 201, "Is the light low?"],
         "keep": ["Is the boat there?", "Is the sky orange?"],

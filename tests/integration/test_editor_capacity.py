@@ -1,4 +1,4 @@
-"""Room at an editor, as claims take it and give it back: a real runner on a real Redis, with an editor at a real gate."""
+"""Capacity of an editor as claims use it: a real runner on a real Redis, with an editor behind a real limit."""
 
 from __future__ import annotations
 
@@ -13,40 +13,39 @@ from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop import events as ev
-from orchestrator.ports import Claim, EditOrder, EditReply, Recorded
+from orchestrator.ports import Claim, EditOrder, EditorUsage, EditReply, Recorded
 from orchestrator.store.notifications import RedisNotifications
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
-from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
-from orchestrator.upstreams.adaptive_limits import AdaptiveLimits
+from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, AdaptiveLimits
 from tests.doubles.processes import Process
 from tests.integration.test_driver_under_faults import IMAGE, InstantEditor, Memory, Now, Silent, StepByStep
 
-PLACES = 4
+SLOTS = 4
 
 
-class AtTheGate(InstantEditor):
-    """An editor that works once it is let."""
+class LimitedEditor(InstantEditor):
+    """An editor behind a limit that finishes once `go_on` is set."""
 
-    def __init__(self, gate: AdaptiveLimit) -> None:
+    def __init__(self, limit: AdaptiveLimit) -> None:
         super().__init__()
-        self.gate = gate
+        self.limit = limit
         self.begun = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def edit(self, order: EditOrder) -> EditReply:
-        async with self.gate.place(later=order.later, session_id=order.session_id):
+    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
+        async with self.limit.slot(later=order.later, session_id=order.session_id):
             self.begun.set()
             await self.go_on.wait()
-            return await super().edit(order)
+            return await super().edit(order, usage)
 
 
 class Unwatched:
     def recovered(self, sessions: int) -> None:
         """Nothing to tell."""
 
-    def strayed(self, sessions: int) -> None:
+    def orphaned(self, sessions: int) -> None:
         """As above."""
 
 
@@ -61,19 +60,19 @@ class Site:
     def __init__(self, redis: Redis) -> None:
         feed = PubSubFanout(lambda: redis)
         self.store = RedisSessions(redis, feed, KeySpace())
-        self.gate = AdaptiveLimit(fixed=PLACES)
-        self.editor = AtTheGate(self.gate)
+        self.limit = AdaptiveLimit(fixed=SLOTS)
+        self.editor = LimitedEditor(self.limit)
         performer = Performer({"e": self.editor}, {"t": StepByStep()}, Memory(), Now())
 
         def drive(claim: Claim, log: list[Recorded]) -> Driver:
             return Driver(claim, self.store, performer, Now(), Silent(), log)
 
         replica = Replica("r", 1000, 3.0)
-        wakes = RedisNotifications(feed, KeySpace())
+        notifications = RedisNotifications(feed, KeySpace())
         self.runner = Runner(
-            replica, self.store, drive, wakes, rooms=AdaptiveLimits({"e": self.gate}), chore=done, watch=Unwatched()
+            replica, self.store, drive, notifications, editors=AdaptiveLimits({"e": self.limit}), chore=done, observer=Unwatched()
         )
-        self.gate.on_room = self.runner.nudge
+        self.limit.on_capacity = self.runner.wake
 
     async def create(self, name: str, **limits: float) -> None:
         bounds = ev.Limits.model_validate({"deadline_at": time.time() + 60, "max_turns": 1, **limits})
@@ -101,8 +100,8 @@ async def site(redis: Process) -> AsyncGenerator[Site]:
     await client.aclose()
 
 
-async def test_sessions_that_were_cancelled_in_line_leave_the_room_to_others(site: Site) -> None:
-    """At once, and so do those that were out of time when they were claimed."""
+async def test_sessions_cancelled_while_queued_leave_their_capacity_to_others(site: Site) -> None:
+    """At once, as do those that were past their deadline when they were claimed."""
     cancelled = [f"cancelled-{number}" for number in range(20)]
     for name in cancelled:
         await site.create(name)
@@ -117,9 +116,9 @@ async def test_sessions_that_were_cancelled_in_line_leave_the_room_to_others(sit
     async with asyncio.timeout(2):
         while site.runner.driving:
             await asyncio.sleep(0.01)
-    assert site.gate.room() == PLACES + 1
+    assert site.limit.spare() == SLOTS + 1
     await site.create("next")
     await site.editor.begun.wait()
     site.editor.go_on.set()
     assert await site.ends("next") == ["max_turns"]
-    assert site.gate.room() == PLACES + 1
+    assert site.limit.spare() == SLOTS + 1

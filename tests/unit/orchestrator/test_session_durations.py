@@ -17,11 +17,11 @@ def end(reason: FinishReason, edits: int = 3) -> Finished:
 def test_most_sessions_are_done_within_it() -> None:
     """The time itself where all take as long; where they differ, about what nine of ten take."""
     chance = random.Random(1)
-    lengths = SessionDurations()
+    durations = SessionDurations()
     for _ in range(400):
-        lengths.ended("alike", end("satisfied"), 12.0)
-        lengths.ended("differ", end("max_turns"), chance.uniform(5, 20))
-    most = lengths.most()
+        durations.ended("alike", end("satisfied"), 12.0)
+        durations.ended("differ", end("max_turns"), chance.uniform(5, 20))
+    most = durations.most()
 
     assert most["alike"] == pytest.approx(12.0)
     assert 15 < most["differ"] < 21
@@ -31,18 +31,18 @@ def test_most_sessions_are_done_within_it() -> None:
 def test_sessions_that_ran_out_of_time_are_not_left_out() -> None:
     """Else only the short ones would count, ever shorter ones be expected, and ever more run out of time."""
     chance = random.Random(2)
-    lengths = SessionDurations()
+    durations = SessionDurations()
     for _ in range(400):
         takes = chance.uniform(5, 20)
-        lengths.ended("e", end("satisfied" if takes < 10 else "deadline"), min(takes, 10.0))
-    assert lengths.most()["e"] > 9.5
+        durations.ended("e", end("satisfied" if takes < 10 else "deadline"), min(takes, 10.0))
+    assert durations.most()["e"] > 9.5
 
 
 @pytest.mark.parametrize(("reason", "edits"), [("cancelled", 3), ("accepted", 3), ("failed", 0), ("deadline", 0)])
 def test_others_say_nothing_of_how_long_sessions_take(reason: FinishReason, edits: int) -> None:
     """What a person ended, what failed, and what was too late before it began."""
-    lengths = SessionDurations()
+    durations = SessionDurations()
     for _ in range(20):
-        lengths.ended("e", end("satisfied"), 12.0)
-    lengths.ended("e", end(reason, edits), 500.0)
-    assert lengths.most()["e"] == pytest.approx(12.0)
+        durations.ended("e", end("satisfied"), 12.0)
+    durations.ended("e", end(reason, edits), 500.0)
+    assert durations.most()["e"] == pytest.approx(12.0)
