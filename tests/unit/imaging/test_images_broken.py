@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from services.errors import ApiError
-from services.imaging.codec import CheckedImage, ImageInfo, ImageLimits, accept, decode, digest, inspect, open_image
+from services.imaging.codec import CheckedImage, ImageInfo, ImageLimits, check_image, decode, digest, inspect, open_image
 from services.imaging.containers import is_complete
 from tests.unit.imaging import pictures as pic
 from tests.unit.imaging.pictures import BIG, EVERYTHING, HEIGHT, PLAIN, WIDTH, opened, pixels, saved, scene
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 def accepted_or_code(data: bytes) -> CheckedImage | str:
     try:
-        return accept(open_image(data))
+        return check_image(open_image(data))
     except ApiError as exc:
         return exc.code
 
 
 def opened_and_accepted(data: bytes, **options: Any) -> CheckedImage:
-    return accept(open_image(data, **options))
+    return check_image(open_image(data, **options))
 
 
 def _refused(data: bytes, code: str = "invalid_image", **options: Any) -> str:
@@ -143,7 +143,7 @@ def test_strange_but_sound_sizes_are_taken(size: tuple[int, int]) -> None:
     """One pixel, and one row of many."""
     data = saved(Image.new("RGB", size, (1, 2, 3)), "PNG")
 
-    assert accept(open_image(data)) == CheckedImage.hashed(data, ImageInfo("image/png", *size))
+    assert check_image(open_image(data)) == CheckedImage.hashed(data, ImageInfo("image/png", *size))
 
 
 @pytest.mark.parametrize("kind", BIG)
@@ -166,7 +166,7 @@ def test_a_png_without_its_end_is_not_passed_on_as_it_is(cut: int) -> None:
     result = accepted_or_code(BIG["PNG"][:-cut])
 
     assert result == "invalid_image" if isinstance(result, str) else is_complete(result.data)
-    assert accept(open_image(BIG["PNG"])).data is BIG["PNG"]
+    assert check_image(open_image(BIG["PNG"])).data is BIG["PNG"]
 
 
 TARGETS = [*EVERYTHING.values(), *BIG.values(), pic.thumbnailed()]
@@ -193,7 +193,7 @@ def test_any_bytes_give_a_picture_or_our_error(head: bytes, tail: bytes) -> None
     """No bytes make us raise anything else, nor look whole by chance and then fail to open."""
     is_complete(head + tail)
     with pytest.raises(ApiError):
-        accept(open_image(head + tail))
+        check_image(open_image(head + tail))
 
 
 @pytest.mark.parametrize("name", EVERYTHING)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from services.errors import ApiError
 from services.imaging.codec import (
-    OURS,
+    UNLIMITED,
     ImageInfo,
     MediaType,
     OutputFormat,
@@ -115,7 +115,7 @@ def test_a_stored_picture_has_no_bounds() -> None:
     """A caller's bounds were checked when it came: it is encoded anew however many pixels or bytes it has."""
     small = transcode(saved(Image.new("1", (8000, 6300)), "PNG"), "jpeg")
 
-    assert inspect(small, limits=OURS) == ImageInfo("image/jpeg", 8000, 6300)
+    assert inspect(small, limits=UNLIMITED) == ImageInfo("image/jpeg", 8000, 6300)
 
 
 @pytest.mark.parametrize(

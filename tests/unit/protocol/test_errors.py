@@ -66,7 +66,7 @@ def test_a_row_agrees_with_its_status(code: str) -> None:
         Blame.CALLER: range(400, 429),
         Blame.CAPACITY: range(429, 430),
         Blame.COLLABORATOR: range(502, 505),
-        Blame.US: range(500, 508),
+        Blame.SERVER: range(500, 508),
     }
 
     assert row.status in statuses[row.blame]

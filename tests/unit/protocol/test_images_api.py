@@ -19,8 +19,8 @@ from services.protocol.images_api import (
     ImageData,
     ImagesResponse,
     form_schema,
-    one_source,
     read_form,
+    single_image,
     validate,
 )
 
@@ -83,11 +83,11 @@ async def test_a_part_of_the_wrong_kind(items: list[tuple[str, str | UploadFile]
 
 def test_there_is_exactly_one_source() -> None:
     """None and several are told apart."""
-    assert one_source(EditForm({}, (b"a",), None)) == b"a"
+    assert single_image(EditForm({}, (b"a",), None)) == b"a"
     with pytest.raises(ApiError) as none:
-        one_source(EditForm({}, (), b"mask"))
+        single_image(EditForm({}, (), b"mask"))
     with pytest.raises(ApiError) as several:
-        one_source(EditForm({}, (b"a", b"b", b"c"), None))
+        single_image(EditForm({}, (b"a", b"b", b"c"), None))
 
     assert (none.value.code, none.value.param) == ("missing_parameter", "image")
     assert (several.value.code, several.value.param) == ("invalid_value", "image")

@@ -33,8 +33,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listener:
-        patch.setattr(http_limits, "HEAD_S", 0.5)
-        patch.setattr(http_limits, "REST_S", 0.5)
+        patch.setattr(http_limits, "HEAD_TIMEOUT_S", 0.5)
+        patch.setattr(http_limits, "BODY_TIMEOUT_S", 0.5)
         config = uvicorn.Config(echo, http=http_limits.BoundedProtocol, ws="none", lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
