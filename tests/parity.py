@@ -52,8 +52,8 @@ class Recorder(Device):
         super().__init__(name)
         self._seen: list[tuple[Image.Image, torch.Tensor]] = []
 
-    def finished(self, picture: torch.Tensor) -> Image.Image:
-        image = super().finished(picture)
+    def to_image(self, picture: torch.Tensor) -> Image.Image:
+        image = super().to_image(picture)
         self._seen.append((image, picture.float().cpu()))
         return image
 

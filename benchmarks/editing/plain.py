@@ -39,7 +39,7 @@ class Plain:
             lists["negative_prompt"] = lists["negative_prompt"] if requests[0].negative else None  # type: ignore[assignment]
             arguments = arguments | lists
         pictures = self._pipe(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
-        return [self._device.finished(one) for one in pictures]
+        return [self._device.to_image(one) for one in pictures]
 
     def timed(self, request: Request) -> tuple[Image.Image, float]:
         """A request's picture, and the seconds it takes alone."""

@@ -163,7 +163,7 @@ class Bench:
         arguments = self.family.arguments(job, self.side**2)
         generator = torch.Generator("cpu").manual_seed(job.seed)
         pictures = pipe(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
-        return Device(str(self.device)).finished(pictures[0])
+        return Device(str(self.device)).to_image(pictures[0])
 
     def _ours(self, pipe: Any, tuning: Tuning, row: Row) -> None:
         device = Device(str(self.device))

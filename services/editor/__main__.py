@@ -15,8 +15,8 @@ from services.serving import logs, tracing
 from services.serving.command_line import PLAIN, fail, read_settings, run_server
 
 _SWITCH_S = 0.0005
-"""The device's thread gives Python's lock up at every operator of torch; it must not wait the usual 5 ms to have it back from
-a thread that answers callers.
+"""The switch interval of the GIL. The executor's thread releases the GIL at every torch operator; at the default of 5 ms it would
+wait that long for it while another thread answers callers.
 """
 
 

@@ -1,5 +1,1 @@
-"""The thinker: it looks at an edit and says how to do better.
-
-`services.embedded.thinker` is the embedded thinker, which measures pictures; other
-profiles serve a vision-language model behind the same protocol.
-"""
+"""The thinker's launcher: starts vLLM with a profile, or the embedded thinker of `services.embedded.thinker`."""

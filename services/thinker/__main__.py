@@ -21,7 +21,7 @@ from services.protocol.critique.formats import FORMATS
 from services.serving.command_line import PLAIN, USAGE, fail, read_settings, run_server, say
 from services.thinker.profiles import EMBEDDED, Overrides, Profile, ProfileError, arguments, load
 from services.thinker.settings import PREFIX, Settings
-from services.thinker.vllm import VllmNotFoundError, doubts, executable, shown
+from services.thinker.vllm import VllmNotFoundError, executable, shown, warnings_about
 
 _CONSTRAINTS: Final[tuple[Constraint, ...]] = ("regex", "json_schema")
 
@@ -115,8 +115,8 @@ def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: b
         if not only_print:
             raise fail(str(exc), USAGE) from None
         command = [settings.vllm or "vllm", *words]
-    for doubt in doubts(words):
-        say(f"warning: {doubt}")
+    for warning in warnings_about(words):
+        say(f"warning: {warning}")
     if only_print:
         sys.stdout.write(shown(command) + "\n")
         return

@@ -1,10 +1,10 @@
 """vLLM profiles: a model together with the arguments that make vLLM a good thinker with it.
 
-    load(path)                     the profiles that come with us (`profiles.toml`), and those of a file of the user's own
-    arguments(profile, overrides)  what follows ``vllm`` on the command line; a pure function
+    load(path)                     the built-in profiles (`profiles.toml`), and those of the user's file
+    arguments(profile, overrides)  the arguments of ``vllm``; a pure function
 
-There is no field for a reasoning parser, on purpose. With one, vLLM takes everything up to ``</think>`` for thoughts on
-which constraints are not enforced, so a model may never reach its scores. Ours writes its thoughts inside the constraint.
+There is deliberately no field for a reasoning parser. With one, vLLM does not enforce constraints up to ``</think>``, so a model
+may never reach its scores. The critique formats have the reasoning inside the constraint.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from services.protocol.critique.formats import FormatName
 
 EMBEDDED: Final = "rules"
-"""The profile that is no vLLM: the thinker of `services.embedded.thinker`."""
+"""The profile without vLLM: the embedded thinker of `services.embedded.thinker`."""
 
 _Count = Annotated[int, Field(ge=1)]
 _Name = Annotated[str, Field(min_length=1)]
@@ -38,34 +38,34 @@ class Profile:
 
     Attributes:
         model: a hub id or a local folder.
-        served_name: the name requests give as `model`.
-        about: one sentence for people.
-        format: how this model is best asked to write its critique; the orchestrator's setting, told by ``--show``.
-        template: a prompt template file, likewise only told; relative to the file of profiles.
+        served_name: the name requests send as `model`.
+        about: a one-sentence description.
+        format: the critique format this model follows best; a setting of the orchestrator, printed by ``--show``.
+        template: a prompt template file, likewise only printed; relative to the file of profiles.
         dtype: of weights and activations.
-        quantization: vLLM's name of a quantization (``fp8``); absent for what the checkpoint says.
+        quantization: vLLM's name of a quantization (``fp8``); None: as the checkpoint declares.
         max_model_len: tokens of prompt and reply together.
         max_num_seqs: critiques computed at a time; further ones wait.
         max_num_batched_tokens: tokens computed in one step, of all critiques together.
-        gpu_memory_utilization: share of a card's memory that vLLM takes; 0 leaves it to vLLM.
-        kv_cache_memory_bytes: size of the KV cache, instead of what that share leaves.
+        gpu_memory_utilization: fraction of a GPU's memory that vLLM uses; 0 leaves it to vLLM.
+        kv_cache_memory_bytes: size of the KV cache, instead of the rest of that fraction.
         images: pictures a request may hold; a critique has two.
         min_pixels, max_pixels: area to which the processor scales a picture, both or neither; 32 x 32 pixels are a token of
             Qwen3-VL.
-        prefix_caching: remember what prompts have in common.
-        block_size: tokens that are remembered together; a shared prefix counts in whole blocks.
-        mm_processor_cache_gb: gigabytes of prepared pictures to remember; 0 for none.
-        mm_processor_cache_type: where: each process for itself (``lru``), or shared memory (``shm``).
-        structured_outputs_backend: what enforces constraints.
-        disable_any_whitespace: JSON without the blanks that it allows anywhere, which a model could go on writing;
-            xgrammar and guidance only.
+        prefix_caching: cache common prefixes of prompts.
+        block_size: tokens in a block of the KV cache; prefixes are shared in whole blocks.
+        mm_processor_cache_gb: gigabytes of preprocessed pictures to cache; 0 for none.
+        mm_processor_cache_type: where: in each process (``lru``), or in shared memory (``shm``).
+        structured_outputs_backend: the backend that enforces constraints.
+        disable_any_whitespace: forbid optional whitespace in JSON, which a model might repeat endlessly; xgrammar and guidance
+            only.
         async_scheduling: prepare the next step while the GPU computes this one.
         mm_encoder_tp_mode: under tensor parallelism, split the vision encoder's weights or its pictures (``data``).
         tensor_parallel_size: GPUs that share one copy of the model.
         data_parallel_size: copies of the model.
-        prompt_tokens_details: tell cached tokens in the usage; the orchestrator reports them.
+        prompt_tokens_details: report cached tokens in the usage; the orchestrator exports them.
         enforce_eager: do not compile.
-        extra: further arguments of vLLM, as they are.
+        extra: further arguments of vLLM, unchanged.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -100,7 +100,7 @@ class Profile:
     extra: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # Qwen2.5-VL's processor fails on one alone, and only once a picture comes.
+        # Qwen2.5-VL's processor fails if only one is set, and not before the first picture.
         if (self.min_pixels is None) != (self.max_pixels is None):
             raise ValueError("min_pixels and max_pixels go together")
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
@@ -109,7 +109,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """What a start says beside its profile; None keeps the profile's.
+    """Options of one start that override the profile; None keeps the profile's.
 
     Attributes:
         host, port: where to listen.
@@ -125,9 +125,9 @@ class Overrides:
 
 
 def arguments(profile: Profile, overrides: Overrides | None = None) -> list[str]:
-    """What follows ``vllm`` on the command line."""
+    """The arguments of ``vllm``."""
     given = overrides or Overrides()
-    # Edges by name, areas by meaning; `min_pixels` and `max_pixels` themselves are deprecated.
+    # Named edges, but they are areas: `min_pixels` and `max_pixels` are deprecated in transformers 5.
     size = {"shortest_edge": profile.min_pixels, "longest_edge": profile.max_pixels}
     options: dict[str, object] = {
         "served-model-name": given.served_name or profile.served_name,
@@ -140,7 +140,7 @@ def arguments(profile: Profile, overrides: Overrides | None = None) -> list[str]
         "max-num-batched-tokens": profile.max_num_batched_tokens,
         "gpu-memory-utilization": profile.gpu_memory_utilization or None,
         "kv-cache-memory-bytes": profile.kv_cache_memory_bytes,
-        # Memory is reserved for a video unless none may come.
+        # vLLM reserves memory for a video unless none is allowed.
         "limit-mm-per-prompt": {"image": profile.images, "video": 0},
         "mm-processor-kwargs": {"size": size} if profile.max_pixels else None,
         "enable-prefix-caching": profile.prefix_caching,
@@ -161,9 +161,9 @@ def arguments(profile: Profile, overrides: Overrides | None = None) -> list[str]
 
 def _structured(profile: Profile) -> dict[str, object]:
     backend = profile.structured_outputs_backend
-    # vLLM does not start with any other backend that is told to disable blanks.
-    blanks = {"disable_any_whitespace": profile.disable_any_whitespace} if backend in {"xgrammar", "guidance"} else {}
-    return {"backend": backend, **blanks}
+    # vLLM refuses to start with this option and another backend.
+    whitespace = {"disable_any_whitespace": profile.disable_any_whitespace} if backend in {"xgrammar", "guidance"} else {}
+    return {"backend": backend, **whitespace}
 
 
 def _words(name: str, value: object) -> list[str]:
@@ -175,22 +175,22 @@ def _words(name: str, value: object) -> list[str]:
 
 
 def load(own: Path | None = None) -> dict[str, Profile]:
-    """Every vLLM profile by name: ours, and those of the user's file.
+    """All vLLM profiles by name: the built-in ones, and those of the user's file.
 
     Raises:
         ProfileError: when the file cannot be read, or a profile in it is wrong.
     """
     tables = _tables(resources.files("services.thinker").joinpath("profiles.toml").read_text("utf-8"), "profiles.toml")
-    ours = frozenset(tables)
+    built_in = frozenset(tables)
     if own is not None:
         try:
             text = own.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise ProfileError(f"{own} cannot be read: {exc}") from exc
         for name, table in _tables(text, str(own)).items():
-            if name in ours or name == EMBEDDED:
-                raise ProfileError(f"{own}: [{name}] is a profile that comes with us; give yours another name")
-            tables[name] = _beside(own, table)
+            if name in built_in or name == EMBEDDED:
+                raise ProfileError(f"{own}: [{name}] is a built-in profile; choose another name")
+            tables[name] = _with_template_path(own, table)
     return {name: _profile(name, tables) for name in tables}
 
 
@@ -198,22 +198,22 @@ def _tables(text: str, where: str) -> dict[str, dict[str, Any]]:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
-        raise ProfileError(f"{where} is no TOML: {exc}") from exc
+        raise ProfileError(f"{where} is not valid TOML: {exc}") from exc
     for name, table in found.items():
         if not isinstance(table, dict):
-            raise ProfileError(f"{where}: {name} stands outside of a profile; write [name-of-the-profile] above it")
+            raise ProfileError(f"{where}: {name} is outside of a profile; write [name-of-the-profile] above it")
     return found
 
 
-def _beside(own: Path, table: dict[str, Any]) -> dict[str, Any]:
-    """The table with its template's path counted from the file that names it."""
+def _with_template_path(own: Path, table: dict[str, Any]) -> dict[str, Any]:
+    """The table with its template's path resolved against the file of profiles."""
     template = table.get("template")
     return {**table, "template": str(own.parent / template)} if isinstance(template, str) else table
 
 
 def _profile(name: str, tables: Mapping[str, dict[str, Any]]) -> Profile:
     try:
-        # As JSON, which has tables and arrays where strict Python has dataclasses and tuples.
+        # Validated as JSON: strict mode accepts JSON arrays as tuples, but not Python lists.
         profile = _PROFILE.validate_json(json.dumps(_extended(name, tables, ()), default=str))
     except ValidationError as exc:
         first = exc.errors()[0]
@@ -232,7 +232,7 @@ def _extended(name: str, tables: Mapping[str, dict[str, Any]], seen: tuple[str, 
         return table
     if not isinstance(base, str) or base not in tables or base in (*seen, name):
         others = sorted(set(tables) - {*seen, name})
-        raise ProfileError(f"[{name}] extends: {base!r} is no profile to start from; there are {others}")
+        raise ProfileError(f"[{name}] extends: {base!r} is not a profile to extend; there are {others}")
     return {**_extended(base, tables, (*seen, name)), **table}
 
 

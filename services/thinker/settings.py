@@ -1,6 +1,6 @@
-"""Everything about a thinker that can be configured, from the environment (prefix ``EDITTHINKER_THINKER_``).
+"""Settings of a thinker, from the environment (prefix ``EDITTHINKER_THINKER_``).
 
-Only `services.thinker.__main__` reads settings; everything below receives values.
+Only `services.thinker.__main__` reads settings; all modules below receive values.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ PREFIX = "EDITTHINKER_THINKER_"
 
 
 class Settings(BaseSettings):
-    """A thinker's settings; wrong values are refused at start."""
+    """A thinker's settings; invalid values are refused at startup."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
-    profile: str = Field("rules", description="What answers: `rules`, or a vLLM profile.")
+    profile: str = Field("rules", description="`rules` for the embedded thinker, or a vLLM profile.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8200, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
     api_key: SecretStr | None = Field(None, min_length=1, description="If set, requests need it as a bearer token.")
@@ -40,10 +40,12 @@ class Settings(BaseSettings):
 
     profiles: Path | None = Field(None, description="vLLM: a TOML file with profiles of your own.")
     served_name: str | None = Field(None, min_length=1, description="vLLM: the name requests must give, if not the profile's.")
-    vllm: str | None = Field(None, description="vLLM: its executable; beside this Python, then on PATH, if absent.")
+    vllm: str | None = Field(
+        None, description="vLLM: its executable; if absent, this Python's environment and then PATH are searched."
+    )
 
-    workers: int = Field(2, ge=1, le=64, description="rules: critiques measured at a time, each on a thread of its own.")
+    workers: int = Field(2, ge=1, le=64, description="rules: critiques computed at a time, each on its own thread.")
     queue: int = Field(32, ge=0, le=10_000, description="rules: critiques that may wait for a thread; more get 429.")
-    # As much as an editor's reply may hold: what it made of a picture may be larger than what callers may send.
+    # As large as an editor's reply may be: an edited picture may be larger than what callers may send.
     max_image_bytes: int = Field(96 * 1024 * 1024, ge=1024, description="rules: encoded size of one picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="rules: width x height of one picture.")

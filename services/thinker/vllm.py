@@ -1,4 +1,4 @@
-"""Becoming vLLM: which executable, which command, and how it is shown to people."""
+"""The vLLM command: its executable, how it is printed, and warnings about its arguments."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from typing import Final
 
 _SECRET: Final = frozenset({"--api-key", "--hf-token"})
 _REASONING_PARSER: Final = (
-    "--reasoning-parser: vLLM does not enforce constraints on what it takes for thoughts, "
+    "--reasoning-parser: vLLM does not enforce constraints on what it parses as reasoning, "
     "and critiques that begin with <think> may never reach their scores"
 )
 
 
 class VllmNotFoundError(Exception):
-    """There is no vLLM to become; the message says where it was looked for."""
+    """vLLM was not found; the message says where it was looked for."""
 
 
 def executable(given: str | None = None) -> str:
-    """The ``vllm`` command: the one given, else the one beside this Python, else the one on ``PATH``.
+    """The ``vllm`` command: the given one, else the one of this Python's environment, else the one on ``PATH``.
 
     Raises:
-        VllmNotFoundError: when there is none.
+        VllmNotFoundError: when it is not found.
     """
     if given is not None:
         found = shutil.which(given)
         if found is None:
-            raise VllmNotFoundError(f"EDITTHINKER_THINKER_VLLM: {given!r} is no executable")
+            raise VllmNotFoundError(f"EDITTHINKER_THINKER_VLLM: {given!r} is not an executable")
         return found
     found = shutil.which("vllm", path=str(Path(sys.executable).parent)) or shutil.which("vllm")
     if found is None:
         raise VllmNotFoundError(
-            "this profile needs vLLM, which is neither beside this Python nor on PATH: "
+            "this profile needs vLLM, which is neither in this Python's environment nor on PATH: "
             "pip install vllm, or name its executable in EDITTHINKER_THINKER_VLLM"
         )
     return found
 
 
 def shown(command: Sequence[str]) -> str:
-    """The command as one would type it, keys left out."""
+    """The command as a shell line, with secrets masked."""
     words = list(command)
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         name, equals, _ = word.partition("=")
         if name in _SECRET and equals:
-            words[place] = f"{name}=***"
-        elif name in _SECRET and place + 1 < len(words):
-            words[place + 1] = "***"
+            words[index] = f"{name}=***"
+        elif name in _SECRET and index + 1 < len(words):
+            words[index + 1] = "***"
     return shlex.join(words)
 
 
-def doubts(words: Sequence[str]) -> list[str]:
-    """What is wrong with arguments that vLLM would accept; a sentence each."""
-    parsed = any(word.partition("=")[0] == "--reasoning-parser" for word in words)
-    return [_REASONING_PARSER] if parsed else []
+def warnings_about(words: Sequence[str]) -> list[str]:
+    """Warnings about arguments that vLLM accepts but that break critiques."""
+    has_parser = any(word.partition("=")[0] == "--reasoning-parser" for word in words)
+    return [_REASONING_PARSER] if has_parser else []

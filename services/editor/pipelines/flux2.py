@@ -1,9 +1,8 @@
 """FLUX.2 [dev] (Black Forest Labs): `Flux2Pipeline`.
 
-Guidance is distilled into the model, and there is no negative prompt. As in the pipeline itself, sources are never scaled up;
-larger ones are brought to the working area, in multiples of 16, by scaling and not by cropping, so that the edit fits its
-source. The pipeline refuses sources beyond 8:1. Defaults: the pipeline's own (50 steps, guidance 4; the model card says that
-28 steps are a good trade-off).
+Guidance is distilled into the model; there is no negative prompt. Sources are never scaled up. Larger ones are scaled, not
+cropped, to the working area in multiples of 16, so that the edit matches its source. The pipeline refuses aspect ratios beyond
+8:1. Defaults: the pipeline's (50 steps, guidance 4; the model card calls 28 steps a good trade-off).
 """
 
 from __future__ import annotations
@@ -20,47 +19,47 @@ from services.editor.pipelines.diffusion.sizes import Size, working_size
 
 MULTIPLE = 16
 """The VAE's factor 8, and patches of 2 x 2."""
-_LEAST_SIDE = 64
-_MOST_ASPECT = 8
-"""Of a source that the pipeline takes (`Flux2ImageProcessor.check_image_input`)."""
+_MIN_SIDE = 64
+_MAX_ASPECT = 8
+"""Limit of `Flux2ImageProcessor.check_image_input`."""
 
 COLLATIONS = {
     "hidden_states": Collation.CAT,
     "timestep": Collation.CAT,
     "guidance": Collation.CAT,
     "encoder_hidden_states": Collation.CAT,
-    # Given for each sample, but the transformer reads those of the first alone.
+    # Passed for each sample, but the transformer reads those of the first one only.
     "txt_ids": Collation.SAME,
     "img_ids": Collation.SAME,
 }
-"""The transformer takes no mask, and needs none: every text is padded to 512 tokens."""
+"""No mask: every text is padded to 512 tokens."""
 
 
 def size(job: EditJob, pixels: int) -> Size:
-    """The edit's size: in the wished or the source's shape, at most the working area, never scaled up."""
+    """The edit's size: the requested or the source's aspect ratio, at most the working area, never scaled up."""
     return working_size(job.size or job.image.size, pixels, MULTIPLE)
 
 
 def reduced(job: EditJob, pixels: int) -> Size:
-    """The size that the pipeline takes the source at: neither so large that it would scale it again, nor refused as too small,
-    nor, by rounding, as too long.
+    """The size at which the pipeline gets the source: not scaled again as too large, nor refused as too small or, after
+    rounding, as too elongated.
     """
     width, height = working_size(job.image.size, min(pixels, NATIVE_PIXELS), MULTIPLE)
-    if min(width, height) < _LEAST_SIDE:
-        enlarged = _LEAST_SIDE / min(job.image.size)
+    if min(width, height) < _MIN_SIDE:
+        enlarged = _MIN_SIDE / min(job.image.size)
         width, height = (round(side * enlarged / MULTIPLE) * MULTIPLE for side in job.image.size)
-    longest = _MOST_ASPECT * min(width, height)
+    longest = _MAX_ASPECT * min(width, height)
     return min(width, longest), min(height, longest)
 
 
 def aspect(pixels: int) -> float:
-    """How many times as long as the other one side of a source may be."""
+    """The largest aspect ratio of a source."""
     del pixels
-    return _MOST_ASPECT
+    return _MAX_ASPECT
 
 
 def source(job: EditJob, pixels: int) -> Image.Image:
-    """The picture as the pipeline takes it."""
+    """The source at that size."""
     return job.image.resize(reduced(job, pixels), Image.Resampling.LANCZOS)
 
 
@@ -99,6 +98,6 @@ FAMILY = Family(
     reduces=reduced,
     aspect=aspect,
     to_vae=to_vae,
-    caches=frozenset({"taylorseer"}),
+    step_caches=frozenset({"taylorseer"}),
     licence="FLUX Non-Commercial License",
 )

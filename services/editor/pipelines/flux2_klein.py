@@ -1,8 +1,8 @@
 """FLUX.2 [klein] (Black Forest Labs): `Flux2KleinPipeline`, the small FLUX.2.
 
-There are two kinds, told apart by ``is_distilled`` in their ``model_index.json``. The distilled ones (4B, 9B) take 4 steps, and
-ignore guidance, so that asking for it is refused. The base ones take 50 steps and guidance 4 (true guidance against an empty
-prompt, which doubles the work); these are also the pipeline's own defaults. Neither takes a negative prompt. Sizes: as
+There are two kinds, distinguished by ``is_distilled`` in ``model_index.json``. The distilled ones (4B, 9B) take 4 steps and
+ignore guidance, so it is refused. The base ones take 50 steps and guidance 4 (classifier-free, against an empty prompt, which
+doubles the work); these are also the pipeline's defaults. Neither takes a negative prompt. Sizes: as
 `services.editor.pipelines.flux2`.
 """
 
@@ -17,7 +17,7 @@ from services.editor.pipelines.flux2 import COLLATIONS, aspect, reduced, size, s
 
 
 def arguments(job: EditJob, pixels: int) -> dict[str, Any]:
-    """What the distilled kinds are called with, without guidance."""
+    """The arguments of the distilled kinds, without guidance."""
     width, height = size(job, pixels)
     return {
         "image": source(job, pixels),
@@ -50,7 +50,7 @@ FAMILY = Family(
     aspect=aspect,
     to_vae=to_vae,
     on_load=_kind,
-    caches=frozenset({"taylorseer"}),
+    step_caches=frozenset({"taylorseer"}),
     licence="klein 4B and its base: Apache-2.0; klein 9B and its base: FLUX Non-Commercial License",
 )
 
@@ -64,4 +64,4 @@ BASE = replace(
     guided_by="guidance_scale",
     calls_a_step=lambda job: 2 if job.parameters["guidance_scale"] > 1 else 1,
 )
-"""The kinds that are not distilled."""
+"""The base kinds, which are not distilled."""

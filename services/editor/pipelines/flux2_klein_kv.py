@@ -1,9 +1,8 @@
-"""FLUX.2 [klein] KV (Black Forest Labs): `Flux2KleinKVPipeline`, which computes what attention needs of the source once.
+"""FLUX.2 [klein] KV (Black Forest Labs): `Flux2KleinKVPipeline`, which computes the source's attention keys and values once.
 
-The first step leaves keys and values of the source's tokens in an object of the edit's own, which the other steps are given;
-the transformer keeps nothing. Such calls cannot be put together, so edits are interleaved but not batched; `flux2-klein` is
-the better choice where many edits run at a time. Distilled: 4 steps, no guidance, no negative prompt. Sizes: as
-`services.editor.pipelines.flux2`.
+The first step stores keys and values of the source's tokens in an object of the edit, which is passed to the other steps. Such
+calls cannot be batched, only interleaved; `flux2-klein` is the better choice where many edits run at a time. Distilled: 4 steps,
+no guidance, no negative prompt. Sizes: as `services.editor.pipelines.flux2`.
 """
 
 from __future__ import annotations
@@ -22,6 +21,6 @@ FAMILY = Family(
     reduces=reduced,
     aspect=aspect,
     to_vae=to_vae,
-    caches=frozenset(),
+    step_caches=frozenset(),
     licence="FLUX Non-Commercial License (klein 9B KV)",
 )

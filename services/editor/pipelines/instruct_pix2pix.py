@@ -1,9 +1,9 @@
 """InstructPix2Pix (UC Berkeley), built on Stable Diffusion 1.5: `StableDiffusionInstructPix2PixPipeline`.
 
 Guidance has two scales, one for the text and one for the source; at a ``guidance_scale`` of 1 both are off, and so is the
-negative prompt. Text, source and neither are three samples of one call. An edit has its source's size, so the source is
-brought to the size of the edit first: in the wished shape, at most the working area, never scaled up, in multiples of 8.
-Defaults: the pipeline's own.
+negative prompt. Text, source and neither are three samples of one call. An edit has its source's size, so the source is first
+scaled to the size of the edit: the requested aspect ratio, at most the working area, never scaled up, in multiples of 8.
+Defaults: the pipeline's.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _MULTIPLE = 8  # the VAE's factor; the U-Net takes any latents
 
 
 def size(job: EditJob, pixels: int) -> Size:
-    """The edit's size: in the wished or the source's shape, at most the working area, never scaled up."""
+    """The edit's size: the requested or the source's aspect ratio, at most the working area, never scaled up."""
     return working_size(job.size or job.image.size, pixels, _MULTIPLE)
 
 
 def arguments(job: EditJob, pixels: int) -> dict[str, Any]:
-    """What the pipeline is called with; the size is the source's."""
+    """The arguments of the pipeline's call; the size is the source's."""
     return {
         "image": job.image.resize(size(job, pixels), Image.Resampling.LANCZOS),
         "prompt": job.prompt,
@@ -45,7 +45,7 @@ def _to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
 
 
 def with_guidance(scale: float) -> Capabilities:
-    """The capabilities of a kind whose default of ``guidance_scale`` this is."""
+    """The capabilities with this default of ``guidance_scale``."""
     return Capabilities(
         negative_prompt=True,
         negative_prompt_needs="guidance_scale",
@@ -71,6 +71,6 @@ FAMILY = Family(
     denoiser="unet",
     cached_methods=("_encode_prompt", "prepare_image_latents"),
     to_vae=_to_vae,
-    caches=frozenset(),
+    step_caches=frozenset(),
     licence="timbrooks/instruct-pix2pix: MIT, with Stable Diffusion 1.5's CreativeML OpenRAIL-M",
 )

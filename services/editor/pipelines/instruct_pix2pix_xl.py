@@ -1,7 +1,7 @@
 """InstructPix2Pix on Stable Diffusion XL, and CosXL Edit: `StableDiffusionXLInstructPix2PixPipeline`.
 
-As `services.editor.pipelines.instruct_pix2pix`, but that the pipeline is told the size, has pooled texts beside the others, and
-may normalise its latents. Defaults: the pipeline's own.
+As `services.editor.pipelines.instruct_pix2pix`, but the pipeline takes the size, has pooled text embeddings too, and may
+normalise its latents. Defaults: the pipeline's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from services.editor.pipelines import instruct_pix2pix as first
+from services.editor.pipelines import instruct_pix2pix as base
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.family import Family
@@ -19,8 +19,8 @@ from services.editor.pipelines.diffusion.sizes import Size
 
 
 def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
-    width, height = first.size(job, pixels)
-    return {**first.arguments(job, pixels), "height": height, "width": width}
+    width, height = base.size(job, pixels)
+    return {**base.arguments(job, pixels), "height": height, "width": width}
 
 
 def _to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
@@ -34,18 +34,18 @@ def _to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
 
 
 def _in_a_safe_dtype(pipe: Any) -> Family:
-    """The pipeline casts such a VAE to float32 and back around each use: an edit that fails in between would spoil the next."""
+    """Refuse a VAE that the pipeline casts to float32 and back around each use: an edit that fails in between leaves it cast."""
     if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
         raise ValueError("this model's VAE overflows in float16; choose bfloat16 or float32 as dtype")
     return FAMILY
 
 
 FAMILY = replace(
-    first.FAMILY,
+    base.FAMILY,
     name="instruct-pix2pix-xl",
-    capabilities=first.with_guidance(5),
+    capabilities=base.with_guidance(5),
     call=_arguments,
-    collations={**first.FAMILY.collations, "added_cond_kwargs": Collation.DICT},
+    collations={**base.FAMILY.collations, "added_cond_kwargs": Collation.DICT},
     pixels=768 * 768,
     cached_methods=("encode_prompt", "prepare_image_latents"),
     to_vae=_to_vae,

@@ -1,9 +1,9 @@
 """FLUX.1 Kontext (Black Forest Labs): `FluxKontextPipeline`.
 
 Guidance is distilled into the model (``guidance_scale``); ``true_cfg_scale`` above 1 adds classifier-free guidance, which
-doubles the work. diffusers skips that without a negative prompt, so an empty one stands in where the caller sends none.
-Sources are brought to one of the sizes it was trained at, and the edit has that size too; the service scales the result back
-to the source's size. Defaults: the pipeline's own (28 steps, guidance 3.5; the model card uses 2.5).
+doubles the work. diffusers skips that without a negative prompt, so an empty one is passed if the caller sends none.
+Sources are scaled to one of the sizes of its training, which is the edit's size too; the service scales the result back to the
+source's size. Defaults: the pipeline's (28 steps, guidance 3.5; the model card uses 2.5).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
 
 
 def reduced(job: EditJob, pixels: int) -> Size:
-    """The size that the source is brought to."""
+    """The size to which the source is scaled."""
     if pixels == NATIVE_PIXELS:
         return closest_shape(job.image.size, tuple(PREFERRED_KONTEXT_RESOLUTIONS))
     return filling_size(job.image.size, pixels, _MULTIPLE)
 
 
 def size(job: EditJob, pixels: int) -> Size:
-    """The edit's size: in the wished shape, never above the working area."""
+    """The edit's size: the requested aspect ratio, never above the working area."""
     return reduced(job, pixels) if job.size is None else working_size(job.size, pixels, _MULTIPLE)
 
 

@@ -1,8 +1,8 @@
 """LongCat-Image-Edit (Meituan): `LongCatImageEditPipeline`.
 
-Guidance is classifier-free: ``guidance_scale`` above 1 doubles the work, against an empty negative prompt where the caller
-sends none. The pipeline takes no size: the edit has the source's shape at the working area, and another is refused.
-Defaults: the pipeline's own (50 steps, guidance 4.5).
+Guidance is classifier-free: ``guidance_scale`` above 1 doubles the work, against an empty negative prompt if the caller
+sends none. The pipeline takes no size: the edit has the source's aspect ratio at the working area, and another is refused.
+Defaults: the pipeline's (50 steps, guidance 4.5).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale
 from services.editor.pipelines.diffusion.sizes import Size
 
-_MOST_ASPECT = 100  # the text encoder's own limit of 200, less what rounding may add
+_MAX_ASPECT = 100  # the text encoder's limit of 200, with a margin for rounding
 
 
 def size(job: EditJob, pixels: int) -> Size:
-    """The edit's size: the source's shape at the working area, whatever is wished."""
+    """The edit's size: the source's aspect ratio at the working area."""
     return calculated_size(LongCatImageEditPipeline, job.image.size, pixels)
 
 
@@ -65,11 +65,11 @@ FAMILY = Family(
     },
     size=size,
     reduces=size,
-    aspect=lambda _: _MOST_ASPECT,
+    aspect=lambda _: _MAX_ASPECT,
     guided_by="guidance_scale",
     to_vae=_to_vae,
     calls_a_step=lambda job: 2 if job.parameters["guidance_scale"] > 1 else 1,
     rescale=rescale,
-    caches=frozenset({"taylorseer"}),
+    step_caches=frozenset({"taylorseer"}),
     licence="Apache-2.0",
 )

@@ -1,15 +1,14 @@
-"""OmniGen2 (BAAI): `OmniGen2Pipeline` of its own repository, which is not part of diffusers.
+"""OmniGen2 (BAAI): `OmniGen2Pipeline`, which is in its own repository and not in diffusers.
 
-To serve it, clone https://github.com/VectorSpaceLab/OmniGen2 and put the clone on ``PYTHONPATH`` (it is not a package), with
-``einops`` installed. Nothing is executed that lies in the model's folder. Not exercised with the published weights: the tests
-have a stand-in for the pipeline, and the repository's own code was run with random weights only (on a CPU, with transformers
-5.23, where upstream asks for 4.51).
+To serve it, clone https://github.com/VectorSpaceLab/OmniGen2, put the clone on ``PYTHONPATH`` (it is not a package) and install
+``einops``. No code from the model's folder is executed. Not tested with the published weights: the tests use a double of the
+pipeline, and the repository's code was run with random weights only (on a CPU, with transformers 5.23; upstream asks for 4.51).
 
-Guidance has two scales, for the text (``guidance_scale``, upstream's ``text_guidance_scale``) and for the source; either above
-1 costs one more call a step, and the latter has no effect without the former. Defaults: those of upstream's script for
-editing, which has a negative prompt of its own. The source is brought to at most the working area and a longest side of its
-square root, as upstream does, and an edit has that size unless another is wished. Calls of its transformer carry lists: edits
-are interleaved but not batched, and its scheduler gives no previews.
+Guidance has two scales, for the text (``guidance_scale``, upstream's ``text_guidance_scale``) and for the source. Each of them
+above 1 costs one more call a step, and the latter has no effect without the former. Defaults: those of upstream's editing
+script, including its negative prompt. As upstream does, the source is scaled to at most the working area and a longest side of
+its square root; an edit has that size unless another is requested. Calls of its transformer take lists: edits are interleaved
+but not batched. Its scheduler gives no previews.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def _source_size(job: EditJob, pixels: int) -> Size:
 
 
 def size(job: EditJob, pixels: int) -> Size:
-    """The edit's size: in the wished shape at most the working area, or the size that the source is brought to."""
+    """The edit's size: the requested aspect ratio, at most the working area, or the scaled source's size."""
     return _source_size(job, pixels) if job.size is None else working_size(job.size, pixels, _MULTIPLE)
 
 
@@ -63,7 +62,7 @@ def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
         "height": height,
         "width": width,
         "align_res": False,
-        # What it gets has its final size: it must not scale again, nor round otherwise.
+        # The source has its final size already: the pipeline must not scale it again, nor round differently.
         "max_pixels": max(width * height, source.width * source.height),
         "max_input_image_side_length": max(source.size),
     }
@@ -76,11 +75,11 @@ def _calls_a_step(job: EditJob) -> int:
 
 
 def load(model: str, dtype: torch.dtype) -> Any:
-    """Put the pipeline together from a folder or hub id.
+    """Load the pipeline from a folder or hub id.
 
     Raises:
         ValueError: when the repository's code cannot be imported.
-        OSError: when the model cannot be had.
+        OSError: when the model cannot be found or downloaded.
     """
     try:
         pipeline = importlib.import_module("omnigen2.pipelines.omnigen2.pipeline_omnigen2")
@@ -93,7 +92,7 @@ def load(model: str, dtype: torch.dtype) -> Any:
         ) from exc
     folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model))
     vision_language: Any = transformers.Qwen2_5_VLForConditionalGeneration
-    # Part by part: loading the whole would want leave to execute the code that lies in the model's folder.
+    # Component by component: from_pretrained of the pipeline would need trust_remote_code for code in the model's folder.
     return pipeline.OmniGen2Pipeline(
         transformer=denoiser.OmniGen2Transformer2DModel.from_pretrained(folder / "transformer", torch_dtype=dtype),
         vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype),
@@ -103,26 +102,26 @@ def load(model: str, dtype: torch.dtype) -> Any:
     )
 
 
-class _Served:
-    """What an OmniGen2 pipeline has to do otherwise to be served."""
+class _Deterministic:
+    """A mixin that makes an OmniGen2 pipeline return a tuple, and encode its source deterministically."""
 
     def __call__(self, **arguments: Any) -> Any:
         answer = super().__call__(**arguments)  # type: ignore[misc]
-        # Without a dictionary it returns the bare pictures, where diffusers returns a tuple.
+        # With return_dict=False upstream returns the bare pictures, where diffusers returns a tuple.
         return answer if arguments.get("return_dict", True) else (answer,)
 
     def encode_vae(self, img: torch.Tensor) -> torch.Tensor:
-        """Latents (1, C, h, w) of a picture (1, 3, H, W) in -1 … 1: always the same sample."""
-        # Upstream draws it from the process's random numbers, so that a seed would not decide the picture.
+        """Latents (1, C, h, w) of a picture (1, 3, H, W) in -1 … 1: always the same sample of the distribution."""
+        # Upstream samples with the global generator, so that the seed would not determine the picture.
         with torch.random.fork_rng(devices=[img.device] if img.is_cuda else []):
             torch.manual_seed(_SOURCE_SEED)
             latents: torch.Tensor = super().encode_vae(img)  # type: ignore[misc]
         return latents
 
 
-def _served(pipe: Any) -> Family:
+def _make_deterministic(pipe: Any) -> Family:
     kind = type(pipe)
-    pipe.__class__ = type(kind.__name__, (_Served, kind), {})
+    pipe.__class__ = type(kind.__name__, (_Deterministic, kind), {})
     return FAMILY
 
 
@@ -146,7 +145,7 @@ FAMILY = Family(
     cached_methods=("encode_prompt", "encode_vae"),
     calls_a_step=_calls_a_step,
     load=load,
-    on_load=_served,
-    caches=frozenset(),
+    on_load=_make_deterministic,
+    step_caches=frozenset(),
     licence="Apache-2.0",
 )

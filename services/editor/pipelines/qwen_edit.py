@@ -1,8 +1,8 @@
 """Qwen-Image-Edit (Alibaba): `QwenImageEditPipeline`.
 
 Guidance is classifier-free: ``true_cfg_scale`` above 1 doubles the work. diffusers skips it without a negative prompt, so a
-single space stands in where the caller sends none, as on the model card. Sources are brought to about the working area, and
-without a wish the edit has that size too. Defaults: the model card's (50 steps, true CFG 4).
+single space is passed if the caller sends none, as on the model card. Sources are scaled to about the working area, which is
+the edit's size too unless another is requested. Defaults: the model card's (50 steps, true CFG 4).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from services.editor.pipelines.diffusion.rescaling import calculated_size, resca
 from services.editor.pipelines.diffusion.sizes import Size, working_size
 
 _MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
-_MOST_ASPECT = 100
-"""The text encoder takes no picture beyond 200:1, after rounding to multiples of 32."""
-_LEAST_SIDE = 20
-"""Before that rounding: 16 and less would be rounded to nothing."""
+_MAX_ASPECT = 100
+"""The text encoder accepts pictures up to 200:1, after rounding to multiples of 32; the rest is a margin for that rounding."""
+_MIN_SIDE = 20
+"""Before that rounding: 16 and less would be rounded to 0."""
 
 
 def to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
@@ -51,34 +51,34 @@ _COLLATIONS = {
     "hidden_states": Collation.CAT,
     "timestep": Collation.CAT,
     "guidance": Collation.CAT,
-    # Prompts of different lengths go together, behind a mask.
+    # Prompts of different lengths share a batch, with a mask.
     "encoder_hidden_states": Collation.PAD,
     "encoder_hidden_states_mask": Collation.MASK,
     "img_shapes": Collation.LIST,
 }
 
 
-def family(name: str, pipeline: type, capabilities: Capabilities, *, looks_at: int = NATIVE_PIXELS) -> Family:
-    """A Qwen-Image-Edit.
+def family(name: str, pipeline: type, capabilities: Capabilities, *, text_encoder_pixels: int = NATIVE_PIXELS) -> Family:
+    """A Qwen-Image-Edit family.
 
     Args:
-        name: what the service calls it.
+        name: its name in the service.
         pipeline: its class in diffusers.
-        capabilities: with its own default of steps.
-        looks_at: the area at which the text encoder is given the source, where the VAE has the native one.
+        capabilities: with its default of steps.
+        text_encoder_pixels: the area of the text encoder's copy of the source, at the native working area.
     """
 
     def reduced(job: EditJob, pixels: int) -> Size:
-        """What the source is brought to, whatever size is wished."""
+        """The size to which the source is scaled, regardless of the requested one."""
         return calculated_size(pipeline, job.image.size, pixels)
 
     def size(job: EditJob, pixels: int) -> Size:
-        """The source's shape at the working area, or the wished shape and never above that area."""
+        """The source's aspect ratio at the working area, or the requested one at most at that area."""
         return reduced(job, pixels) if job.size is None else working_size(job.size, pixels, _MULTIPLE)
 
     def aspect(pixels: int) -> float:
-        """So that neither side of what the text encoder is given is rounded to nothing."""
-        return min(_MOST_ASPECT, rescaled(looks_at, pixels) / _LEAST_SIDE**2)
+        """The aspect ratio up to which neither side of the text encoder's copy is rounded to 0."""
+        return min(_MAX_ASPECT, rescaled(text_encoder_pixels, pixels) / _MIN_SIDE**2)
 
     def arguments(job: EditJob, pixels: int) -> dict[str, Any]:
         width, height = size(job, pixels)
@@ -100,7 +100,7 @@ def family(name: str, pipeline: type, capabilities: Capabilities, *, looks_at: i
         call=arguments,
         collations=_COLLATIONS,
         size=size,
-        reduces=reduced if looks_at == NATIVE_PIXELS else None,
+        reduces=reduced if text_encoder_pixels == NATIVE_PIXELS else None,
         aspect=aspect,
         guided_by="true_cfg_scale",
         to_vae=to_vae,
@@ -111,7 +111,7 @@ def family(name: str, pipeline: type, capabilities: Capabilities, *, looks_at: i
 
 
 def with_steps(steps: int) -> Capabilities:
-    """The family's capabilities with another default of steps."""
+    """The family's capabilities with this default of steps."""
     ranges = {**_CAPABILITIES.parameters, "num_inference_steps": Range(2, 100, steps, whole=True)}
     return replace(_CAPABILITIES, parameters=ranges)
 

@@ -1,4 +1,4 @@
-"""Which part of the picture a clause points at, and which of its words that explains."""
+"""The region that a clause names, and which of its words the region accounts for."""
 
 from __future__ import annotations
 
@@ -13,73 +13,71 @@ _NAMES_AFTER = (Role.OPERATION, Role.TONAL, Role.ADJECTIVE, Role.MOOD, Role.AREA
 
 
 @dataclass(slots=True)
-class Pointing:
-    """What a clause points at: the region, the concepts it used up, and the unknown phrases that it did not."""
+class ClauseRegion:
+    """The region that a clause names, the colours it uses, and the unknown phrases that it does not account for."""
 
     terms: list[Term] = field(default_factory=list)
     inverted: bool = False
-    thing: bool = False  # a word without a meaning of its own was taken as the main subject
     leftovers: list[tuple[int, int]] = field(default_factory=list)  # character spans
-    used_colours: set[int] = field(default_factory=set)  # places of colours that name a region, not a target
+    used_colours: set[int] = field(default_factory=set)  # indices of the colours that name a region
 
     @property
     def region(self) -> Region:
-        """The region, whole picture if nothing was pointed at."""
+        """The region; the whole picture if the clause names none."""
         return Region(tuple(dict.fromkeys(self.terms)), self.inverted and bool(self.terms))
 
 
-def find_region(clause: Clause) -> Pointing:
+def find_region(clause: Clause) -> ClauseRegion:
     """Read areas, hues ("the reds", "the red car") and things ("the cup") out of a clause.
 
-    A thing counts only where the grammar points at one ("brighten the cat", "except the cup"), and only if no area is
-    named; every other unknown word is a leftover.
+    A thing is recognised only by the grammar ("brighten the cat", "except the cup"), and only if no area is named. Every
+    other unknown word is a leftover.
     """
-    pointing = Pointing()
+    found = ClauseRegion()
     concepts = clause.concepts
     things: list[tuple[int, int]] = []
-    place = 0
-    while place < len(concepts):
-        concept = concepts[place]
+    index = 0
+    while index < len(concepts):
+        concept = concepts[index]
         if concept.role is Role.EXCEPT:
-            pointing.inverted = True
+            found.inverted = True
         elif concept.role is Role.AREA and concept.entry.area is not None:
-            pointing.terms.append(Term(concept.entry.area))
+            found.terms.append(Term(concept.entry.area))
         elif concept.role is Role.HUES:
-            pointing.terms.append(Term(Area.HUE, concept.colour))
-        elif concept.role is Role.COLOUR and _names_a_hue(concepts, place):
-            pointing.terms.append(Term(Area.HUE, concept.colour))
-            pointing.used_colours.add(place)
-            place = _end_of_run(concepts, place + 1) - 1
+            found.terms.append(Term(Area.HUE, concept.colour))
+        elif concept.role is Role.COLOUR and _names_a_hue(concepts, index):
+            found.terms.append(Term(Area.HUE, concept.colour))
+            found.used_colours.add(index)
+            index = _end_of_run(concepts, index + 1) - 1
         elif concept.role is Role.UNKNOWN:
-            end = _end_of_run(concepts, place)
+            end = _end_of_run(concepts, index)
             span = (concept.start, concepts[end - 1].end)
-            (things if _is_thing(concepts, place, end) else pointing.leftovers).append(span)
-            place = end - 1
-        place += 1
-    if things and not pointing.terms:
-        pointing.terms.append(Term(Area.SUBJECT))
-        pointing.thing = True
-    elif things and not _explained_by_area(pointing):
-        pointing.leftovers.extend(things)
-    pointing.leftovers.sort()
-    return pointing
+            (things if _is_thing(concepts, index, end) else found.leftovers).append(span)
+            index = end - 1
+        index += 1
+    if things and not found.terms:
+        found.terms.append(Term(Area.SUBJECT))
+    elif things and not _explained_by_area(found):
+        found.leftovers.extend(things)
+    found.leftovers.sort()
+    return found
 
 
-def _explained_by_area(pointing: Pointing) -> bool:
-    """Whether an area already answers where, as in "brighten the left of the face"."""
-    return any(term.area is not Area.HUE for term in pointing.terms)
+def _explained_by_area(found: ClauseRegion) -> bool:
+    """Whether the clause also names an area, as in "brighten the left of the face"."""
+    return any(term.area is not Area.HUE for term in found.terms)
 
 
-def _end_of_run(concepts: list[Concept], place: int) -> int:
-    while place < len(concepts) and concepts[place].role is Role.UNKNOWN:
-        place += 1
-    return place
+def _end_of_run(concepts: list[Concept], index: int) -> int:
+    while index < len(concepts) and concepts[index].role is Role.UNKNOWN:
+        index += 1
+    return index
 
 
-def _names_a_hue(concepts: list[Concept], place: int) -> bool:
-    """Whether a colour points at a range of hues: "the red", "the red car", not "a red tint", "to red" or "text in red"."""
-    before = concepts[place - 1] if place else None
-    after = concepts[place + 1] if place + 1 < len(concepts) else None
+def _names_a_hue(concepts: list[Concept], index: int) -> bool:
+    """Whether a colour names a range of hues: "the red", "the red car", not "a red tint", "to red" or "text in red"."""
+    before = concepts[index - 1] if index else None
+    after = concepts[index + 1] if index + 1 < len(concepts) else None
     if before is None or before.words[-1] == "in":
         return False
     if before.role in (Role.EXCEPT, Role.ONLY):

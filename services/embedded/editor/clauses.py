@@ -1,4 +1,4 @@
-"""From tokens to clauses: match the vocabulary, then cut where one order ends and the next begins."""
+"""Match tokens with the vocabulary and split them into clauses, one for each operation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Concept:
 
 @dataclass(slots=True)
 class Clause:
-    """One order: its concepts, and how it hangs on the clause before it."""
+    """The concepts of one operation, and how the clause is linked to the one before it."""
 
     concepts: list[Concept] = field(default_factory=list)
     joined: bool = False  # by a comma or "and": verb, negation and amount may be shared
@@ -137,25 +137,25 @@ _LENGTHS = _phrase_lengths()
 
 
 def _name_things(concepts: list[Concept]) -> list[Concept]:
-    """Take "the tomato" for a thing although tomato is also a colour."""
+    """Treat "the tomato" as a thing although tomato is also a colour."""
     named = list(concepts)
-    for place in range(1, len(named)):
-        concept = named[place]
+    for index in range(1, len(named)):
+        concept = named[index]
         if (
             concept.role is Role.COLOUR
             and concept.words[0] in THING_NAMES
-            and named[place - 1].words[-1:] in (("the",), ("this",), ("that",))
-            and not (place + 1 < len(named) and named[place + 1].role is Role.UNKNOWN)
+            and named[index - 1].words[-1:] in (("the",), ("this",), ("that",))
+            and not (index + 1 < len(named) and named[index + 1].role is Role.UNKNOWN)
         ):
-            named[place] = Concept(Role.UNKNOWN, concept.words, concept.start, concept.end)
+            named[index] = Concept(Role.UNKNOWN, concept.words, concept.start, concept.end)
     return named
 
 
 def _split(concepts: list[Concept]) -> list[Clause]:
     clauses: list[Clause] = []
     current = Clause()
-    for place, concept in enumerate(concepts):
-        following = concepts[place + 1] if place + 1 < len(concepts) else None
+    for index, concept in enumerate(concepts):
+        following = concepts[index + 1] if index + 1 < len(concepts) else None
         if _starts_clause(concept, current):
             clauses.append(current)
             current = Clause(joined=True)
@@ -174,7 +174,7 @@ def _split(concepts: list[Concept]) -> list[Clause]:
 
 
 def _starts_clause(concept: Concept, current: Clause) -> bool:
-    """Whether a new order starts without a comma: "... by 20% without adding grain", "... keeping the sky unchanged"."""
+    """Whether a clause starts without a comma: "... by 20% without adding grain", "... keeping the sky unchanged"."""
     if concept.role not in (Role.NEGATION, Role.KEEP) or not current.concepts:
         return False
     return current.concepts[-1].role not in (Role.NEGATION, Role.STOP, Role.KEEP, Role.TO)

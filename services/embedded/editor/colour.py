@@ -1,4 +1,4 @@
-"""Colour: white balance, saturation, hue, tints, new colours for objects. Illuminants in linear light, the rest in CIELAB."""
+"""Colour: white balance, saturation, hue, tints, recolouring. Illuminants in linear light, the rest in CIELAB."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def _adapt(picture: Picture, mask: F32 | None, green_red: float, blue_yellow: fl
 def saturation(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Chroma about doubled at 100 %, gone at -100 %; near 0 one percent is about one percent of chroma.
 
-    Up, light is spread about its own luminance, so that a stronger orange stays an orange; in CIELAB it would turn pink
-    where sRGB ends.
+    Above 0, light is scaled about its own luminance, so that a stronger orange stays orange; in CIELAB it would turn pink
+    at the edge of sRGB.
     """
     if amount <= 0:
         _scale_chroma(picture, mask, max(0.0, 1 + amount))
@@ -80,22 +80,22 @@ def _scale_chroma(picture: Picture, mask: F32 | None, factor: float) -> None:
 
 
 def vibrance(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Saturation that acts on quiet colours first and spares skin."""
+    """Saturation that acts most on muted colours and least on skin."""
 
     def retouch(lab: F32, _: slice) -> F32:
         chroma = np.hypot(lab[..., 1], lab[..., 2])
         hue = np.degrees(np.arctan2(lab[..., 2], lab[..., 1]))
-        quiet = np.exp(-((chroma / 48) ** 2))
+        muted = np.exp(-((chroma / 48) ** 2))
         skin = np.exp(-(((hue - 50) / 25) ** 2)) * smoothstep(8, 20, chroma)
         after = lab.copy()
-        after[..., 1:] *= np.maximum(0, 1 + 1.3 * amount * quiet * (1 - 0.5 * skin))[..., None]
+        after[..., 1:] *= np.maximum(0, 1 + 1.3 * amount * muted * (1 - 0.5 * skin))[..., None]
         return after
 
     picture.point(mask, retouch)
 
 
 def hue(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Turn all hues in the a*, b* plane; amount 1 is 180 degrees. Lightness stays."""
+    """Rotate all hues in the a*, b* plane; amount 1 is 180 degrees. Lightness stays."""
     cosine, sine = np.cos(np.pi * amount), np.sin(np.pi * amount)
 
     def retouch(lab: F32, _: slice) -> F32:
@@ -108,7 +108,7 @@ def hue(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 
 def monochrome(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Take colour away; lightness stays."""
+    """Remove colour; lightness stays."""
     _scale_chroma(picture, mask, max(0.0, 1 - amount))
 
 
@@ -129,7 +129,7 @@ def sepia(picture: Picture, amount: float, mask: F32 | None) -> None:
 def overlay(picture: Picture, amount: float, mask: F32 | None, colour: Colour) -> None:
     """A layer of colour at an opacity of ``amount``: hue and chroma of the colour, lightness of the picture.
 
-    Black, grey and white cover lightness too. Negative amounts take the colour's cast out.
+    Black, grey and white also change lightness. Negative amounts remove the colour's cast.
     """
     lightness, green_red, blue_yellow = colour_to_lab(colour.rgb)
     neutral = np.hypot(green_red, blue_yellow) < _NEUTRAL_LAYER
@@ -153,7 +153,7 @@ def split_tone(picture: Picture, amount: float, mask: F32 | None, colour: Colour
     push = f32([0, green_red * reach, blue_yellow * reach])
 
     def retouch(lab: F32, _: slice) -> F32:
-        # In deep black and near white there is little room for colour: fade the push out.
+        # Near black and white the gamut is narrow, so the push fades out.
         holds = np.clip(np.minimum(lab[..., 0] + 6, 106 - lab[..., 0]) / 20, 0, 1)
         return f32(lab + push * holds[..., None])
 
@@ -161,7 +161,7 @@ def split_tone(picture: Picture, amount: float, mask: F32 | None, colour: Colour
 
 
 def invert(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """The photographic negative: code values turned round, as every tool does it."""
+    """The photographic negative: inverted code values, as in other editors."""
 
     def retouch(lab: F32, rows: slice) -> F32:
         positive = encode(np.clip(lab_to_linear(lab), 0, 1), rows.start)
@@ -172,10 +172,10 @@ def invert(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 
 def recolour(picture: Picture, amount: float, mask: F32, colour: Colour) -> None:
-    """Give what the mask covers another colour, keeping its shading.
+    """Give the masked object another colour and keep its shading.
 
-    Hue becomes the target's; chroma keeps its variation about the target's; lightness moves as a whole so that its middle
-    comes near the target's. White, grey and black have no hue: for them chroma goes and lightness moves all the way.
+    Hue becomes the target's; chroma keeps its variation about the target's; lightness moves as a whole, so that its median
+    comes close to the target's. For white, grey and black, chroma is removed and the median becomes the target's.
     """
     target = colour_to_lab(colour.rgb)
     neutral = float(np.hypot(target[1], target[2])) < _NEUTRAL_TARGET
@@ -187,9 +187,9 @@ def recolour(picture: Picture, amount: float, mask: F32, colour: Colour) -> None
     lift = (1.0 if neutral else 0.6) * (target[0] - middle)
 
     def retouch(lab: F32, _: slice) -> F32:
-        # Shading is kept by moving middle tones most: black stays dark and highlights stay light.
-        room = np.clip(np.minimum(lab[..., 0] / max(middle, 8.0), (100 - lab[..., 0]) / max(100 - middle, 8.0)), 0, 1)
-        lightness = np.clip(lab[..., 0] + lift * room**0.7, 0, 100).astype(np.float32)
+        # Moving middle tones most preserves the shading: black stays dark and highlights stay light.
+        weight = np.clip(np.minimum(lab[..., 0] / max(middle, 8.0), (100 - lab[..., 0]) / max(100 - middle, 8.0)), 0, 1)
+        lightness = np.clip(lab[..., 0] + lift * weight**0.7, 0, 100).astype(np.float32)
         after = painted(lightness, colour.rgb)
         if not neutral:
             variation = np.clip(np.hypot(lab[..., 1], lab[..., 2]) / own_chroma, 0.55, 1)
@@ -200,11 +200,11 @@ def recolour(picture: Picture, amount: float, mask: F32, colour: Colour) -> None
 
 
 def replace_background(picture: Picture, amount: float, mask: F32, colour: Colour, second: Colour | None) -> None:
-    """Put a colour, or a gradient from top to bottom, where the mask is; mixed in linear light, so edges do not darken."""
+    """Replace the masked area by a colour, or by a gradient from top to bottom."""
     top = decode(np.array([[colour.rgb]], dtype=np.uint8))[0, 0]
     bottom = top if second is None else decode(np.array([[second.rgb]], dtype=np.uint8))[0, 0]
     share = ((np.arange(picture.height, dtype=np.float32) + 0.5) / picture.height)[:, None]
-    # The ramp runs in CIELAB, where equal steps look equal.
+    # The gradient is linear in CIELAB, where equal steps look equal.
     ends = linear_to_lab(f32([[top, bottom]]))[0]
     ramp = f32(ends[0] * (1 - share) + ends[1] * share)
 

@@ -1,4 +1,4 @@
-"""Names of colours, and the sRGB values they stand for. Text only: no image code is imported here."""
+"""Names of colours and their sRGB values. No image code is imported here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ steelblue 4682b4  tan d2b48c  teal 008080  thistle d8bfd8  tomato ff6347  turquo
 wheat f5deb3  white ffffff  whitesmoke f5f5f5  yellow ffff00  yellowgreen 9acd32
 """
 
-# Everyday names beyond CSS, values after the xkcd survey rounded to what a painter would accept.
+# Everyday names that CSS lacks, with values near those of the xkcd colour survey (https://xkcd.com/color/rgb/).
 _PLAIN = """
 amber ffb300  apricot ffb16d  blush f29e8e  brick a03623  bronze a87900  burgundy 610023  canary fdff63  caramel af6f09
 cerulean 0485d1  champagne f7e7ce  charcoal 343837  cherry cf0234  cobalt 1e488f  copper b66325  cream ffffc2
@@ -51,7 +51,7 @@ _MODIFIERS = {
     "vivid": ((255, 255, 255), 0.0),
 }
 
-# Colour names that are things at least as often: "the tomato" is an object, "the red" a range of hues.
+# Colour names that are also names of things: "the tomato" is an object, "the red" a range of hues.
 THING_NAMES = frozenset(
     """
     tomato rose peach plum salmon snow wheat olive lemon cherry mint sand brick chocolate coral linen
@@ -119,7 +119,7 @@ def parse_hex(code: str) -> Colour | None:
 
 
 def hue_plural(word: str) -> Colour | None:
-    """``reds`` -> red: the plural of a plain hue means that range of hues in the picture."""
+    """The colour of a plural such as ``reds``, which names a range of hues in the picture."""
     name = _PLURALS.get(word)
     return Colour(name, COLOURS[name]) if name else None
 

@@ -1,4 +1,4 @@
-"""Between sRGB code values, linear light and CIELAB (D65), in float32 and accurate to well below one code value."""
+"""Conversions between sRGB code values, linear light and CIELAB (D65), in float32, accurate to well below one code value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ U8 = NDArray[np.uint8]
 
 _RGB_TO_XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
 _WHITE = _RGB_TO_XYZ.sum(axis=1)
-# Both matrices work on XYZ divided by the white point, which is what CIELAB needs.
+# Both matrices are for XYZ divided by the white point, as CIELAB needs it.
 _TO_XYZ = (_RGB_TO_XYZ / _WHITE[:, None]).astype(np.float32)
 _FROM_XYZ = np.linalg.inv(_RGB_TO_XYZ / _WHITE[:, None]).astype(np.float32)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
@@ -21,7 +21,7 @@ _LUMINANCE = _TO_XYZ[1]
 _TOE = 216 / 24389  # below this share of white, CIELAB is linear
 _SLOPE = 24389 / 27 / 116
 _DARK_CODE, _DARK_LIGHT = 0.04045, 0.0031308  # below these, sRGB is linear
-_ROUNDING = 1e-5  # of linear light: not yet a colour beyond sRGB
+_ROUNDING = 1e-5  # of linear light: tolerance for colours outside sRGB
 _DITHER = 128
 
 
@@ -38,9 +38,9 @@ def _decode_table() -> F32:
 
 @lru_cache(maxsize=4)
 def _dither_rows(width: int) -> F32:
-    """Rectangular noise of just under half a code value, one tile high and as wide as the picture.
+    """Dither: rectangular noise of just under half a code value, one tile high and as wide as the picture.
 
-    Whole values round to themselves, the rest do not band.
+    Whole code values round to themselves, and gradients do not band.
     """
     noise = np.random.default_rng(20251208).random((_DITHER, _DITHER, 3))
     return f32((noise[:, np.arange(width) % _DITHER] - 0.5) * 0.98)
@@ -79,7 +79,7 @@ def rgb_to_lab(rgb: U8) -> F32:
 
 
 def lab_to_rgb(lab: F32, first_row: int = 0) -> U8:
-    """SRGB code values of CIELAB, colours beyond sRGB brought in at their own luminance, rounded with dither.
+    """SRGB code values of CIELAB, colours outside sRGB moved inside at constant luminance, rounded with dither.
 
     ``first_row`` keeps the dither in step when a picture is converted in strips.
     """
@@ -108,18 +108,18 @@ def _add_dither(codes: F32, first_row: int) -> None:
 
 
 def channel_extremes(light: F32) -> tuple[F32, F32]:
-    """The largest and the smallest channel of each pixel, (H, W); forty times faster than reducing over the last axis."""
+    """The largest and the smallest channel of each pixel, (H, W); much faster than reducing over the last axis."""
     red, green, blue = light[..., 0], light[..., 1], light[..., 2]
     return np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
 
 
 def into_gamut(light: F32) -> F32:
-    """Pull colours beyond sRGB towards the grey of the same luminance until they fit: hue and luminance stay."""
+    """Linear light with colours outside sRGB mixed with the grey of their luminance until they fit."""
     top, bottom = channel_extremes(light)
     if top.max() <= 1 + _ROUNDING and bottom.min() >= -_ROUNDING:
         return light
     grey = np.clip(light @ _LUMINANCE, 0, 1)
-    # How much of the distance to grey fits: all of it where nothing lies beyond.
+    # The share of the distance from grey that fits, 1 for colours inside sRGB.
     above = (1 - grey) / np.maximum(top - grey, 1 - grey + np.float32(1e-9))
     below = grey / np.maximum(grey - bottom, grey + np.float32(1e-9))
     keep = np.minimum(above, below)[..., None]
@@ -146,8 +146,8 @@ def colour_to_lab(rgb: tuple[int, int, int]) -> tuple[float, float, float]:
 def painted(lightness: F32, rgb: tuple[int, int, int]) -> F32:
     """Lab of a surface of one colour under the light that gives it ``lightness`` (H, W).
 
-    Below its own luminance the colour is shaded (its light scaled), above it is mixed with white: its hue stays what the
-    eye calls it, where holding a*, b* would turn a dark blue purple.
+    Below its own luminance the colour is shaded (its light scaled), above it is mixed with white. This keeps the perceived
+    hue, while constant a*, b* would turn a dark blue purple.
     """
     own = decode(np.array([[rgb]], dtype=np.uint8))[0, 0]
     luminance = lightness_to_luminance(lightness)[..., None]

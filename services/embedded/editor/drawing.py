@@ -1,4 +1,4 @@
-"""Text and frame: drawn last, on code values, over everything else."""
+"""Text and border, drawn last, on code values, over everything else."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from PIL import Image, ImageDraw, ImageFont
 from services.embedded.editor.plan import Area, Operation
 
 _MARGIN = 0.04  # of the shorter side
-_MIN_SIZE = 6.0  # points; smaller letters cannot be read
+_MIN_SIZE = 6.0  # points; smaller letters are not legible
 
 
 def draw_text(layer: Image.Image, operation: Operation) -> None:
-    """Write ``operation.text`` on ``layer`` (RGBA), its letters ``amount`` of the picture's height, shrunk to fit the width."""
+    """Draw ``operation.text`` on ``layer`` (RGBA), its letters ``amount`` of the picture's height, shrunk to fit the width."""
     text = operation.text or ""
     width, height = layer.size
     margin = _MARGIN * min(width, height)
     font = _fit(text, max(_MIN_SIZE, operation.amount * height), max(1.0, width - 2 * margin))
     draw = ImageDraw.Draw(layer)
     left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=font)
-    x = _place(operation.places, Area.LEFT, Area.RIGHT, width, right - left, margin)
-    y = _place(operation.places, Area.TOP, Area.BOTTOM, height, bottom - top, margin)
+    x = _offset(operation.positions, Area.LEFT, Area.RIGHT, width, right - left, margin)
+    y = _offset(operation.positions, Area.TOP, Area.BOTTOM, height, bottom - top, margin)
     colour = operation.colour.rgb if operation.colour is not None else (255, 255, 255)
     draw.multiline_text((x - left, y - top), text, font=font, fill=(*colour, 255), align="center")
 
 
-def _fit(text: str, size: float, room: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _fit(text: str, size: float, available: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     font = ImageFont.load_default(size=size)
     length = _length(font, text)
-    if length > room:
-        font = ImageFont.load_default(size=max(_MIN_SIZE, size * room / length))
+    if length > available:
+        font = ImageFont.load_default(size=max(_MIN_SIZE, size * available / length))
     return font
 
 
@@ -38,17 +38,17 @@ def _length(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -> fl
     return max((float(font.getlength(line)) for line in text.splitlines()), default=0.0)
 
 
-def _place(places: tuple[Area, ...], start: Area, end: Area, room: float, size: float, margin: float) -> float:
-    if start in places:
+def _offset(positions: tuple[Area, ...], start: Area, end: Area, available: float, size: float, margin: float) -> float:
+    if start in positions:
         return margin
-    if end in places:
-        return room - size - margin
-    centred_by_default = start is Area.LEFT or Area.CENTRE in places or places
-    return (room - size) / 2 if centred_by_default else room - size - margin
+    if end in positions:
+        return available - size - margin
+    centred_by_default = start is Area.LEFT or Area.CENTRE in positions or positions
+    return (available - size) / 2 if centred_by_default else available - size - margin
 
 
 def draw_border(layer: Image.Image, operation: Operation) -> None:
-    """Draw a frame over the edge of ``layer`` (RGBA), ``amount`` of the shorter side wide; the size stays."""
+    """Draw a border inside the edge of ``layer`` (RGBA), ``amount`` of the shorter side wide; the size stays."""
     width, height = layer.size
     thickness = round(operation.amount * min(width, height))
     if thickness < 1:

@@ -1,4 +1,7 @@
-"""Effects: fine structure, light in the air and in the lens, and looks that leave photography."""
+"""Effects: fine structure, light in the air and in the lens, and drawn or printed looks.
+
+All radii scale with the picture, so that a thumbnail looks like its original.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ _BLUR_SHARE = 0.022  # sigma at 100 %, in mean sides
 _GRAIN_LIGHTNESS = 12.0  # standard deviation of L* at 100 % in the midtones
 _MAX_BLOCK_SHARE = 0.1  # of the shorter side, at 100 %
 _CORNER_STOPS = 3.0  # how much darker the corners are at 100 %
-_AIR = (0.86, 0.90, 0.94)  # daylight haze, linear, before it takes on the picture's own brightness
+_AIR = (0.86, 0.90, 0.94)  # linear light of daylight haze, before it is scaled by the picture's brightness
 
 
 def clarity(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Local contrast: raise or lower detail against an edge-keeping base layer, most in the midtones, without halos."""
+    """Local contrast: raise or lower detail against an edge-preserving base layer, most in the midtones, without halos."""
     before = picture.lightness
     detail = before - base_layer(before, 0.03, 300.0)
     if amount > 0:
@@ -48,7 +51,7 @@ def sharpen(picture: Picture, amount: float, mask: F32 | None) -> None:
 def blur(picture: Picture, amount: float, mask: F32 | None) -> None:
     """A Gaussian lens blur in linear light, so that lights bloom as they do in a lens.
 
-    Inside a mask only what the mask covers is spread: a sharp subject does not bleed into its blurred background.
+    With a mask, only light inside it is spread: a sharp subject does not bleed into its blurred background.
     """
     sigma = _BLUR_SHARE * picture.scale * amount
     light = picture.linear()
@@ -63,7 +66,7 @@ def blur(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 
 def denoise(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Edge-keeping smoothing: colour noise more than grain of lightness, as the eye minds it more."""
+    """Edge-preserving smoothing, stronger for colour noise, which is more visible than noise of lightness."""
     lab = picture.lab
     radius = max(2.0, picture.scale / 250)
     lightness = np.ascontiguousarray(lab[..., 0])
@@ -95,7 +98,7 @@ def grain(picture: Picture, amount: float, mask: F32 | None, random: np.random.G
 
 
 def haze(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Air between lens and scene: more mixes airlight in; less takes it out by the dark channel prior (He et al.)."""
+    """Haze: mix airlight in or, below 0, remove it by the dark channel prior (He et al. 2009)."""
     if amount < 0:
         _clear(picture, -amount, mask)
         return
@@ -113,7 +116,7 @@ def _clear(picture: Picture, amount: float, mask: F32 | None) -> None:
     guide = np.ascontiguousarray(picture.lightness)
     veil = guided(guide, gaussian(dark, 0.01 * picture.scale), 0.04 * picture.scale, 60.0, 4)
     through = np.maximum(1 - 0.75 * amount * np.clip(veil, 0, 0.95 * air) / air, 0.2)
-    # Taking the veil off darkens; give back part of the light so that the picture stays usable.
+    # Removing the veil darkens the picture, so part of the light is added again.
     gain = 1 + 0.25 * amount
 
     def retouch(lab: F32, rows: slice) -> F32:
@@ -124,7 +127,7 @@ def _clear(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 
 def glow(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Bloom: the bright parts, spread wide, laid over the picture as light (screen), so nothing clips."""
+    """Bloom: the bright parts, blurred widely and screened over the picture, so that nothing clips."""
     bright = np.clip(picture.linear(), 0, 1)
     bright *= smoothstep(25, 85, picture.lightness)[..., None]
     veil = gaussian(bright, 0.012 * picture.scale)
@@ -139,7 +142,7 @@ def glow(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 
 def vignette(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Darken (or, below 0, brighten) towards the corners by up to 3 stops, as a lens does: in stops, not in paint."""
+    """Darken (or, below 0, brighten) the corners by up to 3 stops of exposure, as a lens does."""
 
     def retouch(lab: F32, rows: slice) -> F32:
         fall = smoothstep(0.25, 1.05, _distance(picture, rows))
@@ -168,13 +171,13 @@ def _distance(picture: Picture, rows: slice) -> F32:
 
 
 def light_leak(picture: Picture, amount: float, mask: F32 | None, random: np.random.Generator) -> None:
-    """Light that fell on the film: a soft band of orange and red from one edge, screened over the picture."""
-    side, place, reach = int(random.integers(4)), random.uniform(0.2, 0.8), random.uniform(0.35, 0.55)
+    """A light leak on film: a soft band of orange and red from one edge, screened over the picture."""
+    side, centre, reach = int(random.integers(4)), random.uniform(0.2, 0.8), random.uniform(0.35, 0.55)
     down = (np.arange(picture.height, dtype=np.float32)[:, None] + 0.5) / picture.height
     across = (np.arange(picture.width, dtype=np.float32)[None, :] + 0.5) / picture.width
     depth, along = ((across, down), (1 - across, down), (down, across), (1 - down, across))[side]
-    fall = np.exp(-((depth / reach) ** 2) - ((along - place) / 0.55) ** 2)
-    core = np.exp(-((depth / (0.4 * reach)) ** 2) - ((along - place) / 0.4) ** 2)
+    fall = np.exp(-((depth / reach) ** 2) - ((along - centre) / 0.55) ** 2)
+    core = np.exp(-((depth / (0.4 * reach)) ** 2) - ((along - centre) / 0.4) ** 2)
 
     red, orange = f32([0.95, 0.16, 0.03]), decode(np.array([[[255, 190, 90]]], dtype=np.uint8))[0, 0]
 

@@ -1,4 +1,4 @@
-"""Smoothing that the operations share: Gaussian at any width, and the edge-keeping guided filter."""
+"""Filters of the operations: Gaussian blur of any width, the edge-preserving guided filter, and smoothstep."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from services.embedded.editor.colour_spaces import F32, f32
 
-_DIRECT = 6.0  # up to this sigma a Gaussian is run at full size; wider ones work on a smaller copy
-_NOTHING = 0.01  # a sigma that moves no light to a neighbour
+_DIRECT = 6.0  # largest sigma at full size; wider Gaussians run on a smaller copy
+_NOTHING = 0.01  # a sigma without a visible effect
 _NARROW = 0.6
 _EDGE = cv2.BORDER_REPLICATE
 
@@ -32,7 +32,7 @@ def gaussian(plane: F32, sigma: float) -> F32:
 
 def _blur(plane: F32, sigma: float) -> F32:
     if sigma < _NARROW:
-        # A sampled Gaussian this narrow is no blur at all; three taps of the right variance respond smoothly.
+        # A sampled Gaussian this narrow is one tap; three taps of the right variance respond smoothly to sigma.
         side = sigma * sigma / 2
         taps = np.array([side, 1 - 2 * side, side], dtype=np.float32)
         return _like(cv2.sepFilter2D(plane, -1, taps, taps, borderType=_EDGE), plane)
@@ -40,7 +40,7 @@ def _blur(plane: F32, sigma: float) -> F32:
 
 
 def _like(result: object, plane: F32) -> F32:
-    """OpenCV drops a channel axis of length 1; give back as many axes as came in."""
+    """The result with as many axes as ``plane``: OpenCV drops a channel axis of length 1."""
     array = cast(F32, result)
     return array[..., None] if array.ndim < plane.ndim else array
 

@@ -1,4 +1,4 @@
-"""Geometry: flip, rotate, crop. Works on Pillow pictures, so alpha and mask can go through the same steps."""
+"""Geometry: flip, rotate, crop. Works on Pillow images, so that alpha and mask can take the same steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GEOMETRIC = (Kind.FLIP_HORIZONTAL, Kind.FLIP_VERTICAL, Kind.ROTATE, Kind.CROP)
 
 
 def reshape(image: Image.Image, operations: Sequence[Operation]) -> Image.Image:
-    """Carry out the geometric operations among ``operations``, in their order; others are passed over."""
+    """Apply the geometric operations among ``operations`` in their order; others are skipped."""
     for operation in operations:
         if operation.kind is Kind.FLIP_HORIZONTAL:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -28,7 +28,7 @@ def reshape(image: Image.Image, operations: Sequence[Operation]) -> Image.Image:
 
 
 def _rotate(image: Image.Image, degrees: float) -> Image.Image:
-    """Turn clockwise. Quarter turns are exact; other angles are cropped to the largest upright part without corners."""
+    """Rotate clockwise. Quarter turns are exact; other angles are cropped to the largest rectangle without empty corners."""
     degrees %= 360
     if degrees == 0:
         return image
@@ -62,10 +62,10 @@ def _crop(image: Image.Image, operation: Operation) -> Image.Image:
         return image.crop((left, top, left + wide, top + tall))
     across, down = round(width * operation.amount), round(height * operation.amount)
     sides = {Area.LEFT: 0, Area.TOP: 0, Area.RIGHT: 0, Area.BOTTOM: 0}
-    named = [place for place in operation.places if place in sides]
+    named = [side for side in operation.positions if side in sides]
     if named:
-        for place in named:
-            sides[place] = across if place in (Area.LEFT, Area.RIGHT) else down
+        for side in named:
+            sides[side] = across if side in (Area.LEFT, Area.RIGHT) else down
     else:
         sides = {
             Area.LEFT: across // 2,

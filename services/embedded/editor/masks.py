@@ -1,4 +1,7 @@
-"""From the words of a region to a mask on the picture; subject and sky are segmented without weights."""
+"""Masks of the regions that an instruction names. Subject and sky are segmented without weights.
+
+The subject is found by saliency with a centre prior and grab-cut on a small copy, with edges from the full picture.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from services.embedded.editor.picture import lab_of
 from services.embedded.editor.plan import Area, Region, Term
 
 _GREY_CHROMA = 12.0  # a named colour below this chroma is matched by lightness, not by hue
-# What people call by a plain name, as CIELAB hue angles: names cover uneven ranges, blue the widest.
+# The ranges of CIELAB hue angles that plain colour names cover; they are uneven, blue is the widest.
 _NAMED_HUES = {
     "red": (8, 44),
     "orange": (46, 82),
@@ -32,21 +35,21 @@ _NAMED_HUES = {
 }
 _HALF_RANGE = 15.0  # degrees to each side of any other colour's own hue
 _SOFT = 11.0  # degrees over which a range fades out
-_NOTHING = 1e-4  # a mask whose mean is below this points at nothing in the picture
+_NOTHING = 1e-4  # a mask with a smaller mean counts as empty
 _WORK_SIDE = 256  # longer side of the copy on which regions are found
 _ROUNDS = 4
-_SMALLEST = 12  # below this many pixels on a side there is nothing to segment
+_SMALLEST = 12  # pixels on a side below which nothing is segmented
 _SEED = 7
-_FEWEST, _MOST = 0.01, 0.9  # shares of the picture between which a region is believed
-# What sky looks like, in CIELAB: bluish and neither purple nor night, or pale; and calm (Sobel of L*).
+_FEWEST, _MOST = 0.01, 0.9  # shares of the picture between which a region is plausible
+# The sky in CIELAB: bluish and neither purple nor night, or pale; and smooth (Sobel of L*).
 _BLUE_BELOW, _NOT_PURPLE, _NOT_NIGHT = -5, 25, 25
 _PALE_ABOVE, _PALE_CHROMA = 72, 22
 _CALM = 22
-_HANGS = 0.05  # share of the top edge that a part must touch
+_TOP_SHARE = 0.05  # share of the top edge that a part must touch
 
 
 class Masks:
-    """Masks of one picture, found on its source and kept for the length of one edit."""
+    """The masks of one picture, computed on its source and cached for one edit."""
 
     def __init__(self, source: U8) -> None:
         self._source = source
@@ -142,7 +145,7 @@ def subject_matte(source: U8) -> F32:
 
 
 def sky_matte(source: U8) -> F32:
-    """How much each pixel (H, W) belongs to the sky: the smooth, bluish or bright area that hangs from the top edge."""
+    """How much each pixel (H, W) belongs to the sky: the smooth, bluish or bright area at the top edge."""
     small, lab = _small(source)
     lightness = np.ascontiguousarray(lab[..., 0])
     across = cv2.Sobel(lightness, cv2.CV_32F, 1, 0, borderType=cv2.BORDER_REPLICATE)
@@ -155,8 +158,8 @@ def sky_matte(source: U8) -> F32:
     likely = cast(U8, cv2.morphologyEx(likely, cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8)))
     _, parts = cv2.connectedComponents(likely, connectivity=4)
     top_rows = parts[: max(1, len(small) // 50)]
-    hanging = [part for part in np.unique(top_rows) if part and (top_rows == part).any(axis=0).mean() > _HANGS]
-    sky = np.isin(parts, hanging).astype(np.float32)
+    at_top = [part for part in np.unique(top_rows) if part and (top_rows == part).any(axis=0).mean() > _TOP_SHARE]
+    sky = np.isin(parts, at_top).astype(np.float32)
     if sky.mean() < _FEWEST:
         return np.zeros(source.shape[:2], dtype=np.float32)
     return _enlarge(sky, source)
@@ -194,7 +197,7 @@ def _saliency(lab: F32) -> F32:
 
 
 def _palette(pixels: F32, count: int) -> F32:
-    cv2.setRNGSeed(_SEED)  # OpenCV's generator belongs to the thread: set it before each use, depend on nothing
+    cv2.setRNGSeed(_SEED)  # OpenCV's generator is per thread; seeding it before each use makes the result deterministic
     count = min(count, len(pixels))
     criteria = (cv2.TERM_CRITERIA_MAX_ITER, 12, 0.5)
     start = np.zeros((len(pixels), 1), dtype=np.int32)
@@ -203,7 +206,7 @@ def _palette(pixels: F32, count: int) -> F32:
 
 
 def _cut(small: U8, score: F32) -> F32:
-    """Grab-cut from four shades of belief in the score."""
+    """Grab-cut, initialised with four levels of the score."""
     likely, certain = np.quantile(score, 0.6), np.quantile(score, 0.82)
     labels = np.full(score.shape, cv2.GC_PR_BGD, dtype=np.uint8)
     labels[score > likely] = cv2.GC_PR_FGD
@@ -220,7 +223,7 @@ def _cut(small: U8, score: F32) -> F32:
 
 
 def _largest_parts(matte: F32, prior: F32) -> F32:
-    """Keep the parts that weigh at least a fifth of the main one (weighted by the prior), without gaps and holes."""
+    """The parts with at least a fifth of the weight of the main one (weighted by the prior), without gaps and holes."""
     side = max(3, round(0.07 * max(matte.shape)) | 1)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     padded = np.pad(matte.astype(np.uint8), side, mode="edge")
@@ -233,12 +236,12 @@ def _largest_parts(matte: F32, prior: F32) -> F32:
     weights[0] = 0
     if weights.max() <= 0:
         return matte
-    kept = np.flatnonzero(weights >= 0.2 * weights.max())
-    return np.isin(parts, kept).astype(np.float32)
+    selected = np.flatnonzero(weights >= 0.2 * weights.max())
+    return np.isin(parts, selected).astype(np.float32)
 
 
 def _enlarge(matte: F32, source: U8) -> F32:
-    """The small matte at full size, its edges drawn to those of the picture by a guided filter."""
+    """The small matte at full size, its edges aligned with those of the picture by a guided filter."""
     height, width = source.shape[:2]
     grey = (source @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32) / 255).astype(np.float32)
     wide = cast(F32, cv2.resize(gaussian(matte, 1.0), (width, height), interpolation=cv2.INTER_LINEAR))

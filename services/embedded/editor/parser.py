@@ -1,4 +1,4 @@
-"""Read an English instruction as a plan of operations. Pure and total: any text gives a plan, in linear time."""
+"""Parse an English instruction into a plan. Pure and total: any text gives a plan, in linear time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from services.embedded.editor import special_clauses
-from services.embedded.editor.clause_regions import Pointing, find_region
+from services.embedded.editor.clause_regions import ClauseRegion, find_region
 from services.embedded.editor.clauses import Clause, Concept, read_clauses
 from services.embedded.editor.colour_names import COLOURS, Colour
 from services.embedded.editor.plan import (
@@ -22,19 +22,18 @@ from services.embedded.editor.plan import (
     Term,
 )
 from services.embedded.editor.sliders import NOUNS, Sliders, direction, finish, read_sliders, share
-from services.embedded.editor.vocabulary import KEPT_ANYWAY, Role
+from services.embedded.editor.vocabulary import NOTHING_TO_PROTECT, Role
 
-_TONAL_AREAS = (Area.SHADOWS, Area.MIDTONES, Area.HIGHLIGHTS)
 _MAGENTAS = ("magenta", "fuchsia", "pink")
 _GREENS = ("green", "lime")
 _MAX_NUDGE = 0.1
-# A clause of nothing but these words ("please", "and then") asks for nothing and is no loss.
+# A clause of nothing but these roles ("please", "and then") asks for nothing and is not reported.
 _EMPTY = (Role.STOP, Role.DETERMINER, Role.LINK, Role.TO, Role.CHANGE, Role.JOIN, Role.LEVEL, Role.EVERYTHING)
 
 
 @dataclass(slots=True)
 class _Reading:
-    """What has been read so far, and what the next clause may share with the one before."""
+    """What has been read so far, and the context that the next clause may inherit."""
 
     prompt: str
     operations: list[Operation] = field(default_factory=list)
@@ -58,9 +57,7 @@ class _Reading:
 
 
 def parse(prompt: str) -> Plan:
-    """The plan that ``prompt`` asks for: operations in the order of execution, protected regions, and what was not
-    understood, in the words of the prompt.
-    """
+    """The plan of ``prompt``; phrases that are not understood are reported in its own words."""
     reading = _Reading(prompt)
     for clause in read_clauses(prompt):
         _read_clause(reading, clause)
@@ -93,43 +90,43 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
     clause, compared = _cut_comparison(reading, clause)
     if not clause.concepts:
         return
-    pointing = find_region(clause)
+    named = find_region(clause)
     try:
-        order = _read_order(reading.prompt, clause, pointing)
+        operation = _read_special(reading.prompt, clause, named)
     except special_clauses.UnreadableError:
         reading.miss(clause.text(reading.prompt))
         return
-    if order is not None:
-        reading.add(order)
+    if operation is not None:
+        reading.add(operation)
         reading.verb = None
         return
-    _read_general(reading, clause, pointing, compared=compared)
+    _read_general(reading, clause, named, compared=compared)
 
 
 def _compares(clause: Clause) -> bool:
-    """Whether a clause after "without grain," is an order of its own ("warmer") and not one more noun of the list."""
+    """Whether a clause after "without grain," is an operation of its own ("warmer"), not one more noun of the list."""
     effects = clause.all(Role.OPERATION, Role.TONAL)
     return clause.has(Role.AMOUNT) or not all(concept.words[-1] in NOUNS for concept in effects)
 
 
-def _read_order(prompt: str, clause: Clause, pointing: Pointing) -> Operation | None:
+def _read_special(prompt: str, clause: Clause, named: ClauseRegion) -> Operation | None:
     return (
         special_clauses.read_crop(clause)
-        or special_clauses.read_turn(clause)
+        or special_clauses.read_flip_or_rotate(clause)
         or special_clauses.read_text(clause, prompt)
         or special_clauses.read_border(clause)
         or special_clauses.read_background(clause)
-        or special_clauses.read_recolour(clause, pointing)
+        or special_clauses.read_recolour(clause, named)
     )
 
 
 def _cut_comparison(reading: _Reading, clause: Clause) -> tuple[Clause, bool]:
-    """Everything after "like" is a wish, not an order: only its mood words are used, as nudges."""
-    place = next((i for i, concept in enumerate(clause.concepts) if concept.role is Role.LIKE), None)
-    if place is None:
+    """Cut a clause at a comparison ("like ..."), of which only the mood words are used, as nudges."""
+    index = next((i for i, concept in enumerate(clause.concepts) if concept.role is Role.LIKE), None)
+    if index is None:
         return clause, False
-    head = Clause(clause.concepts[:place], clause.joined, clause.conjoined)
-    tail = clause.concepts[place:]
+    head = Clause(clause.concepts[:index], clause.joined, clause.conjoined)
+    tail = clause.concepts[index:]
     whole = all(concept.role in _EMPTY for concept in head.concepts)
     start = clause.concepts[0].start if whole else tail[0].start
     reading.miss(reading.prompt[start : tail[-1].end])
@@ -144,25 +141,25 @@ def _nudge(reading: _Reading, nudges: Sequence[tuple[Kind, float]]) -> None:
 
 
 def _read_negation(reading: _Reading, clause: Clause) -> None:
-    """Forbid what is named; protect what must not change; report what is neither."""
+    """Forbid the operations and protect the regions of a negated clause; report the rest."""
     reading.negated = True
     reading.verb, reading.chain = None, []
-    pointing = find_region(clause)
+    named = find_region(clause)
     kinds = {concept.entry.kind for concept in clause.concepts if concept.entry.kind is not None}
     reading.forbidden |= kinds
-    if pointing.terms and not kinds:
-        reading.protected.append(pointing.region)
-    elif pointing.leftovers or (not kinds and clause.has(Role.UNKNOWN)):
+    if named.terms and not kinds:
+        reading.protected.append(named.region)
+    elif named.leftovers or (not kinds and clause.has(Role.UNKNOWN)):
         reading.miss(clause.text(reading.prompt))
 
 
 def _read_keep(reading: _Reading, clause: Clause) -> None:
-    """Read "keep only the cup in colour", "keep the sky unchanged", "keep the composition"."""
-    pointing = find_region(clause)
+    """Read a clause that keeps something: "keep only the cup in colour", "keep the sky unchanged", "keep the composition"."""
+    named = find_region(clause)
     words = {word for concept in clause.concepts if concept.role is Role.UNKNOWN for word in concept.words}
     reading.chain, reading.verb, reading.keeping = [], None, True
-    if clause.has(Role.IN_COLOUR) and pointing.terms:
-        region = Region(pointing.region.terms)
+    if clause.has(Role.IN_COLOUR) and named.terms:
+        region = Region(named.region.terms)
         if clause.has(Role.ONLY) or clause.says(Role.IN_COLOUR, "splash"):
             reading.add(Operation(Kind.SELECTIVE_COLOUR, 1.0, region))
         else:
@@ -171,51 +168,51 @@ def _read_keep(reading: _Reading, clause: Clause) -> None:
     kinds = {concept.entry.kind for concept in clause.concepts if concept.entry.kind is not None}
     if kinds:
         reading.forbidden |= kinds
-    elif words & KEPT_ANYWAY or (not words and not pointing.terms):
+    elif words & NOTHING_TO_PROTECT or (not words and not named.terms):
         return
-    elif pointing.terms and not clause.has(Role.ONLY):
-        reading.protected.append(pointing.region)
+    elif named.terms and not clause.has(Role.ONLY):
+        reading.protected.append(named.region)
     else:
         reading.miss(clause.text(reading.prompt))
 
 
 def _settle_selective_colour(reading: _Reading) -> None:
-    """Make selective colour of "black and white, but keep the red in colour", in whichever order it was said."""
+    """Turn "black and white, but keep the red in colour" into selective colour, in either order."""
     if not reading.keeps_colour:
         return
     terms = tuple(term for region in reading.keeps_colour for term in region.terms)
-    for place, operation in enumerate(reading.operations):
+    for index, operation in enumerate(reading.operations):
         if operation.kind is Kind.MONOCHROME and not operation.region.terms:
-            reading.operations[place] = replace(operation, kind=Kind.SELECTIVE_COLOUR, region=Region(terms))
+            reading.operations[index] = replace(operation, kind=Kind.SELECTIVE_COLOUR, region=Region(terms))
             return
     reading.protected.extend(reading.keeps_colour)
 
 
-def _read_general(reading: _Reading, clause: Clause, pointing: Pointing, *, compared: bool) -> None:
+def _read_general(reading: _Reading, clause: Clause, named: ClauseRegion, *, compared: bool) -> None:
     # "shift the tint towards green", "tint the shadows teal": a verb of its own, so none is inherited from before.
     own_verb = clause.has(Role.CHANGE) or clause.has(Role.COLOUR)
     sliders = read_sliders(clause, None if own_verb else reading.verb)
-    coloured = _read_colour(clause, pointing, sliders)
+    coloured = _read_colour(clause, named, sliders)
     if coloured is not None:
         if coloured.explicit and clause.conjoined:
             _share_amount(reading, abs(coloured.amount))
         reading.add(coloured)
         reading.verb = sliders.verb or reading.verb
     elif sliders.drafts:
-        _add_sliders(reading, clause, pointing, sliders)
-    elif not sliders.nudges and _extend_chain(reading, clause, pointing, sliders):
+        _add_sliders(reading, clause, named, sliders)
+    elif not sliders.nudges and _extend_chain(reading, clause, named, sliders):
         return
     _nudge(reading, sliders.nudges)
     if coloured is not None or sliders.drafts or sliders.nudges:
-        for start, end in pointing.leftovers:
+        for start, end in named.leftovers:
             reading.miss(reading.prompt[start:end])
     elif not (all(concept.role in _EMPTY for concept in clause.concepts) or compared):
         reading.miss(clause.text(reading.prompt))
 
 
-def _add_sliders(reading: _Reading, clause: Clause, pointing: Pointing, sliders: Sliders) -> None:
+def _add_sliders(reading: _Reading, clause: Clause, named: ClauseRegion, sliders: Sliders) -> None:
     operations: list[Operation] = []
-    region = pointing.region
+    region = named.region
     for draft in sliders.drafts:
         operation = finish(draft, region)
         if operation is None or operation.kind is Kind.OVERLAY:
@@ -236,31 +233,31 @@ def _selective(operation: Operation) -> Operation:
 
 
 def _share_amount(reading: _Reading, amount: float) -> None:
-    """Give the earlier members of a list the amount said last: "the contrast and the saturation by 20%"."""
-    for place in reading.chain:
-        earlier = reading.operations[place]
+    """Give the earlier members of a list the last amount: "the contrast and the saturation by 20%"."""
+    for index in reading.chain:
+        earlier = reading.operations[index]
         if not earlier.explicit and SPECS[earlier.kind].strength is Strength.SLIDER:
             signed = amount if earlier.amount >= 0 else -amount
-            reading.operations[place] = replace(earlier, amount=signed, explicit=True)
+            reading.operations[index] = replace(earlier, amount=signed, explicit=True)
 
 
-def _extend_chain(reading: _Reading, clause: Clause, pointing: Pointing, sliders: Sliders) -> bool:
-    """A clause of only an amount or a region completes the one before: "add a vignette, 20%", "... and the bottom"."""
+def _extend_chain(reading: _Reading, clause: Clause, named: ClauseRegion, sliders: Sliders) -> bool:
+    """Complete the previous operation by a clause of only an amount or a region: "add a vignette, 20%", "and the bottom"."""
     if (
         not clause.joined
         or not reading.chain
-        or (clause.has(Role.MORE, Role.CHANGE, Role.COLOUR, Role.UNKNOWN) and not pointing.terms)
+        or (clause.has(Role.MORE, Role.CHANGE, Role.COLOUR, Role.UNKNOWN) and not named.terms)
     ):
         return False
-    if pointing.leftovers or not (pointing.terms or sliders.orphans):
+    if named.leftovers or not (named.terms or sliders.orphans):
         return False
     last = reading.operations[reading.chain[-1]]
-    if pointing.terms:
+    if named.terms:
         regional = SPECS[last.kind].regional
         monochrome = last.kind in (Kind.MONOCHROME, Kind.SELECTIVE_COLOUR)
-        if not regional or not (last.region.terms or pointing.inverted) or clause.has(Role.CHANGE):
+        if not regional or not (last.region.terms or named.inverted) or clause.has(Role.CHANGE):
             return False
-        region = Region((*last.region.terms, *pointing.terms), last.region.inverted or pointing.inverted)
+        region = Region((*last.region.terms, *named.terms), last.region.inverted or named.inverted)
         if monochrome and region.inverted:
             last = replace(last, kind=Kind.SELECTIVE_COLOUR, region=Region(region.terms))
         else:
@@ -273,44 +270,44 @@ def _extend_chain(reading: _Reading, clause: Clause, pointing: Pointing, sliders
     return True
 
 
-def _read_colour(clause: Clause, pointing: Pointing, sliders: Sliders) -> Operation | None:
-    """Clauses whose operation is told by a colour: tints, split toning, "more blue", "boost the colours"."""
-    colours = [c for place, c in enumerate(clause.concepts) if c.role is Role.COLOUR and place not in pointing.used_colours]
+def _read_colour(clause: Clause, named: ClauseRegion, sliders: Sliders) -> Operation | None:
+    """The operation of a clause with a colour: tints, split toning, "more blue", "boost the colours"."""
+    colours = [c for index, c in enumerate(clause.concepts) if c.role is Role.COLOUR and index not in named.used_colours]
     kinds = [draft.kind for draft in sliders.drafts]
     tonal = sliders.tonal[0].entry.area if sliders.tonal else None
     only_tonal = bool(kinds) and all(draft.kind in _TONAL_KINDS for draft in sliders.drafts)
     if colours and (not kinds or kinds == [Kind.OVERLAY] or only_tonal):
-        return _tint(clause, pointing, sliders, colours[-1], tonal)
+        return _tint(clause, named, sliders, colours[-1], tonal)
     if colours and Kind.VIGNETTE in kinds and _is_light(colours[0].colour):
         draft = sliders.drafts[kinds.index(Kind.VIGNETTE)]
         return Operation(Kind.WHITE_VIGNETTE, abs(draft.signed), explicit=draft.amount is not None)
     if kinds == [Kind.OVERLAY] and sliders.verb is not None:
         draft = sliders.drafts[0]
-        return Operation(Kind.TINT, draft.signed, pointing.region, explicit=draft.amount is not None)
+        return Operation(Kind.TINT, draft.signed, named.region, explicit=draft.amount is not None)
     if not kinds and sliders.verb is not None:
-        return _boost(clause, pointing, sliders)
+        return _boost(clause, named, sliders)
     return None
 
 
 _TONAL_KINDS = (Kind.HIGHLIGHTS, Kind.SHADOWS, Kind.MIDTONES, Kind.WHITES, Kind.BLACKS)
 
 
-def _tint(clause: Clause, pointing: Pointing, sliders: Sliders, told: Concept, tonal: Area | None) -> Operation | None:
-    colour = told.colour
+def _tint(clause: Clause, named: ClauseRegion, sliders: Sliders, concept: Concept, tonal: Area | None) -> Operation | None:
+    colour = concept.colour
     if colour is None:
         return None
     amount, explicit = _colour_amount(sliders)
     if tonal is not None:
-        region = Region((*pointing.region.terms, Term(tonal)))
+        region = Region((*named.region.terms, Term(tonal)))
         return Operation(Kind.SPLIT_TONE, amount, region, colour, explicit=explicit)
-    toward = clause.concepts[clause.concepts.index(told) - 1].words[-1] in ("towards", "toward", "to", "more")
+    toward = clause.concepts[clause.concepts.index(concept) - 1].words[-1] in ("towards", "toward", "to", "more")
     if toward and any(draft.kind is Kind.OVERLAY for draft in sliders.drafts) and colour.name in (*_MAGENTAS, *_GREENS):
         sign = 1 if colour.name in _MAGENTAS else -1
-        return Operation(Kind.TINT, sign * amount, pointing.region, explicit=explicit)
-    named = sliders.drafts or sliders.verb is not None or clause.has(Role.CHANGE)
-    if not named or clause.has(Role.BORDER, Role.TEXT):
+        return Operation(Kind.TINT, sign * amount, named.region, explicit=explicit)
+    is_operation = sliders.drafts or sliders.verb is not None or clause.has(Role.CHANGE)
+    if not is_operation or clause.has(Role.BORDER, Role.TEXT):
         return None
-    return Operation(Kind.OVERLAY, amount, pointing.region, colour, explicit=explicit)
+    return Operation(Kind.OVERLAY, amount, named.region, colour, explicit=explicit)
 
 
 def _colour_amount(sliders: Sliders) -> tuple[float, bool]:
@@ -325,13 +322,13 @@ def _colour_amount(sliders: Sliders) -> tuple[float, bool]:
     return sign * SPECS[Kind.OVERLAY].default, False
 
 
-def _boost(clause: Clause, pointing: Pointing, sliders: Sliders) -> Operation | None:
-    """Read "boost the blues", "reduce the colours": the saturation of that range, or of everything."""
-    hues = any(term.area is Area.HUE for term in pointing.terms)
+def _boost(clause: Clause, named: ClauseRegion, sliders: Sliders) -> Operation | None:
+    """The saturation of a range of hues or of everything: "boost the blues", "reduce the colours"."""
+    hues = any(term.area is Area.HUE for term in named.terms)
     if not hues and not clause.says(Role.COLOUR_NOUN, "colours"):
         return None
     amount, explicit = _colour_amount(sliders)
-    return Operation(Kind.SATURATION, amount, pointing.region, explicit=explicit)
+    return Operation(Kind.SATURATION, amount, named.region, explicit=explicit)
 
 
 def _is_light(colour: Colour | None) -> bool:
@@ -339,19 +336,19 @@ def _is_light(colour: Colour | None) -> bool:
 
 
 def _merge(operations: Sequence[Operation], forbidden: set[Kind]) -> list[Operation]:
-    """One operation for each kind, region and colour: told amounts add up, and outweigh defaults and nudges."""
+    """One operation for each kind, region and colour: explicit amounts add up and outweigh defaults and nudges."""
     groups: dict[tuple[object, ...], list[Operation]] = {}
     for operation in operations:
         if operation.nudge and operation.kind in forbidden:
             continue
-        key: tuple[object, ...] = (operation.kind, operation.region, operation.colour, operation.text, operation.places)
+        key: tuple[object, ...] = (operation.kind, operation.region, operation.colour, operation.text, operation.positions)
         groups.setdefault(key, []).append(operation)
     merged = []
-    told = {operation.kind for operation in operations if not operation.nudge}
+    requested = {operation.kind for operation in operations if not operation.nudge}
     for group in groups.values():
         rank = max(_rank(operation) for operation in group)
         chosen = [operation for operation in group if _rank(operation) == rank]
-        if chosen[0].nudge and chosen[0].kind in told and chosen[0].region == WHOLE:
+        if chosen[0].nudge and chosen[0].kind in requested and chosen[0].region == WHOLE:
             continue
         merged.append(_sum(chosen))
     return merged

@@ -1,4 +1,4 @@
-"""The working picture: CIELAB in float32 with the masks that confine each operation."""
+"""The picture while it is edited: CIELAB in float32, and the masks that confine operations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from services.embedded.editor.colour_spaces import F32, U8, lab_to_linear, lab_to_rgb, rgb_to_lab
 
-_STRIP = 1 << 17  # pixels handled at a time by point operations: temporaries stay small and in the cache
+_STRIP = 1 << 17  # pixels per strip of a point operation, so that temporaries stay in the CPU cache
 
 Retouch = Callable[[F32, slice], F32]
 
@@ -30,10 +30,10 @@ def lab_of(source: U8) -> F32:
 
 
 class Picture:
-    """A picture on the bench.
+    """The picture while it is edited.
 
-    ``lab`` (H, W, 3) is what operations change; ``source`` (H, W, 3, uint8) is what came in, after the geometry, and
-    is where regions are looked for. ``limit`` (H, W), 0 to 1, confines every operation (a mask, protected regions).
+    ``lab`` (H, W, 3) is what operations change; ``source`` (H, W, 3, uint8) is the input after the geometry, on which
+    regions are found. ``limit`` (H, W), 0 to 1, confines every operation (a mask, protected regions).
     """
 
     def __init__(self, source: U8, limit: F32 | None = None) -> None:
@@ -55,7 +55,7 @@ class Picture:
         return light
 
     def sample(self) -> F32:
-        """A thinned-out copy of the working values, enough for statistics."""
+        """A subsample of the working values for statistics."""
         step = max(1, int(self.scale // 256))
         return self.lab[::step, ::step].copy()
 
@@ -66,7 +66,7 @@ class Picture:
 
     @property
     def scale(self) -> float:
-        """The mean side in pixels, by which the reach of filters is measured so that a thumbnail looks like its original."""
+        """The geometric mean of the sides in pixels; radii of filters are multiples of it."""
         return float(np.sqrt(self.height * self.width))
 
     def strips(self) -> Iterator[slice]:
@@ -74,14 +74,14 @@ class Picture:
         return strips(self.height, self.width)
 
     def point(self, mask: F32 | None, retouch: Retouch) -> None:
-        """Replace every pixel by ``retouch(lab strip, rows)``, as far as ``mask`` and the limit let through."""
+        """Replace every pixel by ``retouch(lab strip, rows)``, weighted by ``mask`` and the limit."""
         self.touched = True
         for rows in self.strips():
             before = self.lab[rows]
             self._mix(rows, mask, retouch(before, rows))
 
     def blend(self, mask: F32 | None, after: F32) -> None:
-        """Replace the picture by ``after`` (H, W, 3 Lab), as far as ``mask`` and the limit let through."""
+        """Replace the picture by ``after`` (H, W, 3 Lab), weighted by ``mask`` and the limit."""
         self.point(mask, lambda _, rows: after[rows])
 
     def set_lightness(self, mask: F32 | None, lightness: F32, chroma: F32 | None = None) -> None:
@@ -104,7 +104,7 @@ class Picture:
             self.lab[rows] += (after - self.lab[rows]) * weight[..., None]
 
     def weight(self, mask: F32 | None, rows: slice) -> F32 | None:
-        """How far a change acts on these rows, 0 to 1; None where nothing confines it."""
+        """The weight of a change on these rows, 0 to 1; None without a mask or limit."""
         if mask is None:
             return None if self.limit is None else self.limit[rows]
         return mask[rows] if self.limit is None else mask[rows] * self.limit[rows]

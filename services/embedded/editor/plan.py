@@ -1,4 +1,4 @@
-"""What an instruction was read as: operations with amounts and regions. Plain values, no image code."""
+"""The plan of an edit: operations with amounts and regions. Plain values, no image code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.embedded.editor.colour_names import Colour
 
 
 class Kind(StrEnum):
-    """Every operation that the editor can carry out."""
+    """Every operation that the editor can apply."""
 
     EXPOSURE = "exposure"
     CONTRAST = "contrast"
@@ -58,12 +58,12 @@ class Strength(StrEnum):
     """How a seed may vary an amount."""
 
     SLIDER = "slider"  # multiplied
-    COVER = "cover"  # multiplied near 0, but 100 % stays 100 %: "black and white" must not keep a rest of colour
-    EXACT = "exact"  # as told: a crop, a flip, a text
+    COVER = "cover"  # multiplied near 0, but 100 % stays 100 %: "black and white" must not leave some colour
+    EXACT = "exact"  # not varied: a crop, a flip, a text
 
 
 class Area(StrEnum):
-    """The parts of a picture that words can point at."""
+    """The parts of a picture that an instruction can name."""
 
     SUBJECT = "subject"
     BACKGROUND = "background"
@@ -82,7 +82,7 @@ class Area(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One area; ``colour`` tells which range of hues when the area is ``HUE``."""
+    """One area; ``colour`` is the range of hues when the area is ``HUE``."""
 
     area: Area
     colour: Colour | None = None
@@ -108,11 +108,11 @@ WHOLE = Region()
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One step of the edit.
+    """One operation of the edit.
 
     ``amount`` is a share, -1 to 1. ``degrees`` turns clockwise. ``ratio`` is width over height. ``count`` is a number
-    of levels or of pixels. ``explicit`` says that the instruction gave an amount; ``nudge`` that only a mood word
-    asked for it.
+    of levels or of pixels. ``explicit`` is whether the instruction gave an amount; ``nudge`` whether the operation comes
+    from a mood word only.
     """
 
     kind: Kind
@@ -121,7 +121,7 @@ class Operation:
     colour: Colour | None = None
     second_colour: Colour | None = None
     text: str | None = None
-    places: tuple[Area, ...] = ()
+    positions: tuple[Area, ...] = ()
     degrees: float | None = None
     ratio: float | None = None
     count: int | None = None
@@ -158,7 +158,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that was read out of one instruction, in the order in which it is carried out."""
+    """The reading of one instruction: operations in the order of execution, protected regions, and unknown phrases."""
 
     operations: tuple[Operation, ...] = ()
     protected: tuple[Region, ...] = ()
@@ -167,7 +167,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """How an operation behaves: its amount when none is told, how a seed varies it, whether a region confines it."""
+    """How an operation behaves: its default amount, how a seed varies it, whether a region can confine it."""
 
     default: float = 0.3
     strength: Strength = Strength.SLIDER
@@ -178,7 +178,7 @@ class Spec:
 _COVER = Spec(1.0, Strength.COVER, signed=False)
 _GEOMETRY = Spec(1.0, Strength.EXACT, regional=False, signed=False)
 
-# The order of this table is the order in which operations are carried out, after the geometry.
+# Operations are applied in the order of this table.
 SPECS: dict[Kind, Spec] = {
     Kind.FLIP_HORIZONTAL: _GEOMETRY,
     Kind.FLIP_VERTICAL: _GEOMETRY,
@@ -222,4 +222,4 @@ SPECS: dict[Kind, Spec] = {
     Kind.TEXT: Spec(0.08, Strength.EXACT, regional=False, signed=False),
     Kind.BORDER: Spec(0.05, Strength.EXACT, regional=False, signed=False),
 }
-ORDER = {kind: place for place, kind in enumerate(SPECS)}
+ORDER = {kind: index for index, kind in enumerate(SPECS)}

@@ -1,4 +1,4 @@
-"""The general clause: verbs, amounts and any number of sliders, as in "20% more contrast" or "deepen the blacks"."""
+"""Clauses with sliders: verbs, amounts and any number of sliders, as in "20% more contrast" or "deepen the blacks"."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _OPPOSITE = {Kind.GRAIN: Kind.DENOISE, Kind.BLUR: Kind.SHARPEN, Kind.SHARPEN: Ki
 _NEEDS_A_VERB = frozenset(kind for kind, spec in SPECS.items() if spec.signed) - {Kind.HAZE, Kind.VIGNETTE}
 _COUNTED = {Kind.POSTERIZE: "levels", Kind.PIXELATE: "px"}
 _FULL_TURN = 180.0  # degrees of hue that count as 100 %
-_PLAIN_TOP = 100.0  # above it a number without a unit is no amount: "1970"
+_PLAIN_TOP = 100.0  # a larger number without a unit is not an amount: "1970"
 _STOPS = 2.0  # photographic stops that count as 100 % of exposure
 _DOWN_WHEN_DEEPENED = {Kind.BLACKS, Kind.SHADOWS, Kind.MIDTONES, Kind.EXPOSURE, Kind.HIGHLIGHTS, Kind.WHITES}
 
 
 @dataclass(slots=True)
 class Draft:
-    """A slider found in a clause, before its region and colour are known."""
+    """A slider of a clause, before its region and colour are known."""
 
     kind: Kind
     sign: int
@@ -38,7 +38,6 @@ class Draft:
     amount: float | None = None
     count: int | None = None
     tonal: Area | None = None
-    word: str = ""
 
     @property
     def signed(self) -> float:
@@ -50,7 +49,7 @@ class Draft:
 
 @dataclass(slots=True)
 class Sliders:
-    """All sliders and moods of one clause, and the amounts that no slider of the clause took."""
+    """The sliders and moods of one clause, and the amounts that belong to none of its sliders."""
 
     drafts: list[Draft] = field(default_factory=list)
     nudges: list[tuple[Kind, float]] = field(default_factory=list)
@@ -60,16 +59,16 @@ class Sliders:
 
 
 def read_sliders(clause: Clause, inherited: Concept | None) -> Sliders:
-    """Read the clause from left to right; ``inherited`` is the verb of the clause it hangs on."""
+    """The sliders of a clause; ``inherited`` is the verb of the clause that it is linked to."""
     found = Sliders()
     pending: Concept | None = None
     measured = clause.has(Role.AMOUNT)
-    for place, concept in enumerate(clause.concepts):
+    for index, concept in enumerate(clause.concepts):
         if concept.role is Role.MORE:
-            found.verb = _verb(found, concept, clause, place)
+            found.verb = _verb(found, concept, clause, index)
         elif concept.role in (Role.AMOUNT, Role.LEVEL):
-            pending = _give_amount(found, concept, clause, place, pending)
-        elif concept.role is Role.MOOD or _is_mood(concept, clause, place, found, measured=measured):
+            pending = _give_amount(found, concept, clause, index, pending)
+        elif concept.role is Role.MOOD or _is_mood(concept, clause, index, found, measured=measured):
             found.nudges.extend(concept.entry.nudges)
         elif concept.role in (Role.OPERATION, Role.ADJECTIVE, Role.TONAL):
             pending = _add_draft(found, concept, pending, inherited)
@@ -78,9 +77,9 @@ def read_sliders(clause: Clause, inherited: Concept | None) -> Sliders:
     return found
 
 
-def _verb(found: Sliders, concept: Concept, clause: Clause, place: int) -> Concept:
-    """A direction after its slider ("contrast up") turns that slider, one before turns those that follow."""
-    followed = any(later.role in (Role.OPERATION, Role.ADJECTIVE, Role.TONAL) for later in clause.concepts[place + 1 : place + 6])
+def _verb(found: Sliders, concept: Concept, clause: Clause, index: int) -> Concept:
+    """The verb from here on: after its slider ("contrast up") it applies to that slider, before it to those that follow."""
+    followed = any(later.role in (Role.OPERATION, Role.ADJECTIVE, Role.TONAL) for later in clause.concepts[index + 1 : index + 6])
     if not followed and found.drafts and found.drafts[-1].verb is None:
         found.drafts[-1].verb = concept
     if found.verb is not None and found.verb.entry.sign != concept.entry.sign and not followed:
@@ -88,11 +87,11 @@ def _verb(found: Sliders, concept: Concept, clause: Clause, place: int) -> Conce
     return concept
 
 
-def _is_mood(concept: Concept, clause: Clause, place: int, found: Sliders, *, measured: bool) -> bool:
-    """A bare adjective is a mood; "more vivid" and "20% vivid" are orders; "a warm glow" asks for the glow."""
+def _is_mood(concept: Concept, clause: Clause, index: int, found: Sliders, *, measured: bool) -> bool:
+    """Whether an adjective is only a mood: bare ("vivid") or before a noun ("a warm glow"), not "more vivid" or "20% vivid"."""
     if concept.role is not Role.ADJECTIVE:
         return False
-    after = clause.concepts[place + 1] if place + 1 < len(clause.concepts) else None
+    after = clause.concepts[index + 1] if index + 1 < len(clause.concepts) else None
     if after is not None and after.role in (Role.OPERATION, Role.TONAL):
         return True
     return not (measured or (found.verb is not None and found.verb.entry.word != "add"))
@@ -104,7 +103,7 @@ def _add_draft(found: Sliders, concept: Concept, pending: Concept | None, inheri
         return pending
     noun = concept.words[-1] in NOUNS
     verb = found.verb if found.verb is not None else (inherited if noun else None)
-    draft = Draft(kind, concept.entry.sign, noun, verb, word=concept.entry.word)
+    draft = Draft(kind, concept.entry.sign, noun, verb)
     if concept.role is Role.TONAL:
         found.tonal.append(concept)
         if found.drafts and _confine(found.drafts[-1], concept):
@@ -120,7 +119,7 @@ def _add_draft(found: Sliders, concept: Concept, pending: Concept | None, inheri
 
 
 def _confine(before: Draft, tonal: Concept) -> bool:
-    """Let "warm the shadows" confine the warmth; "brighten the shadows" is the shadows slider itself."""
+    """Confine a slider to tones, as in "warm the shadows"; "brighten the shadows" is the shadows slider itself."""
     if before.tonal is not None or tonal.entry.kind is None:
         return False
     if before.kind is Kind.EXPOSURE and tonal.entry.kind is not Kind.EXPOSURE:
@@ -134,21 +133,21 @@ def _confine(before: Draft, tonal: Concept) -> bool:
 
 
 def _was_a_region(found: Sliders, draft: Draft) -> bool:
-    """Whether what looked like a slider only said where, as in "make the whites warmer"."""
+    """Whether what looked like a slider only named tones, as in "make the whites warmer"."""
     tonal, before = found.tonal[0], found.drafts[0]
     if found.verb is not None or before.amount is not None or before.kind is not tonal.entry.kind:
         return False
     return _confine(draft, tonal)
 
 
-def _give_amount(found: Sliders, concept: Concept, clause: Clause, place: int, pending: Concept | None) -> Concept | None:
-    """Hand an amount to the slider before it if that has none yet, else keep it for the one that follows."""
+def _give_amount(found: Sliders, concept: Concept, clause: Clause, index: int, pending: Concept | None) -> Concept | None:
+    """Assign an amount to the slider before it, if that has none yet, or keep it for the next one."""
     following = next(
-        (later for later in clause.concepts[place + 1 : place + 4] if later.role not in (Role.STOP, Role.MORE)), None
+        (later for later in clause.concepts[index + 1 : index + 4] if later.role not in (Role.STOP, Role.MORE)), None
     )
     before = found.drafts[-1] if found.drafts else None
     if before is not None and before.amount is None and before.count is None:
-        linked = clause.concepts[place - 1].role in (Role.TO, Role.LINK)
+        linked = clause.concepts[index - 1].role in (Role.TO, Role.LINK)
         if linked or following is None or following.role not in (Role.OPERATION, Role.ADJECTIVE, Role.TONAL):
             _measure(before, concept)
             return pending
@@ -156,7 +155,7 @@ def _give_amount(found: Sliders, concept: Concept, clause: Clause, place: int, p
         _measure(before, concept)
         return pending
     if pending is not None and pending.role is Role.AMOUNT:
-        return pending  # "slightly, by 10%": the number says more than the word
+        return pending  # "slightly, by 10%": the number takes precedence over the word
     return concept
 
 
@@ -171,16 +170,16 @@ def _measure(draft: Draft, concept: Concept) -> None:
 
 
 def _settle(found: Sliders, pending: Concept) -> None:
-    """An amount after which no slider came belongs to every slider of the clause that has none."""
-    waiting = [draft for draft in found.drafts if draft.amount is None]
-    for draft in waiting:
+    """Assign an amount that no slider followed to every slider of the clause without one."""
+    unmeasured = [draft for draft in found.drafts if draft.amount is None]
+    for draft in unmeasured:
         _measure(draft, pending)
-    if not waiting:
+    if not unmeasured:
         found.orphans.append(pending)
 
 
 def finish(draft: Draft, region: Region) -> Operation | None:
-    """Turn a draft into an operation; None when it asks to take away what the editor can only add ("less glow")."""
+    """The operation of a draft; None when it asks for less of an effect that can only be added ("less glow")."""
     kind, amount = draft.kind, draft.signed
     if draft.noun and draft.verb is None and draft.amount is None and kind in _NEEDS_A_VERB:
         return None
@@ -232,7 +231,7 @@ def percent(concept: Concept) -> float | None:
 
 
 def direction(verb: Concept | None, kind: Kind) -> int:
-    """The sign that a verb gives to ``kind``: "deepen the blacks" is down, "deepen the contrast" is up."""
+    """The direction of a verb for ``kind``: "deepen the blacks" is down, "deepen the contrast" is up."""
     if verb is None:
         return 1
     if verb.entry.word == "deepen":

@@ -1,20 +1,20 @@
-"""Clauses with a grammar of their own: crop, turn, text, frame, recolour and the background.
+"""Clauses with a grammar of their own: crop, flip, rotate, text, border, recolour and the background.
 
-Each reader takes a clause and gives its operation, or None when the clause is not of its sort. ``Unreadable`` says that
-it is of that sort but asks for something the editor cannot do ("crop out the person").
+Each function returns the operation of a clause, or None when the clause is of another kind. It raises
+``UnreadableError`` when the clause is of its kind but asks for something that the editor cannot do ("crop out the person").
 """
 
 from __future__ import annotations
 
-from services.embedded.editor.clause_regions import Pointing
+from services.embedded.editor.clause_regions import ClauseRegion
 from services.embedded.editor.clauses import Clause, Concept
 from services.embedded.editor.colour_names import Colour
 from services.embedded.editor.plan import SPECS, Area, Kind, Operation, Term
 from services.embedded.editor.sliders import percent
 from services.embedded.editor.vocabulary import Role
 
-_PLACES = (Area.TOP, Area.BOTTOM, Area.LEFT, Area.RIGHT, Area.CENTRE)
-_SPOKEN = ("saying", "says", "reads", "reading")
+_POSITIONS = (Area.TOP, Area.BOTTOM, Area.LEFT, Area.RIGHT, Area.CENTRE)
+_TEXT_VERBS = ("saying", "says", "reads", "reading")
 _WHITE = Colour("white", (255, 255, 255))
 _MAX_RATIO = 20.0
 _MAX_CROP = 0.9
@@ -23,7 +23,7 @@ _MAX_TEXT = 0.5
 
 
 class UnreadableError(ValueError):
-    """The clause asks for an operation that the editor knows in a way that it does not."""
+    """The clause asks for a known operation in a form that the editor does not support."""
 
 
 def read_crop(clause: Clause) -> Operation | None:
@@ -39,23 +39,23 @@ def read_crop(clause: Clause) -> Operation | None:
     if clause.has(Role.UNKNOWN) or (amount is None and clause.has(Role.AMOUNT)):
         raise UnreadableError
     size = min(_MAX_CROP, abs(amount if amount is not None else SPECS[Kind.CROP].default))
-    return Operation(Kind.CROP, size, places=_places(clause), explicit=amount is not None)
+    return Operation(Kind.CROP, size, positions=_positions(clause), explicit=amount is not None)
 
 
-def read_turn(clause: Clause) -> Operation | None:
+def read_flip_or_rotate(clause: Clause) -> Operation | None:
     """``flip horizontally``, ``rotate by 90 degrees``, ``rotate counterclockwise by 2.5 degrees``."""
     if clause.has(Role.FLIP):
         return Operation(Kind.FLIP_VERTICAL if clause.has(Role.VERTICAL) else Kind.FLIP_HORIZONTAL, 1.0, explicit=True)
     angle = _degrees(clause)
-    turns = clause.has(Role.ROTATE) or (clause.has(Role.CHANGE) and angle is not None)
+    rotates = clause.has(Role.ROTATE) or (clause.has(Role.CHANGE) and angle is not None)
     hue = any(concept.entry.kind is Kind.HUE for concept in clause.concepts)
     if clause.has(Role.CHANGE) and clause.has(Role.VERTICAL) and not clause.has(Role.OPERATION):
         return Operation(Kind.ROTATE, 1.0, degrees=180.0, explicit=True)
-    if not turns or hue:
+    if not rotates or hue:
         return None
     if clause.has(Role.UNKNOWN) and angle is None:
         raise UnreadableError
-    left = clause.has(Role.COUNTERCLOCKWISE) or Area.LEFT in _places(clause)
+    left = clause.has(Role.COUNTERCLOCKWISE) or Area.LEFT in _positions(clause)
     degrees = 90.0 if angle is None else angle
     return Operation(Kind.ROTATE, 1.0, degrees=-degrees if left else degrees, explicit=angle is not None)
 
@@ -66,26 +66,26 @@ def read_text(clause: Clause, prompt: str) -> Operation | None:
     added = clause.says(Role.MORE, "add")
     if not clause.has(Role.TEXT) and not (quote is not None and added):
         return None
-    words = _spoken(clause, prompt) if quote is None or quote.token is None else quote.token.text.strip()
+    words = _unquoted_text(clause, prompt) if quote is None or quote.token is None else quote.token.text.strip()
     if not words:
         raise UnreadableError
     colours = clause.all(Role.COLOUR)
-    size = _percent(clause) or _size(clause) or SPECS[Kind.TEXT].default
+    size = _percent(clause) or _size_word(clause) or SPECS[Kind.TEXT].default
     return Operation(
         Kind.TEXT,
         min(_MAX_TEXT, abs(size)),
         colour=colours[-1].colour if colours else _WHITE,
         text=words,
-        places=_places(clause),
+        positions=_positions(clause),
         explicit=True,
     )
 
 
-def _spoken(clause: Clause, prompt: str) -> str:
+def _unquoted_text(clause: Clause, prompt: str) -> str:
     start = end = None
     for concept in clause.concepts:
         if start is None:
-            if concept.role is Role.TEXT and concept.words[-1] in _SPOKEN:
+            if concept.role is Role.TEXT and concept.words[-1] in _TEXT_VERBS:
                 start = concept.end
         elif concept.role in (Role.LINK, Role.TO):
             break
@@ -102,7 +102,7 @@ def read_border(clause: Clause) -> Operation | None:
     colour = clause.first(Role.COLOUR)
     amount = _percent(clause)
     if amount is None:
-        amount = _size(clause)
+        amount = _size_word(clause)
     width = SPECS[Kind.BORDER].default if amount is None else abs(amount)
     return Operation(
         Kind.BORDER,
@@ -136,21 +136,21 @@ def read_background(clause: Clause) -> Operation | None:
     )
 
 
-def read_recolour(clause: Clause, pointing: Pointing) -> Operation | None:
+def read_recolour(clause: Clause, named: ClauseRegion) -> Operation | None:
     """``change the colour of the cup to blue``, ``make the reds blue``, ``turn the sky purple``."""
     if not clause.has(Role.CHANGE, Role.REPLACE) or clause.has(Role.OPERATION, Role.TONAL):
         return None
-    colours = [(place, concept) for place, concept in enumerate(clause.concepts) if concept.role is Role.COLOUR]
-    targets = [concept for place, concept in colours if place not in pointing.used_colours]
+    colours = [(index, concept) for index, concept in enumerate(clause.concepts) if concept.role is Role.COLOUR]
+    targets = [concept for index, concept in colours if index not in named.used_colours]
     if not targets:
         return None
-    terms = list(pointing.terms)
+    terms = list(named.terms)
     if not terms and len(colours) > 1:
         terms = [Term(Area.HUE, colours[0][1].colour)]
     if not terms:
         return None
     amount = _percent(clause)
-    region = type(pointing.region)(tuple(dict.fromkeys(terms)), pointing.inverted)
+    region = type(named.region)(tuple(dict.fromkeys(terms)), named.inverted)
     return Operation(
         Kind.RECOLOUR,
         1.0 if amount is None else abs(amount),
@@ -173,11 +173,11 @@ def _degrees(clause: Clause) -> float | None:
     return None
 
 
-def _places(clause: Clause) -> tuple[Area, ...]:
+def _positions(clause: Clause) -> tuple[Area, ...]:
     named = {concept.entry.area for concept in clause.all(Role.AREA)}
-    return tuple(place for place in _PLACES if place in named)
+    return tuple(area for area in _POSITIONS if area in named)
 
 
-def _size(clause: Clause) -> float | None:
+def _size_word(clause: Clause) -> float | None:
     sizes: list[Concept] = [concept for concept in clause.concepts if concept.entry.word == "size"]
     return sizes[0].entry.value if sizes else None

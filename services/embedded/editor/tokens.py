@@ -1,4 +1,4 @@
-"""Cut an instruction into tokens in one linear pass: words, amounts with their units, quotations, colours, marks."""
+"""Split an instruction into tokens in one linear pass: words, amounts with units, quotations, colours, punctuation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 
 class Mark(Enum):
-    """What sort of token this is."""
+    """The kind of a token."""
 
     WORD = auto()
     AMOUNT = auto()
@@ -21,10 +21,9 @@ class Mark(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token and where it stood: ``text`` is lower case (a quotation keeps its case), ``value`` a number if it has one.
+    """A token and its position: ``text`` is lower case (a quotation keeps its case), ``value`` the number of an amount.
 
-    ``unit`` is one of ``%``, ``degrees``, ``stops``, ``px``, ``levels`` or empty. ``signed`` tells that a plus or minus
-    was written.
+    ``unit`` is one of ``%``, ``degrees``, ``stops``, ``px``, ``levels`` or empty.
     """
 
     mark: Mark
@@ -33,7 +32,6 @@ class Token:
     end: int
     value: float = 0.0
     unit: str = ""
-    signed: bool = False
 
 
 # Typographic forms of quotation marks, dashes and the times sign.
@@ -41,7 +39,8 @@ _OPEN, _CLOSE = "\u2018", "\u2019"
 _DASH, _MINUS, _TIMES = "\u2013", "\u2212", "\u00d7"
 _GAP = r"[^\S\n]{0,3}"
 _NUMBER = r"\d{1,7}(?:\.\d{1,6})?|\.\d{1,6}"
-# Every alternative starts with a different class of character and has bounded or disjoint repetition: no backtracking.
+# Every alternative starts with a different class of character and has bounded or disjoint repetition, so there is no
+# backtracking.
 _TOKEN = re.compile(
     rf"""
       (?P<quote>"[^"\n]{{0,200}}"|“[^”\n]{{0,200}}”|«[^»\n]{{0,200}}»|(?<!\w)['{_OPEN}][^'{_CLOSE}\n]{{1,200}}['{_CLOSE}](?!\w))
@@ -63,7 +62,7 @@ _TOKEN = re.compile(
 _UNITS = {"%": "%", "°": "degrees", "pe": "%", "pc": "%", "de": "degrees", "st": "stops", "ev": "stops", "px": "px"}
 _UNITS |= {"pi": "px", "le": "levels", "to": "levels"}
 
-# One spelling each, so that the vocabulary lists every word once.
+# Variants of spelling, so that the vocabulary lists every word once.
 _SPELLING = {
     "color": "colour",
     "colors": "colours",
@@ -92,7 +91,7 @@ _SPELLING = {
 
 
 def tokenize(text: str) -> list[Token]:
-    """All tokens of ``text``; characters that are none (emoji, stray signs) are skipped."""
+    """All tokens of ``text``; other characters (emoji, stray signs) are skipped."""
     tokens = []
     for found in _TOKEN.finditer(text):
         kind = found.lastgroup
@@ -124,7 +123,7 @@ def _amount(found: re.Match[str]) -> Token:
         value = -value
     unit = _UNITS.get((found["unit"] or "").lower()[:2], "")
     start, end = found.span()
-    return Token(Mark.AMOUNT, found.group(), start, end, value, unit, signed=found["sign"] is not None)
+    return Token(Mark.AMOUNT, found.group(), start, end, value, unit)
 
 
 def _ratio(found: re.Match[str]) -> Token:

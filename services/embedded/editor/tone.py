@@ -1,7 +1,7 @@
-"""Tone: exposure and the curves. Every curve on L* also scales chroma, as the same change of light would.
+"""Tone: exposure and curves. A curve on L* also scales chroma, as the same change of light would.
 
-In CIELAB, light multiplied by k moves (L* + 16), a* and b* all by the cube root of k. So a tone curve that multiplies
-a* and b* by (L*' + 16) / (L* + 16) is, pixel by pixel, a change of exposure in linear light: no hue shifts and no greying.
+In CIELAB, light multiplied by k multiplies (L* + 16), a* and b* by the cube root of k. A tone curve that multiplies a* and
+b* by (L*' + 16) / (L* + 16) is therefore, for each pixel, a change of exposure in linear light: hue and saturation stay.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Curve = Callable[[F32], F32]
 
 
 def expose(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Multiply the light by up to 4 (amount 1) or a quarter (-1); bright parts roll off instead of clipping.
+    """Multiply the light by up to 4 (amount 1) or 1/4 (amount -1); bright parts roll off instead of clipping.
 
-    A mask scales the stops, not the result, so graduated light has no visible end.
+    A mask scales the stops rather than the result, so that a graduated mask has no visible edge.
     """
 
     def retouch(lab: F32, rows: slice) -> F32:
@@ -48,7 +48,7 @@ def exposed(lab: F32, gain: F32 | float) -> F32:
 
 
 def apply_curve(picture: Picture, mask: F32 | None, curve: Curve, chroma: float) -> None:
-    """Send L* / 100 through ``curve``; ``chroma`` is how far a* and b* follow (1 as light would, 0 not at all)."""
+    """Apply ``curve`` to L* / 100; ``chroma`` is how far a* and b* follow (1 as light would, 0 not at all)."""
     node = np.linspace(0, 1, _NODES, dtype=np.float32)
     bent = np.clip(curve(node), 0, 1)
     lightness_table = f32(100 * bent)
@@ -64,7 +64,7 @@ def apply_curve(picture: Picture, mask: F32 | None, curve: Curve, chroma: float)
 
 
 def contrast(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """An S-curve (up) or a straight compression (down) about the picture's own middle, so that brightness stays."""
+    """An S-curve (up) or a linear compression (down) about the picture's mean, so that its brightness stays."""
     middle = float(np.clip(picture.sample()[..., 0].mean() / 100, 0.35, 0.65))
     steepness = 1 + 1.2 * amount
 
@@ -79,24 +79,24 @@ def contrast(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 
 def highlights(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Move bright areas by up to 38 L*, judged on the base layer so that the detail in them stays."""
+    """Move bright areas by up to 38 L*, weighted by the base layer, so that their detail stays."""
     base = f32(np.clip(base_layer(picture.lightness, _BASE_SHARE, _BASE_EPSILON) / 100, 0, 1))
     weight = smoothstep(0.4, 0.95, base)
-    room = np.minimum(1, 1.6 * (1.02 - base)) if amount > 0 else np.float32(1)
-    _shift(picture, mask, f32(38 * amount * weight * room))
+    headroom = np.minimum(1, 1.6 * (1.02 - base)) if amount > 0 else np.float32(1)
+    _shift(picture, mask, f32(38 * amount * weight * headroom))
 
 
 def shadows(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Move dark areas by up to 38 L*, judged on the base layer; black itself stays black."""
+    """Move dark areas by up to 38 L*, weighted by the base layer; black stays black."""
     base = f32(np.clip(base_layer(picture.lightness, _BASE_SHARE, _BASE_EPSILON) / 100, 0, 1))
     weight = (1 - smoothstep(0.12, 0.62, base)) * base / (base + 0.05)
-    room = np.float32(1) if amount > 0 else np.minimum(1, 2.2 * base)
-    _shift(picture, mask, f32(38 * amount * weight * room))
+    headroom = np.float32(1) if amount > 0 else np.minimum(1, 2.2 * base)
+    _shift(picture, mask, f32(38 * amount * weight * headroom))
 
 
 def _shift(picture: Picture, mask: F32 | None, change: F32) -> None:
     before = picture.lightness
-    # Scale about black: what is black inside a dark area must not turn grey with it.
+    # Scaled down near black, so that black details of a dark area do not turn grey.
     after = before + change * np.minimum(1, before / 8)
     after = np.clip(after, 0, 100 - 2 * np.exp(-np.abs(100 - after) / 2) * (after > before))
     after = np.where(change == 0, before, np.maximum(after, 0)).astype(np.float32)
@@ -131,7 +131,7 @@ def blacks(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 
 def midtones(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Gamma on L*, with a linear toe so that noise in black is not torn up; black and white stay."""
+    """Gamma on L*, with a linear toe that limits the gain on noise in black; black and white stay."""
     power, toe = float(2 ** (-1.2 * amount)), 0.02
 
     def curve(x: F32) -> F32:
@@ -142,7 +142,7 @@ def midtones(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 
 def matte(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """A matte print: black lifted, white held back, colour a little quieter."""
+    """A matte print: lifted black, lowered white, slightly less saturation."""
 
     def curve(x: F32) -> F32:
         return f32(x + amount * (0.24 * (1 - x) ** 2 - 0.10 * x**3))

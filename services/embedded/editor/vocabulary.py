@@ -1,4 +1,4 @@
-"""The words that the editor knows and what each may mean. Everything else is reported as not understood."""
+"""The vocabulary of the parser: phrases and their meanings. Other words are reported as not understood."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from enum import IntEnum, auto
 from services.embedded.editor.plan import Area, Kind
 
 
-class Role(IntEnum):  # whole numbers hash fast, and clauses ask for roles often
-    """The part that a word plays in a clause."""
+class Role(IntEnum):  # integers hash fast, and the parser looks up roles often
+    """The grammatical role of a phrase in a clause."""
 
     OPERATION = auto()  # a noun or verb that names an operation: "contrast", "sharpen"
     ADJECTIVE = auto()  # names one only when compared or measured: "more vivid"; bare it is a mood
-    MOOD = auto()  # never more than a nudge
+    MOOD = auto()  # at most a nudge
     MORE = auto()  # a direction: up, down, or one that depends on what follows
     LEVEL = auto()  # an amount in words
     AREA = auto()
@@ -30,7 +30,7 @@ class Role(IntEnum):  # whole numbers hash fast, and clauses ask for roles often
     DETERMINER = auto()
     LINK = auto()  # of, on, in, ...: a thing may follow
     TO = auto()  # to, into, with, by: a value may follow
-    LIKE = auto()  # a comparison starts: nothing after it is an order
+    LIKE = auto()  # starts a comparison, after which nothing is an operation
     JOIN = auto()
     HORIZONTAL = auto()
     VERTICAL = auto()
@@ -44,8 +44,8 @@ class Role(IntEnum):  # whole numbers hash fast, and clauses ask for roles often
     BORDER = auto()
     GRADIENT = auto()
     EVERYTHING = auto()
-    STOP = auto()  # carries no meaning here
-    # What a token is by itself, without the vocabulary:
+    STOP = auto()  # without meaning
+    # Roles of tokens that are not in the vocabulary:
     AMOUNT = auto()
     RATIO = auto()
     QUOTE = auto()
@@ -357,8 +357,8 @@ _put("large, big", Entry(Role.STOP, value=0.14, word="size"))
 _put("small", Entry(Role.STOP, value=0.05, word="size"))
 _put("huge, giant", Entry(Role.STOP, value=0.22, word="size"))
 
-# What "keep the ... unchanged" may name without there being anything to do or to protect.
-KEPT_ANYWAY = frozenset(
+# What "keep the ... unchanged" may name although there is nothing to protect: every edit preserves it.
+NOTHING_TO_PROTECT = frozenset(
     """
     composition framing identity details detail layout pose style mood content contents geometry
     proportions perspective resolution everything rest original natural realistic realism elements

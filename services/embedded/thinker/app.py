@@ -1,4 +1,4 @@
-"""The embedded thinker as a server: OpenAI's chat completions in front of `critique.judge`.
+"""The embedded thinker as a server: OpenAI's chat completions in front of `judging.judge`.
 
 POST /v1/chat/completions   two pictures and two texts in (`services.protocol.critique.messages`), a critique out;
                             one picture and an instruction in, the questions of a checklist out
@@ -51,7 +51,7 @@ from services.embedded.thinker.chat_completions import (
 )
 from services.embedded.thinker.judging import judge, judge_by, questions_for
 from services.embedded.thinker.pixels import Bytes
-from services.embedded.thinker.reply_constraints import MAX_ECHO, wanted_critique, wanted_questions, written
+from services.embedded.thinker.reply_constraints import MAX_ECHO, critique_format, questions_format, render_critique
 from services.embedded.thinker.thread_pool import BoundedPool
 from services.errors import ApiError
 from services.imaging.codec import ImageLimits, decode
@@ -75,7 +75,7 @@ _TEXT_OVERHEAD = 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server takes on."""
+    """Settings of the server: its model name, pool, queue, image limits and key."""
 
     model: str = "rules"
     workers: int = 2
@@ -86,7 +86,7 @@ class Limits:
 
 @dataclass
 class _Server:
-    """The running parts, reached through ``app.state``."""
+    """The running parts, stored in ``app.state``."""
 
     limits: Limits
     pool: BoundedPool
@@ -105,7 +105,7 @@ def create_app(limits: Limits | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # One thread a critique: OpenCV's own would fight over the same cores.
+        # The pool runs one critique per thread; OpenCV's own threads would compete for the same cores.
         cv2.setNumThreads(1)
         await server.pool.run(_warm_up)
         server.warm = True
@@ -116,9 +116,9 @@ def create_app(limits: Limits | None = None) -> FastAPI:
 
     app = FastAPI(title="EditThinker rules", version="0.1.0", description=__doc__ or "", lifespan=lifespan)
     app.state.server = server
-    # Two pictures as base64.
+    # Two pictures in base64, which is a third larger than bytes.
     middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD)
-    keyed = [Depends(_keyed)]
+    authenticated = [Depends(_authenticate)]
     app.add_api_route(
         "/v1/chat/completions",
         _chat,
@@ -126,11 +126,11 @@ def create_app(limits: Limits | None = None) -> FastAPI:
         response_class=Response,
         response_model=None,
         responses=responses(401, 408, 429, ok=COMPLETION),
-        dependencies=keyed,
+        dependencies=authenticated,
         openapi_extra=chat_body(),
     )
-    app.add_api_route("/v1/models", _models, methods=["GET"], responses=responses(401), dependencies=keyed)
-    app.add_api_route("/v1/models/{name:path}", _model, methods=["GET"], responses=responses(401), dependencies=keyed)
+    app.add_api_route("/v1/models", _models, methods=["GET"], responses=responses(401), dependencies=authenticated)
+    app.add_api_route("/v1/models/{name:path}", _model, methods=["GET"], responses=responses(401), dependencies=authenticated)
     app.add_api_route("/healthz", _healthz, methods=["GET"], responses=responses())
     app.add_api_route("/readyz", _readyz, methods=["GET"], responses=responses())
     metrics = responses(ok=METRICS)
@@ -142,7 +142,7 @@ def _server(limits: Limits) -> _Server:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     pool = BoundedPool(limits.workers, limits.queue)
-    busy = Gauge("editthinker_thinker_busy", "Critiques running or waiting.", registry=registry)
+    busy = Gauge("editthinker_thinker_busy", "Critiques running or queued.", registry=registry)
     busy.set_function(lambda: pool.busy)
     return _Server(
         limits=limits,
@@ -161,13 +161,13 @@ def _server(limits: Limits) -> _Server:
 
 
 def _warm_up() -> None:
-    """Pay for imports, tables and caches before the first caller does."""
+    """Fill tables and caches before the first request."""
     grey = np.full((64, 64, 3), 128, dtype=np.uint8)
     judge(grey, grey, "golden hour", "golden hour")
 
 
-async def _keyed(request: Request) -> None:
-    """See that the caller holds the key, where there is one."""
+async def _authenticate(request: Request) -> None:
+    """Check the API key, if one is configured."""
     server: _Server = request.app.state.server
     key = server.limits.api_key
     if key is not None:
@@ -177,17 +177,17 @@ async def _keyed(request: Request) -> None:
 
 
 async def _chat(request: Request) -> Response:
-    """Judge a candidate against its source; the messages are those of `services.protocol.critique.messages`."""
+    """Judge a candidate against its source, or ask questions; the messages are those of `services.protocol.critique.messages`."""
     server: _Server = request.app.state.server
     began = time.perf_counter()
     try:
-        asked = _validated(await middleware.read_json(request))
-        if asked.model != server.limits.model:
-            message = f"the model {asked.model[:MAX_ECHO]!r} does not exist; this server has {server.limits.model!r}"
+        chat = _validated(await middleware.read_json(request))
+        if chat.model != server.limits.model:
+            message = f"the model {chat.model[:MAX_ECHO]!r} does not exist; this server has {server.limits.model!r}"
             raise ApiError("model_not_found", message, param="model")
-        attributes = tracing.chat_request(asked.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"}))
+        attributes = tracing.chat_request(chat.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"}))
         trace.get_current_span().set_attributes(attributes)
-        answer = await server.pool.run(partial(_answer, server, asked))
+        answer = await server.pool.run(partial(_reply, server, chat))
     except ApiError as exc:
         server.answered.labels(exc.code).inc()
         raise
@@ -195,11 +195,11 @@ async def _chat(request: Request) -> Response:
     server.seconds.observe(time.perf_counter() - began)
     identity, created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
     if tracing.enabled():
-        trace.get_current_span().set_attributes(tracing.chat_response(completion(identity, created, asked, answer)))
-    if asked.stream:
-        body = _events(chunks(identity, created, asked, answer))
+        trace.get_current_span().set_attributes(tracing.chat_response(completion(identity, created, chat, answer)))
+    if chat.stream:
+        body = _events(chunks(identity, created, chat, answer))
         return StreamingResponse(body, media_type="text/event-stream", headers={"cache-control": "no-store"})
-    return Response(orjson.dumps(completion(identity, created, asked, answer)), media_type="application/json")
+    return Response(orjson.dumps(completion(identity, created, chat, answer)), media_type="application/json")
 
 
 def _validated(body: object) -> ChatRequest:
@@ -215,43 +215,45 @@ def _events(parts: Iterator[dict[str, Any]]) -> Iterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
-def _answer(server: _Server, asked: ChatRequest) -> Reply:
-    """Everything that costs time, on a worker's thread.
+def _reply(server: _Server, chat: ChatRequest) -> Reply:
+    """The reply to a request; runs on a thread of the pool.
 
     Raises:
         ApiError: when the messages hold no critique request or a picture cannot be read.
     """
-    question, prompted = _question(server, asked)
-    if isinstance(question, QuestionsRequest):
-        questions = wanted_questions(asked.response_format, asked.structured_outputs)
-        source = _pixels(question.source.data, server.limits.images, "source")
-        text, pictures = questions.form.render(questions_for(question.instruction)), [source]
+    request, format_name = _read_messages(server, chat)
+    if isinstance(request, QuestionsRequest):
+        questions = questions_format(chat.response_format, chat.structured_outputs)
+        source = _pixels(request.source.data, server.limits.images, "source")
+        text, pictures = questions.form.render(questions_for(request.instruction)), [source]
     else:
-        wanted = wanted_critique(asked.response_format, asked.structured_outputs, prompted, question.questions)
-        source = _pixels(question.source.data, server.limits.images, "source")
-        candidate = _pixels(question.candidate.data, server.limits.images, "candidate")
-        critique = _critique(question, source, candidate, by_questions=wanted.form.name == "checklist")
+        requested = critique_format(chat.response_format, chat.structured_outputs, format_name, request.questions)
+        source = _pixels(request.source.data, server.limits.images, "source")
+        candidate = _pixels(request.candidate.data, server.limits.images, "candidate")
+        critique = _critique(request, source, candidate, by_questions=requested.form.name == "checklist")
         log.info("semantic %.1f quality %.1f request %s", critique.semantic, critique.quality, middleware.request_id.get())
-        text, pictures = written(critique, wanted.form, wanted.kind), [source, candidate]
-    return reply(text, asked, [(picture.shape[1], picture.shape[0]) for picture in pictures], _spoken(asked))
+        text, pictures = render_critique(critique, requested.form, requested.kind), [source, candidate]
+    return reply(text, chat, [(picture.shape[1], picture.shape[0]) for picture in pictures], _text(chat))
 
 
-def _critique(question: CritiqueRequest, source: Bytes, candidate: Bytes, *, by_questions: bool) -> Critique:
+def _critique(request: CritiqueRequest, source: Bytes, candidate: Bytes, *, by_questions: bool) -> Critique:
     if by_questions:
-        return judge_by(question.questions, source, candidate, question.instruction, question.turn_instruction)
-    return judge(source, candidate, question.instruction, question.turn_instruction)
+        return judge_by(request.questions, source, candidate, request.instruction, request.turn_instruction)
+    return judge(source, candidate, request.instruction, request.turn_instruction)
 
 
-def _question(server: _Server, asked: ChatRequest) -> tuple[CritiqueRequest, FormatName] | tuple[QuestionsRequest, FormatName]:
+def _read_messages(
+    server: _Server, chat: ChatRequest
+) -> tuple[CritiqueRequest, FormatName] | tuple[QuestionsRequest, FormatName]:
     """The request in the messages, and the name of the format that its prompt describes."""
     failure = UnreadableRequestError("no prompt template is known")
     for name, template in server.templates.items():
         try:
-            return read(asked.messages, [template]), name
+            return read(chat.messages, [template]), name
         except UnreadableRequestError as exc:
             failure = exc
     try:
-        return read_questions(asked.messages, server.templates.values()), "checklist"
+        return read_questions(chat.messages, server.templates.values()), "checklist"
     except UnreadableRequestError as exc:
         raise ApiError("invalid_value", f"{failure}; for questions, {exc}", param="messages") from exc
 
@@ -263,10 +265,10 @@ def _pixels(data: bytes, limits: ImageLimits, name: str) -> Bytes:
         raise ApiError(exc.code, f"the {name} picture: {exc.message}", param="messages") from exc
 
 
-def _spoken(asked: ChatRequest) -> str:
+def _text(chat: ChatRequest) -> str:
     """All text of the messages, for the token count."""
     out: list[str] = []
-    for message in asked.messages:
+    for message in chat.messages:
         content = message.get("content")
         parts = content if isinstance(content, list) else [{"text": content}]
         out += [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
@@ -296,7 +298,7 @@ async def _healthz() -> dict[str, str]:
 
 
 async def _readyz(request: Request) -> dict[str, str]:
-    """Whether a critique can be asked for now."""
+    """Whether the server accepts requests."""
     if not request.app.state.server.warm:
         raise ApiError("not_ready", "the thinker is starting or stopping", retry_after=1)
     return {"status": "ready"}

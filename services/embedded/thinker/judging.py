@@ -16,14 +16,14 @@ from services.protocol.critique.questions import Answer, Question, or_default, w
 from services.protocol.critique.scores import critique_of_answers
 
 
-def judge(source: Bytes, candidate: Bytes, original_instruction: str, instruction: str) -> Critique:
+def judge(source: Bytes, candidate: Bytes, instruction: str, turn_instruction: str) -> Critique:
     """Judge a candidate.
 
     Args:
         source: the picture before, (h, w), (h, w, 3) RGB or (h, w, 4) RGBA bytes.
         candidate: the picture after, of any size.
-        original_instruction: the caller's instruction.
-        instruction: the instruction that this candidate was made with.
+        instruction: the caller's instruction.
+        turn_instruction: the instruction that this candidate was made with.
 
     Returns:
         Scores, reasoning and the refined instruction for the source. The function is pure and total: any two pictures and
@@ -32,25 +32,25 @@ def judge(source: Bytes, candidate: Bytes, original_instruction: str, instructio
     Raises:
         ValueError: when an array is not a picture.
     """
-    return _assess(source, candidate, original_instruction, instruction).critique()
+    return _assess(source, candidate, instruction, turn_instruction).critique()
 
 
 def judge_by(
-    questions: tuple[Question, ...], source: Bytes, candidate: Bytes, original_instruction: str, instruction: str
+    questions: tuple[Question, ...], source: Bytes, candidate: Bytes, instruction: str, turn_instruction: str
 ) -> Critique:
     """Judge a candidate by a checklist; its scores follow from the answers. Otherwise as `judge`.
 
     When the questions give no score (none is about quality, say), the measured scores are used and the answers added.
     """
-    assessed = _assess(source, candidate, original_instruction, instruction)
+    assessed = _assess(source, candidate, instruction, turn_instruction)
     answers = answer_questions(assessed.evidence, assessed.parts, assessed.damage, assessed.semantic, or_default(questions))
     critique = critique_of_answers(answers, assessed.refined, questions)
     return critique if isinstance(critique, Critique) else assessed.critique(answers)
 
 
-def questions_for(original_instruction: str) -> tuple[Question, ...]:
+def questions_for(instruction: str) -> tuple[Question, ...]:
     """The checklist for an instruction, from what was understood of it; pure."""
-    return with_quality(questions_about(intent_of(original_instruction)))
+    return with_quality(questions_about(intent_of(instruction)))
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class _Assessment:
         return Critique(self.semantic, self.quality, reasoning, self.refined, answers)
 
 
-def _assess(source: Bytes, candidate: Bytes, original_instruction: str, instruction: str) -> _Assessment:
-    evidence = gather(intent_of(original_instruction), reduce_picture(source), reduce_picture(candidate))
+def _assess(source: Bytes, candidate: Bytes, instruction: str, turn_instruction: str) -> _Assessment:
+    evidence = gather(intent_of(instruction), reduce_picture(source), reduce_picture(candidate))
     parts = measured_parts(evidence)
     followed = semantic(evidence, parts)
     sound, damage = quality(evidence)
-    refined = refine(evidence, instruction or original_instruction, followed).strip()[:MAX_INSTRUCTION]
+    refined = refine(evidence, turn_instruction or instruction, followed).strip()[:MAX_INSTRUCTION]
     return _Assessment(evidence, parts, damage, followed, sound, refined or None)

@@ -27,17 +27,17 @@ _GRAIN_PER_PERCENT = 0.1
 _CLOSE_ENOUGH = 9.4
 
 
-def refine(evidence: Evidence, instruction: str, semantic: float) -> str:
+def refine(evidence: Evidence, turn_instruction: str, semantic: float) -> str:
     """One complete instruction for the source, or the used one when nothing is left to do."""
     intent = evidence.intent
     if not intent.understood:
         return intent.text
     if semantic >= _CLOSE_ENOUGH:
-        return instruction
-    used = parse_instruction(instruction)
-    phrases = _requested_phrases(evidence, used, instruction)
+        return turn_instruction
+    used = parse_instruction(turn_instruction)
+    phrases = _requested_phrases(evidence, used, turn_instruction)
     if intent.look is not None:
-        phrases += _look_phrases(evidence, used, instruction)
+        phrases += _look_phrases(evidence, used, turn_instruction)
     phrases += [f"no {name}" for name in sorted(intent.parsed.forbidden)]
     phrases += [clause for clause in intent.unknown if not clause.startswith("the rest of")]
     phrases += [f"keep the {region} unchanged" for region in intent.parsed.protected if region != "all"]
@@ -51,10 +51,10 @@ def _sentence(phrases: list[str]) -> str:
     return ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
 
-def amounts_of(instruction: ParsedInstruction) -> Amounts:
+def amounts_of(parsed: ParsedInstruction) -> Amounts:
     """The modelled operations of an instruction and their amounts in percent."""
     out: Amounts = {}
-    for op in instruction.ops:
+    for op in parsed.ops:
         if modelled(op.key):
             out[op.key] = float(np.clip(out.get(op.key, 0.0) + op.percent, -100.0, 100.0))
     return out
@@ -83,7 +83,7 @@ def _all_or_nothing(look: Look) -> Amounts:
     return {(MONOCHROME, "", ""): 100.0} if look.mono >= 1.0 and look.cast == (0.0, 0.0) else {}
 
 
-def _look_phrases(evidence: Evidence, used: ParsedInstruction, instruction: str) -> list[str]:
+def _look_phrases(evidence: Evidence, used: ParsedInstruction, turn_instruction: str) -> list[str]:
     """The phrases that move tone, colour and grain towards the look, with the amounts of the solver."""
     look, intent = evidence.target.look, evidence.intent
     used_amounts = amounts_of(used)
@@ -97,7 +97,7 @@ def _look_phrases(evidence: Evidence, used: ParsedInstruction, instruction: str)
     unresponsive = {key for key, gain in estimate.gains.items() if gain + 2.0 * estimate.errors[key] < 0.45}
     damped = _damped(estimate, unresponsive)
     amounts = solve(source, target, sliders, fixed=fixed, start=used_amounts, estimate=damped, in_place=in_place)
-    lowered = instruction.lower()
+    lowered = turn_instruction.lower()
     out: list[str] = []
     # Tints first: in "decrease the warmth, tint the shadows teal" an editor could apply "decrease" to the tint.
     ordered = sorted((_all_or_nothing(look) | amounts).items(), key=lambda item: not item[0][0].startswith("tint"))
@@ -168,7 +168,7 @@ def _textures(evidence: Evidence, used: ParsedInstruction) -> list[str]:
     return out
 
 
-def _requested_phrases(evidence: Evidence, used: ParsedInstruction, instruction: str) -> list[str]:
+def _requested_phrases(evidence: Evidence, used: ParsedInstruction, turn_instruction: str) -> list[str]:
     """The caller's own explicit requests, word for word as long as the editor carries them out."""
     out: list[str] = []
     intent = evidence.intent
@@ -183,11 +183,11 @@ def _requested_phrases(evidence: Evidence, used: ParsedInstruction, instruction:
     for index, finding in enumerate(evidence.findings):
         op = finding.op
         own = index < explicit and bool(op.clause) and not names_a_look(op)
-        out.append(_repeated(op, finding.done, own=own, used=used, instruction=instruction))
+        out.append(_repeated(op, finding.done, own=own, used=used, turn_instruction=turn_instruction))
     return out
 
 
-def _repeated(op: Op, done: float, *, own: bool, used: ParsedInstruction, instruction: str) -> str:
+def _repeated(op: Op, done: float, *, own: bool, used: ParsedInstruction, turn_instruction: str) -> str:
     """The phrase for one operation in the next turn: the same words if they worked, other words or amounts if not."""
     before = next((other for other in used.ops if other.name == op.name), None)
     if own and (done >= 0.5 or before is None):
@@ -197,11 +197,11 @@ def _repeated(op: Op, done: float, *, own: bool, used: ParsedInstruction, instru
         return _standard_phrase(op)
     if done < 0.15 and not (own and before.clause != op.clause and done > 0):
         # The caller's words had no effect: the first standard phrase, then the next one.
-        tried = -1 if before.clause == op.clause and own and not _is_plain(op) else variant_in(instruction.lower(), op.key)
+        tried = -1 if before.clause == op.clause and own and not _is_plain(op) else variant_in(turn_instruction.lower(), op.key)
         return _standard_phrase(op, variant=(tried + 1) % variants(op.key), percent=before.percent)
     if graded and done < 0.8:
         more = float(np.clip(abs(before.percent) * np.clip(0.9 / max(done, 0.2), 1.15, 2.0), 5.0, 95.0))
-        return _standard_phrase(op, variant=variant_in(instruction.lower(), op.key), percent=op.sign * more)
+        return _standard_phrase(op, variant=variant_in(turn_instruction.lower(), op.key), percent=op.sign * more)
     return before.clause or _standard_phrase(op)
 
 

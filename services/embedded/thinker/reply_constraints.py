@@ -22,63 +22,65 @@ from services.protocol.critique.questions import Question
 from services.protocol.critique.replies import MAX_REASONING, MAX_REFINED, labelled
 
 MAX_ECHO: Final = 200  # characters of a wrong value that its refusal repeats
-_OPTIONS: Final = frozenset({"disable_any_whitespace", "disable_additional_properties", "whitespace_pattern"})
+_IGNORED_KEYS: Final = frozenset({"disable_any_whitespace", "disable_additional_properties", "whitespace_pattern"})
 """Keys of ``structured_outputs`` that say how to constrain, not to what."""
 _KINDS: Final = ("json", "json_object", "regex")
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Wanted(Generic[_T]):
-    """How to write the reply: its format, and the kind of constraint it must satisfy."""
+class RequestedFormat(Generic[_T]):
+    """The format of the reply, and the kind of constraint that it must satisfy."""
 
     form: ReplyFormat[_T]
     kind: Constraint = "none"
 
 
-def wanted_critique(
+def critique_format(
     response_format: dict[str, Any] | None,
     structured_outputs: dict[str, Any] | None,
-    native: FormatName,
+    prompted: FormatName,
     questions: tuple[Question, ...] = (),
-) -> Wanted[Critique]:
-    """The format that a critique's constraint describes; without a constraint, the one that its prompt describes (`native`).
+) -> RequestedFormat[Critique]:
+    """The format that a critique's constraint describes; without a constraint, the one that its prompt describes (`prompted`).
 
     Raises:
         ApiError: ``invalid_value`` or ``unsupported_parameter`` for a constraint that this thinker cannot satisfy, naming
             its field.
     """
-    names = [native, *(name for name in FORMATS if name != native)]
-    return _wanted(response_format, structured_outputs, tuple(FORMATS[name].bind(questions) for name in names))
+    names = [prompted, *(name for name in FORMATS if name != prompted)]
+    return _requested(response_format, structured_outputs, tuple(FORMATS[name].bind(questions) for name in names))
 
 
-def wanted_questions(
+def questions_format(
     response_format: dict[str, Any] | None, structured_outputs: dict[str, Any] | None
-) -> Wanted[Sequence[Question]]:
+) -> RequestedFormat[Sequence[Question]]:
     """As `wanted_critique`, for the questions of a checklist."""
-    return _wanted(response_format, structured_outputs, (QUESTIONS,))
+    return _requested(response_format, structured_outputs, (QUESTIONS,))
 
 
-def _wanted(
+def _requested(
     response_format: dict[str, Any] | None, structured_outputs: dict[str, Any] | None, forms: tuple[ReplyFormat[_T], ...]
-) -> Wanted[_T]:
-    outputs = {key: value for key, value in (structured_outputs or {}).items() if value is not None and key not in _OPTIONS}
+) -> RequestedFormat[_T]:
+    outputs = {key: value for key, value in (structured_outputs or {}).items() if value is not None and key not in _IGNORED_KEYS}
     kind = _type(response_format or {})
     if outputs and kind != "text":
         raise ApiError("invalid_value", "give response_format or structured_outputs, not both", param="structured_outputs")
-    offers = _Offers(forms)
+    formats = _Formats(forms)
     if kind != "text":
-        return offers.of_format(kind, response_format or {})
-    return offers.of_outputs(outputs) if outputs else Wanted(forms[0])
+        return formats.of_response_format(kind, response_format or {})
+    return formats.of_structured_outputs(outputs) if outputs else RequestedFormat(forms[0])
 
 
 @dataclass(frozen=True)
-class _Offers(Generic[_T]):
-    """The formats a reply can have; first the one that its prompt describes."""
+class _Formats(Generic[_T]):
+    """The formats that a reply can have, the one that its prompt describes first."""
 
     forms: tuple[ReplyFormat[_T], ...]
 
-    def of_format(self, kind: str, response_format: dict[str, Any], param: str = "response_format") -> Wanted[_T]:
+    def of_response_format(
+        self, kind: str, response_format: dict[str, Any], param: str = "response_format"
+    ) -> RequestedFormat[_T]:
         """The format of a ``response_format``."""
         if kind == "json_object":
             return self._json({}, param)
@@ -86,7 +88,7 @@ class _Offers(Generic[_T]):
             return self._json(_declared(response_format), param)
         raise ApiError("unsupported_parameter", f"{param} of type {kind[:MAX_ECHO]!r} is not offered", param=param)
 
-    def of_outputs(self, outputs: dict[str, Any]) -> Wanted[_T]:
+    def of_structured_outputs(self, outputs: dict[str, Any]) -> RequestedFormat[_T]:
         """The format of vLLM's ``structured_outputs``."""
         param = "structured_outputs"
         if len(outputs) > 1:
@@ -101,37 +103,37 @@ class _Offers(Generic[_T]):
         offered = ", ".join(_KINDS)
         raise ApiError("unsupported_parameter", f"structured_outputs offers {offered}; not {key[:MAX_ECHO]!r}", param=param)
 
-    def _regex(self, value: object, param: str) -> Wanted[_T]:
+    def _regex(self, value: object, param: str) -> RequestedFormat[_T]:
         """The format whose regular expression was sent."""
         if not isinstance(value, str):
             raise ApiError("invalid_value", "structured_outputs.regex must be a string", param=param)
         for form in self.forms:
             if form.constraint("regex") == {param: {"regex": value}}:
-                return Wanted(form, "regex")
+                return RequestedFormat(form, "regex")
         names = ", ".join(form.name for form in self.forms)
         message = f"this regex describes none of the replies of this thinker: {names}"
         raise ApiError("unsupported_parameter", message, param=param)
 
-    def _json(self, schema: dict[str, Any], param: str) -> Wanted[_T]:
+    def _json(self, schema: dict[str, Any], param: str) -> RequestedFormat[_T]:
         """The format with this schema, or the first one that has all keys that it requires."""
-        offered = [(form, ours) for form in self.forms if (ours := _schema(form.constraint("json_schema")))]
-        for form, ours in offered:
-            if ours == schema:
-                return Wanted(form, "json_schema")
+        offered = [(form, own) for form in self.forms if (own := _schema(form.constraint("json_schema")))]
+        for form, own in offered:
+            if own == schema:
+                return RequestedFormat(form, "json_schema")
         required = schema.get("required")
         required = [] if required is None else required
         if not isinstance(required, list) or not all(isinstance(key, str) for key in required):
             raise ApiError("invalid_value", "the JSON schema's required must be a list of strings", param=param)
-        for form, ours in offered:
-            if set(required) <= set(ours["required"]):
-                return Wanted(form, "json_schema")
-        ours = offered[0][1]
-        unknown = ", ".join(sorted(set(required) - set(ours["required"]))) or "such mixture of keys"
-        message = f"a reply has no {unknown[:MAX_ECHO]}; it has {', '.join(ours['required'])}"
+        for form, own in offered:
+            if set(required) <= set(own["required"]):
+                return RequestedFormat(form, "json_schema")
+        own = offered[0][1]
+        unknown = ", ".join(sorted(set(required) - set(own["required"]))) or "such mixture of keys"
+        message = f"a reply has no {unknown[:MAX_ECHO]}; it has {', '.join(own['required'])}"
         raise ApiError("unsupported_parameter", message, param=param)
 
 
-def written(critique: Critique, form: ReplyFormat[Critique], kind: Constraint) -> str:
+def render_critique(critique: Critique, form: ReplyFormat[Critique], kind: Constraint) -> str:
     """The critique in a format, within the lengths and steps that its constraint of that kind allows."""
     # Rounded down, so that rounding cannot lift a score over a threshold.
     step = STEP if kind == "json_schema" else 0.1
@@ -140,25 +142,25 @@ def written(critique: Critique, form: ReplyFormat[Critique], kind: Constraint) -
     if kind != "none" and not tagged:
         reasoning, instruction = unescaped(reasoning).strip(), unescaped(instruction).strip()
     if len(labelled(instruction)) > MAX_REFINED or (
-        tagged and _within(labelled(instruction), MAX_REFINED) != labelled(instruction)
+        tagged and _cut_to(labelled(instruction), MAX_REFINED) != labelled(instruction)
     ):
         # Half an instruction would be another instruction; none keeps the current one.
         instruction = ""
     fitted = Critique(
-        semantic=_stepped(critique.semantic, step),
-        quality=_stepped(critique.quality, step),
-        reasoning=(_within(reasoning, MAX_REASONING) if tagged else reasoning[:MAX_REASONING]) or "-",
+        semantic=_round_down(critique.semantic, step),
+        quality=_round_down(critique.quality, step),
+        reasoning=(_cut_to(reasoning, MAX_REASONING) if tagged else reasoning[:MAX_REASONING]) or "-",
         refined_instruction=instruction.strip() or None,
         answers=tuple(replace(answer, reason=clean(answer.reason, MAX_REASON)) for answer in critique.answers),
     )
     return form.render(fitted)
 
 
-def _stepped(score: float, step: float) -> float:
+def _round_down(score: float, step: float) -> float:
     return round(math.floor(score / step + 1e-6) * step, 1)
 
 
-def _within(text: str, longest: int) -> str:
+def _cut_to(text: str, longest: int) -> str:
     """The text cut so that it still fits when ``<`` and ``&`` are escaped."""
     remaining = longest
     for position, character in enumerate(text):

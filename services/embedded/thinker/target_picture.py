@@ -112,7 +112,6 @@ class Target:
     source.
     """
 
-    intent: Intent
     look: Look
     thumb: Floats = field(repr=False)
     start: Tone
@@ -136,4 +135,4 @@ def target_for(intent: Intent, source: Picture, start: Tone) -> Target:
     thumb = apply_sliders(source.thumb, intent.fixed) if intent.fixed else source.thumb
     if intent.look is not None:
         thumb = in_look(thumb, look)
-    return Target(intent=intent, look=look, thumb=thumb, start=start, tone=tone_of(thumb))
+    return Target(look=look, thumb=thumb, start=start, tone=tone_of(thumb))

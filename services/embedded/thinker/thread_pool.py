@@ -36,7 +36,7 @@ class BoundedPool:
             ApiError: ``overloaded``, immediately, when the queue is full.
         """
         if self._busy >= self._capacity:
-            message = f"{self._busy} critiques are running or waiting, which is the limit; retry in a second"
+            message = f"{self._busy} critiques are running or queued, which is the limit; retry in a second"
             raise ApiError("overloaded", message, retry_after=1)
         self._busy += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, contextvars.copy_context().run, work)

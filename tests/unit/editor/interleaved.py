@@ -1,4 +1,4 @@
-"""A pipeline with steps and no model, whose every advance a test can hold up, watch or break."""
+"""A pipeline with steps and without a model, each advance of which a test can block, observe or fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.editor.pipelines import Capabilities, Edit, EditJob, EditResult, O
 
 @dataclass(slots=True, eq=False)
 class Stepping:
-    """One edit of it."""
+    """One edit of `Steps`."""
 
     job: EditJob
     steps: int
@@ -35,8 +35,8 @@ class Stepping:
 
 
 class Steps:
-    """Every step but those of the warm-up waits for ``gate``. ``log`` has the seeds of each advance, ``closed`` those dropped,
-    ``entered`` is how many advances were begun.
+    """Unless ``free``, every advance except the warm-up's waits for ``gate``. ``log`` has the seeds of each advance, ``closed``
+    the seeds of dropped edits, and ``entered`` is the number of advances begun.
     """
 
     interruptible = True
@@ -51,7 +51,7 @@ class Steps:
         self.closed: list[int] = []
         self.breaks: Callable[[Stepping], Exception | None] = lambda _: None
         self.fits: Callable[[Sequence[Stepping]], bool] = lambda _: True
-        self.room: tuple[int, int] | None = None
+        self.device_memory: tuple[int, int] | None = None
         self.reclaimed = 0
 
     @property
@@ -110,7 +110,7 @@ class Steps:
         self.reclaimed += 1
 
     def memory(self) -> tuple[int, int] | None:
-        return self.room
+        return self.device_memory
 
     def figures(self) -> Mapping[str, float]:
         return {}
@@ -121,7 +121,7 @@ class Steps:
 
 
 class CountingObserver:
-    """A observer that keeps what it is told."""
+    """Records batches and wasted steps."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -143,7 +143,7 @@ def job(seed: int, steps: int = 4, side: int = 8, **more: Any) -> EditJob:
 def wait(condition: Callable[[], bool], seconds: float = 10) -> None:
     ends = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < ends, "waited in vain"
+        assert time.monotonic() < ends, "timed out"
         threading.Event().wait(0.002)
 
 
@@ -162,7 +162,7 @@ def running(
 
 
 def steps_of(pipeline: Steps, number: int) -> None:
-    """Let so many advances happen, and wait until the last is over."""
+    """Let so many advances run, and wait until the last has finished."""
     target = len(pipeline.log) + number
     for _ in range(number):
         pipeline.gate.release()

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind, and an executor whose shutdown lost patience."""
+"""What a finished task keeps, and edits that end after the grace period of a shutdown."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from services.errors import ApiError
 from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
 
 
-class Forgetful(HeldPipeline):
-    """Keeps nothing of a job, but knows whether its pictures live."""
+class WeaklyReferencing(HeldPipeline):
+    """Keeps weak references to the pictures of its jobs."""
 
     def __init__(self) -> None:
         super().__init__(Capabilities(mask=True))
@@ -36,8 +36,8 @@ class Forgetful(HeldPipeline):
         return EditResult(made, (), ())
 
 
-async def test_a_kept_answer_keeps_nothing_but_the_answer() -> None:
-    pipeline = Forgetful()
+async def test_a_finished_task_keeps_only_its_results() -> None:
+    pipeline = WeaklyReferencing()
     source, mask, key = png((37, 23)), png((37, 23), "#00000000", "RGBA"), {"idempotency-key": "k"}
     async with running(lambda: pipeline) as app, client(app) as http:
         pipeline.pictures.clear()
@@ -59,7 +59,7 @@ async def test_a_kept_answer_keeps_nothing_but_the_answer() -> None:
     assert replayed.text.count("image_edit.completed") == streamed.text.count("image_edit.completed") > 0
 
 
-async def test_kept_answers_are_capped_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_finished_tasks_are_capped_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(async_engine, "_MAX_FINISHED", 2)
     pipeline = HeldPipeline()
     async with running(lambda: pipeline) as app, client(app) as http:
@@ -72,8 +72,8 @@ async def test_kept_answers_are_capped_by_number(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("fields", [{}, {"stream": "true"}], ids=["json", "stream"])
-async def test_only_an_answer_made_once_for_several_requests_says_that_it_is_a_replay(fields: dict[str, Any]) -> None:
-    """Joined while it ran, or kept; not the first one, and not one without a key."""
+async def test_only_a_shared_answer_is_marked_as_a_replay(fields: dict[str, Any]) -> None:
+    """One that joined a running task or a finished one; not the first one, nor one without a key."""
     pipeline = HeldPipeline()
     key = {"idempotency-key": "k"}
     async with running(lambda: pipeline) as app, client(app) as http:
@@ -90,7 +90,7 @@ async def test_only_an_answer_made_once_for_several_requests_says_that_it_is_a_r
 
 
 async def test_the_total_is_each_requests_own_from_its_arrival() -> None:
-    """The first one waited for its edit, in line too; the replay of it took no time, whatever the edit's own times say."""
+    """The first one includes its time in the queue; a replay takes no time, but has the edit's own durations."""
     pipeline = HeldPipeline()
     async with running(lambda: pipeline) as app, client(app) as http:
         pipeline.gate.clear()
@@ -104,8 +104,8 @@ async def test_the_total_is_each_requests_own_from_its_arrival() -> None:
         streamed = (await post(http, seed=1, stream="true")).text
     assert first["total_ms"] >= 200 and second["total_ms"] >= second["queue_ms"] >= 150
     assert again["total_ms"] < 200 and again["edit_ms"] == first["edit_ms"]
-    told = json.loads(streamed.partition("data: ")[2])["timings"]
-    assert set(told) == set(first) and told["total_ms"] >= told["edit_ms"]
+    timings = json.loads(streamed.partition("data: ")[2])["timings"]
+    assert set(timings) == set(first) and timings["total_ms"] >= timings["edit_ms"]
 
 
 def _started(pipeline: HeldPipeline) -> Executor:
@@ -118,7 +118,7 @@ def _started(pipeline: HeldPipeline) -> Executor:
 
 
 @pytest.mark.parametrize("error", [None, MemoryError(), ValueError("no"), PipelineBrokenError("gone")], ids=repr)
-def test_an_edit_that_ends_after_a_shutdown_lost_patience_breaks_nothing(error: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_edit_that_ends_after_the_grace_period_of_a_shutdown_is_ignored(error: Any, caplog: pytest.LogCaptureFixture) -> None:
     pipeline = HeldPipeline()
     executor = _started(pipeline)
     pipeline.gate.clear()
@@ -130,8 +130,8 @@ def test_an_edit_that_ends_after_a_shutdown_lost_patience_breaks_nothing(error: 
     executor.stop(0.05)
     executor.release()
     for handle in handles:
-        told = handle.future.exception(5)
-        assert isinstance(told, ApiError) and told.code == "not_ready"
+        failure = handle.future.exception(5)
+        assert isinstance(failure, ApiError) and failure.code == "not_ready"
 
     pipeline.gate.set()
     executor._thread.join(10)

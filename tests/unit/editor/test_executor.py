@@ -1,4 +1,4 @@
-"""The executor between steps: joining, leaving, setting aside, running out of memory, failing alone."""
+"""The executor between steps: joining, leaving, preemption, running out of memory, failures of single edits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.editor.interleaved import CountingObserver, Stepping, Steps, job
 
 
 def test_edits_join_a_running_batch_and_leave_it_when_they_are_done() -> None:
-    """Each with its own number of steps; encoding takes a turn of its own."""
+    """Each has its own number of steps; encoding is a pass of its own."""
     pipeline, observer = Steps(), CountingObserver()
     with running(pipeline, observer) as executor:
         pipeline.free = False
@@ -32,7 +32,7 @@ def test_edits_join_a_running_batch_and_leave_it_when_they_are_done() -> None:
 
 
 def test_different_geometries_take_turns_and_never_share() -> None:
-    """Groups are kept apart."""
+    """Edits of different groups are not batched."""
     pipeline = Steps()
     with running(pipeline) as executor:
         handles = executor.submit([job(1), job(2, side=16), job(3), job(4, side=16)])
@@ -43,7 +43,7 @@ def test_different_geometries_take_turns_and_never_share() -> None:
 
 
 def test_a_cancel_takes_effect_before_the_next_step() -> None:
-    """While one step runs, the caller leaves: that step is the last."""
+    """If the caller leaves during a step, that step is the last."""
     pipeline, observer = Steps(), CountingObserver()
     with running(pipeline, observer) as executor:
         pipeline.free = False
@@ -63,8 +63,8 @@ def test_a_cancel_takes_effect_before_the_next_step() -> None:
     assert 1 in pipeline.closed and observer.dropped[0] >= 1
 
 
-def test_an_edit_set_aside_goes_on_where_it_stopped() -> None:
-    """And takes nothing of the device meanwhile."""
+def test_a_preempted_edit_continues_where_it_stopped() -> None:
+    """It is not advanced while it is preempted."""
     pipeline = Steps()
     with running(pipeline) as executor:
         pipeline.free = False
@@ -75,15 +75,15 @@ def test_an_edit_set_aside_goes_on_where_it_stopped() -> None:
         pipeline.free = True
         pipeline.gate.release()
         other.future.result(10)
-        held = sum(1 in seeds for seeds in pipeline.log)
-        assert held < 5 and not handles[0].future.done()
+        advanced = sum(1 in seeds for seeds in pipeline.log)
+        assert advanced < 5 and not handles[0].future.done()
         executor.resume(handles)
         assert handles[0].future.result(10).steps == 4
     assert sum(1 in seeds for seeds in pipeline.log) == 5  # one start and four steps: none was done twice
 
 
-def test_an_edit_set_aside_for_too_long_is_dropped() -> None:
-    """With an answer, and with its steps counted as wasted."""
+def test_a_preempted_edit_is_dropped_when_it_expires() -> None:
+    """Its future fails, and its steps count as wasted."""
     pipeline, observer = Steps(), CountingObserver()
     with running(pipeline, observer) as executor:
         pipeline.free = False
@@ -91,14 +91,14 @@ def test_an_edit_set_aside_for_too_long_is_dropped() -> None:
         steps_of(pipeline, 3)
         executor.preempt(handles, 0.01)
         pipeline.gate.release()
-        told = handles[0].future.exception(10)
+        error = handles[0].future.exception(10)
         wait(lambda: observer.dropped != [])
-    assert isinstance(told, ApiError) and told.code == "request_timeout"
+    assert isinstance(error, ApiError) and error.code == "request_timeout"
     assert pipeline.closed.count(1) == 1
 
 
 def test_an_urgent_edit_goes_first() -> None:
-    """It came last, and starts before those that wait."""
+    """It arrived last, and starts before those waiting."""
     pipeline = Steps()
     with running(pipeline, active=1, batch=1) as executor:
         pipeline.free = False
@@ -114,8 +114,8 @@ def test_an_urgent_edit_goes_first() -> None:
     assert order == [1, 4, 2, 3]
 
 
-def test_running_out_of_memory_in_company_shrinks_the_batch_and_loses_nothing() -> None:
-    """The edits go on in smaller batches, from where they stood."""
+def test_a_batch_that_runs_out_of_memory_is_split_and_loses_no_step() -> None:
+    """The edits continue in smaller batches."""
     pipeline = Steps()
     with running(pipeline, batch=8) as executor:
         pipeline.fits = lambda batch: len(batch) <= 2
@@ -124,20 +124,20 @@ def test_running_out_of_memory_in_company_shrinks_the_batch_and_loses_nothing() 
         assert executor.limits.batch <= 2 and pipeline.reclaimed >= 1
 
 
-def test_an_edit_that_does_not_fit_even_alone_is_tried_once_more_and_then_refused() -> None:
-    """Others are not harmed."""
+def test_an_edit_that_does_not_fit_alone_is_retried_once_and_then_refused() -> None:
+    """Others are not affected."""
     pipeline = Steps()
     with running(pipeline) as executor:
         pipeline.fits = lambda batch: all(edit.job.seed != 7 or edit.step < 2 for edit in batch)
         big, other = executor.submit([job(7), job(1)])
-        told = big.future.exception(10)
+        error = big.future.exception(10)
         assert other.future.result(10).steps == 4
-    assert isinstance(told, ApiError) and (told.code, told.status) == ("out_of_memory", 507)
+    assert isinstance(error, ApiError) and (error.code, error.status) == ("out_of_memory", 507)
     assert pipeline.closed.count(7) == 2
 
 
-def test_memory_that_runs_out_once_costs_an_edit_only_its_steps() -> None:
-    """Alone it starts again from its beginning, and succeeds."""
+def test_running_out_of_memory_once_restarts_the_edit() -> None:
+    """It starts again from its beginning, alone, and succeeds."""
     pipeline = Steps()
     failures = iter([False])
     with running(pipeline) as executor:
@@ -146,8 +146,8 @@ def test_memory_that_runs_out_once_costs_an_edit_only_its_steps() -> None:
     assert pipeline.closed.count(1) == 1
 
 
-def test_a_failing_edit_fails_alone() -> None:
-    """Its batch mates are done as if it had never been."""
+def test_a_failing_edit_does_not_fail_its_batch() -> None:
+    """The others of the batch finish."""
     pipeline = Steps()
 
     def breaks(edit: Stepping) -> Exception | None:
@@ -160,8 +160,8 @@ def test_a_failing_edit_fails_alone() -> None:
         assert [handles[place].future.result(10).steps for place in (0, 2)] == [4, 4]
 
 
-def test_a_job_that_cannot_be_opened_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The executor lives on."""
+def test_a_job_that_cannot_be_opened_does_not_stop_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor stays ready."""
     pipeline = Steps()
     opened = pipeline.open
 
@@ -178,8 +178,8 @@ def test_a_job_that_cannot_be_opened_fails_alone(monkeypatch: pytest.MonkeyPatch
         assert executor.state is State.READY
 
 
-def test_a_broken_pipeline_answers_everybody() -> None:
-    """Those who run, those who wait, and those who are set aside."""
+def test_a_broken_pipeline_fails_every_future() -> None:
+    """Of running, waiting and preempted edits."""
     pipeline = Steps()
 
     def breaks(edit: Stepping) -> Exception | None:
@@ -196,17 +196,17 @@ def test_a_broken_pipeline_answers_everybody() -> None:
         pipeline.gate.release()
         codes = []
         for handle in handles:
-            told = handle.future.exception(10)
-            assert isinstance(told, ApiError)
-            codes.append(told.code)
+            error = handle.future.exception(10)
+            assert isinstance(error, ApiError)
+            codes.append(error.code)
         wait(lambda: executor.state is State.DEAD)
         with pytest.raises(ApiError):
             executor.submit([job(4)])
     assert codes == ["internal_error", "not_ready", "not_ready"]
 
 
-def test_a_listener_hears_of_every_step_and_gets_the_previews() -> None:
-    """On the executor's thread, before the answer."""
+def test_a_listener_receives_every_step_and_preview() -> None:
+    """On the executor's thread, before the future is resolved."""
     pipeline, heard = Steps(), list[tuple[int, int, bool]]()
     with running(pipeline) as executor:
         tell = [lambda step, steps, preview: heard.append((step, steps, preview is not None))]
@@ -214,8 +214,8 @@ def test_a_listener_hears_of_every_step_and_gets_the_previews() -> None:
     assert heard == [(0, 4, False), (1, 4, False), (2, 4, True), (3, 4, False)]
 
 
-def test_places_are_counted_in_edits_and_the_refusal_says_how_long() -> None:
-    """One request always fits when nothing else is inside."""
+def test_capacity_is_counted_in_edits_and_a_refusal_says_when_to_retry() -> None:
+    """A request always fits when nothing else is in flight."""
     pipeline = Steps()
     executor = Executor(lambda: pipeline, CountingObserver(), OperatorLimits(1, 1), queue=1)
     executor.start()
@@ -242,8 +242,8 @@ def test_places_are_counted_in_edits_and_the_refusal_says_how_long() -> None:
     executor.stop(5)
 
 
-def test_the_warm_up_measures_how_many_fit() -> None:
-    """Memory that ends at three edits, as the device tells it, is never asked for more than two at a time."""
+def test_the_warm_up_measures_the_largest_batch() -> None:
+    """If three edits run out of memory, the limit is two."""
     pipeline = Steps()
     sizes: list[int] = []
 

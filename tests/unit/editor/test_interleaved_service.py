@@ -1,4 +1,4 @@
-"""The worker over HTTP in front of a pipeline with steps: progress, previews, stopping, coming back, going first."""
+"""The worker over HTTP with a pipeline that has steps: progress, previews, cancelling, resuming, priority."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 async def test_a_stream_shows_steps_and_previews_and_then_the_picture() -> None:
-    """OpenAI's partial images, smaller than the picture, with the step they show."""
+    """Partial images are OpenAI's, smaller than the picture, with the step they show."""
     async with stepping() as (_, _, http):
-        told = events((await post(http, stream="true", partial_images=2, num_inference_steps=6)).text)
-    kinds = [event["type"] for event in told]
-    partials = [event for event in told if event["type"] == "image_edit.partial_image"]
+        received = events((await post(http, stream="true", partial_images=2, num_inference_steps=6)).text)
+    kinds = [event["type"] for event in received]
+    partials = [event for event in received if event["type"] == "image_edit.partial_image"]
     assert kinds[-1] == "image_edit.completed" and kinds.count("image_edit.completed") == 1
     assert "image_edit.progress" in kinds
     assert len(partials) <= 2
@@ -51,7 +51,7 @@ async def test_a_stream_shows_steps_and_previews_and_then_the_picture() -> None:
 
 
 async def test_every_preview_reaches_a_reader_who_keeps_up() -> None:
-    """The edit goes no further than its previews are ready."""
+    """Each step waits until its previews are encoded."""
     async with stepping() as (pipeline, app, http):
         pipeline.free = False
         fields = {"stream": "true", "partial_images": 3, "num_inference_steps": 4, "n": 2, "seed": 1}
@@ -63,17 +63,19 @@ async def test_every_preview_reaches_a_reader_who_keeps_up() -> None:
             turns = len(pipeline.log)
             pipeline.gate.release()
             await until(lambda: len(pipeline.log) > turns or task.done)  # noqa: B023 - called at once
-            # The news of this turn has come when nothing is on its way any more.
+            # Wait until the previews of the steps so far are encoded.
             shown = {place: min(step, 3) for place, (step, _) in task.steps.items()}
             await until(lambda: len(task.partials) >= sum(shown.values()) or task.done)  # noqa: B023
-        told = events((await asking).text)
-    partials = [(event["index"], event["partial_image_index"]) for event in told if event["type"] == "image_edit.partial_image"]
+        received = events((await asking).text)
+    partials = [
+        (event["index"], event["partial_image_index"]) for event in received if event["type"] == "image_edit.partial_image"
+    ]
     assert sorted(partials) == [(place, number) for place in (0, 1) for number in (0, 1, 2)]
-    assert [event["index"] for event in told if event["type"] == "image_edit.completed"] == [0, 1]
+    assert [event["index"] for event in received if event["type"] == "image_edit.completed"] == [0, 1]
 
 
-async def test_timings_tell_the_stages_the_steps_and_the_batch() -> None:
-    """In JSON and as Server-Timing; of several pictures together they add up."""
+async def test_timings_have_the_stages_the_steps_and_the_batch_size() -> None:
+    """In JSON and as Server-Timing; those of several pictures are added up."""
     async with stepping() as (_, _, http):
         reply = await post(http, n=3, num_inference_steps=5)
     timings = reply.json()["timings"]
@@ -84,7 +86,7 @@ async def test_timings_tell_the_stages_the_steps_and_the_batch() -> None:
 
 
 async def test_deleting_an_edit_stops_it_at_its_next_step() -> None:
-    """Whoever waits for it is told; its place is free; keys may have slashes."""
+    """Its caller gets 409, its capacity is released, and keys may contain slashes."""
     key = "ses_1/2/1"
     async with stepping() as (pipeline, app, http):
         pipeline.free = False
@@ -111,8 +113,8 @@ async def test_deleting_an_edit_stops_it_at_its_next_step() -> None:
     assert "editthinker_editor_wasted_steps_total 3" in metrics or "editthinker_editor_wasted_steps_total 4" in metrics
 
 
-async def test_a_caller_who_comes_back_goes_on_where_the_edit_stopped() -> None:
-    """Its place was free meanwhile, and no step is done twice."""
+async def test_a_repeat_resumes_the_edit_where_it_stopped() -> None:
+    """Its capacity was released in between, and no step is done twice."""
     key = {"idempotency-key": "ses_1/1/1"}
     async with stepping() as (pipeline, app, http):
         pipeline.free = False
@@ -132,8 +134,8 @@ async def test_a_caller_who_comes_back_goes_on_where_the_edit_stopped() -> None:
     assert sum(1 in seeds for seeds in pipeline.log) == 7  # one start, six steps
 
 
-async def test_a_caller_who_comes_back_too_late_starts_anew() -> None:
-    """The edit was dropped when its time was up."""
+async def test_a_repeat_after_the_expiry_starts_from_the_beginning() -> None:
+    """The preempted edit was dropped."""
     key = {"idempotency-key": "ses_1/1/1"}
     async with stepping(detached_edit_s=0.01) as (pipeline, app, http):
         pipeline.free = False
@@ -141,7 +143,7 @@ async def test_a_caller_who_comes_back_too_late_starts_anew() -> None:
         pipeline.gate.release()
         await until(lambda: len(pipeline.log) >= 1)
         await _leave(leaving)
-        assert context(app).executor.running == 0  # set aside, it does not count
+        assert context(app).executor.running == 0  # preempted edits do not count
         pipeline.gate.release()
         await until(lambda: context(app).engine.find(key["idempotency-key"]) is None)
         pipeline.free = True
@@ -149,8 +151,8 @@ async def test_a_caller_who_comes_back_too_late_starts_anew() -> None:
 
 
 @pytest.mark.parametrize("code", ["content_refused", "left"])
-async def test_an_edit_that_did_not_come_to_its_end_is_gone_without_a_garbage_collection(code: str) -> None:
-    """Its pictures are large: what refers to itself would stay for minutes."""
+async def test_an_unfinished_edit_is_released_without_garbage_collection(code: str) -> None:
+    """Its pictures are large, and a reference cycle would keep them for minutes."""
     pictures: list[weakref.ref[Image.Image]] = []
 
     def breaks(edit: Stepping) -> Exception | None:
@@ -185,8 +187,8 @@ async def _leave(asking: asyncio.Task[Any]) -> None:
         await asking
 
 
-async def test_a_priority_header_puts_an_edit_ahead() -> None:
-    """RFC 9218: u=2 goes before u=3, which is what an edit without the header has; nonsense is ignored."""
+async def test_a_priority_header_reorders_the_queue() -> None:
+    """RFC 9218: u=2 before u=3, the default; an invalid header is ignored."""
     async with stepping(max_active=1) as (pipeline, app, http):
         pipeline.free = False
         asking = [asyncio.create_task(post(http, seed=1))]
@@ -200,8 +202,8 @@ async def test_a_priority_header_puts_an_edit_ahead() -> None:
     assert list(dict.fromkeys(seeds[0] for seeds in pipeline.log)) == [1, 5, 2, 4, 3]
 
 
-async def test_a_negative_prompt_that_would_do_nothing_is_refused() -> None:
-    """The refusal says which parameter it needs."""
+async def test_a_negative_prompt_without_effect_is_refused() -> None:
+    """The message names the parameter it needs."""
     async with stepping() as (_, _, http):
         refused = (await post(http, negative_prompt="rain")).json()["error"]
         taken = await post(http, negative_prompt="rain", true_cfg_scale=4)
@@ -214,8 +216,8 @@ async def test_a_negative_prompt_that_would_do_nothing_is_refused() -> None:
     assert "did you mean num_inference_steps?" in misspelt["message"]
 
 
-async def test_a_full_worker_refuses_before_it_keeps_the_picture() -> None:
-    """The whole body is read all the same, so that the refusal arrives; a repeat of a known key is let in."""
+async def test_a_full_worker_refuses_before_it_stores_the_picture() -> None:
+    """The body is read, so that the refusal arrives; a repeat of a known key is accepted."""
     async with stepping(queue=0, max_active=1) as (pipeline, app, http):
         pipeline.free = False
         asking = asyncio.create_task(post(http, {"idempotency-key": "k"}, num_inference_steps=3))
@@ -230,8 +232,8 @@ async def test_a_full_worker_refuses_before_it_keeps_the_picture() -> None:
     assert compat.status_code == 429
 
 
-async def test_the_reference_guidance_is_true_cfg_where_that_is_all_there_is() -> None:
-    """As the reference's server for Qwen-Image-Edit does; a negative prompt without effect is told."""
+async def test_the_reference_s_guidance_scale_is_true_cfg_if_the_family_has_only_that() -> None:
+    """As in the reference's server for Qwen-Image-Edit; a negative prompt without effect is listed as ignored."""
     source = base64.b64encode(png()).decode()
     async with stepping() as (_, _, http):
         strong = (

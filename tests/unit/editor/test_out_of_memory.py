@@ -1,4 +1,4 @@
-"""When the device's memory runs out: who gives way, who is tried again, and what is counted."""
+"""Out of memory: which edits are evicted, which are retried, and what is counted."""
 
 from __future__ import annotations
 
@@ -15,111 +15,113 @@ from tests.unit.editor.interleaved import CountingObserver, Stepping, Steps, job
 
 
 class Cramped(Steps):
-    """Has memory for so many started edits; ``starts`` has the seed of each that was tried, and who was there."""
+    """Has memory for ``space`` started edits. ``starts`` has the seed of each attempted start, and the edits resident then."""
 
     def __init__(self, space: int) -> None:
         super().__init__()
         self.space = space
-        self.there: set[int] = set()
+        self.resident: set[int] = set()
         self.starts: list[tuple[int, set[int]]] = []
 
     def advance(self, edits: Sequence[Edit]) -> None:
         for edit in edits:
             assert isinstance(edit, Stepping)
             if not edit.started and edit.job.seed != -1:
-                self.starts.append((edit.job.seed, set(self.there)))
-                if len(self.there) >= self.space:
+                self.starts.append((edit.job.seed, set(self.resident)))
+                if len(self.resident) >= self.space:
                     raise OutOfMemoryError("no room", [edit])
-                self.there.add(edit.job.seed)
+                self.resident.add(edit.job.seed)
         super().advance(edits)
-        self.there -= {edit.job.seed for edit in edits if isinstance(edit, Stepping) and edit.result is not None}
+        self.resident -= {edit.job.seed for edit in edits if isinstance(edit, Stepping) and edit.result is not None}
 
     def close(self, edit: Edit) -> None:
         super().close(edit)
         assert isinstance(edit, Stepping)
-        self.there.discard(edit.job.seed)
+        self.resident.discard(edit.job.seed)
 
 
-def set_aside(executor: Executor, pipeline: Steps, seeds: Sequence[int], seconds: float = 60) -> list[EditHandle]:
-    """Started, and then left by their callers; the later ones expire earlier."""
-    held: list[EditHandle] = []
+def preempted(executor: Executor, pipeline: Steps, seeds: Sequence[int], seconds: float = 60) -> list[EditHandle]:
+    """Edits that were started and then preempted; the later ones expire earlier."""
+    paused: list[EditHandle] = []
     pipeline.free = False
     for seed in seeds:
         before = pipeline.entered
         handles = executor.submit([job(seed, steps=50)])
         steps_of(pipeline, 1)
         wait(lambda: pipeline.entered == before + 2)  # noqa: B023 - called at once
-        executor.preempt(handles, seconds - len(held))
-        held += handles
+        executor.preempt(handles, seconds - len(paused))
+        paused += handles
         steps_of(pipeline, 1)
-    return held
+    return paused
 
 
-def let_go(pipeline: Steps) -> None:
-    """No advance waits any more."""
+def unblock(pipeline: Steps) -> None:
+    """Let all advances run."""
     pipeline.free = True
     pipeline.gate.release()
 
 
-def test_the_last_try_is_made_on_an_empty_device() -> None:
-    """Not beside the very edits that took the memory; nobody is started beside it either."""
+def test_the_retry_is_made_on_an_empty_device() -> None:
+    """Not together with the edits that used the memory; no other edit is started."""
     pipeline = Cramped(2)
     with running(pipeline) as executor:
         handles = executor.submit([job(1, 50), job(2, 50), job(3, 4), job(4, 50)])
         assert [handle.future.result(10).steps for handle in handles] == [50, 50, 4, 50]
     tried = [
-        (seed, there) for place, (seed, there) in enumerate(pipeline.starts) if seed in {s for s, _ in pipeline.starts[:place]}
+        (seed, resident)
+        for place, (seed, resident) in enumerate(pipeline.starts)
+        if seed in {s for s, _ in pipeline.starts[:place]}
     ]
-    assert tried and all(there == set() for _, there in tried)
+    assert tried and all(resident == set() for _, resident in tried)
     again = {seed for seed, _ in tried}
-    assert not any(there & again for _, there in pipeline.starts)
+    assert not any(resident & again for _, resident in pipeline.starts)
 
 
-def test_edits_set_aside_give_way_when_memory_runs_out() -> None:
-    """The one that expires first goes first, and no more than needed; whoever wanted the memory loses nothing."""
+def test_preempted_edits_are_evicted_when_memory_runs_out() -> None:
+    """The one that expires first goes first, and no more than needed; the edit that needed the memory loses no step."""
     pipeline = Cramped(3)
     with running(pipeline) as executor:
-        held = set_aside(executor, pipeline, [1, 2, 3])
+        paused = preempted(executor, pipeline, [1, 2, 3])
         pipeline.free = True
         assert executor.submit([job(9)])[0].future.result(10).steps == 4
-        told = held[2].future.exception(10)
+        told = paused[2].future.exception(10)
         assert isinstance(told, ApiError) and told.code == "request_timeout"
-        assert not held[0].future.done() and not held[1].future.done()
-        executor.resume(held[:1])
-        assert held[0].future.result(10).steps == 50
+        assert not paused[0].future.done() and not paused[1].future.done()
+        executor.resume(paused[:1])
+        assert paused[0].future.result(10).steps == 50
 
 
-def test_a_step_that_runs_out_of_memory_is_done_again_in_the_place_of_one_set_aside() -> None:
-    """From where it stood, not from its beginning."""
+def test_a_step_that_runs_out_of_memory_is_repeated_after_an_eviction() -> None:
+    """From its current step, not from its beginning."""
     pipeline = Cramped(9)
     with running(pipeline) as executor:
-        held = set_aside(executor, pipeline, [1])
-        pipeline.fits = lambda batch: batch[0].step < 2 or held[0].future.done()
+        paused = preempted(executor, pipeline, [1])
+        pipeline.fits = lambda batch: batch[0].step < 2 or paused[0].future.done()
         pipeline.free = True
         assert executor.submit([job(9)])[0].future.result(10).steps == 4
     assert [seed for seed, _ in pipeline.starts] == [1, 9]
 
 
-def test_edits_set_aside_are_counted_in_the_memory_that_was_measured() -> None:
-    """One goes before another is started that would be too many; where there is room they stay."""
+def test_preempted_edits_count_against_the_measured_memory() -> None:
+    """One is evicted before an edit is started that would not fit; otherwise they stay."""
     pipeline = Measured()
     with running(pipeline) as executor:
         assert executor.limits.resident == 3
-        held = set_aside(executor, pipeline, [1, 2])
+        paused = preempted(executor, pipeline, [1, 2])
         (third,) = executor.submit([job(3)])
         steps_of(pipeline, 1)
-        assert [handle.future.done() for handle in held] == [False, False]
-        let_go(pipeline)
+        assert [handle.future.done() for handle in paused] == [False, False]
+        unblock(pipeline)
         third.future.result(10)
         handles = executor.submit([job(4, 30), job(5, 30)])
         for handle in handles:
             handle.future.result(10)
-        assert [handle.future.done() for handle in held] == [False, True]
+        assert [handle.future.done() for handle in paused] == [False, True]
     assert max(pipeline.together) <= 3
 
 
 class Measured(Steps):
-    """A device of 12 units: an edit keeps 1, and a pass needs 7 besides; ``together`` has how many were there at each turn."""
+    """A device of 12 units: an edit holds 1, and a pass needs another 7. ``together`` has the residents at each pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,11 +143,11 @@ class Measured(Steps):
         return 1200 - 100 * len(self.keeping), 700
 
 
-def test_edits_set_aside_are_no_work_ahead() -> None:
-    """They wait for nobody, and nobody waits for them."""
+def test_preempted_edits_are_not_counted_as_work() -> None:
+    """Neither waiting nor running, nor in the backlog."""
     pipeline = Steps()
     with running(pipeline) as executor:
-        set_aside(executor, pipeline, [1, 2])
+        preempted(executor, pipeline, [1, 2])
         assert (executor.running, executor.waiting, executor.backlog_s()) == (0, 0, 0)
         handles = executor.submit([job(3)])
         assert executor.waiting + executor.running == 1
@@ -153,8 +155,8 @@ def test_edits_set_aside_are_no_work_ahead() -> None:
         assert (executor.running, executor.waiting, executor.backlog_s()) == (0, 0, 0)
 
 
-def test_memory_is_given_back_once_the_failed_pass_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While its exception is handled, its frames hold what it had allocated."""
+def test_memory_is_reclaimed_after_the_failed_pass_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its exception is handled, its frames hold the allocations."""
     pipeline = Steps()
     handled: list[Any] = []
     monkeypatch.setattr(pipeline, "reclaim", lambda: handled.append(sys.exc_info()[0]))
@@ -165,8 +167,8 @@ def test_memory_is_given_back_once_the_failed_pass_is_let_go(monkeypatch: pytest
     assert len(handled) >= 2 and set(handled) == {None}
 
 
-def test_those_that_memory_was_enough_for_are_told() -> None:
-    """Of an advance in which another ran out of it."""
+def test_edits_that_fit_are_advanced_although_another_did_not() -> None:
+    """In the same advance."""
     pipeline, observer = Steps(), CountingObserver()
     advance, failures = pipeline.advance, iter([True])
 
@@ -185,8 +187,8 @@ def test_those_that_memory_was_enough_for_are_told() -> None:
     assert [sum(seed in seeds for seeds in pipeline.log) for seed in (1, 2, 3)] == [5, 8, 5]
 
 
-def test_an_edit_that_is_refused_for_memory_is_gone() -> None:
-    """Alone, with nobody set aside, it is not tried for ever."""
+def test_an_edit_refused_for_memory_is_removed() -> None:
+    """With no preempted edit to evict, it is retried once."""
     pipeline = Cramped(0)
     with running(pipeline) as executor:
         told = executor.submit([job(1)])[0].future.exception(10)

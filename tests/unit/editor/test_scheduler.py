@@ -1,4 +1,4 @@
-"""Whose turn it is: limits kept, nobody starves, urgent and short edits first."""
+"""The scheduler keeps its limits, starves no request, and runs urgent and short requests first."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def requests(draw: st.DrawFn) -> list[Request]:
 
 
 @given(present=requests(), limit=limits, just=st.booleans())
-def test_a_choice_keeps_every_limit(*, present: list[Request], limit: Limits, just: bool) -> None:
-    """Places, batch size, cost, one group, and those that must be alone."""
+def test_a_scheduled_batch_keeps_every_limit(*, present: list[Request], limit: Limits, just: bool) -> None:
+    """Running requests, batch size, cost, one group, and exclusive requests."""
     output = schedule(present, limit, just_started=just)
     free = [request for request in present if request.preempted_until is None]
     if output is None:
@@ -71,8 +71,8 @@ def test_a_choice_keeps_every_limit(*, present: list[Request], limit: Limits, ju
 
 
 @given(present=requests(), limit=limits, just=st.booleans())
-def test_the_earliest_due_leads(*, present: list[Request], limit: Limits, just: bool) -> None:
-    """Among those to start, and among those started."""
+def test_the_request_due_first_leads(*, present: list[Request], limit: Limits, just: bool) -> None:
+    """Among the waiting and among the running requests."""
     output = schedule(present, limit, just_started=just)
     if output is not None:
         lead = present[output.ids[0]]
@@ -81,21 +81,21 @@ def test_the_earliest_due_leads(*, present: list[Request], limit: Limits, just: 
 
 
 @given(requests(), limits)
-def test_somebody_always_moves(present: list[Request], limit: Limits) -> None:
-    """Whatever is present and not set aside leads to work: the device is never idle beside it."""
+def test_the_device_is_never_idle_while_a_request_is_present(present: list[Request], limit: Limits) -> None:
+    """Unless all are preempted."""
     free = [request for request in present if request.preempted_until is None]
     assert (schedule(present, limit) is None) == (not free)
 
 
 @dataclass
 class World:
-    """Edits that arrive at given turns, and a device that has one turn at a time."""
+    """Simulates requests that arrive at given turns, and a device that runs one pass a turn."""
 
     limit: Limits
     arrivals: list[tuple[int, int, int, str]]  # (turn, calls, urgency, group)
 
     def done(self) -> tuple[dict[int, int], list[SchedulerOutput]]:
-        """When each was done, and every output."""
+        """The turn at which each was finished, and every output."""
         present: dict[int, Request] = {}
         left = {number: 1 + calls for number, (_, calls, _, _) in enumerate(self.arrivals)}
         ends: dict[int, int] = {}
@@ -126,9 +126,9 @@ arrivals = st.lists(
 
 
 @given(arrivals, limits)
-def test_nobody_starves(arriving: list[tuple[int, int, int, str]], limit: Limits) -> None:
-    """An edit waits at most for the work of those due before it and of those it found on the device, and between two turns of
-    these for one other edit's start.
+def test_no_request_starves(arriving: list[tuple[int, int, int, str]], limit: Limits) -> None:
+    """A request waits at most for the work of those due before it and of those running when it arrived, and between two passes of
+    these for one other request's start.
     """
     ends, _ = World(limit, arriving).done()
     dues = [due_time(at, 1 + calls, urgency) for at, calls, urgency, _ in arriving]
@@ -144,7 +144,7 @@ def test_nobody_starves(arriving: list[tuple[int, int, int, str]], limit: Limits
 
 @given(arrivals, limits)
 def test_at_most_one_start_between_two_steps_of_a_running_batch(arriving: list[tuple[int, int, int, str]], limit: Limits) -> None:
-    """Encoding stalls those who run for no longer than one edit's worth."""
+    """Encoding stalls the running batch for at most one start."""
     running: set[int] = set()
     left = [1 + calls for _, calls, _, _ in arriving]
     started_before = False
@@ -159,19 +159,19 @@ def test_at_most_one_start_between_two_steps_of_a_running_batch(arriving: list[t
                 running.discard(number)
 
 
-def test_a_short_edit_overtakes_a_long_one_but_not_for_ever() -> None:
-    """It may pass who would be done later than itself, and nobody who was present long before."""
+def test_a_short_request_overtakes_a_long_one_within_bounds() -> None:
+    """Only one that arrived shortly before it."""
     long_one = due_time(0, 50)
     assert due_time(100, 5) < long_one < due_time(200, 5)
 
 
-def test_an_urgent_edit_counts_as_having_come_earlier() -> None:
-    """Half a minute a level, backwards too."""
+def test_urgency_moves_the_due_time() -> None:
+    """By half a minute a level, in both directions."""
     assert due_time(100, 5, urgency=1) == due_time(100 - HEAD_START_S, 5)
     assert due_time(100, 5, urgency=-1) > due_time(100, 5)
 
 
-def test_a_batch_grows_with_the_line_where_batching_gains_little() -> None:
+def test_a_batch_grows_with_the_queue_where_batching_gains_little() -> None:
     """And at once where it gains much."""
     running = [Request(number, number, True, "a") for number in range(3)]
     waiting = [Request(number, number) for number in range(3, 15)]
@@ -186,8 +186,8 @@ def test_a_batch_grows_with_the_line_where_batching_gains_little() -> None:
     assert [size([*running, *waiting[:behind]], much) for behind in (0, 3, 8)] == [3, 3, 3]
 
 
-def test_an_edit_that_must_be_alone_waits_for_an_empty_device_and_keeps_it() -> None:
-    """Those due before it still go first, and nobody who came later passes it."""
+def test_an_exclusive_request_waits_for_an_empty_device_and_keeps_it() -> None:
+    """Requests due before it go first; later ones do not pass it."""
     alone, running, later = Request(2, 2, exclusive=True), Request(1, 1, True, "a"), Request(3, 3)
     limit = Limits(8, 8, None)
     assert schedule([running, alone, later], limit) == SchedulerOutput((1,), start=False)
@@ -196,15 +196,15 @@ def test_an_edit_that_must_be_alone_waits_for_an_empty_device_and_keeps_it() -> 
     assert schedule([replace(alone, started=True, group="a"), later, Request(0, 0)], limit) == SchedulerOutput((2,), start=False)
 
 
-def test_without_a_limit_of_cost_only_their_number_counts() -> None:
-    """As an operator's MAX_BATCH has it."""
+def test_without_a_cost_limit_only_the_number_counts() -> None:
+    """As with an operator's MAX_BATCH."""
     present = [Request(number, number, True, "a", cost=1000) for number in range(4)]
     assert schedule(present, Limits(4, 3, None)) == SchedulerOutput((0, 1, 2), start=False)
     assert schedule(present, Limits(4, 3, 2000)) == SchedulerOutput((0, 1), start=False)
 
 
-def test_edits_set_aside_take_part_in_the_memory_and_go_in_the_order_of_their_expiry() -> None:
-    """Those that were never started keep nothing."""
+def test_preempted_requests_count_as_memory_and_are_evicted_in_the_order_of_their_expiry() -> None:
+    """Those that were never started hold no memory."""
     present = [
         Request(1, 0, True, preempted_until=9.0),
         Request(2, 1, True, preempted_until=7.0),
@@ -216,8 +216,8 @@ def test_edits_set_aside_take_part_in_the_memory_and_go_in_the_order_of_their_ex
     assert eviction_candidate(present[2:]) is None
 
 
-def test_what_is_set_aside_is_left_alone_until_it_expires() -> None:
-    """And the executor knows how long it may sleep."""
+def test_a_preempted_request_is_not_scheduled_and_expires() -> None:
+    """The next expiry is how long the executor may wait."""
     present = [Request(1, 0, preempted_until=7.0), Request(2, 1, preempted_until=5.0), Request(3, 2)]
     assert schedule(present, Limits(1, 1, 1)) == SchedulerOutput((3,), start=True)
     assert expired(present, 4.9) == [] and expired(present, 6) == [2] and expired(present, 7) == [1, 2]

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities, PipelineBrokenError
 from services.editor.settings import Settings
+from tests.unit.editor.interleaved import Steps
 from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
 from tests.unit.embedded.editor.photographs import edit, photo
 
@@ -31,7 +32,7 @@ def _encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-async def test_an_edit_answers_the_pipelines_own_pixels_with_an_account() -> None:
+async def test_an_edit_answers_the_pipelines_pixels_with_a_report() -> None:
     async with running() as app, client(app) as http:
         reply = await post(http, image=_encoded(photo()), prompt="increase the warmth by 20%, zebra", seed=7, n=2)
     body = reply.json()
@@ -45,7 +46,7 @@ async def test_an_edit_answers_the_pipelines_own_pixels_with_an_account() -> Non
     assert reply.headers["x-request-id"].startswith("req_")
 
 
-async def test_a_seed_is_chosen_and_told_when_none_is_given() -> None:
+async def test_a_seed_is_chosen_and_returned_when_none_is_given() -> None:
     async with running() as app, client(app) as http:
         first = (await post(http, prompt="film grain 50%")).json()
         again = (await post(http, prompt="film grain 50%", seed=first["seed"])).json()
@@ -133,7 +134,7 @@ async def test_a_mask_confines_the_edit() -> None:
         ({"image": b""}, 400, "missing_parameter", "image"),
     ],
 )
-async def test_what_cannot_be_honoured_is_refused_by_name(fields: dict[str, Any], status: int, code: str, param: str) -> None:
+async def test_an_unsupported_field_is_refused_by_name(fields: dict[str, Any], status: int, code: str, param: str) -> None:
     async with running() as app, client(app) as http:
         reply = await post(http, **fields)
         assert (await http.get("/status")).json()["pending_tasks"] == 0
@@ -143,7 +144,7 @@ async def test_what_cannot_be_honoured_is_refused_by_name(fields: dict[str, Any]
     assert reply.headers["x-request-id"]
 
 
-async def test_requests_of_another_kind_are_refused() -> None:
+async def test_unsupported_bodies_and_routes_are_refused() -> None:
     async with running(max_image_pixels=1000) as app, client(app) as http:
         assert (await http.post("/v1/images/edits", json={"prompt": "x"})).status_code == 415
         both = await http.post("/v1/images/edits", data={"prompt": "x"}, files=[("image", png()), ("image", png())])
@@ -224,7 +225,7 @@ async def test_a_repeated_key_joins_the_running_and_then_the_finished_edit() -> 
     assert reused.status_code == 422 and reused.json()["error"]["code"] == "idempotency_key_reused"
 
 
-async def test_a_failed_edit_is_not_replayed_and_costs_others_nothing() -> None:
+async def test_a_failed_edit_is_not_replayed_and_does_not_affect_others() -> None:
     pipeline = HeldPipeline()
     key = {"idempotency-key": "k"}
     async with running(lambda: pipeline) as app, client(app) as http:
@@ -237,14 +238,14 @@ async def test_a_failed_edit_is_not_replayed_and_costs_others_nothing() -> None:
         assert (await http.get("/readyz")).status_code == 200
 
 
-async def test_kept_answers_are_capped_by_bytes() -> None:
+async def test_finished_tasks_are_capped_by_bytes() -> None:
     async with running(replay_bytes=1) as app, client(app) as http:
         first = (await post(http, {"idempotency-key": "a"})).json()
         again = (await post(http, {"idempotency-key": "a"})).json()
     assert first["seed"] != again["seed"]
 
 
-async def test_a_caller_who_left_is_dropped_before_the_edit_runs() -> None:
+async def test_an_edit_whose_caller_disconnected_is_dropped_before_it_runs() -> None:
     pipeline = HeldPipeline()
     async with running(lambda: pipeline) as app, client(app) as http:
         pipeline.gate.clear()
@@ -291,7 +292,7 @@ async def _post_and_leave(app: Any) -> None:
     await app(scope, receive, send)
 
 
-async def test_a_broken_pipeline_turns_readiness_off_and_answers_everyone() -> None:
+async def test_a_broken_pipeline_turns_readiness_off_and_answers_all_callers() -> None:
     pipeline = HeldPipeline()
     async with running(lambda: pipeline) as app, client(app) as http:
         pipeline.gate.clear()
@@ -357,6 +358,26 @@ async def test_models_and_metrics() -> None:
         text = (await http.get("/metrics")).text
     assert 'editthinker_editor_requests_total{outcome="ok"} 1.0' in text
     assert "editthinker_editor_ready 1.0" in text
+    assert "editthinker_editor_in_flight 0.0" in text
+
+
+async def test_renamed_metrics_are_still_exported_under_their_former_names() -> None:
+    pipeline = Steps()
+    figures = {"encoder_cache_hits": 3, "encoder_cache_misses": 4, "encoder_cache_bytes": 5}
+    pipeline.figures = lambda: figures  # type: ignore[method-assign]
+    async with running(lambda: pipeline) as app, client(app) as http:
+        context(app).executor.admit(2)
+        text = (await http.get("/metrics")).text
+        context(app).executor.release(2)
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("editthinker_editor_"))
+    for former, present in (
+        ("inside", "in_flight"),
+        ("remembered_hits_total", "encoder_cache_hits_total"),
+        ("remembered_misses_total", "encoder_cache_misses_total"),
+        ("remembered_bytes", "encoder_cache_bytes"),
+    ):
+        assert float(values[f"editthinker_editor_{former}"]) == float(values[f"editthinker_editor_{present}"]) > 0
+    assert "# HELP editthinker_editor_inside Deprecated, removed in the next release: use editthinker_editor_in_flight." in text
 
 
 async def test_the_openapi_document_declares_every_status() -> None:
@@ -423,3 +444,15 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("EDITTHINKER_EDITOR_QUEUE", "3")
     given: dict[str, Any] = {}
     assert Settings(**given).queue == 3
+
+
+def test_renamed_settings_are_still_read_under_their_former_names(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("EDITTHINKER_EDITOR_LINGER_S", "7")
+    monkeypatch.setenv("EDITTHINKER_EDITOR_REMEMBER_BYTES", "8")
+    given: dict[str, Any] = {}
+    settings = Settings(**given)
+    assert (settings.detached_edit_s, settings.tuning().encoder_cache_bytes) == (7, 8)
+    assert "EDITTHINKER_EDITOR_LINGER_S is deprecated" in caplog.text and "set EDITTHINKER_EDITOR_DETACHED_EDIT_S" in caplog.text
+    assert "EDITTHINKER_EDITOR_REMEMBER_BYTES is deprecated" in caplog.text

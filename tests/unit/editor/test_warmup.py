@@ -1,4 +1,4 @@
-"""What the warm-up makes of what it sees: how many edits there may be, and how many at a time."""
+"""The warm-up measures how many edits may run, and how many in one batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.editor.interleaved import Stepping, Steps
 
 
 class Device(Steps):
-    """With a memory of its own: ``total`` of it, ``each`` edit keeps some, and work takes more while it lasts."""
+    """Simulates memory: ``total`` of it, ``each`` started edit holds some, and a pass takes more while it runs."""
 
     def __init__(self, total: int = 100, each: int = 10, start: int = 0, step: int = 0) -> None:
         super().__init__()
@@ -49,26 +49,26 @@ class Device(Steps):
         return self.total - self.each * len(self.there), peak
 
 
-def test_what_edits_keep_leaves_room_for_the_work_on_one() -> None:
-    """Eight would keep 80 of 100, and a pass needs 40 besides."""
+def test_started_edits_leave_memory_for_a_pass() -> None:
+    """Eight would hold 80 of 100, and a pass needs another 40."""
     limits = warm_up(Device(step=40), OperatorLimits(8, None)).limits
     assert (limits.active, limits.resident) == (4, 4)
 
 
-def test_the_memory_that_encoding_takes_counts() -> None:
-    """Also where the encoders remember the warm-up's source."""
+def test_the_peak_of_encoding_counts() -> None:
+    """Even if the warm-up's source is in the encoder cache."""
     assert warm_up(Device(start=40), OperatorLimits(8, None)).limits.resident == 4
     assert warm_up(Device(), OperatorLimits(8, None)).limits.resident == 8
     assert warm_up(Device(), OperatorLimits(2, None)).limits.active == 2
 
 
-def test_without_a_figure_of_memory_there_is_no_room_to_count() -> None:
+def test_without_a_memory_figure_there_is_no_resident_limit() -> None:
     """On a CPU."""
     limits = warm_up(Steps(), OperatorLimits(8, None)).limits
     assert (limits.active, limits.resident) == (8, None)
 
 
-def test_a_batch_may_be_somewhat_more_than_the_warm_up_s() -> None:
+def test_a_batch_may_exceed_the_measured_cost_by_the_slack() -> None:
     """Two of its size fit: so do two of another shape, or with a longer prompt."""
     pipeline = Steps()
     pipeline.fits = lambda batch: len(batch) <= 2
@@ -79,7 +79,7 @@ def test_a_batch_may_be_somewhat_more_than_the_warm_up_s() -> None:
 
 
 class Costly(Steps):
-    """Every edit is of a hundred tokens."""
+    """Every edit has a hundred tokens."""
 
     def __init__(self, like: Steps) -> None:
         super().__init__()
@@ -91,8 +91,8 @@ class Costly(Steps):
             edit.cost = 100
 
 
-def test_the_operator_s_batch_is_limited_by_nothing_else() -> None:
-    """Unless the warm-up has already seen that it does not fit."""
+def test_the_operator_s_batch_limit_replaces_the_measured_one() -> None:
+    """Unless it did not fit at warm-up."""
     limits = warm_up(Steps(), OperatorLimits(8, 3)).limits
     assert (limits.batch, limits.cost) == (3, None)
     tight = Steps()
@@ -101,8 +101,8 @@ def test_the_operator_s_batch_is_limited_by_nothing_else() -> None:
     assert (limits.batch, limits.cost) == (2, None)
 
 
-def test_memory_that_ends_while_edits_are_started_limits_their_number() -> None:
-    """It is no reason to die."""
+def test_running_out_of_memory_at_a_start_limits_the_running_edits() -> None:
+    """The worker starts all the same."""
     pipeline = Steps()
     started: list[int] = []
 
@@ -116,16 +116,16 @@ def test_memory_that_ends_while_edits_are_started_limits_their_number() -> None:
     assert (limits.active, limits.cost) == (3, 2)
 
 
-def test_an_edit_too_large_for_the_device_is_said_so() -> None:
-    """The worker's last words are read by whoever chose the model."""
+def test_an_edit_too_large_for_the_device_fails_the_start_with_the_reason() -> None:
+    """So that the operator can choose a smaller model."""
     pipeline = Steps()
     pipeline.fits = lambda batch: batch[0].step < 1
     with pytest.raises(RuntimeError, match="the device has no memory for a single edit: no room"):
         warm_up(pipeline, OperatorLimits(8, None))
 
 
-def test_a_trial_that_fails_is_said_so() -> None:
-    """With what it failed of."""
+def test_a_failed_warm_up_edit_fails_the_start_with_the_reason() -> None:
+    """The edit's own error."""
     pipeline = Steps()
     pipeline.breaks = lambda edit: ValueError("no kernel") if edit.steps > 2 and edit.step == 1 else None
     with pytest.raises(RuntimeError, match="the warm-up edit failed: no kernel"):
@@ -133,8 +133,8 @@ def test_a_trial_that_fails_is_said_so() -> None:
 
 
 @pytest.mark.parametrize(("groups", "largest"), [((None,), 1), (("a", "b"), 8)])
-def test_only_edits_that_one_pass_can_answer_are_tried_together(groups: tuple[str | None, ...], largest: int) -> None:
-    """Those that never share one are not; those that do at every second call are brought into step."""
+def test_only_edits_of_one_group_are_measured_together(groups: tuple[str | None, ...], largest: int) -> None:
+    """Edits that share a group at every second call only are advanced into it."""
     sizes: set[int] = set()
     pipeline = Steps()
 
@@ -157,7 +157,7 @@ def test_only_edits_that_one_pass_can_answer_are_tried_together(groups: tuple[st
 
 
 def test_a_pipeline_that_takes_one_edit_at_a_time_gets_one() -> None:
-    """Whatever the operator allows."""
+    """Regardless of the operator's limit."""
     pipeline = Steps()
     pipeline.max_active = 1
     assert warm_up(pipeline, OperatorLimits(8, None)).limits.active == 1

@@ -1,4 +1,4 @@
-"""A worker in this process, and a pipeline whose every edit a test can hold up or break."""
+"""A worker in this process, and a pipeline each edit of which a test can block or fail."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from services.editor.settings import Settings
 
 
 class HeldPipeline:
-    """Waits at ``gate`` before each edit but the warm-up; ``error`` is raised instead of an answer if set."""
+    """Waits at ``gate`` before each edit except the warm-up; raises ``error`` if it is set."""
 
     def __init__(self, capabilities: Capabilities | None = None) -> None:
         self.gate = threading.Event()
@@ -65,7 +65,7 @@ class HeldPipeline:
 async def running(
     build: Callable[[], SingleStepFamily | Pipeline] | None = None, *, wait: bool = True, **settings: Any
 ) -> AsyncIterator[FastAPI]:
-    """A started worker, ready unless told not to wait."""
+    """A started worker, ready unless ``wait`` is false."""
 
     def made() -> Pipeline:
         assert build is not None
@@ -88,7 +88,7 @@ async def until(condition: Callable[[], bool]) -> None:
     """Wait until the condition holds, ten seconds at most."""
     ends = time.monotonic() + 10
     while not condition():
-        assert time.monotonic() < ends, "waited in vain"
+        assert time.monotonic() < ends, "timed out"
         await _tick()
 
 

@@ -1,4 +1,4 @@
-"""The client of a chat-completions server: asks as the template says, and takes no reply for a critique that is none."""
+"""The client of a chat-completions server: it sends the template, and accepts only usable critiques."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_a_profile_of_ones_own_extends_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("max_num_seqs = 3", r"max_num_seqs stands outside of a profile"),
+        ("max_num_seqs = 3", r"max_num_seqs is outside of a profile"),
         ('[mine]\nmodel = "m"', r"\[mine\] served_name"),
         ('[mine]\nextends = "qwen3-vl-8b"\nmax_seqs = 3', r"\[mine\] max_seqs: there is no such key"),
         ('[mine]\nextends = "qwen3-vl-8b"\nmax_num_seqs = "3"', r"\[mine\] max_num_seqs: .*integer"),
@@ -129,12 +129,12 @@ def test_a_profile_of_ones_own_extends_another(tmp_path: Path) -> None:
         ('[mine]\nextends = "qwen3-vl-8b"\nmin_pixels = 9999999', r"\[mine\] min_pixels is above max_pixels"),
         ('[mine]\nextends = "qwen3-vl-8b"\nformat = "haiku"', r"\[mine\] format"),
         ('[mine]\nextends = "qwen3-vl-8b"\ntemplate = "none.txt"', r"\[mine\] template: there is no file .*none.txt"),
-        ('[mine]\nextends = "theirs"', r"\[mine\] extends: 'theirs' is no profile"),
-        ("[mine]\nextends = 3", r"\[mine\] extends: 3 is no profile"),
-        ('[a]\nextends = "b"\n[b]\nextends = "a"', r"extends: '.' is no profile"),
-        ("[qwen3-vl-8b]", r"\[qwen3-vl-8b\] is a profile that comes with us"),
-        ("[rules]", r"\[rules\] is a profile that comes with us"),
-        ("[mine", r"own.toml is no TOML"),
+        ('[mine]\nextends = "theirs"', r"\[mine\] extends: 'theirs' is not a profile to extend"),
+        ("[mine]\nextends = 3", r"\[mine\] extends: 3 is not a profile to extend"),
+        ('[a]\nextends = "b"\n[b]\nextends = "a"', r"extends: '.' is not a profile to extend"),
+        ("[qwen3-vl-8b]", r"\[qwen3-vl-8b\] is a built-in profile"),
+        ("[rules]", r"\[rules\] is a built-in profile"),
+        ("[mine", r"own.toml is not valid TOML"),
     ],
 )
 def test_a_wrong_file_is_refused_by_profile_and_key(tmp_path: Path, text: str, told: str) -> None:

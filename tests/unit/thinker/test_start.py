@@ -150,7 +150,7 @@ def test_a_vllm_profile_needs_nothing_of_the_embedded_thinker(tmp_path: Path) ->
     """Nor does either need vLLM: what the launcher imports is in vLLM's own environment."""
     code = (
         "import sys; sys.argv = ['t', '--profile', 'tiny', '--print']; from services.thinker.__main__ import main; main();"
-        "sys.exit(any(name in sys.modules for name in ('vllm', 'numpy', 'cv2', 'torch', 'uvicorn', 'fastapi')))"
+        "sys.exit(any(name in sys.modules for name in ('vllm', 'numpy', 'cv2', 'torch', 'uvicorn', 'fastapi', 'structlog')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60).returncode == 0
 

@@ -1,1 +1,1 @@
-"""What the diffusion families share: how a plain diffusers pipeline becomes one whose edits can be interleaved."""
+"""Runs plain diffusers pipelines with continuous batching: the part that all diffusion families share."""

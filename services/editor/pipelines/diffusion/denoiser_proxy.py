@@ -1,4 +1,4 @@
-"""The stand-in for a pipeline's transformer or U-Net, at which an edit stops and waits for its turn."""
+"""A proxy for a pipeline's transformer or U-Net, at which an edit yields to the scheduler."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from services.editor.pipelines.diffusion.calls import Call
 
 
 class DenoiserProxy:
-    """Looks like the model to the pipeline that holds it, but hands every call over instead of computing it.
+    """Has the attributes of the model, but yields every call instead of computing it.
 
-    A call switches to the greenlet that runs the edit's pipeline from outside, with a `Call`, and returns what is switched back.
+    A call switches to the parent greenlet with a `Call`, and returns what the parent switches back.
 
     Args:
-        model: the real model; every attribute is its.
+        model: the real model.
     """
 
     def __init__(self, model: Any) -> None:
@@ -30,14 +30,14 @@ class DenoiserProxy:
         return getattr(self._model, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Hand the call over, and return what comes back."""
-        outside = getcurrent().parent
-        assert outside is not None
-        return outside.switch(Call(self._signature(*args, **kwargs), self._context))
+        """Yield the call to the parent greenlet, and return its answer."""
+        parent = getcurrent().parent
+        assert parent is not None
+        return parent.switch(Call(self._signature(*args, **kwargs), self._context))
 
     @contextlib.contextmanager
     def cache_context(self, name: str, **where: Any) -> Iterator[None]:
-        """As the model's: the context goes along with the calls made inside."""
+        """Record the cache context for the calls made within it."""
         del where
         before, self._context = self._context, name
         try:
@@ -47,8 +47,8 @@ class DenoiserProxy:
 
 
 def signature_of(model: Any) -> Callable[..., dict[str, Any]]:
-    """Names positional arguments as the model's ``forward`` does, and adds those that are None if they are not given: a
-    pipeline that leaves one out in one of its calls means the same as where it does not.
+    """A function that returns a call's arguments by the names in the model's ``forward``, with those whose default is None
+    added, so that calls with and without them compare equal.
     """
     signature = inspect.signature(model.forward)
     absent = {name: None for name, parameter in signature.parameters.items() if parameter.default is None}

@@ -1,4 +1,4 @@
-"""The device a pipeline runs on: its memory, its pace, its faults."""
+"""The device a pipeline runs on: memory, synchronisation, errors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.nn import functional
 from services.editor.pipelines.base import OutOfMemoryError, PipelineBrokenError, PipelineError
 
 _PREVIEW_SIDE = 32  # latent pixels: 256 pixels with today's VAEs
-_OF_THE_DEVICE = ("CUDA error", "device-side assert", "CUBLAS_STATUS", "cuDNN error", "NCCL")
-_NO_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # the last: torch's CPU allocator
-_NOT_FOR_THIS = "_STATUS_NOT_SUPPORTED"  # cuBLAS and cuDNN: no kernel for these shapes; the device is well
+_DEVICE_ERRORS = ("CUDA error", "device-side assert", "CUBLAS_STATUS", "cuDNN error", "NCCL")
+_MEMORY_ERRORS = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # the last: torch's CPU allocator
+_UNSUPPORTED = "_STATUS_NOT_SUPPORTED"  # cuBLAS and cuDNN: no kernel for these shapes; the device is intact
 
 
 class NonFiniteError(ValueError):
-    """The model produced values that are no numbers: the picture would be black or noise."""
+    """The model produced NaN or infinity: the picture would be black or noise."""
 
 
 class Device:
@@ -40,16 +40,16 @@ class Device:
 
     @property
     def generator(self) -> str:
-        """Where random numbers are made: on the CPU, so that a seed gives the same picture on every machine."""
+        """The device of random generators: the CPU, so that a seed gives the same picture on every machine."""
         return "cpu"
 
     def adopt(self) -> None:
-        """Make it the calling thread's: what names no GPU is meant for this one."""
+        """Make it the calling thread's default GPU."""
         if self.is_cuda and self.device.index is not None:
             torch.cuda.set_device(self.device)
 
-    def pace(self) -> None:
-        """Let the device lag at most one pass behind, so that what is cancelled now stops within a step."""
+    def limit_lag(self) -> None:
+        """Let the device lag at most one pass behind the host, so that a cancelled edit stops within a step."""
         if not self.is_cuda:
             return
         if self._pending is not None:
@@ -58,39 +58,39 @@ class Device:
         self._pending.record(torch.cuda.current_stream(self.device))
 
     def memory(self) -> tuple[int, int] | None:
-        """(bytes free, most bytes allocated since the last call above what is allocated now); None on a CPU."""
+        """(bytes free, peak bytes allocated since the last call above those allocated now); None on a CPU."""
         if not self.is_cuda:
             return None
         torch.cuda.synchronize(self.device)
         free, _ = torch.cuda.mem_get_info(self.device)
-        held = torch.cuda.memory_allocated(self.device)
-        spare = torch.cuda.memory_reserved(self.device) - held
-        peak = torch.cuda.max_memory_allocated(self.device) - held
+        allocated = torch.cuda.memory_allocated(self.device)
+        spare = torch.cuda.memory_reserved(self.device) - allocated
+        peak = torch.cuda.max_memory_allocated(self.device) - allocated
         torch.cuda.reset_peak_memory_stats(self.device)
         return free + spare, max(0, peak)
 
-    def held(self) -> int:
+    def allocated(self) -> int:
         """Bytes allocated on a GPU; 0 on a CPU."""
         return int(torch.cuda.memory_allocated(self.device)) if self.is_cuda else 0
 
     def reclaim(self) -> None:
-        """Give the allocator's reserve back, and before that what nothing refers to but itself."""
+        """Collect reference cycles, then release the allocator's reserve."""
         gc.collect()
         if self.is_cuda:
             torch.cuda.empty_cache()
 
-    def finished(self, picture: torch.Tensor) -> Image.Image:
+    def to_image(self, picture: torch.Tensor) -> Image.Image:
         """A picture (3, H, W) in 0 … 1 as an image.
 
         Raises:
-            NonFiniteError: when it is none.
+            NonFiniteError: when a value is NaN or infinite.
         """
         if not bool(torch.isfinite(picture).all()):
-            raise NonFiniteError("the model produced values that are no numbers; try another dtype")
+            raise NonFiniteError("the model produced NaN or infinity; try another dtype")
         return _image(picture)
 
-    def picture(self, pipe: Any, latents: torch.Tensor) -> Image.Image:
-        """A small picture of latents (1, C, H, W) or (1, C, 1, H, W) in the form that the VAE decodes."""
+    def preview(self, pipe: Any, latents: torch.Tensor) -> Image.Image:
+        """A small picture of latents (1, C, H, W) or (1, C, 1, H, W) as the VAE decodes them."""
         frames = latents.ndim == 5  # noqa: PLR2004 - video VAEs have a time axis
         flat = latents[:, :, 0] if frames else latents
         factor = max(1, -(-max(flat.shape[-2:]) // _PREVIEW_SIDE))
@@ -99,8 +99,8 @@ class Device:
         flat_picture = decoded[:, :, 0] if frames else decoded
         return _image((flat_picture[0] / 2 + 0.5).nan_to_num().clamp(0, 1))
 
-    def forget(self, model: Any, prefix: str) -> None:
-        """Drop the state that a model's step caches hold for contexts whose names begin so."""
+    def drop_cache_state(self, model: Any, prefix: str) -> None:
+        """Drop the state of a model's step caches for contexts whose names begin with ``prefix``."""
         from diffusers.hooks.hooks import HookRegistry, StateManager  # noqa: PLC0415 - only with a cache
 
         registry = HookRegistry.check_if_exists_or_initialize(model)
@@ -118,25 +118,25 @@ def _image(picture: torch.Tensor) -> Image.Image:
 
 
 def as_pipeline_error(exc: Exception) -> PipelineError | None:
-    """The exception as a fault of the device, if it is one."""
+    """The exception as a device error, if it is one."""
     if isinstance(exc, PipelineError):
         return exc
     if isinstance(exc, torch.OutOfMemoryError | MemoryError):
         return OutOfMemoryError(str(exc))
     text = str(exc)
-    if not isinstance(exc, RuntimeError) or _NOT_FOR_THIS in text:
+    if not isinstance(exc, RuntimeError) or _UNSUPPORTED in text:
         return None
-    if any(mark in text for mark in _NO_MEMORY):
+    if any(mark in text for mark in _MEMORY_ERRORS):
         return OutOfMemoryError(text)
-    return PipelineBrokenError(text) if any(mark in text for mark in _OF_THE_DEVICE) else None
+    return PipelineBrokenError(text) if any(mark in text for mark in _DEVICE_ERRORS) else None
 
 
-def emptied(exc: Exception) -> Exception:
-    """The caught exception, its traceback turned into a note for the log: as frames it would keep the edit, and the activations
-    of the pass that failed, alive.
+def without_traceback(exc: Exception) -> Exception:
+    """The caught exception with its traceback as a note for the log: its frames would keep the edit, and the activations of the
+    failed pass, alive.
     """
-    told = traceback.TracebackException.from_exception(exc)
-    told.__notes__ = []  # type: ignore[attr-defined,unused-ignore]
-    exc.add_note("".join(told.format()).rstrip())
+    formatted = traceback.TracebackException.from_exception(exc)
+    formatted.__notes__ = []  # type: ignore[attr-defined,unused-ignore]
+    exc.add_note("".join(formatted.format()).rstrip())
     exc.__cause__ = exc.__context__ = None
     return exc.with_traceback(None)

@@ -1,9 +1,9 @@
-"""The same bits in any company, on a CPU.
+"""Batch invariance on a CPU: an edit's picture has the same bits in any batch.
 
-torch's CPU kernels compute a sample of a batch to the bit as they compute it alone, with one exception: a linear layer
-that is given one vector a sample (a timestep, a pooled text) is another product for one vector than for several, and
-those round differently. Such layers, a small part of the work, are computed call by call. On a GPU kernels are chosen by
-the size of the whole batch, and pictures agree to rounding only.
+torch's CPU kernels compute a sample of a batch bit-identically to the sample alone, with one exception: a linear layer with one
+vector a sample (a timestep, a pooled text) uses another kernel for one vector than for several, and they round differently.
+Such layers, a small part of the work, are computed call by call. A GPU chooses kernels by the size of the whole batch, and
+pictures agree to rounding only.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 
-class Invariance:
-    """Makes a model's linear layers answer each call of a pass as they would answer it alone.
+class BatchInvariance:
+    """Makes a model's linear layers compute each call of a pass as they would compute it alone.
 
     Args:
-        model: its linear layers are changed, for good; on a GPU nothing is.
+        model: its linear layers are patched permanently.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -29,8 +29,8 @@ class Invariance:
                 setattr(module, "forward", self._by_call(module.forward))  # noqa: B010 - a method, to mypy
 
     @contextlib.contextmanager
-    def of(self, sizes: Sequence[int]) -> Iterator[None]:
-        """While one pass answers calls of so many samples each."""
+    def batch(self, sizes: Sequence[int]) -> Iterator[None]:
+        """The context of one pass over calls of so many samples each."""
         self._sizes = sizes
         try:
             yield

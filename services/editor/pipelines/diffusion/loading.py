@@ -1,4 +1,4 @@
-"""From a folder or a hub id to a pipeline that serves."""
+"""Loads a diffusion model from a folder or a hub id."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
 
     Args:
         name: a diffusion family, or ``auto``.
-        model: a local folder or a hub id (``HF_HOME`` and the other variables of the hub hold).
+        model: a local folder or a hub id (huggingface_hub's environment variables apply).
         tuning: how to run it.
 
     Raises:
-        ValueError: when the model is not of the family, or of none.
-        OSError: when the model cannot be had.
+        ValueError: when the model is not of the family, or of no known family.
+        OSError: when the model cannot be found or downloaded.
     """
     name = _family_name(name, model)
     family: Family = importlib.import_module(DIFFUSION[name][0]).FAMILY
@@ -40,25 +40,25 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
     device.adopt()
     dtype = tune.dtype(tuning, device)
     if not device.is_cuda and "OMP_NUM_THREADS" not in os.environ:
-        # One core for the service and the codecs: torch's threads wait for each other at every layer, and a core that is
-        # taken from one of them for a moment stops all (measured: up to thirtyfold).
+        # One core is left for the service and the codecs: torch's threads synchronise at every layer, so a core taken from one
+        # of them stalls all (measured: up to thirty times slower).
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
     allow_image_only_processors()
     log.info("loading %s (%s) on %s as %s", model, name, device.device, dtype)
-    load = family.load or _plain
+    load = family.load or _from_pretrained
     return serve(family, load(model, dtype), device, tuning)
 
 
-def _plain(model: str, dtype: torch.dtype) -> Any:
+def _from_pretrained(model: str, dtype: torch.dtype) -> Any:
     return DiffusionPipeline.from_pretrained(model, dtype=dtype)
 
 
 def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> InterleavedPipeline:
-    """A loaded pipeline, tuned and ready to be interleaved."""
+    """Tune a loaded pipeline and make it an `InterleavedPipeline`."""
     if family.on_load is not None:
         family = family.on_load(pipe)
     pixels = tuning.pixels or family.pixels
-    # Even at the native area: another pipeline of this class may have been loaded at another one.
+    # At the native area too: another pipeline of this class may have been loaded at a different one.
     if family.rescale is not None:
         family.rescale(type(pipe), pixels)
     tune.apply(family, pipe, device, tuning)
@@ -70,7 +70,7 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
         name=tuning.served_name,
         caching=tuning.cache is not None,
         compiled=tuning.compile is not None,
-        one_at_a_time=tuning.offload == "model",
+        exclusive=tuning.offload == "model",
         collations=tune.collations(family, tuning),
     )
     return InterleavedPipeline(family, pipe, device, options)
@@ -79,14 +79,14 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
 def _family_name(name: str, model: str) -> str:
     index = DiffusionPipeline.load_config(model)
     pipeline_class = str(index.get("_class_name"))
-    told = family_of(pipeline_class)
+    found = family_of(pipeline_class)
     if name == AUTO:
-        if told is None:
+        if found is None:
             known = ", ".join(f"{family} ({', '.join(classes)})" for family, (_, classes) in sorted(DIFFUSION.items()))
             raise ValueError(f"{model} is a {pipeline_class}, which no family serves; known: {known}")
-        return told
-    if told != name:
-        raise ValueError(f"{model} is a {pipeline_class}, which {told or 'no family'} serves, not {name}")
+        return found
+    if found != name:
+        raise ValueError(f"{model} is a {pipeline_class}, which {found or 'no family'} serves, not {name}")
     return name
 
 
@@ -96,6 +96,3 @@ def allow_image_only_processors() -> None:
         return
     processor: Any = transformers.Qwen2VLProcessor
     processor.get_attributes = classmethod(lambda _: ["image_processor", "tokenizer"])
-
-
-__all__ = ["allow_image_only_processors", "build", "serve"]

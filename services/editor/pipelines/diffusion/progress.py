@@ -1,4 +1,4 @@
-"""How far an edit's pipeline is: its scheduler counts the steps, and shows what the picture will be."""
+"""An edit's progress, observed at its noise scheduler: steps, previews and timings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-Show = Callable[[torch.Tensor], None]
-"""Takes the predicted clean latents, as they stand in the pipeline's loop."""
+OnPreview = Callable[[torch.Tensor], None]
+"""Called with the predicted clean latents, in the form of the pipeline's loop."""
 
 
 class Progress:
@@ -18,42 +18,42 @@ class Progress:
 
     Args:
         steps: denoise steps in all.
-        previews: how many unfinished pictures are wanted, spread evenly over the steps.
+        previews: number of unfinished pictures, spread evenly over the steps.
         began: when the edit started (`time.perf_counter`).
     """
 
     def __init__(self, steps: int, previews: int, began: float) -> None:
         self.step = 0
-        self._due = {round(steps * place / (previews + 1)) for place in range(1, previews + 1)}
+        self._due = {round(steps * index / (previews + 1)) for index in range(1, previews + 1)}
         self._began = began
         self._first_call: float | None = None
         self._scheduler: Any = None
         self._last_step = began
 
-    def watch(self, scheduler: Any, show: Show | None) -> None:
+    def watch(self, scheduler: Any, on_preview: OnPreview | None) -> None:
         """Count the steps of an edit's own scheduler."""
         step = scheduler.step
 
-        # Pipelines look at the signature to learn what a scheduler takes; `wraps` keeps it.
+        # Pipelines inspect the signature for the parameters a scheduler takes; `wraps` keeps it.
         @functools.wraps(step)
         def counting(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             sigma = _sigma(scheduler, timestep)
             answer = step(model_output, timestep, sample, *args, **kwargs)
             self.step += 1
             self._last_step = time.perf_counter()
-            if show is not None and self.step in self._due:
+            if on_preview is not None and self.step in self._due:
                 if isinstance(answer, tuple) and len(answer) > 1:
-                    show(answer[1])  # Stable Diffusion's schedulers predict the clean picture themselves
+                    on_preview(answer[1])  # Stable Diffusion's schedulers predict the clean picture themselves
                 elif sigma is not None:
                     # Flow matching: the sample is the clean picture plus sigma times the prediction.
-                    show(sample - sigma * model_output)
+                    on_preview(sample - sigma * model_output)
             return answer
 
         scheduler.step = counting
         self._scheduler = scheduler
 
     def close(self) -> None:
-        """Let go of the scheduler: it and what watches it refer to each other, and to the edit."""
+        """Restore the scheduler, which breaks the reference cycle with the edit."""
         if self._scheduler is not None:
             del self._scheduler.step
             self._scheduler = None
@@ -63,14 +63,14 @@ class Progress:
         self._first_call = self._first_call or time.perf_counter()
 
     def timings(self) -> dict[str, float]:
-        """Seconds of each stage of a finished edit; those it spent waiting for its turn count as denoising."""
+        """Seconds of each stage of a finished edit; the pauses between its calls count as denoising."""
         first = self._first_call or self._last_step
         end = time.perf_counter()
         return {"encode": first - self._began, "denoise": self._last_step - first, "decode": end - self._last_step}
 
 
 def _sigma(scheduler: Any, timestep: Any) -> Any:
-    """The noise level of the step about to be taken; None for schedulers that count otherwise."""
+    """The noise level of the next step; None for schedulers without sigmas."""
     sigmas = getattr(scheduler, "sigmas", None)
     if sigmas is None:
         return None

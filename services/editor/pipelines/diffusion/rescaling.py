@@ -1,4 +1,4 @@
-"""Pipelines that write the area they work at into their source (1024 x 1024), made to work at another."""
+"""Makes pipelines with a hard-coded working area (1024 x 1024) work at another one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 from services.editor.pipelines.diffusion.sizes import Size
 
-_WRITTEN = 1024 * 1024
-_LEAST = 56 * 56
-"""Less than this is not worth looking at for a text encoder (Plus shows it 384 x 384 of 1024 x 1024)."""
+_HARD_CODED = 1024 * 1024
+_MIN_AREA = 56 * 56
+"""Lower bound of the text encoder's copy (Qwen-Image-Edit-Plus gives it 384 x 384 of 1024 x 1024): 2 x 2 tokens of 28 pixels."""
 
 
 def rescale(pipeline_class: type, pixels: int) -> None:
-    """Make a pipeline class work at ``pixels`` instead of 1024 x 1024, and every other area it uses in proportion.
+    """Make a pipeline class work at ``pixels`` instead of 1024 x 1024, and scale its other areas in proportion.
 
-    The function that its module computes sizes with is replaced, for the whole process; 1024 x 1024 puts the original back.
+    Replaces ``calculate_dimensions`` of its module for the whole process; 1024 x 1024 restores the original.
     """
     module: Any = _module(pipeline_class)
     original = inspect.unwrap(module.calculate_dimensions)
@@ -27,18 +27,18 @@ def rescale(pipeline_class: type, pixels: int) -> None:
     def scaled(target_area: int, ratio: float) -> Any:
         return original(rescaled(target_area, pixels), ratio)
 
-    module.calculate_dimensions = original if pixels == _WRITTEN else scaled
+    module.calculate_dimensions = original if pixels == _HARD_CODED else scaled
 
 
 def rescaled(area: int, pixels: int) -> int:
-    """An area that is written into a pipeline's source, when it works at ``pixels``."""
-    return max(_LEAST, area * pixels // _WRITTEN)
+    """A hard-coded area of a pipeline, scaled for working at ``pixels``."""
+    return max(_MIN_AREA, area * pixels // _HARD_CODED)
 
 
 def calculated_size(pipeline_class: type, shape: Size, pixels: int) -> Size:
-    """The size that a pipeline class brings a picture of shape ``shape`` to when it works at ``pixels``."""
+    """The size to which a pipeline class scales a picture of shape ``shape`` when it works at ``pixels``."""
     module: Any = _module(pipeline_class)
-    width, height, *_ = inspect.unwrap(module.calculate_dimensions)(max(_LEAST, pixels), shape[0] / shape[1])
+    width, height, *_ = inspect.unwrap(module.calculate_dimensions)(max(_MIN_AREA, pixels), shape[0] / shape[1])
     return width, height
 
 

@@ -1,4 +1,4 @@
-"""Sizes in pixels: at which size a model works, for a source and a wish."""
+"""The size at which a model works, for the size of a source or a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def working_size(shape: Size, pixels: int, multiple: int) -> Size:
     width, height = shape
     scale = min(1.0, math.sqrt(pixels / (width * height)))
     width, height = _whole(width * scale, multiple), _whole(height * scale, multiple)
-    # Both sides may have been rounded up: the longer one gives way, which changes the shape least.
+    # Both sides may have been rounded up: shorten the longer one, which changes the shape least.
     while width * height > pixels and max(width, height) > multiple:
         width, height = (width - multiple, height) if width >= height else (width, height - multiple)
     return width, height
@@ -27,7 +27,7 @@ def filling_size(shape: Size, pixels: int, multiple: int) -> Size:
     """The size in the shape of ``shape`` with about ``pixels`` in all, smaller sources scaled up."""
     width, height = shape
     scale = math.sqrt(pixels / (width * height))
-    # Where the short side can be no shorter, the long one gives way.
+    # If the short side cannot be shorter, limit the long one.
     longest = pixels // multiple
     return _whole(min(width * scale, longest), multiple), _whole(min(height * scale, longest), multiple)
 

@@ -1,4 +1,4 @@
-"""What makes a pipeline faster or smaller. Every one is the operator's choice; those that change pictures say so."""
+"""Applies an operator's `Tuning` to a loaded pipeline."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torc
 _MASKLESS = ("flash", "_flash", "sage", "_native_flash", "_sage", "aiter")
 """Attention backends that raise on a mask (diffusers 0.42)."""
 
-_SAME = 0.08
-"""First-block cache: a change of the first block's output by less than this share skips the rest of the blocks."""
+_CACHE_THRESHOLD = 0.08
+"""First-block cache: a relative change of the first block's output below this skips the other blocks."""
 
 
 def dtype(tuning: Tuning, device: Device) -> torch.dtype:
     """The dtype to load the weights in.
 
     Raises:
-        ValueError: when it is none of those known.
+        ValueError: when the name is unknown.
     """
     name = tuning.dtype or ("bfloat16" if device.is_cuda else "float32")
     if name not in _DTYPES:
@@ -35,14 +35,14 @@ def dtype(tuning: Tuning, device: Device) -> torch.dtype:
 
 
 def collations(family: Family, tuning: Tuning) -> Mapping[str, Collation]:
-    """How calls are batched: without padding where the attention kernel takes no mask."""
+    """The family's collations, without padding if the attention backend takes no mask."""
     if tuning.attention is None or not tuning.attention.startswith(_MASKLESS):
         return family.collations
     return {name: Collation.CAT if how is Collation.PAD else how for name, how in family.collations.items()}
 
 
 def with_few_steps(family: Family, tuning: Tuning) -> Family:
-    """The family with a few-step LoRA's defaults: so many steps, and no classifier-free guidance."""
+    """The family with a few-step LoRA's defaults: its number of steps, and no classifier-free guidance."""
     if tuning.few_steps is None:
         return family
     ranges = dict(family.capabilities.parameters)
@@ -53,13 +53,13 @@ def with_few_steps(family: Family, tuning: Tuning) -> Family:
 
 
 def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
-    """Bring a loaded pipeline onto its device, with what the operator asked for.
+    """Apply the operator's options to a loaded pipeline and move it to its device.
 
     Raises:
-        ValueError: when the family cannot have it.
+        ValueError: when the family does not support an option.
     """
-    if tuning.cache is not None and tuning.cache not in family.caches:
-        known = ", ".join(sorted(family.caches)) or "none"
+    if tuning.cache is not None and tuning.cache not in family.step_caches:
+        known = ", ".join(sorted(family.step_caches)) or "none"
         raise ValueError(f"{family.name} does not work with the cache {tuning.cache} (it does with: {known}); leave cache out")
     model = getattr(pipe, family.denoiser)
     model.eval()
@@ -73,7 +73,7 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
         model.set_attention_backend(tuning.attention)
     if tuning.cache is not None:
         model.enable_cache(_cache(tuning.cache, tuning.cache_threshold))
-    _place(pipe, device, tuning.offload)
+    _move(pipe, device, tuning.offload)
     if tuning.compile is not None:
         model.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=tuning.compile)
 
@@ -83,13 +83,13 @@ def _lora(pipe: Any, path: str, scale: float) -> None:
         raise ValueError(f"{type(pipe).__name__} takes no LoRA; leave it out")
     pipe.load_lora_weights(path, adapter_name="served")
     pipe.set_adapters("served", scale)
-    # Fused: no cost at any step. The picture is the same to about 4e-7.
+    # Fused, so that it costs nothing at each step; pictures agree to about 4e-7.
     pipe.fuse_lora(adapter_names=["served"])
     pipe.unload_lora_weights()
 
 
 def _few_steps(pipe: Any) -> None:
-    """The schedule that lightx2v's Lightning LoRAs were distilled for: a constant shift of 3, down to nothing."""
+    """Set the schedule that lightx2v's Lightning LoRAs were distilled for: a constant shift of 3, ending at 0."""
     shift = {"base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
     pipe.register_modules(scheduler=type(pipe.scheduler).from_config({**pipe.scheduler.config, **shift}))
 
@@ -112,11 +112,11 @@ def _cache(kind: str, threshold: float | None) -> Any:
     from diffusers import hooks  # noqa: PLC0415 - only with a cache
 
     if kind == "first_block":
-        return hooks.FirstBlockCacheConfig(threshold=_SAME if threshold is None else threshold)
+        return hooks.FirstBlockCacheConfig(threshold=_CACHE_THRESHOLD if threshold is None else threshold)
     return hooks.TaylorSeerCacheConfig()
 
 
-def _place(pipe: Any, device: Device, offload: str | None) -> None:
+def _move(pipe: Any, device: Device, offload: str | None) -> None:
     if offload is None:
         pipe.to(device.device)
     elif offload == "model":

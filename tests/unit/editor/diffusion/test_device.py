@@ -54,8 +54,8 @@ def test_the_second_gpu_is_paced_by_its_own_work(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     device = Device("cuda:1")
     device.adopt()
-    device.pace()
-    device.pace()
+    device.limit_lag()
+    device.limit_lag()
     assert recorded == ["stream of cuda:1", "waited", "stream of cuda:1"]
     assert chosen == [torch.device("cuda:1")]
     Device("cuda").adopt()
