@@ -22,7 +22,7 @@ from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import Streams
 from orchestrator.api.readiness import Checks
-from orchestrator.egress.lookups import Lookups
+from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
@@ -41,7 +41,7 @@ from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimits
 from orchestrator.upstreams.pool import UpstreamPool, http_client
-from orchestrator.webhooks.sender import CHORES, Sending, Webhooks
+from orchestrator.webhooks.sender import CHORES, SenderOptions, WebhookSender
 from orchestrator.webhooks.storage import WebhookStore
 from services.imaging.codec import ImageLimits
 from services.serving import middleware, tracing
@@ -103,8 +103,8 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     limits = AdaptiveLimits(upstreams.limits)
     performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s)
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
-    lookups = Lookups()
-    webhook_sender = Webhooks(webhook_store, store, clock, _sending(settings, lookups), metrics)
+    resolver = NameResolver()
+    webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), metrics)
     runner = Runner(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
@@ -118,7 +118,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     upstreams.on_capacity = runner.wake
     metrics.watch(lambda: runner.driving)
     await _start(runner, stack)
-    intake = Intake(store, blobs, clock, upstreams.catalogue, _deadlines(settings), _limits(settings), lookups=lookups)
+    intake = Intake(store, blobs, clock, upstreams.catalogue, _deadlines(settings), _limits(settings), resolver=resolver)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys)
@@ -175,11 +175,11 @@ def _limits(settings: Settings) -> ImageLimits:
     return ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
 
-def _sending(settings: Settings, lookups: Lookups) -> Sending:
-    return Sending(settings.webhook_timeout_s, settings.webhook_time_scale, settings.webhook_allow_private, lookups)
+def _sender_options(settings: Settings, resolver: NameResolver) -> SenderOptions:
+    return SenderOptions(settings.webhook_timeout_s, settings.webhook_time_scale, settings.webhook_allow_private, resolver)
 
 
-def _chores(archive: Archive, webhook_sender: Webhooks) -> Callable[[str], Awaitable[bool]]:
+def _chores(archive: Archive, webhook_sender: WebhookSender) -> Callable[[str], Awaitable[bool]]:
     """Does a chore with the part that it belongs to; True once it is done."""
 
     async def chore(name: str) -> bool:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from orchestrator.api.decode_budget import Room
 from orchestrator.api.fields import Deadlines, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
 from orchestrator.egress.fetch import fetch_image
-from orchestrator.egress.lookups import Lookups
+from orchestrator.egress.resolver import NameResolver
 from orchestrator.loop.events import SessionCreated
 from orchestrator.ports import (
     Bounds,
@@ -31,8 +31,8 @@ from orchestrator.ports import (
     image_ref,
 )
 from services.errors import ApiError
-from services.imaging.codec import CheckedImage, ImageLimits, accept, digest, from_base64, open_image
-from services.protocol.images_api import one_source, read_form, validate
+from services.imaging.codec import CheckedImage, ImageLimits, check_image, digest, from_base64, open_image
+from services.protocol.images_api import read_form, single_image, validate
 from services.serving import logs, tracing
 from services.serving.middleware import read_json
 from services.serving.multipart import open_form
@@ -58,7 +58,7 @@ class Intake:
         deadlines: of sessions.
         limits: what a source image may cost.
         room: what pictures take while they are decoded.
-        lookups: finds where the names in callers' URLs lead.
+        resolver: resolves the host names of callers' URLs.
     """
 
     sessions: Sessions
@@ -68,7 +68,7 @@ class Intake:
     deadlines: Deadlines
     limits: ImageLimits
     room: Room = field(default_factory=Room)
-    lookups: Lookups = field(default_factory=Lookups)
+    resolver: NameResolver = field(default_factory=NameResolver)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -84,7 +84,7 @@ class Intake:
         async with open_form(request, max_files=20, max_fields=100) as form:
             read = await read_form(form)
         fields = validate(model, read.fields)
-        source = one_source(read)
+        source = single_image(read)
         check(fields, self.catalogue, self.deadlines, has_mask=read.mask is not None)
         return fields, source, read.mask
 
@@ -131,7 +131,7 @@ class Intake:
 
     async def _image(self, text: str, param: str, tenant: str) -> bytes:
         if "://" in text[:16]:
-            return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param, whose=tenant, lookups=self.lookups)
+            return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param, tenant=tenant, resolver=self.resolver)
         return await asyncio.to_thread(from_base64, text, param=param)
 
     async def _check(self, data: bytes, param: str) -> tuple[str, CheckedImage]:
@@ -140,7 +140,7 @@ class Intake:
 
         def check() -> tuple[str, CheckedImage]:
             received = digest(data)
-            return received, accept(opened, received)
+            return received, check_image(opened, received)
 
         async with self.room.of(opened.info.width * opened.info.height):
             return await asyncio.to_thread(check)

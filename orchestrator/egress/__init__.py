@@ -1,1 +1,1 @@
-"""The SSRF guard: requests to addresses that callers choose."""
+"""Requests to URLs that callers choose, with SSRF protection."""

@@ -8,34 +8,36 @@ from typing import Final
 import httpcore
 import httpx
 
-from orchestrator.egress.addresses import Checked, InvalidURLError, PrivateAddressError, read_url
-from orchestrator.egress.lookups import Lookups, LookupTimeoutError
+from orchestrator.egress.addresses import CheckedNetworkBackend, ForbiddenAddressError, InvalidURLError, checked_url
+from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError
 from services.errors import ApiError
 
 _TIMEOUT_S: Final = 20.0
 
 
-async def fetch_image(url: str, *, max_bytes: int, param: str, whose: str, lookups: Lookups) -> bytes:
-    """The bytes behind a tenant's URL.
+async def fetch_image(url: str, *, max_bytes: int, param: str, tenant: str, resolver: NameResolver) -> bytes:
+    """Download the image at a tenant's URL.
 
     Raises:
         ApiError: ``invalid_url``, ``url_forbidden``, ``url_unreachable`` or ``image_too_large``, naming `param`.
     """
     try:
-        target = read_url(url)
+        target = checked_url(url)
     except InvalidURLError as exc:
         raise ApiError(exc.code, f"{param}: {exc.message}; send an https URL, or the image itself", param=param) from exc
-    pool = httpcore.AsyncConnectionPool(ssl_context=httpx.create_ssl_context(), network_backend=Checked(lookups, whose))
+    pool = httpcore.AsyncConnectionPool(
+        ssl_context=httpx.create_ssl_context(), network_backend=CheckedNetworkBackend(resolver, tenant)
+    )
     try:
         async with asyncio.timeout(_TIMEOUT_S), pool, pool.stream("GET", target, headers={"Accept": "image/*"}) as reply:
             if reply.status != 200:  # noqa: PLR2004
                 message = f"{param}: the URL answered {reply.status}; redirects are not followed"
                 raise ApiError("url_unreachable", message, param=param)
             return await _bounded(reply, max_bytes, param)
-    except PrivateAddressError as exc:
+    except ForbiddenAddressError as exc:
         message = f"{param}: the URL leads to an address that is not public; send the image itself"
         raise ApiError("url_forbidden", message, param=param) from exc
-    except LookupTimeoutError as exc:
+    except ResolutionTimeoutError as exc:
         raise ApiError("url_unreachable", f"{param}: {exc}; try again, or send the image itself", param=param) from exc
     except (TimeoutError, OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as exc:
         raise ApiError("url_unreachable", f"{param}: the URL could not be fetched", param=param) from exc

@@ -1,1 +1,1 @@
-"""Webhooks: endpoints, deliveries, their schedule, their storage, and the sender."""
+"""Webhooks: endpoints and deliveries, their schedule, their storage, and the sender."""

@@ -1,36 +1,24 @@
-"""What is told to whom: webhook endpoints, the deliveries of a session's events, and when each is tried again.
+"""Webhook endpoints, the deliveries of events to them, and the protocols of their stores.
 
-All of it is a value; `sender` sends, `storage` keeps. Records are read by older replicas too.
+Older replicas read the same records, so fields are added and never renamed.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
-import orjson
 from pydantic import BaseModel, ConfigDict
-
-from orchestrator.loop.session import fold
-from orchestrator.ports import Recorded
 
 Topic = Literal["session.finished", "session.awaiting_review"]
 TOPICS: Final[Mapping[str, Topic]] = {"finished": "session.finished", "review_requested": "session.awaiting_review"}
-"""What is told, by the type of the session's event; `lua/append.lua` names the same types."""
+"""The topic of each type of event that is delivered; `lua/append.lua` names the same types."""
 TEST: Final = "webhook.test"
 State = Literal["pending", "delivered", "failed", "dropped"]
 Outcome = Literal["delivered", "retried", "failed", "disabled"]
 
-WAITS_S: Final = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
-"""Seconds between two attempts, as the Standard Webhooks specification suggests: ten attempts in three days."""
-JITTER: Final = 0.1
-LONGEST_WAIT_S: Final = 86_400.0
-"""The most that a receiver's Retry-After is honoured."""
-OVERLAP_S: Final = 86_400.0
-"""For which a secret that was replaced goes on signing beside the new one."""
-THROTTLES: Final = frozenset({429, 502, 503, 504})
+SECRET_OVERLAP_S: Final = 86_400.0
+"""How long a rotated secret signs in addition to the new one."""
 _GONE: Final = 410
 _OK: Final = range(200, 300)
 
@@ -40,14 +28,14 @@ class _Record(BaseModel):
 
 
 class Retired(_Record):
-    """A secret that was replaced, and until when it goes on signing."""
+    """A secret that was rotated, and until when it still signs."""
 
     secret: str
     until: float
 
 
 class Endpoint(_Record):
-    """Where a tenant wants to be told of what. The secrets sign, so they are kept as they are."""
+    """A tenant's webhook: a URL and the topics it subscribes to. Secrets are stored in plain text, since they sign."""
 
     id: str
     url: str
@@ -57,20 +45,23 @@ class Endpoint(_Record):
     description: str = ""
     created_at: float
     disabled_at: float | None = None
-    """When it answered 410, and was told nothing more."""
+    """When it answered 410, after which nothing is sent to it."""
 
     def secrets(self, now: float) -> list[str]:
-        """What signs: the secret, and those that it replaced lately, the latest first."""
+        """The secrets that sign now: the current one, then rotated ones, the latest first."""
         return [self.secret, *(retired.secret for retired in self.retired if now < retired.until)]
 
     def rotated(self, secret: str, now: float) -> Endpoint:
         """The endpoint with a new secret."""
-        left = (Retired(secret=self.secret, until=now + OVERLAP_S), *(old for old in self.retired if now < old.until))
-        return self.model_copy(update={"secret": secret, "retired": left})
+        retired = (
+            Retired(secret=self.secret, until=now + SECRET_OVERLAP_S),
+            *(old for old in self.retired if now < old.until),
+        )
+        return self.model_copy(update={"secret": secret, "retired": retired})
 
 
 class Attempt(_Record):
-    """One request: the status it was answered with, or why there was no answer."""
+    """One request: the status of its response, or why there was none."""
 
     at: float
     status: int | None = None
@@ -80,21 +71,21 @@ class Attempt(_Record):
 
     @property
     def delivered(self) -> bool:
-        """Whether it was taken."""
+        """Whether the receiver accepted it."""
         return self.status in _OK
 
     @property
     def gone(self) -> bool:
-        """Whether the receiver wants nothing more."""
+        """Whether the receiver asked for no further requests."""
         return self.status == _GONE
 
 
 class Delivery(_Record):
-    """One event on its way to one endpoint.
+    """The delivery of one event to one endpoint.
 
     Attributes:
-        id: the ``webhook-id``, the same at every attempt.
-        body: what is sent, the same at every attempt.
+        id: the ``webhook-id``, the same for every attempt.
+        body: the body of the request, the same for every attempt.
         next_at: when the next attempt is due; None when there is none.
         note: why it was dropped.
     """
@@ -113,7 +104,7 @@ class Delivery(_Record):
 
 
 class Endpoints(Protocol):
-    """The webhook endpoints of tenants, and the deliveries of a session, as the API manages and shows them."""
+    """The stored endpoints of tenants, and the deliveries of a session, as the API manages and shows them."""
 
     async def add(self, tenant: str, endpoint: Endpoint) -> None:
         """Store a new endpoint."""
@@ -161,7 +152,7 @@ class WebhookTester(Protocol):
 
 
 class Deliveries(Protocol):
-    """Where endpoints and deliveries are kept."""
+    """The stored endpoints and deliveries, as the sender uses them."""
 
     async def endpoints(self, tenant: str) -> list[Endpoint]:
         """A tenant's endpoints, the oldest first."""
@@ -172,88 +163,21 @@ class Deliveries(Protocol):
         ...
 
     async def enable(self, tenant: str, endpoint_id: str, *, disabled_at: float | None) -> None:
-        """Tell an endpoint nothing more, or (None) tell it again."""
+        """Disable an endpoint, or (None) enable it again."""
         ...
 
-    async def plan(self, session_id: str, deliveries: Sequence[Delivery]) -> None:
-        """Keep what is to be delivered, each with a timer; what is planned already stays as it is."""
+    async def schedule(self, session_id: str, deliveries: Sequence[Delivery]) -> None:
+        """Store deliveries, each with a timer; those already scheduled are kept as they are."""
         ...
 
     async def find(self, session_id: str, delivery_id: str) -> tuple[Delivery, bytes] | None:
-        """A delivery, and how it is written; None if its session was deleted."""
+        """A delivery and its stored bytes; None if its session was deleted."""
         ...
 
-    async def replace(self, delivery: Delivery, written: bytes) -> bool:
-        """Write it anew, and set its timer or remove it; False if it is no longer what was read."""
+    async def replace(self, delivery: Delivery, stored: bytes) -> bool:
+        """Replace a delivery and set or remove its timer, if the stored bytes are still the same."""
         ...
 
-    async def put_off(self, delivery: Delivery, at: float) -> None:
+    async def postpone(self, delivery: Delivery, at: float) -> None:
         """Set its timer, in Unix seconds."""
         ...
-
-
-def planned(session_id: str, log: Sequence[Recorded], seq: int, endpoints: Sequence[Endpoint], now: float) -> list[Delivery]:
-    """What to deliver of the event `seq` of a session."""
-    known = [recorded for recorded in log if recorded.seq <= seq]
-    topic = TOPICS.get(known[-1].event.type) if known and known[-1].seq == seq else None
-    if topic is None:
-        return []
-    session = fold(recorded.event for recorded in known)
-    reason = session.finished.reason if session.finished else None
-    data = {"id": session_id, "status": session.status, "finish_reason": reason}
-    text = body(topic, known[-1].event.at, data)
-    return [
-        Delivery(
-            id=delivery_id(session_id, seq, endpoint.id),
-            tenant=session.created.tenant,
-            session_id=session_id,
-            seq=seq,
-            webhook=endpoint.id,
-            type=topic,
-            body=text,
-            next_at=now,
-        )
-        for endpoint in endpoints
-        if topic in endpoint.events and endpoint.disabled_at is None
-    ]
-
-
-def body(topic: str, at: float, data: Mapping[str, Any]) -> str:
-    """A thin event: what happened to which session; the rest is asked for."""
-    timestamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return orjson.dumps({"type": topic, "timestamp": timestamp, "data": data}).decode()
-
-
-def delivery_id(session_id: str, seq: int, endpoint_id: str) -> str:
-    """The same for the same event and endpoint, whoever plans it and however often."""
-    return "msg_" + hashlib.sha256(f"{session_id}/{seq}/{endpoint_id}".encode()).hexdigest()[:32]
-
-
-def wait_s(attempts: int, *, scale: float, jitter: float, retry_after_s: float | None = None) -> float | None:
-    """Seconds from a failed attempt to the next; None when there is none.
-
-    Args:
-        attempts: how many there were.
-        scale: of the schedule; 1 but for tests.
-        jitter: from 0 to 1.
-        retry_after_s: what the receiver asked for; it makes a wait longer, never shorter.
-    """
-    if attempts > len(WAITS_S):
-        return None
-    scheduled = WAITS_S[attempts - 1] * scale * (1 + JITTER * jitter)
-    return max(scheduled, min(retry_after_s or 0.0, LONGEST_WAIT_S))
-
-
-def after(delivery: Delivery, attempt: Attempt, *, scale: float, jitter: float) -> tuple[Delivery, Outcome]:
-    """The delivery after an attempt, and what that came to."""
-    attempts = (*delivery.attempts, attempt)
-    if attempt.delivered:
-        return delivery.model_copy(update={"attempts": attempts, "state": "delivered", "next_at": None}), "delivered"
-    wait = None
-    if not attempt.gone:
-        wait = wait_s(len(attempts), scale=scale, jitter=jitter, retry_after_s=attempt.retry_after_s)
-    if wait is None:
-        failed = delivery.model_copy(update={"attempts": attempts, "state": "failed", "next_at": None})
-        return failed, "disabled" if attempt.gone else "failed"
-    due = attempt.at + attempt.duration_s + wait
-    return delivery.model_copy(update={"attempts": attempts, "next_at": due}), "retried"

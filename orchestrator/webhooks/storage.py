@@ -1,7 +1,7 @@
 """Webhook endpoints and deliveries in Redis: a hash of endpoints for each tenant, and one of deliveries for each session.
 
-A delivery's record says when it is due; its timer only brings it up. So a timer that comes too early does no harm, and one
-that is set twice is one.
+A delivery's record says when it is due, and its timer only makes the sender look at it, so an early or repeated timer is
+harmless.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from orchestrator.webhooks.model import Delivery, Endpoint
 
 
 class WebhookStore:
-    """`orchestrator.webhooks.model.Deliveries` on Redis or Valkey.
+    """`orchestrator.webhooks.model.Endpoints` and `Deliveries` on Redis or Valkey.
 
     Args:
-        keep_s: seconds for which the deliveries of a finished session are kept after the last of them is due.
+        retention_s: seconds for which the deliveries of a finished session are kept after the last of them is due.
     """
 
-    def __init__(self, redis: Redis, keys: KeySpace, scripts: Scripts, keep_s: float) -> None:
+    def __init__(self, redis: Redis, keys: KeySpace, scripts: Scripts, retention_s: float) -> None:
         self._redis = redis
         self._keys = keys
         self._scripts = scripts
-        self._keep_ms = max(1, int(keep_s * 1000))
+        self._retention_ms = max(1, int(retention_s * 1000))
 
     # --- endpoints ---------------------------------------------------------------------------------------------------
 
     async def add(self, tenant: str, endpoint: Endpoint) -> None:
-        """Keep a new endpoint."""
+        """Store a new endpoint."""
         async with redis_call():
             await self._redis.hset(self._keys.hooks(tenant), endpoint.id, endpoint.model_dump_json())
 
     async def remove(self, tenant: str, endpoint_id: str) -> bool:
-        """Forget an endpoint; what is on its way to it is dropped. False if there is none of that id."""
+        """Remove an endpoint, whose pending deliveries are dropped; False if there is none of that id."""
         async with redis_call():
-            gone: Any = await self._redis.hdel(self._keys.hooks(tenant), endpoint_id)
-        return bool(gone)
+            removed: Any = await self._redis.hdel(self._keys.hooks(tenant), endpoint_id)
+        return bool(removed)
 
     async def endpoints(self, tenant: str) -> list[Endpoint]:
         """A tenant's endpoints, the oldest first."""
@@ -55,14 +55,14 @@ class WebhookStore:
         return None if raw is None else Endpoint.model_validate_json(raw)
 
     async def enable(self, tenant: str, endpoint_id: str, *, disabled_at: float | None) -> None:
-        """Tell an endpoint nothing more, or (None) tell it again; one that was removed stays removed."""
+        """Disable an endpoint, or (None) enable it again; one that was removed stays removed."""
         await self.change(tenant, endpoint_id, lambda endpoint: endpoint.model_copy(update={"disabled_at": disabled_at}))
 
     async def change(self, tenant: str, endpoint_id: str, change: Callable[[Endpoint], Endpoint]) -> Endpoint | None:
-        """The endpoint after a change to what it is now; None if there is none of that id.
+        """Change an endpoint atomically; the endpoint afterwards, None if there is none of that id.
 
         Args:
-            change: may be asked again, and may raise to refuse.
+            change: may be called again, and may raise to refuse.
         """
         key = self._keys.hooks(tenant)
         while (raw := await self._field(key, endpoint_id)) is not None:
@@ -75,35 +75,35 @@ class WebhookStore:
 
     # --- deliveries --------------------------------------------------------------------------------------------------
 
-    async def plan(self, session_id: str, deliveries: Sequence[Delivery]) -> None:
-        """Keep what is to be delivered, each with a timer; what is planned already stays as it is."""
+    async def schedule(self, session_id: str, deliveries: Sequence[Delivery]) -> None:
+        """Store deliveries, each with a timer; those already scheduled are kept as they are."""
         records = {delivery.id: delivery.model_dump_json().encode() for delivery in deliveries}
         async with redis_call():
-            await self._scripts.schedule_deliveries(session_id, self._keep_ms, records)
+            await self._scripts.schedule_deliveries(session_id, self._retention_ms, records)
 
     async def find(self, session_id: str, delivery_id: str) -> tuple[Delivery, bytes] | None:
-        """A delivery, and how it is written; None if its session was deleted."""
+        """A delivery and its stored bytes; None if its session was deleted."""
         raw = await self._field(self._keys.deliveries(session_id), delivery_id)
         return None if raw is None else (Delivery.model_validate_json(raw), raw)
 
-    async def replace(self, delivery: Delivery, written: bytes) -> bool:
-        """Write it anew, and set its timer or remove it; False if it is no longer what was read."""
+    async def replace(self, delivery: Delivery, stored: bytes) -> bool:
+        """Replace a delivery and set or remove its timer, if the stored bytes are still the same."""
         due_ms: int | str = ""
-        keep_ms = self._keep_ms
+        retention_ms = self._retention_ms
         if delivery.next_at is not None and delivery.attempts:
             due_ms = int(delivery.next_at * 1000) + 1
-            keep_ms += due_ms - int(delivery.attempts[-1].at * 1000)
+            retention_ms += due_ms - int(delivery.attempts[-1].at * 1000)
         name, timer = f"deliveries:{delivery.session_id}", _timer(delivery)
         new = delivery.model_dump_json().encode()
-        return await self._compare_and_set(CompareAndSet(name, delivery.id, written, new, timer, due_ms, keep_ms))
+        return await self._compare_and_set(CompareAndSet(name, delivery.id, stored, new, timer, due_ms, retention_ms))
 
-    async def put_off(self, delivery: Delivery, at: float) -> None:
+    async def postpone(self, delivery: Delivery, at: float) -> None:
         """Set its timer, in Unix seconds."""
         async with redis_call():
             await self._redis.zadd(self._keys.timers, {_timer(delivery): int(at * 1000) + 1})
 
     async def deliveries(self, session_id: str) -> list[Delivery]:
-        """What was, or is to be, delivered of a session, in the order of its events."""
+        """The deliveries of a session, in the order of its events."""
         async with redis_call():
             raw: Any = await self._redis.hgetall(self._keys.deliveries(session_id))
         found = [Delivery.model_validate_json(value) for value in raw.values()]

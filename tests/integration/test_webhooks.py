@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.scripts import KeySpace
-from orchestrator.webhooks.model import WAITS_S
+from orchestrator.webhooks.schedule import RETRY_DELAYS_S
 from tests.doubles.processes import Process
 from tests.doubles.upstreams import Script
 from tests.integration.conftest import Start
@@ -162,7 +162,7 @@ def test_an_event_arrives_through_errors_silence_a_kill_and_a_restart(
             assert [attempt["status"] for attempt in attempts if not attempt["error"]] == [500, 302, 503, 204]
             assert [attempt["error"] for attempt in attempts if attempt["error"]] in ([], ["no answer within 1 s"])
             assert len(requests) == 5
-            for wait, one, other in zip(WAITS_S, attempts, attempts[1:], strict=False):
+            for wait, one, other in zip(RETRY_DELAYS_S, attempts, attempts[1:], strict=False):
                 gap = other["at"] - one["at"] - one["duration_s"]
                 assert wait * SCALE - 0.01 <= gap <= wait * SCALE * 1.1 + LATE_S
         metrics = api.get("/metrics").text

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.egress import fetch
-from orchestrator.egress.addresses import is_near_or_public, is_public
+from orchestrator.egress.addresses import is_public, is_public_or_local
 from orchestrator.egress.fetch import fetch_image
-from orchestrator.egress.lookups import Lookups
+from orchestrator.egress.resolver import NameResolver
 from services.errors import ApiError
 
 PRIVATE = {
@@ -58,7 +58,7 @@ def test_an_address_of_the_internet(address: str) -> None:
 @pytest.mark.parametrize(("kind", "address"), ADDRESSES)
 def test_only_networks_of_ones_own_may_be_allowed_besides(kind: str, address: str) -> None:
     """This machine and private networks, in their plain form: no link-local address, where clouds keep credentials."""
-    assert is_near_or_public(address) == (kind in {"loopback", "private"})
+    assert is_public_or_local(address) == (kind in {"loopback", "private"})
 
 
 @given(number=st.integers(0, 2**32 - 1))
@@ -73,7 +73,7 @@ def test_no_form_of_a_private_address_is_public(number: int) -> None:
 
 
 async def fetched(url: str, max_bytes: int) -> bytes:
-    return await fetch_image(url, max_bytes=max_bytes, param="mask", whose="ann", lookups=Lookups())
+    return await fetch_image(url, max_bytes=max_bytes, param="mask", tenant="ann", resolver=NameResolver())
 
 
 def refusal(url: str, max_bytes: int = 100) -> ApiError:
@@ -212,7 +212,7 @@ class _Wire(httpcore.AsyncMockBackend):
 
 def _answering(monkeypatch: pytest.MonkeyPatch, *reply: bytes) -> _Wire:
     wire = _Wire(*reply)
-    monkeypatch.setattr(fetch, "Checked", lambda *_: wire)
+    monkeypatch.setattr(fetch, "CheckedNetworkBackend", lambda *_: wire)
     return wire
 
 
@@ -277,7 +277,7 @@ def test_a_server_that_stalls_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None
         async def connect_tcp(self, host: str, *args: Any, **options: Any) -> Any:
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(fetch, "Checked", lambda *_: Stalling())
+    monkeypatch.setattr(fetch, "CheckedNetworkBackend", lambda *_: Stalling())
     monkeypatch.setattr(fetch, "_TIMEOUT_S", 0.1)
     began = time.monotonic()
 

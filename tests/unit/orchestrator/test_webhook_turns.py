@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.app import SystemClock
 from orchestrator.ports import StorageUnavailableError
-from orchestrator.webhooks import model as dl
+from orchestrator.webhooks import model
 from orchestrator.webhooks import sender as sending
 from tests.unit.orchestrator.test_webhooks import Counted, Kept, delivery, endpoint, receiver, reply, sender, settled
 
@@ -36,12 +36,12 @@ async def test_a_slow_receiver_holds_up_nobody_else() -> None:
         for name in kept.kept:
             assert await hooks.chore(f"deliver:ses_1/{name}") is False
         await settled(lambda: busy == 8 and kept.kept["msg_fast"].state == "delivered")
-        put_off = [kept.timers[one.id] for one in many[8:]]
+        postpone = [kept.timers[one.id] for one in many[8:]]
         release.set()
         await settled(lambda: len(counted.outcomes) == 9)
 
     assert busy == 8
-    assert put_off == sorted(put_off) and put_off[0] > now
+    assert postpone == sorted(postpone) and postpone[0] > now
     assert {one.state for one in kept.kept.values()} == {"pending", "delivered"}
 
 
@@ -52,18 +52,18 @@ class Waiting(Kept):
         super().__init__()
         self.go_on, self.error, self.asked = asyncio.Event(), error, 0
 
-    async def put_off(self, delivery: dl.Delivery, at: float) -> None:
+    async def postpone(self, delivery: model.Delivery, at: float) -> None:
         self.asked += 1
         await self.go_on.wait()
         if self.error:
             raise self.error
-        await super().put_off(delivery, at)
+        await super().postpone(delivery, at)
 
 
 @pytest.mark.parametrize(("endpoints", "most"), [(1, 8), (8, 20)])
 async def test_what_comes_in_the_same_moment_is_counted(monkeypatch: pytest.MonkeyPatch, endpoints: int, most: int) -> None:
     """No more at a time for one receiver, nor in all, when all are due at once and the store takes its time."""
-    monkeypatch.setattr(sending, "_IN_ALL", 20)
+    monkeypatch.setattr(sending, "_MAX_IN_FLIGHT", 20)
     release, busy = asyncio.Event(), 0
 
     async def slowly(_: bytes) -> bytes:

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from orchestrator.app import SystemClock
 from orchestrator.loop import events as ev
 from orchestrator.ports import Recorded
-from orchestrator.webhooks import model as dl
-from orchestrator.webhooks.sender import Sending, Webhooks
+from orchestrator.webhooks import model, schedule
+from orchestrator.webhooks.sender import SenderOptions, WebhookSender
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
@@ -32,13 +32,13 @@ CREATED = ev.SessionCreated(
 HOUR = 3600.0
 
 
-def endpoint(name: str = "whk_1", url: str = "https://example.com/hooks", **fields: Any) -> dl.Endpoint:
-    return dl.Endpoint(
-        **{"id": name, "url": url, "secret": SECRET, "events": tuple(dl.TOPICS.values()), "created_at": 0, **fields}
+def endpoint(name: str = "whk_1", url: str = "https://example.com/hooks", **fields: Any) -> model.Endpoint:
+    return model.Endpoint(
+        **{"id": name, "url": url, "secret": SECRET, "events": tuple(model.TOPICS.values()), "created_at": 0, **fields}
     )
 
 
-def delivery(name: str = "msg_1", webhook: str = "whk_1", **fields: Any) -> dl.Delivery:
+def delivery(name: str = "msg_1", webhook: str = "whk_1", **fields: Any) -> model.Delivery:
     given = {
         "id": name,
         "tenant": "ann",
@@ -48,7 +48,7 @@ def delivery(name: str = "msg_1", webhook: str = "whk_1", **fields: Any) -> dl.D
         "type": "session.finished",
         "body": "{}",
     }
-    return dl.Delivery(**{**given, "next_at": 0.0, **fields})
+    return model.Delivery(**{**given, "next_at": 0.0, **fields})
 
 
 # --- the schedule ----------------------------------------------------------------------------------------------------
@@ -56,13 +56,13 @@ def delivery(name: str = "msg_1", webhook: str = "whk_1", **fields: Any) -> dl.D
 
 def test_the_schedule_is_the_specifications() -> None:
     """Times since the start, as its table has them; there is no eleventh attempt."""
-    waits = [dl.wait_s(attempts, scale=1, jitter=0) for attempts in range(1, 10)]
+    waits = [schedule.retry_delay_s(attempts, scale=1, jitter=0) for attempts in range(1, 10)]
     since = [sum(wait or 0 for wait in waits[:number]) for number in range(10)]
 
     five = 5.0
     assert since[:5] == [0, five, five + 300, five + 2100, five + 2100 + 2 * HOUR]
     assert since[9] == 75 * HOUR + 35 * 60 + 5
-    assert dl.wait_s(10, scale=1, jitter=0) is None
+    assert schedule.retry_delay_s(10, scale=1, jitter=0) is None
 
 
 @given(
@@ -75,8 +75,8 @@ def test_a_wait_is_never_shorter_than_scheduled_or_asked_for(
     attempts: int, scale: float, jitter: float, asked: float | None
 ) -> None:
     """Longer by a tenth at most, but for a Retry-After, which counts up to a day."""
-    wait = dl.wait_s(attempts, scale=scale, jitter=jitter, retry_after_s=asked)
-    scheduled = dl.WAITS_S[attempts - 1] * scale
+    wait = schedule.retry_delay_s(attempts, scale=scale, jitter=jitter, retry_after_s=asked)
+    scheduled = schedule.RETRY_DELAYS_S[attempts - 1] * scale
 
     assert wait is not None
     assert wait >= scheduled and wait >= min(asked or 0, 86_400)
@@ -90,7 +90,7 @@ def test_attempts_end_with_success_gone_or_the_last(statuses: list[int | None]) 
     for status in statuses:
         if one.state != "pending":
             break
-        one, outcome = dl.after(one, dl.Attempt(at=now, status=status), scale=1, jitter=0.5)
+        one, outcome = schedule.after_attempt(one, model.Attempt(at=now, status=status), scale=1, jitter=0.5)
         outcomes.append(outcome)
         assert (one.next_at is None) == (one.state != "pending")
         assert one.next_at is None or one.next_at > now
@@ -119,7 +119,7 @@ def test_events_are_thin(event: ev.Event, told: tuple[str, str, str | None]) -> 
     """What happened to which session and when, under an id that is the same whoever plans it."""
     log = [Recorded(1, CREATED), Recorded(2, event), Recorded(3, ev.CancelRequested(at=3.0))]
     wanted, unwanted = endpoint(), [endpoint("whk_2", events=("other",)), endpoint("whk_3", disabled_at=1.0)]
-    [one] = dl.planned("ses_1", log, 2, [wanted, *unwanted], 9.0)
+    [one] = schedule.deliveries_of("ses_1", log, 2, [wanted, *unwanted], 9.0)
     topic, status, reason = told
 
     assert json.loads(one.body) == {
@@ -128,8 +128,8 @@ def test_events_are_thin(event: ev.Event, told: tuple[str, str, str | None]) -> 
         "data": {"id": "ses_1", "status": status, "finish_reason": reason},
     }
     assert (one.webhook, one.tenant, one.state) == ("whk_1", "ann", "pending")
-    assert dl.planned("ses_1", log, 2, [wanted], 10.0)[0].id == one.id
-    assert dl.delivery_id("ses_1", 2, "whk_2") != one.id != dl.delivery_id("ses_1", 3, "whk_1")
+    assert schedule.deliveries_of("ses_1", log, 2, [wanted], 10.0)[0].id == one.id
+    assert schedule.delivery_id("ses_1", 2, "whk_2") != one.id != schedule.delivery_id("ses_1", 3, "whk_1")
 
 
 @pytest.mark.parametrize("seq", [1, 3, 4])
@@ -141,7 +141,7 @@ def test_other_events_are_not_told(seq: int) -> None:
         Recorded(3, ev.CancelRequested(at=3.0)),
     ]
 
-    assert dl.planned("ses_1", log, seq, [endpoint()], 9.0) == []
+    assert schedule.deliveries_of("ses_1", log, seq, [endpoint()], 9.0) == []
 
 
 # --- a store in memory, and receivers --------------------------------------------------------------------------------
@@ -151,35 +151,35 @@ def test_other_events_are_not_told(seq: int) -> None:
 class Kept:
     """`Deliveries` in memory, with the timers it was asked to set."""
 
-    hooks: dict[str, dl.Endpoint] = field(default_factory=dict)
-    kept: dict[str, dl.Delivery] = field(default_factory=dict)
+    hooks: dict[str, model.Endpoint] = field(default_factory=dict)
+    kept: dict[str, model.Delivery] = field(default_factory=dict)
     timers: dict[str, float] = field(default_factory=dict)
 
-    async def endpoints(self, tenant: str) -> list[dl.Endpoint]:
+    async def endpoints(self, tenant: str) -> list[model.Endpoint]:
         return list(self.hooks.values())
 
-    async def endpoint(self, tenant: str, endpoint_id: str) -> dl.Endpoint | None:
+    async def endpoint(self, tenant: str, endpoint_id: str) -> model.Endpoint | None:
         return self.hooks.get(endpoint_id)
 
     async def enable(self, tenant: str, endpoint_id: str, *, disabled_at: float | None) -> None:
         self.hooks[endpoint_id] = self.hooks[endpoint_id].model_copy(update={"disabled_at": disabled_at})
 
-    async def plan(self, session_id: str, deliveries: Sequence[dl.Delivery]) -> None:
+    async def schedule(self, session_id: str, deliveries: Sequence[model.Delivery]) -> None:
         self.kept |= {one.id: one for one in deliveries}
 
-    async def find(self, session_id: str, delivery_id: str) -> tuple[dl.Delivery, bytes] | None:
+    async def find(self, session_id: str, delivery_id: str) -> tuple[model.Delivery, bytes] | None:
         one = self.kept.get(delivery_id)
         return None if one is None else (one, one.model_dump_json().encode())
 
-    async def replace(self, delivery: dl.Delivery, written: bytes) -> bool:
+    async def replace(self, delivery: model.Delivery, stored: bytes) -> bool:
         known = self.kept.get(delivery.id)
-        if known is None or known.model_dump_json().encode() != written:
+        if known is None or known.model_dump_json().encode() != stored:
             return False
         self.kept[delivery.id] = delivery
         self.timers[delivery.id] = delivery.next_at or 0.0
         return True
 
-    async def put_off(self, delivery: dl.Delivery, at: float) -> None:
+    async def postpone(self, delivery: model.Delivery, at: float) -> None:
         self.timers[delivery.id] = at
 
 
@@ -189,12 +189,12 @@ class Counted:
     def __init__(self) -> None:
         self.outcomes: list[str] = []
 
-    def webhook_delivered(self, outcome: dl.Outcome) -> None:
+    def webhook_delivered(self, outcome: model.Outcome) -> None:
         self.outcomes.append(outcome)
 
 
-def sender(kept: Kept, counted: Counted | None = None, **sending: Any) -> Webhooks:
-    return Webhooks(kept, None, SystemClock(), Sending(**{"timeout_s": 5, **sending}), counted or Counted())  # type: ignore[arg-type]  # plans nothing here
+def sender(kept: Kept, counted: Counted | None = None, **sending: Any) -> WebhookSender:
+    return WebhookSender(kept, None, SystemClock(), SenderOptions(**{"timeout_s": 5, **sending}), counted or Counted())  # type: ignore[arg-type]  # plans nothing here
 
 
 @asynccontextmanager
@@ -216,7 +216,7 @@ def reply(status: int, *headers: str) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status} X", "content-length: 0", *headers, "", ""]).encode()
 
 
-async def sent(to: dl.Endpoint) -> tuple[bytes, dict[str, str]]:
+async def sent(to: model.Endpoint) -> tuple[bytes, dict[str, str]]:
     """The body and the headers of a test that was delivered."""
     got: list[bytes] = []
 
@@ -249,7 +249,7 @@ async def test_a_secret_that_was_replaced_goes_on_signing_for_a_day() -> None:
     now = SystemClock().now()
     second, third = SECRET.replace("MfKQ", "TWO2"), SECRET.replace("MfKQ", "THR3")
     just = endpoint().rotated(second, now - 86_000).rotated(third, now)
-    later = just.model_copy(update={"retired": (just.retired[0], dl.Retired(secret=SECRET, until=now - 1))})
+    later = just.model_copy(update={"retired": (just.retired[0], model.Retired(secret=SECRET, until=now - 1))})
     secrets, signers = (third, second, SECRET), (set[str](), set[str]())
     for made, verified in zip((just, later), signers, strict=True):
         text, headers = await sent(made)
@@ -328,13 +328,13 @@ async def test_two_replicas_that_made_an_attempt_both_write_it_down() -> None:
 
     async with receiver(answer) as url:
         kept.hooks, kept.kept = {"whk_1": endpoint(url=url)}, {"msg_1": delivery()}
-        other, _ = dl.after(kept.kept["msg_1"], dl.Attempt(at=1.0, status=502), scale=1, jitter=0)
+        other, _ = schedule.after_attempt(kept.kept["msg_1"], model.Attempt(at=1.0, status=502), scale=1, jitter=0)
 
         async def failed() -> None:
             kept.kept["msg_1"] = other
 
         async def delivered() -> None:
-            kept.kept["msg_1"] = dl.after(other, dl.Attempt(at=2.0, status=200), scale=1, jitter=0)[0]
+            kept.kept["msg_1"] = schedule.after_attempt(other, model.Attempt(at=2.0, status=200), scale=1, jitter=0)[0]
 
         here += [delivered, failed]
         hooks = sender(kept, counted, allow_private=True)

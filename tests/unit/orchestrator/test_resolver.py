@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.egress.fetch import fetch_image
-from orchestrator.egress.lookups import Lookups, LookupTimeoutError
+from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError
 from services.errors import ApiError
 from tests.unit.orchestrator.test_webhooks import Kept, endpoint, sender, settled
 
@@ -44,11 +44,13 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
 
 async def test_names_that_nobody_answers_for_hold_up_no_pictures(names: Names) -> None:
     """Pictures are decoded on the loop's own threads, of which there are few."""
-    hooks, lookups = sender(Kept()), Lookups()
+    hooks, resolver = sender(Kept()), NameResolver()
     async with asyncio.TaskGroup() as tasks:
         urls = [f"https://slow-{number}.example/" for number in range(40)]
         asked = [tasks.create_task(hooks.test("ann", endpoint(url=url), "msg_1")) for url in urls]
-        fetched = [tasks.create_task(fetch_image(url, max_bytes=1, param="image", whose="bob", lookups=lookups)) for url in urls]
+        fetched = [
+            tasks.create_task(fetch_image(url, max_bytes=1, param="image", tenant="bob", resolver=resolver)) for url in urls
+        ]
         await settled(lambda: len(names.asked) >= 16)
         async with asyncio.timeout(5):
             assert await asyncio.to_thread(lambda: "decoded") == "decoded"
@@ -58,40 +60,40 @@ async def test_names_that_nobody_answers_for_hold_up_no_pictures(names: Names) -
 
 async def test_a_tenant_has_a_share_and_a_name_a_share_of_that(names: Names) -> None:
     """What waits for a place gets it when a look-up ends; others are not held up."""
-    lookups = Lookups(at_a_time=4, of_one=3, of_name=2)
-    slow = [asyncio.create_task(lookups.find("slow.example", 443, "ann")) for _ in range(9)]
+    resolver = NameResolver(max_concurrent=4, max_per_tenant=3, max_per_name=2)
+    slow = [asyncio.create_task(resolver.resolve("slow.example", 443, "ann")) for _ in range(9)]
     await settled(lambda: len(names.asked) == 2)
-    assert await lookups.find("fast.example", 443, "ann") == ["127.0.0.1"]
-    slow += [asyncio.create_task(lookups.find("slower.example", 443, "ann")) for _ in range(9)]
+    assert await resolver.resolve("fast.example", 443, "ann") == ["127.0.0.1"]
+    slow += [asyncio.create_task(resolver.resolve("slower.example", 443, "ann")) for _ in range(9)]
     await settled(lambda: len(names.asked) == 4)
-    late = asyncio.create_task(lookups.find("fast.example", 443, "ann"))
-    assert await lookups.find("fast.example", 443, "bob") == ["127.0.0.1"]
+    late = asyncio.create_task(resolver.resolve("fast.example", 443, "ann"))
+    assert await resolver.resolve("fast.example", 443, "bob") == ["127.0.0.1"]
     assert not late.done()
     assert names.asked.count("slow.example") == 2 and names.asked.count("slower.example") == 1
     names.release.set()
 
     assert await asyncio.gather(late, *slow) == [["127.0.0.1"]] * 19
-    assert not lookups._busy
+    assert not resolver._in_flight
 
 
 async def test_a_place_is_free_when_its_thread_is_and_not_when_its_caller_gave_up(names: Names) -> None:
     """Or slow names would pile up behind the bound."""
-    lookups = Lookups(of_name=1, within_s=0.02)
+    resolver = NameResolver(max_per_name=1, timeout_s=0.02)
     for _ in range(3):
-        with pytest.raises(LookupTimeoutError, match=r"within 0\.02 s"):
-            await lookups.find("slow.example", 443, "ann")
+        with pytest.raises(ResolutionTimeoutError, match=r"within 0\.02 s"):
+            await resolver.resolve("slow.example", 443, "ann")
     assert names.asked == ["slow.example"]
     names.release.set()
-    await settled(lambda: not lookups._busy)
-    assert await lookups.find("fast.example", 443, "ann") == ["127.0.0.1"]
+    await settled(lambda: not resolver._in_flight)
+    assert await resolver.resolve("fast.example", 443, "ann") == ["127.0.0.1"]
 
 
 async def test_a_look_up_that_takes_too_long_is_told(names: Names) -> None:
     """To whoever sent the URL."""
-    lookups = Lookups(within_s=0.02)
+    resolver = NameResolver(timeout_s=0.02)
     with pytest.raises(ApiError) as caught:
-        await fetch_image("https://slow.example/x.png", max_bytes=1, param="mask", whose="ann", lookups=lookups)
-    attempt = await sender(Kept(), lookups=lookups).test("ann", endpoint(url="https://slow.example/"), "msg_1")
+        await fetch_image("https://slow.example/x.png", max_bytes=1, param="mask", tenant="ann", resolver=resolver)
+    attempt = await sender(Kept(), resolver=resolver).test("ann", endpoint(url="https://slow.example/"), "msg_1")
 
     assert (caught.value.code, caught.value.param) == ("url_unreachable", "mask")
     assert "the name was not looked up within 0.02 s" in caught.value.message
@@ -101,18 +103,18 @@ async def test_a_look_up_that_takes_too_long_is_told(names: Names) -> None:
 async def test_what_a_look_up_fails_of_is_raised(names: Names) -> None:
     """As `getaddrinfo` raises it."""
     with pytest.raises(socket.gaierror):
-        await Lookups().find("nobody.example", 443, "ann")
+        await NameResolver().resolve("nobody.example", 443, "ann")
 
 
 def test_a_look_up_does_not_keep_a_process_from_ending() -> None:
     """Threads of an executor would, until the last of them has its answer."""
     program = """
 import asyncio, socket, threading
-from orchestrator.egress.lookups import Lookups, LookupTimeoutError
+from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError
 socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
 try:
-    asyncio.run(Lookups(within_s=0.01).find("slow.example", 443, "ann"))
-except LookupTimeoutError:
+    asyncio.run(NameResolver(timeout_s=0.01).resolve("slow.example", 443, "ann"))
+except ResolutionTimeoutError:
     print("ended")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
