@@ -4,8 +4,8 @@
     >>> with EditThinker("http://127.0.0.1:8080") as server:  # doctest: +SKIP
     ...     server.edit("photo.jpg", "make it feel like golden hour").save("out.png")
 
-`calls`, `retry` and `sse` hold the protocol and do no I/O; `sync` and `aio` carry their requests out with httpx. `errors`
-has the tree of exceptions.
+`calls`, `retry` and `sse` hold the protocol and do no I/O; `sync` and `aio` perform it with httpx. `errors` has the tree of
+exceptions.
 """
 
 from typing import TYPE_CHECKING

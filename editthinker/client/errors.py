@@ -1,23 +1,23 @@
-"""What can go wrong when the API is used, as one small tree.
+"""The exceptions of the client, as one tree.
 
 The names are those of the ``openai`` package where it has the same error.
 
 EditThinkerError
-├── APIConnectionError         no answer: refused, reset, timed out on the way
+├── APIConnectionError         no response: refused, reset, or timed out on the way
 ├── APITimeoutError            the time that the caller allowed for waiting is over; the session goes on
-├── APIResponseError           an answer that is not this API's (a proxy's page, another server)
-├── InvalidImageError          raised before anything is sent: the bytes are no picture
+├── APIResponseError           a response that is not this API's (a proxy's page, another server)
+├── InvalidImageError          raised before anything is sent: the bytes are not a picture
 ├── APIStatusError             an error status: status, code, message, param, request_id, retry_after
 │   ├── BadRequestError        400, 413, 415, 422 and every other 4xx: the request has to change
 │   ├── AuthenticationError    401: the API key is missing or wrong
-│   ├── PermissionDeniedError  403: the API key has not the scope
+│   ├── PermissionDeniedError  403: the API key lacks the scope
 │   ├── NotFoundError          404
 │   ├── ConflictError          409: the session's state does not allow it
 │   ├── RateLimitError         429: the same request may succeed later
 │   └── InternalServerError    5xx
 └── SessionFailedError         the session ended without a picture; carries the session
 
-Unlike openai's, `APITimeoutError` is no `APIConnectionError`: nothing is wrong with the connection.
+Unlike openai's, `APITimeoutError` does not derive from `APIConnectionError`: the connection works, the session takes longer.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 
 class EditThinkerError(Exception):
-    """Anything this package raises on purpose."""
+    """Base class of this package's exceptions."""
 
 
 class APIConnectionError(EditThinkerError):
-    """The server gave no answer.
+    """The server did not answer.
 
     Args:
         message: what happened, naming the server.
-        sent: whether the request may have reached the server; False when no connection was made at all, which
-            makes a repeat safe whatever the request.
+        sent: whether the request may have reached the server. False when no connection was made, so that any request is
+            safe to repeat.
     """
 
     def __init__(self, message: str, *, sent: bool) -> None:
@@ -51,11 +51,11 @@ class APITimeoutError(EditThinkerError):
 
 
 class APIResponseError(EditThinkerError):
-    """The answer does not look like this API's: the base URL probably names something else."""
+    """The response is not one of this API; the base URL is probably wrong."""
 
 
 class InvalidImageError(EditThinkerError):
-    """The given bytes are not a picture of a kind that the API takes."""
+    """The bytes are not an image in a format that the API accepts."""
 
 
 class APIStatusError(EditThinkerError):
@@ -67,7 +67,7 @@ class APIStatusError(EditThinkerError):
         message: one sentence: what is wrong, and what to do about it.
         param: the request field at fault, or None.
         request_id: quote it when you report the error; the server's logs carry it too.
-        retry_after: seconds after which a repeat makes sense, or None.
+        retry_after: seconds after which to retry, or None.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class APIStatusError(EditThinkerError):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        """The message, with the parameter and the request id where there are such."""
+        """The message, with the parameter and the request id if known."""
         notes = [f"status {self.status}", self.code]
         if self.param:
             notes.append(f"param {self.param}")
@@ -123,7 +123,7 @@ class ConflictError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """The server takes no more work now."""
+    """The server accepts no more work now."""
 
 
 class InternalServerError(APIStatusError):

@@ -1,4 +1,4 @@
-"""The export: the times that bound it, and its lines as they arrive. No I/O here."""
+"""The export: its time limits, and its JSON lines as they arrive. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def moment(given: Moment) -> float:
     """A time in Unix seconds.
 
     Raises:
-        ValueError: for what is none.
+        ValueError: for an invalid time.
     """
     try:
         at = _seconds(given)
@@ -34,7 +34,7 @@ def record(line: bytes) -> dict[str, Any]:
     """The archived session that a line holds.
 
     Raises:
-        APIResponseError: when it holds none.
+        APIResponseError: when it holds something else.
     """
     try:
         body = from_json(line)
@@ -47,7 +47,7 @@ def record(line: bytes) -> dict[str, Any]:
 
 
 class Lines:
-    """Bytes in, cut anywhere; whole lines out. A line ends at a line feed alone, not at U+2028 and its like."""
+    """Splits chunks of bytes into whole lines. Only a line feed ends a line, not U+2028 and the like."""
 
     def __init__(self) -> None:
         self.begun = False
@@ -64,13 +64,13 @@ class Lines:
         return whole
 
     def end(self) -> None:
-        """See that nothing is left.
+        """Check that the last line was complete.
 
         Raises:
             APIResponseError: when the last line has no end.
         """
         if any(self._parts):
-            message = "the export ended within a line: it is not whole"
+            message = "the export ended within a line: it is incomplete"
             raise APIResponseError(message)
 
 

@@ -1,4 +1,4 @@
-"""What the API answers with. Every model keeps fields it does not know, so a newer server does not break it."""
+"""The API's responses. Unknown fields are kept, so that a newer server works with an older client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
-"""The statuses after which a session changes no more."""
+"""The statuses of a session that no longer changes."""
 
 
 class _Model(BaseModel):
@@ -17,11 +17,11 @@ class _Model(BaseModel):
 
 
 class Scores(_Model):
-    """The thinker's marks, each 0 to 10.
+    """The thinker's scores, each from 0 to 10.
 
     Attributes:
         semantic: how far the instruction was followed.
-        quality: how sound the picture is.
+        quality: how free of defects the picture is.
         overall: the geometric mean of the two.
     """
 
@@ -56,11 +56,11 @@ class Failure(_Model):
 
 
 class Candidate(_Model):
-    """One edit of the source image in a turn, and what the thinker said of it.
+    """One edit of the source image in a turn, and its critique.
 
     Attributes:
         status: ``editing | edited | critiqued | unscored | failed``.
-        refined_instruction: what the thinker would try next; None when it asks for no change.
+        refined_instruction: what the thinker proposes for the next turn; None when it proposes no change.
     """
 
     candidate: int
@@ -76,7 +76,7 @@ class Candidate(_Model):
 
 
 class Turn(_Model):
-    """One round: an instruction, and one or more edits made by it.
+    """One turn: an instruction, and one or more edits made with it.
 
     Attributes:
         author: who wrote the instruction: ``caller | thinker | person``.
@@ -89,7 +89,7 @@ class Turn(_Model):
 
 
 class Totals(_Model):
-    """What a session has used up so far."""
+    """What a session has used so far."""
 
     turns: int = 0
     edits: int = 0
@@ -137,11 +137,11 @@ class Session(_Model):
 
     @property
     def ended(self) -> bool:
-        """Whether the session changes no more."""
+        """Whether the session has ended."""
         return self.status in ENDED
 
     def at(self, ref: CandidateRef) -> Candidate | None:
-        """The candidate at a place, or None when there is no such."""
+        """The candidate with these numbers, or None."""
         for turn in self.turns:
             for candidate in turn.candidates:
                 if (turn.turn, candidate.candidate) == (ref.turn, ref.candidate):
@@ -160,7 +160,7 @@ class Event(_Model):
     """One thing that happened in a session. Fields that not every event carries are None where they are absent.
 
     Attributes:
-        seq: the event's number in its session, 1 and up without gaps; 0 for a live note that is not kept.
+        seq: the event's number in its session, 1 and up without gaps; 0 for a live update that is not stored.
         type: ``session_created``, ``turn_started``, ``edit_started``, ``edited``, ``edit_failed``, ``critiqued``,
             ``critique_failed``, ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``;
             a newer server may send others.

@@ -1,4 +1,4 @@
-"""When to try again, and when to give up: for single calls, and for the event stream. No I/O here."""
+"""When to retry and when to give up, for single calls and for the event stream. No I/O."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from editthinker.client.sse import Decoder, Message
 
 T = TypeVar("T")
 
-_LATER: Final = frozenset({429, 503})
-_STREAM_LATER: Final = frozenset({429, 500, 502, 503, 504})
+_RETRYABLE: Final = frozenset({429, 503})
+_STREAM_RETRYABLE: Final = frozenset({429, 500, 502, 503, 504})
 _OK: Final = 200
-_GONE: Final = 404
+_NOT_FOUND: Final = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +55,36 @@ class Retries:
                 object.__setattr__(self, new, value)
 
     def pause(self, attempt: int) -> float:
-        """Seconds to wait after an attempt (from 1), with jitter so that clients do not come back in step."""
+        """Seconds to wait after an attempt (from 1), with jitter so that clients do not retry at the same moment."""
         longest = min(self.max, self.initial * 2.0 ** (attempt - 1))
         spread: float = random.uniform(0.5, 1.0)
         return longest * spread
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RetryAfter:
     """Send the request again after this many seconds."""
 
-    after: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T]):
-    """The call has its answer."""
+    """The call has its result."""
 
     value: T
 
 
 class Attempts(Generic[T]):
-    """The attempts at one call: tell it how each went, and it says what to do next."""
+    """The attempts at one call. It gets the outcome of each and returns what to do next."""
 
     def __init__(self, call: Call[T], retries: Retries) -> None:
         self._call = call
         self._retries = retries
         self._made = 0
 
-    def judge(self, result: Reply | APIConnectionError) -> Done[T] | Again:
-        """What follows from one attempt.
+    def next_step(self, result: Reply | APIConnectionError) -> Done[T] | RetryAfter:
+        """The next step after one attempt.
 
         Raises:
             EditThinkerError: when the attempt failed and another would not help, or none is left.
@@ -92,35 +92,34 @@ class Attempts(Generic[T]):
         self._made += 1
         if isinstance(result, APIConnectionError):
             if self._call.repeatable or not result.sent:
-                return self._again(result, None)
+                return self._retry(result, None)
             raise result
-        if calls.answers(self._call, result.status):
+        if calls.is_answer(self._call, result.status):
             return Done(self._call.read(result))
-        if self._made > 1 and result.status == _GONE and self._call.request.method == "DELETE":
-            # An earlier attempt, whose answer was lost, had done it.
+        if self._made > 1 and result.status == _NOT_FOUND and self._call.request.method == "DELETE":
+            # An earlier attempt deleted it, and its response was lost.
             return Done(self._call.read(result))
         error = calls.read_error(result)
-        hopeless = result.headers.get("x-should-retry") == "false"
-        if result.status in _LATER and self._call.repeatable and not hopeless:
-            return self._again(error, error.retry_after)
+        final = result.headers.get("x-should-retry") == "false"
+        if result.status in _RETRYABLE and self._call.repeatable and not final:
+            return self._retry(error, error.retry_after)
         raise error
 
-    def _again(self, error: Exception, asked: float | None) -> Again:
-        if self._made >= self._retries.attempts or (asked or 0.0) > self._retries.max_retry_after:
+    def _retry(self, error: Exception, retry_after: float | None) -> RetryAfter:
+        if self._made >= self._retries.attempts or (retry_after or 0.0) > self._retries.max_retry_after:
             raise error
-        return Again(self._retries.pause(self._made) if asked is None else asked)
+        return RetryAfter(self._retries.pause(self._made) if retry_after is None else retry_after)
 
 
 class Feed:
-    """One session's events across as many connections as it takes: each exactly once, in order, to the last.
+    """One session's events over any number of connections: each exactly once, in order, to the last.
 
     Args:
         session_id: whose events.
-        after: the number of the last event already known.
-        retries: how often to connect again without having received anything new.
-        timeout: seconds this may take in all, or None.
-        stall: seconds without a byte after which a connection counts as dead; the server sends heartbeats, so
-            silence means that nobody is there.
+        after: sequence number of the last event already known.
+        retries: how often to reconnect without a new event.
+        timeout: seconds in all, or None.
+        stall: seconds without a byte after which a connection counts as dead; the server sends heartbeats.
     """
 
     def __init__(self, session_id: str, after: int, retries: Retries, *, timeout: float | None, stall: float) -> None:
@@ -159,38 +158,38 @@ class Feed:
             self._left()
         return fresh
 
-    def refused(self, reply: Reply) -> APIStatusError | APIResponseError:
-        """Take in an answer that is not a stream: raise what stays so, give back what may pass."""
+    def rejected(self, reply: Reply) -> APIStatusError | APIResponseError:
+        """Handle a response that is not a stream: raise a permanent error, return one that a retry may avoid."""
         if reply.status == _OK:
-            message = "the answer to the event request is no event stream; check the base URL"
+            message = "the response to the event request is not an event stream; check the base URL"
             raise APIResponseError(message)
         error = calls.read_error(reply)
-        if reply.status not in _STREAM_LATER or (error.retry_after or 0.0) > self._retries.max_retry_after:
+        if reply.status not in _STREAM_RETRYABLE or (error.retry_after or 0.0) > self._retries.max_retry_after:
             raise error
         return error
 
-    def ended(self, session: Session) -> None:
-        """Take in the session's state after a connection that brought nothing: perhaps there is nothing left."""
+    def check_ended(self, session: Session) -> None:
+        """Finish when the session has ended and no event is left, after a connection without new events."""
         if session.ended and session.last_event <= self.last:
             self.done = True
 
     @property
     def silent(self) -> bool:
-        """Whether the connection that just closed brought nothing new."""
+        """Whether the last connection brought no new event."""
         return not self._news
 
-    def lost(self, cause: APIConnectionError | APIStatusError | APIResponseError | None) -> float:
-        """Seconds to wait before the next connection, after one ended before the session did.
+    def reconnect_delay(self, cause: APIConnectionError | APIStatusError | APIResponseError | None) -> float:
+        """Seconds to wait before the next connection, after one that ended before the session.
 
         Raises:
-            EditThinkerError: when that happened too often in a row without anything new.
+            EditThinkerError: when that happened too often in a row without a new event.
         """
         self._failures += 1
         if self._failures >= self._retries.reconnects:
-            message = f"the event stream of {self.session_id} ended {self._failures} times without news"
+            message = f"the event stream of {self.session_id} ended {self._failures} times without a new event"
             raise cause or APIConnectionError(message, sent=True)
-        asked = getattr(cause, "retry_after", None)
-        pause = self._retries.pause(self._failures) if asked is None else float(asked)
+        retry_after = getattr(cause, "retry_after", None)
+        pause = self._retries.pause(self._failures) if retry_after is None else float(retry_after)
         return min(pause, self._left())
 
     def _left(self) -> float:
@@ -198,7 +197,7 @@ class Feed:
             return self._stall
         left = self._ends - monotonic()
         if left <= 0:
-            message = f"session {self.session_id} had not ended after {self._timeout:g} seconds; it goes on"
+            message = f"session {self.session_id} had not ended after {self._timeout:g} seconds; it continues"
             raise APITimeoutError(message)
         return left
 

@@ -1,7 +1,7 @@
-"""Server-sent events: bytes in, messages out. No I/O here.
+"""A decoder for server-sent events. No I/O.
 
 The format is that of the HTML standard: lines end in LF, CR LF or CR; a blank line ends a message; a line that
-begins with a colon is a comment (ours are heartbeats). A message that was cut off is dropped, as the standard says.
+begins with a colon is a comment (ours are heartbeats). An incomplete message is discarded, as the standard says.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The blocking client: carries out the calls that `calls` makes, with httpx."""
+"""The blocking client: performs the calls that `calls` builds, with httpx."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Never, Self, TypeVar, Unpack
 
 import httpx
 
-from editthinker.client import calls, wire
+from editthinker.client import calls, transport
 from editthinker.client.calls import Call, ImageFormat, ImageSource, Reply, SessionOptions
 from editthinker.client.errors import (
     APIConnectionError,
@@ -21,7 +21,7 @@ from editthinker.client.errors import (
 )
 from editthinker.client.export import Lines, Moment, record
 from editthinker.client.models import EditOutcome, Event, ModelCard, Readiness, Session, SessionPage
-from editthinker.client.retry import Again, Attempts, Done, Feed, Retries
+from editthinker.client.retry import Attempts, Done, Feed, Retries, RetryAfter
 
 T = TypeVar("T")
 
@@ -31,13 +31,13 @@ class EditThinker:
 
     Args:
         base_url: of the server, with or without ``/v1``.
-        api_key: sent as a bearer token when given; white space around it is left out.
-        timeout: seconds that one answer may take. Waiting for a session is not bound by it.
-        retries: when to try again.
-        stall: seconds without a byte after which an event stream is taken for dead and opened again.
+        api_key: sent as a bearer token; white space around it is removed.
+        timeout: seconds that one response may take. It does not limit the wait for a session.
+        retries: how often and how long to retry.
+        stall: seconds without a byte after which an event stream is reconnected.
 
     Raises:
-        ValueError: for a URL or a key that cannot be one; the error does not tell the key.
+        ValueError: for an invalid URL or key; the message does not contain the key.
 
     Example:
         >>> with EditThinker("http://127.0.0.1:8080") as server:  # doctest: +SKIP
@@ -48,15 +48,15 @@ class EditThinker:
         self,
         base_url: str,
         api_key: str | None = None,
-        timeout: float = wire.DEFAULT_TIMEOUT,
+        timeout: float = transport.DEFAULT_TIMEOUT,
         *,
         retries: Retries | None = None,
-        stall: float = wire.DEFAULT_STALL,
+        stall: float = transport.DEFAULT_STALL,
     ) -> None:
         self._timeout = timeout
         self._retries = retries or Retries()
         self._stall = stall
-        self._http = httpx.Client(**wire.client_arguments(base_url, api_key, timeout))
+        self._http = httpx.Client(**transport.client_arguments(base_url, api_key, timeout))
         self.sessions = Sessions(self)
 
     @property
@@ -72,7 +72,7 @@ class EditThinker:
         format: ImageFormat | None = None,  # noqa: A002 - the API's word
         **options: Unpack[SessionOptions],
     ) -> EditOutcome:
-        """Edit an image and wait for the result. Interrupted, it cancels the session.
+        """Edit an image and wait for the result. Ctrl-C cancels the session.
 
         Raises:
             SessionFailedError: when the session ended without a picture.
@@ -93,66 +93,66 @@ class EditThinker:
         return self.perform(calls.models())
 
     def ready(self) -> Readiness:
-        """Whether the server can take work, and what is missing if not."""
+        """Whether the server can accept work, and what is missing if not."""
         return self.perform(calls.ready())
 
     def perform(self, call: Call[T]) -> T:
-        """Carry out one call, with as many attempts as it takes."""
+        """Perform one call, with retries."""
         attempts = Attempts(call, self._retries)
         while True:
-            verdict = attempts.judge(self._send(call))
-            if isinstance(verdict, Done):
-                return verdict.value
-            sleep(verdict.after)
+            step = attempts.next_step(self._send(call))
+            if isinstance(step, Done):
+                return step.value
+            sleep(step.seconds)
 
     def follow(self, feed: Feed) -> Iterator[Event]:
-        """The events of a feed, over as many connections as it takes."""
+        """The events of a feed, reconnecting as needed."""
         while not feed.done:
             cause: APIConnectionError | APIStatusError | APIResponseError | None = None
             try:
                 request, silence = feed.connect()
-                with self._http.stream(**wire.stream_arguments(request, silence)) as response:
-                    if wire.is_stream(response):
+                with self._http.stream(**transport.stream_arguments(request, silence)) as response:
+                    if transport.is_stream(response):
                         for chunk in response.iter_raw():
                             yield from feed.receive(chunk)
                             if feed.done:
                                 return
                     else:
                         response.read()
-                        cause = feed.refused(wire.reply_of(response))
+                        cause = feed.rejected(transport.reply_of(response))
             except httpx.TransportError as exc:
-                cause = wire.failure_of(exc, self._http.base_url)
+                cause = transport.failure_of(exc, self._http.base_url)
             if cause is None and feed.silent:
-                feed.ended(self.sessions.get(feed.session_id))
+                feed.check_ended(self.sessions.get(feed.session_id))
             if not feed.done:
-                sleep(feed.lost(cause))
+                sleep(feed.reconnect_delay(cause))
 
     def lines(self, call: Call[Never], read: Callable[[bytes], T]) -> Iterator[T]:
-        """What is read of each line of an export. It is asked for again as other calls are, but not once it has begun."""
+        """Each line of an export, as `read` returns it. Retried like other calls until the first line has arrived."""
         attempts = Attempts(call, self._retries)
         while True:
             lines = Lines()
             result: Reply | APIConnectionError
             try:
-                with self._http.stream(**wire.stream_arguments(call.request, wire.SEEKING)) as response:
-                    if wire.is_export(response):
+                with self._http.stream(**transport.stream_arguments(call.request, transport.EXPORT_READ_TIMEOUT)) as response:
+                    if transport.is_export(response):
                         for chunk in response.iter_raw():
                             for line in lines.feed(chunk):
                                 yield read(line)
                         lines.end()
                         return
                     response.read()
-                    result = wire.reply_of(response)
+                    result = transport.reply_of(response)
             except httpx.TransportError as exc:
-                result = wire.failure_of(exc, self._http.base_url)
+                result = transport.failure_of(exc, self._http.base_url)
                 if lines.begun:
                     raise result from None
-            verdict = attempts.judge(result)
-            if isinstance(verdict, Again):
-                sleep(verdict.after)
+            step = attempts.next_step(result)
+            if isinstance(step, RetryAfter):
+                sleep(step.seconds)
 
     def feed(self, session_id: str, after: int, timeout: float | None) -> Feed:
-        """A new feed of a session's events, with this client's patience."""
+        """A feed of a session's events, with this client's retries and timeouts."""
         return Feed(session_id, after, self._retries, timeout=timeout, stall=self._stall)
 
     def close(self) -> None:
@@ -169,10 +169,10 @@ class EditThinker:
 
     def _send(self, call: Call[T]) -> Reply | APIConnectionError:
         try:
-            response = self._http.request(**wire.request_arguments(call.request, self._timeout))
+            response = self._http.request(**transport.request_arguments(call.request, self._timeout))
         except httpx.TransportError as exc:
-            return wire.failure_of(exc, self._http.base_url)
-        return wire.reply_of(response)
+            return transport.failure_of(exc, self._http.base_url)
+        return transport.reply_of(response)
 
 
 class Sessions:
@@ -185,13 +185,13 @@ class Sessions:
         """Start a session. It is safe to call again with the same ``idempotency_key``.
 
         Raises:
-            InvalidImageError: when the bytes are no picture.
+            InvalidImageError: when the bytes are not a picture.
             OSError: when a named file cannot be read.
         """
         return self._client.perform(calls.create(image, prompt, **options))
 
     def get(self, session_id: str) -> Session:
-        """A session as it stands."""
+        """The current state of a session."""
         return self._client.perform(calls.get(session_id))
 
     def list(self, limit: int | None = None, cursor: str | None = None, *, status: str | None = None) -> SessionPage:
@@ -201,16 +201,16 @@ class Sessions:
     def events(self, session_id: str, after: int = 0, *, timeout: float | None = None) -> Iterator[Event]:
         """The session's events after a given one, each exactly once, as they happen, up to ``finished``.
 
-        A connection that breaks is opened again where it broke.
+        A broken connection is resumed after the last event received.
 
         Raises:
-            APITimeoutError: when ``timeout`` seconds have passed; looked at whenever something arrives.
-            APIConnectionError: when the server stays away.
+            APITimeoutError: when ``timeout`` seconds have passed; checked when data arrives.
+            APIConnectionError: when the server does not come back.
         """
         return self._client.follow(self._client.feed(session_id, after, timeout))
 
     def wait(self, session_id: str, *, timeout: float | None = None) -> Session:
-        """The session once it has ended. One that waits for a person's review has not ended."""
+        """Wait until the session has ended. A session that waits for a review has not ended."""
         for _ in self.events(session_id, timeout=timeout):
             pass
         return self.get(session_id)
@@ -227,17 +227,17 @@ class Sessions:
         Args:
             since: created then or later: Unix seconds, an ISO date, or a ``datetime``.
             until: created before.
-            status: only those that ended so: ``succeeded | failed | cancelled``.
+            status: only sessions with this status: ``succeeded | failed | cancelled``.
 
         Raises:
-            ValueError: for a time that is none.
-            APIConnectionError: when it breaks off; what came before is whole sessions. Go on with ``since`` at the
-                ``created_at`` of the last one, and drop the ids that you have.
+            ValueError: for an invalid time.
+            APIConnectionError: when the connection breaks; every session yielded before is complete. Continue with
+                ``since`` at the ``created_at`` of the last one, and skip ids already received.
         """
         return self._client.lines(calls.export(since, until, status), record)
 
     def cancel(self, session_id: str) -> Session:
-        """Cancel a session. What it made so far stays."""
+        """Cancel a session. Its images so far stay available."""
         return self._client.perform(calls.cancel(session_id))
 
     def feedback(
@@ -253,7 +253,7 @@ class Sessions:
         return self._client.perform(calls.feedback(session_id, action, turn, candidate, instruction))
 
     def delete(self, session_id: str) -> None:
-        """Delete a session and what it alone refers to."""
+        """Delete a session and its images."""
         self._client.perform(calls.delete(session_id))
 
     def image(
@@ -264,7 +264,7 @@ class Sessions:
         *,
         format: ImageFormat | None = None,  # noqa: A002 - the API's word
     ) -> bytes:
-        """The best picture, or that of one turn and candidate (the first if none is named)."""
+        """The best picture, or that of a turn and candidate (by default the first)."""
         return self._client.perform(calls.image(session_id, turn, candidate, format))
 
     def source(self, session_id: str, *, format: ImageFormat | None = None) -> bytes:  # noqa: A002 - the API's word

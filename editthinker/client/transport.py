@@ -1,4 +1,4 @@
-"""Between our requests and httpx: the one place that knows both. Shared by the two shells."""
+"""Maps our requests and responses to httpx's. Shared by the blocking and the async client."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from editthinker.client.errors import APIConnectionError
 
 DEFAULT_TIMEOUT: Final = 60.0
 DEFAULT_STALL: Final = 60.0
-SEEKING: Final = 300.0
-"""Seconds without a byte of an export: it has no heartbeats while the server looks for the next session that fits."""
-_CONNECT: Final = 10.0
+EXPORT_READ_TIMEOUT: Final = 300.0
+"""Seconds without a byte of an export: it has no heartbeats while the server searches for the next matching session."""
+_CONNECT_TIMEOUT: Final = 10.0
 
 
 def client_arguments(base_url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
-    """What `httpx.Client` and `httpx.AsyncClient` are made with.
+    """Keyword arguments of `httpx.Client` and `httpx.AsyncClient`.
 
     Raises:
-        ValueError: for a URL or a key that cannot be one.
+        ValueError: for an invalid URL or key.
     """
     base = _reachable(normal_base(base_url))
     headers = {"user-agent": "editthinker-python", "accept": "application/json, image/*;q=0.9, */*;q=0.5"}
@@ -29,18 +29,18 @@ def client_arguments(base_url: str, api_key: str | None, timeout: float) -> dict
     return {
         "base_url": base,
         "headers": headers,
-        "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT)),
+        "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
         # A proxy named in the environment cannot reach this machine's loopback.
         "trust_env": not is_loopback(base),
-        # Only spares plain http the building of a TLS context, which takes longer than many a call. Redirects are
-        # not followed, so nothing of https is reached unverified.
+        # Building a TLS context takes longer than many a call, and plain http does not need one. Redirects are not
+        # followed, so no https URL is reached unverified.
         "verify": base.startswith("https://"),
         "follow_redirects": False,
     }
 
 
 def request_arguments(request: Request, timeout: float) -> dict[str, Any]:
-    """What ``httpx.Client.request`` takes for a request of ours."""
+    """Keyword arguments of ``httpx.Client.request``."""
     arguments: dict[str, Any] = {
         "method": request.method,
         "url": request.path,
@@ -53,35 +53,35 @@ def request_arguments(request: Request, timeout: float) -> dict[str, Any]:
     if request.json is not None:
         arguments["json"] = dict(request.json)
     if request.extra_wait:
-        arguments["timeout"] = httpx.Timeout(timeout + request.extra_wait, connect=min(timeout, _CONNECT))
+        arguments["timeout"] = httpx.Timeout(timeout + request.extra_wait, connect=min(timeout, _CONNECT_TIMEOUT))
     return arguments
 
 
 def stream_arguments(request: Request, silence: float) -> dict[str, Any]:
-    """The same for a stream, on which only the time without a byte is limited."""
-    limits = httpx.Timeout(_CONNECT, read=silence)
+    """Keyword arguments of ``httpx.Client.stream``; only the time between two bytes is limited."""
+    limits = httpx.Timeout(_CONNECT_TIMEOUT, read=silence)
     arguments = request_arguments(request, silence)
-    # Read as it arrives: a proxy must not compress it.
+    # A proxy must not compress a stream that is read as it arrives.
     return {**arguments, "headers": {"accept-encoding": "identity", **arguments["headers"]}, "timeout": limits}
 
 
 def reply_of(response: httpx.Response) -> Reply:
-    """An answer that was read to its end."""
+    """A response that was read to its end."""
     return Reply(response.status_code, _lowered(response), response.content)
 
 
 def is_stream(response: httpx.Response) -> bool:
-    """Whether the answer is an event stream rather than an error or a stranger's page."""
+    """Whether the response is an event stream, not an error or a page of another server."""
     return _is(response, "text/event-stream")
 
 
 def is_export(response: httpx.Response) -> bool:
-    """The same for an export."""
+    """Whether the response is an export."""
     return _is(response, "application/jsonl")
 
 
 def failure_of(exc: httpx.TransportError, base_url: httpx.URL) -> APIConnectionError:
-    """What an httpx error means for the caller."""
+    """The client's error for an error of httpx."""
     sent = not isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     where = str(base_url).rstrip("/")
     if isinstance(exc, httpx.ReadTimeout):
@@ -94,19 +94,19 @@ def failure_of(exc: httpx.TransportError, base_url: httpx.URL) -> APIConnectionE
 
 
 def _sendable(api_key: str) -> str:
-    """The key without the white space that files and copying leave around it.
+    """The key without surrounding white space.
 
-    Checked here, since whatever sends a header says what was wrong with it, the key included. So the error has no value.
+    Checked here because httpx and h11 quote an invalid header in their errors; this message does not contain the key.
     """
     key = api_key.strip()
     if not all("!" <= letter <= "~" for letter in key):
-        message = "the API key cannot be one: it has white space, control characters or letters outside ASCII; copy it again"
+        message = "the API key is invalid: it has white space, control characters or letters outside ASCII; copy it again"
         raise ValueError(message)
     return key
 
 
 def _reachable(base: str) -> str:
-    """The URL, if its host can be looked up; whatever is wrong with it would be no `TransportError` later."""
+    """The URL, if its host name can be encoded; httpx raises no `TransportError` for one that cannot."""
     try:
         httpx.URL(base).host.encode("idna")
     except (httpx.InvalidURL, UnicodeError):
