@@ -60,10 +60,10 @@ def serve(
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        # Its logs go the way of all others; a line for each request comes from services.serving.middleware.
+        # Its logs are formatted as all others; services.serving.middleware logs requests.
         log_config=None,
         access_log=False,
-        # Longer than callers and proxies keep theirs, so that nobody reuses a connection that is being closed.
+        # Longer than callers and proxies keep idle connections, so that none reuses one that is being closed.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
