@@ -1,9 +1,7 @@
-"""The one table of error codes: who is to blame, whether a retry can help, which HTTP status.
+"""The table of error codes: HTTP status, cause, and whether a retry can help.
 
-Every service answers errors in OpenAI's shape, ``{"error": {"message", "type", "param", "code"}}``, and every
-code in such a body is a row of `TABLE`. Nothing else in the project knows a status number for an error.
-
-    ApiError                an error somebody outside should read: code, message, parameter, when to retry
+Every service answers errors in OpenAI's form, ``{"error": {"message", "type", "param", "code"}}``, and every code in such a body
+is a row of `TABLE`, which alone maps errors to statuses. `ApiError` is an error that a caller is meant to read.
 """
 
 from __future__ import annotations
@@ -14,17 +12,17 @@ from typing import Any, Final
 
 
 class Blame(StrEnum):
-    """Who can mend an error."""
+    """Who caused an error; OpenAI's error type."""
 
     CALLER = "invalid_request_error"
     CAPACITY = "rate_limit_error"
     COLLABORATOR = "upstream_error"
-    US = "server_error"
+    SERVER = "server_error"
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """One row: the HTTP status, who is to blame, and whether the same request may succeed later."""
+    """One row: the HTTP status, who caused the error, and whether the same request may succeed later."""
 
     status: int
     blame: Blame
@@ -81,21 +79,21 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "thinker_unreachable": ErrorCode(502, Blame.COLLABORATOR, retryable=True),
     "thinker_timeout": ErrorCode(504, Blame.COLLABORATOR, retryable=True),
     "deadline_exceeded": ErrorCode(504, Blame.COLLABORATOR),
-    # Ours.
-    "internal_error": ErrorCode(500, Blame.US, retryable=True),
-    "not_ready": ErrorCode(503, Blame.US, retryable=True),
-    "storage_unavailable": ErrorCode(503, Blame.US, retryable=True),
-    "out_of_memory": ErrorCode(507, Blame.US),
+    # This server.
+    "internal_error": ErrorCode(500, Blame.SERVER, retryable=True),
+    "not_ready": ErrorCode(503, Blame.SERVER, retryable=True),
+    "storage_unavailable": ErrorCode(503, Blame.SERVER, retryable=True),
+    "out_of_memory": ErrorCode(507, Blame.SERVER),
 }
 
 
-NO_OBJECT: Final = frozenset({"model_type", "model_attributes_type", "dict_type"})
-"""Pydantic's errors for what is no object; their texts name the class."""
-OBJECT_DUE: Final = "it must be an object with named fields"
+NOT_AN_OBJECT: Final = frozenset({"model_type", "model_attributes_type", "dict_type"})
+"""Pydantic's error types for values that are not objects; their texts name an internal class."""
+OBJECT_EXPECTED: Final = "it must be an object with named fields"
 
 
 class ApiError(Exception):
-    """An error for the other side of an HTTP connection.
+    """An error for the client of an HTTP request.
 
     Args:
         code: a row of `TABLE`.

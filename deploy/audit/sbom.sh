@@ -1,7 +1,7 @@
 #!/bin/sh
 # A CycloneDX document of what the orchestrator's image installs: deploy/audit/sbom.sh [extra] [file]
-# The packages are those of constraints.txt, in an environment of their own; the tools live in another. Beside it, with the
-# hashes of the files that were installed on this platform, FILE.lock.txt: pip install --require-hashes --no-deps -r FILE.lock.txt
+# The packages are those of constraints.txt, installed into a temporary environment; the tools have another. FILE.lock.txt has the
+# hashes of the files installed on this platform: pip install --require-hashes --no-deps -r FILE.lock.txt
 set -eu
 extra=${1:-orchestrator}
 file=${2:-out/sbom.json}

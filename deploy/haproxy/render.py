@@ -14,10 +14,10 @@ _ADDRESS = re.compile(r"[\w.:\[\]-]+:\d+")
 
 
 def render(editors: Sequence[str]) -> str:
-    """`editors.cfg` with these workers instead of those a name resolves to; its other variables stay.
+    """Return `editors.cfg` with these workers instead of a DNS name; its other variables are unchanged.
 
     Raises:
-        ValueError: one is not ``host:port``, or there is none.
+        ValueError: an editor is not ``host:port``, or none is given.
     """
     if not editors:
         raise ValueError("name at least one editor as host:port")
@@ -26,7 +26,7 @@ def render(editors: Sequence[str]) -> str:
             raise ValueError(f"{address!r} is not host:port")
 
     def servers(line: re.Match[str]) -> str:
-        return "\n".join(f"{line[1]}server editor{place} {address}" for place, address in enumerate(editors, 1))
+        return "\n".join(f"{line[1]}server editor{number} {address}" for number, address in enumerate(editors, 1))
 
     return _TEMPLATE.sub(servers, _RESOLVERS.sub("", SOURCE.read_text()))
 

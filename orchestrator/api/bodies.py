@@ -24,7 +24,7 @@ def read_as(model: type[_Model]) -> Callable[[Request], Awaitable[_Model]]:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise ApiError("invalid_value", "the body must be JSON; send it as application/json")
-        return validate(model, await read_json(request, most=_MOST_BYTES))
+        return validate(model, await read_json(request, max_bytes=_MOST_BYTES))
 
     return read
 

@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from orchestrator.api.context import Context, reading
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EXPORT
-from services.serving.jsonlines import one_line
+from services.serving.jsonlines import json_line
 
 router = APIRouter(tags=["sessions"])
 _LAST: Final = 10**11
@@ -43,7 +43,7 @@ async def export_sessions(
 async def _lines(documents: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[bytes]:
     async with contextlib.aclosing(documents):
         async for document in documents:
-            yield one_line(document) + b"\n"
+            yield json_line(document) + b"\n"
 
 
 async def _with(first: bytes | None, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:

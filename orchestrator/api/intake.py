@@ -31,8 +31,8 @@ from orchestrator.ports import (
     image_ref,
 )
 from services.errors import ApiError
-from services.imaging.codec import CheckedImage, ImageLimits, accept, digest, from_base64, open_image
-from services.protocol.images_api import one_source, read_form, validate
+from services.imaging.codec import CheckedImage, ImageLimits, check_image, digest, from_base64, open_image
+from services.protocol.images_api import read_form, single_image, validate
 from services.serving import logs, tracing
 from services.serving.middleware import read_json
 from services.serving.multipart import open_form
@@ -84,7 +84,7 @@ class Intake:
         async with open_form(request, max_files=20, max_fields=100) as form:
             read = await read_form(form)
         fields = validate(model, read.fields)
-        source = one_source(read)
+        source = single_image(read)
         check(fields, self.catalogue, self.deadlines, has_mask=read.mask is not None)
         return fields, source, read.mask
 
@@ -140,7 +140,7 @@ class Intake:
 
         def check() -> tuple[str, CheckedImage]:
             received = digest(data)
-            return received, accept(opened, received)
+            return received, check_image(opened, received)
 
         async with self.room.of(opened.info.width * opened.info.height):
             return await asyncio.to_thread(check)

@@ -171,7 +171,7 @@ class Runner:
         }
         # At most a heartbeat, so that a bug in that loop does not cost the lease.
         pause_s = min(_IDLE_S, self._heartbeat_s)
-        loops = (run_forever(name, step, pause_s=pause_s, most=_MAX_CONSECUTIVE_BUGS) for name, step in steps.items())
+        loops = (run_forever(name, step, pause_s=pause_s, max_failures=_MAX_CONSECUTIVE_BUGS) for name, step in steps.items())
         self._loops = [asyncio.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:

@@ -18,7 +18,7 @@ from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, R
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
 from services.errors import ApiError
-from services.imaging.codec import OURS, CheckedImage, ImageInfo, ImageLimits, decode, encode, from_base64, inspect
+from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, decode, encode, from_base64, inspect
 from services.imaging.containers import is_complete
 
 _PARAM: Final = "the editor's image"
@@ -184,7 +184,7 @@ def _checked(data: bytes, source_pixels: int) -> ImageInfo:
     """Check an image's header and structure without decoding it; the limit on replies bounds its bytes."""
     max_pixels = max(ImageLimits().max_pixels, _MAX_GROWTH * source_pixels)
     try:
-        info = inspect(data, limits=replace(OURS, max_pixels=max_pixels), param=_PARAM)
+        info = inspect(data, limits=replace(UNLIMITED, max_pixels=max_pixels), param=_PARAM)
     except ApiError as exc:
         raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
     if not is_complete(data):
@@ -200,7 +200,7 @@ async def _at_source_size(data: bytes, info: ImageInfo, width: int, height: int)
         return data, info
 
     def scale() -> bytes:
-        return encode(decode(data, limits=OURS, param=_PARAM).resize((width, height), Image.Resampling.LANCZOS), "png")
+        return encode(decode(data, limits=UNLIMITED, param=_PARAM).resize((width, height), Image.Resampling.LANCZOS), "png")
 
     try:
         scaled = await asyncio.to_thread(scale)

@@ -1,75 +1,67 @@
-"""Pictures as a thinker gets them: the bytes at hand, or, where they are larger than it looks at, scaled down once."""
+"""Pictures for a thinker: the stored bytes, or, where they exceed its pixel budget, a scaled copy that is cached."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections import OrderedDict
 
+from cachetools import LRUCache
 from PIL import Image
 
 from orchestrator.loop.events import ImageRef
 from orchestrator.ports import StoredImage, ThinkerError
 from services.errors import ApiError
-from services.imaging.codec import OURS, decode, digest, encode
+from services.imaging.codec import UNLIMITED, decode, digest, encode
 
-_KEPT_BYTES = 64 * 1024 * 1024
+_CACHE_BYTES = 64 * 1024 * 1024
 
 
 class Pictures:
-    """Scales pictures to a budget; a session's source is the same bytes in every turn.
+    """Scales pictures to a pixel budget. A session's source is scaled once, since it is the same in every turn.
 
     Args:
-        max_pixels: width x height at most; None sends every picture as it is.
+        max_pixels: width x height; None sends every picture unchanged.
     """
 
     def __init__(self, max_pixels: int | None) -> None:
         self._max_pixels = max_pixels
-        self._kept: OrderedDict[str, tuple[ImageRef, bytes]] = OrderedDict()
-        self._size = 0
+        self._scaled: LRUCache[str, tuple[ImageRef, bytes]] = LRUCache(_CACHE_BYTES, getsizeof=lambda scaled: len(scaled[1]))
+        """By the original's digest."""
 
     async def fit(self, image: StoredImage) -> StoredImage:
-        """The picture itself if it is small enough, else a smaller one.
+        """The picture itself if it is within the budget, else a scaled copy.
 
         Raises:
-            ThinkerError: when it cannot be decoded. An editor's reply is taken by its header and its checksums, since decoding
-                every picture would cost more than the few that are broken.
+            ThinkerError: when it cannot be decoded. An editor's output is accepted by its header and checksums, because decoding
+                every picture would cost more than the few that are corrupt.
         """
         limit = self._max_pixels
         if limit is None or image.ref.width * image.ref.height <= limit:
             return image
-        known = self._kept.get(image.ref.sha256)
-        if known is None:
+        scaled = self._scaled.get(image.ref.sha256)
+        if scaled is None:
             data = await image.load()
             try:
-                known = await asyncio.to_thread(_smaller, data, limit)
+                scaled = await asyncio.to_thread(_scale, data, limit)
             except ApiError as exc:
                 raise ThinkerError(exc.code, exc.message, kind="refused") from exc
-            self._keep(image.ref.sha256, known)
-        else:
-            self._kept.move_to_end(image.ref.sha256)
-        ref, data = known
+            # Larger than the whole cache: not cached.
+            with contextlib.suppress(ValueError):
+                self._scaled[image.ref.sha256] = scaled
+        ref, small = scaled
 
         async def load() -> bytes:
-            return data
+            return small
 
         return StoredImage(ref, load)
 
-    def _keep(self, sha256: str, made: tuple[ImageRef, bytes]) -> None:
-        if sha256 in self._kept:
-            return
-        self._kept[sha256] = made
-        self._size += len(made[1])
-        while self._size > _KEPT_BYTES and len(self._kept) > 1:
-            _, (_, dropped) = self._kept.popitem(last=False)
-            self._size -= len(dropped)
 
-
-def _smaller(data: bytes, limit: int) -> tuple[ImageRef, bytes]:
-    image = decode(data, limits=OURS, param="the picture for the thinker")
+def _scale(data: bytes, limit: int) -> tuple[ImageRef, bytes]:
+    image = decode(data, limits=UNLIMITED, param="the picture for the thinker")
     scale = math.sqrt(limit / (image.width * image.height))
     width, height = (max(1, int(side * scale)) for side in image.size)
-    # Without loss: what a lossy encoder did to the picture must not be taken for the editor's doing.
+    # Lossless, so that the thinker does not take compression artefacts for the editor's.
     small = encode(image.resize((width, height), Image.Resampling.LANCZOS), "png")
     ref = ImageRef(sha256=digest(small), media_type="image/png", bytes=len(small), width=width, height=height)
     return ref, small

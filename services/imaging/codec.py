@@ -1,7 +1,7 @@
-"""Images as untrusted bytes: sniff, bound, decode, encode, digest.
+"""Images as untrusted bytes: sniff, check limits, decode, encode, digest.
 
-The bytes decide what an image is; a part's declared content type or file name never does. Limits are checked on
-the header, before a pixel is decoded. What leaves `decode` is always 8-bit RGB or RGBA, upright, in sRGB.
+The type of an image is taken from its bytes; a part's declared content type and file name are ignored. Limits are checked on
+the header, before any pixel is decoded. `decode` always returns 8-bit RGB or RGBA, upright, in sRGB.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import pybase64
 from PIL import ExifTags, Image, ImageCms, ImageMath
 
 from services.errors import ApiError
-from services.imaging.containers import bare, meant_as_srgb
+from services.imaging.containers import meant_as_srgb, strip_metadata
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 OutputFormat = Literal["png", "jpeg", "webp"]
 
-_OPENED: Final = ("PNG", "JPEG", "WEBP")
-# An MPO is a JPEG with further pictures behind it (a depth map, a second view), as phones write it; the first counts.
+_DECODERS: Final = ("PNG", "JPEG", "WEBP")
+# An MPO is a JPEG followed by further pictures (a depth map, a second view), as phones write it; the first is used.
 _PILLOW_FORMATS: Final[dict[str, MediaType]] = {
     "PNG": "image/png",
     "JPEG": "image/jpeg",
@@ -35,8 +35,8 @@ _PILLOW_FORMATS: Final[dict[str, MediaType]] = {
     "WEBP": "image/webp",
 }
 _PLAIN_MODES: Final = frozenset({"L", "RGB", "RGBA"})
-_LONGEST_WEBP_SIDE: Final = 16_383
-_BROKEN: Final = (
+_MAX_WEBP_SIDE: Final = 16_383
+_PILLOW_ERRORS: Final = (
     OSError,
     SyntaxError,
     ValueError,
@@ -48,8 +48,8 @@ _BROKEN: Final = (
     struct.error,
     zlib.error,
 )
-"""What Pillow raises on broken files."""
-_TURNS: Final = {
+"""Pillow raises these on broken files."""
+_TRANSPOSES: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -60,17 +60,17 @@ _TURNS: Final = {
 }
 
 
-# Our own limits are checked on the header, before a pixel is decoded; Pillow's would only repeat them, by a warning.
+# `ImageLimits` are checked on the header, before any pixel is decoded; Pillow's own limit would repeat that with a warning.
 Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What a received image may cost.
+    """Limits of a received image.
 
     Attributes:
         max_bytes: encoded size.
-        max_pixels: width x height; checked before decoding, so a decompression bomb costs a header.
+        max_pixels: width x height; checked before decoding, so a decompression bomb costs only its header.
         max_side: longest side in pixels.
     """
 
@@ -79,15 +79,15 @@ class ImageLimits:
     max_side: int = 30_000
 
 
-OURS: Final = ImageLimits(sys.maxsize, sys.maxsize, sys.maxsize)
-"""For a picture that was measured when it came in: a caller's bounds say nothing of what we, or an editor, made of it."""
+UNLIMITED: Final = ImageLimits(sys.maxsize, sys.maxsize, sys.maxsize)
+"""For an image derived from one that was checked on arrival; a caller's limits do not apply to an editor's output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How hard lossless and WebP encoders try: ``png_level`` 0-9 (zlib), ``webp_method`` 0-6.
 
-    PNG's level 6 costs more time than it saves on any network we measured.
+    PNG's level 6 costs more time than it saves on every network that was measured.
     """
 
     png_level: int = 1
@@ -96,7 +96,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What an image's header says: type and size in pixels (as stored, before any EXIF rotation)."""
+    """Type and size in pixels from an image's header (as stored, before any EXIF rotation)."""
 
     media_type: MediaType
     width: int
@@ -105,7 +105,7 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class OpenedImage:
-    """An image whose header was read and is within the limits; no pixel is decoded before it is loaded."""
+    """An image whose header was read and is within the limits; its pixels are decoded when it is loaded."""
 
     data: bytes
     info: ImageInfo
@@ -116,7 +116,7 @@ class OpenedImage:
 
 @dataclass(frozen=True, slots=True)
 class CheckedImage:
-    """An encoded image that was checked, with what its header says.
+    """An encoded image that was checked, with its header's type and size.
 
     Attributes:
         sha256: of `data`, in hex: the image's name in the blob store.
@@ -130,7 +130,7 @@ class CheckedImage:
 
     @classmethod
     def hashed(cls, data: bytes, info: ImageInfo) -> Self:
-        """Those bytes, and their digest."""
+        """The bytes with their digest."""
         return cls(data, info.media_type, info.width, info.height, digest(data))
 
 
@@ -140,7 +140,7 @@ def digest(data: bytes) -> str:
 
 
 def sniff(data: bytes) -> MediaType | None:
-    """The image type the bytes themselves claim, or None if it is none of PNG, JPEG, WebP."""
+    """The image type by the first bytes, or None for anything but PNG, JPEG and WebP."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if data.startswith(b"\xff\xd8\xff"):
@@ -151,7 +151,7 @@ def sniff(data: bytes) -> MediaType | None:
 
 
 def open_image(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> OpenedImage:
-    """Read type and size from the header and check the limits; decodes no pixel.
+    """Read type and size from the header and check the limits, without decoding pixels.
 
     Raises:
         ApiError: ``missing_parameter``, ``invalid_image`` or ``image_too_large``, naming `param` and the fix.
@@ -188,41 +188,41 @@ def decode(data: bytes, *, limits: ImageLimits | None = None, param: str = "imag
         ApiError: as `open_image`, or ``invalid_image`` when the pixels are truncated or corrupt.
     """
     opened = open_image(data, limits=limits, param=param)
-    with _readable(param):
+    with _decoding(param):
         opened.image.load()
-        return _plain(opened.image)
+        return _to_plain(opened.image)
 
 
-def accept(opened: OpenedImage, sha256: str | None = None) -> CheckedImage:
-    """Check an image by decoding it once, and return bytes safe to pass on unchanged, within the same limits.
+def check_image(opened: OpenedImage, sha256: str | None = None) -> CheckedImage:
+    """Check an image by decoding it once, and return bytes that are safe to pass on, within the same limits.
 
-    An upright picture of 8-bit grey, RGB or RGBA in sRGB is not encoded again: its bytes come back without metadata (EXIF,
-    comments, data after the end of the image). Others (CMYK, 16-bit, palette, turned, with a colour profile) come back as
-    PNG; where that is too large for the limits and the picture was a JPEG, as a JPEG.
+    An upright image of 8-bit grey, RGB or RGBA in sRGB is not encoded again: its bytes are returned without metadata (EXIF,
+    comments, data after the end of the image). Others (CMYK, 16-bit, palette, rotated, with a colour profile) are returned as
+    PNG, or as JPEG if the PNG exceeds the limits and the original is a JPEG.
 
     Args:
         opened: the image, which is loaded here.
-        sha256: of its bytes, where the caller has it; it is that of the result too where nothing had to change.
+        sha256: of its bytes, if the caller knows it; reused if nothing had to change.
 
     Raises:
-        ApiError: as `decode`, and ``image_too_large`` when what had to be encoded again is beyond the limits.
+        ApiError: as `decode`, and ``image_too_large`` when the newly encoded image exceeds the limits.
     """
     data, info, limits, param = opened.data, opened.info, opened.limits, opened.param
-    with _readable(param):
+    with _decoding(param):
         # Pillow raises on a truncated file by default; it would pad it with grey otherwise.
         opened.image.load()
-        stripped = bare(data) if _stays(opened.image, data) else None
+        stripped = strip_metadata(data) if _is_plain(opened.image, data) else None
         if stripped is data and sha256 is not None:
             return CheckedImage(data, info.media_type, info.width, info.height, sha256)
         if stripped is not None:
             return CheckedImage.hashed(stripped, info)
-        image = _plain(opened.image)
+        image = _to_plain(opened.image)
     made = encode(image, "png")
     if len(made) > limits.max_bytes and info.media_type == "image/jpeg":
         # A second JPEG encoding loses less than the camera's did.
-        jpeg = _bounded(encode(image, "jpeg"), limits, param)
+        jpeg = _check_size(encode(image, "jpeg"), limits, param)
         return CheckedImage.hashed(jpeg, ImageInfo("image/jpeg", image.width, image.height))
-    return CheckedImage.hashed(_bounded(made, limits, param), ImageInfo("image/png", image.width, image.height))
+    return CheckedImage.hashed(_check_size(made, limits, param), ImageInfo("image/png", image.width, image.height))
 
 
 def encode(
@@ -240,13 +240,13 @@ def encode(
         output_format: png, jpeg (transparency is laid on white) or webp.
         compression: OpenAI's ``output_compression``: quality 0-100 for jpeg and webp (default 95).
         effort: how hard to compress.
-        param: what the caller names the format by.
+        param: the request field that names the format.
 
     Raises:
         ApiError: ``invalid_value`` naming `param`, when the image is too long for WebP.
     """
-    if output_format == "webp" and max(image.size) > _LONGEST_WEBP_SIDE:
-        message = f"{param}: webp ends at {_LONGEST_WEBP_SIDE:,} pixels a side, the image is {image.width}x{image.height}"
+    if output_format == "webp" and max(image.size) > _MAX_WEBP_SIDE:
+        message = f"{param}: webp ends at {_MAX_WEBP_SIDE:,} pixels a side, the image is {image.width}x{image.height}"
         raise ApiError("invalid_value", f"{message}; choose png or jpeg", param=param)
     buffer = io.BytesIO()
     effort = effort or Effort()
@@ -260,10 +260,10 @@ def encode(
 
 
 def transcode(data: bytes, output_format: OutputFormat, compression: int | None = None, *, param: str = "output_format") -> bytes:
-    """The same picture of ours in another encoding; the bytes themselves when they are already in it and need no change."""
+    """A checked image in another encoding; the same bytes if they already have it."""
     if sniff(data) == f"image/{output_format}" and (compression is None or output_format == "png"):
         return data
-    return encode(decode(data, limits=OURS), output_format, compression, param=param)
+    return encode(decode(data, limits=UNLIMITED), output_format, compression, param=param)
 
 
 def to_base64(data: bytes) -> str:
@@ -277,7 +277,7 @@ def data_url(data: bytes, media_type: str) -> str:
 
 
 def from_base64(text: str, *, param: str = "image") -> bytes:
-    """Bytes of a base64 string, in lines or not, or of a base64 ``data:`` URL.
+    """Bytes of a base64 string, with or without line breaks, or of a base64 ``data:`` URL.
 
     Raises:
         ApiError: ``invalid_image`` when it is not base64.
@@ -287,16 +287,16 @@ def from_base64(text: str, *, param: str = "image") -> bytes:
         if not head.endswith(";base64"):
             raise ApiError("invalid_image", f"{param} is a data URL that is not base64; use data:image/png;base64,…", param=param)
     try:
-        # Tools break it into lines.
+        # Many tools break base64 into lines.
         return pybase64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
     except (binascii.Error, ValueError) as exc:
         raise ApiError("invalid_image", f"{param} is not valid base64", param=param) from exc
 
 
-def _bounded(made: bytes, limits: ImageLimits, param: str) -> bytes:
+def _check_size(made: bytes, limits: ImageLimits, param: str) -> bytes:
     if len(made) > limits.max_bytes:
         message = (
-            f"{param} has to be encoded anew, as 8-bit sRGB, and then has {len(made):,} bytes; the limit is "
+            f"{param} has to be encoded again, as 8-bit sRGB, and then has {len(made):,} bytes; the limit is "
             f"{limits.max_bytes:,}; send a smaller picture, or an upright JPEG in sRGB"
         )
         raise ApiError("image_too_large", message, param=param)
@@ -305,32 +305,32 @@ def _bounded(made: bytes, limits: ImageLimits, param: str) -> bytes:
 
 def _open(data: bytes, param: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=_OPENED)
-    except _BROKEN as exc:
+        image = Image.open(io.BytesIO(data), formats=_DECODERS)
+    except _PILLOW_ERRORS as exc:
         message = f"{param} is not a readable PNG, JPEG or WebP image; convert it to one of these"
         raise ApiError("invalid_image", message, param=param) from exc
     return image
 
 
 @contextlib.contextmanager
-def _readable(param: str) -> Iterator[None]:
+def _decoding(param: str) -> Iterator[None]:
     try:
         yield
-    except _BROKEN as exc:
+    except _PILLOW_ERRORS as exc:
         message = f"{param} is truncated or corrupt and cannot be decoded; send a complete PNG, JPEG or WebP file"
         raise ApiError("invalid_image", message, param=param) from exc
 
 
-def _stays(image: Image.Image, data: bytes) -> bool:
-    """Whether the pixels of a loaded image can be passed on as they are encoded."""
-    return image.mode in _PLAIN_MODES and not _is_16_bit_png(data) and _orientation(image) not in _TURNS
+def _is_plain(image: Image.Image, data: bytes) -> bool:
+    """Whether a loaded image is upright 8-bit grey, RGB or RGBA, so that it need not be encoded again."""
+    return image.mode in _PLAIN_MODES and not _is_16_bit_png(data) and _orientation(image) not in _TRANSPOSES
 
 
 def _is_16_bit_png(data: bytes) -> bool:
     return sniff(data) == "image/png" and data[24] == 16  # noqa: PLR2004 - IHDR's bit depth
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def _to_plain(image: Image.Image) -> Image.Image:
     """8-bit RGB(A), upright, in sRGB, of any loaded PNG, JPEG or WebP."""
     profile, orientation = image.info.get("icc_profile"), _orientation(image)
     gamma = image.info.get("gamma") if "srgb" not in image.info else None
@@ -338,12 +338,12 @@ def _plain(image: Image.Image) -> Image.Image:
     if profile:
         image = _to_srgb(image, profile)
     elif gamma and not meant_as_srgb(gamma):
-        image = image.point(_curve(gamma) * len(image.getbands()))
+        image = image.point(_gamma_to_srgb(gamma) * len(image.getbands()))
     image = image.convert("RGB")
     if alpha is not None:
         image.putalpha(alpha)
-    if orientation in _TURNS:
-        image = image.transpose(_TURNS[orientation])
+    if orientation in _TRANSPOSES:
+        image = image.transpose(_TRANSPOSES[orientation])
     image.info = {}
     return image
 
@@ -355,7 +355,7 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
         # 16-bit grey: scale and round, do not clip (Pillow's own conversion saturates at 255).
         wide = image.convert("I")
         grey = wide.point(lambda value: value * (1 / 257) + 0.5).convert("L")
-        return grey, None if clear is None else _all_but(wide, clear)
+        return grey, None if clear is None else _alpha_except(wide, clear)
     if isinstance(clear, tuple) and any(sample > 255 for sample in clear):  # noqa: PLR2004
         # 16-bit RGB, of which Pillow keeps the upper halves.
         image.info["transparency"] = tuple(sample >> 8 for sample in clear)
@@ -366,17 +366,17 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return image.convert("L" if is_grey else "RGB"), image.getchannel("A")
 
 
-def _all_but(wide: Image.Image, clear: int) -> Image.Image:
-    """255 wherever the value is another one."""
+def _alpha_except(wide: Image.Image, clear: int) -> Image.Image:
+    """An alpha channel that is transparent where the value is `clear`."""
     mask: Image.Image = ImageMath.lambda_eval(lambda of: of["convert"]((of["wide"] != clear) * 255, "L"), wide=wide)
     return mask
 
 
 def _orientation(image: Image.Image) -> int:
-    """How the picture is turned, by its EXIF; a broken EXIF block is common in the wild and turns nothing."""
+    """The EXIF orientation; 1 (upright) for a broken EXIF block, which is common."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation)
-    except _BROKEN:
+    except _PILLOW_ERRORS:
         return 1
     return value if isinstance(value, int) else 1
 
@@ -385,14 +385,14 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, *_BROKEN):
-        # A broken profile is common in the wild; viewers ignore it, and so do we.
+    except (ImageCms.PyCMSError, *_PILLOW_ERRORS):
+        # Broken profiles are common, and viewers ignore them too.
         return image
     return converted if converted is not None else image
 
 
-def _curve(gamma: float) -> list[int]:
-    """Numbers of sRGB for those of a PNG whose numbers are light to the power of `gamma`."""
+def _gamma_to_srgb(gamma: float) -> list[int]:
+    """A table from the values of a PNG with this gAMA to sRGB values."""
     light = [(value / 255) ** (1 / gamma) for value in range(256)]
     return [round(255 * (12.92 * x if x <= 0.0031308 else 1.055 * x ** (1 / 2.4) - 0.055)) for x in light]  # noqa: PLR2004
 

@@ -1,7 +1,7 @@
-"""The parts of a PNG, JPEG or WebP file: which are the picture, and the file without the others. No pixel is touched.
+"""Metadata removal from PNG, JPEG and WebP files without decoding, and a check that a file is complete.
 
-What may stay is listed, everything else goes: texts, EXIF, thumbnails, times, makers' own parts, and what stands behind the
-picture. Where a part tells how the colours are meant, or the structure is not the usual one, the file has to be encoded anew.
+Only the listed parts are kept. All others are removed: texts, EXIF, thumbnails, times, vendors' parts, and data after the end
+of the image. A file with colour information other than sRGB's, or with an unusual structure, must be encoded again.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ _GAMMA_TOLERANCE: Final = 0.05
 _JFIF: Final = b"JFIF\x00"
 _ADOBE: Final = b"Adobe"
 _JFIF_BYTES: Final = 12
-"""Up to the size of a thumbnail, which is then written as none."""
+"""Up to the thumbnail's size, which is then written as 0 x 0."""
 _ADOBE_BYTES: Final = 12
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""Any but those within a scan: a stuffed zero, a restart, fill."""
+"""Any marker except those within a scan: stuffed zeros, restarts, fill bytes."""
 _TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN, _END = 0xDA, 0xD9
-_PICTURE: Final = _TABLES | _FRAMES | {_SCAN, _END}
-_DROPPED: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
+_KEPT_MARKERS: Final = _TABLES | _FRAMES | {_SCAN, _END}
+_DROPPED_MARKERS: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
 _WEBP_ALPHA: Final = 0x10
 _WEBP_ORDER: Final = (b"VP8X", b"ALPH", b"VP8 ", b"VP8L")
 
 
-def bare(data: bytes) -> bytes | None:
-    """The same picture without anything beside it: the bytes themselves where nothing is, None where it must be encoded anew."""
+def strip_metadata(data: bytes) -> bytes | None:
+    """The file without metadata: the same bytes if there is none, or None if it must be encoded again."""
     if data.startswith(_PNG):
-        made = _bare_png(data)
+        made = _strip_png(data)
     elif data.startswith(b"\xff\xd8"):
-        made = _bare_jpeg(data)
+        made = _strip_jpeg(data)
     else:
-        made = _bare_webp(data)
+        made = _strip_webp(data)
     return data if made == data else made
 
 
 def is_complete(data: bytes) -> bool:
-    """Whether the encoded bytes are structurally whole: every PNG checksum, JPEG's end marker, WebP's length.
+    """Whether the encoded bytes are structurally complete: every PNG checksum, JPEG's end marker, WebP's length.
 
-    Cheap enough for the hot path (no pixel is decoded); catches what a cut connection or a broken disk does.
+    Cheap enough for the hot path, since nothing is decoded; detects truncated transfers and corrupt files.
     """
     if data.startswith(_PNG):
         return any(kind == b"IEND" for kind, _, _ in _chunks(data))
@@ -55,7 +55,7 @@ def is_complete(data: bytes) -> bool:
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) >= int.from_bytes(data[4:8], "little") + 8
 
 
-def _bare_png(data: bytes) -> bytes | None:
+def _strip_png(data: bytes) -> bytes | None:
     kept: list[memoryview] = []
     seen: set[bytes] = set()
     last = b""
@@ -66,7 +66,7 @@ def _bare_png(data: bytes) -> bytes | None:
         if kind in {b"IHDR", b"IDAT", b"IEND"} or (kind, len(content)) == (b"sRGB", 1):
             kept.append(whole)
         elif not kind[0] & 0x20 and kind != b"PLTE":
-            # Critical, and unknown: what it does to the picture is its maker's secret.
+            # An unknown critical chunk may change the meaning of the others.
             return None
         seen.add(kind)
         last = kind
@@ -74,7 +74,7 @@ def _bare_png(data: bytes) -> bytes | None:
 
 
 def _png_colours(kind: bytes, content: memoryview) -> bool:
-    """Whether a chunk says that the numbers are not sRGB's, or not all that there is to say."""
+    """Whether a chunk shows that the pixels are not plain sRGB."""
     if kind == b"IHDR":
         return bytes(content[9:10]) == b"\x03"
     if kind == b"gAMA":
@@ -88,7 +88,7 @@ def meant_as_srgb(gamma: float) -> bool:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
-    """Type, content and whole of each chunk, up to IEND; ends before one that is cut or whose checksum is wrong."""
+    """Type, content and whole of each chunk, up to IEND; stops before one that is truncated or has a wrong checksum."""
     at, view = len(_PNG), memoryview(data)
     while at + 12 <= len(data):
         (size,) = struct.unpack_from(">I", data, at)
@@ -102,30 +102,30 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
         at = end
 
 
-def _bare_jpeg(data: bytes) -> bytes | None:
+def _strip_jpeg(data: bytes) -> bytes | None:
     kept = [b"\xff\xd8"]
     marker, scans, has_jfif = 0, 0, False
     for marker, content, whole in _segments(data):
         if marker == 0xE2 and content.startswith(b"ICC_PROFILE\x00"):  # noqa: PLR2004
             return None
-        if marker in _PICTURE:
+        if marker in _KEPT_MARKERS:
             kept.append(whole)
         elif marker == 0xE0 and content.startswith(_JFIF) and len(content) > _JFIF_BYTES + 1 and not has_jfif:  # noqa: PLR2004
-            # It also says which colours these are, so it stays; its thumbnail does not.
+            # Kept because it also declares the colour space; its thumbnail is removed.
             kept.append(_segment(marker, content[:_JFIF_BYTES] + b"\x00\x00"))
             has_jfif = True
         elif marker == 0xEE and content.startswith(_ADOBE) and len(content) >= _ADOBE_BYTES:  # noqa: PLR2004
             kept.append(_segment(marker, content[:_ADOBE_BYTES]))
-        elif marker not in _DROPPED:
+        elif marker not in _DROPPED_MARKERS:
             return None
         scans += marker == _SCAN
     return b"".join(kept) if marker == _END and scans else None
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Marker, content and whole of each segment, a scan with its pixels, up to the end marker; ends before one that is cut."""
+    """Marker, content and whole of each segment (a scan with its pixels), up to the end marker; stops before a truncated one."""
     at = 2
-    while (at := _past_fill(data, at)) >= 0:
+    while (at := _skip_fill(data, at)) >= 0:
         marker = data[at]
         if marker == _END:
             yield marker, b"", b"\xff\xd9"
@@ -144,8 +144,8 @@ def _segment(marker: int, content: bytes) -> bytes:
     return bytes((0xFF, marker)) + struct.pack(">H", len(content) + 2) + content
 
 
-def _past_fill(data: bytes, at: int) -> int:
-    """Where the marker's own byte stands, behind any number of 0xFF; -1 where there is none."""
+def _skip_fill(data: bytes, at: int) -> int:
+    """The position of the marker's code, after any number of 0xFF; -1 if there is none."""
     if at >= len(data) or data[at] != 0xFF:  # noqa: PLR2004 - every marker begins so
         return -1
     while at < len(data) and data[at] == 0xFF:  # noqa: PLR2004
@@ -154,12 +154,12 @@ def _past_fill(data: bytes, at: int) -> int:
 
 
 def _end_of_scan(data: bytes, at: int) -> int:
-    """Where the next marker begins that belongs to no scan; -1 where there is none."""
+    """The position of the next marker outside of the scan; -1 if there is none."""
     found = _MARKER.search(data, at)
     return found.start() if found else -1
 
 
-def _bare_webp(data: bytes) -> bytes | None:
+def _strip_webp(data: bytes) -> bytes | None:
     parts: dict[bytes, bytes] = {}
     at, end = 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
     while at + 8 <= end:
@@ -176,7 +176,7 @@ def _bare_webp(data: bytes) -> bytes | None:
     extended = parts.get(b"VP8X")
     has_alpha = extended is not None and len(extended) > 0 and extended[0] & _WEBP_ALPHA
     if b"ALPH" in parts and not (b"VP8 " in parts and has_alpha):
-        # Nobody looks at it there.
+        # Decoders ignore an alpha chunk there.
         return None
     if extended is not None:
         if len(extended) != 10:  # noqa: PLR2004
@@ -187,7 +187,7 @@ def _bare_webp(data: bytes) -> bytes | None:
 
 
 def _jpeg_is_complete(data: bytes) -> bool:
-    """Whether the end marker follows the start of the picture; one inside a thumbnail comes before it."""
+    """Whether an end marker follows the start of the scan; one inside a thumbnail comes before it."""
     position = 2
     while len(data) >= position + 4 and data[position] == 0xFF:  # noqa: PLR2004 - every segment starts so
         marker = data[position + 1]

@@ -1,7 +1,7 @@
-"""The Images API, ``POST /v1/images/edits``, as both of its ends speak it: fields, multipart form, replies, events.
+"""The Images API, ``POST /v1/images/edits``, for clients and servers: fields, multipart form, replies, events.
 
 Source: openai-python 3.54 (``types/image_edit_params.py``, ``images_response.py``, ``image_edit_*_event.py``) and
-what that client puts on the wire: a single file is a part named ``image``, a list is repeated ``image[]``.
+the requests that client sends: a single file is a part named ``image``, a list is repeated ``image[]``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from services.errors import NO_OBJECT, OBJECT_DUE, ApiError
+from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError
 from services.imaging.codec import OutputFormat
 
 MAX_PROMPT: Final = 32_000
 _Model = TypeVar("_Model", bound=BaseModel)
-_VALIDATOR: Final = re.compile(r"function-(?:before|after|plain|wrap)\[")
-"""What pydantic puts into an error's path beside the caller's own names."""
+_VALIDATOR_NAME: Final = re.compile(r"function-(?:before|after|plain|wrap)\[")
+"""Names of validators in the path of a pydantic error, which are not names of the caller's fields."""
 SIZE_PATTERN: Final = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
 
 
@@ -31,15 +31,15 @@ def _not_blank(value: object) -> object:
     return value
 
 
-# The validator stands last: before the length it would hide from pydantic that letters are counted.
+# The validator comes last: before the length, it would hide from pydantic that the length is a string's, in characters.
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT, examples=["make it feel like golden hour"]), BeforeValidator(_not_blank)]
 
 
 class EditFields(BaseModel):
     """OpenAI's own fields of an edit request, without its files. Services add theirs by subclassing.
 
-    Fields of OpenAI's that only have a meaning for its own models are accepted at their neutral value and refused
-    otherwise: a parameter that cannot be honoured is never ignored.
+    OpenAI's fields that only apply to its own models are accepted at their neutral value and refused otherwise: a
+    parameter that cannot be honoured is never ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,7 +66,7 @@ class EditFields(BaseModel):
 
 
 class ImageData(BaseModel):
-    """One returned image; unknown keys survive in the official client, so services add their own."""
+    """One returned image; the official client keeps unknown keys, so services may add their own."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -129,7 +129,7 @@ async def read_form(form: _Form) -> EditForm:
     return EditForm(fields, tuple(images), mask)
 
 
-def one_source(form: EditForm) -> bytes:
+def single_image(form: EditForm) -> bytes:
     """The single source image of a form.
 
     Raises:
@@ -158,7 +158,7 @@ def validate(model: type[_Model], fields: object) -> _Model:
 def explain(exc: ValidationError, model: type[BaseModel] | None = None) -> ApiError:
     """Pydantic's first error as an `ApiError` for the caller."""
     first = exc.errors(include_url=False, include_context=True)[0]
-    path = [str(part) for part in first["loc"] if not _VALIDATOR.match(str(part))]
+    path = [str(part) for part in first["loc"] if not _VALIDATOR_NAME.match(str(part))]
     param = ".".join(path) or None
     kind = first["type"]
     if kind == "missing":
@@ -169,8 +169,8 @@ def explain(exc: ValidationError, model: type[BaseModel] | None = None) -> ApiEr
         hint = f"; did you mean {close[0]}?" if close else (f"; known are: {', '.join(known)}" if known else "")
         name = param or "a field without a name"
         return ApiError("unknown_parameter", f"{name} is not a parameter of this request{hint}", param=param)
-    if kind in NO_OBJECT:
-        return ApiError("invalid_value", f"{param or 'the request body'}: {OBJECT_DUE}", param=param)
+    if kind in NOT_AN_OBJECT:
+        return ApiError("invalid_value", f"{param or 'the request body'}: {OBJECT_EXPECTED}", param=param)
     text = str(first["msg"]).removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     return ApiError("invalid_value", f"{param}: {text}" if param else text, param=param)

@@ -1,4 +1,4 @@
-"""What goes round for as long as the process lives."""
+"""Supervised background loops."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from collections.abc import Awaitable, Callable
 log = logging.getLogger(__name__)
 
 
-async def run_forever(name: str, step: Callable[[], Awaitable[object]], *, pause_s: float, most: int | None = None) -> None:
-    """Take a step, which waits for something, again and again until cancelled.
+async def run_forever(
+    name: str, step: Callable[[], Awaitable[object]], *, pause_s: float, max_failures: int | None = None
+) -> None:
+    """Repeat a step until cancelled.
 
-    What the step does not handle is a bug. One that comes once in a month must not end the loop for good, so it is logged with
-    its trace, and the next step comes after a pause. Where nothing else comes, the loop ends after `most` failures in a row
-    and raises the last, so that whoever watches the process can begin anew.
+    An exception of the step is a bug. A rare one must not end the loop, so it is logged with its traceback and the next step
+    follows after a pause. After `max_failures` failures in a row the last one is raised, so that the process can be restarted.
+
+    Args:
+        name: for the log.
+        step: waits for its own work.
+        pause_s: after a failure.
+        max_failures: in a row; None for no limit.
     """
     failures = 0
     while True:
         try:
             await step()
             failures = 0
-        except Exception:  # the edge of a loop
+        except Exception:  # every bug of a step
             failures += 1
-            if failures == most:
+            if failures == max_failures:
                 raise
             log.exception("%s failed because of a bug, and goes on in %g s", name, pause_s)
             await asyncio.sleep(pause_s)

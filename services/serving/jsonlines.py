@@ -1,7 +1,7 @@
-"""JSON that stays on its line, whoever reads it: lines of logs and exports, and server-sent events.
+"""JSON Lines and server-sent events that any line reader splits correctly.
 
-JSON lets U+0085, U+2028 and U+2029 stand in strings as they are, and readers of lines (``str.splitlines`` and httpx's
-``iter_lines`` among them) end a line there. A model may well write them.
+JSON allows U+0085, U+2028 and U+2029 unescaped in strings, but ``str.splitlines`` and httpx's ``iter_lines``, among others, end
+a line there. Models write them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from typing import Any, Final
 
 import orjson
 
-_ENDS: Final = tuple((chr(code).encode(), b"\\u%04x" % code) for code in (0x85, 0x2028, 0x2029))
+_LINE_ENDS: Final = tuple((chr(code).encode(), b"\\u%04x" % code) for code in (0x85, 0x2028, 0x2029))
 
 
-def one_line(value: Any) -> bytes:
-    """The value as JSON in one line, without an end of line.
+def json_line(value: Any) -> bytes:
+    """The value as JSON on one line, without the line end.
 
     Raises:
-        orjson.JSONEncodeError: for what JSON cannot say.
+        orjson.JSONEncodeError: for a value that JSON cannot express.
     """
     line = orjson.dumps(value)
     if not line.isascii():
-        for end, escape in _ENDS:
+        for end, escape in _LINE_ENDS:
             line = line.replace(end, escape)
     return line
 
@@ -30,11 +30,11 @@ def sse_message(data: Any, *, event: str = "", seq: int | None = None) -> bytes:
     """One server-sent event with JSON as its data.
 
     Args:
-        data: what it tells.
-        event: its type; without one, ``message``.
+        data: the payload.
+        event: its type; readers assume ``message`` if empty.
         seq: its id, for ``Last-Event-ID``.
     """
     head = b"" if seq is None else b"id: %d\n" % seq
     if event:
         head += b"event: " + event.encode() + b"\n"
-    return head + b"data: " + one_line(data) + b"\n\n"
+    return head + b"data: " + json_line(data) + b"\n\n"

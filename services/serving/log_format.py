@@ -1,4 +1,4 @@
-"""How logs are written; apart from what writes them, which a launcher of another program need not import."""
+"""The log format setting, in its own module so that the vLLM launcher does not import structlog."""
 
 from __future__ import annotations
 

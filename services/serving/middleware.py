@@ -1,7 +1,6 @@
-"""What every HTTP service of ours does the same way: request ids, body limits, a line of the log and a span for each
-request, and errors in one shape.
+"""Middleware of every HTTP service: request ids, body limits, an access log record and a span per request, and uniform errors.
 
-`install` puts all of it on a FastAPI application. No handler of ours writes an error body by hand.
+`install` adds all of it to a FastAPI application, whose handlers raise `ApiError` instead of writing error bodies.
 """
 
 from __future__ import annotations
@@ -24,23 +23,23 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.errors import NO_OBJECT, OBJECT_DUE, ApiError, error_body
+from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body
 from services.serving import logs, tracing
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("access")
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
-_SLOWEST_CHUNK_S: Final = 30.0
-_SLOWEST_RATE: Final = 1024
-"""Bytes of body a second, on average after the first `_SLOWEST_CHUNK_S`: a byte now and then holds no connection."""
-_MOST_MARKS: Final = 200_000
-"""Commas and opening brackets of a JSON body: more than two prompts of commas, and far from filling the memory."""
+_CHUNK_TIMEOUT_S: Final = 30.0
+_MIN_BODY_RATE: Final = 1024
+"""Bytes of body per second, on average after the first `_CHUNK_TIMEOUT_S`, so that a trickle cannot hold a connection."""
+_MAX_JSON_VALUES: Final = 200_000
+"""Commas and opening brackets of a JSON body: more than two instructions full of commas, and far below the memory limit."""
 _SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
-_PROBED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked for every few seconds by machines: not worth a line or a span."""
-_LEFT: Final = 499
-"""The status, in logs, of a request whose caller left before the answer; as nginx has it."""
+_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Requested every few seconds by orchestrators and Prometheus: no log record, no span."""
+_CLIENT_CLOSED_REQUEST: Final = 499
+"""The status, in logs, of a request whose client disconnected before the response; nginx's."""
 _HTTP_CODES: Final = {400: "invalid_value", 404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 
 
@@ -53,36 +52,36 @@ class BodyTooSlowError(Exception):
 
 
 class _Body:
-    """A request's body as it arrives: counted, and waited for piece by piece."""
+    """A request's body as it is received, with limits on its size and on the time of each piece."""
 
     def __init__(self, receive: Receive, max_body: int) -> None:
         self._receive = receive
-        self._left = max_body
+        self._remaining = max_body
         self._arrived = False
         self._due: float | None = None
 
     async def receive(self) -> Message:
-        """The next message; after the body, whatever follows it (a disconnect), without a time limit."""
+        """The next message; after the body (a disconnect) without a time limit."""
         if self._arrived:
             return await self._receive()
         now = time.monotonic()
-        self._due = self._due or now + _SLOWEST_CHUNK_S
+        self._due = self._due or now + _CHUNK_TIMEOUT_S
         try:
-            async with asyncio.timeout(min(_SLOWEST_CHUNK_S, self._due - now)):
+            async with asyncio.timeout(min(_CHUNK_TIMEOUT_S, self._due - now)):
                 message = await self._receive()
         except TimeoutError as exc:
             raise BodyTooSlowError from exc
         size = len(message.get("body", b""))
         self._arrived = not message.get("more_body", False)
-        self._due += size / _SLOWEST_RATE
-        self._left -= size
-        if self._left < 0:
+        self._due += size / _MIN_BODY_RATE
+        self._remaining -= size
+        if self._remaining < 0:
             raise BodyTooLargeError
         return message
 
 
 class _HeadSentError(Exception):
-    """The head of a stream was sent, and nobody asked for more."""
+    """The head of a streamed response was sent, and a HEAD request needs no more."""
 
 
 class Envelope:
@@ -90,7 +89,7 @@ class Envelope:
 
     Args:
         app: the application inside.
-        max_body: bytes of request body, counted as they arrive (a false ``Content-Length`` does not help).
+        max_body: bytes of request body, counted on arrival regardless of ``Content-Length``.
     """
 
     def __init__(self, app: ASGIApp, *, max_body: int) -> None:
@@ -107,7 +106,7 @@ class Envelope:
         identity = given if _SAFE_ID.match(given) else f"req_{secrets.token_hex(12)}"
         request_id.set(identity)
         logs.bind(request_id=identity)
-        if scope["path"] in _PROBED:
+        if scope["path"] in _PROBES:
             await self._answer(scope, receive, send, identity)
             return
         began = time.perf_counter()
@@ -121,8 +120,8 @@ class Envelope:
                     _describe(span, scope, status, identity)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, identity: str) -> int:
-        """Run the request; the status that its caller got."""
-        status = _LEFT
+        """Run the request and return the status that was sent."""
+        status = _CLIENT_CLOSED_REQUEST
         only_head = scope["method"] == "HEAD"
 
         async def stamped(message: Message) -> None:
@@ -138,7 +137,7 @@ class Envelope:
             await send(message)
 
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        # A copy, since the server looks at its own for what it may send.
+        # A copy: the server consults its own scope for the method.
         inner = {**scope, "method": "GET"} if only_head else scope
         try:
             error = await self._run(inner, receive, stamped, length)
@@ -146,12 +145,12 @@ class Envelope:
             error = None
         finally:
             scope.update({name: inner[name] for name in ("route", "path_params") if name in inner})
-        if error is not None and status == _LEFT:
+        if error is not None and status == _CLIENT_CLOSED_REQUEST:
             await error_response(error)(scope, receive, stamped)
         return status
 
     async def _run(self, scope: Scope, receive: Receive, send: Send, length: bytes) -> ApiError | None:
-        """Run the application; an error of the body itself, which no handler inside can answer."""
+        """Run the application; returns an error of the body itself, which no handler inside can answer."""
         try:
             if length.isdigit() and int(length[:20]) > self.max_body:
                 raise BodyTooLargeError
@@ -171,7 +170,7 @@ def _trace_headers(headers: Mapping[bytes, bytes]) -> dict[str, str]:
 
 
 def _route(scope: Scope) -> str:
-    """The path as the application wrote it down: no ids in it, so that what is alike counts as alike."""
+    """The route's path template: without ids, so that equal requests are counted together."""
     return str(getattr(scope.get("route"), "path", "")) or "(unknown)"
 
 
@@ -206,8 +205,8 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
 
 
 def install(app: FastAPI, *, max_body: int) -> None:
-    """Put request ids, the body limit and the error shape on an application."""
-    # A redirect would name whatever host the caller named, and http.
+    """Add request ids, the body limit and uniform errors to an application."""
+    # A redirect would use the client's Host header, and http.
     app.router.redirect_slashes = False
     app.add_middleware(Envelope, max_body=max_body)
     app.add_exception_handler(ApiError, _on_api_error)
@@ -241,7 +240,7 @@ async def _on_validation(_: Request, exc: Exception) -> Response:
     places = {"body", "query", "path", "header"}
     param = ".".join(str(part) for part in first["loc"] if str(part) not in places) or None
     code = {"missing": "missing_parameter", "extra_forbidden": "unknown_parameter"}.get(first["type"], "invalid_value")
-    text = OBJECT_DUE if first["type"] in NO_OBJECT else str(first["msg"]).removeprefix("Value error, ")
+    text = OBJECT_EXPECTED if first["type"] in NOT_AN_OBJECT else str(first["msg"]).removeprefix("Value error, ")
     text = {"missing_parameter": "is missing", "unknown_parameter": "is not a parameter of this request"}.get(code, text)
     return error_response(ApiError(code, f"{param or 'the request body'}: {text}", param=param))
 
@@ -249,34 +248,31 @@ async def _on_validation(_: Request, exc: Exception) -> Response:
 async def _on_bug(request: Request, exc: Exception) -> Response:
     log.error("unhandled error in %s %s", request.method, request.url.path, exc_info=exc)
     body = error_body("internal_error", f"an internal error occurred; quote request id {request_id.get()} when you report it")
-    # Starlette answers this one outside our middleware, so it carries the id itself.
+    # Starlette answers this one outside of `Envelope`, so the id is set here.
     headers = {"x-request-id": request_id.get()}
     return Response(orjson.dumps(body), 500, headers, media_type="application/json")
 
 
-async def read_json(request: Request, *, most: int | None = None) -> Any:
-    """The request's JSON body, or an `ApiError` that says what is wrong with it.
+async def read_json(request: Request, *, max_bytes: int | None = None) -> Any:
+    """The request's JSON body.
 
     Args:
-        most: bytes, where the service's own limit is far too large.
+        max_bytes: a lower limit than the service's.
     """
     pieces: list[bytes] = []
     size = 0
-    # Not `request.body()`, which the request would keep for as long as it is answered.
+    # Not `request.body()`, which the request would hold until it has been answered.
     async for piece in request.stream():
         size += len(piece)
-        if most is not None and size > most:
-            raise ApiError("request_too_large", f"the request body is larger than {most:,} bytes")
+        if max_bytes is not None and size > max_bytes:
+            raise ApiError("request_too_large", f"the request body is larger than {max_bytes:,} bytes")
         pieces.append(piece)
     body = b"".join(pieces)
     pieces.clear()
-    # Three bytes of text make an object of a hundred: what is no flat request is refused before it is built.
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MOST_MARKS:
-        raise ApiError("invalid_json", f"the body has more than {_MOST_MARKS:,} values; it must be a flat JSON object")
+    # Three bytes of JSON become a hundred of objects: anything but a flat request is refused before it is built.
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MAX_JSON_VALUES:
+        raise ApiError("invalid_json", f"the body has more than {_MAX_JSON_VALUES:,} values; it must be a flat JSON object")
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as exc:
         raise ApiError("invalid_json", f"the body is not valid JSON: {exc}") from exc
-
-
-__all__ = ["ApiError", "Envelope", "error_response", "install", "read_json", "request_id"]

@@ -92,15 +92,15 @@ def test_an_argument_that_is_not_text_is_refused(words: Sequence[str]) -> None:
 
 
 def test_output_is_escaped_in_a_narrow_encoding() -> None:
-    """What it cannot say is escaped as in JSON, so that --json stays what it is."""
+    """Characters that the encoding lacks are escaped as in JSON, so that the output of --json is still JSON."""
     env = {"PYTHONIOENCODING": "ascii"}
     with scripted(in_turn(as_json(session(instruction="goldene Stunde für 🌄")))) as server:
         words = ("sessions", "show", "s", "--server", server.base_url)
         shown = run(*words, env=env)
-        shown = run(*words, "--json", env=env)
+        as_document = run(*words, "--json", env=env)
     assert shown.returncode == 0
     assert r"goldene Stunde f\u00fcr \ud83c\udf04" in shown.stdout
-    assert json.loads(shown.stdout)["instruction"] == "goldene Stunde für 🌄"
+    assert json.loads(as_document.stdout)["instruction"] == "goldene Stunde für 🌄"
 
 
 # --- export --------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from services.editor.pipelines import Pipeline
 from services.editor.pipelines.base import Capabilities
 from services.errors import ApiError
 from services.imaging.codec import ImageLimits, digest
-from services.protocol.images_api import EditFields, EditForm, one_source
+from services.protocol.images_api import EditFields, EditForm, single_image
 
 MAX_SEED = 2**53 - 16
 """Largest seed: seeds are JSON numbers (exact up to 2^53), and a request for n pictures uses the n - 1 seeds after it too."""
@@ -65,7 +65,7 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
     Raises:
         ApiError: ``unsupported_parameter``, ``invalid_value``, ``model_not_found`` and the like, naming parameter and fix.
     """
-    image = one_source(form)
+    image = single_image(form)
     _check_common(fields, pipeline.name)
     capabilities = pipeline.capabilities
     if form.mask is not None and not capabilities.mask:

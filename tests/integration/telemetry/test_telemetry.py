@@ -21,11 +21,17 @@ pytestmark = pytest.mark.xdist_group("telemetry")
 ROOT = Path(__file__).parents[3]
 WISHES = ("make it look like a faded 1970s print", "warmer", "sharper", "golden hour", "darker, with more contrast")
 BUSY = (
-    *("Finished a minute, by reason", "Scores of the answers", "From creation to the end", "Time in line", "Turns a session"),
-    *("Edit", "Stages of an edit (p95)", "Editor utilisation", "Editor seconds a second, by outcome"),
-    *("Critique", "Replies by what could be read", "Thinkers at work", "Tokens a second", "Replicas alive"),
+    *(
+        "Sessions finished per minute, by reason",
+        "Scores of the answers",
+        "Session duration",
+        "Time in the queue",
+        "Turns per session",
+    ),
+    *("Edit duration", "Stages of an edit (p95)", "Editor utilisation", "Editor seconds per second, by outcome"),
+    *("Critique duration", "Replies, by outcome", "Busy thinkers", "Tokens per second", "Live replicas"),
 )
-"""Panels that are not zero after a demo run; the others may be: nothing waits, nothing fails, nobody is told."""
+"""Panels that are not zero after a demo run. The others may be: nothing is queued, nothing fails, no webhook is called."""
 
 
 def expressions() -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from services.errors import ApiError
-from services.imaging.codec import ImageLimits, accept, decode, open_image, sniff
+from services.imaging.codec import ImageLimits, check_image, decode, open_image, sniff
 from tests.unit.imaging import pictures as pic
 from tests.unit.imaging.pictures import EVERYTHING, OTHER, PLAIN, STRIPPED, opened, pixels, saved
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 def test_plain_bytes_pass_untouched(name: str) -> None:
     """What needs no change is not encoded again."""
     data = PLAIN[name]
-    info = accept(open_image(data))
+    info = check_image(open_image(data))
     accepted = info.data
 
     assert accepted is data
@@ -33,7 +33,7 @@ def test_plain_bytes_pass_untouched(name: str) -> None:
 def test_everything_else_becomes_a_plain_png(name: str) -> None:
     """8-bit RGB or RGBA, without metadata, and accepted as it is the second time."""
     data, mode = OTHER[name]
-    info = accept(open_image(data))
+    info = check_image(open_image(data))
     accepted = info.data
     result = opened(accepted)
 
@@ -43,14 +43,14 @@ def test_everything_else_becomes_a_plain_png(name: str) -> None:
     assert pixels(result) == pixels(decode(data))
     assert not set(result.info) - {"dpi"}
     assert b"SECRET" not in accepted.upper()
-    assert accept(open_image(accepted)).data is accepted
+    assert check_image(open_image(accepted)).data is accepted
 
 
 @pytest.mark.parametrize("name", STRIPPED)
 def test_what_stands_beside_a_picture_goes(name: str) -> None:
     """And the picture stays as it was encoded."""
     data = STRIPPED[name]
-    info = accept(open_image(data))
+    info = check_image(open_image(data))
     accepted = info.data
 
     assert info.media_type == sniff(accepted) == sniff(data)
@@ -58,7 +58,7 @@ def test_what_stands_beside_a_picture_goes(name: str) -> None:
     assert pixels(opened(accepted)) == pixels(opened(data))
     assert not set(opened(accepted).info) & {"exif", "xmp", "comment", "photoshop"}
     assert b"SECRET" not in accepted.upper()
-    assert accept(open_image(accepted)).data is accepted
+    assert check_image(open_image(accepted)).data is accepted
 
 
 def test_a_photograph_is_not_made_larger_than_it_may_be() -> None:
@@ -68,7 +68,7 @@ def test_a_photograph_is_not_made_larger_than_it_may_be() -> None:
         data = saved(noise, "JPEG", quality=90, exif=pic.exif(orientation, gps=True))
         limits = ImageLimits(max_bytes=len(data) * 3 // 2)
         assert len(saved(noise, "PNG")) > limits.max_bytes
-        info = accept(open_image(data, limits=limits))
+        info = check_image(open_image(data, limits=limits))
         accepted = info.data
 
         assert (info.media_type, sniff(accepted)) == ("image/jpeg", "image/jpeg")
@@ -77,13 +77,13 @@ def test_a_photograph_is_not_made_larger_than_it_may_be() -> None:
 
 
 def test_what_becomes_too_large_is_refused_at_once() -> None:
-    """Later it would be refused by whoever it is passed on to, and the session with it."""
+    """Otherwise the editor would refuse it later, and the session would fail."""
     data = saved(Image.effect_noise((160, 120), 90).quantize(64), "PNG")
 
     with pytest.raises(ApiError) as caught:
-        accept(open_image(data, limits=ImageLimits(max_bytes=len(data)), param="mask"))
+        check_image(open_image(data, limits=ImageLimits(max_bytes=len(data)), param="mask"))
     assert (caught.value.code, caught.value.param) == ("image_too_large", "mask")
-    assert "encoded anew" in caught.value.message and f"{len(data):,}" in caught.value.message
+    assert "encoded again" in caught.value.message and f"{len(data):,}" in caught.value.message
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
@@ -135,7 +135,7 @@ def test_cmyk_is_not_inverted() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photo_comes_out_upright(kind: str, orientation: int) -> None:
-    """All eight EXIF orientations; the mark itself is gone, so nobody turns the picture twice."""
+    """All eight EXIF orientations; the tag itself is removed, so that no reader rotates the picture twice."""
     upright = Image.new("RGB", (48, 32), "black")
     upright.paste("red", (0, 0, 16, 16))
     upright.paste("lime", (32, 0, 48, 16))
@@ -143,7 +143,7 @@ def test_a_turned_photo_comes_out_upright(kind: str, orientation: int) -> None:
     data = saved(
         pic.turned(upright, orientation), kind, exif=pic.exif(orientation), **({"lossless": True} if kind == "WEBP" else {})
     )
-    info = accept(open_image(data))
+    info = check_image(open_image(data))
     accepted = info.data
     result = opened(accepted)
 

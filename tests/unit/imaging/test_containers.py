@@ -1,4 +1,4 @@
-"""What is beside a picture goes, the picture stays: part by part, in every format."""
+"""Metadata is removed and the picture kept, part by part, in every format."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.errors import ApiError
-from services.imaging.codec import accept, decode, open_image, sniff
-from services.imaging.containers import bare
+from services.imaging.codec import check_image, decode, open_image, sniff
+from services.imaging.containers import strip_metadata
 from tests.unit.imaging import pictures as pic
 from tests.unit.imaging.pictures import EVERYTHING, PLAIN, opened, pixels, saved, scene
 
@@ -61,13 +61,13 @@ BESIDE = {
 def test_what_is_beside_the_picture_goes(name: str) -> None:
     """Whatever it is called, known to us or not; every pixel stays, and the file is of the kind it was."""
     data = BESIDE[name]
-    info = accept(open_image(data))
+    info = check_image(open_image(data))
     accepted = info.data
 
     assert SECRET in data and SECRET not in accepted
     assert pixels(opened(accepted).convert("RGBA")) == pixels(opened(data).convert("RGBA"))
     assert info.media_type == sniff(data)
-    assert accept(open_image(accepted)).data is accepted
+    assert check_image(open_image(accepted)).data is accepted
 
 
 @pytest.mark.parametrize("name", [name for name in BESIDE if name != "png cICP"])
@@ -75,19 +75,19 @@ def test_it_goes_without_encoding_anew(name: str) -> None:
     """The picture's own parts are the bytes that they were."""
     plain = {"png": "rgb png", "jpeg": "rgb jpeg"}.get(name.partition(" ")[0])
 
-    assert bare(BESIDE[name]) is not None
+    assert strip_metadata(BESIDE[name]) is not None
     if plain:
-        assert bare(BESIDE[name]) == PLAIN[plain]
+        assert strip_metadata(BESIDE[name]) == PLAIN[plain]
 
 
 def test_adobes_mark_is_cut_to_its_length() -> None:
-    """It says how the colours are stored, so it stays; what was put behind it does not."""
+    """It declares how the colours are stored, so it is kept; data appended to it is not."""
     rgb = saved(scene(), "JPEG", keep_rgb=True)
     assert b"Adobe" in rgb
     at = rgb.index(b"\xff\xee")
     size = int.from_bytes(rgb[at + 2 : at + 4], "big")
     longer = rgb[: at + 2] + struct.pack(">H", size + len(SECRET)) + rgb[at + 4 : at + 2 + size] + SECRET + rgb[at + 2 + size :]
-    accepted = accept(open_image(longer)).data
+    accepted = check_image(open_image(longer)).data
 
     assert accepted == rgb
     assert pixels(opened(accepted)) == pixels(opened(longer))
@@ -97,13 +97,13 @@ def test_a_jfif_thumbnail_goes() -> None:
     """The head that says how the colours are stored stays."""
     data = PLAIN["rgb jpeg"]
     head = data[:2] + b"\xff\xe0" + struct.pack(">H", 16 + 12) + data[6:18] + b"\x02\x02" + SECRET[:12] + data[20:]
-    accepted = accept(open_image(head)).data
+    accepted = check_image(open_image(head)).data
 
     assert SECRET[:12] not in accepted and accepted == data
 
 
 def test_an_alpha_that_nobody_looks_at_goes() -> None:
-    """A simple WebP has none, whatever stands in the file under its name."""
+    """A simple WebP has none, even if the file holds a chunk of that name."""
     vp8 = saved(scene(), "WEBP")[12:]
     for body in (
         b"ALPH" + struct.pack("<I", len(SECRET)) + SECRET + vp8,
@@ -111,7 +111,7 @@ def test_an_alpha_that_nobody_looks_at_goes() -> None:
     ):
         data = b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
         try:
-            accepted = accept(open_image(data)).data
+            accepted = check_image(open_image(data)).data
         except ApiError:
             continue
         assert SECRET not in accepted
@@ -120,32 +120,34 @@ def test_an_alpha_that_nobody_looks_at_goes() -> None:
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_a_stripped_picture_is_the_same_picture(name: str) -> None:
     """And stripping again changes nothing."""
-    made = bare(EVERYTHING[name])
+    made = strip_metadata(EVERYTHING[name])
     if made is not None:
         assert pixels(opened(made).convert("RGBA")) == pixels(opened(EVERYTHING[name]).convert("RGBA"))
-        assert bare(made) is made
+        assert strip_metadata(made) is made
         assert b"SECRET" not in made.upper()
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_cut_file_is_not_stripped(name: str) -> None:
     """What does not end as it should is not taken for whole."""
-    data = bare(PLAIN[name])
+    data = strip_metadata(PLAIN[name])
     assert data is not None
-    assert [end for end in range(len(data)) if bare(data[:end]) is not None and bare(data[:end]) == data[:end]] == []
+    assert [
+        end for end in range(len(data)) if strip_metadata(data[:end]) is not None and strip_metadata(data[:end]) == data[:end]
+    ] == []
 
 
 @given(data=st.binary(max_size=200), head=st.sampled_from([b"", pic.SIGNATURE, b"\xff\xd8\xff", b"RIFF\x40\0\0\0WEBPVP8 "]))
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_are_stripped_or_not(data: bytes, head: bytes) -> None:
     """Nothing is raised."""
-    bare(head + data)
+    strip_metadata(head + data)
 
 
 def test_a_curve_of_its_own_is_brought_to_srgb() -> None:
     """gAMA 1.0 says that the numbers are light itself: the middle of light is 188, not 128."""
     linear = pic.png((1, 1), 8, 2, b"\0\x80\0\xff", before=pic.chunk(b"gAMA", struct.pack(">I", 100_000)))
-    info = accept(open_image(linear))
+    info = check_image(open_image(linear))
     accepted = info.data
 
     assert info.media_type == "image/png"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from services.errors import ApiError
-from services.imaging.codec import CheckedImage, ImageInfo, ImageLimits, accept, decode, digest, inspect, open_image
+from services.imaging.codec import CheckedImage, ImageInfo, ImageLimits, check_image, decode, digest, inspect, open_image
 from services.imaging.containers import is_complete
 from tests.unit.imaging import pictures as pic
 from tests.unit.imaging.pictures import BIG, EVERYTHING, HEIGHT, PLAIN, WIDTH, opened, pixels, saved, scene
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 def accepted_or_code(data: bytes) -> CheckedImage | str:
     try:
-        return accept(open_image(data))
+        return check_image(open_image(data))
     except ApiError as exc:
         return exc.code
 
 
 def opened_and_accepted(data: bytes, **options: Any) -> CheckedImage:
-    return accept(open_image(data, **options))
+    return check_image(open_image(data, **options))
 
 
 def _refused(data: bytes, code: str = "invalid_image", **options: Any) -> str:
@@ -77,7 +77,7 @@ def test_what_is_no_picture_is_refused_with_the_fix(data: bytes) -> None:
 
 
 def test_nothing_at_all_is_a_missing_file() -> None:
-    """An empty part is told apart from a broken one."""
+    """An empty part and a broken one are different errors."""
     assert "is empty" in _refused(b"", "missing_parameter")
 
 
@@ -143,7 +143,7 @@ def test_strange_but_sound_sizes_are_taken(size: tuple[int, int]) -> None:
     """One pixel, and one row of many."""
     data = saved(Image.new("RGB", size, (1, 2, 3)), "PNG")
 
-    assert accept(open_image(data)) == CheckedImage.hashed(data, ImageInfo("image/png", *size))
+    assert check_image(open_image(data)) == CheckedImage.hashed(data, ImageInfo("image/png", *size))
 
 
 @pytest.mark.parametrize("kind", BIG)
@@ -166,7 +166,7 @@ def test_a_png_without_its_end_is_not_passed_on_as_it_is(cut: int) -> None:
     result = accepted_or_code(BIG["PNG"][:-cut])
 
     assert result == "invalid_image" if isinstance(result, str) else is_complete(result.data)
-    assert accept(open_image(BIG["PNG"])).data is BIG["PNG"]
+    assert check_image(open_image(BIG["PNG"])).data is BIG["PNG"]
 
 
 TARGETS = [*EVERYTHING.values(), *BIG.values(), pic.thumbnailed()]
@@ -193,7 +193,7 @@ def test_any_bytes_give_a_picture_or_our_error(head: bytes, tail: bytes) -> None
     """No bytes make us raise anything else, nor look whole by chance and then fail to open."""
     is_complete(head + tail)
     with pytest.raises(ApiError):
-        accept(open_image(head + tail))
+        check_image(open_image(head + tail))
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
@@ -211,7 +211,7 @@ def test_no_prefix_is_complete(name: str) -> None:
 
 
 def test_a_thumbnail_does_not_end_a_jpeg() -> None:
-    """A camera's JPEG cut behind the small JPEG inside its EXIF block is not whole."""
+    """A camera's JPEG cut after the small JPEG inside its EXIF block is not complete."""
     data = pic.thumbnailed()
 
     assert is_complete(data)
@@ -219,7 +219,7 @@ def test_a_thumbnail_does_not_end_a_jpeg() -> None:
 
 
 def test_what_follows_a_jpeg_does_not_matter() -> None:
-    """Phones append data behind the end marker, servers a line end."""
+    """Phones append data after the end marker, servers a line end."""
     assert is_complete(PLAIN["rgb jpeg"] + b"\n")
     assert is_complete(PLAIN["rgb jpeg"] + b"\0" * 9)
 

@@ -49,7 +49,7 @@ async def test_a_loop_that_only_fails_ends() -> None:
             raise KeyError("unexpected")
 
     with pytest.raises(KeyError):
-        await run_forever("it", step, pause_s=0, most=3)
+        await run_forever("it", step, pause_s=0, max_failures=3)
     assert next(fates, None) is None
 
 

@@ -47,7 +47,7 @@ def test_every_code_raised_is_in_the_table() -> None:
 
 
 def test_every_row_is_used() -> None:
-    """A row that nothing names is a promise nobody keeps."""
+    """Every row is used somewhere."""
     # An upstream's are made of its role.
     named = {code for _, code in raised()} | {"editor_overloaded", "thinker_overloaded"}
     for folder in ("services", "orchestrator"):
@@ -66,7 +66,7 @@ def test_a_row_agrees_with_its_status(code: str) -> None:
         Blame.CALLER: range(400, 429),
         Blame.CAPACITY: range(429, 430),
         Blame.COLLABORATOR: range(502, 505),
-        Blame.US: range(500, 508),
+        Blame.SERVER: range(500, 508),
     }
 
     assert row.status in statuses[row.blame]

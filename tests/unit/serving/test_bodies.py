@@ -1,4 +1,4 @@
-"""What a request may cost before anybody looks at what it says."""
+"""Limits on a request's body before it is interpreted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from starlette.requests import Request
 
 from services.errors import ApiError
-from services.imaging.codec import accept, open_image, sniff
+from services.imaging.codec import check_image, open_image, sniff
 from services.serving import middleware
 from services.serving.middleware import BodyTooSlowError, read_json
 
@@ -38,22 +38,22 @@ async def test_json_of_many_values_is_refused_before_it_is_built(body: bytes) ->
 
 async def test_json_is_read_in_pieces_up_to_its_bound() -> None:
     """To the byte."""
-    assert await read_json(request(b'{"a":', b" 1}"), most=8) == {"a": 1}
+    assert await read_json(request(b'{"a":', b" 1}"), max_bytes=8) == {"a": 1}
     with pytest.raises(ApiError) as caught:
-        await read_json(request(b'{"a":', b" 11}"), most=8)
+        await read_json(request(b'{"a":', b" 11}"), max_bytes=8)
     assert caught.value.code == "request_too_large"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_what_stands_behind_a_picture_is_not_passed_on(kind: str) -> None:
-    """The plain picture is passed on as it is, without a page behind it."""
+    """The plain picture is passed on unchanged, without data appended to it."""
     buffer = io.BytesIO()
     Image.new("RGB", (31, 17), (200, 90, 30)).save(buffer, kind)
     data = buffer.getvalue()
 
-    assert accept(open_image(data)).data == data
+    assert check_image(open_image(data)).data == data
     for more in (b"\x00", b"<html>", data):
-        info = accept(open_image(data + more))
+        info = check_image(open_image(data + more))
         passed = info.data
         assert passed == data
         assert (info.media_type, info.width, info.height) == (sniff(data), 31, 17)
@@ -61,8 +61,8 @@ def test_what_stands_behind_a_picture_is_not_passed_on(kind: str) -> None:
 
 async def test_a_body_must_keep_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then is too slow, however regular; more of it buys time."""
-    monkeypatch.setattr(middleware, "_SLOWEST_CHUNK_S", 1.0)
-    monkeypatch.setattr(middleware, "_SLOWEST_RATE", 100)
+    monkeypatch.setattr(middleware, "_CHUNK_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(middleware, "_MIN_BODY_RATE", 100)
 
     async def read(size: int) -> None:
         async def receive() -> Any:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.serving.jsonlines import one_line, sse_message
+from services.serving.jsonlines import json_line, sse_message
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NESTED = st.recursive(TEXT | st.integers(-(2**53), 2**53) | st.none(), lambda of: st.lists(of) | st.dictionaries(TEXT, of))
@@ -21,13 +21,13 @@ ENDS = [chr(code) for code in range(sys.maxunicode + 1) if len(f"a{chr(code)}b".
 )
 def test_it_is_the_same_json(value: object) -> None:
     """Read back, nothing has changed."""
-    assert json.loads(one_line(value)) == value
+    assert json.loads(json_line(value)) == value
 
 
 @pytest.mark.parametrize("end", ENDS, ids=ascii)
 def test_no_character_ends_the_line(end: str) -> None:
     """Each that Python takes for an end of line, in a key and in a value."""
-    line = one_line({f"a{end}b": f"c{end}d"}).decode()
+    line = json_line({f"a{end}b": f"c{end}d"}).decode()
     assert line.splitlines() == [line]
 
 
