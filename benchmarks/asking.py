@@ -1,4 +1,4 @@
-"""One wish sent to the stack, as any client of its HTTP interface would send it."""
+"""One case sent to the stack over its HTTP API."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from benchmarks.photos import photo
 Strategy = Literal["single", "best_of_n", "think"]
 STRATEGIES: tuple[Strategy, ...] = ("single", "best_of_n", "think")
 
-# Only a perfect score ends a session early, and patience lasts for all its turns: the edits are used up.
+# Only a perfect score ends a session early, and patience covers all its turns, so that every edit is used.
 THRESHOLD = 10
-TRIES = 4
+MAX_ATTEMPTS = 4
 BUSY = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for one wish; on an error, `pixels` is None and `error` says why."""
+    """The reply to one case; on an error, `pixels` is None and `error` is its message."""
 
     pixels: Pixels | None
     edits: int = 0
@@ -55,7 +55,7 @@ def form(strategy: Strategy, edits: int, seed: int) -> dict[str, str]:
 
 
 def ask(client: httpx.Client, case: Case, strategy: Strategy, edits: int, seed: int) -> Answer:
-    """Send the photograph and the wish; wait for the picture."""
+    """Send the photograph and the instruction; wait for the picture."""
     started = time.perf_counter()
     try:
         body = _post(client, case, form(strategy, edits, seed))
@@ -76,18 +76,18 @@ def ask(client: httpx.Client, case: Case, strategy: Strategy, edits: int, seed: 
 
 
 def _post(client: httpx.Client, case: Case, fields: dict[str, str]) -> dict[str, Any]:
-    """POST, again after a while when the server is busy; other errors are raised with the server's words."""
+    """POST, with retries while the server is busy; other errors are raised with the server's message."""
     image = {"image": (f"{case.photo}.png", _encoded(photo(case.photo).pixels), "image/png")}
-    for attempt in range(1, TRIES + 1):
-        response = client.post("/v1/images/edits", data=fields | {"prompt": case.prompt}, files=image)
-        if response.status_code not in BUSY or attempt == TRIES:
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        response = client.post("/v1/images/edits", data=fields | {"prompt": case.instruction}, files=image)
+        if response.status_code not in BUSY or attempt == MAX_ATTEMPTS:
             break
         time.sleep(min(_retry_after(response, attempt), 30.0))
     if response.is_error:
         raise ValueError(f"HTTP {response.status_code}: {response.text[:300]}")
     body = response.json()
     if not isinstance(body, dict):
-        raise TypeError("the reply is no JSON object")
+        raise TypeError("the reply is not a JSON object")
     return body
 
 
@@ -107,7 +107,7 @@ def _decoded(text: str, shape: tuple[int, ...]) -> Pixels:
     raw = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
     picture = cv2.imdecode(raw, cv2.IMREAD_COLOR)
     if picture is None:
-        raise ValueError("the reply is no picture")
+        raise ValueError("the reply is not a picture")
     if picture.shape[:2] != shape[:2]:
         picture = cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8)

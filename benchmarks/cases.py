@@ -1,4 +1,4 @@
-"""The cases: a photograph and a wish in a user's own words, mostly implied and seldom technical."""
+"""The cases: a photograph and an instruction in a user's words, mostly implied and seldom technical."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from benchmarks.targets import family_of
 
 @dataclass(frozen=True)
 class Case:
-    """One thing asked of the stack.
+    """One request to the stack.
 
     Attributes:
         photo: a name in `benchmarks.photos`.
-        wish: a recipe's name in `benchmarks.targets`.
-        prompt: what the user says; paraphrases differ from photo to photo.
+        recipe: the name in `benchmarks.targets` of the recipe that makes the target.
+        instruction: the user's words; every photo has another paraphrase.
     """
 
     photo: str
-    wish: str
-    prompt: str
+    recipe: str
+    instruction: str
 
     @property
     def id(self) -> str:
-        """Unique, readable."""
-        return f"{self.wish}/{self.photo}"
+        """A unique, readable id."""
+        return f"{self.recipe}/{self.photo}"
 
     @property
     def family(self) -> str:
-        """The wish family."""
-        return family_of(self.wish)
+        """The family of the recipe."""
+        return family_of(self.recipe)
 
 
-_ASKED: dict[str, dict[str, str]] = {
+_INSTRUCTIONS: dict[str, dict[str, str]] = {
     "golden-hour": {
         "astronaut-face": "make it feel like golden hour",
         "motorcycle": "as if the low evening sun was streaming in",
@@ -220,4 +220,4 @@ _ASKED: dict[str, dict[str, str]] = {
 
 def cases() -> list[Case]:
     """Every case, in a stable order."""
-    return [Case(photo, wish, prompt) for wish, asked in _ASKED.items() for photo, prompt in asked.items()]
+    return [Case(photo, recipe, text) for recipe, texts in _INSTRUCTIONS.items() for photo, text in texts.items()]

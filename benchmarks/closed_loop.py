@@ -1,8 +1,10 @@
-"""Does thinking help? The loop against best-of-n at equal edits, judged by pictures it has never seen.
+"""Closed-loop benchmark: does think come closer to a target than best_of_n with the same number of edits?
 
-Every case is a real photograph and a wish in a user's words; an independent recipe (`benchmarks.targets`) says
-what the wish should look like. The stack is asked with each strategy, and the mean CIELAB difference to that
-target is what counts. Run it from the repository's root:
+Every case is a real photograph and an instruction in a user's words. An independent recipe (`benchmarks.targets`), which
+the stack never sees, makes the target picture. Each strategy is requested, and its result is measured by the mean CIELAB
+difference to the target. With the embedded stack, both the thinker and the editor are stand-ins without weights.
+
+Run it from the repository's root:
 
     python -m benchmarks.closed_loop                                  # the embedded stack
     python -m benchmarks.closed_loop --server http://localhost:8000   # one that is running
@@ -35,14 +37,14 @@ from benchmarks.verdict import details, headline, judge, lost
 from editthinker.local import Stack
 
 PAGE = 120
-"""Columns of the tables when they go to a file."""
+"""Columns of the tables when the output is not a terminal."""
 SEED_STEP = 1000
-"""Seeds of a session count upwards from its first, so sessions of different seeds are kept far apart."""
+"""The distance between seeds of sessions: within a session, seeds count upwards from its first."""
 
 
 @contextmanager
 def base_url(server: str | None) -> Iterator[str]:
-    """Where the stack listens: the given server, or the embedded stack, which lives as long as the block."""
+    """The base URL of the given server, or of an embedded stack that runs for the block."""
     if server:
         yield server.rstrip("/")
         return
@@ -63,7 +65,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ciede2000", action="store_true", help="measure CIEDE2000 too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every trial here")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a contact sheet here")
-    parser.add_argument("--targets-only", action="store_true", help="only the contact sheet, without asking")
+    parser.add_argument("--targets-only", action="store_true", help="only the contact sheet, without requests")
     options = parser.parse_args(argv)
     if min(options.edits, options.seeds, options.concurrency) < 1 or (options.limit or 1) < 1:
         parser.error("--edits, --seeds, --limit and --concurrency start at 1")
@@ -72,7 +74,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def chosen(match: str, limit: int | None) -> list[Case]:
+def select_cases(match: str, limit: int | None) -> list[Case]:
     """The cases to run: matching, then thinned evenly so that every family stays."""
     matching = [case for case in cases() if re.search(match, case.id)]
     if not limit or limit >= len(matching):
@@ -80,16 +82,16 @@ def chosen(match: str, limit: int | None) -> list[Case]:
     return [matching[index * len(matching) // limit] for index in range(limit)]
 
 
-def run(base: str, asked: Sequence[Case], options: argparse.Namespace) -> list[Trial]:
-    """Ask for every case with every strategy and seed, a few at a time, in a stable order."""
-    jobs = [(case, strategy, seed) for case in asked for seed in range(options.seeds) for strategy in STRATEGIES]
+def run(base: str, selected: Sequence[Case], options: argparse.Namespace) -> list[Trial]:
+    """Request every case with every strategy and seed, `concurrency` at a time, in a stable order."""
+    jobs = [(case, strategy, seed) for case in selected for seed in range(options.seeds) for strategy in STRATEGIES]
     limits = httpx.Limits(max_connections=options.concurrency)
     with (
         httpx.Client(base_url=base, timeout=options.timeout, limits=limits) as client,
         ThreadPoolExecutor(options.concurrency) as pool,
         Progress(console=Console(stderr=True), transient=True) as progress,
     ):
-        bar = progress.add_task("asking", total=len(jobs))
+        bar = progress.add_task("requests", total=len(jobs))
 
         def trial(job: tuple[Case, Strategy, int]) -> Trial:
             case, strategy, seed = job
@@ -103,22 +105,24 @@ def run(base: str, asked: Sequence[Case], options: argparse.Namespace) -> list[T
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, print, and say by the exit status whether think wins significantly."""
+    """Run and print; the exit status is 0 when think wins significantly."""
     options = arguments(argv)
-    asked = chosen(options.match, options.limit)
-    if not asked:
+    selected = select_cases(options.match, options.limit)
+    if not selected:
         sys.stderr.write("no case matches\n")
         return 2
     if options.targets_only:
-        write_sheet(options.html, asked, [])
+        write_sheet(options.html, selected, [])
         return 0
     started = time.perf_counter()
     with base_url(options.server) as base:
-        trials = run(base, asked, options)
+        trials = run(base, selected, options)
     wall = time.perf_counter() - started
     results = outcomes(trials)
     verdict = judge(results, trials, options.edits)
     console = Console(width=None if sys.stdout.isatty() else PAGE)
+    if not options.server:
+        console.print("Thinker and editor are the embedded stand-ins without weights: this measures the loop, not a model.")
     print_report(console, results, verdict, options.edits)
     console.print(f"wall time {wall:.1f} s")
     line = headline(verdict, results, trials, wall) | {"edits": options.edits, "seeds": options.seeds}
@@ -128,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     if options.html:
-        write_sheet(options.html, asked, trials)
+        write_sheet(options.html, selected, trials)
     sys.stdout.write(json.dumps(line) + "\n")
     return 0 if verdict.wins else 1
 

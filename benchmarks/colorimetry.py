@@ -1,7 +1,7 @@
 """CIE colorimetry: sRGB, linear light, CIELAB, the Planckian locus and colour differences.
 
-Written from the standards (IEC 61966-2-1, CIE 15, Bradford as in ICC v4), so that what judges the stack
-shares no code with it. Pictures are float64 arrays of height by width by 3; sRGB and linear light run 0…1.
+Written from the standards (IEC 61966-2-1, CIE 15, Bradford as in ICC v4), so that the measure of the stack shares no code
+with it. Pictures are float64 arrays of height by width by 3; sRGB and linear light run 0…1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a retoucher has at hand: exposure, white balance, curves, toning, masks, bloom, haze, grain.
+"""A retoucher's tools: exposure, white balance, curves, toning, masks, bloom, haze, grain.
 
-Each tool takes an sRGB picture (float64, 0…1) and gives a new one. Tools that imitate light (exposure, white
-balance, haze, bloom) work in linear light; tools that imitate paper and taste work in CIELAB or on channels.
+Each tool takes an sRGB picture (float64, 0…1) and returns a new one. Tools that model light (exposure, white balance,
+haze, bloom) work in linear light; the others work in CIELAB or on channels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Tint = tuple[float, float]
 
 
 def exposure(picture: Picture, stops: float, knee: float = 0.6) -> Picture:
-    """Open or close the lens; when opening, highlights roll off to white instead of clipping."""
+    """Change the exposure; highlights roll off to white instead of clipping."""
     gain = 2.0**stops
     return display(_shoulder(linear(picture) * gain, gain, knee))
 
@@ -29,7 +29,7 @@ def relight(picture: Picture, kelvin: float, balanced_for: float = 5500.0) -> Pi
 
 
 def curve(points: Points, values: Picture) -> Picture:
-    """A smooth monotone curve through the points (Fritsch-Carlson cubic), held flat outside them."""
+    """A monotone cubic (Fritsch-Carlson) through the points, constant outside them."""
     x, y = np.array(points, dtype=np.float64).T
     steps = np.diff(x)
     slopes = np.diff(y) / steps
@@ -86,11 +86,11 @@ def split_tone(picture: Picture, shadows: Tint, highlights: Tint) -> Picture:
     values = lab(picture)
     tone = np.clip(values[..., 0] / 100, 0, 1)
     bright = tone**2 * (3 - 2 * tone)
-    # Pure black and pure white stay what they are: neither ink nor paper takes a tint there.
-    room = np.clip(4 * np.minimum(tone, 1.02 - tone) + 0.15, 0, 1)
+    # Pure black and pure white are not tinted.
+    weight = np.clip(4 * np.minimum(tone, 1.02 - tone) + 0.15, 0, 1)
     for axis in (0, 1):
         tint = shadows[axis] * (1 - bright) + highlights[axis] * bright
-        values[..., axis + 1] += tint * room
+        values[..., axis + 1] += tint * weight
     return from_lab(values)
 
 
@@ -122,16 +122,16 @@ def clarity(picture: Picture, amount: float, fraction: float = 0.03) -> Picture:
 
 
 def bloom(picture: Picture, amount: float, fraction: float = 0.025, above: float = 0.25) -> Picture:
-    """Light that scatters in the lens: blurred highlights added back by screen, in linear light."""
+    """Light scattered in the lens: blurred highlights screened over the picture in linear light."""
     light = linear(picture)
     bright = light * np.clip((luminance(light) - above) / (1 - above), 0, 1)[..., None]
     return display(1 - (1 - light) * (1 - np.clip(amount * _blur(bright, fraction), 0, 1)))
 
 
 def haze(picture: Picture, transmission: Picture, airlight: tuple[float, float, float]) -> Picture:
-    """Koschmieder's law: what is left of the scene, plus scattered light, in linear light."""
-    kept = transmission[..., None]
-    return display(linear(picture) * kept + np.array(airlight) * (1 - kept))
+    """Koschmieder's law: the attenuated scene plus scattered light, in linear light."""
+    direct = transmission[..., None]
+    return display(linear(picture) * direct + np.array(airlight) * (1 - direct))
 
 
 def vignette(picture: Picture, stops: float, start: float = 0.35) -> Picture:
@@ -153,13 +153,13 @@ def grain(picture: Picture, sigma: float, seed: int = 1970) -> Picture:
 
 
 def mix(below: Picture, above: Picture, mask: Picture | float) -> Picture:
-    """The upper picture through a mask (or at an opacity), over the lower one."""
+    """The upper picture through a mask (or with an opacity) over the lower one."""
     weight = mask[..., None] if isinstance(mask, np.ndarray) else mask
     return np.asarray(below * (1 - weight) + above * weight, dtype=np.float64)
 
 
 def bokeh(picture: Picture, subject: Picture, fraction: float) -> Picture:
-    """Blur all but the subject with a round aperture, without the subject bleeding into it."""
+    """Blur everything but the subject with a round aperture; the subject does not bleed into the blur."""
     radius = max(2, round(fraction * min(picture.shape[:2])))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float64)
     disc /= disc.sum()
@@ -176,7 +176,7 @@ def spread(mask: Picture, fraction: float) -> Picture:
 
 
 def _shoulder(light: Picture, brightest: float, knee: float) -> Picture:
-    """Bring [knee, brightest] into [knee, 1] with a rational roll-off, slope 1 at the knee."""
+    """Map [knee, brightest] to [knee, 1] with a rational roll-off of slope 1 at the knee."""
     if brightest <= 1:
         return light
     slope = (brightest - knee) / (1 - knee)

@@ -1,4 +1,4 @@
-"""What interleaving edits brings: ``python -m benchmarks.editor``.
+"""Measures continuous batching against plain diffusers: ``python -m benchmarks.editor``.
 
 One trace of requests (mixed steps and sizes, some with a negative prompt, some of one picture, some cancelled) goes to three
 servers in this process, all with the same mid-sized Kontext of random weights on the CPU: the plain pipeline behind a lock,
@@ -26,16 +26,16 @@ from benchmarks.editing.servers import Interleaved, Lists, Record, Server
 from benchmarks.editing.trace import SHORT, SIZES, STEPS, Request, burst, mixed, rehearsal
 from benchmarks.midsize import kontext, quiet
 
-MOST_LISTED = 8
+MAX_LIST = 8
 LOCK, LISTS, OURS = "behind a lock", "equal ones as a list", "ours"
-FORGETFUL, IN_ORDER = "ours, without memory", "ours, in order of arrival"
+UNCACHED, IN_ORDER = "ours, without encoder cache", "ours, in order of arrival"
 TOLERANCE = 1
 _LIMIT_S = 120.0  # for what is left after the last event of a trace
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the plain pipeline says about a trace: each request's picture, and its seconds alone."""
+    """The plain pipeline's results for a trace: each request's picture, and its seconds alone."""
 
     pictures: Mapping[int, Image.Image]
     solo_s: Mapping[int, float]
@@ -55,21 +55,21 @@ def alone(plain: Plain, requests: Sequence[Request]) -> Known:
 
 
 def servers(pipe: Any, plain: Plain, *, variants: bool) -> dict[str, Callable[[], Server]]:
-    """The servers to compare, by name; each is made when it is its turn, and is alone then."""
+    """The servers to compare, by name; each is made when it is measured, so that it runs alone."""
     made: dict[str, Callable[[], Server]] = {
         LOCK: lambda: Lists(plain, 1),
-        LISTS: lambda: Lists(plain, MOST_LISTED),
+        LISTS: lambda: Lists(plain, MAX_LIST),
         OURS: lambda: Interleaved(pipe),
     }
     if variants:
-        made[FORGETFUL] = lambda: Interleaved(pipe, remember=False)
+        made[UNCACHED] = lambda: Interleaved(pipe, cache=False)
         made[IN_ORDER] = lambda: Interleaved(pipe, in_order=True)
     return made
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A server's run: records of each trace, the processor's seconds for the first, and what ours has to say of itself."""
+    """A server's run: records of each trace, CPU seconds of the first, and a note."""
 
     records: Sequence[list[Record]]
     cpu_s: float
@@ -77,7 +77,7 @@ class Served:
 
 
 def serve(make: Callable[[], Server], traces: Sequence[Sequence[Request]], unit_s: float) -> Served:
-    """Send the traces to a fresh server that was warmed up."""
+    """Send the traces to a new, warmed-up server."""
     server = make()
     try:
         replay(server, rehearsal([request for trace in traces for request in trace]), 0.0, _LIMIT_S)
@@ -91,20 +91,20 @@ def serve(make: Callable[[], Server], traces: Sequence[Sequence[Request]], unit_
 
 
 def call_s(plain: Plain, size: tuple[int, int]) -> float:
-    """Seconds of one call of the denoiser: what further steps cost, so that encoding and decoding do not count."""
+    """Seconds of one call of the denoiser, from the cost of additional steps, without encoding and decoding."""
     request = Request(0, 0.0, 2, size, 3.5, negative=False, source=0, prompt="calibrate")
     few, many = (min(plain.timed(replace(request, steps=steps))[1] for _ in range(2)) for steps in (2, 10))
     return (many - few) / 8
 
 
-def pace_s(plain: Plain) -> float:
-    """Seconds of a short edit alone, now: how busy the machine is with other things, if it differs between the servers."""
+def reference_s(plain: Plain) -> float:
+    """Seconds of a short edit alone, now: shows whether other load on the machine differs between the servers."""
     request = Request(0, 0.0, SHORT, SIZES[0], 3.5, negative=False, source=0, prompt="calibrate")
     return min(plain.timed(request)[1] for _ in range(2))
 
 
 def sensitivity(plain: Plain, requests: Sequence[Request], known: Known) -> int:
-    """By how much a picture changes with its prompt alone: what the comparison of pictures could notice."""
+    """The change of a picture with its prompt alone: the scale for the comparison of pictures."""
     request = requests[0]
     (other,) = plain.edit([replace(request, prompt="something else")])
     return report.difference(other, known.pictures[request.number])
@@ -156,9 +156,9 @@ def run(options: argparse.Namespace) -> tuple[dict[str, report.Figures], int]:
     paces: list[str] = []
     notes, worst = [], 0
     for name, make in servers(pipe, plain, variants=not options.quick).items():
-        before = pace_s(plain)
+        before = reference_s(plain)
         served = serve(make, [trace, rush], unit_s)
-        paces.append(f"{name} {before:.2f} and {pace_s(plain):.2f}")
+        paces.append(f"{name} {before:.2f} and {reference_s(plain):.2f}")
         rushes[name] = served.records[1]
         results[name] = report.figures(served.records[0], known.solo_s, known.pictures, served.cpu_s)
         if served.note:

@@ -1,10 +1,10 @@
-"""What full-size editors cost on a GPU: ``python -m benchmarks.editor_gpu``.
+"""Measures full-size editors on a GPU: ``python -m benchmarks.editor_gpu``.
 
 Published architectures, random weights in bfloat16, 1024 x 1024: the plain diffusers call against ours, alone and several at
 a time, compiled, cached and quantized, with the share of the device's peak. Needs torch, diffusers, transformers, accelerate,
-greenlet and this repository, and downloads nothing. ``--tiny`` goes the same way on a CPU with toys.
+greenlet and this repository, and downloads nothing. ``--tiny`` runs the same code on a CPU with tiny models.
 
-How many steps a cache skips depends on the weights: with random ones its row says what skipping costs, not what it brings.
+How many steps a cache skips depends on the weights: with random ones, its row shows the cost of the cache and not its gain.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ import torch
 
 from benchmarks.editing.full_size import MODELS
 from benchmarks.editing.report import number, plain_numbers, table
-from benchmarks.editing.rows import Bench, Row, ways
+from benchmarks.editing.rows import Bench, Row, variants
 from benchmarks.editing.work import peak_tflops
 from benchmarks.midsize import quiet
 
 _TINY_STEPS = 4
 _HEADINGS = (
     "model",
-    "way",
+    "variant",
     "steps",
     "s until all are done",
     "s an edit",
@@ -39,7 +39,7 @@ _HEADINGS = (
     "edits an advance",
     "linear work done",
     "differs from plain, of 255",
-    "remark",
+    "note",
 )
 
 
@@ -53,7 +53,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1500.0, help="begin no row after so long (1500)")
     parser.add_argument("--peak-tflops", type=float, help="the device's peak, dense bfloat16 (by its name)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON here")
-    parser.add_argument("--tiny", action="store_true", help="toys on the CPU: the same way, no figures worth having")
+    parser.add_argument("--tiny", action="store_true", help="tiny models on the CPU: checks the code, the figures mean nothing")
     options = parser.parse_args(argv)
     if options.repeats < 1 or (options.steps or 2) < 2:
         parser.error("--repeats starts at 1, --steps at 2")
@@ -69,11 +69,15 @@ def run(options: argparse.Namespace, device: torch.device, name: str) -> list[Ro
     for model in (MODELS[chosen] for chosen in options.models):
         steps = options.steps or (_TINY_STEPS if options.tiny else model.steps)
         bench = Bench(model, device, dtype, options.tiny, steps, options.repeats, peak * 1e12 if peak else None)
-        for way in ways(options.tiny):
-            if not re.search(options.only, way.label) or (options.tiny and not options.only and "compile" in way.label):
+        for variant in variants(options.tiny):
+            if not re.search(options.only, variant.label) or (options.tiny and not options.only and "compile" in variant.label):
                 continue
             late = time.perf_counter() > ends
-            row = Row(model.name, way.label, way.at_once, steps, reason="out of time") if late else bench.measure(way)
+            row = (
+                Row(model.name, variant.label, variant.concurrency, steps, reason="out of time")
+                if late
+                else bench.measure(variant)
+            )
             sys.stderr.write(" | ".join(line(row)) + "\n")
             rows.append(row)
         bench.drop()
@@ -85,7 +89,7 @@ def line(row: Row) -> list[str]:
     share = "-" if math.isnan(row.share) else f"{row.share:.0%}"
     return [
         row.model,
-        row.way,
+        row.variant,
         str(row.steps),
         number(row.seconds, 2),
         number(row.per_edit, 2),
@@ -98,7 +102,7 @@ def line(row: Row) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, and write it as JSON if wanted. A row that failed says so and is no failure of the run."""
+    """Print the table, and write it as JSON if limits. A failed row gives its reason and does not fail the run."""
     options = arguments(argv)
     if not options.tiny and not torch.cuda.is_available():
         print("this benchmark needs a GPU that torch can use, and there is none; --tiny tries it out on a CPU")

@@ -1,6 +1,6 @@
-"""The real photographs of the benchmark, with crops for variety and hand-drawn masks.
+"""The photographs of the benchmark, with crops and hand-drawn masks.
 
-All come with scikit-image's wheel and are read from its folder: nothing is ever downloaded.
+All are in scikit-image's wheel, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Photo:
     """One source picture.
 
     Attributes:
-        name: how cases call it.
+        name: its name in `benchmarks.cases`.
         pixels: eight-bit sRGB.
-        subject: 0…1, the person, animal or thing the picture is about, outlined by hand.
-        accent: 0…1, the part that a wish names ("the cup", "her suit"), outlined by hand.
+        subject: 0…1, the main person, animal or object, outlined by hand.
+        accent: 0…1, the object that an instruction names ("the cup", "her suit"), outlined by hand.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Photo:
 
 
 Recipe = Callable[[Photo], Picture]
-"""What makes a target of a photograph."""
+"""A function from a photograph to its target picture."""
 
 # name: (file, crop as left, top, right, bottom or None for the whole frame)
 FRAMES: dict[str, tuple[str, tuple[int, int, int, int] | None]] = {
@@ -57,7 +57,7 @@ FRAMES: dict[str, tuple[str, tuple[int, int, int, int] | None]] = {
 
 
 def names() -> list[str]:
-    """Every photograph there is."""
+    """The names of all photographs."""
     return list(FRAMES)
 
 
@@ -82,7 +82,7 @@ def _read(file: str) -> Pixels:
 
 
 def _drawn(shapes: tuple[outlines.Shape, ...], size: tuple[int, ...]) -> Picture:
-    """Fill the shapes and feather their edge, as a retoucher's selection is."""
+    """The shapes, filled, with feathered edges."""
     plane = np.zeros((size[0], size[1]), dtype=np.float32)
     for shape in shapes:
         if isinstance(shape, outlines.Ellipse):

@@ -1,4 +1,4 @@
-"""Tables for the terminal and a contact sheet for the eye."""
+"""Tables for the terminal and a contact sheet in HTML."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ THUMBNAIL = 240
 
 
 def print_report(console: Console, results: Sequence[Outcome], verdict: Verdict, edits: int) -> None:
-    """Everything a reader needs to believe or doubt the result."""
+    """Print distances, success rates, intervals and lost cases."""
     console.print(_by_family(results, edits))
     console.print(_successes(results))
     wins, ties, losses = verdict.record
     console.print(f"think against best_of_n: {wins} wins, {ties} ties, {losses} losses")
-    console.print(f"think - best_of_n, mean ΔE, 95 % over cases:  {_interval(verdict.by_case)}")
-    console.print(f"think - best_of_n, mean ΔE, 95 % over wishes: {_interval(verdict.by_wish)}")
-    console.print(f"think - best_of_n, ratio,   95 % over wishes: {_interval(verdict.ratio_by_wish)}")
+    console.print(f"think - best_of_n, mean ΔE, 95 % over cases:   {_interval(verdict.by_case)}")
+    console.print(f"think - best_of_n, mean ΔE, 95 % over recipes: {_interval(verdict.by_recipe)}")
+    console.print(f"think - best_of_n, ratio,   95 % over recipes: {_interval(verdict.ratio_by_recipe)}")
     for against, words in (("best_of_n", "best_of_n"), ("source", "doing nothing")):
         console.print(_losses(lost(results, against), against, words))
     for label, lines in (("more edits than allowed", verdict.over_budget), ("failed", verdict.errors)):
@@ -42,7 +42,7 @@ def print_report(console: Console, results: Sequence[Outcome], verdict: Verdict,
 
 def _by_family(results: Sequence[Outcome], edits: int) -> Table:
     table = Table(title=f"mean ΔE to the target (ratio to the source's), {edits} edits; single: 1")
-    table.add_column("wishes")
+    table.add_column("family")
     for heading in ("cases", *COLUMNS, "think W-T-L"):
         table.add_column(heading, justify="right")
     for family, group in families(results).items():
@@ -61,7 +61,9 @@ def _row(name: str, group: Sequence[Outcome]) -> list[str]:
 
 
 def _successes(results: Sequence[Outcome]) -> Table:
-    table = Table(title=f"success: distance(result, target) at most {SUCCESS} of distance(source, target); others beside it")
+    table = Table(
+        title=f"success: distance(result, target) at most {SUCCESS} of distance(source, target); other limits for comparison"
+    )
     table.add_column("at most")
     for column in COLUMNS:
         table.add_column(column, justify="right")
@@ -75,11 +77,11 @@ def _losses(losses: Sequence[Outcome], against: str, words: str) -> Table | str:
     if not losses:
         return f"think loses no case against {words}"
     table = Table(title=f"think loses against {words} ({len(losses)})")
-    for heading in ("case", "wish in words", "think", words):
+    for heading in ("case", "instruction", "think", words):
         table.add_column(heading)
     for result in losses:
         distances = (f"{result.distances[name]:.2f}" for name in ("think", against))
-        table.add_row(result.case.id, result.case.prompt, *distances)
+        table.add_row(result.case.id, result.case.instruction, *distances)
     return table
 
 
@@ -102,12 +104,12 @@ def write_sheet(path: Path, cases: Sequence[Case], trials: Sequence[Trial]) -> N
 
 
 def _sheet_row(case: Case, trials: Sequence[Trial | None]) -> str:
-    cells = [f"<td><b>{escape(case.id)}</b><br>{escape(case.prompt)}</td>", _cell(photo(case.photo).pixels, "")]
+    cells = [f"<td><b>{escape(case.id)}</b><br>{escape(case.instruction)}</td>", _cell(photo(case.photo).pixels, "")]
     for trial in trials:
         pixels = trial.answer.pixels if trial else None
         note = f"{trial.distance:.1f} of {trial.before:.1f}" if trial else ""
         cells.append(_cell(pixels, note) if pixels is not None else "<td>no picture</td>")
-    cells.append(_cell(target(case.photo, case.wish), ""))
+    cells.append(_cell(target(case.photo, case.recipe), ""))
     return f"<tr>{''.join(cells)}</tr>"
 
 

@@ -1,4 +1,4 @@
-"""From pictures to numbers: distances to the target, ratios, successes, and what chance could have done."""
+"""Distances to the target, ratios, success rates, and bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.targets import target
 
 THRESHOLDS = (0.5, 0.6, 0.75)
 SUCCESS = 0.6
-"""A case succeeds when the result is at most this far from the target, as a part of the source's distance."""
+"""A case succeeds when the result's distance to the target is at most this share of the source's."""
 TIE = 0.05
 """Differences below this mean ΔE count as ties, not as wins."""
 ROUNDS = 10_000
@@ -37,14 +37,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A case with each strategy's mean over the seeds; `source` is doing nothing."""
+    """A case with each strategy's mean distance over the seeds; `source` is the unedited picture."""
 
     case: Case
     before: float
     distances: dict[str, float]
 
     def ratio(self, strategy: str) -> float:
-        """Distance left, as a part of the source's."""
+        """The distance as a share of the source's."""
         return self.distances[strategy] / self.before
 
 
@@ -59,14 +59,14 @@ class Interval:
 
 def measure(case: Case, strategy: Strategy, seed: int, answer: Answer, *, ciede2000: bool = False) -> Trial:
     """Compare an answer with the target of its case."""
-    source, wished = photo(case.photo).pixels, target(case.photo, case.wish)
+    source, expected = photo(case.photo).pixels, target(case.photo, case.recipe)
     result = source if answer.pixels is None else answer.pixels
-    newer = difference_2000(result, wished) if ciede2000 else None
-    return Trial(case, strategy, seed, answer, difference(source, wished), difference(result, wished), newer)
+    newer = difference_2000(result, expected) if ciede2000 else None
+    return Trial(case, strategy, seed, answer, difference(source, expected), difference(result, expected), newer)
 
 
 def outcomes(trials: Sequence[Trial]) -> list[Outcome]:
-    """Trials of one case brought together, in the order of the cases."""
+    """Trials grouped by case, in the order of the cases."""
     grouped: dict[Case, list[Trial]] = {}
     for trial in trials:
         grouped.setdefault(trial.case, []).append(trial)
@@ -90,7 +90,7 @@ def summary(results: Sequence[Outcome], strategy: str) -> dict[str, float]:
 
 
 def duel(results: Iterable[Outcome], first: str, second: str) -> tuple[int, int, int]:
-    """Wins, ties and losses of the first strategy: nearer to the target wins."""
+    """Wins, ties and losses of the first strategy; the smaller distance wins."""
     gaps = [result.distances[first] - result.distances[second] for result in results]
     wins, losses = sum(gap < -TIE for gap in gaps), sum(gap > TIE for gap in gaps)
     return wins, len(gaps) - wins - losses, losses
@@ -99,8 +99,8 @@ def duel(results: Iterable[Outcome], first: str, second: str) -> tuple[int, int,
 def bootstrap(gaps: NDArray[np.float64], groups: Sequence[str] | None = None) -> Interval:
     """Percentile bootstrap of the mean gap, resampling cases or, with `groups`, whole groups of cases.
 
-    Cases of one wish share a recipe and a reading of the words, so they are not independent; resampling wishes
-    is the honest, wider interval.
+    Cases of one recipe share the target's look and the thinker's reading of it, so they are not independent. Resampling
+    recipes gives the wider interval that accounts for this.
     """
     labels = list(groups) if groups is not None else [str(index) for index in range(len(gaps))]
     unique, member = np.unique(labels, return_inverse=True)

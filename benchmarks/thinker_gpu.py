@@ -1,11 +1,11 @@
-"""What a critique costs on a GPU with vLLM: ``python -m benchmarks.thinker_gpu``.
+"""Measures critiques on a GPU with vLLM: ``python -m benchmarks.thinker_gpu``.
 
 A Qwen3-VL-8B of the published size with random weights, made by vLLM itself, so nothing is downloaded; pictures of
-1024 x 1024; sessions of four turns, one critique after the other. Told are seconds and the share of the prompt that was not
-computed anew, for our order (template and source first) and for the naive one (all texts, the candidate, the source).
+1024 x 1024; sessions of four turns, one critique after the other. Reports seconds and the share of the prompt found in the
+prefix cache, for our order (template and source first) and for the naive one (all texts, the candidate, the source).
 
-Needs vLLM (beside this Python, on PATH, or named by ``--vllm``), a GPU, httpx and Pillow; vLLM's own environment will do.
-``--tiny`` goes the same way on a CPU with a toy.
+Needs vLLM (in this Python's environment, on PATH, or named by ``--vllm``), a GPU, httpx and Pillow; vLLM's environment has all
+of them. ``--tiny`` runs the same code on a CPU with a tiny model.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from services.thinker.vllm import VllmNotFoundError, executable
 
 ROOT = Path(__file__).parents[1]
 FORM = FORMATS["editthinker"]
-WAYS = ("ours, reply as constrained", "ours", "naive order")
+ORDERS = ("ours, reply as constrained", "ours", "naive order")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One critique: its turn (1 is the first), and what the server said of it."""
+    """One critique: its turn (from 1), and the server's usage figures."""
 
-    way: str
+    order: str
     session: int
     turn: int
     seconds: float
@@ -60,11 +60,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--vllm", help="vLLM's executable")
     parser.add_argument("--side", type=int, default=1024, help="pixels of a picture's side (1024)")
     parser.add_argument("--turns", type=int, default=4)
-    parser.add_argument("--sessions", type=int, default=4, help="of each way, after one to warm up (4)")
+    parser.add_argument("--sessions", type=int, default=4, help="of each order, after one to warm up (4)")
     parser.add_argument("--reply", type=int, default=300, help="tokens of a reply, but for the constrained ones (300)")
     parser.add_argument("--ready", type=float, default=900, help="seconds until the server must be ready (900)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON here")
-    parser.add_argument("--tiny", action="store_true", help="a toy on the CPU: the same way, no figures worth having")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU: checks the code, the figures mean nothing")
     return parser.parse_args(argv)
 
 
@@ -106,11 +106,11 @@ def _wait(process: subprocess.Popen[bytes], url: str, seconds: float, log: Path)
             if httpx.get(url, timeout=5, trust_env=False).is_success:
                 return
         time.sleep(0.5)
-    raise SystemExit(f"vLLM did not get ready:\n{log.read_text('utf-8', 'replace')[-6000:]}")
+    raise SystemExit(f"vLLM did not become ready:\n{log.read_text('utf-8', 'replace')[-6000:]}")
 
 
 def picture(seed: str, side: int) -> Picture:
-    """A soft random landscape of blobs, as a PNG: no two seeds give the same."""
+    """A soft random landscape of blobs, as a PNG, different for each seed."""
     dice = random.Random(seed)
     small = Image.frombytes("RGB", (16, 16), dice.randbytes(16 * 16 * 3))
     out = io.BytesIO()
@@ -118,9 +118,9 @@ def picture(seed: str, side: int) -> Picture:
     return Picture(out.getvalue(), "image/png")
 
 
-def request(way: str, session: int, turn: int, options: argparse.Namespace) -> dict[str, Any]:
+def request(order: str, session: int, turn: int, options: argparse.Namespace) -> dict[str, Any]:
     """The body of a turn's critique."""
-    mark = f"{way} {session}"
+    mark = f"{order} {session}"
     asked = CritiqueRequest(
         picture(mark, options.side),
         picture(f"{mark} {turn}", options.side),
@@ -128,48 +128,48 @@ def request(way: str, session: int, turn: int, options: argparse.Namespace) -> d
         f"warm low sunlight from the left, long soft shadows, amber haze in the distance; attempt {turn}",
     )
     messages = build(asked, FORM.template())
-    if way == "naive order":
+    if order == "naive order":
         content = messages[0]["content"]
         texts = [part for part in content if part["type"] == "text"]
         source, candidate = (part for part in content if part["type"] == "image_url")
         messages = [{"role": "user", "content": [*texts, candidate, source]}]
     body = {"model": "thinker", "messages": messages, "temperature": 1, "max_tokens": options.reply}
-    if way == "ours, reply as constrained":
+    if order == "ours, reply as constrained":
         return {**body, "max_tokens": 4096, **FORM.bind().constraint("regex")}
     return {**body, "ignore_eos": True}
 
 
 def run(url: str, options: argparse.Namespace) -> list[Asked]:
-    """All critiques, one at a time; ways take turns, so that none has the warmer machine."""
+    """All critiques, one at a time; the prompt orders alternate, so that neither runs on a warmer machine."""
     rows = []
     with httpx.Client(base_url=url, timeout=600, trust_env=False) as client:
         for session in range(options.sessions + 1):
-            for way in WAYS:
+            for order in ORDERS:
                 for turn in range(1, options.turns + 1):
-                    body = json.dumps(request(way, session, turn, options)).encode()
+                    body = json.dumps(request(order, session, turn, options)).encode()
                     began = time.perf_counter()
                     response = client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
                     seconds = time.perf_counter() - began
                     usage = response.raise_for_status().json()["usage"]
                     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-                    row = Asked(way, session, turn, seconds, usage["prompt_tokens"], cached, usage["completion_tokens"])
+                    row = Asked(order, session, turn, seconds, usage["prompt_tokens"], cached, usage["completion_tokens"])
                     sys.stderr.write(f"{row}\n")
                     rows.append(row)
-    # The first session of each way pays for compiling and allocating.
+    # The first session of each order includes compilation and allocation.
     return [row for row in rows if row.session > 0]
 
 
 def lines(rows: Sequence[Asked]) -> list[str]:
     """A Markdown table: medians over sessions."""
-    out = ["| way | turn | s a critique | prompt tokens | of them cached | reply tokens |", "|---|---:|---:|---:|---:|---:|"]
-    for way in WAYS:
+    out = ["| order | turn | s a critique | prompt tokens | of them cached | reply tokens |", "|---|---:|---:|---:|---:|---:|"]
+    for order in ORDERS:
         for turn in sorted({row.turn for row in rows}):
-            group = [row for row in rows if (row.way, row.turn) == (way, turn)]
+            group = [row for row in rows if (row.order, row.turn) == (order, turn)]
             seconds, prompt, cached, reply = (
                 statistics.median(getattr(row, name) for row in group)
                 for name in ("seconds", "prompt_tokens", "cached_tokens", "reply_tokens")
             )
-            out.append(f"| {way} | {turn} | {seconds:.2f} | {prompt:.0f} | {cached / prompt:.0%} | {reply:.0f} |")
+            out.append(f"| {order} | {turn} | {seconds:.2f} | {prompt:.0f} | {cached / prompt:.0%} | {reply:.0f} |")
     return out
 
 

@@ -1,4 +1,4 @@
-"""What the measurements add up to, as plain data for tables, files and the exit status."""
+"""The comparison of think with best_of_n, as plain data for tables, files and the exit status."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Verdict:
 
     Attributes:
         by_case: mean ΔE difference think - best_of_n with an interval over cases (negative: think is nearer).
-        by_wish: the same, resampling whole wishes.
-        ratio_by_wish: the same for the ratio to the source's distance.
+        by_recipe: the same, resampling whole recipes.
+        ratio_by_recipe: the same for the ratio to the source's distance.
         record: wins, ties, losses of think against best_of_n.
         against_nothing: wins, ties, losses of think against the untouched source.
-        over_budget: trials that made more edits than allowed; any makes the comparison void.
+        over_budget: trials that made more edits than allowed; any invalidates the comparison.
         errors: requests that failed, counted as the untouched source.
     """
 
     by_case: Interval
-    by_wish: Interval
-    ratio_by_wish: Interval
+    by_recipe: Interval
+    ratio_by_recipe: Interval
     record: tuple[int, int, int]
     against_nothing: tuple[int, int, int]
     over_budget: list[str]
@@ -38,19 +38,19 @@ class Verdict:
 
     @property
     def wins(self) -> bool:
-        """Think is nearer beyond chance, by both intervals, in a fair and complete run."""
-        return self.by_case.high < 0 and self.by_wish.high < 0 and not self.over_budget and not self.errors
+        """Whether think is significantly nearer by both intervals, without failed requests or extra edits."""
+        return self.by_case.high < 0 and self.by_recipe.high < 0 and not self.over_budget and not self.errors
 
 
 def judge(results: Sequence[Outcome], trials: Sequence[Trial], edits: int) -> Verdict:
     """Compare think with best_of_n over all cases."""
     gaps = np.array([result.distances["think"] - result.distances["best_of_n"] for result in results])
     ratios = np.array([result.ratio("think") - result.ratio("best_of_n") for result in results])
-    wishes = [result.case.wish for result in results]
+    recipes = [result.case.recipe for result in results]
     return Verdict(
         by_case=bootstrap(gaps),
-        by_wish=bootstrap(gaps, wishes),
-        ratio_by_wish=bootstrap(ratios, wishes),
+        by_recipe=bootstrap(gaps, recipes),
+        ratio_by_recipe=bootstrap(ratios, recipes),
         record=duel(results, "think", "best_of_n"),
         against_nothing=duel(results, "think", "source"),
         over_budget=[_label(trial) for trial in trials if trial.answer.edits > _allowed(trial, edits)],
@@ -65,7 +65,7 @@ def lost(results: Sequence[Outcome], against: str) -> list[Outcome]:
 
 
 def families(results: Sequence[Outcome]) -> dict[str, list[Outcome]]:
-    """Results by wish family, in the order of the cases."""
+    """Results by family of recipes, in the order of the cases."""
     grouped: dict[str, list[Outcome]] = {}
     for result in results:
         grouped.setdefault(result.case.family, []).append(result)
@@ -81,8 +81,8 @@ def headline(verdict: Verdict, results: Sequence[Outcome], trials: Sequence[Tria
         "mean_edits": {name: round(_mean_edits(trials, name), 3) for name in STRATEGIES},
         "ciede2000": _newer(trials),
         "think_minus_best_of_n": _rounded(asdict(verdict.by_case)),
-        "think_minus_best_of_n_by_wish": _rounded(asdict(verdict.by_wish)),
-        "ratio_difference_by_wish": _rounded(asdict(verdict.ratio_by_wish)),
+        "think_minus_best_of_n_by_recipe": _rounded(asdict(verdict.by_recipe)),
+        "ratio_difference_by_recipe": _rounded(asdict(verdict.ratio_by_recipe)),
         "wins_ties_losses": verdict.record,
         "against_doing_nothing": verdict.against_nothing,
         "over_budget": len(verdict.over_budget),
@@ -97,7 +97,7 @@ def details(trials: Sequence[Trial]) -> list[dict[str, Any]]:
         {
             "case": trial.case.id,
             "family": trial.case.family,
-            "prompt": trial.case.prompt,
+            "instruction": trial.case.instruction,
             "strategy": trial.strategy,
             "seed": trial.seed,
             "source_distance": round(trial.before, 4),

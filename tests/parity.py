@@ -1,4 +1,4 @@
-"""How far the pictures of interleaved edits are from those of the plain diffusers pipelines.
+"""The difference between the pictures of interleaved edits and those of the plain diffusers pipelines.
 
 ``python -m tests.parity [NAME …]`` prints a Markdown table, one row a family, of the largest difference of any value of a
 picture (0 … 1, before it is rounded to 8 bits):
@@ -32,13 +32,13 @@ from services.editor.pipelines.tuning import Tuning
 from tests.tiny import BUILDERS
 
 WORKING_PIXELS = 64 * 64
-"""Where the tiny pipelines work."""
+"""The working area of the tiny pipelines."""
 _SCALES = ("true_cfg_scale", "guidance_scale", "image_guidance_scale")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measurement: the largest difference of two pictures that should be one, and in how large a pass it was."""
+    """One measurement: the largest difference of two pictures that should be equal, and the largest batch."""
 
     check: str
     difference: float
@@ -46,7 +46,7 @@ class Row:
 
 
 class Recorder(Device):
-    """Keeps the exact pictures, by the images that they are turned into."""
+    """A device that records each picture before it is rounded to 8 bits."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -75,7 +75,7 @@ class Bench:
         family: Family = importlib.import_module(DIFFUSION[name][0]).FAMILY
         self.pipeline: InterleavedPipeline = serve(family, built, self.device, Tuning(device=device, pixels=WORKING_PIXELS))
         self.plain = BUILDERS[name]().to(device)
-        # As the service's, and what loading made of the family: defaults that hang on the model's configuration.
+        # The family as loaded: defaults may depend on the model's configuration.
         self.family: Family = self.pipeline._family
         if family.on_load is not None:
             family.on_load(self.plain)
@@ -86,7 +86,7 @@ class Bench:
 
     def _job(self, place: int) -> EditJob:
         able = self.family.capabilities
-        # By turns as published, without classifier-free guidance, and weaker.
+        # In turn the published scale, no classifier-free guidance, and a weaker scale.
         chosen = {
             name: max(allowed.low, (allowed.default, 1.0, 1.0 + allowed.default / 2)[place % 3])
             for name, allowed in able.parameters.items()
@@ -115,7 +115,7 @@ class Bench:
         return expected
 
     def alone(self, job: EditJob) -> torch.Tensor:
-        """The service's picture for a job that nothing else runs beside."""
+        """The service's picture for a job that runs alone."""
         edit = self.pipeline.open(job)
         while edit.result is None and edit.error is None:
             self.pipeline.advance([edit])

@@ -1,1 +1,1 @@
-"""What the editor's benchmarks are made of: who asks when, the servers that are compared, and the tables."""
+"""The parts of the editor's benchmarks: traces, the servers compared, and tables."""

@@ -1,6 +1,6 @@
 """The published architectures with random weights, made on the device from their configurations: nothing is downloaded.
 
-Text encoders are not measured: in their place stand fixed embeddings of a realistic length.
+Text encoders are not measured: they are replaced by fixed embeddings of a realistic length.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Model:
     Attributes:
         pipeline_class: of diffusers; the registry knows its family.
         steps: as published.
-        parameters: of every job, beside the steps.
+        parameters: of every job, in addition to the steps.
         make: (tiny, device, dtype) to the pipeline.
     """
 
@@ -46,12 +46,12 @@ class Model:
 
     def pipeline(self, tiny: bool, device: torch.device, dtype: torch.dtype) -> Any:  # noqa: FBT001 - as `make`
         """The pipeline, the same at every call."""
-        torch.manual_seed(0)  # the VAE is made as it comes
+        torch.manual_seed(0)  # for the VAE, which is initialised by its constructor
         return self.make(tiny, device, dtype)
 
 
 def random_weights(make: Callable[[], Any], device: torch.device, dtype: torch.dtype) -> Any:
-    """A model whose weights are drawn where they are to stay; buffers are those that its constructor computes."""
+    """A model with weights drawn on the device; its buffers are those that the constructor computes."""
     with init_empty_weights():
         model = make()
     generator = torch.Generator(device).manual_seed(0)

@@ -1,4 +1,4 @@
-"""The load generator: sends a trace to a server, at the times the trace says, whatever the server does."""
+"""The load generator: sends a trace to a server at its own times (open loop)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from benchmarks.editing.trace import Request
 
 
 def replay(server: Server, trace: Sequence[Request], unit_s: float, limit_s: float) -> list[Record]:
-    """Send every request, cancel those whose callers lose patience, and wait for the rest.
+    """Send every request, cancel those whose callers give up, and wait for the rest.
 
     Args:
-        server: who answers.
-        trace: what is asked for.
+        server: the server under test.
+        trace: the requests.
         unit_s: seconds of the trace's unit of time.
         limit_s: seconds that the server may take after the last event.
 

@@ -1,4 +1,4 @@
-"""The pipeline as diffusers wrote it: what the others are compared with, in time and in pixels."""
+"""The plain diffusers pipeline: the baseline, in time and in pixels."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Figures:
         slowdown: mean of latency / duration of the same edit alone.
         early: requests that were to be cancelled, but done before.
         wasted_calls: calls of the denoiser for requests that were cancelled.
-        let_go_p50_s, let_go_most_s: from the cancelling of a request that had been begun until nothing was done for it.
+        release_p50_s, release_max_s: from cancelling a running request until the server stopped working on it.
         worst: largest difference of a picture from the plain pipeline's, in 255ths.
     """
 
@@ -43,19 +43,19 @@ class Figures:
     slowdown: float
     early: int
     wasted_calls: int
-    let_go_p50_s: float
-    let_go_most_s: float
+    release_p50_s: float
+    release_max_s: float
     worst: int
 
 
 def plain_numbers(run: DataclassInstance) -> dict[str, object]:
-    """A data class for JSON, which knows nothing that is not a number."""
+    """A data class for JSON, which has no NaN: such values become null."""
     items = asdict(run).items()
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in items}
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which so large a share of them lies (linear between neighbours); not a number for none."""
+    """The quantile of the values (linear interpolation); NaN if there are none."""
     return float(np.percentile(values, 100 * share)) if values else UNKNOWN
 
 
@@ -68,12 +68,12 @@ def figures(
         records: all of them.
         solo_s: seconds of each request alone, by its number.
         expected: the plain pipeline's pictures, by number.
-        cpu_s: seconds of the processor, from the first arrival until nothing was under way.
+        cpu_s: seconds of the processor, from the first arrival until nothing was in flight.
     """
     good = [record for record in records if record.request.patience is None]
     latencies = [latency(record) for record in good]
     left = [record for record in records if record.left is not None]
-    begun = [record.let_go - record.left for record in left if record.left and record.let_go and record.calls]
+    begun = [record.released - record.left for record in left if record.left and record.released and record.calls]
     pictures = [(record.picture, expected[record.request.number]) for record in records if record.picture is not None]
     ended = max(record.done or 0.0 for record in good) - min(record.arrived for record in records)
     return Figures(
@@ -86,8 +86,8 @@ def figures(
         slowdown=sum(latency(record) / solo_s[record.request.number] for record in good) / len(good),
         early=sum(record.done is not None and record.request.patience is not None for record in records),
         wasted_calls=sum(record.calls for record in left),
-        let_go_p50_s=percentile(begun, 0.5),
-        let_go_most_s=max(begun, default=UNKNOWN),
+        release_p50_s=percentile(begun, 0.5),
+        release_max_s=max(begun, default=UNKNOWN),
         worst=max((difference(made, plain) for made, plain in pictures), default=0),
     )
 
@@ -112,7 +112,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def comparison(runs: Mapping[str, Figures], ours: str) -> str:
-    """The servers side by side, one a column, and after them the ratios of the others to ours (above 1: ours is better)."""
+    """The servers as columns, followed by the ratios of the others to ours (above 1: ours is better)."""
     others = [name for name in runs if name != ours]
     headings = ["", *runs, *(f"{ours} against {name}" for name in others)]
     mine = runs[ours]
@@ -137,8 +137,8 @@ _ROWS: Sequence[tuple[str, str, int, bool | None]] = (
     ("mean slowdown (latency / alone)", "slowdown", 2, False),
     ("denoiser calls for cancelled requests", "wasted_calls", 0, False),
     ("to be cancelled, done before", "early", 0, None),
-    ("cancelled in work until let go, p50, s", "let_go_p50_s", 3, False),
-    ("cancelled in work until let go, longest, s", "let_go_most_s", 3, False),
+    ("cancelled while running until released, p50, s", "release_p50_s", 3, False),
+    ("cancelled while running until released, longest, s", "release_max_s", 3, False),
     ("largest difference to plain, of 255", "worst", 0, None),
 )
 

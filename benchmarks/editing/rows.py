@@ -1,4 +1,4 @@
-"""One row of the GPU table: a way to run a model, measured; what fails says why and harms no other row."""
+"""The rows of the GPU table: variants of running a model. A row that fails gives the reason and does not affect the others."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _READY_S, _EDITS_S = 900.0, 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A way to run a model: ``tuning`` None is the plain pipeline's own call; ``at_once`` edits are submitted together."""
+class Variant:
+    """A way to run a model: ``tuning`` None is the plain pipeline's call; ``concurrency`` edits are submitted together."""
 
     name: str
     tuning: Tuning | None
-    at_once: int = 1
+    concurrency: int = 1
 
     @property
     def label(self) -> str:
         """Its name in the table, and for ``--only``."""
-        return f"{self.name} x{self.at_once}" if self.tuning else self.name
+        return f"{self.name} x{self.concurrency}" if self.tuning else self.name
 
 
 @dataclass(slots=True)
@@ -50,18 +50,18 @@ class Row:
     """What was measured.
 
     Attributes:
-        seconds: until the last of the edits that were submitted together was done; the median of the repeats.
+        seconds: until the last of the edits submitted together has finished; the median of the repeats.
         per_edit: the same for each of them.
-        share: of the device's peak, from the operations that the plain pipeline does; not a number where it is unknown.
-        done: share of the linear operations that a cache left to be done.
-        batch: edits in one advance, on the average.
-        differs: from the plain pipeline's picture, of 255, where it should not.
-        reason: why there is nothing, if so.
+        share: of the device's peak, for the operations of the plain pipeline; NaN where it is unknown.
+        done: share of the linear operations that a step cache did not skip.
+        batch: mean edits in one advance.
+        differs: largest difference from the plain pipeline's picture, of 255.
+        reason: of a failure.
     """
 
     model: str
-    way: str
-    at_once: int
+    variant: str
+    concurrency: int
     steps: int
     seconds: float = UNKNOWN
     per_edit: float = UNKNOWN
@@ -79,7 +79,7 @@ class Bench:
     Attributes:
         repeats: how often each row is measured after its warm-up.
         peak: operations a second that the device could do; None if unknown.
-        count: operations of one edit of the plain pipeline, once they were counted.
+        count: operations of one edit of the plain pipeline, once counted.
         expected: the plain pipeline's picture of the first job.
     """
 
@@ -107,16 +107,16 @@ class Bench:
         """Pixels of a side of the pictures."""
         return TINY_SIDE if self.tiny else SIDE
 
-    def measure(self, way: Way) -> Row:
-        """The row of a way; its ``reason`` says what went wrong."""
-        row = Row(self.model.name, way.label, way.at_once, self.steps)
+    def measure(self, variant: Variant) -> Row:
+        """Measure a variant; on failure the row has a ``reason``."""
+        row = Row(self.model.name, variant.label, variant.concurrency, self.steps)
         try:
-            pipe = self._fresh(way.tuning)
-            if way.tuning is None:
+            pipe = self._fresh(variant.tuning)
+            if variant.tuning is None:
                 self._plain(pipe, row)
             else:
-                self._ours(pipe, way.tuning, row)
-        except Exception as exc:  # noqa: BLE001 - a kernel that is missing, memory that is not there: the others go on
+                self._ours(pipe, variant.tuning, row)
+        except Exception as exc:  # noqa: BLE001 - a missing kernel or too little memory must not end the other rows
             row.reason = f"{type(exc).__name__}: {str(exc).splitlines()[0][:160] if str(exc) else ''}"
             self.drop()
         return row
@@ -131,13 +131,13 @@ class Bench:
             torch.cuda.empty_cache()
 
     def _fresh(self, tuning: Tuning | None) -> Any:
-        """The model, made anew where a tuning has changed it in place, or is going to."""
+        """The model, rebuilt if a tuning has changed it in place or will do so."""
         exact = tuning is None or tuning == tuned(self.tiny)
         if self._pipe is None or not exact or not self._exact:
             self.drop()
             self._pipe = self.model.pipeline(self.tiny, self.device, self.dtype)
             self._exact = exact
-            # Sets the area that the family's pipelines work at; the plain call needs it as much as ours.
+            # Sets the working area of the class, for the plain call too.
             if self.family.rescale is not None:
                 self.family.rescale(type(self._pipe), self.side**2)
         return self._pipe
@@ -147,7 +147,7 @@ class Bench:
         patches = Image.fromarray(dice.integers(0, 256, (8, 8, 3), dtype=np.uint8))
         source = patches.resize((self.side, self.side), Image.Resampling.BICUBIC)
         parameters = {"num_inference_steps": float(self.steps), **self.model.parameters}
-        return EditJob(source, f"wish {number}", seed=number, parameters=parameters, source=f"picture {number}")
+        return EditJob(source, f"instruction {number}", seed=number, parameters=parameters, source=f"picture {number}")
 
     def _plain(self, pipe: Any, row: Row) -> None:
         with counted(getattr(pipe, self.family.denoiser)) as self.count:
@@ -169,8 +169,8 @@ class Bench:
         device = Device(str(self.device))
         if tuning.quantization not in (None, "fp8") and importlib.util.find_spec("torchao") is None:
             raise ModuleNotFoundError("torchao is not installed")
-        wanted = OperatorLimits(active=row.at_once, batch=row.at_once)
-        executor = Executor(lambda: serve(self.family, pipe, device, tuning), Passes(), wanted, queue=4 * row.at_once)
+        limits = OperatorLimits(active=row.concurrency, batch=row.concurrency)
+        executor = Executor(lambda: serve(self.family, pipe, device, tuning), Passes(), limits, queue=4 * row.concurrency)
         executor.start()
         try:
             wait_for(lambda: executor.state is not State.STARTING, _READY_S, "warming up")
@@ -180,23 +180,23 @@ class Bench:
             if tuning.cache is not None and self.count is not None:
                 with counted(getattr(pipe, self.family.denoiser)) as count:
                     self._edits(executor, row, -1)
-                row.done = count.linear / row.at_once / self.count.linear
+                row.done = count.linear / row.concurrency / self.count.linear
         finally:
             executor.stop(30.0)
-        # With random weights what a lossy tuning changes says nothing about a trained model.
+        # With random weights, the effect of a lossy tuning on the picture says nothing about trained models.
         if tuning.cache is not None or tuning.quantization is not None:
             row.differs = UNKNOWN
         self._fill(row, times)
 
     def _edits(self, executor: Executor, row: Row, first: int) -> float:
-        """Seconds of so many edits at once, from their submission until the last one's picture is there."""
-        jobs = [self._job(abs(first) + place) for place in range(row.at_once)]
-        executor.admit(row.at_once)
+        """Seconds from submitting ``row.concurrency`` edits until the last picture is there."""
+        jobs = [self._job(abs(first) + place) for place in range(row.concurrency)]
+        executor.admit(row.concurrency)
         start = time.perf_counter()
         try:
             outcomes = [handle.future.result(_EDITS_S) for handle in executor.submit(jobs)]
         finally:
-            executor.release(row.at_once)
+            executor.release(row.concurrency)
         took = time.perf_counter() - start
         row.batch = statistics.mean(outcome.batch for outcome in outcomes)
         if first == 0 and self.expected is not None:
@@ -205,18 +205,18 @@ class Bench:
 
     def _fill(self, row: Row, times: Sequence[float]) -> None:
         row.seconds = statistics.median(times)
-        row.per_edit = row.seconds / row.at_once
+        row.per_edit = row.seconds / row.concurrency
         if self.peak and self.count:
             row.share = self.count.total / row.per_edit / self.peak
 
 
 def tuned(tiny: bool, **choices: Any) -> Tuning:  # noqa: FBT001 - a size
-    """A tuning for a size; not ``remember``: every source is new."""
+    """A tuning for a size, without the encoder cache: every source is new."""
     return Tuning(pixels=TINY_SIDE**2 if tiny else None, encoder_cache_bytes=0, **choices)
 
 
-def ways(tiny: bool) -> list[Way]:  # noqa: FBT001 - a size
-    """All rows; those that change the model share a model with their like, and compiled ones come last."""
+def variants(tiny: bool) -> list[Variant]:  # noqa: FBT001 - a size
+    """All variants, ordered so that those with equal tuning share a model; compiled ones come last."""
     choices: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
         ("ours", {}, (1, 2, 4, 8)),
         ("first_block", {"cache": "first_block"}, (1,)),
@@ -225,4 +225,7 @@ def ways(tiny: bool) -> list[Way]:  # noqa: FBT001 - a size
         ("compile", {"compile": True}, (1, 4)),
         ("compile, float8dq", {"compile": True, "quantization": "float8dq"}, (1, 4)),
     ]
-    return [Way("plain", None), *(Way(name, tuned(tiny, **choice), n) for name, choice, counts in choices for n in counts)]
+    return [
+        Variant("plain", None),
+        *(Variant(name, tuned(tiny, **choice), n) for name, choice, counts in choices for n in counts),
+    ]

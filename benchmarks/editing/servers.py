@@ -1,4 +1,4 @@
-"""Three ways to serve edits with one pipeline, in this process: one after another, equal ones as a list, and interleaved."""
+"""Three servers over one pipeline, in this process: one edit after another, equal edits as a list, and interleaved."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _QUEUE = 10_000
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """What became of a request; times are those of `time.perf_counter`.
+    """The outcome of a request; times are by `time.perf_counter`.
 
     Attributes:
-        arrived: when it was due to arrive, whether or not the load generator was late.
-        done: when its picture was there.
-        left: when its caller cancelled it; None if it was done before.
-        let_go: when the server stopped working on it after that, or dropped it.
-        calls: calls of the denoiser that were made for it.
+        arrived: when it was due to arrive, even if the load generator was late.
+        done: when its picture was ready.
+        left: when its caller cancelled it; None if it had finished.
+        released: when the server stopped working on it after that.
+        calls: calls of the denoiser made for it.
     """
 
     request: Request
@@ -42,23 +42,23 @@ class Record:
     picture: Image.Image | None = None
     done: float | None = None
     left: float | None = None
-    let_go: float | None = None
+    released: float | None = None
     calls: int = 0
 
 
 class Server(Protocol):
-    """What requests are sent to."""
+    """A server under test."""
 
     def submit(self, record: Record) -> None:
         """A request arrives."""
         ...
 
     def cancel(self, record: Record) -> None:
-        """Its caller leaves."""
+        """Its caller cancels."""
         ...
 
     def settle(self, limit_s: float) -> None:
-        """Wait until nothing is under way and every record is complete."""
+        """Wait until nothing is in flight and every record is complete."""
         ...
 
     def stop(self) -> None:
@@ -80,21 +80,21 @@ def wait_for(ready: Any, limit_s: float, what: str) -> None:
 
 
 class Lists:
-    """The plain pipeline behind a queue: the oldest request, and with it the waiting ones of its kind, as one list.
+    """The plain pipeline behind a queue: the oldest request and the waiting ones of its kind run as one list.
 
     Args:
         plain: the pipeline.
-        most: how long a list may be; 1: one request after another, as behind a lock.
+        max_list: length limit of a list; 1: one request after another, as behind a lock.
     """
 
-    def __init__(self, plain: Plain, most: int) -> None:
+    def __init__(self, plain: Plain, max_list: int) -> None:
         self._plain = plain
-        self._most = most
+        self._max_list = max_list
         self._waiting: list[Record] = []
         self._running: list[Record] = []
         self._wake = threading.Condition()
         self._stopped = False
-        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def submit(self, record: Record) -> None:
@@ -104,14 +104,14 @@ class Lists:
             self._wake.notify_all()
 
     def cancel(self, record: Record) -> None:
-        """Drop the request if it waits; one that runs goes on to its end."""
+        """Drop the request if it waits; a running one continues to its end."""
         with self._wake:
             if record.done is not None:
                 return
             record.left = time.perf_counter()
             if record in self._waiting:
                 self._waiting.remove(record)
-                record.let_go = record.left
+                record.released = record.left
 
     def settle(self, limit_s: float) -> None:
         """See `Server.settle`."""
@@ -124,14 +124,14 @@ class Lists:
             self._wake.notify_all()
         self._thread.join()
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._waiting or self._stopped)
                 if self._stopped:
                     return
                 kind = self._waiting[0].request.kind
-                self._running = [record for record in self._waiting if record.request.kind == kind][: self._most]
+                self._running = [record for record in self._waiting if record.request.kind == kind][: self._max_list]
                 self._waiting = [record for record in self._waiting if record not in self._running]
             pictures = self._plain.edit([record.request for record in self._running])
             self._answer(pictures)
@@ -144,40 +144,40 @@ class Lists:
                 if record.left is None:
                     record.done, record.picture = now, made
                 else:
-                    record.let_go = now
+                    record.released = now
             self._running = []
 
 
 class Passes:
-    """CountingObserver the passes over the model; the executor's observer."""
+    """Counts passes over the model, as the executor's observer."""
 
     def __init__(self) -> None:
         self.calls = 0
         self.passes = 0
 
     def on_advance(self, edits: int, seconds: float, *, start: bool) -> None:
-        """See `services.editor.engine.executor.Meter.advanced`."""
+        """See `services.editor.engine.executor.ExecutorObserver`."""
         del seconds
         if not start:
             self.calls += edits
             self.passes += 1
 
     def on_wasted(self, steps: int) -> None:
-        """The records tell."""
+        """Counted from the records."""
 
 
 class Observed(InterleavedPipeline):
-    """Ours, noting when an edit is let go.
+    """Our pipeline, which records when an edit is released.
 
     Args:
         pipe: the plain pipeline.
-        remember: whether what the encoders compute is kept.
-        in_order: make every edit look equally long, so that whoever came first is due first.
+        cache: whether the encoder cache is on.
+        in_order: make every edit look equally long, so that edits run in order of arrival.
     """
 
-    def __init__(self, pipe: Any, *, remember: bool, in_order: bool) -> None:
-        kept = Tuning().encoder_cache_bytes if remember else 0
-        super().__init__(FAMILY, pipe, Device("cpu"), Options(WORKING_PIXELS, kept))
+    def __init__(self, pipe: Any, *, cache: bool, in_order: bool) -> None:
+        cache_bytes = Tuning().encoder_cache_bytes if cache else 0
+        super().__init__(FAMILY, pipe, Device("cpu"), Options(WORKING_PIXELS, cache_bytes))
         self._in_order = in_order
         self.closed: dict[int, float] = {}
 
@@ -196,18 +196,18 @@ class Observed(InterleavedPipeline):
 
 
 class Interleaved:
-    """Ours: the executor over the stepped pipeline.
+    """Our server: the executor over the interleaved pipeline.
 
     Args:
         pipe: the plain pipeline.
-        remember: see `Observed`.
+        cache: see `Observed`.
         in_order: see `Observed`.
     """
 
-    def __init__(self, pipe: Any, *, remember: bool = True, in_order: bool = False) -> None:
+    def __init__(self, pipe: Any, *, cache: bool = True, in_order: bool = False) -> None:
         self._model = pipe.transformer
-        self._pipeline = Observed(pipe, remember=remember, in_order=in_order)
-        self._tickets: dict[Record, EditHandle] = {}
+        self._pipeline = Observed(pipe, cache=cache, in_order=in_order)
+        self._handles: dict[Record, EditHandle] = {}
         self._failed: BaseException | None = None
         self.observer = Passes()
         self.executor = Executor(lambda: self._pipeline, self.observer, OperatorLimits(active=_ACTIVE, batch=None), queue=_QUEUE)
@@ -219,56 +219,56 @@ class Interleaved:
         """See `Server.submit`."""
         self.executor.admit()
         (handle,) = self.executor.submit([self._pipeline.prepare(record.request.job())])
-        self._tickets[record] = handle
-        handle.future.add_done_callback(lambda answer: self._answered(record, answer))
+        self._handles[record] = handle
+        handle.future.add_done_callback(lambda future: self._finished(record, future))
 
-    def _answered(self, record: Record, answer: Any) -> None:
+    def _finished(self, record: Record, future: Any) -> None:
         now = time.perf_counter()
         self.executor.release()
-        if answer.cancelled():
+        if future.cancelled():
             return
-        if answer.exception() is not None:
-            self._failed = answer.exception()
+        if future.exception() is not None:
+            self._failed = future.exception()
             return
-        outcome: Outcome = answer.result()
+        outcome: Outcome = future.result()
         record.picture, record.done = outcome.result.image, now
 
     def cancel(self, record: Record) -> None:
-        """Cancel its answer, as a request does whose connection is gone."""
+        """Cancel its future, as a disconnected request does."""
         now = time.perf_counter()
-        if self._tickets[record].future.cancel():
+        if self._handles[record].future.cancel():
             record.left = now
             self.executor.wake()
 
     def settle(self, limit_s: float) -> None:
         """See `Server.settle`."""
-        wait_for(lambda: self._failed or all(map(self._complete, self._tickets)), limit_s, "serving the trace")
+        wait_for(lambda: self._failed or all(map(self._complete, self._handles)), limit_s, "serving the trace")
         if self._failed is not None:
             raise self._failed
-        self._tickets.clear()
+        self._handles.clear()
 
     def _complete(self, record: Record) -> bool:
-        """Whether the record is; notes what is known only once the executor is through with it."""
-        edit = self._tickets[record].edit
+        """Whether the record is complete; sets what is known only after the executor has finished it."""
+        edit = self._handles[record].edit
         record.calls = edit.calls_done if isinstance(edit, InterleavedEdit) else 0
         if record.left is None:
             return record.done is not None
-        if edit is None:  # dropped before it was looked at
-            record.let_go = record.let_go or record.left
+        if edit is None:  # dropped before it was opened
+            record.released = record.released or record.left
         elif isinstance(edit, InterleavedEdit):
-            record.let_go = self._pipeline.closed.get(edit.number)
-        return record.let_go is not None
+            record.released = self._pipeline.closed.get(edit.number)
+        return record.released is not None
 
     def stop(self) -> None:
         """See `Server.stop`."""
         self.executor.stop(5.0)
-        # The pipeline may have dressed the model's layers; the next server is to find it as it was.
+        # Restore the linear layers that `BatchInvariance` may have patched, for the next server.
         for module in self._model.modules():
             vars(module).pop("forward", None)
 
     @property
     def note(self) -> str:
-        """What it says of its work."""
-        passes, memory = self.observer, self._pipeline.encoder_cache
+        """A summary of its work."""
+        passes, encoders = self.observer, self._pipeline.encoder_cache
         share = passes.calls / max(1, passes.passes)
-        return f"{self.executor.limits}; {share:.2f} calls a pass; encoders answered {memory.hits} times from memory"
+        return f"{self.executor.limits}; {share:.2f} calls a pass; {encoders.hits} hits in the encoder cache"

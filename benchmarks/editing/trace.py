@@ -1,4 +1,4 @@
-"""Who asks for what, and when: one list of requests, made from a seed, that every server gets."""
+"""Traces: lists of requests with arrival times, made from a seed, the same for every server."""
 
 from __future__ import annotations
 
@@ -16,22 +16,29 @@ SIZES = ((256, 256), (192, 192), (128, 128))
 STEPS = (4, 8, 12, 20)
 GUIDANCES = (2.5, 3.5)
 LONG, SHORT = max(STEPS), min(STEPS)
-_WISHES = ("make it red", "paint the sky blue", "remove the lamp", "as a pencil drawing", "at night, in the rain", "add snow")
+_INSTRUCTIONS = (
+    "make it red",
+    "paint the sky blue",
+    "remove the lamp",
+    "as a pencil drawing",
+    "at night, in the rain",
+    "add snow",
+)
 _NEGATIVE = "blurry, ugly"
 _TRUE_CFG = 4.0
 _WITH_NEGATIVE = 0.25
 _CANCELLED = 0.2
-_SAME_SOURCE = 0.25  # share of arrivals that ask for two or three edits of one picture at once
-_LONGEST_GAP = 4.0
-_MOST_PATIENCE = 3.0
+_SAME_SOURCE = 0.25  # share of arrivals that request two or three edits of one picture together
+_MAX_GAP = 4.0
+_MAX_PATIENCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One edit that somebody asks for.
+    """One requested edit.
 
     Attributes:
-        number: its place in the trace.
+        number: its index in the trace.
         at: when it arrives, in mean durations of an edit alone, so that a trace is the same on every machine.
         patience: how long after that its caller cancels it; None: never.
         source: which picture.
@@ -54,11 +61,11 @@ class Request:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Equal for requests that a plain pipeline can take as one list."""
+        """Equal for requests that a plain pipeline can run as one list."""
         return (self.steps, self.size, self.guidance, self.negative)
 
     def job(self) -> EditJob:
-        """As the editor takes it."""
+        """The job for the editor."""
         parameters = {"num_inference_steps": float(self.steps), "guidance_scale": self.guidance}
         if self.negative:
             parameters["true_cfg_scale"] = _TRUE_CFG
@@ -74,15 +81,15 @@ class Request:
 
 
 def mixed(seed: int, count: int) -> list[Request]:
-    """So many Poisson arrivals of mixed edits, on the average one for each mean duration of an edit."""
+    """``count`` Poisson arrivals of mixed edits, on average one for each mean duration of an edit."""
     dice = random.Random(seed)
     requests: list[Request] = []
     at, source = 0.0, 0
     while len(requests) < count:
         source += 1
         together = dice.choice((2, 3)) if dice.random() < _SAME_SOURCE else 1
-        # The gap pays for all that arrive together, so that the load does not depend on how many they are.
-        at += sum(min(dice.expovariate(1.0), _LONGEST_GAP) for _ in range(together)) if requests else 0.0
+        # The gap is proportional to the number that arrived together, so that the load does not depend on it.
+        at += sum(min(dice.expovariate(1.0), _MAX_GAP) for _ in range(together)) if requests else 0.0
         first = _request(dice, len(requests), at, source)
         for _ in range(min(together, count - len(requests))):
             requests.append(_variant(dice, first, len(requests)))
@@ -103,14 +110,14 @@ def _request(dice: random.Random, number: int, at: float, source: int) -> Reques
 
 
 def _variant(dice: random.Random, first: Request, number: int) -> Request:
-    """The same picture with a wish, a seed and a patience of its own."""
-    prompt = f"{dice.choice(_WISHES)}, number {dice.randrange(1000)}"
-    patience = dice.uniform(0.0, _MOST_PATIENCE) if dice.random() < _CANCELLED else None
+    """The same picture with another instruction, seed and patience."""
+    prompt = f"{dice.choice(_INSTRUCTIONS)}, number {dice.randrange(1000)}"
+    patience = dice.uniform(0.0, _MAX_PATIENCE) if dice.random() < _CANCELLED else None
     return replace(first, number=number, prompt=prompt, patience=patience)
 
 
 def burst(long: int, short: int) -> list[Request]:
-    """Long edits, and short ones that arrive one after another once the long ones are under way."""
+    """Long edits, and short ones that arrive one after another while the long ones run."""
     first = [_plain(number, 0.0, LONG, prompt=f"long {number}") for number in range(long)]
     return first + [_plain(long + place, 0.4 + 0.1 * place, SHORT, prompt=f"short {place}") for place in range(short)]
 
@@ -120,7 +127,7 @@ def _plain(number: int, at: float, steps: int, prompt: str) -> Request:
 
 
 def rehearsal(trace: Sequence[Request]) -> list[Request]:
-    """One request of each size, with and without a negative prompt: what a server is warmed up with."""
+    """One request of each size, with and without a negative prompt, to warm a server up."""
     shapes = sorted({(request.size, request.negative) for request in trace})
     return [
         Request(-1 - place, 0.0, 2, size, GUIDANCES[0], negative, source=-1 - place, prompt="warm up")
@@ -130,7 +137,7 @@ def rehearsal(trace: Sequence[Request]) -> list[Request]:
 
 @functools.lru_cache(maxsize=512)
 def picture(source: int) -> Image.Image:
-    """A picture of its own for each number: large soft patches of colour with a little grain."""
+    """A distinct picture for each number: large soft patches of colour with a little grain."""
     dice = np.random.default_rng(abs(source) * 2 + (source < 0))
     patches = Image.fromarray(dice.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(SIZES[0], Image.Resampling.BICUBIC)
     grain = dice.integers(-12, 13, (*SIZES[0][::-1], 3))

@@ -1,4 +1,4 @@
-"""How much arithmetic a denoiser does: counted while it runs, to be set against what the device could do."""
+"""Counts a denoiser's floating-point operations while it runs, to compare them with the device's peak."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PEAKS_TFLOPS = {"H100": 989.0, "H200": 989.0, "H800": 989.0, "B200": 2250.0, "A1
 
 
 def peak_tflops(name: str) -> float | None:
-    """The published peak of a device; None if it is not known here."""
+    """The published peak of a device; None if it is not listed."""
     return next((peak for part, peak in PEAKS_TFLOPS.items() if part in name), None)
 
 
@@ -35,7 +35,7 @@ class Count:
 
 @contextmanager
 def counted(model: Any) -> Iterator[Count]:
-    """Count what a transformer of diffusers does inside the block (a block that a cache skips does no linear work)."""
+    """Count the operations of a diffusers transformer within the context (a transformer block skipped by a cache does none)."""
     count = Count()
     config = model.config
     width = config.num_attention_heads * config.attention_head_dim

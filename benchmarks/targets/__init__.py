@@ -1,8 +1,8 @@
-"""The pictures a professional retoucher would hand in for each wish.
+"""The target pictures: what a professional retoucher would deliver for each look.
 
-Every recipe is written from photography alone (illuminants, film stocks, published grading practice), at a
-moderate strength, without a look at how the editor or the thinker of this project do their work: they are what
-the stack is measured against. A recipe is a pure function of the photograph; grain has a fixed seed.
+The stack is measured against them, so every recipe is written from photography alone (illuminants, film stocks, published
+grading practice), at a moderate strength, and independent of how the editor and the thinker of this project work. A
+recipe is a pure function of the photograph; grain has a fixed seed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ FAMILIES: dict[str, dict[str, Recipe]] = {
     "mood and grade": mood.RECIPES,
     "subject and background": selective.RECIPES,
 }
-RECIPES: dict[str, Recipe] = {wish: recipe for family in FAMILIES.values() for wish, recipe in family.items()}
+RECIPES: dict[str, Recipe] = {name: recipe for family in FAMILIES.values() for name, recipe in family.items()}
 
 
-def family_of(wish: str) -> str:
-    """The wish family a recipe belongs to."""
-    return next(family for family, recipes in FAMILIES.items() if wish in recipes)
+def family_of(recipe: str) -> str:
+    """The family of a recipe."""
+    return next(family for family, recipes in FAMILIES.items() if recipe in recipes)
 
 
 @lru_cache(maxsize=16)
-def target(photo_name: str, wish: str) -> Pixels:
-    """The picture wished for: same size as the photograph, eight bits."""
-    return to_pixels(RECIPES[wish](photo(photo_name)))
+def target(photo_name: str, recipe: str) -> Pixels:
+    """The target picture of a recipe: the size of the photograph, eight bits."""
+    return to_pixels(RECIPES[recipe](photo(photo_name)))

@@ -10,7 +10,7 @@ from benchmarks.photos import Photo, Recipe
 
 
 def distance(photo: Photo) -> Picture:
-    """How far away things are, 0…1, as a painter would guess: near at the bottom, the subject half as far."""
+    """An estimate of depth, 0…1: near at the bottom, the subject at about half the distance."""
     rows = np.linspace(1.0, 0.25, photo.pixels.shape[0])[:, None]
     return np.asarray(rows * (1 - 0.55 * d.spread(photo.subject, 0.01)), dtype=np.float64)
 

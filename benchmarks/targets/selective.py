@@ -1,4 +1,4 @@
-"""Recipes that treat the subject and its surroundings apart, through hand-drawn masks."""
+"""Recipes that treat the subject and its surroundings separately, with hand-drawn masks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from benchmarks.photos import Photo, Recipe
 
 def white_product(photo: Photo) -> Picture:
     """A product on a white sweep."""
-    # Catalogue practice: pure paper white (L* 97) all around, only a soft contact shadow left below the thing,
-    # the thing itself neutral, a quarter stop brighter, crisp.
+    # Catalogue practice: pure paper white (L* 97) all around, only a soft contact shadow left below the object,
+    # the object itself neutral, a quarter stop brighter, crisp.
     source = from_pixels(photo.pixels)
-    thing = d.clarity(d.exposure(d.relight(source, 5900), 0.25), 0.15)
+    foreground = d.clarity(d.exposure(d.relight(source, 5900), 0.25), 0.15)
     drop = round(0.02 * photo.pixels.shape[0])
     below = np.pad(d.spread(photo.subject, 0.03), ((drop, 0), (0, 0)))[:-drop]
     sweep = display(np.full(source.shape, 0.93) * (1 - 0.22 * below)[..., None])
-    return d.mix(sweep, thing, photo.subject)
+    return d.mix(sweep, foreground, photo.subject)
 
 
 def black_backdrop(photo: Photo) -> Picture:
@@ -26,15 +26,15 @@ def black_backdrop(photo: Photo) -> Picture:
     # Studio with flagged lights: the surroundings five stops down and without colour, the subject
     # as lit, with a little more contrast.
     source = from_pixels(photo.pixels)
-    behind = d.chroma(d.exposure(source, -5), 0.4)
-    thing = d.lightness(source, ((0, 0), (25, 22), (60, 62), (100, 100)))
-    return d.mix(behind, thing, photo.subject)
+    background = d.chroma(d.exposure(source, -5), 0.4)
+    foreground = d.lightness(source, ((0, 0), (25, 22), (60, 62), (100, 100)))
+    return d.mix(background, foreground, photo.subject)
 
 
 def only_colour(photo: Photo) -> Picture:
-    """One thing in colour."""
+    """One object in colour."""
     # Selective colour as wedding and advertising photographers do it: luminosity black and white around the
-    # thing that keeps its own colour, unchanged.
+    # object that keeps its own colour, unchanged.
     source = from_pixels(photo.pixels)
     return d.mix(d.monochrome(source, (0.30, 0.59, 0.11)), source, photo.accent)
 
@@ -51,11 +51,11 @@ def blurred_background(photo: Photo) -> Picture:
 def stand_out(photo: Photo) -> Picture:
     """The subject stands out."""
     # Dodge and burn: the subject a third of a stop up with more chroma, the surroundings 0.8 stop down and half
-    # as colourful, the transition wide and unseen.
+    # as colourful, the transition wide and invisible.
     source = from_pixels(photo.pixels)
     soft = d.spread(photo.subject, 0.012)
-    thing = d.chroma(d.exposure(source, 0.3), 1.12, protect=True)
-    return d.mix(d.chroma(d.exposure(source, -0.8), 0.55), thing, soft)
+    foreground = d.chroma(d.exposure(source, 0.3), 1.12, protect=True)
+    return d.mix(d.chroma(d.exposure(source, -0.8), 0.55), foreground, soft)
 
 
 def spotlight(photo: Photo) -> Picture:

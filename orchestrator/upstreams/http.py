@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import aiohttp
-import httpx
 import orjson
 import stamina
 
@@ -40,8 +39,8 @@ _MIN_RETRY_AFTER_S: Final = 0.05
 _MAX_RETRY_AFTER_S: Final = 60.0
 """Bounds of a Retry-After; the OpenAI client ignores values above a minute as well."""
 _MAX_MESSAGE: Final = 500
-_CLIENT_ERRORS: Final = (httpx.HTTPError, aiohttp.ClientError)
-"""Exceptions of the client and its transport; httpx-aiohttp does not translate all of aiohttp's."""
+_READY_S: Final = 2.0
+_CONFIGURATION_ERRORS: Final = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,7 @@ class RequestObserver:
 class HttpUpstream:
     """Posts to one upstream; failures are raised as that role's `PortError`."""
 
-    def __init__(self, role: Role, upstream: Upstream, client: httpx.AsyncClient) -> None:
+    def __init__(self, role: Role, upstream: Upstream, client: aiohttp.ClientSession) -> None:
         self._role = role
         self._upstream = upstream
         self._client = client
@@ -170,11 +169,13 @@ class HttpUpstream:
     async def ready(self) -> bool:
         """Whether the upstream answers ``GET /models``, which every server of this protocol has."""
         try:
-            reply = await self._client.get(f"{self._upstream.url}/models", headers=self._auth(), timeout=2.0)
-        except (*_CLIENT_ERRORS, httpx.InvalidURL, ValueError):
+            url = f"{self._upstream.url}/models"
+            async with asyncio.timeout(_READY_S), self._client.get(url, headers=self._auth(), allow_redirects=False) as reply:
+                pass
+        except (aiohttp.ClientError, TimeoutError, ValueError):
             return False
         # Some servers lack this route; any response that is not a server error shows that one is running.
-        return reply.status_code < 500  # noqa: PLR2004
+        return reply.status < 500  # noqa: PLR2004
 
     async def _with_retries(self, call: Call, ends: float, observer: RequestObserver) -> _RawReply:
         """Retry faults up to `attempts` times, a busy server as long as there is time, and one that is away for `away_s`."""
@@ -215,46 +216,45 @@ class HttpUpstream:
 
     async def _send(self, call: Call, observer: RequestObserver, timing: RequestTiming) -> _RawReply:
         began = time.monotonic()
-        headers = {
-            "content-type": call.content_type,
-            "content-length": str(call.size),
-            "accept": "application/json",
-            # Base64 images do not compress; skip gzip.
-            "accept-encoding": "identity",
-            **self._auth(),
-            **call.headers,
-            **tracing.headers(),
-        }
         load_errors: list[PortError] = []
         try:
             url = f"{self._upstream.url}{call.path}"
-            async with self._client.stream(
-                "POST", url, content=_observed(call.pieces(), load_errors, timing), headers=headers
-            ) as reply:
+            headers = {
+                "content-type": call.content_type,
+                "content-length": str(call.size),
+                "accept": "application/json",
+                # Base64 images do not compress; skip gzip.
+                "accept-encoding": "identity",
+                **self._auth(),
+                **call.headers,
+                **tracing.headers(),
+            }
+            pieces = _observed(call.pieces(), load_errors, timing)
+            async with self._client.post(url, data=pieces, headers=headers, allow_redirects=False) as reply:
                 body = await self._read(reply)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as exc:
+        except _CONFIGURATION_ERRORS as exc:
             message = f"the {self._role}'s URL or key is not valid: {exc}"
             raise self._error(f"{self._role}_unreachable", message, kind="away") from exc
-        except _CLIENT_ERRORS as exc:
+        except aiohttp.ClientError as exc:
             raise load_errors[0] if load_errors else self._connection_error(exc) from exc
-        if reply.is_success:
+        if 200 <= reply.status < 300:  # noqa: PLR2004
             return _RawReply(body, reply.headers, time.monotonic() - began)
-        if reply.status_code in _FULL:
+        if reply.status in _FULL:
             observer.rejected()
         raise self._status_error(reply, body)
 
     def _connection_error(self, exc: Exception) -> PortError:
-        if _never_connected(exc):
+        # Other connection errors, such as a server that hangs up, come after the connection was made.
+        if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError):
             message = f"the {self._role} cannot be reached ({type(exc).__name__})"
             return self._error(f"{self._role}_unreachable", message, kind="away", retryable=True)
         message = f"the connection to the {self._role} broke ({type(exc).__name__})"
         return self._error(f"{self._role}_failed", message, retryable=True)
 
-    async def _read(self, reply: httpx.Response) -> bytes:
+    async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        encoded = "content-encoding" in reply.headers
-        async for chunk in reply.aiter_bytes() if encoded else reply.aiter_raw():
+        async for chunk in reply.content.iter_any():
             size += len(chunk)
             if size > self._upstream.max_reply:
                 message = f"the {self._role}'s reply is larger than {self._upstream.max_reply:,} bytes"
@@ -270,8 +270,8 @@ class HttpUpstream:
             message = f"the {self._role}'s reply is not JSON: {start!r}"
             raise self._error(f"{self._role}_bad_reply", message, retryable=True) from exc
 
-    def _status_error(self, reply: httpx.Response, body: bytes) -> PortError:
-        status, retry_after = reply.status_code, _retry_after(reply)
+    def _status_error(self, reply: aiohttp.ClientResponse, body: bytes) -> PortError:
+        status, retry_after = reply.status, _retry_after(reply)
         message = f"the {self._role} answered {status}: {_error_message(body)}"
         # The header overrides the status, as in OpenAI's clients: a retry may repeat work that was done.
         retry_allowed = reply.headers.get("x-should-retry") != "false"
@@ -300,6 +300,8 @@ class HttpUpstream:
 
     def _auth(self) -> dict[str, str]:
         key = self._upstream.api_key
+        if key and not key.isascii():
+            raise ValueError("the key is not ASCII")
         return {"authorization": f"Bearer {key}"} if key else {}
 
 
@@ -314,14 +316,6 @@ async def _observed(pieces: AsyncIterator[bytes], load_errors: list[PortError], 
     timing.sent_at = time.monotonic()
 
 
-def _never_connected(exc: Exception) -> bool:
-    cause = exc.__cause__
-    if isinstance(cause, aiohttp.ClientConnectionError):
-        # httpx-aiohttp maps a server that hangs up to ConnectError, too.
-        return isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
-    return isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-
-
 def _retry(exc: PortError, ends: float) -> bool | float:
     """Whether to retry, or after how many seconds; not if the server's Retry-After is past the end of the call."""
     if not exc.retryable or exc.retry_after is None:
@@ -329,7 +323,7 @@ def _retry(exc: PortError, ends: float) -> bool | float:
     return exc.retry_after if time.monotonic() + exc.retry_after < ends else False
 
 
-def _retry_after(reply: httpx.Response) -> float | None:
+def _retry_after(reply: aiohttp.ClientResponse) -> float | None:
     seconds = read_retry_after(reply.headers.get("retry-after"), time.time())
     return None if seconds is None else min(_MAX_RETRY_AFTER_S, max(_MIN_RETRY_AFTER_S, seconds))
 

@@ -11,8 +11,6 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 import aiohttp
-import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from orchestrator.ports import Catalogue, Editor, EditorCapabilities, Thinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
@@ -26,6 +24,7 @@ from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
 _POLL_S: Final = 2.0
+_CONNECT_S: Final = 5.0
 
 
 class UpstreamObserver(Protocol):
@@ -52,7 +51,7 @@ class UpstreamPool:
         on_capacity: called when an editor may have capacity for another session.
     """
 
-    def __init__(self, read_registry: Callable[[], Registry], client: httpx.AsyncClient, observer: UpstreamObserver) -> None:
+    def __init__(self, read_registry: Callable[[], Registry], client: aiohttp.ClientSession, observer: UpstreamObserver) -> None:
         self._read_registry = read_registry
         self._client = client
         self._observer = observer
@@ -145,18 +144,16 @@ class UpstreamPool:
         return HttpThinker(upstream, dialect, self._observer.thinker_replied)
 
 
-def http_client() -> httpx.AsyncClient:
+def http_client() -> aiohttp.ClientSession:
     """The HTTP client for editors and thinkers."""
-    # aiohttp carries the bytes: a megapixel reply costs half of what httpx's own transport takes for it.
-    transport = AiohttpTransport(client=_session)
-    # The timeout of a response is set per call, from the session's deadline.
-    timeout = httpx.Timeout(None, connect=5.0)
-    return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
-
-
-def _session() -> aiohttp.ClientSession:
-    # Cookies set for one caller's request must not go out with another's.
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        # The timeout of a whole call is set by the caller, from the session's deadline.
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+        # Cookies set for one caller's request must not go out with another's.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"user-agent": "EditThinker"},
+    )
 
 
 def _upstream(settings: UpstreamSettings) -> Upstream:

@@ -60,10 +60,10 @@ def serve(
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        # Its logs go the way of all others; a line for each request comes from services.serving.middleware.
+        # Logs go through services.serving.logs; services.serving.middleware logs each request.
         log_config=None,
         access_log=False,
-        # Longer than callers and proxies keep theirs, so that nobody reuses a connection that is being closed.
+        # Longer than the idle timeouts of callers and proxies, so that they do not reuse a connection that is being closed.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )

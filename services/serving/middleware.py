@@ -205,8 +205,8 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
 
 
 def install(app: FastAPI, *, max_body: int) -> None:
-    """Put request ids, the body limit and the error shape on an application."""
-    # A redirect would name whatever host the caller named, and http.
+    """Add request ids, the body limit and uniform errors to an application."""
+    # A redirect would use the client's Host header, and http.
     app.router.redirect_slashes = False
     app.add_middleware(Envelope, max_body=max_body)
     app.add_exception_handler(ApiError, _on_api_error)

@@ -1,4 +1,7 @@
-"""``python -m tests.attacks``: every attack, the heavy ones too, as the table of docs/security.md. Exit code 1 if one harms."""
+"""``python -m tests.attacks``: run every attack, heavy ones included, and print the table of docs/security.md.
+
+The exit code is 1 if a check failed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from tests.attacks import bodies, floods, heads
 from tests.attacks.attack import Seen, judge
-from tests.attacks.place import LARGEST, place
+from tests.attacks.target import LARGEST, target
 
 
 def row(name: str, sent: str, seen: Seen) -> str:
@@ -19,21 +22,21 @@ def row(name: str, sent: str, seen: Seen) -> str:
 
 
 def main() -> int:
-    """Make them all."""
-    harmed = 0
+    """Run all attacks."""
+    failed = 0
     sys.stdout.write(
         "| attack | what is sent | answers | took | memory grew by | a normal request then |\n|---|---|---|---|---|---|\n"
     )
-    with tempfile.TemporaryDirectory() as folder, place(Path(folder), EDITTHINKER_MAX_IMAGE_BYTES=str(LARGEST)) as running:
+    with tempfile.TemporaryDirectory() as folder, target(Path(folder), EDITTHINKER_MAX_IMAGE_BYTES=str(LARGEST)) as running:
         for module in (bodies, heads, floods):
             for attack in (*module.ATTACKS, *module.HEAVY):
                 seen = judge(running, attack)
                 sys.stdout.write(f"{row(attack.name, attack.sent, seen)}\n")
                 sys.stdout.flush()
-                harmed += bool(seen.faults)
+                failed += bool(seen.faults)
                 for fault in seen.faults[:10]:
                     sys.stderr.write(f"{attack.name}: {fault}\n")
-    return 1 if harmed else 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

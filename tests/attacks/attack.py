@@ -1,6 +1,6 @@
-"""An attack: what is sent, and what must hold while it lasts and after it.
+"""An attack, and the checks that must pass during and after it.
 
-judge(place, attack)    makes it, and says what was seen and what did not hold
+judge(target, attack)    runs it and returns what was observed, with every check that failed
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 
 import httpx
 
-from tests.attacks.place import Place
+from tests.attacks.target import Target
 
 HERE = re.escape(str(Path(__file__).parents[2]))
 LEAKS = re.compile(rf"Traceback|site-packages|{HERE}|\.py\b|redis://|et:\{{0\}}|127\.0\.0\.1:\d|object at 0x|root:x:0")
 QUICK_S = 2.0
-"""For a normal request right after an attack, on two busy cores."""
+"""Limit of a normal request right after an attack, on two busy cores."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; status 0 if the connection was closed without an answer."""
+    """An answer; status 0 if the connection was closed without one."""
 
     status: int
     body: bytes = b""
@@ -45,18 +45,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Attack:
-    """One of them.
+    """One attack.
 
     Attributes:
-        sent: what, in words, for the table.
-        statuses: all that may come back.
-        most_mib: by which the orchestrator's memory may grow at its peak.
-        most_s: that all of it may take.
+        sent: a description of what is sent, for the table.
+        statuses: the allowed statuses.
+        most_mib: how much the orchestrator's peak memory may grow.
+        most_s: how long the whole attack may take.
     """
 
     name: str
     sent: str
-    send: Callable[[Place], Iterable[Answer]]
+    send: Callable[[Target], Iterable[Answer]]
     statuses: frozenset[int]
     most_mib: float = 64
     most_s: float = 10
@@ -64,7 +64,7 @@ class Attack:
 
 @dataclass(frozen=True)
 class Seen:
-    """What an attack did."""
+    """What was observed of an attack."""
 
     answers: Counter[int]
     seconds: float
@@ -73,20 +73,20 @@ class Seen:
     faults: list[str]
 
 
-def judge(place: Place, attack: Attack) -> Seen:
-    """Make an attack, and look at everything that must hold."""
-    place.script.begin()
-    place.script.hold_every = True
-    logged = place.process.log.stat().st_size
-    place.normal()
-    place.forget_peak()
-    before, began = place.rss(), time.monotonic()
-    answers = list(attack.send(place))
-    seconds, mib, normal_s = time.monotonic() - began, place.rss("VmHWM") - before, place.normal()
-    place.settle()
+def judge(target: Target, attack: Attack) -> Seen:
+    """Run an attack and every check."""
+    target.script.begin()
+    target.script.hold_every = True
+    logged = target.process.log.stat().st_size
+    target.normal()
+    target.reset_peak()
+    before, began = target.rss(), time.monotonic()
+    answers = list(attack.send(target))
+    seconds, mib, normal_s = time.monotonic() - began, target.rss("VmHWM") - before, target.normal()
+    target.settle()
     faults = [f"{answer.status} to {answer.what or attack.name}" for answer in answers if answer.status not in attack.statuses]
-    faults += [f"{fault} in the answer to {answer.what}" for answer in answers for fault in _faults(place, answer)]
-    faults += [f"{fault} in the log" for fault in _log_faults(place, logged)]
+    faults += [f"{fault} in the answer to {answer.what}" for answer in answers for fault in _faults(target, answer)]
+    faults += [f"{fault} in the log" for fault in _log_faults(target, logged)]
     if mib > attack.most_mib:
         faults.append(f"memory grew by {mib:.0f} MiB")
     if seconds > attack.most_s:
@@ -96,53 +96,53 @@ def judge(place: Place, attack: Attack) -> Seen:
     return Seen(Counter(answer.status for answer in answers), seconds, mib, normal_s, faults)
 
 
-def _faults(place: Place, answer: Answer) -> list[str]:
+def _faults(target: Target, answer: Answer) -> list[str]:
     text = answer.body.decode("utf-8", "replace")
     faults = (
         [f"a leak ({found[0]})"]
         if (found := LEAKS.search(text)) and "image/" not in answer.headers.get("content-type", "")
         else []
     )
-    faults += ["a secret"] * any(secret in text for secret in place.secrets)
-    if answer.status >= 400:  # the shape of OpenAI's
+    faults += ["a secret"] * any(secret in text for secret in target.secrets)
+    if answer.status >= 400:  # must have OpenAI's shape
         try:
             error = json.loads(text)["error"]
             faults += [] if set(error) == {"message", "type", "param", "code"} else [f"another shape ({error})"]
         except (ValueError, KeyError, TypeError):
-            faults.append(f"no error of ours ({text[:80]!r})")
+            faults.append(f"an unknown error shape ({text[:80]!r})")
     return faults
 
 
-def _log_faults(place: Place, after: int) -> list[str]:
-    with place.process.log.open("rb") as log:
+def _log_faults(target: Target, after: int) -> list[str]:
+    with target.process.log.open("rb") as log:
         log.seek(after)
         raw = log.read()
-    faults = ["a secret"] * any(secret.encode() in raw for secret in place.secrets)
+    faults = ["a secret"] * any(secret.encode() in raw for secret in target.secrets)
     for line in raw.split(b"\n")[:-1]:
         try:
             entry: dict[str, Any] = json.loads(line)
         except ValueError:
-            faults.append(f"a line that is no JSON ({line[:80]!r})")
+            faults.append(f"a line that is not JSON ({line[:80]!r})")
             continue
         if entry.get("level") in {"error", "critical"} or "Traceback" in line.decode("utf-8", "replace"):
             faults.append(f"an error ({line[:300]!r})")
     return faults[:5]
 
 
-def exchange(place: Place, data: bytes | Iterable[bytes], what: str = "", *, seconds: float = 10) -> Answer:
-    """Bytes over a bare connection; the first answer to them."""
-    with place.connect() as connection:
+def exchange(target: Target, data: bytes | Iterable[bytes], what: str = "", *, seconds: float = 10) -> Answer:
+    """Send bytes over a plain connection, and return the first answer."""
+    with target.connect() as connection:
         connection.settimeout(seconds)
         try:
             for piece in [data] if isinstance(data, bytes) else data:
                 connection.sendall(piece)
         except OSError:
-            pass  # hung up on; why, was said before
+            pass  # The server closed the connection; its answer was sent before.
         return read_answer(connection, what)
 
 
 def read_answer(connection: socket.socket, what: str = "") -> Answer:
-    """The next answer of a bare connection."""
+    """Read the next answer from a plain connection."""
     data = b""
     try:
         while b"\r\n\r\n" not in data:
@@ -160,7 +160,7 @@ def read_answer(connection: socket.socket, what: str = "") -> Answer:
     return Answer(int(lines[0].split(" ")[1]), body[: int(headers.get("content-length", len(body)))], headers, what)
 
 
-def head(place: Place, line: str, *headers: str, tenant: str | None = "ann") -> bytes:
-    """The head of a request, as it is written here."""
-    key = [f"authorization: Bearer {place.keys[tenant]}"] if tenant else []
+def head(target: Target, line: str, *headers: str, tenant: str | None = "ann") -> bytes:
+    """The head of a request, without any normalisation by a client library."""
+    key = [f"authorization: Bearer {target.keys[tenant]}"] if tenant else []
     return ("\r\n".join([f"{line} HTTP/1.1", "host: a", *key, *headers]) + "\r\n\r\n").encode("latin-1")

@@ -1,4 +1,4 @@
-"""Attacks by what is sent as a body: pictures, forms, JSON, lengths."""
+"""Attacks in the body of a request: pictures, forms, JSON, lengths."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from collections.abc import Iterator
 
 from tests.attacks import pictures
 from tests.attacks.attack import Answer, Attack, exchange, head
-from tests.attacks.place import IMAGE, MIB, Place
+from tests.attacks.target import IMAGE, MIB, Target
 
 FIELDS = {"prompt": "x", "max_turns": "1"}
 TEXT = base64.b64encode(IMAGE).decode()
 SESSIONS = "/v1/sessions"
 
 
-def bombs(place: Place) -> Iterator[Answer]:
-    with place.client() as client:
+def bombs(target: Target) -> Iterator[Answer]:
+    with target.client() as client:
         for name, data in pictures.REFUSED.items():
             yield Answer.of(client.post(SESSIONS, files={"image": ("a.png", data, "image/png")}, data=FIELDS), name)
             yield Answer.of(client.post("/v1/images/edits", files={"image": data}, data=FIELDS), name)
             yield Answer.of(client.post(SESSIONS, json={"image": base64.b64encode(data).decode(), "prompt": "x"}), name)
 
 
-def polyglots(place: Place) -> Iterator[Answer]:
-    with place.client() as client:
+def polyglots(target: Target) -> Iterator[Answer]:
+    with target.client() as client:
         for name, data in pictures.CLEANED.items():
             reply = client.post(SESSIONS, files={"image": data}, data=FIELDS)
             yield Answer.of(reply, name)
@@ -41,11 +41,11 @@ def polyglots(place: Place) -> Iterator[Answer]:
 def largest(count: int, bits: int, kind: int) -> Attack:
     data = pictures.png(7071, 7071, bits=bits, kind=kind)
 
-    def send(place: Place) -> list[Answer]:
+    def send(target: Target) -> list[Answer]:
         answers: list[Answer] = []
 
         def one() -> None:
-            with place.client() as client:
+            with target.client() as client:
                 answers.append(Answer.of(client.post(SESSIONS, files={"image": data}, data=FIELDS, timeout=120)))
 
         threads = [threading.Thread(target=one) for _ in range(count)]
@@ -56,7 +56,7 @@ def largest(count: int, bits: int, kind: int) -> Attack:
         return answers
 
     name = f"{count} pictures of 50 megapixels together, {len(data) // 1000} kB each"
-    return Attack(name, f"PNG of zeros, {bits} bit, the largest that is allowed", send, frozenset({202}), 1300, 5 * count)
+    return Attack(name, f"PNG of zeros, {bits} bit, the largest allowed", send, frozenset({202}), 1300, 5 * count)
 
 
 def part(*headers: str, body: bytes = b"x") -> bytes:
@@ -81,7 +81,7 @@ FORMS: dict[str, tuple[str, bytes]] = {
     "a file name of a path": ("b", part(named("image", '; filename="../../../etc/passwd"'), body=b"x") + LAST),
     "a form in a part": ("b", part(named("image"), "Content-Type: multipart/mixed; boundary=b", body=GOOD + LAST) + LAST),
     "8 MB of line ends before it": ("b", b"\r\n" * 4_000_000 + GOOD + LAST),
-    "8 MB behind it": ("b", part(named("a")) + LAST + b"\r\n" * 4_000_000),
+    "8 MB after it": ("b", part(named("a")) + LAST + b"\r\n" * 4_000_000),
     "almost boundaries": ("b" * 60, (b"\r\n--" + b"b" * 59 + b"a") * 100_000),
     "a boundary of 8,000": ("b" * 8000, b"--" + b"b" * 8000 + b"\r\n\r\n"),
     "no boundary": ("", LAST),
@@ -90,7 +90,7 @@ FORMS: dict[str, tuple[str, bytes]] = {
     "a charset of domain names": ("b; charset=idna", part(named("prompt"), body=b"xn--" + b"a" * 1_000_000) + LAST),
     "a charset that unpacks": ("b; charset=zlib", part(named("prompt"), body=zlib.compress(bytes(10_000_000))) + LAST),
     "a charset of escapes": ("b; charset=unicode_escape", part(named("prompt"), body=b"\\N{" * 100_000) + LAST),
-    "a charset of nobody": ("b; charset=" + "x" * 5000, GOOD + LAST),
+    "an unknown charset": ("b; charset=" + "x" * 5000, GOOD + LAST),
     "a charset with a NUL": ("b; charset=\x01\x00", LAST),
     "the same field 90 times": ("b", part(named("prompt")) * 90 + LAST),
     "a name of NUL and line ends": ("b", part(named("a%00%0d%0a\x00")) + LAST),
@@ -98,8 +98,8 @@ FORMS: dict[str, tuple[str, bytes]] = {
 }
 
 
-def forms(place: Place) -> Iterator[Answer]:
-    with place.client() as client:
+def forms(target: Target) -> Iterator[Answer]:
+    with target.client() as client:
         for name, (boundary, body) in FORMS.items():
             kind = f"multipart/form-data; boundary={boundary}".encode("latin-1")
             if b"\x00" in kind:
@@ -136,7 +136,7 @@ JSON: dict[str, bytes] = {
     "a data URL of HTML": _session(image='"data:text/html;base64,PGh0bWw+"').encode(),
     "UTF-16": _session().encode("utf-16"),
     "a byte order mark": b"\xef\xbb\xbf" + _session().encode(),
-    "packed bytes": gzip.compress(b" " * 50_000_000),
+    "compressed bytes": gzip.compress(b" " * 50_000_000),
     "prototype": _session(__proto__='{"admin": true}').encode(),
     "a string": b'"x"',
     "nothing": b"",
@@ -151,8 +151,8 @@ ODD_PROMPTS = [
 ]
 
 
-def documents(place: Place) -> Iterator[Answer]:
-    with place.client(**{"content-type": "application/json"}) as client:
+def documents(target: Target) -> Iterator[Answer]:
+    with target.client(**{"content-type": "application/json"}) as client:
         for name, body in JSON.items():
             for path in (SESSIONS, "/v1/webhooks", f"{SESSIONS}/ses_{'0' * 32}/feedback"):
                 yield Answer.of(client.post(path, content=body), f"{name} at {path}")
@@ -160,8 +160,8 @@ def documents(place: Place) -> Iterator[Answer]:
         yield Answer.of(client.post(SESSIONS, content=packed, headers={"content-encoding": "gzip"}), "gzip")
 
 
-def odd_prompts(place: Place) -> Iterator[Answer]:
-    with place.client() as client:
+def odd_prompts(target: Target) -> Iterator[Answer]:
+    with target.client() as client:
         for prompt in ODD_PROMPTS:
             reply = client.post(SESSIONS, json={"image": TEXT, "prompt": prompt, "user": prompt[:500], "max_turns": 1})
             yield Answer.of(reply, repr(prompt[:20]))
@@ -169,11 +169,11 @@ def odd_prompts(place: Place) -> Iterator[Answer]:
                 assert client.get(f"{SESSIONS}/{reply.json()['id']}").json()["instruction"] == prompt
 
 
-def lengths(place: Place) -> Iterator[Answer]:
+def lengths(target: Target) -> Iterator[Answer]:
     kind = "content-type: application/json"
     for length in ("-1", "+4", "4, 4", "4, 5", "0x4", "1e3", "9" * 30, "4;", "\uff14"):
         what = f"content-length: {length}"
-        yield exchange(place, head(place, f"POST {SESSIONS}", kind, what.encode().decode("latin-1")) + b"{}  ", what)
+        yield exchange(target, head(target, f"POST {SESSIONS}", kind, what.encode().decode("latin-1")) + b"{}  ", what)
     two_ends = {
         "two lengths": ("content-length: 4", "content-length: 5"),
         "a length and a coding": ("content-length: 4", "transfer-encoding: chunked"),
@@ -182,30 +182,30 @@ def lengths(place: Place) -> Iterator[Answer]:
         "a space before the colon": ("content-length : 4",),
         "a folded coding": ("transfer-encoding:\r\n chunked",),
     }
-    hidden = head(place, f"DELETE {SESSIONS}/hidden")
+    hidden = head(target, f"DELETE {SESSIONS}/hidden")
     for what, headers in two_ends.items():
-        answer = exchange(place, head(place, f"POST {SESSIONS}", kind, *headers) + b"0\r\n\r\n" + hidden, what)
+        answer = exchange(target, head(target, f"POST {SESSIONS}", kind, *headers) + b"0\r\n\r\n" + hidden, what)
         yield answer
     for what, body in {
         "a chunk of a negative length": b"-1\r\nx\r\n",
         "a chunk of 2^64": b"10000000000000000\r\nx\r\n",
         "a chunk without an end": b"4\r\nabcdefgh\r\n0\r\n\r\n",
     }.items():
-        yield exchange(place, head(place, f"POST {SESSIONS}", kind, "transfer-encoding: chunked") + body, what)
-    chunked = head(place, f"POST {SESSIONS}", "content-type: multipart/form-data; boundary=b", "transfer-encoding: chunked")
+        yield exchange(target, head(target, f"POST {SESSIONS}", kind, "transfer-encoding: chunked") + body, what)
+    chunked = head(target, f"POST {SESSIONS}", "content-type: multipart/form-data; boundary=b", "transfer-encoding: chunked")
     piece = b"%x\r\n%s\r\n" % (MIB, bytes(MIB))
     opened = part(named("image", '; filename="a"'), body=b"")[:-2]
     first = b"%x\r\n%s\r\n" % (len(opened), opened)
-    yield exchange(place, [chunked, first, *[piece] * 80], "chunks for ever", seconds=20)
-    stranger = head(place, f"POST {SESSIONS}", "transfer-encoding: chunked", tenant=None)
-    yield exchange(place, [stranger, *[piece] * 80], "chunks for ever, by a stranger", seconds=20)
+    yield exchange(target, [chunked, first, *[piece] * 80], "endless chunks", seconds=20)
+    stranger = head(target, f"POST {SESSIONS}", "transfer-encoding: chunked", tenant=None)
+    yield exchange(target, [stranger, *[piece] * 80], "endless chunks without a key", seconds=20)
 
 
 REFUSALS = frozenset({400, 404, 413, 415, 422})
 ATTACKS = [
     Attack(
         "bombs",
-        f"{len(pictures.REFUSED)} files: giant sizes, packed texts, frames, other formats; 3 ways each",
+        f"{len(pictures.REFUSED)} files: giant sizes, compressed texts, frames, other formats; 3 ways each",
         bombs,
         frozenset({400}),
         100,
@@ -225,8 +225,6 @@ ATTACKS = [
         "JSON", f"{len(JSON)} bodies at 3 routes: depth, digits, millions of values, white space", documents, REFUSALS, 150, 20
     ),
     Attack("odd prompts", "bidi, zero-width, control, combining letters", odd_prompts, frozenset({202, 400}), 32, 10),
-    Attack(
-        "lengths", "lengths that lie, two ends, chunks for ever", lengths, frozenset({0, 400, 401, 404, 408, 413, 422}), 100, 20
-    ),
+    Attack("lengths", "false lengths, two ends, endless chunks", lengths, frozenset({0, 400, 401, 404, 408, 413, 422}), 100, 20),
 ]
 HEAVY = [largest(8, 16, 6)]

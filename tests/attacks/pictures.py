@@ -1,4 +1,4 @@
-"""Pictures that want to be more than pictures: bombs, polyglots, metadata."""
+"""Hostile pictures: bombs, polyglots, metadata."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def png(width: int, height: int, *extra: bytes, bits: int = 8, kind: int = 0, pi
 
 
 def zeros(size: int) -> bytes:
-    """So many zeros, packed."""
+    """Return that many zeros, compressed."""
     deflate = zlib.compressobj(9)
     out = [deflate.compress(bytes(1 << 20)) for _ in range(size >> 20)]
     return b"".join([*out, deflate.flush()])
@@ -49,7 +49,7 @@ def encoded(kind: str, size: tuple[int, int] = (32, 24), mode: str = "RGB", **op
 
 
 def jpeg_of(width: int, height: int) -> bytes:
-    """A JPEG that says it is so large, and holds a little of it."""
+    """A small JPEG whose header declares this size."""
     data = bytearray(encoded("JPEG"))
     at = data.index(b"\xff\xc0")
     data[at + 5 : at + 9] = struct.pack(">HH", height, width)
@@ -57,7 +57,7 @@ def jpeg_of(width: int, height: int) -> bytes:
 
 
 def webp_of(width: int, height: int) -> bytes:
-    """A lossless WebP that says it is so large."""
+    """A small lossless WebP whose header declares this size."""
     data = bytearray(encoded("WEBP", lossless=True))
     at = data.index(b"VP8L") + 9
     data[at : at + 4] = struct.pack("<I", (width - 1) | (height - 1) << 14 | (data[at + 3] & 0xF0) << 24)
@@ -117,17 +117,17 @@ REFUSED = {
 """Each is answered 400 `invalid_image` or `image_too_large`."""
 
 CLEANED = {
-    "png and html behind it": PLAIN + SCRIPT,
+    "png followed by html": PLAIN + SCRIPT,
     "png, html in its text": encoded("PNG", pnginfo=texts()),
     "png, 256 MB for a colour profile": png(8, 8, chunk(b"iCCP", b"a\x00\x00" + zeros(1 << 28)), kind=2),
     "png, 20,000 empty IDATs": PLAIN[:33] + chunk(b"IDAT", b"") * 20_000 + PLAIN[33:],
     "png, 10,000 unknown chunks": PLAIN[:33] + chunk(b"prVt", SCRIPT) * 10_000 + PLAIN[33:],
     "jpeg, html in a comment": encoded("JPEG", comment=SCRIPT),
     "jpeg, exif that points at itself": exif_bomb(),
-    "jpeg and html behind it": encoded("JPEG") + SCRIPT,
+    "jpeg followed by html": encoded("JPEG") + SCRIPT,
     "jpeg 6000x6000 declared by 32x24": jpeg_of(6000, 6000),
     "webp 5000x5000 declared by 32x24": webp_of(5000, 5000),
     "webp with exif": encoded("WEBP", exif=b"Exif\x00\x00" + SCRIPT),
-    "webp and html behind it": encoded("WEBP") + SCRIPT,
+    "webp followed by html": encoded("WEBP") + SCRIPT,
 }
-"""Each may be refused; if it is taken, nothing but the picture is passed on and served."""
+"""Each may be refused. If it is accepted, only the picture is passed on and served."""

@@ -1,4 +1,4 @@
-"""No regular expression of ours, and no parser of replies, takes long over any text of the length it may meet."""
+"""Regular expressions and reply parsers are fast on hostile texts of the longest allowed length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.api.sessions import waited
+from orchestrator.api.sessions import preferred_wait_s
 from services.protocol.critique.formats import FORMATS
 from services.protocol.critique.messages import MAX_INSTRUCTION, UnreadableRequestError, _values
 from services.protocol.critique.prompts import Template
@@ -27,11 +27,11 @@ FOLDERS = ("orchestrator", "services")
 CALLS = {"compile", "match", "search", "fullmatch", "sub", "split", "findall", "finditer", "subn"}
 LENGTH = MAX_INSTRUCTION
 QUICK_S = 1.0
-"""On two busy cores. A pattern that backtracks takes minutes over such texts."""
+"""Limit on two busy cores. A pattern with catastrophic backtracking takes minutes on these texts."""
 
 
 def _text(node: ast.expr) -> str | None:
-    """A pattern that is written out; None of one that is put together when the program runs."""
+    """Return a literal pattern; None for one that is assembled at run time."""
     try:
         value = ast.literal_eval(node)
     except ValueError:
@@ -40,7 +40,7 @@ def _text(node: ast.expr) -> str | None:
 
 
 def patterns() -> dict[str, tuple[str, bool]]:
-    """Every pattern of the sources, by where it stands, and whether it is only tried at the beginning of a text."""
+    """Find every pattern of the sources by file and line, and whether it is only matched at the start of a text."""
     found = {
         "services/protocol/critique/questions.py:LIST_PATTERN": (LIST_PATTERN, True),
         "services/serving/logs.py:secrets": (logs._SECRET_TEXT.pattern, False),
@@ -128,15 +128,13 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def test_patterns_are_found() -> None:
-    """The search below sees what is there."""
     assert len(PATTERNS) > 30
-    assert any(place.startswith("orchestrator/api/sessions.py") for place in PATTERNS)
+    assert any(location.startswith("orchestrator/api/sessions.py") for location in PATTERNS)
 
 
-@pytest.mark.parametrize("place", PATTERNS)
-def test_a_pattern_is_quick_over_any_text(place: str) -> None:
-    """Over 32,000 characters of what is hardest for it, wherever it looks."""
-    written, anchored = PATTERNS[place]
+@pytest.mark.parametrize("location", PATTERNS)
+def test_a_pattern_is_quick_over_any_text(location: str) -> None:
+    written, anchored = PATTERNS[location]
     pattern = re.compile(written, re.IGNORECASE | re.DOTALL)
     for text in TEXTS:
         for work in (pattern.match if anchored else pattern.search, pattern.fullmatch):
@@ -153,8 +151,8 @@ _pieces = st.lists(
 
 
 @given(pieces=_pieces, times=st.integers(1, 20_000), name=st.sampled_from(sorted(FORMATS)))
-def test_a_reply_is_read_in_time(pieces: list[str], times: int, name: str) -> None:
-    """Any reply of up to 200,000 characters, made of what parsers look for, is read, in less than a second."""
+def test_a_reply_is_parsed_in_time(pieces: list[str], times: int, name: str) -> None:
+    """Replies of up to 200,000 characters, made of the parsers' own marks, are parsed in less than a second."""
     text = ("".join(pieces) * times)[:200_000]
 
     assert timed(lambda: FORMATS[name].bind().parse(Reply(text, "", "stop"))) < QUICK_S
@@ -162,14 +160,13 @@ def test_a_reply_is_read_in_time(pieces: list[str], times: int, name: str) -> No
 
 
 @given(pieces=_pieces, times=st.integers(1, 20_000))
-def test_what_a_thinker_is_asked_is_read_in_time(pieces: list[str], times: int) -> None:
-    """So are lists of questions, and headers."""
+def test_lists_of_questions_and_prompts_are_parsed_in_time(pieces: list[str], times: int) -> None:
     text = ("".join(pieces) * times)[:100_000]
 
-    def all_of_it() -> None:
+    def parse_all() -> None:
         for work in (lambda: load_list(text), lambda: _values(["", "", text], [Template.named("editthinker").segments()])):
             with contextlib.suppress(ValueError, RecursionError, UnreadableRequestError, KeyError, TypeError):
                 work()
-        waited([text])
+        preferred_wait_s([text])
 
-    assert timed(all_of_it) < QUICK_S
+    assert timed(parse_all) < QUICK_S

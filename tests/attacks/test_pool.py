@@ -1,6 +1,6 @@
-"""The editor pool under attack: the real HAProxy between callers who lie or dribble and a worker.
+"""Attacks on the editor pool: a real HAProxy between malformed or slow requests and a worker.
 
-Requests with two ends, priorities and odd headers: tests/integration/test_haproxy.py.
+Priorities and odd headers are tested in tests/integration/test_haproxy.py.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HAProxy, Wo
         yield proxy, worker
 
 
-def said(proxy: HAProxy, *pieces: bytes) -> bytes:
-    """All that comes back."""
+def response(proxy: HAProxy, *pieces: bytes) -> bytes:
+    """Send the pieces, and return everything received until the connection closes."""
     got = b""
     with socket.create_connection(("127.0.0.1", proxy.port), 15) as connection:
         try:
@@ -48,7 +48,7 @@ def said(proxy: HAProxy, *pieces: bytes) -> bytes:
     return got
 
 
-TWO_READINGS = {
+AMBIGUOUS = {
     "bare line ends": b"POST /v1/images/edits HTTP/1.1\nhost: a\ncontent-length: 4\n\nabcd",
     "a folded coding": EDIT + b"transfer-encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
     "a NUL in a value": EDIT + b"x-a: a\x00b\r\n\r\n",
@@ -71,11 +71,11 @@ TWO_READINGS = {
 }
 
 
-@pytest.mark.parametrize("name", TWO_READINGS)
-def test_no_request_hides_another(pool: tuple[HAProxy, Worker], name: str) -> None:
-    """Refused, or passed on with one end: what stands behind it never reaches a worker, and nothing is a 5xx."""
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_an_ambiguous_request_smuggles_no_other(pool: tuple[HAProxy, Worker], name: str) -> None:
+    """It is refused, or passed on with one end. The request after it reaches no worker, and no answer is a 5xx."""
     proxy, _ = pool
-    got = said(proxy, TWO_READINGS[name] + HIDDEN)
+    got = response(proxy, AMBIGUOUS[name] + HIDDEN)
     status = got[9:12].decode()
 
     assert b'"key":"hidden"' not in got and got.count(b"HTTP/1.1 ") <= 1
@@ -83,8 +83,7 @@ def test_no_request_hides_another(pool: tuple[HAProxy, Worker], name: str) -> No
     assert httpx.get(f"{proxy.url}/v1/models", trust_env=False).status_code == 200
 
 
-def test_slow_callers_are_cut_and_hold_up_nobody(pool: tuple[HAProxy, Worker]) -> None:
-    """Bodies that stall, while edits are done; the worker is free again."""
+def test_slow_callers_are_disconnected_and_delay_no_edit(pool: tuple[HAProxy, Worker]) -> None:
     proxy, worker = pool
     slow = [socket.create_connection(("127.0.0.1", proxy.port), 15) for _ in range(100)]
     for connection in slow:

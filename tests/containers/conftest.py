@@ -1,4 +1,4 @@
-"""Images that are built once, and the stack that runs on them."""
+"""Fixtures: the images, built once, and a stack of containers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.containers.engine import Engine, Stack, compose_file, tell, until
+from tests.containers.engine import Engine, Stack, compose_file, report, until
 from tests.doubles.processes import free_port
 
 if "EDITTHINKER_CONTAINERS" not in os.environ:
-    # Root, Debian packages and a few minutes are not for everyone who runs the tests: `make test-containers` sets it.
+    # These tests need root, Debian packages and a few minutes, so only `make test-containers` enables them.
     collect_ignore_glob = ["test_*.py"]
 
 BUILT = ("orchestrator", "editor", "thinker")
@@ -27,15 +27,15 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="session")
 def images(engine: Engine) -> dict[str, str]:
-    """The compose file's images for the CPU by service, built from their Dockerfiles; tells times and sizes."""
+    """The compose file's images for the CPU by service, built from their Dockerfiles; reports times and sizes."""
     services = compose_file()["services"]
     built, base = {}, int(engine.inspect("python:3.11-slim-bookworm", "{{.Size}}"))
-    tell(f"\nbase: {base / 1e6:.0f} MB (debootstrap)")
+    report(f"\nbase: {base / 1e6:.0f} MB (debootstrap)")
     for name in BUILT:
         seconds = engine.build(services[name])
         built[name] = services[name]["image"]
         size = int(engine.inspect(built[name], "{{.Size}}"))
-        tell(f"{name}: {size / 1e6:.0f} MB, {(size - base) / 1e6:.0f} MB of it on top of the base; built in {seconds:.0f} s")
+        report(f"{name}: {size / 1e6:.0f} MB, {(size - base) / 1e6:.0f} MB of it on top of the base; built in {seconds:.0f} s")
     return built
 
 
@@ -56,7 +56,7 @@ def stack(engine: Engine, images: dict[str, str], tmp_path_factory: pytest.TempP
 
 
 def ready(stack: Stack) -> bool:
-    """Whether the orchestrator says that everything is there."""
+    """Whether the orchestrator is ready."""
     try:
         return httpx.get(f"http://127.0.0.1:{stack.port}/readyz", timeout=5, trust_env=False).status_code == httpx.codes.OK
     except httpx.HTTPError:

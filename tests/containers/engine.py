@@ -1,4 +1,4 @@
-"""Podman, with the images and settings that `prepare.sh` laid down in a folder, and podman-compose on top of it."""
+"""Podman, with the images and settings that `prepare.sh` made in a folder, and podman-compose."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ COMPOSE = ROOT / "docker-compose.yml"
 _EXPECTED = ("unable to get systemd connection", "Error validating CNI config")
 
 
-def tell(line: str) -> None:
-    """A figure for whoever runs this (with ``pytest -s``)."""
+def report(line: str) -> None:
+    """Print a figure (visible with ``pytest -s``)."""
     sys.stdout.write(f"{line}\n")
 
 
-def until(what: Callable[[], object], seconds: float, told: str) -> None:
+def until(what: Callable[[], object], seconds: float, failure: str) -> None:
     """Poll until it is true."""
     ends = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < ends, f"after {seconds} s: {told}"
+        assert time.monotonic() < ends, f"after {seconds} s: {failure}"
         time.sleep(0.2)
 
 
 def compose_file() -> Any:
-    """The compose file, as it is written."""
+    """The compose file, unmodified."""
     return yaml.safe_load(COMPOSE.read_text("utf-8"))
 
 
 @dataclass
 class Engine:
-    """What can be asked of podman."""
+    """The podman commands that the tests need."""
 
     folder: Path
     env: dict[str, str] = field(init=False)
@@ -71,19 +71,19 @@ class Engine:
         return time.monotonic() - began
 
     def inspect(self, name: str, template: str) -> str:
-        """One thing about a container or image, as a Go template."""
+        """Read a property of a container or image, given as a Go template."""
         return self.podman("inspect", "--format", template, name).strip()
 
     def pid(self, container: str) -> int:
-        """Of its first process, seen from here."""
+        """The pid of its first process on this machine."""
         return int(self.inspect(container, "{{.State.Pid}}"))
 
     def address(self, container: str) -> str:
-        """Its address on its network, which this machine reaches."""
+        """Its address on its network, which is reachable from this machine."""
         return self.inspect(container, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
 
     def logs(self, container: str) -> str:
-        """The end of what it wrote, on either stream."""
+        """The last lines of both its output streams."""
         words = ["podman", "logs", "--tail", "15", container]
         done = subprocess.run(
             words, env=self.env, text=True, check=False, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -91,13 +91,13 @@ class Engine:
         return f"{container}:\n{done.stdout}"
 
     def healthy(self, container: str) -> bool:
-        """Run the health check of its image, or of the compose file, once; podman has nobody here who would do it in time."""
+        """Run the health check of its image or of the compose file once. Podman needs systemd to schedule them."""
         return self.succeeds("healthcheck", "run", container)
 
     def _pip_of_this_machine(self) -> list[str]:
-        """Where this machine's pip finds packages, for pip inside of a build: no Dockerfile names an index."""
+        """Mount this machine's pip configuration into a build, because no Dockerfile names an index."""
         listed = self._run([sys.executable, "-m", "pip", "config", "list"], os.environ, seconds=60)
-        # `global.find-links='/opt/wheels'`, files first and the environment last, which wins.
+        # Lines such as `global.find-links='/opt/wheels'`: files first, and the environment last, which takes precedence.
         values = {
             name.rpartition(".")[2]: value.strip("'") for name, _, value in (line.partition("=") for line in listed.split("\n"))
         }
@@ -105,7 +105,7 @@ class Engine:
         conf = self.folder / "pip.conf"
         conf.write_text("[global]\n" + "".join(f"{name} = {value}\n" for name, value in values.items()))
         words = (word.removeprefix("file://") for value in values.values() for word in value.split())
-        # …/simple/<name> may link to wheels beside it.
+        # …/simple/<name> may link to wheels in a neighbouring folder.
         paths = {
             str(path.parent if path.name == "simple" else path)
             for path in map(Path, words)
@@ -120,14 +120,14 @@ class Engine:
     @staticmethod
     def _run(command: list[str], env: Mapping[str, str], *, check: bool = True, seconds: float) -> str:
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=seconds)
-        said = "\n".join(line for line in done.stderr.split("\n") if not any(words in line for words in _EXPECTED))
-        assert done.returncode == 0 or not check, f"{' '.join(command[:6])} …: {done.stdout[-2000:]}\n{said[-6000:]}"
+        errors = "\n".join(line for line in done.stderr.split("\n") if not any(words in line for words in _EXPECTED))
+        assert done.returncode == 0 or not check, f"{' '.join(command[:6])} …: {done.stdout[-2000:]}\n{errors[-6000:]}"
         return done.stdout
 
 
 @dataclass
 class Stack:
-    """The compose file under a project name of its own."""
+    """The compose file under its own project name."""
 
     engine: Engine
     project: str
@@ -148,12 +148,12 @@ class Stack:
         return f"{self.project}_{service}_{number}"
 
     def containers(self) -> list[str]:
-        """All that run."""
+        """Names of the running containers."""
         ours = f"label=com.docker.compose.project={self.project}"
         return self.engine.podman("ps", "--filter", ours, "--format", "{{.Names}}").split()
 
     def up(self, *words: str) -> None:
-        """As a user does, with images that are built already."""
+        """Start it with images that are built already."""
         self.compose("up", "-d", "--no-build", "--no-recreate", *words)
 
     def down(self) -> None:
@@ -164,7 +164,7 @@ class Stack:
         self.compose("down", "--volumes")
 
     def _override(self) -> Path:
-        """Nobody here runs health checks, so waiting for one to pass would last for ever."""
+        """Wait for services to start instead of to be healthy, because podman runs no health checks here."""
         waiting = {
             name: {"depends_on": {other: {"condition": "service_started"} for other in service["depends_on"]}}
             for name, service in compose_file()["services"].items()

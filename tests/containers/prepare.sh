@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# What `make test-containers` needs where there is no container engine and no image registry, in FOLDER; once, then kept.
+# Prepares `make test-containers` on a machine without a container engine and image registry, in FOLDER; once, then kept.
 #   prepare.sh FOLDER
 # Installs podman with runc from Debian (as root), makes a base image with debootstrap under the name that the Dockerfiles
-# give, stand-ins for the images that the compose file names (standins.Dockerfile), and podman-compose in an environment of
-# its own. Nothing outside FOLDER is changed but the Debian packages; `rm -r FOLDER` is the whole clean-up.
+# use, replacements for the images that the compose file names (standins.Dockerfile), and podman-compose in its own
+# environment. Outside FOLDER only Debian packages are changed; `rm -r FOLDER` removes the rest.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
-# For git, and for linters that heed what it ignores.
+# For git, and for linters that respect its ignore files.
 echo '*' > "$folder/.gitignore"
 python_image=docker.io/library/python:3.11-slim-bookworm
 
@@ -19,7 +19,7 @@ if ! dpkg-query --show --showformat='${db:Status-Status}\n' "${packages[@]}" 2>/
     DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends "${packages[@]}"
 fi
 
-# A virtual machine without CAP_SYS_RESOURCE may not raise limits, and crun refuses hybrid cgroups, which runc does not mind.
+# A virtual machine without CAP_SYS_RESOURCE may not raise limits, and crun, unlike runc, refuses hybrid cgroups.
 cat > "$folder/containers.conf" <<END
 [containers]
 default_ulimits = ["nofile=10000:10000", "nproc=4096:4096"]
@@ -28,7 +28,7 @@ network_backend = "netavark"
 [engine]
 runtime = "runc"
 END
-# Images and containers of our own, apart from those of whoever else uses podman here.
+# Our own storage, separate from that of other users of podman on this machine.
 cat > "$folder/storage.conf" <<END
 [storage]
 driver = "overlay"
@@ -45,7 +45,7 @@ if ! podman image exists "$python_image"; then
     rm -rf "$folder/base"
 fi
 
-# This script too: the names stand here.
+# The hash covers this script too, because it has the names.
 recipe=$(cat "$here/standins.Dockerfile" "$here/prepare.sh" | sha256sum | cut -c1-16)
 if [ "$(cat "$folder/standins" 2>/dev/null)" != "$recipe" ]; then
     for name in valkey=docker.io/valkey/valkey:8.1 haproxy=docker.io/library/haproxy:2.8 prometheus=docker.io/prom/prometheus:v3.5.0; do
@@ -54,7 +54,7 @@ if [ "$(cat "$folder/standins" 2>/dev/null)" != "$recipe" ]; then
     echo "$recipe" > "$folder/standins"
 fi
 
-# A tool of these tests alone, so in an environment of its own.
+# Only these tests need it, so it has its own environment.
 if [ ! -x "$folder/venv/bin/podman-compose" ]; then
     python3 -m venv "$folder/venv"
     "$folder/venv/bin/pip" install --quiet podman-compose==1.6.0

@@ -1,5 +1,5 @@
 # Debian's Redis, HAProxy and Prometheus under the users and paths of the images that docker-compose.yml names, for machines
-# that reach no image registry. The versions differ: Debian 12 has Redis 7.0, HAProxy 2.6 and Prometheus 2.42.
+# without access to an image registry. The versions differ: Debian 12 has Redis 7.0, HAProxy 2.6 and Prometheus 2.42.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS packages

@@ -17,7 +17,7 @@ import httpx
 from PIL import Image
 
 from tests.containers.conftest import ready
-from tests.containers.engine import ROOT, Stack, tell, until
+from tests.containers.engine import ROOT, Stack, report, until
 from tests.doubles.processes import free_port
 
 PHOTO = ROOT / "examples" / "photos" / "coffee.jpg"
@@ -34,7 +34,7 @@ def edit(stack: Stack, prompt: str, seed: int = 1) -> httpx.Response:
 
 
 def active_editors(stack: Stack) -> int:
-    """As HAProxy counts those that are ready."""
+    """The number of ready editors, as HAProxy reports it."""
     metrics = f"http://{stack.engine.address(stack.container('pool'))}:8404/metrics"
     text = httpx.get(metrics, timeout=5, trust_env=False).text
     found = re.search(r'^haproxy_backend_active_servers\{proxy="editors"\} (\d+)', text, re.MULTILINE)
@@ -56,19 +56,18 @@ def test_an_edit_goes_through_every_container(stack: Stack) -> None:
         files = {"image": PHOTO.read_bytes()}
         reply = server.post("/v1/images/edits", files=files, data={"prompt": "make it look like a faded 1970s print"})
     assert reply.status_code == 200, reply.text
-    tell(f"\nan edit through five containers: {time.monotonic() - began:.1f} s")
+    report(f"\nan edit through five containers: {time.monotonic() - began:.1f} s")
     with Image.open(io.BytesIO(_decoded(reply))) as picture, Image.open(PHOTO) as source:
         assert picture.size == source.size
 
 
 def test_every_health_check_passes(stack: Stack) -> None:
-    """Those of the images and those that the compose file adds."""
     for container in stack.containers():
         until(partial(stack.engine.healthy, container), 20, f"{container} is not healthy")
 
 
-def test_nothing_runs_as_root_or_may_write_beside_its_volumes(stack: Stack) -> None:
-    """As the kernel tells it, for every process of every container."""
+def test_nothing_runs_as_root_or_can_write_outside_its_volumes(stack: Stack) -> None:
+    """According to the kernel, for every process of every container."""
     containers = stack.containers()
     assert len(containers) == 5
     for container in containers:
@@ -80,14 +79,14 @@ def test_nothing_runs_as_root_or_may_write_beside_its_volumes(stack: Stack) -> N
 
 
 def test_editors_are_added_and_one_is_killed_under_load(stack: Stack) -> None:
-    """Scaled to 3, the pool finds them by itself; one killed with -9 loses nobody's edit and comes back."""
+    """Scaled to 3, the pool finds them by itself. One killed with -9 loses no caller's edit and returns to the pool."""
     stack.up("--scale", "editor=3")
     began = time.monotonic()
     until(lambda: active_editors(stack) == 3, 30, "the pool does not have 3 editors")
-    tell(f"\nthe pool had all three editors {time.monotonic() - began:.1f} s after they were started")
+    report(f"\nthe pool had all three editors {time.monotonic() - began:.1f} s after they were started")
     with ThreadPoolExecutor(8) as callers:
-        wishes = ["a golden hour", "an old postcard", "an overcast morning", "a faded 1970s print"]
-        replies = [callers.submit(edit, stack, f"make it look like {wishes[n % 4]}", n) for n in range(24)]
+        looks = ["a golden hour", "an old postcard", "an overcast morning", "a faded 1970s print"]
+        replies = [callers.submit(edit, stack, f"make it look like {looks[n % 4]}", n) for n in range(24)]
         until(lambda: sum(reply.done() for reply in replies) >= 4, 60, "no edit ends")
         os.kill(stack.engine.pid(stack.container("editor", 2)), signal.SIGKILL)
         answers = [reply.result() for reply in replies]
@@ -97,19 +96,19 @@ def test_editors_are_added_and_one_is_killed_under_load(stack: Stack) -> None:
     assert {"editor1", "editor2", "editor3"} <= set(re.findall(r'"method":"POST".*?"server":"(\w+)"', served))
 
 
-def test_a_killed_redis_forgets_nothing(stack: Stack) -> None:
-    """Its container is started again, and reads the append-only file of its volume."""
-    told = session(stack, "make it look like an overcast morning")
+def test_a_killed_redis_loses_nothing(stack: Stack) -> None:
+    """Its container restarts and loads the append-only file of its volume."""
+    created = session(stack, "make it look like an overcast morning")
     with client(stack) as server:
-        before = server.get(f"/v1/sessions/{told['id']}").json()
+        before = server.get(f"/v1/sessions/{created['id']}").json()
         assert before["status"] == "succeeded"
         os.kill(stack.engine.pid(stack.container("redis")), signal.SIGKILL)
         until(lambda: ready(stack), 30, "the stack does not become ready again")
-        assert server.get(f"/v1/sessions/{told['id']}").json() == before
+        assert server.get(f"/v1/sessions/{created['id']}").json() == before
 
 
 def test_prometheus_finds_every_process(stack: Stack) -> None:
-    """With the compose file's own command and configuration: each editor is a target, and all are up."""
+    """The compose file's own command and configuration make each editor a target, and all are up."""
     watched = Stack(stack.engine, stack.project, stack.port, stack.folder, ("cpu", "observability"))
     port = free_port()
     watched.settings["PROMETHEUS_PUBLISHED_PORT"] = str(port)
@@ -119,7 +118,7 @@ def test_prometheus_finds_every_process(stack: Stack) -> None:
         try:
             query = {"query": "sum by (job) (up)"}
             reply = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params=query, timeout=5, trust_env=False)
-            found = reply.raise_for_status().json()  # 503 while it reads its files
+            found = reply.raise_for_status().json()  # 503 while it loads its files
         except httpx.HTTPError:
             return {}
         return {entry["metric"]["job"]: int(entry["value"][1]) for entry in found["data"]["result"]}

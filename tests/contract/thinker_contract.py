@@ -110,7 +110,7 @@ class ThinkerContract:
 
     @pytest.mark.parametrize(("name", "kind"), CASES)
     def test_a_critique_keeps_to_its_constraint(self, server: Server, name: FormatName, kind: Constraint) -> None:
-        """To the letter, and so it can be read; the usage is told."""
+        """To the letter, so it can be parsed; the usage is reported."""
         questions = ASKED if name == "checklist" else ()
         form = FORMATS[name].bind(questions)
         (reply,), _ = answered(server.post(critique_request(server, name, kind, seed=1)))

@@ -25,8 +25,8 @@ from yamllint import linter  # type: ignore[import-untyped]
 from yamllint.config import YamlLintConfig  # type: ignore[import-untyped]
 
 from services.editor.settings import Settings as EditorSettings
-from tests.containers import reading
-from tests.containers.reading import ALSO, COMPOSE, DOCKERFILES, IMAGES, KNOWN, OURS, ROOT, SERVICES, Image, role
+from tests.containers import deployment_files
+from tests.containers.deployment_files import ALSO, COMPOSE, DOCKERFILES, IMAGES, KNOWN, OURS, ROOT, SERVICES, Image, role
 from tests.doubles.haproxy import haproxy_binary
 from tests.doubles.processes import Process, free_port, redis_binary, start, wait_ready
 from tests.doubles.prometheus import promtool
@@ -50,9 +50,9 @@ def test_a_dockerfile_is_clean(path: str) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([hadolint, ROOT / path], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout
-    sources = reading.copied(path)
+    sources = deployment_files.copied(path)
     assert sources and all((ROOT / source).exists() for source in sources)
-    assert {source.partition("/")[0] for source in sources} <= reading.context()
+    assert {source.partition("/")[0] for source in sources} <= deployment_files.context()
     text = (ROOT / path).read_text("utf-8")
     extras = re.search(r"'\.\[([\w,]+)\]'", text)
     assert not extras or all(f"\n{name} = [" in (ROOT / "pyproject.toml").read_text("utf-8") for name in extras[1].split(","))
@@ -78,7 +78,7 @@ def test_an_image_is_unprivileged_and_tells_how_it_is(name: str) -> None:
 def test_the_compose_files_keep_to_the_specification() -> None:
     """Every key is one of it; and a checker that would let a wrong one pass is none."""
     PyCompose.from_yaml(yaml.safe_dump(COMPOSE)).validate()
-    PyCompose.from_yaml(yaml.safe_dump(reading.compose("deploy/compose/more-gpus.yml")))
+    PyCompose.from_yaml(yaml.safe_dump(deployment_files.compose("deploy/compose/more-gpus.yml")))
     with pytest.raises(ValueError, match="helthcheck"):
         PyCompose.from_yaml(yaml.safe_dump({"services": {"redis": {"image": "redis:7", "helthcheck": {}}}}))
 
@@ -127,7 +127,7 @@ def test_a_services_variables_are_settings(name: str) -> None:
 def test_an_orchestrators_settings_are_accepted(name: str) -> None:
     """By the code that will read them, and they name hosts of the network."""
     environment = {variable: value for variable, value in SERVICES[name]["environment"].items() if value is not None}
-    settings = reading.orchestrator(environment)
+    settings = deployment_files.orchestrator(environment)
     names = {
         alias for service in SERVICES.values() for alias in service.get("networks", {}).get("default", {}).get("aliases", [])
     }
@@ -140,12 +140,12 @@ def test_what_stops_gets_the_time_that_it_takes() -> None:
     for name in ("editor", "editor-gpu"):
         default = EditorSettings.model_fields["drain_s"].default
         drain = float((SERVICES[name].get("environment") or {}).get("EDITTHINKER_EDITOR_DRAIN_S", default))
-        assert reading.seconds(SERVICES[name]["stop_grace_period"]) >= drain + 5
+        assert deployment_files.seconds(SERVICES[name]["stop_grace_period"]) >= drain + 5
 
 
 REDIS = {
     "compose": SERVICES["redis"]["command"],
-    "kubernetes": reading.pods(list(reading.documents("base")))["redis"]["spec"]["containers"][0]["args"],
+    "kubernetes": deployment_files.pods(list(deployment_files.documents("base")))["redis"]["spec"]["containers"][0]["args"],
 }
 
 
@@ -231,7 +231,10 @@ def test_the_cpu_profile_runs_as_processes(tmp_path: Path) -> None:
         for name, process in {"orchestrator": server, "editor": editor, "thinker": thinker}.items():
             began = time.monotonic()
             process.popen.send_signal(signal.SIGTERM)
-            assert process.popen.wait(reading.seconds(SERVICES[name].get("stop_grace_period", "10s"))) in {0, -signal.SIGTERM}
+            assert process.popen.wait(deployment_files.seconds(SERVICES[name].get("stop_grace_period", "10s"))) in {
+                0,
+                -signal.SIGTERM,
+            }
             assert time.monotonic() - began < 10
 
 

@@ -18,22 +18,24 @@ from services.editor.settings import Settings as EditorSettings
 from services.embedded.thinker.app import Limits
 from services.embedded.thinker.app import create_app as create_thinker
 from services.imaging.codec import ImageLimits
-from tests.containers import reading
-from tests.containers.reading import ALSO, IMAGES, KNOWN, KUBERNETES, ROOT, SERVICES
+from tests.containers import deployment_files
+from tests.containers.deployment_files import ALSO, IMAGES, KNOWN, KUBERNETES, ROOT, SERVICES
 
-RAW = list(reading.documents("base", "components", "overlays"))
-RENDERED = {name: reading.rendered(name) for name in ("base", "overlays/embedded", "overlays/gpu")}
+RAW = list(deployment_files.documents("base", "components", "overlays"))
+RENDERED = {name: deployment_files.rendered(name) for name in ("base", "overlays/embedded", "overlays/gpu")}
 ALL = [*RAW, *chain.from_iterable(found for found in RENDERED.values() if found)]
 needs_kustomize = pytest.mark.skipif(None in RENDERED.values(), reason="neither kubectl nor kustomize is installed")
 CUSTOM = {"ScaledObject": "keda.sh/v1alpha1", "PodMonitor": "monitoring.coreos.com/v1"}
 PODS = {
     f"{folder}/{name}": pod
     for folder, found in {"raw": RAW, **RENDERED}.items()
-    for name, pod in reading.pods(found or []).items()
+    for name, pod in deployment_files.pods(found or []).items()
 }
-LABELS = [pod["metadata"]["labels"] for pod in reading.pods(RAW).values()]
+LABELS = [pod["metadata"]["labels"] for pod in deployment_files.pods(RAW).values()]
 PORTS = {
-    port["name"]: port["containerPort"] for pod in reading.pods(RAW).values() for port in pod["spec"]["containers"][0]["ports"]
+    port["name"]: port["containerPort"]
+    for pod in deployment_files.pods(RAW).values()
+    for port in pod["spec"]["containers"][0]["ports"]
 }
 
 
@@ -46,7 +48,7 @@ def paths(name: str) -> set[str]:
         return set(re.findall(r"\{ path (/\w+) \}", (ROOT / "deploy/haproxy/editors.cfg").read_text("utf-8")))
     nothing: dict[str, Any] = {}
     if name == "orchestrator":
-        app = create_app(reading.orchestrator({"EDITTHINKER_EDITORS": _EDITORS, "EDITTHINKER_THINKERS": _THINKERS}))
+        app = create_app(deployment_files.orchestrator({"EDITTHINKER_EDITORS": _EDITORS, "EDITTHINKER_THINKERS": _THINKERS}))
     elif name == "editor":
         app = create_editor(EditorSettings(**nothing))
     else:
@@ -74,12 +76,12 @@ def test_overlays_render() -> None:
         ("Deployment", "editor"),
     }
     assert "blobs" not in {found["metadata"]["name"] for found in gpu}
-    images = {pod["spec"]["containers"][0]["image"] for pod in reading.pods(gpu).values()}
+    images = {pod["spec"]["containers"][0]["image"] for pod in deployment_files.pods(gpu).values()}
     assert images == {
         service["image"] for name, service in SERVICES.items() if name in {"redis", "pool"} or name.endswith("-gpu")
     }
     for name in ("editor", "thinker"):
-        spec = reading.pods(gpu)[name]["spec"]
+        spec = deployment_files.pods(gpu)[name]["spec"]
         assert spec["nodeSelector"] and spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert all(found["metadata"].get("namespace", "editthinker") == "editthinker" for found in [*embedded, *gpu])
 
@@ -139,11 +141,11 @@ def test_whatever_selects_selects_something() -> None:
         for selector in selectors:
             assert any(selector.items() <= labels.items() for labels in LABELS), document["metadata"]["name"]
         if kind in {"HorizontalPodAutoscaler", "ScaledObject"}:
-            assert spec["scaleTargetRef"]["name"] in reading.pods(RAW)
+            assert spec["scaleTargetRef"]["name"] in deployment_files.pods(RAW)
         if kind == "Service":
             assert all(port["targetPort"] in PORTS or port["targetPort"] == "redis" for port in spec["ports"])
     budgets = {found["metadata"]["name"] for found in RAW if found["kind"] == "PodDisruptionBudget"}
-    assert budgets == set(reading.pods(RAW))
+    assert budgets == set(deployment_files.pods(RAW))
 
 
 @pytest.mark.parametrize("key", sorted(name for name, found in RENDERED.items() if found))
@@ -154,7 +156,7 @@ def test_the_orchestrators_configuration_is_accepted(key: str) -> None:
         doc["data"] for doc in found if doc["kind"] == "ConfigMap" and doc["metadata"]["name"].startswith("orchestrator")
     ]
     assert set(values) <= KNOWN["orchestrator"] | ALSO and "api_key" not in str(values)
-    settings = reading.orchestrator(values)
+    settings = deployment_files.orchestrator(values)
     services = {doc["metadata"]["name"] for doc in found if doc["kind"] == "Service"}
     assert {httpx.URL(up.url).host for up in (*settings.editors.values(), *settings.thinkers.values())} <= services
 

@@ -1,6 +1,6 @@
-"""Tiny pipelines of the diffusion families, with random weights made on the spot: nothing is downloaded.
+"""Tiny pipelines of the diffusion families with random weights: nothing is downloaded.
 
-They go through every line that the published models go through, in a tenth of a second a picture. `BUILDERS` makes one in
+They run the same code as the published models, in a tenth of a second a picture. `BUILDERS` makes one in
 memory, `save` a folder that diffusers loads; ``python -m tests.tiny NAME FOLDER`` does the latter from the command line.
 """
 

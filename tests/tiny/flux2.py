@@ -1,7 +1,7 @@
-"""A tiny FLUX.2 [dev]: its text comes from the layers 10, 20 and 30, so that the text encoder is narrow but deep.
+"""A tiny FLUX.2 [dev]: its text embeddings come from the layers 10, 20 and 30, so the text encoder is narrow but deep.
 
-The published model has a `PixtralProcessor`, which cannot even be imported without torchvision; the pipeline uses nothing of it
-but its tokenizer and chat template, and here these are all there is.
+The published model has a `PixtralProcessor`, which cannot be imported without torchvision. The pipeline uses only its tokenizer
+and chat template, so only these are made here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tiny FLUX.2 [klein]: distilled or base, and the kind with keys and values of the source kept."""
+"""Tiny FLUX.2 [klein]: distilled or base, and the KV kind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def build(*, distilled: bool = True, seed: int = 0) -> Any:
 
 
 def build_kv(*, seed: int = 0) -> Any:
-    """The kind that keeps keys and values of the source, in float32 on the CPU, with weights of this seed."""
+    """The KV kind, in float32 on the CPU, with weights of this seed."""
     return _built(Flux2KleinKVPipeline, seed)
 
 
@@ -45,7 +45,7 @@ def _built(kind: Any, seed: int, **configuration: Any) -> Any:
 
 
 def _qwen(vocabulary: int) -> Any:
-    """Its layers 9, 18 and 27 are the text."""
+    """The pipeline uses its layers 9, 18 and 27."""
     config = Qwen3Config(
         hidden_size=TEXT_WIDTH,
         intermediate_size=8,

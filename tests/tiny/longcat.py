@@ -10,7 +10,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, LongCatImageEditPipeline,
 from tests.tiny.tokenizers import qwen_processor, qwen_tokenizer, qwen_vl
 from tests.tiny.vaes import flux_vae
 
-_CHANNELS = 16  # written down in the pipeline
+_CHANNELS = 16  # hard-coded in the pipeline
 
 
 def build(*, seed: int = 0) -> Any:

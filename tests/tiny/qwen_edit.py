@@ -17,8 +17,8 @@ def build(pipeline_class: type = QwenImageEditPipeline, *, zero_cond_t: bool = F
     """The pipeline, in float32 on the CPU.
 
     Args:
-        pipeline_class: or another one that is made of the same parts.
-        zero_cond_t: whether the source's tokens are told that they are free of noise, as in the 2511 release.
+        pipeline_class: another class with the same components.
+        zero_cond_t: whether the source's tokens get timestep 0, as in the 2511 release.
         seed: of the weights.
     """
     with torch.random.fork_rng(devices=[]):
@@ -36,7 +36,7 @@ def build(pipeline_class: type = QwenImageEditPipeline, *, zero_cond_t: bool = F
         ).eval()
         for weight in transformer.parameters():
             if weight.ndim == 2:
-                # As torch makes them, they let the text and the source move the picture by little.
+                # With torch's initial weights the text and the source change the picture too little for the tests.
                 weight.detach().mul_(2)
         tokenizer = qwen_tokenizer()
         pipeline = pipeline_class(

@@ -35,7 +35,7 @@ class _Kept(logging.Handler):
 
 @contextlib.contextmanager
 def _overheard() -> Iterator[list[str]]:
-    """Every warning of vLLM and of Python meanwhile."""
+    """Every warning of vLLM and of Python during a block."""
     kept, logger = _Kept(), logging.getLogger("vllm")
     logger.addHandler(kept)
     try:
@@ -61,7 +61,7 @@ def judge(words: Sequence[str]) -> dict[str, Any]:
             AsyncEngineArgs.from_cli_args(given)
         except SystemExit:
             error = said.getvalue()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer
+        except Exception as exc:  # noqa: BLE001 - any exception is the result
             error = f"{type(exc).__name__}: {exc}"
     options = {option: action.help or "" for action in serve._actions for option in action.option_strings}
     heard += [f"{word}: {options[word]}" for word in words if "deprecated" in options.get(word, "").lower()]

@@ -67,7 +67,7 @@ def test_without_a_constraint_it_does_not(client: httpx.Client) -> None:
 
 
 def test_the_constraint_of_former_versions_is_not_honoured(client: httpx.Client) -> None:
-    """`guided_regex` is accepted and does nothing; whoever still sends it is not told."""
+    """`guided_regex` is accepted and does nothing; the client gets no error."""
     reply = read_completion(ask(client, body("editthinker", seed=0, max_tokens=64, guided_regex="yes|no")))
     assert isinstance(reply, Reply)
     assert reply.content not in {"yes", "no"}
@@ -85,7 +85,7 @@ def test_what_turns_share_is_computed_once(client: httpx.Client) -> None:
 
 
 def test_pictures_are_brought_down_to_the_profiles_area(client: httpx.Client) -> None:
-    """A large one counts as many tokens as one of 1024 x 1024, whatever the checkpoint would allow."""
+    """A large one counts as many tokens as one of 1024 x 1024, even if the checkpoint allows more."""
     usage = ask(client, body("editthinker", side=1600, max_tokens=1))["usage"]
     assert usage["prompt_tokens_details"]["multimodal_tokens"] == {"image": 2 * 32 * 32}
 

@@ -90,7 +90,7 @@ def write(family: str, folder: Path, size: Size = SIZES["tiny"], *, weights: boo
 def _tokenizer(vocabulary: int | None) -> Any:
     """Byte-level BPE as Qwen's, learned from this repository's prompts and pages: about as many characters a token.
 
-    With a ``vocabulary``, every number below it is a word, so that whatever a random model says can be read.
+    With a ``vocabulary``, every number below it is a word, so that the output of a random model can be read.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()

@@ -236,8 +236,8 @@ def _largest_parts(matte: F32, prior: F32) -> F32:
     weights[0] = 0
     if weights.max() <= 0:
         return matte
-    kept = np.flatnonzero(weights >= 0.2 * weights.max())
-    return np.isin(parts, kept).astype(np.float32)
+    selected = np.flatnonzero(weights >= 0.2 * weights.max())
+    return np.isin(parts, selected).astype(np.float32)
 
 
 def _enlarge(matte: F32, source: U8) -> F32:

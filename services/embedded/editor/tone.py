@@ -82,16 +82,16 @@ def highlights(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Move bright areas by up to 38 L*, weighted by the base layer, so that their detail stays."""
     base = f32(np.clip(base_layer(picture.lightness, _BASE_SHARE, _BASE_EPSILON) / 100, 0, 1))
     weight = smoothstep(0.4, 0.95, base)
-    room = np.minimum(1, 1.6 * (1.02 - base)) if amount > 0 else np.float32(1)
-    _shift(picture, mask, f32(38 * amount * weight * room))
+    headroom = np.minimum(1, 1.6 * (1.02 - base)) if amount > 0 else np.float32(1)
+    _shift(picture, mask, f32(38 * amount * weight * headroom))
 
 
 def shadows(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Move dark areas by up to 38 L*, weighted by the base layer; black stays black."""
     base = f32(np.clip(base_layer(picture.lightness, _BASE_SHARE, _BASE_EPSILON) / 100, 0, 1))
     weight = (1 - smoothstep(0.12, 0.62, base)) * base / (base + 0.05)
-    room = np.float32(1) if amount > 0 else np.minimum(1, 2.2 * base)
-    _shift(picture, mask, f32(38 * amount * weight * room))
+    headroom = np.float32(1) if amount > 0 else np.minimum(1, 2.2 * base)
+    _shift(picture, mask, f32(38 * amount * weight * headroom))
 
 
 def _shift(picture: Picture, mask: F32 | None, change: F32) -> None:

@@ -220,9 +220,9 @@ def _selective(_: Op, comparison: Comparison) -> tuple[float, str]:
     before = np.hypot(comparison.source.thumb[..., 1], comparison.source.thumb[..., 2])
     after = np.hypot(comparison.after_thumb[..., 1], comparison.after_thumb[..., 2])
     greyed = float(((after < 5) & (before > 8)).sum()) / max(1.0, float((before > 8).sum()))
-    kept = float((after > 10).mean())
-    done = _ramp(greyed, 0.05, 0.2) * _ramp(kept, 0.001, 0.008)
-    return done, f"{100 * greyed:.0f}% of the colour is gone and {100 * kept:.1f}% of the picture is still coloured"
+    coloured = float((after > 10).mean())
+    done = _ramp(greyed, 0.05, 0.2) * _ramp(coloured, 0.001, 0.008)
+    return done, f"{100 * greyed:.0f}% of the colour is gone and {100 * coloured:.1f}% of the picture is still coloured"
 
 
 def _background(op: Op, comparison: Comparison) -> tuple[float, str]:

@@ -71,8 +71,8 @@ def steepen(light: Floats, pivot: float, slope: float) -> Floats:
     away = light - pivot
     if slope <= 1.0:
         return np.asarray(pivot + away * slope, dtype=np.float32)
-    room = np.where(away > 0, 100.0 - pivot, pivot)
-    share = np.abs(away) / room
+    headroom = np.where(away > 0, 100.0 - pivot, pivot)
+    share = np.abs(away) / headroom
     return np.asarray(pivot + away * slope / (1.0 + (slope - 1.0) * share * share), dtype=np.float32)
 
 

@@ -37,9 +37,9 @@ class Stand(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         strategy, prompt = _part(body, "strategy").decode(), _part(body, "prompt").decode()
-        case = next(case for case in cases() if case.prompt == prompt)
+        case = next(case for case in cases() if case.instruction == prompt)
         share = 0.8 if strategy == self.best else 0.3
-        mixed = photo(case.photo).pixels * (1 - share) + target(case.photo, case.wish) * share
+        mixed = photo(case.photo).pixels * (1 - share) + target(case.photo, case.recipe) * share
         large = cv2.resize(mixed.astype(np.uint8), None, fx=2, fy=2)
         png = cv2.imencode(".png", np.ascontiguousarray(large[..., ::-1]))[1].tobytes()
         turns, made = int(_part(body, "max_turns")), int(_part(body, "max_turns")) * int(_part(body, "candidates"))
@@ -125,17 +125,17 @@ def test_strategies_get_equal_edits() -> None:
 
 
 def test_limit_spreads_over_the_families() -> None:
-    few = closed_loop.chosen("", 12)
+    few = closed_loop.select_cases("", 12)
     assert len({case.id for case in few}) == 12
     assert len({case.family for case in few}) == 4
 
 
-def test_bootstrap_is_wider_over_wishes_that_agree() -> None:
+def test_bootstrap_is_wider_over_recipes_that_agree() -> None:
     gaps = np.repeat(np.random.default_rng(5).normal(-1, 1, size=12), 6)
     over_cases = bootstrap(gaps)
-    over_wishes = bootstrap(gaps, [str(index // 6) for index in range(72)])
-    assert over_cases.mean == over_wishes.mean
-    assert over_wishes.high - over_wishes.low > 1.5 * (over_cases.high - over_cases.low)
+    over_recipes = bootstrap(gaps, [str(index // 6) for index in range(72)])
+    assert over_cases.mean == over_recipes.mean
+    assert over_recipes.high - over_recipes.low > 1.5 * (over_cases.high - over_cases.low)
 
 
 def test_summary_and_duel_count_by_the_rule() -> None:

@@ -1,4 +1,4 @@
-"""The editor's benchmarks: their load, their arithmetic, and the GPU one's whole way with toys."""
+"""The editor's benchmarks: their load, their arithmetic, and and the GPU benchmark with tiny models."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def _run(seconds: tuple[float, float], shade: int = 10) -> report.Figures:
     grey, made = Image.new("RGB", (8, 8), (10, 10, 10)), Image.new("RGB", (8, 8), (10, shade, 10))
     records = [
         *(Record(_request(number), 100.0, made, 100.0 + took, calls=4) for number, took in enumerate(seconds)),
-        Record(_request(2, 1.0), 100.0, left=101.0, let_go=101.25, calls=3),
-        Record(_request(3, 1.0), 100.0, left=101.0, let_go=101.0),
+        Record(_request(2, 1.0), 100.0, left=101.0, released=101.25, calls=3),
+        Record(_request(3, 1.0), 100.0, left=101.0, released=101.0),
         Record(_request(4, 9.0), 100.0, grey, 102.0, calls=4),
     ]
     return report.figures(records, dict.fromkeys(range(5), 1.0), dict.fromkeys(range(5), grey), cpu_s=3.0)
@@ -86,8 +86,8 @@ def test_figures_of_a_run_made_by_hand() -> None:
         slowdown=3.0,
         early=1,
         wasted_calls=3,
-        let_go_p50_s=0.25,
-        let_go_most_s=0.25,
+        release_p50_s=0.25,
+        release_max_s=0.25,
         worst=2,
     )
 
@@ -115,9 +115,9 @@ def test_pictures_of_different_sizes_differ() -> None:
 class Memo:
     """A server that writes down what it is told, and answers at once if asked to."""
 
-    def __init__(self, *, at_once: bool) -> None:
+    def __init__(self, *, concurrency: bool) -> None:
         self.told: list[tuple[str, int]] = []
-        self._at_once = at_once
+        self._at_once = concurrency
 
     def submit(self, record: Record) -> None:
         self.told.append(("submit", record.request.number))
@@ -135,7 +135,7 @@ class Memo:
 
 def test_callers_leave_after_they_came_and_only_if_they_still_wait() -> None:
     trace = [_request(0), _request(1, 0.0), _request(2, 2.0)]
-    slow, fast = Memo(at_once=False), Memo(at_once=True)
+    slow, fast = Memo(concurrency=False), Memo(concurrency=True)
     replay(slow, trace, 0.01, 5.0)
     assert slow.told == [("submit", 0), ("submit", 1), ("cancel", 1), ("submit", 2), ("cancel", 2), ("settle", 5)]
     replay(fast, trace, 0.01, 5.0)
@@ -148,7 +148,7 @@ def test_the_gpu_benchmark_goes_its_way_with_toys(tmp_path: Path, capsys: pytest
     assert editor_gpu.main(["--tiny", *only, "--peak-tflops", "1", "--out", str(out)]) == 0
     plain, ours, missing = json.loads(out.read_text())["rows"]
     assert plain["seconds"] > 0 and 0 < plain["share"] < 1 and plain["batch"] is None
-    assert ours["at_once"] == 2 and ours["per_edit"] == pytest.approx(ours["seconds"] / 2)
+    assert ours["concurrency"] == 2 and ours["per_edit"] == pytest.approx(ours["seconds"] / 2)
     assert ours["differs"] <= 1 and ours["batch"] > 1
     assert missing["seconds"] is not None or "torchao" in missing["reason"]
     assert "| kontext | ours x2 | 2 |" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import thinker_gpu
-from benchmarks.thinker_gpu import WAYS, Asked, arguments, lines, request
+from benchmarks.thinker_gpu import ORDERS, Asked, arguments, lines, request
 
 
 def test_without_a_gpu_it_says_so_and_is_no_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,19 +24,19 @@ def test_without_vllm_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert "needs vLLM" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_turns_of_a_session_share_their_source(way: str) -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_turns_of_a_session_share_their_source(order: str) -> None:
     """And nothing but it between candidates; the naive order has the texts first and the source last."""
     options = arguments(["--side", "32"])
     first, second = (
-        [part["image_url"]["url"] for part in request(way, 1, turn, options)["messages"][0]["content"] if "image_url" in part]
+        [part["image_url"]["url"] for part in request(order, 1, turn, options)["messages"][0]["content"] if "image_url" in part]
         for turn in (1, 2)
     )
     shared = set(first) & set(second)
-    assert shared == {first[1 if way == "naive order" else 0]}
+    assert shared == {first[1 if order == "naive order" else 0]}
 
 
 def test_the_table_has_medians() -> None:
-    """A row a way and turn."""
-    rows = [Asked(way, session, 1, float(session), 100, 54, 300) for way in WAYS for session in (1, 2, 9)]
-    assert lines(rows)[2:] == [f"| {way} | 1 | 2.00 | 100 | 54% | 300 |" for way in WAYS]
+    """A row a order and turn."""
+    rows = [Asked(order, session, 1, float(session), 100, 54, 300) for order in ORDERS for session in (1, 2, 9)]
+    assert lines(rows)[2:] == [f"| {order} | 1 | 2.00 | 100 | 54% | 300 |" for order in ORDERS]

@@ -1,4 +1,4 @@
-"""Two cores are shared by everything that runs here: the tiny models are faster on one thread, and the same every time."""
+"""Tests of the diffusion families run torch on one thread: tiny models are faster so, and reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls of one group are answered by one pass as if each were asked alone; what may not go together has another group."""
+"""Calls of one group get the same answers from one pass as alone; calls that cannot share a pass have different groups."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def group(call: Call, collations: dict[str, Collation] | None = None) -> Any:
 
 
 def made(*, samples: int = 1, tokens: int = 4, text: int = 5, seed: int = 0, masked: int = 0, **more: Any) -> Call:
-    """A call like a transformer's; ``masked`` text tokens at the end are told not to count."""
+    """A call like a transformer's; ``masked`` text tokens at the end are masked out."""
     random = torch.Generator().manual_seed(seed)
     mask = torch.ones(samples, text, dtype=torch.long)
     mask[:, text - masked :] = 0
@@ -86,13 +86,13 @@ def test_a_single_calls_arguments_are_passed_untouched(call: Call) -> None:
 
 
 @given(calls, st.permutations(range(4)))
-def test_calls_of_other_positions_never_share_a_group(call: Call, order: list[int]) -> None:
+def test_calls_with_different_positions_never_share_a_group(call: Call, order: list[int]) -> None:
     other = Call(call.arguments | {"img_ids": torch.tensor(order)})
     assert (group(call) == group(other)) == (order == sorted(order))
 
 
 @given(calls, st.sampled_from([torch.zeros(1, 4), torch.zeros(()), [1, 2], {"a": 1}, object()]))
-def test_an_argument_that_nothing_is_known_of_keeps_a_call_alone(call: Call, value: object) -> None:
+def test_a_call_with_an_undeclared_argument_is_not_batched(call: Call, value: object) -> None:
     assert group(Call(call.arguments | {"unheard_of": value})) is None
 
 
@@ -104,7 +104,7 @@ def test_plain_values_must_be_equal(call: Call, one: object, other: object) -> N
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
-def test_texts_of_other_lengths_go_together_only_where_they_can_be_masked(one: int, other: int) -> None:
+def test_texts_of_different_lengths_share_a_group_only_with_a_mask(one: int, other: int) -> None:
     assert group(made(text=one)) == group(made(text=other))
     unmasked = [made(text=length) for length in (one, other)]
     for call in unmasked:
@@ -120,8 +120,8 @@ def test_equal_lengths_without_masks_are_merged_without_one() -> None:
     ]
 
 
-def test_masks_are_kept_where_nothing_may_be_padded() -> None:
-    """An attention kernel without masks makes PAD a CAT: what the pipelines mask themselves must not be lost."""
+def test_masks_are_kept_where_padding_is_not_allowed() -> None:
+    """An attention backend without masks makes PAD a CAT: masks of the pipeline itself must be kept."""
     collations = COLLATIONS | {"encoder_hidden_states": Collation.CAT}
     batch = [made(seed=1, masked=2), made(seed=2, masked=1)]
     assert group(batch[0], collations) == group(batch[1], collations) is not None
@@ -140,7 +140,7 @@ def test_an_argument_that_is_none_for_all_stays_none(name: str) -> None:
     "shape",
     [{"tokens": 6}, {"hidden_states": torch.zeros(1, 4, CHANNELS, dtype=torch.float64)}, {"img_shapes": [[(1, 2, 2)]]}],
 )
-def test_other_shapes_kinds_and_geometries_have_other_groups(shape: dict[str, Any]) -> None:
+def test_different_shapes_dtypes_and_geometries_have_different_groups(shape: dict[str, Any]) -> None:
     assert group(made()) != group(made(**shape))
 
 
@@ -157,12 +157,12 @@ def test_other_shapes_kinds_and_geometries_have_other_groups(shape: dict[str, An
         {"added": {"pooled": None}},
     ],
 )
-def test_what_is_not_one_a_sample_keeps_a_call_alone(argument: dict[str, Any]) -> None:
+def test_a_call_with_an_argument_that_is_not_per_sample_is_not_batched(argument: dict[str, Any]) -> None:
     assert group(made(samples=2)) is not None
     assert group(made(samples=2, **argument)) is None
 
 
-def test_an_answer_that_cannot_be_taken_apart_is_refused() -> None:
+def test_an_output_that_cannot_be_split_is_refused() -> None:
     with pytest.raises(TypeError, match="list"):
         split([torch.zeros(2)], [made(), made()])
 

@@ -1,4 +1,4 @@
-"""Which errors are the device's, and which the edit's; the device that is paced is the one that works."""
+"""Which errors are the device's and which the edit's; synchronisation with the right GPU."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from services.editor.pipelines.diffusion.device import Device, as_pipeline_error
         ("The size of tensor a (3) must match the size of tensor b (4)", None),
     ],
 )
-def test_only_what_leaves_the_device_useless_is_fatal(text: str, kind: type | None) -> None:
+def test_only_errors_that_make_the_device_unusable_are_fatal(text: str, kind: type | None) -> None:
     fault = as_pipeline_error(RuntimeError(text))
     assert (None if fault is None else type(fault)) == kind
 
 
-def test_an_error_of_another_kind_is_the_edit_s_whatever_it_says() -> None:
+def test_an_error_of_another_type_is_the_edit_s() -> None:
     assert as_pipeline_error(ValueError("CUDA error: out of memory")) is None
     assert isinstance(as_pipeline_error(torch.OutOfMemoryError("CUDA out of memory")), OutOfMemoryError)
 
 
-def test_the_second_gpu_is_paced_by_its_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not by the first one's, which has none; and the thread that works on it names it once."""
+def test_the_second_gpu_waits_for_its_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for the first one's; and the thread makes it its default device once."""
     recorded: list[Any] = []
     chosen: list[Any] = []
 

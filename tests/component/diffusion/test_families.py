@@ -1,4 +1,4 @@
-"""What families take and refuse: shapes, scales that would have no effect, and whose defaults hold."""
+"""What families accept and refuse: aspect ratios, scales without effect, and defaults."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def finished(pipeline: InterleavedPipeline, wanted: EditJob) -> InterleavedEdit:
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
-def test_a_source_of_any_shape_is_drawn_or_refused_before_it_waits(name: str) -> None:
+def test_a_source_of_any_aspect_ratio_is_edited_or_refused_early(name: str) -> None:
     pipeline = served(name)
     longest = family_of(name).aspect(WORKING_PIXELS)
     assert longest >= 7.5
@@ -74,7 +74,7 @@ def test_a_source_of_any_shape_is_drawn_or_refused_before_it_waits(name: str) ->
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
-def test_the_longest_shape_that_is_allowed_is_drawn(name: str) -> None:
+def test_the_largest_allowed_aspect_ratio_is_edited(name: str) -> None:
     pipeline = served(name)
     longest = min(family_of(name).aspect(WORKING_PIXELS), 200)
     short = 64
@@ -85,7 +85,7 @@ def test_the_longest_shape_that_is_allowed_is_drawn(name: str) -> None:
             pipeline.prepare(job((int(short * longest) + 1, short)))
 
 
-def test_flux2_is_never_given_a_shape_that_its_pipeline_refuses() -> None:
+def test_flux2_never_gets_an_aspect_ratio_that_its_pipeline_refuses() -> None:
     for short in range(1, 400, 3):
         for long in range(7 * short, 8 * short + 1):
             width, height = flux2.reduced(replace(job(), image=Image.new("1", (long, short))), NATIVE_PIXELS)
@@ -95,8 +95,8 @@ def test_flux2_is_never_given_a_shape_that_its_pipeline_refuses() -> None:
 
 @pytest.mark.parametrize("pixels", AREAS)
 @pytest.mark.parametrize("family", [qwen_edit.FAMILY, qwen_edit_plus.FAMILY, longcat.FAMILY], ids=lambda family: str(family.name))
-def test_whatever_area_a_worker_works_at_its_text_encoder_takes_the_longest_shape(family: Family, pixels: int) -> None:
-    """And every one below: each size that is computed of a source has sides, and the processor takes it."""
+def test_at_any_working_area_the_text_encoder_accepts_the_largest_aspect_ratio(family: Family, pixels: int) -> None:
+    """And every smaller one: no computed side is 0, and the processor accepts the size."""
     kind = getattr(diffusers, DIFFUSION[family.name][1][0])
     longest = family.aspect(pixels)
     assert longest > 4
@@ -111,7 +111,7 @@ def test_whatever_area_a_worker_works_at_its_text_encoder_takes_the_longest_shap
 
 
 @pytest.mark.parametrize("pixels", AREAS)
-def test_kontext_s_source_stays_within_its_area_however_long_it_is(pixels: int) -> None:
+def test_kontext_s_source_stays_within_its_area_at_any_aspect_ratio(pixels: int) -> None:
     for size in ((30_000, 1), (1, 30_000), (9000, 2), (64, 64)):
         width, height = kontext.FAMILY.reduced(replace(job(), image=Image.new("1", size)), pixels)
         assert width * height <= 1.01 * pixels
@@ -119,7 +119,7 @@ def test_kontext_s_source_stays_within_its_area_however_long_it_is(pixels: int) 
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
-def test_a_wished_size_of_any_shape_is_drawn(name: str) -> None:
+def test_a_requested_size_of_any_aspect_ratio_is_edited(name: str) -> None:
     pipeline = served(name)
     if not pipeline.capabilities.resize:
         return
@@ -134,7 +134,7 @@ def test_at_their_own_area_the_families_take_panoramas() -> None:
     assert kontext.FAMILY.aspect(native) == float("inf")
 
 
-async def test_a_shape_that_the_family_cannot_take_is_the_caller_s_error_and_says_what_to_do() -> None:
+async def test_an_unsupported_aspect_ratio_is_a_client_error_that_says_what_to_do() -> None:
     async with workers.running(lambda: served("flux2-klein"), max_active=1) as app, workers.client(app) as http:
         refused = [await workers.post(http, image=workers.png(size)) for size in ((700, 64), (540, 67), (64, 700))]
         taken = await workers.post(http, image=workers.png((536, 67)), num_inference_steps=1)
@@ -145,7 +145,7 @@ async def test_a_shape_that_the_family_cannot_take_is_the_caller_s_error_and_say
     assert (taken.status_code, taken.json()["size"]) == (200, "536x67")
 
 
-async def test_a_family_that_sees_its_source_twice_refuses_shapes_as_early() -> None:
+async def test_a_family_that_uses_its_source_twice_refuses_aspect_ratios_early_too() -> None:
     async with workers.running(lambda: served("qwen-image-edit-plus"), max_active=1) as app, workers.client(app) as http:
         refused = await workers.post(http, image=workers.png((1000, 4)))
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_image")
@@ -166,7 +166,7 @@ async def test_a_family_that_sees_its_source_twice_refuses_shapes_as_early() -> 
     ],
     ids=lambda value: value.name if isinstance(value, Family) else None,
 )
-def test_few_steps_have_no_classifier_free_guidance_unless_it_is_asked_for(family: Family, defaults: dict[str, float]) -> None:
+def test_few_steps_have_no_classifier_free_guidance_unless_requested(family: Family, defaults: dict[str, float]) -> None:
     few = with_few_steps(family, FEW)
     told = {name: allowed.default for name, allowed in few.capabilities.parameters.items()}
     assert told == {"num_inference_steps": 4, **defaults}
@@ -206,15 +206,15 @@ def test_a_scale_for_the_source_that_would_have_no_effect_is_refused(name: str) 
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
-def test_the_served_family_s_defaults_are_the_ones_that_the_pipeline_is_called_with(name: str) -> None:
+def test_the_pipeline_is_called_with_the_served_family_s_defaults(name: str) -> None:
     few = with_few_steps(family_of(name), FEW)
     bare = EditJob(picture(1, (64, 64)), "x")
     assert few.arguments(bare, WORKING_PIXELS)["num_inference_steps"] == few.steps(bare) == 4
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
-def test_the_pipeline_knows_every_argument_that_it_is_given(name: str) -> None:
-    """Stable Diffusion's would swallow others silently."""
+def test_the_pipeline_accepts_every_argument_it_is_called_with(name: str) -> None:
+    """Stable Diffusion's would ignore others silently."""
     for class_name in DIFFUSION[name][1]:
         kind = getattr(diffusers, class_name)
         assert issubclass(kind, DiffusionPipeline)
@@ -230,7 +230,7 @@ def test_the_fewest_steps_give_a_picture(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["flux2", "instruct-pix2pix", "instruct-pix2pix-xl", "kontext", "longcat-image-edit"])
-def test_defaults_that_are_said_to_be_the_pipeline_s_own_are(name: str) -> None:
+def test_documented_pipeline_defaults_are_the_pipeline_s(name: str) -> None:
     taken = inspect.signature(getattr(diffusers, DIFFUSION[name][1][0]).__call__).parameters
     told = {name: allowed.default for name, allowed in family_of(name).capabilities.parameters.items()}
     assert told == {parameter: taken[parameter].default for parameter in told}

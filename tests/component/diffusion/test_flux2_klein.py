@@ -1,4 +1,4 @@
-"""The kinds of FLUX.2 [klein] that the parity of all families does not cover: the base kind, and the one with kept keys."""
+"""The kinds of FLUX.2 [klein] that test_parity does not cover: base and KV."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_interleaved_edits_keep_their_own_keys_and_values() -> None:
     assert [difference(device.exact(edit), wanted) for edit, wanted in zip(edits, expected, strict=True)] == [0, 0, 0]
 
 
-def test_a_saved_pipeline_with_kept_keys_is_known_by_its_class(tmp_path: Any) -> None:
+def test_a_saved_kv_pipeline_is_recognised_by_its_class(tmp_path: Any) -> None:
     tiny.build_kv().save_pretrained(tmp_path)
     served = load("auto", str(tmp_path), Tuning(device="cpu", pixels=WORKING_PIXELS))
     assert served.name == "flux2-klein-kv"

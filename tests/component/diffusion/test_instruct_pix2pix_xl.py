@@ -1,4 +1,4 @@
-"""A VAE that the pipeline would cast back and forth is refused when the model is loaded."""
+"""A VAE that the pipeline would cast around each use is refused when the model is loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_vae_that_overflows_in_float16_is_refused_and_bfloat16_is_named() -> N
         serve(FAMILY, pipe, Device("cpu"), Tuning(device="cpu"))
 
 
-def test_a_vae_that_bears_float16_is_served_in_it() -> None:
+def test_a_vae_that_supports_float16_is_served_in_it() -> None:
     pipe = build().to(torch.float16)
     pipe.vae.register_to_config(force_upcast=False)
     assert serve(FAMILY, pipe, Device("cpu"), Tuning(device="cpu")).name == "instruct-pix2pix-xl"

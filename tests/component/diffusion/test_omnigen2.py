@@ -1,4 +1,4 @@
-"""OmniGen2's adapter, against a stand-in that takes the arguments of the repository's pipeline and loops as it does."""
+"""OmniGen2's family, with a double that has the arguments and the loop of the repository's pipeline."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Scheduler:
         return (sample + width * model_output,)
 
 
-class StandIn:
-    """`OmniGen2Pipeline` as far as it is called: lists, three calls a step, a random source, and no tuple in the end."""
+class PipelineDouble:
+    """`OmniGen2Pipeline` as far as it is used: lists, three calls a step, a random source, and no tuple returned."""
 
     def __init__(self) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -67,7 +67,7 @@ class StandIn:
             self.transformer = Transformer()
         self.scheduler = Scheduler()
 
-    def to(self, device: torch.device) -> StandIn:
+    def to(self, device: torch.device) -> PipelineDouble:
         return self
 
     def set_progress_bar_config(self, *, disable: bool) -> None:
@@ -161,22 +161,22 @@ def device() -> Recorder:
 
 @pytest.fixture
 def served(device: Recorder) -> InterleavedPipeline:
-    return serve(FAMILY, StandIn(), device, Tuning(device="cpu", pixels=WORKING_PIXELS))
+    return serve(FAMILY, PipelineDouble(), device, Tuning(device="cpu", pixels=WORKING_PIXELS))
 
 
 def plain(job: EditJob) -> torch.Tensor:
-    """The picture (3, H, W) of the pipeline as it is, the process's random numbers set to where the adapter sets them."""
+    """The picture (3, H, W) of the unmodified pipeline, with the global generator seeded as the family does."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(job.seed)
-        pictures: torch.Tensor = StandIn()(
+        pictures: torch.Tensor = PipelineDouble()(
             **FAMILY.arguments(job, WORKING_PIXELS), generator=generator, output_type="pt", return_dict=False
         )
     return pictures[0]
 
 
 def finish(served: InterleavedPipeline, *edits: InterleavedEdit) -> None:
-    """Each edit's next call in turn, until all are over."""
+    """Advance the edits in turn until all are finished."""
     while running := [edit for edit in edits if edit.result is None and edit.error is None]:
         for edit in running:
             served.advance([edit])
@@ -208,9 +208,7 @@ def test_a_cancelled_edit_leaves_nothing_behind(served: InterleavedPipeline, dev
     assert difference(device.exact(edit), plain(JOBS[0])) == 0
 
 
-def test_the_seed_decides_the_picture_and_the_process_s_random_numbers_do_not(
-    served: InterleavedPipeline, device: Recorder
-) -> None:
+def test_the_seed_determines_the_picture_and_the_global_generator_does_not(served: InterleavedPipeline, device: Recorder) -> None:
     pictures = []
     for seed, source in ((1, "one"), (1, "two"), (2, "three")):
         torch.rand(seed)  # something else in the process draws numbers
@@ -224,7 +222,7 @@ def test_the_seed_decides_the_picture_and_the_process_s_random_numbers_do_not(
 
 
 @pytest.mark.parametrize(("place", "calls"), [(0, 9), (1, 10), (2, 4)])
-def test_the_scales_say_how_many_calls_a_step_takes(served: InterleavedPipeline, place: int, calls: int) -> None:
+def test_the_scales_determine_the_calls_per_step(served: InterleavedPipeline, place: int, calls: int) -> None:
     edit = served.open(JOBS[place])
     finish(served, edit)
     assert (edit.calls, edit.calls_done) == (calls, calls)
@@ -232,7 +230,7 @@ def test_the_scales_say_how_many_calls_a_step_takes(served: InterleavedPipeline,
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_the_size_that_the_family_tells_is_the_picture_s(place: int) -> None:
+def test_the_family_s_size_is_the_picture_s(place: int) -> None:
     height, width = plain(JOBS[place]).shape[1:]
     assert FAMILY.size(JOBS[place], WORKING_PIXELS) == (width, height)
     assert width * height <= WORKING_PIXELS

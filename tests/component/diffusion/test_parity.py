@@ -1,4 +1,4 @@
-"""Interleaved edits are the plain diffusers pipelines' edits, for every family, and this would show if they were not."""
+"""Interleaved edits equal those of the plain diffusers pipelines for every family; changes of any input are detected."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_edit_among_others_is_the_plain_pipelines(rows: dict[str, Row], bench
     assert rows["mixed"].together > 1 or not bench.family.collations
 
 
-def test_a_repeated_edit_is_the_same_to_the_bit(rows: dict[str, Row]) -> None:
+def test_a_repeated_edit_is_bit_identical(rows: dict[str, Row]) -> None:
     assert rows["repeat"].difference == 0
 
 
@@ -53,22 +53,22 @@ def test_a_cancelled_and_a_failed_edit_leave_nothing_behind(rows: dict[str, Row]
 
 
 @pytest.mark.parametrize("place", range(5))
-def test_the_size_that_the_family_tells_is_the_pictures(bench: Bench, place: int) -> None:
+def test_the_family_s_size_is_the_picture_s(bench: Bench, place: int) -> None:
     job = bench.jobs()[place]
     height, width = bench.expected(job).shape[1:]
     assert bench.family.size(job, WORKING_PIXELS) == (width, height)
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_an_edit_takes_as_many_calls_as_it_was_said_to(bench: Bench, place: int) -> None:
+def test_an_edit_takes_the_announced_number_of_calls(bench: Bench, place: int) -> None:
     edit = bench.pipeline.open(bench.jobs()[place])
     while edit.result is None and edit.error is None:
         bench.pipeline.advance([edit])
     assert (edit.calls_done, edit.step) == (edit.calls, edit.steps)
 
 
-def test_encoded_sources_and_prompts_are_remembered(bench: Bench) -> None:
-    job = replace(bench.jobs()[0], image=picture(7, (64, 64)), source="remembered")
+def test_encoded_sources_and_prompts_are_cached(bench: Bench) -> None:
+    job = replace(bench.jobs()[0], image=picture(7, (64, 64)), source="cached")
     fresh = bench.alone(job)
     misses, hits = bench.pipeline.encoder_cache.misses, bench.pipeline.encoder_cache.hits
     assert difference(bench.alone(job), fresh) == 0
@@ -76,8 +76,8 @@ def test_encoded_sources_and_prompts_are_remembered(bench: Bench) -> None:
     assert bench.pipeline.encoder_cache.hits > hits
 
 
-def test_a_preview_is_decoded_from_what_the_vae_takes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The latents after the last step, brought to the VAE as previews are, decode to the finished picture."""
+def test_a_preview_is_decoded_from_latents_in_the_vae_s_form(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latents after the last step, converted as previews are, decode to the finished picture."""
     job, latents = bench.jobs()[3], []
     to_vae, step = bench.family.to_vae, bench.plain.scheduler.step
 
@@ -97,8 +97,8 @@ def test_a_preview_is_decoded_from_what_the_vae_takes(bench: Bench, monkeypatch:
 
 
 @pytest.mark.parametrize("size", [(256, 256), (200, 140), (90, 260)])
-def test_a_large_source_is_brought_to_its_size_early_without_a_difference(bench: Bench, size: tuple[int, int]) -> None:
-    """So that it costs little while it waits; the result has the size of what was sent."""
+def test_scaling_a_large_source_early_does_not_change_the_picture(bench: Bench, size: tuple[int, int]) -> None:
+    """The result has the size of the source as sent."""
     job = replace(bench.jobs()[0], image=picture(5, size), source=f"large {size}", size=None)
     prepared = bench.pipeline.prepare(job)
     assert difference(bench.alone(prepared), bench.expected(job)) == 0
@@ -108,7 +108,7 @@ def test_a_large_source_is_brought_to_its_size_early_without_a_difference(bench:
     assert bench.pipeline.finish(prepared, result).image.size == size
 
 
-def test_previews_are_shown_on_the_way(bench: Bench) -> None:
+def test_previews_are_produced_during_the_edit(bench: Bench) -> None:
     edit = bench.pipeline.open(replace(bench.jobs()[0], previews=2))
     shown = []
     while edit.result is None and edit.error is None:

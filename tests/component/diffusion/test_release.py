@@ -1,4 +1,4 @@
-"""Edits that are over, failed or out of memory hold nothing: neither the device's memory nor the host's."""
+"""Finished, failed and out-of-memory edits are released: they hold neither device nor host memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def finish(pipeline: InterleavedPipeline, *edits: InterleavedEdit) -> None:
 
 
 def together(pipeline: InterleavedPipeline, edit: InterleavedEdit, other: InterleavedEdit) -> None:
-    """Start one, and then share every pass until something happens."""
+    """Start each, then advance them together until one finishes or fails."""
     pipeline.advance([edit])
     while edit.result is None:
         pipeline.advance([edit, other])
@@ -53,7 +53,7 @@ def together(pipeline: InterleavedPipeline, edit: InterleavedEdit, other: Interl
 
 @pytest.fixture
 def counted() -> Iterator[None]:
-    """Nothing is collected in the background: what is gone is gone because nothing refers to it."""
+    """Without background garbage collection: objects are released by reference counting only."""
     gc.collect()
     gc.disable()
     yield
@@ -93,10 +93,10 @@ def executing(pipeline: InterleavedPipeline, batch: int) -> Iterator[Executor]:
 
 
 @pytest.mark.parametrize("edits", [1, 2])
-def test_a_pass_that_runs_out_of_memory_leaves_nothing_to_be_reclaimed(
+def test_a_pass_that_runs_out_of_memory_is_released_before_memory_is_reclaimed(
     edits: int, monkeypatch: pytest.MonkeyPatch, counted: None
 ) -> None:
-    """By then its activations are gone, without a garbage collection; and the edits are drawn all the same."""
+    """Its activations are released by then without garbage collection, and the edits finish."""
     pipeline = served()
     kept: list[int] = []
     with executing(pipeline, 2) as executor:
@@ -107,8 +107,8 @@ def test_a_pass_that_runs_out_of_memory_leaves_nothing_to_be_reclaimed(
     assert kept and set(kept) == {0}
 
 
-def test_a_step_done_again_after_memory_ran_out_draws_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The call at which the edit stands is unharmed."""
+def test_a_step_repeated_after_running_out_of_memory_gives_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The edit's current call is intact."""
     pipeline = served()
     whole, edit = pipeline.open(job(1)), pipeline.open(job(1))
     finish(pipeline, whole)
@@ -127,7 +127,7 @@ def test_a_step_done_again_after_memory_ran_out_draws_the_same_picture(monkeypat
 def test_an_edit_that_runs_out_of_memory_outside_the_denoiser_is_back_at_its_beginning(
     part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it encodes or decodes; whoever shared the pass goes on, and it draws the same picture in the end."""
+    """While it encodes or decodes; the others of the pass continue, and its picture is the same."""
     pipeline = served()
     whole, edit, other = (pipeline.open(job(1)), pipeline.open(job(1)), pipeline.open(job(2, steps=9)))
     finish(pipeline, whole)
@@ -152,10 +152,8 @@ def test_an_edit_that_runs_out_of_memory_outside_the_denoiser_is_back_at_its_beg
 
 
 @pytest.mark.parametrize("end", ["finished", "cancelled", "failed", "failed in a pass"])
-def test_an_edit_that_is_over_is_gone_with_the_last_who_asks_for_it(
-    end: str, monkeypatch: pytest.MonkeyPatch, counted: None
-) -> None:
-    """Not with the next garbage collection: that may be minutes away, and what it holds is on the device."""
+def test_a_finished_edit_is_released_with_its_last_reference(end: str, monkeypatch: pytest.MonkeyPatch, counted: None) -> None:
+    """Not with the next garbage collection, which may be minutes away: it holds device memory."""
     pipeline = served()
     edit = pipeline.open(job(1))
     pipeline.advance([edit])
@@ -173,8 +171,8 @@ def test_an_edit_that_is_over_is_gone_with_the_last_who_asks_for_it(
     assert gone() is None
 
 
-def test_a_failed_edit_s_error_still_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the log."""
+def test_a_failed_edit_s_error_keeps_its_traceback_as_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the log."""
     pipeline = served()
     edit = pipeline.open(job(1))
     Failing(pipeline, monkeypatch, ValueError)

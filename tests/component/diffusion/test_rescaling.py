@@ -1,4 +1,4 @@
-"""Pipelines with a built-in area work at the one that is asked for, and at their own again afterwards."""
+"""Pipelines with a hard-coded area work at the configured one, and at their own again afterwards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _computed(pipeline_class: type, area: int, ratio: float) -> tuple[int, int]:
     return width, height
 
 
-def test_rescaling_is_not_piled_up(pipeline_class: type) -> None:
+def test_rescaling_is_not_cumulative(pipeline_class: type) -> None:
     for _ in range(3):
         rescale(pipeline_class, 512 * 512)
     assert _computed(pipeline_class, NATIVE_PIXELS, 1.0) == (512, 512)
@@ -36,7 +36,7 @@ def test_rescaling_is_not_piled_up(pipeline_class: type) -> None:
     assert _computed(pipeline_class, NATIVE_PIXELS, 1.0) == (256, 256)
 
 
-def test_the_native_area_puts_the_pipelines_own_function_back(pipeline_class: type) -> None:
+def test_the_native_area_restores_the_original_function(pipeline_class: type) -> None:
     module: Any = sys.modules[pipeline_class.__module__]
     own = module.calculate_dimensions
     rescale(pipeline_class, 512 * 512)
@@ -47,12 +47,12 @@ def test_the_native_area_puts_the_pipelines_own_function_back(pipeline_class: ty
 
 @pytest.mark.parametrize("shape", [(640, 480), (333, 1000), (1, 1), (4000, 900)])
 @pytest.mark.parametrize("pixels", [64 * 64, 512 * 512, NATIVE_PIXELS])
-def test_the_told_size_is_the_computed_one(pipeline_class: type, shape: tuple[int, int], pixels: int) -> None:
+def test_the_calculated_size_is_the_pipeline_s(pipeline_class: type, shape: tuple[int, int], pixels: int) -> None:
     rescale(pipeline_class, pixels)
     assert calculated_size(pipeline_class, shape, pixels) == _computed(pipeline_class, NATIVE_PIXELS, shape[0] / shape[1])
 
 
-def test_what_the_text_encoder_sees_shrinks_along_but_stays_large_enough(pipeline_class: type) -> None:
+def test_the_text_encoder_s_copy_is_scaled_within_its_minimum(pipeline_class: type) -> None:
     rescale(pipeline_class, 512 * 512)
     assert _computed(pipeline_class, 384 * 384, 1.0) == (192, 192)
     rescale(pipeline_class, 64 * 64)

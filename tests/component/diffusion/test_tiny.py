@@ -1,4 +1,4 @@
-"""The tiny pipelines are the same every time, leave torch's random numbers alone, and load from a folder."""
+"""The tiny pipelines are reproducible, do not touch torch's global generator, and load from a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tiny import BUILDERS, save
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
-def test_a_saved_pipeline_is_known_by_its_class_and_edits_as_the_built_one(name: str, tmp_path: Path) -> None:
+def test_a_saved_pipeline_is_recognised_by_its_class_and_edits_as_the_built_one(name: str, tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
     served = load("auto", str(save(name, tmp_path)), Tuning(device="cpu", dtype="float32", pixels=WORKING_PIXELS))
     assert torch.equal(torch.random.get_rng_state(), before)

@@ -1,4 +1,4 @@
-"""What makes pipelines faster or smaller: each really does something, and none mixes up the edits."""
+"""Tuning options: each has an effect, and none mixes edits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def served(family: str = "kontext", **tuning: Any) -> InterleavedPipeline:
 
 
 def job(number: int, steps: int = 6) -> EditJob:
-    return EditJob(source(number), f"wish {number}", number, parameters={"num_inference_steps": steps}, source=str(number))
+    return EditJob(source(number), f"instruction {number}", number, parameters={"num_inference_steps": steps}, source=str(number))
 
 
 def picture(edit: InterleavedEdit) -> np.ndarray:
@@ -54,7 +54,7 @@ def alone(pipeline: InterleavedPipeline, wanted: EditJob) -> np.ndarray:
 
 
 def contexts(pipeline: InterleavedPipeline) -> list[str]:
-    """The names of all contexts that a cache holds something for."""
+    """The names of all contexts with state in a cache."""
     registry = HookRegistry.check_if_exists_or_initialize(pipeline._model)
     hooks = [hook for child in (registry, *registry._get_child_registries()) for hook in child.hooks.values()]
     states = [state for hook in hooks for state in vars(hook).values() if isinstance(state, StateManager)]
@@ -70,8 +70,8 @@ def contexts(pipeline: InterleavedPipeline) -> list[str]:
         ("longcat-image-edit", "taylorseer"),
     ],
 )
-def test_cached_edits_are_interleaved_and_each_is_as_it_would_be_alone(family: str, cache: str) -> None:
-    """The cache of one never answers another; one that is dropped midway leaves nothing."""
+def test_edits_with_a_step_cache_are_interleaved_and_each_equals_the_edit_alone(family: str, cache: str) -> None:
+    """Caches are per edit; that of a dropped edit is removed."""
     pipeline = served(family, cache=cache, cache_threshold=0.3)
     jobs = [job(number, steps) for number, steps in ((1, 6), (2, 4), (3, 8))]
     wanted = [alone(pipeline, each) for each in jobs]
@@ -91,11 +91,11 @@ def test_cached_edits_are_interleaved_and_each_is_as_it_would_be_alone(family: s
     assert contexts(pipeline) == []
 
 
-def test_calls_without_a_context_are_told_apart_by_their_place_in_the_step() -> None:
-    """A pipeline that names none, and calls twice a step for its guidance: the two must not share a cache."""
+def test_calls_without_a_cache_context_are_distinguished_by_their_index_in_the_step() -> None:
+    """The two calls of a guided step must not share a cache."""
     pipeline = served(cache="taylorseer")
     guided = {"num_inference_steps": 4, "true_cfg_scale": 3}
-    edit = pipeline.open(EditJob(source(1), "wish", 1, negative_prompt="ugly", parameters=guided, source="1"))
+    edit = pipeline.open(EditJob(source(1), "instruction", 1, negative_prompt="ugly", parameters=guided, source="1"))
     seen = []
     while edit.result is None and edit.error is None:
         pipeline.advance([edit])
@@ -106,7 +106,7 @@ def test_calls_without_a_context_are_told_apart_by_their_place_in_the_step() -> 
 
 
 def test_a_cache_skips_work() -> None:
-    """The blocks behind the first run less often than the first."""
+    """The other blocks run less often than the first one."""
     pipeline = served(cache="first_block", cache_threshold=0.5)
     counts = {"first": 0, "last": 0}
     blocks = pipeline._model.transformer_blocks[0].attn, pipeline._model.single_transformer_blocks[-1].attn
@@ -120,8 +120,8 @@ def test_a_cache_skips_work() -> None:
     assert counts["first"] == 10 > counts["last"] >= 1
 
 
-def test_a_cache_that_a_family_does_not_work_with_is_refused_at_start() -> None:
-    """With those that it does work with."""
+def test_an_unsupported_step_cache_is_refused_at_load() -> None:
+    """The message names the supported ones."""
     with pytest.raises(ValueError, match=r"longcat-image-edit does not work with the cache first_block .*taylorseer"):
         served("longcat-image-edit", cache="first_block")
 
@@ -131,13 +131,13 @@ def test_a_cache_that_a_family_does_not_work_with_is_refused_at_start() -> None:
     [{"compile": "aot_eager"}, {"offload": "group"}, {"offload": "model"}, {"attention": "_native_math"}],
     ids="-".join,
 )
-def test_what_is_said_to_be_exact_is(tuning: dict[str, Any]) -> None:
+def test_exact_options_do_not_change_the_picture(tuning: dict[str, Any]) -> None:
     """Up to rounding: at most one level of 255."""
     assert np.abs(alone(served(**tuning), job(1)) - alone(served(), job(1))).max() <= 1
 
 
-def test_models_that_are_brought_in_and_out_are_there_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As plain diffusers has it, also after an edit that was stopped midway; so only one may be started at a time."""
+def test_with_model_offload_one_model_is_on_the_device_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in plain diffusers, also after a cancelled edit; so only one edit may be started at a time."""
     pipeline = served(offload="model")
     assert pipeline.max_active == 1
     assert served().max_active is None and served(offload="group").max_active is None
@@ -165,7 +165,7 @@ def test_models_that_are_brought_in_and_out_are_there_one_after_the_other(monkey
 
 
 def test_weights_in_fp8_change_the_picture_a_little() -> None:
-    """And are really stored so."""
+    """And are stored in fp8."""
     pipeline = served(quantization="fp8")
     assert any(parameter.dtype == torch.float8_e4m3fn for parameter in pipeline._model.parameters())
     difference = np.abs(alone(pipeline, job(1)) - alone(served(), job(1)))
@@ -173,7 +173,7 @@ def test_weights_in_fp8_change_the_picture_a_little() -> None:
 
 
 def test_a_lora_is_fused(tmp_path: Path) -> None:
-    """Its strength counts; a few-step one brings its schedule and defaults."""
+    """Its strength has an effect; a few-step one sets its schedule and defaults."""
     pipe = BUILDERS["qwen-image-edit"]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -195,7 +195,7 @@ def test_a_lora_is_fused(tmp_path: Path) -> None:
 
 
 def test_a_dtype_must_be_one_of_the_three() -> None:
-    """Said at start."""
+    """Others are refused at load."""
     from services.editor.pipelines.diffusion.tuning import dtype  # noqa: PLC0415
 
     assert dtype(Tuning(), CPU) is torch.float32
@@ -205,7 +205,7 @@ def test_a_dtype_must_be_one_of_the_three() -> None:
 
 
 def test_an_operator_s_batch_holds_for_prompts_longer_than_the_warm_up_s() -> None:
-    """Qwen's text is part of what a pass costs."""
+    """Although Qwen's text counts towards the cost of a pass."""
     pipeline, observer = served("qwen-image-edit"), CountingObserver()
     executor = Executor(lambda: pipeline, observer, OperatorLimits(4, 2), queue=8)
     executor.start()

@@ -116,12 +116,12 @@ def test_a_body_that_arrives_slowly_is_the_applications(port: int) -> None:
 
 
 def test_what_is_answered_has_to_end(port: int) -> None:
-    """A body that goes on behind its answer holds the connection for a while only."""
+    """A body that continues after its response holds the connection for a limited time."""
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         connection.sendall(b"PUT /unread HTTP/1.1\r\nhost: a\r\ncontent-length: 900\r\n\r\n")
         assert connection.recv(1000).endswith(b"\r\n\r\n0")
         began = time.monotonic()
-        with pytest.raises(OSError):  # noqa: PT011, PT012 - whatever the system says of a connection that is closed
+        with pytest.raises(OSError):  # noqa: PT011, PT012 - the error of a closed connection depends on the system
             while time.monotonic() < began + 10:
                 connection.sendall(b"a")
                 time.sleep(0.05)
@@ -137,7 +137,7 @@ def test_what_is_no_http_is_told_so_in_our_shape(port: int, data: bytes) -> None
 
 
 def test_an_error_does_not_pass_for_the_answer_to_another_request(port: int) -> None:
-    """Nonsense behind a request that is not answered yet closes the connection, and says nothing."""
+    """Malformed bytes after a request that is not answered yet close the connection without a response."""
     got, _ = said(port, b"PUT /held HTTP/1.1\r\nhost: a\r\n\r\n" + b"nonsense\r\n\r\n")
 
     assert got == b""

@@ -49,7 +49,7 @@ def test_one_trace_shows_all_hops_of_a_session(stack: Stack) -> None:
     assert all(not span.failed for span in spans)
     for span in spans:
         above = by_id.get(span.parent)
-        # Machines have one clock here; turns and the session are told by recorded times, a moment beside the calls'.
+        # Machines have one clock here; turns and the session use recorded times, which differ slightly from the calls'.
         assert above is None or (above.began - 0.05 <= span.began and span.ended <= above.ended + 0.5), path(span)
 
 

@@ -17,11 +17,11 @@ def test_there_are_enough_cases_with_unique_ids_and_words() -> None:
     every = cases()
     assert len(every) >= 60
     assert len({case.id for case in every}) == len(every)
-    assert len({case.prompt for case in every}) == len(every)
+    assert len({case.instruction for case in every}) == len(every)
 
 
 def test_every_recipe_and_every_photo_is_asked_for() -> None:
-    assert {case.wish for case in cases()} == set(RECIPES)
+    assert {case.recipe for case in cases()} == set(RECIPES)
     assert {case.photo for case in cases()} == set(names())
     assert sum(map(len, FAMILIES.values())) == len(RECIPES)
 
@@ -40,25 +40,25 @@ def test_photo_is_in_colour_with_masks_of_its_size(name: str) -> None:
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
 def test_target_keeps_the_shape_and_differs_visibly(case: Case) -> None:
     source = photo(case.photo).pixels
-    wished = target(case.photo, case.wish)
-    assert wished.shape == source.shape
-    assert wished.dtype == source.dtype
+    expected = target(case.photo, case.recipe)
+    assert expected.shape == source.shape
+    assert expected.dtype == source.dtype
     low, high = VISIBLE
-    assert low <= difference(source, wished) <= high
+    assert low <= difference(source, expected) <= high
 
 
-@pytest.mark.parametrize("wish", RECIPES)
-def test_recipe_is_deterministic_and_leaves_the_photo_alone(wish: str) -> None:
-    name = next(case.photo for case in cases() if case.wish == wish)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_is_deterministic_and_leaves_the_photo_alone(recipe: str) -> None:
+    name = next(case.photo for case in cases() if case.recipe == recipe)
     source = photo(name)
     before = [plane.tobytes() for plane in (source.pixels, source.subject, source.accent)]
-    again = to_pixels(RECIPES[wish](source))
-    assert np.array_equal(again, target(name, wish))
+    again = to_pixels(RECIPES[recipe](source))
+    assert np.array_equal(again, target(name, recipe))
     assert before == [plane.tobytes() for plane in (source.pixels, source.subject, source.accent)]
 
 
 def test_targets_of_one_photo_differ_from_each_other() -> None:
-    wishes = ["golden-hour", "blue-hour", "foggy", "sepia", "film-noir", "neon"]
-    pictures = [target("cat", wish) for wish in wishes]
+    recipes = ["golden-hour", "blue-hour", "foggy", "sepia", "film-noir", "neon"]
+    pictures = [target("cat", recipe) for recipe in recipes]
     gaps = [difference(a, b) for i, a in enumerate(pictures) for b in pictures[i + 1 :]]
     assert min(gaps) > VISIBLE[0]

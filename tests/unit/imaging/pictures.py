@@ -160,7 +160,7 @@ OTHER: dict[str, tuple[bytes, str]] = {
     "lab profile on rgb": (saved(scene(), "PNG", icc_profile=lab_profile()), "RGB"),
     "broken profile": (saved(scene(), "PNG", icc_profile=b"SECRET profile"), "RGB"),
 }
-"""What has to be encoded anew, and as what."""
+"""Pictures that have to be encoded again, and the resulting type."""
 
 STRIPPED: dict[str, bytes] = {
     "gps jpeg": saved(scene(), "JPEG", exif=exif(gps=True)),
@@ -181,7 +181,7 @@ STRIPPED: dict[str, bytes] = {
     "a phone's jpeg of two pictures": _mpo(),
     "png with a density": saved(scene(), "PNG", dpi=(300, 300)),
 }
-"""Pictures that may stay as they are, with more beside them."""
+"""Pictures that need not be encoded again, with metadata."""
 
 BIG = {kind: saved(scene(size=(64, 48)), kind) for kind in ("PNG", "JPEG", "WEBP")}
 EVERYTHING = {**PLAIN, **STRIPPED, **{name: data for name, (data, _) in OTHER.items()}}

@@ -77,7 +77,7 @@ def test_a_photograph_is_not_made_larger_than_it_may_be() -> None:
 
 
 def test_what_becomes_too_large_is_refused_at_once() -> None:
-    """Later it would be refused by whoever it is passed on to, and the session with it."""
+    """Otherwise the editor would refuse it later, and the session would fail."""
     data = saved(Image.effect_noise((160, 120), 90).quantize(64), "PNG")
 
     with pytest.raises(ApiError) as caught:
@@ -135,7 +135,7 @@ def test_cmyk_is_not_inverted() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photo_comes_out_upright(kind: str, orientation: int) -> None:
-    """All eight EXIF orientations; the mark itself is gone, so nobody turns the picture twice."""
+    """All eight EXIF orientations; the tag itself is removed, so that no reader rotates the picture twice."""
     upright = Image.new("RGB", (48, 32), "black")
     upright.paste("red", (0, 0, 16, 16))
     upright.paste("lime", (32, 0, 48, 16))

@@ -1,4 +1,4 @@
-"""What is beside a picture goes, the picture stays: part by part, in every format."""
+"""Metadata is removed and the picture kept, part by part, in every format."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_it_goes_without_encoding_anew(name: str) -> None:
 
 
 def test_adobes_mark_is_cut_to_its_length() -> None:
-    """It says how the colours are stored, so it stays; what was put behind it does not."""
+    """It declares how the colours are stored, so it is kept; data appended to it is not."""
     rgb = saved(scene(), "JPEG", keep_rgb=True)
     assert b"Adobe" in rgb
     at = rgb.index(b"\xff\xee")
@@ -103,7 +103,7 @@ def test_a_jfif_thumbnail_goes() -> None:
 
 
 def test_an_alpha_that_nobody_looks_at_goes() -> None:
-    """A simple WebP has none, whatever stands in the file under its name."""
+    """A simple WebP has none, even if the file holds a chunk of that name."""
     vp8 = saved(scene(), "WEBP")[12:]
     for body in (
         b"ALPH" + struct.pack("<I", len(SECRET)) + SECRET + vp8,

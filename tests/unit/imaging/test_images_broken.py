@@ -77,7 +77,7 @@ def test_what_is_no_picture_is_refused_with_the_fix(data: bytes) -> None:
 
 
 def test_nothing_at_all_is_a_missing_file() -> None:
-    """An empty part is told apart from a broken one."""
+    """An empty part and a broken one are different errors."""
     assert "is empty" in _refused(b"", "missing_parameter")
 
 
@@ -211,7 +211,7 @@ def test_no_prefix_is_complete(name: str) -> None:
 
 
 def test_a_thumbnail_does_not_end_a_jpeg() -> None:
-    """A camera's JPEG cut behind the small JPEG inside its EXIF block is not whole."""
+    """A camera's JPEG cut after the small JPEG inside its EXIF block is not complete."""
     data = pic.thumbnailed()
 
     assert is_complete(data)
@@ -219,7 +219,7 @@ def test_a_thumbnail_does_not_end_a_jpeg() -> None:
 
 
 def test_what_follows_a_jpeg_does_not_matter() -> None:
-    """Phones append data behind the end marker, servers a line end."""
+    """Phones append data after the end marker, servers a line end."""
     assert is_complete(PLAIN["rgb jpeg"] + b"\n")
     assert is_complete(PLAIN["rgb jpeg"] + b"\0" * 9)
 

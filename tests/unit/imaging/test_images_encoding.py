@@ -81,7 +81,7 @@ def test_transcoding_with_another_quality_encodes_again() -> None:
 
 
 def test_a_picture_too_long_for_webp() -> None:
-    """WebP ends at 16,383 pixels a side: the caller is told, and what to ask for instead."""
+    """WebP ends at 16,383 pixels a side; the error names the formats to use instead."""
     with pytest.raises(ApiError) as caught:
         transcode(saved(Image.new("RGB", (1, 20_000)), "PNG"), "webp")
 
@@ -112,7 +112,7 @@ def test_base64_may_be_in_lines(text: str) -> None:
 
 
 def test_a_stored_picture_has_no_bounds() -> None:
-    """A caller's bounds were checked when it came: it is encoded anew however many pixels or bytes it has."""
+    """The limits were checked on arrival: it is encoded again with any number of pixels and bytes."""
     small = transcode(saved(Image.new("1", (8000, 6300)), "PNG"), "jpeg")
 
     assert inspect(small, limits=UNLIMITED) == ImageInfo("image/jpeg", 8000, 6300)
@@ -122,7 +122,7 @@ def test_a_stored_picture_has_no_bounds() -> None:
     "text", ["$$$", "AAA", "AA=A", "é", "AAAA\vAAAA", "AAAA\u2003AAAA", "data:image/png,AAAA", "data:image/png;base64,A", "\x00"]
 )
 def test_what_is_no_base64_is_refused(text: str) -> None:
-    """By name, whatever is wrong with it."""
+    """By its name, for every fault."""
     with pytest.raises(ApiError) as caught:
         from_base64(text, param="mask")
 

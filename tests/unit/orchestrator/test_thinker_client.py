@@ -1,4 +1,4 @@
-"""The client of a chat-completions server: asks as the template says, and takes no reply for a critique that is none."""
+"""The client of a chat-completions server: it sends the template, and accepts only usable critiques."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import json
 from typing import Any, Literal
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,7 +221,7 @@ async def test_ready_asks_the_server(desk: Desk) -> None:
         assert [await thinker.ready(), await thinker.ready()] == [True, False]
 
 
-CLIENT = httpx.AsyncClient()
+CLIENT: Any = None
 
 
 class _Answering(HttpUpstream):

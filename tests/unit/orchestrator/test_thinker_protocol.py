@@ -54,12 +54,12 @@ def constraints(desk: Desk) -> list[str]:
 
 async def heard(desk: Desk, spoken: Any, times: int = 1) -> list[str]:
     """What one thinker, asked so many times, makes of its server's replies."""
-    told: list[str] = []
+    outcomes: list[str] = []
     async with asking("thinker", desk.url) as upstream:
-        thinker = HttpThinker(upstream, spoken, told.append)
+        thinker = HttpThinker(upstream, spoken, outcomes.append)
         for _ in range(times):
             await thinker.critique(order())
-    return told
+    return outcomes
 
 
 async def test_a_constraint_that_is_enforced_is_kept(desk: Desk) -> None:
@@ -95,8 +95,8 @@ async def test_a_format_without_a_schema_is_not_sent_one(desk: Desk) -> None:
 async def test_a_constraint_that_is_ignored_is_found_out_by_the_first_reply(desk: Desk) -> None:
     """HTTP 200 and a reply it does not allow; the reply is used all the same if it can be read."""
     desk.answers = [JSONResponse(completion(f"Here it is: {OBJECT}")), JSONResponse(GOOD_OBJECT)]
-    told = await heard(desk, dialect("json_schema", "auto"), 2)
-    assert told == ["unconstrained", "ok", "ok"]
+    outcomes = await heard(desk, dialect("json_schema", "auto"), 2)
+    assert outcomes == ["unconstrained", "ok", "ok"]
     assert constraints(desk) == ["structured_outputs", "response_format"]
 
 
@@ -305,8 +305,8 @@ async def test_a_reply_that_was_cut_proves_no_constraint(desk: Desk) -> None:
     """The next one, which is whole, shows that it is not enforced."""
     cut = JSONResponse(completion("<think>and so on", "length"))
     desk.answers = [cut, JSONResponse(completion(WORN)), JSONResponse(GOOD)]
-    told = await heard(desk, dialect(constraint="auto"), 2)
-    assert told[1:] == ["unconstrained", "ok", "ok"]
+    outcomes = await heard(desk, dialect(constraint="auto"), 2)
+    assert outcomes[1:] == ["unconstrained", "ok", "ok"]
     assert constraints(desk) == ["structured_outputs", "structured_outputs", "none"]
 
 

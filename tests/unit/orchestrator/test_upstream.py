@@ -243,14 +243,15 @@ async def test_cancelling_closes_the_connection(desk: Desk, answer: Answer) -> N
         assert await asyncio.to_thread(desk.left.wait, WAIT_S)
 
 
-async def test_nobody_there(at_once: None) -> None:
-    """A refused connection is worth another try."""
-    error = await failure(f"http://127.0.0.1:{free_port()}", attempts=2)
+@pytest.mark.parametrize("url", [f"http://127.0.0.1:{free_port()}", "http://xn--"], ids=["port", "name"])
+async def test_nobody_there(at_once: None, url: str) -> None:
+    """A refused connection, or a name without an address, is worth another try."""
+    error = await failure(url, attempts=2)
 
     assert (error.code, error.retryable) == ("editor_unreachable", True)
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "ftp://127.0.0.1", "127.0.0.1:80", "http://xn--", "http://x:port"])
+@pytest.mark.parametrize("url", ["http://[::1", "ftp://127.0.0.1", "127.0.0.1:80", "http://x:port"])
 async def test_a_url_that_leads_nowhere_is_not_tried_again(url: str) -> None:
     """A mistake in the configuration is told as one, and `ready` says no; without waiting."""
     began = time.monotonic()

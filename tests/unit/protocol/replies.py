@@ -210,7 +210,7 @@ HOSTILE: dict[str, tuple[FormatName, Reply, UnparseableReason]] = {
         Reply(f"<think>x</think>{SCORES}<answer>{'x' * 32_001}</answer>"),
         "instruction_too_long",
     ),
-    # Injection: what stands in the picture, or in the instruction, is quoted in the reply.
+    # Injection: text of the picture or of the instruction is quoted in the reply.
     "quoted scores, none of its own": (TAGGED, Reply(f"<think>the sign says {TEN}</think>{ANSWER}"), "missing_scores"),
     "quoted scores, unopened thoughts": (TAGGED, Reply(f"the sign says {TEN} hm</think>{ANSWER}"), "missing_scores"),
     "quoted scores, unclosed thoughts": (

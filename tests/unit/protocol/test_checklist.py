@@ -49,7 +49,7 @@ def sentences(most: int) -> st.SearchStrategy[str]:
 
 
 def asked(kind: str) -> st.SearchStrategy[str]:
-    """Questions as the grammar writes them, told apart by their kind."""
+    """Questions as a constraint permits them, distinct by kind."""
     return sentences(150).map(lambda text: f"Is {kind} {' '.join(text.split())}?")
 
 
@@ -78,7 +78,7 @@ def parse(content: str, questions: tuple[Question, ...] = ()) -> Critique | Unpa
 @given(data=st.data(), questions=checklists, instruction=st.none() | sentences(500))
 @settings(max_examples=80, deadline=None)
 def test_what_is_rendered_parses_to_itself(data: st.DataObject, questions: tuple[Question, ...], instruction: str | None) -> None:
-    """Answers, reasons and instruction survive, whatever the texts hold; so do the scores that follow."""
+    """Answers, reasons and instruction survive for any texts; so do the scores that follow."""
     answers = [
         Answer(number, question.kind, data.draw(verdicts), data.draw(sentences(200) | st.just("")))
         for number, question in enumerate(questions, start=1)
@@ -127,7 +127,7 @@ BROKEN: dict[str, tuple[str, UnparseableReason]] = {
     "one too many": (reply_of([*YES, "yes"]), "unasked_answer"),
     "number zero": (reply_of(YES).replace('"n": 1', '"n": 0'), "unasked_answer"),
     "a number twice": (reply_of(YES).replace('"n": 1', '"n": 2'), "ambiguous_answer"),
-    "a number that is none": (reply_of(YES).replace('"n": 1', '"n": true'), "unasked_answer"),
+    "a number that is a boolean": (reply_of(YES).replace('"n": 1', '"n": true'), "unasked_answer"),
     "a fraction": (reply_of(YES).replace('"n": 1', '"n": 1.5'), "unasked_answer"),
     "no number": (reply_of(YES).replace('"n": 1, ', ""), "unasked_answer"),
     "another word": (reply_of([*YES[:6], "mostly"]), "unknown_answer"),
@@ -136,11 +136,11 @@ BROKEN: dict[str, tuple[str, UnparseableReason]] = {
     "a boolean": (reply_of([*YES[:6], True]), "unknown_answer"),
     "a score": (reply_of([*YES[:6], 10]), "unknown_answer"),
     "two answers in one": (reply_of(YES).replace('"answer": "yes"', '"answer": "no", "answer": "yes"', 1), "unknown_answer"),
-    "a reason that is none": (reply_of(YES).replace('"seen"', "7", 1), "wrong_shape"),
+    "a reason that is a number": (reply_of(YES).replace('"seen"', "7", 1), "wrong_shape"),
     "answers by number": ('{"answers": {"1": "yes"}, "instruction": "x"}', "wrong_shape"),
     "answers as words": ('{"answers": ["yes", "yes"], "instruction": "x"}', "wrong_shape"),
     "answers given twice": (reply_of(YES)[:-1] + ', "answers": []}', "wrong_shape"),
-    "an instruction that is none": (reply_of(YES, instruction=["x"]), "wrong_shape"),
+    "an instruction that is a list": (reply_of(YES, instruction=["x"]), "wrong_shape"),
     "no instruction": (reply_of(YES).replace('"instruction"', '"advice"'), "missing_instruction"),
     "an endless instruction": (reply_of(YES, instruction="x" * 33_000), "instruction_too_long"),
     "two replies": (reply_of(YES) + reply_of(["no"] * 7), "ambiguous_answer"),
@@ -190,9 +190,9 @@ def test_quoting_an_order_does_not_obey_it(quote: str, place: str) -> None:
     """What a picture, a wish or a question tells the thinker to answer changes nothing where the thinker says no."""
     questions = with_quality([Question("change", f"Is it {quote}"[:MAX_QUESTION]), Question("keep", "Is the sky kept?")])
     words: list[Any] = ["no"] * (len(questions) if place == "question" else 7)
-    told = quote if place != "question" else "seen"
-    rows = [{"n": number, "reason": told if place == "reason" else "", "answer": word} for number, word in enumerate(words, 1)]
-    content = json.dumps({"answers": rows, "instruction": told if place == "instruction" else "warmer"})
+    quoted = quote if place != "question" else "seen"
+    rows = [{"n": number, "reason": quoted if place == "reason" else "", "answer": word} for number, word in enumerate(words, 1)]
+    content = json.dumps({"answers": rows, "instruction": quoted if place == "instruction" else "warmer"})
     if place == "thoughts":
         content = f"<think>{quote}</think>{content}"
     critique = parse(content, questions if place == "question" else ())
@@ -268,7 +268,7 @@ def test_questions_are_read_and_ours_about_quality_added() -> None:
 @given(questions=checklists)
 @settings(max_examples=40, deadline=None)
 def test_rendered_questions_parse_to_themselves(questions: tuple[Question, ...]) -> None:
-    """Three to eight of a thinker's own, and always the same three behind them."""
+    """Three to eight of a thinker's own, and always the same three after them."""
     assert QUESTIONS.parse(Reply(QUESTIONS.render(questions))) == questions
     assert MIN_QUESTIONS <= len(questions) - len(QUALITY_QUESTIONS) <= MAX_QUESTIONS
 

@@ -1,4 +1,4 @@
-"""Constraints: what a server is told, what it then lets pass, and what our reader makes of that."""
+"""Constraints: the request's fields, the replies they permit, and that each permitted reply can be parsed."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def shortened(pattern: str) -> str:
 @pytest.mark.parametrize("name", [*FORMATS, "questions"])
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_whatever_a_constraint_lets_pass_is_read(name: str, data: st.DataObject) -> None:
+def test_every_reply_that_a_constraint_permits_is_parsed(name: str, data: st.DataObject) -> None:
     """Every string of the language parses: what could end a text early is not in it."""
     pattern = shortened(constraint(name, "regex")["structured_outputs"]["regex"])
     content = data.draw(st.from_regex(pattern, fullmatch=True))
@@ -214,12 +214,12 @@ def test_asking_whether_a_reply_conforms_never_raises(content: str) -> None:
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"reasoning": ' * 20_000, '{"answers": [' + "{" * 5_000, "9" * 10_000])
-def test_a_bottomless_reply_does_not_conform(content: str) -> None:
+def test_a_deeply_nested_reply_does_not_conform(content: str) -> None:
     """Deep nesting and endless numbers are refused, not suffered."""
     assert not any(conforms(name, kind, content) for name, kind in SAID)
 
 
-def test_what_backends_let_pass_beside_the_letter_is_no_breach() -> None:
+def test_replies_that_backends_permit_in_addition_conform() -> None:
     """Control characters in JSON strings, and the bytes of half a surrogate pair, which are counted as one character."""
     raw = '{"reasoning": "a\tb\x01", "semantic": 3, "quality": 4, "instruction": "x"}'
     assert FORMATS["json_schema"].bind().conforms(Reply(raw), "json_schema")

@@ -1,4 +1,4 @@
-"""The question to a thinker: whatever the texts hold, it can be read back, and nothing in it passes for template."""
+"""Requests to a thinker: any texts can be read back, and none of them can pass for template text."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_prefix_is_the_same_in_every_turn(name: str, original: str, turns: t
 
 @pytest.mark.parametrize("name", OURS)
 def test_another_wish_for_the_same_source_shares_the_picture(name: str) -> None:
-    """The source stands before the wish, so sessions on one photograph share its cached tokens."""
+    """The source comes before the instruction, so sessions on one photograph share its cached tokens."""
     one, other = parts(a_request("make it golden"), OURS[name]), parts(a_request("make it blue"), OURS[name])
 
     assert one[:2] == other[:2]
@@ -171,7 +171,7 @@ def test_a_template_with_another_number_of_marks_is_refused(marks: int) -> None:
     "text", ["", "<image><image>", "{rewritten_prompt}", "{original_instruction", "{ original_instruction }"]
 )
 def test_a_template_without_the_wish_is_refused(text: str) -> None:
-    """A thinker that is not told the wish cannot judge."""
+    """Without the instruction a thinker cannot judge."""
     with pytest.raises(ValueError, match=r"\{original_instruction\}"):
         Template(text)
 
@@ -209,7 +209,7 @@ def test_what_no_template_wrote_is_not_read(messages: list[Any]) -> None:
 
 @pytest.mark.parametrize("quoted", ['"\\q"', '"\\u12"', '"\\x41"'])
 def test_a_text_that_is_no_json_string_is_not_read(quoted: str) -> None:
-    """What stands in the place of a JSON string must be one."""
+    """The text of a quoted placeholder must be a JSON string."""
     content = json.loads(json.dumps(GOOD))
     content[4]["text"] = content[4]["text"].replace('"warmer light"', quoted)
 

@@ -47,7 +47,7 @@ def test_every_code_raised_is_in_the_table() -> None:
 
 
 def test_every_row_is_used() -> None:
-    """A row that nothing names is a promise nobody keeps."""
+    """Every row is used somewhere."""
     # An upstream's are made of its role.
     named = {code for _, code in raised()} | {"editor_overloaded", "thinker_overloaded"}
     for folder in ("services", "orchestrator"):

@@ -57,7 +57,7 @@ def parse(name: FormatName, content: str, finish_reason: str = "stop") -> Critiq
 @given(critique=critiques, finish_reason=st.sampled_from(["", "stop"]))
 @settings(max_examples=200, deadline=None)
 def test_what_is_rendered_parses_to_itself(name: FormatName, critique: Critique, finish_reason: str) -> None:
-    """Every critique survives, to the last bit of its scores, whatever its texts hold."""
+    """Every critique survives, to the last bit of its scores, for any texts."""
     assert parse(name, FORMATS[name].bind().render(critique), finish_reason) == critique
 
 
@@ -82,7 +82,7 @@ def test_a_reply_that_is_no_critique(case: str) -> None:
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("text", REFUSALS)
 def test_a_refusal_is_called_one(name: FormatName, text: str) -> None:
-    """A thinker that will not judge is told apart from one that cannot write."""
+    """A thinker that refuses is distinguished from one that writes malformed replies."""
     result = parse(name, text)
 
     assert isinstance(result, Unparseable)
@@ -92,7 +92,7 @@ def test_a_refusal_is_called_one(name: FormatName, text: str) -> None:
 
 @pytest.mark.parametrize("name", BOTH)
 def test_a_refusal_in_its_own_field(name: FormatName) -> None:
-    """OpenAI's `refusal` field outweighs any text beside it; a filtered reply without text is one as well."""
+    """OpenAI's `refusal` field outweighs any text next to it; a filtered reply without text is a refusal as well."""
     whole = FORMATS[name].bind().render(Critique(9, 9, "x", "y"))
 
     assert FORMATS[name].bind().parse(Reply(whole, refusal="no")) == Unparseable("refusal", "no")

@@ -49,7 +49,7 @@ async def test_images_under_either_name(names: list[str]) -> None:
 
 
 async def test_a_mask_is_a_file() -> None:
-    """It comes beside the image."""
+    """In addition to the image."""
     form = await read(("image", upload(b"a")), ("mask", upload(b"b")))
 
     assert (form.images, form.mask) == ((b"a",), b"b")
@@ -82,7 +82,7 @@ async def test_a_part_of_the_wrong_kind(items: list[tuple[str, str | UploadFile]
 
 
 def test_there_is_exactly_one_source() -> None:
-    """None and several are told apart."""
+    """None and several are different errors."""
     assert single_image(EditForm({}, (b"a",), None)) == b"a"
     with pytest.raises(ApiError) as none:
         single_image(EditForm({}, (), b"mask"))
@@ -151,7 +151,7 @@ def test_a_wrong_value_is_named(field: str, value: object) -> None:
 
 
 def test_a_missing_field_is_named() -> None:
-    """And the caller is told to send it."""
+    """And the message says to send it."""
     error = refusal({"n": "1"})
 
     assert (error.code, error.param) == ("missing_parameter", "prompt")

@@ -55,7 +55,7 @@ def flat(parts: list[dict[str, Any]]) -> str:
 @given(request_=requests, questions=questions_)
 @settings(max_examples=100, deadline=None)
 def test_what_is_built_reads_back(request_: CritiqueRequest, questions: tuple[Question, ...]) -> None:
-    """Any questions survive the trip, whatever they hold, whichever templates the reader tries first."""
+    """Any questions survive the round trip, in any order of the reader's templates."""
     asked = replace(request_, questions=questions)
     sent = orjson.loads(orjson.dumps(build(asked, CHECKLIST)))
 
@@ -117,7 +117,7 @@ def test_a_request_for_questions_reads_back(name: str, source: Any, wish: str) -
 
 @pytest.mark.parametrize("name", OURS)
 def test_the_request_for_questions_begins_as_the_critiques_do(name: str) -> None:
-    """They part behind the wish, and not before: fixed text and source picture are computed once for both."""
+    """They differ only after the instruction, so a prefix cache serves the fixed text and the source picture to both."""
     request = a_request("make it golden")
     asked = flat(content(build_questions(QuestionsRequest(request.source, request.instruction), OURS[name])))
     critique = flat(content(build(request, OURS[name])))
@@ -137,7 +137,7 @@ def test_the_request_for_questions_begins_as_the_critiques_do(name: str) -> None
     ],
 )
 def test_a_template_that_cannot_begin_so_asks_in_our_words(template: Template) -> None:
-    """Pictures first, or questions before the wish: there is no common beginning to keep."""
+    """Pictures first, or questions before the instruction: there is no common prefix."""
     request = QuestionsRequest(a_request().source, "golden")
 
     assert build_questions(request, template) == build_questions(request, CHECKLIST)

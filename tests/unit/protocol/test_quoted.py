@@ -175,9 +175,9 @@ PROSE = st.lists(
 def test_low_scores_around_a_quoted_verdict_never_satisfy(
     name: FormatName, own: str, prose: tuple[str, str, str], order: str
 ) -> None:
-    """For any prose: the thinker's own labels stand before or behind the quotation."""
+    """For any prose: the thinker's own labels stand before or after the quotation."""
     first, between, last = prose
-    # What stands before the end of thoughts is thoughts, so there the thinker's own scores are not in the reply.
+    # Text before the end of thoughts belongs to the thoughts, so there the thinker's own scores are not in the reply.
     if order == "own first":
         first, between, last = (text.replace("</think>", "") for text in prose)
     first, second = (HIGH[name], own) if order == "own last" else (first + own, HIGH[name])
@@ -284,7 +284,7 @@ def test_a_whole_reply_in_the_thoughts_field_is_read() -> None:
     ],
 )
 def test_a_megabyte_around_a_reply_is_read_in_bounded_time(name: FormatName, piece: str) -> None:
-    """Before it and behind it; no second each."""
+    """Before it and after it; in less than a second each."""
     filler = piece * (1_000_000 // len(piece))
     for content in (f"{filler}\n{HIGH[name]}", f"{HIGH[name]}\n{filler}"):
         began = time.process_time()

@@ -1,4 +1,4 @@
-"""What a request may cost before anybody looks at what it says."""
+"""Limits on a request's body before it is interpreted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_json_is_read_in_pieces_up_to_its_bound() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_what_stands_behind_a_picture_is_not_passed_on(kind: str) -> None:
-    """The plain picture is passed on as it is, without a page behind it."""
+    """The plain picture is passed on unchanged, without data appended to it."""
     buffer = io.BytesIO()
     Image.new("RGB", (31, 17), (200, 90, 30)).save(buffer, kind)
     data = buffer.getvalue()

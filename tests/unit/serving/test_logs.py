@@ -1,4 +1,4 @@
-"""What stands in a line of the log, and what never does."""
+"""What a log record holds, and what it never does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lines(code: str, **how: str) -> list[dict[str, Any]]:
 
 def test_a_line_is_json_with_the_ids_that_were_bound() -> None:
     """Also those of uvicorn, of warnings, and of structlog's own loggers."""
-    told = lines("""
+    records = lines("""
         import structlog, warnings
         logs.bind(request_id="req_1", session_id="ses_1", tenant="acme", turn=2)
         log.info("hello %s", "you", extra={"candidate": 3})
@@ -44,8 +44,8 @@ def test_a_line_is_json_with_the_ids_that_were_bound() -> None:
         warnings.warn("old", stacklevel=1)
         structlog.get_logger("s").error("direct", code="x")
     """)
-    assert [line["event"].split("\n")[0][-8:] for line in told] == ["ello you", "it stops", "ing: old", "direct"]
-    first = told[0]
+    assert [line["event"].split("\n")[0][-8:] for line in records] == ["ello you", "it stops", "ing: old", "direct"]
+    first = records[0]
     assert first.pop("timestamp").endswith("Z")
     assert first == {
         "level": "info",
@@ -58,7 +58,7 @@ def test_a_line_is_json_with_the_ids_that_were_bound() -> None:
         "turn": 2,
         "candidate": 3,
     }
-    assert "color_message" not in told[1] and told[3]["code"] == "x"
+    assert "color_message" not in records[1] and records[3]["code"] == "x"
 
 
 def test_no_value_makes_a_line_of_its_own() -> None:

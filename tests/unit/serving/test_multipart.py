@@ -1,4 +1,4 @@
-"""Forms are read whole or refused, whatever pieces they arrive in."""
+"""Forms are read completely or refused, in any pieces."""
 
 from __future__ import annotations
 

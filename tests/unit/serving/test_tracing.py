@@ -1,4 +1,4 @@
-"""Traces without an endpoint cost nothing, and ids follow from the session's."""
+"""Spans without an endpoint are no-ops, and ids are derived from the session's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.doubles.waiting import LIMIT_S
 SESSION = "ses_0af7651916cd43dd8448eb211c80319c"
 
 
-def test_nothing_is_imported_or_kept_without_an_endpoint() -> None:
+def test_without_an_endpoint_the_sdk_is_not_imported_and_no_context_is_propagated() -> None:
     """Neither by the module, nor by configuring no endpoint."""
     code = """
 import sys
@@ -36,7 +36,7 @@ assert not [name for name in sys.modules if name.startswith(("opentelemetry.sdk"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_an_endpoint_without_the_packages_is_told_and_does_no_harm() -> None:
+def test_an_endpoint_without_the_packages_is_logged_and_does_no_harm() -> None:
     """The service runs, without traces."""
     code = """
 import sys
@@ -51,7 +51,7 @@ assert not tracing.enabled()
     assert "pip install 'editthinker[otel]'" in done.stderr
 
 
-def test_an_unreachable_collector_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_collector_does_not_delay_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process ends although the last spans are still being sent."""
     sent = threading.Event()
 
@@ -66,7 +66,7 @@ def test_an_unreachable_collector_does_not_hold_up_the_end(monkeypatch: pytest.M
     sent.set()
 
 
-def test_a_sessions_ids_follow_from_its_own() -> None:
+def test_span_ids_are_derived_from_the_sessions() -> None:
     """The trace is the session's id; root and turns have ids of their own, the same in every process."""
     root = tracing.session_context(SESSION)
     turns = [tracing.turn_context(SESSION, number) for number in (1, 2)]
@@ -79,7 +79,7 @@ def test_a_sessions_ids_follow_from_its_own() -> None:
 
 
 @pytest.mark.parametrize("completion", [None, [], "x", {}, {"usage": 3, "choices": 4, "model": []}, {"choices": [None, {}]}])
-def test_what_is_no_completion_breaks_nothing(completion: object) -> None:
+def test_any_json_value_is_accepted_as_a_completion(completion: object) -> None:
     """A server may answer anything."""
     assert set(tracing.chat_response(completion)) <= {"gen_ai.response.finish_reasons"}
 
@@ -89,9 +89,11 @@ def test_attributes_of_a_chat_are_counts_and_names() -> None:
     fields = {"model": "m", "temperature": 0.5, "max_tokens": 10, "n": 2, "seed": True, "messages": [{"content": "secret"}]}
     usage = {"prompt_tokens": 5, "completion_tokens": 6, "prompt_tokens_details": {"cached_tokens": 4}}
     choices = [{"message": {"content": "secret"}, "finish_reason": "stop"}]
-    told = tracing.chat_request(fields) | tracing.chat_response({"id": "i", "model": "m2", "usage": usage, "choices": choices})
+    attributes = tracing.chat_request(fields) | tracing.chat_response(
+        {"id": "i", "model": "m2", "usage": usage, "choices": choices}
+    )
 
-    assert told == {
+    assert attributes == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
         "gen_ai.request.model": "m",

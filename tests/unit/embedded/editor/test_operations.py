@@ -1,4 +1,4 @@
-"""Every operation does to the pixels of a real photograph what its name says; measured, not compared with a recording."""
+"""Each operation's effect on the pixels of a real photograph, measured in CIELAB."""
 
 from __future__ import annotations
 

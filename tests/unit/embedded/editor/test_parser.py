@@ -1,4 +1,4 @@
-"""Reading instructions: amounts, lists, regions, negations, and honesty about what was not understood."""
+"""Parsing instructions: amounts, lists, regions, negations, and reports of what was not understood."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_amounts_in_words(words: str, amount: float) -> None:
     ],
 )
 def test_a_clause_with_a_verb_of_its_own_inherits_none(prompt: str, kind: Kind, sign: int) -> None:
-    """ "decrease" before the comma is not said of what is shifted or tinted after it."""
+    """ "decrease" before the comma does not apply to a shift or tint after it."""
     (found,) = [operation for operation in parse(prompt).operations if operation.kind is kind]
 
     assert found.amount * sign > 0

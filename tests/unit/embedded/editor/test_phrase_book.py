@@ -1,4 +1,4 @@
-"""Every phrase that docs/embedded-editor.md promises is read as the operation that it stands under."""
+"""Every phrase of docs/embedded-editor.md is parsed as the operation of its row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the editor answers: smoothly and monotonically to amounts, identically to a seed, calmly to odd pictures."""
+"""The editor's response is monotonic in amounts, deterministic for a seed, and defined for unusual pictures."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A tiny photo editor of our own: sliders on sRGB values, stronger and weaker than the thinker expects.
+"""A small photo editor for tests: sliders on sRGB values, stronger and weaker than the thinker's model expects.
 
-It shares no code with the embedded editor nor with the thinker's model of one, so that a loop that converges here
-converges because it measures.
+It shares no code with the embedded editor or the thinker's slider model, so that a loop converges by measuring, not by
+knowing the editor.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _saturate(rgb: Plane, p: float) -> Plane:
 
 
 def edit(image: Image, instruction: str, gains: dict[str, float] | None = None, unresponsive: tuple[str, ...] = ()) -> Image:
-    """Carry out what is named. `gains` makes single sliders stronger, `deaf` phrases are not understood."""
+    """Apply the named sliders. `gains` makes single sliders stronger, `unresponsive` phrases are ignored."""
     rgb = image.astype(float)
     plain = instruction.lower().replace("black and white", "monochrome")
     for clause in re.split(r", | and ", plain):

@@ -1,4 +1,4 @@
-"""Chat completions: the protocol of the embedded thinker, with the orchestrator's own words on the other side."""
+"""Chat completions of the embedded thinker, requested as the orchestrator requests them."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_models_health_and_metrics(client: TestClient) -> None:
 
 
 def test_the_api_key_is_required_when_set() -> None:
-    """Under /v1; probes need none."""
+    """Routes under /v1 require it; probes do not."""
     with TestClient(create_app(Limits(api_key="s3cret"))) as client:
         refused = post(client, body())
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")

@@ -1,4 +1,4 @@
-"""Whatever JSON is sent, the thinker answers it: 2xx or 4xx with OpenAI's error, never 5xx."""
+"""Any JSON gets 2xx, or 4xx with an OpenAI error, never 5xx."""
 
 from __future__ import annotations
 
@@ -100,18 +100,18 @@ def test_a_broken_constraint_is_rejected_by_name(client: TestClient, fields: dic
 
 @pytest.mark.parametrize("schema", [{}, {"required": None}, {"required": ["semantic"]}, {"properties": 3}])
 def test_a_schema_that_a_critique_satisfies_is_accepted(client: TestClient, schema: dict[str, Any]) -> None:
-    asked = {"type": "json_schema", "json_schema": {"name": "critique", "schema": schema}}
-    assert send(client, body(response_format=asked)).status_code == 200
+    schema_format = {"type": "json_schema", "json_schema": {"name": "critique", "schema": schema}}
+    assert send(client, body(response_format=schema_format)).status_code == 200
 
 
 @pytest.mark.parametrize("depth", [900, 100_000])
 def test_a_deeply_nested_body_is_rejected(client: TestClient, depth: int) -> None:
-    for place in (
+    for opening in (
         b'"response_format":{"type":',
         b'"response_format":{"x":',
         b'"structured_outputs":{"json":',
         b'"messages":{"content":',
     ):
-        raw = orjson.dumps(body())[:-1] + b"," + place + b"[" * depth + b"]" * depth + b"}}"
+        raw = orjson.dumps(body())[:-1] + b"," + opening + b"[" * depth + b"]" * depth + b"}}"
         sent = client.post("/v1/chat/completions", content=raw, headers={"content-type": "application/json"})
-        assert sent.status_code < 500, place
+        assert sent.status_code < 500, opening

@@ -1,4 +1,4 @@
-"""What the thinker understands of an instruction, and what it admits not to understand."""
+"""What the thinker parses from an instruction, and what it reports as not understood."""
 
 from __future__ import annotations
 
@@ -92,9 +92,9 @@ def test_a_prompt_injection_is_reported_as_not_understood() -> None:
 
 
 def test_every_look_phrase_names_a_look_and_is_parsed_as_it() -> None:
-    said = look_phrases()
-    assert len(set(said.values())) >= 40
-    for words, look in said.items():
+    phrases = look_phrases()
+    assert len(set(phrases.values())) >= 40
+    for words, look in phrases.items():
         assert look in LOOKS
         reading = parse_instruction(f"make it look like {words}")
         found = [item.look for item in reading.looks]
@@ -118,10 +118,10 @@ def test_the_thinker_parses_its_own_phrases(name: str) -> None:
     detail = {"crop": "a square", "rotate": "90", "hue": "30", "text": '"SALE"'}.get(name, "")
     key = (name, region, colour)
     for variant in range(variants(key)):
-        said = phrase(key, 22, detail=detail, variant=variant)
-        ops = parse_instruction(said).ops
-        assert ops, said
-        assert variant_in(said, key) in range(variants(key))
+        words = phrase(key, 22, detail=detail, variant=variant)
+        ops = parse_instruction(words).ops
+        assert ops, words
+        assert variant_in(words, key) in range(variants(key))
 
 
 @settings(max_examples=150, deadline=None)

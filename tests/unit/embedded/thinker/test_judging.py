@@ -1,4 +1,4 @@
-"""The verdict: calibrated, monotonic, honest about damage and about what it cannot see, and total."""
+"""Judging is calibrated, monotonic and total; it reports damage and what it cannot judge."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPERATION_INSTRUCTIONS = [
 
 
 def imagined(source: Image, instruction: str, share: float = 1.0) -> Image:
-    """The source moved part of the way to the picture the thinker has in mind."""
+    """The source moved by a share of the way to the target picture."""
     picture = reduce_picture(source)
     target = target_for(intent_of(instruction), picture, tone_of(picture.thumb))
     assert target.thumb.shape[:2] == source.shape[:2], "use pictures no larger than a thumb"
@@ -119,7 +119,7 @@ def test_a_partly_followed_instruction_gets_part_of_the_score() -> None:
     [("muted", 128), ("low-key", 0), ("dramatic", 0), ("contrasty", 255), ("contrasty", 128)],
 )
 def test_a_source_in_the_requested_look_does_not_complete_the_rest(look: str, level: int) -> None:
-    """An unchanged grey picture is muted already; that says nothing of the dragon."""
+    """An unchanged grey picture is muted already, but has no dragon."""
     plain = np.full((40, 60, 3), level, dtype=np.uint8)
     instruction = f"{look} look and add a dragon that juggles three burning swords"
     alone, both = judge(plain, plain, f"{look} look", "x"), judge(plain, plain, instruction, instruction)

@@ -1,4 +1,4 @@
-"""The figures mean what they are called."""
+"""Measurements on pictures with known properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The closed loop in words, against an editor that answers otherwise than expected."""
+"""The loop of instructions with an editor that responds differently from the slider model."""
 
 from __future__ import annotations
 

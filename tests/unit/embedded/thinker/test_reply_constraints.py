@@ -1,4 +1,4 @@
-"""The embedded thinker as a server that enforces: whichever constraint a request names, the reply has that shape."""
+"""The embedded thinker enforces constraints: the reply has the format that a request names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def client() -> Iterator[TestClient]:
         yield opened
 
 
-def asked(name: str, instruction: str = "golden hour", questions: tuple[Question, ...] = (), **fields: Any) -> dict[str, Any]:
+def request_fields(
+    name: str, instruction: str = "golden hour", questions: tuple[Question, ...] = (), **fields: Any
+) -> dict[str, Any]:
     if name == "questions":
         messages = build_questions(QuestionsRequest(SOURCE, instruction), FORMATS["checklist"].template())
     else:
@@ -44,7 +46,7 @@ def asked(name: str, instruction: str = "golden hour", questions: tuple[Question
     return {"model": "rules", "messages": messages, **fields}
 
 
-def answered(client: TestClient, fields: dict[str, Any]) -> Reply:
+def reply_to(client: TestClient, fields: dict[str, Any]) -> Reply:
     answer = post(client, fields)
     assert answer.status_code == 200, answer.text
     reply = read_completion(answer.json())
@@ -56,10 +58,10 @@ def answered(client: TestClient, fields: dict[str, Any]) -> Reply:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("instruction", ["golden hour", 'put a <hat> & "wings" \\ on\n\x07 the man' * 40, "日本", "hat " * 3000])
 def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constraint, instruction: str) -> None:
-    """In every format, by every constraint, for any instruction; and our parser reads it."""
+    """In every format, by every constraint, for any instruction; and the protocol's parser reads it."""
     for questions in ((), OWN) if name == "checklist" else ((),):
         form = FORMATS[name].bind(questions)
-        reply = answered(client, asked(name, instruction, questions, **form.constraint(kind)))
+        reply = reply_to(client, request_fields(name, instruction, questions, **form.constraint(kind)))
         critique = form.parse(reply)
 
         assert isinstance(critique, Critique), critique
@@ -71,25 +73,25 @@ def test_a_critique_conforms(client: TestClient, name: FormatName, kind: Constra
 @pytest.mark.parametrize("instruction", ["golden hour", 'add the text "<b>\\"', "", "hat " * 3000])
 def test_questions_conform(client: TestClient, kind: Constraint, instruction: str) -> None:
     """The other request of a session: one picture and an instruction in, a checklist out."""
-    reply = answered(client, asked("questions", instruction, **QUESTIONS.constraint(kind)))
+    reply = reply_to(client, request_fields("questions", instruction, **QUESTIONS.constraint(kind)))
     questions = QUESTIONS.parse(reply)
 
     assert QUESTIONS.conforms(reply, kind), reply.content
     assert not isinstance(questions, Unparseable)
-    critique = FORMATS["checklist"].bind(questions).parse(answered(client, asked("checklist", instruction, questions)))
+    critique = FORMATS["checklist"].bind(questions).parse(reply_to(client, request_fields("checklist", instruction, questions)))
     assert isinstance(critique, Critique)
     assert not any("all I measured" in answer.reason for answer in critique.answers), "it knows its own questions"
 
 
 def test_scores_step_down_under_a_schema(client: TestClient) -> None:
-    """A schema allows halves; rounding never lifts a score."""
+    """A schema allows halves; scores are rounded down."""
     form = FORMATS["json_schema"].bind()
-    free = form.parse(answered(client, asked("json_schema")))
-    held = form.parse(answered(client, asked("json_schema", **form.constraint("json_schema"))))
+    free = form.parse(reply_to(client, request_fields("json_schema")))
+    constrained = form.parse(reply_to(client, request_fields("json_schema", **form.constraint("json_schema"))))
 
-    assert isinstance(free, Critique) and isinstance(held, Critique)
-    assert free.semantic - 0.5 < held.semantic <= free.semantic
-    assert (held.semantic * 2).is_integer()
+    assert isinstance(free, Critique) and isinstance(constrained, Critique)
+    assert free.semantic - 0.5 < constrained.semantic <= free.semantic
+    assert (constrained.semantic * 2).is_integer()
 
 
 @pytest.mark.parametrize("name", ["json_schema", "checklist", "questions"])
@@ -103,7 +105,7 @@ def test_a_schema_may_come_as_structured_outputs_too(client: TestClient, name: s
         {"json_object": True},
     ]
     for output in outputs:
-        assert form.conforms(answered(client, asked(name, structured_outputs=output)), "json_schema")
+        assert form.conforms(reply_to(client, request_fields(name, structured_outputs=output)), "json_schema")
 
 
 @pytest.mark.parametrize(
@@ -122,8 +124,8 @@ def test_a_schema_may_come_as_structured_outputs_too(client: TestClient, name: s
 )
 @pytest.mark.parametrize("name", ["editthinker", "checklist", "questions"])
 def test_a_foreign_format_is_rejected_by_name(client: TestClient, name: str, fields: dict[str, Any], field: str) -> None:
-    """It could only be ignored, and a client that believes in it would be deceived."""
-    answer = post(client, asked(name, **fields))
+    """A constraint that cannot be satisfied is rejected rather than ignored."""
+    answer = post(client, request_fields(name, **fields))
 
     assert answer.status_code == 400
     assert (answer.json()["error"]["code"], answer.json()["error"]["param"]) == ("unsupported_parameter", field)
@@ -132,28 +134,28 @@ def test_a_foreign_format_is_rejected_by_name(client: TestClient, name: str, fie
 def test_two_constraints_at_once_are_rejected(client: TestClient) -> None:
     """As vLLM does."""
     both = {**FORMATS["editthinker"].bind().constraint("regex")["structured_outputs"], "json": {}}
-    answer = post(client, asked("editthinker", structured_outputs=both))
+    answer = post(client, request_fields("editthinker", structured_outputs=both))
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
 
 
 def test_the_constraint_of_other_questions_is_rejected(client: TestClient) -> None:
-    """Nine answers to seven questions: one of the two is a mistake."""
+    """The constraint is for nine questions, the prompt has seven."""
     constraint = FORMATS["checklist"].bind((*OWN, *OWN)).constraint("regex")
 
-    assert post(client, asked("checklist", "x", OWN, **constraint)).status_code == 400
+    assert post(client, request_fields("checklist", "x", OWN, **constraint)).status_code == 400
 
 
 def test_the_constraint_takes_precedence_over_the_prompt(client: TestClient) -> None:
-    """A server does what it is held to, also when the prompt asks for another format."""
+    """The reply satisfies the constraint even when the prompt describes another format."""
     for name in NAMES:
-        reply = answered(client, asked("editthinker", **FORMATS[name].bind().constraint("regex")))
+        reply = reply_to(client, request_fields("editthinker", **FORMATS[name].bind().constraint("regex")))
         assert isinstance(FORMATS[name].bind().parse(reply), Critique)
 
 
 def test_all_choices_are_equal_and_counted(client: TestClient) -> None:
-    """A thinker that measures has one opinion, and nothing of its prompt is cached."""
-    body = post(client, asked("checklist", n=3)).json()
+    """The thinker is deterministic, and usage reports no cached tokens."""
+    body = post(client, request_fields("checklist", n=3)).json()
     replies = read_completions(body)
 
     assert len(replies) == 3 and len(set(replies)) == 1
@@ -163,17 +165,17 @@ def test_all_choices_are_equal_and_counted(client: TestClient) -> None:
 
 @pytest.mark.parametrize("name", [*NAMES, "questions"])
 def test_a_repair_is_answered_as_the_first_request(client: TestClient, name: str) -> None:
-    """A thinker that never errs is still asked like the others."""
-    fields = asked(name)
+    """A repair request gets a valid reply, although this thinker's first reply is always valid."""
+    fields = request_fields(name)
     form: ReplyFormat[Any] = QUESTIONS if name == "questions" else FORMATS[name].bind()
     again = repair_messages(fields["messages"], "hm", Unparseable("not_json"), form.form())
 
-    assert answered(client, {**fields, "messages": again}) == answered(client, fields)
+    assert reply_to(client, {**fields, "messages": again}) == reply_to(client, fields)
 
 
 def test_a_picture_with_other_text_is_rejected(client: TestClient) -> None:
-    """One picture with a text that asks for no questions says what both readers missed."""
-    fields = asked("questions")
+    """The error names what both the critique parser and the questions parser miss."""
+    fields = request_fields("questions")
     fields["messages"][0]["content"].append({"type": "text", "text": "And now?"})
     error = post(client, fields).json()["error"]
 

@@ -1,6 +1,6 @@
-"""Where attacks are made: one real orchestrator that requires keys, two tenants, doubles behind it, and a scale for its memory.
+"""The target of the attacks: a real orchestrator that requires keys, with two tenants and test doubles as upstreams.
 
-place(folder)      a running one, for a `with`
+target(folder)      a context manager that runs one
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from tests.doubles.upstreams import Script, application, picture, serving
 
 MIB = 1024 * 1024
 LARGEST = 20_000_000
-"""Bytes of a picture, so that uploads without end end soon."""
+"""Limit of a picture in bytes; small, so that endless uploads are refused soon."""
 TENANTS = ("ann", "bob")
 IMAGE = picture()
 EDITOR_SECRET = "sk-the-editors-own-key-0123456789"
 
 
 @dataclass
-class Place:
+class Target:
     """The orchestrator under attack.
 
     Attributes:
         keys: an API key of each tenant.
-        script: what the editor and the thinker do, and what they were asked.
+        script: what the editor and the thinker do, and the requests that they got.
     """
 
     process: Process
@@ -47,46 +47,46 @@ class Place:
 
     @property
     def secrets(self) -> list[str]:
-        """What stands in no answer and no log."""
+        """What must not appear in answers or logs."""
         return [*self.keys.values(), EDITOR_SECRET]
 
     def client(self, tenant: str | None = "ann", **headers: str) -> httpx.Client:
-        """A caller, with the key of a tenant or none."""
+        """A client with the key of a tenant, or without one."""
         headers |= {"authorization": f"Bearer {self.keys[tenant]}"} if tenant else {}
         return httpx.Client(base_url=self.process.url, headers=headers, timeout=30, trust_env=False)
 
     def many(self, tenant: str | None = "ann", connections: int = 100) -> httpx.AsyncClient:
-        """The same for many requests at a time."""
+        """A client for many requests at a time."""
         headers = {"authorization": f"Bearer {self.keys[tenant]}"} if tenant else {}
         limits = httpx.Limits(max_connections=connections)
         return httpx.AsyncClient(base_url=self.process.url, headers=headers, timeout=60, trust_env=False, limits=limits)
 
     def connect(self) -> socket.socket:
-        """A bare connection."""
+        """A plain connection."""
         return socket.create_connection(("127.0.0.1", self.process.port), 20)
 
     def rss(self, name: str = "VmRSS") -> float:
-        """MiB that the process holds, or (VmHWM) held at most since `forget_peak`."""
+        """Resident memory of the process in MiB; with VmHWM its peak since `reset_peak`."""
         status = Path(f"/proc/{self.process.popen.pid}/status").read_text()
         return int(status.partition(f"{name}:")[2].split()[0]) / 1024
 
-    def forget_peak(self) -> None:
-        """Begin the measurement of the peak anew."""
+    def reset_peak(self) -> None:
+        """Reset the peak of the resident memory."""
         Path(f"/proc/{self.process.popen.pid}/clear_refs").write_text("5")
 
     def descriptors(self) -> int:
-        """Open files and connections of the process."""
+        """Number of open files and connections of the process."""
         return len(list(Path(f"/proc/{self.process.popen.pid}/fd").iterdir()))
 
     def normal(self) -> float:
-        """Seconds that a normal request takes."""
+        """Time of a normal request in seconds."""
         began = time.monotonic()
         with self.client() as client:
             assert client.get("/v1/sessions?limit=1").status_code == httpx.codes.OK
         return time.monotonic() - began
 
     def settle(self) -> None:
-        """Let go of what is held, cancel what runs."""
+        """Release held requests and cancel running sessions."""
         self.script.release.set()
         for tenant in TENANTS:
             with self.client(tenant) as client:
@@ -105,8 +105,8 @@ async def _keys(port: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def place(folder: Path, **extra: str) -> Iterator[Place]:
-    """A running one with its own Redis."""
+def target(folder: Path, **extra: str) -> Iterator[Target]:
+    """Run a target with its own Redis."""
     script = Script()
     with redis_server(folder) as redis, serving(application(script)) as upstreams:
         thinker = {"url": f"{upstreams}/thinker/v1", "model": "double", "attempts": 2}
@@ -122,7 +122,7 @@ def place(folder: Path, **extra: str) -> Iterator[Place]:
         process = module("orchestrator", free_port(), folder / "orchestrator.log", env=env)
         try:
             wait_ready(process)
-            yield Place(process, script, redis.port, folder / "blobs", asyncio.run(_keys(redis.port)))
+            yield Target(process, script, redis.port, folder / "blobs", asyncio.run(_keys(redis.port)))
         finally:
             script.release.set()
             process.stop()

@@ -1,4 +1,4 @@
-"""What the deployment files say, read without an engine: the compose file, Dockerfiles, and Kubernetes manifests."""
+"""Parses the deployment files without a container engine: the compose file, Dockerfiles, and Kubernetes manifests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 
 
 class _Loader(yaml.SafeLoader):
-    """Knows compose's own tag."""
+    """A YAML loader that knows compose's own tag."""
 
 
 def _as_it_is(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> list[Any]:
@@ -38,7 +38,7 @@ _Loader.add_constructor("!override", _as_it_is)
 
 
 def interpolated(text: str, given: Mapping[str, str] | None = None) -> str:
-    """As compose fills in variables: only ``${NAME:-default}`` is in use here."""
+    """Interpolate variables as compose does; only ``${NAME:-default}`` is used."""
     done = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: (given or {}).get(found[1]) or found[2], text)
     assert "$" not in done.replace("$$", ""), re.findall(r".*\$.*", done)
     return done
@@ -50,28 +50,28 @@ def compose(path: str = "docker-compose.yml") -> Any:
 
 
 def seconds(duration: str) -> int:
-    """Of compose's ``2m`` or ``40s``."""
+    """Parse compose's ``2m`` or ``40s``."""
     return int(duration[:-1]) * {"s": 1, "m": 60}[duration[-1]]
 
 
 @dataclass(frozen=True)
 class Image:
-    """A Dockerfile as far as one of its targets."""
+    """A Dockerfile up to one of its targets."""
 
     path: str
     instructions: tuple[tuple[str, str], ...]
 
     def last(self, keyword: str) -> str:
-        """The one that counts."""
+        """The last instruction with this keyword, which takes effect."""
         return [rest for name, rest in self.instructions if name == keyword][-1]
 
     def all(self, keyword: str) -> list[str]:
-        """In their order."""
+        """All instructions with this keyword, in order."""
         return [rest for name, rest in self.instructions if name == keyword]
 
     @property
     def entrypoint(self) -> list[str]:
-        """The command."""
+        """The entry point's command."""
         command: list[str] = json.loads(self.last("ENTRYPOINT"))
         return command
 
@@ -88,12 +88,12 @@ class Image:
 
     @property
     def env(self) -> dict[str, str]:
-        """What it sets, of all its stages."""
+        """Environment variables that its stages set."""
         return dict(word.split("=", 1) for rest in self.all("ENV") for word in shlex.split(rest))
 
 
 def image(path: str, target: str | None = None) -> Image:
-    """Read a Dockerfile. With a target, stages after it are left out, and so are those that it does not build on."""
+    """Read a Dockerfile. With a target, only the stages that it builds on are included."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / path).read_text("utf-8"), flags=re.MULTILINE).replace("\\\n", " ")
     lines = [line.strip().partition(" ") for line in text.split("\n") if line.strip()]
     stages: dict[str, list[tuple[str, str]]] = {}
@@ -109,13 +109,13 @@ def image(path: str, target: str | None = None) -> Image:
 
 
 def copied(path: str) -> list[str]:
-    """What a Dockerfile takes from the checkout, in any of its stages."""
+    """Paths of the checkout that a Dockerfile copies, in any of its stages."""
     found = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / path).read_text("utf-8"), re.MULTILINE)
     return [source for sources in found for source in sources.split()]
 
 
 def variables(settings: type[BaseSettings]) -> set[str]:
-    """The names by which an environment may give them."""
+    """The environment variables of a settings class."""
     names = set()
     for name, field in settings.model_fields.items():
         alias = field.validation_alias
@@ -125,7 +125,7 @@ def variables(settings: type[BaseSettings]) -> set[str]:
 
 
 def orchestrator(environment: Mapping[str, str]) -> Settings:
-    """Its settings in that environment; refused as at its start."""
+    """The orchestrator's settings in that environment, validated as at its start."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
@@ -134,7 +134,7 @@ def orchestrator(environment: Mapping[str, str]) -> Settings:
 
 
 def context() -> set[str]:
-    """What `.dockerignore` lets into a build, of the names at the top of the checkout."""
+    """Top-level names of the checkout that `.dockerignore` lets into a build."""
     rules = [line for line in (ROOT / ".dockerignore").read_text("utf-8").split("\n") if line and not line.startswith("#")]
     let_in = set()
     for path in ROOT.iterdir():
@@ -148,7 +148,7 @@ def context() -> set[str]:
 
 
 def documents(*folders: str) -> Iterator[dict[str, Any]]:
-    """The manifests below these folders that are whole: neither patches nor kustomizations."""
+    """The complete manifests below these folders, without patches and kustomizations."""
     for folder in folders:
         for path in sorted((KUBERNETES / folder).rglob("*.yaml")):
             for document in yaml.safe_load_all(path.read_text("utf-8")):
@@ -158,7 +158,7 @@ def documents(*folders: str) -> Iterator[dict[str, Any]]:
 
 
 def rendered(folder: str) -> list[dict[str, Any]] | None:
-    """What kustomize makes of a folder; None where there is none."""
+    """Render a folder with kustomize; None where kustomize is not installed."""
     if shutil.which("kubectl"):
         command = ["kubectl", "kustomize"]
     elif shutil.which("kustomize"):
@@ -177,7 +177,7 @@ def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def role(name: str) -> str:
-    """What a service of the compose file is, of either profile."""
+    """The role of a service of the compose file, in either profile."""
     return name.removesuffix("-gpu")
 
 
@@ -186,7 +186,7 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 DOCKERFILES = sorted({service["build"]["dockerfile"] for service in OURS.values()})
 IMAGES = {service["image"]: image(service["build"]["dockerfile"], service["build"].get("target")) for service in OURS.values()}
-# For the hub's client, and for other variables.
+# Variables of the hub's client, and those that other variables refer to.
 ALSO = {"HF_TOKEN", "HF_HOME", "POD_NAMESPACE"}
 KNOWN = {
     "orchestrator": variables(Settings),
