@@ -44,7 +44,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listener:
-        for name, seconds in {"HEAD_S": 0.5, "REST_S": 0.5, "WRITE_S": 0.5, "KEEP_ALIVE_S": 1}.items():
+        for name, seconds in {"HEAD_S": 1.0, "REST_S": 0.5, "WRITE_S": 0.5, "KEEP_ALIVE_S": 1}.items():
             patch.setattr(http_protocol, name, seconds)
         server = uvicorn.Server(server_config(echo, host="127.0.0.1", port=0, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -107,7 +107,7 @@ def test_an_offer_is_ignored_and_the_request_is_served(port: int, name: str, fra
 @pytest.mark.parametrize("start", [b"", b"G", PUT + b"x-a: "])
 def test_a_head_that_does_not_end_is_cut(port: int, start: bytes) -> None:
     """After its time, with a reason where a request began, however steadily it comes."""
-    got, seconds = received(port, start, *([b"x"] * 4 if b":" in start else []), pause=0.1)
+    got, seconds = received(port, start, *([b"x"] * 4 if b":" in start else []), pause=0.05)
 
     assert seconds > 0.4
     assert (b"408" in got) == bool(start)
