@@ -3,6 +3,9 @@
     async with budget.open("tenant") as held:
         await held.grow(1_000_000)      waits while others hold too much; 429 ``overloaded`` after `WAIT_S`
 
+    stack = AsyncExitStack()            … or until a response has been sent:
+    return HeldResponse(data, stack, media_type="image/png")
+
 Bytes are released at the end of the block. Nobody holds more than a share of the budget, so that one tenant's slow
 connections delay no other tenant's. Someone who holds nothing yet is always let in alone, however large the request.
 """
@@ -16,7 +19,8 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from starlette.requests import Request
-from starlette.types import Message
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from services.errors import ApiError
 
@@ -32,8 +36,9 @@ _STEP: Final = 1024 * 1024
 class Held:
     """The bytes that one request holds."""
 
-    def __init__(self, budget: ByteBudget, holder: str) -> None:
+    def __init__(self, budget: ByteBudget, holder: str, wait_s: float | None) -> None:
         self._budget = budget
+        self.wait_s = wait_s
         self.holder = holder
         self.size = 0
 
@@ -41,7 +46,7 @@ class Held:
         """Hold so many bytes more.
 
         Raises:
-            ApiError: ``overloaded`` when others have held too many for `WAIT_S`.
+            ApiError: ``overloaded`` when others have held too many for the longest wait.
         """
         await self._budget.take(self, size)
 
@@ -65,9 +70,13 @@ class ByteBudget:
         self.refused = 0
 
     @contextlib.asynccontextmanager
-    async def open(self, holder: str = "") -> AsyncIterator[Held]:
-        """Nothing held yet; all of it is released at the end."""
-        held = Held(self, holder)
+    async def open(self, holder: str = "", *, patient: bool = False) -> AsyncIterator[Held]:
+        """Nothing held yet; all of it is released at the end.
+
+        Args:
+            patient: wait without a limit: what is to be sent has been paid for.
+        """
+        held = Held(self, holder, None if patient else WAIT_S)
         try:
             yield held
         finally:
@@ -80,7 +89,7 @@ class ByteBudget:
         self._waiting.append(place)
         self._admit()
         try:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(held.wait_s):
                 await place[2]
         except TimeoutError as exc:
             self.refused += 1
@@ -142,3 +151,16 @@ async def receiving(budget: ByteBudget, request: Request, holder: str = "", *, f
             return message
 
         yield Request(request.scope, receive)
+
+
+class HeldResponse(Response):
+    """A response whose content counts as held until it has been sent, or the client has left."""
+
+    def __init__(self, content: bytes, held: contextlib.AsyncExitStack, *, media_type: str, headers: dict[str, str]) -> None:
+        super().__init__(content, media_type=media_type, headers=headers)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, and release."""
+        async with self._held:
+            await super().__call__(scope, receive, send)

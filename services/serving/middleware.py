@@ -89,6 +89,10 @@ class _Body:
         return message
 
 
+class ReplyAbortedError(Exception):
+    """A reply could not be completed after its head was sent; the connection is closed, so that the client notices."""
+
+
 class _HeadSentError(Exception):
     """The head of a streamed response was sent, and a HEAD request needs no more."""
 
@@ -173,6 +177,8 @@ class Envelope:
             await self.app(scope, _Body(receive, self.max_body).receive, send)
         except ClientDisconnect:
             log.info("the client left while it was sending (%s %s)", scope["method"], scope["path"])
+        except ReplyAbortedError as exc:
+            log.warning("a reply was cut off (%s %s): %s", scope["method"], scope["path"], exc)
         except BodyTooSlowError:
             return ApiError("request_timeout", "the request body came too slowly, or not at all; send it again")
         except BodyTooLargeError:

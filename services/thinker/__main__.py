@@ -83,6 +83,7 @@ def _rules(settings: Settings) -> None:
         queue=settings.queue,
         images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         api_key=key,
+        upload_bytes=settings.upload_bytes,
     )
     config = server_config(
         create_app(limits),
