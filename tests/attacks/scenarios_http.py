@@ -103,7 +103,7 @@ def offers(place: Arena, outcome: Outcome) -> None:
                         with contextlib.suppress(OSError):
                             connection.sendall(sent)
                             connection.sendall(hidden.replace(SESSIONS.encode(), b"/nope"))
-                        got = replies(connection, 2, 5)
+                        got = replies(connection, 2, 1.5)
                     for status in got or [0]:
                         outcome.answers[str(status)] += 1
                     told = f"{service} {path} {offer}{' late' if late else ''}: {got}"
