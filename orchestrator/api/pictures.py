@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from orchestrator.loop.events import ImageRef
 from orchestrator.ports import PortError, ReadableBlobs
@@ -32,16 +34,31 @@ async def stored_response(blobs: ReadableBlobs, session_id: str, image: ImageRef
     if len(first) == image.bytes:
         return Response(first, media_type=image.media_type, headers=headers)
     headers = {**headers, "content-length": str(image.bytes)}
-    return StreamingResponse(_continued([first], pieces), media_type=image.media_type, headers=headers)
+    return PiecesResponse(_continued([first], pieces), media_type=image.media_type, headers=headers)
 
 
-async def _continued(first: list[bytes], pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first.pop()
-    try:
-        async for piece in pieces:
-            yield piece
-    except PortError as exc:
-        raise ReplyAbortedError(exc.message) from exc
+class PiecesResponse(StreamingResponse):
+    """A response in pieces, whose generator releases what it holds when it has been sent, or the client has left."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes], *, media_type: str, headers: dict[str, str]) -> None:
+        super().__init__(pieces, media_type=media_type, headers=headers)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the pieces."""
+        # Not left to the garbage collector: it would come late.
+        async with contextlib.aclosing(self._pieces):
+            await super().__call__(scope, receive, send)
+
+
+async def _continued(first: list[bytes], pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with contextlib.aclosing(pieces):
+        yield first.pop()
+        try:
+            async for piece in pieces:
+                yield piece
+        except PortError as exc:
+            raise ReplyAbortedError(exc.message) from exc
 
 
 def size_of(image: ImageRef) -> int:
