@@ -150,7 +150,7 @@ class HttpThinker:
                 if probe.refused(kind, exc):
                     continue
                 raise
-            replies = list(read_completions(completion))
+            replies = list(read_completions(completion, samples))
             # A reply cut at its token limit proves nothing about the constraint.
             whole = [reply for reply in replies if not isinstance(reply, Reply) or reply.finish_reason != "length"]
             enforced = all(isinstance(reply, Reply) and contract.format.conforms(reply, kind) for reply in whole)
