@@ -72,6 +72,7 @@ def _rules(settings: Settings) -> None:
     from services.embedded.thinker.app import Limits, create_app  # noqa: PLC0415
     from services.imaging.codec import ImageLimits  # noqa: PLC0415
     from services.serving import logs, tracing  # noqa: PLC0415
+    from services.serving.http_protocol import server_config  # noqa: PLC0415
 
     key = settings.api_key.get_secret_value() if settings.api_key else None
     logs.configure(settings.log_level, settings.log_format, service="thinker", secrets=[key], ids=tracing.ids)
@@ -83,13 +84,10 @@ def _rules(settings: Settings) -> None:
         images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         api_key=key,
     )
-    config = uvicorn.Config(
+    config = server_config(
         create_app(limits),
         host=settings.host,
         port=settings.port,
-        # Its logs are formatted as all others; services.serving.middleware logs requests.
-        log_config=None,
-        access_log=False,
         # The longest critique takes a fraction of a second.
         timeout_graceful_shutdown=5,
     )
