@@ -159,9 +159,7 @@ def http_client() -> aiohttp.ClientSession:
 
 
 def _upstream(settings: UpstreamSettings) -> Upstream:
-    return Upstream(
-        settings.url, settings.key(), settings.attempts, settings.timeout_s, max_reply=settings.max_reply_bytes
-    )
+    return Upstream(settings.url, settings.key(), settings.attempts, settings.timeout_s, max_reply=settings.max_reply_bytes)
 
 
 def _capabilities(editor: EditorSettings) -> EditorCapabilities:
