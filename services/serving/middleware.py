@@ -23,8 +23,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body
+from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body, shown
 from services.serving import logs, tracing
+from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("access")
@@ -39,8 +40,6 @@ _MAX_BODY_S: Final = 3600.0
 """Of a whole body; the largest one takes as long at 45 KB/s."""
 _REPLY_PIECE: Final = 256 * 1024
 """Bytes that are handed to the connection at a time, so that a reader that stops holds no more of a reply in its buffer."""
-_MAX_JSON_VALUES: Final = 200_000
-"""Commas and opening brackets of a JSON body: more than two instructions full of commas, and far below the memory limit."""
 _SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Requested every few seconds by orchestrators and Prometheus: no log record, no span."""
@@ -260,7 +259,7 @@ async def _on_validation(_: Request, exc: Exception) -> Response:
     if first["type"] == "json_invalid":
         return error_response(ApiError("invalid_json", "the body is not valid JSON"))
     places = {"body", "query", "path", "header"}
-    param = ".".join(str(part) for part in first["loc"] if str(part) not in places) or None
+    param = ".".join(shown(str(part)) for part in first["loc"] if str(part) not in places) or None
     code = {"missing": "missing_parameter", "extra_forbidden": "unknown_parameter"}.get(first["type"], "invalid_value")
     text = OBJECT_EXPECTED if first["type"] in NOT_AN_OBJECT else str(first["msg"]).removeprefix("Value error, ")
     text = {"missing_parameter": "is missing", "unknown_parameter": "is not a parameter of this request"}.get(code, text)
@@ -281,20 +280,17 @@ async def read_json(request: Request, *, max_bytes: int | None = None) -> Any:
     Args:
         max_bytes: a lower limit than the service's.
     """
-    pieces: list[bytes] = []
-    size = 0
+    body = JsonBody()
     # Not `request.body()`, which the request would hold until it has been answered.
     async for piece in request.stream():
-        size += len(piece)
-        if max_bytes is not None and size > max_bytes:
+        if max_bytes is not None and body.size + len(piece) > max_bytes:
             raise ApiError("request_too_large", f"the request body is larger than {max_bytes:,} bytes")
-        pieces.append(piece)
-    body = b"".join(pieces)
-    pieces.clear()
-    # Three bytes of JSON become a hundred of objects: anything but a flat request is refused before it is built.
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MAX_JSON_VALUES:
-        raise ApiError("invalid_json", f"the body has more than {_MAX_JSON_VALUES:,} values; it must be a flat JSON object")
+        try:
+            body.add(piece)
+        except TooManyValuesError as exc:
+            message = f"the body has more than {MAX_JSON_VALUES:,} values; it must be a flat JSON object"
+            raise ApiError("invalid_json", message) from exc
     try:
-        return orjson.loads(body)
+        return body.value()
     except orjson.JSONDecodeError as exc:
         raise ApiError("invalid_json", f"the body is not valid JSON: {exc}") from exc

@@ -17,7 +17,7 @@ from services.editor.api.fields import WorkerFields, build_request, idempotency_
 from services.editor.api.stream import events, total_ms
 from services.editor.engine.async_engine import EditedImage, EditRequest, EditTask
 from services.editor.metrics import trace_stages
-from services.errors import ApiError
+from services.errors import ApiError, shown
 from services.protocol.images_api import EditForm, ImagesResponse, form_schema, read_form, sse_schema, validate
 from services.serving import logs
 from services.serving.byte_budget import receiving
@@ -28,7 +28,6 @@ Caller = Annotated[Context, Depends(caller)]
 _STREAM = {"text/event-stream": {"schema": sse_schema()}}
 _OK: dict[int | str, dict[str, Any]] = {200: {"description": "The edited pictures; events with stream=true.", "content": _STREAM}}
 _REPLAYED = {"idempotent-replayed": "true"}
-_MAX_FILES, _MAX_FIELDS = 20, 100
 _ONCE = ("queue", "read")
 _DURATIONS = ("queue", "read", "encode", "denoise", "decode", "edit", "write", "total")
 
@@ -115,10 +114,10 @@ async def receive_form(request: Request, ctx: Context) -> EditForm:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
-        raise ApiError("unsupported_media_type", f"the body is {kind or 'of no type'}; send multipart/form-data")
+        raise ApiError("unsupported_media_type", f"the body is {shown(kind) or 'of no type'}; send multipart/form-data")
     async with (
         receiving(ctx.uploads, request) as body,
-        open_form(body, max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_file_bytes=ctx.limits.max_bytes) as form,
+        open_form(body, max_file_bytes=ctx.limits.max_bytes) as form,
     ):
         return await read_form(form)
 
