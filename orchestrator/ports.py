@@ -60,6 +60,14 @@ class StorageUnavailableError(PortError):
         super().__init__("storage_unavailable", message, retryable=True)
 
 
+class StorageFullError(StorageUnavailableError):
+    """The blob store's disk is full: reads work, and writes will once there is space."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = "storage_full"
+
+
 class BlobNotFoundError(PortError):
     """An image is not in the blob store."""
 

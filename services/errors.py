@@ -83,6 +83,7 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "internal_error": ErrorCode(500, Blame.SERVER, retryable=True),
     "not_ready": ErrorCode(503, Blame.SERVER, retryable=True),
     "storage_unavailable": ErrorCode(503, Blame.SERVER, retryable=True),
+    "storage_full": ErrorCode(507, Blame.SERVER, retryable=True),
     "out_of_memory": ErrorCode(507, Blame.SERVER),
 }
 

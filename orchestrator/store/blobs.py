@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import re
 import shutil
@@ -25,13 +26,14 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from orchestrator.ports import BlobNotFoundError, StorageUnavailableError
+from orchestrator.ports import BlobNotFoundError, StorageFullError, StorageUnavailableError
 from services.imaging.codec import CheckedImage
 
 _Result = TypeVar("_Result")
 _SESSION: Final = re.compile(r"ses_[0-9a-f]{32}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _DOCUMENT: Final = "session.json"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _THREADS: Final = 8
 """For listing and deleting. They are separate from the event loop's executor, which decodes images for waiting callers."""
 
@@ -200,4 +202,12 @@ async def _translated(otherwise: str) -> AsyncIterator[None]:
     except (BaseError, OSError) as exc:
         # The lines after the first are obstore's internal representation.
         message, _, _ = str(exc).partition("\n")
-        raise StorageUnavailableError(f"{otherwise}: {message}") from exc
+        kind = StorageFullError if _is_full(exc) else StorageUnavailableError
+        raise kind(f"{otherwise}: {message}") from exc
+
+
+def _is_full(exc: Exception) -> bool:
+    """Whether a disk or a quota is full. obstore's exceptions have the system's error number in their text only."""
+    if isinstance(exc, OSError) and exc.errno is not None:
+        return exc.errno in _FULL
+    return any(f"(os error {number})" in str(exc) for number in _FULL)
