@@ -23,8 +23,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body
+from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body, shown
 from services.serving import logs, tracing
+from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
 from services.serving.origins import OriginPolicy, ResponseHeaders, grouped, response_headers
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _CHUNK_TIMEOUT_S: Final = 30.0
 _MIN_BODY_RATE: Final = 1024
 """Bytes of body per second, on average after the first `_CHUNK_TIMEOUT_S`, so that a trickle cannot hold a connection."""
-_MAX_JSON_VALUES: Final = 200_000
-"""Commas and opening brackets of a JSON body: more than two instructions full of commas, and far below the memory limit."""
 _SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Requested every few seconds by orchestrators and Prometheus: no log record, no span."""
@@ -157,14 +156,15 @@ class Envelope:
         headers = grouped(scope["headers"])
         try:
             self.policy.check(scope["path"], headers)
-            if preflight := self.policy.preflight(scope["method"], headers):
-                await preflight(scope, receive, send)
-                return None
+        except ApiError as exc:
+            return exc
+        if preflight := self.policy.preflight(scope["method"], headers):
+            await preflight(scope, receive, send)
+            return None
+        try:
             if length.isdigit() and int(length[:20]) > self.max_body:
                 raise BodyTooLargeError
             await self.app(scope, _Body(receive, self.max_body).receive, send)
-        except ApiError as exc:
-            return exc
         except ClientDisconnect:
             log.info("the client left while it was sending (%s %s)", scope["method"], scope["path"])
         except BodyTooSlowError:
@@ -249,7 +249,7 @@ async def _on_validation(_: Request, exc: Exception) -> Response:
     if first["type"] == "json_invalid":
         return error_response(ApiError("invalid_json", "the body is not valid JSON"))
     places = {"body", "query", "path", "header"}
-    param = ".".join(str(part) for part in first["loc"] if str(part) not in places) or None
+    param = ".".join(shown(str(part)) for part in first["loc"] if str(part) not in places) or None
     code = {"missing": "missing_parameter", "extra_forbidden": "unknown_parameter"}.get(first["type"], "invalid_value")
     text = OBJECT_EXPECTED if first["type"] in NOT_AN_OBJECT else str(first["msg"]).removeprefix("Value error, ")
     text = {"missing_parameter": "is missing", "unknown_parameter": "is not a parameter of this request"}.get(code, text)
@@ -270,20 +270,17 @@ async def read_json(request: Request, *, max_bytes: int | None = None) -> Any:
     Args:
         max_bytes: a lower limit than the service's.
     """
-    pieces: list[bytes] = []
-    size = 0
+    body = JsonBody()
     # Not `request.body()`, which the request would hold until it has been answered.
     async for piece in request.stream():
-        size += len(piece)
-        if max_bytes is not None and size > max_bytes:
+        if max_bytes is not None and body.size + len(piece) > max_bytes:
             raise ApiError("request_too_large", f"the request body is larger than {max_bytes:,} bytes")
-        pieces.append(piece)
-    body = b"".join(pieces)
-    pieces.clear()
-    # Three bytes of JSON become a hundred of objects: anything but a flat request is refused before it is built.
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MAX_JSON_VALUES:
-        raise ApiError("invalid_json", f"the body has more than {_MAX_JSON_VALUES:,} values; it must be a flat JSON object")
+        try:
+            body.add(piece)
+        except TooManyValuesError as exc:
+            message = f"the body has more than {MAX_JSON_VALUES:,} values; it must be a flat JSON object"
+            raise ApiError("invalid_json", message) from exc
     try:
-        return orjson.loads(body)
+        return body.value()
     except orjson.JSONDecodeError as exc:
         raise ApiError("invalid_json", f"the body is not valid JSON: {exc}") from exc
