@@ -63,6 +63,8 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
     with contextlib.ExitStack() as slot:
         async with receiving(ctx.uploads, request, ctx.tenant) as body:
             fields, source, mask = await ctx.intake.from_form(body, ImagesEditFields)
+            if fields.response_format == "url":
+                ctx.links.check_base(request.headers.get("host"))
             if fields.stream:
                 slot.enter_context(ctx.streams.open(ctx.tenant))
             created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)

@@ -1,4 +1,4 @@
-"""Middleware of every HTTP service: request ids, body limits, an access log record and a span per request, and uniform errors.
+"""Middleware of every HTTP service: request ids, limits, origins, an access log record and a span per request, uniform errors.
 
 `install` adds all of it to a FastAPI application, whose handlers raise `ApiError` instead of writing error bodies.
 """
@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body, shown
 from services.serving import logs, tracing
 from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
+from services.serving.origins import OriginPolicy, ResponseHeaders, grouped, response_headers
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("access")
@@ -102,11 +103,13 @@ class Envelope:
     Args:
         app: the application inside.
         max_body: bytes of request body, counted on arrival regardless of ``Content-Length``.
+        policy: the hosts and origins that requests may come with.
     """
 
-    def __init__(self, app: ASGIApp, *, max_body: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body: int, policy: OriginPolicy) -> None:
         self.app = app
         self.max_body = max_body
+        self.policy = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request."""
@@ -169,7 +172,15 @@ class Envelope:
         return status
 
     async def _run(self, scope: Scope, receive: Receive, send: Send, length: bytes) -> ApiError | None:
-        """Run the application; returns an error of the body itself, which no handler inside can answer."""
+        """Run the application; returns an error of the head or the body, which no handler inside can answer."""
+        headers = grouped(scope["headers"])
+        try:
+            self.policy.check(scope["path"], headers)
+        except ApiError as exc:
+            return exc
+        if preflight := self.policy.preflight(scope["method"], headers):
+            await preflight(scope, receive, send)
+            return None
         try:
             if length.isdigit() and int(length[:20]) > self.max_body:
                 raise BodyTooLargeError
@@ -225,11 +236,12 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
     return Response(orjson.dumps(error.body()), error.status, out, media_type="application/json")
 
 
-def install(app: FastAPI, *, max_body: int) -> None:
-    """Add request ids, the body limit and uniform errors to an application."""
+def install(app: FastAPI, *, max_body: int, policy: OriginPolicy) -> None:
+    """Add request ids, the body limit, the check of origins and uniform errors to an application."""
     # A redirect would use the client's Host header, and http.
     app.router.redirect_slashes = False
-    app.add_middleware(Envelope, max_body=max_body)
+    app.add_middleware(Envelope, max_body=max_body, policy=policy)
+    app.add_middleware(ResponseHeaders, policy=policy)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation)
@@ -269,8 +281,8 @@ async def _on_validation(_: Request, exc: Exception) -> Response:
 async def _on_bug(request: Request, exc: Exception) -> Response:
     log.error("unhandled error in %s %s", request.method, request.url.path, exc_info=exc)
     body = error_body("internal_error", f"an internal error occurred; quote request id {request_id.get()} when you report it")
-    # Starlette answers this one outside of `Envelope`, so the id is set here.
-    headers = {"x-request-id": request_id.get()}
+    # Starlette answers this one outside of all middleware, so their headers are set here.
+    headers = {**response_headers(request.scope), "x-request-id": request_id.get()}
     return Response(orjson.dumps(body), 500, headers, media_type="application/json")
 
 
