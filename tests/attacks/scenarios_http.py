@@ -141,12 +141,13 @@ def idle(place: Arena, outcome: Outcome) -> None:
 
 def long_members(place: Arena, outcome: Outcome) -> None:
     """JSON whose one name has 40 MiB, and prompts of 30 MiB."""
+    start = b'{"image": "%s", "prompt": "x", ' % TEXT.encode()
     bodies = [
-        b'{"' + b"a" * (40 * MIB) + b'": 1}',
-        b'{"image": "x", "' + "é".encode() * (20 * MIB) + b'": 1}',
+        start + b'"' + b"a" * (40 * MIB) + b'": 1}',
+        start + b'"' + "é".encode() * (20 * MIB) + b'": 1}',
+        start + b'"a": {"' + b"\\u0061" * (6 * MIB) + b'": 1}}',
         b'{"image": "x", "prompt": "' + b" " * (40 * MIB) + b'"}',
         b'{"image": "x", "prompt": "' + b"\\u00e9" * (6 * MIB) + b'"}',
-        b'{"image": "x", "a": {"' + b"\\u0061" * (6 * MIB) + b'": 1}}',
     ]
     with place.client() as client:
         for body in bodies:
