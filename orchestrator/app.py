@@ -26,6 +26,7 @@ from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
+from orchestrator.loop.session import SessionBounds
 from orchestrator.metrics import Metrics
 from orchestrator.ports import Quota
 from orchestrator.settings import Settings
@@ -47,7 +48,10 @@ from services.imaging.codec import ImageLimits
 from services.serving import middleware, tracing
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
-_TENANT_STREAMS = 1000  # where keys are required
+# Where keys are required:
+_TENANT_STREAMS = 1000
+_QUOTA_REDIS_BYTES = 256 * 1024**2
+_QUOTA_BLOB_BYTES = 100 * 1024**3
 
 
 class SystemClock:
@@ -103,12 +107,12 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     limits = AdaptiveLimits(upstreams.limits)
     performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s)
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
-    resolver = NameResolver()
+    resolver, bounds = NameResolver(), _bounds(settings)
     webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), metrics)
     runner = Runner(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
-        lambda claim, log: Driver(claim, store, performer, clock, metrics, log),
+        lambda claim, log: Driver(claim, store, performer, clock, metrics, log, bounds=bounds),
         RedisNotifications(feed, keys),
         editors=limits,
         chore=_chores(archive, webhook_sender),
@@ -122,8 +126,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys)
-    quota = Quota(settings.quota_rate, settings.quota_unfinished, settings.quota_editor_s_per_day)
-    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, quota)
+    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, _quota(settings))
     return Context(
         store,
         archive,
@@ -140,6 +143,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         webhook_sender,
         ReadinessChecks(upstreams.editors, upstreams.thinkers),
         StreamLimits(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
+        bounds,
     )
 
 
@@ -168,7 +172,30 @@ def _deadlines(settings: Settings) -> Deadlines:
 
 
 def _options(settings: Settings) -> SessionsOptions:
-    return SessionsOptions(lease_s=settings.lease_s, most_unfinished=settings.max_unfinished, tenant_cap=settings.tenant_cap)
+    return SessionsOptions(
+        lease_s=settings.lease_s,
+        most_unfinished=settings.max_unfinished,
+        tenant_cap=settings.tenant_cap,
+        retention_s=settings.redis_retention_s,
+    )
+
+
+def _quota(settings: Settings) -> Quota:
+    """The default quota of a tenant. Bytes are bounded by default where there may be strangers."""
+    redis_bytes, blob_bytes = (_QUOTA_REDIS_BYTES, _QUOTA_BLOB_BYTES) if settings.keys_required else (None, None)
+    return Quota(
+        settings.quota_rate,
+        settings.quota_unfinished,
+        settings.quota_editor_s_per_day,
+        settings.quota_redis_bytes or redis_bytes,
+        settings.quota_blob_bytes or blob_bytes,
+    )
+
+
+def _bounds(settings: Settings) -> SessionBounds:
+    # Feedback is one event or two; as often as there may be turns is enough.
+    turns = settings.session_turns
+    return SessionBounds(turns, turns, settings.session_log_bytes, settings.session_blob_bytes)
 
 
 def _limits(settings: Settings) -> ImageLimits:

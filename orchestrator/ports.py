@@ -346,10 +346,19 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """A tenant's limits: unfinished sessions, and editor seconds per day (UTC); None is no limit."""
+    """A tenant's limits on new sessions; None is no limit.
+
+    Attributes:
+        unfinished: sessions that are not finished.
+        editor_s_per_day: editor seconds in a day (UTC).
+        log_bytes: bytes of its sessions' events in Redis.
+        blob_bytes: bytes of its sessions' images, archived ones too.
+    """
 
     unfinished: int | None = None
     editor_s_per_day: float | None = None
+    log_bytes: int | None = None
+    blob_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -556,11 +565,15 @@ class Quota:
         rate: new sessions in a time, as ``60/minute``.
         unfinished: sessions that are not finished.
         editor_s_per_day: editor seconds in a day (UTC).
+        redis_bytes: bytes of its sessions' events in Redis.
+        blob_bytes: bytes of its sessions' images, archived ones too.
     """
 
     rate: str | None = None
     unfinished: int | None = None
     editor_s_per_day: float | None = None
+    redis_bytes: int | None = None
+    blob_bytes: int | None = None
 
 
 def check_tenant(tenant: str) -> None:

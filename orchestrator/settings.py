@@ -52,6 +52,16 @@ class Settings(RedisSettings):
     quota_rate: str | None = Field(None, description="Default quota of a tenant: new sessions, as 60/minute.")
     quota_unfinished: int | None = Field(None, ge=0, description="Default quota of a tenant: unfinished sessions.")
     quota_editor_s_per_day: float | None = Field(None, ge=0, description="Default quota of a tenant: editor seconds a day (UTC).")
+    quota_redis_bytes: int | None = Field(
+        None,
+        ge=1_000_000,
+        description="Default quota of a tenant: bytes of its sessions' events in Redis; 256 MiB where keys are required.",
+    )
+    quota_blob_bytes: int | None = Field(
+        None,
+        ge=1_000_000,
+        description="Default quota of a tenant: bytes of its images, archived ones too; 100 GiB where keys are required.",
+    )
     public_url: str | None = Field(
         None, pattern=r"^https?://", description="Base URL of links in responses; that of the request if absent."
     )
@@ -70,6 +80,19 @@ class Settings(RedisSettings):
     tenant_cap: int = Field(1000, ge=1, description="Sessions of one tenant that are driven at a time, for each editor.")
     tenant_streams: int | None = Field(
         None, ge=1, description="Event streams of one tenant at a time, on each replica; 1000 where keys are required."
+    )
+    session_turns: int = Field(100, ge=20, description="Turns of one session in all, those after feedback included.")
+    session_log_bytes: int = Field(
+        1024 * 1024, ge=200_000, description="Bytes of one session's events, about; at that it ends with what it has."
+    )
+    session_blob_bytes: int = Field(
+        1024**3, ge=10_000_000, description="Bytes of one session's images; at that no further edit is started."
+    )
+    redis_full_percent: float = Field(
+        90.0,
+        gt=0,
+        le=100,
+        description="Percent of Redis' maxmemory above which new sessions get 503: running ones need the rest.",
     )
     lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
     default_deadline_s: float = Field(600.0, gt=0, description="Default deadline of a session, in seconds.")

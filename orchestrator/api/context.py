@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import Query, Request, Security
@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api.access import BEARER, Access
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
-from orchestrator.api.live import StreamLimits
+from orchestrator.api.live import Ends, StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.loop.events import CancelRequested, Event
-from orchestrator.loop.session import Session, apply, fold
+from orchestrator.loop.session import Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
-from orchestrator.ports import Blobs, Clock, FencedError, Scope, SessionArchive, SessionStore
+from orchestrator.ports import Blobs, Clock, FencedError, Scope, SessionArchive, SessionStore, StorageUnavailableError
 from orchestrator.webhooks.model import Endpoints, WebhookTester
 from services.errors import ApiError
 from services.serving import logs
@@ -39,10 +39,12 @@ class Context:
         driving: whether this replica's runner drives sessions.
         readiness: of the editors and thinkers.
         streams: the open event streams of each tenant.
+        bounds: what one session may grow to.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
         stopping: set when this replica shuts down.
         tenant: the caller's; it sees its own sessions only.
+        admitted: whether the caller's key is still valid; None where no key is needed.
         signed_link: the request has a valid signed link, which gives access to the image at its path without a key.
     """
 
@@ -61,8 +63,15 @@ class Context:
     webhooks: WebhookTester
     readiness: ReadinessChecks
     streams: StreamLimits
+    bounds: SessionBounds = field(default_factory=SessionBounds)
     tenant: str = "default"
     signed_link: bool = False
+    admitted: Callable[[], Awaitable[bool]] | None = None
+
+    @property
+    def ends(self) -> Ends:
+        """What ends this caller's streams and waiting calls."""
+        return Ends(self.stopping, self.admitted)
 
     async def tenant_bounds(self) -> Tenant:
         """The caller's tenant with its bounds."""
@@ -85,7 +94,7 @@ class Context:
         """
         while True:
             log = await self.history.read(session_id)
-            session = fold(recorded.event for recorded in log) if log else None
+            session = fold((recorded.event for recorded in log), self.bounds) if log else None
             if session is None or session.created.tenant != self.tenant:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
             seq = log[-1].seq
@@ -140,4 +149,16 @@ async def _admitted(request: Request, scope: Scope) -> Context:
     found = context(request)
     caller = await found.access.admit(request, scope)
     logs.bind(tenant=caller.tenant, **({"key_id": caller.key_id} if caller.key_id else {}))
-    return replace(found, tenant=caller.tenant)
+    if not found.access.required:
+        return replace(found, tenant=caller.tenant)
+
+    async def admitted() -> bool:
+        try:
+            await found.access.admit(request, scope)
+        except StorageUnavailableError:
+            pass  # As before, until Redis says otherwise.
+        except ApiError:
+            return False
+        return True
+
+    return replace(found, tenant=caller.tenant, admitted=admitted)

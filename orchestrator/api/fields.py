@@ -15,6 +15,8 @@ from services.protocol.images_api import SIZE_PATTERN, EditFields, Prompt
 
 MAX_TURNS: Final = 20
 MAX_CANDIDATES: Final = 16
+MAX_TEXT_BYTES: Final = 96_000
+"""32,000 characters, of any script in use; emoji and historic scripts take a byte more each."""
 MAX_SEED: Final = 2**31 - 1
 _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
     # max_turns, candidates
@@ -144,9 +146,23 @@ def check(fields: ImagesEditFields | SessionFields, catalogue: Catalogue, deadli
     if has_mask and not catalogue.editors[editor].mask:
         raise ApiError("unsupported_parameter", f"mask: the editor {editor!r} takes no mask; leave it out", param="mask")
     _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
+    check_bytes("prompt", fields.prompt)
+    check_bytes("negative_prompt", fields.negative_prompt)
     _check_output(fields, 0)
     _limits(fields, deadlines, 0.0)
     _editor_options(fields, catalogue.editors[editor], editor)
+
+
+def check_bytes(name: str, text: str | None) -> None:
+    """Refuse a text that would take too much of Redis.
+
+    Raises:
+        ApiError: ``invalid_value``.
+    """
+    size = len(text.encode()) if text else 0
+    if size > MAX_TEXT_BYTES:
+        message = f"{name}: it has {size:,} bytes in UTF-8, and may have {MAX_TEXT_BYTES:,}; shorten it"
+        raise ApiError("invalid_value", message, param=name)
 
 
 def _check_output(fields: ImagesEditFields | SessionFields, longest_side: int) -> None:

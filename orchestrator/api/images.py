@@ -9,19 +9,22 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
+from orchestrator.api.access import access_ended
 from orchestrator.api.context import Context, create_access
 from orchestrator.api.errors import documented, from_port, of_finished
 from orchestrator.api.examples import IMAGES
 from orchestrator.api.fields import ImagesEditFields
 from orchestrator.api.intake import idempotency_key
 from orchestrator.api.live import (
+    AccessEndedError,
     ClientDisconnectedError,
+    EventStreamResponse,
     ShuttingDownError,
     follow,
+    until,
     until_finished,
-    until_stopping,
     while_connected,
 )
 from orchestrator.api.view import candidate_path, scores_of
@@ -54,15 +57,19 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
     """
     fields, source, mask = await ctx.intake.from_form(request, ImagesEditFields)
     key = idempotency_key(request)
-    created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
-    del source, mask  # do not hold them in memory while the caller waits
-    session_id = created.session_id
-    headers = {**_DONT_RETRY, "x-session-id": session_id}
-    if fields.stream:
-        events = _stream(ctx, session_id, fields, cancel_when_left=key is None)
-        return StreamingResponse(events, media_type="text/event-stream", headers={**headers, "cache-control": "no-store"})
+    with contextlib.ExitStack() as slot:
+        if fields.stream:
+            slot.enter_context(ctx.streams.open(ctx.tenant))
+        created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
+        del source, mask  # do not hold them in memory while the caller waits
+        session_id = created.session_id
+        headers = {**_DONT_RETRY, "x-session-id": session_id}
+        if fields.stream:
+            return EventStreamResponse(_stream(ctx, session_id, fields, cancel_when_left=key is None), slot.pop_all(), headers)
     try:
-        return await _whole(request, ctx, session_id, fields, cancel_when_left=key is None)
+        # One call waits for each session; those that join it by its key are counted as streams are.
+        with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant):
+            return await _whole(request, ctx, session_id, fields, cancel_when_left=key is None)
     except (ApiError, PortError) as exc:
         # The session exists, so the client must not retry on its own: that would create another.
         return error_response(from_port(exc) if isinstance(exc, PortError) else exc, headers)
@@ -73,13 +80,17 @@ async def _whole(
 ) -> Response:
     headers = {**_DONT_RETRY, "x-session-id": session_id}
     try:
-        session, _ = await while_connected(request, ctx.stopping, until_finished(ctx.history, session_id))
+        session, _ = await while_connected(request, ctx.ends, until_finished(ctx.history, session_id))
     except ClientDisconnectedError:
         if cancel_when_left:
             await ctx.cancel(session_id, by="disconnect")
         return Response(status_code=499)
     except ShuttingDownError as exc:
         raise _shutting_down(session_id) from exc
+    except AccessEndedError as exc:
+        if cancel_when_left:
+            await ctx.cancel(session_id, by="disconnect")
+        raise access_ended() from exc
     finished = session.finished
     if finished is None or finished.best is None:
         error = of_finished(finished) if finished else ApiError("internal_error", "the session did not finish")
@@ -143,12 +154,14 @@ async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, ca
     """Each turn's candidates as partial images, then one completed event for every result."""
     done = False
     try:
-        async for item in until_stopping(ctx.stopping, _events(ctx, session_id, fields)):
+        async for item in until(ctx.ends, _events(ctx, session_id, fields)):
             yield item
         done = True
     except (PortError, ApiError) as exc:
         error = from_port(exc) if isinstance(exc, PortError) else exc
         yield sse_message(error.body(), event="error")
+    except AccessEndedError:
+        yield sse_message(access_ended().body(), event="error")
     except ShuttingDownError:
         done = True
         yield sse_message(_shutting_down(session_id).body(), event="error")

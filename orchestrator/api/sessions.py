@@ -14,16 +14,25 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from orchestrator.api.access import access_ended
 from orchestrator.api.bodies import described, read_as
 from orchestrator.api.context import Context, create_access, edit_access, image_access, read_access
 from orchestrator.api.errors import Responses, documented
 from orchestrator.api.examples import SESSION, SESSIONS
-from orchestrator.api.fields import SessionFields, SessionJson
+from orchestrator.api.fields import SessionFields, SessionJson, check_bytes
 from orchestrator.api.intake import idempotency_key
-from orchestrator.api.live import ClientDisconnectedError, ShuttingDownError, load, until_finished, while_connected
+from orchestrator.api.live import (
+    AccessEndedError,
+    ClientDisconnectedError,
+    ShuttingDownError,
+    StreamLimitError,
+    load,
+    until_finished,
+    while_connected,
+)
 from orchestrator.api.view import SessionList, SessionView, show
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
-from orchestrator.loop.policy import best
+from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import Session, Status, fold
 from orchestrator.ports import StorageUnavailableError
 from services.errors import ApiError
@@ -99,10 +108,13 @@ async def create_session(
     headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
     if wait_s:
         try:
-            async with asyncio.timeout(wait_s):
-                session, seq = await while_connected(request, ctx.stopping, until_finished(ctx.history, session_id))
-        except (TimeoutError, ShuttingDownError):
+            with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant):
+                async with asyncio.timeout(wait_s):
+                    session, seq = await while_connected(request, ctx.ends, until_finished(ctx.history, session_id))
+        except (TimeoutError, ShuttingDownError, StreamLimitError):
             pass
+        except AccessEndedError as exc:
+            raise access_ended() from exc
         except ClientDisconnectedError:
             return Response(status_code=499)
         else:
@@ -206,6 +218,7 @@ async def give_feedback(
     session_id: SessionId, ctx: EditAccess, feedback: Annotated[Feedback, Depends(read_as(Feedback))]
 ) -> SessionView:
     """Give feedback: `accept` the best candidate, `pick` one, `instruct` with a new instruction, or let the thinker `go_on`."""
+    check_bytes("instruction", feedback.instruction)
 
     def event(session: Session) -> Event:
         _check_feedback(session, feedback)
@@ -258,12 +271,28 @@ def _check_feedback(session: Session, feedback: Feedback) -> None:
         raise ApiError("missing_parameter", "instruction is missing; instruct needs one", param="instruction")
     if session.finished or session.cancelled or session.accepted:
         raise ApiError("session_conflict", "the session is over and takes no more feedback", param="session_id")
+    if feedback.action in {"instruct", "go_on"} and (full := _full(session)):
+        message = f"{full}, the most that this server allows; accept or pick a candidate, or create another session"
+        raise ApiError("session_conflict", message, param="action")
     if feedback.action == "go_on" and session.review is None:
         raise ApiError("session_conflict", "the session is not waiting for a review", param="action")
     if feedback.action == "accept" and best(session) is None:
         raise ApiError("session_conflict", "there is no candidate to accept yet", param="action")
     if feedback.action == "pick" and feedback.turn:
         _image_of(session, CandidateRef(turn=feedback.turn, candidate=feedback.candidate or 1))
+
+
+def _full(session: Session) -> str | None:
+    """Which bound of the server keeps a session from another turn."""
+    if turns_are_used_up(session):
+        return f"the session has {len(session.turns)} turns"
+    if session.bounds.feedback is not None and session.feedback >= session.bounds.feedback:
+        return f"the session was given feedback {session.feedback} times"
+    if log_is_full(session):
+        return f"the session's events take {session.log_bytes:,} bytes"
+    if images_are_full(session):
+        return f"the session's images take {session.image_bytes:,} bytes"
+    return None
 
 
 def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
