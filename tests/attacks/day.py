@@ -34,6 +34,8 @@ ENDLESS: Final = {"max_turns": "20", "patience": "20", "semantic_threshold": "10
 SETTINGS: Final[Mapping[str, str]] = {
     "EDITTHINKER_TENANT_STREAMS": "50",
     "EDITTHINKER_QUOTA_UNFINISHED": "100",
+    "EDITTHINKER_QUOTA_REDIS_BYTES": "16000000",
+    "EDITTHINKER_QUOTA_BLOB_BYTES": "200000000",
 }
 
 

@@ -88,6 +88,7 @@ def play(place: Arena, scenario: Scenario, *, quiet_s: float = QUIET_S, allowanc
         quiet_s: for how long the other tenant is alone.
         allowance_s: added to twice its p95 of that time.
     """
+    place.fresh_attacker()
     logged = place.log.stat().st_size
     before = place.left()
     quiet, attacked = Edits(), Edits()
