@@ -99,11 +99,11 @@ def answer_of_an_editor(place: Arena, outcome: Outcome) -> None:
 
 
 def long_instructions(place: Arena, outcome: Outcome) -> None:
-    """Twenty sessions of 32,000 emoji and twenty turns."""
+    """Sessions of twenty turns and as much text as is allowed: 32,000 emoji, or 96,000 bytes of them."""
     with place.client(timeout=120) as client:
-        for _ in range(20):
+        for number in range(20):
             fields = {
-                "prompt": EMOJI * 32_000,
+                "prompt": EMOJI * (23_990 if number % 2 else 32_000) + str(number),
                 "max_turns": "20",
                 "patience": "20",
                 "semantic_threshold": "10",
@@ -413,7 +413,7 @@ SCENARIOS = [
     Scenario(
         "3",
         "long instructions",
-        "20 sessions of 32,000 emoji and 20 turns",
+        "20 sessions of 24,000 and 32,000 emoji and 20 turns",
         long_instructions,
         Bound(redis_mib=24, cpu_s=60),
         limit_s=120,
