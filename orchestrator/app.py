@@ -45,7 +45,8 @@ from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.webhooks.sender import CHORES, SenderOptions, WebhookSender
 from orchestrator.webhooks.storage import WebhookStore
 from services.imaging.codec import ImageLimits
-from services.serving import middleware, tracing
+from services.serving import api_docs, middleware, tracing
+from services.serving.origins import OriginPolicy
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
 # Where keys are required:
@@ -66,34 +67,41 @@ def create_app(settings: Settings) -> FastAPI:
     """The orchestrator as an ASGI application; it connects when it starts."""
     # Retries are not logged one by one: their outcome is recorded, logged and counted.
     stamina.instrumentation.set_on_retry_hooks(())
+    origins = settings.origins()
     app = FastAPI(
         title="EditThinker Serving",
         version="0.1.0",
         description="Image edits that follow the instruction: edit, critique, refine, repeat.",
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, origins),
+        # FastAPI's own pages load scripts from another server.
+        docs_url=None,
+        redoc_url=None,
     )
     # Set by the server when it is to stop, so that waiting callers get a response before their connection is closed.
     app.state.stopping = asyncio.Event()
     # Two images (source and mask), base64 in JSON at worst.
-    middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD)
+    middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD, policy=origins)
     errors.install(app)
+    api_docs.install(app)
     for module in (images, sessions, events, export, webhooks, health):
         app.include_router(module.router)
     return app
 
 
-def _lifespan(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN202 - FastAPI's own type has no short name
+def _lifespan(settings: Settings, origins: OriginPolicy):  # type: ignore[no-untyped-def]  # noqa: ANN202 - FastAPI's own type has no short name
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
-            app.state.context = await _compose(settings, stack, app.state.stopping)
+            app.state.context = await _compose(settings, stack, app.state.stopping, origins)
             yield
 
     return lifespan
 
 
-async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event) -> Context:
+async def _compose(
+    settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event, origins: OriginPolicy
+) -> Context:
     """Make and connect all parts; the stack stops them in reverse order."""
     keys = KeySpace()
     redis, feed = await _connected(settings, stack)
@@ -101,6 +109,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     client = await stack.enter_async_context(http_client())
     registry = CollectorRegistry()
     metrics = Metrics(registry)
+    registry.register(origins.refused)
     upstreams = UpstreamPool(settings.collaborators, client, metrics)
     blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
@@ -138,7 +147,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         lambda: runner.alive() and feed.alive(),
         stopping,
         access,
-        _links(settings, api_keys),
+        _links(settings, api_keys, origins),
         webhook_store,
         webhook_sender,
         ReadinessChecks(upstreams.editors, upstreams.thinkers),
@@ -218,10 +227,10 @@ def _chores(archive: Archive, webhook_sender: WebhookSender) -> Callable[[str], 
     return chore
 
 
-def _links(settings: Settings, keys: ApiKeyStore) -> Links:
+def _links(settings: Settings, keys: ApiKeyStore, origins: OriginPolicy) -> Links:
     own = settings.url_secret
 
     async def secret() -> bytes:
         return own.get_secret_value().encode() if own else await keys.shared_secret("links")
 
-    return Links(secret, settings.url_ttl_s, settings.keys_required, settings.public_url)
+    return Links(secret, settings.url_ttl_s, settings.keys_required, settings.public_url, origins.knows)

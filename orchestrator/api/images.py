@@ -56,6 +56,8 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
     session with an `Idempotency-Key` continues (repeat the request to get its result); one without is cancelled.
     """
     fields, source, mask = await ctx.intake.from_form(request, ImagesEditFields)
+    if fields.response_format == "url":
+        ctx.links.check_base(request.headers.get("host"))
     key = idempotency_key(request)
     with contextlib.ExitStack() as slot:
         if fields.stream:

@@ -1,4 +1,4 @@
-"""Middleware of every HTTP service: request ids, body limits, an access log record and a span per request, and uniform errors.
+"""Middleware of every HTTP service: request ids, limits, origins, an access log record and a span per request, uniform errors.
 
 `install` adds all of it to a FastAPI application, whose handlers raise `ApiError` instead of writing error bodies.
 """
@@ -23,8 +23,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body
+from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body, shown
 from services.serving import logs, tracing
+from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
+from services.serving.origins import OriginPolicy, ResponseHeaders, grouped, response_headers
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("access")
@@ -33,8 +35,6 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _CHUNK_TIMEOUT_S: Final = 30.0
 _MIN_BODY_RATE: Final = 1024
 """Bytes of body per second, on average after the first `_CHUNK_TIMEOUT_S`, so that a trickle cannot hold a connection."""
-_MAX_JSON_VALUES: Final = 200_000
-"""Commas and opening brackets of a JSON body: more than two instructions full of commas, and far below the memory limit."""
 _SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Requested every few seconds by orchestrators and Prometheus: no log record, no span."""
@@ -90,11 +90,13 @@ class Envelope:
     Args:
         app: the application inside.
         max_body: bytes of request body, counted on arrival regardless of ``Content-Length``.
+        policy: the hosts and origins that requests may come with.
     """
 
-    def __init__(self, app: ASGIApp, *, max_body: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body: int, policy: OriginPolicy) -> None:
         self.app = app
         self.max_body = max_body
+        self.policy = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request."""
@@ -150,7 +152,15 @@ class Envelope:
         return status
 
     async def _run(self, scope: Scope, receive: Receive, send: Send, length: bytes) -> ApiError | None:
-        """Run the application; returns an error of the body itself, which no handler inside can answer."""
+        """Run the application; returns an error of the head or the body, which no handler inside can answer."""
+        headers = grouped(scope["headers"])
+        try:
+            self.policy.check(scope["path"], headers)
+        except ApiError as exc:
+            return exc
+        if preflight := self.policy.preflight(scope["method"], headers):
+            await preflight(scope, receive, send)
+            return None
         try:
             if length.isdigit() and int(length[:20]) > self.max_body:
                 raise BodyTooLargeError
@@ -204,11 +214,12 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
     return Response(orjson.dumps(error.body()), error.status, out, media_type="application/json")
 
 
-def install(app: FastAPI, *, max_body: int) -> None:
-    """Add request ids, the body limit and uniform errors to an application."""
+def install(app: FastAPI, *, max_body: int, policy: OriginPolicy) -> None:
+    """Add request ids, the body limit, the check of origins and uniform errors to an application."""
     # A redirect would use the client's Host header, and http.
     app.router.redirect_slashes = False
-    app.add_middleware(Envelope, max_body=max_body)
+    app.add_middleware(Envelope, max_body=max_body, policy=policy)
+    app.add_middleware(ResponseHeaders, policy=policy)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation)
@@ -238,7 +249,7 @@ async def _on_validation(_: Request, exc: Exception) -> Response:
     if first["type"] == "json_invalid":
         return error_response(ApiError("invalid_json", "the body is not valid JSON"))
     places = {"body", "query", "path", "header"}
-    param = ".".join(str(part) for part in first["loc"] if str(part) not in places) or None
+    param = ".".join(shown(str(part)) for part in first["loc"] if str(part) not in places) or None
     code = {"missing": "missing_parameter", "extra_forbidden": "unknown_parameter"}.get(first["type"], "invalid_value")
     text = OBJECT_EXPECTED if first["type"] in NOT_AN_OBJECT else str(first["msg"]).removeprefix("Value error, ")
     text = {"missing_parameter": "is missing", "unknown_parameter": "is not a parameter of this request"}.get(code, text)
@@ -248,8 +259,8 @@ async def _on_validation(_: Request, exc: Exception) -> Response:
 async def _on_bug(request: Request, exc: Exception) -> Response:
     log.error("unhandled error in %s %s", request.method, request.url.path, exc_info=exc)
     body = error_body("internal_error", f"an internal error occurred; quote request id {request_id.get()} when you report it")
-    # Starlette answers this one outside of `Envelope`, so the id is set here.
-    headers = {"x-request-id": request_id.get()}
+    # Starlette answers this one outside of all middleware, so their headers are set here.
+    headers = {**response_headers(request.scope), "x-request-id": request_id.get()}
     return Response(orjson.dumps(body), 500, headers, media_type="application/json")
 
 
@@ -259,20 +270,17 @@ async def read_json(request: Request, *, max_bytes: int | None = None) -> Any:
     Args:
         max_bytes: a lower limit than the service's.
     """
-    pieces: list[bytes] = []
-    size = 0
+    body = JsonBody()
     # Not `request.body()`, which the request would hold until it has been answered.
     async for piece in request.stream():
-        size += len(piece)
-        if max_bytes is not None and size > max_bytes:
+        if max_bytes is not None and body.size + len(piece) > max_bytes:
             raise ApiError("request_too_large", f"the request body is larger than {max_bytes:,} bytes")
-        pieces.append(piece)
-    body = b"".join(pieces)
-    pieces.clear()
-    # Three bytes of JSON become a hundred of objects: anything but a flat request is refused before it is built.
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MAX_JSON_VALUES:
-        raise ApiError("invalid_json", f"the body has more than {_MAX_JSON_VALUES:,} values; it must be a flat JSON object")
+        try:
+            body.add(piece)
+        except TooManyValuesError as exc:
+            message = f"the body has more than {MAX_JSON_VALUES:,} values; it must be a flat JSON object"
+            raise ApiError("invalid_json", message) from exc
     try:
-        return orjson.loads(body)
+        return body.value()
     except orjson.JSONDecodeError as exc:
         raise ApiError("invalid_json", f"the body is not valid JSON: {exc}") from exc

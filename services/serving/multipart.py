@@ -26,7 +26,7 @@ _SPOOL_SIZE: Final = 1024 * 1024
 
 
 @contextlib.asynccontextmanager
-async def open_form(request: Request, *, max_files: int = 1000, max_fields: int = 1000) -> AsyncIterator[FormData]:
+async def open_form(request: Request, *, max_files: int = 20, max_fields: int = 100) -> AsyncIterator[FormData]:
     """The form of a request whose type is ``multipart/form-data``; its files are closed afterwards.
 
     Raises:

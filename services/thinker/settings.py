@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8200, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
     api_key: SecretStr | None = Field(None, min_length=1, description="If set, requests need it as a bearer token.")
+    allowed_hosts: str = Field("", description="rules: further names to call it by, as a,b; checked where there is no key.")
     model: str | None = Field(
         None,
         min_length=1,

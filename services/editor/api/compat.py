@@ -23,7 +23,7 @@ from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities
 from services.errors import ApiError
 from services.imaging.codec import from_base64
-from services.protocol.images_api import EditForm, Prompt, validate
+from services.protocol.images_api import EditForm, NegativePrompt, Prompt, validate
 from services.serving.middleware import read_json, request_id
 from services.serving.multipart import open_form
 
@@ -37,7 +37,7 @@ class ReferenceRequest(BaseModel):
 
     image: str = Field(description="The source picture, base64.")
     prompt: Prompt = Field(description="What the edit should do.")
-    negative_prompt: str | None = Field(None, max_length=32_000)
+    negative_prompt: NegativePrompt | None = None
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     guidance_scale: float | None = Field(None, ge=0.0, le=7.5)
     num_inference_steps: int | None = Field(None, ge=1, le=100)

@@ -17,7 +17,7 @@ from services.editor.api.fields import WorkerFields, build_request, idempotency_
 from services.editor.api.stream import events, total_ms
 from services.editor.engine.async_engine import EditedImage, EditRequest, EditTask
 from services.editor.metrics import trace_stages
-from services.errors import ApiError
+from services.errors import ApiError, shown
 from services.protocol.images_api import EditForm, ImagesResponse, form_schema, read_form, sse_schema, validate
 from services.serving import logs
 from services.serving.multipart import open_form
@@ -113,7 +113,7 @@ async def receive_form(request: Request) -> EditForm:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
-        raise ApiError("unsupported_media_type", f"the body is {kind or 'of no type'}; send multipart/form-data")
+        raise ApiError("unsupported_media_type", f"the body is {shown(kind) or 'of no type'}; send multipart/form-data")
     async with open_form(request) as form:
         return await read_form(form)
 

@@ -65,8 +65,9 @@ from services.protocol.critique.messages import (
     read_questions,
 )
 from services.protocol.critique.prompts import Template
-from services.serving import middleware, tracing
+from services.serving import api_docs, middleware, tracing
 from services.serving.jsonlines import sse_message
+from services.serving.origins import OriginPolicy
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +99,12 @@ class _Server:
     warm: bool = False
 
 
-def create_app(limits: Limits | None = None) -> FastAPI:
+def create_app(limits: Limits | None = None, origins: OriginPolicy | None = None) -> FastAPI:
     """The thinker as an ASGI application."""
     limits = limits or Limits()
+    origins = origins or OriginPolicy(keyless=limits.api_key is None)
     server = _server(limits)
+    server.registry.register(origins.refused)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -114,10 +117,19 @@ def create_app(limits: Limits | None = None) -> FastAPI:
         server.pool.close()
         await asyncio.to_thread(tracing.close)
 
-    app = FastAPI(title="EditThinker rules", version="0.1.0", description=__doc__ or "", lifespan=lifespan)
+    app = FastAPI(
+        title="EditThinker rules",
+        version="0.1.0",
+        description=__doc__ or "",
+        lifespan=lifespan,
+        # FastAPI's own pages load scripts from another server.
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.server = server
     # Two pictures in base64, which is a third larger than bytes.
-    middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD)
+    middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD, policy=origins)
+    api_docs.install(app)
     authenticated = [Depends(_authenticate)]
     app.add_api_route(
         "/v1/chat/completions",

@@ -80,3 +80,20 @@ async def test_a_body_must_keep_its_rate(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(BodyTooSlowError):
         await read(1)
     await read(20)
+
+
+async def test_values_are_counted_as_they_arrive() -> None:
+    """A body that has too many is refused at the piece that exceeds the bound, and the rest is not received."""
+
+    def pieces() -> Iterator[dict[str, Any]]:
+        yield {"type": "http.request", "body": b"[" * 150_000, "more_body": True}
+        yield {"type": "http.request", "body": b"[" * 150_000, "more_body": True}
+        pytest.fail("it went on receiving")
+
+    messages = pieces()
+
+    async def receive() -> Any:
+        return next(messages)
+
+    with pytest.raises(ApiError, match="200,000 values"):
+        await read_json(Request({"type": "http", "method": "POST", "headers": []}, receive))
