@@ -8,6 +8,7 @@ import gc
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal
 
 import stamina.instrumentation
 from fastapi import FastAPI
@@ -46,6 +47,7 @@ from orchestrator.webhooks.sender import CHORES, SenderOptions, WebhookSender
 from orchestrator.webhooks.storage import WebhookStore
 from services.imaging.codec import ImageLimits
 from services.serving import api_docs, middleware, tracing
+from services.serving.byte_budget import ByteBudget
 from services.serving.origins import OriginPolicy
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
@@ -152,8 +154,17 @@ async def _compose(
         webhook_sender,
         ReadinessChecks(upstreams.editors, upstreams.thinkers),
         StreamLimits(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
+        _budget(settings.upload_bytes, "uploads", settings, metrics),
+        _budget(settings.reply_bytes, "replies", settings, metrics),
         bounds,
     )
+
+
+def _budget(total: int, what: Literal["uploads", "replies"], settings: Settings, metrics: Metrics) -> ByteBudget:
+    """Where tenants have keys, none of them holds more than half."""
+    budget = ByteBudget(total, total // 2 if settings.keys_required else None, what=what)
+    metrics.watch_bytes(what, budget)
+    return budget
 
 
 async def _start(runner: Runner, stack: contextlib.AsyncExitStack) -> None:

@@ -290,6 +290,14 @@ class Blobs(Protocol):
         ...
 
 
+class ReadableBlobs(Blobs, Protocol):
+    """Images that can be read in parts, for readers that may be slow."""
+
+    async def read(self, session_id: str, sha256: str, start: int, end: int) -> bytes:
+        """A part of these bytes; raises `BlobNotFoundError`."""
+        ...
+
+
 class Folders(Blobs, Protocol):
     """The folders of sessions, which also hold a document once their session is archived."""
 

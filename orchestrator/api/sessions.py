@@ -30,6 +30,7 @@ from orchestrator.api.live import (
     until_finished,
     while_connected,
 )
+from orchestrator.api.pictures import size_of, stored_response
 from orchestrator.api.view import SessionList, SessionView, show
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
@@ -38,6 +39,7 @@ from orchestrator.ports import StorageUnavailableError
 from services.errors import ApiError
 from services.imaging.codec import OutputFormat, transcode
 from services.protocol.images_api import Prompt, form_schema
+from services.serving.byte_budget import HeldResponse, receiving
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -47,6 +49,7 @@ ImageAccess = Annotated[Context, Depends(image_access)]
 SessionId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"])]
 Format = Annotated[OutputFormat | None, Query(description="Output encoding; as stored if absent.")]
 Compression = Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")]
+Encoding = tuple[OutputFormat | None, int | None]
 
 _IMAGE: Final[Responses] = {
     200: {
@@ -98,12 +101,15 @@ async def create_session(
 ) -> Response:
     """Create a session, from a multipart form as for the images endpoint, or from JSON with the image as base64 or https URL."""
     wait_s = preferred_wait_s(request.headers.getlist("prefer"))
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-        fields, source, mask = await ctx.intake.from_json(request, ctx.tenant)
-    else:
-        fields, source, mask = await ctx.intake.from_form(request, SessionFields)
-    created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=idempotency_key(request))
-    del source, mask  # do not hold them in memory while the caller waits
+    key = idempotency_key(request)
+    is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+    async with receiving(ctx.uploads, request, ctx.tenant, factor=2 if is_json else 1) as body:
+        if is_json:
+            fields, source, mask = await ctx.intake.from_json(body, ctx.tenant)
+        else:
+            fields, source, mask = await ctx.intake.from_form(body, SessionFields)
+        created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
+        del source, mask  # do not hold them in memory while the caller waits
     session_id = created.session_id
     headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
     if wait_s:
@@ -175,7 +181,8 @@ async def get_best_image(
     top = session.finished.best if session.finished else best(session)
     if top is None:
         raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
-    return await _serve(ctx, session_id, _image_of(session, top), format, compression, final=session.finished is not None)
+    final = session.finished is not None
+    return await _serve(ctx, session, session_id, _image_of(session, top), (format, compression), final=final)
 
 
 @router.get("/{session_id}/source", response_class=Response, responses=documented(ok=_IMAGE))
@@ -187,7 +194,7 @@ async def get_source_image(
 ) -> Response:
     """The source image."""
     session = await _session_of_image(ctx, session_id)
-    return await _serve(ctx, session_id, session.created.source, format, compression, final=True)
+    return await _serve(ctx, session, session_id, session.created.source, (format, compression), final=True)
 
 
 @router.get("/{session_id}/turns/{turn}/candidates/{candidate}/image", response_class=Response, responses=documented(ok=_IMAGE))
@@ -202,7 +209,7 @@ async def get_candidate_image(
     """One candidate's image."""
     session = await _session_of_image(ctx, session_id)
     image = _image_of(session, CandidateRef(turn=turn, candidate=candidate))
-    return await _serve(ctx, session_id, image, format, compression, final=True)
+    return await _serve(ctx, session, session_id, image, (format, compression), final=True)
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
@@ -304,21 +311,25 @@ def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
 
 
 async def _serve(
-    ctx: Context, session_id: str, image: ImageRef, output: OutputFormat | None, compression: int | None, *, final: bool
+    ctx: Context, session: Session, session_id: str, image: ImageRef, encoding: Encoding, *, final: bool
 ) -> Response:
-    data = await ctx.blobs.get(session_id, image.sha256)
-    media_type = image.media_type
-    if output is not None or compression is not None:
-        wanted: OutputFormat = output or _format_of(media_type)
-        if compression is not None and wanted == "png":
-            message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
-            raise ApiError("unsupported_parameter", message, param="compression")
-        async with ctx.intake.decode_budget.reserve(image.width * image.height):
-            data = await asyncio.to_thread(transcode, data, wanted, compression, param="format")
-        media_type = f"image/{wanted}"
     # An image never changes; which one is the best does until the session is finished.
     cache = "private, max-age=31536000, immutable" if final else "no-store"
-    return Response(data, media_type=media_type, headers={"cache-control": cache, "x-content-type-options": "nosniff"})
+    headers = {"cache-control": cache, "x-content-type-options": "nosniff"}
+    output, compression = encoding
+    if output is None and compression is None:
+        return await stored_response(ctx.blobs, session_id, image, headers)
+    wanted: OutputFormat = output or _format_of(image.media_type)
+    if compression is not None and wanted == "png":
+        message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
+        raise ApiError("unsupported_parameter", message, param="compression")
+    async with contextlib.AsyncExitStack() as stack:
+        held = await stack.enter_async_context(ctx.replies.open(session.created.tenant))
+        await held.grow(size_of(image))
+        async with ctx.intake.decode_budget.reserve(image.width * image.height):
+            data = await ctx.blobs.get(session_id, image.sha256)
+            data = await asyncio.to_thread(transcode, data, wanted, compression, param="format")
+        return HeldResponse(data, stack.pop_all(), media_type=f"image/{wanted}", headers=headers)
 
 
 def _format_of(media_type: str) -> OutputFormat:
