@@ -78,7 +78,7 @@ class Arena:
 
     def client(self, tenant: str | None = ATTACKER, *, timeout: float = 60, **others: str) -> httpx.Client:
         """A client with a tenant's key, and other headers."""
-        headers = others | {"authorization": f"Bearer {self.keys[tenant]}"} if tenant in self.keys else {}
+        headers = others | ({"authorization": f"Bearer {self.keys[tenant]}"} if tenant in self.keys else {})
         return httpx.Client(base_url=self.urls["orchestrator"], headers=headers, timeout=timeout, trust_env=False)
 
     def connect(self, name: str = "orchestrator") -> socket.socket:
