@@ -136,6 +136,7 @@ class EditOrder:
             completed.
         start_s: seconds after which it no longer waits for a slot, since it would miss the deadline.
         session_id: the session it belongs to.
+        tenant: whose session that is.
     """
 
     source: StoredImage
@@ -148,6 +149,7 @@ class EditOrder:
     later: bool = False
     start_s: float = math.inf
     session_id: str = ""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class CritiqueOrder:
         turn_instruction: the one that the candidate was made with.
         timeout_s: seconds it may take.
         questions: the session's checklist, if it has one.
+        tenant: whose session it is.
     """
 
     source: StoredImage
@@ -182,6 +185,7 @@ class CritiqueOrder:
     turn_instruction: str
     timeout_s: float
     questions: tuple[ChecklistQuestion, ...] = ()
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +236,7 @@ class ChecklistOrder:
     source: StoredImage
     instruction: str
     timeout_s: float
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
 from orchestrator.api.live import StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, apply, fold
 from orchestrator.metrics import Metrics
@@ -39,6 +40,7 @@ class Context:
         driving: whether this replica's runner drives sessions.
         readiness: of the editors and thinkers.
         streams: the open event streams of each tenant.
+        transcodes: of stored images.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
         stopping: set when this replica shuts down.
@@ -61,6 +63,7 @@ class Context:
     webhooks: WebhookTester
     readiness: ReadinessChecks
     streams: StreamLimits
+    transcodes: Transcodes
     tenant: str = "default"
     signed_link: bool = False
 

@@ -29,7 +29,7 @@ from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import PortError
 from services.errors import ApiError
-from services.imaging.codec import to_base64, transcode
+from services.imaging.codec import to_base64
 from services.protocol.images_api import ImagesResponse, form_schema, sse_schema
 from services.serving.jsonlines import sse_message
 from services.serving.middleware import error_response
@@ -132,11 +132,13 @@ async def _image(
 
 
 async def _b64(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> str:
-    data = await ctx.blobs.get(session_id, image.sha256)
-    if image.media_type != f"image/{fields.output_format}" or fields.output_compression is not None:
-        async with ctx.intake.decode_budget.reserve(image.width * image.height):
-            data = await asyncio.to_thread(transcode, data, fields.output_format, fields.output_compression)
-    return to_base64(data)
+    async def load() -> bytes:
+        return await ctx.blobs.get(session_id, image.sha256)
+
+    if image.media_type == f"image/{fields.output_format}" and fields.output_compression is None:
+        return to_base64(await load())
+    encoding = (fields.output_format, fields.output_compression)
+    return to_base64(await ctx.transcodes.get(image.sha256, load, encoding, tenant=ctx.tenant, param="output_format"))
 
 
 async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, cancel_when_left: bool) -> AsyncIterator[bytes]:

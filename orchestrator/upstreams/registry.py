@@ -91,7 +91,9 @@ class ThinkerSettings(UpstreamSettings):
         default_factory=lambda: {"temperature": 0, "max_tokens": 4096}, description="Further fields of the request."
     )
     samples: int = Field(1, ge=1, le=16, description="Critiques of each candidate; the mean of their scores counts.")
-    max_pixels: int | None = Field(None, ge=1024, description="Larger images are scaled down to it; unchanged if absent.")
+    max_pixels: int | None = Field(
+        4_194_304, ge=1024, description="Larger images are scaled down to it, once; null sends them unchanged."
+    )
     away_s: float = Field(60, ge=0, description="Seconds for which calls are retried while it restarts.")
     fallback: str | None = Field(None, description="The thinker to use when this one fails.")
 
