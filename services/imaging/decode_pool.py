@@ -22,6 +22,7 @@ import tempfile
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -257,6 +258,8 @@ class DecodePool:
                 return
             self._running.add(job)
             job.serving = asyncio.create_task(self._serve(job))
+            # Not in the task, which does not run if it is cancelled before its first step.
+            job.serving.add_done_callback(partial(self._served, job))
 
     async def _serve(self, job: _Job) -> None:
         try:
@@ -267,10 +270,11 @@ class DecodePool:
         else:
             if not job.reply.done():
                 job.reply.set_result(reply)
-        finally:
-            job.reply.cancel()
-            self._running.discard(job)
-            self._start_jobs()
+
+    def _served(self, job: _Job, _: asyncio.Task[None]) -> None:
+        job.reply.cancel()
+        self._running.discard(job)
+        self._start_jobs()
 
     async def _answer(self, job: _Job) -> tuple[dict[str, Any], bytes]:
         """The reply of a process. One that dies unasked gets a second try, since it may not be the picture's fault."""

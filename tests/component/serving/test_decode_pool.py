@@ -93,8 +93,8 @@ async def test_a_process_that_dies_idle_or_once_costs_nobody_a_picture() -> None
 async def test_a_heavy_job_ends_with_its_caller_and_so_does_a_queued_one() -> None:
     async with pool(cpu_s=60) as held:
         await held.check(SMALL, limits=ImageLimits())
-        first = asyncio.create_task(held.transcode(HEAVY, "webp", param="format", tenant="ann"))
-        second = asyncio.create_task(held.transcode(HEAVY, "webp", param="format", tenant="ann"))
+        first = asyncio.create_task(held.transcode(HEAVY, "webp", 90, param="format", tenant="ann"))
+        second = asyncio.create_task(held.transcode(HEAVY, "webp", 90, param="format", tenant="ann"))
         await _until(lambda: held.running == 1 and held.queued == 1)
         # Found to be heavy, and at work on it.
         await _until(lambda: any(not job.light for job in held._running))
