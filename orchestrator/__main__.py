@@ -19,10 +19,10 @@ from orchestrator.admin import keys, quotas
 from orchestrator.admin.configuration import server_settings
 from orchestrator.admin.sweep import sweep
 from orchestrator.app import create_app
-from orchestrator.settings import is_loopback
 from services.serving import logs, tracing
 from services.serving.command_line import PLAIN, run_server
-from services.serving.http_limits import BoundedProtocol
+from services.serving.http_protocol import server_config
+from services.serving.origins import is_loopback
 
 
 class _Server(uvicorn.Server):
@@ -56,15 +56,10 @@ def serve(
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     application = create_app(settings)
-    config = uvicorn.Config(
+    config = server_config(
         application,
         host=settings.host,
         port=settings.port,
-        http=BoundedProtocol,
-        ws="none",
-        # Its logs are formatted as all others; services.serving.middleware logs requests.
-        log_config=None,
-        access_log=False,
         # Streams and waiting callers would hold a shutdown; other replicas continue their sessions.
         timeout_graceful_shutdown=3,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
 from prometheus_client.registry import Collector
@@ -27,6 +27,7 @@ from orchestrator.loop.session import Session
 from orchestrator.ports import Recorded
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from services.imaging.decode_pool import DecodePool
+from services.serving.byte_budget import ByteBudget
 
 log = logging.getLogger("orchestrator.session")
 _BUCKETS_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
@@ -63,6 +64,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         ProcessCollector(registry=registry)
+        self._add_http_metrics()
         self._add_redis_metrics()
         self._add_session_metrics()
         self._add_edit_metrics()
@@ -91,6 +93,13 @@ class Metrics:
             for value in values:
                 histogram.labels(value)
         return histogram
+
+    def _add_http_metrics(self) -> None:
+        registry = self._registry
+        self._held = Gauge("editthinker_held_bytes", "Bytes of requests or replies in flight.", ["kind"], registry=registry)
+        self._refused_for_bytes = Gauge(
+            "editthinker_held_bytes_refusals", "Requests refused because too many bytes were held.", ["kind"], registry=registry
+        )
 
     def _add_redis_metrics(self) -> None:
         registry = self._registry
@@ -156,6 +165,11 @@ class Metrics:
         """Export how many sessions this replica drives, read at each scrape."""
         gauge = Gauge("editthinker_sessions_driving", "Sessions that this replica drives.", registry=self._registry)
         gauge.set_function(driving)
+
+    def watch_bytes(self, kind: Literal["uploads", "replies"], budget: ByteBudget) -> None:
+        """Export the bytes that requests hold, and how many requests were refused for them."""
+        self._held.labels(kind).set_function(lambda: budget.used)
+        self._refused_for_bytes.labels(kind).set_function(lambda: budget.refused)
 
     def watch_limit(self, editor: str, limit: AdaptiveLimit) -> None:
         """Export the state of an editor's limit, in place of one it had before."""

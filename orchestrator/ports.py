@@ -60,6 +60,14 @@ class StorageUnavailableError(PortError):
         super().__init__("storage_unavailable", message, retryable=True)
 
 
+class StorageFullError(StorageUnavailableError):
+    """The blob store's disk is full: reads work, and writes will once there is space."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = "storage_full"
+
+
 class BlobNotFoundError(PortError):
     """An image is not in the blob store."""
 
@@ -287,6 +295,14 @@ class Blobs(Protocol):
         ...
 
 
+class ReadableBlobs(Blobs, Protocol):
+    """Images that can be read in parts, for readers that may be slow."""
+
+    async def read(self, session_id: str, sha256: str, start: int, end: int) -> bytes:
+        """A part of these bytes; raises `BlobNotFoundError`."""
+        ...
+
+
 class Folders(Blobs, Protocol):
     """The folders of sessions, which also hold a document once their session is archived."""
 
@@ -343,10 +359,19 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """A tenant's limits: unfinished sessions, and editor seconds per day (UTC); None is no limit."""
+    """A tenant's limits on new sessions; None is no limit.
+
+    Attributes:
+        unfinished: sessions that are not finished.
+        editor_s_per_day: editor seconds in a day (UTC).
+        log_bytes: bytes of its sessions' events in Redis.
+        blob_bytes: bytes of its sessions' images, archived ones too.
+    """
 
     unfinished: int | None = None
     editor_s_per_day: float | None = None
+    log_bytes: int | None = None
+    blob_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -553,11 +578,15 @@ class Quota:
         rate: new sessions in a time, as ``60/minute``.
         unfinished: sessions that are not finished.
         editor_s_per_day: editor seconds in a day (UTC).
+        redis_bytes: bytes of its sessions' events in Redis.
+        blob_bytes: bytes of its sessions' images, archived ones too.
     """
 
     rate: str | None = None
     unfinished: int | None = None
     editor_s_per_day: float | None = None
+    redis_bytes: int | None = None
+    blob_bytes: int | None = None
 
 
 def check_tenant(tenant: str) -> None:

@@ -66,9 +66,12 @@ class Access:
         return _on_behalf_of(Caller(key.tenant, key.id), requested, admin="admin" in key.scopes)
 
     async def bounds_of(self, tenant: str) -> Bounds:
-        """The tenant's bounds on unfinished sessions and on editor seconds a day."""
-        quota = await self._quota(tenant)
-        return Bounds(quota.unfinished, quota.editor_s_per_day)
+        """The tenant's bounds on unfinished sessions, editor seconds a day, and bytes."""
+        quota, default = await self._quota(tenant), self.quota
+        # A quota that says nothing about bytes does not lift the server's bounds.
+        log_bytes = default.redis_bytes if quota.redis_bytes is None else quota.redis_bytes
+        blob_bytes = default.blob_bytes if quota.blob_bytes is None else quota.blob_bytes
+        return Bounds(quota.unfinished, quota.editor_s_per_day, log_bytes, blob_bytes)
 
     async def count(self, tenant: str) -> None:
         """Count a request for a new session.
@@ -90,6 +93,11 @@ class Access:
         if key is None:
             raise ApiError("invalid_api_key", _WRONG if secret else _MISSING)
         return key
+
+
+def access_ended() -> ApiError:
+    """The error for a caller whose key was valid when it began to wait."""
+    return ApiError("invalid_api_key", _WRONG)
 
 
 def _on_behalf_of(caller: Caller, requested: str | None, *, admin: bool) -> Caller:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import Query, Request, Security
@@ -14,16 +14,17 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api.access import BEARER, Access
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
-from orchestrator.api.live import StreamLimits
+from orchestrator.api.live import Ends, StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
-from orchestrator.loop.session import Session, apply, fold
+from orchestrator.loop.session import Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
-from orchestrator.ports import Blobs, Clock, FencedError, Scope, SessionArchive, SessionStore
+from orchestrator.ports import Clock, FencedError, ReadableBlobs, Scope, SessionArchive, SessionStore, StorageUnavailableError
 from orchestrator.webhooks.model import Endpoints, WebhookTester
 from services.errors import ApiError
 from services.serving import logs
+from services.serving.byte_budget import ByteBudget
 
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 _Expires = Annotated[str | None, Query(alias="expires", max_length=20, description="When a signed link expires.")]
@@ -41,16 +42,20 @@ class Context:
         readiness: of the editors and thinkers.
         streams: the open event streams of each tenant.
         transcodes: of stored images.
+        uploads: bytes of bodies in flight.
+        replies: bytes of pictures that are held until their reader has them.
+        bounds: what one session may grow to.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
         stopping: set when this replica shuts down.
         tenant: the caller's; it sees its own sessions only.
+        admitted: whether the caller's key is still valid; None where no key is needed.
         signed_link: the request has a valid signed link, which gives access to the image at its path without a key.
     """
 
     sessions: SessionStore
     history: SessionArchive
-    blobs: Blobs
+    blobs: ReadableBlobs
     clock: Clock
     intake: Intake
     metrics: Metrics
@@ -64,8 +69,17 @@ class Context:
     readiness: ReadinessChecks
     streams: StreamLimits
     transcodes: Transcodes
+    uploads: ByteBudget
+    replies: ByteBudget
+    bounds: SessionBounds = field(default_factory=SessionBounds)
     tenant: str = "default"
     signed_link: bool = False
+    admitted: Callable[[], Awaitable[bool]] | None = None
+
+    @property
+    def ends(self) -> Ends:
+        """What ends this caller's streams and waiting calls."""
+        return Ends(self.stopping, self.admitted)
 
     async def tenant_bounds(self) -> Tenant:
         """The caller's tenant with its bounds."""
@@ -88,7 +102,7 @@ class Context:
         """
         while True:
             log = await self.history.read(session_id)
-            session = fold(recorded.event for recorded in log) if log else None
+            session = fold((recorded.event for recorded in log), self.bounds) if log else None
             if session is None or session.created.tenant != self.tenant:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
             seq = log[-1].seq
@@ -143,4 +157,16 @@ async def _admitted(request: Request, scope: Scope) -> Context:
     found = context(request)
     caller = await found.access.admit(request, scope)
     logs.bind(tenant=caller.tenant, **({"key_id": caller.key_id} if caller.key_id else {}))
-    return replace(found, tenant=caller.tenant)
+    if not found.access.required:
+        return replace(found, tenant=caller.tenant)
+
+    async def admitted() -> bool:
+        try:
+            await found.access.admit(request, scope)
+        except StorageUnavailableError:
+            pass  # As before, until Redis says otherwise.
+        except ApiError:
+            return False
+        return True
+
+    return replace(found, tenant=caller.tenant, admitted=admitted)

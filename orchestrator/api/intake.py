@@ -81,7 +81,7 @@ class Intake:
         if not kind.startswith("multipart/form-data"):
             message = "send multipart/form-data with a file part `image` and a text field `prompt` (/v1/sessions takes JSON too)"
             raise ApiError("unsupported_media_type", message, param="image")
-        async with open_form(request, max_files=20, max_fields=100) as form:
+        async with open_form(request, max_files=20, max_fields=100, max_file_bytes=self.limits.max_bytes) as form:
             read = await read_form(form)
         fields = validate(model, read.fields)
         source = single_image(read)

@@ -15,21 +15,32 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from orchestrator.api.access import access_ended
 from orchestrator.api.bodies import described, read_as
 from orchestrator.api.context import Context, create_access, edit_access, image_access, read_access
 from orchestrator.api.errors import Responses, documented
 from orchestrator.api.examples import SESSION, SESSIONS
-from orchestrator.api.fields import SessionFields, SessionJson
+from orchestrator.api.fields import SessionFields, SessionJson, check_bytes
 from orchestrator.api.intake import idempotency_key
-from orchestrator.api.live import ClientDisconnectedError, ShuttingDownError, load, until_finished, while_connected
+from orchestrator.api.live import (
+    AccessEndedError,
+    ClientDisconnectedError,
+    ShuttingDownError,
+    StreamLimitError,
+    load,
+    until_finished,
+    while_connected,
+)
+from orchestrator.api.pictures import size_of, stored_response
 from orchestrator.api.view import SessionList, SessionView, show
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
-from orchestrator.loop.policy import best
+from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import Session, Status, fold
 from orchestrator.ports import StorageUnavailableError
 from services.errors import ApiError
 from services.imaging.codec import OutputFormat
 from services.protocol.images_api import Prompt, form_schema
+from services.serving.byte_budget import HeldResponse, receiving
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -109,20 +120,26 @@ async def create_session(
 ) -> Response:
     """Create a session, from a multipart form as for the images endpoint, or from JSON with the image as base64 or https URL."""
     wait_s = preferred_wait_s(request.headers.getlist("prefer"))
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-        fields, source, mask = await ctx.intake.from_json(request, ctx.tenant)
-    else:
-        fields, source, mask = await ctx.intake.from_form(request, SessionFields)
-    created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=idempotency_key(request))
-    del source, mask  # do not hold them in memory while the caller waits
+    key = idempotency_key(request)
+    is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+    async with receiving(ctx.uploads, request, ctx.tenant, factor=2 if is_json else 1) as body:
+        if is_json:
+            fields, source, mask = await ctx.intake.from_json(body, ctx.tenant)
+        else:
+            fields, source, mask = await ctx.intake.from_form(body, SessionFields)
+        created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
+        del source, mask  # do not hold them in memory while the caller waits
     session_id = created.session_id
     headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
     if wait_s:
         try:
-            async with asyncio.timeout(wait_s):
-                session, seq = await while_connected(request, ctx.stopping, until_finished(ctx.history, session_id))
-        except (TimeoutError, ShuttingDownError):
+            with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant):
+                async with asyncio.timeout(wait_s):
+                    session, seq = await while_connected(request, ctx.ends, until_finished(ctx.history, session_id))
+        except (TimeoutError, ShuttingDownError, StreamLimitError):
             pass
+        except AccessEndedError as exc:
+            raise access_ended() from exc
         except ClientDisconnectedError:
             return Response(status_code=499)
         else:
@@ -224,6 +241,7 @@ async def give_feedback(
     session_id: SessionId, ctx: EditAccess, feedback: Annotated[Feedback, Depends(read_as(Feedback))]
 ) -> SessionView:
     """Give feedback: `accept` the best candidate, `pick` one, `instruct` with a new instruction, or let the thinker `go_on`."""
+    check_bytes("instruction", feedback.instruction)
 
     def event(session: Session) -> Event:
         _check_feedback(session, feedback)
@@ -276,12 +294,28 @@ def _check_feedback(session: Session, feedback: Feedback) -> None:
         raise ApiError("missing_parameter", "instruction is missing; instruct needs one", param="instruction")
     if session.finished or session.cancelled or session.accepted:
         raise ApiError("session_conflict", "the session is over and takes no more feedback", param="session_id")
+    if feedback.action in {"instruct", "go_on"} and (full := _full(session)):
+        message = f"{full}, the most that this server allows; accept or pick a candidate, or create another session"
+        raise ApiError("session_conflict", message, param="action")
     if feedback.action == "go_on" and session.review is None:
         raise ApiError("session_conflict", "the session is not waiting for a review", param="action")
     if feedback.action == "accept" and best(session) is None:
         raise ApiError("session_conflict", "there is no candidate to accept yet", param="action")
     if feedback.action == "pick" and feedback.turn:
         _image_of(session, CandidateRef(turn=feedback.turn, candidate=feedback.candidate or 1))
+
+
+def _full(session: Session) -> str | None:
+    """Which bound of the server keeps a session from another turn."""
+    if turns_are_used_up(session):
+        return f"the session has {len(session.turns)} turns"
+    if session.bounds.feedback is not None and session.feedback >= session.bounds.feedback:
+        return f"the session was given feedback {session.feedback} times"
+    if log_is_full(session):
+        return f"the session's events take {session.log_bytes:,} bytes"
+    if images_are_full(session):
+        return f"the session's images take {session.image_bytes:,} bytes"
+    return None
 
 
 def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
@@ -295,31 +329,33 @@ def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
 async def _serve(
     ctx: Context, session_id: str, session: Session, image: ImageRef, wanted: WantedEncoding, *, final: bool
 ) -> Response:
+    # An image never changes; which one is the best does until the session is finished.
+    cache = "private, max-age=31536000, immutable" if final else "no-store"
+    headers = {"cache-control": cache, "x-content-type-options": "nosniff"}
     output, compression = wanted.format, wanted.compression
+    if output is None and compression is None:
+        return await stored_response(ctx.blobs, session_id, image, headers)
+    output = output or _format_of(image.media_type)
+    if compression is not None and output == "png":
+        message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
+        raise ApiError("unsupported_parameter", message, param="compression")
+    # The session's tenant: a signed link has none of its own.
+    tenant = session.created.tenant
 
     async def load() -> bytes:
         return await ctx.blobs.get(session_id, image.sha256)
 
-    media_type = image.media_type
-    if output is None and compression is None:
-        data = await load()
-    else:
-        output = output or _format_of(media_type)
-        if compression is not None and output == "png":
-            message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
-            raise ApiError("unsupported_parameter", message, param="compression")
-        # The session's tenant: a signed link has none of its own.
-        work = ctx.transcodes.get(image.sha256, load, (output, compression), tenant=session.created.tenant)
+    async with contextlib.AsyncExitStack() as stack:
+        held = await stack.enter_async_context(ctx.replies.open(tenant))
+        await held.grow(size_of(image))
+        work = ctx.transcodes.get(image.sha256, load, (output, compression), tenant=tenant)
         try:
-            data = await while_connected(wanted.request, ctx.stopping, work)
+            data = await while_connected(wanted.request, ctx.ends, work)
         except ClientDisconnectedError:
             return Response(status_code=499)
         except ShuttingDownError as exc:
             raise ApiError("not_ready", "this replica is shutting down; retry", retry_after=1) from exc
-        media_type = f"image/{output}"
-    # An image never changes; which one is the best does until the session is finished.
-    cache = "private, max-age=31536000, immutable" if final else "no-store"
-    return Response(data, media_type=media_type, headers={"cache-control": cache, "x-content-type-options": "nosniff"})
+        return HeldResponse(data, stack.pop_all(), media_type=f"image/{output}", headers=headers)
 
 
 def _format_of(media_type: str) -> OutputFormat:

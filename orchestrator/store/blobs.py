@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import re
 import shutil
@@ -25,13 +26,14 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from orchestrator.ports import BlobNotFoundError, StorageUnavailableError
+from orchestrator.ports import BlobNotFoundError, StorageFullError, StorageUnavailableError
 from services.imaging.codec import CheckedImage
 
 _Result = TypeVar("_Result")
 _SESSION: Final = re.compile(r"ses_[0-9a-f]{32}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _DOCUMENT: Final = "session.json"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _THREADS: Final = 8
 """For listing and deleting. They are separate from the event loop's executor, which decodes images for waiting callers."""
 
@@ -85,6 +87,24 @@ class ObjectBlobs:
             raise BlobNotFoundError(sha256)
         self._remember(sha256, data)
         return data
+
+    async def read(self, session_id: str, sha256: str, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` of an image, for readers that may be slow: it is not cached for them, nor held as a whole.
+
+        Raises:
+            BlobNotFoundError: when it was never stored, or is gone.
+        """
+        if sha256 in self._cache:
+            self._cache.move_to_end(sha256)
+            return self._cache[sha256][start:end]
+        if not _DIGEST.fullmatch(sha256):
+            raise BlobNotFoundError(sha256)
+        async with _translated("it could not be read"):
+            try:
+                path = f"{_folder(session_id)}/{sha256}"
+                return bytes(await obstore.get_range_async(self._store, path, start=start, end=end))
+            except FileNotFoundError as exc:
+                raise BlobNotFoundError(sha256) from exc
 
     async def write_document(self, session_id: str, data: bytes) -> None:
         """Store the document, in place of an earlier one."""
@@ -200,4 +220,12 @@ async def _translated(otherwise: str) -> AsyncIterator[None]:
     except (BaseError, OSError) as exc:
         # The lines after the first are obstore's internal representation.
         message, _, _ = str(exc).partition("\n")
-        raise StorageUnavailableError(f"{otherwise}: {message}") from exc
+        kind = StorageFullError if _is_full(exc) else StorageUnavailableError
+        raise kind(f"{otherwise}: {message}") from exc
+
+
+def _is_full(exc: Exception) -> bool:
+    """Whether a disk or a quota is full. obstore's exceptions have the system's error number in their text only."""
+    if isinstance(exc, OSError) and exc.errno is not None:
+        return exc.errno in _FULL
+    return any(f"(os error {number})" in str(exc) for number in _FULL)

@@ -27,6 +27,10 @@ _LATER_TURN: Final = {"priority": "u=2"}
 """RFC 9218, section 4.1: one level more urgent than the default, u=3."""
 _MAX_GROWTH: Final = 2
 """Pixels of an edited image at most, as a multiple of the source's, where that is above the limit for uploads."""
+_BYTES_PER_PIXEL: Final = 4
+"""RGBA without compression."""
+_MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
+"""An uncompressed image of 12 megapixels in base64; the largest that models of 2026 make are PNGs of 16."""
 _ASPECT_TOLERANCE: Final = 0.04
 """Editors round sizes to multiples of 8 to 64; an image of nearly the source's aspect ratio is scaled back to its size."""
 
@@ -78,11 +82,15 @@ class HttpEditor:
             files.append(("mask", order.mask))
         body = _multipart(boundary, fields, files)
         headers = {"idempotency-key": order.key, **(_LATER_TURN if order.later else {})}
-        call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers)
+        call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers, _max_reply(order))
         requests = _Requests(usage)
         reply = await self._post(call, order, requests)
         requests.reported(reply)
-        data = _image_of(reply.json)
+        text = _image_of(reply.json)
+        try:
+            data = await asyncio.to_thread(from_base64, text)
+        except ApiError as exc:
+            raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
         info = _checked(data, order.source.ref.width * order.source.ref.height)
         if order.options.get("size") in {None, "auto"}:
             data, info = await self._at_source_size(data, info, order)
@@ -188,16 +196,24 @@ def _multipart(boundary: str, fields: Mapping[str, Any], files: list[tuple[str, 
     return parts
 
 
-def _image_of(reply: Any) -> bytes:
+def _max_reply(order: EditOrder) -> int:
+    """Bytes of a reply with an image of the session: `_MAX_GROWTH` times the pixels of its source or size, uncompressed, in
+    base64. Models that always answer at their own size make more of a small source, so there is a floor.
+    """
+    ref = order.source.ref
+    wanted = str(order.options.get("size", "")).partition("x")
+    size = int(wanted[0]) * int(wanted[2]) if wanted[0].isdigit() and wanted[2].isdigit() else 0
+    return max(_MIN_REPLY_BOUND, _MAX_GROWTH * max(ref.width * ref.height, size) * _BYTES_PER_PIXEL * 4 // 3)
+
+
+def _image_of(reply: Any) -> str:
+    """The image in base64."""
     images = reply.get("data") if isinstance(reply, dict) else None
     first = images[0] if isinstance(images, list) and images else None
     text = first.get("b64_json") if isinstance(first, dict) else None
     if not isinstance(text, str) or not text:
         raise EditorError("editor_bad_reply", "the editor's reply has no data[0].b64_json", retryable=True)
-    try:
-        return from_base64(text)
-    except ApiError as exc:
-        raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
+    return text
 
 
 def _checked(data: bytes, source_pixels: int) -> ImageInfo:

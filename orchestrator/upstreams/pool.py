@@ -162,11 +162,13 @@ def http_client() -> aiohttp.ClientSession:
         # Cookies set for one caller's request must not go out with another's.
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"user-agent": "EditThinker"},
+        # Encoded replies are refused: nobody asks for them, and 5 kB of gzip within gzip are 4 GB.
+        auto_decompress=False,
     )
 
 
 def _upstream(settings: UpstreamSettings) -> Upstream:
-    return Upstream(settings.url, settings.key(), settings.attempts, settings.timeout_s)
+    return Upstream(settings.url, settings.key(), settings.attempts, settings.timeout_s, max_reply=settings.max_reply_bytes)
 
 
 def _capabilities(editor: EditorSettings) -> EditorCapabilities:

@@ -25,6 +25,8 @@ from services.serving import tracing
 
 _MAX_REASONING: Final = 8_000
 """Characters of reasoning that are stored, so that a rambling thinker does not fill the session store."""
+_CUT: Final = frozenset({"length", "content_filter"})
+"""Reasons to end a reply before its form is complete."""
 _NOT_RETRYABLE: Final = frozenset({"instruction_too_long"})
 _T = TypeVar("_T")
 
@@ -144,32 +146,46 @@ class HttpThinker:
     ) -> tuple[list[Reply | Unparseable], Usage]:
         """The replies of one request, under the constraint that the server is known, or found, to enforce."""
         deadline = time.monotonic() + timeout_s
-        while True:
-            kind = probe.kind
-            fields = {"model": self._dialect.model, **self._dialect.sampling, **contract.format.constraint(kind)}
-            if samples > 1:
-                fields["n"] = samples
-            call = Call("/chat/completions", contract.body(fields), "application/json", {})
+        refusals: dict[Constraint, ThinkerError] = {}
+        for kind in probe.kinds():
             try:
-                with tracing.span(f"chat {self._dialect.model}", "client", tracing.chat_request(fields)) as span:
-                    completion = (await self._upstream.post(call, max(0.0, deadline - time.monotonic()))).json
-                    span.set_attributes(tracing.chat_response(completion))
+                completion = await self._post(contract, kind, samples, max(0.0, deadline - time.monotonic()))
             except ThinkerError as exc:
-                if probe.refused(kind, exc):
-                    continue
-                raise
-            replies = list(read_completions(completion))
-            # A reply cut at its token limit proves nothing about the constraint.
-            whole = [reply for reply in replies if not isinstance(reply, Reply) or reply.finish_reason != "length"]
-            enforced = all(isinstance(reply, Reply) and contract.format.conforms(reply, kind) for reply in whole)
-            if whole and not probe.observed(kind, enforced=enforced) and kind != "none":
+                if not probe.may_be_refused(kind, exc):
+                    raise
+                refusals[kind] = exc
+                continue
+            probe.refused(refusals)
+            replies = list(read_completions(completion, samples))
+            proofs = [reply for reply in replies if _is_whole(reply)]
+            enforced = all(isinstance(reply, Reply) and contract.format.conforms(reply, kind) for reply in proofs)
+            if proofs and not probe.observed(kind, enforced=enforced) and kind != "none":
                 self._on_reply("unconstrained")
             return replies, _usage(completion)
+        raise AssertionError("the last kind is none, whose refusal is raised")  # pragma: no cover
+
+    async def _post(self, contract: ReplyContract[Any], kind: Constraint, samples: int, timeout_s: float) -> Any:
+        """The JSON of a chat completion."""
+        fields = {"model": self._dialect.model, **self._dialect.sampling, **contract.format.constraint(kind)}
+        if samples > 1:
+            fields["n"] = samples
+        call = Call("/chat/completions", contract.body(fields), "application/json", {})
+        with tracing.span(f"chat {self._dialect.model}", "client", tracing.chat_request(fields)) as span:
+            completion = (await self._upstream.post(call, timeout_s)).json
+            span.set_attributes(tracing.chat_response(completion))
+        return completion
 
     def _parse(self, contract: ReplyContract[_T], reply: Reply | Unparseable) -> _T | Unparseable:
         result = reply if isinstance(reply, Unparseable) else contract.format.parse(reply)
         self._on_reply(result.reason if isinstance(result, Unparseable) else "ok")
         return result
+
+
+def _is_whole(reply: Reply | Unparseable) -> bool:
+    """Whether a reply proves something about the constraint: one that was cut, filtered or refused does not."""
+    if isinstance(reply, Unparseable):
+        return True
+    return reply.finish_reason not in _CUT and not reply.refusal
 
 
 def _unreadable(unparseable: Unparseable) -> ThinkerError:

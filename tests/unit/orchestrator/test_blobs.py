@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 from pathlib import Path
 
 import pytest
 
-from orchestrator.ports import BlobNotFoundError, StorageUnavailableError
+from orchestrator.api.errors import from_port
+from orchestrator.ports import BlobNotFoundError, StorageFullError, StorageUnavailableError
 from orchestrator.store.blobs import Folder, ObjectBlobs
 from services.imaging.codec import digest
 from tests.doubles.images import checked
@@ -159,3 +161,22 @@ async def test_an_unusable_store_is_reported_as_unavailable(tmp_path: Path) -> N
     for asked in (blobs.put(A, checked(b"x")), blobs.write_document(A, b"x"), blobs.remove(A), blobs.prune(A, set())):
         with pytest.raises(StorageUnavailableError):
             await asked
+
+
+async def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files, in place of a full disk: reads go on, and so do writes once there is space."""
+    blobs = ObjectBlobs(str(tmp_path), cache_bytes=0)
+    before = await put(blobs, A, b"before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(StorageFullError) as caught:
+            await put(blobs, A, b"a" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = from_port(caught.value)
+
+    assert (error.code, error.status, error.row.retryable) == ("storage_full", 507, True)
+    assert str(tmp_path) not in error.message
+    assert await blobs.get(A, before) == b"before"
+    assert await blobs.get(A, await put(blobs, A, b"a" * 2000)) == b"a" * 2000

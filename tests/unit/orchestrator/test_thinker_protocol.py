@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from orchestrator.loop.events import ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, CritiqueOrder, ThinkerError, Usage
+from orchestrator.upstreams.constraint_probe import RETRY_S, ConstraintProbe
 from orchestrator.upstreams.fallback import ThinkerWithFallback
 from orchestrator.upstreams.registry import ThinkerSettings
 from orchestrator.upstreams.thinker import HttpThinker
@@ -300,6 +301,62 @@ async def test_a_constraint_that_was_seen_to_be_enforced_is_not_given_up_for_a_r
     """Whatever the server says: it took such a request before."""
     refusal = JSONResponse({"error": {"message": "cannot read the picture"}}, 400)
     assert await enforced(desk, JSONResponse(GOOD), refusal, JSONResponse(GOOD)) == ["regex"] * 3
+
+
+FILTERED = JSONResponse({"error": {"message": "not this picture", "code": "content_filter"}}, 400)
+SHAPE = JSONResponse({"error": {"message": "images of 5000x24 are not supported"}}, 400)
+
+
+@pytest.mark.parametrize("answer", [FILTERED, SHAPE], ids=["a content filter", "an unusual shape"])
+async def test_a_request_that_is_refused_without_its_constraint_too_gives_none_up(desk: Desk, answer: Response) -> None:
+    """One stranger's first request after a start does not disarm everybody's."""
+    async with asking("thinker", desk.url) as upstream:
+        thinker = HttpThinker(upstream, dialect(constraint="auto"))
+        desk.answers = [answer]
+        with pytest.raises(ThinkerError):
+            await thinker.critique(order())
+        desk.reset()
+        desk.answers = [JSONResponse(GOOD)]
+        for _ in range(2):
+            await thinker.critique(order())
+    assert constraints(desk) == ["structured_outputs"] * 2
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "length"])
+async def test_a_reply_that_a_filter_ended_proves_no_constraint(desk: Desk, reason: str) -> None:
+    """It is not whole, and the next one is."""
+    desk.answers = [JSONResponse(completion("<think>and so", reason)), JSONResponse(GOOD)]
+    assert (await heard(desk, dialect(constraint="auto"), 2))[-1] == "ok"
+    assert constraints(desk) == ["structured_outputs"] * 3
+
+
+async def test_a_constraint_that_was_given_up_comes_back(desk: Desk) -> None:
+    """After ten minutes it is tried again: the server may have been replaced, or the refusal was a coincidence."""
+    now = [0.0]
+    probe = ConstraintProbe("auto", FORMATS["json_schema"].bind(), lambda: now[0])
+    unknown = ThinkerError("thinker_failed", "unknown field", status=400)
+    assert list(probe.kinds()) == ["regex", "json_schema", "none"]
+    assert probe.may_be_refused("regex", unknown)
+    probe.refused({"regex": unknown})
+    now[0] = RETRY_S - 1
+    assert list(probe.kinds()) == ["json_schema", "none"]
+    now[0] = RETRY_S
+    assert list(probe.kinds()) == ["regex", "json_schema", "none"]
+
+    probe.observed("regex", enforced=False)
+    assert list(probe.kinds()) == ["json_schema", "none"]
+    now[0] = 2 * RETRY_S
+    assert probe.observed("regex", enforced=True)
+    # Now it is known to be understood.
+    assert not probe.may_be_refused("regex", unknown)
+
+
+async def test_more_choices_than_were_requested_are_not_read(desk: Desk) -> None:
+    """A thinker decides neither how much is parsed nor how many votes it has."""
+    one = GOOD["choices"][0]
+    desk.answers = [JSONResponse({**GOOD, "choices": [one] * 50})]
+    assert await heard(desk, dialect()) == ["ok"]
+    assert await heard(desk, dialect(samples=3, sampling={"temperature": 1})) == ["ok"] * 3
 
 
 async def test_a_reply_that_was_cut_proves_no_constraint(desk: Desk) -> None:
