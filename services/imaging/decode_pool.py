@@ -38,7 +38,7 @@ _LIGHT_BYTES: Final = 8 * 1024 * 1024
 """Files above this are heavy without a look at them."""
 _WALL_FACTOR: Final = 3
 """Wall time against CPU time: the processes share the machine's cores."""
-_SLACK_S: Final = 10.0
+_SLACK_S: Final = 60.0
 _START_S: Final = 60.0
 """Pillow is imported in a tenth of a second, unless the machine swaps."""
 _REPLY_LINE: Final = 64 * 1024

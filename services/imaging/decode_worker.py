@@ -126,8 +126,6 @@ def _restrict(memory_bytes: int) -> None:
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
     ):
         resource.setrlimit(kind, (value, value))
-    # The event loop and other tenants' requests come first.
-    os.nice(5)
 
 
 def _limit_cpu(seconds: float) -> None:
