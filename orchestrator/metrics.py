@@ -26,6 +26,7 @@ from orchestrator.loop.events import (
 from orchestrator.loop.session import Session
 from orchestrator.ports import Recorded
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
+from services.imaging.decode_pool import DecodePool
 from services.serving.byte_budget import ByteBudget
 
 log = logging.getLogger("orchestrator.session")
@@ -127,6 +128,7 @@ class Metrics:
         self._forgotten = self._counter(
             "events_forgotten_total", "Recorded events that Redis lost when it was restored from an older snapshot."
         )
+        self._decodes = self._counter("decodes_total", "Pictures decoded, by outcome.", {"operation": (), "outcome": ()})
         outcomes = {"outcome": ("delivered", "retried", "failed", "disabled")}
         self._webhooks = self._counter("webhook_deliveries_total", "Webhook delivery attempts, by outcome.", outcomes)
 
@@ -151,6 +153,13 @@ class Metrics:
         self._replies = self._counter(
             "thinker_replies_total", "Thinkers' replies, by how they could be parsed.", {"outcome": ("ok",)}
         )
+
+    def watch_decoder(self, decoder: DecodePool) -> None:
+        """Export how many pictures wait to be decoded and are being decoded, read at each scrape."""
+        queued = Gauge("editthinker_decodes_queued", "Pictures that wait to be decoded.", registry=self._registry)
+        queued.set_function(lambda: decoder.queued)
+        running = Gauge("editthinker_decodes_running", "Pictures that are being decoded.", registry=self._registry)
+        running.set_function(lambda: decoder.running)
 
     def watch(self, driving: Callable[[], int]) -> None:
         """Export how many sessions this replica drives, read at each scrape."""
@@ -240,6 +249,10 @@ class Metrics:
     def thinker_replied(self, outcome: str) -> None:
         """A thinker's reply was parsed: ``ok``, ``unconstrained`` (usable, outside the constraint), or the kind of failure."""
         self._replies.labels(outcome).inc()
+
+    def decoded(self, operation: str, outcome: str) -> None:
+        """A job of the decode pool ended: ``ok``, ``cancelled``, or the code of its error."""
+        self._decodes.labels(operation, outcome).inc()
 
     def webhook_delivered(self, outcome: str) -> None:
         """A webhook delivery was attempted."""

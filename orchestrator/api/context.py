@@ -16,6 +16,7 @@ from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
 from orchestrator.api.live import Ends, StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
@@ -40,6 +41,7 @@ class Context:
         driving: whether this replica's runner drives sessions.
         readiness: of the editors and thinkers.
         streams: the open event streams of each tenant.
+        transcodes: of stored images.
         uploads: bytes of bodies in flight.
         replies: bytes of pictures that are held until their reader has them.
         bounds: what one session may grow to.
@@ -66,6 +68,7 @@ class Context:
     webhooks: WebhookTester
     readiness: ReadinessChecks
     streams: StreamLimits
+    transcodes: Transcodes
     uploads: ByteBudget
     replies: ByteBudget
     bounds: SessionBounds = field(default_factory=SessionBounds)

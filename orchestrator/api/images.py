@@ -33,7 +33,7 @@ from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import PortError
 from services.errors import ApiError
-from services.imaging.codec import to_base64, transcode
+from services.imaging.codec import to_base64
 from services.protocol.images_api import ImagesResponse, form_schema, sse_schema
 from services.serving.byte_budget import receiving
 from services.serving.jsonlines import sse_message
@@ -199,11 +199,13 @@ def _as_stored(image: ImageRef, fields: ImagesEditFields) -> bool:
 
 
 async def _converted(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> bytes:
-    data = await ctx.blobs.get(session_id, image.sha256)
+    async def load() -> bytes:
+        return await ctx.blobs.get(session_id, image.sha256)
+
     if _as_stored(image, fields):
-        return data
-    async with ctx.intake.decode_budget.reserve(image.width * image.height):
-        return await asyncio.to_thread(transcode, data, fields.output_format, fields.output_compression)
+        return await load()
+    encoding = (fields.output_format, fields.output_compression)
+    return await ctx.transcodes.get(image.sha256, load, encoding, tenant=ctx.tenant, param="output_format")
 
 
 async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, cancel_when_left: bool) -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ import base64
 import binascii
 import contextlib
 import re
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 from urllib.request import parse_http_list
 
@@ -37,7 +38,7 @@ from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_a
 from orchestrator.loop.session import Session, Status, fold
 from orchestrator.ports import StorageUnavailableError
 from services.errors import ApiError
-from services.imaging.codec import OutputFormat, transcode
+from services.imaging.codec import OutputFormat
 from services.protocol.images_api import Prompt, form_schema
 from services.serving.byte_budget import HeldResponse, receiving
 
@@ -47,9 +48,27 @@ ReadAccess = Annotated[Context, Depends(read_access)]
 EditAccess = Annotated[Context, Depends(edit_access)]
 ImageAccess = Annotated[Context, Depends(image_access)]
 SessionId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"])]
-Format = Annotated[OutputFormat | None, Query(description="Output encoding; as stored if absent.")]
-Compression = Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")]
-Encoding = tuple[OutputFormat | None, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEncoding:
+    """The encoding that a request for an image asks for, and the request, whose client may leave."""
+
+    request: Request
+    format: OutputFormat | None
+    compression: int | None
+
+
+def wanted_encoding(
+    request: Request,
+    format: Annotated[OutputFormat | None, Query(description="Output encoding; as stored if absent.")] = None,  # noqa: A002
+    compression: Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")] = None,
+) -> WantedEncoding:
+    """The dependency of routes that serve images."""
+    return WantedEncoding(request, format, compression)
+
+
+Wanted = Annotated[WantedEncoding, Depends(wanted_encoding)]
 
 _IMAGE: Final[Responses] = {
     200: {
@@ -173,8 +192,7 @@ async def get_session(session_id: SessionId, ctx: ReadAccess) -> SessionView:
 async def get_best_image(
     session_id: SessionId,
     ctx: ImageAccess,
-    format: Format = None,  # noqa: A002 - the name in the query
-    compression: Compression = None,
+    wanted: Wanted,
 ) -> Response:
     """The best image so far; for a finished session, its result."""
     session = await _session_of_image(ctx, session_id)
@@ -182,19 +200,18 @@ async def get_best_image(
     if top is None:
         raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
     final = session.finished is not None
-    return await _serve(ctx, session, session_id, _image_of(session, top), (format, compression), final=final)
+    return await _serve(ctx, session_id, session, _image_of(session, top), wanted, final=final)
 
 
 @router.get("/{session_id}/source", response_class=Response, responses=documented(ok=_IMAGE))
 async def get_source_image(
     session_id: SessionId,
     ctx: ImageAccess,
-    format: Format = None,  # noqa: A002 - the name in the query
-    compression: Compression = None,
+    wanted: Wanted,
 ) -> Response:
     """The source image."""
     session = await _session_of_image(ctx, session_id)
-    return await _serve(ctx, session, session_id, session.created.source, (format, compression), final=True)
+    return await _serve(ctx, session_id, session, session.created.source, wanted, final=True)
 
 
 @router.get("/{session_id}/turns/{turn}/candidates/{candidate}/image", response_class=Response, responses=documented(ok=_IMAGE))
@@ -203,13 +220,12 @@ async def get_candidate_image(
     turn: Annotated[int, Path(ge=1, le=10_000)],
     candidate: Annotated[int, Path(ge=1, le=10_000)],
     ctx: ImageAccess,
-    format: Format = None,  # noqa: A002 - the name in the query
-    compression: Compression = None,
+    wanted: Wanted,
 ) -> Response:
     """One candidate's image."""
     session = await _session_of_image(ctx, session_id)
     image = _image_of(session, CandidateRef(turn=turn, candidate=candidate))
-    return await _serve(ctx, session, session_id, image, (format, compression), final=True)
+    return await _serve(ctx, session_id, session, image, wanted, final=True)
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
@@ -311,25 +327,35 @@ def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
 
 
 async def _serve(
-    ctx: Context, session: Session, session_id: str, image: ImageRef, encoding: Encoding, *, final: bool
+    ctx: Context, session_id: str, session: Session, image: ImageRef, wanted: WantedEncoding, *, final: bool
 ) -> Response:
     # An image never changes; which one is the best does until the session is finished.
     cache = "private, max-age=31536000, immutable" if final else "no-store"
     headers = {"cache-control": cache, "x-content-type-options": "nosniff"}
-    output, compression = encoding
+    output, compression = wanted.format, wanted.compression
     if output is None and compression is None:
         return await stored_response(ctx.blobs, session_id, image, headers)
-    wanted: OutputFormat = output or _format_of(image.media_type)
-    if compression is not None and wanted == "png":
+    output = output or _format_of(image.media_type)
+    if compression is not None and output == "png":
         message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
         raise ApiError("unsupported_parameter", message, param="compression")
+    # The session's tenant: a signed link has none of its own.
+    tenant = session.created.tenant
+
+    async def load() -> bytes:
+        return await ctx.blobs.get(session_id, image.sha256)
+
     async with contextlib.AsyncExitStack() as stack:
-        held = await stack.enter_async_context(ctx.replies.open(session.created.tenant))
+        held = await stack.enter_async_context(ctx.replies.open(tenant))
         await held.grow(size_of(image))
-        async with ctx.intake.decode_budget.reserve(image.width * image.height):
-            data = await ctx.blobs.get(session_id, image.sha256)
-            data = await asyncio.to_thread(transcode, data, wanted, compression, param="format")
-        return HeldResponse(data, stack.pop_all(), media_type=f"image/{wanted}", headers=headers)
+        work = ctx.transcodes.get(image.sha256, load, (output, compression), tenant=tenant)
+        try:
+            data = await while_connected(wanted.request, ctx.ends, work)
+        except ClientDisconnectedError:
+            return Response(status_code=499)
+        except ShuttingDownError as exc:
+            raise ApiError("not_ready", "this replica is shutting down; retry", retry_after=1) from exc
+        return HeldResponse(data, stack.pop_all(), media_type=f"image/{output}", headers=headers)
 
 
 def _format_of(media_type: str) -> OutputFormat:
