@@ -121,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = outcomes(trials)
     verdict = judge(results, trials, options.edits)
     console = Console(width=None if sys.stdout.isatty() else PAGE)
+    if not options.server:
+        console.print("Thinker and editor are the embedded stand-ins without weights: this measures the loop, not a model.")
     print_report(console, results, verdict, options.edits)
     console.print(f"wall time {wall:.1f} s")
     line = headline(verdict, results, trials, wall) | {"edits": options.edits, "seeds": options.seeds}

@@ -1,6 +1,6 @@
-"""The README's picture: source, every turn with its scores, side by side.
+"""Draws the README's picture: the source and every turn with its scores, side by side.
 
-Usage: ``python examples/strip.py photo.jpg turns/ strip.jpg`` with the folder that ``editthinker edit --save-turns`` wrote.
+Usage: ``python examples/strip.py photo.jpg turns/ strip.jpg`` with the folder written by ``editthinker edit --save-turns``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ WIDTH, CAPTION = 420, 74
 
 
 def tile(picture: Image.Image, title: str, detail: str) -> Image.Image:
-    """A picture with two lines below it."""
+    """A picture with two lines of text below it."""
     height = round(picture.height * WIDTH / picture.width)
     out = Image.new("RGB", (WIDTH, height + CAPTION), "white")
     out.paste(picture.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS))

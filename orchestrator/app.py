@@ -20,8 +20,8 @@ from orchestrator.api.context import Context
 from orchestrator.api.fields import Deadlines
 from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
-from orchestrator.api.live import Streams
-from orchestrator.api.readiness import Checks
+from orchestrator.api.live import StreamLimits
+from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
@@ -138,8 +138,8 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         _links(settings, api_keys),
         webhook_store,
         webhook_sender,
-        Checks(upstreams.editors, upstreams.thinkers),
-        Streams(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
+        ReadinessChecks(upstreams.editors, upstreams.thinkers),
+        StreamLimits(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
     )
 
 

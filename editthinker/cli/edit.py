@@ -32,7 +32,7 @@ _FORMATS: Final[dict[str, ImageFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg
 
 
 class Strategy(StrEnum):
-    """How the edits of a session are chosen."""
+    """The strategies of a session."""
 
     THINK = "think"
     BEST_OF_N = "best_of_n"
@@ -65,15 +65,15 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     ] = None,
     server: target.ServerOption = None,
     api_key: target.KeyOption = None,
-    strategy: Annotated[Strategy | None, typer.Option(help="How edits are chosen.")] = None,
+    strategy: Annotated[Strategy | None, typer.Option(help="How a session chooses its edits.")] = None,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Most turns.")] = None,
     candidates: Annotated[int | None, typer.Option(min=1, help="Edits in each turn.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the edits repeatable.")] = None,
     editor: Annotated[str | None, typer.Option(help="Name of the editor.")] = None,
     thinker: Annotated[str | None, typer.Option(help="Name of the thinker.")] = None,
     deadline: Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Stop after this long.")] = None,
-    semantic_threshold: Annotated[float | None, typer.Option(min=0, max=10, help="Enough, of 10.")] = None,
-    quality_threshold: Annotated[float | None, typer.Option(min=0, max=10, help="Enough, of 10.")] = None,
+    semantic_threshold: Annotated[float | None, typer.Option(min=0, max=10, help="Score of 10 that is enough.")] = None,
+    quality_threshold: Annotated[float | None, typer.Option(min=0, max=10, help="Score of 10 that is enough.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page.")] = None,
     save_turns: Annotated[Path | None, typer.Option(metavar="DIR", help="Write every turn's pictures here.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the finished session as JSON.")] = False,
@@ -204,13 +204,13 @@ def save(client: EditThinker, session: Session, job: Job, image_format: ImageFor
             sys.stdout.buffer.write(picture)
             sys.stdout.buffer.flush()
         else:
-            target.write_whole(job.output, picture)
+            target.write_atomically(job.output, picture)
             written.append(f"result: {job.output}")
     if job.turns is not None:
         save_turns(client, session, job.turns)
         written.append(f"turns:  {job.turns}")
     if job.report is not None:
-        target.write_whole(job.report, render(session, collect(client, session)).encode())
+        target.write_atomically(job.report, render(session, collect(client, session)).encode())
         written.append(f"report: {job.report}")
     return written
 
@@ -225,5 +225,5 @@ def save_turns(client: EditThinker, session: Session, folder: Path) -> None:
                 continue
             name = f"turn-{turn.turn}-candidate-{candidate.candidate}" if several else f"turn-{turn.turn}"
             data = client.sessions.image(session.id, turn.turn, candidate.candidate, format="png")
-            target.write_whole(folder / f"{name}.png", data)
-    target.write_whole(folder / "session.json", session.model_dump_json(indent=2, exclude_unset=True).encode())
+            target.write_atomically(folder / f"{name}.png", data)
+    target.write_atomically(folder / "session.json", session.model_dump_json(indent=2, exclude_unset=True).encode())

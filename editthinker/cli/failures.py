@@ -1,4 +1,4 @@
-"""How the command line says that something went wrong: one line on standard error, and an exit code."""
+"""Errors of the command line: one line on standard error, and an exit status."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ INTERRUPTED: Final = 130
 
 
 class UsageError(Exception):
-    """The command was asked wrongly, in a way that only we can see."""
+    """Wrong use of a command that Typer does not detect."""
 
 
 def say(text: str) -> None:
-    """One line to the person, on standard error."""
+    """Write a line to standard error."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 @contextmanager
 def friendly() -> Iterator[None]:
-    """Around a command: what can be expected to go wrong becomes one line and an exit code, never a traceback."""
+    """Turn expected errors of a command into one line and an exit status."""
     try:
         yield
     except KeyboardInterrupt:
@@ -40,11 +40,11 @@ def friendly() -> Iterator[None]:
         say(f"editthinker: {exc}")
         raise typer.Exit(USAGE) from None
     except UnicodeEncodeError:
-        # Only an argument can hold what no encoding has, and it is found when the request is made.
+        # Only a command-line argument can contain lone surrogates; the request cannot encode them.
         say("editthinker: an argument is not valid text in this terminal's encoding")
         raise typer.Exit(USAGE) from None
     except BrokenPipeError:
-        # The reader of our output (`| head`) has gone. Python would complain once more when it flushes at exit.
+        # The reader of our output (`| head`) has gone. Python would report it again when it flushes at exit.
         sys.stdout = None
         raise typer.Exit(FAILED) from None
     except (EditThinkerError, StackError, OSError) as exc:
@@ -53,11 +53,11 @@ def friendly() -> Iterator[None]:
 
 
 def describe(exc: Exception) -> str:
-    """An expected error in one line; the log of a failed service follows it."""
+    """An expected error as one line, and the end of the log of a service that failed."""
     if isinstance(exc, APIStatusError):
         notes = [f"param {exc.param}" if exc.param else "", f"request {exc.request_id}" if exc.request_id else ""]
-        kept = ", ".join(note for note in notes if note)
-        return f"{exc.message} [{exc.code}{', ' if kept else ''}{kept}]"
+        details = ", ".join([exc.code or "", *(note for note in notes if note)])
+        return f"{exc.message} [{details}]"
     if isinstance(exc, APIConnectionError):
         return f"{exc}; is the server running?"
     if isinstance(exc, ServiceFailedError):
@@ -70,9 +70,9 @@ def describe(exc: Exception) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the command the way Ctrl-C does, so that nothing is left behind.
+    """Treat SIGTERM and a closed terminal like Ctrl-C, so that the command cleans up.
 
-    SIGINT is set as well: a shell that starts us in the background leaves it ignored.
+    SIGINT is set as well: a shell that starts a command in the background leaves it ignored.
     """
     # Windows has no SIGHUP.
     names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]

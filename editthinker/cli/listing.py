@@ -1,4 +1,4 @@
-"""What ``sessions ls`` prints: a line for each session, as wide as there is room."""
+"""The table of ``sessions ls``, fitted to the terminal's width."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from editthinker.cli.progress import mark, one_line
 from editthinker.client import Session
 
 _COLUMNS: Final = ("id", "status", "started", "turns", "overall", "instruction")
-_SPARE: Final = ("started", "turns", "overall")
-_ENOUGH: Final = 12
-"""Cells of the instruction, for which columns that can be spared are left out."""
+_OPTIONAL: Final = ("started", "turns", "overall")
+_MIN_INSTRUCTION: Final = 12
+"""Least width of the instruction; optional columns are left out to make space for it."""
 _GAP: Final = "  "
 
 
-def listing(sessions: Iterable[Session], room: int | None) -> list[Text]:
-    """A head, and a line for each session.
+def listing(sessions: Iterable[Session], width: int | None) -> list[Text]:
+    """A head, and a row for each session.
 
     Args:
-        sessions: whose lines.
-        room: cells of a line. The instruction is cut to it, then columns are left out in turn; an id never is, since it
-            is there to be copied. None where nobody counts, as in a pipe.
+        sessions: the sessions.
+        width: of the terminal, in cells. The instruction is truncated to it, then optional columns are left out. An id is
+            never truncated, because it is there to be copied. None, as in a pipe, for no limit.
     """
     rows = [{name: Text(name, "bold") for name in _COLUMNS}, *(_row(session) for session in sessions)]
     widths = {name: max(row[name].cell_len for row in rows) + len(_GAP) for name in _COLUMNS}
     names = list(_COLUMNS[:-1])
-    for spare in _SPARE:
-        if room is None or sum(widths[name] for name in names) + min(_ENOUGH, widths["instruction"]) <= room:
+    for spare in _OPTIONAL:
+        if width is None or sum(widths[name] for name in names) + min(_MIN_INSTRUCTION, widths["instruction"]) <= width:
             break
         names.remove(spare)
     lines = []
@@ -38,8 +38,8 @@ def listing(sessions: Iterable[Session], room: int | None) -> list[Text]:
         line, instruction = Text(), row["instruction"]
         for name in names:
             line.append_text(row[name]).append(" " * (widths[name] - row[name].cell_len))
-        if room is not None:
-            instruction.truncate(max(1, room - line.cell_len), overflow="ellipsis")
+        if width is not None:
+            instruction.truncate(max(1, width - line.cell_len), overflow="ellipsis")
         lines.append(line.append_text(instruction))
     return lines
 

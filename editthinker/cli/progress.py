@@ -1,4 +1,4 @@
-"""What a person sees while a session runs: one row for each candidate, from the events alone."""
+"""Shows a running session: a row for each candidate, built from its events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STATES: Final = {
 
 @dataclass(slots=True)
 class Row:
-    """One candidate, as far as it is known."""
+    """One candidate, as far as its events have arrived."""
 
     turn: int
     candidate: int
@@ -56,7 +56,7 @@ class Progress:
         self._instructions: dict[int, str] = {}
 
     def apply(self, event: Event) -> Row | None:
-        """Take in one event; the row, if the event says how an edit or a critique went."""
+        """Apply an event; the row, if it reports the end of an edit or a critique."""
         if event.type == "finished":
             self.best, self.finish_reason = event.best, event.reason
             return None
@@ -66,8 +66,8 @@ class Progress:
             self._instructions[event.turn] = event.instruction or ""
         if event.candidate is None:
             return None
-        place = (event.turn, event.candidate)
-        row = self.rows.setdefault(place, Row(*place, self._instructions.get(event.turn, "")))
+        key = (event.turn, event.candidate)
+        row = self.rows.setdefault(key, Row(*key, self._instructions.get(event.turn, "")))
         row.state = _STATES.get(event.type, row.state)
         if event.type == "critiqued":
             row.state = ""
@@ -88,8 +88,8 @@ class Progress:
         table.add_column("instruction", ratio=3)
         table.add_column("the thinker says", ratio=4, no_wrap=True, overflow="ellipsis")
         several = any(candidate > 1 for _, candidate in self.rows)
-        for place, row in sorted(self.rows.items()):
-            best = self.best is not None and place == (self.best.turn, self.best.candidate)
+        for key, row in sorted(self.rows.items()):
+            best = self.best is not None and key == (self.best.turn, self.best.candidate)
             label = f"{row.turn}.{row.candidate}" if several else str(row.turn)
             scores = [mark(value) for value in (row.semantic, row.quality, row.overall)]
             says = escape(row.reason) or f"[dim]{row.state}[/]"
@@ -107,13 +107,13 @@ def mark(score: float | None) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks, runs of blanks, or what a terminal would obey."""
+    """Text without line breaks, repeated blanks and control characters."""
     return " ".join(text.split()).translate(_CONTROLS)
 
 
 @contextmanager
 def shown(progress: Progress, console: Console) -> Iterator[None]:
-    """Keep the table on a terminal up to date while the block runs; elsewhere `follow` prints lines."""
+    """Keep the table on a terminal up to date while the block runs; without a terminal `follow` prints lines."""
     if not console.is_terminal or console.quiet:
         yield
         return
@@ -122,7 +122,7 @@ def shown(progress: Progress, console: Console) -> Iterator[None]:
 
 
 def follow(events: Iterable[Event], progress: Progress, console: Console) -> None:
-    """Show a session's events until the last."""
+    """Show a session's progress until its last event."""
     with shown(progress, console):
         for event in events:
             row = progress.apply(event)
@@ -131,16 +131,16 @@ def follow(events: Iterable[Event], progress: Progress, console: Console) -> Non
 
 
 def as_line(row: Row) -> str:
-    """A finished row as one line, for logs."""
-    place = f"turn {row.turn}" if row.candidate == 1 else f"turn {row.turn} candidate {row.candidate}"
+    """A finished row as text, for logs."""
+    label = f"turn {row.turn}" if row.candidate == 1 else f"turn {row.turn} candidate {row.candidate}"
     if row.overall is None:
-        return f"{place}: {row.state}: {row.reason}"
+        return f"{label}: {row.state}: {row.reason}"
     scores = f"semantic {row.semantic:.1f}  quality {row.quality:.1f}  overall {row.overall:.1f}"
-    return f"{place}: {scores}  “{row.instruction}”: {row.reason}"
+    return f"{label}: {scores}  “{row.instruction}”: {row.reason}"
 
 
 def summary(session: Session) -> str:
-    """How a session ended, in a line."""
+    """How a session ended, as one sentence."""
     turns = session.totals.turns or len(session.turns)
     parts = [f"{session.finish_reason or session.status} after {turns} turn{'' if turns == 1 else 's'}"]
     if session.best is not None:

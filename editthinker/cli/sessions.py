@@ -39,13 +39,13 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def ls(
     *,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
-    status: Annotated[str | None, typer.Option(help="Only those in this status.")] = None,
-    cursor: Annotated[str | None, typer.Option(help="Go on where the last page ended.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only sessions with this status.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Continue after the last page.")] = None,
     server: target.ServerOption = None,
     api_key: target.KeyOption = None,
     json: _Json = False,
 ) -> None:
-    """List sessions, newest first; on a terminal the instruction is cut to what room there is."""
+    """List sessions, newest first. On a terminal the instruction is truncated."""
     with friendly(), target.connect(server, api_key) as client:
         page = client.sessions.list(limit, cursor, status=status)
         if json:
@@ -60,7 +60,7 @@ def ls(
 
 @app.command("show")
 def show(session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False) -> None:
-    """Show a session as it stands."""
+    """Show the current state of a session."""
     with friendly(), target.connect(server, api_key) as client:
         session = client.sessions.get(_given(session_id))
         if json:
@@ -71,9 +71,9 @@ def show(session_id: _Id, *, server: target.ServerOption = None, api_key: target
 
 @app.command("watch")
 def watch(session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False) -> None:
-    """Follow a session until it has ended. With --json each event is printed on a line of its own.
+    """Follow a session until it has ended. With --json each event is a JSON line.
 
-    Ctrl-C stops the watching, not the session. Exit code 1 when the session ended without a picture.
+    Ctrl-C stops the watching, not the session. Exit status 1 when the session ended without a picture.
     """
     with friendly(), interruptible(), target.connect(server, api_key) as client:
         events = client.sessions.events(_given(session_id))
@@ -91,7 +91,7 @@ def watch(session_id: _Id, *, server: target.ServerOption = None, api_key: targe
 
 @app.command("cancel")
 def cancel(session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False) -> None:
-    """Cancel a session. What it made so far stays."""
+    """Cancel a session. Its images so far stay available."""
     with friendly(), target.connect(server, api_key) as client:
         session = client.sessions.cancel(_given(session_id))
         if json:
@@ -104,21 +104,21 @@ def cancel(session_id: _Id, *, server: target.ServerOption = None, api_key: targ
 def export(
     *,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A file, instead of standard output.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only those created then or later.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only those created before.")] = None,
-    status: Annotated[End | None, typer.Option(help="Only those that ended so.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only sessions created then or later.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only sessions created before.")] = None,
+    status: Annotated[End | None, typer.Option(help="Only sessions that ended so.")] = None,
     server: target.ServerOption = None,
     api_key: target.KeyOption = None,
 ) -> None:
     """Write finished sessions with all their events as JSON lines, oldest first.
 
     TIME is Unix seconds, or an ISO date or time: 2026-11-24, 2026-11-24T10:00Z; without an offset it is local time.
-    A file is written whole or not at all. Exit code 1 when the export breaks off.
+    A file is written completely or not at all. Exit status 1 when the export breaks off.
     """
     with friendly(), interruptible(), target.connect(server, api_key) as client:
         call = calls.export(_time("--since", since), _time("--until", until), status and status.value)
         count = 0
-        with _receiver(output) as file:
+        with _destination(output) as file:
             for line in client.lines(call, bytes):
                 file.write(line + b"\n")
                 count += 1
@@ -128,13 +128,13 @@ def export(
 
 
 @contextmanager
-def _receiver(output: Path | None) -> Iterator[BinaryIO]:
-    """Where an export goes, as it came: its bytes are UTF-8 whatever the terminal's encoding is."""
+def _destination(output: Path | None) -> Iterator[BinaryIO]:
+    """The binary file for an export, which is UTF-8 in any terminal."""
     if output is None:
         yield sys.stdout.buffer
         return
     target.writable(output)
-    with target.whole(output) as file:
+    with target.atomic(output) as file:
         yield file
 
 
@@ -148,7 +148,7 @@ def _time(option: str, given: str | None) -> float | None:
 
 def _given(session_id: str) -> str:
     if not session_id:
-        message = "the session's id is empty; is the variable set that it comes from?"
+        message = "the session's id is empty; is the shell variable set?"
         raise UsageError(message)
     return session_id
 
@@ -169,7 +169,7 @@ def _print_session(session: Session) -> None:
 
 
 def _as_events(session: Session) -> list[Event]:
-    """The events that a session's rows come from, so that the same table shows a session at rest."""
+    """The events that a session's rows come from, so that the same table shows a session that does not run."""
     events = []
     for turn in session.turns:
         events.append(Event(type="turn_started", turn=turn.turn, instruction=turn.instruction))

@@ -1,4 +1,4 @@
-"""Standard output and error in any encoding: what it cannot say is escaped instead of ending the command."""
+"""Standard output and error in any encoding: a character that it lacks is escaped."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Final
 _HANDLER: Final = "editthinker.json"
 
 
-def never_fail() -> None:
-    """Escape as JSON does, so that what ``--json`` prints is still JSON."""
+def escape_unencodable() -> None:
+    """Escape characters that the encoding lacks as JSON does, so that the output of ``--json`` stays JSON."""
     codecs.register_error(_HANDLER, _escaped)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

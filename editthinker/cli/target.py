@@ -1,4 +1,4 @@
-"""Which server a command talks to: the one that was named, or an embedded stack started for it."""
+"""The server that a command uses, named or embedded, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ KeyOption = Annotated[str | None, typer.Option("--api-key", envvar="EDITTHINKER_
 
 
 def connect(server: str | None, api_key: str | None) -> EditThinker:
-    """A client of the named server, or of the one that `up` starts by default.
+    """A client of the named server, by default the one that `up` starts.
 
     Raises:
-        UsageError: when the URL is none.
+        UsageError: for an invalid URL or key.
     """
     try:
         return EditThinker(server or DEFAULT_SERVER, api_key)
@@ -37,7 +37,7 @@ def connect(server: str | None, api_key: str | None) -> EditThinker:
 
 @contextmanager
 def server_or_stack(server: str | None, api_key: str | None, *, quiet: bool) -> Iterator[EditThinker]:
-    """A client of the named server; without one, of an embedded stack that lives as long as the block."""
+    """A client of the named server, or of an embedded stack that runs during the block."""
     with ExitStack() as exits:
         if not server:
             stack = exits.enter_context(_embedded(quiet=quiet))
@@ -47,7 +47,7 @@ def server_or_stack(server: str | None, api_key: str | None, *, quiet: bool) -> 
 
 @contextmanager
 def _embedded(*, quiet: bool) -> Iterator[Stack]:
-    """The stack on the user's data, or on a temporary directory while another stack uses that."""
+    """A stack on the user's data directory, or on a temporary one while another stack uses that."""
     note = _silent if quiet else say
     note("starting the embedded stack …")
     with ExitStack() as exits:
@@ -55,7 +55,7 @@ def _embedded(*, quiet: bool) -> Iterator[Stack]:
         try:
             exits.enter_context(stack)
         except DataDirBusyError:
-            note(f"{stack.data_dir} is in use by another stack; this session will not be kept")
+            note(f"{stack.data_dir} is in use by another stack; this session will not be stored")
             folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="editthinker-")))
             stack = exits.enter_context(Stack(folder, note=note))
         yield stack
@@ -66,16 +66,16 @@ def _silent(_: str) -> None:
 
 
 def writable(path: Path) -> None:
-    """See that a file can be written, before an hour is spent on making it.
+    """Check that a file can be written, before the edit is paid for.
 
     Raises:
         UsageError: naming what is in the way.
     """
-    # What a link points at is written, by a draft beside it.
+    # The target of a link is written, through a temporary file in its folder.
     real = Path(os.path.realpath(path))
     folder = real.parent
     if real.is_symlink():
-        message = f"{path} is a link that leads nowhere"
+        message = f"{path} is a link whose target does not exist"
         raise UsageError(message)
     if not folder.is_dir():
         message = f"{path}: the folder {folder} does not exist"
@@ -89,11 +89,11 @@ def writable(path: Path) -> None:
     if path.exists() and not os.access(path, os.W_OK):
         message = f"{path} cannot be written"
         raise UsageError(message)
-    _open_to_us(folder, path)
+    _check_folder(folder, path)
 
 
 def folder_for(path: Path) -> None:
-    """See that a folder is there or can be made, before an hour is spent on what goes into it.
+    """Create a folder and check that it can be written, before the edit is paid for.
 
     Raises:
         UsageError: naming what is in the way.
@@ -101,33 +101,33 @@ def folder_for(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        message = f"{path}: the folder cannot be made ({exc.strerror})"
+        message = f"{path}: the folder cannot be created ({exc.strerror})"
         raise UsageError(message) from exc
-    _open_to_us(path, path)
+    _check_folder(path, path)
 
 
-def _open_to_us(folder: Path, path: Path) -> None:
+def _check_folder(folder: Path, path: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
-        message = f"{path} cannot be written: no file can be made in the folder {folder}"
+        message = f"{path} cannot be written: no file can be created in the folder {folder}"
         raise UsageError(message)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is either the old one or the whole new one, whatever happens in between."""
-    with whole(path) as file:
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file atomically."""
+    with atomic(path) as file:
         file.write(data)
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the old one's place when the block ends, and is gone if it fails.
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file that replaces the named one when the block ends, and is removed when the block fails.
 
     Raises:
-        OSError: naming the file that was asked for.
+        OSError: with the name of the requested file.
     """
-    # What a link points at is written, not the link.
+    # Write the target of a link, not the link.
     real = Path(os.path.realpath(path))
-    # A name of its own, since a legal file name may have no room for more.
+    # A short name of its own: appending to the file's name may exceed the longest legal one.
     draft = real.with_name(f".{os.getpid()}.tmp")
     try:
         with draft.open("wb") as file:

@@ -18,11 +18,10 @@ from editthinker.local.errors import (
 from editthinker.local.home import default_home
 from editthinker.local.service import Plan, Service, isolated
 from editthinker.local.stack import Stack, embedded_plan
-from editthinker.local.supervisor import Patience
+from editthinker.local.supervisor import Timing
 
 __all__ = [
     "DataDirBusyError",
-    "Patience",
     "Plan",
     "PortBusyError",
     "RedisMissingError",
@@ -32,6 +31,7 @@ __all__ = [
     "Stack",
     "StackError",
     "StackStoppedError",
+    "Timing",
     "default_home",
     "embedded_plan",
     "isolated",

@@ -1,4 +1,4 @@
-"""One running service: started on a leash, its output in a log, restarted with growing pauses when it dies."""
+"""One running service: it dies with its parent, logs to a file, and is restarted with growing pauses when it exits."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ _LOG_LIMIT: Final = 10 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Restarts:
-    """How a service that died is brought back.
+    """How a service that exited is restarted.
 
     Attributes:
-        most: how many times in a row before giving up.
-        first: seconds before the first restart; it doubles from then on, up to `longest`.
-        healthy: seconds of life after which earlier deaths are forgotten.
+        attempts: restarts in a row before giving up.
+        initial: seconds before the first restart; the pause doubles from then on.
+        max: the longest pause, in seconds.
+        healthy_after: seconds of running after which earlier exits are not counted.
     """
 
-    most: int = 5
-    first: float = 0.5
-    longest: float = 10.0
-    healthy: float = 60.0
+    attempts: int = 5
+    initial: float = 0.5
+    max: float = 10.0
+    healthy_after: float = 60.0
 
-    def pause(self, death: int) -> float:
-        """Seconds to wait after the given death in a row (from 1)."""
-        return min(self.longest, self.first * 2.0 ** (death - 1))
+    def pause(self, exits: int) -> float:
+        """Seconds to wait after this many exits in a row."""
+        return min(self.max, self.initial * 2.0 ** (exits - 1))
 
 
 class Child:
-    """A service's process. All methods are for the one thread that keeps it: its life is bound to that thread's."""
+    """A service's process. All methods are for one thread, with which the process ends (see `parent_death_signal`)."""
 
     def __init__(self, service: Service, logs: Path, restarts: Restarts, note: Callable[[str], None]) -> None:
         self.service = service
@@ -53,14 +54,14 @@ class Child:
         self._restarts = restarts
         self._note = note
         self._process: subprocess.Popen[bytes] | None = None
-        self._since = 0.0
-        self._deaths = 0
-        self._due: float | None = None
+        self._started_at = 0.0
+        self._exits = 0
+        self._restart_at: float | None = None
         self._log_start = 0
 
     @property
     def started(self) -> bool:
-        """Whether it was started at all."""
+        """Whether the process was ever started."""
         return self._process is not None
 
     @property
@@ -82,54 +83,54 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C in the terminal is ours to handle: it must not reach the services in any order it likes.
+                # The supervisor stops services in order; Ctrl-C in the terminal must not reach all of them at once.
                 start_new_session=True,
             )
-        self._since = monotonic()
-        self._due = None
+        self._started_at = monotonic()
+        self._restart_at = None
 
     def running(self) -> bool:
-        """Whether the process lives."""
+        """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def keep(self) -> None:
-        """Look after the process: bring it back when it has died.
+    def restart_if_exited(self) -> None:
+        """Restart the process after a pause when it has exited.
 
         Raises:
-            ServiceFailedError: when it has died too often.
+            ServiceFailedError: when it has exited too often in a row.
         """
         now = monotonic()
         if self.running():
-            if self._deaths and now - self._since > self._restarts.healthy:
-                self._deaths = 0
-        elif self._due is None:
-            self._deaths += 1
-            if self._deaths > self._restarts.most:
-                raise self.failure(f"died {self._deaths} times in a row ({self._ending()})")
-            self._leave_nothing()
-            pause = self._restarts.pause(self._deaths)
-            self._due = now + pause
-            self._note(f"{self.service.name} {self._ending()}; starting it again in {pause:g} s, its log is {self.log}")
-        elif now >= self._due:
+            if self._exits and now - self._started_at > self._restarts.healthy_after:
+                self._exits = 0
+        elif self._restart_at is None:
+            self._exits += 1
+            if self._exits > self._restarts.attempts:
+                raise self.failure(f"exited {self._exits} times in a row ({self._ending()})")
+            self._kill_group()
+            pause = self._restarts.pause(self._exits)
+            self._restart_at = now + pause
+            self._note(f"{self.service.name} {self._ending()}; restarting it in {pause:g} s, its log is {self.log}")
+        elif now >= self._restart_at:
             self.spawn()
 
     def failure(self, why: str | None = None) -> ServiceFailedError:
-        """The error that says what happened to this service."""
+        """The error for this service, with the end of its log."""
         return ServiceFailedError(self.service.name, why or self._ending(), self.log, self.tail())
 
     def terminate(self) -> None:
-        """Ask the process to end."""
+        """Send SIGTERM to the process."""
         if self._process is not None and self.running():
             self._process.terminate()
 
     def kill(self) -> None:
-        """End the process and everything it started, and collect it."""
+        """Send SIGKILL to the process and everything it started, and wait for it."""
         if self._process is not None:
-            self._leave_nothing()
+            self._kill_group()
             self._process.wait()
 
-    def ended_within(self, seconds: float) -> bool:
-        """Whether the process has ended, waiting this long for it."""
+    def exited_within(self, seconds: float) -> bool:
+        """Wait for the process to exit; whether it did."""
         if self._process is None:
             return True
         try:
@@ -139,7 +140,7 @@ class Child:
         return True
 
     def tail(self) -> str:
-        """The last lines that this start of the service wrote to its log."""
+        """The last lines that the service has logged since its last start."""
         try:
             with self.log.open("rb") as log:
                 log.seek(max(self._log_start, self.log.stat().st_size - _TAIL_BYTES))
@@ -156,8 +157,8 @@ class Child:
             return f"was killed by {signal.Signals(-code).name}"
         return f"exited with status {code}"
 
-    def _leave_nothing(self) -> None:
-        # It leads its own session, so its process group is what it started.
+    def _kill_group(self) -> None:
+        # It leads its own session, so its process group is everything it started.
         if self._process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""This process's environment: the one place of the package that reads it."""
+"""This process's environment; no other module of the package reads it."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def inherited() -> dict[str, str]:
-    """A copy of the environment, as services inherit it and as it names places."""
+    """A copy of the environment."""
     return dict(os.environ)

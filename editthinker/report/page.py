@@ -1,4 +1,4 @@
-"""Renders a session and its pictures as HTML. Pure: the same session gives the same page."""
+"""Renders a session and its pictures as HTML. The same session always gives the same page."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from editthinker.client import Candidate, CandidateRef, Session, Turn
 from editthinker.client.calls import sniff
 from editthinker.report.pictures import Pictures
 
-_AUTHORS: Final = {"caller": "as asked", "thinker": "refined by the thinker", "person": "written by a person"}
+_AUTHORS: Final = {"caller": "as given", "thinker": "refined by the thinker", "person": "written by a person"}
 _REASONS: Final = {
     "satisfied": "The thinker was satisfied",
     "max_turns": "All turns were used",
-    "plateau": "More turns brought no gain",
-    "deadline": "The deadline came",
+    "plateau": "More turns brought no improvement",
+    "deadline": "The deadline passed",
     "budget": "The budget was used up",
-    "accepted": "A person accepted it",
-    "cancelled": "It was cancelled",
-    "failed": "It failed",
+    "accepted": "A person accepted the result",
+    "cancelled": "The session was cancelled",
+    "failed": "The session failed",
 }
 _PAGE: Final = """\
 <!doctype html>
@@ -70,17 +70,17 @@ def render(session: Session, pictures: Pictures) -> str:
         lead=escape(_lead(session)),
         hero=_hero(session, pictures),
         totals="\n".join(_totals(session)),
-        turns="\n".join(_turn(session, turn, pictures) for turn in session.turns) or "<p>No turn was begun.</p>",
+        turns="\n".join(_turn(session, turn, pictures) for turn in session.turns) or "<p>No turn was started.</p>",
         footer=escape(_footer(session)),
     )
 
 
 def _lead(session: Session) -> str:
-    reason = _REASONS.get(session.finish_reason or "", f"It is {session.status}")
+    reason = _REASONS.get(session.finish_reason or "", f"The session is {session.status}")
     if session.error is not None:
         return f"{reason}: {session.error.message} ({session.error.code})"
     if session.best is None:
-        return f"{reason}. There is no picture."
+        return f"{reason}. There is no result."
     return f"{reason}. The best picture is from turn {session.best.turn}."
 
 
@@ -108,8 +108,7 @@ def _turn(session: Session, turn: Turn, pictures: Pictures) -> str:
 
 
 def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures) -> str:
-    place = CandidateRef(turn=turn.turn, candidate=candidate.candidate)
-    best = session.best == place
+    best = session.best == CandidateRef(turn=turn.turn, candidate=candidate.candidate)
     label = f"Candidate {candidate.candidate}" if len(turn.candidates) > 1 else "Edit"
     badge = ' <strong class="badge">★ best</strong>' if best else ""
     data = pictures.candidates.get((turn.turn, candidate.candidate))
@@ -158,7 +157,7 @@ def _facts(candidate: Candidate) -> str:
     if candidate.editor_seconds is not None:
         parts.append(f"edit {candidate.editor_seconds:.2f} s")
     if candidate.thinker_seconds is not None:
-        parts.append(f"thought {candidate.thinker_seconds:.2f} s")
+        parts.append(f"critique {candidate.thinker_seconds:.2f} s")
     return " · ".join(parts)
 
 
@@ -170,7 +169,7 @@ def _totals(session: Session) -> list[str]:
     if totals.prompt_tokens or totals.completion_tokens:
         facts.append(("Tokens", f"{totals.prompt_tokens:,} in, {totals.completion_tokens:,} out"))
     if session.created_at is not None and session.finished_at is not None:
-        facts.append(("From start to end", f"{session.finished_at - session.created_at:.2f} s"))
+        facts.append(("Total time", f"{session.finished_at - session.created_at:.2f} s"))
     if session.revised_prompt and session.revised_prompt != session.instruction:
         facts.append(("Instruction of the result", session.revised_prompt))
     return [f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts]
@@ -188,7 +187,7 @@ def _footer(session: Session) -> str:
 
 
 def _source_figure(caption: str) -> str:
-    # The source is in the page once, as the background of a class: repeated, it would be in it once a turn.
+    # The source is embedded once, as the background of a class, and not once per turn.
     return (
         f'<figure><div class="source" role="img" aria-label="The source picture"></div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -209,6 +208,6 @@ def _ratio(session: Session) -> str:
 
 
 def _data_url(data: bytes) -> str:
-    # The type is what the bytes say, never what the server says: it goes into the page unescaped.
+    # The media type is sniffed from the bytes, because it goes into the page unescaped.
     media_type = sniff(data) or "application/octet-stream"
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"

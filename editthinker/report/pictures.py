@@ -17,7 +17,7 @@ class Pictures:
 
 
 def collect(client: EditThinker, session: Session) -> Pictures:
-    """Fetch every picture of a session, as WebP: a page of PNGs would be too large to mail."""
+    """Fetch every picture of a session as WebP; a page of PNGs would be too large to mail."""
     candidates = {
         (turn.turn, candidate.candidate): client.sessions.image(session.id, turn.turn, candidate.candidate, format="webp")
         for turn in session.turns

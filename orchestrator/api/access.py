@@ -1,7 +1,7 @@
-"""Who asks: bearer keys, what they may do, and how much of it.
+"""Authentication by bearer keys, scopes and quotas.
 
-With keys required, every route but the service's own (health, metrics, documentation) needs one; its tenant sees its own
-sessions and nobody else's, which to it do not exist.
+With keys required, every route needs one except the service's own (health, metrics, documentation). A tenant sees its own
+sessions only; those of other tenants do not exist for it.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from fastapi.security import HTTPBearer
 from orchestrator.ports import ApiKey, ApiKeys, Bounds, Quota, RateLimiter, Scope, check_tenant
 from services.errors import ApiError
 
-NOBODY: Final = "default"
-"""The tenant of everybody where no keys are required."""
+DEFAULT_TENANT: Final = "default"
+"""The tenant of all callers where no keys are required."""
 TENANT_HEADER: Final = "x-tenant"
 BEARER: Final = HTTPBearer(
     bearerFormat="et_…",
     description="An API key, where the server requires keys. One with the scope `admin` may name a tenant in `X-Tenant`.",
     auto_error=False,
 )
-"""For the OpenAPI document; the header itself is read below."""
+"""For the OpenAPI document; `Access` reads the header itself."""
 _MISSING: Final = "send your API key as Authorization: Bearer et_…"
 _WRONG: Final = "this API key is not valid: it is mistyped, revoked or expired"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the tenant, and the key's id (empty where none was needed)."""
+    """The tenant of a request, and the id of its key (empty where none was needed)."""
 
-    tenant: str = NOBODY
+    tenant: str = DEFAULT_TENANT
     key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Decides who may come in.
+    """Authenticates callers and applies their quotas.
 
     Attributes:
         rates: counts requests for new sessions, for all replicas together.
         required: whether a key is needed.
-        quota: of tenants for which none was set.
+        quota: the default of tenants for which none was set.
     """
 
     keys: ApiKeys
@@ -52,21 +52,21 @@ class Access:
     quota: Quota = field(default_factory=Quota)
 
     async def admit(self, request: Request, scope: Scope) -> Caller:
-        """The caller, if its key allows that.
+        """Authenticate a request and check the scope of its key.
 
         Raises:
             ApiError: ``invalid_api_key`` (401) without a valid key, ``forbidden`` (403) where it lacks the scope.
         """
-        wanted = request.headers.get(TENANT_HEADER)
+        requested = request.headers.get(TENANT_HEADER)
         if not self.required:
-            return _as(Caller(), wanted, admin=False)
+            return _on_behalf_of(Caller(), requested, admin=False)
         key = await self._key(request)
         if scope not in key.scopes and "admin" not in key.scopes:
             raise ApiError("forbidden", f"this key may {_listed(key.scopes)}; the request needs the scope {scope}")
-        return _as(Caller(key.tenant, key.id), wanted, admin="admin" in key.scopes)
+        return _on_behalf_of(Caller(key.tenant, key.id), requested, admin="admin" in key.scopes)
 
     async def bounds_of(self, tenant: str) -> Bounds:
-        """What a tenant may have at a time, and in a day."""
+        """The tenant's bounds on unfinished sessions and on editor seconds a day."""
         quota = await self._quota(tenant)
         return Bounds(quota.unfinished, quota.editor_s_per_day)
 
@@ -74,7 +74,7 @@ class Access:
         """Count a request for a new session.
 
         Raises:
-            ApiError: ``rate_limited`` when there were too many lately.
+            ApiError: ``rate_limited`` when the tenant exceeds its rate.
         """
         rate = (await self._quota(tenant)).rate
         wait_s = await self.rates.hit(rate, tenant) if rate else None
@@ -92,17 +92,17 @@ class Access:
         return key
 
 
-def _as(caller: Caller, wanted: str | None, *, admin: bool) -> Caller:
-    """The caller on behalf of the tenant that the request names."""
-    if wanted is None or wanted == caller.tenant:
+def _on_behalf_of(caller: Caller, requested: str | None, *, admin: bool) -> Caller:
+    """The caller, acting for the tenant that the request names."""
+    if requested is None or requested == caller.tenant:
         return caller
     if not admin:
         raise ApiError("forbidden", "X-Tenant: only a key with the scope admin may act for another tenant; leave it out")
     try:
-        check_tenant(wanted)
+        check_tenant(requested)
     except ValueError as exc:
         raise ApiError("invalid_value", f"X-Tenant: {exc}", param="X-Tenant") from exc
-    return Caller(wanted, caller.key_id)
+    return Caller(requested, caller.key_id)
 
 
 def _listed(scopes: frozenset[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the routes work with, made once by the composition root, and handed to each request as its caller may use it."""
+"""The collaborators of the routes, made by the composition root, and the dependencies that authenticate a request."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api.access import BEARER, Access
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
-from orchestrator.api.live import Streams
-from orchestrator.api.readiness import Checks
+from orchestrator.api.live import StreamLimits
+from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, apply, fold
 from orchestrator.metrics import Metrics
@@ -25,24 +25,25 @@ from services.errors import ApiError
 from services.serving import logs
 
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
-_Expires = Annotated[str | None, Query(alias="expires", max_length=20, description="Of a signed link.")]
-_Signature = Annotated[str | None, Query(max_length=100, description="Of a signed link: in place of a key.")]
+_Expires = Annotated[str | None, Query(alias="expires", max_length=20, description="When a signed link expires.")]
+_Signature = Annotated[str | None, Query(max_length=100, description="The signature of a signed link, in place of a key.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The parts behind the routes.
+    """The collaborators of the routes, for one caller.
 
     Attributes:
-        sessions: those in Redis.
-        history: the same and the archived ones; whatever is read of a session is read there.
-        driving: whether this replica's runner keeps sessions moving.
-        checks: which editors and thinkers can be asked now.
-        streams: the event streams that are open here.
-        hooks: webhook endpoints and deliveries; webhooks: who sends them.
-        stopping: set when this replica is told to go.
+        sessions: the live sessions.
+        history: live and archived sessions; routes read sessions here.
+        driving: whether this replica's runner drives sessions.
+        readiness: of the editors and thinkers.
+        streams: the open event streams of each tenant.
+        endpoints: webhook endpoints and deliveries.
+        webhooks: checks URLs and sends test events.
+        stopping: set when this replica shuts down.
         tenant: the caller's; it sees its own sessions only.
-        vouched: a signed link says that whoever has it may see the picture at this path.
+        signed_link: the request has a valid signed link, which gives access to the image at its path without a key.
     """
 
     sessions: SessionStore
@@ -50,7 +51,7 @@ class Context:
     blobs: Blobs
     clock: Clock
     intake: Intake
-    telemetry: Metrics
+    metrics: Metrics
     registry: CollectorRegistry
     driving: Callable[[], bool]
     stopping: asyncio.Event
@@ -58,17 +59,17 @@ class Context:
     links: Links
     endpoints: Endpoints
     webhooks: WebhookTester
-    checks: Checks
-    streams: Streams
+    readiness: ReadinessChecks
+    streams: StreamLimits
     tenant: str = "default"
-    vouched: bool = False
+    signed_link: bool = False
 
-    async def whose(self) -> Tenant:
-        """The caller's tenant, and what it may have."""
+    async def tenant_bounds(self) -> Tenant:
+        """The caller's tenant with its bounds."""
         return Tenant(self.tenant, await self.access.bounds_of(self.tenant))
 
     async def cancel(self, session_id: str, *, by: str) -> Session:
-        """Ask a session to stop; asking again, or when it is finished, changes nothing."""
+        """Request cancellation; repeated, or for a finished session, it changes nothing."""
 
         def event(session: Session) -> Event | None:
             return None if session.finished or session.cancelled else CancelRequested(at=self.clock.now(), by=by)
@@ -77,10 +78,10 @@ class Context:
         return session
 
     async def write(self, session_id: str, event: Callable[[Session], Event | None]) -> tuple[Session, int]:
-        """Record an event that depends on the session, however busy its driver is; the session afterwards.
+        """Record an event that depends on the session, retrying while other writers append; the session afterwards.
 
         Args:
-            event: from the session as it is now; None records nothing. It may raise an `ApiError` to refuse.
+            event: makes the event from the current session; None records nothing. It may raise an `ApiError` to refuse.
         """
         while True:
             log = await self.history.read(session_id)
@@ -88,41 +89,41 @@ class Context:
             if session is None or session.created.tenant != self.tenant:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
             seq = log[-1].seq
-            wanted = event(session)
-            if wanted is None:
+            new = event(session)
+            if new is None:
                 return session, seq
             try:
-                if await self.sessions.append(session_id, seq, [wanted], None):
-                    return apply(session, wanted), seq + 1
+                if await self.sessions.append(session_id, seq, [new], None):
+                    return apply(session, new), seq + 1
             except FencedError as exc:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id") from exc
 
 
 def context(request: Request) -> Context:
-    """The context of the application that serves this request, for routes that everybody may use."""
+    """The context for routes that need no key."""
     found: Context = request.app.state.context
     return found
 
 
-async def reading(request: Request, _: _Bearer) -> Context:
-    """For routes that look at sessions: the context of a caller who may."""
+async def read_access(request: Request, _: _Bearer) -> Context:
+    """The context for routes that read sessions."""
     return await _admitted(request, "read")
 
 
-async def editing(request: Request, _: _Bearer) -> Context:
-    """For routes that change sessions."""
+async def edit_access(request: Request, _: _Bearer) -> Context:
+    """The context for routes that change sessions."""
     return await _admitted(request, "edit")
 
 
-async def making(request: Request, _: _Bearer) -> Context:
-    """For routes that make sessions, which are counted before anything is read of them."""
+async def create_access(request: Request, _: _Bearer) -> Context:
+    """The context for routes that create sessions; the rate limit applies before the body is read."""
     found = await _admitted(request, "edit")
     await found.access.count(found.tenant)
     return found
 
 
-async def viewing(request: Request, _: _Bearer, _expires: _Expires = None, signature: _Signature = None) -> Context:
-    """For pictures: a caller who may look at sessions, or anyone with a link that was signed for it."""
+async def image_access(request: Request, _: _Bearer, _expires: _Expires = None, signature: _Signature = None) -> Context:
+    """The context for routes that serve images: for a key that may read sessions, or a signed link."""
     found = context(request)
     if signature is None or not found.links.signed:
         return await _admitted(request, "read")
@@ -132,7 +133,7 @@ async def viewing(request: Request, _: _Bearer, _expires: _Expires = None, signa
         if "authorization" in request.headers:
             return await _admitted(request, "read")
         raise
-    return replace(found, vouched=True)
+    return replace(found, signed_link=True)
 
 
 async def _admitted(request: Request, scope: Scope) -> Context:

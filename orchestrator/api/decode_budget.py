@@ -1,4 +1,4 @@
-"""How many pixels are decoded at a time: a file of six kilobytes may become half a gigabyte, and thirty may come together."""
+"""A budget of pixels that are decoded concurrently: a file of six kilobytes can decode to half a gigabyte."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 DECODING_PIXELS: Final = 50_000_000
-"""At a time, in one replica: the largest picture there may be, or some photographs; about a gigabyte at worst, in 16 bits."""
+"""Of one replica: the largest accepted image, or several photographs; about a gigabyte at worst, with 16-bit samples."""
 _SMALL: Final = 2_000_000
-"""What takes so little waits for no bomb; threads bound how many there are."""
+"""Images up to this size do not wait behind large ones; the number of threads bounds them."""
 
 
-class Room:
-    """A number of pixels that pictures share while they are decoded; a picture that is larger than all of it goes alone."""
+class DecodeBudget:
+    """A number of pixels shared by the images that are being decoded; an image larger than the budget is decoded alone."""
 
     def __init__(self, pixels: int = DECODING_PIXELS) -> None:
-        self._most = pixels
+        self._pixels = pixels
         self._used = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @contextlib.asynccontextmanager
-    async def of(self, pixels: int) -> AsyncIterator[None]:
-        """Wait until there is room for so many pixels, and hold it."""
+    async def reserve(self, pixels: int) -> AsyncIterator[None]:
+        """Wait until so many pixels are free, and hold them."""
         if pixels <= _SMALL:
             yield
             return
-        while self._used and self._used + pixels > self._most:
+        while self._used and self._used + pixels > self._pixels:
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
             await waiting

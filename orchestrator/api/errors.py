@@ -1,4 +1,4 @@
-"""The one mapping from what went wrong to what HTTP says; everything else raises `ApiError` or a `PortError`."""
+"""The mapping of errors to HTTP responses; other modules raise `ApiError` or `PortError`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from services.errors import TABLE, ApiError, ErrorCode
 from services.serving.middleware import error_response
 
 log = logging.getLogger(__name__)
-_CALLERS_FAULT = 500
+_SERVER_ERROR = 500
 Responses = dict[int | str, dict[str, Any]]
 
 
 def install(app: FastAPI) -> None:
-    """Answer `PortError`s that reach the API (storage away, line too long)."""
+    """Install handlers for the `PortError`s and corrupt logs that reach the API."""
     app.add_exception_handler(PortError, _on_port_error)
     app.add_exception_handler(CorruptLogError, _on_corrupt_log)
 
@@ -39,20 +39,20 @@ async def _on_corrupt_log(_: Request, exc: Exception) -> Response:
 
 
 def from_port(exc: PortError) -> ApiError:
-    """A failure of something outside, as the caller sees it."""
+    """A `PortError` as an error response."""
     message = exc.message
     if isinstance(exc, StorageUnavailableError):
-        # The text names hosts and paths of ours.
+        # The original message names internal hosts and paths.
         message = "the session store cannot be reached; try again"
         return ApiError(exc.code, message, retry_after=1)
     return ApiError(exc.code if exc.code in TABLE else "internal_error", message, retry_after=exc.retry_after)
 
 
 def of_finished(finished: Finished) -> ApiError:
-    """Why a finished session has no image."""
+    """The error of a finished session without an image."""
     if finished.reason == "cancelled":
         return ApiError("session_cancelled", "the session was cancelled before it made an image")
-    if finished.error is not None and TABLE.get(finished.error.code, _bug()).status < _CALLERS_FAULT:
+    if finished.error is not None and TABLE.get(finished.error.code, _bug()).status < _SERVER_ERROR:
         return ApiError(finished.error.code, finished.error.message)
     if finished.error is not None and finished.error.code == "deadline_exceeded":
         return ApiError("deadline_exceeded", finished.error.message, param="deadline_s")
@@ -62,12 +62,12 @@ def of_finished(finished: Finished) -> ApiError:
 
 
 def documented(*statuses: int, ok: Responses | None = None, example: object = None, keyed: bool = True) -> Responses:
-    """OpenAPI responses: those given, an example of the JSON answer, and the error statuses every route shares."""
+    """OpenAPI responses: those given, an example of the JSON body, and the error statuses that all routes share."""
     schema = {"application/json": {"schema": error_schema(), "example": ERROR}}
     if example is not None:
         shown = (ok or {}).get(200, {})
         content = {**shown.get("content", {}), "application/json": {"example": example}}
-        ok = {200: {"description": "As asked.", **shown, "content": content}}
+        ok = {200: {"description": "Success.", **shown, "content": content}}
     always = (400, *((401, 403) if keyed else ()), 404, 405, 413, 500, 503)
     errors: Responses = {s: {"description": _meaning(s), "content": schema} for s in sorted({*statuses, *always})}
     return {**(ok or {}), **errors}

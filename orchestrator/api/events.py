@@ -1,4 +1,4 @@
-"""``GET /v1/sessions/{id}/events``: the session's events as server-sent events, resumable at any one of them."""
+"""``GET /v1/sessions/{id}/events``: the session's events as server-sent events, resumable after any of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
-from orchestrator.api.context import Context, reading
+from orchestrator.api.context import Context, read_access
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EVENTS
-from orchestrator.api.live import ShuttingDownError, StreamOf, follow, load, unless_stopping
+from orchestrator.api.live import EventStreamResponse, ShuttingDownError, follow, load, until_stopping
 from orchestrator.api.sessions import SessionId
 from orchestrator.loop.events import dump
 from orchestrator.ports import PortError, Recorded
@@ -33,35 +33,35 @@ _STREAM: Final = {
 @router.get(
     "/v1/sessions/{session_id}/events",
     response_class=Response,
-    responses=documented(429, ok={200: _STREAM, 204: {"description": "The session is finished, and you have seen all of it."}}),
+    responses=documented(429, ok={200: _STREAM, 204: {"description": "The session is finished; no events follow."}}),
 )
 async def stream_events(
     session_id: SessionId,
-    ctx: Annotated[Context, Depends(reading)],
-    after: Annotated[int, Query(ge=0, le=_LAST, description="Start after this event.")] = 0,
-    last_event_id: Annotated[str | None, Header(description="What the browser sends when it reconnects.")] = None,
+    ctx: Annotated[Context, Depends(read_access)],
+    after: Annotated[int, Query(ge=0, le=_LAST, description="Sequence number after which to start.")] = 0,
+    last_event_id: Annotated[str | None, Header(description="Id of the last event received; browsers send it.")] = None,
 ) -> Response:
-    """Every event exactly once, in order: `id` is its number, `event` its type, `data` its JSON.
+    """Every event exactly once, in order: `id` is its sequence number, `event` its type, `data` its JSON.
 
     The stream ends after `finished`. Comments keep the connection alive in between.
     """
     start = _start(after, last_event_id)
-    with ctx.streams.place(ctx.tenant) as place:
+    with ctx.streams.open(ctx.tenant) as slot:
         session, last = await load(ctx.history, session_id, ctx.tenant)
         if session.finished and start >= last:
-            # What tells a browser not to reconnect.
+            # 204 tells a browser not to reconnect.
             return Response(status_code=204)
-        return StreamOf(_frames(ctx, session_id, start), place.pop_all())
+        return EventStreamResponse(_frames(ctx, session_id, start), slot.pop_all())
 
 
 async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     try:
-        async with contextlib.aclosing(unless_stopping(ctx.stopping, follow(ctx.history, session_id, after))) as events:
+        async with contextlib.aclosing(until_stopping(ctx.stopping, follow(ctx.history, session_id, after))) as events:
             async for recorded in events:
                 yield b": keep-alive\n\n" if recorded is None else _frame(recorded)
     except (PortError, ShuttingDownError):
-        # The store is away, or we have to go: close, so that the client reconnects with the last id it saw.
+        # The store is unreachable or this replica shuts down: close, so that the client reconnects with its last id.
         return
 
 

@@ -1,4 +1,4 @@
-"""Examples in the OpenAPI document: one session as it really came out, seen by every route."""
+"""Examples of the OpenAPI document: one real session, as each route shows it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ ID: Final = "ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"
 _PATH: Final = f"/v1/sessions/{ID}"
 
 
-def _image(place: str, sha256: str) -> dict[str, Any]:
+def _image(path: str, sha256: str) -> dict[str, Any]:
     return {
         "sha256": sha256 * 64,
         "media_type": "image/png",
         "bytes": 412_381,
         "width": 600,
         "height": 400,
-        "url": f"{_PATH}/{place}",
+        "url": f"{_PATH}/{path}",
     }
 
 
@@ -37,14 +37,14 @@ def _turn(number: int, instruction: str, author: str, semantic: float, refined: 
     return {"turn": number, "instruction": instruction, "author": author, "candidates": [candidate]}
 
 
-_WISH: Final = "make it feel like golden hour"
+_INSTRUCTION: Final = "make it feel like golden hour"
 _REFINED: Final = "increase the warmth by 31%, tint the highlights orange by 15% and add a soft glow of 15%"
 
 SESSION: Final[dict[str, Any]] = {
     "id": ID,
     "object": "session",
     "status": "succeeded",
-    "instruction": _WISH,
+    "instruction": _INSTRUCTION,
     "editor": "classical",
     "thinker": "rules",
     "strategy": "think",
@@ -70,7 +70,7 @@ SESSION: Final[dict[str, Any]] = {
     "scores": {"semantic": 9.2, "quality": 9.7, "overall": 9.447},
     "revised_prompt": _REFINED,
     "checklist": [],
-    "turns": [_turn(1, _WISH, "caller", 2.3, _REFINED), _turn(2, _REFINED, "thinker", 9.2, _REFINED)],
+    "turns": [_turn(1, _INSTRUCTION, "caller", 2.3, _REFINED), _turn(2, _REFINED, "thinker", 9.2, _REFINED)],
     "totals": {
         "turns": 2,
         "edits": 2,

@@ -1,4 +1,4 @@
-"""``GET /v1/export``: every finished session as a line of JSON, for whoever learns from them."""
+"""``GET /v1/export``: finished sessions as JSON lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response, StreamingResponse
 
-from orchestrator.api.context import Context, reading
+from orchestrator.api.context import Context, read_access
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EXPORT
 from services.serving.jsonlines import json_line
@@ -17,7 +17,7 @@ from services.serving.jsonlines import json_line
 router = APIRouter(tags=["sessions"])
 _LAST: Final = 10**11
 _LINES: Final = {
-    "description": "One archived session a line.",
+    "description": "One finished session a line.",
     "content": {"application/jsonl": {"schema": {"type": "string"}, "example": EXPORT}},
 }
 End = Literal["succeeded", "failed", "cancelled"]
@@ -25,19 +25,19 @@ End = Literal["succeeded", "failed", "cancelled"]
 
 @router.get("/v1/export", response_class=Response, responses=documented(ok={200: _LINES}))
 async def export_sessions(
-    ctx: Annotated[Context, Depends(reading)],
+    ctx: Annotated[Context, Depends(read_access)],
     since: Annotated[float, Query(ge=0, le=_LAST, description="Created at or after; Unix seconds.")] = 0,
     until: Annotated[float | None, Query(ge=0, le=_LAST, description="Created before; Unix seconds.")] = None,
-    status: Annotated[End | None, Query(description="Only sessions that ended so.")] = None,
+    status: Annotated[End | None, Query(description="Only sessions that ended with this status.")] = None,
 ) -> Response:
     """Your finished sessions with all their events, oldest first, as JSON lines.
 
-    A connection that breaks off without an end is an export that is not whole: ask again with `since`.
+    The response has no length: if the connection breaks, the export is incomplete; request the rest with `since`.
     """
     lines = _lines(ctx.history.documents(ctx.tenant, since, until, status))
-    # Asked for before the status line goes out: a store that is away is a 503, not a broken stream.
+    # Read before the status line is sent, so that an unreachable store is a 503 and not a broken stream.
     first = await anext(lines, None)
-    return StreamingResponse(_with(first, lines), media_type="application/jsonl", headers={"cache-control": "no-store"})
+    return StreamingResponse(_chain(first, lines), media_type="application/jsonl", headers={"cache-control": "no-store"})
 
 
 async def _lines(documents: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[bytes]:
@@ -46,7 +46,7 @@ async def _lines(documents: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[by
             yield json_line(document) + b"\n"
 
 
-async def _with(first: bytes | None, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+async def _chain(first: bytes | None, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
     async with contextlib.aclosing(rest):
         if first is not None:
             yield first

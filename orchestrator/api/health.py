@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from orchestrator.api.context import Context, context, reading
+from orchestrator.api.context import Context, context, read_access
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import METRICS, MODELS, READY
 from orchestrator.ports import StorageUnavailableError
@@ -28,27 +28,27 @@ class Model(BaseModel):
     object: str = "model"
     created: int = 0
     owned_by: str
-    ready: bool = Field(description="Whether it, or its fallback, can be asked now.")
+    ready: bool = Field(description="Whether it, or its fallback, accepts requests now.")
 
 
 class Models(BaseModel):
-    """What can be named as `model`, then what can be named as `thinker`."""
+    """The editors (values of `model`), then the thinkers (values of `thinker`)."""
 
     object: str = "list"
     data: list[Model]
 
 
 @router.get("/v1/models", responses=documented(example=MODELS))
-async def list_models(ctx: Annotated[Context, Depends(reading)]) -> Models:
+async def list_models(ctx: Annotated[Context, Depends(read_access)]) -> Models:
     """The configured editors (`owned_by` editor) and thinkers (`owned_by` thinker); the defaults come first."""
-    catalogue, answers = ctx.intake.catalogue, await ctx.checks.answers()
+    catalogue, results = ctx.intake.catalogue, await ctx.readiness.results()
     named = [("editor", name) for name in catalogue.editors] + [("thinker", name) for name in catalogue.thinkers]
-    return Models(data=[Model(id=name, owned_by=role, ready=answers.get(f"{role}:{name}", False)) for role, name in named])
+    return Models(data=[Model(id=name, owned_by=role, ready=results.get(f"{role}:{name}", False)) for role, name in named])
 
 
 @router.get("/healthz", responses=documented(keyed=False, example={"status": "ok"}))
 async def health(ctx: Ctx) -> dict[str, str]:
-    """The process runs and keeps its sessions moving."""
+    """The process runs and drives its sessions."""
     if not ctx.driving():
         raise ApiError("not_ready", "this replica no longer drives sessions; restart it")
     return {"status": "ok"}
@@ -56,13 +56,13 @@ async def health(ctx: Ctx) -> dict[str, str]:
 
 @router.get("/readyz", responses=documented(keyed=False, example=READY))
 async def ready(ctx: Ctx) -> Any:
-    """Whether an edit can be asked for now, of one editor and one thinker at least; tells about each."""
-    answers = await ctx.checks.answers()
-    checks = {"redis": await ctx.sessions.ping(), "driver": ctx.driving(), **answers}
+    """Whether this replica can serve edits: Redis, the driver, and at least one editor and one thinker are ready."""
+    results = await ctx.readiness.results()
+    checks = {"redis": await ctx.sessions.ping(), "driver": ctx.driving(), **results}
     vital = {"redis": checks["redis"], "driver": checks["driver"]}
     for role in ("editor", "thinker"):
-        mine = {name: up for name, up in answers.items() if name.startswith(f"{role}:")}
-        vital |= {} if any(mine.values()) else mine
+        of_role = {name: up for name, up in results.items() if name.startswith(f"{role}:")}
+        vital |= {} if any(of_role.values()) else of_role
     missing = [name for name, up in vital.items() if not up]
     if not missing:
         return {"status": "ready", "checks": checks}
@@ -79,7 +79,7 @@ async def metrics(ctx: Ctx) -> Response:
     """Prometheus metrics."""
     try:
         stats = await ctx.sessions.queue_stats()
-        ctx.telemetry.redis_read(stats.queued, stats.unfinished, stats.replicas)
+        ctx.metrics.redis_read(stats.queued, stats.unfinished, stats.replicas)
     except StorageUnavailableError:
-        ctx.telemetry.redis_unavailable()
+        ctx.metrics.redis_unavailable()
     return Response(generate_latest(ctx.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""``POST /v1/images/edits``: OpenAI's endpoint, deliberate. One call makes a session, waits for it, answers its best."""
+"""``POST /v1/images/edits``: OpenAI's endpoint. One call creates a session, waits for it, and returns its best image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
 
-from orchestrator.api.context import Context, making
+from orchestrator.api.context import Context, create_access
 from orchestrator.api.errors import documented, from_port, of_finished
 from orchestrator.api.examples import IMAGES
 from orchestrator.api.fields import ImagesEditFields
@@ -20,8 +20,8 @@ from orchestrator.api.live import (
     ClientDisconnectedError,
     ShuttingDownError,
     follow,
-    unless_stopping,
     until_finished,
+    until_stopping,
     while_connected,
 )
 from orchestrator.api.view import candidate_path, scores_of
@@ -36,7 +36,7 @@ from services.serving.middleware import error_response
 
 router = APIRouter(tags=["images"])
 _STREAM = {"text/event-stream": {"schema": sse_schema()}}
-_OK = {"description": "The best image; events with stream=true.", "content": _STREAM}
+_OK = {"description": "The best image; server-sent events with stream=true.", "content": _STREAM}
 _DONT_RETRY = {"x-should-retry": "false"}
 
 
@@ -46,17 +46,16 @@ _DONT_RETRY = {"x-should-retry": "false"}
     responses=documented(408, 409, 415, 422, 429, 502, 504, 507, ok={200: _OK}, example=IMAGES),
     openapi_extra={"requestBody": form_schema(ImagesEditFields)},
 )
-async def edit_image(request: Request, ctx: Annotated[Context, Depends(making)]) -> Response:
-    """Edit an image until it is what was asked for, and return the best candidate of all turns.
+async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_access)]) -> Response:
+    """Edit an image until the thinker finds that it follows the instruction, and return the best candidate of all turns.
 
-    OpenAI's contract, so any client of it works; the flat extension fields steer the loop. The session goes on if
-    the connection breaks and an `Idempotency-Key` was sent (repeat the request to get its answer); without one it
-    is cancelled, since nobody could pick it up.
+    The contract is OpenAI's, so its clients work; flat extension fields control the loop. If the connection breaks, a
+    session with an `Idempotency-Key` continues (repeat the request to get its result); one without is cancelled.
     """
     fields, source, mask = await ctx.intake.from_form(request, ImagesEditFields)
     key = idempotency_key(request)
-    created = await ctx.intake.create(fields, source, mask, await ctx.whose(), key=key)
-    del source, mask  # which would be held for as long as the caller waits
+    created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
+    del source, mask  # do not hold them in memory while the caller waits
     session_id = created.session_id
     headers = {**_DONT_RETRY, "x-session-id": session_id}
     if fields.stream:
@@ -65,7 +64,7 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(making)])
     try:
         return await _whole(request, ctx, session_id, fields, cancel_when_left=key is None)
     except (ApiError, PortError) as exc:
-        # Whatever goes wrong from here on, the session exists: a blind repeat would make another.
+        # The session exists, so the client must not retry on its own: that would create another.
         return error_response(from_port(exc) if isinstance(exc, PortError) else exc, headers)
 
 
@@ -80,7 +79,7 @@ async def _whole(
             await ctx.cancel(session_id, by="disconnect")
         return Response(status_code=499)
     except ShuttingDownError as exc:
-        raise _going(session_id) from exc
+        raise _shutting_down(session_id) from exc
     finished = session.finished
     if finished is None or finished.best is None:
         error = of_finished(finished) if finished else ApiError("internal_error", "the session did not finish")
@@ -103,9 +102,9 @@ async def _whole(
     return Response(orjson.dumps(body), headers=headers, media_type="application/json")
 
 
-def _going(session_id: str) -> ApiError:
-    """What a waiting caller is told when this replica has to go."""
-    message = f"this replica is shutting down; the session goes on, see /v1/sessions/{session_id}"
+def _shutting_down(session_id: str) -> ApiError:
+    """The error for callers that wait while this replica shuts down."""
+    message = f"this replica is shutting down; the session continues, see /v1/sessions/{session_id}"
     return ApiError("not_ready", message, retry_after=1)
 
 
@@ -124,7 +123,7 @@ async def _image(
     }
     if fields.response_format == "url":
         query = [("format", str(fields.output_format))]
-        # Neutral for png, where the link would be refused with it.
+        # Without effect for png, whose link would be refused with it.
         if fields.output_compression is not None and fields.output_format != "png":
             query.append(("compression", str(fields.output_compression)))
         path = candidate_path(session_id, ref)
@@ -135,7 +134,7 @@ async def _image(
 async def _b64(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> str:
     data = await ctx.blobs.get(session_id, image.sha256)
     if image.media_type != f"image/{fields.output_format}" or fields.output_compression is not None:
-        async with ctx.intake.room.of(image.width * image.height):
+        async with ctx.intake.decode_budget.reserve(image.width * image.height):
             data = await asyncio.to_thread(transcode, data, fields.output_format, fields.output_compression)
     return to_base64(data)
 
@@ -144,7 +143,7 @@ async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, ca
     """Each turn's candidates as partial images, then one completed event for every result."""
     done = False
     try:
-        async for item in unless_stopping(ctx.stopping, _events(ctx, session_id, fields)):
+        async for item in until_stopping(ctx.stopping, _events(ctx, session_id, fields)):
             yield item
         done = True
     except (PortError, ApiError) as exc:
@@ -152,10 +151,10 @@ async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, ca
         yield sse_message(error.body(), event="error")
     except ShuttingDownError:
         done = True
-        yield sse_message(_going(session_id).body(), event="error")
+        yield sse_message(_shutting_down(session_id).body(), event="error")
     finally:
         if cancel_when_left and not done:
-            # The generator is being closed: finish the cancel although our own task is cancelled.
+            # Shielded: this task is cancelled while the generator is closed.
             await asyncio.shield(asyncio.ensure_future(ctx.cancel(session_id, by="disconnect")))
 
 
@@ -221,7 +220,7 @@ async def _completed(
 
 
 def _facts(at: float, image: ImageRef, fields: ImagesEditFields) -> dict[str, Any]:
-    """The fields of OpenAI's stream events that we know the value of."""
+    """The fields that OpenAI's stream events have in common."""
     return {
         "created_at": int(at),
         "size": f"{image.width}x{image.height}",

@@ -1,4 +1,4 @@
-"""From a request to a session: read the form or JSON, check the pictures once, store them, record the first event."""
+"""Creates sessions from requests: parse the form or JSON, check the images, store them, record the first event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from opentelemetry import trace
 from starlette.requests import Request
 
-from orchestrator.api.decode_budget import Room
+from orchestrator.api.decode_budget import DecodeBudget
 from orchestrator.api.fields import Deadlines, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
 from orchestrator.egress.fetch import fetch_image
 from orchestrator.egress.resolver import NameResolver
@@ -43,7 +43,7 @@ _MAX_SEED = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whose a new session is, and what that tenant may have."""
+    """The tenant of a new session, and its bounds."""
 
     name: str
     bounds: Bounds
@@ -51,13 +51,13 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Makes sessions.
+    """Creates sessions.
 
     Attributes:
         catalogue_now: returns the editors and thinkers that callers can name.
         deadlines: of sessions.
-        limits: what a source image may cost.
-        room: what pictures take while they are decoded.
+        limits: of a source image or mask.
+        decode_budget: bounds the pixels that are decoded concurrently.
         resolver: resolves the host names of callers' URLs.
     """
 
@@ -67,12 +67,12 @@ class Intake:
     catalogue_now: Callable[[], Catalogue]
     deadlines: Deadlines
     limits: ImageLimits
-    room: Room = field(default_factory=Room)
+    decode_budget: DecodeBudget = field(default_factory=DecodeBudget)
     resolver: NameResolver = field(default_factory=NameResolver)
 
     @property
     def catalogue(self) -> Catalogue:
-        """What callers may ask for, as it is configured now."""
+        """The editors and thinkers that callers can name, as configured now."""
         return self.catalogue_now()
 
     async def from_form(self, request: Request, model: type[_Fields]) -> tuple[_Fields, bytes, bytes | None]:
@@ -89,7 +89,7 @@ class Intake:
         return fields, source, read.mask
 
     async def from_json(self, request: Request, tenant: str) -> tuple[SessionFields, bytes, bytes | None]:
-        """The same of a tenant's JSON request, whose images are base64 or URLs."""
+        """The validated fields, the source and the mask of a JSON request, whose images are base64 or URLs."""
         body: Any = await read_json(request)
         if not isinstance(body, dict):
             raise ApiError("invalid_json", "the body must be a JSON object")
@@ -103,10 +103,10 @@ class Intake:
     async def create(
         self, fields: ImagesEditFields | SessionFields, source: bytes, mask: bytes | None, tenant: Tenant, *, key: str | None
     ) -> Created:
-        """Store the pictures and record the session; a repeat under the same key returns the session made before.
+        """Store the images and record the session; a repeat under the same key returns the session created before.
 
         Raises:
-            ApiError: for a picture that cannot be edited, or a key used for another request.
+            ApiError: for an image that is not accepted, or a key that was used for another request.
         """
         images = [await self._check(source, "image")]
         if mask is not None:
@@ -123,7 +123,7 @@ class Intake:
             message = "Idempotency-Key: it was used for another request; use a new key for a new request"
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
         logs.bind(session_id=created.session_id, tenant=event.tenant)
-        # The session has a trace of its own, which goes on when this request is over.
+        # A linked trace: that of the session continues after this request.
         current = trace.get_current_span()
         current.set_attribute("editthinker.session_id", created.session_id)
         current.add_link(tracing.session_context(created.session_id))
@@ -142,7 +142,7 @@ class Intake:
             received = digest(data)
             return received, check_image(opened, received)
 
-        async with self.room.of(opened.info.width * opened.info.height):
+        async with self.decode_budget.reserve(opened.info.width * opened.info.height):
             return await asyncio.to_thread(check)
 
     async def _record(
@@ -155,7 +155,7 @@ class Intake:
         try:
             created = await self.sessions.create(session_id, event, idempotency, bounds)
         except StorageUnavailableError:
-            # It may have been made, although we were not told.
+            # The session may exist, although the answer was lost.
             raise
         except PortError:
             await self._drop(session_id)

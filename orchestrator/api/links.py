@@ -1,4 +1,4 @@
-"""Links to images that work without a key for a while: a path and its parameters, signed with HMAC-SHA256."""
+"""Signed links to images, which work without a key until they expire: a path and its query, signed with HMAC-SHA256."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _DIGITS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Makes and checks links.
+    """Makes and verifies links to images.
 
     Attributes:
         secret: the signing secret, the same on every replica.
-        ttl_s: how long a link works.
-        signed: whether a link needs a signature: where no keys are required it does not.
-        base: of the links; what the request came to if None.
+        ttl_s: seconds until a link expires.
+        signed: whether links are signed; they are where keys are required.
+        base: base URL of the links; that of the request if None.
     """
 
     secret: Callable[[], Awaitable[bytes]]
@@ -43,34 +43,34 @@ class Links:
         return f"{(self.base or base).rstrip('/')}{path}" + (f"?{urlencode(pairs)}" if pairs else "")
 
     async def check(self, path: str, query: Query, now: float) -> None:
-        """See that a link is one of ours and still works.
+        """Verify the signature and expiry of a link.
 
         Raises:
-            ApiError: ``forbidden``, and why.
+            ApiError: ``forbidden``, with the reason.
         """
         verify(await self.secret(), path, query, now)
 
 
 def sign(secret: bytes, path: str, query: Query) -> str:
-    """The signature of a path with these parameters, in whatever order; one among them that is a signature does not count."""
+    """The signature of a path and its query; the order of parameters does not matter, and a signature among them is ignored."""
     pairs = sorted((name, value) for name, value in query if name != SIGNATURE)
-    # Quoted, so that no two requests read the same; a path is as it was before it was quoted for the wire.
+    # Quoted, so that different requests never have the same text. The path is the decoded one.
     text = f"{quote(path, safe='/')}?{urlencode(pairs)}"
     mac = hmac.digest(secret, text.encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
 def verify(secret: bytes, path: str, query: Query, now: float) -> None:
-    """See that a signature among the parameters is that of the path with the others, and that its time is not over.
+    """Verify the signature among the parameters, and that the link has not expired.
 
     Raises:
-        ApiError: ``forbidden``, and why.
+        ApiError: ``forbidden``, with the reason.
     """
     pairs = list(query)
     given = [value for name, value in pairs if name == SIGNATURE]
     expires = [value for name, value in pairs if name == EXPIRES]
-    right = sign(secret, path, pairs).encode()
-    if len(given) != 1 or len(expires) != 1 or not hmac.compare_digest(right, given[0].encode()):
-        raise ApiError("forbidden", "this link is not as it was made; use it unchanged, or ask for a new one", param=SIGNATURE)
+    expected = sign(secret, path, pairs).encode()
+    if len(given) != 1 or len(expires) != 1 or not hmac.compare_digest(expected, given[0].encode()):
+        raise ApiError("forbidden", "this link was changed; use it unchanged, or request a new one", param=SIGNATURE)
     if not (expires[0].isascii() and expires[0].isdigit() and len(expires[0]) <= _DIGITS) or int(expires[0]) <= now:
-        raise ApiError("forbidden", "this link has expired; ask for a new one", param=EXPIRES)
+        raise ApiError("forbidden", "this link has expired; request a new one", param=EXPIRES)

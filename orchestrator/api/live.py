@@ -1,4 +1,4 @@
-"""Follows a session's events: those recorded so far, then those to come, each exactly once and in order."""
+"""Follows a session's events, recorded and live, each exactly once and in order."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from services.errors import ApiError
 
 _Result = TypeVar("_Result")
 _OUTAGE_S: Final = 60.0
-_FULL_S: Final = 5
-"""After which it is worth asking whether a stream has ended."""
+_RETRY_S: Final = 5
+"""The Retry-After of a tenant at its limit of streams."""
 
 
 class ClientDisconnectedError(Exception):
@@ -29,13 +29,13 @@ class ClientDisconnectedError(Exception):
 
 
 class ShuttingDownError(Exception):
-    """This replica was told to go while a caller waited; the session goes on elsewhere."""
+    """This replica shuts down while a caller waits; another replica continues the session."""
 
 
 async def follow(history: History, session_id: str, after: int = 0) -> AsyncGenerator[Recorded | None]:
     """Events after `after` until the session is finished; None is a heartbeat.
 
-    Live messages are a hint that may be lost; whenever one is missing, the log fills the gap.
+    Live messages may be lost; a gap is filled from the log.
     """
     last = after
     async with contextlib.aclosing(history.listen(session_id)) as live:
@@ -49,7 +49,7 @@ async def follow(history: History, session_id: str, after: int = 0) -> AsyncGene
             if not batch:
                 tail = await history.tail(session_id)
                 if tail is None or tail.seq < last or (isinstance(tail.event, Finished) and tail.seq == last):
-                    # Deleted meanwhile, restored from an older file, or asked for more than there is.
+                    # The session was deleted, Redis was restored from an older file, or `after` is beyond the end.
                     return
                 yield None
             for recorded in batch:
@@ -59,8 +59,8 @@ async def follow(history: History, session_id: str, after: int = 0) -> AsyncGene
                     return
 
 
-class Streams:
-    """The event streams that are open here.
+class StreamLimits:
+    """Counts the open event streams of each tenant on this replica.
 
     Args:
         most: of one tenant; None is no bound.
@@ -70,43 +70,43 @@ class Streams:
         self._most = most
         self._open: Counter[str] = Counter()
 
-    def place(self, tenant: str) -> contextlib.ExitStack:
-        """A place for one more, which is given back by closing it.
+    def open(self, tenant: str) -> contextlib.ExitStack:
+        """A slot for one stream, which is released by closing it.
 
         Raises:
-            ApiError: ``quota_exceeded`` when the tenant has as many as it may have.
+            ApiError: ``quota_exceeded`` when the tenant is at its limit.
         """
         if self._most is not None and self._open[tenant] >= self._most:
             message = f"you have {self._most:,} event streams open, which is the most; close one, or follow fewer sessions"
-            raise ApiError("quota_exceeded", message, retry_after=_FULL_S)
+            raise ApiError("quota_exceeded", message, retry_after=_RETRY_S)
         self._open[tenant] += 1
-        place = contextlib.ExitStack()
-        place.callback(self._leave, tenant)
-        return place
+        slot = contextlib.ExitStack()
+        slot.callback(self._release, tenant)
+        return slot
 
-    def _leave(self, tenant: str) -> None:
+    def _release(self, tenant: str) -> None:
         self._open[tenant] -= 1
         if not self._open[tenant]:
             del self._open[tenant]
 
 
-class StreamOf(StreamingResponse):
-    """Server-sent events in a place, which they leave however they end."""
+class EventStreamResponse(StreamingResponse):
+    """Server-sent events, which release their slot however they end."""
 
-    def __init__(self, frames: AsyncIterator[bytes], place: contextlib.ExitStack) -> None:
+    def __init__(self, frames: AsyncIterator[bytes], slot: contextlib.ExitStack) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         super().__init__(frames, media_type="text/event-stream", headers=headers)
-        self._place = place
+        self._slot = slot
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them."""
-        # Not in the generator: one whose first item nobody asked for has no end.
-        with self._place:
+        """Send the events."""
+        # Not in the generator: its cleanup does not run if it was never started.
+        with self._slot:
             await super().__call__(scope, receive, send)
 
 
 async def until_finished(history: History, session_id: str) -> tuple[Session, int]:
-    """The finished session and the number of its last event; a short absence of Redis is waited out."""
+    """The finished session and the number of its last event; an outage of Redis up to `_OUTAGE_S` is waited out."""
     async for attempt in stamina.retry_context(on=StorageUnavailableError, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
         with attempt:
             log = [recorded async for recorded in follow(history, session_id) if recorded is not None]
@@ -115,21 +115,21 @@ async def until_finished(history: History, session_id: str) -> tuple[Session, in
     return fold(recorded.event for recorded in log), log[-1].seq
 
 
-async def unless_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result]) -> AsyncGenerator[_Result]:
-    """The items, until this replica is told to go.
+async def until_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result]) -> AsyncGenerator[_Result]:
+    """The items, until this replica shuts down.
 
     Raises:
-        ShuttingDownError: when it is.
+        ShuttingDownError: when it does.
     """
     end = object()
 
-    async def following() -> _Result | object:
+    async def next_item() -> _Result | object:
         return await anext(items, end)
 
     stop = asyncio.create_task(stopping.wait())
     try:
         while True:
-            step = asyncio.create_task(following())
+            step = asyncio.create_task(next_item())
             try:
                 await asyncio.wait({step, stop}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -148,7 +148,7 @@ async def unless_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result
 
 
 async def load(history: History, session_id: str, tenant: str | None) -> tuple[Session, int]:
-    """A tenant's session as it is now; None is for a caller who may see it whosever it is.
+    """A tenant's session; `tenant` is None for a caller who may see the sessions of all tenants.
 
     Raises:
         ApiError: ``session_not_found``, also for another tenant's session.
@@ -161,25 +161,25 @@ async def load(history: History, session_id: str, tenant: str | None) -> tuple[S
 
 
 async def while_connected(request: Request, stopping: asyncio.Event, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of `work`, unless the client leaves or this replica is told to go first; then `work` is stopped.
+    """The result of `work`, which is cancelled if the client disconnects or this replica shuts down first.
 
     Raises:
         ClientDisconnectedError, ShuttingDownError: when that happens.
     """
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_left(request))
-    going = asyncio.create_task(stopping.wait())
+    disconnecting = asyncio.create_task(_disconnected(request))
+    stop = asyncio.create_task(stopping.wait())
     try:
-        await asyncio.wait({working, leaving, going}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, disconnecting, stop}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise ShuttingDownError if going.done() else ClientDisconnectedError
+        raise ShuttingDownError if stop.done() else ClientDisconnectedError
     finally:
-        for task in (working, leaving, going):
+        for task in (working, disconnecting, stop):
             task.cancel()
-        await asyncio.gather(working, leaving, going, return_exceptions=True)
+        await asyncio.gather(working, disconnecting, stop, return_exceptions=True)
 
 
-async def _left(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""``/v1/sessions``: the same loop as a resource that can be watched, steered, cancelled and listed."""
+"""``/v1/sessions``: sessions as a resource that can be followed, steered, cancelled and listed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from orchestrator.api.bodies import described, read_as
-from orchestrator.api.context import Context, editing, making, reading, viewing
+from orchestrator.api.context import Context, create_access, edit_access, image_access, read_access
 from orchestrator.api.errors import Responses, documented
 from orchestrator.api.examples import SESSION, SESSIONS
 from orchestrator.api.fields import SessionFields, SessionJson
@@ -32,11 +32,11 @@ from services.protocol.images_api import Prompt, form_schema
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
-Reading = Annotated[Context, Depends(reading)]
-Editing = Annotated[Context, Depends(editing)]
-Viewing = Annotated[Context, Depends(viewing)]
+ReadAccess = Annotated[Context, Depends(read_access)]
+EditAccess = Annotated[Context, Depends(edit_access)]
+ImageAccess = Annotated[Context, Depends(image_access)]
 SessionId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"])]
-Format = Annotated[OutputFormat | None, Query(description="Encode the image so; as stored if absent.")]
+Format = Annotated[OutputFormat | None, Query(description="Output encoding; as stored if absent.")]
 Compression = Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")]
 
 _IMAGE: Final[Responses] = {
@@ -56,11 +56,11 @@ _REMOVAL_S: Final = 5.0
 
 
 class Feedback(BaseModel):
-    """A person's word on a session."""
+    """A reviewer's decision on a session."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"action": "go_on"}]})
 
-    action: FeedbackAction = Field(description="accept the best, pick a candidate, instruct anew, or go_on.")
+    action: FeedbackAction = Field(description="accept the best, pick a candidate, instruct again, or go_on.")
     turn: int | None = Field(None, ge=1, description="With pick: the turn.")
     candidate: int | None = Field(None, ge=1, description="With pick: the candidate; the turn's first if absent.")
     instruction: Prompt | None = Field(None, description="With instruct: the instruction of the next turn.")
@@ -82,19 +82,19 @@ def _create_body() -> dict[str, object]:
 )
 async def create_session(
     request: Request,
-    ctx: Annotated[Context, Depends(making)],
+    ctx: Annotated[Context, Depends(create_access)],
     _prefer: Annotated[
-        str | None, Header(alias="prefer", description="`wait=n`: wait n seconds for the end.", examples=["wait=30"])
+        str | None, Header(alias="prefer", description="`wait=n`: wait up to n seconds for the result.", examples=["wait=30"])
     ] = None,
 ) -> Response:
-    """Start a session; multipart like the images endpoint, or JSON with the image as base64 or https URL."""
-    wait_s = waited(request.headers.getlist("prefer"))
+    """Create a session, from a multipart form as for the images endpoint, or from JSON with the image as base64 or https URL."""
+    wait_s = preferred_wait_s(request.headers.getlist("prefer"))
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         fields, source, mask = await ctx.intake.from_json(request, ctx.tenant)
     else:
         fields, source, mask = await ctx.intake.from_form(request, SessionFields)
-    created = await ctx.intake.create(fields, source, mask, await ctx.whose(), key=idempotency_key(request))
-    del source, mask  # which would be held for as long as the caller waits
+    created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=idempotency_key(request))
+    del source, mask  # do not hold them in memory while the caller waits
     session_id = created.session_id
     headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
     if wait_s:
@@ -109,57 +109,57 @@ async def create_session(
             view = show(session_id, session, seq)
             return Response(view.model_dump_json(), 200, headers | {"preference-applied": f"wait={wait_s:g}"}, "application/json")
     session, seq = await load(ctx.history, session_id, ctx.tenant)
-    place = None if session.finished else await ctx.sessions.queue_position(session_id)
-    return Response(show(session_id, session, seq, place).model_dump_json(), 202, headers, "application/json")
+    position = None if session.finished else await ctx.sessions.queue_position(session_id)
+    return Response(show(session_id, session, seq, position).model_dump_json(), 202, headers, "application/json")
 
 
 @router.get("", responses=documented(example=SESSIONS))
 async def list_sessions(
-    ctx: Reading,
+    ctx: ReadAccess,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
     status: Annotated[Status | None, Query(description="Only sessions in this state.")] = None,
 ) -> SessionList:
     """Your sessions, newest first."""
     found: list[SessionView] = []
-    place = _read_cursor(cursor)
+    after = _read_cursor(cursor)
     for _ in range(_PAGES_SCANNED):
-        rows = await ctx.sessions.page(ctx.tenant, None if place is None else place[0] + 1, limit + 64)
-        rows = [row for row in rows if place is None or (row[1], row[0]) < place]
-        # Not all at once: those that are archived are read from the blob store, one by one.
+        rows = await ctx.sessions.page(ctx.tenant, None if after is None else after[0] + 1, limit + 64)
+        rows = [row for row in rows if after is None or (row[1], row[0]) < after]
+        # In portions: archived sessions are read from the blob store one by one.
         for at in range(0, len(rows), size := max(limit, _LEAST_READ)):
             portion = rows[at : at + size]
             logs = await ctx.history.read_many([name for name, _ in portion])
             for (name, created_ms), log in zip(portion, logs, strict=True):
-                place = (created_ms, name)
+                after = (created_ms, name)
                 if log:
                     session = fold(recorded.event for recorded in log)
                     if status is None or session.status == status:
                         found.append(show(name, session, log[-1].seq))
                 if len(found) == limit:
-                    return SessionList(data=found, next_cursor=_write_cursor(place))
+                    return SessionList(data=found, next_cursor=_write_cursor(after))
         if not rows:
             return SessionList(data=found, next_cursor=None)
-    return SessionList(data=found, next_cursor=_write_cursor(place) if place else None)
+    return SessionList(data=found, next_cursor=_write_cursor(after) if after else None)
 
 
 @router.get("/{session_id}", responses=documented(example=SESSION))
-async def get_session(session_id: SessionId, ctx: Reading) -> SessionView:
-    """A session as it is now; while it waits for its turn, how many go before it and for about how long."""
+async def get_session(session_id: SessionId, ctx: ReadAccess) -> SessionView:
+    """A session; while it is queued, also its position and its expected wait."""
     session, seq = await load(ctx.history, session_id, ctx.tenant)
-    place = None if session.finished else await ctx.sessions.queue_position(session_id)
-    return show(session_id, session, seq, place)
+    position = None if session.finished else await ctx.sessions.queue_position(session_id)
+    return show(session_id, session, seq, position)
 
 
 @router.get("/{session_id}/image", response_class=Response, responses=documented(409, ok=_IMAGE))
 async def get_best_image(
     session_id: SessionId,
-    ctx: Viewing,
+    ctx: ImageAccess,
     format: Format = None,  # noqa: A002 - the name in the query
     compression: Compression = None,
 ) -> Response:
-    """The best image so far; of a finished session, its answer."""
-    session = await _seen(ctx, session_id)
+    """The best image so far; for a finished session, its result."""
+    session = await _session_of_image(ctx, session_id)
     top = session.finished.best if session.finished else best(session)
     if top is None:
         raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
@@ -169,12 +169,12 @@ async def get_best_image(
 @router.get("/{session_id}/source", response_class=Response, responses=documented(ok=_IMAGE))
 async def get_source_image(
     session_id: SessionId,
-    ctx: Viewing,
+    ctx: ImageAccess,
     format: Format = None,  # noqa: A002 - the name in the query
     compression: Compression = None,
 ) -> Response:
     """The source image."""
-    session = await _seen(ctx, session_id)
+    session = await _session_of_image(ctx, session_id)
     return await _serve(ctx, session_id, session.created.source, format, compression, final=True)
 
 
@@ -183,19 +183,19 @@ async def get_candidate_image(
     session_id: SessionId,
     turn: Annotated[int, Path(ge=1, le=10_000)],
     candidate: Annotated[int, Path(ge=1, le=10_000)],
-    ctx: Viewing,
+    ctx: ImageAccess,
     format: Format = None,  # noqa: A002 - the name in the query
     compression: Compression = None,
 ) -> Response:
     """One candidate's image."""
-    session = await _seen(ctx, session_id)
+    session = await _session_of_image(ctx, session_id)
     image = _image_of(session, CandidateRef(turn=turn, candidate=candidate))
     return await _serve(ctx, session_id, image, format, compression, final=True)
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
-async def cancel_session(session_id: SessionId, ctx: Editing) -> SessionView:
-    """Stop a session. Acknowledged at once; cancelling again, or a finished session, changes nothing."""
+async def cancel_session(session_id: SessionId, ctx: EditAccess) -> SessionView:
+    """Cancel a session. Acknowledged at once; repeated, or for a finished session, it changes nothing."""
     await ctx.cancel(session_id, by="caller")
     session, seq = await load(ctx.history, session_id, ctx.tenant)
     return show(session_id, session, seq)
@@ -203,25 +203,25 @@ async def cancel_session(session_id: SessionId, ctx: Editing) -> SessionView:
 
 @router.post("/{session_id}/feedback", responses=documented(409, example=SESSION), openapi_extra=described(Feedback))
 async def give_feedback(
-    session_id: SessionId, ctx: Editing, feedback: Annotated[Feedback, Depends(read_as(Feedback))]
+    session_id: SessionId, ctx: EditAccess, feedback: Annotated[Feedback, Depends(read_as(Feedback))]
 ) -> SessionView:
-    """A person's word: `accept` the best, `pick` a candidate, `instruct` anew, or let the thinker `go_on`."""
+    """Give feedback: `accept` the best candidate, `pick` one, `instruct` with a new instruction, or let the thinker `go_on`."""
 
     def event(session: Session) -> Event:
         _check_feedback(session, feedback)
-        return FeedbackGiven(at=ctx.clock.now(), **_meaning(feedback).model_dump())
+        return FeedbackGiven(at=ctx.clock.now(), **_with_defaults(feedback).model_dump())
 
     session, seq = await ctx.write(session_id, event)
     return show(session_id, session, seq)
 
 
 @router.delete("/{session_id}", status_code=204, response_class=Response, responses=documented(409))
-async def delete_session(session_id: SessionId, ctx: Editing) -> Response:
-    """Forget a finished session: its events, its images, and its archive. Nothing of another session goes with it."""
+async def delete_session(session_id: SessionId, ctx: EditAccess) -> Response:
+    """Delete a finished session: its events, its images, and its archived document."""
     session, _ = await load(ctx.history, session_id, ctx.tenant)
     if session.finished is None or not await ctx.sessions.delete(session_id, ctx.tenant):
         raise ApiError("session_conflict", "the session is not finished; cancel it first", param="session_id")
-    # What cannot be removed now is removed by a chore, which comes in any case: something may be on its way there.
+    # A chore removes the folder again later: an image may be in flight, and this attempt may fail.
     with contextlib.suppress(StorageUnavailableError, TimeoutError):
         async with asyncio.timeout(_REMOVAL_S):
             await ctx.history.remove(session_id)
@@ -231,14 +231,14 @@ async def delete_session(session_id: SessionId, ctx: Editing) -> Response:
 # --- pieces ------------------------------------------------------------------------------------------------------
 
 
-async def _seen(ctx: Context, session_id: str) -> Session:
-    """The session whose picture is asked for."""
-    session, _ = await load(ctx.history, session_id, None if ctx.vouched else ctx.tenant)
+async def _session_of_image(ctx: Context, session_id: str) -> Session:
+    """The session of the requested image."""
+    session, _ = await load(ctx.history, session_id, None if ctx.signed_link else ctx.tenant)
     return session
 
 
-def _meaning(feedback: Feedback) -> Feedback:
-    """Feedback with its defaults filled in."""
+def _with_defaults(feedback: Feedback) -> Feedback:
+    """Feedback with defaults filled in."""
     if feedback.action == "pick" and feedback.candidate is None:
         return feedback.model_copy(update={"candidate": 1})
     return feedback
@@ -284,7 +284,7 @@ async def _serve(
         if compression is not None and wanted == "png":
             message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
             raise ApiError("unsupported_parameter", message, param="compression")
-        async with ctx.intake.room.of(image.width * image.height):
+        async with ctx.intake.decode_budget.reserve(image.width * image.height):
             data = await asyncio.to_thread(transcode, data, wanted, compression, param="format")
         media_type = f"image/{wanted}"
     # An image never changes; which one is the best does until the session is finished.
@@ -297,9 +297,9 @@ def _format_of(media_type: str) -> OutputFormat:
     return formats.get(media_type, "png")
 
 
-def waited(prefer: list[str]) -> float:
-    """The seconds of ``wait`` in the lines of ``Prefer`` (RFC 7240): the first counts, and one that is no number is ignored."""
-    # Which knows that a comma within quotes is none.
+def preferred_wait_s(prefer: list[str]) -> float:
+    """The seconds of ``wait`` in the ``Prefer`` headers (RFC 7240): the first counts, and one that is not a number is ignored."""
+    # parse_http_list respects commas within quotes.
     for preference in parse_http_list(",".join(prefer)):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
@@ -308,8 +308,8 @@ def waited(prefer: list[str]) -> float:
     return 0
 
 
-def _write_cursor(place: tuple[int, str]) -> str:
-    return base64.urlsafe_b64encode(f"{place[0]}:{place[1]}".encode()).decode()
+def _write_cursor(position: tuple[int, str]) -> str:
+    return base64.urlsafe_b64encode(f"{position[0]}:{position[1]}".encode()).decode()
 
 
 def _read_cursor(cursor: str | None) -> tuple[int, str] | None:
@@ -319,4 +319,4 @@ def _read_cursor(cursor: str | None) -> tuple[int, str] | None:
         created_ms, _, name = base64.b64decode(cursor, altchars=b"-_", validate=True).decode().partition(":")
         return int(created_ms), name
     except (binascii.Error, ValueError) as exc:
-        raise ApiError("invalid_value", "cursor: not one of ours; use next_cursor of the page before", param="cursor") from exc
+        raise ApiError("invalid_value", "cursor: not valid; use next_cursor of the previous page", param="cursor") from exc

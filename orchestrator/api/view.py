@@ -1,4 +1,4 @@
-"""A session as the API shows it; a pure projection of the folded events."""
+"""The API's representation of a session, projected from its folded events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored
 
 
 class ScoresView(BaseModel):
-    """A thinker's judgement, each 0-10; overall = sqrt(semantic x quality)."""
+    """A thinker's scores from 0 to 10; overall = sqrt(semantic x quality)."""
 
     semantic: float
     quality: float
@@ -37,13 +37,13 @@ class ScoresView(BaseModel):
 
 
 class ImageView(ImageRef):
-    """An image and where to get it."""
+    """An image and its URL."""
 
     url: str
 
 
 class CandidateView(BaseModel):
-    """One edit and what became of it."""
+    """One candidate: its edit and its critique."""
 
     candidate: int
     status: CandidateStatus
@@ -68,7 +68,7 @@ class TurnView(BaseModel):
 
 
 class LimitsView(BaseModel):
-    """When the session ends by itself."""
+    """The limits that end a session."""
 
     max_turns: int
     candidates: int
@@ -80,7 +80,7 @@ class LimitsView(BaseModel):
 
 
 class Urls(BaseModel):
-    """Where to go from here; paths relative to the server."""
+    """URLs of a session, relative to the server."""
 
     self: str
     events: str
@@ -90,11 +90,11 @@ class Urls(BaseModel):
 
 
 class QueueView(BaseModel):
-    """A session's place in line."""
+    """A session's position in its queue."""
 
-    ahead: int = Field(description="Sessions that go before it; tenants take turns.")
+    ahead: int = Field(description="Sessions ahead of it; tenants take turns.")
     wait_s: float | None = Field(
-        description="Seconds it will wait, at the pace at which sessions lately got their turn; null while that is not known."
+        description="Expected wait in seconds, from the recent rate at which sessions left the queue; null while unknown."
     )
 
 
@@ -112,7 +112,7 @@ class SessionView(BaseModel):
     created_at: float
     finished_at: float | None
     deadline_at: float
-    queue: QueueView | None = Field(None, description="While it waits for its turn; not told in lists.")
+    queue: QueueView | None = Field(None, description="While the session is queued; always null in lists.")
     limits: LimitsView
     seed: int
     user: str | None
@@ -138,8 +138,8 @@ class SessionList(BaseModel):
     next_cursor: str | None
 
 
-def show(session_id: str, session: Session, last_event: int, place: QueuePosition | None = None) -> SessionView:
-    """The session as the API shows it; `place` is where it stands in line, if it does."""
+def show(session_id: str, session: Session, last_event: int, position: QueuePosition | None = None) -> SessionView:
+    """The session as the API shows it; `position` where it is queued."""
     created, finished = session.created, session.finished
     path = f"/v1/sessions/{session_id}"
     top = finished.best if finished else best(session)
@@ -156,7 +156,7 @@ def show(session_id: str, session: Session, last_event: int, place: QueuePositio
         created_at=created.at,
         finished_at=finished.at if finished else None,
         deadline_at=created.limits.deadline_at,
-        queue=QueueView(ahead=place.ahead, wait_s=place.wait_s) if place else None,
+        queue=QueueView(ahead=position.ahead, wait_s=position.wait_s) if position else None,
         limits=LimitsView.model_validate(created.limits.model_dump()),
         seed=created.seed,
         user=created.user,
@@ -186,7 +186,7 @@ def show(session_id: str, session: Session, last_event: int, place: QueuePositio
 
 
 def scores_of(candidate: Candidate | None) -> ScoresView | None:
-    """A candidate's scores, rounded for reading; None while it has none."""
+    """A candidate's scores, rounded; None while it has none."""
     if candidate is None or candidate.scores is None:
         return None
     scores = candidate.scores
@@ -200,18 +200,18 @@ def scores_of(candidate: Candidate | None) -> ScoresView | None:
 
 
 def candidate_path(session_id: str, ref: CandidateRef) -> str:
-    """Where a candidate's image is served."""
+    """The path of a candidate's image."""
     return f"/v1/sessions/{session_id}/turns/{ref.turn}/candidates/{ref.candidate}/image"
 
 
 def _candidate(path: str, candidate: Candidate) -> CandidateView:
     image = candidate.image
-    where = f"{path}/turns/{candidate.turn}/candidates/{candidate.number}/image"
+    url = f"{path}/turns/{candidate.turn}/candidates/{candidate.number}/image"
     return CandidateView(
         candidate=candidate.number,
         status=_status(candidate),
         seed=candidate.seed,
-        image=ImageView(**image.model_dump(), url=where) if image else None,
+        image=ImageView(**image.model_dump(), url=url) if image else None,
         scores=scores_of(candidate),
         reasoning=candidate.reasoning or None,
         answers=list(candidate.answers),

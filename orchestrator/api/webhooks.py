@@ -1,4 +1,4 @@
-"""``/v1/webhooks``: where to tell what happens to your sessions; and what was told of one."""
+"""``/v1/webhooks``: endpoints that are notified of session events; and the deliveries of a session."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from orchestrator.api.bodies import described, read_as
-from orchestrator.api.context import Context, editing, reading
+from orchestrator.api.context import Context, edit_access, read_access
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import ID
 from orchestrator.api.live import load
@@ -21,31 +21,31 @@ from services.errors import ApiError
 
 router = APIRouter(tags=["webhooks"])
 
-Reading = Annotated[Context, Depends(reading)]
-Editing = Annotated[Context, Depends(editing)]
+ReadAccess = Annotated[Context, Depends(read_access)]
+EditAccess = Annotated[Context, Depends(edit_access)]
 SessionId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=[ID])]
 WebhookId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["whk_9f2d0c6be2d14b5f"])]
-_MOST: Final = 16
-"""Webhooks of one tenant."""
+_MAX_WEBHOOKS: Final = 16
+"""Of one tenant."""
 _SECRET_BYTES: Final = 32
-_MOST_SECRETS: Final = 4
+_MAX_SECRETS: Final = 4
 """That sign one delivery."""
 
 
 class NewWebhook(BaseModel):
-    """Where to tell what."""
+    """A new webhook: its URL and the events it subscribes to."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/hooks"}]})
 
-    url: str = Field(min_length=1, max_length=2000, description="An https URL that takes POST.")
+    url: str = Field(min_length=1, max_length=2000, description="An https URL that accepts POST.")
     events: list[Topic] = Field(
-        default=["session.finished", "session.awaiting_review"], min_length=1, max_length=10, description="What to tell."
+        default=["session.finished", "session.awaiting_review"], min_length=1, max_length=10, description="The events to send."
     )
-    description: str = Field("", max_length=500, description="For your own eyes.")
+    description: str = Field("", max_length=500, description="A note of your own.")
 
 
 class WebhookView(BaseModel):
-    """A webhook; its secret is shown when it is made or rotated, and never again."""
+    """A webhook; its secret is only in the responses that create or rotate it."""
 
     id: str
     object: Literal["webhook"] = "webhook"
@@ -57,13 +57,13 @@ class WebhookView(BaseModel):
     disabled_at: float | None
 
 
-class WebhookMade(WebhookView):
+class CreatedWebhook(WebhookView):
     """A new webhook with its secret."""
 
     secret: str
 
 
-class WebhookRotated(WebhookMade):
+class RotatedWebhook(CreatedWebhook):
     """A webhook with its new secret, and until when (Unix seconds) deliveries are signed with the one before as well."""
 
     previous_secret_until: float
@@ -77,7 +77,7 @@ class WebhookList(BaseModel):
 
 
 class AttemptView(BaseModel):
-    """One request to a webhook: the status of its answer, or why there was none."""
+    """One request to a webhook: the status of its response, or why there was none."""
 
     at: float
     status: int | None
@@ -86,14 +86,14 @@ class AttemptView(BaseModel):
 
 
 class TestResult(BaseModel):
-    """What came of a test."""
+    """The result of a test delivery."""
 
     delivered: bool
     attempt: AttemptView
 
 
 class DeliveryView(BaseModel):
-    """One event on its way to one webhook. `id` is the header ``webhook-id``, the same at every attempt."""
+    """The delivery of one event to one webhook. `id` is the header ``webhook-id``, the same for every attempt."""
 
     id: str
     object: Literal["delivery"] = "delivery"
@@ -134,21 +134,21 @@ _DELIVERY: Final[dict[str, Any]] = {
     "attempts": [_ATTEMPT],
 }
 _MADE: Final[dict[str, Any]] = {
-    "description": "Made.",
+    "description": "Created.",
     "content": {"application/json": {"example": {**_WEBHOOK, "secret": "whsec_…"}}},
 }
 _ROTATED: Final[dict[str, Any]] = {**_WEBHOOK, "secret": "whsec_…", "previous_secret_until": 1795574400.1}
 
 
 @router.post("/v1/webhooks", status_code=201, responses=documented(ok={201: _MADE}), openapi_extra=described(NewWebhook))
-async def create_webhook(ctx: Editing, webhook: Annotated[NewWebhook, Depends(read_as(NewWebhook))]) -> WebhookMade:
-    """Be told what happens to your sessions. The secret is in this answer only: keep it."""
+async def create_webhook(ctx: EditAccess, webhook: Annotated[NewWebhook, Depends(read_as(NewWebhook))]) -> CreatedWebhook:
+    """Create a webhook that is notified of session events. Its secret is in this response only."""
     try:
         ctx.webhooks.check(webhook.url)
     except InvalidURLError as exc:
         raise ApiError(exc.code, f"url: {exc.message}", param="url") from exc
-    if len(await ctx.endpoints.endpoints(ctx.tenant)) >= _MOST:
-        raise ApiError("invalid_value", f"you have {_MOST} webhooks, and can have no more; delete one first", param="url")
+    if len(await ctx.endpoints.endpoints(ctx.tenant)) >= _MAX_WEBHOOKS:
+        raise ApiError("invalid_value", f"you have {_MAX_WEBHOOKS} webhooks, and can have no more; delete one first", param="url")
     endpoint = Endpoint(
         id=f"whk_{secrets.token_hex(8)}",
         url=webhook.url,
@@ -158,32 +158,32 @@ async def create_webhook(ctx: Editing, webhook: Annotated[NewWebhook, Depends(re
         created_at=ctx.clock.now(),
     )
     await ctx.endpoints.add(ctx.tenant, endpoint)
-    return WebhookMade(**_show(endpoint).model_dump(), secret=endpoint.secret)
+    return CreatedWebhook(**_show(endpoint).model_dump(), secret=endpoint.secret)
 
 
 @router.get("/v1/webhooks", responses=documented(example={"object": "list", "data": [_WEBHOOK]}))
-async def list_webhooks(ctx: Reading) -> WebhookList:
+async def list_webhooks(ctx: ReadAccess) -> WebhookList:
     """Your webhooks, the oldest first, without their secrets."""
     return WebhookList(data=[_show(endpoint) for endpoint in await ctx.endpoints.endpoints(ctx.tenant)])
 
 
 @router.get("/v1/webhooks/{webhook_id}", responses=documented(example=_WEBHOOK))
-async def get_webhook(webhook_id: WebhookId, ctx: Reading) -> WebhookView:
+async def get_webhook(webhook_id: WebhookId, ctx: ReadAccess) -> WebhookView:
     """A webhook; `disabled` once it answered 410."""
     return _show(await _endpoint(ctx, webhook_id))
 
 
 @router.delete("/v1/webhooks/{webhook_id}", status_code=204, response_class=Response, responses=documented())
-async def delete_webhook(webhook_id: WebhookId, ctx: Editing) -> Response:
-    """Be told no more. What is on its way is dropped."""
+async def delete_webhook(webhook_id: WebhookId, ctx: EditAccess) -> Response:
+    """Delete a webhook; its pending deliveries are dropped."""
     if not await ctx.endpoints.remove(ctx.tenant, webhook_id):
         raise _unknown(webhook_id)
     return Response(status_code=204)
 
 
 @router.post("/v1/webhooks/{webhook_id}/test", responses=documented(example={"delivered": True, "attempt": _ATTEMPT}))
-async def test_webhook(webhook_id: WebhookId, ctx: Editing) -> TestResult:
-    """Send `webhook.test` now, once, and say what came of it. A webhook that was disabled and takes it is enabled again."""
+async def test_webhook(webhook_id: WebhookId, ctx: EditAccess) -> TestResult:
+    """Send `webhook.test` once, now, and return the attempt. A disabled webhook that accepts it is enabled again."""
     endpoint = await _endpoint(ctx, webhook_id)
     attempt = await ctx.webhooks.test(ctx.tenant, endpoint, f"msg_{secrets.token_hex(16)}")
     if attempt.delivered and endpoint.disabled_at is not None:
@@ -192,29 +192,29 @@ async def test_webhook(webhook_id: WebhookId, ctx: Editing) -> TestResult:
 
 
 @router.post("/v1/webhooks/{webhook_id}/rotate_secret", responses=documented(429, example=_ROTATED))
-async def rotate_secret(webhook_id: WebhookId, ctx: Editing) -> WebhookRotated:
-    """Give a webhook a new secret, which is in this answer only: keep it.
+async def rotate_secret(webhook_id: WebhookId, ctx: EditAccess) -> RotatedWebhook:
+    """Rotate the secret of a webhook. The new secret is in this response only.
 
-    For 24 hours every delivery is signed with both, the one before and the new one; then with the new one alone.
+    For 24 hours deliveries are signed with both the previous and the new secret, then with the new one alone.
     """
     now, secret = ctx.clock.now(), _new_secret()
 
     def rotate(endpoint: Endpoint) -> Endpoint:
         known = endpoint.secrets(now)
-        if len(known) >= _MOST_SECRETS:
-            message = f"this webhook was given {len(known) - 1} new secrets in 24 hours, which is the most; try again later"
+        if len(known) >= _MAX_SECRETS:
+            message = f"this webhook was rotated {len(known) - 1} times in 24 hours, which is the limit; try again later"
             raise ApiError("rate_limited", message, retry_after=endpoint.retired[len(known) - 2].until - now)
         return endpoint.rotated(secret, now)
 
     changed = await ctx.endpoints.change(ctx.tenant, webhook_id, rotate)
     if changed is None:
         raise _unknown(webhook_id)
-    return WebhookRotated(**_show(changed).model_dump(), secret=secret, previous_secret_until=changed.retired[0].until)
+    return RotatedWebhook(**_show(changed).model_dump(), secret=secret, previous_secret_until=changed.retired[0].until)
 
 
 @router.get("/v1/sessions/{session_id}/deliveries", responses=documented(example={"object": "list", "data": [_DELIVERY]}))
-async def list_deliveries(session_id: SessionId, ctx: Reading) -> DeliveryList:
-    """What webhooks were told of a session, with every attempt; for as long as the session is in Redis."""
+async def list_deliveries(session_id: SessionId, ctx: ReadAccess) -> DeliveryList:
+    """The webhook deliveries of a session with their attempts; kept for as long as the session is in Redis."""
     await load(ctx.history, session_id, ctx.tenant)
     return DeliveryList(data=[_show_delivery(delivery) for delivery in await ctx.endpoints.deliveries(session_id)])
 

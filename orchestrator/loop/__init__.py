@@ -1,4 +1,4 @@
-"""The domain, pure: what can happen (`events`), what has happened (`session`), what to do next (`policy`).
+"""The pure domain: events (`events`), the state they fold into (`session`), and the next action (`policy`).
 
-No I/O, no clock, no randomness: time and seeds arrive as values.
+No I/O, no clock, no randomness: time and seeds are arguments.
 """

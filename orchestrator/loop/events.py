@@ -1,7 +1,7 @@
-"""What can happen in a session. The list of these events is the session: there is no other state.
+"""The events of a session. Their list is the session: there is no other state.
 
-Events are frozen, versioned and JSON. The order of a session's events, its sequence numbers 1, 2, 3 …, is kept by
-the store; `at` is when the event was recorded, in Unix seconds. Progress inside an edit is live only, not an event.
+Events are frozen, versioned and JSON. The store keeps their order as sequence numbers 1, 2, 3 …; `at` is when the event was
+recorded, in Unix seconds. Progress within an edit is streamed live only, and is not an event.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 VERSION: Final = 1
 SEEDS: Final = 2**31
-"""How many seeds there are: those that editors take and callers may ask for."""
+"""Seeds are 0 to SEEDS - 1: the range that editors accept."""
 SUPERSEDED: Final = "session_cancelled"
 """The code of an edit that was stopped because its result was no longer needed."""
 TOO_LATE: Final = "deadline_exceeded"
-"""The code of an edit that was not begun, since it could not be done by the deadline."""
+"""The code of an edit that was not started, since it could not be finished by the deadline."""
 
 Strategy = Literal["think", "single", "best_of_n", "think_best_of_n"]
 Review = Literal["never", "each_turn", "before_finish"]
@@ -26,12 +26,12 @@ FinishReason = Literal["satisfied", "max_turns", "plateau", "deadline", "budget"
 
 
 class _Frozen(BaseModel):
-    # A newer replica may write fields that this one does not know; a rolling upgrade must not stop sessions.
+    # A newer replica may write fields that this one does not know: a rolling upgrade must not stop sessions.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class ImageRef(_Frozen):
-    """An image by its name in the blob store, with what its header says (width and height in pixels)."""
+    """An image in the blob store, by its digest; width and height are in pixels."""
 
     sha256: str
     media_type: str
@@ -41,24 +41,24 @@ class ImageRef(_Frozen):
 
 
 class CandidateRef(_Frozen):
-    """Which candidate of which turn, both counted from 1."""
+    """A candidate of a turn, both counted from 1."""
 
     turn: int
     candidate: int
 
 
 class Limits(_Frozen):
-    """When a session ends by itself.
+    """The limits at which a session ends by itself.
 
     Attributes:
-        max_turns: turns the loop takes without a person's word.
+        max_turns: turns without feedback of a person.
         candidates: edits of one instruction in a turn, each with its own seed.
-        semantic_threshold, quality_threshold: both scores (0-10) at which a candidate satisfies.
-        patience: completed turns in a row without a better candidate, after which the loop gives up.
-        deadline_at: Unix seconds after which nothing is started and what is running is dropped.
-        budget_edits: edits started in all, repeats after failures included; None is no limit.
+        semantic_threshold, quality_threshold: scores (0-10) that a candidate must both reach to satisfy.
+        patience: consecutive turns without a better candidate, after which the loop stops.
+        deadline_at: Unix seconds after which no job is started and running jobs are cancelled.
+        budget_edits: edits started in total, retries included; None is no limit.
         budget_editor_s: editor seconds after which no edit is started; None is no limit.
-        edit_attempts, critique_attempts: times one edit or critique is tried.
+        edit_attempts, critique_attempts: attempts at one edit or critique.
     """
 
     max_turns: int = Field(default=5, ge=1)
@@ -74,14 +74,14 @@ class Limits(_Frozen):
 
 
 class Failure(_Frozen):
-    """Why something was not done: a code of the error table, and a sentence."""
+    """The reason of a failure: a code of the error table, and a sentence."""
 
     code: str
     message: str
 
 
 class Totals(_Frozen):
-    """What a session has cost so far."""
+    """The cost of a session so far."""
 
     turns: int = 0
     edits: int = 0
@@ -93,14 +93,14 @@ class Totals(_Frozen):
 
 
 class ChecklistQuestion(_Frozen):
-    """A yes/no question about the edited picture: what was to change, what was to stay, or how sound it is."""
+    """A question about the edited image: about what should change, what should stay, or its quality."""
 
     kind: Literal["change", "keep", "quality"]
     text: str
 
 
 class ChecklistAnswer(_Frozen):
-    """What a thinker answered to a question, by its number."""
+    """A thinker's answer to the question of that number."""
 
     number: int
     kind: Literal["change", "keep", "quality"]
@@ -126,12 +126,12 @@ class SessionCreated(_Event):
     review: Review = "never"
     limits: Limits
     results: int = Field(default=1, ge=1)
-    """How many candidates the caller wants back; the session makes at least so many if its limits allow."""
+    """Candidates to return; the session makes at least this many if its limits allow."""
     seed: int = Field(default=0, ge=0)
     editor_options: dict[str, Any] = Field(default_factory=dict)
-    """Fields passed on to the editor as they are (size, negative_prompt, num_inference_steps …)."""
+    """Fields passed to the editor unchanged (size, negative_prompt, num_inference_steps …)."""
     checklist: bool = False
-    """Whether the thinker judges by a checklist, which is written once, before the first critique."""
+    """Whether the thinker judges by a checklist, written once before the first critique."""
     user: str | None = None
     tenant: str = "default"
 
@@ -148,7 +148,7 @@ class TurnStarted(_Event):
 
 
 class EditStarted(_Event):
-    """The intent to edit, recorded before the editor is asked; `key` makes a repeat after a crash harmless."""
+    """The intent to edit, recorded before the request; `key` makes a retry after a crash idempotent."""
 
     type: Literal["edit_started"] = "edit_started"
     turn: int
@@ -157,14 +157,14 @@ class EditStarted(_Event):
     key: str
     seed: int
     allowance_s: float | None = None
-    """Editor seconds of the session's budget that are promised to this edit."""
+    """Editor seconds of the session's budget that are reserved for this edit."""
 
 
 class Edited(_Event):
-    """A candidate exists; its image was stored before this was recorded.
+    """A candidate was made; its image was stored before this event was recorded.
 
-    `repeated`: an earlier driver had asked for it too, and it was made a second time. `editor`: which one made it, where it
-    was the fallback of the session's own.
+    `repeated`: an earlier driver had requested the same edit, and it was made a second time. `editor`: the fallback that made
+    it, if one did.
     """
 
     type: Literal["edited"] = "edited"
@@ -178,7 +178,7 @@ class Edited(_Event):
 
 
 class EditFailed(_Event):
-    """An attempt at an edit brought no image."""
+    """An attempt at an edit failed."""
 
     type: Literal["edit_failed"] = "edit_failed"
     turn: int
@@ -191,7 +191,7 @@ class EditFailed(_Event):
 
 
 class ChecklistMade(_Event):
-    """The questions that every critique of the session answers."""
+    """The session's checklist was written; every critique answers its questions."""
 
     type: Literal["checklist_made"] = "checklist_made"
     questions: tuple[ChecklistQuestion, ...]
@@ -202,7 +202,7 @@ class ChecklistMade(_Event):
 
 
 class ChecklistFailed(_Event):
-    """An attempt at a checklist brought none; without one, critiques answer general questions."""
+    """An attempt at the checklist failed; without one, critiques answer general questions."""
 
     type: Literal["checklist_failed"] = "checklist_failed"
     attempt: int
@@ -213,7 +213,7 @@ class ChecklistFailed(_Event):
 
 
 class Critiqued(_Event):
-    """The thinker's reply on a candidate. `instruction` is None where it leaves the instruction as it is.
+    """A candidate was critiqued. `instruction` is the refined instruction; None keeps the turn's.
 
     With `samples` above 1 the scores are means, and the spreads their standard deviations.
     """
@@ -230,9 +230,9 @@ class Critiqued(_Event):
     semantic_spread: float = 0.0
     quality_spread: float = 0.0
     thinker: str | None = None
-    """Which one answered, where it was not the session's own but its fallback."""
+    """The fallback that replied, if one did."""
     repaired: bool = False
-    """Whether the thinker had to be asked to write its reply again."""
+    """Whether the thinker was asked to rewrite an unreadable reply."""
     thinker_seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -240,7 +240,7 @@ class Critiqued(_Event):
 
 
 class CritiqueFailed(_Event):
-    """An attempt at a critique brought none; the candidate stays unscored unless another attempt succeeds."""
+    """An attempt at a critique failed; the candidate stays unscored unless another attempt succeeds."""
 
     type: Literal["critique_failed"] = "critique_failed"
     turn: int
@@ -253,7 +253,7 @@ class CritiqueFailed(_Event):
 
 
 class ReviewRequested(_Event):
-    """The loop waits for a person. `reason` is why it would finish now, None where it would go on."""
+    """The loop waits for a review. `reason` is why it would finish now; None if it would continue."""
 
     type: Literal["review_requested"] = "review_requested"
     turn: int
@@ -262,7 +262,7 @@ class ReviewRequested(_Event):
 
 
 class FeedbackGiven(_Event):
-    """A person's word: accept the best, pick a candidate, give a new instruction, or let the thinker go on."""
+    """A person's feedback: accept the best, pick a candidate, give a new instruction, or continue."""
 
     type: Literal["feedback_given"] = "feedback_given"
     action: FeedbackAction
@@ -273,14 +273,14 @@ class FeedbackGiven(_Event):
 
 
 class CancelRequested(_Event):
-    """Somebody wants the session to stop."""
+    """Cancellation was requested."""
 
     type: Literal["cancel_requested"] = "cancel_requested"
     by: str = "caller"
 
 
 class Finished(_Event):
-    """The end. `best` is the answer, `results` the n best with it first; both empty when there is no image."""
+    """The session finished. `best` is the answer, `results` the n best, with it first; both are empty if there is no image."""
 
     type: Literal["finished"] = "finished"
     reason: FinishReason
@@ -319,6 +319,6 @@ def load(data: bytes | str) -> Event:
     """An event from JSON.
 
     Raises:
-        pydantic.ValidationError: when it is none of ours, or of a later version.
+        pydantic.ValidationError: if it is not one of these events.
     """
     return _ADAPTER.validate_json(data)

@@ -1,4 +1,4 @@
-"""The Think-while-Edit cycle: `decide` looks at a session and the time, and says what to do next.
+"""The Think-while-Edit cycle: `decide` computes the next action from a session and the time.
 
     edit the source with the caller's instruction          turn 1
     let the thinker critique every candidate               scores, reasons, a refined instruction
@@ -6,8 +6,8 @@
     until a candidate satisfies, or turns, patience, time or budget run out
     and answer with the best candidate of all turns, the first included
 
-The driver carries the action out, records what came of it as events, and asks again. A crash in between is mended by
-asking again: whatever is not recorded is still to be done.
+The driver carries the action out, records its outcome as events, and calls `decide` again. After a crash, `decide` runs again:
+work without a recorded event is retried.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Final
 from orchestrator.loop.events import SEEDS, SUPERSEDED, TOO_LATE, Author, CandidateRef, Failure, FinishReason, ImageRef
 from orchestrator.loop.session import Candidate, Session, Turn
 
-# --- what decide can answer ------------------------------------------------------------------------------------
+# --- actions ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class StartTurn:
-    """Record a new turn: this instruction, so many candidates, seeds counted from `first_seed`."""
+    """Record a new turn with this instruction, this many candidates, and seeds from `first_seed` on."""
 
     turn: int
     instruction: str
@@ -35,13 +35,13 @@ class StartTurn:
 
 @dataclass(frozen=True, slots=True)
 class EditJob:
-    """Ask the editor for one candidate, always from the source image.
+    """Make one candidate, always from the source image.
 
     Attributes:
         key: idempotency key within the session; the same after a crash and for every attempt.
         started: whether the intent is recorded already.
-        allowance_s: editor seconds of the session's budget that are promised to it; None is no limit. An edit that
-            takes longer is finished, since its seconds are spent already; no other is started then.
+        allowance_s: editor seconds of the session's budget that are reserved for it; None is no limit. An edit that takes
+            longer is finished, since its seconds are spent already, but no other is started then.
     """
 
     turn: int
@@ -56,7 +56,7 @@ class EditJob:
 
 @dataclass(frozen=True, slots=True)
 class CritiqueJob:
-    """Ask the thinker for its critique of one candidate."""
+    """Critique one candidate, which was made with `instruction`."""
 
     turn: int
     candidate: int
@@ -67,21 +67,21 @@ class CritiqueJob:
 
 @dataclass(frozen=True, slots=True)
 class ChecklistJob:
-    """Ask the thinker for the questions that its critiques will answer; the first edits are made meanwhile."""
+    """Write the session's checklist, while the first edits are made."""
 
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What should be under way now. Start what is missing; stop what is not listed."""
+    """The jobs that should be running now: start those that are not, and cancel others."""
 
     jobs: tuple[EditJob | CritiqueJob | ChecklistJob, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AskReview:
-    """Record that a person is asked; `reason` is why the loop would finish, None where it would go on."""
+    """Record a review request; `reason` is why the loop would finish, None if it would continue."""
 
     turn: int
     best: CandidateRef | None
@@ -90,12 +90,12 @@ class AskReview:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do until a person speaks or the deadline passes."""
+    """Nothing to do until a person gives feedback or the deadline passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Record the end."""
+    """Record that the session finished."""
 
     reason: FinishReason
     best: CandidateRef | None
@@ -114,7 +114,7 @@ Action = StartTurn | Work | AskReview | Wait | Finish | Rest
 
 
 def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
-    """What to do next with a session at time `now` (Unix seconds), where an edit takes about `edit_s` seconds (0: unknown)."""
+    """The next action for a session at time `now` (Unix seconds), where an edit takes about `edit_s` seconds (0: unknown)."""
     if session.finished:
         return Rest()
     if session.cancelled:
@@ -138,15 +138,15 @@ def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
 
 
 def latest_start(session: Session, edit_s: float) -> float:
-    """When an edit of about `edit_s` seconds has to be begun to be done by the deadline (Unix seconds); it is tried all the
-    same while half of the session's time is left.
+    """The latest time (Unix seconds) to start an edit of about `edit_s` seconds so that it meets the deadline. While half of the
+    session's time is left, an edit is always started, since estimates may be wrong.
     """
     ends = session.created.limits.deadline_at
     return ends - min(edit_s, (ends - session.created.at) / 2)
 
 
 def _after_turn(session: Session) -> Action:
-    """The current turn is complete: finish, ask a person, or take the next turn."""
+    """The action once the current turn is complete: finish, request a review, or start the next turn."""
     if nothing_can_be_made(session):
         late = any(candidate.edit_error and candidate.edit_error.code == TOO_LATE for candidate in session.candidates)
         return _finish(session, "budget" if _budget_is_spent(session) else "deadline" if late else "failed")
@@ -158,23 +158,23 @@ def _after_turn(session: Session) -> Action:
 
 
 def _end(session: Session, reason: FinishReason) -> Action:
-    """Finish, unless a person wants a word first."""
+    """Finish, or request a review first if the session wants one."""
     if session.created.review != "never" and best(session):
         return _ask(session, reason)
     return _finish(session, reason)
 
 
-# --- when it is over -----------------------------------------------------------------------------------------------
+# --- end conditions ------------------------------------------------------------------------------------------------
 
 
 def satisfied(session: Session) -> bool:
-    """A candidate since the last word of a person meets both thresholds, and as many were made as are wanted."""
+    """Whether a candidate since the last feedback meets both thresholds, and enough candidates were made."""
     fresh = any(meets(session, candidate) for turn in session.turns[session.floor :] for candidate in turn.candidates)
     return fresh and _enough_made(session)
 
 
 def meets(session: Session, candidate: Candidate) -> bool:
-    """Both scores reach their thresholds. An unscored candidate never does."""
+    """Whether both scores reach their thresholds. An unscored candidate never does."""
     limits, scores = session.created.limits, candidate.scores
     return bool(scores and scores.semantic >= limits.semantic_threshold and scores.quality >= limits.quality_threshold)
 
@@ -189,7 +189,7 @@ def _exhausted(session: Session) -> FinishReason | None:
 
 
 def stale_turns(session: Session) -> int:
-    """Turns since the last one that brought a better candidate, counted from a person's last word."""
+    """Turns since the last one with a better candidate, counted from the last feedback."""
     stale, record = 0, _rank(session, None)
     for turn in session.turns:
         top = max((_rank(session, candidate) for candidate in turn.candidates), default=record)
@@ -201,7 +201,7 @@ def stale_turns(session: Session) -> int:
 
 
 def nothing_can_be_made(session: Session) -> bool:
-    """Every edit of the turn failed for good, and no earlier turn left an image to go on from or to answer with."""
+    """Whether no turn has made an image, after every edit of this one has failed for good."""
     return not any(candidate.image for candidate in session.candidates)
 
 
@@ -209,7 +209,7 @@ def _budget_is_spent(session: Session) -> bool:
     limits, totals = session.created.limits, session.totals
     no_edits = limits.budget_edits is not None and totals.edits >= limits.budget_edits
     seconds = _seconds_left(session)
-    return no_edits or (seconds is not None and seconds < _LEAST_ALLOWANCE_S)
+    return no_edits or (seconds is not None and seconds < _MIN_ALLOWANCE_S)
 
 
 def _enough_made(session: Session) -> bool:
@@ -220,8 +220,8 @@ def _enough_made(session: Session) -> bool:
 
 
 def best(session: Session) -> CandidateRef | None:
-    """The best candidate of all turns: one that meets the thresholds before one that does not, then by overall
-    score, then the earlier one. Without any score, the first image made: the caller's own words.
+    """The best candidate of all turns: one that meets the thresholds before one that does not, then by overall score, then the
+    earlier one. Without any score, the first image, which the caller's own instruction made.
     """
     ranked = ranking(session)
     return ranked[0].ref if ranked else None
@@ -251,7 +251,7 @@ def _finish(session: Session, reason: FinishReason) -> Finish:
 
 
 def _error(session: Session, reason: FinishReason) -> Failure | None:
-    """Why there is no image: what the editor last said, or that the time ran out."""
+    """Why there is no image: the last error of an edit, or the limit that was reached."""
     errors = [candidate.edit_error for candidate in session.candidates if candidate.edit_error]
     errors = [error for error in errors if error.code != SUPERSEDED]
     if errors:
@@ -269,14 +269,14 @@ def _error(session: Session, reason: FinishReason) -> Failure | None:
 def _start_turn(session: Session) -> StartTurn:
     instruction, author = next_instruction(session)
     tried = sum(len(turn.candidates) for turn in session.turns if turn.instruction == instruction)
-    # A new instruction meets the seed of the first turn, so that what changes is the instruction's doing;
-    # an instruction that was tried before gets seeds it has not had.
+    # A new instruction gets the first turn's seed, so that only the instruction changes the result;
+    # an instruction that was used before gets other seeds.
     first_seed = (session.created.seed + tried) % SEEDS
     return StartTurn(len(session.turns) + 1, instruction, author, session.created.limits.candidates, first_seed)
 
 
 def next_instruction(session: Session) -> tuple[str, Author]:
-    """A person's new instruction; else the refined one of the last turn's best critique; else the same again."""
+    """A person's new instruction; otherwise the refined one of the last turn's best candidate; otherwise the same."""
     if session.new_instruction:
         return session.new_instruction, "person"
     turn = session.turn
@@ -287,7 +287,7 @@ def next_instruction(session: Session) -> tuple[str, Author]:
         refined = max(critiqued, key=lambda candidate: _rank(session, candidate)).refined_instruction
         if refined and refined != turn.instruction:
             return refined, "thinker"
-    # Unchanged below the threshold is not satisfaction: the same instruction is tried with another seed.
+    # No refinement is not satisfaction: below the thresholds the same instruction is tried with another seed.
     return turn.instruction, turn.author
 
 
@@ -297,24 +297,24 @@ def _ask(session: Session, reason: FinishReason | None) -> AskReview:
 
 # --- the work of a turn ----------------------------------------------------------------------------------------------
 
-_LEAST_ALLOWANCE_S: Final = 0.05
-"""Editor seconds below which asking for an edit makes no sense."""
+_MIN_ALLOWANCE_S: Final = 0.05
+"""Remaining editor seconds below which no edit is started."""
 
 
 def _open_jobs(session: Session, turn: Turn) -> Iterator[EditJob | CritiqueJob | ChecklistJob]:
-    """What the turn still needs: edits within the budget, and the critique of every image, by the checklist if there is one."""
+    """The jobs that the turn still needs: edits within the budget, the checklist, and the critique of every image."""
     limits = session.created.limits
     checklist_first = _wants_checklist(session)
     if checklist_first:
         yield ChecklistJob(session.checklist.attempts + 1)
-    waiting = [candidate for candidate in turn.candidates if _wants_edit(session, candidate)]
-    affordable = len(waiting)
+    missing = [candidate for candidate in turn.candidates if _wants_edit(session, candidate)]
+    affordable = len(missing)
     if limits.budget_edits is not None:
         affordable = min(affordable, limits.budget_edits - session.totals.edits)
     allowance = _allowance(session, affordable)
-    if allowance is not None and allowance < _LEAST_ALLOWANCE_S:
+    if allowance is not None and allowance < _MIN_ALLOWANCE_S:
         affordable = 0
-    to_start = {candidate.number for candidate in waiting[:affordable]}
+    to_start = {candidate.number for candidate in missing[:affordable]}
     for candidate in turn.candidates:
         if candidate.editing:
             yield _edit_job(turn, candidate, candidate.attempts, candidate.allowance_s)
@@ -341,12 +341,12 @@ def _wants_critique(session: Session, candidate: Candidate) -> bool:
 
 
 def _seconds_left(session: Session) -> float | None:
-    """Editor seconds not yet spent nor promised to a running edit; None is no limit."""
+    """Editor seconds neither spent nor reserved for a running edit; None is no limit."""
     budget = session.created.limits.budget_editor_s
     if budget is None:
         return None
-    promised = sum(candidate.allowance_s or 0.0 for candidate in session.candidates if candidate.editing)
-    return budget - session.totals.editor_seconds - promised
+    reserved = sum(candidate.allowance_s or 0.0 for candidate in session.candidates if candidate.editing)
+    return budget - session.totals.editor_seconds - reserved
 
 
 def _allowance(session: Session, edits: int) -> float | None:
@@ -355,6 +355,6 @@ def _allowance(session: Session, edits: int) -> float | None:
 
 
 def _edit_job(turn: Turn, candidate: Candidate, attempt: int, allowance: float | None) -> EditJob:
-    # The same for every attempt, so that a worker which finished behind a cut connection is not asked to work again.
+    # The same for every attempt, so that an edit finished after its connection broke is not made again.
     key = f"{turn.number}/{candidate.number}"
     return EditJob(turn.number, candidate.number, attempt, key, turn.instruction, candidate.seed, candidate.editing, allowance)

@@ -1,7 +1,7 @@
-"""Session = fold(events): everything the policy and the API know of a session, derived and never stored.
+"""Session = fold(events): the state of a session, derived from its events and never stored.
 
-Rules of this file: `apply` is the only thing that makes a new state; it knows what happened, never what should
-happen next (that is `policy`); it accepts any order of events that a crash, a late answer or a cancel can produce.
+`apply` alone makes a new state. It knows what has happened, not what should happen next (that is `policy`), and accepts any
+order of events that a crash, a late response or a cancellation can produce.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ Status = Literal["queued", "running", "awaiting_review", "succeeded", "failed", 
 
 
 class CorruptLogError(Exception):
-    """The events cannot be those of one session (for example a turn that was never started). A bug, or lost data."""
+    """The events cannot be those of one session, for example a turn that was never started: a bug, or lost data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A thinker's judgement of one candidate, each 0-10; spreads are standard deviations over its samples."""
+    """A thinker's scores of one candidate, 0-10; spreads are standard deviations over samples."""
 
     semantic: float
     quality: float
@@ -61,7 +61,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One edit of one instruction with one seed, and what became of it."""
+    """One edit with one seed, and its outcome."""
 
     turn: int
     number: int
@@ -84,7 +84,7 @@ class Candidate:
 
     @property
     def ref(self) -> CandidateRef:
-        """Its place in the session."""
+        """Its turn and number."""
         return CandidateRef(turn=self.turn, candidate=self.number)
 
 
@@ -100,7 +100,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Checklist:
-    """The questions of the session, and what it took to get them."""
+    """The session's checklist, and the attempts at it."""
 
     questions: tuple[ChecklistQuestion, ...] = ()
     attempts: int = 0
@@ -109,12 +109,12 @@ class Checklist:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session as its events tell it.
+    """The state of a session.
 
     Attributes:
-        floor: the last turn before a person's latest word; the loop's own limits count from there.
-        review: the latest request for a person's word, while it is unanswered.
-        new_instruction: a person's instruction that no turn has taken up yet.
+        floor: the last turn before the latest feedback; the loop's limits count from there.
+        review: the latest review request, while it is unanswered.
+        new_instruction: a person's instruction that no turn has used yet.
     """
 
     created: SessionCreated
@@ -147,7 +147,7 @@ class Session:
 
     @property
     def status(self) -> Status:
-        """What the API calls the state."""
+        """The status as the API names it."""
         if self.finished is None:
             return "awaiting_review" if self.review else "running" if self.turns else "queued"
         if self.finished.reason == "cancelled":
@@ -156,10 +156,10 @@ class Session:
 
 
 def fold(events: Iterable[Event]) -> Session:
-    """The session that these events tell, in order.
+    """The state after these events, in order.
 
     Raises:
-        CorruptLogError: when the first is not `session_created`, or one names a turn that was never started.
+        CorruptLogError: if the first is not `session_created`, or one names a turn that was never started.
     """
     stream = iter(events)
     first = next(stream, None)
@@ -169,7 +169,7 @@ def fold(events: Iterable[Event]) -> Session:
 
 
 def apply(session: Session, event: Event) -> Session:
-    """The session after one more event."""
+    """The state after one more event."""
     match event:
         case TurnStarted():
             return _turn_started(session, event)

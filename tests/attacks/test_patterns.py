@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.api.sessions import waited
+from orchestrator.api.sessions import preferred_wait_s
 from services.protocol.critique.formats import FORMATS
 from services.protocol.critique.messages import MAX_INSTRUCTION, UnreadableRequestError, _values
 from services.protocol.critique.prompts import Template
@@ -167,6 +167,6 @@ def test_lists_of_questions_and_prompts_are_parsed_in_time(pieces: list[str], ti
         for work in (lambda: load_list(text), lambda: _values(["", "", text], [Template.named("editthinker").segments()])):
             with contextlib.suppress(ValueError, RecursionError, UnreadableRequestError, KeyError, TypeError):
                 work()
-        waited([text])
+        preferred_wait_s([text])
 
     assert timed(parse_all) < QUICK_S

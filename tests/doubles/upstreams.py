@@ -94,7 +94,7 @@ def application(script: Script) -> Starlette:
             return fault
         asked = read(body["messages"], [Template.named("editthinker")])
         semantic, quality = script.scores[min(number, len(script.scores)) - 1]
-        critique = Critique(semantic, quality, f"critique {number}", f"{asked.instruction} +")
+        critique = Critique(semantic, quality, f"critique {number}", f"{asked.turn_instruction} +")
         message = {"role": "assistant", "content": FORMATS["editthinker"].bind().render(critique)}
         usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
         return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})

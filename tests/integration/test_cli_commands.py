@@ -86,7 +86,7 @@ def run(*arguments: object, env: dict[str, str] | None = None) -> subprocess.Com
     return done
 
 
-def test_edit_writes_the_picture_and_says_how_it_went(server: str, photo: Path, tmp_path: Path) -> None:
+def test_edit_writes_the_picture_and_prints_a_summary(server: str, photo: Path, tmp_path: Path) -> None:
     out, report, turns = tmp_path / "out.jpg", tmp_path / "report.html", tmp_path / "turns"
     done = run("edit", photo, "golden hour <i>", "-o", out, "--server", f"{server}/v1", "--report", report, "--save-turns", turns)
     assert done.returncode == 0, done.stderr
@@ -112,14 +112,14 @@ def check_report(page: str) -> None:
     assert page.count("url(data:image/webp;base64,") == 1
 
 
-def test_json_is_all_there_is_on_stdout(server: str, photo: Path, tmp_path: Path) -> None:
+def test_with_json_stdout_is_one_json_document(server: str, photo: Path, tmp_path: Path) -> None:
     done = run("edit", photo, "x", "-o", tmp_path / "out.webp", "--json", "--max-turns", 1, env={"EDITTHINKER_SERVER": server})
     session = json.loads(done.stdout)
     assert (session["status"], session["finish_reason"], session["limits"]["max_turns"]) == ("succeeded", "max_turns", 1)
     assert (tmp_path / "out.webp").read_bytes()[8:12] == b"WEBP"
 
 
-def test_quiet_is_quiet(server: str, photo: Path) -> None:
+def test_quiet_prints_nothing(server: str, photo: Path) -> None:
     done = run("edit", photo, "x", "-q", "--server", server, "--strategy", "best_of_n", "--candidates", 2, "--seed", 7)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert photo.with_name("photo-edited.png").exists()
@@ -147,7 +147,7 @@ def test_standard_output_is_for_one_thing(photo: Path, words: list[str], says: s
     assert (done.returncode, says in done.stderr) == (2, True)
 
 
-def test_a_session_that_fails_is_exit_1_and_no_picture(server: str, photo: Path, tmp_path: Path) -> None:
+def test_a_failed_session_exits_with_1_and_writes_no_picture(server: str, photo: Path, tmp_path: Path) -> None:
     done = run("edit", photo, "fail", "-o", tmp_path / "out.png", "--server", server, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["status"] == "failed"
@@ -173,7 +173,7 @@ def test_a_session_that_fails_is_exit_1_and_no_picture(server: str, photo: Path,
         (["sessions", "frobnicate"], 2, "frobnicate"),
     ],
 )
-def test_what_goes_wrong_is_said_in_a_line(
+def test_an_error_is_one_line_on_stderr(
     server: str, photo: Path, tmp_path: Path, arguments: Sequence[str], code: int, says: str
 ) -> None:
     (tmp_path / "text.png").write_text("no picture")
@@ -259,7 +259,7 @@ def up(data: Path, port: int) -> subprocess.Popen[str]:
     return on_standins("up", "--port", port, "--data-dir", data, home=data)
 
 
-def test_edit_without_a_server_starts_a_stack_and_leaves_nothing(photo: Path, tmp_path: Path) -> None:
+def test_edit_without_a_server_starts_and_stops_a_stack(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.png"
     with on_standins("edit", photo, "golden hour", "-o", out, home=tmp_path / "home") as running:
         printed, errors = running.communicate(timeout=60)
@@ -270,17 +270,17 @@ def test_edit_without_a_server_starts_a_stack_and_leaves_nothing(photo: Path, tm
     assert not any(str(tmp_path) in " ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
 
 
-def test_edit_beside_another_stack_takes_a_temporary_directory(photo: Path, tmp_path: Path) -> None:
+def test_edit_uses_a_temporary_directory_while_another_stack_runs(photo: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     with Stack(home, planner=plan), on_standins("edit", photo, "golden hour", "--json", home=home) as running:
         printed, errors = running.communicate(timeout=60)
     assert running.returncode == 0, errors
-    assert f"{home} is in use by another stack; this session will not be kept" in errors
+    assert f"{home} is in use by another stack; this session will not be stored" in errors
     assert json.loads(printed)["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("when", ["starting", "editing"])
-def test_ctrl_c_in_an_edit_of_its_own_stack_leaves_nothing(photo: Path, tmp_path: Path, when: str) -> None:
+def test_ctrl_c_in_an_edit_stops_its_stack(photo: Path, tmp_path: Path, when: str) -> None:
     with on_standins("edit", photo, "slowly", home=tmp_path / "home") as running:
         process = psutil.Process(running.pid)
         enough = 1 if when == "starting" else 3
@@ -325,7 +325,7 @@ def test_sessions_outlive_up(photo: Path, tmp_path: Path) -> None:
             running.communicate(timeout=20)
 
 
-def test_up_says_that_its_port_is_taken(server: str, tmp_path: Path) -> None:
+def test_up_reports_that_its_port_is_in_use(server: str, tmp_path: Path) -> None:
     port = int(server.rpartition(":")[2])
     with up(tmp_path, port) as running:
         _, errors = running.communicate(timeout=20)

@@ -44,11 +44,11 @@ def listed(columns: int | None) -> list[str]:
         env = {**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"}
         with subprocess.Popen(command(*words), stdout=theirs, env=env):
             os.close(theirs)
-            told = b""
+            text = b""
             while chunk := read(ours):
-                told += chunk
+                text += chunk
         os.close(ours)
-        return told.decode().splitlines()
+        return text.decode().splitlines()
 
 
 def read(terminal: int) -> bytes:
@@ -59,7 +59,7 @@ def read(terminal: int) -> bytes:
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 160, None])
-def test_an_id_is_never_cut(columns: int | None) -> None:
+def test_an_id_is_never_truncated(columns: int | None) -> None:
     """A session is a line, and the instruction gives way first; in a pipe nothing does."""
     head, first, second = listed(columns)
     assert head.startswith("id ")
@@ -78,29 +78,29 @@ def test_an_id_is_never_cut(columns: int | None) -> None:
 
 
 @pytest.mark.parametrize("verb", ["show", "watch", "cancel"])
-def test_an_empty_id_is_refused_in_a_line(verb: str) -> None:
+def test_an_empty_id_is_refused(verb: str) -> None:
     """It is what an unset $ID becomes."""
     done = run("sessions", verb, "", "--server", "http://127.0.0.1:9")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "editthinker: the session's id is empty; is the variable set that it comes from?\n"
+    assert done.stderr == "editthinker: the session's id is empty; is the shell variable set?\n"
 
 
 @pytest.mark.parametrize("words", [["show", "\udcff"], ["ls", "--cursor", "\udcff"], ["show", "x", "--server", "http://a\udcff"]])
-def test_what_is_no_text_is_refused_in_a_line(words: Sequence[str]) -> None:
+def test_an_argument_that_is_not_text_is_refused(words: Sequence[str]) -> None:
     done = run("sessions", *words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
-def test_a_narrow_encoding_is_no_reason_to_fail() -> None:
-    """What it cannot say is escaped as in JSON, so that --json stays what it is."""
+def test_output_is_escaped_in_a_narrow_encoding() -> None:
+    """Characters that the encoding lacks are escaped as in JSON, so that the output of --json is still JSON."""
     env = {"PYTHONIOENCODING": "ascii"}
     with scripted(in_turn(as_json(session(instruction="goldene Stunde für 🌄")))) as server:
         words = ("sessions", "show", "s", "--server", server.base_url)
         shown = run(*words, env=env)
-        told = run(*words, "--json", env=env)
+        as_document = run(*words, "--json", env=env)
     assert shown.returncode == 0
     assert r"goldene Stunde f\u00fcr \ud83c\udf04" in shown.stdout
-    assert json.loads(told.stdout)["instruction"] == "goldene Stunde für 🌄"
+    assert json.loads(as_document.stdout)["instruction"] == "goldene Stunde für 🌄"
 
 
 # --- export --------------------------------------------------------------------------------------------------------------
@@ -132,12 +132,12 @@ def test_an_export_is_what_the_server_streams(tmp_path: Path) -> None:
     ("answer", "says"),
     [
         (lines(*ARCHIVES, cut=True), "broke"),
-        (lines(*ARCHIVES, tail=b"{"), "not whole"),
-        (as_json({}), "is no export"),
+        (lines(*ARCHIVES, tail=b"{"), "incomplete"),
+        (as_json({}), "is not an export"),
         (error(403, "forbidden"), "forbidden"),
     ],
 )
-def test_an_export_that_breaks_off_is_an_error_and_no_file(tmp_path: Path, answer: Answer, says: str) -> None:
+def test_a_broken_export_exits_with_1_and_writes_no_file(tmp_path: Path, answer: Answer, says: str) -> None:
     """The file that was there stays; on standard output stand whole lines."""
     file = tmp_path / "sessions.jsonl"
     file.write_text("old")
@@ -160,14 +160,14 @@ def test_an_export_that_breaks_off_is_an_error_and_no_file(tmp_path: Path, answe
         (["--status", "running"], "succeeded"),
     ],
 )
-def test_an_export_that_was_asked_for_wrongly_asks_nobody(words: Sequence[str], says: str) -> None:
+def test_a_wrong_option_of_export_sends_no_request(words: Sequence[str], says: str) -> None:
     done, paths = exported(lines(*ARCHIVES), *words)
     assert (done.returncode, done.stdout, paths) == (2, b"", [])
     assert says in done.stderr.decode()
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_an_export_that_is_interrupted_leaves_nothing(tmp_path: Path, stop: signal.Signals) -> None:
+def test_an_interrupted_export_leaves_no_file(tmp_path: Path, stop: signal.Signals) -> None:
     never = threading.Event()
 
     def script(_: Asked) -> Answer:

@@ -19,7 +19,6 @@ import pytest
 
 from editthinker.local import (
     DataDirBusyError,
-    Patience,
     Plan,
     PortBusyError,
     Restarts,
@@ -27,6 +26,7 @@ from editthinker.local import (
     ServiceFailedError,
     Stack,
     StackError,
+    Timing,
 )
 from editthinker.local.home import Home
 from editthinker.local.ports import free_port, is_taken
@@ -37,7 +37,7 @@ from tests.doubles.leftovers import no_children_left
 
 HERE = Path(__file__).parent
 STANDIN = str(HERE / "cli_standin.py")
-QUICK = Patience(start=10, grace=5, restarts=Restarts(most=2, first=0.05, longest=0.1))
+QUICK = Timing(start=10, grace=5, restarts=Restarts(attempts=2, initial=0.05, max=0.1))
 
 
 def until(true: Callable[[], bool], seconds: float = 10) -> bool:
@@ -74,9 +74,9 @@ def gone(pid: int) -> bool:
     return True
 
 
-def test_it_starts_everything_and_stops_it_in_reverse(tmp_path: Path) -> None:
+def test_services_are_started_in_order_and_stopped_in_reverse(tmp_path: Path) -> None:
     order = tmp_path / "order"
-    with Stack(tmp_path / "data", planner=standins(env={"STANDIN_ORDER": str(order)}), patience=QUICK) as stack:
+    with Stack(tmp_path / "data", planner=standins(env={"STANDIN_ORDER": str(order)}), timing=QUICK) as stack:
         pids = stack.pids()
         assert set(pids) == {"first", "second", "last"}
         assert is_ready(f"{stack.base_url}/readyz")
@@ -89,7 +89,7 @@ def test_it_starts_everything_and_stops_it_in_reverse(tmp_path: Path) -> None:
 
 def test_a_service_that_fails_to_start_is_named_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(ServiceFailedError, match="second exited with status 1") as caught:
-        Stack(tmp_path, planner=standins("fail"), patience=QUICK).start()
+        Stack(tmp_path, planner=standins("fail"), timing=QUICK).start()
     assert "a reason to fail" in caught.value.tail
     assert no_children_left()
 
@@ -97,29 +97,29 @@ def test_a_service_that_fails_to_start_is_named_with_its_log(tmp_path: Path) -> 
 def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
     plan = Plan([Service("ghost", ["/no/such/program"], "http://127.0.0.1:1/")], "")
     with pytest.raises(ServiceFailedError, match="ghost exited with status 127") as caught:
-        Stack(tmp_path, planner=lambda _home, _port: plan, patience=QUICK).start()
+        Stack(tmp_path, planner=lambda _home, _port: plan, timing=QUICK).start()
     assert "cannot run /no/such/program" in caught.value.tail
 
 
-def test_a_service_that_never_gets_ready_ends_the_start(tmp_path: Path) -> None:
+def test_a_service_that_is_not_ready_in_time_fails_the_start(tmp_path: Path) -> None:
     with pytest.raises(ServiceFailedError, match=r"second was not ready within 0\.5 seconds"):
-        Stack(tmp_path, planner=standins("never"), patience=Patience(start=0.5)).start()
+        Stack(tmp_path, planner=standins("never"), timing=Timing(start=0.5)).start()
     assert no_children_left()
 
 
-def test_a_service_that_dies_is_started_again(tmp_path: Path) -> None:
+def test_a_service_that_exits_is_restarted(tmp_path: Path) -> None:
     notes: list[str] = []
-    with Stack(tmp_path, planner=standins(), patience=QUICK, note=notes.append) as stack:
+    with Stack(tmp_path, planner=standins(), timing=QUICK, note=notes.append) as stack:
         before = stack.pids()["last"]
         os.kill(before, signal.SIGKILL)
         assert until(lambda: stack.pids().get("last", before) != before)
         assert until(lambda: is_ready(f"{stack.base_url}/readyz"))
-    assert notes == [f"last was killed by SIGKILL; starting it again in 0.05 s, its log is {tmp_path / 'logs' / 'last.log'}"]
+    assert notes == [f"last was killed by SIGKILL; restarting it in 0.05 s, its log is {tmp_path / 'logs' / 'last.log'}"]
     assert no_children_left()
 
 
-def test_a_service_that_keeps_dying_ends_the_stack(tmp_path: Path) -> None:
-    with Stack(tmp_path, planner=standins(), patience=QUICK) as stack:
+def test_a_service_that_keeps_exiting_stops_the_stack(tmp_path: Path) -> None:
+    with Stack(tmp_path, planner=standins(), timing=QUICK) as stack:
         done = threading.Event()
 
         def kill_it_again_and_again() -> None:
@@ -130,7 +130,7 @@ def test_a_service_that_keeps_dying_ends_the_stack(tmp_path: Path) -> None:
         killer = threading.Thread(target=kill_it_again_and_again)
         killer.start()
         try:
-            with pytest.raises(ServiceFailedError, match="second died 3 times in a row"):
+            with pytest.raises(ServiceFailedError, match="second exited 3 times in a row"):
                 stack.wait(15)
         finally:
             done.set()
@@ -138,8 +138,8 @@ def test_a_service_that_keeps_dying_ends_the_stack(tmp_path: Path) -> None:
         assert no_children_left()
 
 
-def test_a_service_deaf_to_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, planner=standins("deaf"), patience=Patience(grace=0.3)).start()
+def test_a_service_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, planner=standins("deaf"), timing=Timing(grace=0.3)).start()
     pids = stack.pids()
     began = monotonic()
     stack.stop()
@@ -147,53 +147,53 @@ def test_a_service_deaf_to_sigterm_is_killed_after_the_grace(tmp_path: Path) -> 
     assert all(gone(pid) for pid in pids.values())
 
 
-def test_what_a_service_started_ends_with_it(tmp_path: Path) -> None:
+def test_the_children_of_a_service_are_killed_with_it(tmp_path: Path) -> None:
     marker = tmp_path / "grandchild"
-    with Stack(tmp_path / "data", planner=standins("family", env={"STANDIN_MARKER": str(marker)}), patience=QUICK):
+    with Stack(tmp_path / "data", planner=standins("family", env={"STANDIN_MARKER": str(marker)}), timing=QUICK):
         grandchild = int(marker.read_text())
         assert not gone(grandchild)
     assert until(lambda: gone(grandchild))
 
 
-def test_kill_9_of_the_parent_leaves_nothing_and_no_stale_lock(tmp_path: Path) -> None:
+def test_kill_9_of_the_parent_ends_its_services_and_frees_the_lock(tmp_path: Path) -> None:
     data = tmp_path / "data"
     command = [sys.executable, "-m", "tests.integration.cli_parent", str(data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent.parent) as parent:
         assert parent.stdout is not None
         pids = json.loads(parent.stdout.readline())
         with pytest.raises(DataDirBusyError, match=str(parent.pid)):
-            Stack(data, planner=standins(), patience=QUICK).start()
+            Stack(data, planner=standins(), timing=QUICK).start()
         parent.kill()
     assert until(lambda: all(gone(pid) for pid in pids.values()), 3)
-    with Stack(data, planner=standins(), patience=QUICK):
+    with Stack(data, planner=standins(), timing=QUICK):
         pass
 
 
-def test_a_taken_port_is_said_so_before_anything_starts(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(PortBusyError, match=f"port {port} is already in use"):
-            Stack(tmp_path, port, planner=standins(), patience=QUICK).start()
+            Stack(tmp_path, port, planner=standins(), timing=QUICK).start()
     assert no_children_left()
 
 
-def test_a_port_lost_to_somebody_else_is_replaced(tmp_path: Path) -> None:
+def test_a_port_taken_by_another_process_is_replaced(tmp_path: Path) -> None:
     env = {"STANDIN_MARKER": str(tmp_path / "tried")}
-    with Stack(tmp_path / "data", planner=standins("taken-once", env=env), patience=QUICK) as stack:
+    with Stack(tmp_path / "data", planner=standins("taken-once", env=env), timing=QUICK) as stack:
         assert set(stack.pids()) == {"first", "second", "last"}
 
 
 def test_two_stacks_do_not_share_a_data_directory(tmp_path: Path) -> None:
-    with Stack(tmp_path, planner=standins(), patience=QUICK), pytest.raises(DataDirBusyError, match="--data-dir"):
-        Stack(tmp_path, planner=standins(), patience=QUICK).start()
-    with Stack(tmp_path, planner=standins(), patience=QUICK):
+    with Stack(tmp_path, planner=standins(), timing=QUICK), pytest.raises(DataDirBusyError, match="--data-dir"):
+        Stack(tmp_path, planner=standins(), timing=QUICK).start()
+    with Stack(tmp_path, planner=standins(), timing=QUICK):
         pass
 
 
-def test_a_data_directory_that_cannot_be_is_said_so(tmp_path: Path) -> None:
+def test_an_unusable_data_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StackError, match="cannot be used"):
-        Stack(tmp_path / "file", planner=standins(), patience=QUICK).start()
+        Stack(tmp_path / "file", planner=standins(), timing=QUICK).start()
 
 
 def test_free_ports_differ_and_can_be_bound() -> None:
@@ -210,11 +210,11 @@ def test_redis_keeps_its_data_and_asks_for_its_password(tmp_path: Path) -> None:
         return Plan([service], url)
 
     data = tmp_path / 'a "quoted" folder'
-    with Stack(data, planner=plan, patience=QUICK) as stack, redis.Redis.from_url(stack.base_url) as client:
+    with Stack(data, planner=plan, timing=QUICK) as stack, redis.Redis.from_url(stack.base_url) as client:
         client.set("kept", "yes")
         assert not is_ready(stack.base_url.replace("default:", "default:not"))
         assert not is_ready(stack.base_url.partition("default:")[0] + stack.base_url.partition("@")[2])
-    with Stack(data, planner=plan, patience=QUICK) as stack, redis.Redis.from_url(stack.base_url) as client:
+    with Stack(data, planner=plan, timing=QUICK) as stack, redis.Redis.from_url(stack.base_url) as client:
         assert client.get("kept") == b"yes"
     assert (data / "redis" / "redis.conf").stat().st_mode & 0o077 == 0
 

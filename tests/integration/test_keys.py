@@ -490,7 +490,7 @@ def test_quotas_and_mistakes_on_the_command_line(site: Site, capsys: pytest.Capt
         (["keys", "create", "--tenant", "acme", "--name", "x" * 201], "200 characters at most"),
     ],
 )
-def test_nonsense_on_the_command_line_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_of_keys_and_quota_are_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Before Redis is asked, which is not there."""
     assert administer("redis://127.0.0.1:1/0", *words) == 2
     assert told in capsys.readouterr().err

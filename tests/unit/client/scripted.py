@@ -138,6 +138,6 @@ def scripted(script: Script) -> Iterator[Scripted]:
 
 
 def in_turn(*answers: Answer) -> Script:
-    """Answers in order, the last one for ever."""
+    """Answers in order; the last one is repeated."""
     left = list(answers)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]

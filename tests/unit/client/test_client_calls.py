@@ -51,7 +51,7 @@ def test_create_sends_what_was_given_and_reads_the_session(use: Use, tmp_path: P
 
 
 @pytest.mark.parametrize(("given", "says"), [(b"", "is empty"), (b"hello", "is not an image")])
-def test_what_is_no_picture_is_not_sent(use: Use, given: bytes, says: str) -> None:
+def test_bytes_that_are_not_a_picture_are_not_sent(use: Use, given: bytes, says: str) -> None:
     with scripted(in_turn(as_json({}))) as server, pytest.raises(InvalidImageError, match=says):
         use(server.base_url, lambda client: client.sessions.create(given, "x"))
     assert server.asked == []
@@ -248,13 +248,13 @@ def test_a_base_url_that_is_none_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     "key", ["et_SECRET\rx", "et_SECRET\nx-tenant: other", "et_SECRET x", "et_SECRET\x1b", "et_SECRETé", "\udcffet_SECRET"]
 )
-def test_a_key_that_is_none_is_refused_and_not_told(kind: type[EditThinker | AsyncEditThinker], key: str) -> None:
+def test_an_invalid_key_is_refused_and_not_quoted(kind: type[EditThinker | AsyncEditThinker], key: str) -> None:
     """When the client is made, and neither by the error nor by what it comes from."""
     with pytest.raises(ValueError, match="API key") as caught:
         kind("http://127.0.0.1:9", key)
-    told = "".join(traceback.format_exception(None, caught.value, None))
+    text = "".join(traceback.format_exception(None, caught.value, None))
     assert type(caught.value) is ValueError
-    assert "SECRET" not in told
+    assert "SECRET" not in text
 
 
 @pytest.mark.parametrize(

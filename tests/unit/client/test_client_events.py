@@ -121,7 +121,7 @@ def test_a_server_that_stays_overloaded_is_given_up(use: Use) -> None:
         Answer(200, b"data: no json\n\n", {"content-type": "text/event-stream"}),
     ],
 )
-def test_what_is_no_event_stream_says_so(use: Use, answer: Answer) -> None:
+def test_a_response_that_is_not_an_event_stream_is_an_error(use: Use, answer: Answer) -> None:
     with scripted(in_turn(answer)) as server, pytest.raises(APIResponseError):
         use(server.base_url, lambda client: client.sessions.events("s"))
 

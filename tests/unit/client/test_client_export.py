@@ -57,7 +57,7 @@ def test_nothing_to_export_is_no_error(use: Use) -> None:
         (error(400, "invalid_parameter", "no", "since"), BadRequestError),
     ],
 )
-def test_what_is_no_whole_export_is_an_error(use: Use, answer: Answer, kind: type[Exception]) -> None:
+def test_an_incomplete_export_is_an_error(use: Use, answer: Answer, kind: type[Exception]) -> None:
     """And is not asked for again behind the caller's back once a line was given."""
     with scripted(in_turn(answer, lines(*ARCHIVES))) as server, pytest.raises(kind):
         use(server.base_url, export())

@@ -50,7 +50,7 @@ class Balance(HTMLParser):
         ({"turns": [], "status": "failed", "best": None, "error": {"code": HOSTILE, "message": HOSTILE}}, 0),
     ],
 )
-def test_whatever_the_texts_are_the_page_is_whole(more: dict[str, Any], articles: int) -> None:
+def test_the_page_is_valid_for_any_text(more: dict[str, Any], articles: int) -> None:
     shown = Session.model_validate(session(**{"instruction": HOSTILE, **more}))
     page = render(shown, Pictures(PNG, {(1, 1): PNG, (2, 1): PNG}))
     balance = Balance()

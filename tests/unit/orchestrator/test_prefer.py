@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from orchestrator.api.sessions import waited
+from orchestrator.api.sessions import preferred_wait_s
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,13 @@ from orchestrator.api.sessions import waited
 )
 def test_the_seconds_to_wait(lines: list[str], seconds: float) -> None:
     """In any case, spacing and place; what is no preference, or no number, is not honoured."""
-    assert waited(lines) == seconds
+    assert preferred_wait_s(lines) == seconds
 
 
 def test_a_long_line_is_read_in_time() -> None:
     """As long as a head may be."""
     began = time.process_time()
     for text in (",", '"', "\\", "wait=", 'wait="', ", wait;"):
-        waited([text * (65_536 // len(text))])
+        preferred_wait_s([text * (65_536 // len(text))])
 
     assert time.process_time() - began < 1

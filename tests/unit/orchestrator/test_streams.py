@@ -1,4 +1,4 @@
-"""Places of event streams: each tenant's own, given back however a stream ends."""
+"""Limits of event streams: each tenant has its own, and a slot is released however a stream ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api.live import StreamOf, Streams
+from orchestrator.api.live import EventStreamResponse, StreamLimits
 from services.errors import ApiError
 
 SCOPE = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
@@ -36,36 +36,36 @@ class Client:
                 raise OSError("broken")
 
 
-def test_places_are_a_tenants_own() -> None:
-    """The error says how many there are; one that is left can be taken."""
-    streams = Streams(most=2)
-    first, _, _ = (streams.place("ann"), streams.place("ann"), streams.place("bob"))
+def test_each_tenant_has_its_own_slots() -> None:
+    """The error names the limit; a released slot can be used again."""
+    streams = StreamLimits(most=2)
+    first, _, _ = (streams.open("ann"), streams.open("ann"), streams.open("bob"))
     with pytest.raises(ApiError, match="2 event streams") as caught:
-        streams.place("ann")
+        streams.open("ann")
     first.close()
 
     assert (caught.value.code, caught.value.status) == ("quota_exceeded", 429)
-    streams.place("ann")
+    streams.open("ann")
     with pytest.raises(ApiError):
-        streams.place("ann")
+        streams.open("ann")
 
 
-def test_without_a_bound_there_are_as_many_as_come() -> None:
-    """Where keys are off everybody is one tenant."""
-    streams = Streams(None)
-    places = [streams.place("") for _ in range(5000)]
-    for place in places:
-        place.close()
+def test_without_a_bound_every_stream_is_accepted() -> None:
+    """Without keys all callers are one tenant."""
+    streams = StreamLimits(None)
+    slots = [streams.open("") for _ in range(5000)]
+    for slot in slots:
+        slot.close()
     assert not streams._open
 
 
 async def test_the_end_of_a_stream_leaves_its_place() -> None:
     """Its own end, a client that vanishes, a connection that breaks, a request that is cut off, before its first byte too."""
-    streams = Streams(most=1)
+    streams = StreamLimits(most=1)
 
     async def ends(client: Client, how: str) -> None:
         over = asyncio.Event()
-        response = StreamOf(frames(until=over), streams.place("ann"))
+        response = EventStreamResponse(frames(until=over), streams.open("ann"))
         serving = asyncio.create_task(response(SCOPE, client.receive, client.send))
         if how != "cut at once":
             await client.begun.wait()
@@ -77,4 +77,4 @@ async def test_the_end_of_a_stream_leaves_its_place() -> None:
     for how in ("over", "left", "cut", "cut at once"):
         await ends(Client(), how)
     await ends(Client(breaks=True), "broken")
-    streams.place("ann")
+    streams.open("ann")

@@ -36,7 +36,7 @@ def status() -> object:
 
 @pytest.mark.parametrize("name", ["EDITTHINKER_EDITORS", "EDITTHINKER_THINKERS"])
 @pytest.mark.parametrize("value", ["", "{'x': {'api_key': 'SECRET'}}", '{"x": {"api_key": "SECRET"},}', "http://editor:8000"])
-def test_invalid_json_is_said_in_a_line(
+def test_invalid_json_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
 ) -> None:
     """The variable, where it is wrong, and how it should look; never what it holds."""
@@ -57,7 +57,7 @@ def test_invalid_json_is_said_in_a_line(
         ("EDITTHINKER_DEFAULT_EDITOR", "y", "default_editor is 'y', which is none of ['x']\n"),
     ],
 )
-def test_what_is_json_and_wrong_is_said_by_its_place(
+def test_a_wrong_setting_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, told: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -65,7 +65,7 @@ def test_what_is_json_and_wrong_is_said_by_its_place(
     assert capsys.readouterr().err == told
 
 
-def test_a_key_in_a_wrong_registry_is_not_told(
+def test_a_key_in_a_wrong_registry_is_not_quoted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     registry = tmp_path / "registry.toml"
@@ -79,7 +79,7 @@ def test_a_key_in_a_wrong_registry_is_not_told(
 
 
 @pytest.mark.parametrize("place", ["s3://", "nonsense://bucket", "s3://a bucket/x", "FILE", "FILE/below", "/proc/nowhere"])
-def test_a_blob_store_that_cannot_be_is_said_in_a_line(
+def test_an_unusable_blob_store_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str
 ) -> None:
     file = tmp_path / "file"
@@ -93,7 +93,7 @@ def test_a_blob_store_that_cannot_be_is_said_in_a_line(
     assert file.read_text() == "mine"
 
 
-def test_a_folder_that_may_not_be_written_to_is_no_blob_store(
+def test_a_read_only_folder_is_refused_as_blob_store(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     # For root every folder is open.
