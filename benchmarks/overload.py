@@ -1,7 +1,7 @@
 """An editor worker at ten times its capacity: ``python -m benchmarks.overload``.
 
-A real worker process with a Kontext of random weights, over HTTP. First its capacity is measured: as many callers as it has slots,
-each repeating as soon as it is answered. Then it gets ten times that rate, and each caller follows ``Retry-After`` until it gives
+A real worker process with a Kontext of random weights, over HTTP. First its capacity is measured: as many callers as slots, each
+repeating as soon as it is answered. Then it gets ten times that rate, and each caller follows ``Retry-After`` until it gives
 up. Memory must stay bounded, goodput close to capacity, and ``Retry-After`` useful.
 
 Sending and refusing so many requests keeps a core of a small machine busy, and cores share caches and memory. So capacity is also
