@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos soak test-containers attacks sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos soak test-containers attacks sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,6 +30,9 @@ demo: $(READY) ## edit a real photograph; writes out/demo
 	rm -rf out/demo && mkdir -p out/demo
 	EDITTHINKER_HOME=out/demo/home $(BIN)/editthinker edit examples/photos/coffee.jpg "make it look like a faded 1970s print" \
 	  --seed 1 -o out/demo/result.png --save-turns out/demo/turns --report out/demo/report.html
+
+test-fast: $(READY_DEV) ## unit and property tests: no servers, no models (a minute on two cores)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup tests/unit
 
 test: check ## every check and every test
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup

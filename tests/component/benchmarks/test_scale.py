@@ -8,7 +8,6 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
 
 import httpx
 import pytest
@@ -23,6 +22,7 @@ from benchmarks.scale.reference import Endpoints
 from benchmarks.scale.report import Figure, at_least, percentile
 from benchmarks.scale.stubs import Plan, Worker
 from tests.doubles.processes import free_port
+from tests.doubles.waiting import until
 
 # --- draws ----------------------------------------------------------------------------------------------------
 
@@ -165,18 +165,12 @@ async def test_a_worker_joins_repeats_of_a_key_and_marks_them() -> None:
     assert replies[0].json()["timings"].keys() == {"queue_ms", "edit_ms", "total_ms"}
 
 
-async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():
-            await asyncio.sleep(0.005)
-
-
 async def test_a_full_worker_refuses_with_retry_after() -> None:
     worker = _worker(queue=1, scale=100)
     await worker.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{worker.plan.workers[0]}", trust_env=False) as http:
         asked = [asyncio.create_task(http.post("/v1/images/edits", files=_form(f"wish {n}"), timeout=60)) for n in (1, 2)]
-        await _until(lambda: len(worker.journal) == worker.waiting == 1)
+        await until(lambda: len(worker.journal) == worker.waiting == 1)
         refused = await http.post("/v1/images/edits", files=_form("wish 3"))
         for task in asked:
             task.cancel()
@@ -194,11 +188,11 @@ async def test_an_edit_whose_caller_disconnected_is_stopped_unless_it_is_the_ref
             asyncio.create_task(http.post("/v1/images/edits", files=_form("wish 1"))),
             asyncio.create_task(http.post("/edit", json={"image": "", "prompt": "wish 2"})),
         ]
-        await _until(lambda: len(worker.journal) == 2)
+        await until(lambda: len(worker.journal) == 2)
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-        await _until(lambda: any(work.end for work in worker.journal))
+        await until(lambda: any(work.end for work in worker.journal))
     assert [work.key for work in worker.journal if work.end] == ["wish 1"]
     assert not any(work.delivered for work in worker.journal)
     await worker.kill()
