@@ -12,16 +12,11 @@ import pytest
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop import events as ev
 from orchestrator.ports import Claim, Recorded, Taken
+from tests.doubles.waiting import turns, until
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
 BEAT_S = 0.01
 LEASES_S = 3 * BEAT_S
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 class Store:
@@ -46,7 +41,7 @@ class Store:
     async def claim(
         self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
     ) -> Taken:
-        await asyncio.sleep(0)
+        await turns(1)
         self.called("claim")
         claims, self.claims = self.claims, []
         for_webhooks = [chore for chore in self.due if chore.startswith("hook")][:webhook_chores]
@@ -97,7 +92,7 @@ class Notifications:
                 self.failing = False
                 raise RuntimeError("nobody foresaw this of the news")
             yield None
-            await asyncio.sleep(BEAT_S)
+            await turns(5)
 
     async def session_writes(self) -> AsyncIterator[str]:
         await asyncio.Event().wait()

@@ -20,8 +20,8 @@ from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback
 from services.imaging.codec import CheckedImage
+from tests.component.orchestrator.desk import Answer, Desk, asking, busy, holding, image_reply, raw_server, stored
 from tests.unit.imaging.pictures import saved, scene
-from tests.unit.orchestrator.desk import Answer, Desk, asking, busy, holding, image_reply, raw_server, stored
 
 PICTURE = saved(scene(size=(24, 16)), "PNG")
 JOB = EditJob(1, 1, 1, "1/1", "warmer", 7, started=True, allowance_s=None)

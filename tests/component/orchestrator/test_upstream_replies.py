@@ -9,8 +9,8 @@ import pytest
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from orchestrator.upstreams.http import HttpUpstream, Role
+from tests.component.orchestrator.desk import Desk, asking, failure, post, raw_server
 from tests.doubles.processes import free_port
-from tests.unit.orchestrator.desk import Desk, asking, failure, post, raw_server
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
