@@ -46,27 +46,25 @@ class Settings(RedisSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
     keys: Literal["auto", "required", "off"] = Field(
-        "auto", description="Whether callers need an API key; auto: not on a loopback address, everywhere else."
+        "auto", description="Whether API keys are required; auto: on every address but loopback."
     )
-    allow_open: bool = Field(False, description="Whether everybody who reaches another address than loopback may come in.")
-    quota_rate: str | None = Field(None, description="Requests for new sessions of a tenant for which no quota was set.")
-    quota_unfinished: int | None = Field(None, ge=0, description="Unfinished sessions of such a tenant.")
-    quota_editor_s_per_day: float | None = Field(None, ge=0, description="Editor seconds a day (UTC) of such a tenant.")
+    allow_open: bool = Field(False, description="Allow serving without keys on an address other than loopback.")
+    quota_rate: str | None = Field(None, description="Default quota of a tenant: new sessions, as 60/minute.")
+    quota_unfinished: int | None = Field(None, ge=0, description="Default quota of a tenant: unfinished sessions.")
+    quota_editor_s_per_day: float | None = Field(None, ge=0, description="Default quota of a tenant: editor seconds a day (UTC).")
     public_url: str | None = Field(
-        None, pattern=r"^https?://", description="What callers know the server as; what the request came to if absent."
+        None, pattern=r"^https?://", description="Base URL of links in responses; that of the request if absent."
     )
-    url_ttl_s: float = Field(3600.0, gt=0, le=604_800, description="Seconds for which a signed link to an image works.")
+    url_ttl_s: float = Field(3600.0, gt=0, le=604_800, description="Seconds until a signed link to an image expires.")
     url_secret: SecretStr | None = Field(
-        None, min_length=16, description="Signs links to images; one that the replicas share through Redis if absent."
+        None, min_length=16, description="Secret that signs links to images; one shared through Redis if absent."
     )
-    blobs: str = Field("./blobs", description="Where images live: a directory, or s3://bucket/prefix.")
-    editors: dict[str, EditorSettings] = Field(default_factory=dict, description="Editors by the name callers use as `model`.")
-    thinkers: dict[str, ThinkerSettings] = Field(
-        default_factory=dict, description="Thinkers by the name callers use as `thinker`."
-    )
-    registry: Path | None = Field(None, description="A TOML file with more of both, read again whenever it changes.")
-    default_editor: str | None = Field(None, description="The editor when none is named; the first one if absent.")
-    default_thinker: str | None = Field(None, description="The thinker when none is named; the first one if absent.")
+    blobs: str = Field("./blobs", description="The blob store: a directory, or s3://bucket/prefix.")
+    editors: dict[str, EditorSettings] = Field(default_factory=dict, description="Editors by name, given as `model`.")
+    thinkers: dict[str, ThinkerSettings] = Field(default_factory=dict, description="Thinkers by name, given as `thinker`.")
+    registry: Path | None = Field(None, description="A TOML file with further editors and thinkers, reloaded when it changes.")
+    default_editor: str | None = Field(None, description="The default editor; the first one if absent.")
+    default_thinker: str | None = Field(None, description="The default thinker; the first one if absent.")
     capacity: int = Field(2048, ge=1, description="Sessions this replica drives at a time.")
     max_unfinished: int = Field(100_000, ge=1, description="Unfinished sessions above which new ones get 429.")
     tenant_cap: int = Field(1000, ge=1, description="Sessions of one tenant that are driven at a time, for each editor.")
@@ -74,21 +72,21 @@ class Settings(RedisSettings):
         None, ge=1, description="Event streams of one tenant at a time, on each replica; 1000 where keys are required."
     )
     lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
-    default_deadline_s: float = Field(600.0, gt=0, description="Seconds a session may take if the caller names none.")
-    review_deadline_s: float = Field(86_400.0, gt=0, description="The same for sessions that wait for a person.")
-    max_deadline_s: float = Field(604_800.0, gt=0, description="The longest deadline a caller may ask for.")
+    default_deadline_s: float = Field(600.0, gt=0, description="Default deadline of a session, in seconds.")
+    review_deadline_s: float = Field(86_400.0, gt=0, description="Default deadline of a session with review, in seconds.")
+    max_deadline_s: float = Field(604_800.0, gt=0, description="The longest deadline that is accepted, in seconds.")
     redis_retention_s: float = Field(86_400.0, gt=0, description="Seconds a finished session stays in Redis.")
     archive_retention_s: float | None = Field(
         None, gt=0, description="Seconds from its end until a session, its images included, is deleted; never if absent."
     )
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of a source image.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of a source image.")
-    webhook_timeout_s: float = Field(20.0, gt=0, le=60, description="Seconds that a webhook may take to answer.")
-    webhook_time_scale: float = Field(1.0, gt=0, description="Of the times between two attempts at a webhook; 1 but for tests.")
+    webhook_timeout_s: float = Field(20.0, gt=0, le=60, description="Timeout of a webhook request, in seconds.")
+    webhook_time_scale: float = Field(1.0, gt=0, description="Factor on the delays between webhook attempts; 1 but for tests.")
     webhook_allow_private: bool = Field(
-        False, description="Whether webhooks may lead to this machine (by http, too) and to private networks."
+        False, description="Allow webhooks to this machine (also by http) and to private networks."
     )
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Minimum level of log records.")
     log_format: LogFormat = Field("auto", description="json, text, or auto: text on a terminal, JSON elsewhere.")
     otlp_endpoint: str | None = Field(
         None,
@@ -105,11 +103,11 @@ class Settings(RedisSettings):
         return rate
 
     @model_validator(mode="after")
-    def _open_on_purpose(self) -> Self:
+    def _open_access_is_intended(self) -> Self:
         if not self.keys_required and not is_loopback(self.host) and not self.allow_open:
             raise ValueError(
                 f"host is {self.host} and keys is off: everybody who reaches the port could make edits and see every image; "
-                f"set {_PREFIX}KEYS=required, or {_PREFIX}ALLOW_OPEN=true if that is meant"
+                f"set {_PREFIX}KEYS=required, or {_PREFIX}ALLOW_OPEN=true if that is intended"
             )
         return self
 
@@ -128,11 +126,11 @@ class Settings(RedisSettings):
         return self
 
     def secrets(self) -> list[str]:
-        """What must never be in a log."""
+        """Values that must never be logged."""
         return self.collaborators().keys() + ([self.url_secret.get_secret_value()] if self.url_secret else [])
 
     def collaborators(self) -> Registry:
-        """The editors and thinkers as they are configured now: the file is read anew.
+        """The editors and thinkers, with the registry file read again.
 
         Raises:
             ValueError: with what is wrong with them.
@@ -142,14 +140,14 @@ class Settings(RedisSettings):
 
     @property
     def keys_required(self) -> bool:
-        """Whether callers need an API key."""
+        """Whether API keys are required."""
         if self.keys == "auto":
             return not is_loopback(self.host) and not self.allow_open
         return self.keys == "required"
 
 
 def _merged(settings: Settings, given: dict[str, Any]) -> dict[str, Any]:
-    """The file's entries first, and in place of variables of the same name."""
+    """Merge the registry file with the variables: its entries come first and override those of the same name."""
     editors, thinkers = given.get("editors", {}), given.get("thinkers", {})
     return {
         "editors": {**editors, **settings.editors, **editors},
@@ -160,7 +158,7 @@ def _merged(settings: Settings, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine only."""
+    """Whether an address is a loopback address."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -124,7 +124,7 @@ class Bench:
     def mixed(self, jobs: Sequence[EditJob]) -> tuple[list[torch.Tensor], int]:
         """The pictures of edits that run together, the last one joining late, and the size of the largest pass.
 
-        Another edit starts beside them, and is cancelled midway.
+        Another edit runs with them, and is cancelled midway.
         """
         edits = [self.pipeline.open(job) for job in jobs]
         cancelled = self.pipeline.open(replace(jobs[0], prompt="never seen", seed=99))

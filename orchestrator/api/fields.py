@@ -36,42 +36,42 @@ _EDITOR_FIELDS: Final = (
 
 
 class LoopFields(BaseModel):
-    """The extension fields of an edit: how the loop goes about it, and what is passed on to the editor."""
+    """The extension fields of an edit: the loop's parameters, and parameters passed on to the editor."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    thinker: str | None = Field(None, max_length=200, description="Which configured thinker; the default one if absent.")
+    thinker: str | None = Field(None, max_length=200, description="Name of a configured thinker; the default one if absent.")
     strategy: Strategy = Field("think", description="think (the paper's loop), best_of_n, think_best_of_n or single.")
-    max_turns: int | None = Field(None, ge=1, le=MAX_TURNS, description="Turns at most; 5, or 1 for best_of_n and single.")
+    max_turns: int | None = Field(None, ge=1, le=MAX_TURNS, description="Maximum turns; 5, or 1 for best_of_n and single.")
     candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="Edits of each instruction, with different seeds.")
-    semantic_threshold: float = Field(8, ge=0, le=10, description="Semantic score that satisfies.")
-    quality_threshold: float = Field(8, ge=0, le=10, description="Quality score that satisfies.")
-    patience: int = Field(2, ge=1, le=MAX_TURNS, description="Turns without a better candidate before giving up.")
-    deadline_s: float | None = Field(None, ge=1, description="Seconds after which the best candidate so far is the answer.")
-    budget_edits: int | None = Field(None, ge=1, le=1000, description="Edits in all, repeats included.")
+    semantic_threshold: float = Field(8, ge=0, le=10, description="Semantic score at which the loop stops.")
+    quality_threshold: float = Field(8, ge=0, le=10, description="Quality score at which the loop stops.")
+    patience: int = Field(2, ge=1, le=MAX_TURNS, description="Turns without a better candidate after which the loop stops.")
+    deadline_s: float | None = Field(None, ge=1, description="Seconds after which the best candidate so far is the result.")
+    budget_edits: int | None = Field(None, ge=1, le=1000, description="Maximum number of edits, retries included.")
     budget_editor_s: float | None = Field(None, ge=1, description="Editor seconds after which no edit is started.")
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the first candidate; drawn at random if absent.")
-    negative_prompt: str | None = Field(None, max_length=32_000, description="Passed on to editors that take it.")
-    num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Passed on to editors that take it.")
-    guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that take it.")
-    true_cfg_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that take it.")
-    image_guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that take it.")
-    strength: float | None = Field(None, ge=0, le=1, description="Passed on to editors that take it.")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the first candidate; random if absent.")
+    negative_prompt: str | None = Field(None, max_length=32_000, description="Passed on to editors that support it.")
+    num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Passed on to editors that support it.")
+    guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
+    true_cfg_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
+    image_guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
+    strength: float | None = Field(None, ge=0, le=1, description="Passed on to editors that support it.")
 
 
 class ImagesEditFields(LoopFields, EditFields):
-    """Fields of ``POST /v1/images/edits``: OpenAI's, and ours, all flat."""
+    """Fields of ``POST /v1/images/edits``: OpenAI's and the extension fields, all flat."""
 
 
 class SessionFields(LoopFields):
     """Fields of ``POST /v1/sessions``."""
 
-    prompt: Prompt = Field(description="What the edit should do, in words.")
-    model: str | None = Field(None, max_length=200, description="Which configured editor; the default one if absent.")
-    n: int = Field(1, ge=1, le=10, description="How many candidates are wanted; the session makes at least so many.")
+    prompt: Prompt = Field(description="The instruction: what the edit should do.")
+    model: str | None = Field(None, max_length=200, description="Name of a configured editor; the default one if absent.")
+    n: int = Field(1, ge=1, le=10, description="Number of results; the session makes at least so many candidates.")
     size: str = Field("auto", pattern=SIZE_PATTERN, description="`auto` (the source's size) or WIDTHxHEIGHT in pixels.")
-    user: str | None = Field(None, max_length=500, description="The end user, for your own logs.")
-    review: Review = Field("never", description="Wait for a person after each turn, before finishing, or never.")
+    user: str | None = Field(None, max_length=500, description="The end user, for your own records.")
+    review: Review = Field("never", description="Wait for a reviewer after each turn, before finishing, or never.")
 
 
 class SessionJson(SessionFields):

@@ -1,7 +1,7 @@
-"""Sessions on Redis: one stream a session whose ids are its sequence numbers, and lines of those that wait.
+"""Sessions in Redis: a stream for each session, whose ids are the sequence numbers of its events, and queues of sessions.
 
-Exactly-once record, at-least-once work: an append says where it believes the log ends, and is refused if it ends
-elsewhere; a driver also shows its fence, and is refused when another replica has taken over.
+Events are recorded exactly once, work is done at least once: an append names the expected end of the log and is refused if the
+log has grown; a driver's append also carries its fencing token and is refused once another replica has taken over.
 """
 
 from __future__ import annotations

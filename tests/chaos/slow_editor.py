@@ -31,7 +31,7 @@ _WARM_UP = "increase the contrast by 10%"
 
 
 class SlowPipeline:
-    """Denoise steps that take time and no work; edits share a step, as on a GPU.
+    """A pipeline with steps that only sleep; edits share a step, as on a GPU.
 
     Args:
         step_s: seconds of one step, however many edits share it.
@@ -96,7 +96,7 @@ class SlowPipeline:
         self._runs.pop(id(edit), None)
 
     def reclaim(self) -> None:
-        """Nothing is kept."""
+        """Nothing to free."""
 
     def memory(self) -> None:
         """Not measured."""

@@ -20,7 +20,7 @@ from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.tiny import save
 
 PIXELS = 64 * 64
-"""Where the tiny models work."""
+"""The working area of the tiny models."""
 # One thread each, as tests run side by side; sums of many threads would also be rounded in another order.
 _ENV = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "EDITTHINKER_EDITOR_PIXELS": str(PIXELS)}
 
@@ -41,11 +41,11 @@ def worker(family: str, folder: Path, **settings: Any) -> Iterator[Process]:
 
 
 class Plain:
-    """The same model as plain diffusers runs it, in this process: what every picture is compared with."""
+    """The same model run by plain diffusers in this process, the reference for every picture."""
 
     def __init__(self, family: str, folder: Path) -> None:
         model = str(folder / "model")
-        # Loading it as a worker does also brings its class to the area that the worker works at.
+        # Loading it as the worker does also sets the working area of its class.
         served = load(family, model, Tuning(pixels=PIXELS, device="cpu"))
         assert isinstance(served, InterleavedPipeline)
         self._served = served

@@ -1,4 +1,4 @@
-"""Archiving and forgetting on a real Redis, cut off at every step: done again, it comes to the same end."""
+"""Archiving and deleting on a real Redis, interrupted at every step: repeated, they have the same result."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ KEYS = KeySpace()
 
 
 class Cut:
-    """Its n-th call fails, before it was done or after; so the work is cut off there."""
+    """The n-th call fails, before or after it took effect, which interrupts the chore there."""
 
     def __init__(self, *, at: int, done: bool) -> None:
         self.left = at
         self.done = done
 
     def off(self, inner: Any) -> Any:
-        """The same object, its calls counted with those of the others."""
+        """A proxy of the object; calls of all proxies are counted together."""
         cut = self
 
         class Proxy:
@@ -57,7 +57,7 @@ class Cut:
 
 @pytest.fixture
 async def redis_db(redis: Process) -> AsyncGenerator[Redis]:
-    """A database of its own, empty."""
+    """An empty database of its own."""
     client = Redis(port=redis.port, db=4)
     await client.flushdb()
     yield client
@@ -73,7 +73,7 @@ def sessions(redis_db: Redis) -> RedisSessions:
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> ObjectBlobs:
-    """The real store, whose memory hides nothing."""
+    """The real store without a cache."""
     return ObjectBlobs(str(tmp_path / "blobs"), cache_bytes=0)
 
 
@@ -86,7 +86,7 @@ async def image(blobs: ObjectBlobs, session_id: str, data: bytes) -> ev.ImageRef
 async def finished_session(
     sessions: RedisSessions, blobs: ObjectBlobs, session_id: str = ID, key: str | None = None, tenant: str = "default"
 ) -> list[ev.Event]:
-    """A session with a source, one edit and a crashed try's image, as a driver leaves it."""
+    """A session with a source, one edit and the image of a crashed attempt, as a driver leaves it."""
     source, edited = await image(blobs, session_id, b"source"), await image(blobs, session_id, b"edited")
     await blobs.put(session_id, checked(b"orphan"))
     best = ev.CandidateRef(turn=1, candidate=1)
@@ -126,7 +126,7 @@ def files(blobs: ObjectBlobs, session_id: str = ID) -> int:
 
 
 async def test_an_archived_session_is_read_as_it_was(sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis) -> None:
-    """Every event, from the document alone; the image of a crashed try is gone, the others are not."""
+    """All events come from the document alone; the image of a crashed attempt is removed, the others stay."""
     log = await finished_session(sessions, blobs)
     archive = archive_of(sessions, blobs)
     await archive.archive(ID)
@@ -141,7 +141,7 @@ async def test_an_archived_session_is_read_as_it_was(sessions: RedisSessions, bl
 
 
 async def test_redis_is_read_while_it_has_the_session(sessions: RedisSessions, blobs: ObjectBlobs) -> None:
-    """The document is not looked at."""
+    """The document is not read."""
     log = await finished_session(sessions, blobs)
     await blobs.write_document(ID, b"no JSON")
     archive = archive_of(sessions, blobs)
@@ -153,10 +153,10 @@ async def test_redis_is_read_while_it_has_the_session(sessions: RedisSessions, b
 
 @pytest.mark.parametrize("done", ["before", "after"])
 @pytest.mark.parametrize("step", range(1, 5))
-async def test_archiving_cut_off_at_any_step_is_done_again(
+async def test_archiving_interrupted_at_any_step_is_repeated(
     sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis, step: int, done: str
 ) -> None:
-    """And until it is done, the session stays in Redis for as long as it takes."""
+    """Until it is done the session stays in Redis."""
     log = await finished_session(sessions, blobs)
     cut = Cut(at=step, done=done == "after")
     with pytest.raises(StorageUnavailableError):
@@ -177,10 +177,10 @@ async def test_archiving_cut_off_at_any_step_is_done_again(
 
 @pytest.mark.parametrize("done", ["before", "after"])
 @pytest.mark.parametrize("step", range(1, 4))
-async def test_forgetting_cut_off_at_any_step_is_done_again(
+async def test_deleting_interrupted_at_any_step_is_repeated(
     sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis, step: int, done: str
 ) -> None:
-    """By the same chore or by the one that the deletion leaves; nothing is left anywhere but that one."""
+    """By the same chore or by the one that the deletion schedules; nothing else remains."""
     await finished_session(sessions, blobs, key="k")
     await archive_of(sessions, blobs).archive(ID)
     await redis_db.delete(KEYS.log(ID))
@@ -205,8 +205,8 @@ async def test_forgetting_cut_off_at_any_step_is_done_again(
     assert {timer.split(b":")[0] for timer in timers} <= {b"wake"}
 
 
-async def test_deleted_while_it_is_archived(sessions: RedisSessions, blobs: ObjectBlobs) -> None:
-    """Between reading its log and writing its document: nothing stays behind, although the deletion was over before."""
+async def test_a_session_deleted_while_it_is_archived_leaves_nothing(sessions: RedisSessions, blobs: ObjectBlobs) -> None:
+    """It is deleted between reading its log and writing its document."""
     await finished_session(sessions, blobs)
 
     class Late:
@@ -230,7 +230,7 @@ async def test_deleted_while_it_is_archived(sessions: RedisSessions, blobs: Obje
 
 
 async def test_an_unfinished_session_is_not_archived(sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis) -> None:
-    """Redis came back from a file in which it was not finished yet: it keeps all its images and does not expire."""
+    """Redis was restored from a file in which it was not finished: it keeps all its images and does not expire."""
     source = await image(blobs, ID, b"source")
     limits = ev.Limits(deadline_at=time.time() + 60)
     created = ev.SessionCreated(at=1, source=source, instruction="x", editor="e", thinker="t", limits=limits)
@@ -244,10 +244,10 @@ async def test_an_unfinished_session_is_not_archived(sessions: RedisSessions, bl
     assert files(blobs) == 2
 
 
-async def test_what_a_later_version_recorded_is_kept_as_it_is(
+async def test_fields_of_a_later_version_are_archived_unchanged(
     sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis
 ) -> None:
-    """Fields that this version does not know go into the document, and an image that they name stays."""
+    """They are in the document, and an image that they name stays."""
     await finished_session(sessions, blobs)
     extra = (await image(blobs, ID, b"of a later version")).sha256
     entry, fields = (await raw_log(redis_db, ID))[-1]
@@ -262,8 +262,10 @@ async def test_what_a_later_version_recorded_is_kept_as_it_is(
     assert files(blobs) == 4
 
 
-async def test_a_callers_key_is_forgotten_with_its_session(sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis) -> None:
-    """Also when the log has left Redis: the key then makes a new session, and until then leads to the archived one."""
+async def test_an_idempotency_key_is_deleted_with_its_session(
+    sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis
+) -> None:
+    """Also when the log has left Redis: until then the key returns the archived session, afterwards it creates a new one."""
     log = await finished_session(sessions, blobs, key="k")
     assert isinstance(log[0], ev.SessionCreated)
     archive = archive_of(sessions, blobs, redis_s=0.001)
@@ -281,10 +283,8 @@ async def test_a_callers_key_is_forgotten_with_its_session(sessions: RedisSessio
     assert anew.fresh
 
 
-async def test_a_document_that_cannot_be_read_is_said_to_be_so(
-    sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis
-) -> None:
-    """And does not stop a listing or an export of the others."""
+async def test_an_unreadable_document_is_an_error(sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis) -> None:
+    """It does not stop a listing or an export of the others."""
     other = f"ses_{'2' * 32}"
     for session_id in (ID, other):
         await finished_session(sessions, blobs, session_id)
@@ -302,15 +302,15 @@ async def test_a_document_that_cannot_be_read_is_said_to_be_so(
 
 
 async def test_a_chore_of_a_later_version_is_left_to_it(sessions: RedisSessions, blobs: ObjectBlobs) -> None:
-    """It comes again, until a replica that knows it does it."""
+    """It stays due until a replica that knows it runs it."""
     with pytest.raises(PortError, match="'dance'"):
         await archive_of(sessions, blobs).chore(f"dance:{ID}")
 
 
-async def test_documents_are_the_finished_ones_of_a_tenant_oldest_first(
+async def test_documents_are_the_finished_sessions_of_a_tenant_oldest_first(
     sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis
 ) -> None:
-    """Those in Redis and those that are archived alike, however many were made in one millisecond."""
+    """From Redis and from the archive, also where many were created in one millisecond."""
     names = [f"ses_{number:032x}" for number in range(300)]
     await finished_session(sessions, blobs, names[0])
     raw = await raw_log(redis_db, names[0])
@@ -335,8 +335,8 @@ async def test_documents_are_the_finished_ones_of_a_tenant_oldest_first(
     assert all([document["created_at"] == 10 async for document in archive.documents("default", 0, None)])
 
 
-async def test_the_sweep_finds_what_no_session_was_made_of(sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis) -> None:
-    """Not a session in Redis, not an archived one, and nothing that is young."""
+async def test_the_sweep_finds_folders_without_a_session(sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis) -> None:
+    """It keeps those of live and archived sessions, and recent ones."""
     archived, crashed = f"ses_{'2' * 32}", f"ses_{'3' * 32}"
     await finished_session(sessions, blobs)
     await finished_session(sessions, blobs, archived)

@@ -1,4 +1,4 @@
-"""Who is driven next, on a real Redis with a clock of the test's own: tenants in turn, places, waits, and what goes first."""
+"""The queues on a real Redis with a controlled clock: tenants in turn, positions, waits, and urgent sessions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, h
 LEASE_MS = 10_000
 
 
-class Lines:
-    """The store, the time, and short words for what these tests ask."""
+class Queues:
+    """The store, the clock, and shortcuts for these tests."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
@@ -72,283 +72,283 @@ class Lines:
 
 
 @pytest.fixture
-async def lines(redis: Process) -> AsyncGenerator[Lines]:
-    """In a database of its own."""
+async def queues(redis: Process) -> AsyncGenerator[Queues]:
+    """A store in its own database."""
     client = Redis(port=redis.port, db=5)
     await client.flushdb()
-    lines = Lines(client)
-    await lines.wait(0)
-    yield lines
+    queues = Queues(client)
+    await queues.wait(0)
+    yield queues
     await client.flushdb()
     await client.aclose()
 
 
-async def test_tenants_take_turns_however_many_sessions_each_has(lines: Lines) -> None:
-    """A flood of one tenant's does not delay another's; round by round as well as within a round."""
+async def test_tenants_take_turns_regardless_of_how_many_sessions_each_has(queues: Queues) -> None:
+    """A flood of one tenant does not delay another, over several rounds and within one."""
     for _ in range(20):
-        await lines.create("ann")
+        await queues.create("ann")
     for _ in range(4):
-        await lines.create("bob")
-    one_by_one = [(await lines.names())[0][:3] for _ in range(4)]
-    at_once = [name[:3] for name in await lines.names(6)]
+        await queues.create("bob")
+    one_by_one = [(await queues.names())[0][:3] for _ in range(4)]
+    at_once = [name[:3] for name in await queues.names(6)]
 
     assert one_by_one == ["ann", "bob", "ann", "bob"]
     assert at_once == ["ann", "bob", "ann", "bob", "ann", "ann"]
 
 
-async def test_a_tenant_at_its_cap_waits_for_its_own_sessions_only(lines: Lines) -> None:
-    """It is passed over, and is in line again as soon as one of its own ends."""
-    lines.with_options(cap=2)
+async def test_a_tenant_at_its_cap_waits_for_its_own_sessions_only(queues: Queues) -> None:
+    """It is skipped, and queued again as soon as one of its own sessions ends."""
+    queues.with_options(cap=2)
     for _ in range(4):
-        await lines.create("ann")
-    first = await lines.claim(4)
-    await lines.create("bob")
-    beyond = await lines.names(4)
-    await lines.finish(first.claims[0])
+        await queues.create("ann")
+    first = await queues.claim(4)
+    await queues.create("bob")
+    beyond = await queues.names(4)
+    await queues.finish(first.claims[0])
 
     assert [claim.session_id for claim in first.claims] == ["ann-001", "ann-002"]
     assert beyond == ["bob-005"]
-    assert await lines.names(4) == ["ann-003"]
+    assert await queues.names(4) == ["ann-003"]
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_places_are_exact(lines: Lines, seed: int) -> None:
-    """As many go before a session as its place says, with every tenant at any point of its turn, and begun ones first."""
+async def test_queue_positions_are_exact(queues: Queues, seed: int) -> None:
+    """Sessions are claimed in the order of their positions, at every point of the tenants' turns, started ones first."""
     dice = random.Random(seed)
     for _ in range(dice.randrange(5, 25)):
-        await lines.create(dice.choice(["ann", "ann", "ann", "bob", "cy"]))
-        await lines.wait(dice.choice([0, 1]))
-    begun = (await lines.claim(dice.randrange(4))).claims
+        await queues.create(dice.choice(["ann", "ann", "ann", "bob", "cy"]))
+        await queues.wait(dice.choice([0, 1]))
+    begun = (await queues.claim(dice.randrange(4))).claims
     for claim in begun[::2]:
-        await lines.store.suspend(claim, 1, None)
-    waiting = [f"{tenant}-{number:03}" for number in range(1, lines.made + 1) for tenant in ("ann", "bob", "cy")]
-    places = {name: place.ahead for name in waiting if (place := await lines.store.queue_position(name))}
+        await queues.store.suspend(claim, 1, None)
+    waiting = [f"{tenant}-{number:03}" for number in range(1, queues.made + 1) for tenant in ("ann", "bob", "cy")]
+    places = {name: place.ahead for name in waiting if (place := await queues.store.queue_position(name))}
     order: list[str] = []
-    while claimed := await lines.names():
+    while claimed := await queues.names():
         order += claimed
 
     assert [places[name] for name in order] == list(range(len(places)))
 
 
-async def test_too_many_sessions_are_refused(lines: Lines) -> None:
-    """Finishing one makes room for another."""
-    lines.with_options(most=2)
-    await lines.create()
-    await lines.create()
+async def test_too_many_sessions_are_refused(queues: Queues) -> None:
+    """Finishing one lets another in."""
+    queues.with_options(most=2)
+    await queues.create()
+    await queues.create()
     with pytest.raises(PortError) as refusal:
-        await lines.create()
-    await lines.finish((await lines.claim()).claims[0])
+        await queues.create()
+    await queues.finish((await queues.claim()).claims[0])
 
     assert (refusal.value.code, refusal.value.retryable) == ("overloaded", True)
-    assert (await lines.create()).fresh
+    assert (await queues.create()).fresh
 
 
-async def test_the_wait_is_told_at_a_steady_pace(lines: Lines) -> None:
-    """Two sessions a second: the fourth in line waits two seconds, and who has less time than the line takes is refused."""
+async def test_the_wait_is_reported_from_a_steady_pace(queues: Queues) -> None:
+    """Two sessions a second: the fourth waits two seconds, and a session with less time than the queue takes is refused."""
     for _ in range(20):
-        await lines.create()
+        await queues.create()
     for _ in range(10):
-        await lines.claim()
-        await lines.wait(500)
-    place = await lines.store.queue_position("ann-014")
+        await queues.claim()
+        await queues.wait(500)
+    place = await queues.store.queue_position("ann-014")
     assert place is not None
     with pytest.raises(PortError, match="about 6 s, beyond the deadline of 3 s"):
-        await lines.create(deadline_s=3)
+        await queues.create(deadline_s=3)
 
     assert place.ahead == 3
     assert place.wait_s == pytest.approx(2.0, rel=0.15)
-    assert (await lines.create("bob", deadline_s=3)).fresh
+    assert (await queues.create("bob", deadline_s=3)).fresh
 
 
-async def test_an_idle_lane_has_no_pace(lines: Lines) -> None:
-    """A line that ended by a cancel, then nothing for an hour, then a burst: that hour was not its pace."""
-    await lines.create()
-    await lines.create()
-    assert await lines.names() == ["ann-001"]
-    assert await lines.store.append("ann-002", 1, [ev.CancelRequested(at=1.0)], None)
-    await lines.names(0)
-    await lines.wait(3_600_000)
+async def test_idle_time_does_not_count_toward_the_pace(queues: Queues) -> None:
+    """A queue that ends by a cancellation, then an idle hour, then a burst: the hour is not part of the pace."""
+    await queues.create()
+    await queues.create()
+    assert await queues.names() == ["ann-001"]
+    assert await queues.store.append("ann-002", 1, [ev.CancelRequested(at=1.0)], None)
+    await queues.names(0)
+    await queues.wait(3_600_000)
     for _ in range(8):
-        await lines.create()
-    assert len(await lines.names(5)) == 5
+        await queues.create()
+    assert len(await queues.names(5)) == 5
 
     for _ in range(10):
-        assert (await lines.create(deadline_s=20)).fresh
+        assert (await queues.create(deadline_s=20)).fresh
 
 
-async def test_sessions_that_are_too_late_for_an_edit_take_nobodys_room(lines: Lines) -> None:
-    """They come beside those that are wanted, and the line is no faster for them."""
-    await lines.store.report_durations({"e": 5.0}, {})
+async def test_sessions_that_are_too_late_for_an_edit_use_no_capacity(queues: Queues) -> None:
+    """They are claimed in addition to the capacity, and do not count toward the pace."""
+    await queues.store.report_durations({"e": 5.0}, {})
     for _ in range(4):
-        await lines.create()
+        await queues.create()
     for number in range(12):
-        await lines.create("bob" if number % 2 else "cid", deadline_s=14)
+        await queues.create("bob" if number % 2 else "cid", deadline_s=14)
     for _ in range(2):
-        await lines.claim()
-        await lines.wait(5_000)
-    taken = await lines.names(2)
-    place = await lines.store.queue_position("ann-004")
+        await queues.claim()
+        await queues.wait(5_000)
+    taken = await queues.names(2)
+    place = await queues.store.queue_position("ann-004")
 
     assert [name for name in taken if name.startswith("ann")] == ["ann-002", "ann-003"]
     assert len(taken) > 4
     assert place is not None and place.wait_s is None
 
 
-async def test_cancelled_and_late_sessions_need_no_room(lines: Lines) -> None:
-    """They come in a round that wants nothing for any editor, although their tenant is at its cap."""
-    lines.with_options(cap=1)
+async def test_cancelled_and_late_sessions_need_no_capacity(queues: Queues) -> None:
+    """They are claimed in a round without capacity for any editor, although their tenant is at its cap."""
+    queues.with_options(cap=1)
     for deadline_s in (600, 600, 20, 600):
-        await lines.create(deadline_s=deadline_s)
-    assert await lines.names() == ["ann-001"]
-    assert await lines.store.append("ann-002", 1, [ev.CancelRequested(at=1.0)], None)
-    cancelled = await lines.names(0)
-    await lines.wait(20_001)
-    await lines.store.renew_lease("r")
+        await queues.create(deadline_s=deadline_s)
+    assert await queues.names() == ["ann-001"]
+    assert await queues.store.append("ann-002", 1, [ev.CancelRequested(at=1.0)], None)
+    cancelled = await queues.names(0)
+    await queues.wait(20_001)
+    await queues.store.renew_lease("r")
 
     assert cancelled == ["ann-002"]
-    assert [claim.session_id for claim in (await lines.claim(0)).claims if claim.session_id == "ann-003"] == ["ann-003"]
-    assert await lines.store.queue_position("ann-003") is None
+    assert [claim.session_id for claim in (await queues.claim(0)).claims if claim.session_id == "ann-003"] == ["ann-003"]
+    assert await queues.store.queue_position("ann-003") is None
 
 
-async def test_chores_come_again_until_they_are_done(lines: Lines) -> None:
-    """Whoever asks next gets what the first one has not done within six leases."""
-    await lines.create()
-    await lines.finish((await lines.claim()).claims[0])
-    first = (await lines.claim(chores=1)).chores
-    at_once = (await lines.claim(chores=1)).chores
-    await lines.wait(6 * LEASE_MS)
-    again = (await lines.claim(chores=1, replica="other")).chores
-    await lines.store.complete_chore(again[0])
-    await lines.wait(6 * LEASE_MS)
+async def test_chores_are_due_again_until_they_are_completed(queues: Queues) -> None:
+    """A chore that was not completed within six leases goes to the next replica that claims."""
+    await queues.create()
+    await queues.finish((await queues.claim()).claims[0])
+    first = (await queues.claim(chores=1)).chores
+    at_once = (await queues.claim(chores=1)).chores
+    await queues.wait(6 * LEASE_MS)
+    again = (await queues.claim(chores=1, replica="other")).chores
+    await queues.store.complete_chore(again[0])
+    await queues.wait(6 * LEASE_MS)
 
     assert first == again == ("archive:ann-001",)
     assert at_once == ()
-    assert (await lines.claim(chores=1)).chores == ()
+    assert (await queues.claim(chores=1)).chores == ()
 
 
-async def test_chores_that_nobody_has_room_for_delay_no_session(lines: Lines) -> None:
-    """A blob store that hangs holds up archiving, not deadlines."""
-    await lines.create("bob", deadline_s=30)
-    (claim,) = (await lines.claim()).claims
-    assert await lines.store.suspend(claim, 1, lines.now / 1000 + 30)
+async def test_chores_beyond_the_capacity_delay_no_session(queues: Queues) -> None:
+    """A blob store that hangs delays archiving, not deadlines."""
+    await queues.create("bob", deadline_s=30)
+    (claim,) = (await queues.claim()).claims
+    assert await queues.store.suspend(claim, 1, queues.now / 1000 + 30)
     for _ in range(401):
-        await lines.create()
-    for ended in (await lines.claim(401)).claims:
-        await lines.finish(ended)
-    await lines.wait(30_001)
-    woken = [claim.session_id for _ in range(4) for claim in (await lines.claim(0)).claims]
-    await lines.wait(1_000)
+        await queues.create()
+    for ended in (await queues.claim(401)).claims:
+        await queues.finish(ended)
+    await queues.wait(30_001)
+    woken = [claim.session_id for _ in range(4) for claim in (await queues.claim(0)).claims]
+    await queues.wait(1_000)
 
     assert woken == ["bob-001"]
-    assert len((await lines.claim(chores=64)).chores) == 64
+    assert len((await queues.claim(chores=64)).chores) == 64
 
 
-async def test_webhooks_and_the_blob_store_have_hands_of_their_own(lines: Lines) -> None:
-    """What finds none comes again in a second, whatever the other sort has."""
+async def test_webhook_chores_and_other_chores_have_separate_capacities(queues: Queues) -> None:
+    """A chore without capacity is due again in a second, regardless of what the other kind has."""
     due = {f"archive:a-{number}": 0 for number in range(3)} | {f"hook:a-{number}/9": 1 for number in range(3)}
-    await lines.redis.zadd(f"{KeySpace().prefix}timers", due)
-    first = (await lines.claim(0, chores=2, webhook_chores=1)).chores
-    await lines.wait(1_000)
-    second = (await lines.claim(0, chores=0, webhook_chores=5)).chores
-    await lines.wait(1_000)
+    await queues.redis.zadd(f"{KeySpace().prefix}timers", due)
+    first = (await queues.claim(0, chores=2, webhook_chores=1)).chores
+    await queues.wait(1_000)
+    second = (await queues.claim(0, chores=0, webhook_chores=5)).chores
+    await queues.wait(1_000)
 
     assert first == ("archive:a-0", "archive:a-1", "hook:a-0/9")
     assert second == ("hook:a-1/9", "hook:a-2/9")
-    assert (await lines.claim(0, chores=9, webhook_chores=9)).chores == ("archive:a-2",)
+    assert (await queues.claim(0, chores=9, webhook_chores=9)).chores == ("archive:a-2",)
 
 
-async def test_a_stray_goes_back_to_the_front_of_its_line(lines: Lines) -> None:
-    """With a new fence, before sessions that nobody began; what another replica owns is not touched."""
+async def test_an_orphaned_session_returns_to_the_front_of_its_queue(queues: Queues) -> None:
+    """With a new fence, before new sessions; sessions of other replicas are not touched."""
     for _ in range(3):
-        await lines.create()
-    (lost,) = (await lines.claim()).claims
-    await lines.store.release("other", lost.session_id)
-    assert await lines.store.owned("r") == {lost.session_id}
-    await lines.store.release("r", lost.session_id)
-    (found,) = (await lines.claim(replica="other")).claims
+        await queues.create()
+    (lost,) = (await queues.claim()).claims
+    await queues.store.release("other", lost.session_id)
+    assert await queues.store.owned("r") == {lost.session_id}
+    await queues.store.release("r", lost.session_id)
+    (found,) = (await queues.claim(replica="other")).claims
 
-    assert await lines.store.owned("r") == set()
+    assert await queues.store.owned("r") == set()
     assert found.session_id == lost.session_id
     assert found.fence > lost.fence
 
 
-async def test_twenty_creates_under_one_key_make_one_session(lines: Lines) -> None:
-    """All of them are told the same id, and one that it is new."""
-    made = await asyncio.gather(*(lines.create(key="k", name=f"try-{number}") for number in range(20)))
+async def test_twenty_creates_under_one_key_make_one_session(queues: Queues) -> None:
+    """All of them return the same id, and one of them that it is new."""
+    made = await asyncio.gather(*(queues.create(key="k", name=f"try-{number}") for number in range(20)))
 
     assert len({created.session_id for created in made}) == 1
     assert sum(created.fresh for created in made) == 1
-    assert (await lines.store.queue_stats()).unfinished == 1
-    assert len(await lines.names(20)) == 1
+    assert (await queues.store.queue_stats()).unfinished == 1
+    assert len(await queues.names(20)) == 1
 
 
-async def test_a_create_that_arrives_twice_makes_one_session(lines: Lines) -> None:
-    """Its answer was lost and the client asked again: what happened in between is not forgotten."""
-    await lines.create(name="a")
-    (claim,) = (await lines.claim()).claims
-    await lines.create(name="a")
+async def test_a_create_that_arrives_twice_makes_one_session(queues: Queues) -> None:
+    """The answer was lost and the client retried: events recorded in between stay."""
+    await queues.create(name="a")
+    (claim,) = (await queues.claim()).claims
+    await queues.create(name="a")
 
-    assert (await lines.store.queue_stats()).unfinished == 1
-    assert await lines.names() == []
-    assert await lines.store.append("a", 1, [ev.CancelRequested(at=1.0)], claim.fence)
+    assert (await queues.store.queue_stats()).unfinished == 1
+    assert await queues.names() == []
+    assert await queues.store.append("a", 1, [ev.CancelRequested(at=1.0)], claim.fence)
 
 
-async def test_a_create_that_arrives_twice_is_no_repeat_of_itself(lines: Lines) -> None:
-    """Under a caller's key, too: it is told that it is new, both times. Another try under that key is not."""
-    once, twice = [await lines.create(name="a", key="k") for _ in range(2)]
-    other = await lines.create(name="b", key="k")
+async def test_a_create_that_arrives_twice_is_no_repeat_of_itself(queues: Queues) -> None:
+    """Also with an idempotency key: it is new both times. Another create under that key is not."""
+    once, twice = [await queues.create(name="a", key="k") for _ in range(2)]
+    other = await queues.create(name="b", key="k")
 
     assert once == twice == Created("a", fresh=True, fingerprint="f")
     assert other == Created("a", fresh=False, fingerprint="f")
 
 
-async def test_a_tenant_may_have_so_many_unfinished_sessions(lines: Lines) -> None:
-    """Others do not count, an end makes room, and a repeat under the same key is no other session."""
+async def test_unfinished_sessions_of_a_tenant_are_bounded(queues: Queues) -> None:
+    """Other tenants do not count, finishing one lets another in, and a repeat under the same key counts once."""
     two = Bounds(unfinished=2)
-    await lines.create("bob")
-    await lines.create(bounds=two, key="k")
-    await lines.create(bounds=two)
+    await queues.create("bob")
+    await queues.create(bounds=two, key="k")
+    await queues.create(bounds=two)
     with pytest.raises(PortError, match="2 of your sessions are not finished") as refused:
-        await lines.create(bounds=two)
+        await queues.create(bounds=two)
     assert (refused.value.code, refused.value.retry_after) == ("quota_exceeded", 5)
-    assert not (await lines.create(bounds=two, key="k")).fresh
-    await lines.finish(next(claim for claim in (await lines.claim(3)).claims if claim.session_id.startswith("ann")))
-    assert (await lines.create(bounds=two)).fresh
+    assert not (await queues.create(bounds=two, key="k")).fresh
+    await queues.finish(next(claim for claim in (await queues.claim(3)).claims if claim.session_id.startswith("ann")))
+    assert (await queues.create(bounds=two)).fresh
 
 
-async def test_what_an_earlier_version_finished_counts_for_an_hour_more(lines: Lines) -> None:
-    """It does not know of the count, and leaves a session in it."""
+async def test_sessions_finished_by_an_earlier_version_count_for_another_hour(queues: Queues) -> None:
+    """That version does not remove them from the count."""
     one = Bounds(unfinished=1)
-    await lines.create(bounds=one, deadline_s=60)
-    await lines.finish((await lines.claim()).claims[0])
-    await lines.redis.zadd(f"{KeySpace().prefix}open:ann", {"ann-001": lines.now + 60_000})
-    await lines.wait(3_600_000)
+    await queues.create(bounds=one, deadline_s=60)
+    await queues.finish((await queues.claim()).claims[0])
+    await queues.redis.zadd(f"{KeySpace().prefix}open:ann", {"ann-001": queues.now + 60_000})
+    await queues.wait(3_600_000)
     with pytest.raises(PortError, match="not finished"):
-        await lines.create(bounds=one)
-    await lines.wait(120_000)
-    assert (await lines.create(bounds=one)).fresh
+        await queues.create(bounds=one)
+    await queues.wait(120_000)
+    assert (await queues.create(bounds=one)).fresh
 
 
-async def test_editor_seconds_of_a_day_come_back_at_midnight(lines: Lines) -> None:
-    """UTC by the server's clock; what failed counts too, and what was counted is forgotten after some days."""
+async def test_the_editor_seconds_of_a_day_reset_at_midnight(queues: Queues) -> None:
+    """In UTC by the server's clock; failed edits count too, and the count expires after some days."""
     five = Bounds(editor_s_per_day=5)
     day = 86_400_000
-    await lines.wait(day - lines.now % day - 10_000)
-    await lines.create(bounds=five)
-    claim = (await lines.claim()).claims[0]
+    await queues.wait(day - queues.now % day - 10_000)
+    await queues.create(bounds=five)
+    claim = (await queues.claim()).claims[0]
     turn = ev.TurnStarted(at=0, turn=1, instruction="x", author="caller", candidates=2, first_seed=0)
     edited = ev.Edited(at=0, turn=1, candidate=1, image=IMAGE, editor_seconds=2.75)
     failed = ev.EditFailed(at=0, turn=1, candidate=2, attempt=1, code="x", message="x", retryable=False, editor_seconds=2.5)
-    assert await lines.store.append(claim.session_id, 1, [turn, edited], claim.fence)
-    assert (await lines.create(bounds=five)).fresh
-    assert await lines.store.append(claim.session_id, 3, [failed], claim.fence)
-    assert not await lines.store.append(claim.session_id, 3, [failed], claim.fence)
+    assert await queues.store.append(claim.session_id, 1, [turn, edited], claim.fence)
+    assert (await queues.create(bounds=five)).fresh
+    assert await queues.store.append(claim.session_id, 3, [failed], claim.fence)
+    assert not await queues.store.append(claim.session_id, 3, [failed], claim.fence)
     with pytest.raises(PortError, match="midnight") as refused:
-        await lines.create(bounds=five)
+        await queues.create(bounds=five)
     assert refused.value.retry_after == 11
-    assert (await lines.create("bob", bounds=five)).fresh
-    spent = f"{KeySpace().prefix}spent:{lines.now // day}"
-    assert await lines.redis.hget(spent, "ann") == b"5.25"
-    assert 0 < await lines.redis.ttl(spent) <= 3 * 86_400
-    await lines.wait(10_000)
-    assert (await lines.create(bounds=five)).fresh
+    assert (await queues.create("bob", bounds=five)).fresh
+    spent = f"{KeySpace().prefix}spent:{queues.now // day}"
+    assert await queues.redis.hget(spent, "ann") == b"5.25"
+    assert 0 < await queues.redis.ttl(spent) <= 3 * 86_400
+    await queues.wait(10_000)
+    assert (await queues.create(bounds=five)).fresh

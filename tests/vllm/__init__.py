@@ -1,4 +1,4 @@
-"""Tests on a real vLLM, which serves toys on the CPU: ``make test-vllm``.
+"""Tests on a real vLLM, which serves tiny models on the CPU: ``make test-vllm``.
 
 vLLM lives in an environment of its own (`install.sh`), and the tests in the project's, so they meet it as callers do: over
 HTTP. They are collected only where ``EDITTHINKER_VLLM`` names the executable of that environment.

@@ -1,4 +1,4 @@
-"""Asks vLLM's own parser about arguments: lists of words as JSON on stdin, and for each what it says, as JSON on stdout.
+"""Runs vLLM's argument parser: reads lists of words as JSON from stdin, and writes the result of each as JSON to stdout.
 
 Runs inside of vLLM's environment, and goes as far as ``vllm serve`` does before it looks at a model or a device.
 """
@@ -23,7 +23,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser  # type: ignore[imp
 
 
 class _Kept(logging.Handler):
-    """Keeps what is logged."""
+    """Records log messages."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -35,7 +35,7 @@ class _Kept(logging.Handler):
 
 @contextlib.contextmanager
 def _overheard() -> Iterator[list[str]]:
-    """Every warning of vLLM and of Python during a block."""
+    """All warnings of vLLM and of Python within the context."""
     kept, logger = _Kept(), logging.getLogger("vllm")
     logger.addHandler(kept)
     try:
@@ -48,7 +48,7 @@ def _overheard() -> Iterator[list[str]]:
 
 
 def judge(words: Sequence[str]) -> dict[str, Any]:
-    """The error with which vLLM refuses the words, if it does; its warnings; and what it says of options that will go."""
+    """The error with which vLLM refuses the words, if any; its warnings; and its deprecations."""
     command = ServeSubcommand()
     parser = FlexibleArgumentParser()
     serve = command.subparser_init(parser.add_subparsers(dest="subparser"))

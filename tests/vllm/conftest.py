@@ -1,4 +1,4 @@
-"""One real server for all tests, and the toys it serves."""
+"""One real server for all tests, and the tiny models it serves."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.vllm import serving
 from tests.vllm.serving import serve, write_model
 
 if "EDITTHINKER_VLLM" not in os.environ:
-    # Minutes of installing are not for everyone who runs the tests: `make test-vllm` sets it.
+    # Installing vLLM takes minutes, so it is opt-in: `make test-vllm` sets the variable.
     collect_ignore_glob = ["test_*.py"]
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A toy Qwen3-VL."""
+    """A tiny Qwen3-VL."""
     return write_model("qwen3_vl", tmp_path_factory.mktemp("models"))
 
 
@@ -39,6 +39,6 @@ def endings(tiny_model: Path) -> dict[str, str]:
 
 @pytest.fixture
 def client(vllm: Process) -> Iterator[httpx.Client]:
-    """Asks the server."""
+    """A client of the server."""
     with httpx.Client(base_url=vllm.url, timeout=180, trust_env=False) as client:
         yield client

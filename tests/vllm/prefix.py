@@ -1,4 +1,4 @@
-"""How much of a later turn's prompt the server has computed before, by the order of the prompt's parts.
+"""The share of a later turn's prompt in the prefix cache, by the order of the prompt's parts.
 
 ``EDITTHINKER_VLLM=… python -m tests.vllm.prefix`` serves a toy on the CPU and prints a Markdown table; it fails unless our
 order finds `WANTED` of the prompt tokens of turn 2 and later in the cache, with every format and size of picture.
@@ -43,7 +43,7 @@ _Content = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Asked:
-    """What one critique's prompt was counted as."""
+    """The token counts of one critique's prompt."""
 
     turn: int
     prompt: int
@@ -74,7 +74,7 @@ ORDERS: Mapping[str, Callable[[_Content], _Content]] = {
 
 @lru_cache(maxsize=SESSIONS * 4)
 def photograph(seed: tuple[int, ...], size: tuple[int, int]) -> Picture:
-    """Noise at every scale, as a JPEG: about as many bytes as a photograph has, and like no other."""
+    """Noise at every scale, as a JPEG: about as large as a photograph, and unique."""
     random = np.random.default_rng(seed)
     layers = [
         Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
@@ -86,7 +86,7 @@ def photograph(seed: tuple[int, ...], size: tuple[int, int]) -> Picture:
 
 
 def content_of(name: FormatName, seed: int, session: int, turn: int, size: tuple[int, int]) -> _Content:
-    """The message of a turn, as the orchestrator sends it; wish and instruction differ as they do in sessions."""
+    """The message of a turn, as the orchestrator sends it; the caller's and the turn's instruction differ, as in sessions."""
     wish = _WISHES[session % len(_WISHES)]
     questions = with_quality(
         [
@@ -112,7 +112,7 @@ def sessions(
     count: int = SESSIONS,
     turns: int = TURNS,
 ) -> list[Asked]:
-    """Some sessions' critiques; pictures of another seed are others."""
+    """The critiques of some sessions; pictures differ by seed."""
     rows = []
     for turn in range(1, turns + 1):
         for session in range(count):
@@ -130,7 +130,7 @@ def share(rows: Iterable[Asked]) -> float:
 
 
 def main() -> int:
-    """Print the table; 1 if ours finds too little."""
+    """Print the table; 1 if the cached share of our order is too small."""
     too_little = []
     sys.stdout.write(f"| format | pictures | prompt tokens | {' | '.join(ORDERS)} |\n|---|---|---|{'---|' * len(ORDERS)}\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -141,7 +141,7 @@ def main() -> int:
         ):
             for place, name in enumerate(FORMATS):
                 for size in SIZES:
-                    # Every format and order gets pictures of its own, or it would find those of the one before.
+                    # Different pictures for every format and order, so that they do not share cached prefixes.
                     rows = {
                         order: sessions(client, name, order, size, seed=place * len(ORDERS) + number)  # type: ignore[arg-type]
                         for number, order in enumerate(ORDERS)

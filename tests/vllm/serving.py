@@ -1,4 +1,4 @@
-"""A real vLLM as a process: our launcher, which becomes it."""
+"""A real vLLM as a process, started by the launcher."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.doubles.processes import Process, free_port, module, wait_ready
 READY_S = 180.0
 """Two cores spend a minute on imports alone, in three processes."""
 BIAS = 5.0
-"""`endings` with it (``logit_bias``) keep random weights from writing as much as the constraint lets them, every time."""
+"""``logit_bias`` of `endings`: keeps random weights from always writing up to the constraint's limit."""
 
 
 def executable() -> Path:
-    """vLLM's command, in the environment that `install.sh` made."""
+    """vLLM's command, in the environment made by `install.sh`."""
     return Path(os.environ["EDITTHINKER_VLLM"]).absolute()
 
 
 def environment() -> dict[str, str]:
-    """What a test's server needs: where vLLM is; that it asks nobody for anything, nor tells anybody."""
+    """The environment of a test's server: the path of vLLM; offline, without usage statistics."""
     return {
         "EDITTHINKER_THINKER_VLLM": str(executable()),
         "HF_HUB_OFFLINE": "1",
@@ -34,7 +34,7 @@ def environment() -> dict[str, str]:
 
 
 def write_model(family: str, folder: Path) -> Path:
-    """A toy of a family of `tiny_vl`, written by vLLM's Python into a new folder inside of this one."""
+    """A tiny model of a family of `tiny_vl`, written by vLLM's Python into a new folder inside of this one."""
     command = [str(executable().parent / "python"), "-m", "tests.vllm.tiny_vl", family, str(folder / family)]
     subprocess.run(command, cwd=Path(__file__).parents[2], check=True, timeout=300)
     return folder / family
@@ -48,7 +48,7 @@ def endings(model: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def serve(profile: str, model: Path, folder: Path, *extra: str) -> Iterator[Process]:
-    """A server of this profile with these weights, ready to be asked; its log is ``folder/vllm.log``.
+    """A server of this profile with these weights, ready for requests; its log is ``folder/vllm.log``.
 
     Args:
         profile: its name.
@@ -62,5 +62,5 @@ def serve(profile: str, model: Path, folder: Path, *extra: str) -> Iterator[Proc
         wait_ready(process, "/health", seconds=READY_S)
         yield process
     finally:
-        # vLLM ends its other processes itself when it is asked to.
+        # vLLM ends its child processes on SIGTERM.
         process.stop()

@@ -18,15 +18,15 @@ PATIENCE_S = 240
 
 
 def thinker(vllm: Process, ending: str, name: str = "editthinker", **more: Any) -> dict[str, Any]:
-    """An orchestrator's settings of the tiny thinker, asked in a format; the constraint is for it to find out."""
-    # Always the same seed, so a session goes the same way every time, as far as sums in another order allow.
+    """An orchestrator's settings of the tiny thinker in a format; it discovers the constraint."""
+    # A fixed seed, so that sessions are reproducible up to rounding.
     sampling = {"temperature": 1, "seed": 7, "max_tokens": 5000, "logit_bias": {ending: BIAS}}
     return {"url": f"{vllm.url}/v1", "model": "tiny", "format": name, "sampling": sampling, **more}
 
 
 @contextlib.contextmanager
 def orchestrator(folder: Path, editors: Mapping[str, Any], thinkers: Mapping[str, Any]) -> Iterator[httpx.Client]:
-    """A client of an orchestrator with these collaborators and a Valkey of its own."""
+    """A client of an orchestrator with these upstreams and its own Valkey."""
     with redis_server(folder) as redis:
         env = {
             "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
@@ -56,7 +56,7 @@ class Told:
 
 
 def edit(http: httpx.Client, image: bytes, **fields: object) -> Told:
-    """A session from its start to its end; no score but ten of ten would satisfy it, so that it takes turns."""
+    """Run a session to its end, with a target of ten of ten, so that it takes several turns."""
     wanted = {"semantic_threshold": 10, "quality_threshold": 10, "max_turns": 3, "patience": 3, "seed": 1, **fields}
     data = {key: str(value) for key, value in wanted.items()}
     reply = http.post("/v1/sessions", data=data, files={"image": image}, headers={"prefer": f"wait={PATIENCE_S}"})

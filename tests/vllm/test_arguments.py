@@ -1,4 +1,4 @@
-"""What profiles become is what the real vLLM understands, according to its own parser."""
+"""The real vLLM's parser accepts the arguments of all profiles."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PROFILES = {
 
 
 def _ask(*lists: list[str]) -> list[dict[str, Any]]:
-    """What vLLM says of each list of words."""
+    """The parser's result for each list of words."""
     done = subprocess.run(
         [executable().parent / "python", "-m", "tests.vllm.arguments"],
         input=json.dumps(lists),
@@ -61,19 +61,19 @@ def _ask(*lists: list[str]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def judged() -> dict[str, dict[str, Any]]:
-    """Every profile at once: vLLM takes long to import."""
+    """All profiles in one process: importing vLLM is slow."""
     return dict(zip(PROFILES, _ask(*(arguments(profile) for profile in PROFILES.values())), strict=True))
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
 def test_vllm_accepts_the_arguments(judged: dict[str, dict[str, Any]], name: str) -> None:
-    """No unknown flag, no wrong value, and none that will go."""
+    """No unknown flag, no wrong value, no deprecated option."""
     assert judged[name]["error"] is None
     assert [text for text in judged[name]["warnings"] if "deprecat" in text or "removed" in text] == []
 
 
 def test_the_check_can_fail() -> None:
-    """A misspelt flag, a misspelt key of a JSON value and a wrong value are refused; an outdated flag is told of."""
+    """A misspelt flag, a misspelt key of a JSON value and a wrong value are refused; a deprecated flag is reported."""
     words = arguments(EVERYTHING)
     flag, key, value, old = _ask(
         [*words, "--max-num-sequences", "3"],

@@ -1,4 +1,4 @@
-"""The contract of every thinker, put to both servers side by side: the orchestrator cannot tell them apart."""
+"""The contract of every thinker, tested on both servers: they look the same to the orchestrator."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server(request: pytest.FixtureRequest, vllm: Process, endings: dict[str, str
     """One after the other."""
     if request.param == "rules":
         return rules
-    # Random weights would ramble up to the constraint's limit every time.
+    # Random weights would always write up to the constraint's limit.
     sampling = {name: {"logit_bias": {ending: BIAS}} for name, ending in endings.items()}
     return Server(vllm.url, TINY.served_name, sampling)
 

@@ -1,4 +1,4 @@
-"""``make e2e-real``: a session in which everything is real but the size of the models.
+"""``make e2e-real``: a session with real services and tiny models.
 
 Valkey, the orchestrator, an editor worker with a toy Kontext, and vLLM with a toy Qwen3-VL, each a process of its own.
 """
@@ -18,7 +18,7 @@ from tests.vllm import stack
 
 @pytest.mark.parametrize("name", ["editthinker", "checklist"])
 def test_a_whole_session(vllm: Process, endings: dict[str, str], tmp_path: Path, name: str) -> None:
-    """Every turn has a picture that was drawn for it and scores that could be read; the totals tell the tokens."""
+    """Every turn has its own picture and readable scores; the totals have the tokens."""
     thinkers = {"tiny": stack.thinker(vllm, endings[name], name)}
     (tmp_path / "editor").mkdir()
     with worker("kontext", tmp_path / "editor", max_batch=4) as editor:
@@ -40,7 +40,7 @@ def test_a_whole_session(vllm: Process, endings: dict[str, str], tmp_path: Path,
         with Image.open(io.BytesIO(data)) as picture:
             assert picture.size == (64, 64)
             picture.load()
-    # An instruction that comes again is drawn with another seed.
+    # A repeated instruction is edited with another seed.
     asked = {(turn["instruction"], turn["candidates"][0]["seed"]) for turn in session["turns"]}
     assert len(set(pictures.values())) == len(asked) == turns
     assert not told.of("edit_failed") and not told.of("critique_failed") and not told.of("checklist_failed")

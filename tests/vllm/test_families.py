@@ -1,4 +1,4 @@
-"""The launcher serves more than the family it was made for."""
+"""The launcher serves Qwen2.5-VL too."""
 
 from __future__ import annotations
 

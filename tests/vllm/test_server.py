@@ -60,7 +60,7 @@ def test_a_constrained_reply_parses(client: httpx.Client, name: FormatName, kind
 
 
 def test_without_a_constraint_it_does_not(client: httpx.Client) -> None:
-    """So what parses above is the constraint's doing."""
+    """So the replies above parse because of the constraint."""
     reply = read_completion(ask(client, body("editthinker", seed=0, max_tokens=256)))
     assert isinstance(reply, Reply)
     assert not isinstance(FORMATS["editthinker"].bind().parse(reply), Critique)
@@ -97,7 +97,7 @@ def test_long_prompts_with_a_seed_do_not_kill_it(client: httpx.Client) -> None:
 
 
 def test_refusals_are_told_apart(client: httpx.Client) -> None:
-    """Too many pictures, an unknown model, too long a prompt, a constraint that is none."""
+    """Too many pictures, an unknown model, too long a prompt, an invalid constraint."""
     request = body("editthinker", max_tokens=1)
     third = {**request, "messages": [*request["messages"], *request["messages"]]}
     long = {**request, "messages": [{"role": "user", "content": "word " * 20_000}]}

@@ -14,7 +14,7 @@ from tests.vllm import stack
 
 @pytest.fixture(scope="module")
 def http(vllm: Process, endings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """An orchestrator that knows the tiny thinker in every format, by configuration alone."""
+    """An orchestrator with the tiny thinker in every format."""
     folder = tmp_path_factory.mktemp("stack")
     editor = module("services.editor", free_port(), folder / "editor.log")
     thinkers = {name: stack.thinker(vllm, endings[name], name) for name in endings}
@@ -28,10 +28,10 @@ def http(vllm: Process, endings: dict[str, str], tmp_path_factory: pytest.TempPa
 
 
 def ends_well(told: stack.Told) -> None:
-    """Every turn has its candidates, every candidate its critique, and nothing had to be asked twice."""
+    """Every turn has its candidates, every candidate its critique, and no critique was repeated."""
     session = told.session
     assert session["status"] == "succeeded", session["error"]
-    # Ten of ten is what random digits say once in a thousand times.
+    # Random digits are ten of ten once in a thousand times.
     perfect = any(event["semantic"] == event["quality"] == 10 for event in told.of("critiqued"))
     assert session["finish_reason"] == ("satisfied" if perfect else "max_turns")
     assert perfect or session["totals"]["turns"] >= 2
@@ -49,13 +49,13 @@ def ends_well(told: stack.Told) -> None:
 
 @pytest.mark.parametrize("thinker", ["editthinker", "json_schema"])
 def test_a_session_thinks_with_vllm(http: httpx.Client, thinker: str) -> None:
-    """Turn after turn, with what the critique before made of the instruction."""
+    """Each turn uses the refined instruction of the critique before."""
     told = stack.edit(http, SOURCE, prompt="make it feel like golden hour", thinker=thinker)
     ends_well(told)
     assert not told.of("checklist_made")
     turns = told.of("turn_started")
     for before, critique, after in zip(turns, told.of("critiqued"), turns[1:], strict=False):
-        # Random weights may end the refined instruction before its first word: then the one before it stays.
+        # Random weights may write an empty refined instruction: then the one before it is kept.
         refined = critique["instruction"]
         changed = (refined, "thinker") if refined and refined != before["instruction"] else None
         assert (after["instruction"], after["author"]) == (changed or (before["instruction"], before["author"]))
@@ -74,7 +74,7 @@ def test_a_session_by_checklist(http: httpx.Client) -> None:
 
 
 def test_candidates_of_a_turn_share_a_prefix(http: httpx.Client) -> None:
-    """They are critiqued in one burst, and only the first of the session can find nothing."""
+    """They are critiqued together, and only the first of the session finds no cached prefix."""
     told = stack.edit(http, SOURCE, prompt="warmer light", strategy="think_best_of_n", candidates=2, max_turns=2)
     ends_well(told)
     assert len(told.of("critiqued")) == 2 * told.session["totals"]["turns"]

@@ -1,4 +1,4 @@
-"""Replies of random weights, many of them: every one parses in every format, since the constraint leaves it no other way.
+"""A thousand replies of random weights: the constraint makes each of them parse, in every format.
 
 ``EDITTHINKER_THOUSAND`` says how many for each format: 100 by default, 1,000 before a release.
 
@@ -36,7 +36,7 @@ KIND: Constraint = "regex"
 
 @dataclass(frozen=True)
 class Asked:
-    """What became of one request.
+    """The outcome of one request.
 
     Attributes:
         outcome: ``ok``, or why the reply could not be read.
@@ -51,7 +51,7 @@ class Asked:
 
 
 def request(name: FormatName, index: int, ending: str) -> dict[str, Any]:
-    """A critique's request unlike those before it: another seed, another candidate."""
+    """A critique's request with a new seed and a new candidate."""
     form = FORMATS[name].bind()
     colour = f"rgb({index % 256}, {index // 256 % 256}, 90)"
     bias = {} if index % LEFT_ALONE == 0 else {"logit_bias": {ending: BIAS}}
@@ -80,13 +80,13 @@ async def ask(client: httpx.AsyncClient, name: FormatName, sent: dict[str, Any])
 async def test_every_reply_parses(
     vllm: Process, endings: dict[str, str], name: FormatName, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of so many that a constraint with a hole in it would show."""
+    """Enough to reveal a gap in the constraint."""
     began = time.monotonic()
     async with httpx.AsyncClient(base_url=vllm.url, timeout=None, trust_env=False) as client:
         indices = iter(range(COUNT))
 
         async def one_after_the_other() -> list[Asked]:
-            # Not all at once: a line of a thousand is long work for the client.
+            # In batches: a thousand concurrent requests are slow for the client.
             return [await ask(client, name, request(name, index, endings[name])) for index in indices]
 
         rows = await asyncio.gather(*[one_after_the_other() for _ in range(TINY.max_num_seqs or 1)])

@@ -1,4 +1,4 @@
-"""Qwen-VL checkpoints made on the spot, with random weights and a tokenizer of our own texts: nothing is downloaded.
+"""Qwen-VL checkpoints with random weights and a tokenizer trained on this repository's texts: nothing is downloaded.
 
 ``python -m tests.vllm.tiny_vl qwen3_vl FOLDER`` writes one that vLLM serves on a CPU; with ``--size 8b`` and without
 weights, one in the published size, for vLLM's ``--load-format dummy``. Runs where vLLM is installed.
@@ -47,7 +47,7 @@ _CHAT = (
 
 @dataclass(frozen=True)
 class Size:
-    """Measures of a model; `mrope` shares the halves of a head among time, height and width."""
+    """Dimensions of a model; `mrope` divides the halves of a head among time, height and width."""
 
     hidden: int
     intermediate: int
@@ -114,7 +114,7 @@ def _tokenizer(vocabulary: int | None) -> Any:
 
 
 def _filled(tokenizer: Tokenizer, vocabulary: int) -> Tokenizer:
-    """The tokenizer with words of four letters up to this number; it reads them, and never writes them."""
+    """The tokenizer padded to this size with four-letter words, which it can decode but never encodes to."""
     content = json.loads(tokenizer.to_str())
     known = content["model"]["vocab"]
     words = ("".join(letters) for letters in itertools.product(string.ascii_lowercase, repeat=4))
@@ -201,7 +201,7 @@ def _write_processors(folder: Path, family: str) -> None:
         "image_mean": [0.5] * 3,
         "image_std": [0.5] * 3,
         "processor_class": name,
-        # As published: 64 to 16,384 tokens a picture. A profile has to bring that down.
+        # As published: 64 to 16,384 tokens a picture. A profile must lower that.
         "size": {"shortest_edge": 64 * token * token, "longest_edge": 16384 * token * token},
     }
     files = {

@@ -11,7 +11,8 @@ import pytest
 from services.editor.engine.executor import EditHandle, Executor
 from services.editor.pipelines import Edit, OutOfMemoryError
 from services.errors import ApiError
-from tests.unit.editor.interleaved import CountingObserver, Stepping, Steps, job, running, steps_of, wait
+from tests.doubles.waiting import wait
+from tests.unit.editor.interleaved import CountingObserver, Stepping, Steps, job, running, steps_of
 
 
 class Cramped(Steps):
@@ -84,8 +85,8 @@ def test_preempted_edits_are_evicted_when_memory_runs_out() -> None:
         paused = preempted(executor, pipeline, [1, 2, 3])
         pipeline.free = True
         assert executor.submit([job(9)])[0].future.result(10).steps == 4
-        told = paused[2].future.exception(10)
-        assert isinstance(told, ApiError) and told.code == "request_timeout"
+        error = paused[2].future.exception(10)
+        assert isinstance(error, ApiError) and error.code == "request_timeout"
         assert not paused[0].future.done() and not paused[1].future.done()
         executor.resume(paused[:1])
         assert paused[0].future.result(10).steps == 50
@@ -191,7 +192,7 @@ def test_an_edit_refused_for_memory_is_removed() -> None:
     """With no preempted edit to evict, it is retried once."""
     pipeline = Cramped(0)
     with running(pipeline) as executor:
-        told = executor.submit([job(1)])[0].future.exception(10)
-        assert isinstance(told, ApiError) and told.code == "out_of_memory"
+        error = executor.submit([job(1)])[0].future.exception(10)
+        assert isinstance(error, ApiError) and error.code == "out_of_memory"
         assert executor.running == 0
     assert [seed for seed, _ in pipeline.starts] == [1, 1]

@@ -19,20 +19,20 @@ PLACES = ["directory", "file", "memory"]
 
 @pytest.fixture(params=PLACES)
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectBlobs:
-    """An empty store that keeps nothing in its cache: what is found is there."""
+    """An empty store without a cache."""
     places = {"directory": str(tmp_path), "file": f"file://{tmp_path}", "memory": "memory:///"}
     return ObjectBlobs(places[request.param], cache_bytes=0)
 
 
 async def put(blobs: ObjectBlobs, session_id: str, data: bytes) -> str:
-    """Store an image; its name."""
+    """Store an image; its digest."""
     image = checked(data)
     await blobs.put(session_id, image)
     return image.sha256
 
 
-async def test_what_was_put_is_found_by_another_process(tmp_path: Path) -> None:
-    """Under its session and the digest of its bytes; putting it again changes nothing."""
+async def test_a_stored_image_is_found_by_another_process(tmp_path: Path) -> None:
+    """It is stored under its session and digest; storing it again changes nothing."""
     blobs = ObjectBlobs(str(tmp_path / "new"))
     name = await put(blobs, A, b"picture")
     await put(blobs, A, b"picture")
@@ -42,8 +42,8 @@ async def test_what_was_put_is_found_by_another_process(tmp_path: Path) -> None:
     assert (tmp_path / "new" / A / name).read_bytes() == b"picture"
 
 
-async def test_what_was_never_put_is_not_found(blobs: ObjectBlobs) -> None:
-    """With the error that says so; another session's image is not this one's."""
+async def test_an_image_that_was_not_stored_is_not_found(blobs: ObjectBlobs) -> None:
+    """Images of other sessions are not found either."""
     await put(blobs, B, b"picture")
 
     for name in ("0" * 64, digest(b"picture"), f"../{B}/{digest(b'picture')}"):
@@ -52,8 +52,8 @@ async def test_what_was_never_put_is_not_found(blobs: ObjectBlobs) -> None:
     assert await blobs.read_document(A) is None
 
 
-async def test_memory_is_bounded_and_everything_is_still_found(tmp_path: Path) -> None:
-    """The least recently used images are forgotten first; one larger than the bound is never kept."""
+async def test_the_cache_is_bounded_and_evicted_images_are_still_found(tmp_path: Path) -> None:
+    """The least recently used images are evicted first; one larger than the bound is not cached."""
     blobs = ObjectBlobs(str(tmp_path), cache_bytes=1000)
     pictures = [bytes([number]) * 300 for number in range(20)] + [b"x" * 2000]
     names = [await put(blobs, A, picture) for picture in pictures]
@@ -65,7 +65,7 @@ async def test_memory_is_bounded_and_everything_is_still_found(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("session_id", ["", "..", "../x", "ses_", A + "/..", A.upper(), A + "\n", "/etc", "a" * 36])
-async def test_an_id_that_is_not_ours_never_becomes_a_path(blobs: ObjectBlobs, session_id: str) -> None:
+async def test_a_malformed_session_id_never_becomes_a_path(blobs: ObjectBlobs, session_id: str) -> None:
     """Reading finds nothing; writing and removing are refused."""
     assert await blobs.read_document(session_id) is None
     for refused in (
@@ -80,7 +80,7 @@ async def test_an_id_that_is_not_ours_never_becomes_a_path(blobs: ObjectBlobs, s
 
 
 async def test_removing_a_session_removes_its_folder_and_no_other(blobs: ObjectBlobs, tmp_path: Path) -> None:
-    """Though both hold the same picture; removing what is gone is no error."""
+    """Also where both hold the same image; removing it again is not an error."""
     for session_id in (A, B):
         await put(blobs, session_id, b"picture")
         await blobs.write_document(session_id, b"{}")
@@ -96,8 +96,8 @@ async def test_removing_a_session_removes_its_folder_and_no_other(blobs: ObjectB
     assert not (tmp_path / A).exists()
 
 
-async def test_a_document_replaces_the_one_before(blobs: ObjectBlobs) -> None:
-    """The last one written is read."""
+async def test_a_document_replaces_the_previous_one(blobs: ObjectBlobs) -> None:
+    """Reading returns the last one written."""
     await blobs.write_document(A, b"1")
     await blobs.write_document(A, b"2")
 
@@ -105,7 +105,7 @@ async def test_a_document_replaces_the_one_before(blobs: ObjectBlobs) -> None:
 
 
 async def test_pruning_leaves_the_named_images_and_the_document(blobs: ObjectBlobs) -> None:
-    """Of this folder; one that is gone is no error."""
+    """Other folders are not touched; a missing one is not an error."""
     named, orphan = [await put(blobs, A, data) for data in (b"named", b"orphan")]
     await put(blobs, B, b"orphan")
     await blobs.write_document(A, b"{}")
@@ -121,7 +121,7 @@ async def test_pruning_leaves_the_named_images_and_the_document(blobs: ObjectBlo
 
 
 async def test_pruning_removes_an_image_that_was_half_written_when_its_writer_was_killed(tmp_path: Path) -> None:
-    """obstore writes beside the name first, and shows no such file."""
+    """obstore writes to a temporary name first, which it does not list."""
     blobs = ObjectBlobs(str(tmp_path))
     name = await put(blobs, A, b"picture")
     (tmp_path / A / f"{name}#1").write_bytes(b"pict")
@@ -131,8 +131,8 @@ async def test_pruning_removes_an_image_that_was_half_written_when_its_writer_wa
     assert [path.name for path in (tmp_path / A).iterdir()] == [name]
 
 
-async def test_folders_say_when_they_were_written_to_and_whether_they_are_archived(tmp_path: Path) -> None:
-    """An empty one counts, and what is not ours is passed over."""
+async def test_folders_have_the_time_of_their_last_write_and_whether_they_are_archived(tmp_path: Path) -> None:
+    """Empty folders are listed; other entries are skipped."""
     blobs = ObjectBlobs(str(tmp_path))
     name = await put(blobs, A, b"picture")
     await blobs.write_document(B, b"{}")
@@ -151,8 +151,8 @@ async def test_folders_say_when_they_were_written_to_and_whether_they_are_archiv
     assert found[B].archived
 
 
-async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path) -> None:
-    """Whatever was asked of it."""
+async def test_an_unusable_store_is_reported_as_unavailable(tmp_path: Path) -> None:
+    """For every operation."""
     blobs = ObjectBlobs(str(tmp_path))
     (tmp_path / A).write_text("not a folder")
 

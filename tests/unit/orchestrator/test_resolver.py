@@ -1,4 +1,4 @@
-"""Look-ups of tenants' names: on threads of their own, few for each tenant and name, and never for long."""
+"""Name resolution: on threads of its own, bounded for each tenant and name, and in time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from orchestrator.egress.fetch import fetch_image
 from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError
 from services.errors import ApiError
-from tests.unit.orchestrator.test_webhooks import Kept, endpoint, sender, settled
+from tests.unit.orchestrator.test_webhooks import MemoryStore, endpoint, sender, settled
 
 
 class Names:
@@ -42,12 +42,12 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     made.release.set()
 
 
-async def test_names_that_nobody_answers_for_hold_up_no_pictures(names: Names) -> None:
-    """Pictures are decoded on the loop's own threads, of which there are few."""
-    hooks, resolver = sender(Kept()), NameResolver()
+async def test_names_that_do_not_resolve_block_no_image_decoding(names: Names) -> None:
+    """Images are decoded on the event loop's executor, which has few threads."""
+    webhooks, resolver = sender(MemoryStore()), NameResolver()
     async with asyncio.TaskGroup() as tasks:
         urls = [f"https://slow-{number}.example/" for number in range(40)]
-        asked = [tasks.create_task(hooks.test("ann", endpoint(url=url), "msg_1")) for url in urls]
+        asked = [tasks.create_task(webhooks.test("ann", endpoint(url=url), "msg_1")) for url in urls]
         fetched = [
             tasks.create_task(fetch_image(url, max_bytes=1, param="image", tenant="bob", resolver=resolver)) for url in urls
         ]
@@ -58,8 +58,8 @@ async def test_names_that_nobody_answers_for_hold_up_no_pictures(names: Names) -
             task.cancel()
 
 
-async def test_a_tenant_has_a_share_and_a_name_a_share_of_that(names: Names) -> None:
-    """What waits for a place gets it when a look-up ends; others are not held up."""
+async def test_resolutions_are_bounded_by_tenant_and_by_name(names: Names) -> None:
+    """A waiting resolution starts when another one ends; other tenants are not delayed."""
     resolver = NameResolver(max_concurrent=4, max_per_tenant=3, max_per_name=2)
     slow = [asyncio.create_task(resolver.resolve("slow.example", 443, "ann")) for _ in range(9)]
     await settled(lambda: len(names.asked) == 2)
@@ -76,8 +76,8 @@ async def test_a_tenant_has_a_share_and_a_name_a_share_of_that(names: Names) -> 
     assert not resolver._in_flight
 
 
-async def test_a_place_is_free_when_its_thread_is_and_not_when_its_caller_gave_up(names: Names) -> None:
-    """Or slow names would pile up behind the bound."""
+async def test_capacity_is_released_when_the_thread_ends_and_not_when_the_caller_gives_up(names: Names) -> None:
+    """Otherwise threads for slow names would exceed the bound."""
     resolver = NameResolver(max_per_name=1, timeout_s=0.02)
     for _ in range(3):
         with pytest.raises(ResolutionTimeoutError, match=r"within 0\.02 s"):
@@ -88,26 +88,26 @@ async def test_a_place_is_free_when_its_thread_is_and_not_when_its_caller_gave_u
     assert await resolver.resolve("fast.example", 443, "ann") == ["127.0.0.1"]
 
 
-async def test_a_look_up_that_takes_too_long_is_told(names: Names) -> None:
-    """To whoever sent the URL."""
+async def test_a_resolution_that_takes_too_long_is_reported(names: Names) -> None:
+    """For image URLs and for webhooks."""
     resolver = NameResolver(timeout_s=0.02)
     with pytest.raises(ApiError) as caught:
         await fetch_image("https://slow.example/x.png", max_bytes=1, param="mask", tenant="ann", resolver=resolver)
-    attempt = await sender(Kept(), resolver=resolver).test("ann", endpoint(url="https://slow.example/"), "msg_1")
+    attempt = await sender(MemoryStore(), resolver=resolver).test("ann", endpoint(url="https://slow.example/"), "msg_1")
 
     assert (caught.value.code, caught.value.param) == ("url_unreachable", "mask")
     assert "the name was not looked up within 0.02 s" in caught.value.message
     assert attempt.error == "the name was not looked up within 0.02 s"
 
 
-async def test_what_a_look_up_fails_of_is_raised(names: Names) -> None:
+async def test_an_error_of_the_resolution_is_raised(names: Names) -> None:
     """As `getaddrinfo` raises it."""
     with pytest.raises(socket.gaierror):
         await NameResolver().resolve("nobody.example", 443, "ann")
 
 
-def test_a_look_up_does_not_keep_a_process_from_ending() -> None:
-    """Threads of an executor would, until the last of them has its answer."""
+def test_a_resolution_does_not_keep_a_process_from_exiting() -> None:
+    """Threads of an executor would."""
     program = """
 import asyncio, socket, threading
 from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError

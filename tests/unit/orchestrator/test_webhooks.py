@@ -1,4 +1,4 @@
-"""Webhooks without a network of strangers: the schedule, the signature, and where they may lead."""
+"""Webhooks: the schedule, the signature, and the addresses that may be called."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def delivery(name: str = "msg_1", webhook: str = "whk_1", **fields: Any) -> mode
 
 
 def test_the_schedule_is_the_specifications() -> None:
-    """Times since the start, as its table has them; there is no eleventh attempt."""
+    """The times since the start are those of its table; there is no eleventh attempt."""
     waits = [schedule.retry_delay_s(attempts, scale=1, jitter=0) for attempts in range(1, 10)]
     since = [sum(wait or 0 for wait in waits[:number]) for number in range(10)]
 
@@ -74,7 +74,7 @@ def test_the_schedule_is_the_specifications() -> None:
 def test_a_wait_is_never_shorter_than_scheduled_or_asked_for(
     attempts: int, scale: float, jitter: float, asked: float | None
 ) -> None:
-    """Longer by a tenth at most, but for a Retry-After, which counts up to a day."""
+    """It is longer by a tenth at most, except for a Retry-After, which counts up to a day."""
     wait = schedule.retry_delay_s(attempts, scale=scale, jitter=jitter, retry_after_s=asked)
     scheduled = schedule.RETRY_DELAYS_S[attempts - 1] * scale
 
@@ -85,7 +85,7 @@ def test_a_wait_is_never_shorter_than_scheduled_or_asked_for(
 
 @given(statuses=st.lists(st.none() | st.integers(100, 599), min_size=1, max_size=12))
 def test_attempts_end_with_success_gone_or_the_last(statuses: list[int | None]) -> None:
-    """Whatever a receiver answers: 2xx delivers, 410 disables, everything else is tried ten times in all."""
+    """2xx delivers, 410 disables, all other responses are retried, ten attempts in all."""
     now, one, outcomes = 0.0, delivery(), []
     for status in statuses:
         if one.state != "pending":
@@ -104,7 +104,7 @@ def test_attempts_end_with_success_gone_or_the_last(statuses: list[int | None]) 
     assert [attempt.status for attempt in one.attempts] == statuses[: len(outcomes)]
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# --- events ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_attempts_end_with_success_gone_or_the_last(statuses: list[int | None]) 
     ],
 )
 def test_events_are_thin(event: ev.Event, told: tuple[str, str, str | None]) -> None:
-    """What happened to which session and when, under an id that is the same whoever plans it."""
+    """The type of event, the session and the time, under an id that is the same on every replica."""
     log = [Recorded(1, CREATED), Recorded(2, event), Recorded(3, ev.CancelRequested(at=3.0))]
     wanted, unwanted = endpoint(), [endpoint("whk_2", events=("other",)), endpoint("whk_3", disabled_at=1.0)]
     [one] = schedule.deliveries_of("ses_1", log, 2, [wanted, *unwanted], 9.0)
@@ -133,8 +133,8 @@ def test_events_are_thin(event: ev.Event, told: tuple[str, str, str | None]) -> 
 
 
 @pytest.mark.parametrize("seq", [1, 3, 4])
-def test_other_events_are_not_told(seq: int) -> None:
-    """Nor one that Redis forgot."""
+def test_other_events_are_not_delivered(seq: int) -> None:
+    """Nor events that are not in the log."""
     log = [
         Recorded(1, CREATED),
         Recorded(2, ev.ReviewRequested(at=2.0, turn=1, best=None)),
@@ -148,34 +148,34 @@ def test_other_events_are_not_told(seq: int) -> None:
 
 
 @dataclass
-class Kept:
-    """`Deliveries` in memory, with the timers it was asked to set."""
+class MemoryStore:
+    """`Deliveries` in memory, with the timers that were set."""
 
-    hooks: dict[str, model.Endpoint] = field(default_factory=dict)
-    kept: dict[str, model.Delivery] = field(default_factory=dict)
+    known_endpoints: dict[str, model.Endpoint] = field(default_factory=dict)
+    known_deliveries: dict[str, model.Delivery] = field(default_factory=dict)
     timers: dict[str, float] = field(default_factory=dict)
 
     async def endpoints(self, tenant: str) -> list[model.Endpoint]:
-        return list(self.hooks.values())
+        return list(self.known_endpoints.values())
 
     async def endpoint(self, tenant: str, endpoint_id: str) -> model.Endpoint | None:
-        return self.hooks.get(endpoint_id)
+        return self.known_endpoints.get(endpoint_id)
 
     async def enable(self, tenant: str, endpoint_id: str, *, disabled_at: float | None) -> None:
-        self.hooks[endpoint_id] = self.hooks[endpoint_id].model_copy(update={"disabled_at": disabled_at})
+        self.known_endpoints[endpoint_id] = self.known_endpoints[endpoint_id].model_copy(update={"disabled_at": disabled_at})
 
     async def schedule(self, session_id: str, deliveries: Sequence[model.Delivery]) -> None:
-        self.kept |= {one.id: one for one in deliveries}
+        self.known_deliveries |= {one.id: one for one in deliveries}
 
     async def find(self, session_id: str, delivery_id: str) -> tuple[model.Delivery, bytes] | None:
-        one = self.kept.get(delivery_id)
+        one = self.known_deliveries.get(delivery_id)
         return None if one is None else (one, one.model_dump_json().encode())
 
     async def replace(self, delivery: model.Delivery, stored: bytes) -> bool:
-        known = self.kept.get(delivery.id)
+        known = self.known_deliveries.get(delivery.id)
         if known is None or known.model_dump_json().encode() != stored:
             return False
-        self.kept[delivery.id] = delivery
+        self.known_deliveries[delivery.id] = delivery
         self.timers[delivery.id] = delivery.next_at or 0.0
         return True
 
@@ -183,8 +183,8 @@ class Kept:
         self.timers[delivery.id] = at
 
 
-class Counted:
-    """Which outcomes there were."""
+class Outcomes:
+    """Records the outcomes."""
 
     def __init__(self) -> None:
         self.outcomes: list[str] = []
@@ -193,8 +193,8 @@ class Counted:
         self.outcomes.append(outcome)
 
 
-def sender(kept: Kept, counted: Counted | None = None, **sending: Any) -> WebhookSender:
-    return WebhookSender(kept, None, SystemClock(), SenderOptions(**{"timeout_s": 5, **sending}), counted or Counted())  # type: ignore[arg-type]  # plans nothing here
+def sender(store: MemoryStore, counted: Outcomes | None = None, **sending: Any) -> WebhookSender:
+    return WebhookSender(store, None, SystemClock(), SenderOptions(**{"timeout_s": 5, **sending}), counted or Outcomes())  # type: ignore[arg-type]  # plans nothing here
 
 
 @asynccontextmanager
@@ -225,7 +225,7 @@ async def sent(to: model.Endpoint) -> tuple[bytes, dict[str, str]]:
         return reply(204)
 
     async with receiver(answer) as url:
-        attempt = await sender(Kept(), allow_private=True).test("ann", to.model_copy(update={"url": url}), "msg_7")
+        attempt = await sender(MemoryStore(), allow_private=True).test("ann", to.model_copy(update={"url": url}), "msg_7")
     head, _, text = got[0].partition(b"\r\n\r\n")
     assert attempt.delivered
     return text, dict(line.decode().split(": ", 1) for line in head.split(b"\r\n")[1:])
@@ -244,8 +244,8 @@ async def test_both_libraries_verify_what_is_sent() -> None:
         standardwebhooks.Webhook(SECRET).verify(text + b" ", headers)
 
 
-async def test_a_secret_that_was_replaced_goes_on_signing_for_a_day() -> None:
-    """Both verifiers take it with the old and with the new one; afterwards with the new one alone."""
+async def test_a_rotated_secret_signs_for_another_day() -> None:
+    """Both verifiers accept the old and the new one; afterwards the new one alone."""
     now = SystemClock().now()
     second, third = SECRET.replace("MfKQ", "TWO2"), SECRET.replace("MfKQ", "THR3")
     just = endpoint().rotated(second, now - 86_000).rotated(third, now)
@@ -276,8 +276,8 @@ async def test_a_secret_that_was_replaced_goes_on_signing_for_a_day() -> None:
         (b"", None, None, "no connection, or no answer in HTTP"),
     ],
 )
-async def test_what_a_receiver_may_answer(answer: bytes, status: int | None, wait: float | None, error: str | None) -> None:
-    """The head of its answer counts; redirects are answers, and bodies are not read."""
+async def test_responses_of_a_receiver(answer: bytes, status: int | None, wait: float | None, error: str | None) -> None:
+    """The head of the response counts; redirects are not followed, and bodies are not read."""
     asked = 0
 
     async def answers(_: bytes) -> bytes:
@@ -286,7 +286,7 @@ async def test_what_a_receiver_may_answer(answer: bytes, status: int | None, wai
         return answer
 
     async with receiver(answers) as url:
-        attempt = await sender(Kept(), allow_private=True).test("ann", endpoint(url=url), "msg_7")
+        attempt = await sender(MemoryStore(), allow_private=True).test("ann", endpoint(url=url), "msg_7")
 
     assert (attempt.status, attempt.retry_after_s, attempt.error) == (status, wait, error)
     assert asked == 1
@@ -298,28 +298,28 @@ async def settled(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_what_is_under_way_is_left_to_another_replica_at_once() -> None:
-    """A replica that stops puts its timers back to now, and writes nothing down."""
+async def test_attempts_in_flight_are_left_to_another_replica_at_once() -> None:
+    """A replica that stops resets its timers to now, and records no attempt."""
 
     async def never(_: bytes) -> bytes:
         await asyncio.Event().wait()
         return b""
 
-    kept = Kept()
+    store = MemoryStore()
     async with receiver(never) as url:
-        kept.hooks, kept.kept = {"whk_1": endpoint(url=url)}, {"msg_1": delivery()}
-        hooks = sender(kept, allow_private=True)
-        await hooks.chore("deliver:ses_1/msg_1")
-        assert kept.timers["msg_1"] > SystemClock().now() + 5
-        await hooks.stop()
+        store.known_endpoints, store.known_deliveries = {"whk_1": endpoint(url=url)}, {"msg_1": delivery()}
+        webhooks = sender(store, allow_private=True)
+        await webhooks.chore("deliver:ses_1/msg_1")
+        assert store.timers["msg_1"] > SystemClock().now() + 5
+        await webhooks.stop()
 
-    assert kept.timers["msg_1"] <= SystemClock().now()
-    assert kept.kept["msg_1"].attempts == ()
+    assert store.timers["msg_1"] <= SystemClock().now()
+    assert store.known_deliveries["msg_1"].attempts == ()
 
 
-async def test_two_replicas_that_made_an_attempt_both_write_it_down() -> None:
-    """Or one sees that the other delivered it, and leaves it so."""
-    kept, counted = Kept(), Counted()
+async def test_two_replicas_that_made_an_attempt_both_record_it() -> None:
+    """Unless the other one delivered it."""
+    store, counted = MemoryStore(), Outcomes()
     here: list[Callable[[], Awaitable[None]]] = []
 
     async def answer(_: bytes) -> bytes:
@@ -327,26 +327,27 @@ async def test_two_replicas_that_made_an_attempt_both_write_it_down() -> None:
         return reply(500)
 
     async with receiver(answer) as url:
-        kept.hooks, kept.kept = {"whk_1": endpoint(url=url)}, {"msg_1": delivery()}
-        other, _ = schedule.after_attempt(kept.kept["msg_1"], model.Attempt(at=1.0, status=502), scale=1, jitter=0)
+        store.known_endpoints, store.known_deliveries = {"whk_1": endpoint(url=url)}, {"msg_1": delivery()}
+        other, _ = schedule.after_attempt(store.known_deliveries["msg_1"], model.Attempt(at=1.0, status=502), scale=1, jitter=0)
 
         async def failed() -> None:
-            kept.kept["msg_1"] = other
+            store.known_deliveries["msg_1"] = other
 
         async def delivered() -> None:
-            kept.kept["msg_1"] = schedule.after_attempt(other, model.Attempt(at=2.0, status=200), scale=1, jitter=0)[0]
+            done, _ = schedule.after_attempt(other, model.Attempt(at=2.0, status=200), scale=1, jitter=0)
+            store.known_deliveries["msg_1"] = done
 
         here += [delivered, failed]
-        hooks = sender(kept, counted, allow_private=True)
-        await hooks.chore("deliver:ses_1/msg_1")
-        await settled(lambda: not hooks._tasks)
-        both = kept.kept["msg_1"]
-        kept.kept["msg_1"] = other.model_copy(update={"next_at": 0.0})
-        await hooks.chore("deliver:ses_1/msg_1")
-        await settled(lambda: not hooks._tasks)
+        webhooks = sender(store, counted, allow_private=True)
+        await webhooks.chore("deliver:ses_1/msg_1")
+        await settled(lambda: not webhooks._tasks)
+        both = store.known_deliveries["msg_1"]
+        store.known_deliveries["msg_1"] = other.model_copy(update={"next_at": 0.0})
+        await webhooks.chore("deliver:ses_1/msg_1")
+        await settled(lambda: not webhooks._tasks)
 
     assert [attempt.status for attempt in both.attempts] == [502, 500]
-    assert kept.kept["msg_1"].state == "delivered"
+    assert store.known_deliveries["msg_1"].state == "delivered"
     assert counted.outcomes == ["retried"]
 
 
@@ -374,7 +375,7 @@ def _resolving(monkeypatch: pytest.MonkeyPatch, answers: list[list[str]]) -> lis
 async def test_a_name_that_leads_inside_is_not_called(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """Whatever else it leads to; the receiver's side of it is all that is told."""
     connected = _resolving(monkeypatch, [["8.8.8.8", address]])
-    attempt = await sender(Kept()).test("ann", endpoint(), "msg_1")
+    attempt = await sender(MemoryStore()).test("ann", endpoint(), "msg_1")
 
     assert attempt.error == "the URL leads to an address that is not public" and attempt.status is None
     assert connected == []
@@ -383,7 +384,7 @@ async def test_a_name_that_leads_inside_is_not_called(monkeypatch: pytest.Monkey
 async def test_the_address_that_was_checked_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name server that changes its mind after the check changes nothing."""
     connected = _resolving(monkeypatch, [["8.8.8.8"], ["127.0.0.1"], ["127.0.0.1"]])
-    attempt = await sender(Kept()).test("ann", endpoint(), "msg_1")
+    attempt = await sender(MemoryStore()).test("ann", endpoint(), "msg_1")
 
     assert attempt.error == "no connection, or no answer in HTTP"
     assert connected == ["8.8.8.8"]
@@ -392,9 +393,9 @@ async def test_the_address_that_was_checked_is_called(monkeypatch: pytest.Monkey
 async def test_no_setting_leads_to_a_clouds_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     """Private networks may be allowed; link-local addresses are not among them."""
     connected = _resolving(monkeypatch, [["169.254.169.254"], ["192.168.1.1"]])
-    hooks = sender(Kept(), allow_private=True)
+    webhooks = sender(MemoryStore(), allow_private=True)
 
-    assert (await hooks.test("ann", endpoint(), "msg_1")).error == "the URL leads to an address that is not public"
-    assert (await hooks.test("ann", endpoint(url="http://169.254.169.254/"), "msg_1")).status is None
-    assert (await hooks.test("ann", endpoint(), "msg_1")).error == "no connection, or no answer in HTTP"
+    assert (await webhooks.test("ann", endpoint(), "msg_1")).error == "the URL leads to an address that is not public"
+    assert (await webhooks.test("ann", endpoint(url="http://169.254.169.254/"), "msg_1")).status is None
+    assert (await webhooks.test("ann", endpoint(), "msg_1")).error == "no connection, or no answer in HTTP"
     assert connected == ["192.168.1.1"]

@@ -1,4 +1,4 @@
-"""Profiles of vLLM as data: what they become on a command line, and how a file of one's own is read."""
+"""vLLM profiles: their arguments, and files with the user's own profiles."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from services.protocol.critique.formats import FORMATS
 from services.thinker.profiles import Overrides, Profile, ProfileError, arguments, load
 from services.thinker.settings import Settings
 
-LEAST = Profile(model="m", served_name="s")
+MINIMAL = Profile(model="m", served_name="s")
 
 
 def _value(words: list[str], flag: str) -> str:
-    """What the last of this flag says, which is the one that counts."""
+    """The value of the last occurrence of this flag, which wins."""
     return words[len(words) - words[::-1].index(f"--{flag}")]
 
 
@@ -27,8 +27,8 @@ def _own(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_profiles_that_come_with_us() -> None:
-    """Each has a format that exists and a sentence about itself; none has the embedded thinker's name."""
+def test_the_built_in_profiles() -> None:
+    """Each has a known format and a description; none has the embedded thinker's name."""
     profiles = load()
     assert set(profiles) == {"editthinker-8b", "qwen3-vl-8b", "qwen3-vl-30b-a3b", "qwen3-vl-4b-24gb", "tiny"}
     assert all(profile.format in FORMATS and profile.about for profile in profiles.values())
@@ -37,7 +37,7 @@ def test_the_profiles_that_come_with_us() -> None:
 
 @pytest.mark.parametrize("name", sorted(load()))
 def test_every_profile_serves_critiques(name: str) -> None:
-    """Two pictures and no video, a prefix cache, JSON without blanks, cached tokens told, and no reasoning parser."""
+    """Two pictures and no video, a prefix cache, JSON without blanks, cached tokens reported, and no reasoning parser."""
     words = arguments(load()[name])
     assert json.loads(_value(words, "limit-mm-per-prompt")) == {"image": 2, "video": 0}
     assert json.loads(_value(words, "structured-outputs-config")) == {"backend": "xgrammar", "disable_any_whitespace": True}
@@ -50,23 +50,23 @@ def test_every_profile_serves_critiques(name: str) -> None:
     ("backend", "asked"),
     [("xgrammar", [True]), ("guidance", [True]), ("auto", []), ("outlines", []), ("lm-format-enforcer", [])],
 )
-def test_blanks_are_forbidden_where_the_backend_can(backend: Any, asked: list[bool]) -> None:
-    """vLLM refuses to start with any other backend that is told so."""
-    config = json.loads(_value(arguments(replace(LEAST, structured_outputs_backend=backend)), "structured-outputs-config"))
+def test_whitespace_is_forbidden_where_the_backend_supports_it(backend: Any, asked: list[bool]) -> None:
+    """vLLM refuses to start with this option and another backend."""
+    config = json.loads(_value(arguments(replace(MINIMAL, structured_outputs_backend=backend)), "structured-outputs-config"))
     assert config["backend"] == backend
     assert [config[key] for key in config if key != "backend"] == asked
 
 
-def test_what_is_not_said_is_left_to_vllm() -> None:
-    """The least profile names no size of anything."""
-    words = arguments(LEAST)
+def test_unset_fields_are_left_to_vllm() -> None:
+    """The minimal profile sets no size."""
+    words = arguments(MINIMAL)
     assert words[:4] == ["serve", "m", "--served-model-name", "s"]
     sizes = {"--max-model-len", "--max-num-seqs", "--gpu-memory-utilization", "--kv-cache-memory-bytes", "--block-size"}
     assert not (sizes | {"--quantization", "--async-scheduling", "--mm-processor-kwargs", "--enforce-eager"}) & set(words)
 
 
-def test_every_field_does_something() -> None:
-    """No key of a profile is accepted and ignored; three only inform people and the orchestrator."""
+def test_every_field_has_an_effect() -> None:
+    """Except three that describe the profile for people and the orchestrator."""
     other: dict[str, Any] = {
         "model": "x",
         "served_name": "x",
@@ -84,7 +84,7 @@ def test_every_field_does_something() -> None:
     }
     informing = {"about", "format", "template"}
     for field in fields(Profile):
-        # Of the two areas, neither stands alone.
+        # The two areas must be set together.
         areas: dict[str, Any] = {"min_pixels": 5, "max_pixels": 9} if "pixels" in field.name else {}
         changed: dict[str, Any] = {"model": "m", "served_name": "s", **areas, field.name: other.get(field.name, 7)}
         differs = arguments(Profile(**changed)) != arguments(Profile(model="m", served_name="s", **areas))
@@ -101,8 +101,8 @@ def test_a_start_overrides_its_profile() -> None:
     assert words[-4:] == ["--seed", "1", "--seed", "2"]
 
 
-def test_a_profile_of_ones_own_extends_another(tmp_path: Path) -> None:
-    """Also one that extends in turn, in any order; the template is found beside the file."""
+def test_a_user_s_profile_extends_another(tmp_path: Path) -> None:
+    """Also one that extends in turn, in any order; the template's path is relative to the file."""
     (tmp_path / "prompt.txt").write_text("{original_instruction}", "utf-8")
     own = _own(
         tmp_path,
@@ -115,7 +115,7 @@ def test_a_profile_of_ones_own_extends_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("max_num_seqs = 3", r"max_num_seqs is outside of a profile"),
         ('[mine]\nmodel = "m"', r"\[mine\] served_name"),
@@ -137,20 +137,20 @@ def test_a_profile_of_ones_own_extends_another(tmp_path: Path) -> None:
         ("[mine", r"own.toml is not valid TOML"),
     ],
 )
-def test_a_wrong_file_is_refused_by_profile_and_key(tmp_path: Path, text: str, told: str) -> None:
+def test_an_invalid_file_is_refused_naming_profile_and_key(tmp_path: Path, text: str, message: str) -> None:
     """Before anything starts."""
-    with pytest.raises(ProfileError, match=told):
+    with pytest.raises(ProfileError, match=message):
         load(_own(tmp_path, text))
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """By its path."""
     with pytest.raises(ProfileError, match="cannot be read"):
         load(tmp_path / "none.toml")
 
 
 def test_every_key_profile_and_setting_is_documented() -> None:
-    """In the page on thinkers."""
+    """In docs/thinker.md."""
     text = (Path(__file__).parents[3] / "docs" / "thinker.md").read_text("utf-8")
     names = [*load(), *(field.name for field in fields(Profile)), *(name.upper() for name in Settings.model_fields)]
     assert [name for name in names if f"`{name}`" not in text] == []

@@ -1,4 +1,4 @@
-"""Starting a thinker: settings from options and environment, refused with the reason when wrong."""
+"""Starting a thinker: settings from options and environment, and refusals of invalid ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.thinker.settings import Settings
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("EDITTHINKER_THINKER_")]:
         monkeypatch.delenv(name)
 
@@ -30,8 +30,8 @@ def _start(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path) -> Path:
-    """An executable that says what it was called with."""
+def fake_vllm(tmp_path: Path) -> Path:
+    """An executable that prints its arguments."""
     path = tmp_path / "vllm"
     path.write_text(f"#!{sys.executable}\nimport json, os, sys\nprint(json.dumps([os.getpid(), *sys.argv[1:]]))\n", "utf-8")
     path.chmod(0o755)
@@ -48,7 +48,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("name", "value"), [("WORKERS", "0"), ("PORT", "99999"), ("PROFILE", "gpt"), ("LOG_LEVEL", "loud")])
-def test_wrong_settings_are_refused_by_name(
+def test_invalid_settings_are_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"EDITTHINKER_THINKER_{name}", value)
@@ -66,15 +66,15 @@ def test_options_choose_profile_and_address(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_embedded_thinker_takes_no_arguments_of_vllm(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A misspelt option is not silently kept for a server that is never started."""
+    """A misspelt option is refused, not ignored."""
     assert _start(monkeypatch, "--prot", "8200") == 2
     assert "--prot 8200" in capsys.readouterr().err
 
 
-def test_a_profile_of_ones_own_that_is_wrong_is_refused(
+def test_an_invalid_user_profile_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """With the setting, the profile and the key."""
+    """Naming the setting, the profile and the key."""
     (tmp_path / "own.toml").write_text('[mine]\nextends = "qwen3-vl-8b"\nmax_model_length = 9\n', "utf-8")
     monkeypatch.setenv("EDITTHINKER_THINKER_PROFILES", str(tmp_path / "own.toml"))
     assert _start(monkeypatch) == 2
@@ -82,8 +82,8 @@ def test_a_profile_of_ones_own_that_is_wrong_is_refused(
     assert "EDITTHINKER_THINKER_PROFILES: [mine] max_model_length: there is no such key" in error
 
 
-def test_print_tells_the_command_and_runs_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Arguments after -- come last, so they win; a key is not shown; vLLM need not be there."""
+def test_print_shows_the_command_and_runs_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Arguments after -- come last, so they win; a key is masked; vLLM need not be installed."""
     monkeypatch.setenv("PATH", "")
     words = ["--profile", "qwen3-vl-8b", "--print", "--port", "1234", "--", "--max-num-seqs", "3", "--api-key", "hush"]
     assert _start(monkeypatch, *words) == 0
@@ -93,8 +93,8 @@ def test_print_tells_the_command_and_runs_nothing(monkeypatch: pytest.MonkeyPatc
     assert printed[-4:] == ["--max-num-seqs", "3", "--api-key", "***"]
 
 
-def test_show_tells_what_the_orchestrator_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for its environment that its settings accept."""
+def test_show_prints_the_orchestrator_s_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A variable that the orchestrator's settings accept."""
     from orchestrator.upstreams.registry import ThinkerSettings  # noqa: PLC0415
 
     assert _start(monkeypatch, "--profile", "editthinker-8b", "--show") == 0
@@ -105,49 +105,49 @@ def test_show_tells_what_the_orchestrator_needs(monkeypatch: pytest.MonkeyPatch,
     assert (thinker.url, thinker.format, thinker.constraint) == ("http://127.0.0.1:8200/v1", "editthinker", "regex")
 
 
-def test_the_process_becomes_vllm(stand_in: Path) -> None:
-    """The same process, after the command was told; arguments of vLLM pass through with and without the separator."""
+def test_the_process_becomes_vllm(fake_vllm: Path) -> None:
+    """The same process, after printing the command; arguments of vLLM pass through with and without the separator."""
     words = ["--profile", "tiny", "--model", "/m", "--max-num-seqs", "3", "--", "--seed", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "services.thinker", *words],
-        env={**os.environ, "EDITTHINKER_THINKER_VLLM": str(stand_in)},
+        env={**os.environ, "EDITTHINKER_THINKER_VLLM": str(fake_vllm)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    out, told = process.communicate(timeout=60)
+    out, printed = process.communicate(timeout=60)
     pid, *called = json.loads(out)
     assert pid == process.pid
     assert called[:2] == ["serve", "/m"]
     assert called[-4:] == ["--max-num-seqs", "3", "--seed", "1"]
-    assert shlex.split(told) == [str(stand_in), *called]
+    assert shlex.split(printed) == [str(fake_vllm), *called]
 
 
-@pytest.mark.parametrize(("given", "told"), [(None, "pip install vllm"), ("/no/such/vllm", "EDITTHINKER_THINKER_VLLM")])
-def test_without_vllm_it_says_so_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, given: str | None, told: str
+@pytest.mark.parametrize(("given", "message"), [(None, "pip install vllm"), ("/no/such/vllm", "EDITTHINKER_THINKER_VLLM")])
+def test_without_vllm_it_fails_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, given: str | None, message: str
 ) -> None:
-    """And ends with 2."""
+    """With status 2."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     if given is not None:
         monkeypatch.setenv("EDITTHINKER_THINKER_VLLM", given)
     assert _start(monkeypatch, "--profile", "tiny") == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert error.count("\n") == 1
 
 
-def test_a_reasoning_parser_is_warned_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is passed on all the same."""
+def test_a_reasoning_parser_causes_a_warning(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is passed on nevertheless."""
     assert _start(monkeypatch, "--profile", "tiny", "--print", "--", "--reasoning-parser", "qwen3") == 0
     printed = capsys.readouterr()
     assert "warning: --reasoning-parser" in printed.err
     assert printed.out.endswith("--reasoning-parser qwen3\n")
 
 
-def test_a_vllm_profile_needs_nothing_of_the_embedded_thinker(tmp_path: Path) -> None:
-    """Nor does either need vLLM: what the launcher imports is in vLLM's own environment."""
+def test_a_vllm_profile_imports_nothing_of_the_embedded_thinker(tmp_path: Path) -> None:
+    """Nor vLLM: the launcher imports only packages of vLLM's environment."""
     code = (
         "import sys; sys.argv = ['t', '--profile', 'tiny', '--print']; from services.thinker.__main__ import main; main();"
         "sys.exit(any(name in sys.modules for name in ('vllm', 'numpy', 'cv2', 'torch', 'uvicorn', 'fastapi', 'structlog')))"
@@ -155,8 +155,8 @@ def test_a_vllm_profile_needs_nothing_of_the_embedded_thinker(tmp_path: Path) ->
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60).returncode == 0
 
 
-def test_vllm_gets_its_key_where_nobody_else_sees_it(tmp_path: Path) -> None:
-    """In its environment, not among its arguments, and not in what is told."""
+def test_vllm_gets_its_key_in_the_environment_only(tmp_path: Path) -> None:
+    """In its environment, not among its arguments, and not in the printed command."""
     path = tmp_path / "vllm"
     path.write_text(
         f"#!{sys.executable}\nimport json, os, sys\nprint(json.dumps([os.environ['VLLM_API_KEY'], *sys.argv]))\n", "utf-8"

@@ -22,8 +22,9 @@ from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.registry import DIFFUSION
 from services.editor.pipelines.tuning import Tuning
 from tests.doubles.diffusion import source
+from tests.doubles.waiting import wait
 from tests.tiny import BUILDERS
-from tests.unit.editor.interleaved import CountingObserver, wait
+from tests.unit.editor.interleaved import CountingObserver
 
 PIXELS = 64 * 64
 NO_MEMORY = "CUDA out of memory. Tried to allocate 2 GiB"
@@ -35,7 +36,7 @@ def served(family: str = "kontext", **tuning: Any) -> InterleavedPipeline:
 
 
 def job(number: int, steps: int = 3) -> EditJob:
-    return EditJob(source(number), f"wish {number}", number, parameters={"num_inference_steps": steps}, source=str(number))
+    return EditJob(source(number), f"instruction {number}", number, parameters={"num_inference_steps": steps}, source=str(number))
 
 
 def finish(pipeline: InterleavedPipeline, *edits: InterleavedEdit) -> None:
@@ -86,7 +87,7 @@ class Failing:
 def executing(pipeline: InterleavedPipeline, batch: int) -> Iterator[Executor]:
     executor = Executor(lambda: pipeline, CountingObserver(), OperatorLimits(4, batch), queue=8)
     executor.start()
-    wait(lambda: executor.state is not State.STARTING, seconds=60)
+    wait(lambda: executor.state is not State.STARTING)
     yield executor
     executor.stop(20)
 
@@ -114,9 +115,9 @@ def test_a_step_repeated_after_running_out_of_memory_gives_the_same_picture(monk
     pipeline.advance([edit])
     pipeline.advance([edit])
     Failing(pipeline, monkeypatch, torch.OutOfMemoryError)
-    with pytest.raises(OutOfMemoryError, match="2 GiB") as told:
+    with pytest.raises(OutOfMemoryError, match="2 GiB") as failure:
         pipeline.advance([edit])
-    assert told.value.edits == (edit,) and edit.started
+    assert failure.value.edits == (edit,) and edit.started
     finish(pipeline, edit)
     assert whole.result is not None and edit.result is not None
     assert edit.result.image.tobytes() == whole.result.image.tobytes()
@@ -140,9 +141,9 @@ def test_an_edit_that_runs_out_of_memory_outside_the_denoiser_is_back_at_its_beg
         return real(*args, **kwargs)
 
     monkeypatch.setattr(where, name, short)
-    with pytest.raises(OutOfMemoryError) as told:
+    with pytest.raises(OutOfMemoryError) as failure:
         together(pipeline, edit, other)
-    assert told.value.edits == (edit,)
+    assert failure.value.edits == (edit,)
     assert (edit.started, edit.error, edit.calls_done, edit.step) == (False, None, 0, 0)
     assert other.calls_done == (3 if part == "vae" else 0)
     finish(pipeline, edit, other)
@@ -177,5 +178,5 @@ def test_a_failed_edit_s_error_keeps_its_traceback_as_a_note(monkeypatch: pytest
     Failing(pipeline, monkeypatch, ValueError)
     finish(pipeline, edit)
     assert isinstance(edit.error, ValueError)
-    told = "".join(traceback.format_exception(edit.error))
-    assert "in _compute" in told and "in _run" in told and told.count("in _compute") == 1
+    text = "".join(traceback.format_exception(edit.error))
+    assert "in _compute" in text and "in _run" in text and text.count("in _compute") == 1

@@ -168,8 +168,8 @@ async def test_a_family_that_uses_its_source_twice_refuses_aspect_ratios_early_t
 )
 def test_few_steps_have_no_classifier_free_guidance_unless_requested(family: Family, defaults: dict[str, float]) -> None:
     few = with_few_steps(family, FEW)
-    told = {name: allowed.default for name, allowed in few.capabilities.parameters.items()}
-    assert told == {"num_inference_steps": 4, **defaults}
+    found = {name: allowed.default for name, allowed in few.capabilities.parameters.items()}
+    assert found == {"num_inference_steps": 4, **defaults}
     plain = few.completed(EditJob(picture(1, (64, 64)), "x"))
     assert few.calls_a_step(plain) == 1
 
@@ -232,14 +232,14 @@ def test_the_fewest_steps_give_a_picture(name: str) -> None:
 @pytest.mark.parametrize("name", ["flux2", "instruct-pix2pix", "instruct-pix2pix-xl", "kontext", "longcat-image-edit"])
 def test_documented_pipeline_defaults_are_the_pipeline_s(name: str) -> None:
     taken = inspect.signature(getattr(diffusers, DIFFUSION[name][1][0]).__call__).parameters
-    told = {name: allowed.default for name, allowed in family_of(name).capabilities.parameters.items()}
-    assert told == {parameter: taken[parameter].default for parameter in told}
+    found = {name: allowed.default for name, allowed in family_of(name).capabilities.parameters.items()}
+    assert found == {parameter: taken[parameter].default for parameter in found}
 
 
 def test_the_base_klein_s_defaults_are_the_pipeline_s_own() -> None:
     taken = inspect.signature(diffusers.Flux2KleinPipeline.__call__).parameters
-    told = {name: allowed.default for name, allowed in flux2_klein.BASE.capabilities.parameters.items()}
-    assert told == {parameter: taken[parameter].default for parameter in told}
+    found = {name: allowed.default for name, allowed in flux2_klein.BASE.capabilities.parameters.items()}
+    assert found == {parameter: taken[parameter].default for parameter in found}
 
 
 @pytest.mark.parametrize("name", ["instruct-pix2pix", "instruct-pix2pix-xl"])

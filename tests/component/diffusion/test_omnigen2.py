@@ -118,17 +118,17 @@ class PipelineDouble:
         frequencies = [torch.ones(2)]
         for t in self.scheduler.timesteps:
             at = t.expand(1)
-            told = self.transformer(latents, at, text, frequencies, mask, ref_image_hidden_states=seen)
+            predicted = self.transformer(latents, at, text, frequencies, mask, ref_image_hidden_states=seen)
             if text_guidance_scale > 1:
                 neither = (latents, at, negative, frequencies, negative_mask)
                 if image_guidance_scale > 1:
                     shown = self.transformer(*neither, ref_image_hidden_states=seen)
                     blind = self.transformer(*neither, ref_image_hidden_states=None)
-                    told = blind + image_guidance_scale * (shown - blind) + text_guidance_scale * (told - shown)
+                    predicted = blind + image_guidance_scale * (shown - blind) + text_guidance_scale * (predicted - shown)
                 else:
                     blind = self.transformer(*neither, ref_image_hidden_states=None)
-                    told = blind + text_guidance_scale * (told - blind)
-            latents = self.scheduler.step(told, t, latents, return_dict=False)[0]
+                    predicted = blind + text_guidance_scale * (predicted - blind)
+            latents = self.scheduler.step(predicted, t, latents, return_dict=False)[0]
         assert output_type == "pt" and not return_dict
         return (latents / 2 + 0.5).clamp(0, 1)
 

@@ -1,0 +1,127 @@
+"""The queues of webhook endpoints: attempts in flight are bounded for one receiver and in all."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestrator.app import SystemClock
+from orchestrator.ports import StorageUnavailableError
+from orchestrator.webhooks import model
+from orchestrator.webhooks import sender as sending
+from tests.unit.orchestrator.test_webhooks import MemoryStore, Outcomes, delivery, endpoint, receiver, reply, sender, settled
+
+
+async def test_a_slow_receiver_does_not_delay_others() -> None:
+    """It gets eight attempts at a time; its other deliveries are postponed, and another receiver gets its delivery at once."""
+    release, busy = asyncio.Event(), 0
+
+    async def slowly(_: bytes) -> bytes:
+        nonlocal busy
+        busy += 1
+        await release.wait()
+        return reply(204)
+
+    async def at_once(_: bytes) -> bytes:
+        return reply(204)
+
+    store, counted = MemoryStore(), Outcomes()
+    async with receiver(slowly) as slow, receiver(at_once) as fast:
+        store.known_endpoints = {"slow": endpoint("slow", slow), "fast": endpoint("fast", fast)}
+        many = [delivery(f"msg_{number}", "slow") for number in range(30)]
+        store.known_deliveries = {one.id: one for one in [*many, delivery("msg_fast", "fast")]}
+        webhooks = sender(store, counted, allow_private=True)
+        now = SystemClock().now()
+        for name in store.known_deliveries:
+            assert await webhooks.chore(f"deliver:ses_1/{name}") is False
+        await settled(lambda: busy == 8 and store.known_deliveries["msg_fast"].state == "delivered")
+        postponed = [store.timers[one.id] for one in many[8:]]
+        release.set()
+        await settled(lambda: len(counted.outcomes) == 9)
+
+    assert busy == 8
+    assert postponed == sorted(postponed) and postponed[0] > now
+    assert {one.state for one in store.known_deliveries.values()} == {"pending", "delivered"}
+
+
+class Waiting(MemoryStore):
+    """A store that sets timers only once it is released."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.go_on, self.error, self.asked = asyncio.Event(), error, 0
+
+    async def postpone(self, delivery: model.Delivery, at: float) -> None:
+        self.asked += 1
+        await self.go_on.wait()
+        if self.error:
+            raise self.error
+        await super().postpone(delivery, at)
+
+
+@pytest.mark.parametrize(("endpoints", "most"), [(1, 8), (8, 20)])
+async def test_simultaneous_deliveries_are_bounded(monkeypatch: pytest.MonkeyPatch, endpoints: int, most: int) -> None:
+    """For one receiver and in all, also when all are due at once and the store is slow."""
+    monkeypatch.setattr(sending, "_MAX_IN_FLIGHT", 20)
+    release, busy = asyncio.Event(), 0
+
+    async def slowly(_: bytes) -> bytes:
+        nonlocal busy
+        busy += 1
+        await release.wait()
+        return reply(204)
+
+    store, counted = Waiting(), Outcomes()
+    async with receiver(slowly) as url, asyncio.TaskGroup() as tasks:
+        store.known_endpoints = {f"whk_{number}": endpoint(f"whk_{number}", url) for number in range(endpoints)}
+        store.known_deliveries = {f"msg_{number}": delivery(f"msg_{number}", f"whk_{number % endpoints}") for number in range(64)}
+        webhooks = sender(store, counted, allow_private=True)
+        begun = [tasks.create_task(webhooks.chore(f"deliver:ses_1/{name}")) for name in store.known_deliveries]
+        await settled(lambda: store.asked == len(begun))
+        store.go_on.set()
+        await asyncio.wait(begun)
+        await settled(lambda: busy >= most)
+        release.set()
+        await settled(lambda: not webhooks._tasks)
+
+    assert len(counted.outcomes) == busy == most
+
+
+async def test_a_delivery_that_could_not_be_postponed_releases_its_capacity() -> None:
+    """A short outage of the store must not block the endpoint."""
+    away = Waiting(StorageUnavailableError("away"))
+    away.go_on.set()
+
+    async def at_once(_: bytes) -> bytes:
+        return reply(204)
+
+    async with receiver(at_once) as url:
+        away.known_endpoints = {"whk_1": endpoint(url=url)}
+        away.known_deliveries = {f"msg_{number}": delivery(f"msg_{number}") for number in range(9)}
+        webhooks = sender(away, allow_private=True)
+        for name in away.known_deliveries:
+            with pytest.raises(StorageUnavailableError):
+                await webhooks.chore(f"deliver:ses_1/{name}")
+        away.error = None
+        await webhooks.chore("deliver:ses_1/msg_1")
+        await settled(lambda: away.known_deliveries["msg_1"].state == "delivered")
+
+
+async def test_a_pause_that_a_receiver_asks_for_holds_for_all_its_deliveries() -> None:
+    """After a 429 no other delivery is attempted."""
+    store = MemoryStore()
+
+    async def answer(_: bytes) -> bytes:
+        return reply(429, "retry-after: 30")
+
+    async with receiver(answer) as url:
+        store.known_endpoints = {"whk_1": endpoint(url=url)}
+        store.known_deliveries = {"msg_1": delivery("msg_1"), "msg_2": delivery("msg_2")}
+        webhooks = sender(store, allow_private=True)
+        await webhooks.chore("deliver:ses_1/msg_1")
+        await settled(lambda: store.known_deliveries["msg_1"].attempts and not webhooks._tasks)
+        await webhooks.chore("deliver:ses_1/msg_2")
+
+    assert store.known_deliveries["msg_2"].attempts == ()
+    assert store.timers["msg_2"] > SystemClock().now() + 25
