@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.component.client.scripted import Answer, Asked, as_json, error, in_turn, scripted, session
+from tests.component.client.test_client_export import ARCHIVES, lines
 from tests.integration.test_cli_commands import command, photo, run, server
 from tests.integration.test_cli_stack import until
-from tests.unit.client.scripted import Answer, Asked, as_json, error, in_turn, scripted, session
-from tests.unit.client.test_client_export import ARCHIVES, lines
 
 __all__ = ["photo", "server"]  # fixtures
 

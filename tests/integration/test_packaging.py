@@ -17,8 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.component.client.scripted import EVENTS, PNG, Answer, as_json, in_turn, scripted, session, stream
 from tests.integration.test_cli_commands import png
-from tests.unit.client.scripted import EVENTS, PNG, Answer, as_json, in_turn, scripted, session, stream
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(sys.executable).with_name("editthinker")

@@ -10,7 +10,7 @@ import pytest
 
 from editthinker.client import Session
 from editthinker.report import Pictures, render
-from tests.unit.client.scripted import PNG, session
+from tests.component.client.scripted import PNG, session
 
 HOSTILE = "</p></style><script>alert(1)</script>{brace} \"q\" 'a' <b>"
 IMAGE = {"sha256": "a", "media_type": "text/html", "bytes": 1, "width": 3, "height": 2}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 from services.editor.engine.executor import Executor, State
 from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError, Range
+from tests.doubles.waiting import wait
 
 
 @dataclass(slots=True, eq=False)
@@ -138,13 +138,6 @@ class CountingObserver:
 
 def job(seed: int, steps: int = 4, side: int = 8, **more: Any) -> EditJob:
     return EditJob(Image.new("RGB", (side, side)), "x", seed, parameters={"num_inference_steps": steps}, **more)
-
-
-def wait(condition: Callable[[], bool], seconds: float = 10) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, "timed out"
-        threading.Event().wait(0.002)
 
 
 @contextlib.contextmanager

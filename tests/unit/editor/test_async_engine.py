@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from services.editor.api import images, stream
 from services.editor.engine import async_engine
 from services.editor.engine.async_engine import EditRequest
 from services.editor.engine.executor import Executor, State
@@ -19,7 +20,9 @@ from services.editor.engine.warmup import OperatorLimits
 from services.editor.metrics import Metrics
 from services.editor.pipelines import Capabilities, EditJob, EditResult, PipelineBrokenError, SingleStepPipeline
 from services.errors import ApiError
-from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
+from tests.doubles.clock import manual_time
+from tests.doubles.waiting import until, wait
+from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running
 
 
 class WeaklyReferencing(HeldPipeline):
@@ -89,31 +92,30 @@ async def test_only_a_shared_answer_is_marked_as_a_replay(fields: dict[str, Any]
     assert [reply.headers.get("idempotent-replayed") for reply in replies] == [None, "true", "true", None]
 
 
-async def test_the_total_is_each_requests_own_from_its_arrival() -> None:
+async def test_the_total_is_each_requests_own_from_its_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one includes its time in the queue; a replay takes no time, but has the edit's own durations."""
-    pipeline = HeldPipeline()
+    pipeline, clock = HeldPipeline(), manual_time(monkeypatch, images, stream, async_engine)
     async with running(lambda: pipeline) as app, client(app) as http:
         pipeline.gate.clear()
         asking = asyncio.create_task(post(http, {"idempotency-key": "k"}, seed=1))
         await until(lambda: pipeline.edits == 1)
         queued = asyncio.create_task(post(http, seed=2))
-        await asyncio.sleep(0.2)
+        await until(lambda: context(app).executor.waiting == 1)
+        clock.advance(0.2)
         pipeline.gate.set()
         first, second = (await asking).json()["timings"], (await queued).json()["timings"]
         again = (await post(http, {"idempotency-key": "k"}, seed=1)).json()["timings"]
         streamed = (await post(http, seed=1, stream="true")).text
-    assert first["total_ms"] >= 200 and second["total_ms"] >= second["queue_ms"] >= 150
-    assert again["total_ms"] < 200 and again["edit_ms"] == first["edit_ms"]
+    assert first["total_ms"] == second["total_ms"] == 200 and second["queue_ms"] > first["queue_ms"]
+    assert again["total_ms"] == 0 and again["edit_ms"] == first["edit_ms"]
     timings = json.loads(streamed.partition("data: ")[2])["timings"]
-    assert set(timings) == set(first) and timings["total_ms"] >= timings["edit_ms"]
+    assert set(timings) == set(first) and timings["total_ms"] == 0
 
 
 def _started(pipeline: HeldPipeline) -> Executor:
     executor = Executor(lambda: SingleStepPipeline(pipeline), Metrics(), OperatorLimits(1, None), queue=3)
     executor.start()
-    ends = threading.Event()
-    while executor.state is State.STARTING:
-        ends.wait(0.005)
+    wait(lambda: executor.state is not State.STARTING)
     return executor
 
 

@@ -10,7 +10,8 @@ from services.editor.engine.executor import EditHandle, Executor, State
 from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines import EditJob, PipelineBrokenError
 from services.errors import ApiError
-from tests.unit.editor.interleaved import CountingObserver, Stepping, Steps, job, running, steps_of, wait
+from tests.doubles.waiting import wait
+from tests.unit.editor.interleaved import CountingObserver, Stepping, Steps, job, running, steps_of
 
 
 def test_edits_join_a_running_batch_and_leave_it_when_they_are_done() -> None:

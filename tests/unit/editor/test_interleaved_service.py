@@ -18,8 +18,9 @@ from fastapi import FastAPI
 from PIL import Image
 
 from services.errors import ApiError
+from tests.doubles.waiting import until
 from tests.unit.editor.interleaved import Stepping, Steps
-from tests.unit.editor.workers import client, context, png, post, running, until
+from tests.unit.editor.workers import client, context, png, post, running
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,8 @@ import pytest
 from services.editor.engine.executor import EditHandle, Executor
 from services.editor.pipelines import Edit, OutOfMemoryError
 from services.errors import ApiError
-from tests.unit.editor.interleaved import CountingObserver, Stepping, Steps, job, running, steps_of, wait
+from tests.doubles.waiting import wait
+from tests.unit.editor.interleaved import CountingObserver, Stepping, Steps, job, running, steps_of
 
 
 class Cramped(Steps):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -14,11 +15,13 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from services.editor.api import images, stream
 from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities, PipelineBrokenError
 from services.editor.settings import Settings
+from tests.doubles.waiting import until
 from tests.unit.editor.interleaved import Steps
-from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running, until
+from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running
 from tests.unit.embedded.editor.photographs import edit, photo
 
 
@@ -180,13 +183,20 @@ async def test_a_stream_has_one_completed_event_for_each_picture() -> None:
     assert broken.status_code == 400
 
 
-async def test_a_stream_that_fails_or_waits_says_so() -> None:
-    pipeline = HeldPipeline()
+async def test_a_stream_that_fails_or_waits_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, chunks = HeldPipeline(), list[bytes]()
+
+    async def recorded(*arguments: Any) -> AsyncIterator[bytes]:
+        async for chunk in stream.events(*arguments):
+            chunks.append(chunk)
+            yield chunk
+
+    monkeypatch.setattr(images, "events", recorded)
     async with running(lambda: pipeline, keepalive_s=0.02) as app, client(app) as http:
         pipeline.gate.clear()
         asking = asyncio.create_task(post(http, stream="true"))
         await until(lambda: pipeline.edits == 1)
-        await asyncio.sleep(0.1)
+        await until(lambda: b": keep-alive\n\n" in chunks)
         pipeline.error = RuntimeError("bad luck")
         pipeline.gate.set()
         text = (await asking).text

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -19,6 +17,7 @@ from services.editor.app import create_app
 from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities, EditJob, EditResult, Pipeline, Range, SingleStepFamily, SingleStepPipeline
 from services.editor.settings import Settings
+from tests.doubles.waiting import LIMIT_S, until
 
 
 class HeldPipeline:
@@ -50,7 +49,7 @@ class HeldPipeline:
         self.threads.add(threading.get_ident())
         self.seen.append(job)
         if len(self.seen) > 1:
-            assert self.gate.wait(20)
+            assert self.gate.wait(LIMIT_S)
         if self.error is not None:
             raise self.error
         return EditResult(job.image, (f"seed {job.seed}",), ())
@@ -74,22 +73,9 @@ async def running(
 
     app = create_app(Settings(**{"drain_s": 5, **settings}), build=made if build else None)
     async with app.router.lifespan_context(app):
-        ends = time.monotonic() + 20
-        while wait and context(app).executor.state is State.STARTING and time.monotonic() < ends:
-            await _tick()
+        if wait:
+            await until(lambda: context(app).executor.state is not State.STARTING)
         yield app
-
-
-async def _tick() -> None:
-    await asyncio.sleep(0.005)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds, ten seconds at most."""
-    ends = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < ends, "timed out"
-        await _tick()
 
 
 def context(app: FastAPI) -> Context:

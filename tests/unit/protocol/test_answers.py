@@ -35,9 +35,8 @@ def application(closed: list[str]) -> FastAPI:
     async def endless() -> Response:
         async def body() -> AsyncIterator[bytes]:
             try:
-                while True:
-                    yield b"data: x\n\n"
-                    await asyncio.sleep(0)
+                yield b"data: x\n\n"
+                await asyncio.Event().wait()
             finally:
                 closed.append("endless")
 

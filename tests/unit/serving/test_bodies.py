@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,8 @@ from services.errors import ApiError
 from services.imaging.codec import check_image, open_image, sniff
 from services.serving import middleware
 from services.serving.middleware import BodyTooSlowError, read_json
+from tests.doubles.clock import manual_time
+from tests.doubles.waiting import turns
 
 
 def request(*pieces: bytes) -> Request:
@@ -64,9 +65,12 @@ async def test_a_body_must_keep_its_rate(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(middleware, "_CHUNK_TIMEOUT_S", 1.0)
     monkeypatch.setattr(middleware, "_MIN_BODY_RATE", 100)
 
+    clock = manual_time(monkeypatch, middleware)
+
     async def read(size: int) -> None:
         async def receive() -> Any:
-            await asyncio.sleep(0.05)
+            await turns(2)
+            clock.advance(0.05)
             return {"type": "http.request", "body": b"a" * size, "more_body": True}
 
         body = middleware._Body(receive, 1_000_000)

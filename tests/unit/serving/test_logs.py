@@ -123,9 +123,11 @@ def test_auto_is_text_on_a_terminal_only() -> None:
 async def test_what_a_task_binds_stays_in_it_and_its_children() -> None:
     """Two sessions in one process do not get each other's ids."""
 
+    both_bound = asyncio.Barrier(2)
+
     async def work(name: str) -> list[str]:
         logs.bind(session_id=name)
-        await asyncio.sleep(0)
+        await both_bound.wait()
         inner = await asyncio.create_task(asyncio.to_thread(structlog.contextvars.get_contextvars))
         return [structlog.contextvars.get_contextvars()["session_id"], inner["session_id"]]
 

@@ -22,8 +22,9 @@ from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.registry import DIFFUSION
 from services.editor.pipelines.tuning import Tuning
 from tests.doubles.diffusion import source
+from tests.doubles.waiting import wait
 from tests.tiny import BUILDERS
-from tests.unit.editor.interleaved import CountingObserver, wait
+from tests.unit.editor.interleaved import CountingObserver
 
 PIXELS = 64 * 64
 NO_MEMORY = "CUDA out of memory. Tried to allocate 2 GiB"
@@ -86,7 +87,7 @@ class Failing:
 def executing(pipeline: InterleavedPipeline, batch: int) -> Iterator[Executor]:
     executor = Executor(lambda: pipeline, CountingObserver(), OperatorLimits(4, batch), queue=8)
     executor.start()
-    wait(lambda: executor.state is not State.STARTING, seconds=60)
+    wait(lambda: executor.state is not State.STARTING)
     yield executor
     executor.stop(20)
 

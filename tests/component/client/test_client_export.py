@@ -12,8 +12,8 @@ import pytest
 from editthinker import EditThinker
 from editthinker.client import APIConnectionError, APIResponseError, BadRequestError
 from editthinker.client.export import Lines, moment
-from tests.unit.client.conftest import Use
-from tests.unit.client.scripted import Answer, as_json, error, in_turn, scripted
+from tests.component.client.conftest import Use
+from tests.component.client.scripted import Answer, as_json, error, in_turn, scripted
 
 ARCHIVES: list[dict[str, Any]] = [
     {"id": "ses_1", "events": [{"reasoning": "one\u2028line, \u2029still\u0085the same\r"}]},

@@ -25,8 +25,8 @@ from editthinker.client import (
     SessionFailedError,
     Sessions,
 )
-from tests.unit.client.conftest import Use
-from tests.unit.client.scripted import EVENTS, PNG, Answer, Asked, as_json, error, in_turn, scripted, session, stream
+from tests.component.client.conftest import Use
+from tests.component.client.scripted import EVENTS, PNG, Answer, Asked, as_json, error, in_turn, scripted, session, stream
 
 
 def test_create_sends_what_was_given_and_reads_the_session(use: Use, tmp_path: Path) -> None:

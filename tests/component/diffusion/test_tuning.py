@@ -24,8 +24,9 @@ from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.registry import DIFFUSION
 from services.editor.pipelines.tuning import Tuning
 from tests.doubles.diffusion import source
+from tests.doubles.waiting import wait
 from tests.tiny import BUILDERS
-from tests.unit.editor.interleaved import CountingObserver, wait
+from tests.unit.editor.interleaved import CountingObserver
 
 PIXELS = 64 * 64
 CPU = Device("cpu")
@@ -208,7 +209,7 @@ def test_an_operator_s_batch_holds_for_prompts_longer_than_the_warm_up_s() -> No
     pipeline, observer = served("qwen-image-edit"), CountingObserver()
     executor = Executor(lambda: pipeline, observer, OperatorLimits(4, 2), queue=8)
     executor.start()
-    wait(lambda: executor.state is not State.STARTING, seconds=60)
+    wait(lambda: executor.state is not State.STARTING)
     observer.batches.clear()
     prompt = "make the whole scene feel like golden hour at the sea, with long soft shadows and haze"
     jobs = [replace(job(number), prompt=prompt) for number in range(4)]

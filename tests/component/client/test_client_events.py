@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from editthinker.client import APIConnectionError, APIResponseError, APITimeoutError, NotFoundError, RateLimitError
 from editthinker.client.sse import Decoder, Message
-from tests.unit.client.conftest import Use
-from tests.unit.client.scripted import EVENTS, Answer, Asked, Script, as_json, error, in_turn, scripted, session, stream
+from tests.component.client.conftest import Use
+from tests.component.client.scripted import EVENTS, Answer, Asked, Script, as_json, error, in_turn, scripted, session, stream
 
 
 def replaying(cut_after: int, *, broken: bool, extra: int = 0) -> Script:

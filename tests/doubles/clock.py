@@ -1,0 +1,36 @@
+"""Time that passes when a test says so."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+class ManualTime:
+    """Stands in for the module `time`: every clock of it shows the same seconds, which only `advance` changes."""
+
+    def __init__(self, start: float = 1_000.0) -> None:
+        self._now = start
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        self._now += seconds
+
+    def monotonic(self) -> float:
+        return self._now
+
+    perf_counter = time = monotonic
+
+    def now(self) -> float:
+        """`orchestrator.ports.Clock`."""
+        return self._now
+
+
+def manual_time(patch: pytest.MonkeyPatch, *modules: ModuleType) -> ManualTime:
+    """Put one `ManualTime` in the place of the module `time` in some modules."""
+    clock: Any = ManualTime()
+    for module in modules:
+        patch.setattr(module, "time", clock)
+    return clock  # type: ignore[no-any-return]
