@@ -1,7 +1,7 @@
-"""Rules that must hold after everything that happened, each on its own; independent of the orchestrator's code.
+"""Invariants that must hold after a chaos run; independent of the orchestrator's code.
 
-A rule is a function from one session's evidence (or all of it) to complaints; `RULES` names them. `test_checker` plants
-a violation of each.
+A rule is a function from the evidence of one session (or of all) to violations. `test_checker` tests each rule with a planted
+violation.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def check(evidence: Evidence) -> list[Violation]:
         for name, rule in SESSION_RULES.items():
             try:
                 found += [Violation(name, session_id, text) for text in rule(evidence, session_id, events)]
-            except (KeyError, IndexError, TypeError, ValueError) as exc:  # a log that cannot be understood is no excuse
+            except (KeyError, IndexError, TypeError, ValueError) as exc:  # a log that cannot be read is a violation
                 found.append(Violation(name, session_id, f"cannot be judged: {exc!r}"))
     return found
 
@@ -216,7 +216,7 @@ def _view(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
 
 
 def _archive(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
-    """What is kept beside the images is the log, whole."""
+    """The archived document has the whole log."""
     kept = evidence.archived(session_id)
     if kept is None:
         yield "it is finished and not archived"

@@ -41,7 +41,7 @@ class Size:
 
 @dataclass
 class Member:
-    """One place in the fleet, whoever runs in it now."""
+    """One member of the fleet, across restarts of its process."""
 
     name: str
     kind: Kind
@@ -105,7 +105,7 @@ class Member:
         return " | ".join(self.process.log.read_text(errors="replace").splitlines()[-3:])[-500:]
 
     def tend(self) -> None:
-        """What a supervisor does: whoever ended by itself is started again, and that is written down."""
+        """Restart processes that ended by themselves, as a supervisor would, and record it."""
         if self.wanted and self.process is not None and (code := self.process.popen.poll()) is not None:
             self.fell.append(f"{self.name} ended by itself with {code}: {self.last_words()}")
             self.process = None
@@ -165,7 +165,7 @@ class Fleet:
         return member
 
     def end(self) -> None:
-        """End every process, whatever its state; orchestrators first, so that none is left without its Redis."""
+        """Kill every process in any state; orchestrators first, so that none runs without Redis."""
         everyone = [*self.orchestrators, self.haproxy, *self.editors, *self.thinkers, self.redis]
         for member in everyone:
             if member.process is not None:
@@ -196,7 +196,7 @@ class Fleet:
         return start([redis_binary(), *options], member.port, self._log(member))
 
     def _haproxy(self, member: Member) -> Process:
-        # Two more than share a step, so that the next ones are decoded meanwhile.
+        # Two more than share a step, so that the next ones can be decoded during it.
         editors = [f"127.0.0.1:{editor.port}" for editor in self.editors]
         return start_haproxy(self.folder, editors, port=member.port, maxconn=self.size.active + 2)
 

@@ -55,7 +55,7 @@ class Seen:
 
 
 def choose(rng: random.Random, fleet: Mapping[str, Seen], at: float) -> Action | None:
-    """An action at that time; None when whoever is left must be left alone."""
+    """An action at that time; None if too few processes are left."""
     free: dict[Kind, list[str]] = {}
     for name, seen in fleet.items():
         if seen.busy_until <= at:

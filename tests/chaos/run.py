@@ -33,7 +33,7 @@ class Options:
     Attributes:
         open_sessions: sessions under way at a time.
         havoc_s: no action is begun after so many seconds.
-        patience_s: when the run is given up, and whatever is missing is a violation.
+        patience_s: when the run is given up; sessions that are missing then are violations.
     """
 
     sessions: int
@@ -110,7 +110,7 @@ class Havoc:
             await asyncio.to_thread(member.start)
 
     async def tend(self) -> None:
-        """Start again whoever fell."""
+        """Restart processes that ended."""
         while True:
             for member in self._fleet.members.values():
                 await asyncio.to_thread(member.tend)

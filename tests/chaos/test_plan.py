@@ -52,7 +52,7 @@ def test_everyone_suffers_everything_and_comes_back(seed: int) -> None:
     assert {(kind, verb) for kind in WEIGHTS for verb in ("kill", "pause", "restart")} | {("orchestrator", "zombie")} == done
 
 
-def test_whoever_is_left_alone_of_a_kind_is_not_touched() -> None:
+def test_the_last_process_of_a_kind_is_not_touched() -> None:
     """When nobody else may be touched either, nothing is done."""
     fleet: dict[str, Seen] = {"editor-1": Seen("editor", 50), "editor-2": Seen("editor"), "redis-1": Seen("redis", 50)}
 
@@ -61,7 +61,7 @@ def test_whoever_is_left_alone_of_a_kind_is_not_touched() -> None:
 
 
 def test_seconds_are_told_apart(tmp_path: Path) -> None:
-    """A whole run is useful, a run beside it and one that broke off are wasted, one that was not wanted is neither."""
+    """A complete run is useful, a second one and one that broke off are wasted, a superseded one is neither."""
     evidence = sound(tmp_path / "blobs")
     evidence.logs[ID].append(("11-0", {**at(evidence, "edit_started"), "candidate": 2, "seed": 9}))
     prompt = digest("x")

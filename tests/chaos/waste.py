@@ -30,9 +30,9 @@ class Waste:
     """Of edits that no recorded intent asked for; must be none."""
     runs: int
     repeats: int
-    """Runs beside the one that was recorded."""
+    """Complete runs in addition to the recorded one."""
     whole_again: float
-    """Of whole runs beside the recorded one; the rest of what was wasted broke off."""
+    """Seconds of complete runs in addition to the recorded one; the rest of the waste broke off."""
 
     @property
     def wasted(self) -> float:

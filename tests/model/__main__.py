@@ -15,7 +15,7 @@ from tests.model.world import World
 
 
 def main() -> None:
-    """Explore anew; a failure is shrunk and printed as a program."""
+    """Explore at random; a failure is shrunk and printed as a program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=2_000)
     parser.add_argument("--steps", type=int, default=80, help="things that happen in each example, at most")

@@ -70,7 +70,7 @@ BROKEN = (
         {"claim": {"    redis.call('ZADD', P .. 'timers', now + 1000, due)\n": ""}},
     ),
     Variant(
-        "a create that arrives twice begins anew",
+        "a create that arrives twice starts over",
         {"create": {"if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, fingerprint} end\n": ""}},
     ),
     Variant(

@@ -79,7 +79,7 @@ class Log:
 
 
 class Told:
-    """Keeps what hooks hear."""
+    """An observer that keeps what it is notified of."""
 
     def __init__(self) -> None:
         self.recordeds: list[Recorded] = []
@@ -126,8 +126,8 @@ def driver(log: Log, *, editor: Editor | None = None, thinker: AnyThinker | None
 WHOLE = ["session_created", "turn_started", "edit_started", "edited", "critiqued", "finished"]
 
 
-async def test_a_store_that_refuses_writes_is_asked_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers at once, and reads still work; after a success the first pause is short again."""
+async def test_failed_appends_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store fails at once, but can be read; after a success the first pause is short again."""
     failures: list[int] = []
 
     def backoff_s(count: int, **_: float) -> float:
@@ -162,8 +162,8 @@ async def test_a_signal_ends_the_backoff(monkeypatch: pytest.MonkeyPatch, end: s
         assert running.cancelled()
 
 
-async def test_what_was_recorded_although_the_answer_was_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To hooks and spans, once, in order."""
+async def test_an_append_whose_response_was_lost_is_observed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the observer and the spans, once, in order."""
     spans: list[str] = []
     monkeypatch.setattr(SessionSpans, "recorded", lambda _, event, session: spans.append(event.type))
     log, told = Log(fate=lambda _: "lost"), Told()
@@ -174,8 +174,8 @@ async def test_what_was_recorded_although_the_answer_was_lost_is_told(monkeypatc
     assert spans == log.types[1:]
 
 
-async def test_an_edit_that_another_driver_began_is_taken_up() -> None:
-    """It is made again, which is told of it; the same replica's own attempts are not."""
+async def test_an_edit_that_another_driver_started_is_resumed() -> None:
+    """It is made again and marked as repeated; this replica's own attempts are not."""
     log = Log()
     place: dict[str, Any] = {"turn": 1, "candidate": 1}
     log.write(
@@ -190,8 +190,8 @@ async def test_an_edit_that_another_driver_began_is_taken_up() -> None:
     assert {event.candidate: event.repeated for event in edited} == {1: True, 2: False}
 
 
-async def test_a_turn_whose_answer_was_lost_has_its_span(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last one's, from its beginning."""
+async def test_a_turn_recorded_by_a_lost_append_has_its_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last turn's, from its start."""
     kept: list[tuple[str, tuple[float, float]]] = []
     monkeypatch.setattr(tracing, "enabled", lambda: True)
     monkeypatch.setattr(tracing, "record", lambda name, times, facts, **_: kept.append((name, times)))
@@ -202,8 +202,8 @@ async def test_a_turn_whose_answer_was_lost_has_its_span(monkeypatch: pytest.Mon
     assert kept == [("turn", (began, ended)), ("session", (log.entries[0].event.at, ended))]
 
 
-async def test_only_the_own_events_are_told() -> None:
-    """What others wrote meanwhile they told themselves."""
+async def test_only_own_events_are_observed() -> None:
+    """Other writers observe their own."""
 
     def fate(number: int) -> str:
         if number == 2:
@@ -217,7 +217,7 @@ async def test_only_the_own_events_are_told() -> None:
     assert told.recordeds == [recorded for recorded in log.entries[1:] if recorded.event.type != "feedback_given"]
 
 
-async def test_an_edit_that_was_never_taken_costs_nothing_at_the_deadline(desk: Desk) -> None:
+async def test_a_rejected_edit_costs_nothing_at_the_deadline(desk: Desk) -> None:
     """Nothing but 429 until then."""
     desk.answers = [busy("0.2"), busy("1.2")]
     log = Log(left_s=1.0)
@@ -231,8 +231,8 @@ async def test_an_edit_that_was_never_taken_costs_nothing_at_the_deadline(desk: 
     assert (stopped.code, stopped.editor_seconds, driving.finished.totals.editor_seconds) == (ev.SUPERSEDED, 0, 0)
 
 
-async def test_an_edit_that_is_stopped_at_work_is_charged(desk: Desk) -> None:
-    """From when it was sent, without the refusals before."""
+async def test_a_cancelled_edit_is_charged(desk: Desk) -> None:
+    """From when it was sent, without the rejections before."""
     desk.answers = [busy("0.6"), holding]
     log = Log(left_s=2.0)
     async with asking("editor", desk.url) as upstream:
@@ -253,8 +253,8 @@ BROKEN = SIGNATURE + b"".join(
 )
 
 
-async def test_a_picture_that_cannot_be_decoded_ends_no_session(desk: Desk) -> None:
-    """Its header and its checksums are sound; only the thinker's client looks at its pixels. It stays without scores."""
+async def test_an_image_that_cannot_be_decoded_stays_unscored(desk: Desk) -> None:
+    """Its header and checksums are valid; only the thinker's client decodes its pixels."""
 
     class Careless(InstantEditor):
         async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:

@@ -53,8 +53,8 @@ async def test_the_key_is_a_bearer_token(desk: Desk) -> None:
     assert [seen.headers.get("authorization") for seen in desk.seen] == ["Bearer secret", None, "Bearer secret"]
 
 
-async def test_a_lazy_piece_is_made_anew_for_every_try(desk: Desk, at_once: None) -> None:
-    """Nothing is held between tries, and each one sends the whole body."""
+async def test_a_lazy_piece_is_loaded_for_every_attempt(desk: Desk, at_once: None) -> None:
+    """Nothing is held between attempts, and each sends the whole body."""
     desk.answers = [busy(), GOOD]
     loads = 0
 
@@ -108,7 +108,7 @@ async def test_what_may_pass_is_tried_again(desk: Desk, at_once: None, status: i
 
 
 async def test_a_busy_server_is_waited_for(desk: Desk) -> None:
-    """429 is no fault: the tries are not counted, only the time."""
+    """Responses with 429 do not count as attempts; only time bounds them."""
     desk.answers = [*[busy("0.05")] * 5, busy("0.05", 503), GOOD]
     assert await post(desk, attempts=2) == {"good": True}
     assert len(desk.seen) == 7
