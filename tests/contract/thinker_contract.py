@@ -23,7 +23,7 @@ from services.protocol.critique.formats import FORMATS, QUESTIONS, FormatName
 from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, QuestionsRequest, build, build_questions
 from services.protocol.critique.questions import MIN_QUESTIONS, Question, with_quality
 from services.protocol.critique.replies import Reply, read_completions
-from tests.unit.orchestrator.desk import asking, stored
+from tests.component.orchestrator.desk import asking, stored
 
 KINDS: tuple[Constraint, ...] = ("regex", "json_schema")
 CASES = [(name, kind) for name, form in FORMATS.items() for kind in KINDS if form.bind().constraint(kind)]

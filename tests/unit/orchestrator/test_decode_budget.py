@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from orchestrator.api.decode_budget import DecodeBudget
+from tests.doubles.waiting import LIMIT_S, turns
 
 LARGE = 10_000_000
 
@@ -19,12 +20,12 @@ async def test_large_images_share_the_budget() -> None:
         async with budget.reserve(pixels):
             used += pixels
             most = max(most, used)
-            await asyncio.sleep(0.001)
+            await turns(3)
             used -= pixels
         done += 1
 
     tasks = [asyncio.create_task(one(LARGE + number)) for number in range(20)]
-    await asyncio.sleep(0)
+    await turns(1)
     for task in tasks[5:10]:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -35,9 +36,9 @@ async def test_an_image_larger_than_the_budget_is_decoded_alone_and_small_ones_d
     """Neither blocks the other."""
     budget = DecodeBudget(1)
     async with budget.reserve(LARGE):
-        async with asyncio.timeout(1), budget.reserve(100):
+        async with asyncio.timeout(LIMIT_S), budget.reserve(100):
             pass
         second = asyncio.create_task(budget.reserve(LARGE).__aenter__())
-        await asyncio.sleep(0.01)
+        await turns()
         assert not second.done()
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, LIMIT_S)

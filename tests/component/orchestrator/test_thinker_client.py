@@ -18,8 +18,8 @@ from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build, read
 from services.protocol.critique.prompts import Template
+from tests.component.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
 from tests.unit.imaging.pictures import saved, scene
-from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
 from tests.unit.protocol.replies import HOSTILE, TAGGED
 
 SOURCE = saved(scene(), "PNG")

@@ -23,6 +23,7 @@ from orchestrator.loop import events as ev
 from orchestrator.ports import Recorded
 from orchestrator.webhooks import model, schedule
 from orchestrator.webhooks.sender import SenderOptions, WebhookSender
+from tests.doubles.waiting import until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
@@ -292,12 +293,6 @@ async def test_responses_of_a_receiver(answer: bytes, status: int | None, wait: 
     assert asked == 1
 
 
-async def settled(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 async def test_attempts_in_flight_are_left_to_another_replica_at_once() -> None:
     """A replica that stops resets its timers to now, and records no attempt."""
 
@@ -340,11 +335,11 @@ async def test_two_replicas_that_made_an_attempt_both_record_it() -> None:
         here += [delivered, failed]
         webhooks = sender(store, counted, allow_private=True)
         await webhooks.chore("deliver:ses_1/msg_1")
-        await settled(lambda: not webhooks._tasks)
+        await until(lambda: not webhooks._tasks)
         both = store.known_deliveries["msg_1"]
         store.known_deliveries["msg_1"] = other.model_copy(update={"next_at": 0.0})
         await webhooks.chore("deliver:ses_1/msg_1")
-        await settled(lambda: not webhooks._tasks)
+        await until(lambda: not webhooks._tasks)
 
     assert [attempt.status for attempt in both.attempts] == [502, 500]
     assert store.known_deliveries["msg_1"].state == "delivered"

@@ -22,8 +22,8 @@ from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply
 from orchestrator.upstreams.editor import HttpEditor, _checked
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from services.imaging.codec import inspect
+from tests.component.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
 from tests.unit.imaging.pictures import SIGNATURE, chunk, opened, png, saved, scene
-from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
 
 WIDTH, HEIGHT = 96, 64
 SOURCE = saved(scene(size=(WIDTH, HEIGHT)), "PNG")

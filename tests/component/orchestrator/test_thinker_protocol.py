@@ -20,9 +20,8 @@ from orchestrator.upstreams.thinker import HttpThinker
 from services.protocol.critique.formats import FORMATS, QUESTIONS
 from services.protocol.critique.messages import Critique
 from services.protocol.critique.questions import Question
-from tests.unit.imaging.pictures import saved, scene
-from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, stored
-from tests.unit.orchestrator.test_thinker_client import (
+from tests.component.orchestrator.desk import WAIT_S, Desk, asking, busy, stored
+from tests.component.orchestrator.test_thinker_client import (
     CANDIDATE,
     CRITIQUE,
     GOOD,
@@ -33,6 +32,7 @@ from tests.unit.orchestrator.test_thinker_client import (
     failure,
     order,
 )
+from tests.unit.imaging.pictures import saved, scene
 
 PLAIN = "Well: semantic 3, quality 7.5, I would say."
 WORN = "<think>too cold</think><score>semantic: 3, quality: 7.5</score><answer>warmer light</answer>"
