@@ -101,7 +101,7 @@ def _job(number: int) -> EditJob:
         negative, parameters["true_cfg_scale"] = "ugly", 3.0
     size = dice.choice([(64, 64), (64, 64), (96, 48), (48, 48)])
     image = source(number % 5, size)
-    return EditJob(image, f"wish number {number}", number, negative_prompt=negative, parameters=parameters)
+    return EditJob(image, f"text number {number}", number, negative_prompt=negative, parameters=parameters)
 
 
 def _request(job: EditJob) -> dict[str, Any]:

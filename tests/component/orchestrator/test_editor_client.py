@@ -281,7 +281,6 @@ BAD_BODIES: list[Any] = [
 
 @pytest.mark.parametrize("body", BAD_BODIES, ids=json.dumps)
 async def test_a_reply_without_a_picture_is_refused(desk: Desk, body: Any) -> None:
-    """Whatever else it holds."""
     desk.answers = [Response(json.dumps(body), media_type="application/json")]
     error = await failure(desk)
 

@@ -307,5 +307,5 @@ def unreachable() -> Any:
 
 @given(scheme=st.sampled_from(["https://", "https:", "http://", ""]), host=hosts, rest=st.text(max_size=12))
 def test_any_url_raises_only_our_error(unreachable: Any, scheme: str, host: str, rest: str) -> None:
-    """Whatever is written, the answer is an `ApiError` that blames the caller."""
+    """Every text gives an `ApiError` that blames the caller."""
     assert refusal(scheme + host + rest).status == 400

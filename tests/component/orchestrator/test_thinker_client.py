@@ -63,10 +63,12 @@ async def test_the_request_is_the_templates(desk: Desk, name: FormatName, templa
     """The very messages `build` makes, pictures included, though they are put in as they are sent."""
     asked = template or FORMATS[name].template()
     desk.answers = [JSONResponse(completion(FORMATS[name].bind().render(CRITIQUE)))]
-    await critique(desk, order('a "wish" <image>\n\\ü', "日本"), Dialect("m", FORMATS[name], asked))
+    await critique(desk, order('a "instruction" <image>\n\\ü', "日本"), Dialect("m", FORMATS[name], asked))
     (seen,) = desk.seen
     sent = json.loads(seen.body)
-    request = CritiqueRequest(Picture(SOURCE, "image/png"), Picture(CANDIDATE, "image/jpeg"), 'a "wish" <image>\n\\ü', "日本")
+    request = CritiqueRequest(
+        Picture(SOURCE, "image/png"), Picture(CANDIDATE, "image/jpeg"), 'a "instruction" <image>\n\\ü', "日本"
+    )
 
     assert sent == {"model": "m", "messages": build(request, asked), "temperature": 0, "max_tokens": 2048}
     assert read(sent["messages"], [asked]) == request

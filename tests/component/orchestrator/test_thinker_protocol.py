@@ -296,7 +296,7 @@ async def test_what_is_no_fault_of_the_constraint_gives_none_up(desk: Desk, answ
 
 
 async def test_a_constraint_that_was_seen_to_be_enforced_is_not_given_up_for_a_refusal(desk: Desk) -> None:
-    """Whatever the server says: it took such a request before."""
+    """The server took such a request before, so the refusal has another cause."""
     refusal = JSONResponse({"error": {"message": "cannot read the picture"}}, 400)
     assert await enforced(desk, JSONResponse(GOOD), refusal, JSONResponse(GOOD)) == ["regex"] * 3
 

@@ -368,7 +368,7 @@ def _resolving(monkeypatch: pytest.MonkeyPatch, answers: list[list[str]]) -> lis
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::a00:1"])
 async def test_a_name_that_leads_inside_is_not_called(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    """Whatever else it leads to; the receiver's side of it is all that is told."""
+    """One private address among public ones is enough. The error names the receiver's side only."""
     connected = _resolving(monkeypatch, [["8.8.8.8", address]])
     attempt = await sender(MemoryStore()).test("ann", endpoint(), "msg_1")
 

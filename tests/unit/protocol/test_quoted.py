@@ -125,7 +125,7 @@ def test_a_verdict_quoted_in_the_thoughts_field_is_none(name: FormatName) -> Non
         "First: no. Second: no.\n{}",
     ],
 )
-def test_answers_of_its_own_beside_a_quoted_checklist(own: str) -> None:
+def test_its_own_answers_next_to_a_quoted_checklist(own: str) -> None:
     """The default questions are public, so a picture can hold all answers to them."""
     result = parse("checklist", own.format(YES))
 
@@ -209,7 +209,7 @@ introductions = st.sampled_from(INTRODUCTIONS) | st.lists(
 @given(introduction=introductions, critique=critiques)
 @settings(max_examples=200, deadline=None)
 def test_an_introduction_hides_no_critique(name: FormatName, introduction: str, critique: Critique) -> None:
-    """Whatever was rendered is given back, harmless prose before it or not."""
+    """Every rendered verdict is parsed, with or without harmless prose before it."""
     assert parse(name, introduction + FORMATS[name].bind().render(critique)) == critique
 
 
