@@ -1,4 +1,4 @@
-"""The model check for as long as you like: ``python -m tests.model --examples 20000``."""
+"""The model check with a chosen number of examples: ``python -m tests.model --examples 20000``."""
 
 from __future__ import annotations
 
