@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 import zlib
 from typing import Any
 
@@ -112,10 +111,8 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bomb_costs_a_header(no_decoding: None, data: bytes) -> None:
     """Too many pixels are refused by the header, at once; the message says how many are allowed or what to do."""
     assert len(data) < 200_000
-    began = time.process_time()
 
     assert "send a smaller one" in _refused(data, "image_too_large")
-    assert time.process_time() - began < 0.5
 
 
 def test_limits_are_the_callers(no_decoding: None) -> None:
