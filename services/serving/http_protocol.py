@@ -43,7 +43,7 @@ _WRITE_BYTES: Final = 64 * 1024
 
 
 MAX_CHUNKS: Final = 4096
-"""Pieces of a chunked body that of any size are accepted, and one more for each `_CHUNK_BYTES` of the body."""
+"""Pieces of a chunked body that are accepted at any size, and one more for each `_CHUNK_BYTES` of the body."""
 _CHUNK_BYTES: Final = 512
 
 
