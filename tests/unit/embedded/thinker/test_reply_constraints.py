@@ -32,7 +32,7 @@ OWN = (Question("change", "Is it golden?"), Question("keep", 'Is the "boat" \\ t
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app(Limits())) as opened:
+    with TestClient(create_app(Limits()), "http://localhost") as opened:
         yield opened
 
 
