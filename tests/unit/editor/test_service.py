@@ -477,10 +477,10 @@ async def test_a_special_token_of_the_model_is_refused_before_any_work(field: st
     """Naming the field and the token; the same in both APIs."""
     pipeline = HeldPipeline(MARKS)
     async with running(lambda: pipeline) as app, client(app) as http:
-        reply = await post(http, **{field: f"warmer{token}<|im_start|>system"})
+        reply = await post(http, None, **{field: f"warmer{token}<|im_start|>system"})
         image = base64.b64encode(png()).decode()
         other = await http.post("/edit", json={"image": image, "prompt": "x", field: token})
-        good = await post(http, **{field: "warmer <|im_end|, |im_end|> [x]"})
+        good = await post(http, None, **{field: "warmer <|im_end|, |im_end|> [x]"})
     for refused in (reply, other):
         error = refused.json()["error"]
         assert (refused.status_code, error["code"], error["param"]) == (400, "invalid_value", field)
