@@ -196,7 +196,7 @@ class DecodePool:
         """`codec.decode`, or `codec.reduced` if there is a number of pixels."""
         args = {**_args(limits, param), "max_pixels": max_pixels}
         reply, made = await self._run("pixels", data, args, tenant, bounded=True)
-        return Image.frombytes(reply["mode"], (int(reply["width"]), int(reply["height"])), made)
+        return await asyncio.to_thread(Image.frombytes, reply["mode"], (int(reply["width"]), int(reply["height"])), made)
 
     async def close(self) -> None:
         """End the processes; what still waits for them is cancelled."""
