@@ -86,7 +86,7 @@ class Settings(RedisSettings):
         1024 * 1024, ge=200_000, description="Bytes of one session's events, about; at that it ends with what it has."
     )
     session_blob_bytes: int = Field(
-        1024**3, ge=10_000_000, description="Bytes of one session's images; at that no further edit is started."
+        256 * 1024**2, ge=10_000_000, description="Bytes of one session's images; at that no further edit is started."
     )
     redis_full_percent: float = Field(
         90.0,

@@ -158,7 +158,9 @@ def _translated(exc: Exception) -> StorageUnavailableError:
     if code is None:
         return StorageUnavailableError(f"Redis did not answer: {exc}")
     reason = _REFUSALS[code]
-    return StorageUnavailableError(f"Redis refuses writes ({reason})", shown=f"the session store refuses writes ({reason})")
+    return StorageUnavailableError(
+        f"Redis refuses writes ({reason}): {exc}", shown=f"the session store refuses writes ({reason})"
+    )
 
 
 def listeners(address: Address) -> Callable[[], Redis]:
