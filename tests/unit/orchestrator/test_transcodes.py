@@ -35,7 +35,7 @@ class Pool:
             self.ended += 1
 
 
-def transcodes(pool: Any, **options: int) -> Transcodes:
+def transcodes(pool: Any, **options: Any) -> Transcodes:
     return Transcodes(pool, **options)
 
 
