@@ -108,8 +108,8 @@ async def _compose(
 ) -> Context:
     """Make and connect all parts; the stack stops them in reverse order."""
     keys = KeySpace()
-    redis, feed = await _connected(settings, stack)
-    store = RedisSessions(redis, feed, keys, _options(settings))
+    redis, pubsub = await _connected(settings, stack)
+    store = RedisSessions(redis, pubsub, keys, _options(settings))
     client = await stack.enter_async_context(http_client())
     registry = CollectorRegistry()
     metrics = Metrics(registry)
@@ -129,7 +129,7 @@ async def _compose(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
         lambda claim, log: Driver(claim, store, performer, clock, metrics, log, bounds=bounds),
-        RedisNotifications(feed, keys),
+        RedisNotifications(pubsub, keys),
         editors=limits,
         chore=_chores(archive, webhook_sender),
         observer=metrics,
@@ -152,7 +152,7 @@ async def _compose(
         intake,
         metrics,
         registry,
-        lambda: runner.alive() and feed.alive(),
+        lambda: runner.alive() and pubsub.alive(),
         stopping,
         access,
         _links(settings, api_keys, origins),
@@ -188,10 +188,10 @@ async def _connected(settings: Settings, stack: contextlib.AsyncExitStack) -> tu
     address = parse(settings.redis_url)
     redis = client_of(address)
     stack.push_async_callback(redis.aclose)
-    feed = PubSubFanout(listeners(address))
-    await feed.start()
-    stack.push_async_callback(feed.stop)
-    return redis, feed
+    pubsub = PubSubFanout(listeners(address))
+    await pubsub.start()
+    stack.push_async_callback(pubsub.stop)
+    return redis, pubsub
 
 
 def _deadlines(settings: Settings) -> Deadlines:
