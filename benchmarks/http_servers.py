@@ -156,9 +156,8 @@ def main() -> int:
         for _ in range(given.rounds):
             for server, process in servers.items():
                 times[server].append(timed(process, given.requests))
-        sys.stdout.write(
-            "| server | ratio | CPU ms | ms | offer served | CPU of 40,000 tiny chunks |\n|---|---|---|---|---|---|\n"
-        )
+        sys.stdout.write("| server | ratio | CPU ms | ms | offer served | CPU of 40,000 tiny chunks |\n")
+        sys.stdout.write("|---|---|---|---|---|---|\n")
         for server, process in servers.items():
             ratio = statistics.median(own[0] / base[0] for own, base in zip(times[server], times[BASELINE], strict=True))
             tiny = statistics.median(held_up(process) for _ in range(5))
