@@ -8,6 +8,7 @@ import gc
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal
 
 import stamina.instrumentation
 from fastapi import FastAPI
@@ -22,6 +23,7 @@ from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
@@ -45,7 +47,9 @@ from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.webhooks.sender import CHORES, SenderOptions, WebhookSender
 from orchestrator.webhooks.storage import WebhookStore
 from services.imaging.codec import ImageLimits
+from services.imaging.decode_pool import DecodePool, PoolOptions
 from services.serving import api_docs, middleware, tracing
+from services.serving.byte_budget import ByteBudget
 from services.serving.origins import OriginPolicy
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
@@ -110,7 +114,10 @@ async def _compose(
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     registry.register(origins.refused)
-    upstreams = UpstreamPool(settings.collaborators, client, metrics)
+    decoder = DecodePool(_pool_options(settings), metrics)
+    stack.push_async_callback(decoder.close)
+    metrics.watch_decoder(decoder)
+    upstreams = UpstreamPool(settings.collaborators, client, metrics, decoder)
     blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
     limits = AdaptiveLimits(upstreams.limits)
@@ -131,7 +138,8 @@ async def _compose(
     upstreams.on_capacity = runner.wake
     metrics.watch(lambda: runner.driving)
     await _start(runner, stack)
-    intake = Intake(store, blobs, clock, upstreams.catalogue, _deadlines(settings), _limits(settings), resolver=resolver)
+    deadlines, limits_of_images = _deadlines(settings), _limits(settings)
+    intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys)
@@ -152,8 +160,18 @@ async def _compose(
         webhook_sender,
         ReadinessChecks(upstreams.editors, upstreams.thinkers),
         StreamLimits(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
+        Transcodes(decoder, settings.tenant_transcodes, settings.transcode_cache_bytes),
+        _budget(settings.upload_bytes, "uploads", settings, metrics),
+        _budget(settings.reply_bytes, "replies", settings, metrics),
         bounds,
     )
+
+
+def _budget(total: int, what: Literal["uploads", "replies"], settings: Settings, metrics: Metrics) -> ByteBudget:
+    """Where tenants have keys, none of them holds more than half."""
+    budget = ByteBudget(total, total // 2 if settings.keys_required else None, what=what)
+    metrics.watch_bytes(what, budget)
+    return budget
 
 
 async def _start(runner: Runner, stack: contextlib.AsyncExitStack) -> None:
@@ -209,6 +227,11 @@ def _bounds(settings: Settings) -> SessionBounds:
 
 def _limits(settings: Settings) -> ImageLimits:
     return ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+
+
+def _pool_options(settings: Settings) -> PoolOptions:
+    options = PoolOptions(processes=settings.decode_processes, cpu_s=settings.decode_cpu_s, tenant_jobs=settings.tenant_decodes)
+    return options.for_limits(_limits(settings))
 
 
 def _sender_options(settings: Settings, resolver: NameResolver) -> SenderOptions:

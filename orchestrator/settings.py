@@ -120,6 +120,27 @@ class Settings(RedisSettings):
     )
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of a source image.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of a source image.")
+    decode_processes: int = Field(
+        2, ge=1, le=64, description="Processes that decode pictures; all but one of them, at least one, take large pictures."
+    )
+    decode_cpu_s: float = Field(20.0, gt=0, description="CPU seconds that decoding one picture may take.")
+    tenant_decodes: int = Field(
+        128, ge=1, description="Pictures of one tenant that wait to be decoded on each replica; more get 429."
+    )
+    tenant_transcodes: int = Field(
+        2, ge=1, description="Images of one tenant that are converted to another format at a time, on each replica."
+    )
+    transcode_cache_bytes: int = Field(64 * 1024 * 1024, ge=0, description="Converted images kept for repeats, in bytes.")
+    upload_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of request bodies in flight at a time, in memory and in temporary files; half of them for one tenant.",
+    )
+    reply_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of converted pictures held until their readers have them; half of them for one tenant.",
+    )
     webhook_timeout_s: float = Field(20.0, gt=0, le=60, description="Timeout of a webhook request, in seconds.")
     webhook_time_scale: float = Field(1.0, gt=0, description="Factor on the delays between webhook attempts; 1 but for tests.")
     webhook_allow_private: bool = Field(

@@ -16,13 +16,15 @@ from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
 from orchestrator.api.live import Ends, StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
-from orchestrator.ports import Blobs, Clock, FencedError, Scope, SessionArchive, SessionStore, StorageUnavailableError
+from orchestrator.ports import Clock, FencedError, ReadableBlobs, Scope, SessionArchive, SessionStore, StorageUnavailableError
 from orchestrator.webhooks.model import Endpoints, WebhookTester
 from services.errors import ApiError
 from services.serving import logs
+from services.serving.byte_budget import ByteBudget
 
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 _Expires = Annotated[str | None, Query(alias="expires", max_length=20, description="When a signed link expires.")]
@@ -39,6 +41,9 @@ class Context:
         driving: whether this replica's runner drives sessions.
         readiness: of the editors and thinkers.
         streams: the open event streams of each tenant.
+        transcodes: of stored images.
+        uploads: bytes of bodies in flight.
+        replies: bytes of pictures that are held until their reader has them.
         bounds: what one session may grow to.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
@@ -50,7 +55,7 @@ class Context:
 
     sessions: SessionStore
     history: SessionArchive
-    blobs: Blobs
+    blobs: ReadableBlobs
     clock: Clock
     intake: Intake
     metrics: Metrics
@@ -63,6 +68,9 @@ class Context:
     webhooks: WebhookTester
     readiness: ReadinessChecks
     streams: StreamLimits
+    transcodes: Transcodes
+    uploads: ByteBudget
+    replies: ByteBudget
     bounds: SessionBounds = field(default_factory=SessionBounds)
     tenant: str = "default"
     signed_link: bool = False

@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from PIL import Image
-
 from orchestrator.loop.events import TOO_LATE
 from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, RequestTiming, StoredImage
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
 from services.errors import ApiError
-from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, decode, encode, from_base64, inspect
+from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64, inspect
 from services.imaging.containers import is_complete
+from services.imaging.decode_pool import DecodePool
 
 _PARAM: Final = "the editor's image"
 _MAX_TIMINGS: Final = 32
@@ -44,15 +43,23 @@ class HttpEditor:
         model: the server's name for the model, or None to leave the field out.
         send_seed: whether the server knows the extension field ``seed``.
         limit: bounds the edits in flight; unbounded if None.
+        decoder: scales images; one of its own if absent.
     """
 
     def __init__(
-        self, upstream: HttpUpstream, *, model: str | None = None, send_seed: bool = True, limit: AdaptiveLimit | None = None
+        self,
+        upstream: HttpUpstream,
+        *,
+        model: str | None = None,
+        send_seed: bool = True,
+        limit: AdaptiveLimit | None = None,
+        decoder: DecodePool | None = None,
     ) -> None:
         self._upstream = upstream
         self._model = model
         self._send_seed = send_seed
         self._limit = limit
+        self._decoder = decoder or DecodePool()
 
     async def ready(self) -> bool:
         """Whether the editor accepts requests now."""
@@ -86,8 +93,21 @@ class HttpEditor:
             raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
         info = _checked(data, order.source.ref.width * order.source.ref.height)
         if order.options.get("size") in {None, "auto"}:
-            data, info = await _at_source_size(data, info, order.source.ref.width, order.source.ref.height)
+            data, info = await self._at_source_size(data, info, order)
         return EditReply(CheckedImage.hashed(data, info), _timings(reply.json), _replayed(reply))
+
+    async def _at_source_size(self, data: bytes, info: ImageInfo, order: EditOrder) -> tuple[bytes, ImageInfo]:
+        """Scale the image to the source's size if it has nearly its aspect ratio; a deliberate crop or rotation stays."""
+        width, height = order.source.ref.width, order.source.ref.height
+        same = (info.width, info.height) == (width, height)
+        aspect = (info.width / info.height) / (width / height)
+        if same or abs(aspect - 1) > _ASPECT_TOLERANCE:
+            return data, info
+        try:
+            scaled = await self._decoder.resize(data, (width, height), param=_PARAM, tenant=order.tenant)
+        except ApiError as exc:
+            raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
+        return scaled, ImageInfo("image/png", width, height)
 
     async def _post(self, call: Call, order: EditOrder, requests: _Requests) -> Reply:
         if self._limit is None:
@@ -206,23 +226,6 @@ def _checked(data: bytes, source_pixels: int) -> ImageInfo:
     if not is_complete(data):
         raise EditorError("editor_bad_reply", "the editor's image is truncated or corrupt", retryable=True)
     return info
-
-
-async def _at_source_size(data: bytes, info: ImageInfo, width: int, height: int) -> tuple[bytes, ImageInfo]:
-    """Scale the image to the source's size if it has nearly its aspect ratio; a deliberate crop or rotation stays as it is."""
-    same = (info.width, info.height) == (width, height)
-    aspect = (info.width / info.height) / (width / height)
-    if same or abs(aspect - 1) > _ASPECT_TOLERANCE:
-        return data, info
-
-    def scale() -> bytes:
-        return encode(decode(data, limits=UNLIMITED, param=_PARAM).resize((width, height), Image.Resampling.LANCZOS), "png")
-
-    try:
-        scaled = await asyncio.to_thread(scale)
-    except ApiError as exc:
-        raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
-    return scaled, ImageInfo("image/png", width, height)
 
 
 def _timings(reply: Any) -> dict[str, float]:

@@ -97,7 +97,9 @@ class ThinkerSettings(UpstreamSettings):
         1024 * 1024, ge=1024, description="Bytes of a reply; 16 samples of 4,096 tokens have a quarter of the default."
     )
     samples: int = Field(1, ge=1, le=16, description="Critiques of each candidate; the mean of their scores counts.")
-    max_pixels: int | None = Field(None, ge=1024, description="Larger images are scaled down to it; unchanged if absent.")
+    max_pixels: int | None = Field(
+        4_194_304, ge=1024, description="Larger images are scaled down to it, once; null sends them unchanged."
+    )
     away_s: float = Field(60, ge=0, description="Seconds for which calls are retried while it restarts.")
     fallback: str | None = Field(None, description="The thinker to use when this one fails.")
 

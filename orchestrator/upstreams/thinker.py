@@ -14,6 +14,7 @@ from orchestrator.upstreams.constraint_probe import ConstraintProbe
 from orchestrator.upstreams.http import Call, HttpUpstream
 from orchestrator.upstreams.reply_contract import ReplyContract
 from orchestrator.upstreams.scaling import Pictures
+from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import QUESTIONS, Format
 from services.protocol.critique.messages import Critique, Unparseable, messages, questions_messages
@@ -59,16 +60,23 @@ class HttpThinker:
     Args:
         upstream: where to post.
         dialect: how to send requests.
+        decoder: scales pictures; one of its own if absent.
         on_reply: called with the outcome of each reply: ``ok``, ``unconstrained``, or why it could not be read.
     """
 
-    def __init__(self, upstream: HttpUpstream, dialect: Dialect, on_reply: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        upstream: HttpUpstream,
+        dialect: Dialect,
+        on_reply: Callable[[str], None] = lambda _: None,
+        decoder: DecodePool | None = None,
+    ) -> None:
         self._upstream = upstream
         self._dialect = dialect
         self._on_reply = on_reply
         self._critiques = ConstraintProbe(dialect.constraint, dialect.format.bind())
         self._checklists = ConstraintProbe(dialect.constraint, QUESTIONS)
-        self._pictures = Pictures(dialect.max_pixels)
+        self._pictures = Pictures(dialect.max_pixels, decoder or DecodePool())
 
     async def ready(self) -> bool:
         """Whether the thinker accepts requests now."""
@@ -82,7 +90,7 @@ class HttpThinker:
                 (``thinker_bad_reply``, ``thinker_refused``).
         """
         questions = tuple(Question(question.kind, question.text) for question in order.questions)
-        pictures = [await self._pictures.fit(order.source), await self._pictures.fit(order.candidate)]
+        pictures = [await self._pictures.fit(image, order.tenant) for image in (order.source, order.candidate)]
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
             pair = (urls[0], urls[1])
@@ -98,7 +106,7 @@ class HttpThinker:
         Raises:
             ThinkerError: as `critique`.
         """
-        pictures = [await self._pictures.fit(order.source)]
+        pictures = [await self._pictures.fit(order.source, order.tenant)]
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
             return questions_messages(order.instruction, self._dialect.template, url=urls[0])

@@ -19,6 +19,7 @@ from services.editor.pipelines import Pipeline, load
 from services.editor.settings import Settings
 from services.imaging.codec import Effort, ImageLimits
 from services.serving import api_docs, middleware, tracing
+from services.serving.byte_budget import ByteBudget
 from services.serving.origins import OriginPolicy
 
 _FORM_OVERHEAD = 1024 * 1024
@@ -68,7 +69,8 @@ def _lifespan(
         options = EngineOptions(limits, settings.codec_threads, settings.replay_bytes, settings.detached_edit_s, effort)
         engine = AsyncEngine(executor, metrics, options)
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        app.state.context = Context(executor, engine, metrics, limits, key, settings.keepalive_s, time.time())
+        uploads = ByteBudget(settings.upload_bytes)
+        app.state.context = Context(executor, engine, metrics, limits, key, settings.keepalive_s, time.time(), uploads)
         executor.start()
         yield
         await asyncio.to_thread(executor.stop, settings.drain_s)

@@ -69,6 +69,9 @@ class Settings(ServiceSettings):
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of one picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of one picture, received or asked for.")
     max_image_side: int = Field(30_000, ge=1, description="Longest side of one picture, received or asked for.")
+    upload_bytes: int = Field(
+        512 * 1024 * 1024, ge=1024 * 1024, description="Bytes of request bodies that are received at a time; others wait."
+    )
     replay_bytes: int = Field(
         64 * 1024 * 1024, ge=0, description="Finished answers kept for repeats of their Idempotency-Key, in bytes."
     )

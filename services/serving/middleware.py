@@ -35,6 +35,12 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _CHUNK_TIMEOUT_S: Final = 30.0
 _MIN_BODY_RATE: Final = 1024
 """Bytes of body per second, on average after the first `_CHUNK_TIMEOUT_S`, so that a trickle cannot hold a connection."""
+_MAX_BODY_CREDIT_S: Final = 60.0
+"""How far ahead of that rate a body can be: what came fast buys no hours of trickling."""
+_MAX_BODY_S: Final = 3600.0
+"""Of a whole body; the largest one takes as long at 45 KB/s."""
+_REPLY_PIECE: Final = 256 * 1024
+"""Bytes that are handed to the connection at a time, so that a reader that stops holds no more of a reply in its buffer."""
 _SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Requested every few seconds by orchestrators and Prometheus: no log record, no span."""
@@ -58,26 +64,33 @@ class _Body:
         self._receive = receive
         self._remaining = max_body
         self._arrived = False
-        self._due: float | None = None
+        self._credit_s = _CHUNK_TIMEOUT_S
+        self._left_s = _MAX_BODY_S
 
     async def receive(self) -> Message:
         """The next message; after the body (a disconnect) without a time limit."""
         if self._arrived:
             return await self._receive()
-        now = time.monotonic()
-        self._due = self._due or now + _CHUNK_TIMEOUT_S
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(min(_CHUNK_TIMEOUT_S, self._due - now)):
+            async with asyncio.timeout(min(_CHUNK_TIMEOUT_S, self._credit_s, self._left_s)):
                 message = await self._receive()
         except TimeoutError as exc:
             raise BodyTooSlowError from exc
         size = len(message.get("body", b""))
         self._arrived = not message.get("more_body", False)
-        self._due += size / _MIN_BODY_RATE
+        # Only the time that the client took counts, not that of this server between two pieces.
+        waited = time.monotonic() - began
+        self._left_s -= waited
+        self._credit_s = min(self._credit_s - waited + size / _MIN_BODY_RATE, _MAX_BODY_CREDIT_S)
         self._remaining -= size
         if self._remaining < 0:
             raise BodyTooLargeError
         return message
+
+
+class ReplyAbortedError(Exception):
+    """A reply could not be completed after its head was sent; the connection is closed, so that the client notices."""
 
 
 class _HeadSentError(Exception):
@@ -136,7 +149,14 @@ class Envelope:
                 if message.get("more_body", False):
                     raise _HeadSentError
                 return
-            await send(message)
+            body = message.get("body", b"")
+            if len(body) <= _REPLY_PIECE:
+                await send(message)
+                return
+            view = memoryview(body)
+            for at in range(0, len(view), _REPLY_PIECE):
+                more = at + _REPLY_PIECE < len(view) or message.get("more_body", False)
+                await send({**message, "body": view[at : at + _REPLY_PIECE], "more_body": more})
 
         length = dict(scope["headers"]).get(b"content-length", b"0")
         # A copy: the server consults its own scope for the method.
@@ -167,6 +187,8 @@ class Envelope:
             await self.app(scope, _Body(receive, self.max_body).receive, send)
         except ClientDisconnect:
             log.info("the client left while it was sending (%s %s)", scope["method"], scope["path"])
+        except ReplyAbortedError as exc:
+            log.warning("a reply was cut off (%s %s): %s", scope["method"], scope["path"], exc)
         except BodyTooSlowError:
             return ApiError("request_timeout", "the request body came too slowly, or not at all; send it again")
         except BodyTooLargeError:

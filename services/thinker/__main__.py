@@ -84,6 +84,7 @@ def _rules(settings: Settings) -> None:
         queue=settings.queue,
         images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         api_key=key,
+        upload_bytes=settings.upload_bytes,
     )
     try:
         origins = OriginPolicy.of(settings.host, keyless=key is None, setting=PREFIX, hosts=settings.allowed_hosts)

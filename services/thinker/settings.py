@@ -49,6 +49,9 @@ class Settings(ServiceSettings):
 
     workers: int = Field(2, ge=1, le=64, description="rules: critiques computed at a time, each on its own thread.")
     queue: int = Field(32, ge=0, le=10_000, description="rules: critiques that may wait for a thread; more get 429.")
+    upload_bytes: int = Field(
+        512 * 1024 * 1024, ge=1024 * 1024, description="rules: bytes of requests held at a time, twice their size; others wait."
+    )
     # As large as an editor's reply may be: an edited picture may be larger than what callers may send.
     max_image_bytes: int = Field(96 * 1024 * 1024, ge=1024, description="rules: encoded size of one picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="rules: width x height of one picture.")

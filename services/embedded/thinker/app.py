@@ -66,6 +66,7 @@ from services.protocol.critique.messages import (
 )
 from services.protocol.critique.prompts import Template
 from services.serving import api_docs, middleware, tracing
+from services.serving.byte_budget import ByteBudget, receiving
 from services.serving.jsonlines import sse_message
 from services.serving.origins import OriginPolicy
 
@@ -83,6 +84,7 @@ class Limits:
     queue: int = 32
     images: ImageLimits = field(default_factory=ImageLimits)
     api_key: str | None = field(default=None, repr=False)
+    upload_bytes: int = 512 * 1024 * 1024
 
 
 @dataclass
@@ -96,6 +98,7 @@ class _Server:
     seconds: Histogram
     templates: dict[FormatName, Template]
     started: int
+    uploads: ByteBudget
     warm: bool = False
 
 
@@ -169,6 +172,7 @@ def _server(limits: Limits) -> _Server:
         ),
         templates={form.name: form.template() for form in FORMATS.values()},
         started=int(time.time()),
+        uploads=ByteBudget(limits.upload_bytes),
     )
 
 
@@ -193,13 +197,14 @@ async def _chat(request: Request) -> Response:
     server: _Server = request.app.state.server
     began = time.perf_counter()
     try:
-        chat = _validated(await middleware.read_json(request))
-        if chat.model != server.limits.model:
-            message = f"the model {chat.model[:MAX_ECHO]!r} does not exist; this server has {server.limits.model!r}"
-            raise ApiError("model_not_found", message, param="model")
-        attributes = tracing.chat_request(chat.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"}))
-        trace.get_current_span().set_attributes(attributes)
-        answer = await server.pool.run(partial(_reply, server, chat))
+        async with receiving(server.uploads, request, factor=2) as received:
+            chat = _validated(await middleware.read_json(received))
+            if chat.model != server.limits.model:
+                message = f"the model {chat.model[:MAX_ECHO]!r} does not exist; this server has {server.limits.model!r}"
+                raise ApiError("model_not_found", message, param="model")
+            attributes = tracing.chat_request(chat.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"}))
+            trace.get_current_span().set_attributes(attributes)
+            answer = await server.pool.run(partial(_reply, server, chat))
     except ApiError as exc:
         server.answered.labels(exc.code).inc()
         raise

@@ -32,6 +32,7 @@ from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.thinker import HttpThinker
 from services.imaging.codec import digest
 from services.serving import tracing
+from tests.doubles.decoding import InProcessPool
 from tests.doubles.images import checked
 from tests.unit.imaging.pictures import SIGNATURE, chunk
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
@@ -261,7 +262,9 @@ async def test_a_picture_that_cannot_be_decoded_ends_no_session(desk: Desk) -> N
 
     log = Log()
     async with asking("thinker", desk.url) as upstream:
-        performer = Performer({"e": Careless()}, {"t": HttpThinker(upstream, dialect(max_pixels=1000))}, Broken(), Now())
+        performer = Performer(
+            {"e": Careless()}, {"t": HttpThinker(upstream, dialect(max_pixels=1000), decoder=InProcessPool())}, Broken(), Now()
+        )
         driving = Driver(Claim(NAME, 1, "e"), log, performer, Now(), Told(), list(log.entries))  # type: ignore[arg-type]
         await asyncio.wait_for(driving.run(), WAIT_S)
     failures = [recorded.event for recorded in log.entries if isinstance(recorded.event, ev.CritiqueFailed)]

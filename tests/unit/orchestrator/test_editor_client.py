@@ -23,6 +23,7 @@ from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, S
 from orchestrator.upstreams.editor import HttpEditor, _checked
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from services.imaging.codec import inspect
+from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import SIGNATURE, chunk, opened, png, saved, scene
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
 
@@ -45,7 +46,7 @@ def order(
 
 async def edit(desk: Desk, wanted: EditOrder | None = None, **options: Any) -> EditReply:
     async with asking("editor", desk.url) as upstream:
-        return await HttpEditor(upstream, **options).edit(wanted or order(), EditorUsage())
+        return await HttpEditor(upstream, decoder=InProcessPool(), **options).edit(wanted or order(), EditorUsage())
 
 
 async def failure(desk: Desk, wanted: EditOrder | None = None) -> EditorError:

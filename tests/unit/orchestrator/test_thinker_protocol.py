@@ -21,6 +21,7 @@ from orchestrator.upstreams.thinker import HttpThinker
 from services.protocol.critique.formats import FORMATS, QUESTIONS
 from services.protocol.critique.messages import Critique
 from services.protocol.critique.questions import Question
+from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import saved, scene
 from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, stored
 from tests.unit.orchestrator.test_thinker_client import (
@@ -158,7 +159,7 @@ async def test_a_checklist_is_asked_for_and_answered(desk: Desk) -> None:
     desk.answers = [JSONResponse(completion(QUESTIONS.render(asked)))]
     spoken = dialect("checklist", "auto")
     async with asking("thinker", desk.url) as upstream:
-        thinker = HttpThinker(upstream, spoken)
+        thinker = HttpThinker(upstream, spoken, decoder=InProcessPool())
         made = await thinker.checklist(ChecklistOrder(stored(SOURCE), "make it golden", WAIT_S))
         words = ["no", *["yes"] * (len(made.questions) - 1)]
         rows = [{"n": place, "reason": "seen", "answer": word} for place, word in enumerate(words, 1)]
@@ -192,7 +193,7 @@ async def test_large_pictures_are_scaled_down_once_and_alike(desk: Desk) -> None
     spoken = dialect(max_pixels=10_000)
     small = saved(scene().resize((50, 40)), "JPEG")
     async with asking("thinker", desk.url) as upstream:
-        thinker = HttpThinker(upstream, spoken)
+        thinker = HttpThinker(upstream, spoken, decoder=InProcessPool())
         for _ in range(2):
             await thinker.critique(CritiqueOrder(stored(large), stored(small), "x", "y", WAIT_S))
     urls = [
