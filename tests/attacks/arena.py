@@ -340,7 +340,8 @@ class Edits:
 def _edit_again_and_again(place: Arena, pipe: Connection, timeout_s: float) -> None:
     """Edit until the other end says stop. An edit under way then is waited for: it counts."""
     edits = Edits()
-    image = picture(320, 240)
+    # Three megapixels, as a small photograph has: it shares the decoders with the attacker's pictures.
+    image = picture(2016, 1512)
     fields = {"prompt": "warmer light", "max_turns": "1", "output_format": "jpeg", "model": "others", "thinker": "others"}
     with place.client(VICTIM, timeout=timeout_s) as client:
         client.get("/v1/sessions?limit=1")
