@@ -19,10 +19,10 @@ from orchestrator.admin import keys, quotas
 from orchestrator.admin.configuration import server_settings
 from orchestrator.admin.sweep import sweep
 from orchestrator.app import create_app
-from orchestrator.settings import is_loopback
 from services.serving import logs, tracing
 from services.serving.command_line import PLAIN, run_server
 from services.serving.http_protocol import server_config
+from services.serving.origins import is_loopback
 
 
 class _Server(uvicorn.Server):

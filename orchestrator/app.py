@@ -8,6 +8,7 @@ import gc
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal
 
 import stamina.instrumentation
 from fastapi import FastAPI
@@ -22,6 +23,7 @@ from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
@@ -46,7 +48,10 @@ from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.webhooks.sender import CHORES, SenderOptions, WebhookSender
 from orchestrator.webhooks.storage import WebhookStore
 from services.imaging.codec import ImageLimits
-from services.serving import middleware, tracing
+from services.imaging.decode_pool import DecodePool, PoolOptions
+from services.serving import api_docs, middleware, tracing
+from services.serving.byte_budget import ByteBudget
+from services.serving.origins import OriginPolicy
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
 # Where keys are required:
@@ -67,42 +72,53 @@ def create_app(settings: Settings) -> FastAPI:
     """The orchestrator as an ASGI application; it connects when it starts."""
     # Retries are not logged one by one: their outcome is recorded, logged and counted.
     stamina.instrumentation.set_on_retry_hooks(())
+    origins = settings.origins()
     app = FastAPI(
         title="EditThinker Serving",
         version="0.1.0",
         description="Image edits that follow the instruction: edit, critique, refine, repeat.",
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, origins),
+        # FastAPI's own pages load scripts from another server.
+        docs_url=None,
+        redoc_url=None,
     )
     # Set by the server when it is to stop, so that waiting callers get a response before their connection is closed.
     app.state.stopping = asyncio.Event()
     # Two images (source and mask), base64 in JSON at worst.
-    middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD)
+    middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD, policy=origins)
     errors.install(app)
+    api_docs.install(app)
     for module in (images, sessions, events, export, webhooks, health):
         app.include_router(module.router)
     return app
 
 
-def _lifespan(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN202 - FastAPI's own type has no short name
+def _lifespan(settings: Settings, origins: OriginPolicy):  # type: ignore[no-untyped-def]  # noqa: ANN202 - FastAPI's own type has no short name
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
-            app.state.context = await _compose(settings, stack, app.state.stopping)
+            app.state.context = await _compose(settings, stack, app.state.stopping, origins)
             yield
 
     return lifespan
 
 
-async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event) -> Context:
+async def _compose(
+    settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event, origins: OriginPolicy
+) -> Context:
     """Make and connect all parts; the stack stops them in reverse order."""
     keys = KeySpace()
-    redis, feed = await _connected(settings, stack)
-    store = RedisSessions(redis, feed, keys, _options(settings))
+    redis, pubsub = await _connected(settings, stack)
+    store = RedisSessions(redis, pubsub, keys, _options(settings))
     client = await stack.enter_async_context(http_client())
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    upstreams = UpstreamPool(settings.collaborators, client, metrics)
+    registry.register(origins.refused)
+    decoder = DecodePool(_pool_options(settings), metrics)
+    stack.push_async_callback(decoder.close)
+    metrics.watch_decoder(decoder)
+    upstreams = UpstreamPool(settings.collaborators, client, metrics, decoder)
     blobs, clock = ObjectBlobs(settings.blobs, least_free_bytes=settings.blobs_free_bytes), SystemClock()
     storage = StorageHealth(store.probe, blobs.probe, settings.redis_full_percent, metrics)
     await storage.start()
@@ -117,7 +133,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
         lambda claim, log: Driver(claim, store, performer, clock, metrics, log, bounds=bounds),
-        RedisNotifications(feed, keys),
+        RedisNotifications(pubsub, keys),
         editors=limits,
         chore=_chores(archive, webhook_sender),
         observer=metrics,
@@ -126,7 +142,8 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     upstreams.on_capacity = runner.wake
     metrics.watch(lambda: runner.driving)
     await _start(runner, stack)
-    intake = Intake(store, blobs, clock, upstreams.catalogue, _deadlines(settings), _limits(settings), resolver=resolver)
+    deadlines, limits_of_images = _deadlines(settings), _limits(settings)
+    intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys)
@@ -139,17 +156,27 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         intake,
         metrics,
         registry,
-        lambda: runner.alive() and feed.alive(),
+        lambda: runner.alive() and pubsub.alive(),
         stopping,
         access,
-        _links(settings, api_keys),
+        _links(settings, api_keys, origins),
         webhook_store,
         webhook_sender,
         ReadinessChecks(upstreams.editors, upstreams.thinkers),
         StreamLimits(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
         storage,
+        Transcodes(decoder, settings.tenant_transcodes, settings.transcode_cache_bytes),
+        _budget(settings.upload_bytes, "uploads", settings, metrics),
+        _budget(settings.reply_bytes, "replies", settings, metrics),
         bounds,
     )
+
+
+def _budget(total: int, what: Literal["uploads", "replies"], settings: Settings, metrics: Metrics) -> ByteBudget:
+    """Where tenants have keys, none of them holds more than half."""
+    budget = ByteBudget(total, total // 2 if settings.keys_required else None, what=what)
+    metrics.watch_bytes(what, budget)
+    return budget
 
 
 async def _start(runner: Runner, stack: contextlib.AsyncExitStack) -> None:
@@ -166,10 +193,10 @@ async def _connected(settings: Settings, stack: contextlib.AsyncExitStack) -> tu
     address = parse(settings.redis_url)
     redis = client_of(address)
     stack.push_async_callback(redis.aclose)
-    feed = PubSubFanout(listeners(address))
-    await feed.start()
-    stack.push_async_callback(feed.stop)
-    return redis, feed
+    pubsub = PubSubFanout(listeners(address))
+    await pubsub.start()
+    stack.push_async_callback(pubsub.stop)
+    return redis, pubsub
 
 
 def _deadlines(settings: Settings) -> Deadlines:
@@ -208,6 +235,11 @@ def _limits(settings: Settings) -> ImageLimits:
     return ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
 
+def _pool_options(settings: Settings) -> PoolOptions:
+    options = PoolOptions(processes=settings.decode_processes, cpu_s=settings.decode_cpu_s, tenant_jobs=settings.tenant_decodes)
+    return options.for_limits(_limits(settings))
+
+
 def _sender_options(settings: Settings, resolver: NameResolver) -> SenderOptions:
     return SenderOptions(settings.webhook_timeout_s, settings.webhook_time_scale, settings.webhook_allow_private, resolver)
 
@@ -224,10 +256,10 @@ def _chores(archive: Archive, webhook_sender: WebhookSender) -> Callable[[str], 
     return chore
 
 
-def _links(settings: Settings, keys: ApiKeyStore) -> Links:
+def _links(settings: Settings, keys: ApiKeyStore, origins: OriginPolicy) -> Links:
     own = settings.url_secret
 
     async def secret() -> bytes:
         return own.get_secret_value().encode() if own else await keys.shared_secret("links")
 
-    return Links(secret, settings.url_ttl_s, settings.keys_required, settings.public_url)
+    return Links(secret, settings.url_ttl_s, settings.keys_required, settings.public_url, origins.knows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
 from prometheus_client.registry import Collector
@@ -26,6 +26,8 @@ from orchestrator.loop.events import (
 from orchestrator.loop.session import Session
 from orchestrator.ports import Recorded
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
+from services.imaging.decode_pool import DecodePool
+from services.serving.byte_budget import ByteBudget
 
 log = logging.getLogger("orchestrator.session")
 _BUCKETS_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
@@ -62,6 +64,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         ProcessCollector(registry=registry)
+        self._add_http_metrics()
         self._add_redis_metrics()
         self._add_session_metrics()
         self._add_edit_metrics()
@@ -90,6 +93,13 @@ class Metrics:
             for value in values:
                 histogram.labels(value)
         return histogram
+
+    def _add_http_metrics(self) -> None:
+        registry = self._registry
+        self._held = Gauge("editthinker_held_bytes", "Bytes of requests or replies in flight.", ["kind"], registry=registry)
+        self._refused_for_bytes = Gauge(
+            "editthinker_held_bytes_refusals", "Requests refused because too many bytes were held.", ["kind"], registry=registry
+        )
 
     def _add_redis_metrics(self) -> None:
         registry = self._registry
@@ -127,6 +137,7 @@ class Metrics:
         self._forgotten = self._counter(
             "events_forgotten_total", "Recorded events that Redis lost when it was restored from an older snapshot."
         )
+        self._decodes = self._counter("decodes_total", "Pictures decoded, by outcome.", {"operation": (), "outcome": ()})
         outcomes = {"outcome": ("delivered", "retried", "failed", "disabled")}
         self._webhooks = self._counter("webhook_deliveries_total", "Webhook delivery attempts, by outcome.", outcomes)
 
@@ -152,10 +163,22 @@ class Metrics:
             "thinker_replies_total", "Thinkers' replies, by how they could be parsed.", {"outcome": ("ok",)}
         )
 
+    def watch_decoder(self, decoder: DecodePool) -> None:
+        """Export how many pictures wait to be decoded and are being decoded, read at each scrape."""
+        queued = Gauge("editthinker_decodes_queued", "Pictures that wait to be decoded.", registry=self._registry)
+        queued.set_function(lambda: decoder.queued)
+        running = Gauge("editthinker_decodes_running", "Pictures that are being decoded.", registry=self._registry)
+        running.set_function(lambda: decoder.running)
+
     def watch(self, driving: Callable[[], int]) -> None:
         """Export how many sessions this replica drives, read at each scrape."""
         gauge = Gauge("editthinker_sessions_driving", "Sessions that this replica drives.", registry=self._registry)
         gauge.set_function(driving)
+
+    def watch_bytes(self, kind: Literal["uploads", "replies"], budget: ByteBudget) -> None:
+        """Export the bytes that requests hold, and how many requests were refused for them."""
+        self._held.labels(kind).set_function(lambda: budget.used)
+        self._refused_for_bytes.labels(kind).set_function(lambda: budget.refused)
 
     def watch_limit(self, editor: str, limit: AdaptiveLimit) -> None:
         """Export the state of an editor's limit, in place of one it had before."""
@@ -246,6 +269,10 @@ class Metrics:
     def thinker_replied(self, outcome: str) -> None:
         """A thinker's reply was parsed: ``ok``, ``unconstrained`` (usable, outside the constraint), or the kind of failure."""
         self._replies.labels(outcome).inc()
+
+    def decoded(self, operation: str, outcome: str) -> None:
+        """A job of the decode pool ended: ``ok``, ``cancelled``, or the code of its error."""
+        self._decodes.labels(operation, outcome).inc()
 
     def webhook_delivered(self, outcome: str) -> None:
         """A webhook delivery was attempted."""

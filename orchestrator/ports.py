@@ -149,6 +149,7 @@ class EditOrder:
             completed.
         start_s: seconds after which it no longer waits for a slot, since it would miss the deadline.
         session_id: the session it belongs to.
+        tenant: whose session that is.
     """
 
     source: StoredImage
@@ -161,6 +162,7 @@ class EditOrder:
     later: bool = False
     start_s: float = math.inf
     session_id: str = ""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ class CritiqueOrder:
         turn_instruction: the one that the candidate was made with.
         timeout_s: seconds it may take.
         questions: the session's checklist, if it has one.
+        tenant: whose session it is.
     """
 
     source: StoredImage
@@ -195,6 +198,7 @@ class CritiqueOrder:
     turn_instruction: str
     timeout_s: float
     questions: tuple[ChecklistQuestion, ...] = ()
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +249,7 @@ class ChecklistOrder:
     source: StoredImage
     instruction: str
     timeout_s: float
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +297,14 @@ class Blobs(Protocol):
 
     async def get(self, session_id: str, sha256: str) -> bytes:
         """The bytes of that digest; raises `BlobNotFoundError`."""
+        ...
+
+
+class ReadableBlobs(Blobs, Protocol):
+    """Images that can be read in parts, for readers that may be slow."""
+
+    async def read(self, session_id: str, sha256: str, start: int, end: int) -> bytes:
+        """A part of these bytes; raises `BlobNotFoundError`."""
         ...
 
 

@@ -5,7 +5,6 @@ Only `orchestrator.app` and `orchestrator.__main__` read settings; everything be
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -18,6 +17,7 @@ from orchestrator.upstreams import registry
 from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings
 from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import LogFormat
+from services.serving.origins import OriginPolicy, hosts_in, is_loopback, origins_in
 
 _PREFIX = "EDITTHINKER_"
 
@@ -63,7 +63,15 @@ class Settings(RedisSettings):
         description="Default quota of a tenant: bytes of its images, archived ones too; 100 GiB where keys are required.",
     )
     public_url: str | None = Field(
-        None, pattern=r"^https?://", description="Base URL of links in responses; that of the request if absent."
+        None,
+        pattern=r"^https?://",
+        description="Base URL of links in responses; that of the request's Host, if known, if absent.",
+    )
+    allowed_hosts: str = Field(
+        "", description="Further names that callers may call it by, as edit.example.com,edit.lan; checked where no key is needed."
+    )
+    cors_origins: str = Field(
+        "", description="Web origins whose pages may call it (CORS), as https://app.example.com; none if absent."
     )
     url_ttl_s: float = Field(3600.0, gt=0, le=604_800, description="Seconds until a signed link to an image expires.")
     url_secret: SecretStr | None = Field(
@@ -107,6 +115,27 @@ class Settings(RedisSettings):
     )
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of a source image.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of a source image.")
+    decode_processes: int = Field(
+        2, ge=1, le=64, description="Processes that decode pictures; all but one of them, at least one, take large pictures."
+    )
+    decode_cpu_s: float = Field(20.0, gt=0, description="CPU seconds that decoding one picture may take.")
+    tenant_decodes: int = Field(
+        128, ge=1, description="Pictures of one tenant that wait to be decoded on each replica; more get 429."
+    )
+    tenant_transcodes: int = Field(
+        2, ge=1, description="Images of one tenant that are converted to another format at a time, on each replica."
+    )
+    transcode_cache_bytes: int = Field(64 * 1024 * 1024, ge=0, description="Converted images kept for repeats, in bytes.")
+    upload_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of request bodies in flight at a time, in memory and in temporary files; half of them for one tenant.",
+    )
+    reply_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of converted pictures held until their readers have them; half of them for one tenant.",
+    )
     webhook_timeout_s: float = Field(20.0, gt=0, le=60, description="Timeout of a webhook request, in seconds.")
     webhook_time_scale: float = Field(1.0, gt=0, description="Factor on the delays between webhook attempts; 1 but for tests.")
     webhook_allow_private: bool = Field(
@@ -127,6 +156,18 @@ class Settings(RedisSettings):
         if rate is not None:
             rates.parse_rates(rate)
         return rate
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, text: str) -> str:
+        hosts_in(text)
+        return text
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        origins_in(text)
+        return text
 
     @model_validator(mode="after")
     def _open_access_is_intended(self) -> Self:
@@ -164,6 +205,17 @@ class Settings(RedisSettings):
         given = registry.read(self.registry) if self.registry else {}
         return Registry.model_validate(_merged(self, given))
 
+    def origins(self) -> OriginPolicy:
+        """The host names and web origins that requests may come with."""
+        return OriginPolicy.of(
+            self.host,
+            keyless=not self.keys_required,
+            setting=_PREFIX,
+            hosts=self.allowed_hosts,
+            public_url=self.public_url,
+            cors=self.cors_origins,
+        )
+
     @property
     def keys_required(self) -> bool:
         """Whether API keys are required."""
@@ -181,11 +233,3 @@ def _merged(settings: Settings, given: dict[str, Any]) -> dict[str, Any]:
         "default_editor": given.get("default_editor", settings.default_editor),
         "default_thinker": given.get("default_thinker", settings.default_thinker),
     }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is a loopback address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

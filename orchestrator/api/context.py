@@ -17,14 +17,15 @@ from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
 from orchestrator.api.live import Ends, Listings, StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
 from orchestrator.ports import (
-    Blobs,
     Clock,
     FencedError,
     PortError,
+    ReadableBlobs,
     Scope,
     SessionArchive,
     SessionStore,
@@ -34,6 +35,7 @@ from orchestrator.ports import (
 from orchestrator.webhooks.model import Endpoints, WebhookTester
 from services.errors import ApiError
 from services.serving import logs
+from services.serving.byte_budget import ByteBudget
 
 _REFUSALS: Final = frozenset({"overloaded", "quota_exceeded", "rate_limited", "storage_unavailable"})
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
@@ -52,6 +54,9 @@ class Context:
         readiness: of the editors and thinkers.
         streams: the open event streams of each tenant.
         storage: whether the stores accept writes.
+        transcodes: of stored images.
+        uploads: bytes of bodies in flight.
+        replies: bytes of pictures that are held until their reader has them.
         bounds: what one session may grow to.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
@@ -64,7 +69,7 @@ class Context:
 
     sessions: SessionStore
     history: SessionArchive
-    blobs: Blobs
+    blobs: ReadableBlobs
     clock: Clock
     intake: Intake
     metrics: Metrics
@@ -78,6 +83,9 @@ class Context:
     readiness: ReadinessChecks
     streams: StreamLimits
     storage: StorageStatus
+    transcodes: Transcodes
+    uploads: ByteBudget
+    replies: ByteBudget
     bounds: SessionBounds = field(default_factory=SessionBounds)
     listings: Listings = field(default_factory=Listings)
     tenant: str = "default"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
 from orchestrator.ports import Catalogue, EditorCapabilities
 from services.errors import ApiError
-from services.protocol.images_api import SIZE_PATTERN, EditFields, Prompt
+from services.protocol.images_api import SIZE_PATTERN, EditFields, NegativePrompt, Prompt
 
 MAX_TURNS: Final = 20
 MAX_CANDIDATES: Final = 16
@@ -53,7 +53,7 @@ class LoopFields(BaseModel):
     budget_edits: int | None = Field(None, ge=1, le=1000, description="Maximum number of edits, retries included.")
     budget_editor_s: float | None = Field(None, ge=1, description="Editor seconds after which no edit is started.")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the first candidate; random if absent.")
-    negative_prompt: str | None = Field(None, max_length=32_000, description="Passed on to editors that support it.")
+    negative_prompt: NegativePrompt | None = Field(None, description="Passed on to editors that support it.")
     num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Passed on to editors that support it.")
     guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
     true_cfg_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")

@@ -127,13 +127,19 @@ class EventStreamResponse(StreamingResponse):
     ) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})}
         super().__init__(frames, media_type="text/event-stream", headers=headers)
+        self._frames = frames
         self._slot = slot
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
         # Not in the generator: its cleanup does not run if it was never started.
         with self._slot:
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                # Not left to the garbage collector: a frame that was not sent holds its picture.
+                if isinstance(self._frames, AsyncGenerator):
+                    await self._frames.aclose()
 
 
 async def until_finished(history: History, session_id: str) -> tuple[Session, int]:

@@ -7,6 +7,7 @@ import base64
 import binascii
 import contextlib
 import re
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 from urllib.request import parse_http_list
 
@@ -30,14 +31,16 @@ from orchestrator.api.live import (
     until_finished,
     while_connected,
 )
+from orchestrator.api.pictures import size_of, stored_response
 from orchestrator.api.view import SessionList, SessionView, show, summary
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import Session, Status, fold
 from orchestrator.ports import StorageUnavailableError
 from services.errors import ApiError
-from services.imaging.codec import OutputFormat, transcode
+from services.imaging.codec import OutputFormat
 from services.protocol.images_api import Prompt, form_schema
+from services.serving.byte_budget import HeldResponse, receiving
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -45,8 +48,27 @@ ReadAccess = Annotated[Context, Depends(read_access)]
 EditAccess = Annotated[Context, Depends(edit_access)]
 ImageAccess = Annotated[Context, Depends(image_access)]
 SessionId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"])]
-Format = Annotated[OutputFormat | None, Query(description="Output encoding; as stored if absent.")]
-Compression = Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")]
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEncoding:
+    """The encoding that a request for an image asks for, and the request, whose client may leave."""
+
+    request: Request
+    format: OutputFormat | None
+    compression: int | None
+
+
+def wanted_encoding(
+    request: Request,
+    format: Annotated[OutputFormat | None, Query(description="Output encoding; as stored if absent.")] = None,  # noqa: A002
+    compression: Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")] = None,
+) -> WantedEncoding:
+    """The dependency of routes that serve images."""
+    return WantedEncoding(request, format, compression)
+
+
+Wanted = Annotated[WantedEncoding, Depends(wanted_encoding)]
 
 _IMAGE: Final[Responses] = {
     200: {
@@ -99,13 +121,16 @@ async def create_session(
 ) -> Response:
     """Create a session, from a multipart form as for the images endpoint, or from JSON with the image as base64 or https URL."""
     wait_s = preferred_wait_s(request.headers.getlist("prefer"))
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-        fields, source, mask = await ctx.intake.from_json(request, ctx.tenant)
-    else:
-        fields, source, mask = await ctx.intake.from_form(request, SessionFields)
-    with ctx.counting_refusals():
-        created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=idempotency_key(request))
-    del source, mask  # do not hold them in memory while the caller waits
+    key = idempotency_key(request)
+    is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+    async with receiving(ctx.uploads, request, ctx.tenant, factor=2 if is_json else 1) as body:
+        if is_json:
+            fields, source, mask = await ctx.intake.from_json(body, ctx.tenant)
+        else:
+            fields, source, mask = await ctx.intake.from_form(body, SessionFields)
+        with ctx.counting_refusals():
+            created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
+        del source, mask  # do not hold them in memory while the caller waits
     session_id = created.session_id
     headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
     if wait_s:
@@ -169,27 +194,26 @@ async def get_session(session_id: SessionId, ctx: ReadAccess) -> SessionView:
 async def get_best_image(
     session_id: SessionId,
     ctx: ImageAccess,
-    format: Format = None,  # noqa: A002 - the name in the query
-    compression: Compression = None,
+    wanted: Wanted,
 ) -> Response:
     """The best image so far; for a finished session, its result."""
     session = await _session_of_image(ctx, session_id)
     top = session.finished.best if session.finished else best(session)
     if top is None:
         raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
-    return await _serve(ctx, session_id, _image_of(session, top), format, compression, final=session.finished is not None)
+    final = session.finished is not None
+    return await _serve(ctx, session_id, session, _image_of(session, top), wanted, final=final)
 
 
 @router.get("/{session_id}/source", response_class=Response, responses=documented(ok=_IMAGE))
 async def get_source_image(
     session_id: SessionId,
     ctx: ImageAccess,
-    format: Format = None,  # noqa: A002 - the name in the query
-    compression: Compression = None,
+    wanted: Wanted,
 ) -> Response:
     """The source image."""
     session = await _session_of_image(ctx, session_id)
-    return await _serve(ctx, session_id, session.created.source, format, compression, final=True)
+    return await _serve(ctx, session_id, session, session.created.source, wanted, final=True)
 
 
 @router.get("/{session_id}/turns/{turn}/candidates/{candidate}/image", response_class=Response, responses=documented(ok=_IMAGE))
@@ -198,13 +222,12 @@ async def get_candidate_image(
     turn: Annotated[int, Path(ge=1, le=10_000)],
     candidate: Annotated[int, Path(ge=1, le=10_000)],
     ctx: ImageAccess,
-    format: Format = None,  # noqa: A002 - the name in the query
-    compression: Compression = None,
+    wanted: Wanted,
 ) -> Response:
     """One candidate's image."""
     session = await _session_of_image(ctx, session_id)
     image = _image_of(session, CandidateRef(turn=turn, candidate=candidate))
-    return await _serve(ctx, session_id, image, format, compression, final=True)
+    return await _serve(ctx, session_id, session, image, wanted, final=True)
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
@@ -306,21 +329,35 @@ def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
 
 
 async def _serve(
-    ctx: Context, session_id: str, image: ImageRef, output: OutputFormat | None, compression: int | None, *, final: bool
+    ctx: Context, session_id: str, session: Session, image: ImageRef, wanted: WantedEncoding, *, final: bool
 ) -> Response:
-    data = await ctx.blobs.get(session_id, image.sha256)
-    media_type = image.media_type
-    if output is not None or compression is not None:
-        wanted: OutputFormat = output or _format_of(media_type)
-        if compression is not None and wanted == "png":
-            message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
-            raise ApiError("unsupported_parameter", message, param="compression")
-        async with ctx.intake.decode_budget.reserve(image.width * image.height):
-            data = await asyncio.to_thread(transcode, data, wanted, compression, param="format")
-        media_type = f"image/{wanted}"
     # An image never changes; which one is the best does until the session is finished.
     cache = "private, max-age=31536000, immutable" if final else "no-store"
-    return Response(data, media_type=media_type, headers={"cache-control": cache, "x-content-type-options": "nosniff"})
+    headers = {"cache-control": cache, "x-content-type-options": "nosniff"}
+    output, compression = wanted.format, wanted.compression
+    if output is None and compression is None:
+        return await stored_response(ctx.blobs, session_id, image, headers)
+    output = output or _format_of(image.media_type)
+    if compression is not None and output == "png":
+        message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
+        raise ApiError("unsupported_parameter", message, param="compression")
+    # The session's tenant: a signed link has none of its own.
+    tenant = session.created.tenant
+
+    async def load() -> bytes:
+        return await ctx.blobs.get(session_id, image.sha256)
+
+    async with contextlib.AsyncExitStack() as stack:
+        held = await stack.enter_async_context(ctx.replies.open(tenant))
+        await held.grow(size_of(image))
+        work = ctx.transcodes.get(image.sha256, load, (output, compression), tenant=tenant)
+        try:
+            data = await while_connected(wanted.request, ctx.ends, work)
+        except ClientDisconnectedError:
+            return Response(status_code=499)
+        except ShuttingDownError as exc:
+            raise ApiError("not_ready", "this replica is shutting down; retry", retry_after=1) from exc
+        return HeldResponse(data, stack.pop_all(), media_type=f"image/{output}", headers=headers)
 
 
 def _format_of(media_type: str) -> OutputFormat:

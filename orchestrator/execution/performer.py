@@ -125,6 +125,7 @@ class Performer:
             timeout_s=created.limits.deadline_at - now + _GRACE_S,
             start_s=start_s,
             session_id=session_id,
+            tenant=created.tenant,
             options=created.editor_options,
             later=job.turn > 1,
         )
@@ -141,6 +142,7 @@ class Performer:
                 turn_instruction=job.instruction,
                 timeout_s=created.limits.deadline_at - began + _GRACE_S,
                 questions=session.checklist.questions,
+                tenant=created.tenant,
             )
             reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
         except PortError as exc:
@@ -169,7 +171,7 @@ class Performer:
         created = session.created
         try:
             timeout_s = created.limits.deadline_at - began + _GRACE_S
-            order = ChecklistOrder(self._stored(session_id, created.source), created.instruction, timeout_s)
+            order = ChecklistOrder(self._stored(session_id, created.source), created.instruction, timeout_s, created.tenant)
             reply = await _named(self.thinkers, created.thinker, "thinker").checklist(order)
         except PortError as exc:
             return ev.ChecklistFailed(**self._failure(job, exc, began))

@@ -100,6 +100,24 @@ class ObjectBlobs:
         self._remember(sha256, data)
         return data
 
+    async def read(self, session_id: str, sha256: str, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` of an image, for readers that may be slow: it is not cached for them, nor held as a whole.
+
+        Raises:
+            BlobNotFoundError: when it was never stored, or is gone.
+        """
+        if sha256 in self._cache:
+            self._cache.move_to_end(sha256)
+            return self._cache[sha256][start:end]
+        if not _DIGEST.fullmatch(sha256):
+            raise BlobNotFoundError(sha256)
+        async with _translated("it could not be read"):
+            try:
+                path = f"{_folder(session_id)}/{sha256}"
+                return bytes(await obstore.get_range_async(self._store, path, start=start, end=end))
+            except FileNotFoundError as exc:
+                raise BlobNotFoundError(sha256) from exc
+
     async def write_document(self, session_id: str, data: bytes) -> None:
         """Store the document, in place of an earlier one."""
         async with self._write("the document could not be stored"):

@@ -14,6 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from services.editor.pipelines import NAMES, Tuning
 from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import LogFormat
+from services.serving.origins import OriginPolicy, hosts_in
 
 PREFIX = "EDITTHINKER_EDITOR_"
 
@@ -31,6 +32,9 @@ class Settings(ServiceSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8100, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
     api_key: SecretStr | None = Field(None, description="If set, edits need it as a bearer token.")
+    allowed_hosts: str = Field(
+        "", description="Further names that callers may call it by, as gpu1.example.com; checked where there is no key."
+    )
 
     queue: int = Field(16, ge=0, le=10_000, description="Edits that may wait in addition to those running; more get 429.")
     max_active: int = Field(8, ge=1, le=256, description="Edits running at a time; fewer if the device's memory requires it.")
@@ -61,6 +65,9 @@ class Settings(ServiceSettings):
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of one picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of one picture, received or asked for.")
     max_image_side: int = Field(30_000, ge=1, description="Longest side of one picture, received or asked for.")
+    upload_bytes: int = Field(
+        512 * 1024 * 1024, ge=1024 * 1024, description="Bytes of request bodies that are received at a time; others wait."
+    )
     replay_bytes: int = Field(
         64 * 1024 * 1024, ge=0, description="Finished answers kept for repeats of their Idempotency-Key, in bytes."
     )
@@ -82,6 +89,12 @@ class Settings(ServiceSettings):
             raise ValueError(f"{name!r} is not one of {list(NAMES)}")
         return name
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, text: str) -> str:
+        hosts_in(text)
+        return text
+
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
         if self.pipeline == "classical" and self.model is not None:
@@ -91,6 +104,10 @@ class Settings(ServiceSettings):
         if self.few_steps is not None and self.lora is None:
             raise ValueError("few_steps describes a LoRA; set lora too")
         return self
+
+    def origins(self) -> OriginPolicy:
+        """The host names that requests may come with."""
+        return OriginPolicy.of(self.host, keyless=self.api_key is None, setting=PREFIX, hosts=self.allowed_hosts)
 
     def tuning(self) -> Tuning:
         """How the pipeline is loaded and run."""

@@ -73,6 +73,7 @@ def _rules(settings: Settings) -> None:
     from services.imaging.codec import ImageLimits  # noqa: PLC0415
     from services.serving import logs, tracing  # noqa: PLC0415
     from services.serving.http_protocol import server_config  # noqa: PLC0415
+    from services.serving.origins import OriginPolicy  # noqa: PLC0415
 
     key = settings.api_key.get_secret_value() if settings.api_key else None
     logs.configure(settings.log_level, settings.log_format, service="thinker", secrets=[key], ids=tracing.ids)
@@ -83,9 +84,14 @@ def _rules(settings: Settings) -> None:
         queue=settings.queue,
         images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         api_key=key,
+        upload_bytes=settings.upload_bytes,
     )
+    try:
+        origins = OriginPolicy.of(settings.host, keyless=key is None, setting=PREFIX, hosts=settings.allowed_hosts)
+    except ValueError as exc:
+        raise fail(f"{PREFIX}ALLOWED_HOSTS: {exc}", USAGE) from None
     config = server_config(
-        create_app(limits),
+        create_app(limits, origins),
         host=settings.host,
         port=settings.port,
         # The longest critique takes a fraction of a second.

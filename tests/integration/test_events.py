@@ -40,7 +40,7 @@ def read_events(api: httpx.Client, url: str, last: int | None, limit: int | None
 
 
 def test_a_client_cut_at_any_event_sees_every_event_once(api: httpx.Client, script: Script) -> None:
-    """While the session runs, for every place at which the connection can be cut."""
+    """While the session runs, for every event after which the connection can be cut."""
     script.edit_delay_s = 0.03
     cut = 1
     while True:
@@ -58,7 +58,7 @@ def test_a_client_cut_at_any_event_sees_every_event_once(api: httpx.Client, scri
 
 
 def test_a_client_cut_after_every_single_event_sees_all(api: httpx.Client) -> None:
-    """One event a connection is the hardest life a reader can have."""
+    """With one event for each connection."""
     session = create(api).json()
     events: list[dict[str, object]] = []
     while not events or events[-1]["type"] != "finished":
@@ -67,8 +67,8 @@ def test_a_client_cut_after_every_single_event_sees_all(api: httpx.Client) -> No
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
 
 
-def test_events_after_the_end_are_none_and_the_stream_ends(api: httpx.Client) -> None:
-    """A client that has seen `finished` and asks for more gets an empty stream, not a hanging one."""
+def test_a_stream_after_the_last_event_is_empty_and_ends(api: httpx.Client) -> None:
+    """A client that has seen `finished` gets an empty response, not a stream that hangs."""
     session = create(api, wait=20).json()
     everything = list(read_events(api, session["urls"]["events"], None))
     assert everything[-1]["type"] == "finished"
@@ -87,7 +87,7 @@ def test_a_wrong_last_event_id_is_refused(api: httpx.Client, last: str) -> None:
 
 
 @pytest.mark.parametrize("last", [0, 1, 993])
-def test_asking_for_more_than_there_will_ever_be_ends_at_once(api: httpx.Client, last: int) -> None:
+def test_a_start_beyond_the_last_event_ends_at_once(api: httpx.Client, last: int) -> None:
     """204 tells a browser not to reconnect."""
     session = create(api, wait=20).json()
     reply = api.get(session["urls"]["events"], headers={"Last-Event-ID": str(session["last_event"] + last)}, timeout=5)
@@ -95,8 +95,8 @@ def test_asking_for_more_than_there_will_ever_be_ends_at_once(api: httpx.Client,
     assert reply.status_code == 204
 
 
-def test_a_tenant_has_so_many_streams_and_no_more(start_orchestrator: Start, script: Script) -> None:
-    """The next is refused with the limit's name; one that ends, or whose client vanishes, makes room."""
+def test_streams_of_a_tenant_are_bounded(start_orchestrator: Start, script: Script) -> None:
+    """The next one is refused; a stream that ends, or whose client disconnects, releases its slot."""
     script.hold_every = True
     process = start_orchestrator(EDITTHINKER_TENANT_STREAMS="2")
     with httpx.Client(base_url=process.url, timeout=30, trust_env=False) as api, ExitStack() as stack:

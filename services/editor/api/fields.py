@@ -14,7 +14,7 @@ from services.editor.pipelines import Pipeline
 from services.editor.pipelines.base import Capabilities
 from services.errors import ApiError
 from services.imaging.codec import ImageLimits, digest
-from services.protocol.images_api import EditFields, EditForm, single_image
+from services.protocol.images_api import EditFields, EditForm, NegativePrompt, single_image
 
 MAX_SEED = 2**53 - 16
 """Largest seed: seeds are JSON numbers (exact up to 2^53), and a request for n pictures uses the n - 1 seeds after it too."""
@@ -33,7 +33,7 @@ class WorkerFields(EditFields):
         None, ge=0, le=3, description="How many unfinished pictures to stream; a pipeline without steps sends none."
     )
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Decides everything random; picture i uses seed + i.")
-    negative_prompt: str | None = Field(None, max_length=32_000, description="What the picture should not show.")
+    negative_prompt: NegativePrompt | None = Field(None, description="What the picture should not show.")
     num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Denoise steps.")
     guidance_scale: float | None = Field(None, ge=0, le=100, description="How closely to follow the prompt.")
     true_cfg_scale: float | None = Field(None, ge=0, le=100, description="The same by classifier-free guidance; twice the work.")

@@ -65,8 +65,10 @@ from services.protocol.critique.messages import (
     read_questions,
 )
 from services.protocol.critique.prompts import Template
-from services.serving import middleware, tracing
+from services.serving import api_docs, middleware, tracing
+from services.serving.byte_budget import ByteBudget, receiving
 from services.serving.jsonlines import sse_message
+from services.serving.origins import OriginPolicy
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ class Limits:
     queue: int = 32
     images: ImageLimits = field(default_factory=ImageLimits)
     api_key: str | None = field(default=None, repr=False)
+    upload_bytes: int = 512 * 1024 * 1024
 
 
 @dataclass
@@ -95,13 +98,16 @@ class _Server:
     seconds: Histogram
     templates: dict[FormatName, Template]
     started: int
+    uploads: ByteBudget
     warm: bool = False
 
 
-def create_app(limits: Limits | None = None) -> FastAPI:
+def create_app(limits: Limits | None = None, origins: OriginPolicy | None = None) -> FastAPI:
     """The thinker as an ASGI application."""
     limits = limits or Limits()
+    origins = origins or OriginPolicy(keyless=limits.api_key is None)
     server = _server(limits)
+    server.registry.register(origins.refused)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -114,10 +120,19 @@ def create_app(limits: Limits | None = None) -> FastAPI:
         server.pool.close()
         await asyncio.to_thread(tracing.close)
 
-    app = FastAPI(title="EditThinker rules", version="0.1.0", description=__doc__ or "", lifespan=lifespan)
+    app = FastAPI(
+        title="EditThinker rules",
+        version="0.1.0",
+        description=__doc__ or "",
+        lifespan=lifespan,
+        # FastAPI's own pages load scripts from another server.
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.server = server
     # Two pictures in base64, which is a third larger than bytes.
-    middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD)
+    middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD, policy=origins)
+    api_docs.install(app)
     authenticated = [Depends(_authenticate)]
     app.add_api_route(
         "/v1/chat/completions",
@@ -157,6 +172,7 @@ def _server(limits: Limits) -> _Server:
         ),
         templates={form.name: form.template() for form in FORMATS.values()},
         started=int(time.time()),
+        uploads=ByteBudget(limits.upload_bytes),
     )
 
 
@@ -181,13 +197,14 @@ async def _chat(request: Request) -> Response:
     server: _Server = request.app.state.server
     began = time.perf_counter()
     try:
-        chat = _validated(await middleware.read_json(request))
-        if chat.model != server.limits.model:
-            message = f"the model {chat.model[:MAX_ECHO]!r} does not exist; this server has {server.limits.model!r}"
-            raise ApiError("model_not_found", message, param="model")
-        attributes = tracing.chat_request(chat.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"}))
-        trace.get_current_span().set_attributes(attributes)
-        answer = await server.pool.run(partial(_reply, server, chat))
+        async with receiving(server.uploads, request, factor=2) as received:
+            chat = _validated(await middleware.read_json(received))
+            if chat.model != server.limits.model:
+                message = f"the model {chat.model[:MAX_ECHO]!r} does not exist; this server has {server.limits.model!r}"
+                raise ApiError("model_not_found", message, param="model")
+            attributes = tracing.chat_request(chat.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"}))
+            trace.get_current_span().set_attributes(attributes)
+            answer = await server.pool.run(partial(_reply, server, chat))
     except ApiError as exc:
         server.answered.labels(exc.code).inc()
         raise

@@ -87,7 +87,7 @@ def context(app: FastAPI) -> Context:
 
 def client(app: FastAPI) -> httpx.AsyncClient:
     """A client wired to the application."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker", timeout=30)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=30)
 
 
 def png(size: tuple[int, int] = (24, 16), colour: str = "orange", mode: str = "RGB") -> bytes:

@@ -18,6 +18,7 @@ from orchestrator.loop import events as ev
 from orchestrator.ports import Bounds, Created, Idempotency, PortError, StorageUnavailableError
 from services.imaging import codec
 from services.imaging.codec import CheckedImage, ImageLimits
+from tests.doubles.decoding import InProcessPool
 from tests.doubles.images import checked
 from tests.unit.imaging.pictures import saved
 
@@ -53,7 +54,7 @@ class Sessions:
     ("answer", "kept"),
     [
         (Created(OWN, fresh=True, fingerprint="f"), True),
-        # Whatever is said of it, it is this one.
+        # It is this session, also if it is reported as a repeat.
         (Created(OWN, fresh=False, fingerprint="f"), True),
         (Created("ses_another", fresh=False, fingerprint="f"), False),
         (PortError("overloaded", "too many", retryable=True), False),
@@ -62,7 +63,7 @@ class Sessions:
     ],
 )
 async def test_pictures_stay_unless_their_session_was_surely_not_made(answer: Created | PortError, kept: bool) -> None:  # noqa: FBT001
-    """Whoever removes them in doubt takes the source from a session that runs."""
+    """Removing it in doubt would take the source from a running session."""
     folders, images = Folders(), [checked(b"source"), checked(b"mask")]
     intake = Intake(Sessions(answer), folders, None, None, None, None)  # type: ignore[arg-type]  # what recording needs
     with contextlib.suppress(PortError):
@@ -87,11 +88,12 @@ async def test_an_upload_is_opened_once_and_hashed_once_for_each_bytes_it_has(
         return call
 
     digest = counted("hash", codec.digest)
-    for module in (codec, intake_module):
-        monkeypatch.setattr(module, "digest", digest)
+    monkeypatch.setattr(codec, "digest", digest)
     monkeypatch.setattr(Image, "open", counted("open", Image.open))
-    intake = Intake(Sessions(Created(OWN, fresh=True, fingerprint="f")), Folders(), None, None, None, ImageLimits())  # type: ignore[arg-type]
-    received, image = await intake._check(data, "image")
+    sessions: Any = Sessions(Created(OWN, fresh=True, fingerprint="f"))
+    unused: Any = None
+    intake = Intake(sessions, unused, unused, unused, unused, ImageLimits(), InProcessPool())
+    received, image = await intake._check(data, "image", "ann")
 
     assert sorted(calls) == (["hash", "open"] if passed_on_unchanged else ["hash", "hash", "open"])
     assert received == hashlib.sha256(data).hexdigest()

@@ -18,6 +18,7 @@ from orchestrator.api.live import (
     until,
 )
 from services.errors import ApiError
+from tests.doubles.waiting import turns
 
 SCOPE = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
 
@@ -78,7 +79,7 @@ async def test_the_end_of_a_stream_leaves_its_place() -> None:
         if how != "cut at once":
             await client.begun.wait()
         else:
-            await asyncio.sleep(0)
+            await turns(1)
         over.set() if how == "over" else client.left.set() if how == "left" else serving.cancel()
         await asyncio.wait([serving])
 

@@ -94,7 +94,7 @@ def test_texts_never_become_template(name: str, texts_: tuple[str, str]) -> None
 @given(original=texts, turns=st.tuples(texts, texts))
 @settings(max_examples=60, deadline=None)
 def test_the_prefix_is_the_same_in_every_turn(name: str, original: str, turns: tuple[str, str]) -> None:
-    """The fixed text, the source and the wish are the same bytes in every turn, so a prefix cache hits."""
+    """The fixed text, the source and the instruction are the same bytes in every turn, so a prefix cache hits."""
     first, second = (a_request(original, text, shade) for text, shade in zip(turns, (b"1", b"2"), strict=True))
     sent = [orjson.dumps(parts(request, OURS[name])) for request in (first, second)]
     prefix = orjson.dumps(parts(first, OURS[name])[:3])[:-1]
@@ -105,7 +105,7 @@ def test_the_prefix_is_the_same_in_every_turn(name: str, original: str, turns: t
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_another_wish_for_the_same_source_shares_the_picture(name: str) -> None:
+def test_another_instruction_for_the_same_source_shares_the_picture(name: str) -> None:
     """The source comes before the instruction, so sessions on one photograph share its cached tokens."""
     one, other = parts(a_request("make it golden"), OURS[name]), parts(a_request("make it blue"), OURS[name])
 
@@ -170,7 +170,7 @@ def test_a_template_with_another_number_of_marks_is_refused(marks: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "<image><image>", "{rewritten_prompt}", "{original_instruction", "{ original_instruction }"]
 )
-def test_a_template_without_the_wish_is_refused(text: str) -> None:
+def test_a_template_without_the_instruction_is_refused(text: str) -> None:
     """Without the instruction a thinker cannot judge."""
     with pytest.raises(ValueError, match=r"\{original_instruction\}"):
         Template(text)

@@ -37,7 +37,7 @@ _HOW = settings(max_examples=150, deadline=None, suppress_health_check=list(Heal
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     patch = pytest.MonkeyPatch()
-    with TestClient(create_app(Limits()), raise_server_exceptions=False) as opened:
+    with TestClient(create_app(Limits()), "http://localhost", raise_server_exceptions=False) as opened:
         # The judging is tested elsewhere; here it would only take time.
         patch.setattr(served, "judge", lambda *_: Critique(5, 5, "seen", None))
         yield opened

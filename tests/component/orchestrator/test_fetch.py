@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -252,6 +251,16 @@ def test_only_200_is_an_answer(monkeypatch: pytest.MonkeyPatch, status: int) -> 
     assert wire.connected == ["example.com"]
 
 
+@pytest.mark.parametrize("encoding", [b"gzip", b"gzip, gzip", b"br", b"x\x1b]52"])
+def test_an_encoded_answer_is_refused(monkeypatch: pytest.MonkeyPatch, encoding: bytes) -> None:
+    """It is never decoded: a few kilobytes can stand for gigabytes."""
+    wire = _answering(monkeypatch, OK.replace(b"content-length", b"content-encoding: " + encoding + b"\r\ncontent-length"))
+    error = refusal("https://example.com/x.png")
+
+    assert error.code == "url_unreachable" and error.message.isprintable()
+    assert b"accept-encoding: identity" in wire.sent.lower()
+
+
 @pytest.mark.parametrize("head", [b"content-length: 200\r\n\r\n", b"connection: close\r\n\r\n"])
 def test_a_file_that_is_too_large_is_cut(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
     """Whether it says so or not."""
@@ -279,10 +288,8 @@ def test_a_server_that_stalls_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(fetch, "CheckedNetworkBackend", lambda *_: Stalling())
     monkeypatch.setattr(fetch, "_TIMEOUT_S", 0.1)
-    began = time.monotonic()
 
     assert refusal("https://example.com/x.png").code == "url_unreachable"
-    assert time.monotonic() - began < 5
 
 
 def test_a_name_nobody_knows_is_unreachable(no_network: list[str]) -> None:
@@ -310,5 +317,5 @@ def unreachable() -> Any:
 
 @given(scheme=st.sampled_from(["https://", "https:", "http://", ""]), host=hosts, rest=st.text(max_size=12))
 def test_any_url_raises_only_our_error(unreachable: Any, scheme: str, host: str, rest: str) -> None:
-    """Whatever is written, the answer is an `ApiError` that blames the caller."""
+    """Every text gives an `ApiError` that blames the caller."""
     assert refusal(scheme + host + rest).status == 400
