@@ -174,7 +174,10 @@ def arena(
         database = stack.enter_context(redis_server(folder))
         doubles = module("tests.attacks.upstreams", free_port(), folder / "upstreams.log")
         stack.callback(doubles.stop)
-        started = {"doubles": doubles}
+        # Of its own, so that what the attacker's upstreams are busy with delays nobody.
+        others = module("tests.attacks.upstreams", free_port(), folder / "others.log")
+        stack.callback(others.stop)
+        started = {"doubles": doubles, "others": others}
         if services:
             started["editor"] = _service(
                 folder, "services.editor", place | {"EDITTHINKER_EDITOR_MAX_IMAGE_BYTES": str(LARGEST)}, "--pipeline", "classical"
@@ -183,13 +186,16 @@ def arena(
             started["thinker"] = _service(folder, "services.thinker", place, "--profile", "rules")
             stack.callback(started["thinker"].stop)
         wait_ready(doubles, "/recorded")
+        wait_ready(others, "/recorded")
         editors = {
             "double": {"url": f"{doubles.url}/editor/v1", "attempts": 2},
             "slow": {"url": f"{doubles.url}/slow/editor/v1", "attempts": 2},
+            "others": {"url": f"{others.url}/editor/v1", "attempts": 2},
         }
         thinkers: dict[str, Any] = {
             "double": {"url": f"{doubles.url}/thinker/v1", "model": "double", "attempts": 2},
             "fresh": {"url": f"{doubles.url}/thinker/v1", "model": "fresh", "attempts": 1},
+            "others": {"url": f"{others.url}/thinker/v1", "model": "others", "attempts": 2},
         }
         if services:
             wait_ready(started["editor"])
@@ -211,7 +217,7 @@ def arena(
         started["orchestrator"] = orchestrator
         made = Arena(
             {name: process.url for name, process in started.items()},
-            {name: process.popen.pid for name, process in started.items() if name != "doubles"},
+            {name: process.popen.pid for name, process in started.items() if name not in {"doubles", "others"}},
             {},
             database.port,
             folder,
@@ -334,8 +340,9 @@ class Edits:
 def _edit_again_and_again(place: Arena, pipe: Connection, timeout_s: float) -> None:
     """Edit until the other end says stop. An edit under way then is waited for: it counts."""
     edits = Edits()
-    image = picture(320, 240)
-    fields = {"prompt": "warmer light", "max_turns": "1", "output_format": "jpeg"}
+    # Three megapixels, as a small photograph has: it shares the decoders with the attacker's pictures.
+    image = picture(2016, 1512)
+    fields = {"prompt": "warmer light", "max_turns": "1", "output_format": "jpeg", "model": "others", "thinker": "others"}
     with place.client(VICTIM, timeout=timeout_s) as client:
         client.get("/v1/sessions?limit=1")
         pipe.send("ready")

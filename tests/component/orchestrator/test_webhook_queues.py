@@ -64,10 +64,10 @@ async def test_one_host_gets_a_bounded_number_of_requests_from_all_webhooks() ->
         webhooks = sender(store, counted, allow_private=True)
         for one in many:
             assert await webhooks.chore(f"deliver:ses_1/{one.id}") is False
-        await settled(lambda: busy == 32)
+        await until(lambda: busy == 32)
         test = await webhooks.test("ann", store.known_endpoints["whk_0"], "msg_test")
         release.set()
-        await settled(lambda: len(counted.outcomes) == 32)
+        await until(lambda: len(counted.outcomes) == 32)
 
     assert (busy, test.status, test.error) == (32, None, "too many requests to this host are under way; try again later")
 
