@@ -37,6 +37,7 @@ from orchestrator.store.archive import Archive, Retention
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.connection import client as client_of
 from orchestrator.store.connection import listeners, parse
+from orchestrator.store.health import StorageHealth
 from orchestrator.store.notifications import RedisNotifications
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.rates import RedisRateLimiter
@@ -118,7 +119,10 @@ async def _compose(
     stack.push_async_callback(decoder.close)
     metrics.watch_decoder(decoder)
     upstreams = UpstreamPool(settings.collaborators, client, metrics, decoder)
-    blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
+    blobs, clock = ObjectBlobs(settings.blobs, least_free_bytes=settings.blobs_free_bytes), SystemClock()
+    storage = StorageHealth(store.probe, blobs.probe, settings.redis_full_percent, metrics)
+    await storage.start()
+    stack.push_async_callback(storage.stop)
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
     limits = AdaptiveLimits(upstreams.limits)
     performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s)
@@ -143,7 +147,7 @@ async def _compose(
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys)
-    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, _quota(settings))
+    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, *_quota(settings))
     return Context(
         store,
         archive,
@@ -160,6 +164,7 @@ async def _compose(
         webhook_sender,
         ReadinessChecks(upstreams.editors, upstreams.thinkers),
         StreamLimits(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
+        storage,
         Transcodes(decoder, settings.tenant_transcodes, settings.transcode_cache_bytes),
         _budget(settings.upload_bytes, "uploads", settings, metrics),
         _budget(settings.reply_bytes, "replies", settings, metrics),
@@ -207,16 +212,17 @@ def _options(settings: Settings) -> SessionsOptions:
     )
 
 
-def _quota(settings: Settings) -> Quota:
-    """The default quota of a tenant. Bytes are bounded by default where there may be strangers."""
-    redis_bytes, blob_bytes = (_QUOTA_REDIS_BYTES, _QUOTA_BLOB_BYTES) if settings.keys_required else (None, None)
-    return Quota(
+def _quota(settings: Settings) -> tuple[Quota, int | None]:
+    """The default quota of a tenant, and its bytes in Redis if that has none. Bytes are bounded where there may be strangers."""
+    strangers = settings.keys_required
+    quota = Quota(
         settings.quota_rate,
         settings.quota_unfinished,
         settings.quota_editor_s_per_day,
-        settings.quota_redis_bytes or redis_bytes,
-        settings.quota_blob_bytes or blob_bytes,
+        settings.quota_redis_bytes,
+        settings.quota_blob_bytes or (_QUOTA_BLOB_BYTES if strangers else None),
     )
+    return quota, _QUOTA_REDIS_BYTES if strangers else None
 
 
 def _bounds(settings: Settings) -> SessionBounds:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.attacks import bodies, day, floods, heads, scenarios
+from tests.attacks import bodies, day, floods, heads, scenarios, texts
 from tests.attacks.attack import Seen, judge
 from tests.attacks.target import LARGEST, target
 
@@ -29,7 +29,7 @@ def attacks() -> int:
     failed = 0
     sys.stdout.write(HEADER)
     with tempfile.TemporaryDirectory() as folder, target(Path(folder), EDITTHINKER_MAX_IMAGE_BYTES=str(LARGEST)) as running:
-        for module in (bodies, heads, floods):
+        for module in (bodies, heads, floods, texts):
             for attack in (*module.ATTACKS, *module.HEAVY):
                 seen = judge(running, attack)
                 sys.stdout.write(f"{row(attack.name, attack.sent, seen)}\n")

@@ -1,4 +1,4 @@
-"""A scenario: what one tenant does, and the bounds that hold for the services and for another tenant meanwhile.
+"""A scenario: what one tenant does, and the bounds that hold for the services and for another tenant at the same time.
 
 play(place, scenario)     the figures, with every bound that was passed
 row(played)               of the table of docs/security.md
@@ -53,7 +53,7 @@ class Scenario:
         statuses: the allowed answers; empty allows every one that is not the server's fault.
         limit_s: how long it may take.
         light: whether `make test` runs it too.
-        timed: whether another tenant's edits are timed meanwhile.
+        timed: whether another tenant's edits are timed at the same time.
     """
 
     row: str

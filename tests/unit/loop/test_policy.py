@@ -418,7 +418,7 @@ def bounded(story: Story) -> Any:
 
 
 def test_a_session_ends_at_the_servers_turns_in_all() -> None:
-    """Those after feedback included, whatever its own limit is."""
+    """Those after feedback included, no matter what its own limit is."""
     story = Story(review="each_turn", max_turns=5).begin().edit().critique(3)
     story.say("go_on").begin().edit().critique(4)
 
