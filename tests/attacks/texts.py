@@ -98,6 +98,10 @@ def refusals(target: Target) -> Iterator[Answer]:
         JSONResponse({"error": {"message": "images of 5000x24 are not supported"}}, 400),
     ]
     fields = {"image": TEXT, "prompt": "x", "max_turns": 1}
+    with target.client("bob") as client:
+        yield Answer.of(client.post(SESSIONS, json=fields, headers={"prefer": "wait=20"}), "before")
+    # Replies of an earlier attack may have shown that this thinker enforces nothing.
+    before = "structured_outputs" in target.script.critiques[-1]
     for fault in faults:
         body, status = bytes(fault.body), fault.status_code
         target.script.critique_fault = lambda _, body=body, status=status: Response(body, status)  # type: ignore[misc]
@@ -106,7 +110,8 @@ def refusals(target: Target) -> Iterator[Answer]:
     target.script.critique_fault = lambda _: None
     with target.client("bob") as client:
         yield Answer.of(client.post(SESSIONS, json=fields, headers={"prefer": "wait=20"}), "another tenant")
-    assert "structured_outputs" in target.script.critiques[-1], "one tenant's refusals disarmed another's constraint"
+    after = "structured_outputs" in target.script.critiques[-1]
+    assert after or not before, "one tenant's refusals disarmed another's constraint"
 
 
 ATTACKS = [
