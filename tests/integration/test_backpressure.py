@@ -42,7 +42,7 @@ def test_a_queued_session_knows_its_place(full: Process, script: Script) -> None
 
 
 def test_what_began_is_finished_before_anything_new_begins(full: Process, script: Script) -> None:
-    """Of ten sessions few are under way at a time: one with an edit, one at the gate, and those whose reply is checked or judged."""
+    """Of ten sessions few are under way at a time: one edit, one queued for it, and those whose reply is checked or judged."""
     script.scores = [(3, 9)]
     with httpx.Client(base_url=full.url, timeout=10, trust_env=False) as api:
         ids = [create(api, max_turns=3, patience=9).json()["id"] for _ in range(10)]
