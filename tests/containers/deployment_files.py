@@ -146,7 +146,9 @@ def context() -> set[str]:
     for path in ROOT.iterdir():
         kept = True
         for rule in rules:
-            if fnmatch(path.name, rule.removeprefix("!")):
+            # What is let in of a folder lets the folder in.
+            pattern = rule[1:].partition("/")[0] if rule.startswith("!") else rule
+            if fnmatch(path.name, pattern):
                 kept = rule.startswith("!")
         if kept:
             let_in.add(path.name)

@@ -9,10 +9,12 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ import pytest
 import redis
 import yaml
 from compose_spec import PyCompose
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from yamllint import linter  # type: ignore[import-untyped]
 from yamllint.config import YamlLintConfig  # type: ignore[import-untyped]
 
@@ -62,6 +66,69 @@ def test_a_dockerfile_is_clean(path: str) -> None:
     )
 
 
+LOCKS = {
+    "orchestrator": ("orchestrator/Dockerfile", "orchestrator,otel"),
+    "embedded": ("services/embedded/Dockerfile", "editor,thinker,otel"),
+}
+
+
+def required(extras: str) -> set[str]:
+    """The packages that these extras of the project name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names: set[str] = set()
+    waiting = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras.split(","))]
+    for requirements in waiting:
+        for requirement in map(Requirement, requirements):
+            if requirement.name == "editthinker":
+                waiting += [project["optional-dependencies"][extra] for extra in requirement.extras]
+            else:
+                names.add(canonicalize_name(requirement.name))
+    return names
+
+
+@pytest.mark.parametrize("name", sorted(LOCKS))
+def test_an_image_installs_by_hash_what_the_project_asks_for(name: str) -> None:
+    """The versions of constraints.txt, with everything that they need; pip refuses other files."""
+    path, extras = LOCKS[name]
+    text = (ROOT / path).read_text("utf-8")
+    installs = re.findall(r"pip install (.*?)(?: \\\\)?$", text, re.MULTILINE)
+    assert all("--require-hashes" in words or "--no-index" in words for words in installs) and len(installs) == 3
+    assert f"locks/{name}.txt" in text
+    versions = r"^([\w.-]+)==([^\s;]+)"
+    pinned = dict(re.findall(versions, (ROOT / "constraints.txt").read_text("utf-8").lower(), re.MULTILINE))
+    pinned = {canonicalize_name(package): version for package, version in pinned.items()}
+    for lock in (name, "build"):
+        listed = (ROOT / f"deploy/locks/{lock}.txt").read_text("utf-8")
+        locked = dict(re.findall(versions, listed, re.MULTILINE))
+        assert all(entry.count("--hash=sha256:") for entry in re.split(r"\n(?=\w)", listed.strip()))
+        assert {package: pinned.get(package, version) for package, version in locked.items()} == locked
+        wanted = required(extras) if lock == name else {"hatchling"}
+        assert wanted - set(locked) == set(), "run deploy/locks/update.sh"
+
+
+def test_digests_are_pinned_where_a_registry_names_them(tmp_path: Path) -> None:
+    """No registry can be reached here: the script runs on a copy, with a docker that names a digest."""
+    for folder in ("orchestrator", "services", "deploy"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.py", "__pycache__", "swagger_ui"))
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    program = tmp_path / "bin/docker"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho sha256:{'5' * 64}\n")
+    program.chmod(0o755)
+    env = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    script = str(tmp_path / "deploy/audit/pin-digests.sh")
+    before = subprocess.run(["sh", script, "--check"], env=env, check=False, capture_output=True, text=True, timeout=10)
+    assert before.returncode == 1 and "valkey/valkey" in before.stderr
+    for _ in range(2):
+        subprocess.run(["sh", script], env=env, check=True, capture_output=True, timeout=30)
+    assert subprocess.run(["sh", script, "--check"], env=env, check=False, timeout=10).returncode == 0
+    text = (tmp_path / "docker-compose.yml").read_text("utf-8")
+    assert f"image: valkey/valkey:8.1@sha256:{'5' * 64}\n" in text and "image: editthinker/orchestrator:0.1.0\n" in text
+    pinned = (tmp_path / "orchestrator/Dockerfile").read_text("utf-8")
+    assert re.search(r"^ARG BASE=python:3.11-slim-bookworm@sha256:5{64}$", pinned, re.MULTILINE)
+    assert "8.1@sha256" in (tmp_path / "deploy/kubernetes/base/redis.yaml").read_text("utf-8")
+
+
 @pytest.mark.parametrize("name", sorted(IMAGES))
 def test_an_image_is_unprivileged_and_tells_how_it_is(name: str) -> None:
     """A user that is not root, a port, a health check on it, and a version."""
@@ -91,7 +158,7 @@ def test_a_service_is_hardened(name: str) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert re.fullmatch(r"[\w./-]+:v?\d[\w.]*", service["image"])
+    assert re.fullmatch(r"[\w./-]+:v?\d[\w.]*(@sha256:[0-9a-f]{64})?", service["image"])
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     assert "container_name" not in service, "it could not be scaled"
     for mount in service.get("volumes", []):
