@@ -1,4 +1,4 @@
-# Bare `make` lists the targets. Every target that needs the environment makes it.
+# `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos soak test-containers attacks sbom audit up clean
 
@@ -7,16 +7,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 READY := $(VENV)/.ready
-# The tests also run diffusion models, so they need torch; using the product on a laptop does not.
+# The tests run diffusion models, so they need torch; the product on a laptop does not.
 READY_DEV := $(VENV)/.ready-dev
-# Test workers; two cores are enough for all of it within 20 minutes.
+# Test workers. Two cores run all tests within 20 minutes.
 WORKERS ?= auto
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY_DEV) ## make .venv and install everything into it
+setup: $(READY_DEV) ## create .venv and install everything into it
 
 $(READY): EXTRA := local
 $(READY_DEV): EXTRA := dev
@@ -26,7 +26,7 @@ $(READY) $(READY_DEV): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRA)]'
 	@touch $@
 
-demo: $(READY) ## edit a real photograph with an implied wish; writes out/demo
+demo: $(READY) ## edit a real photograph; writes out/demo
 	rm -rf out/demo && mkdir -p out/demo
 	EDITTHINKER_HOME=out/demo/home $(BIN)/editthinker edit examples/photos/coffee.jpg "make it look like a faded 1970s print" \
 	  --seed 1 -o out/demo/result.png --save-turns out/demo/turns --report out/demo/report.html
@@ -34,7 +34,7 @@ demo: $(READY) ## edit a real photograph with an implied wish; writes out/demo
 test-fast: $(READY_DEV) ## unit and property tests: no servers, no models (a minute on two cores)
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup tests/unit
 
-test: check ## every gate and every test
+test: check ## every check and every test
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
 check: $(READY_DEV) ## ruff, mypy --strict, import-linter
@@ -43,11 +43,11 @@ check: $(READY_DEV) ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-format: $(READY_DEV) ## format and mend what ruff can
+format: $(READY_DEV) ## format and apply ruff's fixes
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
 
-bench-editor: $(READY_DEV) ## interleaved edits against plain ways to serve them (random weights; about six minutes)
+bench-editor: $(READY_DEV) ## interleaved edits against plain serving (random weights; about six minutes)
 	$(BIN)/python -m benchmarks.editor
 
 bench-editor-gpu: $(READY_DEV) ## full-size editors with random weights; needs a GPU
@@ -56,26 +56,26 @@ bench-editor-gpu: $(READY_DEV) ## full-size editors with random weights; needs a
 bench-overload: $(READY_DEV) ## an editor worker at ten times its capacity
 	$(BIN)/python -m benchmarks.overload
 
-bench-scale: $(READY_DEV) ## load, workers, listeners, replicas, and the reference's way (about 20 minutes)
+bench-scale: $(READY_DEV) ## load, workers, listeners, replicas, and the reference's way of serving (about 20 minutes)
 	$(BIN)/python -m benchmarks.scale
 
-chaos: $(READY_DEV) ## a thousand sessions while everything is killed at random (five to eight minutes)
+chaos: $(READY_DEV) ## a thousand sessions while processes are killed at random (five to eight minutes)
 	$(BIN)/python -m tests.chaos --sessions 1000
 
-soak: $(READY_DEV) ## the model check of claim, lease and append, for as long as you like
+soak: $(READY_DEV) ## the model check of claim, lease and append (20,000 examples)
 	$(BIN)/python -m tests.model --examples 20000
 
 test-containers: $(READY_DEV) ## real containers: builds the CPU images, runs the cpu profile (root, Debian)
 	tests/containers/prepare.sh .containers
 	EDITTHINKER_CONTAINERS=.containers $(BIN)/pytest -s tests/containers
 
-attacks: $(READY_DEV) ## every attack, the heavy ones too; prints the table of docs/security.md (about three minutes)
+attacks: $(READY_DEV) ## every attack, heavy ones included; prints the table of docs/security.md (about three minutes)
 	$(BIN)/python -m tests.attacks
 
-sbom: ## what the orchestrator's image installs, as out/sbom.json (CycloneDX) and a list with hashes
+sbom: ## software bill of materials of the orchestrator's image: out/sbom.json (CycloneDX) and a list with hashes
 	PYTHON=$(PYTHON) deploy/audit/sbom.sh
 
-audit: ## known vulnerabilities of every pinned package; says so where OSV cannot be reached
+audit: ## known vulnerabilities of every pinned package (needs api.osv.dev)
 	PYTHON=$(PYTHON) deploy/audit/audit.sh
 
 up: $(READY) ## run the embedded stack on http://127.0.0.1:8080
@@ -89,14 +89,14 @@ e2e-real: $(READY_DEV) ## one session with a diffusion editor, a vLLM thinker, R
 	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
 	EDITTHINKER_VLLM=$(VLLM)/bin/vllm $(BIN)/pytest -s tests/vllm/test_e2e_real.py
 
-parity: $(READY_DEV) ## how far interleaved edits are from plain diffusers, family by family
+parity: $(READY_DEV) ## difference between interleaved edits and plain diffusers, by family
 	$(BIN)/python -m tests.parity
 
 bench: $(READY_DEV) ## closed-loop benchmark: single, best_of_n and think at equal numbers of edits
 	$(BIN)/python -m benchmarks.closed_loop
 
-bench-overhead: $(READY_DEV) ## what the orchestrator itself costs
+bench-overhead: $(READY_DEV) ## CPU, memory and latency of the orchestrator itself
 	$(BIN)/python -m benchmarks.overhead
 
-clean: ## remove the environment and everything made
+clean: ## remove the environment and all build results
 	rm -rf $(VENV) $(VLLM) .venv-audit out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,7 +1,7 @@
-"""A Kontext of random weights, made here and large enough that the time goes where it goes in a real one: to the denoiser.
+"""A Kontext of random weights that is large enough to spend its time where a real one does: in the denoiser.
 
 Two tokenizers over single characters, two small text encoders, a small VAE, and a transformer whose call takes some 40 to
-80 ms on two cores. Text is 64 tokens instead of 512, so that it stays the small part of a call that it is at a megapixel.
+80 ms on two cores. Text is 64 tokens instead of 512, so that its share of a call is as small as it is at a megapixel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxKontex
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
 SIDE = 256
-"""Pixels of a side of the picture that the model works at."""
+"""Side of the model's working size in pixels."""
 TEXT_TOKENS = 64
 HEADS, HEAD_WIDTH = 4, 64
 DOUBLE_LAYERS, SINGLE_LAYERS = 2, 6
@@ -27,15 +27,15 @@ _T5_LETTERS = string.ascii_letters + string.digits + string.punctuation
 
 
 class ShortText(FluxKontextPipeline):  # type: ignore[misc]  # diffusers has no type information
-    """Kontext, but for the length of its text."""
+    """Kontext with shorter text."""
 
     def encode_prompt(self, *args: Any, max_sequence_length: int = TEXT_TOKENS, **kwargs: Any) -> Any:
-        """As the plain pipeline's, padded to `TEXT_TOKENS`."""
+        """Encode like the plain pipeline, padded to `TEXT_TOKENS`."""
         return super().encode_prompt(*args, max_sequence_length=min(TEXT_TOKENS, max_sequence_length), **kwargs)
 
 
 def kontext(heads: int = HEADS, double: int = DOUBLE_LAYERS, single: int = SINGLE_LAYERS) -> FluxKontextPipeline:
-    """The pipeline, the same at every call."""
+    """Build the pipeline, identical at every call."""
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(
         patch_size=1,
@@ -68,7 +68,7 @@ def kontext(heads: int = HEADS, double: int = DOUBLE_LAYERS, single: int = SINGL
 
 
 def quiet() -> None:
-    """Silence the libraries' remarks about random weights and short prompts."""
+    """Silence the libraries' warnings about random weights and short prompts."""
     diffusers.utils.logging.set_verbosity_error()
     transformers.logging.set_verbosity_error()
 
@@ -120,10 +120,10 @@ def _t5() -> T5EncoderModel:
 
 
 def _clip_tokenizer() -> CLIPTokenizer:
-    """Every byte, inside a word and at its end, and the two marks around a text."""
+    """A tokenizer of single bytes, inside and at the end of a word, and the two marks around a text."""
     letters = _bytes_as_letters()
     vocabulary = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: place for place, token in enumerate(vocabulary)}, merges=[], model_max_length=77)
+    return CLIPTokenizer(vocab={token: index for index, token in enumerate(vocabulary)}, merges=[], model_max_length=77)
 
 
 def _t5_vocabulary() -> list[tuple[str, float]]:
@@ -134,4 +134,4 @@ def _bytes_as_letters() -> list[str]:
     """GPT-2's printable letter for each byte."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("\u00a1"), ord("\u00ac") + 1), *range(ord("\u00ae"), 256)]
     hidden = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + place) for place in range(len(hidden))]
+    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(hidden))]

@@ -1,8 +1,8 @@
 """What the orchestrator itself costs: ``python -m benchmarks.overhead``.
 
-Instant stub editor and thinker (their own process), a real Valkey, one orchestrator process, megapixel PNGs. CPU is
-the orchestrator's alone, read from the kernel, so other load on the machine shifts latencies but not costs. The
-physics: one turn moves an image in (base64 in JSON), checks and stores it, and moves source and candidate out twice.
+Instant stub editor and thinker (in their own process), a real Valkey, one orchestrator process, megapixel PNGs. CPU is
+the orchestrator's alone, read from the kernel, so other load on the machine shifts latencies but not costs. One turn
+receives an image (base64 in JSON), checks and stores it, and sends source and candidate twice.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ def memory_mb(process: Process) -> float:
 
 
 async def sessions(api: httpx.AsyncClient, image: bytes, count: int, at_once: int, **fields: str) -> list[dict[str, object]]:
-    """Run sessions to their end, so many at a time."""
-    gate = asyncio.Semaphore(at_once)
+    """Run sessions to their end, `at_once` at a time."""
+    slots = asyncio.Semaphore(at_once)
 
     async def one() -> dict[str, object]:
-        async with gate:
+        async with slots:
             data = {"prompt": "make it golden", "patience": "20", **fields}
             reply = await api.post("/v1/sessions", files={"image": image}, data=data, headers={"Prefer": "wait=300"})
             reply.raise_for_status()
@@ -105,12 +105,12 @@ async def added_ms(api: httpx.AsyncClient, session: dict[str, object]) -> list[f
 
 
 async def measure(orchestrator: Process, stubs: Process, *, rounds: int, live: int) -> Figures:
-    """All figures of one run."""
+    """Measure all figures in one run."""
     image = megapixel()
     async with httpx.AsyncClient(base_url=orchestrator.url, timeout=600, trust_env=False) as api:
         await sessions(api, image, 2, 1, max_turns="2")
         idle = memory_mb(orchestrator)
-        # Sessions of one turn and of eleven: the difference is ten turns without the intake of a session.
+        # Sessions of one turn and of eleven: the difference is ten turns without a session's intake.
         before = cpu_s(orchestrator)
         await sessions(api, image, rounds, 2, max_turns="1")
         short = cpu_s(orchestrator) - before
@@ -139,11 +139,11 @@ async def measure(orchestrator: Process, stubs: Process, *, rounds: int, live: i
 
 
 async def live_sessions(api: httpx.AsyncClient, orchestrator: Process, image: bytes, count: int) -> float:
-    """Memory while so many sessions wait for their edit."""
-    gate = asyncio.Semaphore(8)
+    """Memory while `count` sessions wait for their edit."""
+    slots = asyncio.Semaphore(8)
 
     async def one() -> None:
-        async with gate:
+        async with slots:
             data = {"prompt": "hold", "deadline_s": "3600"}
             (await api.post("/v1/sessions", files={"image": image}, data=data)).raise_for_status()
 
@@ -155,7 +155,7 @@ async def live_sessions(api: httpx.AsyncClient, orchestrator: Process, image: by
         started = metrics.count('type="edit_started"') and float(metrics.split('type="edit_started"} ')[1].split()[0])
         if driving >= count and started >= count:
             return memory_mb(orchestrator)
-        assert time.monotonic() < ends, f"only {driving} of {count} sessions are driven"
+        assert time.monotonic() < ends, f"only {driving} of {count} sessions are running"
         await asyncio.sleep(0.2)
 
 

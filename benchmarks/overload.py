@@ -1,11 +1,11 @@
 """An editor worker at ten times its capacity: ``python -m benchmarks.overload``.
 
-A real worker process with a Kontext of random weights, over HTTP. First its capacity: as many callers as it has places, each
-asking again as soon as it is answered. Then ten times as many requests a second as that, each caller coming back as
-``Retry-After`` says until it gives up. Bounded memory, goodput close to capacity, and a ``Retry-After`` worth heeding.
+A real worker process with a Kontext of random weights, over HTTP. First its capacity is measured: as many callers as slots, each
+repeating as soon as it is answered. Then it gets ten times that rate, and each caller follows ``Retry-After`` until it gives
+up. Memory must stay bounded, goodput close to capacity, and ``Retry-After`` useful.
 
-Making and refusing so many requests keeps a core of a small machine busy, and cores share what they are made of. So capacity is
-also measured while the same flood goes to a neighbour, a process that refuses everything: that is what the machine leaves.
+Sending and refusing so many requests keeps a core of a small machine busy, and cores share caches and memory. So capacity is also
+measured while the same flood goes to a neighbour, a process that refuses everything: that is what the machine can still do.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ SIDE = 128
 QUEUE, ACTIVE = 8, 4
 FACTOR = 10
 _MB = 1024 * 1024
-_TRIES = 4  # of a caller that is told to come back
-_PATIENCE_S = 20.0  # of a caller: a longer wait makes it give up
+_ATTEMPTS = 4  # of a caller that is refused
+_LONGEST_WAIT_S = 20.0  # a caller gives up if it should wait longer
 _GOODPUT = 0.95
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the callers saw."""
+    """Results of the callers."""
 
     answers: Counter[int] = field(default_factory=Counter)
     waits: list[float] = field(default_factory=list)
-    tries_of_served: list[int] = field(default_factory=list)
+    attempts_of_served: list[int] = field(default_factory=list)
     done_at: list[float] = field(default_factory=list)
 
     def rate(self, begin: float, end: float) -> float:
@@ -65,7 +65,7 @@ class Worker:
     """A worker process.
 
     Args:
-        folder: of the model.
+        folder: the model's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -92,14 +92,14 @@ class Worker:
         self._memory = psutil.Process(self._process.pid)
 
     async def ready(self, http: httpx.AsyncClient) -> None:
-        """Wait until it takes requests, two minutes at most."""
+        """Wait until it is ready, two minutes at most."""
         ends = time.monotonic() + 120
         while time.monotonic() < ends:
             with contextlib.suppress(httpx.HTTPError):
                 if (await http.get("/readyz")).status_code == httpx.codes.OK:
                     return
             await asyncio.sleep(0.1)
-        raise RuntimeError("the worker does not get ready")
+        raise RuntimeError("the worker did not become ready")
 
     @property
     def megabytes(self) -> float:
@@ -107,13 +107,13 @@ class Worker:
         return self._memory.memory_info().rss / _MB
 
     def stop(self) -> None:
-        """SIGTERM, and wait."""
+        """Stop it with SIGTERM, and wait."""
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(60)
 
 
 async def neighbour(port: int) -> None:
-    """A server that reads every request and refuses it, at as little cost as may be."""
+    """Run a server that reads and refuses every request as cheaply as possible."""
     refusal = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 2\r\ncontent-length: 2\r\n\r\n{}"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,7 +133,7 @@ async def neighbour(port: int) -> None:
 async def _neighbour() -> AsyncIterator[str]:
     port = _free_port()
     command = [sys.executable, "-m", "benchmarks.overload", "--neighbour", str(port)]
-    process = subprocess.Popen(command)  # noqa: ASYNC220 - nothing else is going on yet
+    process = subprocess.Popen(command)  # noqa: ASYNC220 - nothing else runs yet
     try:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -160,12 +160,12 @@ def _picture(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-_WISHES = itertools.count()
+_PROMPTS = itertools.count()
 
 
-async def _ask(http: httpx.AsyncClient, number: int, tally: Tally) -> float | None:
-    """Ask once, for something that nobody asked for before; the seconds to wait before asking again, None when it was served."""
-    fields = {"prompt": f"wish {next(_WISHES)}", "seed": number, "num_inference_steps": STEPS}
+async def _request(http: httpx.AsyncClient, number: int, tally: Tally) -> float | None:
+    """Send one unique request; return None when it was served, otherwise the seconds to wait before the next attempt."""
+    fields = {"prompt": f"prompt {next(_PROMPTS)}", "seed": number, "num_inference_steps": STEPS}
     reply = await http.post("/v1/images/edits", data=fields, files={"image": _picture(number % 8)})
     tally.answers[reply.status_code] += 1
     if reply.status_code == httpx.codes.TOO_MANY_REQUESTS:
@@ -178,29 +178,29 @@ async def _ask(http: httpx.AsyncClient, number: int, tally: Tally) -> float | No
 
 
 async def capacity(http: httpx.AsyncClient, seconds: float) -> float:
-    """Edits a second with every place taken all the time."""
+    """Edits a second with every slot taken all the time."""
     tally, begin = Tally(), time.monotonic()
 
     async def caller(number: int) -> None:
         while time.monotonic() < begin + seconds:
-            if await _ask(http, number, tally) is not None:
-                raise RuntimeError("refused although there are no more callers than places")
+            if await _request(http, number, tally) is not None:
+                raise RuntimeError("refused although there are no more callers than slots")
 
     await asyncio.gather(*(caller(number) for number in range(QUEUE + ACTIVE)))
     return tally.rate(begin + seconds / 4, begin + seconds)
 
 
 async def overload(http: httpx.AsyncClient, rate: float, seconds: float) -> tuple[Tally, float, int]:
-    """(what callers saw, edits a second, callers) at so many new callers a second."""
+    """Offer new callers at this rate; return their results, edits a second, and the number of callers."""
     tally, begin = Tally(), time.monotonic()
 
     async def caller(number: int) -> None:
-        for attempt in range(1, _TRIES + 1):
-            wait = await _ask(http, number, tally)
+        for attempt in range(1, _ATTEMPTS + 1):
+            wait = await _request(http, number, tally)
             if wait is None:
-                tally.tries_of_served.append(attempt)
+                tally.attempts_of_served.append(attempt)
                 return
-            if wait > _PATIENCE_S:
+            if wait > _LONGEST_WAIT_S:
                 return
             await asyncio.sleep(wait)
 
@@ -210,8 +210,8 @@ async def overload(http: httpx.AsyncClient, rate: float, seconds: float) -> tupl
     return tally, tally.rate(begin + seconds / 4, end), len(callers)
 
 
-async def _capacity_beside(http: httpx.AsyncClient, rate: float, seconds: float) -> float:
-    """Edits a second with every place taken, while the flood goes elsewhere."""
+async def _capacity_with_flooded_neighbour(http: httpx.AsyncClient, rate: float, seconds: float) -> float:
+    """Edits a second with every slot taken, while the flood goes to the neighbour."""
     limits = httpx.Limits(max_connections=2000, keepalive_expiry=2)
     async with (
         _neighbour() as url,
@@ -225,8 +225,8 @@ async def _capacity_beside(http: httpx.AsyncClient, rate: float, seconds: float)
 
 
 async def _arrivals(rate: float, seconds: float) -> AsyncIterator[int]:
-    dice, begin, at, number = random.Random(1), time.monotonic(), 0.0, 0
-    while (at := at + dice.expovariate(rate)) < seconds:
+    rng, begin, at, number = random.Random(1), time.monotonic(), 0.0, 0
+    while (at := at + rng.expovariate(rate)) < seconds:
         await asyncio.sleep(max(0.0, begin + at - time.monotonic()))
         yield number
         number += 1
@@ -239,12 +239,12 @@ async def _watched(worker: Worker, peak: list[float]) -> None:
 
 
 async def measure(seconds: float) -> int:
-    """Print the table; 1 if goodput is too low."""
+    """Print the table; return 1 if goodput is too low."""
     quiet()
     with tempfile.TemporaryDirectory() as folder:
         kontext.build(layers=2, single_layers=4, heads=4, head_dim=32).save_pretrained(folder)
         worker = Worker(Path(folder))
-        os.nice(10)  # the callers are the world outside: they must not take the worker's cores
+        os.nice(10)  # real callers are on other machines, so they must not take the worker's CPU time
         limits = httpx.Limits(max_connections=2000, keepalive_expiry=2)
         try:
             url = f"http://127.0.0.1:{worker.port}"
@@ -252,29 +252,32 @@ async def measure(seconds: float) -> int:
                 await worker.ready(http)
                 await capacity(http, seconds / 4)
                 before = await capacity(http, seconds)
-                beside = await _capacity_beside(http, FACTOR * before, seconds)
+                flooded = await _capacity_with_flooded_neighbour(http, FACTOR * before, seconds)
                 calm, peak = worker.megabytes, list[float]()
                 watching = asyncio.create_task(_watched(worker, peak))
                 tally, goodput, callers = await overload(http, FACTOR * before, seconds)
                 watching.cancel()
-                beside = (beside + await _capacity_beside(http, FACTOR * before, seconds)) / 2
+                flooded = (flooded + await _capacity_with_flooded_neighbour(http, FACTOR * before, seconds)) / 2
         finally:
             worker.stop()
     rows = [
         ("capacity, edits a second", f"{before:.2f}"),
-        ("the same beside a neighbour that is flooded", f"{beside:.2f}"),
+        ("the same while a neighbour is flooded", f"{flooded:.2f}"),
         (f"new callers a second ({FACTOR} x)", f"{FACTOR * before:.1f} ({callers} in all)"),
         ("goodput, edits a second", f"{goodput:.2f}"),
-        ("goodput / capacity beside a flooded neighbour", f"{goodput / beside:.1%}"),
+        ("goodput / capacity while a neighbour is flooded", f"{goodput / flooded:.1%}"),
         ("answers", ", ".join(f"{status}: {count}" for status, count in sorted(tally.answers.items()))),
         ("Retry-After, least / median / most, s", _spread(tally.waits)),
-        ("callers who gave up", str(callers - len(tally.tries_of_served))),
-        ("served at the first / a later try", f"{tally.tries_of_served.count(1)} / {sum(t > 1 for t in tally.tries_of_served)}"),
+        ("callers who gave up", str(callers - len(tally.attempts_of_served))),
+        (
+            "served at the first / a later attempt",
+            f"{tally.attempts_of_served.count(1)} / {sum(n > 1 for n in tally.attempts_of_served)}",
+        ),
         ("memory before / most, MB", f"{calm:.0f} / {max(peak):.0f}"),
     ]
     print("| figure | measured |\n|---|---|")
     print("\n".join(f"| {name} | {value} |" for name, value in rows))
-    return 0 if goodput >= _GOODPUT * beside else 1
+    return 0 if goodput >= _GOODPUT * flooded else 1
 
 
 def _spread(values: Sequence[float]) -> str:

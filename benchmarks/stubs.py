@@ -1,8 +1,8 @@
 """Instant stub servers for `benchmarks.overhead`: an editor and a thinker that cost the orchestrator nothing to wait for.
 
-Run as its own process, so that what it burns is not counted: ``python -m benchmarks.stubs PORT``. The editor answers
-the same megapixel PNG, prepared once; a prompt that starts with "hold" is answered when the process is told by
-``POST /release``. The thinker never is satisfied.
+Run as its own process, so that its CPU time is not counted: ``python -m benchmarks.stubs PORT``. The editor answers with
+the same megapixel PNG, encoded once; a prompt that starts with "hold" is answered after ``POST /release``. The thinker is
+never satisfied.
 """
 
 from __future__ import annotations

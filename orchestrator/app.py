@@ -37,6 +37,7 @@ from orchestrator.store.archive import Archive, Retention
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.connection import client as client_of
 from orchestrator.store.connection import listeners
+from orchestrator.store.health import StorageHealth
 from orchestrator.store.notifications import RedisNotifications
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.rates import RedisRateLimiter
@@ -108,8 +109,8 @@ async def _compose(
 ) -> Context:
     """Make and connect all parts; the stack stops them in reverse order."""
     keys = KeySpace()
-    redis, feed = await _connected(settings, stack)
-    store = RedisSessions(redis, feed, keys, _options(settings))
+    redis, pubsub = await _connected(settings, stack)
+    store = RedisSessions(redis, pubsub, keys, _options(settings))
     client = await stack.enter_async_context(http_client())
     registry = CollectorRegistry()
     metrics = Metrics(registry)
@@ -118,7 +119,10 @@ async def _compose(
     stack.push_async_callback(decoder.close)
     metrics.watch_decoder(decoder)
     upstreams = UpstreamPool(settings.collaborators, client, metrics, decoder)
-    blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
+    blobs, clock = ObjectBlobs(settings.blobs, least_free_bytes=settings.blobs_free_bytes), SystemClock()
+    storage = StorageHealth(store.probe, blobs.probe, settings.redis_full_percent, metrics)
+    await storage.start()
+    stack.push_async_callback(storage.stop)
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
     limits = AdaptiveLimits(upstreams.limits)
     performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s)
@@ -129,7 +133,7 @@ async def _compose(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
         lambda claim, log: Driver(claim, store, performer, clock, metrics, log, bounds=bounds),
-        RedisNotifications(feed, keys),
+        RedisNotifications(pubsub, keys),
         editors=limits,
         chore=_chores(archive, webhook_sender),
         observer=metrics,
@@ -143,7 +147,7 @@ async def _compose(
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys)
-    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, _quota(settings))
+    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, *_quota(settings))
     return Context(
         store,
         archive,
@@ -152,7 +156,7 @@ async def _compose(
         intake,
         metrics,
         registry,
-        lambda: runner.alive() and feed.alive(),
+        lambda: runner.alive() and pubsub.alive(),
         stopping,
         access,
         _links(settings, api_keys, origins),
@@ -160,6 +164,7 @@ async def _compose(
         webhook_sender,
         ReadinessChecks(upstreams.editors, upstreams.thinkers),
         StreamLimits(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
+        storage,
         Transcodes(decoder, settings.tenant_transcodes, settings.transcode_cache_bytes),
         _budget(settings.upload_bytes, "uploads", settings, metrics),
         _budget(settings.reply_bytes, "replies", settings, metrics),
@@ -188,10 +193,10 @@ async def _connected(settings: Settings, stack: contextlib.AsyncExitStack) -> tu
     address = settings.redis()
     redis = client_of(address)
     stack.push_async_callback(redis.aclose)
-    feed = PubSubFanout(listeners(address))
-    await feed.start()
-    stack.push_async_callback(feed.stop)
-    return redis, feed
+    pubsub = PubSubFanout(listeners(address))
+    await pubsub.start()
+    stack.push_async_callback(pubsub.stop)
+    return redis, pubsub
 
 
 def _deadlines(settings: Settings) -> Deadlines:
@@ -207,16 +212,17 @@ def _options(settings: Settings) -> SessionsOptions:
     )
 
 
-def _quota(settings: Settings) -> Quota:
-    """The default quota of a tenant. Bytes are bounded by default where there may be strangers."""
-    redis_bytes, blob_bytes = (_QUOTA_REDIS_BYTES, _QUOTA_BLOB_BYTES) if settings.keys_required else (None, None)
-    return Quota(
+def _quota(settings: Settings) -> tuple[Quota, int | None]:
+    """The default quota of a tenant, and its bytes in Redis if that has none. Bytes are bounded where there may be strangers."""
+    strangers = settings.keys_required
+    quota = Quota(
         settings.quota_rate,
         settings.quota_unfinished,
         settings.quota_editor_s_per_day,
-        settings.quota_redis_bytes or redis_bytes,
-        settings.quota_blob_bytes or blob_bytes,
+        settings.quota_redis_bytes,
+        settings.quota_blob_bytes or (_QUOTA_BLOB_BYTES if strangers else None),
     )
+    return quota, _QUOTA_REDIS_BYTES if strangers else None
 
 
 def _bounds(settings: Settings) -> SessionBounds:

@@ -108,6 +108,15 @@ class Metrics:
         self._replicas = Gauge("editthinker_replicas", "Live orchestrator replicas.", registry=registry)
         self._redis = Gauge("editthinker_redis_up", "Whether Redis responded at the last scrape.", registry=registry)
 
+        self._writable = Gauge(
+            "editthinker_storage_writable", "Whether the store accepted a write when last tried.", ["store"], registry=registry
+        )
+        self._redis_percent = Gauge(
+            "editthinker_redis_memory_percent", "Percent of Redis' maxmemory in use; 0 without a limit.", registry=registry
+        )
+        codes = {"code": ("overloaded", "quota_exceeded", "rate_limited", "storage_unavailable")}
+        self._refused = self._counter("sessions_refused_total", "Requests for a session that were refused, by error code.", codes)
+
     def _add_session_metrics(self) -> None:
         reasons: tuple[str, ...] = get_args(FinishReason)
         types = tuple(str(kind.model_fields["type"].default) for kind in get_args(get_args(Event)[0]))
@@ -190,6 +199,17 @@ class Metrics:
     def redis_unavailable(self) -> None:
         """Redis did not respond; the last values remain."""
         self._redis.set(0)
+
+    def storage_checked(self, writable: Mapping[str, bool], redis_percent: float | None) -> None:
+        """Whether each store accepts writes; None if Redis did not report its memory."""
+        for store, accepts in writable.items():
+            self._writable.labels(store).set(int(accepts))
+        if redis_percent is not None:
+            self._redis_percent.set(redis_percent)
+
+    def refused(self, code: str) -> None:
+        """A request for a session was refused, with that code of the error table."""
+        self._refused.labels(code).inc()
 
     def recorded(self, session_id: str, recorded: Recorded, session: Session) -> None:
         """This replica recorded an event."""

@@ -54,17 +54,22 @@ class ThinkerError(PortError):
 
 
 class StorageUnavailableError(PortError):
-    """Redis or the blob store cannot be reached; no data is known to be lost."""
+    """Redis or the blob store cannot be reached or refuses to write; no data is known to be lost.
 
-    def __init__(self, message: str) -> None:
-        super().__init__("storage_unavailable", message, retryable=True)
+    Attributes:
+        shown: what a caller may read, without hosts and paths; None if only that it cannot be reached.
+    """
+
+    def __init__(self, message: str, *, shown: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__("storage_unavailable", message, retryable=True, retry_after=retry_after)
+        self.shown = shown
 
 
 class StorageFullError(StorageUnavailableError):
     """The blob store's disk is full: reads work, and writes will once there is space."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, shown: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, shown=shown, retry_after=retry_after)
         self.code = "storage_full"
 
 
@@ -506,6 +511,24 @@ class SessionStore(Sessions, Protocol):
 
     async def ping(self) -> bool:
         """Whether the store answers."""
+        ...
+
+
+class StorageStatus(Protocol):
+    """Whether Redis and the blob store accept writes."""
+
+    @property
+    def refusals(self) -> Mapping[str, str]:
+        """Why a store refuses writes, by its name (``redis``, ``blobs``); empty when both accept them."""
+        ...
+
+    @property
+    def tenant_share(self) -> int | None:
+        """Bytes of Redis that one tenant's logs may take where nobody set another number; None if Redis has no limit."""
+        ...
+
+    def check_new_session(self) -> None:
+        """Raises `StorageUnavailableError` where a new session could not be stored."""
         ...
 
 

@@ -102,13 +102,16 @@ class Settings(RedisSettings):
         1024 * 1024, ge=200_000, description="Bytes of one session's events, about; at that it ends with what it has."
     )
     session_blob_bytes: int = Field(
-        1024**3, ge=10_000_000, description="Bytes of one session's images; at that no further edit is started."
+        256 * 1024**2, ge=10_000_000, description="Bytes of one session's images; at that no further edit is started."
     )
     redis_full_percent: float = Field(
         90.0,
         gt=0,
         le=100,
         description="Percent of Redis' maxmemory above which new sessions get 503: running ones need the rest.",
+    )
+    blobs_free_bytes: int = Field(
+        256 * 1024**2, ge=0, description="Free bytes of a blob directory's disk below which new sessions get 503."
     )
     lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
     default_deadline_s: float = Field(600.0, gt=0, description="Default deadline of a session, in seconds.")

@@ -1,4 +1,4 @@
-"""Hypothesis explores anew on every run at a desk, and runs the same examples in CI, which must not be a lottery."""
+"""Hypothesis explores new examples on every local run, and runs the same examples in CI, which must be deterministic."""
 
 from __future__ import annotations
 

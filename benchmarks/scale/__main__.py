@@ -1,9 +1,9 @@
-"""How far it goes: ``python -m benchmarks.scale [load] [workers] [listeners] [replicas] [reference] [--quick]``.
+"""Load and scaling of the stack: ``python -m benchmarks.scale [load] [workers] [listeners] [replicas] [reference] [--quick]``.
 
-Stub editors of 1 to 8 s an edit (log-normal, drawn from the words of the request, so that the same work takes as long whoever
-asks for it) and a thinker of 0.3 to 1 s, in one process; real HAProxy, real Valkey, real replicas of the orchestrator, over
-HTTP. Goodput is what the workers' journal says: slot-seconds of edits whose picture somebody took, each counted once, against
-the slot-seconds there were.
+One process has stub editors that take 1 to 8 s an edit (log-normal, drawn from the text of the request, so that the same work
+takes the same time in every run) and a stub thinker that takes 0.3 to 1 s. HAProxy, Valkey and the orchestrator's replicas are
+real, over HTTP. Goodput comes from the workers' journal: slot-seconds of edits that were delivered, each counted once, divided by
+all slot-seconds.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from benchmarks.scale.report import Figure, print_report
 
 
 def main() -> int:
-    """1 if a goal is missed."""
+    """Run the rows; return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scale", description=__doc__.partition("\n\n")[0] if __doc__ else ""
     )
     parser.add_argument("rows", nargs="*", metavar="ROW", help="load, workers, listeners, replicas, reference (all)")
-    parser.add_argument("--quick", action="store_true", help="shorter and smaller: a look, not a measurement")
+    parser.add_argument("--quick", action="store_true", help="shorter and smaller: a check, not a measurement")
     options = parser.parse_args()
     lengths = Lengths(4.0, 8.0) if options.quick else Lengths()
     every: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -39,7 +39,7 @@ def main() -> int:
     }
     if unknown := set(options.rows) - set(every):
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(every)}")
-    # Ten thousand streams need as many files, which the replica inherits.
+    # Ten thousand streams need as many open files; the replica inherits the limit.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     figures, progress, began = list[Figure](), Console(file=sys.stderr), time.monotonic()
@@ -47,7 +47,7 @@ def main() -> int:
         for figure in every[name]():
             figures.append(figure)
             progress.print(f"{time.monotonic() - began:4.0f} s  {figure.row}  {figure.name}: {figure.shown}  {figure.reference}")
-    print_report(figures, "quick, a look only" if options.quick else "real latencies (edits 1-8 s, critiques 0.3-1 s)")
+    print_report(figures, "quick, not a measurement" if options.quick else "real latencies (edits 1-8 s, critiques 0.3-1 s)")
     return 1 if any(figure.met is False for figure in figures) else 0
 
 

@@ -1,4 +1,4 @@
-"""Rows against the reference's way: the same sessions, the same workers, the same times, in one run."""
+"""Rows that compare with the reference's way: the same sessions, workers and times, in one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.scale.draws import Wish
+from benchmarks.scale.draws import Step
 from benchmarks.scale.fleet import Fleet, Size
 from benchmarks.scale.journal import wasted
 from benchmarks.scale.load import Callers
@@ -26,17 +26,17 @@ from benchmarks.scale.report import Figure
 from benchmarks.scale.stack import Stack, cpu_s, stack
 from tests.doubles.processes import Process
 
-_KILLED = 3  # which of the eight
+_KILLED = 3  # index of the killed worker
 _LONGEST_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What one way of doing the work came to.
+    """Results of one way of doing the work.
 
     Attributes:
-        live: sessions alive at the moment of the most memory.
-        failed_tries: requests to an editor that had to be made again.
+        live: live sessions at the moment of peak memory.
+        failed_requests: requests to an editor that had to be repeated.
     """
 
     wall_s: float
@@ -45,13 +45,13 @@ class Way:
     peak_mb: float
     live: int
     finished: int
-    failed_tries: int
+    failed_requests: int
     repeated: int
     repeated_s: float
 
 
 class Memory(threading.Thread):
-    """The most that some processes hold together; shared pages count once."""
+    """Samples the memory of some processes together; shared pages count once."""
 
     def __init__(self, processes: Sequence[Process]) -> None:
         super().__init__(daemon=True)
@@ -60,26 +60,26 @@ class Memory(threading.Thread):
         self.peak_mb = 0.0
 
     def run(self) -> None:
-        """Twice a second."""
+        """Sample twice a second."""
         while not self._over.wait(0.5):
             with contextlib.suppress(psutil.Error):
                 self.peak_mb = max(self.peak_mb, sum(process.memory_full_info().pss for process in self._watched) / 1e6)
 
     def stop(self) -> float:
-        """The peak."""
+        """Stop, and return the peak."""
         self._over.set()
         self.join()
         return self.peak_mb
 
 
 def ideal_s(fleet: Fleet, count: int) -> float:
-    """Seconds for which the pool is busy with so many sessions if it never waits."""
+    """Seconds of work that so many sessions are for a pool that is never idle."""
     draws = fleet.draws
-    return sum(draws.edit_s(Wish(n, t)) for n in range(1, count + 1) for t in range(1, draws.turns(n) + 1)) / fleet.slots
+    return sum(draws.edit_s(Step(n, t)) for n in range(1, count + 1) for t in range(1, draws.turns(n) + 1)) / fleet.slots
 
 
 def ours(made: Stack, count: int, kill_after: float | None) -> Way:
-    """Through the orchestrator; CPU and memory are its, HAProxy's and Valkey's."""
+    """Measure the orchestrator; CPU and memory include HAProxy and Valkey."""
     parts = [*made.replicas, made.proxy, made.valkey]
     made.fleet.forget()
     before, memory, logged = cpu_s(*parts), Memory(parts), made.proxy.log.stat().st_size
@@ -87,7 +87,7 @@ def ours(made: Stack, count: int, kill_after: float | None) -> Way:
     wall, callers = asyncio.run(_ours(made, count, kill_after))
     works = made.fleet.journal()
     finished, turns = callers.seen.finished["satisfied"], callers.seen.turns
-    failed = failed_tries(made.proxy.log.read_bytes()[logged:])
+    failed = failed_requests(made.proxy.log.read_bytes()[logged:])
     return Way(wall, cpu_s(*parts) - before, turns, memory.stop(), count, finished, failed, *wasted(works))
 
 
@@ -98,14 +98,14 @@ async def _ours(made: Stack, count: int, kill_after: float | None) -> tuple[floa
     return wall, callers
 
 
-def failed_tries(log: bytes) -> int:
-    """Edits that were answered with anything but a picture, by the proxy's log."""
+def failed_requests(log: bytes) -> int:
+    """Count edits in the proxy's log that were not answered with a picture."""
     lines = (json.loads(line) for line in log.splitlines() if line.startswith(b"{"))
     return sum(line.get("method") == "POST" and not 200 <= line["status"] < 300 for line in lines)
 
 
 def theirs(fleet: Fleet, count: int, kill_after: float | None, *, listed: bool) -> Way:
-    """Through the stand-in: with a list of the workers, or behind one round robin."""
+    """Measure the reference's way: with a list of the workers, or behind one round robin."""
     editors = [f"http://{address}" for address in fleet.addresses] if listed else [f"http://127.0.0.1:{fleet.plan.front}"]
     job = Job(editors, f"http://127.0.0.1:{fleet.plan.thinker}/v1", 1, count, fleet.plan.large)
     command = [sys.executable, "-m", "benchmarks.scale.reference", json.dumps(asdict(job))]
@@ -115,14 +115,14 @@ def theirs(fleet: Fleet, count: int, kill_after: float | None, *, listed: bool) 
     result = Result(**json.loads(done.stdout))
     turns = sum(sample["turns"] for sample in result.samples)
     finished = sum(sample["satisfied"] for sample in result.samples)
-    failed = sum(sample["failed_tries"] for sample in result.samples)
+    failed = sum(sample["failed_requests"] for sample in result.samples)
     waste = wasted(fleet.journal())
     return Way(result.wall_s, result.cpu_s, turns, result.peak_mb, result.live_at_peak, finished, failed, *waste)
 
 
 @contextlib.contextmanager
 def _killing(fleet: Fleet, after: float | None) -> Iterator[None]:
-    """Kill a worker so much later, and have it back at the end."""
+    """Kill a worker after this time, and restart it at the end."""
     timer = threading.Timer(after, fleet.kill, (_KILLED,)) if after is not None else None
     if timer:
         timer.start()
@@ -134,18 +134,18 @@ def _killing(fleet: Fleet, after: float | None) -> Iterator[None]:
             timer.join()
             with contextlib.suppress(OSError):
                 fleet.start(_KILLED)
-            time.sleep(2)  # until the proxy has seen it
+            time.sleep(2)  # until the proxy has checked it
 
 
 def reference(count: int) -> Iterator[Figure]:
-    """Thumbnails, so that this machine's two cores decide nothing; a dying worker; then megapixels, for what they cost."""
+    """Compare on thumbnails, so that the CPU does not limit; with a dying worker; then on megapixels, for their cost."""
     size = Size(workers=8, slots=1, queue=100)
     with tempfile.TemporaryDirectory() as folder, stack(Path(folder), size) as made:
         row = f"{count} sessions, 8 workers of 1"
         ideal = ideal_s(made.fleet, count)
         yield Figure(row, "seconds if the pool never waited", ideal, "s")
         yield from _compared(row, *_three(made, count, None), dying=False)
-        yield from _compared(f"{row}, one dies half-way", *_three(made, count, ideal / 2), dying=True)
+        yield from _compared(f"{row}, one dies midway", *_three(made, count, ideal / 2), dying=True)
     with tempfile.TemporaryDirectory() as folder, stack(Path(folder), replace(size, large=True)) as made:
         fronted = theirs(made.fleet, count, None, listed=False)
         yield from _compared(f"{count} sessions, megapixels", ours(made, count, None), None, fronted, dying=False)
@@ -160,7 +160,7 @@ def _three(made: Stack, count: int, kill_after: float | None) -> list[Way]:
 
 
 def _compared(row: str, we: Way, listed: Way | None, fronted: Way, *, dying: bool) -> Iterator[Figure]:
-    """Theirs is shown as list / round robin."""
+    """Figures of both ways; theirs is shown as list / round robin."""
 
     def figure(name: str, unit: str, read: Callable[[Way], float]) -> Figure:
         shown = [Figure(row, name, read(way), unit).shown for way in (listed, fronted) if way]
@@ -169,7 +169,7 @@ def _compared(row: str, we: Way, listed: Way | None, fronted: Way, *, dying: boo
     yield figure("wall time", "s", lambda way: way.wall_s)
     yield figure("sessions finished", "", lambda way: way.finished)
     if dying:
-        yield figure("edits that had to be asked for again", "", lambda way: way.failed_tries)
+        yield figure("edits that had to be requested again", "", lambda way: way.failed_requests)
         yield figure("edits lost or made twice", "", lambda way: way.repeated)
         yield figure("their slot-seconds", "s", lambda way: way.repeated_s)
         return

@@ -1,4 +1,4 @@
-"""What the stubs do, drawn from a seed and the words of the request: the same work takes as long whoever asks for it."""
+"""Times and scores of the stubs, drawn from a seed and the text of the request, so that every run has the same ones."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from statistics import NormalDist
 from typing import Final
 
 MOST_TURNS: Final = 6
-"""One more than any session needs, so that each ends satisfied, and the way that never critiques its last picture has as
-many critiques to ask for as the other."""
-_WISH: Final = re.compile(rb"wish (\d+)(?: take (\d+))?")
+"""One more than any session needs, so that each ends satisfied. The reference never critiques its last picture; so both ways
+make the same number of critiques."""
+_STEP: Final = re.compile(rb"wish (\d+)(?: take (\d+))?")
 _NORMAL: Final = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """An instruction of the benchmark: whose, and of which turn."""
+class Step:
+    """An instruction of the benchmark: the session's number and its turn. Its text seeds the draws, so it must not change."""
 
     number: int
     take: int = 1
@@ -27,15 +27,15 @@ class Wish:
         return f"wish {self.number}" if self.take == 1 else f"wish {self.number} take {self.take}"
 
 
-def last_wish(body: bytes) -> Wish:
-    """The latest instruction in a request; pictures in base64 have no blanks, so they are passed over quickly."""
-    found, at = Wish(0, 0), 0
+def last_step(body: bytes) -> Step:
+    """Find the latest instruction in a request. Pictures in base64 have no spaces, so they are skipped quickly."""
+    found, at = Step(0, 0), 0
     while (at := body.find(b"wish ", at)) >= 0:
-        if match := _WISH.match(body, at):
-            found = max(found, Wish(int(match[1]), int(match[2] or 1)), key=lambda wish: wish.take)
+        if match := _STEP.match(body, at):
+            found = max(found, Step(int(match[1]), int(match[2] or 1)), key=lambda step: step.take)
         at += 5
     if not found.take:
-        raise ValueError("the request has no wish in it")
+        raise ValueError("the request has no instruction")
     return found
 
 
@@ -44,8 +44,8 @@ class Draws:
     """Times and scores.
 
     Attributes:
-        seed: another seed, other times.
-        scale: 1 is real time; below it everything is that much shorter.
+        seed: seed of all times.
+        scale: 1 is real time; smaller values shorten everything.
         median_s, sigma: of an edit, log-normal, cut to `low_s` and `high_s`.
     """
 
@@ -56,32 +56,32 @@ class Draws:
     low_s: float = 1.0
     high_s: float = 8.0
 
-    def edit_s(self, wish: Wish) -> float:
-        """Seconds an edit keeps a slot."""
-        drawn = self.median_s * math.exp(self.sigma * _NORMAL.inv_cdf(self._share("edit", str(wish))))
+    def edit_s(self, step: Step) -> float:
+        """Seconds that an edit occupies a slot."""
+        drawn = self.median_s * math.exp(self.sigma * _NORMAL.inv_cdf(self._share("edit", str(step))))
         return self.scale * min(max(drawn, self.low_s), self.high_s)
 
-    def critique_s(self, wish: Wish) -> float:
+    def critique_s(self, step: Step) -> float:
         """Seconds a critique takes: 0.3 to 1."""
-        return self.scale * (0.3 + 0.7 * self._share("critique", str(wish)))
+        return self.scale * (0.3 + 0.7 * self._share("critique", str(step)))
 
     def turns(self, number: int) -> int:
         """Turns after which a session is satisfied: 2 to 5."""
         return 2 + int(4 * self._share("turns", str(number)))
 
-    def critique(self, wish: Wish) -> str:
-        """The thinker's words: better every turn, and good enough in the last."""
-        done = wish.take >= self.turns(wish.number)
-        semantic = 9 if done else 3 + wish.take
-        answer = Wish(wish.number, wish.take + 1)
+    def critique(self, step: Step) -> str:
+        """The thinker's reply: the score rises every turn, and satisfies in the last."""
+        done = step.take >= self.turns(step.number)
+        semantic = 9 if done else 3 + step.take
+        answer = Step(step.number, step.take + 1)
         return f'<think>so far</think><score>{{"semantic": {semantic}, "quality": 9}}</score><answer>{answer}</answer>'
 
     def mean_session_s(self, numbers: range) -> float:
-        """Slot-seconds of a session, the mean over these."""
-        each = (self.edit_s(Wish(number, 1 + turn)) for number in numbers for turn in range(self.turns(number)))
+        """Mean slot-seconds of these sessions."""
+        each = (self.edit_s(Step(number, 1 + turn)) for number in numbers for turn in range(self.turns(number)))
         return sum(each) / len(numbers)
 
     def _share(self, what: str, text: str) -> float:
-        """A number between 0 and 1, both excluded."""
+        """A number in the open interval from 0 to 1."""
         digest = hashlib.blake2b(f"{self.seed} {what} {text}".encode(), digest_size=8).digest()
         return (int.from_bytes(digest, "big") + 0.5) / 2**64

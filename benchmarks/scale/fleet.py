@@ -1,4 +1,4 @@
-"""The stubs' process, driven over its control port."""
+"""Starts the stubs' process, and controls it over its control port."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class Fleet:
 
     @property
     def slots(self) -> int:
-        """Edits it can make at a time."""
+        """Edits that it can make at a time."""
         return self.plan.slots * len(self.plan.workers)
 
     @property
     def draws(self) -> Draws:
-        """What its times are drawn from."""
+        """The distribution of its times."""
         return Draws(self.plan.seed, self.plan.scale)
 
     @property
     def addresses(self) -> list[str]:
-        """Of the workers, as host and port."""
+        """Addresses of the workers, as host and port."""
         return [f"127.0.0.1:{port}" for port in self.plan.workers]
 
     def journal(self) -> list[Work]:
-        """What was worked on since the last `forget`."""
+        """Work since the last `forget`."""
         reply = httpx.get(f"{self.process.url}/journal", timeout=60, trust_env=False)
         return [Work(**work) for work in reply.json()]
 
@@ -53,13 +53,13 @@ class Fleet:
         httpx.post(f"{self.process.url}/kill", params={"worker": worker}, timeout=60, trust_env=False).raise_for_status()
 
     def start(self, worker: int) -> None:
-        """Start a worker that is not there."""
+        """Start a worker that is not running."""
         httpx.post(f"{self.process.url}/start", params={"worker": worker}, timeout=60, trust_env=False).raise_for_status()
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a fleet.
+    """Size of a fleet.
 
     Attributes:
         absent: workers that have a port and no process yet.
@@ -75,7 +75,7 @@ class Size:
 
 @contextlib.contextmanager
 def fleet(folder: Path, size: Size) -> Iterator[Fleet]:
-    """Start the stubs, end them after."""
+    """Run the stubs."""
     ports = [free_port() for _ in range(size.workers)]
     plan = Plan(
         free_port(), free_port(), free_port(), ports, slots=size.slots, queue=size.queue, large=size.large, scale=size.scale

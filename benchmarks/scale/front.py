@@ -1,9 +1,8 @@
-"""The round robin that the reference puts before its workers: nginx as its setup script configures it, in a few lines.
+"""A round-robin proxy that behaves like nginx in the reference's setup script.
 
-``server … max_fails=3 fail_timeout=30s`` for every worker, no cap of connections and no queue: a request goes to the next
-worker whether or not that one is busy. A worker that cannot be reached is passed over, and after three such failures left
-alone for thirty seconds. The reference's client opens a connection for every request, so to share out connections is to share
-out requests.
+``server … max_fails=3 fail_timeout=30s`` for every worker, no connection limit and no queue: a request goes to the next worker
+even if it is busy. A worker that is unreachable is skipped, and excluded for thirty seconds after three such failures. The
+reference's client opens a connection for every request, so distributing connections distributes requests.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _CHUNK = 1 << 18
 
 
 class RoundRobin:
-    """Whose turn it is.
+    """Chooses the next worker.
 
     Args:
         workers: their ports.
@@ -31,7 +30,7 @@ class RoundRobin:
         self._failures: dict[int, list[float]] = {port: [] for port in workers}
 
     def pick(self, now: float) -> int:
-        """The next worker that is not left alone; the next at all if all are."""
+        """The next worker that is not excluded; the next one if all are."""
         for _ in self._workers:
             port = self._turn()
             self._failures[port] = [at for at in self._failures[port] if at > now - FAIL_TIMEOUT_S]
@@ -40,7 +39,7 @@ class RoundRobin:
         return self._turn()
 
     def failed(self, port: int, now: float) -> None:
-        """A worker could not be reached."""
+        """Record that a worker was unreachable."""
         self._failures[port].append(now)
 
     def _turn(self) -> int:
@@ -50,7 +49,7 @@ class RoundRobin:
 
 
 async def serve(listen: int, workers: Sequence[int]) -> asyncio.Server:
-    """Hand every connection on to a worker."""
+    """Forward every connection to a worker."""
     turns = RoundRobin(workers)
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,8 +64,8 @@ async def serve(listen: int, workers: Sequence[int]) -> asyncio.Server:
 _Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def _connect(turns: RoundRobin, tries: int) -> _Ends | None:
-    for _ in range(tries):
+async def _connect(turns: RoundRobin, attempts: int) -> _Ends | None:
+    for _ in range(attempts):
         port = turns.pick(time.monotonic())
         try:
             return await asyncio.open_connection("127.0.0.1", port)
@@ -76,7 +75,7 @@ async def _connect(turns: RoundRobin, tries: int) -> _Ends | None:
 
 
 async def _splice(here: _Ends, there: _Ends) -> None:
-    """Copy both ways; when one end goes, so does the other, as it would through a proxy."""
+    """Copy both ways; when one end closes, close the other, as a proxy does."""
     copies = [asyncio.create_task(_copy(here[0], there[1])), asyncio.create_task(_copy(there[0], here[1]))]
     await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
     for copy in copies:

@@ -1,8 +1,8 @@
-"""Thousands of listeners to sessions' events, in a process of their own: ``python -m benchmarks.scale.listeners PORT``.
+"""Thousands of listeners to sessions' events, in one process: ``python -m benchmarks.scale.listeners PORT``.
 
-Reads session ids from standard input, one a line, and an empty line. Says ``connected N`` once every stream has begun, and
-from then on measures how long each event took from `at`, when it was recorded, to here (one machine, one clock). A second
-empty line asks for the figures, as one line of JSON.
+Reads session ids from standard input, one per line, then an empty line. Prints ``connected N`` once every stream has begun.
+From then on it measures the time of each event from `at`, when it was recorded, to its arrival (one machine, one clock). After a
+second empty line it prints the figures as one line of JSON.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import time
 from dataclasses import asdict, dataclass, field
 
 _AT_ONCE = 64
-_PATIENCE_S = 300.0
+_CONNECT_TIMEOUT_S = 300.0
 _ID = re.compile(rb"(?:^|\n)id: (\d+)\n")
 _AT = re.compile(rb'[{,]"at": ?([0-9.]+)')
 
 
 @dataclass(slots=True)
 class Figures:
-    """Of all listeners of the process.
+    """Figures of all listeners of the process.
 
     Attributes:
         since: events recorded from then on are timed.
-        gaps: numbers left out or given twice.
+        gaps: event numbers that were missing or repeated.
         refused: streams that were answered with an error.
-        cut: streams that ended, or never began, although their session was not finished.
+        cut: streams that ended, or never began, before their session finished.
         over: streams that ended with their session.
     """
 
@@ -42,7 +42,7 @@ class Figures:
 
 
 class Listener(asyncio.Protocol):
-    """One stream: counts its events, checks that their numbers leave out none, and times them."""
+    """One stream: counts its events, checks their numbers for gaps, and measures their delay."""
 
     def __init__(self, session: str, figures: Figures) -> None:
         self.begun = asyncio.get_running_loop().create_future()
@@ -54,13 +54,13 @@ class Listener(asyncio.Protocol):
         self._finished = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the events."""
+        """Request the events."""
         assert isinstance(transport, asyncio.Transport)
         head = f"GET /v1/sessions/{self._session}/events HTTP/1.1\r\nhost: bench\r\naccept: text/event-stream\r\n"
         transport.write(f"{head}connection: close\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
-        """Frames end with an empty line; the chunks' sizes lie between them."""
+        """Read frames, which end with an empty line and have chunk sizes between them."""
         now = time.time()
         if not self.begun.done():
             self.begun.set_result(None)
@@ -82,7 +82,7 @@ class Listener(asyncio.Protocol):
                 self._figures.delays_s.append(now - at)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """The session is finished, or the server let go."""
+        """The session finished, or the server disconnected."""
         if self._finished:
             self._figures.over += 1
         elif self._status not in {b"", b"200"}:
@@ -94,21 +94,21 @@ class Listener(asyncio.Protocol):
 
 
 async def listen(port: int, sessions: list[str], figures: Figures) -> list[Listener]:
-    """Connect, a few at a time."""
-    gate = asyncio.Semaphore(_AT_ONCE)
+    """Connect all listeners, some at a time."""
+    connecting = asyncio.Semaphore(_AT_ONCE)
     loop = asyncio.get_running_loop()
 
     async def one(session: str) -> Listener:
-        async with gate:
+        async with connecting:
             _, listener = await loop.create_connection(lambda: Listener(session, figures), "127.0.0.1", port)
-            await asyncio.wait_for(listener.begun, _PATIENCE_S)
+            await asyncio.wait_for(listener.begun, _CONNECT_TIMEOUT_S)
             return listener
 
     return await asyncio.gather(*(one(session) for session in sessions))
 
 
 async def main() -> None:
-    """Driven over standard input."""
+    """Run, controlled over standard input."""
     loop = asyncio.get_running_loop()
     sessions = []
     while line := (await loop.run_in_executor(None, sys.stdin.readline)).strip():

@@ -1,4 +1,4 @@
-"""Callers: bounded in number and in time, and cheap, since they share the machine with what they ask."""
+"""Callers: limited in number and time, and cheap, because they share the machine with the stack."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any, Self
 
 import aiohttp
 
-from benchmarks.scale.draws import MOST_TURNS, Wish
+from benchmarks.scale.draws import MOST_TURNS, Step
 
 _BOUNDARY = "scale-benchmark-boundary"
-_MOST_AT_ONCE = 16  # requests that make a session and do not wait for it
+_MOST_AT_ONCE = 16  # concurrent requests that create a session without waiting for it
 _LONGEST_S = 900.0
 _CUT = 599  # counted like a status: the connection was cut before there was an answer
 
@@ -28,21 +28,21 @@ class Seen:
     Attributes:
         answers: HTTP statuses.
         finished: by reason, of the sessions that were waited for.
-        took_s: of those, from asking to the answer.
-        asked_s: the same of those that were not waited for.
+        took_s: duration of those requests.
+        created_s: duration of the requests that did not wait.
     """
 
     answers: Counter[int] = field(default_factory=Counter)
     finished: Counter[str] = field(default_factory=Counter)
     took_s: list[float] = field(default_factory=list)
-    asked_s: list[float] = field(default_factory=list)
+    created_s: list[float] = field(default_factory=list)
     edits: int = 0
     turns: int = 0
     ids: list[str] = field(default_factory=list)
 
 
 class Callers:
-    """Asks the replicas in turn.
+    """Creates sessions on the replicas in turn.
 
     Args:
         urls: of the replicas.
@@ -66,7 +66,7 @@ class Callers:
         await self._http.close()
 
     async def create(self, number: int, *, wait: bool) -> dict[str, Any] | None:
-        """Make a session, and wait for its end if that is wanted; None if it was refused."""
+        """Create a session, and optionally wait for its end; None if it was refused."""
         headers = {"content-type": f"multipart/form-data; boundary={_BOUNDARY}"}
         if wait:
             headers["prefer"] = f"wait={int(_LONGEST_S)}"
@@ -83,7 +83,7 @@ class Callers:
             return None
         self.seen.ids.append(session["id"])
         if not wait:
-            self.seen.asked_s.append(time.monotonic() - began)
+            self.seen.created_s.append(time.monotonic() - began)
         else:
             self.seen.finished[session["finish_reason"] or session["status"]] += 1
             self.seen.took_s.append(time.monotonic() - began)
@@ -92,13 +92,13 @@ class Callers:
         return session
 
     async def batch(self, numbers: range) -> float:
-        """Make sessions all at once and wait for all of them; the seconds that took."""
+        """Create all sessions at once and wait for them; return the seconds."""
         began = time.monotonic()
         await asyncio.gather(*(self.create(number, wait=True) for number in numbers))
         return time.monotonic() - began
 
     async def fill(self, numbers: range) -> None:
-        """Make sessions and wait for none."""
+        """Create sessions without waiting for them."""
         waiting = iter(numbers)
 
         async def maker() -> None:
@@ -108,7 +108,7 @@ class Callers:
         await asyncio.gather(*(maker() for _ in range(_MOST_AT_ONCE)))
 
     async def keep(self, alive: int, seconds: float, numbers: Iterator[int]) -> None:
-        """A closed loop: so many callers, each with a new wish as soon as the last one is granted."""
+        """A closed loop: a number of callers, each with a new session as soon as the last one has finished."""
         ends = time.monotonic() + seconds
 
         async def caller() -> None:
@@ -123,7 +123,7 @@ class Callers:
             await _cancelled(tasks)
 
     async def offer(self, rate: float, seconds: float, numbers: Iterator[int]) -> int:
-        """New sessions at a steady rate, whatever becomes of them; how many."""
+        """An open loop: create sessions at a steady rate without waiting for them; return their number."""
         began, count, tasks = time.monotonic(), 0, set[asyncio.Task[Any]]()
         while (due := count / rate) < seconds:
             await asyncio.sleep(max(0.0, began + due - time.monotonic()))
@@ -143,7 +143,7 @@ class Callers:
             return await reply.text()
 
     def _body(self, number: int) -> bytes:
-        fields = {"prompt": str(Wish(number)), "seed": str(number), **self._fields}
+        fields = {"prompt": str(Step(number)), "seed": str(number), **self._fields}
         head = "".join(
             f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()
         )

@@ -1,4 +1,4 @@
-"""Pictures for the stubs: a small one, or a megapixel; every reply differs, at no cost."""
+"""Pictures for the stubs: a thumbnail or a megapixel. Every reply differs, without encoding it again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def small() -> bytes:
 
 
 class Replies:
-    """Encodes a picture once; each reply adds a remark of its own, so that no two pictures are the same file.
+    """Encodes a picture once; each reply adds its own comment, so that no two are the same file.
 
     Args:
         large: a megapixel instead of a thumbnail.

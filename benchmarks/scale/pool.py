@@ -1,4 +1,4 @@
-"""Rows about the pool: is it kept busy, whatever is asked of it, and does another worker bring another worker's worth?"""
+"""Rows about the pool: is it kept busy at any load, and does its output grow linearly with the workers?"""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ LINEAR = 0.95
 _POOL = Size(workers=8, slots=2)
 _FACTORS = (1, 2, 10)
 _HURRY_S = 30.0
-"""Three times what a session needs alone: at 10x, most are out of time before they are begun, and some in the midst."""
+"""Three times what a session needs alone: at 10x, most are out of time before they start, and some midway."""
 _FLEETS = (1, 4, 16)
-_PER_SLOT = 4  # sessions alive for each slot, where the pool is to be saturated
+_PER_SLOT = 4  # live sessions per slot that saturate the pool
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Seconds: until what has begun counts, and for how long it does."""
+    """Seconds of warm-up and of measurement."""
 
     settle_s: float = 15.0
     window_s: float = 30.0
 
     @property
     def whole_s(self) -> float:
-        """Both."""
+        """Both together."""
         return self.settle_s + self.window_s
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What happened in the window."""
+    """Observations in the measured window."""
 
     works: list[Work]
     begin: float
@@ -55,17 +55,17 @@ class Watched:
     shares: list[float]
 
     def goodput(self, slots: int) -> float:
-        """Share of the pool's capacity that went into work of use."""
+        """Share of the pool's capacity that was useful work."""
         return goodput(self.works, self.begin, self.end, slots)
 
     @property
     def seconds(self) -> float:
-        """Of the window."""
+        """Length of the window."""
         return self.end - self.begin
 
 
 async def watch(made: Stack, callers: Callers, lengths: Lengths) -> Watched:
-    """Let things settle, then look at the difference between two moments."""
+    """Wait for the warm-up, then measure the difference between two moments."""
     await asyncio.sleep(lengths.settle_s)
     before, begin = await _now(made, callers), time.time()
     await asyncio.sleep(lengths.window_s)
@@ -109,7 +109,7 @@ async def _now(made: Stack, callers: Callers) -> _Moment:
 
 
 async def saturated(made: Stack, lengths: Lengths, numbers: Iterator[int]) -> Watched:
-    """More sessions alive than there are slots, all the time."""
+    """Measure with more live sessions than slots all the time."""
     async with Callers(made.urls, small()) as callers:
         keeping = asyncio.create_task(callers.keep(_PER_SLOT * made.fleet.slots, lengths.whole_s + 2, numbers))
         watched = await watch(made, callers, lengths)
@@ -137,7 +137,7 @@ def load(lengths: Lengths) -> Iterator[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """So many times what the pool can do, each session with so many seconds to live."""
+    """An offered load: a multiple of the pool's capacity, and a deadline per session."""
 
     name: str
     factor: int
@@ -145,7 +145,7 @@ class Offer:
 
 
 async def _offered(made: Stack, offer: Offer, lengths: Lengths, row: str) -> list[Figure]:
-    """Open load. It begins with sessions waiting already, so that 1x is a full pool too and not one that fills up."""
+    """Measure an open load. It starts with queued sessions, so that the pool is full at 1x too."""
     capacity = made.fleet.slots / made.fleet.draws.mean_session_s(range(1, 2001))
     async with Callers(made.urls, small(), {"deadline_s": str(offer.deadline_s)}) as callers:
         await callers.fill(range(1_000_000, 1_000_000 + 2 * made.fleet.slots))
@@ -158,16 +158,16 @@ async def _offered(made: Stack, offer: Offer, lengths: Lengths, row: str) -> lis
     figures = [
         at_least(row, f"{name}: goodput / capacity", watched.goodput(made.fleet.slots), BUSY),
         Figure(row, f"{name}: sessions satisfied / what capacity allows", satisfied, "%"),
-        Figure(row, f"{name}: edits made in vain", waste),
+        Figure(row, f"{name}: wasted edits", waste),
         Figure(row, f"{name}: their slot-seconds", waste_s, "s"),
     ]
     if offer.factor == _FACTORS[-1]:
-        asked = 1000 * percentile(callers.seen.asked_s, 0.99)
-        refused = sum(times for status, times in callers.seen.answers.items() if status >= 400)
+        created = 1000 * percentile(callers.seen.created_s, 0.99)
+        refused = sum(number for status, number in callers.seen.answers.items() if status >= 400)
         figures += [
             Figure(row, f"{name}: sessions offered ({offer.factor * capacity:.3g}/s)", count),
             Figure(row, f"{name}: of them refused", refused),
-            Figure(row, f"{name}: a new session's answer, p99", asked, "ms"),
+            Figure(row, f"{name}: a new session's answer, p99", created, "ms"),
             Figure(row, f"{name}: memory of the replica", memory, "MB"),
             Figure(row, f"{name}: replica's CPU", watched.replicas_s / watched.seconds, "%"),
         ]
@@ -175,7 +175,7 @@ async def _offered(made: Stack, offer: Offer, lengths: Lengths, row: str) -> lis
 
 
 def workers(lengths: Lengths) -> Iterator[Figure]:
-    """One to sixteen workers, then one more while it runs."""
+    """Measure one to sixteen workers, then add one while it runs."""
     row = "workers: 2 slots each"
     alone = 0.0
     for size in _FLEETS:

@@ -1,15 +1,16 @@
-"""The reference's way to run many sessions: a stand-in for appletea233/EditThinker@803d1a7, written from what it does.
+"""The reference's way to run many sessions: a model of appletea233/EditThinker@803d1a7, written from its behaviour.
 
-Facts followed (``inference/run_edit_thinker_inference.py``, ``inference/scripts/run_edit_thinker_vllm.sh``):
+It follows these facts (``inference/run_edit_thinker_inference.py``, ``inference/scripts/run_edit_thinker_vllm.sh``):
 
 - a `ProcessPoolExecutor` of 128; each session occupies one process from its first turn to its last, calls are blocking;
-- every session makes its own list of endpoints and begins at the first of it, then goes round; or there is one endpoint,
-  nginx, which goes round (`benchmarks.scale.front`);
-- source and result travel as base64 in JSON (``POST /edit``), the source encoded as PNG anew every turn; results are decoded,
-  scaled to the source's size, saved as PNG, and read again from disk for the thinker, beside the source, whole;
-- an edit is tried 100 times, at once, with 600 s a try; a critique 10 times with 360 s; a new connection for every request;
+- every session has its own list of endpoints, used round robin from the first one; or there is one endpoint, nginx, which is a
+  round robin itself (`benchmarks.scale.front`);
+- source and result travel as base64 in JSON (``POST /edit``), the source re-encoded as PNG every turn; results are decoded,
+  scaled to the source's size, saved as PNG, and read from disk again for the thinker, together with the source, at full size;
+- an edit is attempted 100 times without a pause, with 600 s each; a critique 10 times with 360 s; every request has a new
+  connection;
 - scores of at least 8 and 8, or an unchanged instruction, end the session; the picture of the last turn is the answer;
-- what fails ends its session, and a session begun again starts at turn 1.
+- a failure ends its session, and a restarted session begins at turn 1.
 
 Left out, in its favour: copies of the source saved every turn, of every turn's picture saved again at the end, the import of
 `datasets`, and `requests` (urllib is lighter). ``python -m benchmarks.scale.reference '{…}'`` prints one line of JSON.
@@ -38,26 +39,26 @@ from typing import Any
 import psutil
 from PIL import Image
 
-from benchmarks.scale.draws import MOST_TURNS, Wish
+from benchmarks.scale.draws import MOST_TURNS, Step
 from benchmarks.scale.pictures import Replies
 
 WORKERS = 128
-EDIT_TRIES, EDIT_TIMEOUT_S = 100, 600.0
-CRITIQUE_TRIES, CRITIQUE_TIMEOUT_S = 10, 360.0
+EDIT_ATTEMPTS, EDIT_TIMEOUT_S = 100, 600.0
+CRITIQUE_ATTEMPTS, CRITIQUE_TIMEOUT_S = 10, 360.0
 GOOD_ENOUGH = 8
 _MULTIPLE = 16
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Endpoints:
-    """A session's list of workers, gone round from the first one."""
+    """A session's list of workers, used round robin from the first one."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = urls
         self._next = 0
 
     def next(self) -> str:
-        """The next worker, whatever became of the last request to it."""
+        """The next worker, regardless of the outcome of its last request."""
         url = self._urls[self._next]
         self._next = (self._next + 1) % len(self._urls)
         return url
@@ -65,7 +66,7 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to run: so many sessions from the number `first` on, against these editors and this thinker."""
+    """The sessions to run, from the number `first` on, with these editors and this thinker."""
 
     editors: list[str]
     thinker: str
@@ -76,18 +77,18 @@ class Job:
 
 @dataclass(slots=True)
 class Sample:
-    """What became of a session."""
+    """Result of a session."""
 
     number: int
     turns: int = 0
-    failed_tries: int = 0
+    failed_requests: int = 0
     satisfied: bool = False
     error: str | None = None
 
 
 @dataclass(slots=True)
 class Result:
-    """Of all sessions; CPU and memory are those of all its processes."""
+    """Results of all sessions; CPU and memory are those of all processes."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -109,20 +110,20 @@ def _png(image: Image.Image) -> str:
 
 
 def _edit(endpoints: Endpoints, prompt: str, image: Image.Image, sample: Sample) -> Image.Image:
-    """One edit: a hundred tries, one right after the other."""
+    """One edit: up to a hundred attempts without a pause."""
     payload = {"image": _png(image), "prompt": prompt, "num_inference_step": 50, "guidance_scale": 4.5, "seed": 0}
-    for _ in range(EDIT_TRIES):
+    for _ in range(EDIT_ATTEMPTS):
         try:
             reply = _post(f"{endpoints.next()}/edit", payload, EDIT_TIMEOUT_S)
             return Image.open(io.BytesIO(base64.b64decode(reply["edited_image"])))
-        except Exception:  # noqa: BLE001 - whatever it was, the reference tries again
-            sample.failed_tries += 1
-    raise RuntimeError(f"no picture after {EDIT_TRIES} tries")
+        except Exception:  # noqa: BLE001 - the reference retries on any error
+            sample.failed_requests += 1
+    raise RuntimeError(f"no picture after {EDIT_ATTEMPTS} tries")
 
 
 def _critique(thinker: str, original: str, prompt: str, pictures: Sequence[Path], sample: Sample) -> tuple[bool, str]:
-    """(whether the picture will do, the next instruction)."""
-    for _ in range(CRITIQUE_TRIES):
+    """Return whether the picture satisfies, and the next instruction."""
+    for _ in range(CRITIQUE_ATTEMPTS):
         try:
             urls = [f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" for path in pictures]
             content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
@@ -135,7 +136,7 @@ def _critique(thinker: str, original: str, prompt: str, pictures: Sequence[Path]
             refined = answer[1].strip() if answer else prompt
             good = scores["semantic"] >= GOOD_ENOUGH and scores["quality"] >= GOOD_ENOUGH
         except Exception:  # noqa: BLE001 - as above
-            sample.failed_tries += 1
+            sample.failed_requests += 1
         else:
             return good or refined == prompt, refined
     return False, prompt
@@ -148,7 +149,7 @@ def run_sample(number: int, job: Job, folder: str) -> Sample:
     source = Image.open(source_path).convert("RGB")
     fitting = (source.width // _MULTIPLE * _MULTIPLE, source.height // _MULTIPLE * _MULTIPLE)
     resized = source.resize(fitting)
-    original = prompt = str(Wish(number))
+    original = prompt = str(Step(number))
     before: Path | None = None
     for turn in range(1, MOST_TURNS + 1):
         if before is not None:
@@ -163,7 +164,7 @@ def run_sample(number: int, job: Job, folder: str) -> Sample:
 
 
 class _Memory(threading.Thread):
-    """Watches what this process and its children hold: proportional sizes, so that shared pages count once."""
+    """Samples the memory of this process and its children: proportional sizes, so that shared pages count once."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(daemon=True)
@@ -171,7 +172,7 @@ class _Memory(threading.Thread):
         self.over = threading.Event()
 
     def run(self) -> None:
-        """Once a second."""
+        """Sample once a second."""
         me = psutil.Process()
         while not self.over.wait(1.0):
             children = me.children()
@@ -184,7 +185,7 @@ class _Memory(threading.Thread):
 
 
 def run(job: Job) -> Result:
-    """All sessions, 128 at a time."""
+    """Run all sessions, 128 at a time."""
     result = Result()
     watching = _Memory(result)
     watching.start()
@@ -196,7 +197,7 @@ def run(job: Job) -> Result:
             for future in as_completed(futures):
                 try:
                     sample = future.result()
-                except Exception as exc:  # noqa: BLE001 - as the reference: noted, and on to the next
+                except Exception as exc:  # noqa: BLE001 - like the reference: note it, and continue
                     sample = Sample(futures[future], error=str(exc))
                 result.samples.append(asdict(sample))
         result.wall_s = time.monotonic() - began

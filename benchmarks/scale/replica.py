@@ -1,4 +1,4 @@
-"""Rows about replicas: ten thousand sessions with a listener each on one of them, and what more of them bring and cost."""
+"""Rows about replicas: ten thousand sessions with a listener each on one replica, and the gain and cost of more."""
 
 from __future__ import annotations
 
@@ -20,48 +20,48 @@ from benchmarks.scale.report import Figure, at_least, percentile
 from benchmarks.scale.stack import Stack, cpu_s, memory_mb, stack
 
 _CLIENTS = 2
-_MARGIN = 0.02  # sessions made beyond those wanted: some end before all have a listener
+_MARGIN = 0.02  # additional sessions, because some end before all have a listener
 _COUNTS = (1, 3)
 
 
-class Ears:
+class ListenerProcess:
     """A process of listeners."""
 
     def __init__(self, port: int, sessions: Sequence[str]) -> None:
         command = [sys.executable, "-m", "benchmarks.scale.listeners", str(port)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._say("\n".join(sessions) + "\n\n")
+        self._write("\n".join(sessions) + "\n\n")
 
     def connected(self) -> int:
-        """Wait until every stream has begun; how many have."""
-        word, _, count = self._hear().partition(" ")
+        """Wait until every stream has begun; return their number."""
+        word, _, count = self._read().partition(" ")
         if word != "connected":
-            raise RuntimeError("the listeners' process is gone")
+            raise RuntimeError("the listeners' process has ended")
         return int(count)
 
     def figures(self) -> dict[str, Any]:
-        """What they heard."""
-        self._say("\n")
-        heard: dict[str, Any] = json.loads(self._hear())
-        return heard
+        """Their figures."""
+        self._write("\n")
+        figures: dict[str, Any] = json.loads(self._read())
+        return figures
 
     def stop(self) -> None:
         """End the process."""
         self._process.kill()
         self._process.wait(10)
 
-    def _say(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         assert self._process.stdin
         self._process.stdin.write(text)
         self._process.stdin.flush()
 
-    def _hear(self) -> str:
+    def _read(self) -> str:
         assert self._process.stdout
         return self._process.stdout.readline()
 
 
 def listeners(count: int, lengths: Lengths) -> Iterator[Figure]:
-    """So many live sessions, each with a listener; then the fleet gets to work, and every event is timed."""
+    """Create live sessions with a listener each; then start the fleet and measure every event's delay."""
     row = "listeners: one replica"
     fleet = Size(workers=16, slots=4, absent=range(1, 16))
     with tempfile.TemporaryDirectory() as folder, stack(Path(folder), fleet) as made:
@@ -73,26 +73,26 @@ def listeners(count: int, lengths: Lengths) -> Iterator[Figure]:
         yield Figure(row, "memory of the replica: idle", idle, "MB")
         yield Figure(row, "the same with the sessions", memory_mb(replica), "MB")
         yield Figure(row, "Redis, a session", (float(made.redis_info()["used_memory"]) - redis_idle) / len(ids) / 1e3, "kB")
-        ears: list[Ears] = []
+        processes: list[ListenerProcess] = []
         try:
             began = time.monotonic()
-            ears += [Ears(replica.port, ids[number::_CLIENTS]) for number in range(_CLIENTS)]
-            connected = sum(ear.connected() for ear in ears)
+            processes += [ListenerProcess(replica.port, ids[number::_CLIENTS]) for number in range(_CLIENTS)]
+            connected = sum(process.connected() for process in processes)
             yield Figure(row, "live sessions, each with a listener", connected, "", f">= {count}", met=connected >= count)
             yield Figure(row, "listeners: connected at", len(ids) / (time.monotonic() - began), "/s")
             yield Figure(row, "memory with the listeners", memory_mb(replica), "MB")
             yield from _quiet(made, lengths, row)
-            yield from _worked(made, ears, lengths, row)
+            yield from _worked(made, processes, lengths, row)
             held = memory_mb(replica)
         finally:
-            for ear in ears:
-                ear.stop()
+            for process in processes:
+                process.stop()
         yield Figure(row, "memory at the end", held, "MB")
         yield Figure(row, "memory, a session with its listener", 1e3 * (held - idle) / len(ids), "kB")
 
 
 def _quiet(made: Stack, lengths: Lengths, row: str) -> Iterator[Figure]:
-    """What listeners cost while hardly anything happens."""
+    """Measure the cost of idle listeners."""
     commands, cpu, began = made.redis_info()["total_commands_processed"], cpu_s(*made.replicas), time.monotonic()
     time.sleep(lengths.window_s / 2)
     commands, took = made.redis_info()["total_commands_processed"] - commands, time.monotonic() - began
@@ -101,7 +101,7 @@ def _quiet(made: Stack, lengths: Lengths, row: str) -> Iterator[Figure]:
 
 
 async def _filled(made: Stack, count: int) -> list[str]:
-    # With a fleet of one the line is hours long, and what cannot be done in time is refused.
+    # With one worker the queue is hours long, and sessions that cannot finish in time would be refused.
     async with Callers(made.urls, small(), {"deadline_s": "500000"}) as callers:
         await callers.fill(range(1, count + 1))
         if refused := [status for status in callers.seen.answers if status >= 400]:
@@ -109,26 +109,26 @@ async def _filled(made: Stack, count: int) -> list[str]:
         return callers.seen.ids
 
 
-def _worked(made: Stack, ears: Sequence[Ears], lengths: Lengths, row: str) -> Iterator[Figure]:
+def _worked(made: Stack, processes: Sequence[ListenerProcess], lengths: Lengths, row: str) -> Iterator[Figure]:
     cpu, redis, began = cpu_s(*made.replicas), cpu_s(made.valkey), time.monotonic()
     for worker in range(1, len(made.fleet.plan.workers)):
         made.fleet.start(worker)
     time.sleep(lengths.window_s)
-    heard, took = [ear.figures() for ear in ears], time.monotonic() - began
-    delays = [1000 * delay for one in heard for delay in one["delays_s"]]
-    yield Figure(row, "sessions that ended meanwhile", sum(one["over"] for one in heard))
-    yield Figure(row, "events heard", len(delays) / took, "/s")
+    figures, took = [process.figures() for process in processes], time.monotonic() - began
+    delays = [1000 * delay for one in figures for delay in one["delays_s"]]
+    yield Figure(row, "sessions that ended in the window", sum(one["over"] for one in figures))
+    yield Figure(row, "events received", len(delays) / took, "/s")
     for name, share in (("p50", 0.5), ("p99", 0.99), ("most", 1.0)):
         yield Figure(row, f"from record to listener, {name}", percentile(delays, share), "ms")
     for name in ("gaps", "refused", "cut"):
-        count = sum(one[name] for one in heard)
+        count = sum(one[name] for one in figures)
         yield Figure(row, f"streams or events lost: {name}", count, goal="0", met=count == 0)
     yield Figure(row, "replica's CPU", (cpu_s(*made.replicas) - cpu) / took, "%")
     yield Figure(row, "Redis's CPU", (cpu_s(made.valkey) - redis) / took, "%")
 
 
 def replicas(lengths: Lengths) -> Iterator[Figure]:
-    """A saturated pool before one replica and before three."""
+    """Measure a saturated pool with one replica and with three."""
     row = "replicas: 8 workers of 2"
     for count in _COUNTS:
         with tempfile.TemporaryDirectory() as folder, stack(Path(folder), Size(), replicas=count) as made:

@@ -1,4 +1,4 @@
-"""One table for a person, one line of JSON for a program."""
+"""The report: one table for people, one line of JSON for programs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Figure:
     """One line of the table.
 
     Attributes:
-        row: which of the benchmark's rows it belongs to.
-        value: for the program; `shown` is for the person.
-        goal: in words, where there is one, and whether it is met.
-        reference: what the reference's way comes to.
+        row: the benchmark's row that it belongs to.
+        value: for programs; `shown` is for people.
+        goal: its text, if there is one; `met` says whether it is met.
+        reference: the figure of the reference's way.
     """
 
     row: str
@@ -41,13 +41,13 @@ class Figure:
 
 
 def at_least(row: str, name: str, value: float, least: float, unit: str = "%") -> Figure:
-    """A figure with a goal below it."""
+    """A figure with a lower limit as its goal."""
     goal = f">= {least:.0%}" if unit == "%" else f">= {least:g} {unit}"
     return Figure(row, name, value, unit, goal.strip(), met=value >= least)
 
 
 def print_report(figures: Sequence[Figure], note: str) -> None:
-    """The table, then the JSON."""
+    """Print the table, then the JSON."""
     table = Table(title=f"scale: {note}")
     for heading in ("row", "figure", "measured", "goal", "the reference's way"):
         table.add_column(heading, overflow="fold")
@@ -64,6 +64,6 @@ def print_report(figures: Sequence[Figure], note: str) -> None:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which so large a share lies; not a number if there are none."""
+    """The percentile of the values; NaN if there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")

@@ -1,4 +1,4 @@
-"""What is measured: Valkey, HAProxy before the fleet, and so many replicas of the orchestrator."""
+"""The stack under test: Valkey, HAProxy in front of the fleet, and replicas of the orchestrator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.doubles.processes import Process, free_port, module, redis_server, wa
 
 
 def cpu_s(*processes: Process) -> float:
-    """User and system seconds so far, of all of them."""
+    """User and system seconds of all processes so far."""
     times = [psutil.Process(process.popen.pid).cpu_times() for process in processes if process.popen.poll() is None]
     return sum(time.user + time.system for time in times)
 
@@ -34,7 +34,7 @@ def memory_mb(process: Process) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Everything that runs."""
+    """The running stack."""
 
     fleet: Fleet
     valkey: Process
@@ -43,7 +43,7 @@ class Stack:
 
     @property
     def urls(self) -> list[str]:
-        """Of the replicas."""
+        """URLs of the replicas."""
         return [replica.url for replica in self.replicas]
 
     def redis_info(self) -> dict[str, Any]:
@@ -68,11 +68,11 @@ def environment(pool: Fleet, folder: Path, valkey: Process, front: str, extra: M
 
 @contextlib.contextmanager
 def stack(folder: Path, size: Size, *, replicas: int = 1, settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
-    """Start everything, end it after."""
+    """Run the stack."""
     with ExitStack() as exits:
         pool = exits.enter_context(fleet(folder, size))
         valkey = exits.enter_context(redis_server(folder))
-        # The proxy's own defaults; the double's are shorter, for tests.
+        # The shipped defaults; the test double's are shorter.
         shipped = haproxy(folder, pool.addresses, maxconn=size.slots, queue_timeout="60s", timeout="15m", check_every="1s")
         proxy = exits.enter_context(shipped)
         env = environment(pool, folder, valkey, proxy.url, settings or {})
@@ -87,7 +87,7 @@ def stack(folder: Path, size: Size, *, replicas: int = 1, settings: Mapping[str,
 
 
 def totals(texts: Sequence[str], name: str, label: str) -> dict[str, float]:
-    """A counter by one of its labels, added up over the replicas' /metrics."""
+    """Sum a counter over the replicas' /metrics, by one of its labels."""
     found: dict[str, float] = {}
     for text in texts:
         for family in text_string_to_metric_families(text):

@@ -1,8 +1,8 @@
 """A fleet of editor workers and a thinker in one process, so that sixteen workers do not cost sixteen interpreters.
 
-Each worker has a port, slots and a bounded queue, and answers as ours do: 429 with ``Retry-After`` when full, repeats of an
-``Idempotency-Key`` joined to their work, `timings`; it stops an edit whose callers have left. ``/edit`` is the reference's
-shape, whose servers never stop. What was worked on is kept in a journal.
+Each worker has a port, slots and a bounded queue, and answers like ours: 429 with ``Retry-After`` when full, repeats of an
+``Idempotency-Key`` joined to their work, and `timings`. It stops an edit whose callers have disconnected. ``/edit`` is the
+reference's endpoint, whose servers never stop an edit. All work is recorded in a journal.
 
 ``python -m benchmarks.scale.stubs '{"control": PORT, "thinker": PORT, "front": PORT, "workers": [PORT, …], …}'``
 """
@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from aiohttp import web
 
 from benchmarks.scale import front
-from benchmarks.scale.draws import Draws, Wish, last_wish
+from benchmarks.scale.draws import Draws, Step, last_step
 from benchmarks.scale.journal import Work
 from benchmarks.scale.pictures import Replies
 
@@ -30,12 +30,12 @@ _KEPT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the process serves.
+    """Configuration of the process.
 
     Attributes:
         front: port of the reference's round robin.
-        slots: edits at a time, of each worker.
-        queue: edits that may wait, at each worker.
+        slots: edits at a time, per worker.
+        queue: edits that may be queued, per worker.
     """
 
     control: int
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """An edit and those who wait for it."""
+    """An edit and the number of its callers."""
 
     task: asyncio.Task[Work]
     callers: int = 0
@@ -73,7 +73,7 @@ class Worker:
 
     async def start(self) -> None:
         """Listen."""
-        self.places = asyncio.Semaphore(self.plan.slots)
+        self.free_slots = asyncio.Semaphore(self.plan.slots)
         routes = [
             web.post("/v1/images/edits", self.edits),
             web.post("/edit", self.reference),
@@ -82,7 +82,7 @@ class Worker:
         self.runner = await _listen(routes, self.plan.workers[self.number])
 
     async def kill(self) -> None:
-        """What kill -9 does to a process: connections cut, work gone, nobody listens."""
+        """Behave like a process after kill -9: close connections, drop work, stop listening."""
         runner, self.runner = self.runner, None
         if runner is None:
             return
@@ -96,18 +96,18 @@ class Worker:
         self.runs.clear()
 
     async def edits(self, request: web.Request) -> web.Response:
-        """Ours: OpenAI's endpoint."""
+        """OpenAI's endpoint, as our workers serve it."""
         began = time.time()
-        wish = last_wish(await request.read())
+        step = last_step(await request.read())
         key = request.headers.get("idempotency-key", "")
         run = self.runs.get(key)
         headers = {"Idempotent-Replayed": "true"} if run else {}
         if run is None:
             if self.waiting >= self.plan.queue:
                 return self._full()
-            run = self._begin(wish)
+            run = self._begin(step)
             if key:
-                self._remember(key, run)
+                self._keep(key, run)
         work = await self._attend(run, key)
         assert work.end is not None
         timings = {"queue_ms": work.begin - began, "edit_ms": work.end - work.begin, "total_ms": time.time() - began}
@@ -116,41 +116,41 @@ class Worker:
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def reference(self, request: web.Request) -> web.Response:
-        """The reference's endpoint, whose servers finish what nobody waits for, and say 500 when their queue is full."""
+        """The reference's endpoint, whose servers finish every edit, and answer 500 when their queue is full."""
         data = await request.read()
-        wish = last_wish(data)
+        step = last_step(data)
         if self.waiting >= self.plan.queue:
             return web.json_response({"detail": "the task queue is full"}, status=500)
-        work = await asyncio.shield(self._begin(wish).task)
+        work = await asyncio.shield(self._begin(step).task)
         work.delivered = True
-        # The source is sent back beside the result, as theirs do.
+        # The source is returned with the result, as theirs do.
         source = data[(at := data.index(b'"image": "') + 10) : data.index(b'"', at)]
         parts = (b'{"success":true,"gpu_id":0,"original_image":"', source, b'","edited_image":"', self.replies.next(), b'"}')
         return web.Response(body=b"".join(parts), content_type="application/json")
 
-    def _begin(self, wish: Wish) -> Run:
-        task = asyncio.create_task(self._work(wish))
+    def _begin(self, step: Step) -> Run:
+        task = asyncio.create_task(self._work(step))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return Run(task)
 
-    async def _work(self, wish: Wish) -> Work:
+    async def _work(self, step: Step) -> Work:
         self.waiting += 1
         try:
-            await self.places.acquire()
+            await self.free_slots.acquire()
         finally:
             self.waiting -= 1
-        work = Work(self.number, str(wish), time.time())
+        work = Work(self.number, str(step), time.time())
         self.journal.append(work)
         try:
-            await asyncio.sleep(self.draws.edit_s(wish))
+            await asyncio.sleep(self.draws.edit_s(step))
         finally:
             work.end = time.time()
-            self.places.release()
+            self.free_slots.release()
         return work
 
     async def _attend(self, run: Run, key: str) -> Work:
-        """Wait for a run; the last to leave stops it."""
+        """Wait for a run; the last caller to disconnect stops it."""
         run.callers += 1
         try:
             work = await asyncio.shield(run.task)
@@ -163,7 +163,7 @@ class Worker:
                     del self.runs[key]
         return work
 
-    def _remember(self, key: str, run: Run) -> None:
+    def _keep(self, key: str, run: Run) -> None:
         self.runs[key] = run
         while len(self.runs) > _KEPT:
             del self.runs[next(iter(self.runs))]
@@ -189,9 +189,9 @@ async def _listen(routes: list[web.RouteDef], port: int) -> web.AppRunner:
 
 def _thinker(draws: Draws) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def completions(request: web.Request) -> web.Response:
-        wish = last_wish(await request.read())
-        await asyncio.sleep(draws.critique_s(wish))
-        message = {"role": "assistant", "content": draws.critique(wish)}
+        step = last_step(await request.read())
+        await asyncio.sleep(draws.critique_s(step))
+        message = {"role": "assistant", "content": draws.critique(step)}
         usage = {"prompt_tokens": 2000, "completion_tokens": 200, "total_tokens": 2200}
         return web.json_response({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
 
@@ -224,7 +224,7 @@ def _control(workers: list[Worker], journal: list[Work]) -> list[web.RouteDef]:
 
 
 async def serve(plan: Plan, absent: frozenset[int] = frozenset()) -> None:
-    """Serve until the process is ended; the absent workers only when they are started."""
+    """Serve until the process ends; absent workers start on request."""
     draws, replies, journal = Draws(plan.seed, plan.scale), Replies(large=plan.large), list[Work]()
     workers = [Worker(number, plan, draws, replies, journal) for number in range(len(plan.workers))]
     for worker in workers:
@@ -237,7 +237,7 @@ async def serve(plan: Plan, absent: frozenset[int] = frozenset()) -> None:
 
 
 def main() -> None:
-    """The plan is the only argument."""
+    """Run with the plan as the only argument."""
     given = json.loads(sys.argv[1])
     absent = frozenset(given.pop("absent", ()))
     with contextlib.suppress(KeyboardInterrupt):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials
@@ -14,18 +15,29 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api.access import BEARER, Access
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
-from orchestrator.api.live import Ends, StreamLimits
+from orchestrator.api.live import Ends, Listings, StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
-from orchestrator.ports import Clock, FencedError, ReadableBlobs, Scope, SessionArchive, SessionStore, StorageUnavailableError
+from orchestrator.ports import (
+    Clock,
+    FencedError,
+    PortError,
+    ReadableBlobs,
+    Scope,
+    SessionArchive,
+    SessionStore,
+    StorageStatus,
+    StorageUnavailableError,
+)
 from orchestrator.webhooks.model import Endpoints, WebhookTester
 from services.errors import ApiError
 from services.serving import logs
 from services.serving.byte_budget import ByteBudget
 
+_REFUSALS: Final = frozenset({"overloaded", "quota_exceeded", "rate_limited", "storage_unavailable"})
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 _Expires = Annotated[str | None, Query(alias="expires", max_length=20, description="When a signed link expires.")]
 _Signature = Annotated[str | None, Query(max_length=100, description="The signature of a signed link, in place of a key.")]
@@ -41,6 +53,7 @@ class Context:
         driving: whether this replica's runner drives sessions.
         readiness: of the editors and thinkers.
         streams: the open event streams of each tenant.
+        storage: whether the stores accept writes.
         transcodes: of stored images.
         uploads: bytes of bodies in flight.
         replies: bytes of pictures that are held until their reader has them.
@@ -48,6 +61,7 @@ class Context:
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
         stopping: set when this replica shuts down.
+        listings: bounds lists that are made at a time.
         tenant: the caller's; it sees its own sessions only.
         admitted: whether the caller's key is still valid; None where no key is needed.
         signed_link: the request has a valid signed link, which gives access to the image at its path without a key.
@@ -68,10 +82,12 @@ class Context:
     webhooks: WebhookTester
     readiness: ReadinessChecks
     streams: StreamLimits
+    storage: StorageStatus
     transcodes: Transcodes
     uploads: ByteBudget
     replies: ByteBudget
     bounds: SessionBounds = field(default_factory=SessionBounds)
+    listings: Listings = field(default_factory=Listings)
     tenant: str = "default"
     signed_link: bool = False
     admitted: Callable[[], Awaitable[bool]] | None = None
@@ -81,9 +97,19 @@ class Context:
         """What ends this caller's streams and waiting calls."""
         return Ends(self.stopping, self.admitted)
 
+    @contextlib.contextmanager
+    def counting_refusals(self) -> Iterator[None]:
+        """Count errors that refuse a new session for want of capacity or storage."""
+        try:
+            yield
+        except (PortError, ApiError) as exc:
+            if exc.code in _REFUSALS:
+                self.metrics.refused(exc.code)
+            raise
+
     async def tenant_bounds(self) -> Tenant:
         """The caller's tenant with its bounds."""
-        return Tenant(self.tenant, await self.access.bounds_of(self.tenant))
+        return Tenant(self.tenant, await self.access.bounds_of(self.tenant, self.storage.tenant_share))
 
     async def cancel(self, session_id: str, *, by: str) -> Session:
         """Request cancellation; repeated, or for a finished session, it changes nothing."""
@@ -133,9 +159,11 @@ async def edit_access(request: Request, _: _Bearer) -> Context:
 
 
 async def create_access(request: Request, _: _Bearer) -> Context:
-    """The context for routes that create sessions; the rate limit applies before the body is read."""
+    """The context for routes that create sessions; the rate limit, and full stores, refuse it before the body is read."""
     found = await _admitted(request, "edit")
-    await found.access.count(found.tenant)
+    with found.counting_refusals():
+        found.storage.check_new_session()
+        await found.access.count(found.tenant)
     return found
 
 

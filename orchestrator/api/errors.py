@@ -43,12 +43,12 @@ def from_port(exc: PortError) -> ApiError:
     """A `PortError` as an error response."""
     message = exc.message
     if isinstance(exc, StorageFullError):
-        message = "the disk of the blob store is full; nothing that was stored is lost: try again later, or ask the operator"
+        message = f"{exc.shown or 'the disk of the blob store is full'}: try again later, or ask the operator"
         return ApiError(exc.code, message, retry_after=_FULL_RETRY_S)
     if isinstance(exc, StorageUnavailableError):
         # The original message names internal hosts and paths.
-        message = "the session store cannot be reached; try again"
-        return ApiError(exc.code, message, retry_after=1)
+        message = f"{exc.shown or 'the session store cannot be reached'}; try again"
+        return ApiError(exc.code, message, retry_after=exc.retry_after or 1)
     return ApiError(exc.code if exc.code in TABLE else "internal_error", message, retry_after=exc.retry_after)
 
 

@@ -67,7 +67,8 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
                 ctx.links.check_base(request.headers.get("host"))
             if fields.stream:
                 slot.enter_context(ctx.streams.open(ctx.tenant))
-            created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
+            with ctx.counting_refusals():
+                created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
             del source, mask  # do not hold them in memory while the caller waits
         session_id = created.session_id
         headers = {**_DONT_RETRY, "x-session-id": session_id}

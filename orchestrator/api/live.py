@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import stamina
 from starlette.requests import Request
@@ -97,6 +98,25 @@ class StreamLimits:
         self._open[tenant] -= 1
         if not self._open[tenant]:
             del self._open[tenant]
+
+
+class Listings:
+    """Bounds how many lists of sessions are made at a time, since each holds logs in memory: one for each tenant, and few in all.
+
+    Args:
+        most: lists at a time; others wait.
+    """
+
+    def __init__(self, most: int = 4) -> None:
+        self._all = asyncio.Semaphore(most)
+        self._of_tenant: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def slot(self, tenant: str) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it."""
+        lock = self._of_tenant.setdefault(tenant, asyncio.Lock())
+        async with lock, self._all:
+            yield
 
 
 class EventStreamResponse(StreamingResponse):

@@ -32,7 +32,7 @@ from orchestrator.api.live import (
     while_connected,
 )
 from orchestrator.api.pictures import size_of, stored_response
-from orchestrator.api.view import SessionList, SessionView, show
+from orchestrator.api.view import SessionList, SessionView, show, summary
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import Session, Status, fold
@@ -82,7 +82,8 @@ _SECONDS: Final = re.compile(r"[0-9]{1,18}")
 _FINISHED: Final = {"model": SessionView, "description": "Finished within `Prefer: wait`."}
 _LONGEST_WAIT_S: Final = 600
 _PAGES_SCANNED: Final = 10
-_LEAST_READ: Final = 16
+_READ_AT_ONCE: Final = 16
+"""Logs in memory at a time for one list."""
 _REMOVAL_S: Final = 5.0
 
 
@@ -127,7 +128,8 @@ async def create_session(
             fields, source, mask = await ctx.intake.from_json(body, ctx.tenant)
         else:
             fields, source, mask = await ctx.intake.from_form(body, SessionFields)
-        created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
+        with ctx.counting_refusals():
+            created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
         del source, mask  # do not hold them in memory while the caller waits
     session_id = created.session_id
     headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
@@ -157,26 +159,26 @@ async def list_sessions(
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
     status: Annotated[Status | None, Query(description="Only sessions in this state.")] = None,
 ) -> SessionList:
-    """Your sessions, newest first."""
+    """Your sessions, newest first, without their turns and checklists: `GET` a session for those."""
     found: list[SessionView] = []
     after = _read_cursor(cursor)
-    for _ in range(_PAGES_SCANNED):
-        rows = await ctx.sessions.page(ctx.tenant, None if after is None else after[0] + 1, limit + 64)
-        rows = [row for row in rows if after is None or (row[1], row[0]) < after]
-        # In portions: archived sessions are read from the blob store one by one.
-        for at in range(0, len(rows), size := max(limit, _LEAST_READ)):
-            portion = rows[at : at + size]
-            logs = await ctx.history.read_many([name for name, _ in portion])
-            for (name, created_ms), log in zip(portion, logs, strict=True):
-                after = (created_ms, name)
-                if log:
-                    session = fold(recorded.event for recorded in log)
-                    if status is None or session.status == status:
-                        found.append(show(name, session, log[-1].seq))
-                if len(found) == limit:
-                    return SessionList(data=found, next_cursor=_write_cursor(after))
-        if not rows:
-            return SessionList(data=found, next_cursor=None)
+    async with ctx.listings.slot(ctx.tenant):
+        for _ in range(_PAGES_SCANNED):
+            rows = await ctx.sessions.page(ctx.tenant, None if after is None else after[0] + 1, limit + 64)
+            rows = [row for row in rows if after is None or (row[1], row[0]) < after]
+            for at in range(0, len(rows), _READ_AT_ONCE):
+                portion = rows[at : at + _READ_AT_ONCE]
+                logs = await ctx.history.read_many([name for name, _ in portion])
+                for (name, created_ms), log in zip(portion, logs, strict=True):
+                    after = (created_ms, name)
+                    if log:
+                        session = fold(recorded.event for recorded in log)
+                        if status is None or session.status == status:
+                            found.append(summary(name, session, log[-1].seq))
+                    if len(found) == limit:
+                        return SessionList(data=found, next_cursor=_write_cursor(after))
+            if not rows:
+                return SessionList(data=found, next_cursor=None)
     return SessionList(data=found, next_cursor=_write_cursor(after) if after else None)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ConstantBackoff, NoBackoff
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
 from orchestrator.ports import StorageUnavailableError
 
@@ -148,7 +149,31 @@ async def redis_call() -> AsyncIterator[None]:
         async with asyncio.timeout(_ANSWER_S):
             yield
     except (RedisError, RedisClusterException, TimeoutError, OSError) as exc:
-        raise StorageUnavailableError(f"Redis did not answer: {exc}") from exc
+        raise _translated(exc) from exc
+
+
+_REFUSALS: Final = {
+    "OOM": "out of memory",
+    "READONLY": "it is read-only",
+    "NOREPLICAS": "too few of its replicas are connected",
+    "MISCONF": "it cannot save to its disk",
+}
+"""Redis' error codes for writes that it refuses while it answers everything else."""
+_REFUSAL: Final = re.compile(rf"\b({'|'.join(_REFUSALS)})\b")
+
+
+def _translated(exc: Exception) -> StorageUnavailableError:
+    # The client strips the codes that have classes of their own.
+    classes = {OutOfMemoryError: "OOM", ReadOnlyError: "READONLY"}
+    code = next((code for kind, code in classes.items() if isinstance(exc, kind)), None)
+    if code is None and isinstance(exc, ResponseError) and (found := _REFUSAL.search(str(exc))):
+        code = found[1]
+    if code is None:
+        return StorageUnavailableError(f"Redis did not answer: {exc}")
+    reason = _REFUSALS[code]
+    return StorageUnavailableError(
+        f"Redis refuses writes ({reason}): {exc}", shown=f"the session store refuses writes ({reason})"
+    )
 
 
 def listeners(address: Address) -> Callable[[], Redis]:

@@ -157,6 +157,7 @@ class Scripts:
             "expire",
             "schedule_deliveries",
             "compare_and_set",
+            "probe",
         )
         self._scripts = {name: redis.register_script(prelude + _text_of(name)) for name in names}
 
@@ -230,6 +231,11 @@ class Scripts:
     async def compare_and_set(self, change: CompareAndSet) -> bool:
         """See ``compare_and_set.lua``."""
         return bool(await self._call("compare_and_set", *dataclasses.astuple(change)))
+
+    async def probe(self) -> bytes:
+        """See ``probe.lua``."""
+        info: bytes = await self._call("probe")
+        return info
 
     async def _call(self, name: str, *args: Any) -> Any:
         return await self._scripts[name](keys=[self._prefix], args=args)

@@ -40,6 +40,7 @@ from orchestrator.ports import (
     Taken,
 )
 from orchestrator.store.connection import redis_call
+from orchestrator.store.health import RedisMemory
 from orchestrator.store.packing import pack, references, unpack
 from orchestrator.store.pubsub import QUIET, PubSubFanout
 from orchestrator.store.scripts import Append, KeySpace, NewSession, Scripts
@@ -301,6 +302,19 @@ class RedisSessions:
                 return bool(await self._redis.ping())
         except StorageUnavailableError:
             return False
+
+    async def probe(self) -> RedisMemory:
+        """Write something, and return how full Redis is.
+
+        Raises:
+            StorageUnavailableError: when it cannot be reached, or refuses to write.
+        """
+        async with redis_call():
+            info = await self.scripts.probe()
+        lines = (line.partition(":") for line in info.decode().splitlines())
+        fields = {name: value for name, _, value in lines}
+        used = int(fields.get("used_memory", 0)) - int(fields.get("mem_not_counted_for_evict", 0))
+        return RedisMemory(used, int(fields.get("maxmemory", 0)), fields.get("maxmemory_policy", "noeviction"))
 
     async def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
         """Events as they are recorded, and what may lie between them."""

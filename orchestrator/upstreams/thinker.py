@@ -21,6 +21,7 @@ from services.protocol.critique.messages import Critique, Unparseable, messages,
 from services.protocol.critique.prompts import Template
 from services.protocol.critique.questions import Question
 from services.protocol.critique.replies import Reply, read_completions
+from services.protocol.critique.special_tokens import without_tokens
 from services.serving import tracing
 
 _MAX_REASONING: Final = 8_000
@@ -202,11 +203,14 @@ def _mean(critiques: Sequence[Critique]) -> CritiqueReply:
     quality = [critique.quality for critique in critiques]
     middle = statistics.fmean(critique.overall for critique in critiques)
     texts = min(critiques, key=lambda critique: abs(critique.overall - middle))
+    # It enters the editor's model next. An editor refuses a NUL or a special token, and what a picture made the thinker write
+    # must not end the session.
+    refined = without_tokens(texts.refined_instruction or "").strip() or None
     return CritiqueReply(
         round(statistics.fmean(semantic), 3),
         round(statistics.fmean(quality), 3),
         texts.reasoning[:_MAX_REASONING],
-        texts.refined_instruction,
+        refined,
         answers=tuple(
             ChecklistAnswer(number=answer.number, kind=answer.kind, answer=answer.answer, reason=answer.reason)
             for answer in texts.answers

@@ -63,7 +63,8 @@ class Settings(ServiceSettings):
     few_steps: int | None = Field(None, ge=1, le=100, description="The LoRA is a few-step one, distilled for so many steps.")
     offload: Literal["group", "model"] | None = Field(None, description="Keep weights in host memory, for small GPUs.")
 
-    codec_threads: int = Field(2, ge=1, le=64, description="Threads that decode and encode pictures.")
+    codec_threads: int = Field(2, ge=1, le=64, description="Threads that encode pictures, and processes that decode them.")
+    decode_cpu_s: float = Field(20.0, gt=0, description="CPU seconds that decoding one picture may take.")
     png_level: int = Field(1, ge=0, le=9, description="How hard PNGs are compressed.")
     webp_method: int = Field(2, ge=0, le=6, description="How hard WebPs are compressed.")
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of one picture.")

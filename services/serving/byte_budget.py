@@ -101,7 +101,7 @@ class ByteBudget:
                 self._admit()
 
     def _admit(self) -> None:
-        """Let in whoever fits, in the order of arrival; one that waits for the whole budget is not overtaken."""
+        """Admit those that fit, in the order of arrival; one that waits for the whole budget is not overtaken."""
         for place in list(self._waiting):
             held, size, future = place
             own = self._by[held.holder]

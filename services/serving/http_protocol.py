@@ -13,7 +13,7 @@ In every state the pieces of a chunked body are bounded in number: a piece of on
 
 A request may offer another protocol (``Upgrade: h2c``, as curl --http2 and the JDK's HttpClient do with every request, or
 ``websocket``, as nginx's usual configuration does). RFC 9110, section 7.8: a server may ignore the offer and serve the
-request. h11 does: the body is read as the body, whatever was offered. llhttp (uvicorn's other protocol) stops parsing
+request. h11 does: the body is read as the body, no matter what was offered. llhttp (uvicorn's other protocol) stops parsing
 behind the head, so a body was lost, or read as the next request.
 """
 
@@ -43,7 +43,7 @@ _WRITE_BYTES: Final = 64 * 1024
 
 
 MAX_CHUNKS: Final = 4096
-"""Pieces of a chunked body that are accepted whatever their size, and one more for each `_CHUNK_BYTES` of the body."""
+"""Pieces of a chunked body that are accepted at any size, and one more for each `_CHUNK_BYTES` of the body."""
 _CHUNK_BYTES: Final = 512
 
 

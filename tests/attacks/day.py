@@ -34,6 +34,8 @@ ENDLESS: Final = {"max_turns": "20", "patience": "20", "semantic_threshold": "10
 SETTINGS: Final[Mapping[str, str]] = {
     "EDITTHINKER_TENANT_STREAMS": "50",
     "EDITTHINKER_QUOTA_UNFINISHED": "100",
+    "EDITTHINKER_QUOTA_REDIS_BYTES": "16000000",
+    "EDITTHINKER_QUOTA_BLOB_BYTES": "200000000",
 }
 
 
@@ -188,18 +190,23 @@ def table(day: Day) -> str:
     return "| | quiet | attacked |\n|---|---|---|\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
+def report(seconds: float, tree: Path | None = None) -> int:
+    """Live a day and print it; returns the number of failed checks."""
+    with tempfile.TemporaryDirectory() as folder:
+        day = live(Path(folder), seconds, tree=tree)
+    sys.stdout.write(table(day))
+    for fault in day.faults[:10]:
+        sys.stderr.write(f"a day: {fault}\n")
+    return len(day.faults)
+
+
 def main() -> int:
     """Live a day, and print it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=SECONDS, help="length of each of the two runs")
     parser.add_argument("--tree", type=Path, help="run the services from this source tree")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        day = live(Path(folder), arguments.seconds, tree=arguments.tree)
-    sys.stdout.write(table(day))
-    for fault in day.faults[:10]:
-        sys.stderr.write(f"{fault}\n")
-    return 1 if day.faults else 0
+    return 1 if report(arguments.seconds, arguments.tree) else 0
 
 
 if __name__ == "__main__":

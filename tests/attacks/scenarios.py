@@ -17,7 +17,12 @@ from tests.attacks.scenario import HEADER, Played, Scenario, play, row
 
 WITH_KEYS = sorted([*scenarios_http.SCENARIOS, *scenarios_work.SCENARIOS], key=lambda scenario: int(scenario.row))
 WITHOUT_KEYS = [*scenarios_work.WITHOUT_KEYS]
-SETTINGS = {"EDITTHINKER_TENANT_STREAMS": "5"}
+SETTINGS = {
+    # Small, so that an attack of seconds reaches them.
+    "EDITTHINKER_TENANT_STREAMS": "5",
+    "EDITTHINKER_QUOTA_REDIS_BYTES": "16000000",
+    "EDITTHINKER_QUOTA_BLOB_BYTES": "100000000",
+}
 
 
 def play_all(scenarios: Sequence[Scenario], tree: Path | None = None) -> Iterator[Played]:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.attacks import bodies, floods, heads
+from tests.attacks import bodies, floods, heads, texts
 from tests.attacks.attack import Attack, judge
 from tests.attacks.target import LARGEST, Target, target
 
 pytestmark = pytest.mark.xdist_group("attacks")
-ATTACKS = [*bodies.ATTACKS, *heads.ATTACKS, *floods.ATTACKS]
+ATTACKS = [*bodies.ATTACKS, *heads.ATTACKS, *floods.ATTACKS, *texts.ATTACKS]
 
 
 @pytest.fixture(scope="module")

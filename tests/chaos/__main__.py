@@ -1,4 +1,4 @@
-"""``python -m tests.chaos --sessions 1000 --seed 7``: what `make chaos` runs. Exit code 1 if anything is violated."""
+"""``python -m tests.chaos --sessions 1000 --seed 7``: run by `make chaos`. The exit code is 1 if a rule is violated."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.chaos.run import Options, Report, run
 GOAL_WASTE = 0.05
 _MOST_SHOWN = 50
 _HEX = 64
-"""Characters of an image's name; other files are a session's document."""
+"""Length of an image's name; other files are sessions' archives."""
 
 
 def figures(report: Report) -> dict[str, object]:
-    """The run in numbers."""
+    """The figures of a run."""
     evidence, waste = report.evidence, report.waste
     ends = [evidence.events(name)[-1] for name in evidence.logs]
     events = [event for name in evidence.logs for event in evidence.events(name)]
@@ -48,7 +48,7 @@ def figures(report: Report) -> dict[str, object]:
         "seconds_p95": round(took[int(0.95 * (len(took) - 1))], 2),
         "actions": sum(report.actions.values()),
         "actions_by_kind": dict(sorted(report.actions.items())),
-        "ended_by_themselves": len(report.fell),
+        "ended_by_themselves": len(report.crashes),
         "answers": {str(status or "none"): count for status, count in sorted(report.answers.items())},
         "listeners": sum(len(told.heard) for told in evidence.told),
         "connections": sum(heard.connections for told in evidence.told for heard in told.heard),
@@ -66,11 +66,11 @@ def figures(report: Report) -> dict[str, object]:
 
 
 def show(report: Report) -> None:
-    """A table for people, a line for programs."""
+    """Print a table for people and a line of JSON for programs."""
     found = figures(report)
     lines = [f"{name.replace('_', ' '):34} {value}" for name, value in found.items()]
     lines.append(f"{'goal for wasted':34} {GOAL_WASTE}: {'met' if report.waste.share <= GOAL_WASTE else 'missed'}")
-    lines += [f"fell: {text}" for text in report.fell]
+    lines += [f"crashed: {text}" for text in report.crashes]
     lines += [f"VIOLATION {violation}" for violation in report.violations[:_MOST_SHOWN]]
     if len(report.violations) > _MOST_SHOWN:
         lines.append(f"… and {len(report.violations) - _MOST_SHOWN} more")
@@ -88,10 +88,10 @@ def main() -> int:
     parser.add_argument("--orchestrators", type=int, default=3)
     parser.add_argument("--editors", type=int, default=3)
     parser.add_argument("--thinkers", type=int, default=2)
-    parser.add_argument("--open", type=int, default=80, help="sessions under way at a time")
+    parser.add_argument("--open", type=int, default=80, help="live sessions at a time")
     parser.add_argument("--every", type=float, default=3.0, help="seconds between two actions; 0 for none")
     parser.add_argument("--step", type=float, default=0.04, help="seconds of one step of an edit")
-    parser.add_argument("--keep", type=Path, help="a folder to leave logs, images and Redis's file in")
+    parser.add_argument("--keep", type=Path, help="a folder in which to keep logs, images and Redis's file")
     options = parser.parse_args()
     size = Size(options.orchestrators, options.editors, options.thinkers, step_s=options.step)
     asked = Options(options.sessions, options.seed, size, options.open, options.every or 1.0, 3600.0 if options.every else 0.0)

@@ -1,7 +1,6 @@
-"""Rules that must hold after everything that happened, each on its own; independent of the orchestrator's code.
+"""Rules that must hold after a run; independent of the orchestrator's code.
 
-A rule is a function from one session's evidence (or all of it) to complaints; `RULES` names them. `test_checker` plants
-a violation of each.
+A rule is a function from one session's evidence (or all of it) to violations. `test_checker` plants a violation of each.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from PIL import Image
 from tests.chaos.evidence import Evidence
 
 LATE_S = 45.0
-"""How long after its deadline a session may end, when the replica that held it was killed or Redis was away."""
+"""How long after its deadline a session may end, if its replica was killed or Redis was unreachable."""
 _CLOCKS_S = 0.1
-"""Between the reading of the clock that decides and the one that is recorded."""
+"""Between the clock reading that decides and the one that is recorded."""
 _WITH_IMAGE = {"satisfied", "max_turns", "plateau", "accepted"}
 _ONCE = ("edited", "critiqued")
 
@@ -53,8 +52,8 @@ def check(evidence: Evidence) -> list[Violation]:
         for name, rule in SESSION_RULES.items():
             try:
                 found += [Violation(name, session_id, text) for text in rule(evidence, session_id, events)]
-            except (KeyError, IndexError, TypeError, ValueError) as exc:  # a log that cannot be understood is no excuse
-                found.append(Violation(name, session_id, f"cannot be judged: {exc!r}"))
+            except (KeyError, IndexError, TypeError, ValueError) as exc:  # an unreadable log is a violation too
+                found.append(Violation(name, session_id, f"cannot be checked: {exc!r}"))
     return found
 
 
@@ -69,7 +68,7 @@ def _dense(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]
 
 
 def _meta(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
-    """The hash agrees with the log, and says that the session is over and nobody's."""
+    """The hash agrees with the log, and says that the session is done and has no owner."""
     meta = evidence.metas.get(session_id, {})
     if meta.get("seq") != str(len(events)):
         yield f"seq is {meta.get('seq')}, the log has {len(events)}"
@@ -89,7 +88,7 @@ def _begins_and_ends(evidence: Evidence, session_id: str, events: Events) -> Ite
 
 
 def _turns(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
-    """Turns are started once each, in order, and no more than the limits and people's words allow."""
+    """Turns are started once each, in order, and within the limits and the feedback."""
     numbers = [event["turn"] for event in events if event["type"] == "turn_started"]
     if numbers != list(range(1, len(numbers) + 1)):
         yield f"turns started: {numbers}"
@@ -109,7 +108,7 @@ def _once(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
 
 
 def _order(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
-    """Turn before edit, intent before outcome, edit before critique; attempts count up; keys name their place."""
+    """Turn before edit, intent before outcome, edit before critique; attempts count up; keys name their candidate."""
     started: set[int] = set()
     attempts: Counter[tuple[int, int]] = Counter()
     made: set[tuple[int, int]] = set()
@@ -134,7 +133,7 @@ def _order(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]
 
 
 def _images(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
-    """Every image that is named exists, has the bytes its name says, and is the picture that was recorded."""
+    """Every image that is named exists, matches its digest, and has the recorded size."""
     named = [events[0]["source"], *(event["image"] for event in events if event["type"] == "edited")]
     for image in {image["sha256"]: image for image in named}.values():
         name = image["sha256"]
@@ -156,7 +155,7 @@ def _images(evidence: Evidence, session_id: str, events: Events) -> Iterator[str
 
 
 def _best(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
-    """The answer is a candidate that has an image; there is one where the reason says so."""
+    """The answer is a candidate that has an image, and exists if the reason implies one."""
     made = {(event["turn"], event["candidate"]) for event in events if event["type"] == "edited"}
     end = events[-1]
     best = end.get("best")
@@ -169,19 +168,19 @@ def _best(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
 
 
 def _totals(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
-    """What the end says it has cost is what the events say."""
+    """The totals of the end agree with the events."""
     totals = events[-1]["totals"]
     turns = sum(event["type"] == "turn_started" for event in events)
     edits = sum(event["type"] == "edit_started" for event in events)
     seconds = sum(event["editor_seconds"] for event in events if event["type"] in {"edited", "edit_failed"})
     if (totals["turns"], totals["edits"]) != (turns, edits):
-        yield f"{totals['turns']} turns and {totals['edits']} edits are told, {turns} and {edits} recorded"
+        yield f"{totals['turns']} turns and {totals['edits']} edits are reported, {turns} and {edits} recorded"
     if abs(totals["editor_seconds"] - seconds) > 0.01:
-        yield f"{totals['editor_seconds']} editor seconds are told, {seconds} recorded"
+        yield f"{totals['editor_seconds']} editor seconds are reported, {seconds} recorded"
 
 
 def _cancelled(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
-    """A recorded cancel ends a session as cancelled, and nothing is begun after it; no other session ends so."""
+    """A recorded cancel ends a session as cancelled, and nothing starts after it. No other session is cancelled."""
     kinds = [event["type"] for event in events]
     asked = "cancel_requested" in kinds
     if asked != (events[-1]["reason"] == "cancelled"):
@@ -193,7 +192,7 @@ def _cancelled(evidence: Evidence, session_id: str, events: Events) -> Iterator[
 
 
 def _deadline(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
-    """A session ends when its time is up; as `deadline` before only where no time was left for an edit, never with half of it."""
+    """A session ends at its deadline. With that reason it may end earlier if no edit fits, never with half of its time left."""
     deadline = events[0]["limits"]["deadline_at"]
     late = events[-1]["at"] - deadline
     if late > LATE_S:
@@ -203,20 +202,20 @@ def _deadline(evidence: Evidence, session_id: str, events: Events) -> Iterator[s
 
 
 def _view(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
-    """The API tells what the log tells: a terminal status, the reason, the best, the last event."""
+    """The API agrees with the log: a terminal status, the reason, the best candidate, the last event."""
     view, end = evidence.views.get(session_id), events[-1]
     if view is None:
         yield "the API does not know it"
         return
     status = "cancelled" if end["reason"] == "cancelled" else "succeeded" if end["best"] else "failed"
-    told = {name: view.get(name) for name in ("status", "finish_reason", "best", "last_event")}
+    reported = {name: view.get(name) for name in ("status", "finish_reason", "best", "last_event")}
     wanted = {"status": status, "finish_reason": end["reason"], "best": end["best"], "last_event": len(events)}
-    if told != wanted:
-        yield f"the API says {told}, the log says {wanted}"
+    if reported != wanted:
+        yield f"the API says {reported}, the log says {wanted}"
 
 
 def _archive(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
-    """What is kept beside the images is the log, whole."""
+    """The archive next to the images is the complete log."""
     kept = evidence.archived(session_id)
     if kept is None:
         yield "it is finished and not archived"
@@ -245,22 +244,22 @@ SESSION_RULES: dict[str, SessionRule] = {
 
 
 def _lost(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Whoever asked was told a session, and every session that somebody was told exists."""
+    """Every request got a session, and every session that a caller got exists."""
     for told in evidence.told:
         if not told.ids:
             yield "-", f"{told.key} was never answered"
         for session_id in told.ids - evidence.logs.keys():
-            yield session_id, f"{told.key} was told of it, and it does not exist"
+            yield session_id, f"{told.key} got its id, and it does not exist"
 
 
 def _doubled(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """One key, one session: neither two that a caller was told of, nor one that nobody was."""
+    """One session per key: a caller got no two, and every session has a caller."""
     for told in evidence.told:
         if len(told.ids) > 1:
             yield min(told.ids), f"{told.key} made {sorted(told.ids)}"
     known = {session_id for told in evidence.told for session_id in told.ids}
     for session_id in evidence.logs.keys() - known:
-        yield session_id, f"nobody was told of it; {evidence.events(session_id)[0].get('user')} asked for it"
+        yield session_id, f"no caller got its id; {evidence.events(session_id)[0].get('user')} requested it"
     by_key = Counter(str(evidence.events(session_id)[0].get("user")) for session_id in evidence.logs)
     for key, count in by_key.items():
         if count > 1:
@@ -268,7 +267,7 @@ def _doubled(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _refusals(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """No client got an answer that makes no sense."""
+    """No client got an invalid answer."""
     for told in evidence.told:
         for text in told.refusals:
             yield next(iter(told.ids), "-"), f"{told.key}: {text}"
@@ -285,27 +284,27 @@ def _acknowledged(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _heard(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Every listener heard 1, 2, 3 … up to `finished`, each once, with the log's own content."""
+    """Every listener received 1, 2, 3 … up to `finished`, each once, with the content of the log."""
     for told in evidence.told:
         for heard in told.heard:
             numbers = [number for number, _ in heard.events]
             if any(after != before + 1 for before, after in pairwise([0, *numbers])):
-                yield heard.session_id, f"a listener of {heard.connections} connections heard {numbers}"
+                yield heard.session_id, f"a listener of {heard.connections} connections received {numbers}"
             if not heard.ended:
-                yield heard.session_id, f"a listener did not hear the end; it heard {numbers}"
+                yield heard.session_id, f"a listener did not receive the end; it received {numbers}"
             if heard.session_id not in evidence.logs:
                 continue
             log = evidence.events(heard.session_id)
             if len(numbers) != len(log):
-                yield heard.session_id, f"a listener heard {len(numbers)} of {len(log)} events"
+                yield heard.session_id, f"a listener received {len(numbers)} of {len(log)} events"
             for number, event in heard.events:
-                # An empty frame is a wrong one too.
+                # An empty frame is a violation too.
                 if not 1 <= number <= len(log) or {**event, "seq": number} != {**log[number - 1], "seq": event.get("seq")}:
-                    yield heard.session_id, f"a listener heard another event {number} than was recorded: {event}"
+                    yield heard.session_id, f"a listener received event {number} with other content than was recorded: {event}"
 
 
 def _leftovers(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Nothing is queued, owned or counted any more."""
+    """No session is queued, owned or counted."""
     for key, content in evidence.leftovers.items():
         yield "-", f"{key} holds {content}"
 

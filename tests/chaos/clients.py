@@ -1,6 +1,6 @@
-"""Callers as they should be: they repeat what failed, against any replica, with the same key; they listen, cut and resume.
+"""Well-behaved callers: they retry failed requests on any replica with the same key, and disconnect and resume streams.
 
-What each was told goes into `Told`, for the checker to judge; nothing is judged here but answers that make no sense.
+Every answer goes into a `CallerRecord` for the checker. Only invalid answers are reported here.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from typing import Any, Final, Self
 import aiohttp
 from PIL import Image
 
-from tests.chaos.evidence import Heard, Told
+from tests.chaos.evidence import CallerRecord, ListenerRecord
 
 _PHOTOS: Final = Path(__file__).parents[2] / "examples" / "photos"
-_WISHES: Final = (
+_PROMPTS: Final = (
     "make it feel like golden hour",
     "make it look like a faded 1970s print",
     "a cold winter morning",
     "make it dramatic",
 )
 _WORDS: Final = ("increase the contrast by 20%", "add a vignette of 30%", "increase the warmth by 30%")
-_PATIENCE_S: Final = 10.0
+_TIMEOUT_S: Final = 10.0
 _SILENCE_S: Final = 15.0
 """A stream sends something every 10 s."""
 _AGAIN_S: Final = (0.05, 0.5)
 _LONGEST_WAIT_S: Final = 3.0
-"""Of a Retry-After; callers here are less patient than they should be."""
+"""Longest wait for a Retry-After; less than a real caller should wait, so that the load stays high."""
 _BROKEN: Final = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 @dataclass(frozen=True)
-class Wish:
-    """One session to be: what is asked for, and how its caller behaves."""
+class Request:
+    """One session: its request, and how its caller behaves."""
 
     number: int
     key: str
@@ -53,25 +53,25 @@ class Wish:
     review: bool
     deadline_s: float | None
     cancel_after: int | None
-    """Cancel once so many events are heard."""
+    """Cancel after this many events."""
     ask_twice: bool
     """Repeat the request although it was answered."""
     listeners: tuple[bool, ...]
-    """For each, whether it cuts its connection now and then."""
+    """For each, whether it disconnects now and then."""
 
 
-def wish(seed: int, number: int) -> Wish:
-    """The wish of that number; a pure function."""
+def request(seed: int, number: int) -> Request:
+    """The request of that number; a pure function."""
     rng = random.Random(f"{seed}/{number}")
     kind = rng.random()
-    return Wish(
+    return Request(
         number=number,
-        key=f"wish-{seed}-{number}",
+        key=f"session-{seed}-{number}",
         turns=rng.randint(2, 5),
         steps=rng.randint(5, 12),
         candidates=2 if rng.random() < 0.1 else 1,
         photo=rng.randrange(3),
-        prompt=rng.choice(_WISHES),
+        prompt=rng.choice(_PROMPTS),
         review=kind < 0.12,
         deadline_s=rng.choice((1, 2, 4)) if 0.12 <= kind < 0.2 else None,
         cancel_after=rng.randint(1, 12) if 0.2 <= kind < 0.3 else None,
@@ -91,8 +91,8 @@ def photos(width: int = 96, height: int = 72) -> list[str]:
     return found
 
 
-def body(asked: Wish, pictures: list[str], thinkers: list[str]) -> dict[str, Any]:
-    """The request. Thresholds that nothing reaches make a session as long as its wish says."""
+def body(asked: Request, pictures: list[str], thinkers: list[str]) -> dict[str, Any]:
+    """The request's body. Unreachable thresholds make a session use all its turns."""
     fields: dict[str, Any] = {
         "image": pictures[asked.photo],
         "prompt": asked.prompt,
@@ -101,7 +101,7 @@ def body(asked: Wish, pictures: list[str], thinkers: list[str]) -> dict[str, Any
         "semantic_threshold": 10,
         "quality_threshold": 10,
         "patience": 5,
-        # Apart by more than any session draws: the journal knows an edit by its seed.
+        # Further apart than any session draws seeds, because the journal identifies an edit by its seed.
         "seed": asked.number * 1000,
         "num_inference_steps": asked.steps,
         "thinker": thinkers[asked.number % len(thinkers)],
@@ -116,8 +116,8 @@ class Crowd:
 
     Args:
         urls: the replicas; may change while they call.
-        thinkers: names that may be asked for.
-        seed: of their whims.
+        thinkers: names of the thinkers to use.
+        seed: of their random behaviour.
     """
 
     def __init__(self, urls: Callable[[], list[str]], thinkers: list[str], seed: int) -> None:
@@ -126,9 +126,9 @@ class Crowd:
         self._seed = seed
         self._rng = random.Random(seed)
         self._pictures = photos()
-        self.told: list[Told] = []
+        self.told: list[CallerRecord] = []
         self.answers: Counter[int] = Counter()
-        """By status; 0 is none at all."""
+        """By status; 0 is no answer."""
         self.finished = 0
 
     async def __aenter__(self) -> Self:
@@ -139,14 +139,14 @@ class Crowd:
     async def __aexit__(self, *_: object) -> None:
         await self._http.close()
 
-    async def live(self, asked: Wish) -> Told:
-        """One session from its wish to its end, as its caller sees it."""
-        told = Told(asked.key)
+    async def live(self, asked: Request) -> CallerRecord:
+        """Run one session from its request to its end, as its caller sees it."""
+        told = CallerRecord(asked.key)
         self.told.append(told)
         session_id = await self._create(asked, told)
         if session_id is None:
             return told
-        told.heard = [Heard(session_id) for _ in asked.listeners]
+        told.heard = [ListenerRecord(session_id) for _ in asked.listeners]
         caller = _Caller(self, asked, told, session_id)
         async with asyncio.TaskGroup() as tasks:
             if asked.ask_twice:
@@ -156,7 +156,7 @@ class Crowd:
         self.finished += 1
         return told
 
-    async def _create(self, asked: Wish, told: Told) -> str | None:
+    async def _create(self, asked: Request, told: CallerRecord) -> str | None:
         request = body(asked, self._pictures, self._thinkers)
         reply = await self.post(told, "/v1/sessions", request, {"Idempotency-Key": asked.key})
         if reply is None or not isinstance(reply.get("id"), str):
@@ -166,11 +166,11 @@ class Crowd:
         return session_id
 
     async def post(
-        self, told: Told, path: str, fields: dict[str, Any], headers: Mapping[str, str], *, conflicts: bool = False
+        self, told: CallerRecord, path: str, fields: dict[str, Any], headers: Mapping[str, str], *, conflicts: bool = False
     ) -> dict[str, Any] | None:
-        """Ask any replica until one gives an answer that is one; None for a refusal, which is written down."""
+        """Send to any replica until one gives a valid answer; None for a refusal, which is recorded."""
         while True:
-            timeout = aiohttp.ClientTimeout(total=_PATIENCE_S, sock_connect=3)
+            timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S, sock_connect=3)
             try:
                 async with self._http.post(self.anyone() + path, json=fields, headers=headers, timeout=timeout) as reply:
                     text = await reply.text()
@@ -188,8 +188,10 @@ class Crowd:
                 return None
             await self._breathe(0.0 if wait is None else min(float(wait), _LONGEST_WAIT_S))
 
-    async def _listen(self, told: Told, heard: Heard, *, cuts: bool, then: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-        """Hear every event once, over as many connections as it takes, to any replica."""
+    async def _listen(
+        self, told: CallerRecord, heard: ListenerRecord, *, cuts: bool, then: Callable[[dict[str, Any]], Awaitable[None]]
+    ) -> None:
+        """Receive every event once, over as many connections as needed, to any replica."""
         path = f"/v1/sessions/{heard.session_id}/events"
         while not heard.ended:
             last = heard.events[-1][0] if heard.events else 0
@@ -201,12 +203,12 @@ class Crowd:
                     if reply.status == 204:
                         heard.ended = True
                         if not heard.events or heard.events[-1][1]["type"] != "finished":
-                            told.refusals.append(f"204 to one who had heard up to {last}")
+                            told.refusals.append(f"204 to a listener that had received up to {last}")
                     elif reply.status == 200:
                         async for number, event in _frames(reply, told):
                             heard.events.append((number, event))
                             await then(event)
-                            # One that cuts comes back for the 204.
+                            # A listener that disconnects reconnects for the 204.
                             heard.ended = event["type"] == "finished" and not cuts
                             left = None if left is None else left - 1
                             if heard.ended or left == 0:
@@ -222,7 +224,7 @@ class Crowd:
                 await self._breathe()
 
     async def view(self, session_id: str) -> dict[str, Any] | None:
-        """What the API says of a session; None if it knows none, or says nothing that makes sense for too long."""
+        """The session by the API; None if it is unknown, or there is no valid answer for too long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SILENCE_S):
                 while True:
@@ -245,9 +247,9 @@ class Crowd:
 
 
 class _Caller:
-    """What the owner of a session does about its events: cancel it, or say a word when asked."""
+    """The owner of a session: cancels it, or gives feedback when it is requested."""
 
-    def __init__(self, crowd: Crowd, asked: Wish, told: Told, session_id: str) -> None:
+    def __init__(self, crowd: Crowd, asked: Request, told: CallerRecord, session_id: str) -> None:
         self._crowd = crowd
         self._asked = asked
         self._told = told
@@ -263,7 +265,7 @@ class _Caller:
             self._told.cancelled_at = None if reply is None else str(reply["status"])
         if event["type"] == "review_requested":
             self._reviews += 1
-            # A repeat may find that the first one was recorded after all: a conflict.
+            # A repeat is a conflict if the first request was recorded.
             await self._crowd.post(self._told, f"{self._path}/feedback", self._word(event), {}, conflicts=True)
 
     def _word(self, event: dict[str, Any]) -> dict[str, Any]:
@@ -283,8 +285,8 @@ async def _nothing(_: dict[str, Any]) -> None:
     return
 
 
-async def _frames(reply: aiohttp.ClientResponse, told: Told) -> AsyncIterator[tuple[int, dict[str, Any]]]:
-    """(id, data) of each event; half a frame, where a connection broke, is none."""
+async def _frames(reply: aiohttp.ClientResponse, told: CallerRecord) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+    """Yield (id, data) of each event; an incomplete frame at the end of a connection is dropped."""
     frame: dict[str, str] = {}
     async for line in reply.content:
         text = line.decode().rstrip("\r\n")

@@ -1,6 +1,6 @@
-"""What the checker judges: what clients were told, what Redis and the blobs hold, what the API says at the end.
+"""The evidence of a run: the clients' answers, the content of Redis and the blob store, and the API's state at the end.
 
-Nothing of the orchestrator is imported: keys and fields are read as they are documented, not as its code reads them.
+No code of the orchestrator is imported: keys and fields are read as they are documented, not as its code reads them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ PREFIX = "et:{0}:"
 
 
 @dataclass
-class Heard:
-    """One listener's events, as they came, over all its connections."""
+class ListenerRecord:
+    """One listener's events in their order of arrival, over all its connections."""
 
     session_id: str
     events: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
@@ -27,37 +27,37 @@ class Heard:
 
 
 @dataclass
-class Told:
-    """What a caller asked for, and what it was told."""
+class CallerRecord:
+    """A caller's request and the answers that it got."""
 
     key: str
     ids: set[str] = field(default_factory=set)
-    heard: list[Heard] = field(default_factory=list)
+    heard: list[ListenerRecord] = field(default_factory=list)
     cancelled_at: str | None = None
     """The status in the answer to its cancel, which was acknowledged."""
     refusals: list[str] = field(default_factory=list)
-    """Answers that no client should get."""
+    """Invalid answers."""
 
 
 @dataclass
 class Evidence:
-    """Everything there is."""
+    """All evidence of a run."""
 
-    told: list[Told]
+    told: list[CallerRecord]
     logs: dict[str, list[tuple[str, dict[str, Any]]]]
     """By session: (stream id, event)."""
     metas: dict[str, dict[str, str]]
     views: dict[str, dict[str, Any]]
     """By session: `GET /v1/sessions/{id}` at the end."""
     leftovers: dict[str, str]
-    """Keys of the queues that should be gone, and what is in them."""
+    """Keys of the queues that should be empty, and their content."""
     blobs: Path
 
     def events(self, session_id: str) -> list[dict[str, Any]]:
         return [event for _, event in self.logs[session_id]]
 
     def blob(self, session_id: str, sha256: str) -> bytes | None:
-        """An image's bytes: kept by session, or by content."""
+        """An image's bytes, stored by session or by content."""
         for path in (self.blobs / session_id / sha256, self.blobs / sha256[:2] / sha256):
             if path.is_file():
                 return path.read_bytes()
@@ -71,7 +71,7 @@ class Evidence:
 
 
 class Store:
-    """Raw Redis."""
+    """Reads Redis directly."""
 
     def __init__(self, port: int) -> None:
         self._redis: Any = redis.Redis(port=port, decode_responses=True, socket_timeout=30)
@@ -101,7 +101,7 @@ class Store:
         ]
 
     def leftovers(self) -> dict[str, str]:
-        """What is queued, owned or counted, though it should not be once every session is finished."""
+        """What is still queued, owned or counted although every session is finished."""
         left: dict[str, str] = {}
         for pattern in ("own:*", "q:*", "ring:*", "urgent", "capped:*", "inflight:*", "waiting", "unfinished", "timers"):
             for key in self._keys(pattern):
@@ -116,7 +116,7 @@ class Store:
                 return str(counts) if counts else ""
             case "zset":
                 names = self._redis.zrange(key, 0, -1)
-                # A finished session has a time to be forgotten at; neither one to be looked at nor one to be archived.
+                # A finished session keeps its timer for expiry, but none to wake or archive it.
                 return str(
                     [name for name in names if not key.endswith("timers") or name.startswith(("wake:", "archive:"))][:10] or ""
                 )
@@ -135,8 +135,8 @@ class Store:
         return sorted(self._redis.scan_iter(f"{PREFIX}{pattern}", count=1000))
 
 
-def gather(port: int, blobs: Path, told: list[Told], views: dict[str, dict[str, Any]]) -> Evidence:
-    """Read everything, raw."""
+def gather(port: int, blobs: Path, told: list[CallerRecord], views: dict[str, dict[str, Any]]) -> Evidence:
+    """Read all evidence."""
     store = Store(port)
     try:
         return Evidence(told, store.logs(), store.metas(), views, store.leftovers(), blobs)

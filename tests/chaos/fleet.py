@@ -1,4 +1,4 @@
-"""The real processes: started on ports of their own, killed, stopped, resumed, and started again in the same place."""
+"""The real processes: started on their own ports, killed, paused, resumed, and restarted on the same port."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ LEASE_S = 2.0
 
 @dataclass(frozen=True)
 class Size:
-    """How many of what."""
+    """Numbers of processes, and their configuration."""
 
     orchestrators: int = 3
     editors: int = 3
     thinkers: int = 2
     spare_editors: int = 0
-    """Known to HAProxy, and not started."""
+    """Configured in HAProxy, and not started."""
     step_s: float = 0.04
     active: int = 4
     """Edits that share a step of one editor."""
@@ -41,7 +41,7 @@ class Size:
 
 @dataclass
 class Member:
-    """One place in the fleet, whoever runs in it now."""
+    """One member of the fleet; its process may be replaced."""
 
     name: str
     kind: Kind
@@ -50,8 +50,8 @@ class Member:
     process: Process | None = None
     wanted: bool = False
     starts: int = 0
-    fell: list[str] = field(default_factory=list)
-    """How it ended when nobody had asked it to."""
+    crashes: list[str] = field(default_factory=list)
+    """How it ended when it was not told to."""
 
     @property
     def url(self) -> str:
@@ -70,7 +70,7 @@ class Member:
             self.process = None
 
     def stop(self) -> int | None:
-        """SIGTERM, and wait; the exit code."""
+        """Stop it with SIGTERM; return the exit code."""
         self.wanted = False
         if self.process is None:
             return None
@@ -88,7 +88,7 @@ class Member:
             self.process.popen.send_signal(signal.SIGCONT)
 
     def ready(self) -> bool:
-        """Whether it does its work: answers, with everything it needs in reach."""
+        """Whether it is ready, with its dependencies."""
         if self.kind == "redis":
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
@@ -99,15 +99,15 @@ class Member:
             return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).is_success
         return False
 
-    def last_words(self) -> str:
-        """The end of its log."""
+    def log_tail(self) -> str:
+        """The last lines of its log."""
         assert self.process is not None
         return " | ".join(self.process.log.read_text(errors="replace").splitlines()[-3:])[-500:]
 
-    def tend(self) -> None:
-        """What a supervisor does: whoever ended by itself is started again, and that is written down."""
+    def supervise(self) -> None:
+        """Restart the process if it ended by itself, and record that."""
         if self.wanted and self.process is not None and (code := self.process.popen.poll()) is not None:
-            self.fell.append(f"{self.name} ended by itself with {code}: {self.last_words()}")
+            self.crashes.append(f"{self.name} ended by itself with {code}: {self.log_tail()}")
             self.process = None
             self.start()
 
@@ -131,7 +131,7 @@ class Fleet:
 
     @property
     def members(self) -> dict[str, Member]:
-        """Everyone who is started with the fleet, in the order of starting."""
+        """All members that are started with the fleet, in the order of starting."""
         everyone = [self.redis, *self.thinkers, *self.editors[: self.size.editors], self.haproxy, *self.orchestrators]
         return {member.name: member for member in everyone}
 
@@ -140,32 +140,32 @@ class Fleet:
         return sorted(self.folder.glob("editor-*.journal"))
 
     def start(self) -> None:
-        """Start everyone, and wait until a session could be served."""
+        """Start all members, and wait until they are ready."""
         for member in self.members.values():
             member.start()
         self.wait_ready()
 
     def wait_ready(self, seconds: float = READY_S) -> None:
-        """Until every process answers; fails with the one that does not, or that has ended."""
+        """Wait until every process is ready; fails with the name of one that is not, or that has ended."""
         ends = time.monotonic() + seconds
         for member in self.members.values():
             while not member.ready():
                 for other in self.members.values():
                     assert other.process is not None, f"{other.name} is not started"
                     code = other.process.popen.poll()
-                    assert code is None, f"{other.name} ended with {code}: {other.last_words()}"
-                assert time.monotonic() < ends, f"{member.name} is not ready: {member.last_words()}"
+                    assert code is None, f"{other.name} ended with {code}: {other.log_tail()}"
+                assert time.monotonic() < ends, f"{member.name} is not ready: {member.log_tail()}"
                 time.sleep(0.05)
 
     def add_orchestrator(self) -> Member:
-        """One more replica; nobody else is told."""
+        """Start one more replica; no other configuration changes."""
         member = self._member(f"orchestrator-{len(self.orchestrators) + 1}", "orchestrator", self._orchestrator)
         self.orchestrators.append(member)
         member.start()
         return member
 
     def end(self) -> None:
-        """End every process, whatever its state; orchestrators first, so that none is left without its Redis."""
+        """End every process in any state; orchestrators first, so that none is left without its Redis."""
         everyone = [*self.orchestrators, self.haproxy, *self.editors, *self.thinkers, self.redis]
         for member in everyone:
             if member.process is not None:
@@ -180,7 +180,7 @@ class Fleet:
                     member.process.kill()
                 member.process = None
 
-    # --- who is started how ------------------------------------------------------------------------------------
+    # --- how processes are started ------------------------------------------------------------------------------
 
     def _member(self, name: str, kind: Kind, launch: Callable[[Member], Process]) -> Member:
         member = Member(name, kind, free_port(), lambda: launch(member))
@@ -190,13 +190,13 @@ class Fleet:
         return self.folder / f"{member.name}.log"
 
     def _redis(self, member: Member) -> Process:
-        # Every write is on the disk before it is acknowledged.
+        # Every write is on disk before it is acknowledged.
         options = ["--port", str(member.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
         options += ["--appendonly", "yes", "--appendfsync", "always"]
         return start([redis_binary(), *options], member.port, self._log(member))
 
     def _haproxy(self, member: Member) -> Process:
-        # Two more than share a step, so that the next ones are decoded meanwhile.
+        # Two more than share a step, so that the next ones are decoded in the meantime.
         editors = [f"127.0.0.1:{editor.port}" for editor in self.editors]
         return start_haproxy(self.folder, editors, port=member.port, maxconn=self.size.active + 2)
 

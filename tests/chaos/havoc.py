@@ -1,13 +1,13 @@
-"""The random plan: who is killed, stopped or restarted, when, and for how long. A pure function of its seed.
+"""The random plan: which process is killed, paused or restarted, when, and for how long. A pure function of its seed.
 
-Whatever is done is undone: a killed process is started again, a stopped one goes on. One of a kind is always left
-alone where there are several; Redis and HAProxy, of which there is one, are away for a moment only.
+Every action is undone: a killed process is restarted, a paused one is resumed. Where there are several of a kind, one is
+always spared. Redis and HAProxy, of which there is one, are away for a moment only.
 
-    kill      SIGKILL, and start again
-    pause     SIGSTOP, and SIGCONT
-    restart   SIGTERM, and start again
-    zombie    an orchestrator is stopped for longer than its lease, and wakes while Redis is stopped: what it wants to
-              record arrives together with its question whether it still may, which is what fences are for
+    kill      SIGKILL, then start
+    pause     SIGSTOP, then SIGCONT
+    restart   SIGTERM, then start
+    zombie    an orchestrator is paused for longer than its lease, and resumes while Redis is paused: its writes arrive
+              together with the renewal of its lease, which is what fences are for
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ AWAY_S: Mapping[Kind, tuple[float, float]] = {
 }
 ZOMBIE_S = (3.0, 4.5)
 FREEZE_S = 0.6
-"""How long Redis is stopped when a zombie wakes."""
+"""How long Redis is paused when a zombie resumes."""
 REDIS = "redis-1"
 SETTLE_S = 4.0
-"""How long a process counts as away after it is back: it must start, and be found ready."""
+"""How long a process counts as away after it is back: it must start and become ready."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """What to do to whom: `away_s` is how long it stays killed or stopped."""
+    """One action on one process: `away_s` is how long it stays killed or paused."""
 
     verb: Verb
     member: str
@@ -47,15 +47,15 @@ class Action:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A process, and until when it is not to be touched because of what was done to it before."""
+class Target:
+    """A process, and until when it is spared because of an earlier action."""
 
     kind: Kind
     busy_until: float = 0.0
 
 
-def choose(rng: random.Random, fleet: Mapping[str, Seen], at: float) -> Action | None:
-    """An action at that time; None when whoever is left must be left alone."""
+def choose(rng: random.Random, fleet: Mapping[str, Target], at: float) -> Action | None:
+    """Choose an action at that time; None if every process must be spared."""
     free: dict[Kind, list[str]] = {}
     for name, seen in fleet.items():
         if seen.busy_until <= at:
@@ -72,13 +72,13 @@ def choose(rng: random.Random, fleet: Mapping[str, Seen], at: float) -> Action |
 
 
 def schedule(seed: int, fleet: Mapping[str, Kind], every_s: float, lasts_s: float) -> Iterator[tuple[float, Action]]:
-    """(seconds from the start, action), about every `every_s` seconds."""
+    """Yield (seconds from the start, action), about every `every_s` seconds."""
     rng = random.Random(seed)
-    seen = {name: Seen(kind) for name, kind in fleet.items()}
+    seen = {name: Target(kind) for name, kind in fleet.items()}
     at = 0.0
     while (at := at + every_s * rng.uniform(0.5, 1.5)) < lasts_s:
         action = choose(rng, seen, at)
         if action is not None:
             for name in (action.member, REDIS) if action.verb == "zombie" else (action.member,):
-                seen[name] = Seen(fleet[name], at + action.away_s + SETTLE_S)
+                seen[name] = Target(fleet[name], at + action.away_s + SETTLE_S)
             yield at, action

@@ -1,4 +1,4 @@
-"""One run: a fleet, a crowd, havoc; then everything is healed, and the checker reads what is left."""
+"""One run: a fleet, callers and havoc; then every process is restored, and the checker reads the result."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.checker import Violation, check
-from tests.chaos.clients import Crowd, Wish, wish
+from tests.chaos.clients import Crowd, Request, request
 from tests.chaos.evidence import Evidence, Store, gather
 from tests.chaos.fleet import Fleet, Size
 from tests.chaos.havoc import FREEZE_S, Action, schedule
 from tests.chaos.waste import Waste, measure
 
 _LOOK_S = 0.25
-_IN_PEACE_S = 30.0
-"""What the first session may take, alone and undisturbed."""
+_UNDISTURBED_S = 30.0
+"""Limit of the first session, alone and undisturbed."""
 _CALM_S = 40.0
-"""How long the fleet may take, once it is left alone, until every session is over and nothing is left behind."""
-_SENT_AWAY = {0, -15, None}
+"""How long the restored fleet may take until every session has finished and all queues are empty."""
+_GOOD_EXIT_CODES = {0, -15, None}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to run.
+    """Options of a run.
 
     Attributes:
-        open_sessions: sessions under way at a time.
-        havoc_s: no action is begun after so many seconds.
-        patience_s: when the run is given up, and whatever is missing is a violation.
+        open_sessions: live sessions at a time.
+        havoc_s: no action starts after this time.
+        give_up_after_s: the run ends after this time, and what is missing is a violation.
     """
 
     sessions: int
@@ -42,14 +42,14 @@ class Options:
     open_sessions: int = 80
     every_s: float = 3.0
     havoc_s: float = 3600.0
-    patience_s: float = 900.0
+    give_up_after_s: float = 900.0
     whole_plan: bool = False
-    """Carry the whole plan out, even if the sessions are over before; for plans that are to be the same on any machine."""
+    """Carry out the whole plan, even if the sessions finish earlier; for plans that must be the same on any machine."""
 
 
 @dataclass
 class Report:
-    """What came of it."""
+    """Result of a run."""
 
     options: Options
     evidence: Evidence
@@ -57,15 +57,15 @@ class Report:
     waste: Waste
     seconds: float
     answers: Counter[int]
-    """To what callers posted, by status; 0 is none at all."""
+    """To the callers' POST requests, by status; 0 is no answer."""
     actions: Counter[str]
-    fell: list[str]
-    """Processes that ended though nobody had asked them to, or ended badly."""
+    crashes: list[str]
+    """Processes that ended without being told to, or with a bad exit code."""
     timeline: list[str]
 
 
 class Havoc:
-    """Carries a plan out, and undoes everything at the end."""
+    """Carries out a plan, and undoes every action at the end."""
 
     def __init__(self, fleet: Fleet, plan: Iterator[tuple[float, Action]], began: float) -> None:
         self._fleet = fleet
@@ -77,7 +77,7 @@ class Havoc:
         self.bad_ends: list[str] = []
 
     async def run(self) -> None:
-        """Until the plan ends or this is cancelled; what is under way is undone by `heal`."""
+        """Run until the plan ends or this is cancelled; `heal` undoes the actions under way."""
         for at, action in self._plan:
             await asyncio.sleep(max(0.0, self._began + at - time.monotonic()))
             task = asyncio.create_task(self._act(action))
@@ -105,19 +105,19 @@ class Havoc:
             await asyncio.to_thread(member.start)
         else:
             code = await asyncio.to_thread(member.stop)
-            if code not in _SENT_AWAY:
-                self.bad_ends.append(f"{action.member} was asked to end, and ended with {code}")
+            if code not in _GOOD_EXIT_CODES:
+                self.bad_ends.append(f"{action.member} got SIGTERM, and exited with {code}")
             await asyncio.to_thread(member.start)
 
-    async def tend(self) -> None:
-        """Start again whoever fell."""
+    async def supervise(self) -> None:
+        """Restart processes that ended by themselves."""
         while True:
             for member in self._fleet.members.values():
-                await asyncio.to_thread(member.tend)
+                await asyncio.to_thread(member.supervise)
             await asyncio.sleep(_LOOK_S)
 
     async def end(self, running: asyncio.Task[None], *, whole: bool) -> None:
-        """Begin no more actions; raises what went wrong with those that were begun."""
+        """Start no more actions; raises the errors of those that were started."""
         if not whole:
             running.cancel()
         await asyncio.wait({running})
@@ -125,7 +125,7 @@ class Havoc:
             running.result()
 
     async def heal(self) -> None:
-        """Wait until everything that was done is undone."""
+        """Wait until every action is undone."""
         while self._under_way:
             done, _ = await asyncio.wait(self._under_way)
             for task in done:
@@ -134,7 +134,7 @@ class Havoc:
 
 
 async def run(folder: Path, options: Options, say: Callable[[str], None] = lambda _: None) -> Report:
-    """Everything, from the first process to the verdict; no process is left."""
+    """Run everything from the first process to the report; no process is left running."""
     fleet = Fleet(folder, options.size)
     try:
         say("starting the fleet")
@@ -147,13 +147,17 @@ async def run(folder: Path, options: Options, say: Callable[[str], None] = lambd
 async def _run(fleet: Fleet, options: Options, say: Callable[[str], None]) -> Report:
     kinds = {name: member.kind for name, member in fleet.members.items()}
     names = [thinker.name for thinker in fleet.thinkers]
-    first, *others = (wish(options.seed, number) for number in range(1, options.sessions + 1))
+    first, *others = (request(options.seed, number) for number in range(1, options.sessions + 1))
     async with Crowd(lambda: [member.url for member in fleet.orchestrators], names, options.seed) as crowd:
-        await _in_peace(crowd, first)
+        await _undisturbed(crowd, first)
         began = time.monotonic()
         havoc = Havoc(fleet, schedule(options.seed, kinds, options.every_s, options.havoc_s), began)
         acting = asyncio.create_task(havoc.run())
-        background = [acting, asyncio.create_task(havoc.tend()), asyncio.create_task(_tell(crowd, havoc, options, began, say))]
+        background = [
+            acting,
+            asyncio.create_task(havoc.supervise()),
+            asyncio.create_task(_report_progress(crowd, havoc, options, began, say)),
+        ]
         try:
             await live(crowd, others, options)
             seconds = time.monotonic() - began
@@ -169,41 +173,41 @@ async def _run(fleet: Fleet, options: Options, say: Callable[[str], None]) -> Re
     evidence = gather(fleet.redis.port, fleet.blobs, crowd.told, views)
     violations, waste = check(evidence), measure(evidence, fleet.journals)
     if waste.unknown:
-        violations.append(Violation("intent first", "-", f"{waste.unknown:.2f} s were edited that no edit_started asked for"))
-    fell = [text for member in fleet.members.values() for text in member.fell] + havoc.bad_ends
-    return Report(options, evidence, violations, waste, seconds, crowd.answers, havoc.actions, fell, havoc.timeline)
+        violations.append(Violation("intent first", "-", f"{waste.unknown:.2f} s were edited without an edit_started"))
+    crashes = [text for member in fleet.members.values() for text in member.crashes] + havoc.bad_ends
+    return Report(options, evidence, violations, waste, seconds, crowd.answers, havoc.actions, crashes, havoc.timeline)
 
 
-async def _in_peace(crowd: Crowd, asked: Wish) -> None:
-    """The first session, alone and undisturbed: a fleet that cannot serve it need not be disturbed."""
+async def _undisturbed(crowd: Crowd, asked: Request) -> None:
+    """Run the first session alone and undisturbed, to fail early if the fleet cannot serve it."""
     try:
-        async with asyncio.timeout(_IN_PEACE_S):
+        async with asyncio.timeout(_UNDISTURBED_S):
             await crowd.live(replace(asked, review=False, deadline_s=None, cancel_after=None))
     except TimeoutError:
-        raise AssertionError(f"one session, alone, does not end within {_IN_PEACE_S} s: {dict(crowd.answers)}") from None
+        raise AssertionError(f"one session, alone, does not end within {_UNDISTURBED_S} s: {dict(crowd.answers)}") from None
 
 
-async def live(crowd: Crowd, wishes: list[Wish], options: Options) -> None:
-    """Every wish, so many at a time; those that come to no end in time are left to the checker."""
-    room = asyncio.Semaphore(options.open_sessions)
+async def live(crowd: Crowd, requests: list[Request], options: Options) -> None:
+    """Run all requests, `open_sessions` at a time; the checker reports those that do not end in time."""
+    slots = asyncio.Semaphore(options.open_sessions)
 
-    async def one(asked: Wish) -> None:
-        async with room:
+    async def one(asked: Request) -> None:
+        async with slots:
             await crowd.live(asked)
 
-    tasks = [asyncio.create_task(one(asked)) for asked in wishes]
-    done, late = await asyncio.wait(tasks, timeout=options.patience_s)
+    tasks = [asyncio.create_task(one(asked)) for asked in requests]
+    done, late = await asyncio.wait(tasks, timeout=options.give_up_after_s)
     for task in late:
         task.cancel()
     if late:
         await asyncio.wait(late)
-        sys.stderr.write(f"{len(late)} callers did not come to an end within {options.patience_s} s\n")
+        sys.stderr.write(f"{len(late)} callers did not finish within {options.give_up_after_s} s\n")
     for task in done:
         task.result()
 
 
 async def calm(fleet: Fleet) -> None:
-    """Until every session is over and nothing is queued; what does not come about is the checker's to tell."""
+    """Wait until every session has finished and the queues are empty; the checker reports failures."""
     ends = time.monotonic() + _CALM_S
     store = Store(fleet.redis.port)
     try:
@@ -214,19 +218,19 @@ async def calm(fleet: Fleet) -> None:
 
 
 async def views_of(crowd: Crowd) -> dict[str, dict[str, Any]]:
-    """What the API says of every session that somebody was told of."""
+    """The API's state of every session that a caller got."""
     names = sorted({session_id for told in crowd.told for session_id in told.ids})
-    room = asyncio.Semaphore(8)
+    slots = asyncio.Semaphore(8)
 
     async def one(name: str) -> dict[str, Any] | None:
-        async with room:
+        async with slots:
             return await crowd.view(name)
 
     found = await asyncio.gather(*(one(name) for name in names))
     return {name: view for name, view in zip(names, found, strict=True) if view is not None}
 
 
-async def _tell(crowd: Crowd, havoc: Havoc, options: Options, began: float, say: Callable[[str], None]) -> None:
+async def _report_progress(crowd: Crowd, havoc: Havoc, options: Options, began: float, say: Callable[[str], None]) -> None:
     while True:
         await asyncio.sleep(15)
         done, actions = crowd.finished, sum(havoc.actions.values())

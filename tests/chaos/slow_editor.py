@@ -1,9 +1,9 @@
 """The real editor worker at a diffusion model's pace: ``python -m tests.chaos.slow_editor --port N``.
 
-The classical editor alone takes 20 ms, too little for a kill to hit it, and larger pictures would only burn the two
-cores that everything else needs. So the real service (its endpoint, executor, idempotency keys, setting aside, draining)
-runs a pipeline that sleeps through denoise steps and then lets the classical editor paint. Every step is written to a
-journal before it is done: what a killed worker threw away can be counted.
+The classical editor alone takes 20 ms, too short for a kill to hit it, and larger pictures would only use the two cores
+that the rest needs. So the real service (its endpoint, executor, idempotency keys, suspension, draining) runs a pipeline
+that sleeps through denoise steps and then calls the classical editor. Every step is written to a journal before it is done,
+so that the lost work of a killed worker can be counted.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _WARM_UP = "increase the contrast by 10%"
 
 
 class SlowPipeline:
-    """A pipeline with steps that only sleep; edits share a step, as on a GPU.
+    """A pipeline whose steps sleep; edits share a step, as on a GPU.
 
     Args:
-        step_s: seconds of one step, however many edits share it.
+        step_s: seconds of one step, for any number of edits that share it.
         journal: one line for each edit and step: run, seed, digest of the prompt, step, steps, seconds.
     """
 
@@ -82,7 +82,7 @@ class SlowPipeline:
                     edit.error = exc
 
     def _write_down(self, edits: Sequence[Edit]) -> None:
-        """Before the step, so that a kill hides nothing; one write, so that lines stay whole."""
+        """Write before the step, so that a kill hides nothing, in one call, so that lines stay complete."""
         lines = []
         for edit in edits:
             assert isinstance(edit, SingleStepEdit)
@@ -110,7 +110,7 @@ class SlowPipeline:
 
 
 def digest(prompt: str) -> str:
-    """A prompt's name in the journal."""
+    """The digest that identifies a prompt in the journal."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 

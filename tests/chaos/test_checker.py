@@ -1,4 +1,4 @@
-"""A checker that cannot fail is worthless: a sound run passes, and each rule catches what is planted against it."""
+"""The checker passes a correct run, and each rule catches a planted violation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from tests.chaos.checker import SESSION_RULES, WHOLE_RULES, check
-from tests.chaos.evidence import Evidence, Heard, Told
+from tests.chaos.evidence import CallerRecord, Evidence, ListenerRecord
 
 ID = "ses_1"
-KEY = "wish-1"
+KEY = "session-1"
 
 
 def stored(blobs: Path, shade: int) -> dict[str, Any]:
-    """A small picture in the store, and how an event names it."""
+    """Store a small picture, and return its reference in events."""
     buffer = io.BytesIO()
     Image.new("RGB", (8, 6), (shade, 0, 0)).save(buffer, "PNG")
     data = buffer.getvalue()
@@ -48,7 +48,7 @@ def write_document(blobs: Path, events: list[dict[str, Any]]) -> None:
 
 
 def sound(blobs: Path) -> Evidence:
-    """One session of two turns, told to its caller and heard by one listener; everything as it should be."""
+    """One session of two turns, with its caller and one listener; without violations."""
     events: list[dict[str, Any]] = [
         {"type": "session_created", "source": stored(blobs, 1), "user": KEY, "limits": {"max_turns": 2, "deadline_at": 1000.0}},
         *turn(1, stored(blobs, 2)),
@@ -58,10 +58,12 @@ def sound(blobs: Path) -> Evidence:
     totals = {"turns": 2, "edits": 2, "editor_seconds": 1.0}
     events.append({"type": "finished", "reason": "max_turns", "best": best, "results": [best], "totals": totals})
     events = [{**event, "at": float(place)} for place, event in enumerate(events)]
-    heard = Heard(ID, [(place, {"seq": place, **copy.deepcopy(event)}) for place, event in enumerate(events, 1)], 2, ended=True)
+    heard = ListenerRecord(
+        ID, [(place, {"seq": place, **copy.deepcopy(event)}) for place, event in enumerate(events, 1)], 2, ended=True
+    )
     write_document(blobs, events)
     return Evidence(
-        told=[Told(KEY, {ID}, [heard])],
+        told=[CallerRecord(KEY, {ID}, [heard])],
         logs={ID: [(f"{place}-0", event) for place, event in enumerate(events, 1)]},
         metas={ID: {"seq": str(len(events)), "fence": "1", "owner": "", "tenant": "default", "lane": "x", "state": "done"}},
         views={ID: {"status": "succeeded", "finish_reason": "max_turns", "best": best, "last_event": len(events)}},
@@ -70,8 +72,8 @@ def sound(blobs: Path) -> Evidence:
     )
 
 
-def test_a_sound_run_has_no_violation(tmp_path: Path) -> None:
-    """Both layouts of the blobs are found."""
+def test_a_correct_run_has_no_violation(tmp_path: Path) -> None:
+    """Both layouts of the blob store are read."""
     assert check(sound(tmp_path)) == []
     for path in [path for path in (tmp_path / ID).iterdir() if path.name != "session.json"]:
         by_content = tmp_path / path.name[:2]
@@ -84,12 +86,12 @@ Plant = Callable[[Evidence], object]
 
 
 def at(evidence: Evidence, kind: str, number: int = 0) -> dict[str, Any]:
-    """The event of that type; changes to it are changes to the log."""
+    """The event of that type; changing it changes the log."""
     return [event for event in evidence.events(ID) if event["type"] == kind][number]
 
 
 def insert(place: int, kind: str, number: int = 0) -> Plant:
-    """Record an event once more, there; the ids stay dense."""
+    """Repeat an event at that position; the ids stay dense."""
 
     def plant(evidence: Evidence) -> None:
         events = evidence.events(ID)
@@ -117,7 +119,7 @@ def blob(evidence: Evidence) -> Path:
 
 
 def spoil(evidence: Evidence) -> None:
-    """Half a picture under a name and size that fit it."""
+    """Store half a picture under its own digest and size."""
     data = blob(evidence).read_bytes()[:40]
     name = hashlib.sha256(data).hexdigest()
     (evidence.blobs / ID / name).write_bytes(data)
@@ -134,11 +136,11 @@ def cancelled_and_gone_on(evidence: Evidence) -> None:
 
 
 def second_session(evidence: Evidence) -> None:
-    """Made by the same key, and nobody knows."""
+    """A second session of the same key that no caller got."""
     evidence.logs["ses_2"] = copy.deepcopy(evidence.logs[ID])
 
 
-def listener(evidence: Evidence) -> Heard:
+def listener(evidence: Evidence) -> ListenerRecord:
     return evidence.told[0].heard[0]
 
 
@@ -207,13 +209,11 @@ PLANTS: list[tuple[str, str, Plant]] = [
 
 @pytest.mark.parametrize(("rule", "what", "plant"), PLANTS, ids=[f"{rule}: {what}" for rule, what, _ in PLANTS])
 def test_a_planted_violation_is_caught(tmp_path: Path, rule: str, what: str, plant: Plant) -> None:
-    """By the rule that is there for it."""
     evidence = sound(tmp_path)
     plant(evidence)
 
     assert rule in {violation.rule for violation in check(evidence)}, what
 
 
-def test_every_rule_has_been_seen_to_fail() -> None:
-    """A new rule comes with its plant."""
+def test_every_rule_has_a_planted_violation() -> None:
     assert {rule for rule, _, _ in PLANTS} == set(SESSION_RULES) | set(WHOLE_RULES)

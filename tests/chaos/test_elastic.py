@@ -1,4 +1,4 @@
-"""Growing and shrinking in the middle of the work: goodput follows, and nobody notices otherwise."""
+"""Adding and removing processes under load: goodput follows, and no caller notices otherwise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.chaos.checker import check
-from tests.chaos.clients import Crowd, wish
+from tests.chaos.clients import Crowd, request
 from tests.chaos.evidence import Evidence, Store, gather
 from tests.chaos.fleet import Fleet, Member, Size
 from tests.chaos.run import calm, views_of
@@ -19,14 +19,14 @@ from tests.chaos.waste import measure
 STEP_S = 0.06
 STEPS = 8
 EDITS = 8
-"""So many edits are a measurement."""
+"""Number of edits in a measurement."""
 GAIN = 1.5
-"""Twice as many workers bring nearly twice as much; the rest is left to busy machines."""
+"""Twice as many workers give nearly twice the goodput; the margin is for busy machines."""
 
 
 @dataclass
 class Town:
-    """A fleet whose callers never stop asking until they are told to."""
+    """A fleet whose callers send sessions until they are stopped."""
 
     fleet: Fleet
     crowd: Crowd
@@ -34,15 +34,15 @@ class Town:
     asking: list[asyncio.Task[None]]
 
     async def goodput(self) -> float:
-        """Recorded edits a second from now on."""
+        """Measure recorded edits per second from now on."""
         began = time.time()
         await until(lambda: len(edits_since(self.fleet, began)) >= EDITS, f"{EDITS} edits")
         times = edits_since(self.fleet, began)
-        # From the first to the last: what was already under way counts for nobody.
+        # From the first to the last edit, so that work already under way does not count.
         return (len(times) - 1) / (times[-1] - times[0])
 
     async def verdict(self) -> Evidence:
-        """Let everybody come to an end, and judge: no violation, no failed attempt, no second of editing wasted."""
+        """Let all sessions finish, and check: no violation, no failed attempt, no wasted editor second."""
         self.enough.set()
         async with asyncio.timeout(60):
             await asyncio.gather(*self.asking)
@@ -58,7 +58,7 @@ class Town:
 
 
 def edits_since(fleet: Fleet, began: float) -> list[float]:
-    """When edits were recorded, from then on."""
+    """The times of recorded edits from then on."""
     store = Store(fleet.redis.port)
     try:
         events = [event for log in store.logs().values() for _, event in log]
@@ -77,7 +77,7 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = 60) -
 
 @contextlib.asynccontextmanager
 async def town(folder: Path, size: Size, callers: int) -> AsyncIterator[Town]:
-    """So many callers, each with one session after the other."""
+    """Run callers, each with one session after the other."""
     fleet = Fleet(folder, size)
     enough = asyncio.Event()
     try:
@@ -89,7 +89,7 @@ async def town(folder: Path, size: Size, callers: int) -> AsyncIterator[Town]:
                 number = caller
                 while not enough.is_set():
                     plain = replace(
-                        wish(1, number), review=False, deadline_s=None, cancel_after=None, candidates=1, turns=2, steps=STEPS
+                        request(1, number), review=False, deadline_s=None, cancel_after=None, candidates=1, turns=2, steps=STEPS
                     )
                     await crowd.live(plain)
                     number += callers
@@ -106,14 +106,14 @@ async def town(folder: Path, size: Size, callers: int) -> AsyncIterator[Town]:
 
 
 async def leave(member: Member) -> None:
-    """SIGTERM; it ends well, and by itself."""
+    """Stop it with SIGTERM; it exits by itself with a good code."""
     code = await asyncio.to_thread(member.stop)
     assert code in {0, -15}, f"{member.name} ended with {code}"
 
 
-async def test_editors_come_and_go(tmp_path: Path) -> None:
-    """One more worker is started, and goodput rises; the first one is told to go, and every request is answered."""
-    # One edit at a time, so that the worker is what everybody waits for.
+async def test_editors_are_added_and_removed_under_load(tmp_path: Path) -> None:
+    """Another worker raises goodput. When the first one gets SIGTERM, every request is still answered."""
+    # One edit at a time, so that the worker is the bottleneck.
     async with town(tmp_path, Size(1, 1, 1, spare_editors=1, step_s=STEP_S, active=1), callers=6) as here:
         alone = await here.goodput()
         first, second = here.fleet.editors
@@ -128,9 +128,9 @@ async def test_editors_come_and_go(tmp_path: Path) -> None:
     assert all(len(told.ids) == 1 for told in evidence.told)
 
 
-async def test_replicas_come_and_go(tmp_path: Path) -> None:
-    """One more replica is started, and goodput rises; the first one is told to go, and every session goes on."""
-    # Two sessions a replica, so that replicas are what everybody waits for.
+async def test_replicas_are_added_and_removed_under_load(tmp_path: Path) -> None:
+    """Another replica raises goodput. When the first one gets SIGTERM, every session continues."""
+    # Two sessions per replica, so that replicas are the bottleneck.
     async with town(tmp_path, Size(1, 1, 1, step_s=STEP_S, active=8, capacity=2), callers=8) as here:
         alone = await here.goodput()
         second = await asyncio.to_thread(here.fleet.add_orchestrator)

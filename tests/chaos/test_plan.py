@@ -1,4 +1,4 @@
-"""The plan of the havoc, the wishes, and the account of editor seconds."""
+"""The plan of the havoc, the requests, and the accounting of editor seconds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.clients import wish
-from tests.chaos.havoc import SETTLE_S, WEIGHTS, Kind, Seen, Verb, choose, schedule
+from tests.chaos.clients import request
+from tests.chaos.havoc import SETTLE_S, WEIGHTS, Kind, Target, Verb, choose, schedule
 from tests.chaos.slow_editor import digest
 from tests.chaos.test_checker import ID, at, sound
 from tests.chaos.waste import measure
@@ -24,18 +24,17 @@ LONG_S = 1800
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_same_seed_is_the_same_plan(seed: int) -> None:
-    """And another one another."""
+def test_the_same_seed_gives_the_same_plan_and_another_seed_another(seed: int) -> None:
     plan = list(schedule(seed, FLEET, 3, LONG_S))
 
     assert plan == list(schedule(seed, FLEET, 3, LONG_S))
     assert plan != list(schedule(seed + 1, FLEET, 3, LONG_S))
-    assert wish(seed, 1) == wish(seed, 1)
+    assert request(seed, 1) == request(seed, 1)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_everyone_suffers_everything_and_comes_back(seed: int) -> None:
-    """Nobody is touched again before it is back, and where there are several one of a kind is left alone."""
+def test_every_process_gets_every_action_and_comes_back(seed: int) -> None:
+    """None gets another action before it is back, and where there are several of a kind, one is spared."""
     done: set[tuple[Kind, Verb]] = set()
     busy: dict[str, float] = {}
     for at_s, action in schedule(seed, FLEET, 3, LONG_S):
@@ -52,16 +51,16 @@ def test_everyone_suffers_everything_and_comes_back(seed: int) -> None:
     assert {(kind, verb) for kind in WEIGHTS for verb in ("kill", "pause", "restart")} | {("orchestrator", "zombie")} == done
 
 
-def test_whoever_is_left_alone_of_a_kind_is_not_touched() -> None:
-    """When nobody else may be touched either, nothing is done."""
-    fleet: dict[str, Seen] = {"editor-1": Seen("editor", 50), "editor-2": Seen("editor"), "redis-1": Seen("redis", 50)}
+def test_the_last_process_of_a_kind_is_spared() -> None:
+    """If every other process must be spared too, there is no action."""
+    fleet: dict[str, Target] = {"editor-1": Target("editor", 50), "editor-2": Target("editor"), "redis-1": Target("redis", 50)}
 
     assert choose(random.Random(1), fleet, 10) is None
     assert choose(random.Random(1), fleet, 60) is not None
 
 
-def test_seconds_are_told_apart(tmp_path: Path) -> None:
-    """A whole run is useful, a run beside it and one that broke off are wasted, one that was not wanted is neither."""
+def test_useful_wasted_and_stopped_seconds_are_distinguished(tmp_path: Path) -> None:
+    """A complete run is useful. A second or incomplete run is wasted. A run that was stopped on purpose is neither."""
     evidence = sound(tmp_path / "blobs")
     evidence.logs[ID].append(("11-0", {**at(evidence, "edit_started"), "candidate": 2, "seed": 9}))
     prompt = digest("x")

@@ -1,7 +1,7 @@
-"""Editor seconds: what was executed, what of it became a recorded candidate, what was stopped on purpose, what was wasted.
+"""Editor seconds: executed, useful (a recorded candidate), stopped on purpose, and wasted.
 
-A second is one edit's: two edits that share a step of 0.04 s have 0.08 s. The journal is written before each step, so a
-step that a kill cut short counts in full.
+Seconds are counted per edit: two edits that share a step of 0.04 s count 0.08 s. The journal is written before each step, so
+a step that a kill interrupts counts in full.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from tests.chaos.evidence import Evidence
 from tests.chaos.slow_editor import digest
 
-Place = tuple[int, str]
-"""A candidate, as the editor knows it: seed, and digest of the prompt."""
+CandidateKey = tuple[int, str]
+"""A candidate as the editor identifies it: seed and digest of the prompt."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Waste:
     executed: float
     useful: float
     on_purpose: float
-    """Of edits that a cancel, a deadline or a person's word made needless."""
+    """Of edits that a cancel, a deadline or feedback made unnecessary."""
     unknown: float
-    """Of edits that no recorded intent asked for; must be none."""
+    """Of edits without a recorded intent; must be zero."""
     runs: int
     repeats: int
-    """Runs beside the one that was recorded."""
+    """Runs in addition to the recorded one."""
     whole_again: float
-    """Of whole runs beside the recorded one; the rest of what was wasted broke off."""
+    """Of complete runs in addition to the recorded one; the rest of the waste is incomplete runs."""
 
     @property
     def wasted(self) -> float:
@@ -46,7 +46,7 @@ class Waste:
 def measure(evidence: Evidence, journals: Iterable[Path]) -> Waste:
     """Compare journals and logs."""
     runs = _runs(journals)
-    recorded, stopped = _places(evidence)
+    recorded, stopped = _candidates(evidence)
     useful = on_purpose = unknown = executed = again = 0.0
     repeats = 0
     for place, seconds in runs.items():
@@ -65,9 +65,9 @@ def measure(evidence: Evidence, journals: Iterable[Path]) -> Waste:
     return Waste(executed, useful, on_purpose, unknown, sum(map(len, runs.values())), repeats, again)
 
 
-def _runs(journals: Iterable[Path]) -> dict[Place, list[tuple[float, bool]]]:
-    """By candidate: (seconds, whether it came to its end) of each run."""
-    seconds: dict[tuple[Place, str], float] = defaultdict(float)
+def _runs(journals: Iterable[Path]) -> dict[CandidateKey, list[tuple[float, bool]]]:
+    """By candidate: (seconds, whether it completed) of each run."""
+    seconds: dict[tuple[CandidateKey, str], float] = defaultdict(float)
     whole: set[str] = set()
     for journal in journals:
         for line in journal.read_text().splitlines():
@@ -75,16 +75,16 @@ def _runs(journals: Iterable[Path]) -> dict[Place, list[tuple[float, bool]]]:
             seconds[(int(seed), prompt), run] += float(step_s)
             if step == steps:
                 whole.add(run)
-    found: dict[Place, list[tuple[float, bool]]] = defaultdict(list)
+    found: dict[CandidateKey, list[tuple[float, bool]]] = defaultdict(list)
     for (place, run), total in seconds.items():
         found[place].append((total, run in whole))
     return found
 
 
-def _places(evidence: Evidence) -> tuple[set[Place], set[Place]]:
-    """Candidates that were recorded, and those that were begun and then not wanted."""
-    recorded: set[Place] = set()
-    begun: set[Place] = set()
+def _candidates(evidence: Evidence) -> tuple[set[CandidateKey], set[CandidateKey]]:
+    """Candidates that were recorded, and those that were started and then stopped."""
+    recorded: set[CandidateKey] = set()
+    begun: set[CandidateKey] = set()
     for session_id in evidence.logs:
         prompts: dict[int, str] = {}
         seeds: dict[tuple[int, int], int] = {}

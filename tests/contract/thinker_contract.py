@@ -23,11 +23,11 @@ from services.protocol.critique.formats import FORMATS, QUESTIONS, FormatName
 from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, QuestionsRequest, build, build_questions
 from services.protocol.critique.questions import MIN_QUESTIONS, Question, with_quality
 from services.protocol.critique.replies import Reply, read_completions
-from tests.unit.orchestrator.desk import asking, stored
+from tests.component.orchestrator.desk import asking, stored
 
 KINDS: tuple[Constraint, ...] = ("regex", "json_schema")
 CASES = [(name, kind) for name, form in FORMATS.items() for kind in KINDS if form.bind().constraint(kind)]
-WISH = "make it feel like golden hour"
+INSTRUCTION = "make it feel like golden hour"
 ASKED = with_quality(
     [
         Question("change", "Is the light warmer than in the source picture?"),
@@ -89,7 +89,7 @@ PICTURES = Picture(SOURCE, "image/jpeg"), Picture(CANDIDATE, "image/png")
 def critique_request(server: Server, name: FormatName, kind: Constraint = "none", **more: Any) -> dict[str, Any]:
     """A critique's request, as the orchestrator writes it."""
     form, questions = FORMATS[name], ASKED if name == "checklist" else ()
-    request = CritiqueRequest(*PICTURES, WISH, "warm evening light, long soft shadows", questions)
+    request = CritiqueRequest(*PICTURES, INSTRUCTION, "warm evening light, long soft shadows", questions)
     messages = build(request, form.template())
     return {"model": server.model, "messages": messages, **server.sampled(name), **form.bind(questions).constraint(kind), **more}
 
@@ -122,8 +122,8 @@ class ThinkerContract:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_the_questions_of_a_checklist_keep_to_theirs(self, server: Server, kind: Constraint) -> None:
-        """One picture and a wish in, questions of both kinds out."""
-        messages = build_questions(QuestionsRequest(PICTURES[0], WISH), FORMATS["checklist"].template())
+        """One picture and an instruction in, questions of both kinds out."""
+        messages = build_questions(QuestionsRequest(PICTURES[0], INSTRUCTION), FORMATS["checklist"].template())
         sampled = server.sampled("checklist")
         body = {"model": server.model, "messages": messages, **sampled, **QUESTIONS.constraint(kind), "seed": 1}
         (reply,), _ = answered(server.post(body))
@@ -194,7 +194,7 @@ class ThinkerContract:
         outcomes: list[str] = []
         async with asking("thinker", server.url) as upstream:
             thinker = HttpThinker(upstream, self._dialect(server, "checklist"), outcomes.append)
-            made = await thinker.checklist(ChecklistOrder(stored(SOURCE), WISH, _PATIENCE_S))
+            made = await thinker.checklist(ChecklistOrder(stored(SOURCE), INSTRUCTION, _PATIENCE_S))
             reply = await thinker.critique(self._order(made.questions))
         assert outcomes == ["ok", "ok"]
         assert sum(question.kind != "quality" for question in made.questions) >= MIN_QUESTIONS
@@ -215,4 +215,4 @@ class ThinkerContract:
         return Dialect(server.model, form, form.template(), "auto", sampling=server.sampled(name), **options)
 
     def _order(self, questions: tuple[ChecklistQuestion, ...] = ()) -> CritiqueOrder:
-        return CritiqueOrder(stored(SOURCE), stored(CANDIDATE), WISH, "warm evening light", _PATIENCE_S, questions)
+        return CritiqueOrder(stored(SOURCE), stored(CANDIDATE), INSTRUCTION, "warm evening light", _PATIENCE_S, questions)

@@ -48,7 +48,7 @@ class Script:
     disconnected: int = 0
 
     def begin(self) -> None:
-        """Forget everything; whoever is still held is let go."""
+        """Reset everything, and release held requests."""
         self.release.set()
         fresh = Script()
         for name in self.__dataclass_fields__:

@@ -1,6 +1,6 @@
 """A stand-in for an editor and a thinker in one: gives the source back, and likes it better each time it is asked.
 
-Run as a script: ``cli_upstream.py PORT``. The wish steers it: "fail" fails every edit, "slowly" takes its time.
+Run as a script: ``cli_upstream.py PORT``. The instruction steers it: "fail" fails every edit, "slowly" takes its time.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.fixture(scope="session")
 def shared_script() -> Script:
-    """What the doubles do; the same object for all tests of a worker, begun anew by `script`."""
+    """What the doubles do; one object for all tests of a worker, reset by `script`."""
     return Script()
 
 

@@ -279,8 +279,8 @@ async def test_an_idempotency_key_is_deleted_with_its_session(
     assert len(await archive.read(ID)) == 5
 
     assert await sessions.delete(ID, "default")
-    anew = await sessions.create(f"ses_{'3' * 32}", log[0], Idempotency("k", "f"))
-    assert anew.fresh
+    again = await sessions.create(f"ses_{'3' * 32}", log[0], Idempotency("k", "f"))
+    assert again.fresh
 
 
 async def test_an_unreadable_document_is_an_error(sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis) -> None:

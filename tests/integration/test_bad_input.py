@@ -100,7 +100,7 @@ BAD_IMAGES = {
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
 def test_a_wrong_image_is_refused(api: httpx.Client, name: str) -> None:
-    """Whatever its declared type, the bytes decide."""
+    """The bytes decide, not the declared type."""
     reply = api.post("/v1/images/edits", files={"image": ("a.png", BAD_IMAGES[name], "image/png")}, data=PROMPT)
 
     assert reply.status_code == 400, reply.text

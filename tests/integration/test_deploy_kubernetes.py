@@ -64,7 +64,7 @@ def test_a_manifest_keeps_to_its_schema(document: dict[str, Any]) -> None:
         assert document["apiVersion"] == CUSTOM[document["kind"]]
     else:
         kubernetes_validate.validate(document, "1.33", strict=True)
-    assert document["kind"] != "Secret", "secrets are made by whoever runs this, and named here"
+    assert document["kind"] != "Secret", "operators create secrets; manifests only name them"
 
 
 @needs_kustomize
@@ -125,7 +125,7 @@ def test_a_pod_is_hardened_probed_and_drained(key: str) -> None:
     assert subprocess.run([program, *words], check=False, timeout=30).returncode == 0
 
 
-def test_whatever_selects_selects_something() -> None:
+def test_every_selector_selects_something() -> None:
     """Services, budgets, policies and autoscalers: labels, ports and targets that exist; every workload has a budget."""
     for document in ALL:
         spec, kind = document.get("spec", {}), document["kind"]

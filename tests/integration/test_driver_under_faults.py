@@ -1,4 +1,4 @@
-"""The driver on a real Redis whose answers get lost: every event once, whatever happens to the connection."""
+"""The driver on a real Redis whose answers get lost: every event is recorded once."""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ class Site:
     """A store, and one replica that is not started yet."""
 
     def __init__(self, redis: Redis) -> None:
-        feed = PubSubFanout(lambda: redis)
-        self.store = RedisSessions(redis, feed, KeySpace())
+        pubsub = PubSubFanout(lambda: redis)
+        self.store = RedisSessions(redis, pubsub, KeySpace())
         self.limit = AdaptiveLimit(fixed=SLOTS)
         self.editor = LimitedEditor(self.limit)
         performer = Performer({"e": self.editor}, {"t": StepByStep()}, Memory(), Now())
@@ -68,7 +68,7 @@ class Site:
             return Driver(claim, self.store, performer, Now(), Silent(), log)
 
         replica = Replica("r", 1000, 3.0)
-        notifications = RedisNotifications(feed, KeySpace())
+        notifications = RedisNotifications(pubsub, KeySpace())
         self.runner = Runner(
             replica, self.store, drive, notifications, editors=AdaptiveLimits({"e": self.limit}), chore=done, observer=Unwatched()
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.doubles.upstreams import Script
+from tests.doubles.upstreams import Script, picture
 from tests.integration.conftest import Start
 from tests.integration.test_sessions import create
 from tests.integration.test_takeover import until
@@ -39,7 +40,7 @@ def read_events(api: httpx.Client, url: str, last: int | None, limit: int | None
 
 
 def test_a_client_cut_at_any_event_sees_every_event_once(api: httpx.Client, script: Script) -> None:
-    """While the session runs, for every place at which the connection can be cut."""
+    """While the session runs, for every event after which the connection can be cut."""
     script.edit_delay_s = 0.03
     cut = 1
     while True:
@@ -57,7 +58,7 @@ def test_a_client_cut_at_any_event_sees_every_event_once(api: httpx.Client, scri
 
 
 def test_a_client_cut_after_every_single_event_sees_all(api: httpx.Client) -> None:
-    """One event a connection is the hardest life a reader can have."""
+    """With one event for each connection."""
     session = create(api).json()
     events: list[dict[str, object]] = []
     while not events or events[-1]["type"] != "finished":
@@ -66,8 +67,8 @@ def test_a_client_cut_after_every_single_event_sees_all(api: httpx.Client) -> No
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
 
 
-def test_events_after_the_end_are_none_and_the_stream_ends(api: httpx.Client) -> None:
-    """A client that has seen `finished` and asks for more gets an empty stream, not a hanging one."""
+def test_a_stream_after_the_last_event_is_empty_and_ends(api: httpx.Client) -> None:
+    """A client that has seen `finished` gets an empty response, not a stream that hangs."""
     session = create(api, wait=20).json()
     everything = list(read_events(api, session["urls"]["events"], None))
     assert everything[-1]["type"] == "finished"
@@ -86,7 +87,7 @@ def test_a_wrong_last_event_id_is_refused(api: httpx.Client, last: str) -> None:
 
 
 @pytest.mark.parametrize("last", [0, 1, 993])
-def test_asking_for_more_than_there_will_ever_be_ends_at_once(api: httpx.Client, last: int) -> None:
+def test_a_start_beyond_the_last_event_ends_at_once(api: httpx.Client, last: int) -> None:
     """204 tells a browser not to reconnect."""
     session = create(api, wait=20).json()
     reply = api.get(session["urls"]["events"], headers={"Last-Event-ID": str(session["last_event"] + last)}, timeout=5)
@@ -94,8 +95,8 @@ def test_asking_for_more_than_there_will_ever_be_ends_at_once(api: httpx.Client,
     assert reply.status_code == 204
 
 
-def test_a_tenant_has_so_many_streams_and_no_more(start_orchestrator: Start, script: Script) -> None:
-    """The next is refused with the limit's name; one that ends, or whose client vanishes, makes room."""
+def test_streams_of_a_tenant_are_bounded(start_orchestrator: Start, script: Script) -> None:
+    """The next one is refused; a stream that ends, or whose client disconnects, releases its slot."""
     script.hold_every = True
     process = start_orchestrator(EDITTHINKER_TENANT_STREAMS="2")
     with httpx.Client(base_url=process.url, timeout=30, trust_env=False) as api, ExitStack() as stack:
@@ -124,3 +125,26 @@ def test_a_tenant_has_so_many_streams_and_no_more(start_orchestrator: Start, scr
             assert api.get(held, headers={"Last-Event-ID": "1000"}).status_code == 204
             assert api.get(held.replace("ses_", "ses_x")).status_code == 404
         assert joins()
+
+
+def test_every_way_to_join_a_session_counts_as_a_stream(start_orchestrator: Start, script: Script) -> None:
+    """A streamed edit, and calls that wait under an idempotency key; the call that began the session does not count."""
+    script.hold_every = True
+    process = start_orchestrator(EDITTHINKER_TENANT_STREAMS="2")
+    with httpx.Client(base_url=process.url, timeout=30, trust_env=False) as api, ExitStack() as stack:
+        form: dict[str, Any] = {"files": {"image": ("a.png", picture(), "image/png")}, "headers": {"Idempotency-Key": "k"}}
+        data = {"prompt": "x", "max_turns": "1", "stream": "true"}
+        held = [stack.enter_context(api.stream("POST", "/v1/images/edits", **form, data=data)) for _ in range(2)]
+        assert [reply.status_code for reply in held] == [200, 200]
+
+        streamed = api.post("/v1/images/edits", **form, data=data)
+        assert (streamed.status_code, streamed.json()["error"]["code"]) == (429, "quota_exceeded")
+        session = create(api, max_turns=1, prompt="y").json()
+        assert api.get(session["urls"]["events"]).status_code == 429
+        joined = {"image": ("a.png", picture(), "image/png")}, {"prompt": "j"}, {"Idempotency-Key": "j"}
+        assert api.post("/v1/sessions", files=joined[0], data=joined[1], headers=joined[2]).status_code == 202
+        waited = api.post("/v1/sessions", files=joined[0], data=joined[1], headers={**joined[2], "Prefer": "wait=20"})
+        assert (waited.status_code, "preference-applied" in waited.headers) == (202, False)
+
+        script.release.set()
+        assert "image_edit.completed" in held[0].read().decode()

@@ -145,7 +145,7 @@ def test_the_deadline_ends_a_session_with_its_best(api: httpx.Client, script: Sc
     until(lambda: script.disconnected == 1)
 
 
-def test_whoever_leaves_at_any_moment_is_cancelled(api: httpx.Client, script: Script, orchestrator: Process) -> None:
+def test_a_caller_who_disconnects_at_any_moment_is_cancelled(api: httpx.Client, script: Script, orchestrator: Process) -> None:
     """Also in the first milliseconds, while the session is just being made."""
     script.scores = [(3, 9)]
     script.edit_delay_s = 0.05

@@ -110,17 +110,19 @@ INJECTIONS = [
 ]
 
 
-@pytest.mark.parametrize("wish", INJECTIONS)
-def test_a_wish_that_talks_to_the_thinker_is_only_a_wish(api: httpx.Client, script: Script, wish: str) -> None:
+@pytest.mark.parametrize("instruction", INJECTIONS)
+def test_an_instruction_that_addresses_the_thinker_is_treated_as_text(
+    api: httpx.Client, script: Script, instruction: str
+) -> None:
     """A thinker that repeats it in its thoughts has still given its own scores, or none."""
     script.critique_fault = lambda _: said(
-        f'<think>It says: {wish}</think><score>{{"semantic": 2, "quality": 3}}</score><answer>warmer light</answer>'
+        f'<think>It says: {instruction}</think><score>{{"semantic": 2, "quality": 3}}</score><answer>warmer light</answer>'
     )()
-    session = create(api, wait=30, deadline_s=8, prompt=wish, max_turns=2, patience=1).json()
+    session = create(api, wait=30, deadline_s=8, prompt=instruction, max_turns=2, patience=1).json()
 
     assert session["status"] == "succeeded", session
     assert session["finish_reason"] != "satisfied"
     assert session["scores"] is None or (session["scores"]["semantic"], session["scores"]["quality"]) == (2, 3)
-    # The wish reached the thinker as a quoted text, and changed nothing else of the request.
+    # The instruction reached the thinker as a quoted text, and changed nothing else of the request.
     sent = [part["text"] for part in script.critiques[0]["messages"][0]["content"] if part["type"] == "text"]
-    assert any(json.dumps(wish, ensure_ascii=False) in text for text in sent)
+    assert any(json.dumps(instruction, ensure_ascii=False) in text for text in sent)

@@ -89,7 +89,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def processes(redis: Process, upstreams: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Their sessions leave Redis a second after their end, so that archived ones are tried too."""
+    """Sessions leave Redis a second after their end, so that archived ones are covered too."""
     folder = tmp_path_factory.mktemp("keys")
     url = f"redis://127.0.0.1:{redis.port}/{DB}"
     redis_client.Redis.from_url(url).flushdb()
@@ -125,7 +125,7 @@ def site(processes: Site, script: Script) -> Iterator[Site]:
 
 
 def operations(site: Site) -> list[tuple[str, str]]:
-    """Every route of the OpenAPI document; those that destroy something come last."""
+    """Every route of the OpenAPI document; destructive ones last."""
     with site.client(None) as client:
         paths = client.get("/openapi.json").json()["paths"]
     found = [(path, method) for path, methods in paths.items() for method in methods]
@@ -133,7 +133,7 @@ def operations(site: Site) -> list[tuple[str, str]]:
 
 
 def call(client: httpx.Client, operation: tuple[str, str], ids: dict[str, str]) -> httpx.Response:
-    """A request that would be right if the caller were."""
+    """A request that is valid for an authorized caller."""
     path, method = operation
     names = set(re.findall(r"{(\w+)}", path))
     assert names <= ids.keys(), f"{path} is new: make one of {names - ids.keys()} in belongings()"
@@ -141,7 +141,7 @@ def call(client: httpx.Client, operation: tuple[str, str], ids: dict[str, str]) 
 
 
 def belongings(site: Site, script: Script) -> list[dict[str, str]]:
-    """What ann has: an archived session, one that waits for a review, and one under way; and all that goes with them."""
+    """The resources of ann: an archived session, one waiting for review, a running one, and what belongs to them."""
     archived = site.edit(site.keys["ann"]).json()
     reviewed = site.edit(site.keys["ann"], wait=0, review="each_turn").json()
     raw = site.raw()
@@ -160,8 +160,8 @@ def belongings(site: Site, script: Script) -> list[dict[str, str]]:
     return [{"session_id": session["id"], **shared} for session in (running, reviewed, archived)]
 
 
-def test_no_route_answers_without_a_key(site: Site) -> None:
-    """But those that are listed here; nor with a wrong one, an expired one, or another scheme."""
+def test_every_route_requires_a_key(site: Site) -> None:
+    """Except those listed here. A wrong or expired key, or another scheme, is refused."""
     ids = {"session_id": "ses_0", "turn": "1", "candidate": "1", "webhook_id": "whk_0"}
     expired = site.key("ann", expires_at=time.time() - 1)
     listed = operations(site)
@@ -181,8 +181,8 @@ def test_no_route_answers_without_a_key(site: Site) -> None:
                 assert broken.status_code == 401, operation
 
 
-def test_no_route_is_left_out_of_the_document() -> None:
-    """So that the tests here, which go by it, meet all of them."""
+def test_every_route_is_in_the_document() -> None:
+    """The tests here take the routes from it."""
     upstream = {"url": "http://127.0.0.1:1/v1", "model": "x"}
     app: Any = create_app(Settings.model_validate({"editors": {"x": upstream}, "thinkers": {"x": upstream}}))
     routes = [route.path for route in app.routes if hasattr(route, "path")]
@@ -191,8 +191,8 @@ def test_no_route_is_left_out_of_the_document() -> None:
     assert sorted({*app.openapi()["paths"], *UNDOCUMENTED}) == sorted(set(routes))
 
 
-def test_what_is_anothers_does_not_exist(site: Site, script: Script) -> None:
-    """Every route with ids of another tenant's session, in each of its states: 404, and nothing of it in what lists."""
+def test_resources_of_another_tenant_do_not_exist(site: Site, script: Script) -> None:
+    """Every route answers 404 for ids of another tenant's session in each state, and lists show nothing of it."""
     theirs = belongings(site, script)
     listed = operations(site)
     by_id = [operation for operation in listed if "{" in operation[0]]
@@ -220,8 +220,8 @@ def test_what_is_anothers_does_not_exist(site: Site, script: Script) -> None:
             assert any(status != 404 for status in statuses), (operation, statuses)
 
 
-def test_lists_streams_and_exports_hold_ones_own(site: Site) -> None:
-    """And a key of Idempotency is a tenant's own."""
+def test_lists_streams_and_exports_are_of_the_callers_tenant(site: Site) -> None:
+    """Idempotency keys are separate for each tenant."""
     ids = {}
     for tenant, key in site.keys.items():
         with site.client(key, 0, **{"idempotency-key": "the-same", "prefer": "wait=20"}) as client:
@@ -238,7 +238,7 @@ def test_lists_streams_and_exports_hold_ones_own(site: Site) -> None:
 
 
 def test_scopes_bound_what_a_key_may_do(site: Site) -> None:
-    """`read` looks, `edit` acts, on every route of the document; `admin` does both, for the tenant that it names."""
+    """On every route `read` may read and `edit` may change; `admin` may do both, for the tenant that it names."""
     ids = {"session_id": site.edit(site.keys["ann"]).json()["id"], "turn": "1", "candidate": "1", "webhook_id": "whk_0"}
     for scope, refused in (("read", {"post", "delete"}), ("edit", {"get"})):
         with site.client(site.key("ann", scope)) as client:
@@ -257,7 +257,7 @@ def test_scopes_bound_what_a_key_may_do(site: Site) -> None:
 
 
 def test_a_revoked_key_stops_within_a_second_on_every_replica(site: Site) -> None:
-    """Although each replica had seen it a moment ago, and is asked all the time."""
+    """Although every replica had cached it, and gets requests all the time."""
     secret, key = site.ask(lambda keys: keys.create("ann", ["read"]))
     with site.client(secret) as first, site.client(secret, 1) as second:
         for client in (first, second):
@@ -274,7 +274,7 @@ def test_a_revoked_key_stops_within_a_second_on_every_replica(site: Site) -> Non
 
 
 def test_a_key_ends_when_it_expires(site: Site) -> None:
-    """To the moment, although it was seen before."""
+    """At that moment, although it was cached."""
     secret = site.key("ann", expires_at=time.time() + 1)
     with site.client(secret) as client:
         assert client.get("/v1/sessions").status_code == 200
@@ -282,8 +282,8 @@ def test_a_key_ends_when_it_expires(site: Site) -> None:
         assert client.get("/v1/sessions").status_code == 401
 
 
-def test_a_secret_is_kept_nowhere(site: Site) -> None:
-    """Redis has its digest, and no log has it."""
+def test_a_secret_is_stored_nowhere(site: Site) -> None:
+    """Redis has its digest, and logs do not contain it."""
     raw = site.raw()
     with site.client(site.keys["ann"]) as client:
         client.get("/v1/sessions")
@@ -295,8 +295,8 @@ def test_a_secret_is_kept_nowhere(site: Site) -> None:
     assert site.keys["ann"] not in logs
 
 
-def test_links_to_images_need_no_key_for_a_while(site: Site) -> None:
-    """`response_format=url` with the official client; what was signed is the path, its format and its end."""
+def test_signed_links_need_no_key_until_they_expire(site: Site) -> None:
+    """`response_format=url` with the official client; the signature covers the path, the format and the expiry."""
     for replica in (0, 1):
         with openai.OpenAI(base_url=f"{site.replicas[replica].url}/v1", api_key=site.keys["ann"]) as client:
             reply = client.images.edit(
@@ -355,21 +355,21 @@ def test_our_client_and_command_line_send_a_key(site: Site) -> None:
 
 
 def quota(site: Site, tenant: str, **bounds: Any) -> str:
-    """A new tenant with these bounds; a key of it."""
+    """A new tenant with these bounds; its key."""
     site.ask(lambda keys: keys.set_quota(tenant, Quota(**bounds)))
     site.keys[tenant] = site.key(tenant)
     return site.keys[tenant]
 
 
 def refusal(reply: httpx.Response, code: str) -> int:
-    """Why a session was not made, and the seconds after which to ask again."""
+    """The error code of a refused create, and its Retry-After."""
     error = reply.json()["error"]
     assert (reply.status_code, error["code"], error["type"]) == (429, code, "rate_limit_error"), reply.text
     return int(reply.headers["retry-after"])
 
 
 def test_a_rate_is_counted_for_all_replicas_together(site: Site) -> None:
-    """The third in an hour is one too many, wherever it is asked for; nobody else minds."""
+    """The third request in an hour is refused on every replica; other tenants are not affected."""
     key = quota(site, "cleo", rate="2/hour")
 
     assert [site.edit(key, replica, wait=0).status_code for replica in (0, 1)] == [202, 202]
@@ -397,7 +397,7 @@ def test_unfinished_sessions_are_bounded(site: Site, script: Script) -> None:
 
 
 def test_editor_seconds_of_a_day_are_bounded(site: Site, script: Script) -> None:
-    """By what was spent, failures included; there is more at midnight UTC."""
+    """By what was used, failures included; the count resets at midnight UTC."""
     script.edit_delay_s = 0.05
     key = quota(site, "eve", editor_s_per_day=0.02)
     first = site.edit(key).json()
@@ -411,7 +411,7 @@ def test_editor_seconds_of_a_day_are_bounded(site: Site, script: Script) -> None
 
 
 def test_a_tenant_without_a_quota_has_the_servers_own(start_orchestrator: Start) -> None:
-    """Also where no keys are needed, and everybody is one tenant, whatever is claimed."""
+    """Also where no keys are required and all callers are one tenant."""
     server = start_orchestrator(EDITTHINKER_QUOTA_UNFINISHED="0")
     with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as client:
         assert refusal(client.post("/v1/sessions", **FORM), "quota_exceeded") == 5
@@ -433,7 +433,7 @@ def administer(redis_url: str, *words: str) -> object:
 
 
 def test_the_command_line_makes_lists_and_revokes_keys(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    """In a process of its own, which knows Redis alone: the secret is on standard output, once."""
+    """In a process that knows Redis alone; the secret is printed once."""
     words = ["keys", "create", "--tenant", "acme", "--scope", "read", "--name", "a dashboard", "--expires-in", "90d"]
     command, env = [sys.executable, "-m", "orchestrator", *words], {"EDITTHINKER_REDIS_URL": site.url}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
@@ -452,7 +452,7 @@ def test_the_command_line_makes_lists_and_revokes_keys(site: Site, capsys: pytes
 
 
 def test_quotas_and_mistakes_on_the_command_line(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    """A rate that is none, a tenant that cannot be one, an unknown tenant."""
+    """A malformed rate, a malformed tenant, an unknown tenant."""
     full = ["--rate", "60/minute", "--unfinished", "100", "--editor-seconds-per-day", "3600"]
 
     assert administer(site.url, "quota", "set", "--tenant", "acme", *full) == 0
@@ -491,13 +491,13 @@ def test_quotas_and_mistakes_on_the_command_line(site: Site, capsys: pytest.Capt
     ],
 )
 def test_invalid_options_of_keys_and_quota_are_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Before Redis is asked, which is not there."""
+    """Before Redis is contacted, which is not running here."""
     assert administer("redis://127.0.0.1:1/0", *words) == 2
     assert told in capsys.readouterr().err
 
 
 def test_a_list_of_keys_stays_a_table(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever was let in as a name before, and wherever it is shown."""
+    """Also with names that earlier versions accepted, in every encoding."""
     _, key = site.ask(lambda keys: keys.create("ann", ["read"], name="web\nshop\x1b[2J für \u202eus"))
     try:
         assert administer(site.url, "keys", "list") == 0

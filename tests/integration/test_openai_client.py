@@ -78,7 +78,7 @@ def test_urls(client: openai.OpenAI) -> None:
 def test_every_url_serves_its_image(
     client: openai.OpenAI, output_format: Literal["png", "jpeg", "webp"], compression: int | None
 ) -> None:
-    """Whatever was accepted with the request: png at its neutral compression, too."""
+    """Every format and compression that was accepted works, png at its neutral compression included."""
     given = {"max_turns": 1, **({} if compression is None else {"output_compression": compression})}
     reply = client.images.edit(image=picture(), prompt="x", response_format="url", output_format=output_format, extra_body=given)
 

@@ -63,7 +63,7 @@ def test_all_operations_are_listed_here(api: httpx.Client) -> None:
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=str)
 def test_every_answer_is_documented(api: httpx.Client, orchestrator: Process, path: str, method: str) -> None:
-    """Whatever is sent; half of the session ids are those of a session that exists."""
+    """For generated requests; half of the session ids are those of an existing session."""
     document = schemathesis.openapi.from_url(f"{orchestrator.url}/openapi.json")
     real = existing(api)
 

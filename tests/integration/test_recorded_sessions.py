@@ -120,7 +120,7 @@ def test_every_finished_session_is_shown_as_it_was(recorded: Recorded) -> None:
 
 
 def outline(view: dict[str, Any]) -> dict[str, Any]:
-    """What the same loop makes of the same session, whatever the last digit of a measured score is on this machine."""
+    """The session without the last digits of measured scores, which differ between machines."""
     turns = [
         {
             "author": turn["author"],

@@ -36,7 +36,7 @@ from tests.unit.orchestrator.test_intake import EVENT, Folders
 def test_a_session_outlives_the_server_that_held_it(
     topology: Callable[[Path], AbstractContextManager[RedisFleet]], tmp_path: Path, start_orchestrator: Start, script: Script
 ) -> None:
-    """kill -9 in turn 2; its replica takes over, and the session goes on without a gap or a step done twice."""
+    """kill -9 in turn 2; its replica takes over, and the session continues without a gap or a repeated step."""
     script.hold_edit = 2
     with topology(tmp_path) as fleet:
         orchestrator = start_orchestrator(EDITTHINKER_REDIS_URL=fleet.url)
@@ -61,7 +61,7 @@ def test_a_session_outlives_the_server_that_held_it(
 async def test_keys_and_rates_work_there_too(
     topology: Callable[[Path], AbstractContextManager[RedisFleet]], tmp_path: Path
 ) -> None:
-    """Whatever is asked for lies in the one slot that is ours."""
+    """All keys lie in one cluster slot."""
     with topology(tmp_path) as fleet:
         redis = client(parse(fleet.url))
         try:
@@ -84,7 +84,7 @@ async def test_keys_and_rates_work_there_too(
 
 
 def test_a_cluster_without_any_node_for_a_while_ends_nothing(tmp_path: Path, start_orchestrator: Start, script: Script) -> None:
-    """Its client says so by what is no `RedisError`. When a node is there again, sessions are claimed and driven as before."""
+    """Its client raises exceptions that are not RedisErrors. Once a node is back, sessions are claimed and driven as before."""
     with alone(tmp_path) as node:
         orchestrator = start_orchestrator(EDITTHINKER_REDIS_URL=node.url)
         with httpx.Client(base_url=orchestrator.url, timeout=30, trust_env=False) as api:
@@ -102,7 +102,7 @@ def test_a_cluster_without_any_node_for_a_while_ends_nothing(tmp_path: Path, sta
 
 
 class Forgetful:
-    """Between a client and a server; loses the answer to the next script, and the connection with it, when it is told to."""
+    """A proxy between client and server that loses the answer to the next script, and the connection, on demand."""
 
     def __init__(self, server: int) -> None:
         self.server = server
@@ -133,7 +133,7 @@ class Forgetful:
 
 
 async def test_a_create_whose_answer_is_lost_keeps_its_source(tmp_path: Path) -> None:
-    """A cluster's client sends it again behind our back; under a caller's key it finds itself and is no repeat."""
+    """A cluster's client repeats it on its own; under an idempotency key it finds itself and is not taken for a repeat."""
     listening = free_port()
     with alone(tmp_path, announced=listening) as node:
         between = Forgetful(node.port)
@@ -160,7 +160,7 @@ async def test_a_create_whose_answer_is_lost_keeps_its_source(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("asked", "user"), [("sesame", ""), ("", ""), ("", "shop")])
 async def test_sentinels_are_asked_with_the_servers_password_or_without(tmp_path: Path, asked: str, user: str) -> None:
-    """Both are common: a password for everything, and one for the servers alone, whose users a sentinel does not know."""
+    """Both are common: one password for everything, and one for the servers alone, whose users a sentinel does not know."""
     with watched(tmp_path, password="sesame", asked=asked) as fleet:
         if user:
             server = Redis(port=fleet.master.port, password="sesame")
@@ -174,8 +174,8 @@ async def test_sentinels_are_asked_with_the_servers_password_or_without(tmp_path
             await pool.sentinel_manager.aclose()
 
 
-async def test_a_sentinel_that_gives_no_sign_does_not_use_up_the_time(tmp_path: Path) -> None:
-    """The next one is asked within what the store allows for an answer."""
+async def test_an_unresponsive_sentinel_does_not_use_up_the_time(tmp_path: Path) -> None:
+    """The next one is asked within the timeout of a call."""
     with watched(tmp_path) as fleet, socket.create_server(("127.0.0.1", 0)) as silent:
         host = f"127.0.0.1:{silent.getsockname()[1]}"
         redis = client(parse(fleet.url.replace("://", f"://{host},", 1)))

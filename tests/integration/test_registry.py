@@ -75,7 +75,7 @@ def test_an_editor_that_is_away_is_stood_in_for(
 
 
 def test_a_key_that_changes_is_used(start_orchestrator: Start, upstreams: str, script: Script, tmp_path: Path) -> None:
-    """Its file alone is written anew, as when a mounted secret is rotated; a file that is gone changes nothing."""
+    """Only its file is rewritten, as when a mounted secret is rotated; a missing file changes nothing."""
     secret, registry = tmp_path / "key", tmp_path / "registry.toml"
     secret.write_text("first")
     one = editor("one", f"{upstreams}/editor/v1", f'api_key_file = "{secret}"')

@@ -146,10 +146,10 @@ def test_an_unfinished_session_is_not_deleted(start_orchestrator: Start, script:
         script.release.set()
 
 
-def test_at_the_end_of_the_keeping_time_nothing_is_left(
+def test_nothing_is_left_after_the_archive_retention(
     start_orchestrator: Start, database: redis_client.Redis, tmp_path: Path
 ) -> None:
-    """Neither files nor entries."""
+    """Neither files nor entries in Redis."""
     with client(start_orchestrator(EDITTHINKER_ARCHIVE_RETENTION_S="1.5", **SHORT)) as api:
         session = create(api, wait=20).json()
         folder = tmp_path / "blobs" / session["id"]
@@ -163,7 +163,7 @@ def test_at_the_end_of_the_keeping_time_nothing_is_left(
         until(lambda: not [key for key in database.scan_iter() if session["id"].encode() in key])
 
 
-def test_what_a_crashed_try_left_is_gone_after_archiving(start_orchestrator: Start, script: Script, tmp_path: Path) -> None:
+def test_images_of_a_crashed_attempt_are_removed_by_archiving(start_orchestrator: Start, script: Script, tmp_path: Path) -> None:
     """An image that no event names: its replica died between storing it and recording it."""
     script.hold_edit = 1
     with client(start_orchestrator()) as api:
@@ -181,7 +181,7 @@ def test_what_a_crashed_try_left_is_gone_after_archiving(start_orchestrator: Sta
 
 
 def test_refused_requests_leave_no_folder(start_orchestrator: Start, script: Script, tmp_path: Path) -> None:
-    """A line that is full, a mask of the wrong size, a repeat under the same key."""
+    """Too many sessions, a mask of the wrong size, a repeat under the same key."""
     script.hold_every = True
     files = {"image": ("a.png", picture(), "image/png")}
     with client(start_orchestrator(EDITTHINKER_MAX_UNFINISHED="1")) as api:
@@ -202,7 +202,7 @@ def run_sweep(env: dict[str, str], *arguments: str) -> subprocess.CompletedProce
 def test_the_sweep_removes_folders_without_a_session(
     start_orchestrator: Start, redis: Process, upstreams: str, tmp_path: Path
 ) -> None:
-    """A dry run says which; sessions in Redis and archived ones keep theirs."""
+    """A dry run lists them; sessions in Redis and archived ones keep theirs."""
     env = settings(redis, upstreams, tmp_path / "blobs", EDITTHINKER_REDIS_URL=f"redis://127.0.0.1:{redis.port}/1")
     orphan = tmp_path / "blobs" / f"ses_{'0' * 32}"
     with client(start_orchestrator()) as api:
@@ -222,8 +222,8 @@ def test_the_sweep_removes_folders_without_a_session(
         assert api.get(session["urls"]["image"]).status_code == 200
 
 
-def test_a_sweep_that_cannot_ask_removes_nothing(upstreams: str, redis: Process, tmp_path: Path) -> None:
-    """Redis is away: the folder stays, and the exit status says so. So it does for a wrong setting."""
+def test_a_sweep_without_redis_removes_nothing(upstreams: str, redis: Process, tmp_path: Path) -> None:
+    """The folder stays, and the exit status reports it; so it does for a wrong setting."""
     orphan = tmp_path / "blobs" / f"ses_{'0' * 32}"
     orphan.mkdir(parents=True)
     env = settings(redis, upstreams, tmp_path / "blobs", EDITTHINKER_REDIS_URL="redis://127.0.0.1:1/0")
@@ -284,10 +284,10 @@ def refusal() -> Response:
     return JSONResponse({"error": {"message": "no"}}, 400)
 
 
-def test_an_export_that_breaks_off_does_not_look_whole(
+def test_an_interrupted_export_does_not_look_complete(
     start_orchestrator: Start, database: redis_client.Redis, tmp_path: Path
 ) -> None:
-    """The blob store fails in the middle: the body has no end. It fails at the start: 503."""
+    """The blob store fails in the middle: the body does not end properly. It fails at the start: 503."""
     with client(start_orchestrator(**SHORT)) as api:
         session = create(api, wait=20, max_turns=1).json()
         archived(database, session["id"])
@@ -313,10 +313,10 @@ def test_an_export_that_breaks_off_does_not_look_whole(
         assert (early.status_code, early.json()["error"]["code"]) == (503, "storage_unavailable")
 
 
-def test_archiving_that_failed_is_done_by_another_replica(
+def test_archiving_that_failed_is_repeated_by_another_replica(
     start_orchestrator: Start, script: Script, database: redis_client.Redis, tmp_path: Path
 ) -> None:
-    """The blob store refused, then the replica was killed; the session stays in Redis until another has archived it."""
+    """The blob store failed, then the replica was killed; the session stays in Redis until another one archives it."""
     script.hold_edit = 1
     brief = {"EDITTHINKER_LEASE_S": "0.6", **SHORT}
     first = start_orchestrator(**brief)

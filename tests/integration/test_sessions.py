@@ -41,7 +41,7 @@ def test_a_session_refines_until_it_is_satisfied(api: httpx.Client, script: Scri
 
 
 def test_head_is_get_without_its_body(api: httpx.Client) -> None:
-    """For whoever asks how large a picture is, or whether a server lives; over a real connection, which stays usable."""
+    """Clients use it for a picture's size or a liveness check. The connection stays usable."""
     session = create(api, wait=20, max_turns=1).json()
     paths = [session["urls"]["image"], f"{session['urls']['image']}?format=jpeg", f"/v1/sessions/{session['id']}"]
     for path in [*paths, "/v1/sessions", "/healthz", "/readyz", "/v1/models", "/metrics"]:

@@ -44,7 +44,7 @@ def messages() -> list[Any]:
 
 
 def test_a_critique_through_the_official_client(client: openai.OpenAI) -> None:
-    """Two pictures and a wish go in; a critique that our own reader understands comes out."""
+    """Two pictures and an instruction go in; a critique that our own reader understands comes out."""
     reply = client.chat.completions.create(model="rules", messages=messages())
 
     critique = FORM.bind().parse(Reply(reply.choices[0].message.content or "", finish_reason=reply.choices[0].finish_reason))

@@ -53,7 +53,7 @@ class Got:
 
 @dataclass
 class Receiver:
-    """What it was sent, and what it answers: a status, or None for silence, by how often it saw this id."""
+    """The requests it received, and its responses: a status, or None for silence, by how often it saw this id."""
 
     url: str = ""
     secret: str = ""
@@ -137,7 +137,7 @@ def deliveries(api: httpx.Client, session_id: str) -> list[dict[str, Any]]:
 def test_an_event_arrives_through_errors_silence_a_kill_and_a_restart(
     start_orchestrator: Start, receiver: Receiver, script: Script
 ) -> None:
-    """Each at least once, under one id, not before its time in the specification's schedule."""
+    """At least once, under one id, not before its time in the specification's schedule."""
     answers = [500, 302, None, 503]
     receiver.answer = lambda time_: answers[time_ - 1] if time_ <= len(answers) else 204
     first = start_orchestrator(**OPEN)
@@ -170,7 +170,7 @@ def test_an_event_arrives_through_errors_silence_a_kill_and_a_restart(
 
 
 def test_another_replica_takes_over(start_orchestrator: Start, receiver: Receiver, script: Script) -> None:
-    """What one was telling when it died, silence included, the other tells; a review and an end are two events."""
+    """It delivers what the dead replica had in flight; a review and an end are two events."""
     receiver.answer = lambda time_: None if time_ == 1 else 200
     first, second = start_orchestrator(**OPEN), start_orchestrator(**OPEN)
     with client(second) as api:
@@ -194,7 +194,7 @@ def test_another_replica_takes_over(start_orchestrator: Start, receiver: Receive
 def test_gone_disables_until_a_test_succeeds(
     start_orchestrator: Start, receiver: Receiver, redis: Process, script: Script
 ) -> None:
-    """410 stops every delivery; a webhook that is deleted gets nothing more either, nor does one that wants other events."""
+    """410 stops every delivery; a deleted webhook gets nothing more either, nor does one that subscribes to other events."""
     receiver.answer = lambda _: 410
     process = start_orchestrator(**OPEN)
     with receiving() as other, client(process) as api:
@@ -237,7 +237,7 @@ def test_gone_disables_until_a_test_succeeds(
 
 
 def test_a_secret_is_rotated_without_a_delivery_lost(start_orchestrator: Start, receiver: Receiver, script: Script) -> None:
-    """A receiver that still has the old one takes what is sent, and so does one that has the new one, which is shown once."""
+    """Receivers with the old and with the new secret accept deliveries; the new secret is shown once."""
     process = start_orchestrator(**OPEN)
     with client(process) as api:
         hook = register(api, receiver, events=["session.finished"])
@@ -262,7 +262,7 @@ def test_a_secret_is_rotated_without_a_delivery_lost(start_orchestrator: Start, 
 
 
 def test_a_tenants_webhooks_are_its_own(start_orchestrator: Start, receiver: Receiver, redis: Process, script: Script) -> None:
-    """To others they do not exist; and what happens to others' sessions is not told."""
+    """For other tenants they do not exist, and they get no events of other tenants' sessions."""
 
     async def keys() -> list[str]:
         async with Redis(port=redis.port, db=1) as store:
@@ -306,8 +306,8 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("url", REFUSED)
-def test_a_url_that_leads_inside_is_refused(api: httpx.Client, url: str) -> None:
-    """Before it is kept."""
+def test_a_url_of_an_internal_address_is_refused(api: httpx.Client, url: str) -> None:
+    """Before it is stored."""
     reply = api.post("/v1/webhooks", json={"url": url})
 
     assert reply.status_code == 400, reply.text
@@ -315,8 +315,8 @@ def test_a_url_that_leads_inside_is_refused(api: httpx.Client, url: str) -> None
 
 
 @pytest.mark.parametrize("host", ["localhost", "2130706433", "0x7f.1", "127.1"])
-def test_a_name_that_leads_inside_is_not_called(api: httpx.Client, receiver: Receiver, host: str) -> None:
-    """What it resolves to counts, when it is called."""
+def test_a_name_of_an_internal_address_is_not_called(api: httpx.Client, receiver: Receiver, host: str) -> None:
+    """The address counts that it resolves to at the time of the call."""
     hook = api.post("/v1/webhooks", json={"url": receiver.url.replace("http://127.0.0.1", f"https://{host}")})
     assert hook.status_code in {201, 400}
     if hook.status_code == 201:
@@ -325,8 +325,8 @@ def test_a_name_that_leads_inside_is_not_called(api: httpx.Client, receiver: Rec
     assert receiver.got == []
 
 
-def test_webhooks_are_few(api: httpx.Client) -> None:
-    """Sixteen, each told what it asked for."""
+def test_webhooks_of_a_tenant_are_bounded(api: httpx.Client) -> None:
+    """To sixteen; each gets the events that it subscribes to."""
     made = [api.post("/v1/webhooks", json={"url": "https://example.com/", "events": ["session.finished"] * 2}) for _ in range(17)]
 
     assert [reply.status_code for reply in made] == [201] * 16 + [400]

@@ -1,1 +1,1 @@
-"""A model check of the protocol in `orchestrator/store/lua`: hypothesis plays network, clocks and people on a real Valkey."""
+"""A model check of the protocol in `orchestrator/store/lua`: hypothesis drives network, clocks and people on a real Valkey."""

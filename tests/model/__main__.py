@@ -1,4 +1,4 @@
-"""The model check for as long as you like: ``python -m tests.model --examples 20000``."""
+"""The model check with a chosen number of examples: ``python -m tests.model --examples 20000``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.model.world import World
 
 
 def main() -> None:
-    """Explore anew; a failure is shrunk and printed as a program."""
+    """Explore at random; a failure is shrunk and printed as a program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=2_000)
     parser.add_argument("--steps", type=int, default=80, help="things that happen in each example, at most")

@@ -1,4 +1,4 @@
-"""Runs the machine on a world, and finds out whether it breaks."""
+"""Runs the state machine on a world, and reports whether a law breaks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check(world: World, *, examples: int, steps: int = 50, derandomize: bool | N
 
 
 def breaks(world: World, *, examples: int, steps: int = 50) -> str:
-    """How a broken variant breaks within so many examples, always the same ones; "" when it is not found out."""
+    """Return how a broken variant fails within a fixed set of examples; "" if it is not detected."""
     options = settings(
         max_examples=examples,
         stateful_step_count=steps,

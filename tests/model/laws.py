@@ -1,4 +1,4 @@
-"""What must hold: of everything in Redis at any moment, of what one command did, and of every event in a log."""
+"""The laws: for the state of Redis at any moment, for the effect of one command, and for every log."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.model.messages import Append, Beat, Create, Delete, Done, Message, Pa
 
 
 class InvariantError(AssertionError):
-    """The protocol did what it must not do."""
+    """A law of the protocol was broken."""
 
 
 def law(holds: object, sentence: str, *found: object) -> None:
-    """Complain unless it holds."""
+    """Raise unless the condition holds."""
     if not holds:
         raise InvariantError(f"{sentence}: {', '.join(map(repr, found))}")
 
@@ -27,7 +27,7 @@ def law(holds: object, sentence: str, *found: object) -> None:
 
 
 def of_a_moment(look: Look, cap: int) -> None:
-    """Every session is in the one place that its state says, and every count and ring agrees with that."""
+    """Every session is exactly where its state says, and every count and ring agrees."""
     for session_id in look.sessions:
         _place(look, session_id)
     _members_exist(look)
@@ -150,7 +150,7 @@ def _heard(message: Speak, before: Look, after: Look) -> None:
 
 
 def of_a_round(message: Take, taken: Taken, before: Look, after: Look, *, cap: int, now: int) -> None:
-    """Who gets what: nobody beyond the cap, every tenant in turn, and nothing left over that there was room for."""
+    """Claims respect the cap, tenants take turns, and no capacity is left unused."""
     law(taken.joined is (message.replica not in before.replicas), "joined tells whether the replica was known", message)
     law(message.replica in after.replicas, "who claims has a lease", message)
     law(len(taken.chores) <= message.chores, "no more chores than wanted", taken.chores)
@@ -160,7 +160,7 @@ def of_a_round(message: Take, taken: Taken, before: Look, after: Look, *, cap: i
         law(meta["fence"] == str(claim.fence) and meta["lane"] == claim.editor, "a claim says what Redis says", claim)
         law(claim.fence > before.fence(claim.session_id), "every claim has a fence of its own", claim)
     if taken.recovered or any(timer.startswith("wake:") and due <= now for timer, due in before.timers.items()):
-        return  # what became urgent in this very round cannot be told from what took its turn
+        return  # sessions that became urgent in this round cannot be distinguished from those that were next
     in_turn = [claim for claim in taken.claims if claim.session_id not in before.urgent]
     urgent = len(taken.claims) - len(in_turn)
     law(urgent == min(message.urgent, len(before.urgent)), "urgent sessions go first", before.urgent, taken)
@@ -178,7 +178,7 @@ def of_a_round(message: Take, taken: Taken, before: Look, after: Look, *, cap: i
 
 
 def of_events(session: Session | None, new: Sequence[ev.Event], *, forgetful: bool) -> Session:
-    """Every step once and in order, one end, and nothing after it; the session afterwards.
+    """Check that every step is recorded once and in order, with one end; return the session.
 
     Args:
         forgetful: Redis came back older once. Then a driver still records the outcome of a step that Redis forgot.
@@ -209,5 +209,5 @@ def _follows(session: Session, event: ev.Event, *, forgetful: bool) -> None:
 
 
 def of_parking(session: Session) -> None:
-    """Whoever lets go of a session has heard everything that was said."""
+    """A driver that releases a session has read all its events."""
     law(isinstance(decide(session, session.created.at), Wait), "a parked session has nothing to do but wait", session)

@@ -1,4 +1,4 @@
-"""Everything that Redis holds, as one value; and how to put an older one back."""
+"""A snapshot of Redis as one value, and how to restore one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ return out
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """All keys at one moment; `lua/prelude.lua` says what each means."""
+    """All keys at one moment; `lua/prelude.lua` documents them."""
 
     sessions: dict[str, dict[str, str]] = field(default_factory=dict)
     logs: dict[str, tuple[int, str, str]] = field(default_factory=dict)
@@ -53,11 +53,11 @@ class Look:
     open: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def state(self, session_id: str) -> str:
-        """ready, owned, parked, done; gone for one that is not there."""
+        """ready, owned, parked, done; gone for an unknown session."""
         return self.sessions.get(session_id, {}).get("state", "gone")
 
     def fence(self, session_id: str) -> int:
-        """The latest fence; -1 for a session that is not there."""
+        """The latest fence; -1 for an unknown session."""
         return int(self.sessions.get(session_id, {}).get("fence", -1))
 
 
@@ -71,7 +71,7 @@ class Looking:
         self._save = redis.register_script(_SAVE)
 
     def look(self) -> Look:
-        """What is there now."""
+        """A snapshot of now."""
         found: dict[str, Any] = {field_name: {} for field_name, _ in _PARTS.values()}
         for key, value in json.loads(self._dump(args=[self._prefix])):
             name, _, rest = key.partition(":")
@@ -87,12 +87,12 @@ class Looking:
         return Look(**found)
 
     def save(self) -> list[Any]:
-        """Everything, as it can be put back."""
+        """Save everything for `restore`."""
         saved: list[Any] = self._save()
         return saved
 
     def restore(self, saved: list[Any]) -> None:
-        """Go back to it."""
+        """Restore it."""
         with self._redis.pipeline() as pipe:
             pipe.flushdb()
             for key, data in saved:

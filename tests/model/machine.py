@@ -25,16 +25,16 @@ _SESSIONS: Final = 8
 _REPLICAS: Final = 4
 _SLOWLY: Final = 8
 _TO_THE_END: Final = 32
-"""Rounds that a fresh replica may take at the end: at first time passes slowly, over all leases; then beyond all deadlines."""
+"""Rounds that a new replica may take at the end: first time passes all leases, then all deadlines."""
 _COMMANDS: Final = 40
-"""Commands that one session needs in peace, at most."""
+"""Most commands that an undisturbed session needs."""
 
 
 Word = Literal["cancel", "accept", "go_on", "instruct"]
 
 
-class Wish(NamedTuple):
-    """What a person asks for."""
+class SessionRequest(NamedTuple):
+    """A person's request for a session."""
 
     tenant: str
     lane: str
@@ -44,15 +44,15 @@ class Wish(NamedTuple):
 
 
 some = st.integers(0, 11)
-"""Which of those there are: this one, counted round."""
+"""An index into the existing ones, modulo their number."""
 luck = st.sampled_from([True, True, True, False])
 words: st.SearchStrategy[Word] = st.sampled_from(["instruct", "go_on", "accept", "cancel"])
 rarely = st.sampled_from([False, False, False, True])
 fates = st.sampled_from(["arrives"] * 5 + ["answer lost", "lost", "delayed", "twice"])
 skews = st.sampled_from([0, -3_000, 3_000])
 reviews: list[ev.Review] = ["never", "each_turn", "before_finish"]
-wishes = st.builds(
-    Wish,
+requests = st.builds(
+    SessionRequest,
     st.sampled_from(TENANTS),
     st.sampled_from(LANES),
     st.sampled_from(reviews),
@@ -62,7 +62,7 @@ wishes = st.builds(
 
 
 def one(those: list[Any], which: int) -> Any:
-    """That one of them."""
+    """The one at that index."""
     return those[which % len(those)]
 
 
@@ -77,7 +77,7 @@ class Protocol(RuleBasedStateMachine):
         self.replicas: list[Replica] = []
         self.started = self.made = 0
         self.on_the_way: list[Message] = []
-        """Commands that arrive later, whose senders no longer wait for an answer."""
+        """Commands that arrive later; their senders no longer wait for an answer."""
 
     # --- the network ----------------------------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.on_the_way)
     @rule(which=some, lost=st.booleans())
     def arrive(self, which: int, lost: bool) -> None:  # noqa: FBT001
-        """What was delayed reaches Redis, or never will."""
+        """A delayed command reaches Redis, or is lost."""
         message = self.on_the_way.pop(which % len(self.on_the_way))
         if not lost:
             self.world.execute(message)
@@ -102,13 +102,13 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(ms=st.sampled_from([1, 250, LEASE_MS // 3, LEASE_MS, LEASE_MS, 3 * LEASE_MS, -500, -3_000]))
     def time_passes(self, ms: int) -> None:
-        """Or jumps back: another server, with another clock, has taken the first one's place."""
+        """The clock may jump back: another server, with another clock, replaced the first one."""
         self.world.set_clock(self.world.now + ms)
 
     @precondition(lambda self: self.world.look.sessions)
     @rule(back=st.booleans())
     def redis_is_copied_or_comes_back_older(self, back: bool) -> None:  # noqa: FBT001
-        """Every connection breaks with it, nothing is on its way; on reconnecting, `PubSubFanout` has drivers read their logs.
+        """Every connection breaks and no command is in flight; on reconnecting, `PubSubFanout` makes drivers read their logs.
 
         Without that, a driver could not tell a log that was forgotten from one that others have grown to the same length.
         """
@@ -122,21 +122,21 @@ class Protocol(RuleBasedStateMachine):
     # --- people -----------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.made < _SESSIONS)
-    @rule(wish=wishes, fate=fates)
-    def create(self, wish: Wish, fate: str) -> None:
+    @rule(request=requests, fate=fates)
+    def create(self, request: SessionRequest, fate: str) -> None:
         self.made += 1
         at = self.world.now / 1000
         event = ev.SessionCreated(
             at=at,
             source=IMAGE,
             instruction="x",
-            editor=wish.lane,
+            editor=request.lane,
             thinker="t",
-            review=wish.review,
-            limits=ev.Limits(max_turns=2, deadline_at=at + wish.deadline_s),
-            tenant=wish.tenant,
+            review=request.review,
+            limits=ev.Limits(max_turns=2, deadline_at=at + request.deadline_s),
+            tenant=request.tenant,
         )
-        self.send(Create(f"s{self.made}", event, Idempotency(wish.key, "f") if wish.key else None), fate)
+        self.send(Create(f"s{self.made}", event, Idempotency(request.key, "f") if request.key else None), fate)
 
     @precondition(lambda self: self.world.look.sessions)
     @rule(which=some, word=words, fate=fates)
@@ -155,13 +155,13 @@ class Protocol(RuleBasedStateMachine):
     # --- replicas ---------------------------------------------------------------------------------------------------------
 
     @initialize(
-        first=skews, second=skews, those=st.lists(wishes, min_size=2, max_size=4), fate=st.sampled_from(["arrives", "twice"])
+        first=skews, second=skews, those=st.lists(requests, min_size=2, max_size=4), fate=st.sampled_from(["arrives", "twice"])
     )
-    def begin(self, first: int, second: int, those: list[Wish], fate: str) -> None:
+    def begin(self, first: int, second: int, those: list[SessionRequest], fate: str) -> None:
         self.start(first)
         self.start(second)
-        for wish in those:
-            self.create(wish, fate)
+        for request in those:
+            self.create(request, fate)
 
     @precondition(lambda self: len(self.replicas) < _REPLICAS)
     @rule(skew=skews)
@@ -216,7 +216,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: any(replica.chores for replica in self._awake()))
     @rule(which=some, fate=fates, forget=st.booleans())
     def chore(self, which: int, fate: str, forget: bool) -> None:  # noqa: FBT001
-        """A finished session's archive, say; now and then its owner wants it forgotten."""
+        """A chore such as archiving; sometimes the owner deletes the session."""
         chore = one([replica for replica in self._awake() if replica.chores], which).chores.pop(0)
         session_id = chore.partition(":")[2]
         if forget and session_id in self.world.look.sessions:
@@ -225,20 +225,20 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(which=some, luck=luck)
     def think(self, which: int, luck: bool) -> None:  # noqa: FBT001
-        """A driver computes its next command, and has not sent it yet."""
+        """A driver computes its next command without sending it."""
         self._think(which, luck=luck)
 
     @precondition(lambda self: any(drive.pending for _, drive in self._driving()))
     @rule(which=some, fate=fates)
     def act(self, which: int, fate: str) -> None:
-        """A driver sends what it computed."""
+        """A driver sends its pending command."""
         replica, drive = one([pair for pair in self._driving() if pair[1].pending], which)
         drive.answered(self.send(drive.pending, fate))
         replica.forget_gone()
 
     @rule(which=some, commands=st.integers(1, 6), luck=luck)
     def work(self, which: int, commands: int, luck: bool) -> None:  # noqa: FBT001
-        """A driver works in peace for a while, and stops before it parks."""
+        """A driver works undisturbed for a while, and stops before it suspends."""
         for _ in range(commands):
             replica, drive = self._think(which, luck=luck)
             if replica is None or drive is None or isinstance(drive.pending, Park):
@@ -247,7 +247,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(which=some, word=words, luck=luck)
     def interrupted(self, which: int, word: Word, luck: bool) -> None:  # noqa: FBT001
-        """Somebody speaks between what a driver computes and what it sends."""
+        """A person's command arrives after a driver computed its command and before it sends it."""
         replica, drive = self._think(which, luck=luck)
         if replica and drive and drive.claim.session_id in self.world.look.sessions:
             self._say(drive.claim.session_id, word, "arrives")
@@ -255,13 +255,13 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(which=some, other=some, luck=luck)
     def overtaken(self, which: int, other: int, luck: bool) -> None:  # noqa: FBT001
-        """A replica pauses for longer than its lease, just before it sends; then others come round."""
+        """A replica pauses for longer than its lease just before it sends; then others claim."""
         self._think(which, luck=luck)
         self.world.set_clock(self.world.now + LEASE_MS + 1)
         self._come_round(other)
 
     def _think(self, which: int, *, luck: bool) -> tuple[Replica, Drive] | tuple[None, None]:
-        """A driver with a command to send, if there is any; where nobody drives anything, somebody comes round first."""
+        """A driver with a pending command, if there is one; if no session is driven, a replica claims first."""
         if not self._driving():
             self._come_round(which)
         if not self._driving():
@@ -296,7 +296,7 @@ class Protocol(RuleBasedStateMachine):
             self._all_ends_well()
 
     def _all_ends_well(self) -> None:
-        """All the others are gone for good. Rounds without room for chores must not keep sessions waiting."""
+        """All other replicas are gone. Rounds without capacity for chores must not delay sessions."""
         fresh = Replica("fresh", -1_000)
         for number in range(_TO_THE_END):
             if self._ended():

@@ -1,4 +1,4 @@
-"""What replicas and people ask of the store: values that can be sent, lost, delayed and sent twice."""
+"""The commands of replicas and people to the store: values that can be sent, lost, delayed and repeated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """A driver's events, with all that it believes the log to be."""
+    """A driver's events, with its knowledge of the log."""
 
     claim: Claim
     known: tuple[Event, ...]
@@ -45,7 +45,7 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Speak:
-    """A person's word, with the length of the log that the person saw."""
+    """A person's command, with the length of the log that the person saw."""
 
     session_id: str
     expected: int
@@ -73,7 +73,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A replica's sign of life."""
+    """A replica's lease renewal."""
 
     replica: str
 
@@ -83,7 +83,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """A driver lets go: until a time, or at once."""
+    """A driver releases a session: until a time, or at once."""
 
     claim: Claim
     expected: int
@@ -98,7 +98,7 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A replica gives back what it owns without driving it."""
+    """A replica releases sessions that it owns without driving them."""
 
     replica: str
     session_id: str
@@ -109,7 +109,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """A person wants a session forgotten."""
+    """A person deletes a session."""
 
     session_id: str
     tenant: str

@@ -1,4 +1,4 @@
-"""A replica as a state machine that takes one step when it is told to: `orchestrator.execution` without its tasks.
+"""A replica as a state machine that is stepped explicitly: `orchestrator.execution` without its tasks.
 
 What it decides is decided by the real policy; an edit or a critique is a stroke of luck. A replica that is not stepped is
 paused; what it computed before and sends after is a zombie's.
@@ -19,25 +19,25 @@ from tests.model.messages import Append, Message, Park
 from tests.model.world import World
 
 LOST = "lost"
-"""In place of an answer: there was none in time."""
+"""Used in place of an answer that did not arrive in time."""
 
 
 @dataclass
 class Drive:
-    """One session in a replica's hands; `orchestrator.execution.driver.Driver` without its tasks."""
+    """One session that a replica drives; `orchestrator.execution.driver.Driver` without its tasks."""
 
     claim: Claim
     known: list[ev.Event] = field(default_factory=list)
     session: Session | None = None
     drafts: list[tuple[ev.Event, bool]] = field(default_factory=list)
-    """Events to record, and whether each is an outcome, which is kept when the log turns out to have grown."""
+    """Events to record, and whether each is an outcome, which is kept on a conflict."""
     pending: Message | None = None
     stale: bool = True
     leaving: bool = False
     gone: bool = False
 
     def think(self, world: World, now: float, *, luck: bool) -> None:
-        """Go on to the next command, which is then pending, or to the end."""
+        """Compute the next command, which is then pending, or end."""
         if self.leaving:
             self.pending = Park(self.claim, 0, None)
             return
@@ -47,7 +47,7 @@ class Drive:
             self._step(now, luck=luck)
 
     def answered(self, reply: Any) -> None:
-        """Take up the answer to the pending command."""
+        """Process the answer to the pending command."""
         message, self.pending = self.pending, None
         if self.leaving or reply == "fenced" or (isinstance(message, Park) and reply is not False):
             self.gone = True
@@ -102,15 +102,15 @@ class Replica:
     awake: bool = True
     drives: dict[str, Drive] = field(default_factory=dict)
     leavers: list[Drive] = field(default_factory=list)
-    """Drivers that were told to stop and have not said so to Redis yet."""
+    """Drivers that were cancelled and have not released their sessions in Redis yet."""
     strays: set[str] = field(default_factory=set)
     missed: set[Claim] = field(default_factory=set)
     chores: list[str] = field(default_factory=list)
     mail: list[tuple[Taken, list[Drive]]] = field(default_factory=list)
-    """Answers to claims that are still on their way, each with what was driven when it was asked."""
+    """Answers to claims in flight, each with the sessions that were driven at its sending."""
 
     def begin(self, taken: Taken, before: Iterable[Drive]) -> list[Message]:
-        """Take up the answer to a claim. What cancelled drivers had sent comes back, since it may arrive still."""
+        """Process the answer to a claim; return what cancelled drivers had sent, since it may still arrive."""
         sent = self.lost(before) if taken.joined else []
         for claim in taken.claims:
             mine = self.drives.get(claim.session_id)
@@ -120,11 +120,11 @@ class Replica:
         return sent
 
     def lost(self, drives: Iterable[Drive]) -> list[Message]:
-        """It was taken for dead."""
+        """Its lease was found expired."""
         return self.cancel([drive for drive in drives if self.drives.get(drive.claim.session_id) is drive])
 
     def cancel(self, drives: Iterable[Drive]) -> list[Message]:
-        """Stop drivers, each of which still tries to put its session back into line."""
+        """Stop drivers, each of which still tries to queue its session again."""
         sent = [drive.pending for drive in drives if drive.pending]
         for drive in drives:
             drive.pending, drive.leaving = None, True
@@ -133,7 +133,7 @@ class Replica:
         return sent
 
     def audit(self, owned: set[str]) -> tuple[list[Message], list[str]]:
-        """Compare; what cancelled drivers had sent, and what is to be released."""
+        """Compare owned and driven sessions; return what cancelled drivers had sent, and what to release."""
         missed = {drive.claim for name, drive in self.drives.items() if name not in owned}
         gone = missed & self.missed
         self.missed = missed - gone
@@ -144,7 +144,7 @@ class Replica:
         return sent, sorted(again)
 
     def forget_gone(self) -> None:
-        """Tidy up."""
+        """Remove ended drivers."""
         self.drives = {name: drive for name, drive in self.drives.items() if not drive.gone}
         self.leavers = [drive for drive in self.leavers if not drive.gone]
 

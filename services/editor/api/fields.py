@@ -72,6 +72,8 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
         raise _unsupported("mask", pipeline.name, capabilities)
     if fields.negative_prompt is not None:
         _check_negative_prompt(fields, capabilities, pipeline.name)
+    for name in ("prompt", "negative_prompt"):
+        _check_tokens(name, getattr(fields, name), capabilities, pipeline.name)
     size = fields.pixels()
     if size is not None:
         _check_size(size, capabilities, pipeline.name, limits)
@@ -104,6 +106,15 @@ def _check_common(fields: WorkerFields, name: str) -> None:
     if fields.output_format == "png" and fields.output_compression not in (None, _LOSSLESS_DEFAULT):
         message = "output_compression is the quality of jpeg and webp; leave it out for png"
         raise ApiError("invalid_value", message, param="output_compression")
+
+
+def _check_tokens(param: str, text: str | None, capabilities: Capabilities, name: str) -> None:
+    # Without case: CLIP's tokenizers lower it first.
+    lowered = (text or "").lower()
+    for token in sorted(capabilities.special_tokens):
+        if token.lower() in lowered:
+            message = f"{param}: it holds {token}, which {name} reads as a mark of its own; leave it out"
+            raise ApiError("invalid_value", message, param=param)
 
 
 def _check_size(size: tuple[int, int], capabilities: Capabilities, name: str, limits: ImageLimits) -> None:

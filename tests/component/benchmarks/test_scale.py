@@ -1,4 +1,4 @@
-"""The scale benchmark: its draws, its accounting, the reference's ways of choosing a worker, and a small fleet over HTTP."""
+"""The scale benchmark: draws, accounting, the reference's choice of workers, and a small fleet over HTTP."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.scale import front
-from benchmarks.scale.against import failed_tries
-from benchmarks.scale.draws import MOST_TURNS, Draws, Wish, last_wish
+from benchmarks.scale.against import failed_requests
+from benchmarks.scale.draws import MOST_TURNS, Draws, Step, last_step
 from benchmarks.scale.journal import Work, full_at, goodput, slot_seconds, useful, wasted
 from benchmarks.scale.pictures import Replies
 from benchmarks.scale.reference import Endpoints
@@ -27,20 +27,20 @@ from tests.doubles.waiting import until
 # --- draws ----------------------------------------------------------------------------------------------------
 
 
-def test_the_same_words_take_as_long_whoever_asks_and_another_seed_draws_others() -> None:
-    wishes = [Wish(number, take) for number in range(200) for take in (1, 2)]
-    assert [Draws(1).edit_s(wish) for wish in wishes] == [Draws(1).edit_s(wish) for wish in wishes]
-    assert [Draws(1).edit_s(wish) for wish in wishes] != [Draws(2).edit_s(wish) for wish in wishes]
+def test_the_same_text_takes_the_same_time_and_another_seed_draws_other_times() -> None:
+    steps = [Step(number, take) for number in range(200) for take in (1, 2)]
+    assert [Draws(1).edit_s(step) for step in steps] == [Draws(1).edit_s(step) for step in steps]
+    assert [Draws(1).edit_s(step) for step in steps] != [Draws(2).edit_s(step) for step in steps]
 
 
-def test_times_are_those_that_are_promised() -> None:
+def test_times_are_in_their_documented_ranges() -> None:
     draws = Draws()
-    edits = [draws.edit_s(Wish(number)) for number in range(2000)]
-    critiques = [draws.critique_s(Wish(number)) for number in range(2000)]
+    edits = [draws.edit_s(Step(number)) for number in range(2000)]
+    critiques = [draws.critique_s(Step(number)) for number in range(2000)]
     assert 1 <= min(edits) < 1.1 and 7 < max(edits) <= 8
     assert 0.3 < min(critiques) < 0.31 and 0.99 < max(critiques) < 1
     assert sum(edits) / len(edits) == pytest.approx(2.9, rel=0.05)
-    assert Draws(scale=0.5).edit_s(Wish(7)) == pytest.approx(draws.edit_s(Wish(7)) / 2)
+    assert Draws(scale=0.5).edit_s(Step(7)) == pytest.approx(draws.edit_s(Step(7)) / 2)
 
 
 def test_every_session_is_satisfied_by_its_last_turn_and_not_before() -> None:
@@ -48,7 +48,7 @@ def test_every_session_is_satisfied_by_its_last_turn_and_not_before() -> None:
     assert Counter(draws.turns(number) for number in range(400)).keys() == {2, 3, 4, 5}
     for number in range(50):
         takes = range(1, draws.turns(number) + 1)
-        assert ['"semantic": 9' in draws.critique(Wish(number, take)) for take in takes] == [
+        assert ['"semantic": 9' in draws.critique(Step(number, take)) for take in takes] == [
             take == draws.turns(number) for take in takes
         ]
         assert draws.turns(number) < MOST_TURNS
@@ -56,15 +56,15 @@ def test_every_session_is_satisfied_by_its_last_turn_and_not_before() -> None:
 
 def test_the_latest_instruction_of_a_request_is_found_among_pictures() -> None:
     body = b'{"image": "' + base64.b64encode(bytes(range(256)) * 40) + b'", "text": "wish 12 was tried as wish 12 take 3."}'
-    assert last_wish(body) == Wish(12, 3)
-    assert str(last_wish(b"wish 4")) == "wish 4"
-    with pytest.raises(ValueError, match="no wish"):
-        last_wish(b"a wish list")
+    assert last_step(body) == Step(12, 3)
+    assert str(last_step(b"wish 4")) == "wish 4"
+    with pytest.raises(ValueError, match="no instruction"):
+        last_step(b"a wish list")
 
 
 def test_a_mean_session_is_the_sum_of_its_edits() -> None:
     draws = Draws()
-    by_hand = sum(draws.edit_s(Wish(9, take)) for take in range(1, draws.turns(9) + 1))
+    by_hand = sum(draws.edit_s(Step(9, take)) for take in range(1, draws.turns(9) + 1))
     assert draws.mean_session_s(range(9, 10)) == pytest.approx(by_hand)
 
 
@@ -74,8 +74,8 @@ def test_a_mean_session_is_the_sum_of_its_edits() -> None:
 def test_work_counts_within_the_window_and_only_once() -> None:
     works = [
         Work(0, "a", 0, 4, delivered=True),
-        Work(1, "a", 5, 7, delivered=True),  # the same again
-        Work(1, "b", 2, 3),  # nobody was there to take it
+        Work(1, "a", 5, 7, delivered=True),  # a repeat
+        Work(1, "b", 2, 3),  # not delivered
         Work(0, "b", 4, 8, delivered=True),
         Work(1, "c", 8),  # under way
     ]
@@ -85,7 +85,7 @@ def test_work_counts_within_the_window_and_only_once() -> None:
     assert wasted(works) == (2, 3)
 
 
-def test_work_that_was_lost_under_way_is_waste_once_it_is_done_elsewhere() -> None:
+def test_lost_work_is_waste_once_it_is_repeated() -> None:
     works = [Work(3, "a", 0, 2), Work(4, "a", 2, 5, delivered=True), Work(5, "z", 0, 1)]
     assert [work.worker for work in useful(works)] == [4]
     assert wasted(works) == (2, 3)
@@ -108,21 +108,21 @@ def test_figures_say_whether_their_goal_is_met() -> None:
     assert percentile([1, 2, 3, 4], 0.5) == 3 and percentile(range(101), 0.99) == 99
 
 
-def test_tries_that_failed_are_counted_from_the_proxys_log() -> None:
+def test_failed_requests_are_counted_from_the_proxys_log() -> None:
     lines = [{"method": "POST", "status": status} for status in (200, 502, 429, -1)] + [{"method": "GET", "status": 503}]
-    assert failed_tries(b"\n".join([b"[NOTICE] up", *(json.dumps(line).encode() for line in lines)])) == 3
+    assert failed_requests(b"\n".join([b"[NOTICE] up", *(json.dumps(line).encode() for line in lines)])) == 3
 
 
 # --- the reference's choices ----------------------------------------------------------------------------------
 
 
-def test_every_session_of_the_reference_begins_at_the_first_worker() -> None:
+def test_every_session_of_the_reference_starts_at_the_first_worker() -> None:
     sessions = [Endpoints(["a", "b", "c"]) for _ in range(4)]
     assert [session.next() for session in sessions] == ["a"] * 4
     assert [sessions[0].next() for _ in range(4)] == ["b", "c", "a", "b"]
 
 
-def test_its_round_robin_leaves_a_worker_alone_after_three_failures_for_a_while() -> None:
+def test_its_round_robin_excludes_a_worker_for_a_while_after_three_failures() -> None:
     turns = front.RoundRobin([1, 2, 3])
     assert [turns.pick(0) for _ in range(4)] == [1, 2, 3, 1]
     for _ in range(front.MAX_FAILS):
@@ -131,7 +131,7 @@ def test_its_round_robin_leaves_a_worker_alone_after_three_failures_for_a_while(
     assert {turns.pick(front.FAIL_TIMEOUT_S + 1) for _ in range(3)} == {1, 2, 3}
 
 
-def test_its_round_robin_asks_somebody_when_all_have_failed() -> None:
+def test_its_round_robin_uses_a_failed_worker_when_all_have_failed() -> None:
     turns = front.RoundRobin([1, 2])
     for port in (1, 2) * front.MAX_FAILS:
         turns.failed(port, 0.0)
@@ -146,11 +146,11 @@ def _worker(slots: int = 1, queue: int = 4, scale: float = 0.02) -> Worker:
     return Worker(0, plan, Draws(1, scale), Replies(large=False), [])
 
 
-def _form(wish: str) -> dict[str, tuple[None, str]]:
-    return {"prompt": (None, wish)}
+def _form(prompt: str) -> dict[str, tuple[None, str]]:
+    return {"prompt": (None, prompt)}
 
 
-async def test_a_worker_joins_repeats_of_a_key_and_says_so() -> None:
+async def test_a_worker_joins_repeats_of_a_key_and_marks_them() -> None:
     worker = _worker()
     await worker.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{worker.plan.workers[0]}", trust_env=False) as http:
@@ -165,7 +165,7 @@ async def test_a_worker_joins_repeats_of_a_key_and_says_so() -> None:
     assert replies[0].json()["timings"].keys() == {"queue_ms", "edit_ms", "total_ms"}
 
 
-async def test_a_full_worker_refuses_with_a_time_to_come_back() -> None:
+async def test_a_full_worker_refuses_with_retry_after() -> None:
     worker = _worker(queue=1, scale=100)
     await worker.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{worker.plan.workers[0]}", trust_env=False) as http:
@@ -180,7 +180,7 @@ async def test_a_full_worker_refuses_with_a_time_to_come_back() -> None:
     assert refused.json()["error"]["code"] == "overloaded"
 
 
-async def test_an_edit_whose_caller_left_is_stopped_but_not_the_references() -> None:
+async def test_an_edit_whose_caller_disconnected_is_stopped_unless_it_is_the_references() -> None:
     worker = _worker(slots=2, scale=100)
     await worker.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{worker.plan.workers[0]}", trust_env=False, timeout=60) as http:
@@ -198,7 +198,7 @@ async def test_an_edit_whose_caller_left_is_stopped_but_not_the_references() -> 
     await worker.kill()
 
 
-def test_no_two_replies_are_the_same_picture_and_all_can_be_read() -> None:
+def test_no_two_replies_are_the_same_picture_and_all_decode() -> None:
     replies = Replies(large=False)
     pictures = [base64.b64decode(replies.next()) for _ in range(3)]
     assert len(set(pictures)) == 3

@@ -88,13 +88,13 @@ def watching(stack: Stack, tools: None, tmp_path_factory: pytest.TempPathFactory
         yield running
 
 
-def edited(stack: Stack, wish: str, **headers: str) -> dict[str, Any]:
+def edited(stack: Stack, instruction: str, **headers: str) -> dict[str, Any]:
     """A whole session through the images API."""
     picture = io.BytesIO()
     Image.radial_gradient("L").convert("RGB").resize((96, 64)).save(picture, "png")
     files = {"image": ("a.png", picture.getvalue(), "image/png")}
     url = f"{stack.orchestrator.url}/v1/images/edits"
-    reply = httpx.post(url, data={"prompt": wish, "seed": "1"}, files=files, headers=headers, timeout=60, trust_env=False)
+    reply = httpx.post(url, data={"prompt": instruction, "seed": "1"}, files=files, headers=headers, timeout=60, trust_env=False)
     assert reply.status_code == 200, reply.text
     body: dict[str, Any] = reply.json()
     return body

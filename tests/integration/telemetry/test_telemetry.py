@@ -19,7 +19,7 @@ from tests.integration.telemetry.conftest import KEY, RULES, Stack, edited, unti
 
 pytestmark = pytest.mark.xdist_group("telemetry")
 ROOT = Path(__file__).parents[3]
-WISHES = ("make it look like a faded 1970s print", "warmer", "sharper", "golden hour", "darker, with more contrast")
+INSTRUCTIONS = ("make it look like a faded 1970s print", "warmer", "sharper", "golden hour", "darker, with more contrast")
 BUSY = (
     *(
         "Sessions finished per minute, by reason",
@@ -53,7 +53,7 @@ def lines(process: Any) -> list[dict[str, Any]]:
 def sessions(stack: Stack, watching: Prometheus) -> list[dict[str, Any]]:
     """A demo run, once Prometheus has seen the counters at rest."""
     until(lambda: len(values(watching.query("up == 1"))) == 4 and bool(watching.query("editthinker_replicas == 1")))
-    return [edited(stack, wish) for wish in WISHES]
+    return [edited(stack, instruction) for instruction in INSTRUCTIONS]
 
 
 def test_the_metrics_are_named_by_convention(stack: Stack, sessions: list[dict[str, Any]]) -> None:

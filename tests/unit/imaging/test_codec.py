@@ -47,7 +47,7 @@ def test_everything_else_becomes_a_plain_png(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STRIPPED)
-def test_what_stands_beside_a_picture_goes(name: str) -> None:
+def test_data_other_than_the_picture_is_removed(name: str) -> None:
     """And the picture stays as it was encoded."""
     data = STRIPPED[name]
     info = check_image(open_image(data))

@@ -33,7 +33,7 @@ def webp_with(kind: bytes, content: bytes, name: str = "rgb webp") -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-BESIDE = {
+EXTRA_PARTS = {
     **{f"png {kind.decode()}": png_with(kind, b"a\0" + SECRET) for kind in (b"tEXt", b"sPLT", b"hIST", b"aBCd", b"prVt")},
     **{
         f"png {kind.decode()}": png_with(kind, b"a\0" + SECRET) for kind in (b"tIME", b"eXIf", b"oFFs", b"sTER", b"gIFx", b"vpAg")
@@ -57,10 +57,10 @@ BESIDE = {
 }
 
 
-@pytest.mark.parametrize("name", BESIDE)
-def test_what_is_beside_the_picture_goes(name: str) -> None:
-    """Whatever it is called, known to us or not; every pixel stays, and the file is of the kind it was."""
-    data = BESIDE[name]
+@pytest.mark.parametrize("name", EXTRA_PARTS)
+def test_parts_other_than_the_picture_are_removed(name: str) -> None:
+    """Known and unknown parts are removed; every pixel and the file's type stay."""
+    data = EXTRA_PARTS[name]
     info = check_image(open_image(data))
     accepted = info.data
 
@@ -70,14 +70,14 @@ def test_what_is_beside_the_picture_goes(name: str) -> None:
     assert check_image(open_image(accepted)).data is accepted
 
 
-@pytest.mark.parametrize("name", [name for name in BESIDE if name != "png cICP"])
-def test_it_goes_without_encoding_anew(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in EXTRA_PARTS if name != "png cICP"])
+def test_it_is_removed_without_re_encoding(name: str) -> None:
     """The picture's own parts are the bytes that they were."""
     plain = {"png": "rgb png", "jpeg": "rgb jpeg"}.get(name.partition(" ")[0])
 
-    assert strip_metadata(BESIDE[name]) is not None
+    assert strip_metadata(EXTRA_PARTS[name]) is not None
     if plain:
-        assert strip_metadata(BESIDE[name]) == PLAIN[plain]
+        assert strip_metadata(EXTRA_PARTS[name]) == PLAIN[plain]
 
 
 def test_adobes_mark_is_cut_to_its_length() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 import zlib
 from typing import Any
 
@@ -112,10 +111,8 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bomb_costs_a_header(no_decoding: None, data: bytes) -> None:
     """Too many pixels are refused by the header, at once; the message says how many are allowed or what to do."""
     assert len(data) < 200_000
-    began = time.process_time()
 
     assert "send a smaller one" in _refused(data, "image_too_large")
-    assert time.process_time() - began < 0.5
 
 
 def test_limits_are_the_callers(no_decoding: None) -> None:
@@ -175,7 +172,7 @@ TARGETS = [*EVERYTHING.values(), *BIG.values(), pic.thumbnailed()]
 @given(data=st.sampled_from(TARGETS), flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), max_size=4))
 @settings(max_examples=200, deadline=None)
 def test_flipped_bits_give_a_picture_or_our_error(data: bytes, flips: list[tuple[float, int]]) -> None:
-    """Whatever a broken disk makes of a file: an `ApiError`, or a picture that decodes again."""
+    """A file that is damaged anywhere gives an `ApiError`, or a picture that decodes again."""
     broken = bytearray(data)
     for place, bit in flips:
         broken[int(place * len(broken))] ^= 1 << bit
@@ -198,7 +195,7 @@ def test_any_bytes_give_a_picture_or_our_error(head: bytes, tail: bytes) -> None
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_a_whole_file_is_complete(name: str) -> None:
-    """Whatever Pillow writes."""
+    """For every kind of file that Pillow writes."""
     assert is_complete(EVERYTHING[name])
 
 

@@ -1,4 +1,4 @@
-"""The rules of the loop, one by one, as they can be read aloud."""
+"""The rules of the loop, one by one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEADLINE = 100.0
 
 
 class Story:
-    """A session told event by event."""
+    """A session, built event by event."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Story:
         return fold(self.events)
 
     def next(self, now: float = 1.0) -> Any:
-        """What `decide` says now."""
+        """The next action."""
         return decide(self.session, now)
 
     def begin(self) -> Story:
@@ -125,7 +125,7 @@ def test_turn_one_is_the_callers_instruction_with_the_sessions_seed() -> None:
     assert Story().next() == StartTurn(1, "golden", "caller", 1, 40)
 
 
-def test_every_image_is_critiqued_also_the_last_turns() -> None:
+def test_every_image_is_critiqued_including_the_last() -> None:
     """The reference never critiques its final image."""
     action = Story(max_turns=1).begin().edit().next()
 
@@ -133,8 +133,8 @@ def test_every_image_is_critiqued_also_the_last_turns() -> None:
     assert action.jobs == (CritiqueJob(1, 1, 1, "golden", IMAGE),)
 
 
-def test_after_the_last_seed_comes_the_first() -> None:
-    """What was asked for and what is tried anew are both seeds that a caller could ask for."""
+def test_seeds_wrap_around() -> None:
+    """Every seed is one that a caller could request."""
     story = Story(strategy="best_of_n", seed=ev.SEEDS - 1, candidates=2, max_turns=3).begin()
     assert [candidate.seed for candidate in story.session.candidates] == [ev.SEEDS - 1, 0]
     for candidate in (1, 2):
@@ -143,12 +143,12 @@ def test_after_the_last_seed_comes_the_first() -> None:
 
 
 def test_the_refined_instruction_makes_the_next_turn_with_the_same_seed() -> None:
-    """What changes between the turns is the instruction's doing."""
+    """Only the instruction changes the result between these turns."""
     assert Story().turn(4).next() == StartTurn(2, "more golden", "thinker", 1, 40)
 
 
-def test_the_best_candidates_critique_refines() -> None:
-    """Of several candidates of a turn, the next instruction comes from the one that came nearest."""
+def test_the_best_candidates_critique_refines_the_instruction() -> None:
+    """Of several candidates, the next instruction is the one with the highest scores."""
     story = Story(candidates=2, strategy="think_best_of_n").begin().edit(1).edit(2)
     story.critique(4, refined="from the first", candidate=1).critique(6, refined="from the second", candidate=2)
 
@@ -183,20 +183,20 @@ def test_meeting_the_thresholds_comes_before_a_higher_mean() -> None:
     assert best(Story().turn(10, 7.5).turn(8, 8).session) == ev.CandidateRef(turn=2, candidate=1)
 
 
-def test_of_equals_the_earlier_one_is_the_answer() -> None:
+def test_of_equal_candidates_the_earlier_one_is_the_answer() -> None:
     """It cost less."""
     assert best(Story().turn(6).turn(6).session) == ev.CandidateRef(turn=1, candidate=1)
 
 
 def test_patience_counts_turns_without_a_better_candidate() -> None:
-    """Two by default; a better one starts the count anew."""
+    """Two by default; a better one resets the count."""
     story = Story(max_turns=9).turn(5).turn(5).turn(6).turn(6)
     assert isinstance(story.next(), StartTurn)
 
     assert finish(story.turn(5).next()).reason == "plateau"
 
 
-def test_best_of_n_never_takes_the_thinkers_words_nor_loses_patience() -> None:
+def test_best_of_n_uses_no_refined_instruction_and_no_patience() -> None:
     """The equal-compute baseline: the same instruction, new seeds."""
     story = Story(strategy="best_of_n", max_turns=4, patience=1).turn(5).turn(4).turn(3)
 
@@ -221,7 +221,7 @@ def test_an_edit_that_cannot_be_retried_is_not() -> None:
     assert finish(Story().begin().edit(ok=False).next()).reason == "failed"
 
 
-def test_a_failing_later_edit_loses_nothing() -> None:
+def test_a_failed_later_edit_keeps_earlier_candidates() -> None:
     """It is a turn without gain; what was made before is the answer."""
     story = Story(patience=1).turn(5).begin().edit(ok=False)
 
@@ -231,7 +231,7 @@ def test_a_failing_later_edit_loses_nothing() -> None:
 
 
 def test_a_critique_that_never_comes_leaves_the_image_unscored() -> None:
-    """Tried three times, then the loop goes on; unscored is never satisfied, and still an answer."""
+    """After three attempts the loop continues; an unscored image never satisfies, but can be the answer."""
     story = Story(patience=1).begin().edit().unscored(retryable=True)
     assert story.next().jobs[0].attempt == 2
     story.unscored(retryable=True, attempt=2).unscored(retryable=True, attempt=3)
@@ -241,7 +241,7 @@ def test_a_critique_that_never_comes_leaves_the_image_unscored() -> None:
 
 
 def test_the_deadline_ends_everything_and_keeps_what_was_made() -> None:
-    """At the second, with work under way."""
+    """At the exact second, while jobs are running."""
     story = Story().turn(5).begin()
     assert isinstance(story.next(DEADLINE - 0.001), Work)
 
@@ -250,7 +250,7 @@ def test_the_deadline_ends_everything_and_keeps_what_was_made() -> None:
 
 
 def test_budgets_bound_edits_and_editor_seconds() -> None:
-    """Repeats count; an edit's allowance is what is left, shared between those that start together."""
+    """Retries count; an edit's allowance is what is left, shared between edits that start together."""
     assert finish(Story(budget_edits=1).turn(5).next()).reason == "budget"
     assert finish(Story(budget_editor_s=1.0).turn(5).next()).reason == "budget"
     jobs = Story(budget_editor_s=6.0, candidates=3).begin().next().jobs
@@ -276,8 +276,8 @@ def test_cancel_comes_before_everything_and_keeps_the_best() -> None:
     assert (action.reason, action.best) == ("cancelled", ev.CandidateRef(turn=1, candidate=1))
 
 
-def test_review_each_turn_asks_then_waits_then_goes_on() -> None:
-    """Until the person speaks, or the deadline comes."""
+def test_review_each_turn_requests_waits_and_continues() -> None:
+    """Until there is feedback, or the deadline passes."""
     story = Story(review="each_turn").turn(5)
     assert story.next() == AskReview(1, ev.CandidateRef(turn=1, candidate=1), None)
     story.events.append(ev.ReviewRequested(at=1, turn=1, best=None))
@@ -288,7 +288,7 @@ def test_review_each_turn_asks_then_waits_then_goes_on() -> None:
 
 
 def test_review_before_finish_asks_with_the_reason() -> None:
-    """And a person who wants more gets more, also of a satisfied loop."""
+    """Feedback can continue even a satisfied loop."""
     story = Story(review="before_finish").turn(9)
     assert story.next() == AskReview(1, ev.CandidateRef(turn=1, candidate=1), "satisfied")
 
@@ -296,7 +296,7 @@ def test_review_before_finish_asks_with_the_reason() -> None:
 
 
 def test_a_persons_instruction_comes_at_once_and_is_refined_from_then_on() -> None:
-    """It replaces the turn under way."""
+    """It replaces the current turn."""
     story = Story().turn(5).begin().say("instruct", instruction="rather blue")
     assert story.next() == StartTurn(3, "rather blue", "person", 1, 40)
 
@@ -304,13 +304,13 @@ def test_a_persons_instruction_comes_at_once_and_is_refined_from_then_on() -> No
 
 
 def test_accept_and_pick_are_the_answer() -> None:
-    """Accept takes the best so far, pick whatever the person points at."""
+    """Accept takes the best so far, pick the candidate named."""
     assert finish(Story().turn(5).turn(4).say("accept").next()).best == ev.CandidateRef(turn=1, candidate=1)
     assert finish(Story().turn(5).turn(4).say("pick", turn=2, candidate=1).next()).best == ev.CandidateRef(turn=2, candidate=1)
 
 
 def test_a_finished_session_rests() -> None:
-    """Whatever the time."""
+    """At any time."""
     story = Story().turn(9)
     action = finish(story.next())
     story.events.append(ev.Finished(at=1, reason=action.reason, best=action.best, totals=story.session.totals))
@@ -318,8 +318,8 @@ def test_a_finished_session_rests() -> None:
     assert story.next(DEADLINE + 1) == Rest()
 
 
-def test_a_log_that_cannot_be_is_refused() -> None:
-    """Lost data is detected, not papered over."""
+def test_a_corrupt_log_is_refused() -> None:
+    """Lost data is detected."""
     story = Story().turn(5).turn(5)
 
     with pytest.raises(CorruptLogError):
@@ -343,7 +343,7 @@ def test_the_checklist_is_written_while_the_first_edit_is_made() -> None:
     assert [question.text for question in story.session.checklist.questions] == ["Is it golden?"]
 
 
-def test_a_checklist_that_cannot_be_had_is_done_without() -> None:
+def test_without_a_checklist_critiques_go_ahead() -> None:
     """After as many attempts as a critique has; at once when another cannot help."""
     story = Story(checklist=True, critique_attempts=2).begin().edit()
     failure: dict[str, Any] = {"at": 1, "code": "thinker_bad_reply", "message": "no"}
@@ -357,14 +357,14 @@ def test_a_checklist_that_cannot_be_had_is_done_without() -> None:
 
 
 def test_later_turns_use_the_same_checklist() -> None:
-    """It is written once a session."""
+    """It is written once per session."""
     story = Story(checklist=True).begin().edit()
     story.events.append(ev.ChecklistMade(at=1, questions=(ev.ChecklistQuestion(kind="keep", text="Is the cup unchanged?"),)))
     story.critique(3).begin()
     assert [type(job) for job in story.next().jobs] == [EditJob]
 
 
-def test_no_edit_is_begun_that_could_not_be_done() -> None:
+def test_no_edit_is_started_that_would_miss_the_deadline() -> None:
     """With less time left than an edit takes, the best so far is the answer."""
     fresh = Story()
     assert isinstance(decide(fresh.session, 95.0, 4.0), StartTurn)
@@ -382,8 +382,8 @@ def test_no_edit_is_begun_that_could_not_be_done() -> None:
     assert late.best == ev.CandidateRef(turn=1, candidate=1)
 
 
-def test_what_is_under_way_is_not_stopped_for_being_late() -> None:
-    """It may be done in time all the same; so may a critique."""
+def test_running_jobs_are_not_cancelled_for_being_late() -> None:
+    """They may still finish in time."""
     story = Story(candidates=2).begin()
     story.events.append(ev.EditStarted(at=2, turn=1, candidate=1, attempt=1, key="1/1", seed=40))
     late = decide(story.session, 99.0, 4.0)
@@ -394,7 +394,7 @@ def test_what_is_under_way_is_not_stopped_for_being_late() -> None:
     assert isinstance(late, Work) and isinstance(late.jobs[0], CritiqueJob)
 
 
-def test_an_edit_that_found_no_place_in_time_ends_the_session_at_its_deadline() -> None:
+def test_an_edit_without_a_slot_in_time_ends_the_session_at_its_deadline() -> None:
     """It did not fail: it came too late."""
     story = Story().begin()
     story.events.append(ev.EditStarted(at=2, turn=1, candidate=1, attempt=1, key="1/1", seed=40))
@@ -404,8 +404,8 @@ def test_an_edit_that_found_no_place_in_time_ends_the_session_at_its_deadline() 
     assert action.reason == "deadline" and action.error and action.error.code == ev.TOO_LATE
 
 
-def test_an_edit_is_tried_while_half_of_the_time_is_left() -> None:
-    """However long edits took lately: this one may be another kind."""
+def test_an_edit_is_started_while_half_of_the_time_is_left() -> None:
+    """However long recent edits took: this one may be faster."""
     assert isinstance(decide(Story().session, 49.0, 1000.0), StartTurn)
     assert isinstance(decide(Story().session, 51.0, 1000.0), Finish)
 
@@ -418,7 +418,7 @@ def bounded(story: Story) -> Any:
 
 
 def test_a_session_ends_at_the_servers_turns_in_all() -> None:
-    """Those after feedback included, whatever its own limit is."""
+    """Those after feedback included, no matter what its own limit is."""
     story = Story(review="each_turn", max_turns=5).begin().edit().critique(3)
     story.say("go_on").begin().edit().critique(4)
 

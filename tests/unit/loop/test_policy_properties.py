@@ -23,7 +23,7 @@ def _run(data: st.DataObject) -> tuple[World, Session]:
 @worlds
 @given(st.data())
 def test_every_session_ends_once_and_stays_ended(data: st.DataObject) -> None:
-    """Whatever fails, stalls or is said, there is exactly one end and nothing to do after it."""
+    """Under any failures, delays and feedback, a session finishes exactly once."""
     world, session = _run(data)
 
     assert sum(isinstance(event, ev.Finished) for event in world.events) == 1
@@ -34,7 +34,7 @@ def test_every_session_ends_once_and_stays_ended(data: st.DataObject) -> None:
 @worlds
 @given(st.data())
 def test_no_budget_is_exceeded(data: st.DataObject) -> None:
-    """Edits, turns between two words of a person, and attempts; no edit is started once the seconds are spent."""
+    """Edits, turns between feedback, and attempts; no edit is started once the editor seconds are spent."""
     world, session = _run(data)
     limits = session.created.limits
     started = [event for event in world.events if isinstance(event, ev.EditStarted)]
@@ -53,7 +53,7 @@ def test_no_budget_is_exceeded(data: st.DataObject) -> None:
 @worlds
 @given(st.data())
 def test_nothing_is_started_after_the_deadline(data: st.DataObject) -> None:
-    """Past the deadline only the end is recorded, and what was under way is dropped."""
+    """Past the deadline only the end is recorded, and running jobs are cancelled."""
     world, session = _run(data)
     late = [event for event in world.events if event.at >= session.created.limits.deadline_at]
 
@@ -88,7 +88,7 @@ def test_the_answer_is_the_best_of_what_was_critiqued(data: st.DataObject) -> No
 
 @worlds
 @given(st.data())
-def test_satisfied_is_never_said_by_accident(data: st.DataObject) -> None:
+def test_satisfied_needs_a_critique_at_both_thresholds(data: st.DataObject) -> None:
     """`satisfied` needs a recorded critique at both thresholds, and as many images as were asked for."""
     world, session = _run(data)
     limits, finished = session.created.limits, session.finished
@@ -105,7 +105,7 @@ def test_satisfied_is_never_said_by_accident(data: st.DataObject) -> None:
 
 @worlds
 @given(st.data())
-def test_folding_a_prefix_and_going_on_is_never_having_stopped(data: st.DataObject) -> None:
+def test_resuming_after_any_event_gives_the_same_session(data: st.DataObject) -> None:
     """A resume from any event gives the same session and the same next action."""
     world, session = _run(data)
     cut = data.draw(st.integers(1, len(world.events)))
@@ -116,8 +116,8 @@ def test_folding_a_prefix_and_going_on_is_never_having_stopped(data: st.DataObje
 
 @worlds
 @given(st.data())
-def test_turn_one_is_the_callers_own_words_and_edits_use_distinct_seeds(data: st.DataObject) -> None:
-    """The caller's instruction comes first, unchanged; one instruction never meets the same seed twice."""
+def test_turn_one_is_the_callers_instruction_and_edits_use_distinct_seeds(data: st.DataObject) -> None:
+    """The caller's instruction comes first, unchanged; one instruction never gets the same seed twice."""
     _, session = _run(data)
     if session.turns:
         first = session.turns[0]
@@ -128,7 +128,7 @@ def test_turn_one_is_the_callers_own_words_and_edits_use_distinct_seeds(data: st
 
 @worlds
 @given(st.data())
-def test_baselines_never_take_up_the_thinkers_words(data: st.DataObject) -> None:
+def test_baselines_never_use_refined_instructions(data: st.DataObject) -> None:
     """`single` and `best_of_n` edit with the caller's (or a person's) instruction alone."""
     _, session = _run(data)
     if session.created.strategy in {"single", "best_of_n"}:

@@ -67,7 +67,7 @@ Job = EditJob | CritiqueJob | ChecklistJob
 
 
 def place_of(job: Job) -> tuple[str, int, int]:
-    """What tells a job from the others of its session."""
+    """A job's identity within its session."""
     if isinstance(job, ChecklistJob):
         return type(job).__name__, 0, 0
     return type(job).__name__, job.turn, job.candidate
@@ -85,7 +85,7 @@ class World:
 
     @property
     def session(self) -> Session:
-        """Folded anew every time: every step is also a crash and a resume."""
+        """Folded at every step, so that each step is also a crash and a resume."""
         return fold(self.events)
 
     def run(self) -> Session:
@@ -237,7 +237,7 @@ class World:
 
 
 def refold(events: list[ev.Event], cut: int) -> Session:
-    """Fold a prefix, then go on from it."""
+    """Fold a prefix, then apply the rest."""
     session = fold(events[:cut])
     for event in events[cut:]:
         session = apply(session, event)

@@ -22,6 +22,7 @@ from orchestrator.upstreams.adaptive_limit import (
     after_rejection,
     in_flight_at_start,
 )
+from tests.doubles.waiting import LIMIT_S, turns
 from tests.unit.orchestrator.pools import World
 
 # --- the limit -----------------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ async def _traffic(chance: random.Random, fixed: int | None) -> None:
             assert holding <= limit.in_flight
             try:
                 for _ in range(chance.randrange(4)):
-                    await asyncio.sleep(0)
+                    await turns(1)
                     if chance.random() < 0.2:
                         slot.rejected(chance.random() * 100)
                 slot.completed(elapsed_s=1.0, queue_s=chance.choice([None, 0.0, 0.5]))
@@ -166,9 +167,9 @@ async def _traffic(chance: random.Random, fixed: int | None) -> None:
         if chance.random() < 0.5:
             chance.choice(tasks).cancel()
         if chance.random() < 0.5:
-            await asyncio.sleep(0)
+            await turns(1)
         assert limit.in_flight <= max(6, fixed or 0) and limit.queued <= len(tasks)
-    ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+    ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), LIMIT_S)
     assert all(end is None or isinstance(end, asyncio.CancelledError) for end in ends)
     assert len(served) == sum(end is None for end in ends)
     assert limit.in_flight == limit.queued == limit._backing_off == holding == 0
@@ -178,10 +179,10 @@ async def _queue(limit: AdaptiveLimit, log: list[str], wanted: list[tuple[str, b
     async def hold(name: str, *, later: bool) -> None:
         async with limit.slot(later=later):
             log.append(name)
-            await asyncio.sleep(0)
+            await turns(1)
 
     tasks = [asyncio.create_task(hold(name, later=later)) for name, later in wanted]
-    await asyncio.sleep(0)
+    await turns(1)
     return tasks
 
 
@@ -193,7 +194,7 @@ async def test_later_turns_go_first_and_in_order() -> None:
         tasks = await _queue(limit, log, names)
         tasks[3].cancel()
         tasks[5].cancel()
-        await asyncio.sleep(0)
+        await turns(1)
         assert limit.queued == 5 and log == []
     await asyncio.gather(*tasks, return_exceptions=True)
     assert log == ["B", "D", "E", "a", "c"]
@@ -236,7 +237,7 @@ async def test_spare_capacity_is_the_free_slots_and_a_short_queue() -> None:
             await release.wait()
 
     tasks = [asyncio.create_task(hold()) for _ in range(9)]
-    await asyncio.sleep(0)
+    await turns(1)
     assert (limit.in_flight, limit.queued, limit.spare()) == (8, 1, 1)
     tasks += await _queue(limit, log, [("later", True), ("first", False)])
     assert limit.spare() == 0

@@ -21,7 +21,7 @@ from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.upstreams.registry import Registry
 from services.serving.background import run_forever
 from tests.doubles.decoding import InProcessPool
-from tests.unit.orchestrator.test_runner import until
+from tests.doubles.waiting import until
 
 
 @pytest.mark.parametrize(

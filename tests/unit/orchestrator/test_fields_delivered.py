@@ -1,4 +1,4 @@
-"""Whatever the fields promise, the loop keeps: a session in which nothing fails returns as many images as were asked for."""
+"""The loop delivers what the fields promise: a session without failures returns as many images as were requested."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def play(created: ev.SessionCreated, scores: list[tuple[float, float]]) -> Sessi
 @given(given_=asked, scores=st.lists(st.sampled_from([(0.0, 0.0), (5.0, 5.0), (9.0, 9.0), (10.0, 10.0)]), min_size=1, max_size=6))
 @settings(max_examples=100, deadline=None)
 def test_what_is_accepted_can_be_delivered(given_: dict[str, Any], scores: list[tuple[float, float]]) -> None:
-    """Whatever fields pass, a session in which nothing fails returns as many images as were asked for."""
+    """For all valid fields, a session without failures returns as many images as were requested."""
     fields = validate(SessionFields, {**given_, "model": "able", "thinker": None})
     try:
         created = first_event(fields, Sources(SOURCE, None), CATALOGUE, DEADLINES, now=0.0, seed=1)

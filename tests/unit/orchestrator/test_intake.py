@@ -54,7 +54,7 @@ class Sessions:
     ("answer", "kept"),
     [
         (Created(OWN, fresh=True, fingerprint="f"), True),
-        # Whatever is said of it, it is this one.
+        # It is this session, also if it is reported as a repeat.
         (Created(OWN, fresh=False, fingerprint="f"), True),
         (Created("ses_another", fresh=False, fingerprint="f"), False),
         (PortError("overloaded", "too many", retryable=True), False),
@@ -63,7 +63,7 @@ class Sessions:
     ],
 )
 async def test_pictures_stay_unless_their_session_was_surely_not_made(answer: Created | PortError, kept: bool) -> None:  # noqa: FBT001
-    """Whoever removes them in doubt takes the source from a session that runs."""
+    """Removing it in doubt would take the source from a running session."""
     folders, images = Folders(), [checked(b"source"), checked(b"mask")]
     intake = Intake(Sessions(answer), folders, None, None, None, None)  # type: ignore[arg-type]  # what recording needs
     with contextlib.suppress(PortError):

@@ -30,7 +30,7 @@ def opens(path: str, query: list[tuple[str, str]], now: float = NOW, secret: byt
     try:
         verify(secret, path, query, now)
     except ApiError as refused:
-        # Whatever else it were would count as opened, and fail.
+        # Any other result counts as opened, and fails.
         return refused.code != "forbidden"
     return True
 

@@ -1,4 +1,4 @@
-"""Pictures for a thinker: smaller where they are larger than it looks at, whatever callers may send."""
+"""Pictures for a thinker are scaled down to its limit."""
 
 from __future__ import annotations
 

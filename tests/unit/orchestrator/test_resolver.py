@@ -15,7 +15,8 @@ import pytest
 from orchestrator.egress.fetch import fetch_image
 from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError
 from services.errors import ApiError
-from tests.unit.orchestrator.test_webhooks import MemoryStore, endpoint, sender, settled
+from tests.component.orchestrator.test_webhooks import MemoryStore, endpoint, sender
+from tests.doubles.waiting import until
 
 
 class Names:
@@ -51,7 +52,7 @@ async def test_names_that_do_not_resolve_block_no_image_decoding(names: Names) -
         fetched = [
             tasks.create_task(fetch_image(url, max_bytes=1, param="image", tenant="bob", resolver=resolver)) for url in urls
         ]
-        await settled(lambda: len(names.asked) >= 16)
+        await until(lambda: len(names.asked) >= 16)
         async with asyncio.timeout(5):
             assert await asyncio.to_thread(lambda: "decoded") == "decoded"
         for task in (*asked, *fetched):
@@ -62,10 +63,10 @@ async def test_resolutions_are_bounded_by_tenant_and_by_name(names: Names) -> No
     """A waiting resolution starts when another one ends; other tenants are not delayed."""
     resolver = NameResolver(max_concurrent=4, max_per_tenant=3, max_per_name=2)
     slow = [asyncio.create_task(resolver.resolve("slow.example", 443, "ann")) for _ in range(9)]
-    await settled(lambda: len(names.asked) == 2)
+    await until(lambda: len(names.asked) == 2)
     assert await resolver.resolve("fast.example", 443, "ann") == ["127.0.0.1"]
     slow += [asyncio.create_task(resolver.resolve("slower.example", 443, "ann")) for _ in range(9)]
-    await settled(lambda: len(names.asked) == 4)
+    await until(lambda: len(names.asked) == 4)
     late = asyncio.create_task(resolver.resolve("fast.example", 443, "ann"))
     assert await resolver.resolve("fast.example", 443, "bob") == ["127.0.0.1"]
     assert not late.done()
@@ -84,7 +85,7 @@ async def test_capacity_is_released_when_the_thread_ends_and_not_when_the_caller
             await resolver.resolve("slow.example", 443, "ann")
     assert names.asked == ["slow.example"]
     names.release.set()
-    await settled(lambda: not resolver._in_flight)
+    await until(lambda: not resolver._in_flight)
     assert await resolver.resolve("fast.example", 443, "ann") == ["127.0.0.1"]
 
 

@@ -1,4 +1,4 @@
-"""The runner on a store that answers what a test tells it to: what fails, hangs or comes late ends nothing else."""
+"""The runner on a scripted store: failures, hangs and delays of one part do not stop the others."""
 
 from __future__ import annotations
 
@@ -12,20 +12,15 @@ import pytest
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop import events as ev
 from orchestrator.ports import Claim, Recorded, Taken
+from tests.doubles.waiting import turns, until
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
 BEAT_S = 0.01
 LEASES_S = 3 * BEAT_S
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
-
-
 class Store:
-    """Hands out what is due and to be claimed, once; `failing` names the methods that break once each."""
+    """Hands out claims and chores once; `failing` names the methods that fail once each."""
 
     def __init__(self) -> None:
         self.calls: dict[str, int] = {}
@@ -41,12 +36,12 @@ class Store:
         self.calls[name] = self.calls.get(name, 0) + 1
         if name in self.failing:
             self.failing.remove(name)
-            raise RuntimeError(f"nobody foresaw this of {name}")
+            raise RuntimeError(f"unexpected, in {name}")
 
     async def claim(
         self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
     ) -> Taken:
-        await asyncio.sleep(0)
+        await turns(1)
         self.called("claim")
         claims, self.claims = self.claims, []
         for_webhooks = [chore for chore in self.due if chore.startswith("hook")][:webhook_chores]
@@ -84,7 +79,7 @@ class Store:
 
 
 class Notifications:
-    """Comes at once and again, or breaks first."""
+    """Notifies at once and repeatedly, or fails first."""
 
     def __init__(self) -> None:
         self.heard = 0
@@ -95,9 +90,9 @@ class Notifications:
             self.heard += 1
             if self.failing:
                 self.failing = False
-                raise RuntimeError("nobody foresaw this of the news")
+                raise RuntimeError("unexpected, in notifications")
             yield None
-            await asyncio.sleep(BEAT_S)
+            await turns(5)
 
     async def session_writes(self) -> AsyncIterator[str]:
         await asyncio.Event().wait()
@@ -168,8 +163,8 @@ async def harness() -> AsyncGenerator[Harness]:
     await harness.runner.stop()
 
 
-async def test_what_nobody_foresaw_ends_no_loop(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged with its trace, and after a pause everything goes on: rounds, beats, audits and the news."""
+async def test_an_unexpected_exception_ends_no_loop(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged with its trace; after a pause claims, heartbeats, audits and notifications continue."""
     harness.store.failing = {"claim", "renew_lease", "report_durations", "owned"}
     harness.notifications.failing = True
     await harness.runner.start()
@@ -183,8 +178,8 @@ async def test_what_nobody_foresaw_ends_no_loop(harness: Harness, caplog: pytest
     assert all(record.exc_info for record in told)
 
 
-async def test_chores_that_hang_leave_hands_to_those_of_other_kinds(harness: Harness) -> None:
-    """A bucket that does not answer takes every hand for archiving, and webhooks are told all the same."""
+async def test_hanging_archive_chores_do_not_stop_webhook_chores(harness: Harness) -> None:
+    """A bucket that does not respond uses up the archive's chores only."""
     under_way: list[str] = []
 
     async def chore(name: str) -> bool:
@@ -204,8 +199,8 @@ async def test_chores_that_hang_leave_hands_to_those_of_other_kinds(harness: Har
     assert len(under_way) == 64
 
 
-async def test_a_chore_may_take_a_few_leases(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
-    """Then it is cut off, its hand is free, and it comes again by its timer, since nobody says that it is done."""
+async def test_a_chore_is_cancelled_after_a_few_leases(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """It is handed out again by its timer, since it is not marked as done."""
     tried: list[str] = []
 
     async def chore(name: str) -> bool:
@@ -228,8 +223,8 @@ async def test_a_chore_may_take_a_few_leases(harness: Harness, caplog: pytest.Lo
     assert took > 2 * LEASES_S
 
 
-async def test_a_session_that_ends_during_an_audit_is_not_cut_off(harness: Harness) -> None:
-    """Its end is recorded, so it is owned no more, while the answer to its driver is still on its way."""
+async def test_a_session_that_ends_during_an_audit_is_not_cancelled(harness: Harness) -> None:
+    """Its end is recorded, so it is no longer owned, but its driver has not got the response yet."""
     ended: list[str] = []
 
     async def drive() -> None:
@@ -246,8 +241,8 @@ async def test_a_session_that_ends_during_an_audit_is_not_cut_off(harness: Harne
     assert (ended, harness.store.suspended) == (["told"], [])
 
 
-async def test_a_session_that_two_audits_in_a_row_miss_is_let_go(harness: Harness) -> None:
-    """Another replica has it; one miss is forgotten when the next audit finds the session again."""
+async def test_a_session_missed_by_two_consecutive_audits_is_given_up(harness: Harness) -> None:
+    """Another replica owns it; a single miss has no effect."""
     audits = itertools.count(1)
     number = 0
 

@@ -15,7 +15,7 @@ def end(reason: FinishReason, edits: int = 3) -> Finished:
 
 
 def test_most_sessions_are_done_within_it() -> None:
-    """The time itself where all take as long; where they differ, about what nine of ten take."""
+    """The time itself if all take the same; otherwise about the 90th percentile."""
     chance = random.Random(1)
     durations = SessionDurations()
     for _ in range(400):
@@ -29,7 +29,7 @@ def test_most_sessions_are_done_within_it() -> None:
 
 
 def test_sessions_that_ran_out_of_time_are_not_left_out() -> None:
-    """Else only the short ones would count, ever shorter ones be expected, and ever more run out of time."""
+    """Otherwise only short ones would count, and estimates would become ever shorter."""
     chance = random.Random(2)
     durations = SessionDurations()
     for _ in range(400):
@@ -39,8 +39,8 @@ def test_sessions_that_ran_out_of_time_are_not_left_out() -> None:
 
 
 @pytest.mark.parametrize(("reason", "edits"), [("cancelled", 3), ("accepted", 3), ("failed", 0), ("deadline", 0)])
-def test_others_say_nothing_of_how_long_sessions_take(reason: FinishReason, edits: int) -> None:
-    """What a person ended, what failed, and what was too late before it began."""
+def test_other_sessions_do_not_count(reason: FinishReason, edits: int) -> None:
+    """Those that a person ended, that failed, or that were late before they began."""
     durations = SessionDurations()
     for _ in range(20):
         durations.ended("e", end("satisfied"), 12.0)

@@ -35,7 +35,7 @@ def telemetry(registry: CollectorRegistry) -> Metrics:
 
 
 def candidate(number: int, outcome: str) -> list[ev.Event]:
-    """An edit that came to that, after as many seconds as its number."""
+    """The events of an edit with that outcome, of as many seconds as its number."""
     place: dict[str, Any] = {"turn": 1, "candidate": number}
     begun = ev.EditStarted(at=110, attempt=1, key="k", seed=1, **place)
     if outcome in {"useful", "repeated"}:
@@ -69,8 +69,8 @@ def story() -> list[ev.Event]:
     ]
 
 
-def test_editor_seconds_are_told_by_what_they_were_for(telemetry: Metrics, registry: CollectorRegistry) -> None:
-    """Useful, made again, no longer wanted, failed; all but the first are waste."""
+def test_editor_seconds_are_counted_by_outcome(telemetry: Metrics, registry: CollectorRegistry) -> None:
+    """Useful, repeated, superseded, failed; all but the first are waste."""
     record(telemetry, story())
     spent = {
         outcome: registry.get_sample_value("editthinker_editor_seconds_total", {"editor": "e", "outcome": outcome})
@@ -94,7 +94,7 @@ def test_an_edit_of_the_fallback_is_its_own(telemetry: Metrics, registry: Collec
 
 
 def test_times_scores_and_stages_of_a_session(telemetry: Metrics, registry: CollectorRegistry) -> None:
-    """Creation to first turn, creation to end, scores of the answer; stages we know, and no label of an editor's choosing."""
+    """Creation to first turn, creation to end, scores of the answer; known stages only."""
     record(telemetry, story())
     value = registry.get_sample_value
 
@@ -128,8 +128,8 @@ def test_what_never_happened_is_zero(telemetry: Metrics, registry: CollectorRegi
     assert value("editthinker_webhook_deliveries_total", {"outcome": "retried"}) == 1
 
 
-def test_redis_is_told_to_be_away_when_it_is(telemetry: Metrics, registry: CollectorRegistry) -> None:
-    """The last figures stand beside it."""
+def test_redis_up_is_0_while_redis_does_not_respond(telemetry: Metrics, registry: CollectorRegistry) -> None:
+    """The last values remain."""
     telemetry.redis_read({"e": 4}, 9, 2)
     assert registry.get_sample_value("editthinker_redis_up") == 1
     telemetry.redis_unavailable()

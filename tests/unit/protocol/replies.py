@@ -77,7 +77,7 @@ GOLDEN: dict[str, tuple[FormatName, Reply, Critique]] = {
         Reply(f"<think>a &lt; b &amp; c</think>{SCORES}{ANSWER}"),
         Critique(3.0, 7.0, "a < b & c", "warmer light"),
     ),
-    "no wish for another try": (
+    "no instruction for another try": (
         TAGGED,
         Reply(f"<think>too cold</think>{SCORES}<answer></answer>"),
         Critique(3, 7, "too cold", None),

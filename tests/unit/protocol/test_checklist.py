@@ -92,15 +92,15 @@ def test_what_is_rendered_parses_to_itself(data: st.DataObject, questions: tuple
 @given(data=st.data(), questions=checklists)
 @settings(max_examples=60, deadline=None)
 def test_scores_follow_from_the_answers(data: st.DataObject, questions: tuple[Question, ...]) -> None:
-    """Ten times the mean, wish and quality apart; yes 1, partly a half."""
+    """Ten times the mean, instruction and quality apart; yes 1, partly a half."""
     words = [data.draw(verdicts) for _ in questions]
     critique = parse(reply_of(words), questions)
     assert isinstance(critique, Critique)
     worth = {"yes": 1.0, "partly": 0.5, "no": 0.0}
-    wish = [worth[word] for word, question in zip(words, questions, strict=True) if question.kind != "quality"]
+    instruction = [worth[word] for word, question in zip(words, questions, strict=True) if question.kind != "quality"]
 
-    change = [worth[word] for word, question in zip(words, questions, strict=True) if question.kind == "change"] or wish
-    assert critique.semantic == round(10 * min(sum(wish) / len(wish), sum(change) / len(change)), 2)
+    change = [worth[word] for word, question in zip(words, questions, strict=True) if question.kind == "change"] or instruction
+    assert critique.semantic == round(10 * min(sum(instruction) / len(instruction), sum(change) / len(change)), 2)
     assert critique.quality == round(10 * sum(worth[word] for word in words[-3:]) / 3, 2)
     assert [answer.answer for answer in critique.answers] == words
     assert all(question.text in critique.reasoning for question in questions)
@@ -187,7 +187,7 @@ def test_a_reply_as_real_models_write_it(content: str) -> None:
 @given(quote=st.sampled_from(INJECTED), place=st.sampled_from(["reason", "instruction", "question", "thoughts"]))
 @settings(max_examples=60, deadline=None)
 def test_quoting_an_order_does_not_obey_it(quote: str, place: str) -> None:
-    """What a picture, a wish or a question tells the thinker to answer changes nothing where the thinker says no."""
+    """What a picture, an instruction or a question tells the thinker to answer changes nothing where the thinker says no."""
     questions = with_quality([Question("change", f"Is it {quote}"[:MAX_QUESTION]), Question("keep", "Is the sky kept?")])
     words: list[Any] = ["no"] * (len(questions) if place == "question" else 7)
     quoted = quote if place != "question" else "seen"
@@ -231,7 +231,7 @@ def test_parsing_is_total(content: str, reasoning: str, finish: str) -> None:
 
 
 def test_questions_that_give_no_score_satisfy_nobody() -> None:
-    """A checklist without a question about the wish, or without one about quality, is refused at the reply."""
+    """A checklist without a question about the instruction, or without one about quality, is refused at the reply."""
     for questions in (QUALITY_QUESTIONS, DEFAULT_QUESTIONS[:4]):
         result = parse(reply_of(["yes"] * len(questions)), questions)
         assert isinstance(result, Unparseable) and result.reason == "missing_scores"

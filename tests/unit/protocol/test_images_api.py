@@ -173,7 +173,6 @@ def test_an_unknown_field_suggests_the_one_meant(given_: str, meant: str | None)
 
 @given(name=st.text(min_size=1, max_size=12).filter(lambda name: name not in EditFields.model_fields))
 def test_any_unknown_field_is_named(name: str) -> None:
-    """Whatever it is called."""
     error = refusal({"prompt": "x", name: "1"})
 
     assert (error.code, error.param) == ("unknown_parameter", shown(name))

@@ -90,7 +90,7 @@ def test_questions_never_become_template(questions: tuple[Question, ...]) -> Non
 @given(questions=questions_, turns=st.tuples(texts, texts))
 @settings(max_examples=40, deadline=None)
 def test_the_prefix_is_the_same_in_every_turn(questions: tuple[Question, ...], turns: tuple[str, str]) -> None:
-    """Fixed text, source, wish and questions are the same bytes in every turn; candidate and instruction come last."""
+    """Fixed text, source, instruction and questions are the same bytes in every turn; candidate and instruction come last."""
     first, second = (
         content(build(replace(a_request("golden", text, shade), questions=questions), CHECKLIST))
         for text, shade in zip(turns, (b"1", b"2"), strict=True)
@@ -101,18 +101,18 @@ def test_the_prefix_is_the_same_in_every_turn(questions: tuple[Question, ...], t
 
 
 @pytest.mark.parametrize("name", OURS)
-@given(source=pictures, wish=texts)
+@given(source=pictures, instruction=texts)
 @settings(max_examples=60, deadline=None)
-def test_a_request_for_questions_reads_back(name: str, source: Any, wish: str) -> None:
-    """One picture and the wish, whichever template the critiques will use; it is never taken for a critique's."""
-    asked = QuestionsRequest(source, wish)
+def test_a_request_for_questions_reads_back(name: str, source: Any, instruction: str) -> None:
+    """One picture and the instruction, whichever template the critiques will use; it is never taken for a critique's."""
+    asked = QuestionsRequest(source, instruction)
     sent = orjson.loads(orjson.dumps(build_questions(asked, OURS[name])))
 
     assert read_questions(sent, OURS.values()) == asked
     with pytest.raises(UnreadableRequestError):
         read(sent, OURS.values())
     with pytest.raises(UnreadableRequestError):
-        read_questions(build(CritiqueRequest(source, source, wish, wish), OURS[name]), OURS.values())
+        read_questions(build(CritiqueRequest(source, source, instruction, instruction), OURS[name]), OURS.values())
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -121,8 +121,8 @@ def test_the_request_for_questions_begins_as_the_critiques_do(name: str) -> None
     request = a_request("make it golden")
     asked = flat(content(build_questions(QuestionsRequest(request.source, request.instruction), OURS[name])))
     critique = flat(content(build(request, OURS[name])))
-    wish = 'The original instruction, as a JSON string: "make it golden"\n'
-    shared = asked[: asked.index(wish) + len(wish)]
+    instruction = 'The original instruction, as a JSON string: "make it golden"\n'
+    shared = asked[: asked.index(instruction) + len(instruction)]
 
     assert critique.startswith(shared)
     assert content(build(request, OURS[name]))[1]["image_url"]["url"] in shared
@@ -143,12 +143,12 @@ def test_a_template_that_cannot_begin_so_asks_in_our_words(template: Template) -
     assert build_questions(request, template) == build_questions(request, CHECKLIST)
 
 
-def test_a_wish_in_front_of_the_picture_is_kept_there() -> None:
-    """A user's template may say the wish first."""
-    template = Template("Wish: {original_instruction|json}\n<image>\nNow this:\n<image>\n{rewritten_prompt}")
+def test_an_instruction_in_front_of_the_picture_is_kept_there() -> None:
+    """A user's template may say the instruction first."""
+    template = Template("Instruction: {original_instruction|json}\n<image>\nNow this:\n<image>\n{rewritten_prompt}")
     parts = content(build_questions(QuestionsRequest(a_request().source, "golden"), template))
 
-    assert parts[0]["text"] == 'Wish: "golden"'
+    assert parts[0]["text"] == 'Instruction: "golden"'
     assert parts[2]["text"].startswith("There is no edited picture yet")
 
 

@@ -125,7 +125,7 @@ async def test_values_are_counted_as_they_arrive() -> None:
     def pieces() -> Iterator[dict[str, Any]]:
         yield {"type": "http.request", "body": b"[" * 150_000, "more_body": True}
         yield {"type": "http.request", "body": b"[" * 150_000, "more_body": True}
-        pytest.fail("it went on receiving")
+        pytest.fail("it continued to receive")
 
     messages = pieces()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +11,7 @@ from services.embedded.thinker.intent import intent_of
 from services.embedded.thinker.look_phrases import look_phrases
 from services.embedded.thinker.looks import LOOKS
 from services.embedded.thinker.operations import PHRASES, phrase, variant_in, variants
+from tests.doubles.cost import grows_linearly
 
 
 @pytest.mark.parametrize(
@@ -134,11 +133,5 @@ def test_the_parser_accepts_any_text(text: str) -> None:
     "piece", ["a ", "(", "add ", "make the ", '"', "'", "crop ", "x", "only the ", "replace the background with ", "\x01"]
 )
 def test_long_texts_take_linear_time(piece: str) -> None:
-    def cpu_s(length: int) -> float:
-        text = (piece * length)[:length]
-        began = time.thread_time()
-        assert parse_instruction(text).unknown
-        return time.thread_time() - began
-
-    # CPU time, so that a busy machine makes no difference: twice the text takes four times as long if it is quadratic.
-    assert min(cpu_s(32_000) for _ in range(3)) < 3 * max(min(cpu_s(16_000) for _ in range(3)), 0.01)
+    assert parse_instruction((piece * 32_000)[:32_000]).unknown
+    assert grows_linearly(lambda size: parse_instruction((piece * size)[:size]), 32_000)

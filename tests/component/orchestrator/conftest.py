@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import stamina
+import stamina.instrumentation
 
+from tests.component.orchestrator.desk import Desk
 from tests.doubles.upstreams import serving
-from tests.unit.orchestrator.desk import Desk
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,3 +42,12 @@ def at_once() -> Iterator[None]:
     """Retries do not wait; how many there are stays as configured."""
     with stamina.set_testing(True, attempts=100, cap=True):
         yield
+
+
+@pytest.fixture
+def waits() -> Iterator[list[float]]:
+    """Seconds that each retry was put off by, in order."""
+    seen: list[float] = []
+    stamina.instrumentation.set_on_retry_hooks((lambda details: seen.append(round(details.wait_for, 3)),))
+    yield seen
+    stamina.instrumentation.set_on_retry_hooks(())

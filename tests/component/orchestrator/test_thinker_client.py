@@ -18,8 +18,8 @@ from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build, read
 from services.protocol.critique.prompts import Template
+from tests.component.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
 from tests.unit.imaging.pictures import saved, scene
-from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
 from tests.unit.protocol.replies import HOSTILE, TAGGED
 
 SOURCE = saved(scene(), "PNG")
@@ -63,10 +63,12 @@ async def test_the_request_is_the_templates(desk: Desk, name: FormatName, templa
     """The very messages `build` makes, pictures included, though they are put in as they are sent."""
     asked = template or FORMATS[name].template()
     desk.answers = [JSONResponse(completion(FORMATS[name].bind().render(CRITIQUE)))]
-    await critique(desk, order('a "wish" <image>\n\\ü', "日本"), Dialect("m", FORMATS[name], asked))
+    await critique(desk, order('a "instruction" <image>\n\\ü', "日本"), Dialect("m", FORMATS[name], asked))
     (seen,) = desk.seen
     sent = json.loads(seen.body)
-    request = CritiqueRequest(Picture(SOURCE, "image/png"), Picture(CANDIDATE, "image/jpeg"), 'a "wish" <image>\n\\ü', "日本")
+    request = CritiqueRequest(
+        Picture(SOURCE, "image/png"), Picture(CANDIDATE, "image/jpeg"), 'a "instruction" <image>\n\\ü', "日本"
+    )
 
     assert sent == {"model": "m", "messages": build(request, asked), "temperature": 0, "max_tokens": 2048}
     assert read(sent["messages"], [asked]) == request

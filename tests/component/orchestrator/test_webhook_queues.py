@@ -10,7 +10,8 @@ from orchestrator.app import SystemClock
 from orchestrator.ports import StorageUnavailableError
 from orchestrator.webhooks import model
 from orchestrator.webhooks import sender as sending
-from tests.unit.orchestrator.test_webhooks import MemoryStore, Outcomes, delivery, endpoint, receiver, reply, sender, settled
+from tests.component.orchestrator.test_webhooks import MemoryStore, Outcomes, delivery, endpoint, receiver, reply, sender
+from tests.doubles.waiting import until
 
 
 async def test_a_slow_receiver_does_not_delay_others() -> None:
@@ -35,10 +36,10 @@ async def test_a_slow_receiver_does_not_delay_others() -> None:
         now = SystemClock().now()
         for name in store.known_deliveries:
             assert await webhooks.chore(f"deliver:ses_1/{name}") is False
-        await settled(lambda: busy == 8 and store.known_deliveries["msg_fast"].state == "delivered")
+        await until(lambda: busy == 8 and store.known_deliveries["msg_fast"].state == "delivered")
         postponed = [store.timers[one.id] for one in many[8:]]
         release.set()
-        await settled(lambda: len(counted.outcomes) == 9)
+        await until(lambda: len(counted.outcomes) == 9)
 
     assert busy == 8
     assert postponed == sorted(postponed) and postponed[0] > now
@@ -63,10 +64,10 @@ async def test_one_host_gets_a_bounded_number_of_requests_from_all_webhooks() ->
         webhooks = sender(store, counted, allow_private=True)
         for one in many:
             assert await webhooks.chore(f"deliver:ses_1/{one.id}") is False
-        await settled(lambda: busy == 32)
+        await until(lambda: busy == 32)
         test = await webhooks.test("ann", store.known_endpoints["whk_0"], "msg_test")
         release.set()
-        await settled(lambda: len(counted.outcomes) == 32)
+        await until(lambda: len(counted.outcomes) == 32)
 
     assert (busy, test.status, test.error) == (32, None, "too many requests to this host are under way; try again later")
 
@@ -109,12 +110,12 @@ async def test_simultaneous_deliveries_are_bounded(monkeypatch: pytest.MonkeyPat
         store.known_deliveries = {f"msg_{number}": delivery(f"msg_{number}", f"whk_{number % endpoints}") for number in range(64)}
         webhooks = sender(store, counted, allow_private=True)
         begun = [tasks.create_task(webhooks.chore(f"deliver:ses_1/{name}")) for name in store.known_deliveries]
-        await settled(lambda: store.asked == len(begun))
+        await until(lambda: store.asked == len(begun))
         store.go_on.set()
         await asyncio.wait(begun)
-        await settled(lambda: busy >= most)
+        await until(lambda: busy >= most)
         release.set()
-        await settled(lambda: not webhooks._tasks)
+        await until(lambda: not webhooks._tasks)
 
     assert len(counted.outcomes) == busy == most
 
@@ -136,7 +137,7 @@ async def test_a_delivery_that_could_not_be_postponed_releases_its_capacity() ->
                 await webhooks.chore(f"deliver:ses_1/{name}")
         away.error = None
         await webhooks.chore("deliver:ses_1/msg_1")
-        await settled(lambda: away.known_deliveries["msg_1"].state == "delivered")
+        await until(lambda: away.known_deliveries["msg_1"].state == "delivered")
 
 
 async def test_a_pause_that_a_receiver_asks_for_holds_for_all_its_deliveries() -> None:
@@ -151,7 +152,7 @@ async def test_a_pause_that_a_receiver_asks_for_holds_for_all_its_deliveries() -
         store.known_deliveries = {"msg_1": delivery("msg_1"), "msg_2": delivery("msg_2")}
         webhooks = sender(store, allow_private=True)
         await webhooks.chore("deliver:ses_1/msg_1")
-        await settled(lambda: store.known_deliveries["msg_1"].attempts and not webhooks._tasks)
+        await until(lambda: store.known_deliveries["msg_1"].attempts and not webhooks._tasks)
         await webhooks.chore("deliver:ses_1/msg_2")
 
     assert store.known_deliveries["msg_2"].attempts == ()

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply
+from orchestrator.upstreams import editor as upstream_editor
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
+from tests.component.orchestrator.desk import WAIT_S, Answer, Desk, asking, busy, holding, image_reply, stored
+from tests.doubles.clock import manual_time
+from tests.doubles.waiting import turns, until
 from tests.unit.imaging.pictures import saved, scene
-from tests.unit.orchestrator.desk import WAIT_S, Answer, Desk, asking, busy, holding, image_reply, stored
 
 PICTURE = saved(scene(size=(24, 16)), "PNG")
 
@@ -130,18 +133,18 @@ async def test_an_edit_that_would_miss_its_deadline_does_not_wait_for_a_slot(des
     assert len(desk.seen) == 1 and limit.in_flight == 0
 
 
-async def test_the_wait_for_a_slot_leaves_less_time_for_the_editor(desk: Desk) -> None:
+async def test_the_wait_for_a_slot_leaves_less_time_for_the_editor(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Together they take no longer than the caller allows."""
     desk.answers = [holding]
     limit = Watched(fixed=1)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    clock = manual_time(monkeypatch, upstream_editor)
     async with limit.slot(later=False):
         asked = asyncio.create_task(edit(desk, limit, order(timeout_s=1.0)))
-        await asyncio.sleep(0.6)
+        await until(lambda: limit.queued == 1)
+        clock.advance(0.9)
     with pytest.raises(EditorError) as caught:
         await asked
-    assert caught.value.code == "editor_timeout" and loop.time() - began < 1.5
+    assert caught.value.code == "editor_timeout" and "within 0.1 s" in caught.value.message
 
 
 BAD: list[Answer] = [busy("0", 500), busy("0", 400), image_reply(b"no picture"), image_reply(b"")]
@@ -158,13 +161,14 @@ async def test_a_failed_edit_frees_its_slot(desk: Desk, answer: Answer) -> None:
 
 async def test_a_cancelled_edit_frees_its_slot(desk: Desk) -> None:
     """While the request is in flight, and while it backs off after a rejection."""
-    for answer in (holding, busy("10")):
+    for answer, backing_off in ((holding, 0), (busy("10"), 1)):
         desk.reset()
         desk.answers = [answer]
         limit = Watched(fixed=1)
         task = asyncio.create_task(edit(desk, limit))
         assert await asyncio.to_thread(desk.arrived.wait, WAIT_S)
-        await asyncio.sleep(0.1)
+        while limit._backing_off != backing_off:
+            await turns(1)
         assert limit.in_flight == 1
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -177,7 +181,6 @@ async def test_an_edit_of_a_later_turn_is_sent_first(desk: Desk) -> None:
     limit = Watched(fixed=1)
     async with limit.slot(later=False):
         asked = [asyncio.create_task(edit(desk, limit, order(str(later), later=later))) for later in (False, True)]
-        while limit.queued < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: limit.queued == 2)
     await asyncio.gather(*asked)
     assert [request.headers["idempotency-key"] for request in desk.seen] == ["True", "False"]
