@@ -52,8 +52,8 @@ class Transcodes:
     tenant_running: int = 2
     cache_bytes: int = CACHE_BYTES
     _cache: LRUCache[_Name, bytes] = field(init=False)
-    _under_way: dict[_Name, _Shared] = field(default_factory=dict)
-    _tenants: dict[str, _Tenant] = field(default_factory=dict)
+    _under_way: dict[_Name, _Shared] = field(init=False, default_factory=dict)
+    _tenants: dict[str, _Tenant] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._cache = LRUCache(self.cache_bytes, getsizeof=len)

@@ -18,6 +18,7 @@ from services.editor.metrics import Metrics
 from services.editor.pipelines import Pipeline, load
 from services.editor.settings import Settings
 from services.imaging.codec import Effort, ImageLimits
+from services.imaging.decode_pool import DecodePool, PoolOptions
 from services.serving import api_docs, middleware, tracing
 from services.serving.byte_budget import ByteBudget
 from services.serving.origins import OriginPolicy
@@ -26,7 +27,11 @@ _FORM_OVERHEAD = 1024 * 1024
 
 
 def create_app(
-    settings: Settings, *, build: Callable[[], Pipeline] | None = None, on_failure: Callable[[str], None] = lambda _: None
+    settings: Settings,
+    *,
+    build: Callable[[], Pipeline] | None = None,
+    on_failure: Callable[[str], None] = lambda _: None,
+    decoder: DecodePool | None = None,
 ) -> FastAPI:
     """The worker as an ASGI application; the pipeline is loaded at startup.
 
@@ -34,13 +39,14 @@ def create_app(
         settings: what to serve, and the limits.
         build: makes the pipeline; by default the family named by the settings.
         on_failure: called, on another thread, with the cause if the pipeline cannot be built or warmed up.
+        decoder: decodes pictures; by default in processes of its own.
     """
     origins = settings.origins()
     app = FastAPI(
         title="EditThinker editor worker",
         version="0.1.0",
         description="OpenAI's image edits endpoint in front of one editing pipeline.",
-        lifespan=_lifespan(settings, origins, build, on_failure),
+        lifespan=_lifespan(settings, origins, build, on_failure, decoder),
         # FastAPI's own pages load scripts from another server.
         docs_url=None,
         redoc_url=None,
@@ -54,7 +60,11 @@ def create_app(
 
 
 def _lifespan(
-    settings: Settings, origins: OriginPolicy, build: Callable[[], Pipeline] | None, on_failure: Callable[[str], None]
+    settings: Settings,
+    origins: OriginPolicy,
+    build: Callable[[], Pipeline] | None,
+    on_failure: Callable[[str], None],
+    decoder: DecodePool | None,
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -67,7 +77,10 @@ def _lifespan(
         metrics.watch(executor)
         effort = Effort(settings.png_level, settings.webp_method)
         options = EngineOptions(limits, settings.codec_threads, settings.replay_bytes, settings.detached_edit_s, effort)
-        engine = AsyncEngine(executor, metrics, options)
+        pool = decoder or DecodePool(
+            PoolOptions(processes=settings.codec_threads, cpu_s=settings.decode_cpu_s).for_limits(limits)
+        )
+        engine = AsyncEngine(executor, metrics, options, pool)
         key = settings.api_key.get_secret_value() if settings.api_key else None
         uploads = ByteBudget(settings.upload_bytes)
         app.state.context = Context(executor, engine, metrics, limits, key, settings.keepalive_s, time.time(), uploads)
@@ -75,6 +88,7 @@ def _lifespan(
         yield
         await asyncio.to_thread(executor.stop, settings.drain_s)
         await engine.close()
+        await pool.close()
         await asyncio.to_thread(tracing.close)
 
     return lifespan

@@ -28,6 +28,9 @@ class Settings(ServiceSettings):
 
     pipeline: str = Field("classical", description=f"The pipeline family: {', '.join(NAMES)}.")
     model: str | None = Field(None, description="The weights of a diffusion family: a local folder or a hub id.")
+    revision: str | None = Field(
+        None, min_length=1, description="The commit of a hub model; the one that is current at the download, if absent."
+    )
     served_name: str | None = Field(None, description="The model name that requests may give; the family's if absent.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8100, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
@@ -55,11 +58,13 @@ class Settings(ServiceSettings):
     cache: Literal["first_block", "taylorseer"] | None = Field(None, description="Skip work between steps.")
     cache_threshold: float | None = Field(None, gt=0, description="Relative difference below which the cache skips work.")
     lora: str | None = Field(None, description="A LoRA to fuse: a file, a folder or a hub id.")
+    lora_revision: str | None = Field(None, min_length=1, description="The commit of a LoRA of the hub.")
     lora_scale: float = Field(1.0, description="Strength of the LoRA.")
     few_steps: int | None = Field(None, ge=1, le=100, description="The LoRA is a few-step one, distilled for so many steps.")
     offload: Literal["group", "model"] | None = Field(None, description="Keep weights in host memory, for small GPUs.")
 
-    codec_threads: int = Field(2, ge=1, le=64, description="Threads that decode and encode pictures.")
+    codec_threads: int = Field(2, ge=1, le=64, description="Threads that encode pictures, and processes that decode them.")
+    decode_cpu_s: float = Field(20.0, gt=0, description="CPU seconds that decoding one picture may take.")
     png_level: int = Field(1, ge=0, le=9, description="How hard PNGs are compressed.")
     webp_method: int = Field(2, ge=0, le=6, description="How hard WebPs are compressed.")
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of one picture.")
@@ -113,6 +118,7 @@ class Settings(ServiceSettings):
         """How the pipeline is loaded and run."""
         names = (
             *("served_name", "device", "dtype", "pixels", "encoder_cache_bytes", "attention", "compile", "quantization"),
+            *("revision", "lora_revision"),
             *("cache", "cache_threshold", "lora", "lora_scale", "few_steps", "offload"),
         )
         return Tuning(**{name: getattr(self, name) for name in names})

@@ -31,13 +31,15 @@ from PIL import Image
 import services
 from services.errors import TABLE, ApiError
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, MediaType, OutputFormat
-from services.imaging.decode_worker import BASE_BYTES, DECODED_BYTES, TOO_MUCH_MEMORY
+from services.imaging.decode_worker import BASE_BYTES, TOO_MUCH_MEMORY
 
 _ROOT: Final = Path(services.__file__).parents[1]
 _LIGHT_BYTES: Final = 8 * 1024 * 1024
 """Files above this are heavy without a look at them."""
 _WALL_FACTOR: Final = 3
 """Wall time against CPU time: the processes share the machine's cores."""
+_PIXEL_BYTES: Final = 20
+"""Memory for each pixel of the largest picture: 16 to decode a WebP, or to encode one with alpha; the rest is reserved only."""
 _SLACK_S: Final = 60.0
 _START_S: Final = 60.0
 """Pillow is imported in a tenth of a second, unless the machine swaps."""
@@ -77,14 +79,14 @@ class PoolOptions:
 
     processes: int = 2
     cpu_s: float = 20.0
-    memory_bytes: int = 1024 * 1024 * 1024
+    memory_bytes: int = 1280 * 1024 * 1024
     tenant_jobs: int = 128
     jobs: int = 1024
 
     def for_limits(self, limits: ImageLimits) -> PoolOptions:
         """With the memory that the largest picture within these limits takes."""
         # The encoded picture twice: as received, and as passed on.
-        needed = BASE_BYTES + 2 * limits.max_bytes + max(DECODED_BYTES.values()) * limits.max_pixels
+        needed = BASE_BYTES + 2 * limits.max_bytes + _PIXEL_BYTES * limits.max_pixels
         return replace(self, memory_bytes=needed)
 
 
@@ -196,7 +198,7 @@ class DecodePool:
         """`codec.decode`, or `codec.reduced` if there is a number of pixels."""
         args = {**_args(limits, param), "max_pixels": max_pixels}
         reply, made = await self._run("pixels", data, args, tenant, bounded=True)
-        return Image.frombytes(reply["mode"], (int(reply["width"]), int(reply["height"])), made)
+        return await asyncio.to_thread(Image.frombytes, reply["mode"], (int(reply["width"]), int(reply["height"])), made)
 
     async def close(self) -> None:
         """End the processes; what still waits for them is cancelled."""

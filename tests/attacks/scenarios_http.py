@@ -340,7 +340,7 @@ SCENARIOS = [
         "abandoned conversions",
         "12 x GET ?format=webp of 50 megapixels, read-only key",
         abandoned_conversions,
-        Bound(350, cpu_s=40),
+        Bound(1000, cpu_s=40),
         limit_s=180,
         light=False,
     ),

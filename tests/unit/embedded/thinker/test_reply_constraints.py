@@ -23,6 +23,7 @@ from services.protocol.critique.messages import (
 )
 from services.protocol.critique.questions import DEFAULT_QUESTIONS, QUALITY_QUESTIONS, Question
 from services.protocol.critique.replies import Reply, read_completion, read_completions
+from tests.doubles.decoding import InProcessPool
 from tests.unit.embedded.thinker.test_chat_server import CANDIDATE, QUESTION, SOURCE, post
 
 KINDS: list[Constraint] = ["none", "regex", "json_schema"]
@@ -32,7 +33,7 @@ OWN = (Question("change", "Is it golden?"), Question("keep", 'Is the "boat" \\ t
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app(Limits()), "http://localhost") as opened:
+    with TestClient(create_app(Limits(), decoder=InProcessPool()), "http://localhost") as opened:
         yield opened
 
 
