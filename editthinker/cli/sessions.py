@@ -119,10 +119,11 @@ def export(
     with friendly(), interruptible(), target.connect(server, api_key) as client:
         call = calls.export(_time("--since", since), _time("--until", until), status and status.value)
         count = 0
+        # A file or a pipe gets the bytes that the server sent.
+        shown = output is None and _is_terminal()
         with _destination(output) as file:
             for line in client.lines(call, bytes):
-                # A file holds what the server sent; standard output may be a terminal.
-                file.write((json_line(line) if output is None else line) + b"\n")
+                file.write((json_line(line) if shown else line) + b"\n")
                 count += 1
             file.flush()
         if output is not None:
@@ -138,6 +139,10 @@ def _destination(output: Path | None) -> Iterator[BinaryIO]:
     target.writable(output)
     with target.atomic(output) as file:
         yield file
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _time(option: str, given: str | None) -> float | None:

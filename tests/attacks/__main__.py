@@ -29,7 +29,7 @@ def attacks() -> int:
     failed = 0
     sys.stdout.write(HEADER)
     with tempfile.TemporaryDirectory() as folder, target(Path(folder), EDITTHINKER_MAX_IMAGE_BYTES=str(LARGEST)) as running:
-        for module in (bodies, heads, floods, texts):
+        for module in (texts, bodies, heads, floods):
             for attack in (*module.ATTACKS, *module.HEAVY):
                 seen = judge(running, attack)
                 sys.stdout.write(f"{row(attack.name, attack.sent, seen)}\n")

@@ -11,7 +11,8 @@ from tests.attacks.attack import Attack, judge
 from tests.attacks.target import LARGEST, Target, target
 
 pytestmark = pytest.mark.xdist_group("attacks")
-ATTACKS = [*bodies.ATTACKS, *heads.ATTACKS, *floods.ATTACKS, *texts.ATTACKS]
+# Texts first: a constraint of the thinker is only at risk until its first reply.
+ATTACKS = [*texts.ATTACKS, *bodies.ATTACKS, *heads.ATTACKS, *floods.ATTACKS]
 
 
 @pytest.fixture(scope="module")

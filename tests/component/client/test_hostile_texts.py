@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from editthinker.cli import sessions
 from editthinker.cli.app import app
 from editthinker.client import Session
 from editthinker.printable import block, json_line, json_text, one_line
@@ -95,8 +96,14 @@ def check(result: Result) -> None:
     ids=" ".join,
 )
 @pytest.mark.parametrize("script", [answer, fail, refuse])
-def test_no_command_about_sessions_prints_a_control_character(script: Any, arguments: tuple[str, ...], terminal: bool) -> None:  # noqa: FBT001
-    """On a terminal and in a pipe, for what succeeded, failed and was refused."""
+def test_no_command_about_sessions_prints_a_control_character(
+    monkeypatch: pytest.MonkeyPatch,
+    script: Any,
+    arguments: tuple[str, ...],
+    terminal: bool,  # noqa: FBT001
+) -> None:
+    """On a terminal and in a pipe, for what succeeded, failed and was refused. An export in a pipe is the server's bytes."""
+    monkeypatch.setattr(sessions, "_is_terminal", lambda: True)
     result = run(script, *arguments, terminal=terminal)
     check(result)
     assert result.output
