@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import sys
 from types import FrameType
@@ -47,6 +48,8 @@ def serve(
 
     Everything else is set in the environment: EDITTHINKER_REDIS_URL, EDITTHINKER_EDITORS … (docs/operations.md).
     """
+    # Pictures are readable by this user alone.
+    os.umask(0o077)
     settings = server_settings(host=host, port=port)
     logs.configure(settings.log_level, settings.log_format, service="orchestrator", secrets=settings.secrets(), ids=tracing.ids)
     tracing.configure("editthinker-orchestrator", settings.otlp_endpoint)

@@ -36,7 +36,7 @@ from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.archive import Archive, Retention
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.connection import client as client_of
-from orchestrator.store.connection import listeners, parse
+from orchestrator.store.connection import listeners
 from orchestrator.store.health import StorageHealth
 from orchestrator.store.notifications import RedisNotifications
 from orchestrator.store.pubsub import PubSubFanout
@@ -190,7 +190,7 @@ async def _start(runner: Runner, stack: contextlib.AsyncExitStack) -> None:
 
 
 async def _connected(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[Redis, PubSubFanout]:
-    address = parse(settings.redis_url)
+    address = settings.redis()
     redis = client_of(address)
     stack.push_async_callback(redis.aclose)
     pubsub = PubSubFanout(listeners(address))

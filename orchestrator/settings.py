@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import SettingsConfigDict
 
 from orchestrator.store import rates
-from orchestrator.store.connection import parse
+from orchestrator.store.connection import Address, parse
 from orchestrator.upstreams import registry
 from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings
 from services.serving.deprecated_settings import ServiceSettings
@@ -31,11 +31,19 @@ class RedisSettings(ServiceSettings):
         "redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, redis+sentinel:// or redis+cluster://."
     )
 
+    redis_password: SecretStr | None = Field(
+        None, min_length=1, description="Password of Redis, for a URL without one; a file of secrets is the place for it."
+    )
+
     @field_validator("redis_url")
     @classmethod
     def _can_be_read(cls, url: str) -> str:
         parse(url)
         return url
+
+    def redis(self) -> Address:
+        """Where Redis is, with its password."""
+        return parse(self.redis_url, self.redis_password.get_secret_value() if self.redis_password else None)
 
 
 class Settings(RedisSettings):
@@ -194,7 +202,8 @@ class Settings(RedisSettings):
 
     def secrets(self) -> list[str]:
         """Values that must never be logged."""
-        return self.collaborators().keys() + ([self.url_secret.get_secret_value()] if self.url_secret else [])
+        own = [secret.get_secret_value() for secret in (self.url_secret, self.redis_password) if secret]
+        return [*self.collaborators().keys(), *own]
 
     def collaborators(self) -> Registry:
         """The editors and thinkers, with the registry file read again.

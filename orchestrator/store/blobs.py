@@ -231,6 +231,10 @@ def _open(location: str) -> tuple[ObjectStore, Path | None]:
         return from_url(location), None
     path = Path(unquote(location.removeprefix("file://")) if "://" in location else location).expanduser()
     path.mkdir(parents=True, exist_ok=True)
+    # Not on a volume of another owner, such as Kubernetes' with an fsGroup, whose mode is its maker's business.
+    with contextlib.suppress(PermissionError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)
     return LocalStore(path), path
 
 

@@ -20,7 +20,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
@@ -67,8 +67,11 @@ class Address:
     options: tuple[tuple[str, Any], ...] = ()
 
 
-def parse(url: str) -> Address:
+def parse(url: str, password: str | None = None) -> Address:
     """Parse a Redis URL.
+
+    Args:
+        password: for a URL without one.
 
     Raises:
         ValueError: with what is wrong with it.
@@ -78,10 +81,12 @@ def parse(url: str) -> Address:
     if plain not in {"redis", "rediss", "unix"} or not rest:
         raise ValueError("it must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
     if not kind:
-        return Address("single", url=url)
+        return Address("single", url=_with_password(url, password))
     if kind not in _PORTS or plain == "unix":
         raise ValueError(f"{scheme}:// is not known; use redis+sentinel:// or redis+cluster://")
     credentials, _, place = rest.rpartition("@")
+    if password and ":" not in credentials:
+        credentials = f"{credentials}:{quote(password, safe='')}"
     hosts, _, path = place.partition("/")
     service, _, database = path.partition("/")
     options: dict[str, Any] = {"ssl": True} if plain == "rediss" else {}
@@ -97,6 +102,14 @@ def parse(url: str) -> Address:
             raise ValueError(f"the database {database!r} is not a number")
         options["db"] = int(database or 0)
     return Address(kind, hosts=_hosts(hosts, _PORTS[kind]), service=service, options=tuple(options.items()))  # type: ignore[arg-type]  # one of the two
+
+
+def _with_password(url: str, password: str | None) -> str:
+    scheme, _, rest = url.partition("://")
+    credentials, at, _ = rest.partition("/")[0].rpartition("@")
+    if not password or ":" in credentials:
+        return url
+    return f"{scheme}://{credentials}:{quote(password, safe='')}@{rest[len(credentials + at) :]}"
 
 
 def client(address: Address, *, connections: int = _POOL) -> Redis:

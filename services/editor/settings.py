@@ -28,6 +28,9 @@ class Settings(ServiceSettings):
 
     pipeline: str = Field("classical", description=f"The pipeline family: {', '.join(NAMES)}.")
     model: str | None = Field(None, description="The weights of a diffusion family: a local folder or a hub id.")
+    revision: str | None = Field(
+        None, min_length=1, description="The commit of a hub model; the one that is current at the download, if absent."
+    )
     served_name: str | None = Field(None, description="The model name that requests may give; the family's if absent.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8100, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
@@ -55,6 +58,7 @@ class Settings(ServiceSettings):
     cache: Literal["first_block", "taylorseer"] | None = Field(None, description="Skip work between steps.")
     cache_threshold: float | None = Field(None, gt=0, description="Relative difference below which the cache skips work.")
     lora: str | None = Field(None, description="A LoRA to fuse: a file, a folder or a hub id.")
+    lora_revision: str | None = Field(None, min_length=1, description="The commit of a LoRA of the hub.")
     lora_scale: float = Field(1.0, description="Strength of the LoRA.")
     few_steps: int | None = Field(None, ge=1, le=100, description="The LoRA is a few-step one, distilled for so many steps.")
     offload: Literal["group", "model"] | None = Field(None, description="Keep weights in host memory, for small GPUs.")
@@ -114,6 +118,7 @@ class Settings(ServiceSettings):
         """How the pipeline is loaded and run."""
         names = (
             *("served_name", "device", "dtype", "pixels", "encoder_cache_bytes", "attention", "compile", "quantization"),
+            *("revision", "lora_revision"),
             *("cache", "cache_threshold", "lora", "lora_scale", "few_steps", "offload"),
         )
         return Tuning(**{name: getattr(self, name) for name in names})

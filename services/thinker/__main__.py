@@ -110,6 +110,7 @@ def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: b
         port=settings.port,
         model=settings.model,
         served_name=settings.served_name,
+        revision=settings.revision,
         extra=tuple(extra),
     )
     words = arguments(profile, overrides)

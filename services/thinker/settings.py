@@ -8,14 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import LogFormat
 
 PREFIX = "EDITTHINKER_THINKER_"
 
 
-class Settings(BaseSettings):
+class Settings(ServiceSettings):
     """A thinker's settings; invalid values are refused at startup."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
@@ -39,6 +40,7 @@ class Settings(BaseSettings):
         description="rules: base URL of an OTLP/HTTP collector for traces; none are made if absent.",
     )
 
+    revision: str | None = Field(None, min_length=1, description="vLLM: the commit of a hub model, instead of the profile's.")
     profiles: Path | None = Field(None, description="vLLM: a TOML file with profiles of your own.")
     served_name: str | None = Field(None, min_length=1, description="vLLM: the name requests must give, if not the profile's.")
     vllm: str | None = Field(

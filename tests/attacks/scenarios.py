@@ -11,11 +11,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.attacks import scenarios_http, scenarios_work
+from tests.attacks import scenarios_accounts, scenarios_http, scenarios_work
 from tests.attacks.arena import arena
 from tests.attacks.scenario import HEADER, Played, Scenario, play, row
 
-WITH_KEYS = sorted([*scenarios_http.SCENARIOS, *scenarios_work.SCENARIOS], key=lambda scenario: int(scenario.row))
+WITH_KEYS = sorted(
+    [*scenarios_http.SCENARIOS, *scenarios_work.SCENARIOS, *scenarios_accounts.SCENARIOS], key=lambda scenario: int(scenario.row)
+)
 WITHOUT_KEYS = [*scenarios_work.WITHOUT_KEYS]
 SETTINGS = {
     # Small, so that an attack of seconds reaches them.

@@ -180,3 +180,25 @@ async def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
     assert str(tmp_path) not in error.message
     assert await blobs.get(A, before) == b"before"
     assert await blobs.get(A, await put(blobs, A, b"a" * 2000)) == b"a" * 2000
+
+
+def test_an_existing_folder_is_made_private(tmp_path: Path) -> None:
+    """At every start, also one that a backup or an earlier version has made."""
+    folder = tmp_path / "blobs"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    ObjectBlobs(str(folder))
+
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_volume_of_another_owner_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as Kubernetes' with an fsGroup: its mode cannot be changed, and need not be."""
+
+    def refused(path: Path, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    tmp_path.chmod(0o775)
+    monkeypatch.setattr(Path, "chmod", refused)
+
+    ObjectBlobs(str(tmp_path))
