@@ -349,7 +349,7 @@ SCENARIOS = [
         "replies that are not read",
         "20 x GET of 16 MB",
         unread_replies,
-        Bound(150),
+        Bound(250),
         frozenset({"200", "429", "503", "closed"}),
         light=False,
     ),

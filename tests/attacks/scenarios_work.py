@@ -440,7 +440,7 @@ SCENARIOS = [
     Scenario("10", "terminal escapes", "OSC 52, CSI, line ends in an instruction", escapes, Bound()),
     Scenario("11", "special tokens", "<&#124;im_end&#124;> and others in an instruction", special_tokens, Bound()),
     Scenario(
-        "12", "disk", "5 uploads of 0.4 MB, 320 candidates each", disk, Bound(blobs_mib=120, cpu_s=90), limit_s=180, light=False
+        "12", "disk", "5 uploads of 0.4 MB, 320 candidates each", disk, Bound(blobs_mib=200, cpu_s=90), limit_s=180, light=False
     ),
     Scenario("14", "one refusal", "a content refusal as the first answer", one_refusal, Bound()),
     Scenario("15", "Redis is full", "maxmemory reached", redis_is_full, Bound(), timed=False),
