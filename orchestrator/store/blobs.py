@@ -133,6 +133,8 @@ class ObjectBlobs:
             return  # Each write to a bucket costs money, and they show soon enough.
         async with self._write("nothing can be stored"):
             await obstore.put_async(self._store, _PROBE, _PROBE_BYTES)
+            with contextlib.suppress(FileNotFoundError):  # another replica removed it
+                await obstore.delete_async(self._store, _PROBE)
         if self._root is not None:
             free = (await asyncio.to_thread(shutil.disk_usage, self._root)).free
             if free < self._least_free_bytes:

@@ -202,3 +202,16 @@ def test_a_volume_of_another_owner_is_used_as_it_is(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Path, "chmod", refused)
 
     ObjectBlobs(str(tmp_path))
+
+
+async def test_a_directory_is_probed_by_a_write_that_leaves_nothing(tmp_path: Path) -> None:
+    await ObjectBlobs(str(tmp_path)).probe()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_disk_with_less_than_the_reserve_is_full(tmp_path: Path) -> None:
+    """No disk has an exabyte."""
+    with pytest.raises(StorageFullError) as told:
+        await ObjectBlobs(str(tmp_path), least_free_bytes=10**18).probe()
+    assert told.value.shown == "the disk of the blob store is full; nothing that was stored is lost"
