@@ -17,6 +17,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from services.editor.api import images, stream
 from services.errors import ApiError
 from tests.doubles.waiting import until
 from tests.unit.editor.interleaved import Stepping, Steps
@@ -51,8 +52,16 @@ async def test_a_stream_shows_steps_and_previews_and_then_the_picture() -> None:
         assert Image.open(io.BytesIO(base64.b64decode(event["b64_json"]))).size == (4, 4)
 
 
-async def test_every_preview_reaches_a_reader_who_keeps_up() -> None:
+async def test_every_preview_reaches_a_reader_who_keeps_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step waits until its previews are encoded."""
+    read: list[bytes] = []
+
+    async def recorded(*arguments: Any) -> AsyncIterator[bytes]:
+        async for chunk in stream.events(*arguments):
+            read.append(chunk)
+            yield chunk
+
+    monkeypatch.setattr(images, "events", recorded)
     async with stepping() as (pipeline, app, http):
         pipeline.free = False
         fields = {"stream": "true", "partial_images": 3, "num_inference_steps": 4, "n": 2, "seed": 1}
@@ -64,9 +73,9 @@ async def test_every_preview_reaches_a_reader_who_keeps_up() -> None:
             turns = len(pipeline.log)
             pipeline.gate.release()
             await until(lambda: len(pipeline.log) > turns or task.done)  # noqa: B023 - called at once
-            # Wait until the previews of the steps so far are encoded.
+            # Wait until the reader has the previews of the steps so far: a later one takes the place of one that it has not.
             shown = {place: min(step, 3) for place, (step, _) in task.steps.items()}
-            await until(lambda: len(task.partials) >= sum(shown.values()) or task.done)  # noqa: B023
+            await until(lambda: b"".join(read).count(b"event: image_edit.partial_image") >= sum(shown.values()) or task.done)  # noqa: B023
         received = events((await asking).text)
     partials = [
         (event["index"], event["partial_image_index"]) for event in received if event["type"] == "image_edit.partial_image"
