@@ -42,14 +42,9 @@ async def open_form(request: Request, *, max_files: int = 1000, max_fields: int 
     try:
         async with contextlib.aclosing(request.stream()) as stream:
             await parts.read(stream, boundary)
-    except BaseException:
-        parts.discard()
-        raise
-    form = FormData(parts.items)
-    try:
-        yield form
+        yield FormData(parts.items)
     finally:
-        await form.close()
+        parts.close()
 
 
 class _Parts:
@@ -105,8 +100,8 @@ class _Parts:
         for file in self._files:
             await file.seek(0)
 
-    def discard(self) -> None:
-        """Close the files of a form that is not used."""
+    def close(self) -> None:
+        """Close the files, those of unfinished parts too."""
         for file in self._files:
             file.file.close()
 

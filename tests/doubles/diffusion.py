@@ -86,3 +86,12 @@ def png(image: Image.Image) -> bytes:
 def pixels(b64_json: str) -> np.ndarray:
     """A returned picture's pixels (H, W, 3)."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(b64_json))).convert("RGB"))
+
+
+def drawn_alike(picture: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether two pictures (H, W, 3) of 8 bits are one drawing, but for values that lie between two levels.
+
+    A processor's kernels may round a sum differently by the number of rows in it, which moves such a value by a level.
+    """
+    difference = np.abs(picture.astype(int) - wanted.astype(int))
+    return bool(difference.max() <= 1 and (difference > 0).mean() < 0.001)
