@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import sys
 from types import FrameType
@@ -19,10 +20,10 @@ from orchestrator.admin import keys, quotas
 from orchestrator.admin.configuration import server_settings
 from orchestrator.admin.sweep import sweep
 from orchestrator.app import create_app
-from orchestrator.settings import is_loopback
 from services.serving import logs, tracing
 from services.serving.command_line import PLAIN, run_server
-from services.serving.http_limits import BoundedProtocol
+from services.serving.http_protocol import server_config
+from services.serving.origins import is_loopback
 
 
 class _Server(uvicorn.Server):
@@ -47,6 +48,8 @@ def serve(
 
     Everything else is set in the environment: EDITTHINKER_REDIS_URL, EDITTHINKER_EDITORS … (docs/operations.md).
     """
+    # Pictures are readable by this user alone.
+    os.umask(0o077)
     settings = server_settings(host=host, port=port)
     logs.configure(settings.log_level, settings.log_format, service="orchestrator", secrets=settings.secrets(), ids=tracing.ids)
     tracing.configure("editthinker-orchestrator", settings.otlp_endpoint)
@@ -56,15 +59,10 @@ def serve(
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     application = create_app(settings)
-    config = uvicorn.Config(
+    config = server_config(
         application,
         host=settings.host,
         port=settings.port,
-        http=BoundedProtocol,
-        ws="none",
-        # Its logs are formatted as all others; services.serving.middleware logs requests.
-        log_config=None,
-        access_log=False,
         # Streams and waiting callers would hold a shutdown; other replicas continue their sessions.
         timeout_graceful_shutdown=3,
     )

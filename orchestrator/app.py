@@ -8,6 +8,7 @@ import gc
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal
 
 import stamina.instrumentation
 from fastapi import FastAPI
@@ -22,10 +23,12 @@ from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
+from orchestrator.loop.session import SessionBounds
 from orchestrator.metrics import Metrics
 from orchestrator.ports import Quota
 from orchestrator.settings import Settings
@@ -33,7 +36,8 @@ from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.archive import Archive, Retention
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.connection import client as client_of
-from orchestrator.store.connection import listeners, parse
+from orchestrator.store.connection import listeners
+from orchestrator.store.health import StorageHealth
 from orchestrator.store.notifications import RedisNotifications
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.rates import RedisRateLimiter
@@ -44,10 +48,16 @@ from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.webhooks.sender import CHORES, SenderOptions, WebhookSender
 from orchestrator.webhooks.storage import WebhookStore
 from services.imaging.codec import ImageLimits
-from services.serving import middleware, tracing
+from services.imaging.decode_pool import DecodePool, PoolOptions
+from services.serving import api_docs, middleware, tracing
+from services.serving.byte_budget import ByteBudget
+from services.serving.origins import OriginPolicy
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
-_TENANT_STREAMS = 1000  # where keys are required
+# Where keys are required:
+_TENANT_STREAMS = 1000
+_QUOTA_REDIS_BYTES = 256 * 1024**2
+_QUOTA_BLOB_BYTES = 100 * 1024**3
 
 
 class SystemClock:
@@ -62,34 +72,41 @@ def create_app(settings: Settings) -> FastAPI:
     """The orchestrator as an ASGI application; it connects when it starts."""
     # Retries are not logged one by one: their outcome is recorded, logged and counted.
     stamina.instrumentation.set_on_retry_hooks(())
+    origins = settings.origins()
     app = FastAPI(
         title="EditThinker Serving",
         version="0.1.0",
         description="Image edits that follow the instruction: edit, critique, refine, repeat.",
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, origins),
+        # FastAPI's own pages load scripts from another server.
+        docs_url=None,
+        redoc_url=None,
     )
     # Set by the server when it is to stop, so that waiting callers get a response before their connection is closed.
     app.state.stopping = asyncio.Event()
     # Two images (source and mask), base64 in JSON at worst.
-    middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD)
+    middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD, policy=origins)
     errors.install(app)
+    api_docs.install(app)
     for module in (images, sessions, events, export, webhooks, health):
         app.include_router(module.router)
     return app
 
 
-def _lifespan(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN202 - FastAPI's own type has no short name
+def _lifespan(settings: Settings, origins: OriginPolicy):  # type: ignore[no-untyped-def]  # noqa: ANN202 - FastAPI's own type has no short name
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
-            app.state.context = await _compose(settings, stack, app.state.stopping)
+            app.state.context = await _compose(settings, stack, app.state.stopping, origins)
             yield
 
     return lifespan
 
 
-async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event) -> Context:
+async def _compose(
+    settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event, origins: OriginPolicy
+) -> Context:
     """Make and connect all parts; the stack stops them in reverse order."""
     keys = KeySpace()
     redis, pubsub = await _connected(settings, stack)
@@ -97,18 +114,25 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     client = await stack.enter_async_context(http_client())
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    upstreams = UpstreamPool(settings.collaborators, client, metrics)
-    blobs, clock = ObjectBlobs(settings.blobs), SystemClock()
+    registry.register(origins.refused)
+    decoder = DecodePool(_pool_options(settings), metrics)
+    stack.push_async_callback(decoder.close)
+    metrics.watch_decoder(decoder)
+    upstreams = UpstreamPool(settings.collaborators, client, metrics, decoder)
+    blobs, clock = ObjectBlobs(settings.blobs, least_free_bytes=settings.blobs_free_bytes), SystemClock()
+    storage = StorageHealth(store.probe, blobs.probe, settings.redis_full_percent, metrics)
+    await storage.start()
+    stack.push_async_callback(storage.stop)
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
     limits = AdaptiveLimits(upstreams.limits)
     performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s)
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
-    resolver = NameResolver()
+    resolver, bounds = NameResolver(), _bounds(settings)
     webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), metrics)
     runner = Runner(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
-        lambda claim, log: Driver(claim, store, performer, clock, metrics, log),
+        lambda claim, log: Driver(claim, store, performer, clock, metrics, log, bounds=bounds),
         RedisNotifications(pubsub, keys),
         editors=limits,
         chore=_chores(archive, webhook_sender),
@@ -118,12 +142,12 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
     upstreams.on_capacity = runner.wake
     metrics.watch(lambda: runner.driving)
     await _start(runner, stack)
-    intake = Intake(store, blobs, clock, upstreams.catalogue, _deadlines(settings), _limits(settings), resolver=resolver)
+    deadlines, limits_of_images = _deadlines(settings), _limits(settings)
+    intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys)
-    quota = Quota(settings.quota_rate, settings.quota_unfinished, settings.quota_editor_s_per_day)
-    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, quota)
+    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, *_quota(settings))
     return Context(
         store,
         archive,
@@ -135,12 +159,24 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, stoppin
         lambda: runner.alive() and pubsub.alive(),
         stopping,
         access,
-        _links(settings, api_keys),
+        _links(settings, api_keys, origins),
         webhook_store,
         webhook_sender,
         ReadinessChecks(upstreams.editors, upstreams.thinkers),
         StreamLimits(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
+        Transcodes(decoder, settings.tenant_transcodes, settings.transcode_cache_bytes),
+        _budget(settings.upload_bytes, "uploads", settings, metrics),
+        _budget(settings.reply_bytes, "replies", settings, metrics),
+        storage,
+        bounds,
     )
+
+
+def _budget(total: int, what: Literal["uploads", "replies"], settings: Settings, metrics: Metrics) -> ByteBudget:
+    """Where tenants have keys, none of them holds more than half."""
+    budget = ByteBudget(total, total // 2 if settings.keys_required else None, what=what)
+    metrics.watch_bytes(what, budget)
+    return budget
 
 
 async def _start(runner: Runner, stack: contextlib.AsyncExitStack) -> None:
@@ -154,7 +190,7 @@ async def _start(runner: Runner, stack: contextlib.AsyncExitStack) -> None:
 
 
 async def _connected(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[Redis, PubSubFanout]:
-    address = parse(settings.redis_url)
+    address = settings.redis()
     redis = client_of(address)
     stack.push_async_callback(redis.aclose)
     pubsub = PubSubFanout(listeners(address))
@@ -168,11 +204,40 @@ def _deadlines(settings: Settings) -> Deadlines:
 
 
 def _options(settings: Settings) -> SessionsOptions:
-    return SessionsOptions(lease_s=settings.lease_s, most_unfinished=settings.max_unfinished, tenant_cap=settings.tenant_cap)
+    return SessionsOptions(
+        lease_s=settings.lease_s,
+        most_unfinished=settings.max_unfinished,
+        tenant_cap=settings.tenant_cap,
+        retention_s=settings.redis_retention_s,
+    )
+
+
+def _quota(settings: Settings) -> tuple[Quota, int | None]:
+    """The default quota of a tenant, and its bytes in Redis if that has none. Bytes are bounded where there may be strangers."""
+    strangers = settings.keys_required
+    quota = Quota(
+        settings.quota_rate,
+        settings.quota_unfinished,
+        settings.quota_editor_s_per_day,
+        settings.quota_redis_bytes,
+        settings.quota_blob_bytes or (_QUOTA_BLOB_BYTES if strangers else None),
+    )
+    return quota, _QUOTA_REDIS_BYTES if strangers else None
+
+
+def _bounds(settings: Settings) -> SessionBounds:
+    # Feedback is one event or two; as often as there may be turns is enough.
+    turns = settings.session_turns
+    return SessionBounds(turns, turns, settings.session_log_bytes, settings.session_blob_bytes)
 
 
 def _limits(settings: Settings) -> ImageLimits:
     return ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+
+
+def _pool_options(settings: Settings) -> PoolOptions:
+    options = PoolOptions(processes=settings.decode_processes, cpu_s=settings.decode_cpu_s, tenant_jobs=settings.tenant_decodes)
+    return options.for_limits(_limits(settings))
 
 
 def _sender_options(settings: Settings, resolver: NameResolver) -> SenderOptions:
@@ -191,10 +256,10 @@ def _chores(archive: Archive, webhook_sender: WebhookSender) -> Callable[[str], 
     return chore
 
 
-def _links(settings: Settings, keys: ApiKeyStore) -> Links:
+def _links(settings: Settings, keys: ApiKeyStore, origins: OriginPolicy) -> Links:
     own = settings.url_secret
 
     async def secret() -> bytes:
         return own.get_secret_value().encode() if own else await keys.shared_secret("links")
 
-    return Links(secret, settings.url_ttl_s, settings.keys_required, settings.public_url)
+    return Links(secret, settings.url_ttl_s, settings.keys_required, settings.public_url, origins.knows)

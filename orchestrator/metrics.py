@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
 from prometheus_client.registry import Collector
@@ -26,6 +26,8 @@ from orchestrator.loop.events import (
 from orchestrator.loop.session import Session
 from orchestrator.ports import Recorded
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
+from services.imaging.decode_pool import DecodePool
+from services.serving.byte_budget import ByteBudget
 
 log = logging.getLogger("orchestrator.session")
 _BUCKETS_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
@@ -62,6 +64,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         ProcessCollector(registry=registry)
+        self._add_http_metrics()
         self._add_redis_metrics()
         self._add_session_metrics()
         self._add_edit_metrics()
@@ -91,12 +94,28 @@ class Metrics:
                 histogram.labels(value)
         return histogram
 
+    def _add_http_metrics(self) -> None:
+        registry = self._registry
+        self._held = Gauge("editthinker_held_bytes", "Bytes of requests or replies in flight.", ["kind"], registry=registry)
+        self._refused_for_bytes = Gauge(
+            "editthinker_held_bytes_refusals", "Requests refused because too many bytes were held.", ["kind"], registry=registry
+        )
+
     def _add_redis_metrics(self) -> None:
         registry = self._registry
         self._queued = Gauge("editthinker_sessions_queued", "Queued sessions.", ["editor"], registry=registry)
         self._unfinished = Gauge("editthinker_sessions_unfinished", "Unfinished sessions.", registry=registry)
         self._replicas = Gauge("editthinker_replicas", "Live orchestrator replicas.", registry=registry)
         self._redis = Gauge("editthinker_redis_up", "Whether Redis responded at the last scrape.", registry=registry)
+
+        self._writable = Gauge(
+            "editthinker_storage_writable", "Whether the store accepted a write when last tried.", ["store"], registry=registry
+        )
+        self._redis_percent = Gauge(
+            "editthinker_redis_memory_percent", "Percent of Redis' maxmemory in use; 0 without a limit.", registry=registry
+        )
+        codes = {"code": ("overloaded", "quota_exceeded", "rate_limited", "storage_unavailable")}
+        self._refused = self._counter("sessions_refused_total", "Requests for a session that were refused, by error code.", codes)
 
     def _add_session_metrics(self) -> None:
         reasons: tuple[str, ...] = get_args(FinishReason)
@@ -118,6 +137,7 @@ class Metrics:
         self._forgotten = self._counter(
             "events_forgotten_total", "Recorded events that Redis lost when it was restored from an older snapshot."
         )
+        self._decodes = self._counter("decodes_total", "Pictures decoded, by outcome.", {"operation": (), "outcome": ()})
         outcomes = {"outcome": ("delivered", "retried", "failed", "disabled")}
         self._webhooks = self._counter("webhook_deliveries_total", "Webhook delivery attempts, by outcome.", outcomes)
 
@@ -143,10 +163,22 @@ class Metrics:
             "thinker_replies_total", "Thinkers' replies, by how they could be parsed.", {"outcome": ("ok",)}
         )
 
+    def watch_decoder(self, decoder: DecodePool) -> None:
+        """Export how many pictures wait to be decoded and are being decoded, read at each scrape."""
+        queued = Gauge("editthinker_decodes_queued", "Pictures that wait to be decoded.", registry=self._registry)
+        queued.set_function(lambda: decoder.queued)
+        running = Gauge("editthinker_decodes_running", "Pictures that are being decoded.", registry=self._registry)
+        running.set_function(lambda: decoder.running)
+
     def watch(self, driving: Callable[[], int]) -> None:
         """Export how many sessions this replica drives, read at each scrape."""
         gauge = Gauge("editthinker_sessions_driving", "Sessions that this replica drives.", registry=self._registry)
         gauge.set_function(driving)
+
+    def watch_bytes(self, kind: Literal["uploads", "replies"], budget: ByteBudget) -> None:
+        """Export the bytes that requests hold, and how many requests were refused for them."""
+        self._held.labels(kind).set_function(lambda: budget.used)
+        self._refused_for_bytes.labels(kind).set_function(lambda: budget.refused)
 
     def watch_limit(self, editor: str, limit: AdaptiveLimit) -> None:
         """Export the state of an editor's limit, in place of one it had before."""
@@ -167,6 +199,17 @@ class Metrics:
     def redis_unavailable(self) -> None:
         """Redis did not respond; the last values remain."""
         self._redis.set(0)
+
+    def storage_checked(self, writable: Mapping[str, bool], redis_percent: float | None) -> None:
+        """Whether each store accepts writes; None if Redis did not report its memory."""
+        for store, accepts in writable.items():
+            self._writable.labels(store).set(int(accepts))
+        if redis_percent is not None:
+            self._redis_percent.set(redis_percent)
+
+    def refused(self, code: str) -> None:
+        """A request for a session was refused, with that code of the error table."""
+        self._refused.labels(code).inc()
 
     def recorded(self, session_id: str, recorded: Recorded, session: Session) -> None:
         """This replica recorded an event."""
@@ -226,6 +269,10 @@ class Metrics:
     def thinker_replied(self, outcome: str) -> None:
         """A thinker's reply was parsed: ``ok``, ``unconstrained`` (usable, outside the constraint), or the kind of failure."""
         self._replies.labels(outcome).inc()
+
+    def decoded(self, operation: str, outcome: str) -> None:
+        """A job of the decode pool ended: ``ok``, ``cancelled``, or the code of its error."""
+        self._decodes.labels(operation, outcome).inc()
 
     def webhook_delivered(self, outcome: str) -> None:
         """A webhook delivery was attempted."""

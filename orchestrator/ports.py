@@ -54,10 +54,23 @@ class ThinkerError(PortError):
 
 
 class StorageUnavailableError(PortError):
-    """Redis or the blob store cannot be reached; no data is known to be lost."""
+    """Redis or the blob store cannot be reached or refuses to write; no data is known to be lost.
 
-    def __init__(self, message: str) -> None:
-        super().__init__("storage_unavailable", message, retryable=True)
+    Attributes:
+        shown: what a caller may read, without hosts and paths; None if only that it cannot be reached.
+    """
+
+    def __init__(self, message: str, *, shown: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__("storage_unavailable", message, retryable=True, retry_after=retry_after)
+        self.shown = shown
+
+
+class StorageFullError(StorageUnavailableError):
+    """The blob store's disk is full: reads work, and writes will once there is space."""
+
+    def __init__(self, message: str, *, shown: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, shown=shown, retry_after=retry_after)
+        self.code = "storage_full"
 
 
 class BlobNotFoundError(PortError):
@@ -136,6 +149,7 @@ class EditOrder:
             completed.
         start_s: seconds after which it no longer waits for a slot, since it would miss the deadline.
         session_id: the session it belongs to.
+        tenant: whose session that is.
     """
 
     source: StoredImage
@@ -148,6 +162,7 @@ class EditOrder:
     later: bool = False
     start_s: float = math.inf
     session_id: str = ""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +189,7 @@ class CritiqueOrder:
         turn_instruction: the one that the candidate was made with.
         timeout_s: seconds it may take.
         questions: the session's checklist, if it has one.
+        tenant: whose session it is.
     """
 
     source: StoredImage
@@ -182,6 +198,7 @@ class CritiqueOrder:
     turn_instruction: str
     timeout_s: float
     questions: tuple[ChecklistQuestion, ...] = ()
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +249,7 @@ class ChecklistOrder:
     source: StoredImage
     instruction: str
     timeout_s: float
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +297,14 @@ class Blobs(Protocol):
 
     async def get(self, session_id: str, sha256: str) -> bytes:
         """The bytes of that digest; raises `BlobNotFoundError`."""
+        ...
+
+
+class ReadableBlobs(Blobs, Protocol):
+    """Images that can be read in parts, for readers that may be slow."""
+
+    async def read(self, session_id: str, sha256: str, start: int, end: int) -> bytes:
+        """A part of these bytes; raises `BlobNotFoundError`."""
         ...
 
 
@@ -338,10 +364,19 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """A tenant's limits: unfinished sessions, and editor seconds per day (UTC); None is no limit."""
+    """A tenant's limits on new sessions; None is no limit.
+
+    Attributes:
+        unfinished: sessions that are not finished.
+        editor_s_per_day: editor seconds in a day (UTC).
+        log_bytes: bytes of its sessions' events in Redis.
+        blob_bytes: bytes of its sessions' images, archived ones too.
+    """
 
     unfinished: int | None = None
     editor_s_per_day: float | None = None
+    log_bytes: int | None = None
+    blob_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,6 +514,24 @@ class SessionStore(Sessions, Protocol):
         ...
 
 
+class StorageStatus(Protocol):
+    """Whether Redis and the blob store accept writes."""
+
+    @property
+    def refusals(self) -> Mapping[str, str]:
+        """Why a store refuses writes, by its name (``redis``, ``blobs``); empty when both accept them."""
+        ...
+
+    @property
+    def tenant_share(self) -> int | None:
+        """Bytes of Redis that one tenant's logs may take where nobody set another number; None if Redis has no limit."""
+        ...
+
+    def check_new_session(self) -> None:
+        """Raises `StorageUnavailableError` where a new session could not be stored."""
+        ...
+
+
 class History(Protocol):
     """The events of a session, live or archived."""
 
@@ -548,11 +601,15 @@ class Quota:
         rate: new sessions in a time, as ``60/minute``.
         unfinished: sessions that are not finished.
         editor_s_per_day: editor seconds in a day (UTC).
+        redis_bytes: bytes of its sessions' events in Redis.
+        blob_bytes: bytes of its sessions' images, archived ones too.
     """
 
     rate: str | None = None
     unfinished: int | None = None
     editor_s_per_day: float | None = None
+    redis_bytes: int | None = None
+    blob_bytes: int | None = None
 
 
 def check_tenant(tenant: str) -> None:

@@ -5,7 +5,6 @@ Only `orchestrator.app` and `orchestrator.__main__` read settings; everything be
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,11 +12,12 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import SettingsConfigDict
 
 from orchestrator.store import rates
-from orchestrator.store.connection import parse
+from orchestrator.store.connection import Address, parse
 from orchestrator.upstreams import registry
 from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings
 from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import LogFormat
+from services.serving.origins import OriginPolicy, hosts_in, is_loopback, origins_in
 
 _PREFIX = "EDITTHINKER_"
 
@@ -31,11 +31,19 @@ class RedisSettings(ServiceSettings):
         "redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, redis+sentinel:// or redis+cluster://."
     )
 
+    redis_password: SecretStr | None = Field(
+        None, min_length=1, description="Password of Redis, for a URL without one; a file of secrets is the place for it."
+    )
+
     @field_validator("redis_url")
     @classmethod
     def _can_be_read(cls, url: str) -> str:
         parse(url)
         return url
+
+    def redis(self) -> Address:
+        """Where Redis is, with its password."""
+        return parse(self.redis_url, self.redis_password.get_secret_value() if self.redis_password else None)
 
 
 class Settings(RedisSettings):
@@ -52,8 +60,26 @@ class Settings(RedisSettings):
     quota_rate: str | None = Field(None, description="Default quota of a tenant: new sessions, as 60/minute.")
     quota_unfinished: int | None = Field(None, ge=0, description="Default quota of a tenant: unfinished sessions.")
     quota_editor_s_per_day: float | None = Field(None, ge=0, description="Default quota of a tenant: editor seconds a day (UTC).")
+    quota_redis_bytes: int | None = Field(
+        None,
+        ge=1_000_000,
+        description="Default quota of a tenant: bytes of its sessions' events in Redis; 256 MiB where keys are required.",
+    )
+    quota_blob_bytes: int | None = Field(
+        None,
+        ge=1_000_000,
+        description="Default quota of a tenant: bytes of its images, archived ones too; 100 GiB where keys are required.",
+    )
     public_url: str | None = Field(
-        None, pattern=r"^https?://", description="Base URL of links in responses; that of the request if absent."
+        None,
+        pattern=r"^https?://",
+        description="Base URL of links in responses; that of the request's Host, if known, if absent.",
+    )
+    allowed_hosts: str = Field(
+        "", description="Further names that callers may call it by, as edit.example.com,edit.lan; checked where no key is needed."
+    )
+    cors_origins: str = Field(
+        "", description="Web origins whose pages may call it (CORS), as https://app.example.com; none if absent."
     )
     url_ttl_s: float = Field(3600.0, gt=0, le=604_800, description="Seconds until a signed link to an image expires.")
     url_secret: SecretStr | None = Field(
@@ -71,6 +97,22 @@ class Settings(RedisSettings):
     tenant_streams: int | None = Field(
         None, ge=1, description="Event streams of one tenant at a time, on each replica; 1000 where keys are required."
     )
+    session_turns: int = Field(100, ge=20, description="Turns of one session in all, those after feedback included.")
+    session_log_bytes: int = Field(
+        1024 * 1024, ge=200_000, description="Bytes of one session's events, about; at that it ends with what it has."
+    )
+    session_blob_bytes: int = Field(
+        256 * 1024**2, ge=10_000_000, description="Bytes of one session's images; at that no further edit is started."
+    )
+    redis_full_percent: float = Field(
+        90.0,
+        gt=0,
+        le=100,
+        description="Percent of Redis' maxmemory above which new sessions get 503: running ones need the rest.",
+    )
+    blobs_free_bytes: int = Field(
+        256 * 1024**2, ge=0, description="Free bytes of a blob directory's disk below which new sessions get 503."
+    )
     lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
     default_deadline_s: float = Field(600.0, gt=0, description="Default deadline of a session, in seconds.")
     review_deadline_s: float = Field(86_400.0, gt=0, description="Default deadline of a session with review, in seconds.")
@@ -81,6 +123,27 @@ class Settings(RedisSettings):
     )
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of a source image.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of a source image.")
+    decode_processes: int = Field(
+        2, ge=1, le=64, description="Processes that decode pictures; all but one of them, at least one, take large pictures."
+    )
+    decode_cpu_s: float = Field(20.0, gt=0, description="CPU seconds that decoding one picture may take.")
+    tenant_decodes: int = Field(
+        128, ge=1, description="Pictures of one tenant that wait to be decoded on each replica; more get 429."
+    )
+    tenant_transcodes: int = Field(
+        2, ge=1, description="Images of one tenant that are converted to another format at a time, on each replica."
+    )
+    transcode_cache_bytes: int = Field(64 * 1024 * 1024, ge=0, description="Converted images kept for repeats, in bytes.")
+    upload_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of request bodies in flight at a time, in memory and in temporary files; half of them for one tenant.",
+    )
+    reply_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of converted pictures held until their readers have them; half of them for one tenant.",
+    )
     webhook_timeout_s: float = Field(20.0, gt=0, le=60, description="Timeout of a webhook request, in seconds.")
     webhook_time_scale: float = Field(1.0, gt=0, description="Factor on the delays between webhook attempts; 1 but for tests.")
     webhook_allow_private: bool = Field(
@@ -101,6 +164,18 @@ class Settings(RedisSettings):
         if rate is not None:
             rates.parse_rates(rate)
         return rate
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, text: str) -> str:
+        hosts_in(text)
+        return text
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        origins_in(text)
+        return text
 
     @model_validator(mode="after")
     def _open_access_is_intended(self) -> Self:
@@ -127,7 +202,8 @@ class Settings(RedisSettings):
 
     def secrets(self) -> list[str]:
         """Values that must never be logged."""
-        return self.collaborators().keys() + ([self.url_secret.get_secret_value()] if self.url_secret else [])
+        own = [secret.get_secret_value() for secret in (self.url_secret, self.redis_password) if secret]
+        return [*self.collaborators().keys(), *own]
 
     def collaborators(self) -> Registry:
         """The editors and thinkers, with the registry file read again.
@@ -137,6 +213,17 @@ class Settings(RedisSettings):
         """
         given = registry.read(self.registry) if self.registry else {}
         return Registry.model_validate(_merged(self, given))
+
+    def origins(self) -> OriginPolicy:
+        """The host names and web origins that requests may come with."""
+        return OriginPolicy.of(
+            self.host,
+            keyless=not self.keys_required,
+            setting=_PREFIX,
+            hosts=self.allowed_hosts,
+            public_url=self.public_url,
+            cors=self.cors_origins,
+        )
 
     @property
     def keys_required(self) -> bool:
@@ -155,11 +242,3 @@ def _merged(settings: Settings, given: dict[str, Any]) -> dict[str, Any]:
         "default_editor": given.get("default_editor", settings.default_editor),
         "default_thinker": given.get("default_thinker", settings.default_thinker),
     }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is a loopback address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -83,6 +83,7 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "internal_error": ErrorCode(500, Blame.SERVER, retryable=True),
     "not_ready": ErrorCode(503, Blame.SERVER, retryable=True),
     "storage_unavailable": ErrorCode(503, Blame.SERVER, retryable=True),
+    "storage_full": ErrorCode(507, Blame.SERVER, retryable=True),
     "out_of_memory": ErrorCode(507, Blame.SERVER),
 }
 
@@ -90,6 +91,20 @@ TABLE: Final[dict[str, ErrorCode]] = {
 NOT_AN_OBJECT: Final = frozenset({"model_type", "model_attributes_type", "dict_type"})
 """Pydantic's error types for values that are not objects; their texts name an internal class."""
 OBJECT_EXPECTED: Final = "it must be an object with named fields"
+
+
+MAX_NAME: Final = 100
+"""Characters of a field's name; the names of this API have less than 30."""
+_MAX_MESSAGE: Final = 2_000
+"""Characters of an error's message, however long the values are that it quotes."""
+
+
+def shown(text: str, most: int = MAX_NAME) -> str:
+    """The start of a stranger's text, in one line that is safe to print: what is not printable is escaped."""
+    start = text[:most]
+    if not start.isprintable():
+        start = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in start)
+    return start if len(text) <= most else f"{start}… ({len(text):,} characters)"
 
 
 class ApiError(Exception):
@@ -126,4 +141,7 @@ class ApiError(Exception):
 
 def error_body(code: str, message: str, param: str | None = None) -> dict[str, Any]:
     """OpenAI's error body for a code of `TABLE`."""
+    if len(message) > _MAX_MESSAGE:
+        message = f"{message[:_MAX_MESSAGE]}…"
+    param = None if param is None else shown(param, 2 * MAX_NAME)
     return {"error": {"message": message, "type": str(TABLE[code].blame), "param": param, "code": code}}

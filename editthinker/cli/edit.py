@@ -24,6 +24,7 @@ from editthinker.client import (
     SessionOptions,
 )
 from editthinker.client.calls import sniff
+from editthinker.printable import json_text, one_line
 from editthinker.report import collect, render
 
 STREAM: Final = Path("-")
@@ -110,14 +111,14 @@ def carry_out(job: Job, server: str | None, api_key: str | None) -> None:
         with target.server_or_stack(server, api_key, quiet=job.quiet) as client:
             session = run(client, image, job)
             if job.json:
-                sys.stdout.write(session.model_dump_json(indent=2, exclude_unset=True) + "\n")
+                sys.stdout.write(json_text(session.model_dump_json(indent=2, exclude_unset=True)) + "\n")
                 sys.stdout.flush()
             written = save(client, session, job, image_format)
         if not job.json and not job.quiet:
             out = sys.stderr if job.output == STREAM else sys.stdout
             out.write("\n".join([summary(session), *written]) + "\n")
     if session.best is None:
-        say(f"editthinker: {SessionFailedError(session)}")
+        say(f"editthinker: {one_line(str(SessionFailedError(session)))}")
         raise typer.Exit(FAILED)
 
 

@@ -12,6 +12,7 @@ import typer
 
 from editthinker.client import APIConnectionError, APIStatusError, EditThinkerError
 from editthinker.local import ServiceFailedError, StackError
+from editthinker.printable import block, one_line
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -23,8 +24,8 @@ class UsageError(Exception):
 
 
 def say(text: str) -> None:
-    """Write a line to standard error."""
-    sys.stderr.write(f"{text}\n")
+    """Write a line to standard error. Its control characters are escaped: errors quote servers, and those quote strangers."""
+    sys.stderr.write(f"{block(text)}\n")
     sys.stderr.flush()
 
 
@@ -57,15 +58,15 @@ def describe(exc: Exception) -> str:
     if isinstance(exc, APIStatusError):
         notes = [f"param {exc.param}" if exc.param else "", f"request {exc.request_id}" if exc.request_id else ""]
         details = ", ".join([exc.code or "", *(note for note in notes if note)])
-        return f"{exc.message} [{details}]"
+        return one_line(f"{exc.message} [{details}]")
     if isinstance(exc, APIConnectionError):
-        return f"{exc}; is the server running?"
+        return one_line(f"{exc}; is the server running?")
     if isinstance(exc, ServiceFailedError):
         tail = "".join(f"\n  | {line}" for line in exc.tail.splitlines())
         return f"{exc}{tail}"
     if isinstance(exc, OSError) and exc.filename is not None:
         return f"{exc.filename}: {exc.strerror}"
-    return str(exc)
+    return one_line(str(exc)) if isinstance(exc, EditThinkerError) else str(exc)
 
 
 @contextmanager

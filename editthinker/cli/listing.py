@@ -8,8 +8,9 @@ from typing import Final
 
 from rich.text import Text
 
-from editthinker.cli.progress import mark, one_line
+from editthinker.cli.progress import mark
 from editthinker.client import Session
+from editthinker.printable import one_line
 
 _COLUMNS: Final = ("id", "status", "started", "turns", "overall", "instruction")
 _OPTIONAL: Final = ("started", "turns", "overall")

@@ -10,14 +10,14 @@ from typing import Final
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from editthinker.client import CandidateRef, Event, Session
+from editthinker.printable import one_line
 
 _GOOD: Final = 8.0
 _FAIR: Final = 5.0
-_CONTROLS: Final = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\ufffd")
 _STATES: Final = {
     "edit_started": "editing …",
     "edited": "thinking …",
@@ -63,7 +63,7 @@ class Progress:
         if event.turn is None:
             return None
         if event.type == "turn_started":
-            self._instructions[event.turn] = event.instruction or ""
+            self._instructions[event.turn] = one_line(event.instruction or "")
         if event.candidate is None:
             return None
         key = (event.turn, event.candidate)
@@ -92,9 +92,10 @@ class Progress:
             best = self.best is not None and key == (self.best.turn, self.best.candidate)
             label = f"{row.turn}.{row.candidate}" if several else str(row.turn)
             scores = [mark(value) for value in (row.semantic, row.quality, row.overall)]
-            says = escape(row.reason) or f"[dim]{row.state}[/]"
+            # Text, not markup: the words are strangers', and "[link=…]" is markup.
+            says = Text(row.reason) if row.reason else Text(row.state, "dim")
             style = "bold" if best else None
-            table.add_row(f"{label} ★" if best else label, *scores, escape(row.instruction), says, style=style)
+            table.add_row(f"{label} ★" if best else label, *scores, Text(row.instruction), says, style=style)
         return table
 
 
@@ -104,11 +105,6 @@ def mark(score: float | None) -> str:
         return "[dim]-[/]"
     colour = "green" if score >= _GOOD else "yellow" if score >= _FAIR else "red"
     return f"[{colour}]{score:.1f}[/]"
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks, repeated blanks and control characters."""
-    return " ".join(text.split()).translate(_CONTROLS)
 
 
 @contextmanager
@@ -142,7 +138,7 @@ def as_line(row: Row) -> str:
 def summary(session: Session) -> str:
     """How a session ended, as one sentence."""
     turns = session.totals.turns or len(session.turns)
-    parts = [f"{session.finish_reason or session.status} after {turns} turn{'' if turns == 1 else 's'}"]
+    parts = [f"{one_line(session.finish_reason or session.status)} after {turns} turn{'' if turns == 1 else 's'}"]
     if session.best is not None:
         parts.append(f"best: turn {session.best.turn}")
     if session.scores is not None:

@@ -19,6 +19,7 @@ from editthinker.cli.listing import listing
 from editthinker.cli.progress import Progress, follow, summary
 from editthinker.client import Candidate, Event, Session, calls
 from editthinker.client.export import moment
+from editthinker.printable import json_line, json_text, one_line
 
 app = typer.Typer(name="sessions", help="Look after the sessions of a server.", no_args_is_help=True)
 
@@ -55,7 +56,7 @@ def ls(
         for line in listing(page.data, console.width if console.is_terminal else None):
             console.print(line, soft_wrap=True)
         if page.next_cursor:
-            Console(stderr=True).print(f"more: --cursor {page.next_cursor}", style="dim", markup=False, soft_wrap=True)
+            Console(stderr=True).print(f"more: --cursor {one_line(page.next_cursor)}", style="dim", markup=False, soft_wrap=True)
 
 
 @app.command("show")
@@ -97,7 +98,7 @@ def cancel(session_id: _Id, *, server: target.ServerOption = None, api_key: targ
         if json:
             _print_json(session.model_dump_json(indent=2, exclude_unset=True))
         else:
-            sys.stdout.write(f"{session.id}: {session.status}\n")
+            sys.stdout.write(f"{one_line(session.id)}: {one_line(session.status)}\n")
 
 
 @app.command("export")
@@ -118,9 +119,11 @@ def export(
     with friendly(), interruptible(), target.connect(server, api_key) as client:
         call = calls.export(_time("--since", since), _time("--until", until), status and status.value)
         count = 0
+        # A file or a pipe gets the bytes that the server sent.
+        shown = output is None and _is_terminal()
         with _destination(output) as file:
             for line in client.lines(call, bytes):
-                file.write(line + b"\n")
+                file.write((json_line(line) if shown else line) + b"\n")
                 count += 1
             file.flush()
         if output is not None:
@@ -136,6 +139,10 @@ def _destination(output: Path | None) -> Iterator[BinaryIO]:
     target.writable(output)
     with target.atomic(output) as file:
         yield file
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _time(option: str, given: str | None) -> float | None:
@@ -155,8 +162,8 @@ def _given(session_id: str) -> str:
 
 def _print_session(session: Session) -> None:
     console = Console()
-    console.print(f"{session.id}  {session.status}", style="bold", markup=False, highlight=False)
-    console.print(session.instruction, markup=False, highlight=False)
+    console.print(f"{one_line(session.id)}  {one_line(session.status)}", style="bold", markup=False, highlight=False)
+    console.print(one_line(session.instruction), markup=False, highlight=False)
     progress = Progress()
     for event in _as_events(session):
         progress.apply(event)
@@ -164,7 +171,7 @@ def _print_session(session: Session) -> None:
     if progress.rows:
         console.print(progress.table())
     if session.error is not None:
-        console.print(f"{session.error.message} ({session.error.code})", style="red", markup=False, highlight=False)
+        console.print(one_line(f"{session.error.message} ({session.error.code})"), style="red", markup=False, highlight=False)
     console.print(summary(session), markup=False, highlight=False)
 
 
@@ -190,5 +197,5 @@ def _state(candidate: Candidate) -> dict[str, object]:
 
 
 def _print_json(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(json_text(text) + "\n")
     sys.stdout.flush()

@@ -75,7 +75,9 @@ class Child:
             self.log.replace(self.log.with_suffix(".log.1"))
         script = str(Path(parent_death_signal.__file__).resolve())
         command = [sys.executable, "-I", "-S", script, str(os.getpid()), *self.service.command]
-        with self.log.open("ab") as log:
+        # Logs and pictures are the owner's alone.
+        with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab") as log:
+            os.fchmod(log.fileno(), 0o600)
             self._log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - the plan's commands
                 command,
@@ -85,6 +87,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 # The supervisor stops services in order; Ctrl-C in the terminal must not reach all of them at once.
                 start_new_session=True,
+                umask=0o077,
             )
         self._started_at = monotonic()
         self._restart_at = None

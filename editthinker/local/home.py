@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +46,8 @@ class Home:
         self.redis = self.path / "redis"
         try:
             # Readable by the owner only: sessions hold people's photographs.
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.mkdir(parents=True, exist_ok=True)
+            _make_private(self.path)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             message = f"the data directory {self.path} cannot be used: {exc.strerror}"
@@ -62,7 +64,16 @@ class Home:
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         for folder in (self.logs, self.blobs, self.redis):
             folder.mkdir(exist_ok=True)
+            _make_private(folder)
 
     def release(self) -> None:
         """Release the lock."""
         os.close(self._lock)
+
+
+def _make_private(path: Path) -> None:
+    """Only the owner may look into it: also a directory that a backup, or an earlier version, has made."""
+    # Not on a volume of another owner, whose mode is its maker's business.
+    with suppress(PermissionError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)

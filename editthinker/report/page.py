@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime
-from html import escape
+from html import escape as html_escape
 from importlib.resources import files
 from typing import Final
 
 from editthinker.client import Candidate, CandidateRef, Session, Turn
 from editthinker.client.calls import sniff
+from editthinker.printable import block
 from editthinker.report.pictures import Pictures
 
 _AUTHORS: Final = {"caller": "as given", "thinker": "refined by the thinker", "person": "written by a person"}
@@ -57,6 +58,11 @@ _PAGE: Final = """\
 </body>
 </html>
 """
+
+
+def escape(text: str) -> str:
+    """A text of a session in HTML; control characters and those that turn the reading order around are written out."""
+    return html_escape(block(text))
 
 
 def render(session: Session, pictures: Pictures) -> str:

@@ -16,7 +16,7 @@ from orchestrator.admin.configuration import redis_settings
 from orchestrator.admin.tables import print_table
 from orchestrator.ports import ApiKey, PortError
 from orchestrator.store.api_keys import SCOPES, ApiKeyStore
-from orchestrator.store.connection import client, parse
+from orchestrator.store.connection import client
 from orchestrator.store.scripts import KeySpace
 from services.serving.command_line import PLAIN, USAGE, fail, say
 
@@ -35,7 +35,7 @@ def with_key_store(command: Callable[[ApiKeyStore], Awaitable[None]]) -> None:
     settings = redis_settings()
 
     async def run() -> None:
-        redis = client(parse(settings.redis_url), connections=1)
+        redis = client(settings.redis(), connections=1)
         try:
             await command(ApiKeyStore(redis, KeySpace()))
         finally:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated
+from dataclasses import astuple
+from typing import Annotated, Final
 
 import typer
 
@@ -17,6 +18,7 @@ from services.serving.command_line import PLAIN
 
 app = typer.Typer(name="quota", help="What tenants may use.", no_args_is_help=True, **PLAIN)
 
+_UNITS: Final = ("", "KiB", "MiB", "GiB", "TiB")
 _Tenant = Annotated[str, typer.Option("--tenant")]
 
 
@@ -24,6 +26,14 @@ def _count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise typer.BadParameter(f"{text!r}: write a whole number, 0 or more")
     return int(text)
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,15})(KiB|MiB|GiB|TiB)?", text)
+    if not found:
+        raise typer.BadParameter(f"{text!r}: write a number of bytes, or of KiB, MiB, GiB or TiB, as in 512MiB")
+    factor: int = 1024 ** _UNITS.index(found[2] or "")
+    return int(found[1]) * factor
 
 
 def _seconds(text: str) -> float:
@@ -48,13 +58,19 @@ def set_quota(
     editor_seconds_per_day: Annotated[
         float | None, typer.Option(parser=_seconds, metavar="SECONDS", help="Of all edits in a day (UTC).")
     ] = None,
+    redis_bytes: Annotated[
+        int | None, typer.Option(parser=_bytes, metavar="256MiB", help="Of the events of its sessions in Redis.")
+    ] = None,
+    blob_bytes: Annotated[
+        int | None, typer.Option(parser=_bytes, metavar="100GiB", help="Of the images of its sessions, archived ones too.")
+    ] = None,
 ) -> None:
     """Set the whole quota of a tenant, in place of the server's default. What is left out has no limit."""
 
     async def command(keys: ApiKeyStore) -> None:
         if rate is not None:
             rates.parse_rates(rate)
-        await keys.set_quota(tenant, Quota(rate, unfinished, editor_seconds_per_day))
+        await keys.set_quota(tenant, Quota(rate, unfinished, editor_seconds_per_day, redis_bytes, blob_bytes))
 
     with_key_store(command)
 
@@ -75,11 +91,8 @@ def list_quotas() -> None:
     """List the tenants that have a quota of their own."""
 
     async def command(keys: ApiKeyStore) -> None:
-        rows = [
-            (tenant, _cell(quota.rate), _cell(quota.unfinished), _cell(quota.editor_s_per_day))
-            for tenant, quota in sorted((await keys.quotas()).items())
-        ]
-        print_table(("tenant", "rate", "unfinished", "editor s/day"), rows)
+        rows = [(tenant, *map(_cell, astuple(quota))) for tenant, quota in sorted((await keys.quotas()).items())]
+        print_table(("tenant", "rate", "unfinished", "editor s/day", "redis bytes", "blob bytes"), rows)
 
     with_key_store(command)
 

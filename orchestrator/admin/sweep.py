@@ -14,7 +14,7 @@ from orchestrator.ports import PortError
 from orchestrator.settings import Settings
 from orchestrator.store import archive
 from orchestrator.store.blobs import ObjectBlobs
-from orchestrator.store.connection import client, listeners, parse
+from orchestrator.store.connection import client, listeners
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
@@ -38,7 +38,7 @@ def sweep(
 
 
 async def _sweep(settings: Settings, *, before: float, remove: bool) -> archive.Swept:
-    address = parse(settings.redis_url)
+    address = settings.redis()
     redis = client(address)
     try:
         sessions = RedisSessions(redis, PubSubFanout(listeners(address)), KeySpace())

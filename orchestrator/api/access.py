@@ -6,7 +6,7 @@ sessions only; those of other tenants do not exist for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from fastapi import Request
@@ -44,12 +44,14 @@ class Access:
         rates: counts requests for new sessions, for all replicas together.
         required: whether a key is needed.
         quota: the default of tenants for which none was set.
+        redis_bytes: the bound where neither has one; it is lowered to the tenant's share of a small Redis.
     """
 
     keys: ApiKeys
     rates: RateLimiter
     required: bool = False
     quota: Quota = field(default_factory=Quota)
+    redis_bytes: int | None = None
 
     async def admit(self, request: Request, scope: Scope) -> Caller:
         """Authenticate a request and check the scope of its key.
@@ -65,10 +67,19 @@ class Access:
             raise ApiError("forbidden", f"this key may {_listed(key.scopes)}; the request needs the scope {scope}")
         return _on_behalf_of(Caller(key.tenant, key.id), requested, admin="admin" in key.scopes)
 
-    async def bounds_of(self, tenant: str) -> Bounds:
-        """The tenant's bounds on unfinished sessions and on editor seconds a day."""
-        quota = await self._quota(tenant)
-        return Bounds(quota.unfinished, quota.editor_s_per_day)
+    async def bounds_of(self, tenant: str, redis_share: int | None = None) -> Bounds:
+        """The tenant's bounds on unfinished sessions, editor seconds a day, and bytes.
+
+        Args:
+            redis_share: bytes of Redis that a tenant may use where nobody set another bound.
+        """
+        quota, default = await self._quota(tenant), self.quota
+        # A quota that says nothing about bytes does not lift the server's bounds.
+        log_bytes = default.redis_bytes if quota.redis_bytes is None else quota.redis_bytes
+        if log_bytes is None and self.redis_bytes is not None:
+            log_bytes = min(self.redis_bytes, redis_share or self.redis_bytes)
+        blob_bytes = default.blob_bytes if quota.blob_bytes is None else quota.blob_bytes
+        return Bounds(quota.unfinished, quota.editor_s_per_day, log_bytes, blob_bytes)
 
     async def count(self, tenant: str) -> None:
         """Count a request for a new session.
@@ -82,7 +93,7 @@ class Access:
             raise ApiError("rate_limited", f"no more than {rate} new sessions; try again later", retry_after=wait_s)
 
     async def _quota(self, tenant: str) -> Quota:
-        return await self.keys.quota(tenant) or self.quota
+        return await self.keys.quota(tenant) or replace(self.quota, redis_bytes=None, blob_bytes=None)
 
     async def _key(self, request: Request) -> ApiKey:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -90,6 +101,11 @@ class Access:
         if key is None:
             raise ApiError("invalid_api_key", _WRONG if secret else _MISSING)
         return key
+
+
+def access_ended() -> ApiError:
+    """The error for a caller whose key was valid when it began to wait."""
+    return ApiError("invalid_api_key", _WRONG)
 
 
 def _on_behalf_of(caller: Caller, requested: str | None, *, admin: bool) -> Caller:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Annotated
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Final
 
 from fastapi import Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials
@@ -14,16 +15,29 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api.access import BEARER, Access
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
-from orchestrator.api.live import StreamLimits
+from orchestrator.api.live import Ends, Listings, StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
-from orchestrator.loop.session import Session, apply, fold
+from orchestrator.loop.session import Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
-from orchestrator.ports import Blobs, Clock, FencedError, Scope, SessionArchive, SessionStore
+from orchestrator.ports import (
+    Clock,
+    FencedError,
+    PortError,
+    ReadableBlobs,
+    Scope,
+    SessionArchive,
+    SessionStore,
+    StorageStatus,
+    StorageUnavailableError,
+)
 from orchestrator.webhooks.model import Endpoints, WebhookTester
 from services.errors import ApiError
 from services.serving import logs
+from services.serving.byte_budget import ByteBudget
 
+_REFUSALS: Final = frozenset({"overloaded", "quota_exceeded", "rate_limited", "storage_unavailable"})
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 _Expires = Annotated[str | None, Query(alias="expires", max_length=20, description="When a signed link expires.")]
 _Signature = Annotated[str | None, Query(max_length=100, description="The signature of a signed link, in place of a key.")]
@@ -39,16 +53,23 @@ class Context:
         driving: whether this replica's runner drives sessions.
         readiness: of the editors and thinkers.
         streams: the open event streams of each tenant.
+        transcodes: of stored images.
+        uploads: bytes of bodies in flight.
+        replies: bytes of pictures that are held until their reader has them.
+        storage: whether the stores accept writes.
+        bounds: what one session may grow to.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
         stopping: set when this replica shuts down.
+        listings: bounds lists that are made at a time.
         tenant: the caller's; it sees its own sessions only.
+        admitted: whether the caller's key is still valid; None where no key is needed.
         signed_link: the request has a valid signed link, which gives access to the image at its path without a key.
     """
 
     sessions: SessionStore
     history: SessionArchive
-    blobs: Blobs
+    blobs: ReadableBlobs
     clock: Clock
     intake: Intake
     metrics: Metrics
@@ -61,12 +82,34 @@ class Context:
     webhooks: WebhookTester
     readiness: ReadinessChecks
     streams: StreamLimits
+    transcodes: Transcodes
+    uploads: ByteBudget
+    replies: ByteBudget
+    storage: StorageStatus
+    bounds: SessionBounds = field(default_factory=SessionBounds)
+    listings: Listings = field(default_factory=Listings)
     tenant: str = "default"
     signed_link: bool = False
+    admitted: Callable[[], Awaitable[bool]] | None = None
+
+    @property
+    def ends(self) -> Ends:
+        """What ends this caller's streams and waiting calls."""
+        return Ends(self.stopping, self.admitted)
+
+    @contextlib.contextmanager
+    def counting_refusals(self) -> Iterator[None]:
+        """Count errors that refuse a new session for want of capacity or storage."""
+        try:
+            yield
+        except (PortError, ApiError) as exc:
+            if exc.code in _REFUSALS:
+                self.metrics.refused(exc.code)
+            raise
 
     async def tenant_bounds(self) -> Tenant:
         """The caller's tenant with its bounds."""
-        return Tenant(self.tenant, await self.access.bounds_of(self.tenant))
+        return Tenant(self.tenant, await self.access.bounds_of(self.tenant, self.storage.tenant_share))
 
     async def cancel(self, session_id: str, *, by: str) -> Session:
         """Request cancellation; repeated, or for a finished session, it changes nothing."""
@@ -85,7 +128,7 @@ class Context:
         """
         while True:
             log = await self.history.read(session_id)
-            session = fold(recorded.event for recorded in log) if log else None
+            session = fold((recorded.event for recorded in log), self.bounds) if log else None
             if session is None or session.created.tenant != self.tenant:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
             seq = log[-1].seq
@@ -116,9 +159,11 @@ async def edit_access(request: Request, _: _Bearer) -> Context:
 
 
 async def create_access(request: Request, _: _Bearer) -> Context:
-    """The context for routes that create sessions; the rate limit applies before the body is read."""
+    """The context for routes that create sessions; the rate limit, and full stores, refuse it before the body is read."""
     found = await _admitted(request, "edit")
-    await found.access.count(found.tenant)
+    with found.counting_refusals():
+        found.storage.check_new_session()
+        await found.access.count(found.tenant)
     return found
 
 
@@ -140,4 +185,16 @@ async def _admitted(request: Request, scope: Scope) -> Context:
     found = context(request)
     caller = await found.access.admit(request, scope)
     logs.bind(tenant=caller.tenant, **({"key_id": caller.key_id} if caller.key_id else {}))
-    return replace(found, tenant=caller.tenant)
+    if not found.access.required:
+        return replace(found, tenant=caller.tenant)
+
+    async def admitted() -> bool:
+        try:
+            await found.access.admit(request, scope)
+        except StorageUnavailableError:
+            pass  # As before, until Redis says otherwise.
+        except ApiError:
+            return False
+        return True
+
+    return replace(found, tenant=caller.tenant, admitted=admitted)

@@ -12,12 +12,13 @@ from orchestrator.api.examples import ERROR
 from orchestrator.api.view import error_schema
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import PortError, StorageUnavailableError
+from orchestrator.ports import PortError, StorageFullError, StorageUnavailableError
 from services.errors import TABLE, ApiError, ErrorCode
 from services.serving.middleware import error_response
 
 log = logging.getLogger(__name__)
 _SERVER_ERROR = 500
+_FULL_RETRY_S = 30
 Responses = dict[int | str, dict[str, Any]]
 
 
@@ -41,10 +42,13 @@ async def _on_corrupt_log(_: Request, exc: Exception) -> Response:
 def from_port(exc: PortError) -> ApiError:
     """A `PortError` as an error response."""
     message = exc.message
+    if isinstance(exc, StorageFullError):
+        message = f"{exc.shown or 'the disk of the blob store is full'}: try again later, or ask the operator"
+        return ApiError(exc.code, message, retry_after=_FULL_RETRY_S)
     if isinstance(exc, StorageUnavailableError):
         # The original message names internal hosts and paths.
-        message = "the session store cannot be reached; try again"
-        return ApiError(exc.code, message, retry_after=1)
+        message = f"{exc.shown or 'the session store cannot be reached'}; try again"
+        return ApiError(exc.code, message, retry_after=exc.retry_after or 1)
     return ApiError(exc.code if exc.code in TABLE else "internal_error", message, retry_after=exc.retry_after)
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from orchestrator.api.context import Context, read_access
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EVENTS
-from orchestrator.api.live import EventStreamResponse, ShuttingDownError, follow, load, until_stopping
+from orchestrator.api.live import AccessEndedError, EventStreamResponse, ShuttingDownError, follow, load, until
 from orchestrator.api.sessions import SessionId
 from orchestrator.loop.events import dump
 from orchestrator.ports import PortError, Recorded
@@ -57,11 +57,12 @@ async def stream_events(
 async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     try:
-        async with contextlib.aclosing(until_stopping(ctx.stopping, follow(ctx.history, session_id, after))) as events:
+        async with contextlib.aclosing(until(ctx.ends, follow(ctx.history, session_id, after))) as events:
             async for recorded in events:
                 yield b": keep-alive\n\n" if recorded is None else _frame(recorded)
-    except (PortError, ShuttingDownError):
-        # The store is unreachable or this replica shuts down: close, so that the client reconnects with its last id.
+    except (PortError, ShuttingDownError, AccessEndedError):
+        # The store is unreachable, this replica shuts down, or the key is no longer valid: close, so that the client
+        # reconnects with its last id, and learns why if it may not.
         return
 
 

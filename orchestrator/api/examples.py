@@ -134,7 +134,7 @@ MODELS: Final[dict[str, Any]] = {
 
 READY: Final[dict[str, Any]] = {
     "status": "ready",
-    "checks": {"redis": True, "driver": True, "editor:classical": True, "thinker:rules": True},
+    "checks": {"redis": True, "blobs": True, "driver": True, "editor:classical": True, "thinker:rules": True},
 }
 
 METRICS: Final = 'editthinker_sessions_finished_total{reason="satisfied"} 41.0\n'

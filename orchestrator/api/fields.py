@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
 from orchestrator.ports import Catalogue, EditorCapabilities
 from services.errors import ApiError
-from services.protocol.images_api import SIZE_PATTERN, EditFields, Prompt
+from services.protocol.images_api import SIZE_PATTERN, EditFields, NegativePrompt, Prompt
 
 MAX_TURNS: Final = 20
 MAX_CANDIDATES: Final = 16
+MAX_TEXT_BYTES: Final = 96_000
+"""32,000 characters, of any script in use; emoji and historic scripts take a byte more each."""
 MAX_SEED: Final = 2**31 - 1
 _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
     # max_turns, candidates
@@ -51,7 +53,7 @@ class LoopFields(BaseModel):
     budget_edits: int | None = Field(None, ge=1, le=1000, description="Maximum number of edits, retries included.")
     budget_editor_s: float | None = Field(None, ge=1, description="Editor seconds after which no edit is started.")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the first candidate; random if absent.")
-    negative_prompt: str | None = Field(None, max_length=32_000, description="Passed on to editors that support it.")
+    negative_prompt: NegativePrompt | None = Field(None, description="Passed on to editors that support it.")
     num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Passed on to editors that support it.")
     guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
     true_cfg_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
@@ -144,9 +146,23 @@ def check(fields: ImagesEditFields | SessionFields, catalogue: Catalogue, deadli
     if has_mask and not catalogue.editors[editor].mask:
         raise ApiError("unsupported_parameter", f"mask: the editor {editor!r} takes no mask; leave it out", param="mask")
     _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
+    check_bytes("prompt", fields.prompt)
+    check_bytes("negative_prompt", fields.negative_prompt)
     _check_output(fields, 0)
     _limits(fields, deadlines, 0.0)
     _editor_options(fields, catalogue.editors[editor], editor)
+
+
+def check_bytes(name: str, text: str | None) -> None:
+    """Refuse a text that would take too much of Redis.
+
+    Raises:
+        ApiError: ``invalid_value``.
+    """
+    size = len(text.encode()) if text else 0
+    if size > MAX_TEXT_BYTES:
+        message = f"{name}: it has {size:,} bytes in UTF-8, and may have {MAX_TEXT_BYTES:,}; shorten it"
+        raise ApiError("invalid_value", message, param=name)
 
 
 def _check_output(fields: ImagesEditFields | SessionFields, longest_side: int) -> None:

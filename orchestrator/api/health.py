@@ -56,17 +56,24 @@ async def health(ctx: Ctx) -> dict[str, str]:
 
 @router.get("/readyz", responses=documented(keyed=False, example=READY))
 async def ready(ctx: Ctx) -> Any:
-    """Whether this replica can serve edits: Redis, the driver, and at least one editor and one thinker are ready."""
-    results = await ctx.readiness.results()
-    checks = {"redis": await ctx.sessions.ping(), "driver": ctx.driving(), **results}
-    vital = {"redis": checks["redis"], "driver": checks["driver"]}
+    """Whether this replica can serve edits: Redis and the blob store accept writes, the driver runs, and at least one editor
+    and one thinker are ready.
+    """
+    results, refusals = await ctx.readiness.results(), ctx.storage.refusals
+    vital = {
+        "redis": "redis" not in refusals and await ctx.sessions.ping(),
+        "blobs": "blobs" not in refusals,
+        "driver": ctx.driving(),
+    }
+    checks = {**vital, **results}
     for role in ("editor", "thinker"):
         of_role = {name: up for name, up in results.items() if name.startswith(f"{role}:")}
         vital |= {} if any(of_role.values()) else of_role
     missing = [name for name, up in vital.items() if not up]
     if not missing:
         return {"status": "ready", "checks": checks}
-    body = error_body("not_ready", f"not ready: {', '.join(missing)}")
+    reasons = (f"{name} ({refusals[name]})" if name in refusals else name for name in missing)
+    body = error_body("not_ready", f"not ready: {', '.join(reasons)}")
     return Response(orjson.dumps({**body, "status": "not_ready", "checks": checks}), 503, media_type="application/json")
 
 

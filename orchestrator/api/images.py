@@ -4,39 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
+from orchestrator.api.access import access_ended
 from orchestrator.api.context import Context, create_access
 from orchestrator.api.errors import documented, from_port, of_finished
 from orchestrator.api.examples import IMAGES
 from orchestrator.api.fields import ImagesEditFields
 from orchestrator.api.intake import idempotency_key
 from orchestrator.api.live import (
+    AccessEndedError,
     ClientDisconnectedError,
+    EventStreamResponse,
     ShuttingDownError,
     follow,
+    until,
     until_finished,
-    until_stopping,
     while_connected,
 )
+from orchestrator.api.pictures import PIECE, PiecesResponse, size_of, stored_pieces
 from orchestrator.api.view import candidate_path, scores_of
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import PortError
 from services.errors import ApiError
-from services.imaging.codec import to_base64, transcode
+from services.imaging.codec import to_base64
 from services.protocol.images_api import ImagesResponse, form_schema, sse_schema
+from services.serving.byte_budget import receiving
 from services.serving.jsonlines import sse_message
-from services.serving.middleware import error_response
+from services.serving.middleware import ReplyAbortedError, error_response
 
 router = APIRouter(tags=["images"])
 _STREAM = {"text/event-stream": {"schema": sse_schema()}}
 _OK = {"description": "The best image; server-sent events with stream=true.", "content": _STREAM}
+_EVENT_FACTOR = 2
+"""An event holds its picture as bytes, as base64 and as JSON; the first are gone when it is sent."""
 _DONT_RETRY = {"x-should-retry": "false"}
 
 
@@ -52,17 +59,25 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
     The contract is OpenAI's, so its clients work; flat extension fields control the loop. If the connection breaks, a
     session with an `Idempotency-Key` continues (repeat the request to get its result); one without is cancelled.
     """
-    fields, source, mask = await ctx.intake.from_form(request, ImagesEditFields)
     key = idempotency_key(request)
-    created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
-    del source, mask  # do not hold them in memory while the caller waits
-    session_id = created.session_id
-    headers = {**_DONT_RETRY, "x-session-id": session_id}
-    if fields.stream:
-        events = _stream(ctx, session_id, fields, cancel_when_left=key is None)
-        return StreamingResponse(events, media_type="text/event-stream", headers={**headers, "cache-control": "no-store"})
+    with contextlib.ExitStack() as slot:
+        async with receiving(ctx.uploads, request, ctx.tenant) as body:
+            fields, source, mask = await ctx.intake.from_form(body, ImagesEditFields)
+            if fields.response_format == "url":
+                ctx.links.check_base(request.headers.get("host"))
+            if fields.stream:
+                slot.enter_context(ctx.streams.open(ctx.tenant))
+            with ctx.counting_refusals():
+                created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
+            del source, mask  # do not hold them in memory while the caller waits
+        session_id = created.session_id
+        headers = {**_DONT_RETRY, "x-session-id": session_id}
+        if fields.stream:
+            return EventStreamResponse(_stream(ctx, session_id, fields, cancel_when_left=key is None), slot.pop_all(), headers)
     try:
-        return await _whole(request, ctx, session_id, fields, cancel_when_left=key is None)
+        # One call waits for each session; those that join it by its key are counted as streams are.
+        with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant):
+            return await _whole(request, ctx, session_id, fields, cancel_when_left=key is None)
     except (ApiError, PortError) as exc:
         # The session exists, so the client must not retry on its own: that would create another.
         return error_response(from_port(exc) if isinstance(exc, PortError) else exc, headers)
@@ -73,23 +88,25 @@ async def _whole(
 ) -> Response:
     headers = {**_DONT_RETRY, "x-session-id": session_id}
     try:
-        session, _ = await while_connected(request, ctx.stopping, until_finished(ctx.history, session_id))
+        session, _ = await while_connected(request, ctx.ends, until_finished(ctx.history, session_id))
     except ClientDisconnectedError:
         if cancel_when_left:
             await ctx.cancel(session_id, by="disconnect")
         return Response(status_code=499)
     except ShuttingDownError as exc:
         raise _shutting_down(session_id) from exc
+    except AccessEndedError as exc:
+        if cancel_when_left:
+            await ctx.cancel(session_id, by="disconnect")
+        raise access_ended() from exc
     finished = session.finished
     if finished is None or finished.best is None:
         error = of_finished(finished) if finished else ApiError("internal_error", "the session did not finish")
         return Response(orjson.dumps(error.body()), error.status, headers, media_type="application/json")
-    data = [await _image(request, ctx, session_id, session, ref, fields) for ref in finished.results]
     best = session.candidate(finished.best)
     scores = scores_of(best)
     body = {
         "created": int(session.created.at),
-        "data": data,
         "output_format": fields.output_format,
         "size": f"{best.image.width}x{best.image.height}" if best and best.image else None,
         "session_id": session_id,
@@ -99,7 +116,40 @@ async def _whole(
         "finish_reason": finished.reason,
         "totals": finished.totals.model_dump(),
     }
-    return Response(orjson.dumps(body), headers=headers, media_type="application/json")
+    # The first part is made before the head is sent, so that a failure still has its status.
+    parts = _parts(request, ctx, session_id, session, finished.results, fields)
+    started = [await anext(parts)]
+    return PiecesResponse(_joined(started, parts, body), headers=headers, media_type="application/json")
+
+
+async def _joined(started: list[bytes], parts: AsyncGenerator[bytes], rest: dict[str, Any]) -> AsyncGenerator[bytes]:
+    """The reply's JSON, in parts: a picture is not held as a whole for a reader that may be slow."""
+    async with contextlib.aclosing(parts):
+        yield b'{"data":[' + started.pop()
+        try:
+            async for part in parts:
+                yield part
+        except (PortError, ApiError) as exc:
+            raise ReplyAbortedError(str(exc)) from exc
+    yield b"]," + orjson.dumps(rest)[1:]
+
+
+async def _parts(
+    request: Request, ctx: Context, session_id: str, session: Session, refs: Sequence[CandidateRef], fields: ImagesEditFields
+) -> AsyncGenerator[bytes]:
+    """The elements of `data`, in parts."""
+    for number, ref in enumerate(refs):
+        before = b"," if number else b""
+        image, facts = await _facts_of(request, ctx, session_id, session, ref, fields)
+        if image is None:
+            yield before + orjson.dumps(facts)
+            continue
+        before += b'{"b64_json":"'
+        async with contextlib.aclosing(_encoded(ctx, session_id, image, fields)) as pieces:
+            async for piece in pieces:
+                yield before + to_base64(piece).encode()
+                before = b""
+        yield b'",' + orjson.dumps(facts)[1:]
 
 
 def _shutting_down(session_id: str) -> ApiError:
@@ -108,9 +158,10 @@ def _shutting_down(session_id: str) -> ApiError:
     return ApiError("not_ready", message, retry_after=1)
 
 
-async def _image(
+async def _facts_of(
     request: Request, ctx: Context, session_id: str, session: Session, ref: CandidateRef, fields: ImagesEditFields
-) -> dict[str, Any]:
+) -> tuple[ImageRef | None, dict[str, Any]]:
+    """An image that is sent inline, or None, and the other fields of its element of `data`."""
     candidate = session.candidate(ref)
     if candidate is None or candidate.image is None:
         raise ApiError("internal_error", "the finished session names a candidate without an image")
@@ -127,28 +178,49 @@ async def _image(
         if fields.output_compression is not None and fields.output_format != "png":
             query.append(("compression", str(fields.output_compression)))
         path = candidate_path(session_id, ref)
-        return {"url": await ctx.links.link(str(request.base_url), path, query, ctx.clock.now()), **out}
-    return {"b64_json": await _b64(ctx, session_id, candidate.image, fields), **out}
+        return None, {"url": await ctx.links.link(str(request.base_url), path, query, ctx.clock.now()), **out}
+    return candidate.image, out
 
 
-async def _b64(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> str:
-    data = await ctx.blobs.get(session_id, image.sha256)
-    if image.media_type != f"image/{fields.output_format}" or fields.output_compression is not None:
-        async with ctx.intake.decode_budget.reserve(image.width * image.height):
-            data = await asyncio.to_thread(transcode, data, fields.output_format, fields.output_compression)
-    return to_base64(data)
+async def _encoded(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> AsyncGenerator[bytes]:
+    """The image as the caller wants it, in pieces that can be encoded one by one."""
+    if _as_stored(image, fields):
+        async for piece in stored_pieces(ctx.blobs, session_id, image):
+            yield piece
+        return
+    async with ctx.replies.open(ctx.tenant, patient=True) as held:
+        await held.grow(size_of(image))
+        data = await _converted(ctx, session_id, image, fields)
+        for at in range(0, len(data), PIECE):
+            yield data[at : at + PIECE]
+
+
+def _as_stored(image: ImageRef, fields: ImagesEditFields) -> bool:
+    return image.media_type == f"image/{fields.output_format}" and fields.output_compression is None
+
+
+async def _converted(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> bytes:
+    async def load() -> bytes:
+        return await ctx.blobs.get(session_id, image.sha256)
+
+    if _as_stored(image, fields):
+        return await load()
+    encoding = (fields.output_format, fields.output_compression)
+    return await ctx.transcodes.get(image.sha256, load, encoding, tenant=ctx.tenant, param="output_format")
 
 
 async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, cancel_when_left: bool) -> AsyncIterator[bytes]:
     """Each turn's candidates as partial images, then one completed event for every result."""
     done = False
     try:
-        async for item in until_stopping(ctx.stopping, _events(ctx, session_id, fields)):
+        async for item in until(ctx.ends, _events(ctx, session_id, fields)):
             yield item
         done = True
     except (PortError, ApiError) as exc:
         error = from_port(exc) if isinstance(exc, PortError) else exc
         yield sse_message(error.body(), event="error")
+    except AccessEndedError:
+        yield sse_message(access_ended().body(), event="error")
     except ShuttingDownError:
         done = True
         yield sse_message(_shutting_down(session_id).body(), event="error")
@@ -170,17 +242,21 @@ async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> As
             event = recorded.event
             wanted = fields.partial_images is None or partials < fields.partial_images
             if isinstance(event, Edited) and wanted:
-                yield await _partial(ctx, session_id, fold(log), event, fields, partials)
+                # An event is held as a whole, so that its end is never cut off by another one.
+                async with ctx.replies.open(ctx.tenant, patient=True) as held:
+                    await held.grow(_EVENT_FACTOR * size_of(event.image))
+                    yield await _partial(ctx, session_id, fold(log), event, fields, partials)
                 partials += 1
             if isinstance(event, Finished):
-                async for item in _completed(ctx, session_id, fold(log), event, fields):
-                    yield item
+                async with contextlib.aclosing(_completed(ctx, session_id, fold(log), event, fields)) as items:
+                    async for item in items:
+                        yield item
 
 
 async def _partial(ctx: Context, session_id: str, session: Session, event: Edited, fields: ImagesEditFields, index: int) -> bytes:
     body = {
         "type": "image_edit.partial_image",
-        "b64_json": await _b64(ctx, session_id, event.image, fields),
+        "b64_json": to_base64(await _converted(ctx, session_id, event.image, fields)),
         "partial_image_index": index,
         **_facts(event.at, event.image, fields),
         "session_id": session_id,
@@ -193,7 +269,7 @@ async def _partial(ctx: Context, session_id: str, session: Session, event: Edite
 
 async def _completed(
     ctx: Context, session_id: str, session: Session, finished: Finished, fields: ImagesEditFields
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     if finished.best is None:
         error = of_finished(finished)
         yield sse_message(error.body(), event="error")
@@ -202,21 +278,32 @@ async def _completed(
         candidate = session.candidate(ref)
         if candidate is None or candidate.image is None:
             continue
-        scores = scores_of(candidate)
-        body = {
-            "type": "image_edit.completed",
-            "b64_json": await _b64(ctx, session_id, candidate.image, fields),
-            **_facts(finished.at, candidate.image, fields),
-            "revised_prompt": session.turns[ref.turn - 1].instruction,
-            "session_id": session_id,
-            "turn": ref.turn,
-            "candidate": ref.candidate,
-            "scores": scores.model_dump() if scores else None,
-            "turns": finished.totals.turns,
-            "edits": finished.totals.edits,
-            "finish_reason": finished.reason,
-        }
-        yield sse_message(body, event="image_edit.completed")
+        async with ctx.replies.open(ctx.tenant, patient=True) as held:
+            await held.grow(_EVENT_FACTOR * size_of(candidate.image))
+            yield await _completed_event(ctx, session_id, session, finished, ref, fields)
+
+
+async def _completed_event(
+    ctx: Context, session_id: str, session: Session, finished: Finished, ref: CandidateRef, fields: ImagesEditFields
+) -> bytes:
+    candidate = session.candidate(ref)
+    assert candidate is not None
+    assert candidate.image is not None
+    scores = scores_of(candidate)
+    body = {
+        "type": "image_edit.completed",
+        "b64_json": to_base64(await _converted(ctx, session_id, candidate.image, fields)),
+        **_facts(finished.at, candidate.image, fields),
+        "revised_prompt": session.turns[ref.turn - 1].instruction,
+        "session_id": session_id,
+        "turn": ref.turn,
+        "candidate": ref.candidate,
+        "scores": scores.model_dump() if scores else None,
+        "turns": finished.totals.turns,
+        "edits": finished.totals.edits,
+        "finish_reason": finished.reason,
+    }
+    return sse_message(body, event="image_edit.completed")
 
 
 def _facts(at: float, image: ImageRef, fields: ImagesEditFields) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from opentelemetry import trace
 from starlette.requests import Request
 
-from orchestrator.api.decode_budget import DecodeBudget
 from orchestrator.api.fields import Deadlines, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
 from orchestrator.egress.fetch import fetch_image
 from orchestrator.egress.resolver import NameResolver
@@ -31,7 +30,8 @@ from orchestrator.ports import (
     image_ref,
 )
 from services.errors import ApiError
-from services.imaging.codec import CheckedImage, ImageLimits, check_image, digest, from_base64, open_image
+from services.imaging.codec import CheckedImage, ImageLimits, from_base64
+from services.imaging.decode_pool import DecodePool
 from services.protocol.images_api import read_form, single_image, validate
 from services.serving import logs, tracing
 from services.serving.middleware import read_json
@@ -57,7 +57,7 @@ class Intake:
         catalogue_now: returns the editors and thinkers that callers can name.
         deadlines: of sessions.
         limits: of a source image or mask.
-        decode_budget: bounds the pixels that are decoded concurrently.
+        decoder: decodes what callers send, in other processes.
         resolver: resolves the host names of callers' URLs.
     """
 
@@ -67,7 +67,7 @@ class Intake:
     catalogue_now: Callable[[], Catalogue]
     deadlines: Deadlines
     limits: ImageLimits
-    decode_budget: DecodeBudget = field(default_factory=DecodeBudget)
+    decoder: DecodePool = field(default_factory=DecodePool)
     resolver: NameResolver = field(default_factory=NameResolver)
 
     @property
@@ -81,7 +81,7 @@ class Intake:
         if not kind.startswith("multipart/form-data"):
             message = "send multipart/form-data with a file part `image` and a text field `prompt` (/v1/sessions takes JSON too)"
             raise ApiError("unsupported_media_type", message, param="image")
-        async with open_form(request, max_files=20, max_fields=100) as form:
+        async with open_form(request, max_files=20, max_fields=100, max_file_bytes=self.limits.max_bytes) as form:
             read = await read_form(form)
         fields = validate(model, read.fields)
         source = single_image(read)
@@ -108,9 +108,9 @@ class Intake:
         Raises:
             ApiError: for an image that is not accepted, or a key that was used for another request.
         """
-        images = [await self._check(source, "image")]
+        images = [await self._check(source, "image", tenant.name)]
         if mask is not None:
-            images.append(await self._check(mask, "mask"))
+            images.append(await self._check(mask, "mask", tenant.name))
         sources = Sources(*(image_ref(image) for _, image in images))
         if sources.mask and (sources.mask.width, sources.mask.height) != (sources.source.width, sources.source.height):
             raise ApiError("invalid_image", "mask: it must have the size of image", param="mask")
@@ -134,16 +134,9 @@ class Intake:
             return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param, tenant=tenant, resolver=self.resolver)
         return await asyncio.to_thread(from_base64, text, param=param)
 
-    async def _check(self, data: bytes, param: str) -> tuple[str, CheckedImage]:
+    async def _check(self, data: bytes, param: str, tenant: str) -> tuple[str, CheckedImage]:
         """Decode an image, once for the whole session: the digest of what was received, and the image that is passed on."""
-        opened = await asyncio.to_thread(open_image, data, limits=self.limits, param=param)
-
-        def check() -> tuple[str, CheckedImage]:
-            received = digest(data)
-            return received, check_image(opened, received)
-
-        async with self.decode_budget.reserve(opened.info.width * opened.info.height):
-            return await asyncio.to_thread(check)
+        return await self.decoder.check(data, limits=self.limits, param=param, tenant=tenant)
 
     async def _record(
         self, images: Sequence[CheckedImage], event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds

@@ -26,13 +26,28 @@ class Links:
         secret: the signing secret, the same on every replica.
         ttl_s: seconds until a link expires.
         signed: whether links are signed; they are where keys are required.
-        base: base URL of the links; that of the request if None.
+        base: base URL of the links; that of the request's Host if None.
+        knows: whether a Host header has a name of this server.
     """
 
     secret: Callable[[], Awaitable[bytes]]
     ttl_s: float
     signed: bool
     base: str | None = None
+    knows: Callable[[str | None], bool] = lambda _: True
+
+    def check_base(self, host: str | None) -> None:
+        """Check that links can be made for a request: a Host header is the caller's choice, and may be anything.
+
+        Raises:
+            ApiError: ``invalid_value``, naming the settings.
+        """
+        if self.base is None and not self.knows(host):
+            message = (
+                "response_format: this server makes no links for the name in the Host header, which it does not know; "
+                "use b64_json, or set EDITTHINKER_PUBLIC_URL or EDITTHINKER_ALLOWED_HOSTS"
+            )
+            raise ApiError("invalid_value", message, param="response_format")
 
     async def link(self, base: str, path: str, query: Query, now: float) -> str:
         """The URL of an image."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import stamina
 from starlette.requests import Request
@@ -26,6 +28,10 @@ _RETRY_S: Final = 5
 
 class ClientDisconnectedError(Exception):
     """The client closed the connection while it waited."""
+
+
+class AccessEndedError(Exception):
+    """The caller's key was revoked or has expired while it waited or read a stream."""
 
 
 class ShuttingDownError(Exception):
@@ -59,8 +65,12 @@ async def follow(history: History, session_id: str, after: int = 0) -> AsyncGene
                     return
 
 
+class StreamLimitError(ApiError):
+    """The tenant has as many streams open as it may."""
+
+
 class StreamLimits:
-    """Counts the open event streams of each tenant on this replica.
+    """Counts the open event streams of each tenant on this replica, and the calls that wait for a session of an earlier one.
 
     Args:
         most: of one tenant; None is no bound.
@@ -74,11 +84,11 @@ class StreamLimits:
         """A slot for one stream, which is released by closing it.
 
         Raises:
-            ApiError: ``quota_exceeded`` when the tenant is at its limit.
+            StreamLimitError: ``quota_exceeded``, when the tenant is at its limit.
         """
         if self._most is not None and self._open[tenant] >= self._most:
             message = f"you have {self._most:,} event streams open, which is the most; close one, or follow fewer sessions"
-            raise ApiError("quota_exceeded", message, retry_after=_RETRY_S)
+            raise StreamLimitError("quota_exceeded", message, retry_after=_RETRY_S)
         self._open[tenant] += 1
         slot = contextlib.ExitStack()
         slot.callback(self._release, tenant)
@@ -90,19 +100,46 @@ class StreamLimits:
             del self._open[tenant]
 
 
+class Listings:
+    """Bounds how many lists of sessions are made at a time, since each holds logs in memory: one for each tenant, and few in all.
+
+    Args:
+        most: lists at a time; others wait.
+    """
+
+    def __init__(self, most: int = 4) -> None:
+        self._all = asyncio.Semaphore(most)
+        self._of_tenant: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def slot(self, tenant: str) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it."""
+        lock = self._of_tenant.setdefault(tenant, asyncio.Lock())
+        async with lock, self._all:
+            yield
+
+
 class EventStreamResponse(StreamingResponse):
     """Server-sent events, which release their slot however they end."""
 
-    def __init__(self, frames: AsyncIterator[bytes], slot: contextlib.ExitStack) -> None:
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    def __init__(
+        self, frames: AsyncIterator[bytes], slot: contextlib.ExitStack, headers: Mapping[str, str] | None = None
+    ) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})}
         super().__init__(frames, media_type="text/event-stream", headers=headers)
+        self._frames = frames
         self._slot = slot
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
         # Not in the generator: its cleanup does not run if it was never started.
         with self._slot:
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                # Not left to the garbage collector: a frame that was not sent holds its picture.
+                if isinstance(self._frames, AsyncGenerator):
+                    await self._frames.aclose()
 
 
 async def until_finished(history: History, session_id: str) -> tuple[Session, int]:
@@ -115,18 +152,50 @@ async def until_finished(history: History, session_id: str) -> tuple[Session, in
     return fold(recorded.event for recorded in log), log[-1].seq
 
 
-async def until_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result]) -> AsyncGenerator[_Result]:
-    """The items, until this replica shuts down.
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What ends a stream or a waiting call before its session does.
+
+    Attributes:
+        stopping: set when this replica shuts down.
+        admitted: whether the caller's key is still valid; None where no key is needed.
+        recheck_s: seconds between two checks of the key.
+    """
+
+    stopping: asyncio.Event
+    admitted: Callable[[], Awaitable[bool]] | None = None
+    recheck_s: float = 2.0
+
+    async def come(self) -> None:
+        """Wait for one of them.
+
+        Raises:
+            ShuttingDownError, AccessEndedError: when it comes.
+        """
+        while self.admitted is None or not self.stopping.is_set():
+            try:
+                async with asyncio.timeout(None if self.admitted is None else self.recheck_s):
+                    await self.stopping.wait()
+                    break
+            except TimeoutError:
+                pass
+            if self.admitted is not None and not await self.admitted():
+                raise AccessEndedError
+        raise ShuttingDownError
+
+
+async def until(ends: Ends, items: AsyncGenerator[_Result]) -> AsyncGenerator[_Result]:
+    """The items, until one of the ends comes.
 
     Raises:
-        ShuttingDownError: when it does.
+        ShuttingDownError, AccessEndedError: when it does.
     """
     end = object()
 
     async def next_item() -> _Result | object:
         return await anext(items, end)
 
-    stop = asyncio.create_task(stopping.wait())
+    stop = asyncio.create_task(ends.come())
     try:
         while True:
             step = asyncio.create_task(next_item())
@@ -137,13 +206,14 @@ async def until_stopping(stopping: asyncio.Event, items: AsyncGenerator[_Result]
                     step.cancel()
                     await asyncio.wait({step})
             if step.cancelled():
-                raise ShuttingDownError
+                await stop
             item = step.result()
             if item is end:
                 return
             yield cast("_Result", item)
     finally:
         stop.cancel()
+        await asyncio.wait({stop})
         await items.aclose()
 
 
@@ -160,20 +230,22 @@ async def load(history: History, session_id: str, tenant: str | None) -> tuple[S
     return session, log[-1].seq
 
 
-async def while_connected(request: Request, stopping: asyncio.Event, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of `work`, which is cancelled if the client disconnects or this replica shuts down first.
+async def while_connected(request: Request, ends: Ends, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of `work`, which is cancelled if the client disconnects or one of the ends comes first.
 
     Raises:
-        ClientDisconnectedError, ShuttingDownError: when that happens.
+        ClientDisconnectedError, ShuttingDownError, AccessEndedError: when that happens.
     """
     working = asyncio.create_task(work)
     disconnecting = asyncio.create_task(_disconnected(request))
-    stop = asyncio.create_task(stopping.wait())
+    stop = asyncio.create_task(ends.come())
     try:
         await asyncio.wait({working, disconnecting, stop}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise ShuttingDownError if stop.done() else ClientDisconnectedError
+        if stop.done():
+            stop.result()
+        raise ClientDisconnectedError
     finally:
         for task in (working, disconnecting, stop):
             task.cancel()

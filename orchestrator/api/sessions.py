@@ -7,6 +7,7 @@ import base64
 import binascii
 import contextlib
 import re
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 from urllib.request import parse_http_list
 
@@ -14,21 +15,32 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from orchestrator.api.access import access_ended
 from orchestrator.api.bodies import described, read_as
 from orchestrator.api.context import Context, create_access, edit_access, image_access, read_access
 from orchestrator.api.errors import Responses, documented
 from orchestrator.api.examples import SESSION, SESSIONS
-from orchestrator.api.fields import SessionFields, SessionJson
+from orchestrator.api.fields import SessionFields, SessionJson, check_bytes
 from orchestrator.api.intake import idempotency_key
-from orchestrator.api.live import ClientDisconnectedError, ShuttingDownError, load, until_finished, while_connected
-from orchestrator.api.view import SessionList, SessionView, show
+from orchestrator.api.live import (
+    AccessEndedError,
+    ClientDisconnectedError,
+    ShuttingDownError,
+    StreamLimitError,
+    load,
+    until_finished,
+    while_connected,
+)
+from orchestrator.api.pictures import size_of, stored_response
+from orchestrator.api.view import SessionList, SessionView, show, summary
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
-from orchestrator.loop.policy import best
+from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import Session, Status, fold
 from orchestrator.ports import StorageUnavailableError
 from services.errors import ApiError
-from services.imaging.codec import OutputFormat, transcode
+from services.imaging.codec import OutputFormat
 from services.protocol.images_api import Prompt, form_schema
+from services.serving.byte_budget import HeldResponse, receiving
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -36,8 +48,27 @@ ReadAccess = Annotated[Context, Depends(read_access)]
 EditAccess = Annotated[Context, Depends(edit_access)]
 ImageAccess = Annotated[Context, Depends(image_access)]
 SessionId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"])]
-Format = Annotated[OutputFormat | None, Query(description="Output encoding; as stored if absent.")]
-Compression = Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")]
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEncoding:
+    """The encoding that a request for an image asks for, and the request, whose client may leave."""
+
+    request: Request
+    format: OutputFormat | None
+    compression: int | None
+
+
+def wanted_encoding(
+    request: Request,
+    format: Annotated[OutputFormat | None, Query(description="Output encoding; as stored if absent.")] = None,  # noqa: A002
+    compression: Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")] = None,
+) -> WantedEncoding:
+    """The dependency of routes that serve images."""
+    return WantedEncoding(request, format, compression)
+
+
+Wanted = Annotated[WantedEncoding, Depends(wanted_encoding)]
 
 _IMAGE: Final[Responses] = {
     200: {
@@ -51,7 +82,8 @@ _SECONDS: Final = re.compile(r"[0-9]{1,18}")
 _FINISHED: Final = {"model": SessionView, "description": "Finished within `Prefer: wait`."}
 _LONGEST_WAIT_S: Final = 600
 _PAGES_SCANNED: Final = 10
-_LEAST_READ: Final = 16
+_READ_AT_ONCE: Final = 16
+"""Logs in memory at a time for one list."""
 _REMOVAL_S: Final = 5.0
 
 
@@ -89,20 +121,27 @@ async def create_session(
 ) -> Response:
     """Create a session, from a multipart form as for the images endpoint, or from JSON with the image as base64 or https URL."""
     wait_s = preferred_wait_s(request.headers.getlist("prefer"))
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-        fields, source, mask = await ctx.intake.from_json(request, ctx.tenant)
-    else:
-        fields, source, mask = await ctx.intake.from_form(request, SessionFields)
-    created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=idempotency_key(request))
-    del source, mask  # do not hold them in memory while the caller waits
+    key = idempotency_key(request)
+    is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+    async with receiving(ctx.uploads, request, ctx.tenant, factor=2 if is_json else 1) as body:
+        if is_json:
+            fields, source, mask = await ctx.intake.from_json(body, ctx.tenant)
+        else:
+            fields, source, mask = await ctx.intake.from_form(body, SessionFields)
+        with ctx.counting_refusals():
+            created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
+        del source, mask  # do not hold them in memory while the caller waits
     session_id = created.session_id
     headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
     if wait_s:
         try:
-            async with asyncio.timeout(wait_s):
-                session, seq = await while_connected(request, ctx.stopping, until_finished(ctx.history, session_id))
-        except (TimeoutError, ShuttingDownError):
+            with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant):
+                async with asyncio.timeout(wait_s):
+                    session, seq = await while_connected(request, ctx.ends, until_finished(ctx.history, session_id))
+        except (TimeoutError, ShuttingDownError, StreamLimitError):
             pass
+        except AccessEndedError as exc:
+            raise access_ended() from exc
         except ClientDisconnectedError:
             return Response(status_code=499)
         else:
@@ -120,26 +159,26 @@ async def list_sessions(
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
     status: Annotated[Status | None, Query(description="Only sessions in this state.")] = None,
 ) -> SessionList:
-    """Your sessions, newest first."""
+    """Your sessions, newest first, without their turns and checklists: `GET` a session for those."""
     found: list[SessionView] = []
     after = _read_cursor(cursor)
-    for _ in range(_PAGES_SCANNED):
-        rows = await ctx.sessions.page(ctx.tenant, None if after is None else after[0] + 1, limit + 64)
-        rows = [row for row in rows if after is None or (row[1], row[0]) < after]
-        # In portions: archived sessions are read from the blob store one by one.
-        for at in range(0, len(rows), size := max(limit, _LEAST_READ)):
-            portion = rows[at : at + size]
-            logs = await ctx.history.read_many([name for name, _ in portion])
-            for (name, created_ms), log in zip(portion, logs, strict=True):
-                after = (created_ms, name)
-                if log:
-                    session = fold(recorded.event for recorded in log)
-                    if status is None or session.status == status:
-                        found.append(show(name, session, log[-1].seq))
-                if len(found) == limit:
-                    return SessionList(data=found, next_cursor=_write_cursor(after))
-        if not rows:
-            return SessionList(data=found, next_cursor=None)
+    async with ctx.listings.slot(ctx.tenant):
+        for _ in range(_PAGES_SCANNED):
+            rows = await ctx.sessions.page(ctx.tenant, None if after is None else after[0] + 1, limit + 64)
+            rows = [row for row in rows if after is None or (row[1], row[0]) < after]
+            for at in range(0, len(rows), _READ_AT_ONCE):
+                portion = rows[at : at + _READ_AT_ONCE]
+                logs = await ctx.history.read_many([name for name, _ in portion])
+                for (name, created_ms), log in zip(portion, logs, strict=True):
+                    after = (created_ms, name)
+                    if log:
+                        session = fold(recorded.event for recorded in log)
+                        if status is None or session.status == status:
+                            found.append(summary(name, session, log[-1].seq))
+                    if len(found) == limit:
+                        return SessionList(data=found, next_cursor=_write_cursor(after))
+            if not rows:
+                return SessionList(data=found, next_cursor=None)
     return SessionList(data=found, next_cursor=_write_cursor(after) if after else None)
 
 
@@ -155,27 +194,26 @@ async def get_session(session_id: SessionId, ctx: ReadAccess) -> SessionView:
 async def get_best_image(
     session_id: SessionId,
     ctx: ImageAccess,
-    format: Format = None,  # noqa: A002 - the name in the query
-    compression: Compression = None,
+    wanted: Wanted,
 ) -> Response:
     """The best image so far; for a finished session, its result."""
     session = await _session_of_image(ctx, session_id)
     top = session.finished.best if session.finished else best(session)
     if top is None:
         raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
-    return await _serve(ctx, session_id, _image_of(session, top), format, compression, final=session.finished is not None)
+    final = session.finished is not None
+    return await _serve(ctx, session_id, session, _image_of(session, top), wanted, final=final)
 
 
 @router.get("/{session_id}/source", response_class=Response, responses=documented(ok=_IMAGE))
 async def get_source_image(
     session_id: SessionId,
     ctx: ImageAccess,
-    format: Format = None,  # noqa: A002 - the name in the query
-    compression: Compression = None,
+    wanted: Wanted,
 ) -> Response:
     """The source image."""
     session = await _session_of_image(ctx, session_id)
-    return await _serve(ctx, session_id, session.created.source, format, compression, final=True)
+    return await _serve(ctx, session_id, session, session.created.source, wanted, final=True)
 
 
 @router.get("/{session_id}/turns/{turn}/candidates/{candidate}/image", response_class=Response, responses=documented(ok=_IMAGE))
@@ -184,13 +222,12 @@ async def get_candidate_image(
     turn: Annotated[int, Path(ge=1, le=10_000)],
     candidate: Annotated[int, Path(ge=1, le=10_000)],
     ctx: ImageAccess,
-    format: Format = None,  # noqa: A002 - the name in the query
-    compression: Compression = None,
+    wanted: Wanted,
 ) -> Response:
     """One candidate's image."""
     session = await _session_of_image(ctx, session_id)
     image = _image_of(session, CandidateRef(turn=turn, candidate=candidate))
-    return await _serve(ctx, session_id, image, format, compression, final=True)
+    return await _serve(ctx, session_id, session, image, wanted, final=True)
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
@@ -206,6 +243,7 @@ async def give_feedback(
     session_id: SessionId, ctx: EditAccess, feedback: Annotated[Feedback, Depends(read_as(Feedback))]
 ) -> SessionView:
     """Give feedback: `accept` the best candidate, `pick` one, `instruct` with a new instruction, or let the thinker `go_on`."""
+    check_bytes("instruction", feedback.instruction)
 
     def event(session: Session) -> Event:
         _check_feedback(session, feedback)
@@ -258,12 +296,28 @@ def _check_feedback(session: Session, feedback: Feedback) -> None:
         raise ApiError("missing_parameter", "instruction is missing; instruct needs one", param="instruction")
     if session.finished or session.cancelled or session.accepted:
         raise ApiError("session_conflict", "the session is over and takes no more feedback", param="session_id")
+    if feedback.action in {"instruct", "go_on"} and (full := _full(session)):
+        message = f"{full}, the most that this server allows; accept or pick a candidate, or create another session"
+        raise ApiError("session_conflict", message, param="action")
     if feedback.action == "go_on" and session.review is None:
         raise ApiError("session_conflict", "the session is not waiting for a review", param="action")
     if feedback.action == "accept" and best(session) is None:
         raise ApiError("session_conflict", "there is no candidate to accept yet", param="action")
     if feedback.action == "pick" and feedback.turn:
         _image_of(session, CandidateRef(turn=feedback.turn, candidate=feedback.candidate or 1))
+
+
+def _full(session: Session) -> str | None:
+    """Which bound of the server keeps a session from another turn."""
+    if turns_are_used_up(session):
+        return f"the session has {len(session.turns)} turns"
+    if session.bounds.feedback is not None and session.feedback >= session.bounds.feedback:
+        return f"the session was given feedback {session.feedback} times"
+    if log_is_full(session):
+        return f"the session's events take {session.log_bytes:,} bytes"
+    if images_are_full(session):
+        return f"the session's images take {session.image_bytes:,} bytes"
+    return None
 
 
 def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
@@ -275,21 +329,35 @@ def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
 
 
 async def _serve(
-    ctx: Context, session_id: str, image: ImageRef, output: OutputFormat | None, compression: int | None, *, final: bool
+    ctx: Context, session_id: str, session: Session, image: ImageRef, wanted: WantedEncoding, *, final: bool
 ) -> Response:
-    data = await ctx.blobs.get(session_id, image.sha256)
-    media_type = image.media_type
-    if output is not None or compression is not None:
-        wanted: OutputFormat = output or _format_of(media_type)
-        if compression is not None and wanted == "png":
-            message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
-            raise ApiError("unsupported_parameter", message, param="compression")
-        async with ctx.intake.decode_budget.reserve(image.width * image.height):
-            data = await asyncio.to_thread(transcode, data, wanted, compression, param="format")
-        media_type = f"image/{wanted}"
     # An image never changes; which one is the best does until the session is finished.
     cache = "private, max-age=31536000, immutable" if final else "no-store"
-    return Response(data, media_type=media_type, headers={"cache-control": cache, "x-content-type-options": "nosniff"})
+    headers = {"cache-control": cache, "x-content-type-options": "nosniff"}
+    output, compression = wanted.format, wanted.compression
+    if output is None and compression is None:
+        return await stored_response(ctx.blobs, session_id, image, headers)
+    output = output or _format_of(image.media_type)
+    if compression is not None and output == "png":
+        message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
+        raise ApiError("unsupported_parameter", message, param="compression")
+    # The session's tenant: a signed link has none of its own.
+    tenant = session.created.tenant
+
+    async def load() -> bytes:
+        return await ctx.blobs.get(session_id, image.sha256)
+
+    async with contextlib.AsyncExitStack() as stack:
+        held = await stack.enter_async_context(ctx.replies.open(tenant))
+        await held.grow(size_of(image))
+        work = ctx.transcodes.get(image.sha256, load, (output, compression), tenant=tenant)
+        try:
+            data = await while_connected(wanted.request, ctx.ends, work)
+        except ClientDisconnectedError:
+            return Response(status_code=499)
+        except ShuttingDownError as exc:
+            raise ApiError("not_ready", "this replica is shutting down; retry", retry_after=1) from exc
+        return HeldResponse(data, stack.pop_all(), media_type=f"image/{output}", headers=headers)
 
 
 def _format_of(media_type: str) -> OutputFormat:

@@ -121,8 +121,8 @@ class SessionView(BaseModel):
     results: list[CandidateRef]
     scores: ScoresView | None
     revised_prompt: str | None
-    checklist: list[ChecklistQuestion]
-    turns: list[TurnView]
+    checklist: list[ChecklistQuestion] = Field(description="Always empty in lists.")
+    turns: list[TurnView] = Field(description="Always empty in lists; `totals.turns` is their number.")
     totals: Totals
     error: Failure | None
     last_event: int
@@ -183,6 +183,11 @@ def show(session_id: str, session: Session, last_event: int, position: QueuePosi
             self=path, events=f"{path}/events", cancel=f"{path}/cancel", feedback=f"{path}/feedback", image=f"{path}/image"
         ),
     )
+
+
+def summary(session_id: str, session: Session, last_event: int) -> SessionView:
+    """A session in a list: without its turns and its checklist."""
+    return show(session_id, session, last_event).model_copy(update={"turns": [], "checklist": []})
 
 
 def scores_of(candidate: Candidate | None) -> ScoresView | None:

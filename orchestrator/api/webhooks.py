@@ -16,7 +16,7 @@ from orchestrator.api.errors import documented
 from orchestrator.api.examples import ID
 from orchestrator.api.live import load
 from orchestrator.egress.addresses import InvalidURLError
-from orchestrator.webhooks.model import Attempt, Delivery, Endpoint, State, Topic
+from orchestrator.webhooks.model import Attempt, Delivery, Endpoint, State, Topic, host_of
 from services.errors import ApiError
 
 router = APIRouter(tags=["webhooks"])
@@ -27,6 +27,8 @@ SessionId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=[ID])]
 WebhookId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["whk_9f2d0c6be2d14b5f"])]
 _MAX_WEBHOOKS: Final = 16
 """Of one tenant."""
+_MAX_PER_HOST: Final = 4
+"""Of one tenant for one host: each session's events are sent once for each of them."""
 _SECRET_BYTES: Final = 32
 _MAX_SECRETS: Final = 4
 """That sign one delivery."""
@@ -147,7 +149,12 @@ async def create_webhook(ctx: EditAccess, webhook: Annotated[NewWebhook, Depends
         ctx.webhooks.check(webhook.url)
     except InvalidURLError as exc:
         raise ApiError(exc.code, f"url: {exc.message}", param="url") from exc
-    if len(await ctx.endpoints.endpoints(ctx.tenant)) >= _MAX_WEBHOOKS:
+    existing = await ctx.endpoints.endpoints(ctx.tenant)
+    host = host_of(webhook.url)
+    if sum(endpoint.host == host for endpoint in existing) >= _MAX_PER_HOST:
+        message = f"url: you have {_MAX_PER_HOST} webhooks of this host, and can have no more; delete one first"
+        raise ApiError("invalid_value", message, param="url")
+    if len(existing) >= _MAX_WEBHOOKS:
         raise ApiError("invalid_value", f"you have {_MAX_WEBHOOKS} webhooks, and can have no more; delete one first", param="url")
     endpoint = Endpoint(
         id=f"whk_{secrets.token_hex(8)}",

@@ -10,9 +10,10 @@ import httpx
 
 from orchestrator.egress.addresses import CheckedNetworkBackend, ForbiddenAddressError, InvalidURLError, checked_url
 from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError
-from services.errors import ApiError
+from services.errors import ApiError, shown
 
 _TIMEOUT_S: Final = 20.0
+_HEADERS: Final[dict[bytes | str, bytes | str]] = {"Accept": "image/*", "Accept-Encoding": "identity"}
 
 
 async def fetch_image(url: str, *, max_bytes: int, param: str, tenant: str, resolver: NameResolver) -> bytes:
@@ -29,7 +30,7 @@ async def fetch_image(url: str, *, max_bytes: int, param: str, tenant: str, reso
         ssl_context=httpx.create_ssl_context(), network_backend=CheckedNetworkBackend(resolver, tenant)
     )
     try:
-        async with asyncio.timeout(_TIMEOUT_S), pool, pool.stream("GET", target, headers={"Accept": "image/*"}) as reply:
+        async with asyncio.timeout(_TIMEOUT_S), pool, pool.stream("GET", target, headers=_HEADERS) as reply:
             if reply.status != 200:  # noqa: PLR2004
                 message = f"{param}: the URL answered {reply.status}; redirects are not followed"
                 raise ApiError("url_unreachable", message, param=param)
@@ -44,6 +45,11 @@ async def fetch_image(url: str, *, max_bytes: int, param: str, tenant: str, reso
 
 
 async def _bounded(reply: httpcore.Response, max_bytes: int, param: str) -> bytes:
+    encodings = [value.decode("latin-1").strip().lower() for name, value in reply.headers if name.lower() == b"content-encoding"]
+    if any(encoding not in {"", "identity"} for encoding in encodings):
+        # Never decoded: a few kilobytes can stand for gigabytes.
+        message = f"{param}: the URL answered with the content encoding {shown(', '.join(encodings))}; send the image itself"
+        raise ApiError("url_unreachable", message, param=param)
     chunks: list[bytes] = []
     size = 0
     async for chunk in reply.aiter_stream():

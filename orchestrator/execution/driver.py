@@ -25,7 +25,7 @@ from orchestrator.execution.performer import Job, Performer
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
-from orchestrator.loop.session import CorruptLogError, Session, apply, fold
+from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
 from orchestrator.ports import (
     Claim,
     Clock,
@@ -75,6 +75,8 @@ class Driver:
         clock: Clock,
         observer: SessionObserver,
         entries: list[Recorded],
+        *,
+        bounds: SessionBounds | None = None,
     ) -> None:
         self._claim = claim
         self._sessions = sessions
@@ -82,7 +84,8 @@ class Driver:
         self._clock = clock
         self._observer = observer
         self._seq = entries[-1].seq
-        self._session = fold(recorded.event for recorded in entries)
+        self._bounds = bounds
+        self._session = fold((recorded.event for recorded in entries), bounds)
         self._drafts: list[_Draft] = []
         self._failures = 0
         """Consecutive failed appends."""
@@ -192,7 +195,7 @@ class Driver:
         lost = [draft for draft in self._drafts if draft.is_outcome and draft.event not in known]
         drafted, before = [draft.event for draft in self._drafts], self._seq
         self._seq = entries[-1].seq
-        self._session, self._drafts = fold(known), []
+        self._session, self._drafts = fold(known, self._bounds), []
         self._observe(recorded for recorded in entries if recorded.seq > before and recorded.event in drafted)
         self._spans.learn(known)
         for draft in lost:

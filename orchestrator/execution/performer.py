@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,14 @@ from services.imaging.codec import CheckedImage
 Job = EditJob | CritiqueJob | ChecklistJob
 _Role = TypeVar("_Role")
 _STORAGE_RETRIES: Final = stamina.AsyncRetryingCaller(attempts=5, timeout=30.0)
+# Bounds on what an event keeps of a reply, so that nobody fills Redis by making a thinker ramble or an editor explain itself.
+_MAX_REFINED_BYTES: Final = 8 * 1024
+"""Of a refined instruction, unless the caller's own is longer; the paper's thinker writes 100 to 1,000 bytes."""
+_MAX_REASONING_BYTES: Final = 8 * 1024
+_MAX_TEXT_BYTES: Final = 1024
+"""Of an error's message, a checklist's question and the reason of an answer, each."""
+_MAX_TIMINGS: Final = 32
+_MAX_TIMING_NAME: Final = 64
 _GRACE_S: Final = 1.0
 """Added to a call's timeout. The driver stops its jobs at the deadline; a call that timed out at the same moment would be
 cancelled twice, its connection would stay open, and the editor would go on working."""
@@ -84,7 +93,7 @@ class Performer:
                 candidate=job.candidate,
                 attempt=job.attempt,
                 code=exc.code,
-                message=exc.message,
+                message=cut(exc.message, _MAX_TEXT_BYTES),
                 retryable=exc.retryable,
                 editor_seconds=usage.seconds,
             )
@@ -96,7 +105,7 @@ class Performer:
             image=image_ref(reply.image),
             # A replay reports work that our clock did not measure; it cannot be older than the session.
             editor_seconds=min(usage.seconds, max(0.0, now - session.created.at)) if reply.replayed else usage.seconds,
-            timings=dict(reply.timings),
+            timings=_bounded_timings(reply.timings),
             repeated=resumed and not reply.replayed,
             editor=reply.editor,
         )
@@ -116,6 +125,7 @@ class Performer:
             timeout_s=created.limits.deadline_at - now + _GRACE_S,
             start_s=start_s,
             session_id=session_id,
+            tenant=created.tenant,
             options=created.editor_options,
             later=job.turn > 1,
         )
@@ -132,6 +142,7 @@ class Performer:
                 turn_instruction=job.instruction,
                 timeout_s=created.limits.deadline_at - began + _GRACE_S,
                 questions=session.checklist.questions,
+                tenant=created.tenant,
             )
             reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
         except PortError as exc:
@@ -143,9 +154,9 @@ class Performer:
             candidate=job.candidate,
             semantic=reply.semantic,
             quality=reply.quality,
-            reasoning=reply.reasoning,
-            instruction=reply.refined_instruction,
-            answers=reply.answers,
+            reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
+            instruction=_bounded_instruction(reply.refined_instruction, created.instruction),
+            answers=tuple(answer.model_copy(update={"reason": cut(answer.reason, _MAX_TEXT_BYTES)}) for answer in reply.answers),
             samples=reply.samples,
             semantic_spread=reply.semantic_spread,
             quality_spread=reply.quality_spread,
@@ -160,18 +171,21 @@ class Performer:
         created = session.created
         try:
             timeout_s = created.limits.deadline_at - began + _GRACE_S
-            order = ChecklistOrder(self._stored(session_id, created.source), created.instruction, timeout_s)
+            order = ChecklistOrder(self._stored(session_id, created.source), created.instruction, timeout_s, created.tenant)
             reply = await _named(self.thinkers, created.thinker, "thinker").checklist(order)
         except PortError as exc:
             return ev.ChecklistFailed(**self._failure(job, exc, began))
         now = self.clock.now()
         seconds = max(0.0, now - began)
-        return ev.ChecklistMade(at=now, questions=reply.questions, thinker_seconds=seconds, **_tokens(reply.usage))
+        questions = tuple(
+            question.model_copy(update={"text": cut(question.text, _MAX_TEXT_BYTES)}) for question in reply.questions
+        )
+        return ev.ChecklistMade(at=now, questions=questions, thinker_seconds=seconds, **_tokens(reply.usage))
 
     def _failure(self, job: CritiqueJob | ChecklistJob, exc: PortError, began: float) -> dict[str, Any]:
         """The fields that the events of both failures share."""
         now = self.clock.now()
-        failure = {"code": exc.code, "message": exc.message, "retryable": exc.retryable}
+        failure = {"code": exc.code, "message": cut(exc.message, _MAX_TEXT_BYTES), "retryable": exc.retryable}
         return {"at": now, "attempt": job.attempt, "thinker_seconds": max(0.0, now - began), **failure}
 
     def _stored(self, session_id: str, ref: ev.ImageRef) -> StoredImage:
@@ -182,6 +196,23 @@ class Performer:
 
     async def _store(self, session_id: str, image: CheckedImage) -> None:
         await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.put, session_id, image)
+
+
+def cut(text: str, most_bytes: int) -> str:
+    """A text of at most so many UTF-8 bytes, and an ellipsis where it was cut."""
+    raw = text.encode()
+    return text if len(raw) <= most_bytes else f"{raw[: most_bytes - 3].decode('utf-8', 'ignore')}…"
+
+
+def _bounded_instruction(refined: str | None, given: str) -> str | None:
+    """A refined instruction; None, which keeps the turn's, for one that is too long: half of one asks for other things."""
+    most_bytes = max(_MAX_REFINED_BYTES, len(given.encode()))
+    return None if refined is None or len(refined.encode()) > most_bytes else refined
+
+
+def _bounded_timings(timings: Mapping[str, float]) -> dict[str, float]:
+    named = ((name, seconds) for name, seconds in timings.items() if len(name) <= _MAX_TIMING_NAME)
+    return dict(itertools.islice(named, _MAX_TIMINGS))
 
 
 def _tokens(usage: Usage) -> dict[str, Any]:

@@ -302,7 +302,8 @@ class Runner:
             before = list(self._tasks.values())
             if not await self._sessions.renew_lease(self._replica):
                 self._lease_lost(before)
-            await self._sessions.report_durations(self._editors.edit_durations(), self._durations.most())
+            with contextlib.suppress(StorageUnavailableError):  # a full Redis; the lease and the audit matter more
+                await self._sessions.report_durations(self._editors.edit_durations(), self._durations.most())
             if next(self._heartbeats) % _HEARTBEATS_PER_AUDIT == 0:
                 await self._audit()
         except StorageUnavailableError as exc:

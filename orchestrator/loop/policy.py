@@ -124,7 +124,8 @@ def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
     if now >= session.created.limits.deadline_at:
         return _finish(session, "deadline")
     late = now > latest_start(session, edit_s)
-    if session.turn is None or (session.new_instruction and not _budget_is_spent(session)):
+    instructed = session.new_instruction and not (_budget_is_spent(session) or turns_are_used_up(session))
+    if session.turn is None or instructed:
         return _finish(session, "deadline") if late else _start_turn(session)
     if session.review:
         return Wait()
@@ -181,11 +182,26 @@ def meets(session: Session, candidate: Candidate) -> bool:
 
 def _exhausted(session: Session) -> FinishReason | None:
     limits = session.created.limits
-    if len(session.turns) - session.floor >= limits.max_turns:
+    if len(session.turns) - session.floor >= limits.max_turns or turns_are_used_up(session):
         return "max_turns"
     if session.created.strategy != "best_of_n" and stale_turns(session) >= limits.patience and _enough_made(session):
         return "plateau"
-    return "budget" if _budget_is_spent(session) else None
+    return "budget" if _budget_is_spent(session) or log_is_full(session) else None
+
+
+def turns_are_used_up(session: Session) -> bool:
+    """Whether the session has as many turns as the server allows, those after feedback included."""
+    return session.bounds.turns is not None and len(session.turns) >= session.bounds.turns
+
+
+def log_is_full(session: Session) -> bool:
+    """Whether the session's events take as many bytes as the server allows."""
+    return session.bounds.log_bytes is not None and session.log_bytes >= session.bounds.log_bytes
+
+
+def images_are_full(session: Session) -> bool:
+    """Whether the session's images take as many bytes as the server allows."""
+    return session.bounds.image_bytes is not None and session.image_bytes >= session.bounds.image_bytes
 
 
 def stale_turns(session: Session) -> int:
@@ -209,7 +225,7 @@ def _budget_is_spent(session: Session) -> bool:
     limits, totals = session.created.limits, session.totals
     no_edits = limits.budget_edits is not None and totals.edits >= limits.budget_edits
     seconds = _seconds_left(session)
-    return no_edits or (seconds is not None and seconds < _MIN_ALLOWANCE_S)
+    return no_edits or (seconds is not None and seconds < _MIN_ALLOWANCE_S) or images_are_full(session)
 
 
 def _enough_made(session: Session) -> bool:
@@ -258,6 +274,8 @@ def _error(session: Session, reason: FinishReason) -> Failure | None:
         return errors[-1]
     if reason == "deadline":
         return Failure(code=TOO_LATE, message="the deadline came before an image could be made; raise deadline_s")
+    if reason == "budget" and images_are_full(session):
+        return Failure(code="budget_exceeded", message="its images take as many bytes as the server allows; send a smaller image")
     if reason == "budget":
         return Failure(code="budget_exceeded", message="the budget was spent before an image was made; raise it")
     return None
@@ -312,7 +330,7 @@ def _open_jobs(session: Session, turn: Turn) -> Iterator[EditJob | CritiqueJob |
     if limits.budget_edits is not None:
         affordable = min(affordable, limits.budget_edits - session.totals.edits)
     allowance = _allowance(session, affordable)
-    if allowance is not None and allowance < _MIN_ALLOWANCE_S:
+    if (allowance is not None and allowance < _MIN_ALLOWANCE_S) or images_are_full(session):
         affordable = 0
     to_start = {candidate.number for candidate in missing[:affordable]}
     for candidate in turn.candidates:

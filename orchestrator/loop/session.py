@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import Literal
+from typing import Final, Literal
 
 from orchestrator.loop.events import (
     SEEDS,
@@ -108,10 +108,30 @@ class Checklist:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionBounds:
+    """What the operator lets one session grow to, feedback included; None is no limit.
+
+    Attributes:
+        turns: turns in all.
+        feedback: times that a person gave feedback.
+        log_bytes: bytes of its events, about; a turn that has begun is completed.
+        image_bytes: bytes of its images; edits that have begun are completed.
+    """
+
+    turns: int | None = None
+    feedback: int | None = None
+    log_bytes: int | None = None
+    image_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """The state of a session.
 
     Attributes:
+        bounds: of the server that drives or shows it; they are not part of the log.
+        log_bytes: about how many bytes its events take.
+        feedback: how often a person gave feedback.
         floor: the last turn before the latest feedback; the loop's limits count from there.
         review: the latest review request, while it is unanswered.
         new_instruction: a person's instruction that no turn has used yet.
@@ -127,6 +147,15 @@ class Session:
     new_instruction: str | None = None
     cancelled: bool = False
     finished: Finished | None = None
+    bounds: SessionBounds = field(default_factory=SessionBounds)
+    log_bytes: int = 0
+    feedback: int = 0
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of its images: source, mask and candidates."""
+        images = [self.created.source, self.created.mask, *(candidate.image for candidate in self.candidates)]
+        return sum(image.bytes for image in images if image)
 
     @property
     def turn(self) -> Turn | None:
@@ -155,8 +184,8 @@ class Session:
         return "succeeded" if self.finished.best else "failed"
 
 
-def fold(events: Iterable[Event]) -> Session:
-    """The state after these events, in order.
+def fold(events: Iterable[Event], bounds: SessionBounds | None = None) -> Session:
+    """The state after these events, in order, on a server with these bounds.
 
     Raises:
         CorruptLogError: if the first is not `session_created`, or one names a turn that was never started.
@@ -165,11 +194,36 @@ def fold(events: Iterable[Event]) -> Session:
     first = next(stream, None)
     if not isinstance(first, SessionCreated):
         raise CorruptLogError("a session's first event is session_created")
-    return reduce(apply, stream, Session(created=first))
+    return reduce(apply, stream, Session(first, bounds=bounds or SessionBounds(), log_bytes=_size(first)))
 
 
 def apply(session: Session, event: Event) -> Session:
     """The state after one more event."""
+    return replace(_apply(session, event), log_bytes=session.log_bytes + _size(event))
+
+
+_EVENT_BYTES: Final = 300
+"""An event without its texts; those of the recorded sessions have 120 to 700 bytes."""
+
+
+def _size(event: Event) -> int:
+    """About how many bytes an event adds to a log, which has each instruction once."""
+    texts: list[str | None] = []
+    match event:
+        case SessionCreated():
+            texts = [event.instruction, *(value for value in event.editor_options.values() if isinstance(value, str))]
+        case FeedbackGiven():
+            texts = [event.instruction]
+        case Critiqued():
+            texts = [event.instruction, event.reasoning, *(answer.reason for answer in event.answers)]
+        case ChecklistMade():
+            texts = [question.text for question in event.questions]
+        case EditFailed() | CritiqueFailed() | ChecklistFailed():
+            texts = [event.message]
+    return _EVENT_BYTES + sum(len(text.encode()) for text in texts if text)
+
+
+def _apply(session: Session, event: Event) -> Session:
     match event:
         case TurnStarted():
             return _turn_started(session, event)
@@ -210,7 +264,7 @@ def _checklist(session: Session, event: ChecklistMade | ChecklistFailed) -> Sess
 
 
 def _feedback(session: Session, event: FeedbackGiven) -> Session:
-    session = replace(session, review=None)
+    session = replace(session, review=None, feedback=session.feedback + 1)
     if event.action in {"accept", "pick"}:
         return replace(session, accepted=event)
     return replace(session, floor=len(session.turns), new_instruction=event.instruction)

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Final, get_args
 
 from redis.asyncio import Redis
@@ -80,13 +80,13 @@ class ApiKeyStore:
     async def quota(self, tenant: str) -> Quota | None:
         """What was set for a tenant; None if nothing was."""
         raw = await self._cached(self._quotas, tenant)
-        return None if raw is None else Quota(**json.loads(raw))
+        return None if raw is None else _load_quota(raw)
 
     async def set_quota(self, tenant: str, quota: Quota) -> None:
         """Set what a tenant may use."""
         check_tenant(tenant)
         async with redis_call():
-            await self._redis.hset(self._quotas, tenant, json.dumps(asdict(quota)))
+            await self._redis.hset(self._quotas, tenant, _dump_quota(quota))
 
     async def remove_quota(self, tenant: str) -> bool:
         """Remove a tenant's quota, so that the server's default applies; False if none was set."""
@@ -97,7 +97,7 @@ class ApiKeyStore:
         """The quotas that were set, by tenant."""
         async with redis_call():
             raw: Any = await self._redis.hgetall(self._quotas)
-        return {tenant.decode(): Quota(**json.loads(value)) for tenant, value in raw.items()}
+        return {tenant.decode(): _load_quota(value) for tenant, value in raw.items()}
 
     async def shared_secret(self, name: str) -> bytes:
         """A random secret shared by all replicas; read again every minute, so that they agree even if Redis loses it."""
@@ -135,6 +135,16 @@ def _dump(key: ApiKey) -> str:
     return json.dumps({**asdict(key), "scopes": sorted(key.scopes)})
 
 
+def _dump_quota(quota: Quota) -> str:
+    # Without bounds that are not set: an earlier version refuses fields that it does not know.
+    return json.dumps({name: value for name, value in asdict(quota).items() if value is not None})
+
+
+def _load_quota(raw: bytes) -> Quota:
+    known = {field.name for field in fields(Quota)}
+    return Quota(**{name: value for name, value in json.loads(raw).items() if name in known})
+
+
 def _load(raw: bytes) -> ApiKey:
-    fields = json.loads(raw)
-    return ApiKey(**{**fields, "scopes": frozenset(fields["scopes"])})
+    stored = json.loads(raw)
+    return ApiKey(**{**stored, "scopes": frozenset(stored["scopes"])})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import re
 import shutil
@@ -25,13 +26,22 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from orchestrator.ports import BlobNotFoundError, StorageUnavailableError
+from orchestrator.ports import BlobNotFoundError, StorageFullError, StorageUnavailableError
 from services.imaging.codec import CheckedImage
 
 _Result = TypeVar("_Result")
 _SESSION: Final = re.compile(r"ses_[0-9a-f]{32}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _DOCUMENT: Final = "session.json"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PROBE: Final = "probe"
+_PROBE_BYTES: Final = bytes(64 * 1024)
+"""More than a file system keeps in an inode."""
+_SHOWN: Final = {
+    StorageFullError: "the disk of the blob store is full; nothing that was stored is lost",
+    StorageUnavailableError: "the blob store cannot be reached",
+}
+"""What callers and `/readyz` are told."""
 _THREADS: Final = 8
 """For listing and deleting. They are separate from the event loop's executor, which decodes images for waiting callers."""
 
@@ -53,17 +63,21 @@ class ObjectBlobs:
             environment, as obstore documents.
         cache_bytes: size of the LRU cache in memory: a candidate is sent to the thinker just after it was stored, and a
             session's source with every edit and critique.
+        least_free_bytes: of a directory's disk, below which it counts as full: sessions that run need the rest.
     """
 
-    def __init__(self, location: str, *, cache_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, location: str, *, cache_bytes: int = 64 * 1024 * 1024, least_free_bytes: int = 0) -> None:
         self._store, self._root = _open(location)
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._cache_bytes = self._free_bytes = cache_bytes
+        self._least_free_bytes = least_free_bytes
+        self._failed = False
+        """Whether the last write failed."""
         self._executor = ThreadPoolExecutor(_THREADS, "blobs")
 
     async def put(self, session_id: str, image: CheckedImage) -> None:
         """Store an image; storing the same bytes again changes nothing."""
-        async with _translated("the image could not be stored"):
+        async with self._write("the image could not be stored"):
             with contextlib.suppress(AlreadyExistsError):
                 await obstore.put_async(self._store, f"{_folder(session_id)}/{image.sha256}", image.data, mode="create")
         self._remember(image.sha256, image.data)
@@ -86,10 +100,45 @@ class ObjectBlobs:
         self._remember(sha256, data)
         return data
 
+    async def read(self, session_id: str, sha256: str, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` of an image, for readers that may be slow: it is not cached for them, nor held as a whole.
+
+        Raises:
+            BlobNotFoundError: when it was never stored, or is gone.
+        """
+        if sha256 in self._cache:
+            self._cache.move_to_end(sha256)
+            return self._cache[sha256][start:end]
+        if not _DIGEST.fullmatch(sha256):
+            raise BlobNotFoundError(sha256)
+        async with _translated("it could not be read"):
+            try:
+                path = f"{_folder(session_id)}/{sha256}"
+                return bytes(await obstore.get_range_async(self._store, path, start=start, end=end))
+            except FileNotFoundError as exc:
+                raise BlobNotFoundError(sha256) from exc
+
     async def write_document(self, session_id: str, data: bytes) -> None:
         """Store the document, in place of an earlier one."""
-        async with _translated("the document could not be stored"):
+        async with self._write("the document could not be stored"):
             await obstore.put_async(self._store, f"{_folder(session_id)}/{_DOCUMENT}", data)
+
+    async def probe(self) -> None:
+        """Write something to a directory, or to a bucket if the last write failed.
+
+        Raises:
+            StorageUnavailableError: when that is refused, or the disk is nearly full.
+        """
+        if self._root is None and not self._failed:
+            return  # Each write to a bucket costs money, and they show soon enough.
+        async with self._write("nothing can be stored"):
+            await obstore.put_async(self._store, _PROBE, _PROBE_BYTES)
+            with contextlib.suppress(FileNotFoundError):  # another replica removed it
+                await obstore.delete_async(self._store, _PROBE)
+        if self._root is not None:
+            free = (await asyncio.to_thread(shutil.disk_usage, self._root)).free
+            if free < self._least_free_bytes:
+                raise StorageFullError(f"{free:,} bytes of the disk are free", shown=_SHOWN[StorageFullError])
 
     async def read_document(self, session_id: str) -> bytes | None:
         """The document; None if there is none, also for a malformed id."""
@@ -151,6 +200,16 @@ class ObjectBlobs:
         async with _translated("a session's folder could not be cleared"):
             return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
 
+    @contextlib.asynccontextmanager
+    async def _write(self, otherwise: str) -> AsyncIterator[None]:
+        try:
+            async with _translated(otherwise):
+                yield
+        except StorageUnavailableError:
+            self._failed = True
+            raise
+        self._failed = False
+
     async def _read(self, path: str) -> bytes | None:
         async with _translated("it could not be read"):
             try:
@@ -174,6 +233,10 @@ def _open(location: str) -> tuple[ObjectStore, Path | None]:
         return from_url(location), None
     path = Path(unquote(location.removeprefix("file://")) if "://" in location else location).expanduser()
     path.mkdir(parents=True, exist_ok=True)
+    # Not on a volume of another owner, such as Kubernetes' with an fsGroup, whose mode is its maker's business.
+    with contextlib.suppress(PermissionError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)
     return LocalStore(path), path
 
 
@@ -200,4 +263,12 @@ async def _translated(otherwise: str) -> AsyncIterator[None]:
     except (BaseError, OSError) as exc:
         # The lines after the first are obstore's internal representation.
         message, _, _ = str(exc).partition("\n")
-        raise StorageUnavailableError(f"{otherwise}: {message}") from exc
+        kind = StorageFullError if _is_full(exc) else StorageUnavailableError
+        raise kind(f"{otherwise}: {message}", shown=_SHOWN[kind]) from exc
+
+
+def _is_full(exc: Exception) -> bool:
+    """Whether a disk or a quota is full. obstore's exceptions have the system's error number in their text only."""
+    if isinstance(exc, OSError) and exc.errno is not None:
+        return exc.errno in _FULL
+    return any(f"(os error {number})" in str(exc) for number in _FULL)

@@ -15,18 +15,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ConstantBackoff, NoBackoff
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
 from orchestrator.ports import StorageUnavailableError
 
@@ -66,8 +67,11 @@ class Address:
     options: tuple[tuple[str, Any], ...] = ()
 
 
-def parse(url: str) -> Address:
+def parse(url: str, password: str | None = None) -> Address:
     """Parse a Redis URL.
+
+    Args:
+        password: for a URL without one.
 
     Raises:
         ValueError: with what is wrong with it.
@@ -77,10 +81,12 @@ def parse(url: str) -> Address:
     if plain not in {"redis", "rediss", "unix"} or not rest:
         raise ValueError("it must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
     if not kind:
-        return Address("single", url=url)
+        return Address("single", url=_with_password(url, password))
     if kind not in _PORTS or plain == "unix":
         raise ValueError(f"{scheme}:// is not known; use redis+sentinel:// or redis+cluster://")
     credentials, _, place = rest.rpartition("@")
+    if password and ":" not in credentials:
+        credentials = f"{credentials}:{quote(password, safe='')}"
     hosts, _, path = place.partition("/")
     service, _, database = path.partition("/")
     options: dict[str, Any] = {"ssl": True} if plain == "rediss" else {}
@@ -96,6 +102,14 @@ def parse(url: str) -> Address:
             raise ValueError(f"the database {database!r} is not a number")
         options["db"] = int(database or 0)
     return Address(kind, hosts=_hosts(hosts, _PORTS[kind]), service=service, options=tuple(options.items()))  # type: ignore[arg-type]  # one of the two
+
+
+def _with_password(url: str, password: str | None) -> str:
+    scheme, _, rest = url.partition("://")
+    credentials, at, _ = rest.partition("/")[0].rpartition("@")
+    if not password or ":" in credentials:
+        return url
+    return f"{scheme}://{credentials}:{quote(password, safe='')}@{rest[len(credentials + at) :]}"
 
 
 def client(address: Address, *, connections: int = _POOL) -> Redis:
@@ -135,7 +149,31 @@ async def redis_call() -> AsyncIterator[None]:
         async with asyncio.timeout(_ANSWER_S):
             yield
     except (RedisError, RedisClusterException, TimeoutError, OSError) as exc:
-        raise StorageUnavailableError(f"Redis did not answer: {exc}") from exc
+        raise _translated(exc) from exc
+
+
+_REFUSALS: Final = {
+    "OOM": "out of memory",
+    "READONLY": "it is read-only",
+    "NOREPLICAS": "too few of its replicas are connected",
+    "MISCONF": "it cannot save to its disk",
+}
+"""Redis' error codes for writes that it refuses while it answers everything else."""
+_REFUSAL: Final = re.compile(rf"\b({'|'.join(_REFUSALS)})\b")
+
+
+def _translated(exc: Exception) -> StorageUnavailableError:
+    # The client strips the codes that have classes of their own.
+    classes = {OutOfMemoryError: "OOM", ReadOnlyError: "READONLY"}
+    code = next((code for kind, code in classes.items() if isinstance(exc, kind)), None)
+    if code is None and isinstance(exc, ResponseError) and (found := _REFUSAL.search(str(exc))):
+        code = found[1]
+    if code is None:
+        return StorageUnavailableError(f"Redis did not answer: {exc}")
+    reason = _REFUSALS[code]
+    return StorageUnavailableError(
+        f"Redis refuses writes ({reason}): {exc}", shown=f"the session store refuses writes ({reason})"
+    )
 
 
 def listeners(address: Address) -> Callable[[], Redis]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from redis.asyncio import Redis
 
 from orchestrator.ports import Claim, Taken
+from orchestrator.store.packing import Packed
 
 AppendOutcome = Literal["ok", "conflict", "fenced", "gone"]
 
@@ -103,6 +104,25 @@ class NewSession:
     deadline_ms: int
     most_open: str = ""
     most_spent: str = ""
+    most_log_bytes: str = ""
+    most_blob_bytes: str = ""
+    digest: str = ""
+    retention_ms: int = 86_400_000
+    blob_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """The arguments of ``append.lua``; `fence` is None for a writer that is not the driver."""
+
+    session_id: str
+    expected: int
+    events: Sequence[Packed]
+    fence: int | None
+    terminal: bool
+    ending: bool
+    spent: float
+    blob_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,21 +157,22 @@ class Scripts:
             "expire",
             "schedule_deliveries",
             "compare_and_set",
+            "probe",
         )
         self._scripts = {name: redis.register_script(prelude + _text_of(name)) for name in names}
 
     async def create(self, new: NewSession) -> tuple[int, str, str]:
-        """See ``create.lua``: (1 created or 0 created before, id, fingerprint) or (-1 to -4, its number, '')."""
+        """See ``create.lua``: (1 created or 0 created before, id, fingerprint) or (-1 to -6, its number, '')."""
         reply = await self._call("create", *dataclasses.astuple(new))
         rest = [_text(value) for value in reply[1:]]
         return int(reply[0]), rest[0], rest[1] if len(rest) > 1 else ""
 
-    async def append(
-        self, session_id: str, expected: int, events: Sequence[bytes], *, fence: int | None, terminal: bool, spent: float
-    ) -> AppendOutcome:
+    async def append(self, append: Append) -> AppendOutcome:
         """See ``append.lua``."""
-        shown_fence = "" if fence is None else fence
-        reply = await self._call("append", session_id, expected, shown_fence, int(terminal), f"{spent:.6f}", *events)
+        fence = "" if append.fence is None else append.fence
+        flags = (int(append.terminal), f"{append.spent:.6f}", int(append.ending), append.blob_bytes)
+        events = (part for packed in append.events for part in (packed.event, packed.digest, packed.head))
+        reply = await self._call("append", append.session_id, append.expected, fence, *flags, *events)
         outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these four words
         return outcome
 
@@ -210,6 +231,11 @@ class Scripts:
     async def compare_and_set(self, change: CompareAndSet) -> bool:
         """See ``compare_and_set.lua``."""
         return bool(await self._call("compare_and_set", *dataclasses.astuple(change)))
+
+    async def probe(self) -> bytes:
+        """See ``probe.lua``."""
+        info: bytes = await self._call("probe")
+        return info
 
     async def _call(self, name: str, *args: Any) -> Any:
         return await self._scripts[name](keys=[self._prefix], args=args)

@@ -14,7 +14,16 @@ from typing import Any, Final
 from pydantic import ValidationError
 from redis.asyncio import Redis
 
-from orchestrator.loop.events import Edited, EditFailed, Event, Finished, SessionCreated, dump, load
+from orchestrator.loop.events import (
+    CancelRequested,
+    Edited,
+    EditFailed,
+    Event,
+    FeedbackGiven,
+    Finished,
+    SessionCreated,
+    load,
+)
 from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import (
     Bounds,
@@ -31,13 +40,20 @@ from orchestrator.ports import (
     Taken,
 )
 from orchestrator.store.connection import redis_call
+from orchestrator.store.health import RedisMemory
+from orchestrator.store.packing import pack, references, unpack
 from orchestrator.store.pubsub import QUIET, PubSubFanout
-from orchestrator.store.scripts import KeySpace, NewSession, Scripts
+from orchestrator.store.scripts import Append, KeySpace, NewSession, Scripts
 
+_Entry = tuple[int, bytes]
+"""An event's number, and its JSON."""
 # What `create.lua` refuses with; -1 is that there are too many sessions.
 _PAST_DEADLINE: Final = -2
 _TENANT_AT_ITS_LIMIT: Final = -3
 _BUDGET_SPENT: Final = -4
+_LOGS_FULL: Final = -5
+_BLOBS_FULL: Final = -6
+_MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +65,14 @@ class SessionsOptions:
         idempotency_ttl_s: seconds for which a caller's idempotency key is stored.
         most_unfinished: unfinished sessions above which new ones are refused.
         tenant_cap: sessions of one tenant that are driven at a time, for each editor.
+        retention_s: seconds for which a finished session stays in Redis.
     """
 
     lease_s: float = 10.0
     idempotency_ttl_s: float = 86_400.0
     most_unfinished: int = 100_000
     tenant_cap: int = 1000
+    retention_s: float = 86_400.0
 
 
 class RedisSessions:
@@ -78,23 +96,29 @@ class RedisSessions:
 
         Raises:
             PortError: ``overloaded`` when too many sessions are queued, or it would be done only past its deadline;
-                ``quota_exceeded`` when its tenant is at its limit of sessions, or has used its editor seconds of the day.
-            StorageUnavailableError: when Redis cannot be reached.
+                ``quota_exceeded`` when its tenant is at its limit of sessions or bytes, or has used its editor seconds of
+                the day.
+            StorageUnavailableError: when Redis cannot be reached, or refuses to write.
         """
         key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
-        options = self._options
+        options, packed, bounds = self._options, pack(event), bounds or Bounds()
         new = NewSession(
             session_id,
             event.tenant,
             event.editor,
-            dump(event),
+            packed.event,
             fingerprint,
             key,
             ttl_ms=int(options.idempotency_ttl_s * 1000),
             limit=options.most_unfinished,
             deadline_ms=int(event.limits.deadline_at * 1000) + 1,
-            most_open=_text_or_empty(bounds.unfinished if bounds else None),
-            most_spent=_text_or_empty(bounds.editor_s_per_day if bounds else None),
+            most_open=_text_or_empty(bounds.unfinished),
+            most_spent=_text_or_empty(bounds.editor_s_per_day),
+            most_log_bytes=_text_or_empty(bounds.log_bytes),
+            most_blob_bytes=_text_or_empty(bounds.blob_bytes),
+            digest=packed.digest,
+            retention_ms=int(options.retention_s * 1000),
+            blob_bytes=event.source.bytes + (event.mask.bytes if event.mask else 0),
         )
         async with redis_call():
             created, name, known = await self.scripts.create(new)
@@ -106,22 +130,22 @@ class RedisSessions:
         """The events after that sequence number; empty for an unknown session."""
         async with redis_call():
             entries: Any = await self._redis.xrange(self._keys.log(session_id), min=f"{after + 1}-0")
-        return [_recorded(entry_id, fields) for entry_id, fields in entries]
+        return [_recorded(entry) for entry in await self._whole(session_id, entries)]
 
     async def tail(self, session_id: str) -> Recorded | None:
         """The last event; None for an unknown session."""
         async with redis_call():
             entries: Any = await self._redis.xrevrange(self._keys.log(session_id), count=1)
-        return _recorded(*entries[0]) if entries else None
+        found = await self._whole(session_id, entries)
+        return _recorded(found[0]) if found else None
 
     async def read_many(self, session_ids: Sequence[str]) -> list[list[Recorded]]:
         """The whole logs of several sessions, in one round trip; empty for one that is gone or cannot be read."""
         return [_readable(log) for log in await self._logs(session_ids)]
 
-    async def raw_logs(self, session_ids: Sequence[str]) -> list[list[tuple[int, bytes]]]:
-        """The whole logs of several sessions as stored: each event's sequence number and its JSON."""
-        logs = await self._logs(session_ids)
-        return [[(int(entry_id.split(b"-")[0]), fields[b"e"]) for entry_id, fields in log] for log in logs]
+    async def raw_logs(self, session_ids: Sequence[str]) -> list[list[_Entry]]:
+        """The whole logs of several sessions: each event's sequence number and its JSON as it was recorded."""
+        return [_unpacked(_entries(log)) for log in await self._logs(session_ids)]
 
     async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
@@ -148,11 +172,19 @@ class RedisSessions:
             FencedError: when another replica owns the session, or it was deleted.
         """
         terminal = any(isinstance(event, Finished) for event in events)
-        spent = sum(event.editor_seconds for event in events if isinstance(event, Edited | EditFailed))
+        append = Append(
+            session_id,
+            expected,
+            [pack(event) for event in events],
+            fence,
+            terminal,
+            # They are what frees memory, and must not fail for want of it.
+            ending=terminal or any(_ends(event) for event in events),
+            spent=sum(event.editor_seconds for event in events if isinstance(event, Edited | EditFailed)),
+            blob_bytes=sum(event.image.bytes for event in events if isinstance(event, Edited)),
+        )
         async with redis_call():
-            outcome = await self.scripts.append(
-                session_id, expected, [dump(event) for event in events], fence=fence, terminal=terminal, spent=spent
-            )
+            outcome = await self.scripts.append(append)
         if outcome in {"fenced", "gone"}:
             raise FencedError(session_id)
         return outcome == "ok"
@@ -271,11 +303,36 @@ class RedisSessions:
         except StorageUnavailableError:
             return False
 
+    async def probe(self) -> RedisMemory:
+        """Write something, and return how full Redis is.
+
+        Raises:
+            StorageUnavailableError: when it cannot be reached, or refuses to write.
+        """
+        async with redis_call():
+            info = await self.scripts.probe()
+        lines = (line.partition(":") for line in info.decode().splitlines())
+        fields = {name: value for name, _, value in lines}
+        used = int(fields.get("used_memory", 0)) - int(fields.get("mem_not_counted_for_evict", 0))
+        return RedisMemory(used, int(fields.get("maxmemory", 0)), fields.get("maxmemory_policy", "noeviction"))
+
     async def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
         """Events as they are recorded, and what may lie between them."""
         async with contextlib.aclosing(self._pubsub.listen(self._keys.live(session_id))) as messages:
             async for seq, payload in messages:
                 yield _message(seq, payload)
+
+    async def _whole(self, session_id: str, stored: Any) -> list[_Entry]:
+        """Entries of a session's log as they were recorded, with instructions that only earlier events have."""
+        entries = _entries(stored)
+        missing = sorted(references(entries))
+        if not missing:
+            return _unpacked(entries)
+        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
+            for seq in missing:
+                pipe.xrange(self._keys.log(session_id), min=f"{seq}-0", max=f"{seq}-0")
+            found = await pipe.execute()
+        return _unpacked(entries, dict(entry for one in found for entry in _entries(one)))
 
     async def _logs(self, session_ids: Sequence[str]) -> list[Any]:
         async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
@@ -299,6 +356,15 @@ def _refusal(code: int, figure: int, event: SessionCreated) -> PortError:
     if code == _BUDGET_SPENT:
         message = "your editor seconds of today are used up; there are new ones at midnight UTC"
         return PortError("quota_exceeded", message, retryable=True, retry_after=figure / 1000 + 1)
+    if code == _LOGS_FULL:
+        message = (
+            f"the events of your sessions fill {figure / _MIB:,.0f} MiB of the session store, and may fill no more; delete "
+            "finished sessions, or wait until they leave it"
+        )
+        return PortError("quota_exceeded", message, retryable=True, retry_after=60)
+    if code == _BLOBS_FULL:
+        message = f"your sessions' images fill {figure / _MIB:,.0f} MiB, and with this one more than they may; delete sessions"
+        return PortError("quota_exceeded", message, retryable=True, retry_after=60)
     return PortError("overloaded", f"{figure} sessions are waiting; try again later", retryable=True, retry_after=5)
 
 
@@ -316,16 +382,33 @@ def _message(seq: int, payload: bytes) -> Recorded | Silence:
         return Silence.GAP
 
 
+def _ends(event: Event) -> bool:
+    """Whether an event asks for the end of its session."""
+    return isinstance(event, CancelRequested) or (isinstance(event, FeedbackGiven) and event.action in {"accept", "pick"})
+
+
+def _entries(stored: Any) -> list[_Entry]:
+    return [(int(entry_id.split(b"-")[0]), fields[b"e"]) for entry_id, fields in stored]
+
+
+def _unpacked(entries: list[_Entry], others: Mapping[int, bytes] | None = None) -> list[_Entry]:
+    try:
+        return unpack(entries, others or {})
+    except (KeyError, TypeError, ValueError) as exc:
+        raise CorruptLogError(f"an event refers to an instruction that the log does not have: {exc}") from exc
+
+
 def _readable(log: Any) -> list[Recorded]:
     """A log's events; none when one of them cannot be read, so that a listing shows the others."""
     try:
-        return [_recorded(entry_id, fields) for entry_id, fields in log]
+        return [_recorded(entry) for entry in _unpacked(_entries(log))]
     except CorruptLogError:
         return []
 
 
-def _recorded(entry_id: bytes, fields: dict[bytes, Any]) -> Recorded:
+def _recorded(entry: _Entry) -> Recorded:
+    seq, event = entry
     try:
-        return Recorded(int(entry_id.split(b"-")[0]), load(fields[b"e"]))
-    except (ValidationError, KeyError) as exc:
-        raise CorruptLogError(f"event {entry_id.decode()} cannot be read: {exc}") from exc
+        return Recorded(seq, load(event))
+    except ValidationError as exc:
+        raise CorruptLogError(f"event {seq} cannot be read: {exc}") from exc

@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from PIL import Image
-
 from orchestrator.loop.events import TOO_LATE
 from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, RequestTiming, StoredImage
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
 from services.errors import ApiError
-from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, decode, encode, from_base64, inspect
+from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64, inspect
 from services.imaging.containers import is_complete
+from services.imaging.decode_pool import DecodePool
 
 _PARAM: Final = "the editor's image"
 _MAX_TIMINGS: Final = 32
@@ -28,6 +27,10 @@ _LATER_TURN: Final = {"priority": "u=2"}
 """RFC 9218, section 4.1: one level more urgent than the default, u=3."""
 _MAX_GROWTH: Final = 2
 """Pixels of an edited image at most, as a multiple of the source's, where that is above the limit for uploads."""
+_BYTES_PER_PIXEL: Final = 4
+"""RGBA without compression."""
+_MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
+"""An uncompressed image of 12 megapixels in base64; the largest that models of 2026 make are PNGs of 16."""
 _ASPECT_TOLERANCE: Final = 0.04
 """Editors round sizes to multiples of 8 to 64; an image of nearly the source's aspect ratio is scaled back to its size."""
 
@@ -40,15 +43,23 @@ class HttpEditor:
         model: the server's name for the model, or None to leave the field out.
         send_seed: whether the server knows the extension field ``seed``.
         limit: bounds the edits in flight; unbounded if None.
+        decoder: scales images; one of its own if absent.
     """
 
     def __init__(
-        self, upstream: HttpUpstream, *, model: str | None = None, send_seed: bool = True, limit: AdaptiveLimit | None = None
+        self,
+        upstream: HttpUpstream,
+        *,
+        model: str | None = None,
+        send_seed: bool = True,
+        limit: AdaptiveLimit | None = None,
+        decoder: DecodePool | None = None,
     ) -> None:
         self._upstream = upstream
         self._model = model
         self._send_seed = send_seed
         self._limit = limit
+        self._decoder = decoder or DecodePool()
 
     async def ready(self) -> bool:
         """Whether the editor accepts requests now."""
@@ -71,15 +82,32 @@ class HttpEditor:
             files.append(("mask", order.mask))
         body = _multipart(boundary, fields, files)
         headers = {"idempotency-key": order.key, **(_LATER_TURN if order.later else {})}
-        call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers)
+        call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers, _max_reply(order))
         requests = _Requests(usage)
         reply = await self._post(call, order, requests)
         requests.reported(reply)
-        data = _image_of(reply.json)
+        text = _image_of(reply.json)
+        try:
+            data = await asyncio.to_thread(from_base64, text)
+        except ApiError as exc:
+            raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
         info = _checked(data, order.source.ref.width * order.source.ref.height)
         if order.options.get("size") in {None, "auto"}:
-            data, info = await _at_source_size(data, info, order.source.ref.width, order.source.ref.height)
+            data, info = await self._at_source_size(data, info, order)
         return EditReply(CheckedImage.hashed(data, info), _timings(reply.json), _replayed(reply))
+
+    async def _at_source_size(self, data: bytes, info: ImageInfo, order: EditOrder) -> tuple[bytes, ImageInfo]:
+        """Scale the image to the source's size if it has nearly its aspect ratio; a deliberate crop or rotation stays."""
+        width, height = order.source.ref.width, order.source.ref.height
+        same = (info.width, info.height) == (width, height)
+        aspect = (info.width / info.height) / (width / height)
+        if same or abs(aspect - 1) > _ASPECT_TOLERANCE:
+            return data, info
+        try:
+            scaled = await self._decoder.resize(data, (width, height), param=_PARAM, tenant=order.tenant)
+        except ApiError as exc:
+            raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
+        return scaled, ImageInfo("image/png", width, height)
 
     async def _post(self, call: Call, order: EditOrder, requests: _Requests) -> Reply:
         if self._limit is None:
@@ -168,16 +196,24 @@ def _multipart(boundary: str, fields: Mapping[str, Any], files: list[tuple[str, 
     return parts
 
 
-def _image_of(reply: Any) -> bytes:
+def _max_reply(order: EditOrder) -> int:
+    """Bytes of a reply with an image of the session: `_MAX_GROWTH` times the pixels of its source or size, uncompressed, in
+    base64. Models that always answer at their own size make more of a small source, so there is a floor.
+    """
+    ref = order.source.ref
+    wanted = str(order.options.get("size", "")).partition("x")
+    size = int(wanted[0]) * int(wanted[2]) if wanted[0].isdigit() and wanted[2].isdigit() else 0
+    return max(_MIN_REPLY_BOUND, _MAX_GROWTH * max(ref.width * ref.height, size) * _BYTES_PER_PIXEL * 4 // 3)
+
+
+def _image_of(reply: Any) -> str:
+    """The image in base64."""
     images = reply.get("data") if isinstance(reply, dict) else None
     first = images[0] if isinstance(images, list) and images else None
     text = first.get("b64_json") if isinstance(first, dict) else None
     if not isinstance(text, str) or not text:
         raise EditorError("editor_bad_reply", "the editor's reply has no data[0].b64_json", retryable=True)
-    try:
-        return from_base64(text)
-    except ApiError as exc:
-        raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
+    return text
 
 
 def _checked(data: bytes, source_pixels: int) -> ImageInfo:
@@ -190,23 +226,6 @@ def _checked(data: bytes, source_pixels: int) -> ImageInfo:
     if not is_complete(data):
         raise EditorError("editor_bad_reply", "the editor's image is truncated or corrupt", retryable=True)
     return info
-
-
-async def _at_source_size(data: bytes, info: ImageInfo, width: int, height: int) -> tuple[bytes, ImageInfo]:
-    """Scale the image to the source's size if it has nearly its aspect ratio; a deliberate crop or rotation stays as it is."""
-    same = (info.width, info.height) == (width, height)
-    aspect = (info.width / info.height) / (width / height)
-    if same or abs(aspect - 1) > _ASPECT_TOLERANCE:
-        return data, info
-
-    def scale() -> bytes:
-        return encode(decode(data, limits=UNLIMITED, param=_PARAM).resize((width, height), Image.Resampling.LANCZOS), "png")
-
-    try:
-        scaled = await asyncio.to_thread(scale)
-    except ApiError as exc:
-        raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
-    return scaled, ImageInfo("image/png", width, height)
 
 
 def _timings(reply: Any) -> dict[str, float]:

@@ -18,7 +18,9 @@ import orjson
 import stamina
 
 from orchestrator.ports import EditorError, PortError, RequestTiming, ThinkerError
+from services.errors import shown
 from services.serving import tracing
+from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
 from services.serving.retry import read_retry_after
 
 Role = Literal["editor", "thinker"]
@@ -32,6 +34,8 @@ _CONTEXT_OVERFLOW: Final = re.compile(
     r"maximum (?:context|model) length|context[ _](?:length|window)|longer than the maximum|too many tokens|prompt is too long",
     re.IGNORECASE,
 )
+_CONTENT_CODES: Final = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
+"""OpenAI's and Azure's codes for content that they refuse."""
 _CALLERS_FAULT: Final = frozenset({400, 413, 415, 422})
 """Statuses with which an editor refuses the request itself: its instruction, size or mask."""
 _RETRY_AFTER_HONOURED: Final = frozenset({502, 503, 504})
@@ -39,6 +43,9 @@ _MIN_RETRY_AFTER_S: Final = 0.05
 _MAX_RETRY_AFTER_S: Final = 60.0
 """Bounds of a Retry-After; the OpenAI client ignores values above a minute as well."""
 _MAX_MESSAGE: Final = 500
+_MAX_ERROR_BYTES: Final = 128 * 1024
+"""Of an error's body that are read; its message is at the start."""
+_IDENTITY: Final = frozenset({"", "identity"})
 _READY_S: Final = 2.0
 _CONFIGURATION_ERRORS: Final = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError)
 
@@ -54,7 +61,7 @@ class Upstream:
         timeout_s: seconds one call may take, retries included.
         away_s: seconds for which a call is retried while the upstream cannot be reached or is not ready (503), since it may be
             restarting.
-        max_reply: bytes of a response body.
+        max_reply: bytes of a successful response's body.
     """
 
     url: str
@@ -75,12 +82,21 @@ class Lazy:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One POST: path below the base URL, body in pieces, content type and further headers."""
+    """One POST.
+
+    Attributes:
+        path: below the base URL.
+        body: in pieces.
+        content_type: of the body.
+        headers: further ones.
+        max_reply: bytes that the reply to this call may have, if that is less than the upstream's bound.
+    """
 
     path: str
     body: Sequence[bytes | Lazy]
     content_type: str
     headers: Mapping[str, str]
+    max_reply: int | None = None
 
     @property
     def size(self) -> int:
@@ -231,13 +247,14 @@ class HttpUpstream:
             }
             pieces = _observed(call.pieces(), load_errors, timing)
             async with self._client.post(url, data=pieces, headers=headers, allow_redirects=False) as reply:
-                body = await self._read(reply)
+                ok = 200 <= reply.status < 300  # noqa: PLR2004
+                body = await self._read(reply, call.max_reply) if ok else await _start(reply)
         except _CONFIGURATION_ERRORS as exc:
             message = f"the {self._role}'s URL or key is not valid: {exc}"
             raise self._error(f"{self._role}_unreachable", message, kind="away") from exc
         except aiohttp.ClientError as exc:
             raise load_errors[0] if load_errors else self._connection_error(exc) from exc
-        if 200 <= reply.status < 300:  # noqa: PLR2004
+        if ok:
             return _RawReply(body, reply.headers, time.monotonic() - began)
         if reply.status in _FULL:
             observer.rejected()
@@ -251,16 +268,24 @@ class HttpUpstream:
         message = f"the connection to the {self._role} broke ({type(exc).__name__})"
         return self._error(f"{self._role}_failed", message, retryable=True)
 
-    async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in reply.content.iter_any():
-            size += len(chunk)
-            if size > self._upstream.max_reply:
-                message = f"the {self._role}'s reply is larger than {self._upstream.max_reply:,} bytes"
-                raise self._error(f"{self._role}_bad_reply", message)
-            chunks.append(chunk)
-        return b"".join(chunks)
+    async def _read(self, reply: aiohttp.ClientResponse, max_reply: int | None) -> bytes:
+        """The body of a successful response: unencoded, and bounded in bytes and values before any of it is parsed."""
+        encoding = reply.headers.get("content-encoding", "").strip().lower()
+        if encoding not in _IDENTITY:
+            # A few kilobytes can stand for gigabytes, and identity was asked for.
+            message = f"the {self._role}'s reply has the content encoding {shown(encoding)}; identity was requested"
+            raise self._error(f"{self._role}_bad_reply", message)
+        limit = min(self._upstream.max_reply, max_reply or self._upstream.max_reply)
+        body = JsonBody()
+        try:
+            async for chunk in reply.content.iter_any():
+                if body.size + len(chunk) > limit:
+                    raise self._error(f"{self._role}_bad_reply", f"the {self._role}'s reply is larger than {limit:,} bytes")
+                body.add(chunk)
+        except TooManyValuesError as exc:
+            message = f"the {self._role}'s reply has more than {MAX_JSON_VALUES:,} values"
+            raise self._error(f"{self._role}_bad_reply", message) from exc
+        return body.content()
 
     def _json(self, body: bytes) -> Any:
         try:
@@ -292,6 +317,8 @@ class HttpUpstream:
         """Our error code for a refusal: the server's own where it is one of ours, otherwise by its status."""
         if code in {"content_refused", "context_overflow"}:
             return code
+        if code in _CONTENT_CODES:
+            return "content_refused"
         if self._role == "editor":
             return "editor_refused" if status in _CALLERS_FAULT else "editor_failed"
         if code == "context_length_exceeded" or _CONTEXT_OVERFLOW.search(message):
@@ -303,6 +330,16 @@ class HttpUpstream:
         if key and not key.isascii():
             raise ValueError("the key is not ASCII")
         return {"authorization": f"Bearer {key}"} if key else {}
+
+
+async def _start(reply: aiohttp.ClientResponse) -> bytes:
+    """The start of an error's body; nothing of one that is encoded."""
+    if reply.headers.get("content-encoding", "").strip().lower() not in _IDENTITY:
+        return b""
+    start = b""
+    while len(start) < _MAX_ERROR_BYTES and (chunk := await reply.content.read(_MAX_ERROR_BYTES - len(start))):
+        start += chunk
+    return start
 
 
 async def _observed(pieces: AsyncIterator[bytes], load_errors: list[PortError], timing: RequestTiming) -> AsyncIterator[bytes]:
@@ -337,7 +374,7 @@ def _error_message(body: bytes) -> str:
         text = error.get("message") if isinstance(error, dict) else error or value.get("detail") or value.get("message")
     if not text or not isinstance(text, str):
         text = body[: 80 if value is None else _MAX_MESSAGE].decode("utf-8", "replace")
-    return " ".join(text[:_MAX_MESSAGE].split()) or "no message"
+    return shown(" ".join(text[:_MAX_MESSAGE].split()), _MAX_MESSAGE) or "no message"
 
 
 def _error_code(body: bytes) -> str:

@@ -19,6 +19,7 @@ from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallb
 from orchestrator.upstreams.http import HttpUpstream, Upstream
 from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings, UpstreamSettings
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
+from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.formats import FORMATS
 from services.serving.background import run_forever
 
@@ -46,15 +47,23 @@ class UpstreamPool:
         read_registry: reads the current configuration; raises `ValueError` or `OSError` if it is invalid.
         client: sends the requests.
         observer: observes limits and replies.
+        decoder: decodes pictures.
 
     Attributes:
         on_capacity: called when an editor may have capacity for another session.
     """
 
-    def __init__(self, read_registry: Callable[[], Registry], client: aiohttp.ClientSession, observer: UpstreamObserver) -> None:
+    def __init__(
+        self,
+        read_registry: Callable[[], Registry],
+        client: aiohttp.ClientSession,
+        observer: UpstreamObserver,
+        decoder: DecodePool,
+    ) -> None:
         self._read_registry = read_registry
         self._client = client
         self._observer = observer
+        self._decoder = decoder
         self._last_error = ""
         self._limit_of: dict[str, tuple[EditorSettings, AdaptiveLimit]] = {}
         self.editors: dict[str, Editor] = {}
@@ -128,7 +137,7 @@ class UpstreamPool:
 
     def _editor(self, editor: EditorSettings, limit: AdaptiveLimit) -> HttpEditor:
         upstream = HttpUpstream("editor", _upstream(editor), self._client)
-        return HttpEditor(upstream, model=editor.model, send_seed=editor.send_seed, limit=limit)
+        return HttpEditor(upstream, model=editor.model, send_seed=editor.send_seed, limit=limit, decoder=self._decoder)
 
     def _thinker(self, thinker: ThinkerSettings) -> HttpThinker:
         upstream = HttpUpstream("thinker", replace(_upstream(thinker), away_s=thinker.away_s), self._client)
@@ -141,7 +150,7 @@ class UpstreamPool:
             thinker.samples,
             thinker.max_pixels,
         )
-        return HttpThinker(upstream, dialect, self._observer.thinker_replied)
+        return HttpThinker(upstream, dialect, self._observer.thinker_replied, self._decoder)
 
 
 def http_client() -> aiohttp.ClientSession:
@@ -153,11 +162,13 @@ def http_client() -> aiohttp.ClientSession:
         # Cookies set for one caller's request must not go out with another's.
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"user-agent": "EditThinker"},
+        # Encoded replies are refused: nobody asks for them, and 5 kB of gzip within gzip are 4 GB.
+        auto_decompress=False,
     )
 
 
 def _upstream(settings: UpstreamSettings) -> Upstream:
-    return Upstream(settings.url, settings.key(), settings.attempts, settings.timeout_s)
+    return Upstream(settings.url, settings.key(), settings.attempts, settings.timeout_s, max_reply=settings.max_reply_bytes)
 
 
 def _capabilities(editor: EditorSettings) -> EditorCapabilities:

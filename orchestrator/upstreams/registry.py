@@ -39,6 +39,9 @@ class UpstreamSettings(BaseModel):
     api_key_file: Path | None = Field(None, description="A file with the key, read when the settings are.")
     attempts: int = Field(4, ge=1, le=20, description="Requests of one call while the server is overloaded or away.")
     timeout_s: float = Field(600, gt=0, description="Seconds one call may take, retries included.")
+    max_reply_bytes: int = Field(
+        128 * 1024 * 1024, ge=1024, description="Bytes of a reply; of an edit also no more than its picture can take."
+    )
 
     @field_validator("url")
     @classmethod
@@ -90,8 +93,13 @@ class ThinkerSettings(UpstreamSettings):
     sampling: dict[str, Any] = Field(
         default_factory=lambda: {"temperature": 0, "max_tokens": 4096}, description="Further fields of the request."
     )
+    max_reply_bytes: int = Field(
+        1024 * 1024, ge=1024, description="Bytes of a reply; 16 samples of 4,096 tokens have a quarter of the default."
+    )
     samples: int = Field(1, ge=1, le=16, description="Critiques of each candidate; the mean of their scores counts.")
-    max_pixels: int | None = Field(None, ge=1024, description="Larger images are scaled down to it; unchanged if absent.")
+    max_pixels: int | None = Field(
+        4_194_304, ge=1024, description="Larger images are scaled down to it, once; null sends them unchanged."
+    )
     away_s: float = Field(60, ge=0, description="Seconds for which calls are retried while it restarts.")
     fallback: str | None = Field(None, description="The thinker to use when this one fails.")
 

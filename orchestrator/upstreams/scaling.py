@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import math
 
 from cachetools import LRUCache
-from PIL import Image
 
 from orchestrator.loop.events import ImageRef
 from orchestrator.ports import StoredImage, ThinkerError
 from services.errors import ApiError
-from services.imaging.codec import UNLIMITED, decode, digest, encode
+from services.imaging.codec import digest
+from services.imaging.decode_pool import DecodePool
 
+_PARAM = "the picture for the thinker"
 _CACHE_BYTES = 64 * 1024 * 1024
 
 
@@ -22,15 +21,18 @@ class Pictures:
 
     Args:
         max_pixels: width x height; None sends every picture unchanged.
+        decoder: scales them.
     """
 
-    def __init__(self, max_pixels: int | None) -> None:
+    def __init__(self, max_pixels: int | None, decoder: DecodePool) -> None:
+        self._decoder = decoder
         self._max_pixels = max_pixels
         self._scaled: LRUCache[str, tuple[ImageRef, bytes]] = LRUCache(_CACHE_BYTES, getsizeof=lambda scaled: len(scaled[1]))
         """By the original's digest."""
 
-    async def fit(self, image: StoredImage) -> StoredImage:
-        """The picture itself if it is within the budget, else a scaled copy.
+    async def fit(self, image: StoredImage, tenant: str = "") -> StoredImage:
+        """The picture itself if it is within the budget, else a scaled copy: lossless, so that the thinker does not take
+        compression artefacts for the editor's.
 
         Raises:
             ThinkerError: when it cannot be decoded. An editor's output is accepted by its header and checksums, because decoding
@@ -43,25 +45,17 @@ class Pictures:
         if scaled is None:
             data = await image.load()
             try:
-                scaled = await asyncio.to_thread(_scale, data, limit)
+                small, width, height = await self._decoder.reduce(data, limit, param=_PARAM, tenant=tenant)
             except ApiError as exc:
                 raise ThinkerError(exc.code, exc.message, kind="refused") from exc
+            ref = ImageRef(sha256=digest(small), media_type="image/png", bytes=len(small), width=width, height=height)
+            scaled = (ref, small)
             # Larger than the whole cache: not cached.
             with contextlib.suppress(ValueError):
                 self._scaled[image.ref.sha256] = scaled
-        ref, small = scaled
+        ref, made = scaled
 
         async def load() -> bytes:
-            return small
+            return made
 
         return StoredImage(ref, load)
-
-
-def _scale(data: bytes, limit: int) -> tuple[ImageRef, bytes]:
-    image = decode(data, limits=UNLIMITED, param="the picture for the thinker")
-    scale = math.sqrt(limit / (image.width * image.height))
-    width, height = (max(1, int(side * scale)) for side in image.size)
-    # Lossless, so that the thinker does not take compression artefacts for the editor's.
-    small = encode(image.resize((width, height), Image.Resampling.LANCZOS), "png")
-    ref = ImageRef(sha256=digest(small), media_type="image/png", bytes=len(small), width=width, height=height)
-    return ref, small

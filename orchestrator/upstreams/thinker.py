@@ -14,16 +14,20 @@ from orchestrator.upstreams.constraint_probe import ConstraintProbe
 from orchestrator.upstreams.http import Call, HttpUpstream
 from orchestrator.upstreams.reply_contract import ReplyContract
 from orchestrator.upstreams.scaling import Pictures
+from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import QUESTIONS, Format
 from services.protocol.critique.messages import Critique, Unparseable, messages, questions_messages
 from services.protocol.critique.prompts import Template
 from services.protocol.critique.questions import Question
 from services.protocol.critique.replies import Reply, read_completions
+from services.protocol.critique.special_tokens import without_tokens
 from services.serving import tracing
 
 _MAX_REASONING: Final = 8_000
 """Characters of reasoning that are stored, so that a rambling thinker does not fill the session store."""
+_CUT: Final = frozenset({"length", "content_filter"})
+"""Reasons to end a reply before its form is complete."""
 _NOT_RETRYABLE: Final = frozenset({"instruction_too_long"})
 _T = TypeVar("_T")
 
@@ -57,16 +61,23 @@ class HttpThinker:
     Args:
         upstream: where to post.
         dialect: how to send requests.
+        decoder: scales pictures; one of its own if absent.
         on_reply: called with the outcome of each reply: ``ok``, ``unconstrained``, or why it could not be read.
     """
 
-    def __init__(self, upstream: HttpUpstream, dialect: Dialect, on_reply: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        upstream: HttpUpstream,
+        dialect: Dialect,
+        on_reply: Callable[[str], None] = lambda _: None,
+        decoder: DecodePool | None = None,
+    ) -> None:
         self._upstream = upstream
         self._dialect = dialect
         self._on_reply = on_reply
         self._critiques = ConstraintProbe(dialect.constraint, dialect.format.bind())
         self._checklists = ConstraintProbe(dialect.constraint, QUESTIONS)
-        self._pictures = Pictures(dialect.max_pixels)
+        self._pictures = Pictures(dialect.max_pixels, decoder or DecodePool())
 
     async def ready(self) -> bool:
         """Whether the thinker accepts requests now."""
@@ -80,7 +91,7 @@ class HttpThinker:
                 (``thinker_bad_reply``, ``thinker_refused``).
         """
         questions = tuple(Question(question.kind, question.text) for question in order.questions)
-        pictures = [await self._pictures.fit(order.source), await self._pictures.fit(order.candidate)]
+        pictures = [await self._pictures.fit(image, order.tenant) for image in (order.source, order.candidate)]
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
             pair = (urls[0], urls[1])
@@ -96,7 +107,7 @@ class HttpThinker:
         Raises:
             ThinkerError: as `critique`.
         """
-        pictures = [await self._pictures.fit(order.source)]
+        pictures = [await self._pictures.fit(order.source, order.tenant)]
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
             return questions_messages(order.instruction, self._dialect.template, url=urls[0])
@@ -136,32 +147,46 @@ class HttpThinker:
     ) -> tuple[list[Reply | Unparseable], Usage]:
         """The replies of one request, under the constraint that the server is known, or found, to enforce."""
         deadline = time.monotonic() + timeout_s
-        while True:
-            kind = probe.kind
-            fields = {"model": self._dialect.model, **self._dialect.sampling, **contract.format.constraint(kind)}
-            if samples > 1:
-                fields["n"] = samples
-            call = Call("/chat/completions", contract.body(fields), "application/json", {})
+        refusals: dict[Constraint, ThinkerError] = {}
+        for kind in probe.kinds():
             try:
-                with tracing.span(f"chat {self._dialect.model}", "client", tracing.chat_request(fields)) as span:
-                    completion = (await self._upstream.post(call, max(0.0, deadline - time.monotonic()))).json
-                    span.set_attributes(tracing.chat_response(completion))
+                completion = await self._post(contract, kind, samples, max(0.0, deadline - time.monotonic()))
             except ThinkerError as exc:
-                if probe.refused(kind, exc):
-                    continue
-                raise
-            replies = list(read_completions(completion))
-            # A reply cut at its token limit proves nothing about the constraint.
-            whole = [reply for reply in replies if not isinstance(reply, Reply) or reply.finish_reason != "length"]
-            enforced = all(isinstance(reply, Reply) and contract.format.conforms(reply, kind) for reply in whole)
-            if whole and not probe.observed(kind, enforced=enforced) and kind != "none":
+                if not probe.may_be_refused(kind, exc):
+                    raise
+                refusals[kind] = exc
+                continue
+            probe.refused(refusals)
+            replies = list(read_completions(completion, samples))
+            proofs = [reply for reply in replies if _is_whole(reply)]
+            enforced = all(isinstance(reply, Reply) and contract.format.conforms(reply, kind) for reply in proofs)
+            if proofs and not probe.observed(kind, enforced=enforced) and kind != "none":
                 self._on_reply("unconstrained")
             return replies, _usage(completion)
+        raise AssertionError("the last kind is none, whose refusal is raised")  # pragma: no cover
+
+    async def _post(self, contract: ReplyContract[Any], kind: Constraint, samples: int, timeout_s: float) -> Any:
+        """The JSON of a chat completion."""
+        fields = {"model": self._dialect.model, **self._dialect.sampling, **contract.format.constraint(kind)}
+        if samples > 1:
+            fields["n"] = samples
+        call = Call("/chat/completions", contract.body(fields), "application/json", {})
+        with tracing.span(f"chat {self._dialect.model}", "client", tracing.chat_request(fields)) as span:
+            completion = (await self._upstream.post(call, timeout_s)).json
+            span.set_attributes(tracing.chat_response(completion))
+        return completion
 
     def _parse(self, contract: ReplyContract[_T], reply: Reply | Unparseable) -> _T | Unparseable:
         result = reply if isinstance(reply, Unparseable) else contract.format.parse(reply)
         self._on_reply(result.reason if isinstance(result, Unparseable) else "ok")
         return result
+
+
+def _is_whole(reply: Reply | Unparseable) -> bool:
+    """Whether a reply proves something about the constraint: one that was cut, filtered or refused does not."""
+    if isinstance(reply, Unparseable):
+        return True
+    return reply.finish_reason not in _CUT and not reply.refusal
 
 
 def _unreadable(unparseable: Unparseable) -> ThinkerError:
@@ -178,11 +203,14 @@ def _mean(critiques: Sequence[Critique]) -> CritiqueReply:
     quality = [critique.quality for critique in critiques]
     middle = statistics.fmean(critique.overall for critique in critiques)
     texts = min(critiques, key=lambda critique: abs(critique.overall - middle))
+    # It enters the editor's model next. An editor refuses a NUL or a special token, and what a picture made the thinker write
+    # must not end the session.
+    refined = without_tokens(texts.refined_instruction or "").strip() or None
     return CritiqueReply(
         round(statistics.fmean(semantic), 3),
         round(statistics.fmean(quality), 3),
         texts.reasoning[:_MAX_REASONING],
-        texts.refined_instruction,
+        refined,
         answers=tuple(
             ChecklistAnswer(number=answer.number, kind=answer.kind, answer=answer.answer, reason=answer.reason)
             for answer in texts.answers

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, Protocol
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +22,11 @@ SECRET_OVERLAP_S: Final = 86_400.0
 """How long a rotated secret signs in addition to the new one."""
 _GONE: Final = 410
 _OK: Final = range(200, 300)
+
+
+def host_of(url: str) -> str:
+    """The host of a URL, lower case and without a final dot."""
+    return (urlsplit(url).hostname or "").rstrip(".")
 
 
 class _Record(BaseModel):
@@ -46,6 +52,11 @@ class Endpoint(_Record):
     created_at: float
     disabled_at: float | None = None
     """When it answered 410, after which nothing is sent to it."""
+
+    @property
+    def host(self) -> str:
+        """The host that is called, lower case."""
+        return host_of(self.url)
 
     def secrets(self, now: float) -> list[str]:
         """The secrets that sign now: the current one, then rotated ones, the latest first."""
@@ -88,6 +99,7 @@ class Delivery(_Record):
         body: the body of the request, the same for every attempt.
         next_at: when the next attempt is due; None when there is none.
         note: why it was dropped.
+        host: of the endpoint when the delivery was scheduled; empty in records of older versions.
     """
 
     id: str
@@ -101,6 +113,7 @@ class Delivery(_Record):
     attempts: tuple[Attempt, ...] = ()
     next_at: float | None = None
     note: str | None = None
+    host: str = ""
 
 
 class Endpoints(Protocol):

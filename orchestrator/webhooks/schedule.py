@@ -42,6 +42,7 @@ def deliveries_of(
             type=topic,
             body=body,
             next_at=now,
+            host=endpoint.host,
         )
         for endpoint in endpoints
         if topic in endpoint.events and endpoint.disabled_at is None

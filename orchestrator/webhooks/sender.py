@@ -15,6 +15,7 @@ import logging
 import random
 import socket
 import ssl
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 CHORES: Final = frozenset({"hook", "deliver"})
 _MAX_PER_ENDPOINT: Final = 8
 """Attempts in flight for one endpoint."""
+_MAX_PER_HOST: Final = 32
+"""Attempts in flight for one host, of all tenants, tests included: webhooks may name a host that asked for none of them."""
 _MAX_IN_FLIGHT: Final = 256
 _MAX_QUEUE_S: Final = 60.0
 """The longest that a delivery to a busy endpoint is postponed, so that its queue drains once a slow receiver recovers."""
@@ -137,6 +140,7 @@ class WebhookSender:
         self._queues: dict[str, _EndpointQueue] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._in_flight: dict[str, Delivery] = {}
+        self._tests: Counter[str] = Counter()
 
     async def chore(self, chore: str) -> bool:
         """Run a due chore; False where its timer was set to when it is due again.
@@ -157,8 +161,20 @@ class WebhookSender:
 
     async def test(self, tenant: str, endpoint: Endpoint, event_id: str) -> Attempt:
         """Send ``webhook.test`` once, and return the attempt."""
+        if self._busy(endpoint.host):
+            return Attempt(at=self._clock.now(), error="too many requests to this host are under way; try again later")
         text = event_body(TEST, self._clock.now(), {"id": endpoint.id})
-        return await self._attempt(tenant, endpoint, event_id, text)
+        self._tests[endpoint.host] += 1
+        try:
+            return await self._attempt(tenant, endpoint, event_id, text)
+        finally:
+            self._tests[endpoint.host] -= 1
+            self._tests += Counter()  # drops those at zero
+
+    def _busy(self, host: str) -> bool:
+        """Whether a host gets as many requests as it may."""
+        delivering = sum(delivery.host == host for delivery in self._in_flight.values())
+        return bool(host) and delivering + self._tests[host] >= _MAX_PER_HOST
 
     async def stop(self) -> None:
         """Stop, and leave the attempts in flight to other replicas at once."""
@@ -192,7 +208,7 @@ class WebhookSender:
         delivery, stored = found
         now = self._clock.now()
         queue = self._queue(delivery.webhook, now)
-        full = len(self._in_flight) >= _MAX_IN_FLIGHT
+        full = len(self._in_flight) >= _MAX_IN_FLIGHT or self._busy(delivery.host)
         if delivery.next_at is not None and delivery.next_at > now:
             later: float | None = delivery.next_at
         elif delivery_id in self._in_flight:

@@ -13,6 +13,7 @@ from services.editor.pipelines import NAMES
 from services.editor.settings import PREFIX, Settings
 from services.serving import logs, tracing
 from services.serving.command_line import PLAIN, fail, read_settings, run_server
+from services.serving.http_protocol import server_config
 
 _SWITCH_S = 0.0005
 """The switch interval of the GIL. The executor's thread releases the GIL at every torch operator; at the default of 5 ms it would
@@ -55,16 +56,10 @@ def serve(
         failures.append(cause)
         server.should_exit = True
 
-    config = uvicorn.Config(
+    config = server_config(
         create_app(settings, on_failure=stop),
         host=settings.host,
         port=settings.port,
-        loop="uvloop",
-        # Logs go through services.serving.logs; services.serving.middleware logs each request.
-        log_config=None,
-        access_log=False,
-        # Longer than the idle timeouts of callers and proxies, so that they do not reuse a connection that is being closed.
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
     server = uvicorn.Server(config)

@@ -18,13 +18,20 @@ from services.editor.metrics import Metrics
 from services.editor.pipelines import Pipeline, load
 from services.editor.settings import Settings
 from services.imaging.codec import Effort, ImageLimits
-from services.serving import middleware, tracing
+from services.imaging.decode_pool import DecodePool, PoolOptions
+from services.serving import api_docs, middleware, tracing
+from services.serving.byte_budget import ByteBudget
+from services.serving.origins import OriginPolicy
 
 _FORM_OVERHEAD = 1024 * 1024
 
 
 def create_app(
-    settings: Settings, *, build: Callable[[], Pipeline] | None = None, on_failure: Callable[[str], None] = lambda _: None
+    settings: Settings,
+    *,
+    build: Callable[[], Pipeline] | None = None,
+    on_failure: Callable[[str], None] = lambda _: None,
+    decoder: DecodePool | None = None,
 ) -> FastAPI:
     """The worker as an ASGI application; the pipeline is loaded at startup.
 
@@ -32,40 +39,56 @@ def create_app(
         settings: what to serve, and the limits.
         build: makes the pipeline; by default the family named by the settings.
         on_failure: called, on another thread, with the cause if the pipeline cannot be built or warmed up.
+        decoder: decodes pictures; by default in processes of its own.
     """
+    origins = settings.origins()
     app = FastAPI(
         title="EditThinker editor worker",
         version="0.1.0",
         description="OpenAI's image edits endpoint in front of one editing pipeline.",
-        lifespan=_lifespan(settings, build, on_failure),
+        lifespan=_lifespan(settings, origins, build, on_failure, decoder),
+        # FastAPI's own pages load scripts from another server.
+        docs_url=None,
+        redoc_url=None,
     )
     # A picture and a mask, as files or as base64.
-    middleware.install(app, max_body=2 * settings.max_image_bytes + _FORM_OVERHEAD)
+    middleware.install(app, max_body=2 * settings.max_image_bytes + _FORM_OVERHEAD, policy=origins)
+    api_docs.install(app)
     for module in (images, compat, health):
         app.include_router(module.router)
     return app
 
 
 def _lifespan(
-    settings: Settings, build: Callable[[], Pipeline] | None, on_failure: Callable[[str], None]
+    settings: Settings,
+    origins: OriginPolicy,
+    build: Callable[[], Pipeline] | None,
+    on_failure: Callable[[str], None],
+    decoder: DecodePool | None,
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         make = build or (lambda: load(settings.pipeline, settings.model, settings.tuning()))
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_side)
         metrics = Metrics()
+        metrics.registry.register(origins.refused)
         operator_limits = OperatorLimits(settings.max_active, settings.max_batch)
         executor = Executor(make, metrics, operator_limits, queue=settings.queue, on_failure=on_failure)
         metrics.watch(executor)
         effort = Effort(settings.png_level, settings.webp_method)
         options = EngineOptions(limits, settings.codec_threads, settings.replay_bytes, settings.detached_edit_s, effort)
-        engine = AsyncEngine(executor, metrics, options)
+        pool = decoder or DecodePool(
+            PoolOptions(processes=settings.codec_threads, cpu_s=settings.decode_cpu_s).for_limits(limits)
+        )
+        engine = AsyncEngine(executor, metrics, options, pool)
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        app.state.context = Context(executor, engine, metrics, limits, key, settings.keepalive_s, time.time())
+        uploads = ByteBudget(settings.upload_bytes)
+        app.state.context = Context(executor, engine, metrics, limits, key, settings.keepalive_s, time.time(), uploads)
         executor.start()
         yield
         await asyncio.to_thread(executor.stop, settings.drain_s)
         await engine.close()
+        await pool.close()
         await asyncio.to_thread(tracing.close)
 
     return lifespan

@@ -14,6 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from services.editor.pipelines import NAMES, Tuning
 from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import LogFormat
+from services.serving.origins import OriginPolicy, hosts_in
 
 PREFIX = "EDITTHINKER_EDITOR_"
 
@@ -27,10 +28,16 @@ class Settings(ServiceSettings):
 
     pipeline: str = Field("classical", description=f"The pipeline family: {', '.join(NAMES)}.")
     model: str | None = Field(None, description="The weights of a diffusion family: a local folder or a hub id.")
+    revision: str | None = Field(
+        None, min_length=1, description="The commit of a hub model; the one that is current at the download, if absent."
+    )
     served_name: str | None = Field(None, description="The model name that requests may give; the family's if absent.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8100, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
     api_key: SecretStr | None = Field(None, description="If set, edits need it as a bearer token.")
+    allowed_hosts: str = Field(
+        "", description="Further names that callers may call it by, as gpu1.example.com; checked where there is no key."
+    )
 
     queue: int = Field(16, ge=0, le=10_000, description="Edits that may wait in addition to those running; more get 429.")
     max_active: int = Field(8, ge=1, le=256, description="Edits running at a time; fewer if the device's memory requires it.")
@@ -51,16 +58,21 @@ class Settings(ServiceSettings):
     cache: Literal["first_block", "taylorseer"] | None = Field(None, description="Skip work between steps.")
     cache_threshold: float | None = Field(None, gt=0, description="Relative difference below which the cache skips work.")
     lora: str | None = Field(None, description="A LoRA to fuse: a file, a folder or a hub id.")
+    lora_revision: str | None = Field(None, min_length=1, description="The commit of a LoRA of the hub.")
     lora_scale: float = Field(1.0, description="Strength of the LoRA.")
     few_steps: int | None = Field(None, ge=1, le=100, description="The LoRA is a few-step one, distilled for so many steps.")
     offload: Literal["group", "model"] | None = Field(None, description="Keep weights in host memory, for small GPUs.")
 
-    codec_threads: int = Field(2, ge=1, le=64, description="Threads that decode and encode pictures.")
+    codec_threads: int = Field(2, ge=1, le=64, description="Threads that encode pictures, and processes that decode them.")
+    decode_cpu_s: float = Field(20.0, gt=0, description="CPU seconds that decoding one picture may take.")
     png_level: int = Field(1, ge=0, le=9, description="How hard PNGs are compressed.")
     webp_method: int = Field(2, ge=0, le=6, description="How hard WebPs are compressed.")
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of one picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of one picture, received or asked for.")
     max_image_side: int = Field(30_000, ge=1, description="Longest side of one picture, received or asked for.")
+    upload_bytes: int = Field(
+        512 * 1024 * 1024, ge=1024 * 1024, description="Bytes of request bodies that are received at a time; others wait."
+    )
     replay_bytes: int = Field(
         64 * 1024 * 1024, ge=0, description="Finished answers kept for repeats of their Idempotency-Key, in bytes."
     )
@@ -82,6 +94,12 @@ class Settings(ServiceSettings):
             raise ValueError(f"{name!r} is not one of {list(NAMES)}")
         return name
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, text: str) -> str:
+        hosts_in(text)
+        return text
+
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
         if self.pipeline == "classical" and self.model is not None:
@@ -92,10 +110,15 @@ class Settings(ServiceSettings):
             raise ValueError("few_steps describes a LoRA; set lora too")
         return self
 
+    def origins(self) -> OriginPolicy:
+        """The host names that requests may come with."""
+        return OriginPolicy.of(self.host, keyless=self.api_key is None, setting=PREFIX, hosts=self.allowed_hosts)
+
     def tuning(self) -> Tuning:
         """How the pipeline is loaded and run."""
         names = (
             *("served_name", "device", "dtype", "pixels", "encoder_cache_bytes", "attention", "compile", "quantization"),
+            *("revision", "lora_revision"),
             *("cache", "cache_threshold", "lora", "lora_scale", "few_steps", "offload"),
         )
         return Tuning(**{name: getattr(self, name) for name in names})

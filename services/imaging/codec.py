@@ -10,6 +10,7 @@ import binascii
 import contextlib
 import hashlib
 import io
+import math
 import struct
 import sys
 import zlib
@@ -22,6 +23,7 @@ from PIL import ExifTags, Image, ImageCms, ImageMath
 
 from services.errors import ApiError
 from services.imaging.containers import meant_as_srgb, strip_metadata
+from services.imaging.structure import TooComplexError, Work, webp_size, work_of
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 OutputFormat = Literal["png", "jpeg", "webp"]
@@ -35,6 +37,8 @@ _PILLOW_FORMATS: Final[dict[str, MediaType]] = {
     "WEBP": "image/webp",
 }
 _PLAIN_MODES: Final = frozenset({"L", "RGB", "RGBA"})
+_STRIP_PIXELS: Final = 4_000_000
+"""Pixels that are converted at a time."""
 _MAX_WEBP_SIDE: Final = 16_383
 _PILLOW_ERRORS: Final = (
     OSError,
@@ -105,13 +109,18 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class OpenedImage:
-    """An image whose header was read and is within the limits; its pixels are decoded when it is loaded."""
+    """An image whose header was read and is within the limits; its pixels are decoded when it is loaded.
+
+    Attributes:
+        work_s: CPU seconds that decoding takes, as estimated from the file's structure.
+    """
 
     data: bytes
     info: ImageInfo
     image: Image.Image
     limits: ImageLimits
     param: str
+    work_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +160,7 @@ def sniff(data: bytes) -> MediaType | None:
 
 
 def open_image(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> OpenedImage:
-    """Read type and size from the header and check the limits, without decoding pixels.
+    """Read type and size from the header and check the limits and the structure, without decoding pixels.
 
     Raises:
         ApiError: ``missing_parameter``, ``invalid_image`` or ``image_too_large``, naming `param` and the fix.
@@ -162,18 +171,17 @@ def open_image(data: bytes, *, limits: ImageLimits | None = None, param: str = "
     if len(data) > limits.max_bytes:
         message = f"{param} has {len(data):,} bytes; the limit is {limits.max_bytes:,}"
         raise ApiError("image_too_large", message, param=param)
+    # First, because reading the header costs Pillow time for every chunk, and memory for the pixels of a WebP.
+    work = _work(data, param)
+    if (declared := webp_size(data)) is not None:
+        _check_sides(*declared, limits, param)
     image = _open(data, param)
     width, height = image.size
-    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
-        message = (
-            f"{param} is {width}x{height} pixels; the limits are {limits.max_pixels:,} pixels in all and "
-            f"{limits.max_side:,} a side; send a smaller one"
-        )
-        raise ApiError("image_too_large", message, param=param)
+    _check_sides(width, height, limits, param)
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise ApiError("invalid_image", f"{param} is animated; send a single frame", param=param)
     info = ImageInfo(_PILLOW_FORMATS[str(image.format)], width, height)
-    return OpenedImage(data, info, image, limits, param)
+    return OpenedImage(data, info, image, limits, param, work.seconds(width * height))
 
 
 def inspect(data: bytes, *, limits: ImageLimits | None = None, param: str = "image") -> ImageInfo:
@@ -191,6 +199,29 @@ def decode(data: bytes, *, limits: ImageLimits | None = None, param: str = "imag
     with _decoding(param):
         opened.image.load()
         return _to_plain(opened.image)
+
+
+def reduced(data: bytes, max_pixels: int, *, limits: ImageLimits | None = None, param: str = "image") -> Image.Image:
+    """As `decode`, scaled down to at most so many pixels; a JPEG is scaled while it is decoded.
+
+    Raises:
+        ApiError: as `decode`.
+    """
+    opened = open_image(data, limits=limits, param=param)
+    pixels = opened.info.width * opened.info.height
+    scale = math.sqrt(min(1, max_pixels / pixels))
+    size = tuple(max(1, int(side * scale)) for side in opened.image.size)
+    with _decoding(param):
+        if scale < 1:
+            # At least twice the size, as Pillow's own thumbnails are, for the filter to work with.
+            opened.image.draft(None, (2 * size[0], 2 * size[1]))
+        opened.image.load()
+        image = _to_plain(opened.image)
+    if scale == 1:
+        return image
+    # The longer side stays the longer side when the picture was turned upright.
+    size = size if (image.width < image.height) == (size[0] < size[1]) else size[::-1]
+    return image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
 
 
 def check_image(opened: OpenedImage, sha256: str | None = None) -> CheckedImage:
@@ -312,6 +343,22 @@ def _open(data: bytes, param: str) -> Image.Image:
     return image
 
 
+def _check_sides(width: int, height: int, limits: ImageLimits, param: str) -> None:
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        message = (
+            f"{param} is {width}x{height} pixels; the limits are {limits.max_pixels:,} pixels in all and "
+            f"{limits.max_side:,} a side; send a smaller one"
+        )
+        raise ApiError("image_too_large", message, param=param)
+
+
+def _work(data: bytes, param: str) -> Work:
+    try:
+        return work_of(data)
+    except TooComplexError as exc:
+        raise ApiError("image_too_large", f"{param} {exc}", param=param) from exc
+
+
 @contextlib.contextmanager
 def _decoding(param: str) -> Iterator[None]:
     try:
@@ -332,7 +379,34 @@ def _is_16_bit_png(data: bytes) -> bool:
 
 def _to_plain(image: Image.Image) -> Image.Image:
     """8-bit RGB(A), upright, in sRGB, of any loaded PNG, JPEG or WebP."""
-    profile, orientation = image.info.get("icc_profile"), _orientation(image)
+    orientation = _orientation(image)
+    plain = _in_strips(image)
+    if orientation in _TRANSPOSES:
+        plain = plain.transpose(_TRANSPOSES[orientation])
+    plain.info = {}
+    return plain
+
+
+def _in_strips(image: Image.Image) -> Image.Image:
+    """`_plain_pixels` of an image, a strip at a time, so that a large one does not exist in each intermediate form."""
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // width)
+    if rows >= height:
+        return _plain_pixels(image)
+    made: Image.Image | None = None
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(height, top + rows)))
+        strip.info = dict(image.info)
+        plain = _plain_pixels(strip)
+        made = made or Image.new(plain.mode, image.size)
+        made.paste(plain, (0, top))
+    assert made is not None
+    return made
+
+
+def _plain_pixels(image: Image.Image) -> Image.Image:
+    """8-bit RGB(A) in sRGB; each pixel depends on that pixel alone."""
+    profile = image.info.get("icc_profile")
     gamma = image.info.get("gamma") if "srgb" not in image.info else None
     image, alpha = _split(image)
     if profile:
@@ -342,9 +416,6 @@ def _to_plain(image: Image.Image) -> Image.Image:
     image = image.convert("RGB")
     if alpha is not None:
         image.putalpha(alpha)
-    if orientation in _TRANSPOSES:
-        image = image.transpose(_TRANSPOSES[orientation])
-    image.info = {}
     return image
 
 

@@ -8,31 +8,42 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError
+from services.errors import MAX_NAME, NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, shown
 from services.imaging.codec import OutputFormat
 
 MAX_PROMPT: Final = 32_000
+_MAX_FIELDS: Final = 200
+"""Fields of a request: more than a form may have, and several times the number there is."""
+_UNFIT: Final = re.compile("[\x00\ud800-\udfff]")
 _Model = TypeVar("_Model", bound=BaseModel)
 _VALIDATOR_NAME: Final = re.compile(r"function-(?:before|after|plain|wrap)\[")
 """Names of validators in the path of a pydantic error, which are not names of the caller's fields."""
 SIZE_PATTERN: Final = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
 
 
-def _not_blank(value: object) -> object:
-    if isinstance(value, str) and not value.strip():
-        raise ValueError("must not be empty")
-    if isinstance(value, str) and ("\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value)):
+def _well_formed(value: object) -> object:
+    # A longer text is refused for its length, without being read.
+    if isinstance(value, str) and len(value) <= MAX_PROMPT and _UNFIT.search(value):
         raise ValueError("must be valid Unicode text without NUL")
     return value
 
 
+def _not_blank(value: object) -> object:
+    if isinstance(value, str) and len(value) <= MAX_PROMPT and not value.strip():
+        raise ValueError("must not be empty")
+    return _well_formed(value)
+
+
 # The validator comes last: before the length, it would hide from pydantic that the length is a string's, in characters.
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT, examples=["make it feel like golden hour"]), BeforeValidator(_not_blank)]
+NegativePrompt = Annotated[str, Field(max_length=MAX_PROMPT), BeforeValidator(_well_formed)]
+"""May be blank."""
 
 
 class EditFields(BaseModel):
@@ -121,9 +132,9 @@ async def read_form(form: _Form) -> EditForm:
         elif name == "mask":
             mask = await _file(value, "mask")
         elif is_file:
-            raise ApiError("invalid_value", f"{name} was sent as a file; send it as a text field", param=name)
+            raise ApiError("invalid_value", f"{shown(name)} was sent as a file; send it as a text field", param=name)
         elif name in fields:
-            raise ApiError("invalid_value", f"{name} was given more than once; send it once", param=name)
+            raise ApiError("invalid_value", f"{shown(name)} was given more than once; send it once", param=name)
         else:
             fields[name] = value
     return EditForm(fields, tuple(images), mask)
@@ -149,16 +160,28 @@ def validate(model: type[_Model], fields: object) -> _Model:
     Raises:
         ApiError: naming the first field at fault and the fix, in words.
     """
+    if isinstance(fields, Mapping):
+        _check_names(fields)
     try:
         return model.model_validate(fields)
     except ValidationError as exc:
         raise explain(exc, model) from exc
 
 
+def _check_names(fields: Mapping[Any, Any]) -> None:
+    """Bound the names before anything looks at them: their number, and their length."""
+    if len(fields) > _MAX_FIELDS:
+        message = f"the request has {len(fields):,} fields; the most are {_MAX_FIELDS}"
+        raise ApiError("unknown_parameter", message)
+    for name in fields:
+        if len(name) > MAX_NAME:
+            raise ApiError("unknown_parameter", f"{shown(name)} is not a parameter of this request", param=shown(name))
+
+
 def explain(exc: ValidationError, model: type[BaseModel] | None = None) -> ApiError:
     """Pydantic's first error as an `ApiError` for the caller."""
-    first = exc.errors(include_url=False, include_context=True)[0]
-    path = [str(part) for part in first["loc"] if not _VALIDATOR_NAME.match(str(part))]
+    first = exc.errors(include_url=False, include_context=True, include_input=False)[0]
+    path = [shown(str(part)) for part in first["loc"] if not _VALIDATOR_NAME.match(str(part))]
     param = ".".join(path) or None
     kind = first["type"]
     if kind == "missing":

@@ -1,16 +1,24 @@
-"""Settings that were renamed: the environment variable's former name works for one more release, with a warning."""
+"""Settings of every service: from the environment, from files of secrets, and under former names.
+
+A secret may be a file instead of a variable, which other processes of the user can read: `EDITTHINKER_SECRETS_DIR` (by default
+``/run/secrets``, where container engines put them) holds files named as variables, in any case. A variable wins over a file. A
+renamed setting's former variable works for one more release, with a warning.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource
 
 log = logging.getLogger(__name__)
+
+SECRETS_VARIABLE: Final = "EDITTHINKER_SECRETS_DIR"
+_SECRETS_DIR: Final = "/run/secrets"
 
 
 class ServiceSettings(BaseSettings):
@@ -31,8 +39,11 @@ class ServiceSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The usual sources, then variables under their former names."""
+        """Options, variables, files of secrets, then variables under their former names."""
         former = _FormerNames(settings_cls, cls.renamed)
+        folder = os.environ.get(SECRETS_VARIABLE, _SECRETS_DIR)
+        if os.path.isdir(folder):  # noqa: PTH112 - the source warns about what is not there
+            file_secret_settings = SecretsSettingsSource(settings_cls, secrets_dir=folder)
         return init_settings, env_settings, dotenv_settings, file_secret_settings, former
 
 

@@ -29,7 +29,13 @@ _SECRET_TEXT: Final = re.compile(
     r"\bBearer\s+[^\s'\",;]+|\b(?:sk-|et_|whsec_)[A-Za-z0-9_+/=-]{8,}|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)", re.IGNORECASE
 )
 """Secrets by their form: bearer tokens, keys of OpenAI and of this project, webhook secrets, passwords in URLs."""
-_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {0x2028: "\\u2028", 0x2029: "\\u2029"}
+_BIDI: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Controls of bidirectional text, with which a text can show as another one."""
+_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *_BIDI)
+}
+_JSON_CONTROL: Final = {code: f"\\u{code:04x}" for code in (*range(127, 160), *_BIDI)}
+"""What JSON leaves as it is in strings, for a log that is shown on a terminal."""
 _NOISY: Final = ("httpx", "httpcore", "aiohttp", "urllib3", "asyncio", "PIL", "opentelemetry", "python_multipart")
 _FIRST: Final = ("timestamp", "level", "service", "logger", "event")
 
@@ -132,10 +138,11 @@ def _ordered(event: _Event) -> dict[str, Any]:
 
 def _json(_: Any, __: str, event: _Event) -> str:
     try:
-        return json_line(_ordered(event)).decode()
+        line = json_line(_ordered(event)).decode()
     except (TypeError, orjson.JSONEncodeError):
         # An unpaired surrogate, or an integer of more than 64 bits.
         return json.dumps(_ordered(event), default=str)
+    return line if line.isascii() and "\x7f" not in line else line.translate(_JSON_CONTROL)
 
 
 def _text(_: Any, __: str, event: _Event) -> str:

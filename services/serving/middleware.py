@@ -1,4 +1,4 @@
-"""Middleware of every HTTP service: request ids, body limits, an access log record and a span per request, and uniform errors.
+"""Middleware of every HTTP service: request ids, limits, origins, an access log record and a span per request, uniform errors.
 
 `install` adds all of it to a FastAPI application, whose handlers raise `ApiError` instead of writing error bodies.
 """
@@ -23,8 +23,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body
+from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body, shown
 from services.serving import logs, tracing
+from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
+from services.serving.origins import OriginPolicy, ResponseHeaders, grouped, response_headers
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("access")
@@ -33,8 +35,12 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _CHUNK_TIMEOUT_S: Final = 30.0
 _MIN_BODY_RATE: Final = 1024
 """Bytes of body per second, on average after the first `_CHUNK_TIMEOUT_S`, so that a trickle cannot hold a connection."""
-_MAX_JSON_VALUES: Final = 200_000
-"""Commas and opening brackets of a JSON body: more than two instructions full of commas, and far below the memory limit."""
+_MAX_BODY_CREDIT_S: Final = 60.0
+"""How far ahead of that rate a body can be: what came fast buys no hours of trickling."""
+_MAX_BODY_S: Final = 3600.0
+"""Of a whole body; the largest one takes as long at 45 KB/s."""
+_REPLY_PIECE: Final = 256 * 1024
+"""Bytes that are handed to the connection at a time, so that a reader that stops holds no more of a reply in its buffer."""
 _SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Requested every few seconds by orchestrators and Prometheus: no log record, no span."""
@@ -58,26 +64,33 @@ class _Body:
         self._receive = receive
         self._remaining = max_body
         self._arrived = False
-        self._due: float | None = None
+        self._credit_s = _CHUNK_TIMEOUT_S
+        self._left_s = _MAX_BODY_S
 
     async def receive(self) -> Message:
         """The next message; after the body (a disconnect) without a time limit."""
         if self._arrived:
             return await self._receive()
-        now = time.monotonic()
-        self._due = self._due or now + _CHUNK_TIMEOUT_S
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(min(_CHUNK_TIMEOUT_S, self._due - now)):
+            async with asyncio.timeout(min(_CHUNK_TIMEOUT_S, self._credit_s, self._left_s)):
                 message = await self._receive()
         except TimeoutError as exc:
             raise BodyTooSlowError from exc
         size = len(message.get("body", b""))
         self._arrived = not message.get("more_body", False)
-        self._due += size / _MIN_BODY_RATE
+        # Only the time that the client took counts, not that of this server between two pieces.
+        waited = time.monotonic() - began
+        self._left_s -= waited
+        self._credit_s = min(self._credit_s - waited + size / _MIN_BODY_RATE, _MAX_BODY_CREDIT_S)
         self._remaining -= size
         if self._remaining < 0:
             raise BodyTooLargeError
         return message
+
+
+class ReplyAbortedError(Exception):
+    """A reply could not be completed after its head was sent; the connection is closed, so that the client notices."""
 
 
 class _HeadSentError(Exception):
@@ -90,11 +103,13 @@ class Envelope:
     Args:
         app: the application inside.
         max_body: bytes of request body, counted on arrival regardless of ``Content-Length``.
+        policy: the hosts and origins that requests may come with.
     """
 
-    def __init__(self, app: ASGIApp, *, max_body: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body: int, policy: OriginPolicy) -> None:
         self.app = app
         self.max_body = max_body
+        self.policy = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request."""
@@ -134,7 +149,14 @@ class Envelope:
                 if message.get("more_body", False):
                     raise _HeadSentError
                 return
-            await send(message)
+            body = message.get("body", b"")
+            if len(body) <= _REPLY_PIECE:
+                await send(message)
+                return
+            view = memoryview(body)
+            for at in range(0, len(view), _REPLY_PIECE):
+                more = at + _REPLY_PIECE < len(view) or message.get("more_body", False)
+                await send({**message, "body": view[at : at + _REPLY_PIECE], "more_body": more})
 
         length = dict(scope["headers"]).get(b"content-length", b"0")
         # A copy: the server consults its own scope for the method.
@@ -150,13 +172,23 @@ class Envelope:
         return status
 
     async def _run(self, scope: Scope, receive: Receive, send: Send, length: bytes) -> ApiError | None:
-        """Run the application; returns an error of the body itself, which no handler inside can answer."""
+        """Run the application; returns an error of the head or the body, which no handler inside can answer."""
+        headers = grouped(scope["headers"])
+        try:
+            self.policy.check(scope["path"], headers)
+        except ApiError as exc:
+            return exc
+        if preflight := self.policy.preflight(scope["method"], headers):
+            await preflight(scope, receive, send)
+            return None
         try:
             if length.isdigit() and int(length[:20]) > self.max_body:
                 raise BodyTooLargeError
             await self.app(scope, _Body(receive, self.max_body).receive, send)
         except ClientDisconnect:
             log.info("the client left while it was sending (%s %s)", scope["method"], scope["path"])
+        except ReplyAbortedError as exc:
+            log.warning("a reply was cut off (%s %s): %s", scope["method"], scope["path"], exc)
         except BodyTooSlowError:
             return ApiError("request_timeout", "the request body came too slowly, or not at all; send it again")
         except BodyTooLargeError:
@@ -204,11 +236,12 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
     return Response(orjson.dumps(error.body()), error.status, out, media_type="application/json")
 
 
-def install(app: FastAPI, *, max_body: int) -> None:
-    """Add request ids, the body limit and uniform errors to an application."""
+def install(app: FastAPI, *, max_body: int, policy: OriginPolicy) -> None:
+    """Add request ids, the body limit, the check of origins and uniform errors to an application."""
     # A redirect would use the client's Host header, and http.
     app.router.redirect_slashes = False
-    app.add_middleware(Envelope, max_body=max_body)
+    app.add_middleware(Envelope, max_body=max_body, policy=policy)
+    app.add_middleware(ResponseHeaders, policy=policy)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation)
@@ -238,7 +271,7 @@ async def _on_validation(_: Request, exc: Exception) -> Response:
     if first["type"] == "json_invalid":
         return error_response(ApiError("invalid_json", "the body is not valid JSON"))
     places = {"body", "query", "path", "header"}
-    param = ".".join(str(part) for part in first["loc"] if str(part) not in places) or None
+    param = ".".join(shown(str(part)) for part in first["loc"] if str(part) not in places) or None
     code = {"missing": "missing_parameter", "extra_forbidden": "unknown_parameter"}.get(first["type"], "invalid_value")
     text = OBJECT_EXPECTED if first["type"] in NOT_AN_OBJECT else str(first["msg"]).removeprefix("Value error, ")
     text = {"missing_parameter": "is missing", "unknown_parameter": "is not a parameter of this request"}.get(code, text)
@@ -248,8 +281,8 @@ async def _on_validation(_: Request, exc: Exception) -> Response:
 async def _on_bug(request: Request, exc: Exception) -> Response:
     log.error("unhandled error in %s %s", request.method, request.url.path, exc_info=exc)
     body = error_body("internal_error", f"an internal error occurred; quote request id {request_id.get()} when you report it")
-    # Starlette answers this one outside of `Envelope`, so the id is set here.
-    headers = {"x-request-id": request_id.get()}
+    # Starlette answers this one outside of all middleware, so their headers are set here.
+    headers = {**response_headers(request.scope), "x-request-id": request_id.get()}
     return Response(orjson.dumps(body), 500, headers, media_type="application/json")
 
 
@@ -259,20 +292,17 @@ async def read_json(request: Request, *, max_bytes: int | None = None) -> Any:
     Args:
         max_bytes: a lower limit than the service's.
     """
-    pieces: list[bytes] = []
-    size = 0
+    body = JsonBody()
     # Not `request.body()`, which the request would hold until it has been answered.
     async for piece in request.stream():
-        size += len(piece)
-        if max_bytes is not None and size > max_bytes:
+        if max_bytes is not None and body.size + len(piece) > max_bytes:
             raise ApiError("request_too_large", f"the request body is larger than {max_bytes:,} bytes")
-        pieces.append(piece)
-    body = b"".join(pieces)
-    pieces.clear()
-    # Three bytes of JSON become a hundred of objects: anything but a flat request is refused before it is built.
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MAX_JSON_VALUES:
-        raise ApiError("invalid_json", f"the body has more than {_MAX_JSON_VALUES:,} values; it must be a flat JSON object")
+        try:
+            body.add(piece)
+        except TooManyValuesError as exc:
+            message = f"the body has more than {MAX_JSON_VALUES:,} values; it must be a flat JSON object"
+            raise ApiError("invalid_json", message) from exc
     try:
-        return orjson.loads(body)
+        return body.value()
     except orjson.JSONDecodeError as exc:
         raise ApiError("invalid_json", f"the body is not valid JSON: {exc}") from exc

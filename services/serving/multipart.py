@@ -7,7 +7,8 @@ part) and decodes text that is not UTF-8 as Latin-1.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 from tempfile import SpooledTemporaryFile
 from typing import Final
 
@@ -19,6 +20,8 @@ from starlette.requests import Request
 
 from services.errors import ApiError
 
+log = logging.getLogger(__name__)
+_FULL_RETRY_S: Final = 30.0
 _MAX_TEXT: Final = 1024 * 1024
 """Bytes of a text field; Starlette's default."""
 _SPOOL_SIZE: Final = 1024 * 1024
@@ -26,19 +29,25 @@ _SPOOL_SIZE: Final = 1024 * 1024
 
 
 @contextlib.asynccontextmanager
-async def open_form(request: Request, *, max_files: int = 1000, max_fields: int = 1000) -> AsyncIterator[FormData]:
+async def open_form(
+    request: Request, *, max_files: int = 20, max_fields: int = 100, max_file_bytes: int | None = None
+) -> AsyncIterator[FormData]:
     """The form of a request whose type is ``multipart/form-data``; its files are closed afterwards.
+
+    Args:
+        max_file_bytes: of each file, checked as it arrives.
 
     Raises:
         ApiError: ``unsupported_media_type`` for another charset, ``invalid_multipart`` for a form that is malformed, too large
-            or incomplete, ``invalid_value`` for a text that is not UTF-8.
+            or incomplete, ``invalid_value`` for a text that is not UTF-8, ``image_too_large`` for a file that is larger than
+            `max_file_bytes`, ``storage_full`` when there is no space for it.
     """
     content_type = request.headers["content-type"]
     check_charset(content_type)
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if boundary is None:
         raise _unreadable("Missing boundary in multipart.")
-    parts = _Parts(max_files, max_fields)
+    parts = _Parts(max_files, max_fields, max_file_bytes)
     try:
         async with contextlib.aclosing(request.stream()) as stream:
             await parts.read(stream, boundary)
@@ -50,10 +59,11 @@ async def open_form(request: Request, *, max_files: int = 1000, max_fields: int 
 class _Parts:
     """The parts of a form, in the order of their ends, collected by the parser's callbacks."""
 
-    def __init__(self, max_files: int, max_fields: int) -> None:
+    def __init__(self, max_files: int, max_fields: int, max_file_bytes: int | None) -> None:
         self.items: list[tuple[str, str | UploadFile]] = []
         self._max_files = max_files
         self._max_fields = max_fields
+        self._max_file_bytes = max_file_bytes
         self._complete = False
         self._files: list[UploadFile] = []
         self._fields = 0
@@ -65,6 +75,7 @@ class _Parts:
         self._value = b""
         self._name = ""
         self._file: UploadFile | None = None
+        self._size = 0
         self._text = bytearray()
 
     async def read(self, stream: AsyncIterator[bytes], boundary: bytes) -> None:
@@ -89,25 +100,30 @@ class _Parts:
             )
             async for chunk in stream:
                 parser.write(chunk)
-                for file, data in self._unwritten:
-                    await file.write(data)
+                with _on_disk():
+                    for file, data in self._unwritten:
+                        await file.write(data)
                 self._unwritten.clear()
         except FormParserError as exc:
             raise _unreadable("Invalid multipart data.") from exc
         if not self._complete:
             message = "the form was cut short: its closing boundary is missing; send it again, whole"
             raise ApiError("invalid_multipart", message)
-        for file in self._files:
-            await file.seek(0)
+        with _on_disk():
+            for file in self._files:
+                await file.seek(0)
 
     def close(self) -> None:
         """Close the files, those of unfinished parts too."""
         for file in self._files:
-            file.file.close()
+            # What is buffered may not fit on the disk.
+            with contextlib.suppress(OSError):
+                file.file.close()
 
     def _on_part_begin(self) -> None:
         self._headers = {}
         self._file = None
+        self._size = 0
         self._text = bytearray()
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -138,6 +154,11 @@ class _Parts:
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:
+            self._size += end - start
+            if self._max_file_bytes is not None and self._size > self._max_file_bytes:
+                name = self._name.removesuffix("[]")
+                message = f"{name} is larger than the {self._max_file_bytes:,} bytes accepted here; send a smaller file"
+                raise ApiError("image_too_large", message, param=name)
             self._unwritten.append((self._file, data[start:end]))
             return
         if len(self._text) + end - start > _MAX_TEXT:
@@ -156,6 +177,16 @@ class _Parts:
 
     def _on_end(self) -> None:
         self._complete = True
+
+
+@contextlib.contextmanager
+def _on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        log.warning("temporary files cannot be written: %s", exc)
+        message = "there is no space for uploads on this server; nothing was stored: send it again later"
+        raise ApiError("storage_full", message, retry_after=_FULL_RETRY_S) from exc
 
 
 def _unreadable(why: str) -> ApiError:

@@ -42,6 +42,8 @@ Kind = Literal["internal", "client"]
 Value = str | bool | int | float | list[str]
 Attributes = Mapping[str, Value]
 
+_MAX_CHOICES: Final = 16
+"""Choices of a chat completion that are described; thinkers are asked for 16 at most."""
 _KINDS: Final[Mapping[Kind, SpanKind]] = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
 _SESSION: Final = re.compile(r"ses_([0-9a-f]{32})")
 _NS: Final = 1_000_000_000
@@ -271,6 +273,6 @@ def chat_response(completion: Any) -> dict[str, Value]:
     out |= {name: value[:200] for name, value in names.items() if isinstance(value, str)}
     choices = completion.get("choices")
     if isinstance(choices, list):
-        reasons = [choice.get("finish_reason") for choice in choices if isinstance(choice, dict)]
-        out["gen_ai.response.finish_reasons"] = [str(reason) for reason in reasons]
+        reasons = [choice.get("finish_reason") for choice in choices[:_MAX_CHOICES] if isinstance(choice, dict)]
+        out["gen_ai.response.finish_reasons"] = [reason[:200] if isinstance(reason, str) else "None" for reason in reasons]
     return out

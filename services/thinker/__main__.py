@@ -72,6 +72,8 @@ def _rules(settings: Settings) -> None:
     from services.embedded.thinker.app import Limits, create_app  # noqa: PLC0415
     from services.imaging.codec import ImageLimits  # noqa: PLC0415
     from services.serving import logs, tracing  # noqa: PLC0415
+    from services.serving.http_protocol import server_config  # noqa: PLC0415
+    from services.serving.origins import OriginPolicy  # noqa: PLC0415
 
     key = settings.api_key.get_secret_value() if settings.api_key else None
     logs.configure(settings.log_level, settings.log_format, service="thinker", secrets=[key], ids=tracing.ids)
@@ -82,14 +84,16 @@ def _rules(settings: Settings) -> None:
         queue=settings.queue,
         images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         api_key=key,
+        upload_bytes=settings.upload_bytes,
     )
-    config = uvicorn.Config(
-        create_app(limits),
+    try:
+        origins = OriginPolicy.of(settings.host, keyless=key is None, setting=PREFIX, hosts=settings.allowed_hosts)
+    except ValueError as exc:
+        raise fail(f"{PREFIX}ALLOWED_HOSTS: {exc}", USAGE) from None
+    config = server_config(
+        create_app(limits, origins),
         host=settings.host,
         port=settings.port,
-        # Its logs are formatted as all others; services.serving.middleware logs requests.
-        log_config=None,
-        access_log=False,
         # The longest critique takes a fraction of a second.
         timeout_graceful_shutdown=5,
     )
@@ -106,6 +110,7 @@ def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: b
         port=settings.port,
         model=settings.model,
         served_name=settings.served_name,
+        revision=settings.revision,
         extra=tuple(extra),
     )
     words = arguments(profile, overrides)

@@ -38,6 +38,7 @@ class Profile:
 
     Attributes:
         model: a hub id or a local folder.
+        revision: the commit of a hub model; the one that is current at the download if None.
         served_name: the name requests send as `model`.
         about: a one-sentence description.
         format: the critique format this model follows best; a setting of the orchestrator, printed by ``--show``.
@@ -72,6 +73,7 @@ class Profile:
 
     model: _Name
     served_name: _Name
+    revision: _Name | None = None
     about: str = ""
     format: FormatName = "editthinker"
     template: str | None = None
@@ -113,7 +115,7 @@ class Overrides:
 
     Attributes:
         host, port: where to listen.
-        model, served_name: as in the profile.
+        model, served_name, revision: as in the profile; with a model, the profile's revision does not apply.
         extra: further arguments of vLLM, after those of the profile, so that they win.
     """
 
@@ -121,6 +123,7 @@ class Overrides:
     port: int = 8200
     model: str | None = None
     served_name: str | None = None
+    revision: str | None = None
     extra: tuple[str, ...] = ()
 
 
@@ -129,7 +132,10 @@ def arguments(profile: Profile, overrides: Overrides | None = None) -> list[str]
     given = overrides or Overrides()
     # Named edges, but they are areas: `min_pixels` and `max_pixels` are deprecated in transformers 5.
     size = {"shortest_edge": profile.min_pixels, "longest_edge": profile.max_pixels}
+    revision = given.revision or (None if given.model else profile.revision)
     options: dict[str, object] = {
+        # Its tokenizer and its code are of the same commit unless an argument says otherwise.
+        "revision": revision,
         "served-model-name": given.served_name or profile.served_name,
         "host": given.host,
         "port": given.port,

@@ -53,6 +53,10 @@ def shown(command: Sequence[str]) -> str:
 
 
 def warnings_about(words: Sequence[str]) -> list[str]:
-    """Warnings about arguments that vLLM accepts but that break critiques."""
-    has_parser = any(word.partition("=")[0] == "--reasoning-parser" for word in words)
-    return [_REASONING_PARSER] if has_parser else []
+    """Warnings about arguments that vLLM accepts but that break critiques, or may load other weights tomorrow."""
+    names = {word.partition("=")[0] for word in words}
+    warnings = [_REASONING_PARSER] if "--reasoning-parser" in names else []
+    model = words[1] if len(words) > 1 else ""
+    if model and "--revision" not in names and not Path(model).exists():
+        warnings.append(f"{model} may change on the hub: set EDITTHINKER_THINKER_REVISION to the commit that you tested")
+    return warnings

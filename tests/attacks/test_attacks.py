@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.attacks import bodies, floods, heads
+from tests.attacks import bodies, floods, heads, texts
 from tests.attacks.attack import Attack, judge
 from tests.attacks.target import LARGEST, Target, target
 
 pytestmark = pytest.mark.xdist_group("attacks")
-ATTACKS = [*bodies.ATTACKS, *heads.ATTACKS, *floods.ATTACKS]
+# Texts first: a constraint of the thinker is only at risk until its first reply.
+ATTACKS = [*texts.ATTACKS, *bodies.ATTACKS, *heads.ATTACKS, *floods.ATTACKS]
 
 
 @pytest.fixture(scope="module")

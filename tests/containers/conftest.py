@@ -42,7 +42,13 @@ def images(engine: Engine) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def stack(engine: Engine, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """``docker compose --profile cpu up``, ready."""
-    stack = Stack(engine, f"ettest{os.getpid()}", free_port(), tmp_path_factory.mktemp("compose"))
+    stack = Stack(
+        engine,
+        f"ettest{os.getpid()}",
+        free_port(),
+        tmp_path_factory.mktemp("compose"),
+        settings={"EDITTHINKER_ALLOW_OPEN": "true"},
+    )
     try:
         stack.up()
         try:

@@ -41,12 +41,18 @@ def interpolated(text: str, given: Mapping[str, str] | None = None) -> str:
     """Interpolate variables as compose does; only ``${NAME:-default}`` is used."""
     done = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: (given or {}).get(found[1]) or found[2], text)
     assert "$" not in done.replace("$$", ""), re.findall(r".*\$.*", done)
-    return done
+    return done.replace("$$", "$")
 
 
 def compose(path: str = "docker-compose.yml") -> Any:
     """A compose file with the defaults of its variables."""
     return yaml.load(interpolated((ROOT / path).read_text("utf-8")), _Loader)
+
+
+def redis_command(command: list[str], server: str, password: Path) -> list[str]:
+    """The command of a Redis of these files, with another server program and another file of the password."""
+    words = [word.replace("/run/secrets/editthinker_redis_password", str(password)) for word in command]
+    return [word.replace("exec valkey-server", f"exec {server}") for word in words]
 
 
 def seconds(duration: str) -> int:
@@ -140,7 +146,9 @@ def context() -> set[str]:
     for path in ROOT.iterdir():
         kept = True
         for rule in rules:
-            if fnmatch(path.name, rule.removeprefix("!")):
+            # What is let in of a folder lets the folder in.
+            pattern = rule[1:].partition("/")[0] if rule.startswith("!") else rule
+            if fnmatch(path.name, pattern):
                 kept = rule.startswith("!")
         if kept:
             let_in.add(path.name)

@@ -80,7 +80,7 @@ class Engine:
 
     def address(self, container: str) -> str:
         """Its address on its network, which is reachable from this machine."""
-        return self.inspect(container, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+        return self.inspect(container, "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}").split()[0]
 
     def logs(self, container: str) -> str:
         """The last lines of both its output streams."""
@@ -140,6 +140,7 @@ class Stack:
         """Run podman-compose."""
         profiles = [word for profile in self.profiles for word in ("--profile", profile)]
         files = ["-f", str(COMPOSE), "-f", str(self._override())]
+        subprocess.run(["sh", str(ROOT / "deploy/compose/secrets.sh")], check=True, timeout=10)
         env = {**self.engine.env, "EDITTHINKER_PUBLISHED_PORT": str(self.port), **self.settings}
         return self.engine._run(["podman-compose", "-p", self.project, *files, *profiles, *words], env, seconds=seconds)
 

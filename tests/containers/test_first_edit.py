@@ -27,7 +27,7 @@ PROMPT = "make it look like a faded 1970s print"
 def keyed(engine: Engine, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack that requires keys, not started yet."""
     folder = tmp_path_factory.mktemp("keyed")
-    stack = Stack(engine, f"etkeyed{os.getpid()}", free_port(), folder, settings={"EDITTHINKER_ALLOW_OPEN": "false"})
+    stack = Stack(engine, f"etkeyed{os.getpid()}", free_port(), folder)
     yield stack
     stack.down()
 

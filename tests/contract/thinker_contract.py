@@ -97,7 +97,7 @@ def critique_request(server: Server, name: FormatName, kind: Constraint = "none"
 def answered(response: httpx.Response) -> tuple[list[Reply], dict[str, int]]:
     """The replies and the usage of an answer that must be one."""
     assert response.status_code == 200, response.text
-    replies = read_completions(response.json())
+    replies = read_completions(response.json(), 16)
     usage = response.json()["usage"]
     assert usage["prompt_tokens"] > 0 and usage["completion_tokens"] > 0
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]

@@ -1,6 +1,7 @@
 """Programs of Debian's packages for tests, unpacked into a folder of the repository without being installed.
 
 program(name, package, folder)      where it is: on PATH, or unpacked there
+browser()                           Chromium's program, and the environment that it needs
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _WRAPPER = """\
 #!/bin/sh
 root=$(dirname "$0")
-LD_LIBRARY_PATH=$(echo "$root"/usr/lib/*-linux-gnu* | tr ' ' ':')
+LD_LIBRARY_PATH=$(echo "$root"/usr/lib/*-linux-gnu* "$root"/usr/lib/*-linux-gnu*/pulseaudio | tr ' ' ':')
 export LD_LIBRARY_PATH
 exec "$root/{program}" "$@"
 """
@@ -26,8 +28,26 @@ class NoProgramError(RuntimeError):
     """There is none on this machine, and none can be had."""
 
 
-def program(name: str, package: str, folder: str) -> str:
+def browser() -> tuple[str, dict[str, str]]:
+    """Chromium's program, and the environment that it needs.
+
+    Raises:
+        NoProgramError: with what to install.
+    """
+    found = Path(program("chromium", "chromium", ".chromium", also=("chromium-common",)))
+    unpacked = found.parent / "usr/lib/chromium/chromium"
+    if not unpacked.exists():
+        return str(found), {}
+    # Debian's own script looks for the program in /usr/lib.
+    folders = [*found.parent.glob("usr/lib/*-linux-gnu*"), *found.parent.glob("usr/lib/*-linux-gnu*/pulseaudio")]
+    return str(unpacked), {"LD_LIBRARY_PATH": ":".join(str(folder) for folder in folders)}
+
+
+def program(name: str, package: str, folder: str, *, also: Sequence[str] = ()) -> str:
     """The installed program, or the one of Debian's package, unpacked into `folder` once.
+
+    Args:
+        also: further packages that it needs, which are no libraries.
 
     Raises:
         NoProgramError: with what to install.
@@ -45,27 +65,27 @@ def program(name: str, package: str, folder: str) -> str:
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not unpacked.exists():
-            _unpack(cache / "root", package)
+            _unpack(cache / "root", package, also)
     if not unpacked.exists():
         raise NoProgramError(f"Debian's {package} has no {name}")
     return str(unpacked)
 
 
-def _unpack(target: Path, package: str) -> None:
+def _unpack(target: Path, package: str, also: Sequence[str]) -> None:
     """A package and the libraries that this machine lacks, in a folder that appears complete or not at all."""
     making = target.with_suffix(".making")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir()
     own = ["-o", "APT::Sandbox::User=root", "-o", f"Dir::Cache={making}/apt"]
     try:
-        names = _packages(own, package, target.parent)
+        names = _packages(own, package, target.parent, also)
     except NoProgramError:
         # No package lists, as in a slim image: some of our own, which takes no root and leaves the system as it is.
         lists = making / "lists"
         (lists / "partial").mkdir(parents=True)
         own += ["-o", f"Dir::State::Lists={lists}"]
         _apt([*own, "update"], making, package)
-        names = _packages(own, package, target.parent)
+        names = _packages(own, package, target.parent, also)
     _apt([*own, "download", *names], making, package)
     for archive in making.glob("*.deb"):
         subprocess.run(["dpkg-deb", "-x", str(archive), str(making)], check=True, capture_output=True)
@@ -80,11 +100,11 @@ def _unpack(target: Path, package: str) -> None:
     making.rename(target)
 
 
-def _packages(options: list[str], package: str, folder: Path) -> list[str]:
+def _packages(options: list[str], package: str, folder: Path, also: Sequence[str]) -> list[str]:
     """What apt would install; only the package itself and its libraries are of use here (Debian's JavaScript is none)."""
     plan = _apt([*options, "install", "--simulate", "--no-install-recommends", package], folder, package)
     names = re.findall(r"^Inst (\S+)", plan, re.MULTILINE)
-    return [name for name in names if name == package or (name.startswith("lib") and not name.startswith("libjs-"))]
+    return [name for name in names if name in {package, *also} or (name.startswith("lib") and not name.startswith("libjs-"))]
 
 
 def _apt(arguments: list[str], folder: Path, package: str) -> str:

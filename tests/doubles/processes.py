@@ -82,10 +82,10 @@ def redis_binary() -> str:
 
 
 @contextlib.contextmanager
-def redis_server(folder: Path, port: int | None = None) -> Iterator[Process]:
-    """A real Valkey with an append-only file in `folder`."""
+def redis_server(folder: Path, port: int | None = None, *more: str) -> Iterator[Process]:
+    """A real Valkey with an append-only file in `folder`, and more options such as ``--maxmemory``, ``4mb``."""
     port = port or free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes", "--save", ""]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes", "--save", "", *more]
     process = start([redis_binary(), *options], port, folder / "redis.log")
     try:
         ends = time.monotonic() + READY_S

@@ -42,7 +42,7 @@ def test_a_queued_session_knows_its_place(full: Process, script: Script) -> None
 
 
 def test_what_began_is_finished_before_anything_new_begins(full: Process, script: Script) -> None:
-    """Of ten sessions few are under way at a time: one with an edit, one at the gate, and those with a critique."""
+    """Of ten sessions few are under way at a time: one edit, one queued for it, and those whose reply is checked or judged."""
     script.scores = [(3, 9)]
     with httpx.Client(base_url=full.url, timeout=10, trust_env=False) as api:
         ids = [create(api, max_turns=3, patience=9).json()["id"] for _ in range(10)]
@@ -52,7 +52,7 @@ def test_what_began_is_finished_before_anything_new_begins(full: Process, script
     under_way = [sum(name in order[: i + 1] and name in order[i + 1 :] for name in ids) for i in range(len(order))]
 
     assert sorted(order) == sorted(ids * 3)
-    assert max(under_way) <= 5
+    assert max(under_way) <= 6
 
 
 def test_a_queued_session_is_cancelled_at_once(full: Process, script: Script) -> None:

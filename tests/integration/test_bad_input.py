@@ -249,11 +249,13 @@ def test_a_body_larger_than_allowed(start_orchestrator: Any) -> None:
 
     headers = {"content-type": "multipart/form-data; boundary=b"}
     with httpx.Client(base_url=process.url, trust_env=False) as client:
-        reply = client.post("/v1/images/edits", content=chunks(), headers=headers)
+        file = client.post("/v1/images/edits", content=chunks(), headers=headers)
+        reply = client.post("/v1/sessions", content=chunks(), headers={"content-type": "application/json"})
         big = client.post("/v1/images/edits", files={"image": PNG + b"x" * 200_000}, data=PROMPT)
     assert reply.status_code == 413
     assert reply.json()["error"]["code"] == "request_too_large"
-    assert (big.status_code, big.json()["error"]["code"]) == (400, "image_too_large")
+    for refused in (file, big):
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "image_too_large")
 
 
 def test_an_upload_that_breaks_off_makes_no_session(api: httpx.Client, orchestrator: Process) -> None:

@@ -219,6 +219,28 @@ def test_redis_keeps_its_data_and_asks_for_its_password(tmp_path: Path) -> None:
     assert (data / "redis" / "redis.conf").stat().st_mode & 0o077 == 0
 
 
+def test_an_existing_data_directory_is_made_private(tmp_path: Path) -> None:
+    """Folders and logs that an earlier version, or a backup, has left readable; and all that the services write."""
+    data = tmp_path / "data"
+    for folder in (data, data / "logs", data / "blobs", data / "redis"):
+        folder.mkdir()
+        folder.chmod(0o755)
+    log = data / "logs" / "redis.log"
+    log.touch()
+    log.chmod(0o644)
+
+    def plan(home: Home, port: int) -> Plan:
+        service, url = redis_service(home.redis, port)
+        return Plan([service], url)
+
+    with Stack(data, planner=plan, timing=QUICK):
+        pass
+
+    assert (data / "redis" / "appendonlydir").is_dir()
+    open_to_others = [path for path in [data, *data.rglob("*")] if path.stat().st_mode & 0o077]
+    assert open_to_others == []
+
+
 def test_the_plan_tells_the_orchestrator_where_everything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere:1/2")
     monkeypatch.setenv("NO_PROXY", "example.com")

@@ -9,18 +9,23 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import redis
 import yaml
 from compose_spec import PyCompose
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from yamllint import linter  # type: ignore[import-untyped]
 from yamllint.config import YamlLintConfig  # type: ignore[import-untyped]
 
@@ -61,6 +66,69 @@ def test_a_dockerfile_is_clean(path: str) -> None:
     )
 
 
+LOCKS = {
+    "orchestrator": ("orchestrator/Dockerfile", "orchestrator,otel"),
+    "embedded": ("services/embedded/Dockerfile", "editor,thinker,otel"),
+}
+
+
+def required(extras: str) -> set[str]:
+    """The packages that these extras of the project name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names: set[str] = set()
+    waiting = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras.split(","))]
+    for requirements in waiting:
+        for requirement in map(Requirement, requirements):
+            if requirement.name == "editthinker":
+                waiting += [project["optional-dependencies"][extra] for extra in requirement.extras]
+            else:
+                names.add(canonicalize_name(requirement.name))
+    return names
+
+
+@pytest.mark.parametrize("name", sorted(LOCKS))
+def test_an_image_installs_by_hash_what_the_project_asks_for(name: str) -> None:
+    """The versions of constraints.txt, with everything that they need; pip refuses other files."""
+    path, extras = LOCKS[name]
+    text = (ROOT / path).read_text("utf-8")
+    installs = re.findall(r"pip install (.*?)(?: \\\\)?$", text, re.MULTILINE)
+    assert all("--require-hashes" in words or "--no-index" in words for words in installs) and len(installs) == 3
+    assert f"locks/{name}.txt" in text
+    versions = r"^([\w.-]+)==([^\s;]+)"
+    pinned = dict(re.findall(versions, (ROOT / "constraints.txt").read_text("utf-8").lower(), re.MULTILINE))
+    pinned = {canonicalize_name(package): version for package, version in pinned.items()}
+    for lock in (name, "build"):
+        listed = (ROOT / f"deploy/locks/{lock}.txt").read_text("utf-8")
+        locked = dict(re.findall(versions, listed, re.MULTILINE))
+        assert all(entry.count("--hash=sha256:") for entry in re.split(r"\n(?=\w)", listed.strip()))
+        assert {package: pinned.get(package, version) for package, version in locked.items()} == locked
+        wanted = required(extras) if lock == name else {"hatchling"}
+        assert wanted - set(locked) == set(), "run deploy/locks/update.sh"
+
+
+def test_digests_are_pinned_where_a_registry_names_them(tmp_path: Path) -> None:
+    """No registry can be reached here: the script runs on a copy, with a docker that names a digest."""
+    for folder in ("orchestrator", "services", "deploy"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.py", "__pycache__", "swagger_ui"))
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    program = tmp_path / "bin/docker"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho sha256:{'5' * 64}\n")
+    program.chmod(0o755)
+    env = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    script = str(tmp_path / "deploy/audit/pin-digests.sh")
+    before = subprocess.run(["sh", script, "--check"], env=env, check=False, capture_output=True, text=True, timeout=10)
+    assert before.returncode == 1 and "valkey/valkey" in before.stderr
+    for _ in range(2):
+        subprocess.run(["sh", script], env=env, check=True, capture_output=True, timeout=30)
+    assert subprocess.run(["sh", script, "--check"], env=env, check=False, timeout=10).returncode == 0
+    text = (tmp_path / "docker-compose.yml").read_text("utf-8")
+    assert f"image: valkey/valkey:8.1@sha256:{'5' * 64}\n" in text and "image: editthinker/orchestrator:0.1.0\n" in text
+    pinned = (tmp_path / "orchestrator/Dockerfile").read_text("utf-8")
+    assert re.search(r"^ARG BASE=python:3.11-slim-bookworm@sha256:5{64}$", pinned, re.MULTILINE)
+    assert "8.1@sha256" in (tmp_path / "deploy/kubernetes/base/redis.yaml").read_text("utf-8")
+
+
 @pytest.mark.parametrize("name", sorted(IMAGES))
 def test_an_image_is_unprivileged_and_tells_how_it_is(name: str) -> None:
     """A user that is not root, a port, a health check on it, and a version."""
@@ -90,7 +158,7 @@ def test_a_service_is_hardened(name: str) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert re.fullmatch(r"[\w./-]+:v?\d[\w.]*", service["image"])
+    assert re.fullmatch(r"[\w./-]+:v?\d[\w.]*(@sha256:[0-9a-f]{64})?", service["image"])
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     assert "container_name" not in service, "it could not be scaled"
     for mount in service.get("volumes", []):
@@ -110,7 +178,55 @@ def test_profiles_hold_what_they_promise() -> None:
     reserved = {name for name, service in SERVICES.items() if "deploy" in service}
     assert reserved == {"editor-gpu", "thinker-gpu"}
     for name in reserved:
-        assert SERVICES[name]["networks"]["default"]["aliases"] == [role(name)]
+        assert role(name) in networks(name).values()
+
+
+def networks(name: str) -> dict[str, str]:
+    """The networks of a service, and the name that it has on each."""
+    given = SERVICES[name]["networks"]
+    if isinstance(given, list):
+        return dict.fromkeys(given, name)
+    return {network: (options or {}).get("aliases", [name])[0] for network, options in given.items()}
+
+
+def test_each_service_reaches_those_that_it_talks_to_and_no_others() -> None:
+    """Over internal networks; the Internet is reached by the orchestrator, and by what downloads a model."""
+    outward = {name for name, options in COMPOSE["networks"].items() if not options.get("internal")}
+    assert outward == {"edge", "hub", "watching"}
+
+    def peers(name: str) -> set[str]:
+        return {other for other in SERVICES if other != name and set(networks(other)) & set(networks(name))}
+
+    assert peers("redis") == {"orchestrator", "orchestrator-gpu"}
+    watchers = {"prometheus", "otel-collector"}
+    assert peers("editor") == {"pool", "editor-gpu"} | watchers
+    assert peers("thinker") == {"orchestrator", "orchestrator-gpu", "pool", "thinker-gpu"} | watchers
+    assert peers("grafana") == watchers
+    assert {name for name in SERVICES if set(networks(name)) & {"edge", "hub"}} == {
+        *("orchestrator", "orchestrator-gpu", "editor-gpu", "thinker-gpu")
+    }
+    published = {name for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"orchestrator", "orchestrator-gpu", "prometheus", "grafana", "otel-collector"}
+
+
+def test_secrets_are_files_that_a_script_makes(tmp_path: Path) -> None:
+    """Random, in a folder of their own; a second run keeps them. Nothing has a password that others know."""
+    script = tmp_path / "deploy/compose/secrets.sh"
+    script.parent.mkdir(parents=True)
+    script.write_bytes((ROOT / "deploy/compose/secrets.sh").read_bytes())
+    for _ in range(2):
+        subprocess.run(["sh", str(script)], check=True, timeout=10)
+        made = {path.name: path.read_text() for path in (tmp_path / ".secrets").iterdir()}
+        assert len(set(made.values())) == len(made) == 2 and all(len(value) == 48 for value in made.values())
+    assert made == {path.name: path.read_text() for path in (tmp_path / ".secrets").iterdir()}
+    assert (tmp_path / ".secrets").stat().st_mode & 0o777 == 0o700
+    assert {f"./.secrets/{name}" for name in made} == {secret["file"] for secret in COMPOSE["secrets"].values()}
+    assert ".secrets/" in (ROOT / ".gitignore").read_text("utf-8").split("\n")
+    assert {name: service["secrets"] for name, service in SERVICES.items() if "secrets" in service} == {
+        **{name: ["editthinker_redis_password"] for name in ("redis", "orchestrator", "orchestrator-gpu")},
+        "grafana": ["grafana_password"],
+    }
+    assert not re.search(r"PASSWORD: |admin/admin|:-admin", (ROOT / "docker-compose.yml").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", sorted(name for name, service in SERVICES.items() if "environment" in service))
@@ -119,7 +235,7 @@ def test_a_services_variables_are_settings(name: str) -> None:
     for variable, value in SERVICES[name]["environment"].items():
         assert variable.startswith("GF_") or variable in KNOWN[role(name)] | ALSO, variable
         secret = re.search(r"TOKEN|PASSWORD|API_KEY|SECRET", variable)
-        assert not secret or f"{variable}: ${{" in (ROOT / "docker-compose.yml").read_text("utf-8")
+        assert not secret or variable.endswith("__FILE") or f"{variable}: ${{" in (ROOT / "docker-compose.yml").read_text("utf-8")
         assert value is None or "api_key" not in value
 
 
@@ -128,9 +244,7 @@ def test_an_orchestrators_settings_are_accepted(name: str) -> None:
     """By the code that will read them, and they name hosts of the network."""
     environment = {variable: value for variable, value in SERVICES[name]["environment"].items() if value is not None}
     settings = deployment_files.orchestrator(environment)
-    names = {
-        alias for service in SERVICES.values() for alias in service.get("networks", {}).get("default", {}).get("aliases", [])
-    }
+    names = {known for service in SERVICES for known in networks(service).values()}
     for url in (settings.redis_url, *(up.url for up in (*settings.editors.values(), *settings.thinkers.values()))):
         assert httpx.URL(url).host in names | set(SERVICES)
 
@@ -153,15 +267,24 @@ REDIS = {
 def test_redis_runs_as_it_is_told(command: list[str], tmp_path: Path) -> None:
     """A real one with these arguments keeps an append-only file, and refuses rather than forgets."""
     port = free_port()
-    assert command[0] == "valkey-server"
-    words = [redis_binary(), *command[1:], "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
+    secret = tmp_path / "password"
+    secret.write_text("0123abc\n")
+    command = deployment_files.redis_command(command, redis_binary(), secret)
+    words = [*command, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     process = start(words, port, tmp_path / "log")
     try:
-        with redis.Redis(port=port, retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 100)) as client:
+        retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 100)
+        with redis.Redis(port=port, password="0123abc", retry=retry) as client:
             assert client.ping()
             wanted = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""}
             assert {name: client.config_get(name)[name] for name in wanted} == wanted
             assert int(client.config_get("maxmemory")["maxmemory"]) == 1024**3
+        with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.keys()
+        arguments = Path(f"/proc/{process.popen.pid}/cmdline").read_bytes()
+        assert redis_binary().encode() in arguments and b"0123abc" not in arguments
+        secret.unlink()
+        assert subprocess.run(words, capture_output=True, check=False, timeout=10).returncode == 1, "no password, no server"
     finally:
         process.stop()
 
@@ -206,7 +329,10 @@ def test_the_cpu_profile_runs_as_processes(tmp_path: Path) -> None:
     environment = {name: value for name, value in SERVICES["orchestrator"]["environment"].items() if value is not None}
     with Processes() as processes:
         redis_port = free_port()
-        command = [redis_binary(), *SERVICES["redis"]["command"][1:], "--port", str(redis_port), "--dir", str(tmp_path)]
+        secret = tmp_path / "editthinker_redis_password"
+        secret.write_text("0123abc")
+        command = deployment_files.redis_command(SERVICES["redis"]["command"], redis_binary(), secret)
+        command += ["--port", str(redis_port), "--dir", str(tmp_path)]
         processes.callback(start(command, redis_port, tmp_path / "redis.log").stop)
         editor, editor_check = processes.run(IMAGES[SERVICES["editor"]["image"]], tmp_path / "editor.log", {})
         thinker, thinker_check = processes.run(IMAGES[SERVICES["thinker"]["image"]], tmp_path / "thinker.log", {})
@@ -218,15 +344,23 @@ def test_the_cpu_profile_runs_as_processes(tmp_path: Path) -> None:
         for host, here in hosts.items():
             assert any(host in value for value in environment.values())
             environment = {name: value.replace(host, here) for name, value in environment.items()}
-        environment["EDITTHINKER_BLOBS"] = str(tmp_path / "blobs")
+        environment |= {"EDITTHINKER_BLOBS": str(tmp_path / "blobs"), "EDITTHINKER_SECRETS_DIR": str(tmp_path)}
+        # In its container it listens on all addresses, so that `auto` requires keys; here on loopback.
+        assert environment["EDITTHINKER_ALLOW_OPEN"] == "false"
+        environment["EDITTHINKER_KEYS"] = "required"
         server, check = processes.run(IMAGES[SERVICES["orchestrator"]["image"]], tmp_path / "orchestrator.log", environment)
         assert not passes(check), "it passes before anything listens"
         wait_ready(server)
         assert passes(check) and passes(editor_check) and passes(thinker_check)
         files = {"image": (ROOT / "examples/photos/coffee.jpg").read_bytes()}
-        reply = httpx.post(
-            f"{server.url}/v1/images/edits", files=files, data={"prompt": "a sepia print"}, timeout=60, trust_env=False
-        )
+        make_key = [*server.popen.args, "keys", "create", "--tenant", "acme"]  # type: ignore[misc]  # a list
+        env = {**os.environ, **environment}
+        made = subprocess.run(make_key, env=env, capture_output=True, text=True, check=True, timeout=120).stdout
+        headers = {"authorization": f"Bearer {re.findall(r'et_[A-Za-z0-9_-]+', made)[0]}"}
+        whole: dict[str, Any] = {"files": files, "data": {"prompt": "a sepia print"}}
+        with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
+            assert client.post("/v1/images/edits", **whole).status_code == 401
+            reply = client.post("/v1/images/edits", headers=headers, **whole)
         assert reply.status_code == 200, reply.text
         for name, process in {"orchestrator": server, "editor": editor, "thinker": thinker}.items():
             began = time.monotonic()

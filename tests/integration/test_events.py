@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.doubles.upstreams import Script
+from tests.doubles.upstreams import Script, picture
 from tests.integration.conftest import Start
 from tests.integration.test_sessions import create
 from tests.integration.test_takeover import until
@@ -124,3 +125,26 @@ def test_streams_of_a_tenant_are_bounded(start_orchestrator: Start, script: Scri
             assert api.get(held, headers={"Last-Event-ID": "1000"}).status_code == 204
             assert api.get(held.replace("ses_", "ses_x")).status_code == 404
         assert joins()
+
+
+def test_every_way_to_join_a_session_counts_as_a_stream(start_orchestrator: Start, script: Script) -> None:
+    """A streamed edit, and calls that wait under an idempotency key; the call that began the session does not count."""
+    script.hold_every = True
+    process = start_orchestrator(EDITTHINKER_TENANT_STREAMS="2")
+    with httpx.Client(base_url=process.url, timeout=30, trust_env=False) as api, ExitStack() as stack:
+        form: dict[str, Any] = {"files": {"image": ("a.png", picture(), "image/png")}, "headers": {"Idempotency-Key": "k"}}
+        data = {"prompt": "x", "max_turns": "1", "stream": "true"}
+        held = [stack.enter_context(api.stream("POST", "/v1/images/edits", **form, data=data)) for _ in range(2)]
+        assert [reply.status_code for reply in held] == [200, 200]
+
+        streamed = api.post("/v1/images/edits", **form, data=data)
+        assert (streamed.status_code, streamed.json()["error"]["code"]) == (429, "quota_exceeded")
+        session = create(api, max_turns=1, prompt="y").json()
+        assert api.get(session["urls"]["events"]).status_code == 429
+        joined = {"image": ("a.png", picture(), "image/png")}, {"prompt": "j"}, {"Idempotency-Key": "j"}
+        assert api.post("/v1/sessions", files=joined[0], data=joined[1], headers=joined[2]).status_code == 202
+        waited = api.post("/v1/sessions", files=joined[0], data=joined[1], headers={**joined[2], "Prefer": "wait=20"})
+        assert (waited.status_code, "preference-applied" in waited.headers) == (202, False)
+
+        script.release.set()
+        assert "image_edit.completed" in held[0].read().decode()

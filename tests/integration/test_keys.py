@@ -39,7 +39,7 @@ from tests.integration.conftest import Start, settings
 DB = 6
 OPEN = {("/healthz", "get"), ("/readyz", "get"), ("/metrics", "get")}
 """The only routes of the document that need no key."""
-UNDOCUMENTED = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+UNDOCUMENTED = {"/openapi.json", "/docs", "/docs/start.js", "/docs/{name}"}
 FORM: dict[str, Any] = {
     "files": {"image": ("a.png", picture(), "image/png")},
     "data": {"prompt": "make it golden", "max_turns": "1"},

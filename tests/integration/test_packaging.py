@@ -200,4 +200,8 @@ def test_the_wheel_has_the_packages_data_and_no_dockerfile(tmp_path: Path) -> No
     with zipfile.ZipFile(tmp_path / built.stdout.decode().split()[-1]) as wheel:
         names = [name for name in wheel.namelist() if ".dist-info/" not in name]
     assert {name.partition("/")[0] for name in names} == {"editthinker", "orchestrator", "services"}
-    assert {Path(name).suffix or Path(name).name for name in names} == {".py", ".lua", ".txt", ".css", ".toml", ".typed"}
+    assert {Path(name).suffix or Path(name).name for name in names} == {
+        *(".py", ".lua", ".txt", ".css", ".js", ".toml", ".typed"),
+        # Of the vendored Swagger UI.
+        *(".md", "LICENSE", "NOTICE"),
+    }

@@ -7,8 +7,11 @@ import json
 import httpx
 
 from tests.doubles.upstreams import Script
+from tests.integration.conftest import Start
 from tests.integration.test_sessions import create
 from tests.integration.test_takeover import until
+
+EMOJI = "\U0001f600"
 
 
 def waiting(api: httpx.Client, session_id: str) -> dict[str, object]:
@@ -113,3 +116,38 @@ def test_listing_and_deleting(api: httpx.Client) -> None:
     assert api.delete(f"/v1/sessions/{ids[0]}").status_code == 204
     assert api.get(f"/v1/sessions/{ids[0]}").status_code == 404
     assert api.get("/v1/sessions", params={"cursor": "%%%"}).status_code == 400
+
+
+def test_feedback_ends_at_the_servers_turns(start_orchestrator: Start, script: Script) -> None:
+    """Another turn is refused with what to do; accepting is not."""
+    script.scores = [(3, 9)]
+    process = start_orchestrator(EDITTHINKER_SESSION_TURNS="20")
+    with httpx.Client(base_url=process.url, timeout=30, trust_env=False) as api:
+        session_id = str(create(api, review="each_turn", max_turns=1).json()["id"])
+        for number in range(19):
+            waiting(api, session_id)
+            assert say(api, session_id, action="instruct", instruction=f"again {number}").status_code == 200
+        assert len(waiting(api, session_id)["turns"]) == 20  # type: ignore[arg-type]
+
+        for refused in (say(api, session_id, action="instruct", instruction="more"), say(api, session_id, action="go_on")):
+            error = refused.json()["error"]
+            assert (refused.status_code, error["code"], error["param"]) == (409, "session_conflict", "action")
+            assert "has 20 turns" in error["message"] and "accept or pick" in error["message"]
+        assert say(api, session_id, action="accept").status_code == 200
+        assert done(api, session_id)["status"] == "succeeded"
+
+
+def test_feedback_ends_at_the_servers_bytes(start_orchestrator: Start, script: Script) -> None:
+    """Instructions that no turn has used count too."""
+    script.hold_every = True
+    process = start_orchestrator(EDITTHINKER_SESSION_LOG_BYTES="200000")
+    with httpx.Client(base_url=process.url, timeout=30, trust_env=False) as api:
+        session_id = str(create(api, review="each_turn").json()["id"])
+        said = [say(api, session_id, action="instruct", instruction=str(number) + EMOJI * 15_000) for number in range(6)]
+
+        assert [reply.status_code for reply in said] == [200, 200, 200, 200, 409, 409]
+        assert "events take" in said[-1].json()["error"]["message"]
+        too_long = say(api, session_id, action="instruct", instruction=EMOJI * 32_000)
+        assert (too_long.status_code, too_long.json()["error"]["param"]) == (400, "instruction")
+        script.release.set()
+        assert api.post(f"/v1/sessions/{session_id}/cancel").status_code == 200

@@ -1,26 +1,30 @@
 -- Append events to a session's log if its last sequence number is the expected one.
--- ARGV  id expected fence('' = not the driver) terminal spent events…
---       spent: editor seconds that these events report
+-- ARGV  id expected fence('' = not the driver) terminal spent ending blob_bytes {event digest head}…
+--       spent: editor seconds that these events report; blob_bytes: of the images that they name
+--       ending: whether they end the session or ask for its end, and are recorded even if Redis is full
+--       digest, head: see record_event
 -- ->    {'ok', seq} | {'conflict', seq} | {'fenced'} | {'gone'}
 local id, expected, fence, terminal = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local key = P .. 's:' .. id
-local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant')
+local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves')
 if not h[1] then return {'gone'} end
 if fence ~= '' and (fence ~= h[2] or h[4] ~= 'owned') then return {'fenced'} end
 if h[1] ~= expected then return {'conflict', tonumber(h[1])} end
-local seq = tonumber(h[1])
+if ARGV[6] == '1' then although_full() end
+local seq, bytes = tonumber(h[1]), 0
 -- Where the tenant has webhooks, each event that they subscribe to becomes a chore in the same step.
 local announced = redis.call('EXISTS', P .. 'hooks:' .. h[6]) == 1 and {finished = true, review_requested = true} or {}
-for i = 6, #ARGV do
+for i = 8, #ARGV, 3 do
   seq = seq + 1
-  redis.call('XADD', P .. 'log:' .. id, seq .. '-0', 'e', ARGV[i])
-  redis.call('PUBLISH', P .. 'live:' .. id, seq .. ' ' .. ARGV[i])
+  bytes = bytes + record_event(id, seq, ARGV[i], ARGV[i + 1], ARGV[i + 2])
   if next(announced) and announced[cjson.decode(ARGV[i]).type] then
     redis.call('ZADD', P .. 'timers', now_ms(), 'hook:' .. id .. '/' .. seq)
     redis.call('PUBLISH', P .. 'wake', '')
   end
 end
 redis.call('HSET', key, 'seq', seq)
+count_log_bytes(id, h[6], h[7], bytes)
+count_blob_bytes(id, h[6], tonumber(ARGV[7]))
 if tonumber(ARGV[5]) > 0 then
   local spent = spent_on(now_ms())
   redis.call('HINCRBYFLOAT', spent, h[6], ARGV[5])

@@ -7,6 +7,7 @@
 --       chores: <kind>:<id>, each comes again until it is completed
 --       recovered: how many sessions of dead replicas were queued again
 --       joined: 1 if the replica was not known: it is new, or was taken for dead and lost its sessions
+although_full()
 local replica, lease, cap = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = now_ms()
 local claims, chores, recovered = {}, {}, 0

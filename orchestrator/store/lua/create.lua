@@ -1,9 +1,13 @@
 -- Create a session: its log with the first event, its entry in the queue and in its tenant's index.
 -- ARGV  id tenant editor event fingerprint idempotency('' = none) ttl_ms limit deadline_ms most_open('' = any) most_spent('' = any)
+--       most_log('' = any) most_blobs('' = any) digest retention_ms blob_bytes
 --       most_open: unfinished sessions that the tenant may have; most_spent: editor seconds that it may use in a day (UTC)
+--       most_log: bytes of its logs in Redis; most_blobs: bytes of its images
+--       digest: of a long instruction; retention_ms: a log's after its end; blob_bytes: of the images in the event
 -- ->    {1, id, fingerprint} created | {0, id, fingerprint} created before under this key
 --       {-1, unfinished} too many sessions | {-2, ms} it would be done only after that long, past its deadline
 --       {-3, open} the tenant has as many as it may | {-4, ms} its seconds of the day are used up; ms to the next
+--       {-5, bytes} its logs fill what it may use of Redis | {-6, bytes} its images fill what it may store
 local id, tenant, editor, event, fingerprint, idempotency = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 -- The same command again: its answer was lost, and the client retried. Checked first, or it would find its own key.
 if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, fingerprint} end
@@ -21,6 +25,14 @@ end
 if ARGV[11] ~= '' and tonumber(redis.call('HGET', spent_on(now), tenant) or '0') >= tonumber(ARGV[11]) then
   return {-4, DAY - now % DAY}
 end
+if ARGV[12] ~= '' then
+  local bytes = log_bytes_of(tenant, now)
+  if bytes >= tonumber(ARGV[12]) then return {-5, bytes} end
+end
+if ARGV[13] ~= '' then
+  local bytes = tonumber(redis.call('HGET', P .. 'blobs', tenant) or '0')
+  if bytes + ARGV[16] > tonumber(ARGV[13]) then return {-6, bytes} end
+end
 local ahead = sessions_ahead(editor, tenant, redis.call('ZCARD', queue_key(editor, tenant)))
 if ahead > 0 then
   local wait = wait_ms(editor, ahead + 1, now)
@@ -35,10 +47,12 @@ if idempotency ~= '' then
   redis.call('PEXPIRE', record, ARGV[7])
   redis.call('HSET', key, 'idempotency', record)
 end
-redis.call('XADD', P .. 'log:' .. id, '1-0', 'e', event)
+local slot = leave_slot(ARGV[9] + ARGV[15], tonumber(ARGV[15]))
+redis.call('HSET', key, 'leaves', slot)
+count_log_bytes(id, tenant, slot, record_event(id, 1, event, ARGV[14], ''))
+count_blob_bytes(id, tenant, tonumber(ARGV[16]))
 redis.call('ZADD', P .. 'index:' .. tenant, now, id)
 redis.call('INCR', P .. 'unfinished')
 redis.call('ZADD', P .. 'open:' .. tenant, ARGV[9], id)
-redis.call('PUBLISH', P .. 'live:' .. id, '1 ' .. event)
 enqueue(id, true)
 return {1, id, fingerprint}

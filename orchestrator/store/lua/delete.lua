@@ -2,8 +2,11 @@
 -- ARGV  id tenant
 -- ->    1 deleted | 0 it is not finished
 local id = ARGV[1]
-local h = redis.call('HMGET', P .. 's:' .. id, 'state', 'idempotency')
+local h = redis.call('HMGET', P .. 's:' .. id, 'state', 'idempotency', 'leaves', 'bytes')
 if h[1] and h[1] ~= 'done' then return 0 end
+although_full()
+count_log_bytes(id, ARGV[2], h[3], -(tonumber(h[4]) or 0))
+count_blob_bytes(id, ARGV[2], -(tonumber(redis.call('HGET', P .. 'sizes:' .. ARGV[2], id)) or 0))
 -- A caller's key must not lead to a session that is gone.
 if h[2] and redis.call('HGET', h[2], 'id') == id then redis.call('DEL', h[2]) end
 redis.call('DEL', P .. 's:' .. id, P .. 'log:' .. id, P .. 'deliveries:' .. id)

@@ -10,6 +10,8 @@
 -- timers             <kind>:<id> by when it is due    unfinished   how many sessions are
 -- open:<tenant>      its unfinished sessions by their deadline     spent:<day>   editor seconds by tenant, of days since 1970
 -- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session
+-- bytes:<tenant>     bytes of its logs in Redis, by the time at which they leave it (see leave_slot)
+-- sizes:<tenant>     bytes of the images of each of its sessions, archived ones too     blobs   their sum by tenant
 -- pace:<editor>      ms, at: milliseconds between two claims, and when that was measured; since, n: the measurement under way;
 --                    edit, work: milliseconds that an edit takes, and a session from its first turn to its end
 local P = KEYS[1]
@@ -22,6 +24,11 @@ end
 
 local DAY = 86400000
 
+-- Let the rest of the script write although Redis is at its maxmemory. Only scripts that end, free or hand over may do so.
+-- Redis refuses the first write of a script that may use more memory, and nothing after a first one that cannot, such as DEL:
+-- a script must not be stopped half way (Redis' documentation of EVAL, "Eval flags"; so in Redis 7, 8 and Valkey).
+local function although_full() redis.call('DEL', P .. 'full') end
+
 local function spent_on(now) return P .. 'spent:' .. string.format('%.0f', math.floor(now / DAY)) end
 
 -- How many sessions of a tenant are not finished. A replica of an earlier version does not remove those that it finishes;
@@ -30,6 +37,44 @@ local function open_of(tenant, most, now)
   local key = P .. 'open:' .. tenant
   if redis.call('ZCARD', key) >= most then redis.call('ZREMRANGEBYSCORE', key, '-inf', now - 3600000) end
   return redis.call('ZCARD', key)
+end
+
+-- Log bytes are counted in slots of a sixteenth of the retention, by when they leave Redis at the latest. A count that was
+-- never taken back, by a replica of an earlier version, lapses with its slot.
+local function leave_slot(at, retention)
+  local size = math.max(60000, math.floor(retention / 16))
+  return string.format('%.0f', math.ceil(at / size) * size)
+end
+
+local function count_log_bytes(id, tenant, slot, bytes)
+  if not slot then return end
+  redis.call('HINCRBY', P .. 's:' .. id, 'bytes', bytes)
+  if redis.call('HINCRBY', P .. 'bytes:' .. tenant, slot, bytes) <= 0 then redis.call('HDEL', P .. 'bytes:' .. tenant, slot) end
+end
+
+local function log_bytes_of(tenant, now)
+  local sum, slots = 0, redis.call('HGETALL', P .. 'bytes:' .. tenant)
+  for i = 1, #slots, 2 do
+    if tonumber(slots[i]) < now then redis.call('HDEL', P .. 'bytes:' .. tenant, slots[i]) else sum = sum + slots[i + 1] end
+  end
+  return sum
+end
+
+local function count_blob_bytes(id, tenant, bytes)
+  if bytes == 0 then return end
+  if redis.call('HINCRBY', P .. 'sizes:' .. tenant, id, bytes) <= 0 then redis.call('HDEL', P .. 'sizes:' .. tenant, id) end
+  if redis.call('HINCRBY', P .. 'blobs', tenant, bytes) <= 0 then redis.call('HDEL', P .. 'blobs', tenant) end
+end
+
+-- Add an event to a log. A long instruction that the log has already is replaced by the number of the event that has it.
+--   digest: of a long instruction, '' otherwise     head: the event's JSON without it, up to ',"instruction_at":'
+local function record_event(id, seq, event, digest, head)
+  local at = digest ~= '' and redis.call('HGET', P .. 's:' .. id, 'text:' .. digest)
+  local stored = at and head .. at .. '}' or event
+  redis.call('XADD', P .. 'log:' .. id, seq .. '-0', 'e', stored)
+  if digest ~= '' and not at then redis.call('HSET', P .. 's:' .. id, 'text:' .. digest, seq) end
+  redis.call('PUBLISH', P .. 'live:' .. id, seq .. ' ' .. event)
+  return #stored
 end
 
 local function queue_key(editor, tenant) return P .. 'q:' .. editor .. ':' .. tenant end

@@ -1,6 +1,7 @@
 -- Queue again a session that a replica owns without knowing it: the answer to its claim was lost.
 -- ARGV  replica id
 -- ->    1 | 0 it does not own it
+although_full()
 if redis.call('SISMEMBER', P .. 'own:' .. ARGV[1], ARGV[2]) == 0 then return 0 end
 local h = redis.call('HMGET', P .. 's:' .. ARGV[2], 'lane', 'tenant')
 if not h[1] then return redis.call('SREM', P .. 'own:' .. ARGV[1], ARGV[2]) end

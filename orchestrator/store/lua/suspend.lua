@@ -1,6 +1,7 @@
 -- Release a session until a caller writes to it or a time comes, or to the queue at once.
 -- ARGV  id fence expected until_ms('' = queue it again)
 -- ->    1 | 0 the log has grown since | -1 fenced
+although_full()
 local id = ARGV[1]
 local h = redis.call('HMGET', P .. 's:' .. id, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant')
 if h[2] ~= ARGV[2] or h[4] ~= 'owned' then return -1 end

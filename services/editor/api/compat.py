@@ -23,7 +23,8 @@ from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities
 from services.errors import ApiError
 from services.imaging.codec import from_base64
-from services.protocol.images_api import EditForm, Prompt, validate
+from services.protocol.images_api import EditForm, NegativePrompt, Prompt, validate
+from services.serving.byte_budget import receiving
 from services.serving.middleware import read_json, request_id
 from services.serving.multipart import open_form
 
@@ -37,7 +38,7 @@ class ReferenceRequest(BaseModel):
 
     image: str = Field(description="The source picture, base64.")
     prompt: Prompt = Field(description="What the edit should do.")
-    negative_prompt: str | None = Field(None, max_length=32_000)
+    negative_prompt: NegativePrompt | None = None
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     guidance_scale: float | None = Field(None, ge=0.0, le=7.5)
     num_inference_steps: int | None = Field(None, ge=1, le=100)
@@ -94,7 +95,8 @@ def _upload_body() -> dict[str, Any]:
 async def edit(request: Request, ctx: Caller) -> ReferenceReply:
     """Edit a picture given as base64 in JSON."""
     await refuse_early(request, ctx, None)
-    body = await read_json(request)
+    async with receiving(ctx.uploads, request, factor=2) as received:
+        body = await read_json(received)
     fields = validate(ReferenceRequest, body)
     return await _edit(request, ctx, fields, from_base64(fields.image), fields.image, _unknown(body))
 
@@ -105,7 +107,10 @@ async def edit_upload(request: Request, ctx: Caller) -> ReferenceReply:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ApiError("unsupported_media_type", "send multipart/form-data with the part image_file")
     await refuse_early(request, ctx, None)
-    async with open_form(request) as form:
+    async with (
+        receiving(ctx.uploads, request) as received,
+        open_form(received, max_file_bytes=ctx.limits.max_bytes) as form,
+    ):
         part = form.get("image_file")
         if not isinstance(part, UploadFile):
             raise ApiError("missing_parameter", "image_file is missing; send the picture as a file part", param="image_file")

@@ -14,6 +14,7 @@ from services.editor.metrics import Metrics
 from services.editor.pipelines import Pipeline
 from services.errors import TABLE, ApiError
 from services.imaging.codec import ImageLimits
+from services.serving.byte_budget import ByteBudget
 
 _SHARED = (400, 401, 404, 405, 413, 500, 503)
 
@@ -30,6 +31,7 @@ class Context:
         api_key: required of callers, if set.
         keepalive_s: seconds of silence after which a stream sends a comment.
         started_at: Unix time of the start.
+        uploads: bytes of bodies in flight.
     """
 
     executor: Executor
@@ -39,6 +41,7 @@ class Context:
     api_key: str | None
     keepalive_s: float
     started_at: float
+    uploads: ByteBudget
 
     @property
     def pipeline(self) -> Pipeline:

@@ -14,7 +14,7 @@ from services.editor.pipelines import Pipeline
 from services.editor.pipelines.base import Capabilities
 from services.errors import ApiError
 from services.imaging.codec import ImageLimits, digest
-from services.protocol.images_api import EditFields, EditForm, single_image
+from services.protocol.images_api import EditFields, EditForm, NegativePrompt, single_image
 
 MAX_SEED = 2**53 - 16
 """Largest seed: seeds are JSON numbers (exact up to 2^53), and a request for n pictures uses the n - 1 seeds after it too."""
@@ -33,7 +33,7 @@ class WorkerFields(EditFields):
         None, ge=0, le=3, description="How many unfinished pictures to stream; a pipeline without steps sends none."
     )
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Decides everything random; picture i uses seed + i.")
-    negative_prompt: str | None = Field(None, max_length=32_000, description="What the picture should not show.")
+    negative_prompt: NegativePrompt | None = Field(None, description="What the picture should not show.")
     num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Denoise steps.")
     guidance_scale: float | None = Field(None, ge=0, le=100, description="How closely to follow the prompt.")
     true_cfg_scale: float | None = Field(None, ge=0, le=100, description="The same by classifier-free guidance; twice the work.")
@@ -72,6 +72,8 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
         raise _unsupported("mask", pipeline.name, capabilities)
     if fields.negative_prompt is not None:
         _check_negative_prompt(fields, capabilities, pipeline.name)
+    for name in ("prompt", "negative_prompt"):
+        _check_tokens(name, getattr(fields, name), capabilities, pipeline.name)
     size = fields.pixels()
     if size is not None:
         _check_size(size, capabilities, pipeline.name, limits)
@@ -104,6 +106,15 @@ def _check_common(fields: WorkerFields, name: str) -> None:
     if fields.output_format == "png" and fields.output_compression not in (None, _LOSSLESS_DEFAULT):
         message = "output_compression is the quality of jpeg and webp; leave it out for png"
         raise ApiError("invalid_value", message, param="output_compression")
+
+
+def _check_tokens(param: str, text: str | None, capabilities: Capabilities, name: str) -> None:
+    # Without case: CLIP's tokenizers lower it first.
+    lowered = (text or "").lower()
+    for token in sorted(capabilities.special_tokens):
+        if token.lower() in lowered:
+            message = f"{param}: it holds {token}, which {name} reads as a mark of its own; leave it out"
+            raise ApiError("invalid_value", message, param=param)
 
 
 def _check_size(size: tuple[int, int], capabilities: Capabilities, name: str, limits: ImageLimits) -> None:

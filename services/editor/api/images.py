@@ -17,9 +17,10 @@ from services.editor.api.fields import WorkerFields, build_request, idempotency_
 from services.editor.api.stream import events, total_ms
 from services.editor.engine.async_engine import EditedImage, EditRequest, EditTask
 from services.editor.metrics import trace_stages
-from services.errors import ApiError
+from services.errors import ApiError, shown
 from services.protocol.images_api import EditForm, ImagesResponse, form_schema, read_form, sse_schema, validate
 from services.serving import logs
+from services.serving.byte_budget import receiving
 from services.serving.multipart import open_form
 
 router = APIRouter(tags=["images"])
@@ -60,7 +61,7 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
         # The orchestrator's names the session, the turn and the candidate.
         logs.bind(edit_key=key)
     await refuse_early(request, ctx, key)
-    form = await receive_form(request)
+    form = await receive_form(request, ctx)
     fields = validate(WorkerFields, form.fields)
     edit_request = build_request(form, fields, ctx.pipeline, ctx.limits, urgency(request))
     task, joined = ctx.engine.add_request(edit_request, key)
@@ -104,7 +105,7 @@ async def refuse_early(request: Request, ctx: Context, key: str | None) -> None:
         raise
 
 
-async def receive_form(request: Request) -> EditForm:
+async def receive_form(request: Request, ctx: Context) -> EditForm:
     """The multipart form of a request.
 
     Raises:
@@ -113,8 +114,11 @@ async def receive_form(request: Request) -> EditForm:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
-        raise ApiError("unsupported_media_type", f"the body is {kind or 'of no type'}; send multipart/form-data")
-    async with open_form(request) as form:
+        raise ApiError("unsupported_media_type", f"the body is {shown(kind) or 'of no type'}; send multipart/form-data")
+    async with (
+        receiving(ctx.uploads, request) as body,
+        open_form(body, max_file_bytes=ctx.limits.max_bytes) as form,
+    ):
         return await read_form(form)
 
 

@@ -19,7 +19,8 @@ from PIL import Image
 from services.editor.engine.executor import EditHandle, Executor, Listener, Outcome
 from services.editor.pipelines import EditJob
 from services.errors import ApiError
-from services.imaging.codec import Effort, ImageLimits, OutputFormat, decode, encode
+from services.imaging.codec import Effort, ImageLimits, OutputFormat, encode
+from services.imaging.decode_pool import DecodePool
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -45,7 +46,7 @@ class EngineOptions:
 
     Attributes:
         image_limits: what a received picture may cost.
-        codec_threads: how many pictures are decoded and encoded at a time.
+        codec_threads: how many pictures are encoded at a time.
         replay_bytes: size of the finished pictures kept for repeats of their key.
         detached_edit_s: how long an edit with a key stays preempted after its last caller has disconnected.
         effort: how hard pictures are compressed.
@@ -262,9 +263,11 @@ class AsyncEngine:
         executor: owns the pipeline.
         observer: receives durations and outcomes.
         options: how requests are handled.
+        decoder: decodes what callers send.
     """
 
-    def __init__(self, executor: Executor, observer: EngineObserver, options: EngineOptions) -> None:
+    def __init__(self, executor: Executor, observer: EngineObserver, options: EngineOptions, decoder: DecodePool) -> None:
+        self._decoder = decoder
         self._executor = executor
         self._observer = observer
         self._options = options
@@ -394,7 +397,7 @@ class AsyncEngine:
     async def _edit(self, task: EditTask) -> None:
         request = task.request
         start = time.perf_counter()
-        job = await self._in_codec_thread(lambda: self._read(request))
+        job = await self._read(request)
         read_s = time.perf_counter() - start
         self._observer.on_stage("read", read_s)
         jobs = [job.with_seed(seed) for seed in request.seeds]
@@ -434,9 +437,9 @@ class AsyncEngine:
     def _encode(self, picture: Image.Image, request: EditRequest) -> bytes:
         return encode(picture, request.output_format, request.output_compression, self._options.effort)
 
-    def _read(self, request: EditRequest) -> EditJob:
-        image = decode(request.image, limits=self._options.image_limits)
-        mask = None if request.mask is None else self._read_mask(request.mask, image)
+    async def _read(self, request: EditRequest) -> EditJob:
+        image = await self._decoder.decode(request.image, limits=self._options.image_limits)
+        mask = None if request.mask is None else await self._read_mask(request.mask, image)
         job = EditJob(
             image,
             request.prompt,
@@ -447,10 +450,10 @@ class AsyncEngine:
             source=request.source,
             previews=request.previews,
         )
-        return self._executor.pipeline.prepare(job)
+        return await self._in_codec_thread(lambda: self._executor.pipeline.prepare(job))
 
-    def _read_mask(self, data: bytes, image: Image.Image) -> Image.Image:
-        mask = decode(data, limits=self._options.image_limits, param="mask")
+    async def _read_mask(self, data: bytes, image: Image.Image) -> Image.Image:
+        mask = await self._decoder.decode(data, limits=self._options.image_limits, param="mask")
         if mask.mode != "RGBA":
             raise ApiError("invalid_image", "mask has no transparency; make the pixels to edit transparent", param="mask")
         if mask.size != image.size:

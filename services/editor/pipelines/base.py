@@ -64,6 +64,7 @@ class Capabilities:
         max_images: input pictures.
         partial_images: previews of one edit.
         parameters: ranges of the API's extensions by name (``num_inference_steps``, ``guidance_scale``); others are refused.
+        special_tokens: what the model's tokenizers read as their own marks; a prompt that spells one is refused.
     """
 
     mask: bool = False
@@ -73,6 +74,7 @@ class Capabilities:
     max_images: int = 1
     partial_images: int = 0
     parameters: Mapping[str, Range] = field(default_factory=dict)
+    special_tokens: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def _calls_a_step(job: EditJob) -> int:
     return 3 if job.parameters["image_guidance_scale"] > 1 else 2
 
 
-def load(model: str, dtype: torch.dtype) -> Any:
+def load(model: str, dtype: torch.dtype, revision: str | None = None) -> Any:
     """Load the pipeline from a folder or hub id.
 
     Raises:
@@ -90,7 +90,7 @@ def load(model: str, dtype: torch.dtype) -> Any:
             f"OmniGen2 needs the code of its own repository ({exc}): clone https://github.com/VectorSpaceLab/OmniGen2, put the"
             " clone on PYTHONPATH, and install einops"
         ) from exc
-    folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model))
+    folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, revision=revision))
     vision_language: Any = transformers.Qwen2_5_VLForConditionalGeneration
     # Component by component: from_pretrained of the pipeline would need trust_remote_code for code in the model's folder.
     return pipeline.OmniGen2Pipeline(

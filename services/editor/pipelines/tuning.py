@@ -22,6 +22,7 @@ class Tuning:
         cache_threshold: relative difference below which ``first_block`` skips.
         lora: a LoRA to fuse: a file, a folder or a hub id.
         lora_scale: strength of the LoRA.
+        revision, lora_revision: the commits of the model and the LoRA on the hub; None: the current ones.
         few_steps: the LoRA is a few-step one (Lightning), distilled for so many steps: they become the default, without
             classifier-free guidance.
         offload: ``group`` or ``model``: keep the weights in host memory.
@@ -41,3 +42,5 @@ class Tuning:
     lora_scale: float = 1.0
     few_steps: int | None = None
     offload: str | None = None
+    revision: str | None = None
+    lora_revision: str | None = None

@@ -54,7 +54,8 @@ from services.embedded.thinker.pixels import Bytes
 from services.embedded.thinker.reply_constraints import MAX_ECHO, critique_format, questions_format, render_critique
 from services.embedded.thinker.thread_pool import BoundedPool
 from services.errors import ApiError
-from services.imaging.codec import ImageLimits, decode
+from services.imaging.codec import ImageLimits
+from services.imaging.decode_pool import DecodePool, PoolOptions
 from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.messages import (
     Critique,
@@ -65,11 +66,15 @@ from services.protocol.critique.messages import (
     read_questions,
 )
 from services.protocol.critique.prompts import Template
-from services.serving import middleware, tracing
+from services.serving import api_docs, middleware, tracing
+from services.serving.byte_budget import ByteBudget, receiving
 from services.serving.jsonlines import sse_message
+from services.serving.origins import OriginPolicy
 
 log = logging.getLogger(__name__)
 
+_MAX_PIXELS = 4_194_304
+"""As the orchestrator sends at most; the measurements are made on copies of 512 pixels a side."""
 _TEXT_OVERHEAD = 1024 * 1024
 
 
@@ -82,6 +87,7 @@ class Limits:
     queue: int = 32
     images: ImageLimits = field(default_factory=ImageLimits)
     api_key: str | None = field(default=None, repr=False)
+    upload_bytes: int = 512 * 1024 * 1024
 
 
 @dataclass
@@ -95,29 +101,46 @@ class _Server:
     seconds: Histogram
     templates: dict[FormatName, Template]
     started: int
+    uploads: ByteBudget
+    decoder: DecodePool
+    loop: asyncio.AbstractEventLoop | None = None
     warm: bool = False
 
 
-def create_app(limits: Limits | None = None) -> FastAPI:
-    """The thinker as an ASGI application."""
+def create_app(limits: Limits | None = None, origins: OriginPolicy | None = None, decoder: DecodePool | None = None) -> FastAPI:
+    """The thinker as an ASGI application; it decodes pictures in processes of its own unless another decoder is given."""
     limits = limits or Limits()
-    server = _server(limits)
+    origins = origins or OriginPolicy(keyless=limits.api_key is None)
+    server = _server(limits, decoder or DecodePool(PoolOptions(processes=limits.workers).for_limits(limits.images)))
+    server.registry.register(origins.refused)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # The pool runs one critique per thread; OpenCV's own threads would compete for the same cores.
         cv2.setNumThreads(1)
+        server.loop = asyncio.get_running_loop()
         await server.pool.run(_warm_up)
         server.warm = True
         yield
         server.warm = False
-        server.pool.close()
+        # Threads that wait for a picture need the loop.
+        await asyncio.to_thread(server.pool.close)
+        await server.decoder.close()
         await asyncio.to_thread(tracing.close)
 
-    app = FastAPI(title="EditThinker rules", version="0.1.0", description=__doc__ or "", lifespan=lifespan)
+    app = FastAPI(
+        title="EditThinker rules",
+        version="0.1.0",
+        description=__doc__ or "",
+        lifespan=lifespan,
+        # FastAPI's own pages load scripts from another server.
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.server = server
     # Two pictures in base64, which is a third larger than bytes.
-    middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD)
+    middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD, policy=origins)
+    api_docs.install(app)
     authenticated = [Depends(_authenticate)]
     app.add_api_route(
         "/v1/chat/completions",
@@ -138,7 +161,7 @@ def create_app(limits: Limits | None = None) -> FastAPI:
     return app
 
 
-def _server(limits: Limits) -> _Server:
+def _server(limits: Limits, decoder: DecodePool) -> _Server:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     pool = BoundedPool(limits.workers, limits.queue)
@@ -157,6 +180,8 @@ def _server(limits: Limits) -> _Server:
         ),
         templates={form.name: form.template() for form in FORMATS.values()},
         started=int(time.time()),
+        uploads=ByteBudget(limits.upload_bytes),
+        decoder=decoder,
     )
 
 
@@ -181,13 +206,14 @@ async def _chat(request: Request) -> Response:
     server: _Server = request.app.state.server
     began = time.perf_counter()
     try:
-        chat = _validated(await middleware.read_json(request))
-        if chat.model != server.limits.model:
-            message = f"the model {chat.model[:MAX_ECHO]!r} does not exist; this server has {server.limits.model!r}"
-            raise ApiError("model_not_found", message, param="model")
-        attributes = tracing.chat_request(chat.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"}))
-        trace.get_current_span().set_attributes(attributes)
-        answer = await server.pool.run(partial(_reply, server, chat))
+        async with receiving(server.uploads, request, factor=2) as received:
+            chat = _validated(await middleware.read_json(received))
+            if chat.model != server.limits.model:
+                message = f"the model {chat.model[:MAX_ECHO]!r} does not exist; this server has {server.limits.model!r}"
+                raise ApiError("model_not_found", message, param="model")
+            attributes = tracing.chat_request(chat.model_dump(include={"model", "n", "max_tokens", "max_completion_tokens"}))
+            trace.get_current_span().set_attributes(attributes)
+            answer = await server.pool.run(partial(_reply, server, chat))
     except ApiError as exc:
         server.answered.labels(exc.code).inc()
         raise
@@ -224,12 +250,12 @@ def _reply(server: _Server, chat: ChatRequest) -> Reply:
     request, format_name = _read_messages(server, chat)
     if isinstance(request, QuestionsRequest):
         questions = questions_format(chat.response_format, chat.structured_outputs)
-        source = _pixels(request.source.data, server.limits.images, "source")
+        source = _pixels(server, request.source.data, "source")
         text, pictures = questions.form.render(questions_for(request.instruction)), [source]
     else:
         requested = critique_format(chat.response_format, chat.structured_outputs, format_name, request.questions)
-        source = _pixels(request.source.data, server.limits.images, "source")
-        candidate = _pixels(request.candidate.data, server.limits.images, "candidate")
+        source = _pixels(server, request.source.data, "source")
+        candidate = _pixels(server, request.candidate.data, "candidate")
         critique = _critique(request, source, candidate, by_questions=requested.form.name == "checklist")
         log.info("semantic %.1f quality %.1f request %s", critique.semantic, critique.quality, middleware.request_id.get())
         text, pictures = render_critique(critique, requested.form, requested.kind), [source, candidate]
@@ -258,9 +284,12 @@ def _read_messages(
         raise ApiError("invalid_value", f"{failure}; for questions, {exc}", param="messages") from exc
 
 
-def _pixels(data: bytes, limits: ImageLimits, name: str) -> Bytes:
+def _pixels(server: _Server, data: bytes, name: str) -> Bytes:
+    """The pixels of a picture, reduced to `_MAX_PIXELS`; on a thread of the pool, which waits for the decode process."""
+    assert server.loop
+    work = server.decoder.decode(data, limits=server.limits.images, max_pixels=_MAX_PIXELS, param="messages")
     try:
-        return np.asarray(decode(data, limits=limits, param="messages"), dtype=np.uint8)
+        return np.asarray(asyncio.run_coroutine_threadsafe(work, server.loop).result(), dtype=np.uint8)
     except ApiError as exc:
         raise ApiError(exc.code, f"the {name} picture: {exc.message}", param="messages") from exc
 

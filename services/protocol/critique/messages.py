@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 from services.imaging.codec import data_url, from_base64, sniff
 from services.protocol.critique.prompts import Placeholder, Template, pattern, placeholders_of
 from services.protocol.critique.questions import Answer, Question, load_list
+from services.protocol.critique.special_tokens import unspaced, without_tokens
 
 MIN_SCORE: Final = 0.0
 MAX_SCORE: Final = 10.0
@@ -234,7 +235,7 @@ def repair_messages(
         unparseable: why the reply is not usable.
         form: what is required, in words (`services.protocol.critique.formats.ReplyFormat.form`).
     """
-    shown = well_formed(reply_text[:MAX_SHOWN]).strip() or "(nothing)"
+    shown = without_tokens(well_formed(reply_text[:MAX_SHOWN])).strip() or "(nothing)"
     wanted = f"{_COMPLAINTS[unparseable.reason]} Reply again, with nothing else, in exactly this form: {form}."
     return [*messages, {"role": "assistant", "content": shown}, {"role": "user", "content": wanted}]
 
@@ -275,7 +276,9 @@ def _values(texts: Sequence[str], forms: Iterable[list[str]]) -> dict[str, str]:
 
 
 def _value(placeholder: Placeholder, text: str) -> str:
-    if not placeholder.quoted or placeholder.name == "questions":
+    if not placeholder.quoted:
+        return unspaced(text)
+    if placeholder.name == "questions":
         return text
     try:
         value = json.loads(text, strict=False)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
+from services.protocol.critique.special_tokens import json_string
+
 QuestionKind = Literal["change", "keep", "quality"]
 """About what was requested; about what must stay as it is; about the picture's technical quality."""
 Verdict = Literal["yes", "partly", "no"]
@@ -92,7 +94,7 @@ LIST_PATTERN: Final = rf"\[\n{_ENTRY}(?:,\n{_ENTRY})*\n\]"
 def dump_list(questions: Sequence[Question]) -> str:
     """The numbered questions as JSON, one per line, so that no question can pass for prompt text."""
     rows = [
-        json.dumps({"n": number, "about": question.kind, "question": question.text}, ensure_ascii=False)
+        f'{{"n": {number}, "about": "{question.kind}", "question": {json_string(question.text)}}}'
         for number, question in enumerate(questions, start=1)
     ]
     return "[\n" + ",\n".join(rows) + "\n]"

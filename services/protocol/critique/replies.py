@@ -52,12 +52,14 @@ def read_completion(body: object) -> Reply | Unparseable:
     return read_completions(body)[0]
 
 
-def read_completions(body: object) -> tuple[Reply | Unparseable, ...]:
-    """Every choice of a chat completion's JSON body, at least one; total on any JSON value."""
+def read_completions(body: object, most: int = 1) -> tuple[Reply | Unparseable, ...]:
+    """The choices of a chat completion's JSON body, at least one and at most as many as were requested; total on any JSON
+    value.
+    """
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
         return (Unparseable("wrong_shape", "no choices[0].message"),)
-    return tuple(_choice(choice, index) for index, choice in enumerate(choices))
+    return tuple(_choice(choice, index) for index, choice in enumerate(choices[:most]))
 
 
 def _choice(choice: object, index: int) -> Reply | Unparseable:

@@ -249,3 +249,13 @@ def test_previews_of_both_kinds_undo_the_scaling_that_their_vae_has(name: str) -
     assert to_vae is not None
     latents = torch.ones(1, 4, 8, 8)
     assert torch.equal(to_vae(pipe, latents, (64, 64)), latents / pipe.vae.config.scaling_factor)
+
+
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+def test_the_marks_of_a_familys_tokenizers_are_known_and_none_is_plain_text(name: str) -> None:
+    """So that a prompt that spells one is refused before any work; ordinary characters stay allowed."""
+    marks = served(name).capabilities.special_tokens
+    assert marks
+    assert all(mark[0] in "<[" and mark[-1] in ">]" for mark in marks)
+    if name.startswith(("qwen", "longcat")):
+        assert {"<|im_end|>", "<|image_pad|>", "<|vision_start|>"} <= marks

@@ -35,6 +35,7 @@ from services.serving import tracing
 from tests.component.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
 from tests.component.orchestrator.test_editor_seconds import PICTURE, Store
 from tests.component.orchestrator.test_thinker_client import dialect
+from tests.doubles.decoding import InProcessPool
 from tests.doubles.images import checked
 from tests.unit.imaging.pictures import SIGNATURE, chunk
 
@@ -266,7 +267,9 @@ async def test_an_image_that_cannot_be_decoded_stays_unscored(desk: Desk) -> Non
 
     log = Log()
     async with asking("thinker", desk.url) as upstream:
-        performer = Performer({"e": Careless()}, {"t": HttpThinker(upstream, dialect(max_pixels=1000))}, Broken(), Now())
+        performer = Performer(
+            {"e": Careless()}, {"t": HttpThinker(upstream, dialect(max_pixels=1000), decoder=InProcessPool())}, Broken(), Now()
+        )
         driving = Driver(Claim(NAME, 1, "e"), log, performer, Now(), Told(), list(log.entries))  # type: ignore[arg-type]
         await asyncio.wait_for(driving.run(), WAIT_S)
     failures = [recorded.event for recorded in log.entries if isinstance(recorded.event, ev.CritiqueFailed)]

@@ -9,6 +9,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -18,11 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply
+from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, StoredImage
 from orchestrator.upstreams.editor import HttpEditor, _checked
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from services.imaging.codec import inspect
 from tests.component.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
+from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import SIGNATURE, chunk, opened, png, saved, scene
 
 WIDTH, HEIGHT = 96, 64
@@ -44,7 +46,7 @@ def order(
 
 async def edit(desk: Desk, wanted: EditOrder | None = None, **options: Any) -> EditReply:
     async with asking("editor", desk.url) as upstream:
-        return await HttpEditor(upstream, **options).edit(wanted or order(), EditorUsage())
+        return await HttpEditor(upstream, decoder=InProcessPool(), **options).edit(wanted or order(), EditorUsage())
 
 
 async def failure(desk: Desk, wanted: EditOrder | None = None) -> EditorError:
@@ -204,8 +206,10 @@ async def test_a_picture_larger_than_callers_may_send_is_taken(desk: Desk) -> No
     data = saved(Image.new("RGB", (4200, 4200)), "PNG", compress_level=0)
     assert len(data) > 50 * 1024 * 1024
     desk.answers = [image_reply(data)]
+    source = stored(SOURCE)
+    large = StoredImage(source.ref.model_copy(update={"width": 4200, "height": 4200}), source.load)
 
-    assert (await edit(desk)).image.data == data
+    assert (await edit(desk, replace(order(options={"size": "4200x4200"}), source=large))).image.data == data
 
 
 def test_an_editor_may_answer_with_twice_the_sources_pixels() -> None:
@@ -357,3 +361,26 @@ def test_the_pictures_here_are_what_they_are_called() -> None:
     """The corrupt picture differs from the sound one in its pixels only."""
     assert zlib.crc32(_corrupt()) != zlib.crc32(EDITED) and len(_corrupt()) == len(EDITED)
     assert binascii.hexlify(_corrupt()[:30]) == binascii.hexlify(EDITED[:30])
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size", "most"),
+    [
+        (64, 64, "auto", 64 << 20),
+        (7_000, 7_000, "auto", 2 * 7_000 * 7_000 * 4 * 4 // 3),
+        (64, 64, "5000x5000", 2 * 5_000 * 5_000 * 4 * 4 // 3),
+    ],
+)
+async def test_a_reply_is_bounded_by_what_an_image_of_the_session_takes(width: int, height: int, size: str, most: int) -> None:
+    """A small source does not entitle an editor to a reply of the largest kind."""
+    calls: list[Call] = []
+
+    async def keep(call: Call, _: float) -> Any:
+        calls.append(call)
+        return {}
+
+    source = stored(SOURCE)
+    large = StoredImage(source.ref.model_copy(update={"width": width, "height": height}), source.load)
+    with pytest.raises(EditorError):
+        await HttpEditor(_Answering(keep)).edit(replace(order(options={"size": size}), source=large), EditorUsage())
+    assert [call.max_reply for call in calls] == [most]

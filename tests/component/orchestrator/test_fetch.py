@@ -251,6 +251,16 @@ def test_only_200_is_an_answer(monkeypatch: pytest.MonkeyPatch, status: int) -> 
     assert wire.connected == ["example.com"]
 
 
+@pytest.mark.parametrize("encoding", [b"gzip", b"gzip, gzip", b"br", b"x\x1b]52"])
+def test_an_encoded_answer_is_refused(monkeypatch: pytest.MonkeyPatch, encoding: bytes) -> None:
+    """It is never decoded: a few kilobytes can stand for gigabytes."""
+    wire = _answering(monkeypatch, OK.replace(b"content-length", b"content-encoding: " + encoding + b"\r\ncontent-length"))
+    error = refusal("https://example.com/x.png")
+
+    assert error.code == "url_unreachable" and error.message.isprintable()
+    assert b"accept-encoding: identity" in wire.sent.lower()
+
+
 @pytest.mark.parametrize("head", [b"content-length: 200\r\n\r\n", b"connection: close\r\n\r\n"])
 def test_a_file_that_is_too_large_is_cut(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
     """Whether it says so or not."""

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from orchestrator.loop.events import ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, CritiqueOrder, ThinkerError, Usage
+from orchestrator.upstreams.constraint_probe import RETRY_S, ConstraintProbe
 from orchestrator.upstreams.fallback import ThinkerWithFallback
 from orchestrator.upstreams.registry import ThinkerSettings
 from orchestrator.upstreams.thinker import HttpThinker
@@ -32,6 +33,7 @@ from tests.component.orchestrator.test_thinker_client import (
     failure,
     order,
 )
+from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import saved, scene
 
 PLAIN = "Well: semantic 3, quality 7.5, I would say."
@@ -157,7 +159,7 @@ async def test_a_checklist_is_asked_for_and_answered(desk: Desk) -> None:
     desk.answers = [JSONResponse(completion(QUESTIONS.render(asked)))]
     spoken = dialect("checklist", "auto")
     async with asking("thinker", desk.url) as upstream:
-        thinker = HttpThinker(upstream, spoken)
+        thinker = HttpThinker(upstream, spoken, decoder=InProcessPool())
         made = await thinker.checklist(ChecklistOrder(stored(SOURCE), "make it golden", WAIT_S))
         words = ["no", *["yes"] * (len(made.questions) - 1)]
         rows = [{"n": place, "reason": "seen", "answer": word} for place, word in enumerate(words, 1)]
@@ -191,7 +193,7 @@ async def test_large_pictures_are_scaled_down_once_and_alike(desk: Desk) -> None
     spoken = dialect(max_pixels=10_000)
     small = saved(scene().resize((50, 40)), "JPEG")
     async with asking("thinker", desk.url) as upstream:
-        thinker = HttpThinker(upstream, spoken)
+        thinker = HttpThinker(upstream, spoken, decoder=InProcessPool())
         for _ in range(2):
             await thinker.critique(CritiqueOrder(stored(large), stored(small), "x", "y", WAIT_S))
     urls = [
@@ -299,6 +301,62 @@ async def test_a_constraint_that_was_seen_to_be_enforced_is_not_given_up_for_a_r
     """The server took such a request before, so the refusal has another cause."""
     refusal = JSONResponse({"error": {"message": "cannot read the picture"}}, 400)
     assert await enforced(desk, JSONResponse(GOOD), refusal, JSONResponse(GOOD)) == ["regex"] * 3
+
+
+FILTERED = JSONResponse({"error": {"message": "not this picture", "code": "content_filter"}}, 400)
+SHAPE = JSONResponse({"error": {"message": "images of 5000x24 are not supported"}}, 400)
+
+
+@pytest.mark.parametrize("answer", [FILTERED, SHAPE], ids=["a content filter", "an unusual shape"])
+async def test_a_request_that_is_refused_without_its_constraint_too_gives_none_up(desk: Desk, answer: Response) -> None:
+    """One stranger's first request after a start does not disarm everybody's."""
+    async with asking("thinker", desk.url) as upstream:
+        thinker = HttpThinker(upstream, dialect(constraint="auto"))
+        desk.answers = [answer]
+        with pytest.raises(ThinkerError):
+            await thinker.critique(order())
+        desk.reset()
+        desk.answers = [JSONResponse(GOOD)]
+        for _ in range(2):
+            await thinker.critique(order())
+    assert constraints(desk) == ["structured_outputs"] * 2
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "length"])
+async def test_a_reply_that_a_filter_ended_proves_no_constraint(desk: Desk, reason: str) -> None:
+    """It is not whole, and the next one is."""
+    desk.answers = [JSONResponse(completion("<think>and so", reason)), JSONResponse(GOOD)]
+    assert (await heard(desk, dialect(constraint="auto"), 2))[-1] == "ok"
+    assert constraints(desk) == ["structured_outputs"] * 3
+
+
+async def test_a_constraint_that_was_given_up_comes_back(desk: Desk) -> None:
+    """After ten minutes it is tried again: the server may have been replaced, or the refusal was a coincidence."""
+    now = [0.0]
+    probe = ConstraintProbe("auto", FORMATS["json_schema"].bind(), lambda: now[0])
+    unknown = ThinkerError("thinker_failed", "unknown field", status=400)
+    assert list(probe.kinds()) == ["regex", "json_schema", "none"]
+    assert probe.may_be_refused("regex", unknown)
+    probe.refused({"regex": unknown})
+    now[0] = RETRY_S - 1
+    assert list(probe.kinds()) == ["json_schema", "none"]
+    now[0] = RETRY_S
+    assert list(probe.kinds()) == ["regex", "json_schema", "none"]
+
+    probe.observed("regex", enforced=False)
+    assert list(probe.kinds()) == ["json_schema", "none"]
+    now[0] = 2 * RETRY_S
+    assert probe.observed("regex", enforced=True)
+    # Now it is known to be understood.
+    assert not probe.may_be_refused("regex", unknown)
+
+
+async def test_more_choices_than_were_requested_are_not_read(desk: Desk) -> None:
+    """A thinker decides neither how much is parsed nor how many votes it has."""
+    one = GOOD["choices"][0]
+    desk.answers = [JSONResponse({**GOOD, "choices": [one] * 50})]
+    assert await heard(desk, dialect()) == ["ok"]
+    assert await heard(desk, dialect(samples=3, sampling={"temperature": 1})) == ["ok"] * 3
 
 
 async def test_a_reply_that_was_cut_proves_no_constraint(desk: Desk) -> None:

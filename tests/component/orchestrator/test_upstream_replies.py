@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from typing import Any
 
+import orjson
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
@@ -24,11 +26,10 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
         HEAD + b'transfer-encoding: chunked\r\n\r\n5\r\n{"dat',
         HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
         HEAD + b"content-length: -1\r\n\r\n{}",
-        HEAD + b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope",
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"\x00" * 64,
     ],
-    ids=["nothing", "half a head", "half a body", "half a chunk", "no chunk", "bad length", "bad gzip", "ssh", "zeros"],
+    ids=["nothing", "half a head", "half a body", "half a chunk", "no chunk", "bad length", "ssh", "zeros"],
 )
 async def test_a_connection_that_breaks(reply: bytes) -> None:
     """Cut at any place, or no HTTP at all: worth another try, and never an exception of the client library."""
@@ -62,27 +63,68 @@ async def test_an_answer_that_is_not_json(desk: Desk, at_once: None, answer: Res
     assert (error.code, error.retryable) == (f"{role}_bad_reply", True)
 
 
-async def test_a_packed_answer_is_unpacked(desk: Desk) -> None:
-    """Proxies compress."""
-    desk.answers = [Response(gzip.compress(b'{"good": true}'), headers={"content-encoding": "gzip"})]
+def packed(data: bytes, times: int) -> bytes:
+    for _ in range(times):
+        data = gzip.compress(data)
+    return data
 
+
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "deflate", "br", "zstd", "nonsense"])
+@pytest.mark.parametrize("role", ["editor", "thinker"])
+async def test_an_encoded_reply_is_refused_and_never_decoded(
+    desk: Desk, at_once: None, monkeypatch: pytest.MonkeyPatch, encoding: str, role: Role
+) -> None:
+    """Kilobytes can stand for gigabytes, and nobody asked for an encoding."""
+    monkeypatch.setattr(zlib, "decompressobj", lambda *_, **__: pytest.fail("a reply was decoded"))
+    desk.answers = [Response(packed(b" " * 3_000_000, 2), headers={"content-encoding": encoding})]
+    error = await failure(desk, role=role, attempts=3)
+
+    assert (error.code, error.retryable, len(desk.seen)) == (f"{role}_bad_reply", False, 1)
+    assert f"content encoding {encoding}" in error.message
+    assert desk.seen[0].headers["accept-encoding"] == "identity"
+
+
+async def test_identity_is_no_encoding(desk: Desk) -> None:
+    """Some servers say so."""
+    desk.answers = [Response(b'{"good": true}', headers={"content-encoding": "identity"})]
     assert await post(desk) == {"good": True}
 
 
-@pytest.mark.parametrize("status", [200, 500])
-async def test_a_reply_without_end_is_cut(desk: Desk, at_once: None, status: int) -> None:
-    """Beyond the limit nothing more is read, packed or not."""
-    desk.answers = [Response(b" " * 3_000_000, status)]
-    plain = await failure(desk, attempts=3, max_reply=1_000_000)
-    desk.answers = [Response(gzip.compress(b" " * 3_000_000), status, {"content-encoding": "gzip"})]
-    packed = await failure(desk, attempts=3, max_reply=1_000_000)
+async def test_an_encoded_error_is_told_by_its_status(desk: Desk) -> None:
+    """Its body is not read."""
+    desk.answers = [Response(packed(b" " * 3_000_000, 2), 400, {"content-encoding": "gzip"})]
+    error = await failure(desk)
+    assert (error.code, error.message) == ("editor_refused", "the editor answered 400: no message")
 
-    assert len(desk.seen) == 2
-    for error in (plain, packed):
-        assert (error.code, error.retryable) == ("editor_bad_reply", False)
-        assert "1,000,000" in error.message
+
+async def test_a_reply_without_end_is_cut(desk: Desk, at_once: None) -> None:
+    """Beyond the limit nothing more is read; of an error, only the start is."""
+    desk.answers = [Response(b" " * 3_000_000)]
+    error = await failure(desk, attempts=3, max_reply=1_000_000)
+    assert (error.code, error.retryable, len(desk.seen)) == ("editor_bad_reply", False, 1)
+    assert "1,000,000" in error.message
+
     desk.answers = [Response(b'"' + b"x" * 999_998 + b'"')]
     assert len(await post(desk, max_reply=1_000_000)) == 999_998
+
+    desk.answers = [Response(b"x" * 3_000_000, 400)]
+    assert (await failure(desk, max_reply=1_000_000)).code == "editor_refused"
+
+
+MANY = [b'{"choices": [' + b"{}," * 200_000 + b"{}]}", b"[" * 300_000, b'{"data":{' + b'"":1,' * 200_001]
+
+
+@pytest.mark.parametrize("body", MANY)
+@pytest.mark.parametrize("role", ["editor", "thinker"])
+async def test_a_reply_of_many_values_is_refused_before_it_is_built(
+    desk: Desk, at_once: None, monkeypatch: pytest.MonkeyPatch, body: bytes, role: Role
+) -> None:
+    """Forty megabytes of choices became five gigabytes of objects."""
+    monkeypatch.setattr(orjson, "loads", lambda _: pytest.fail("a reply was parsed"))
+    desk.answers = [Response(body)]
+    error = await failure(desk, role=role)
+    assert (error.code, error.retryable) == (f"{role}_bad_reply", False)
+    assert "200,000 values" in error.message
 
 
 DEEP = b'{"detail": ' + b"[" * 1000 + b"]" * 1000 + b"}"
@@ -105,6 +147,7 @@ DEEP = b'{"detail": ' + b"[" * 1000 + b"]" * 1000 + b"}"
         (b"", "no message"),
         (b" \n ", "no message"),
         (b"\xff\xfe", "\ufffd"),
+        (b'{"error": "\\u001b]52;c;aGk=\\u0007\\u202e"}', "\\x1b]52;c;aGk=\\x07\\u202e"),
         (DEEP, "[["),
         (b'{"error": {"message": "' + b"x" * 100_000 + b'"}}', "x" * 400),
     ],
@@ -124,6 +167,8 @@ async def test_what_the_server_said_is_told(desk: Desk, body: bytes, told: str) 
     [
         ({"error": {"message": "no", "code": "content_refused"}}, "content_refused"),
         ({"error": {"message": "no", "code": "context_overflow"}}, "context_overflow"),
+        ({"error": {"message": "no", "code": "content_filter"}}, "content_refused"),
+        ({"error": {"message": "no", "code": "moderation_blocked"}}, "content_refused"),
         ({"error": {"message": "no", "code": "invalid_api_key"}}, "thinker_failed"),
         ({"error": {"message": "no", "code": "session_not_found"}}, "thinker_failed"),
         ({"error": {"message": "no", "code": ["content_refused"]}}, "thinker_failed"),

@@ -46,6 +46,37 @@ async def test_a_slow_receiver_does_not_delay_others() -> None:
     assert {one.state for one in store.known_deliveries.values()} == {"pending", "delivered"}
 
 
+async def test_one_host_gets_a_bounded_number_of_requests_from_all_webhooks() -> None:
+    """Sixteen webhooks that name one host, which asked for none of them; a test counts as well."""
+    release, busy = asyncio.Event(), 0
+
+    async def slowly(_: bytes) -> bytes:
+        nonlocal busy
+        busy += 1
+        await release.wait()
+        return reply(204)
+
+    store, counted = MemoryStore(), Outcomes()
+    async with receiver(slowly) as url:
+        store.known_endpoints = {f"whk_{number}": endpoint(f"whk_{number}", url) for number in range(16)}
+        many = [delivery(f"msg_{number}", f"whk_{number % 16}", host="127.0.0.1") for number in range(96)]
+        store.known_deliveries = {one.id: one for one in many}
+        webhooks = sender(store, counted, allow_private=True)
+        for one in many:
+            assert await webhooks.chore(f"deliver:ses_1/{one.id}") is False
+        await until(lambda: busy == 32)
+        test = await webhooks.test("ann", store.known_endpoints["whk_0"], "msg_test")
+        release.set()
+        await until(lambda: len(counted.outcomes) == 32)
+
+    assert (busy, test.status, test.error) == (32, None, "too many requests to this host are under way; try again later")
+
+
+def test_a_delivery_knows_the_host_of_its_webhook() -> None:
+    assert model.host_of("https://user@Hooks.Example.com.:8443/x") == "hooks.example.com"
+    assert endpoint(url="https://[2001:DB8::1]/x").host == "2001:db8::1"
+
+
 class Waiting(MemoryStore):
     """A store that sets timers only once it is released."""
 

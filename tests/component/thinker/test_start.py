@@ -120,7 +120,9 @@ def test_the_process_becomes_vllm(fake_vllm: Path) -> None:
     assert pid == process.pid
     assert called[:2] == ["serve", "/m"]
     assert called[-4:] == ["--max-num-seqs", "3", "--seed", "1"]
-    assert shlex.split(printed) == [str(fake_vllm), *called]
+    warning, command = printed.splitlines()
+    assert "EDITTHINKER_THINKER_REVISION" in warning
+    assert shlex.split(command) == [str(fake_vllm), *called]
 
 
 @pytest.mark.parametrize(("given", "message"), [(None, "pip install vllm"), ("/no/such/vllm", "EDITTHINKER_THINKER_VLLM")])

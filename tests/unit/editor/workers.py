@@ -17,6 +17,7 @@ from services.editor.app import create_app
 from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities, EditJob, EditResult, Pipeline, Range, SingleStepFamily, SingleStepPipeline
 from services.editor.settings import Settings
+from tests.doubles.decoding import InProcessPool
 from tests.doubles.waiting import LIMIT_S, until
 
 
@@ -71,7 +72,7 @@ async def running(
         pipeline: Any = build()
         return pipeline if hasattr(pipeline, "advance") else SingleStepPipeline(pipeline)
 
-    app = create_app(Settings(**{"drain_s": 5, **settings}), build=made if build else None)
+    app = create_app(Settings(**{"drain_s": 5, **settings}), build=made if build else None, decoder=InProcessPool())
     async with app.router.lifespan_context(app):
         if wait:
             await until(lambda: context(app).executor.state is not State.STARTING)
@@ -87,7 +88,7 @@ def context(app: FastAPI) -> Context:
 
 def client(app: FastAPI) -> httpx.AsyncClient:
     """A client wired to the application."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker", timeout=30)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=30)
 
 
 def png(size: tuple[int, int] = (24, 16), colour: str = "orange", mode: str = "RGB") -> bytes:

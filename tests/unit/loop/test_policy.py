@@ -20,7 +20,7 @@ from orchestrator.loop.policy import (
     best,
     decide,
 )
-from orchestrator.loop.session import CorruptLogError, Session, fold
+from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, fold
 from tests.unit.loop.worlds import IMAGE
 
 DEADLINE = 100.0
@@ -408,3 +408,44 @@ def test_an_edit_is_started_while_half_of_the_time_is_left() -> None:
     """However long recent edits took: this one may be faster."""
     assert isinstance(decide(Story().session, 49.0, 1000.0), StartTurn)
     assert isinstance(decide(Story().session, 51.0, 1000.0), Finish)
+
+
+BOUNDED = SessionBounds(turns=2, feedback=2, log_bytes=100_000, image_bytes=3)
+
+
+def bounded(story: Story) -> Any:
+    return decide(fold(story.events, BOUNDED), 1.0)
+
+
+def test_a_session_ends_at_the_servers_turns_in_all() -> None:
+    """Those after feedback included, no matter what its own limit is."""
+    story = Story(review="each_turn", max_turns=5).begin().edit().critique(3)
+    story.say("go_on").begin().edit().critique(4)
+
+    action = decide(fold(story.events, SessionBounds(turns=2)), 1.0)
+    assert isinstance(action, AskReview) and action.reason == "max_turns"
+    assert isinstance(decide(fold(story.events, SessionBounds(turns=3)), 1.0), AskReview | StartTurn)
+
+
+def test_a_session_ends_when_its_events_take_the_servers_bytes() -> None:
+    story = Story(max_turns=20, patience=20).begin().edit().critique(3, refined="x" * 99_000)
+
+    action = bounded(story)
+    assert isinstance(action, Finish) and (action.reason, action.best) == ("budget", ev.CandidateRef(turn=1, candidate=1))
+
+
+def test_no_edit_is_started_when_the_images_take_the_servers_bytes() -> None:
+    """The source and two candidates of a byte each are as many as it allows."""
+    story = Story(candidates=4, strategy="think_best_of_n").begin().edit(1).edit(2)
+
+    action = bounded(story)
+    assert isinstance(action, Work) and all(isinstance(job, CritiqueJob) for job in action.jobs)
+    story.critique(3, candidate=1).critique(3, candidate=2)
+    assert isinstance(end := bounded(story), Finish) and end.reason == "budget"
+
+
+def test_the_bytes_of_a_log_are_about_what_it_takes() -> None:
+    story = Story(max_turns=20).begin().edit().critique(3, refined="😀" * 1000)
+    taken = sum(len(ev.dump(event)) for event in story.events)
+
+    assert 0.7 * taken < story.session.log_bytes < 1.5 * taken

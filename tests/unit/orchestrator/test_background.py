@@ -20,6 +20,7 @@ from orchestrator.upstreams import pool
 from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.upstreams.registry import Registry
 from services.serving.background import run_forever
+from tests.doubles.decoding import InProcessPool
 from tests.doubles.waiting import until
 
 
@@ -93,7 +94,7 @@ async def test_the_registry_is_followed_after_an_unexpected_exception(
         return named("one" if number == 1 else "two")
 
     async with http_client() as client:
-        held = UpstreamPool(read, client, Metrics(CollectorRegistry()))
+        held = UpstreamPool(read, client, Metrics(CollectorRegistry()), InProcessPool())
         following = asyncio.create_task(held.follow())
         await until(lambda: "two" in held.editors or following.done())
         following.cancel()

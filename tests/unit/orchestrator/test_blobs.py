@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 from pathlib import Path
 
 import pytest
 
-from orchestrator.ports import BlobNotFoundError, StorageUnavailableError
+from orchestrator.api.errors import from_port
+from orchestrator.ports import BlobNotFoundError, StorageFullError, StorageUnavailableError
 from orchestrator.store.blobs import Folder, ObjectBlobs
 from services.imaging.codec import digest
 from tests.doubles.images import checked
@@ -159,3 +161,57 @@ async def test_an_unusable_store_is_reported_as_unavailable(tmp_path: Path) -> N
     for asked in (blobs.put(A, checked(b"x")), blobs.write_document(A, b"x"), blobs.remove(A), blobs.prune(A, set())):
         with pytest.raises(StorageUnavailableError):
             await asked
+
+
+async def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files, in place of a full disk: reads go on, and so do writes once there is space."""
+    blobs = ObjectBlobs(str(tmp_path), cache_bytes=0)
+    before = await put(blobs, A, b"before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(StorageFullError) as caught:
+            await put(blobs, A, b"a" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = from_port(caught.value)
+
+    assert (error.code, error.status, error.row.retryable) == ("storage_full", 507, True)
+    assert str(tmp_path) not in error.message
+    assert await blobs.get(A, before) == b"before"
+    assert await blobs.get(A, await put(blobs, A, b"a" * 2000)) == b"a" * 2000
+
+
+def test_an_existing_folder_is_made_private(tmp_path: Path) -> None:
+    """At every start, also one that a backup or an earlier version has made."""
+    folder = tmp_path / "blobs"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    ObjectBlobs(str(folder))
+
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_volume_of_another_owner_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as Kubernetes' with an fsGroup: its mode cannot be changed, and need not be."""
+
+    def refused(path: Path, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    tmp_path.chmod(0o775)
+    monkeypatch.setattr(Path, "chmod", refused)
+
+    ObjectBlobs(str(tmp_path))
+
+
+async def test_a_directory_is_probed_by_a_write_that_leaves_nothing(tmp_path: Path) -> None:
+    await ObjectBlobs(str(tmp_path)).probe()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_disk_with_less_than_the_reserve_is_full(tmp_path: Path) -> None:
+    """No disk has an exabyte."""
+    with pytest.raises(StorageFullError) as told:
+        await ObjectBlobs(str(tmp_path), least_free_bytes=10**18).probe()
+    assert told.value.shown == "the disk of the blob store is full; nothing that was stored is lost"

@@ -18,6 +18,7 @@ from orchestrator.loop import events as ev
 from orchestrator.ports import Bounds, Created, Idempotency, PortError, StorageUnavailableError
 from services.imaging import codec
 from services.imaging.codec import CheckedImage, ImageLimits
+from tests.doubles.decoding import InProcessPool
 from tests.doubles.images import checked
 from tests.unit.imaging.pictures import saved
 
@@ -87,11 +88,12 @@ async def test_an_upload_is_opened_once_and_hashed_once_for_each_bytes_it_has(
         return call
 
     digest = counted("hash", codec.digest)
-    for module in (codec, intake_module):
-        monkeypatch.setattr(module, "digest", digest)
+    monkeypatch.setattr(codec, "digest", digest)
     monkeypatch.setattr(Image, "open", counted("open", Image.open))
-    intake = Intake(Sessions(Created(OWN, fresh=True, fingerprint="f")), Folders(), None, None, None, ImageLimits())  # type: ignore[arg-type]
-    received, image = await intake._check(data, "image")
+    sessions: Any = Sessions(Created(OWN, fresh=True, fingerprint="f"))
+    unused: Any = None
+    intake = Intake(sessions, unused, unused, unused, unused, ImageLimits(), InProcessPool())
+    received, image = await intake._check(data, "image", "ann")
 
     assert sorted(calls) == (["hash", "open"] if passed_on_unchanged else ["hash", "hash", "open"])
     assert received == hashlib.sha256(data).hexdigest()

@@ -8,6 +8,7 @@ from orchestrator.loop.events import ImageRef
 from orchestrator.ports import StoredImage
 from orchestrator.upstreams.scaling import Pictures
 from services.imaging.codec import inspect
+from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import saved
 
 
@@ -19,7 +20,7 @@ async def test_a_stored_picture_is_scaled_however_large_it_is() -> None:
         return data
 
     ref = ImageRef(sha256="0" * 64, media_type="image/png", bytes=len(data), width=8000, height=6400)
-    small = await Pictures(10_000).fit(StoredImage(ref, load))
+    small = await Pictures(10_000, InProcessPool()).fit(StoredImage(ref, load))
 
     assert (small.ref.width, small.ref.height) == (111, 89)
     assert inspect(await small.load()).width == 111

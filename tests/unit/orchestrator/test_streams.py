@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping
 from typing import Any
 
 import pytest
 
-from orchestrator.api.live import EventStreamResponse, StreamLimits
+from orchestrator.api.live import (
+    AccessEndedError,
+    Ends,
+    EventStreamResponse,
+    Listings,
+    ShuttingDownError,
+    StreamLimits,
+    until,
+)
 from services.errors import ApiError
 from tests.doubles.waiting import turns
 
@@ -79,3 +87,49 @@ async def test_the_end_of_a_stream_leaves_its_place() -> None:
         await ends(Client(), how)
     await ends(Client(breaks=True), "broken")
     streams.open("ann")
+
+
+async def test_a_stream_ends_when_its_key_does() -> None:
+    """Without an item in between; and at a shutdown as before."""
+    valid = [True, True, False]
+
+    async def admitted() -> bool:
+        return valid.pop(0)
+
+    silent = asyncio.Event()
+
+    async def items() -> AsyncGenerator[int]:
+        yield 1
+        await silent.wait()
+
+    stream = until(Ends(asyncio.Event(), admitted, recheck_s=0.001), items())
+    assert await anext(stream) == 1
+    with pytest.raises(AccessEndedError):
+        await anext(stream)
+    assert valid == []
+
+    stopping = asyncio.Event()
+    stopping.set()
+    with pytest.raises(ShuttingDownError):
+        await Ends(stopping, admitted).come()
+
+
+async def test_a_tenant_makes_one_list_at_a_time() -> None:
+    """Others do not wait for it, until there are as many as the server makes at a time."""
+    listings, order = Listings(most=2), list[str]()
+    release = asyncio.Event()
+
+    async def make(tenant: str) -> None:
+        async with listings.slot(tenant):
+            order.append(tenant)
+            await release.wait()
+
+    tasks = [asyncio.create_task(make(tenant)) for tenant in ("ann", "ann", "bob", "cat")]
+    while len(order) < 2:
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert order == ["ann", "bob"]
+    release.set()
+    await asyncio.gather(*tasks)
+    assert sorted(order) == ["ann", "ann", "bob", "cat"]

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from services.errors import ApiError
 from services.serving import middleware
+from services.serving.origins import OriginPolicy
 
 ENDLESS_S = 5.0
 
@@ -23,7 +24,7 @@ class Thing(BaseModel):
 
 def application(closed: list[str]) -> FastAPI:
     app = FastAPI()
-    middleware.install(app, max_body=1000)
+    middleware.install(app, max_body=1000, policy=OriginPolicy(keyless=False))
 
     @app.get("/things/{name}")
     async def thing(name: str) -> Response:

@@ -296,11 +296,12 @@ def test_each_of_several_choices_is_read() -> None:
     body = {
         "choices": [{"message": {"content": "a"}}, {"message": None}, {"message": {"content": "b"}, "finish_reason": "length"}]
     }
-    first, second, third = read_completions(body)
+    first, second, third = read_completions(body, 3)
 
     assert (first, third) == (Reply("a"), Reply("b", finish_reason="length"))
     assert isinstance(second, Unparseable) and "choices[1]" in second.detail
     assert read_completions({"choices": []}) == (read_completion({}),)
+    assert read_completions(body, 2) == (first, second)
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.datastructures import FormData, UploadFile
 
-from services.errors import TABLE, ApiError
+from services.errors import TABLE, ApiError, shown
 from services.protocol.images_api import (
     MAX_PROMPT,
     EditFields,
@@ -175,8 +175,8 @@ def test_an_unknown_field_suggests_the_one_meant(given_: str, meant: str | None)
 def test_any_unknown_field_is_named(name: str) -> None:
     error = refusal({"prompt": "x", name: "1"})
 
-    assert (error.code, error.param) == ("unknown_parameter", name)
-    assert error.message.startswith(f"{name} is not a parameter")
+    assert (error.code, error.param) == ("unknown_parameter", shown(name))
+    assert error.message.startswith(f"{shown(name)} is not a parameter")
 
 
 @pytest.mark.parametrize("name", ["body", "body_type", "function-x", "function-before", "", "."])

@@ -80,3 +80,57 @@ async def test_a_body_must_keep_its_rate(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(BodyTooSlowError):
         await read(1)
     await read(20)
+
+
+@pytest.mark.parametrize(("largest_s", "credit_s"), [(1e9, 2.0), (10.0, 1e9)])
+async def test_bytes_that_came_fast_do_not_buy_hours(monkeypatch: pytest.MonkeyPatch, largest_s: float, credit_s: float) -> None:
+    """98 MB at once, and then a byte a second: the credit has a bound, and so has the time of the whole body."""
+    monkeypatch.setattr(middleware, "_CHUNK_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(middleware, "_MAX_BODY_CREDIT_S", credit_s)
+    monkeypatch.setattr(middleware, "_MAX_BODY_S", largest_s)
+    clock = manual_time(monkeypatch, middleware)
+    received = 0
+
+    async def receive() -> Any:
+        nonlocal received
+        received += 1
+        if received > 1:
+            await turns(2)
+            clock.advance(1.0)
+        return {"type": "http.request", "body": b"a" * (1 if received > 1 else 98_000_000), "more_body": True}
+
+    body = middleware._Body(receive, 100_000_000)
+    with pytest.raises(BodyTooSlowError):  # noqa: PT012 - until it is refused
+        for _ in range(100):
+            await body.receive()
+    assert received <= 15
+
+
+async def test_the_servers_own_time_is_not_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that waits for space here may take as long as it does."""
+    clock = manual_time(monkeypatch, middleware)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"a", "more_body": True}
+
+    body = middleware._Body(receive, 100)
+    for _ in range(50):
+        await body.receive()
+        clock.advance(10_000.0)
+
+
+async def test_values_are_counted_as_they_arrive() -> None:
+    """A body that has too many is refused at the piece that exceeds the bound, and the rest is not received."""
+
+    def pieces() -> Iterator[dict[str, Any]]:
+        yield {"type": "http.request", "body": b"[" * 150_000, "more_body": True}
+        yield {"type": "http.request", "body": b"[" * 150_000, "more_body": True}
+        pytest.fail("it continued to receive")
+
+    messages = pieces()
+
+    async def receive() -> Any:
+        return next(messages)
+
+    with pytest.raises(ApiError, match="200,000 values"):
+        await read_json(Request({"type": "http", "method": "POST", "headers": []}, receive))

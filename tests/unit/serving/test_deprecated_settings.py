@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import pytest
@@ -51,3 +52,21 @@ def test_nothing_is_warned_of_where_no_former_name_is_set(
     monkeypatch.setenv("EXAMPLE_CACHE", "disk")
     assert (Example().timeout_s, Example().cache) == (1.0, "disk")
     assert caplog.records == []
+
+
+def test_a_setting_may_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "example_cache").write_text("from a file\n")
+    (tmp_path / "EXAMPLE_TIMEOUT_S").write_text("2.5")
+    (tmp_path / "another").write_text("of another program")
+    monkeypatch.setenv("EDITTHINKER_SECRETS_DIR", str(tmp_path))
+
+    assert (Example().cache, Example().timeout_s) == ("from a file", 2.5)
+    monkeypatch.setenv("EXAMPLE_CACHE", "variable")
+    assert Example().cache == "variable"
+    assert Example(cache="option").cache == "option"
+
+
+def test_a_folder_of_secrets_need_not_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDITTHINKER_SECRETS_DIR", str(tmp_path / "missing"))
+
+    assert Example().cache == "none"

@@ -78,6 +78,17 @@ def test_no_value_makes_a_line_of_its_own() -> None:
     assert len(text.splitlines()) == 1 and "\x1b" not in text and "\\x0a" in text
 
 
+def test_nothing_in_a_line_moves_a_terminal_or_turns_its_text_around() -> None:
+    """JSON leaves DEL, C1 and the controls of bidirectional text as they are; here they are escaped, in both forms."""
+    code = r"""
+        log.info('a\x7fb\x9b31mc\u202ed\u2066e\u200ff')
+    """
+    written, text = ran(code), ran(code, form="text")
+    for form in (written, text):
+        assert all(each.isprintable() or each == "\n" for each in form)
+    assert json.loads(written)["event"] == "a\x7fb\x9b31mc\u202ed\u2066e\u200ff"
+
+
 def test_pictures_and_keys_are_left_out() -> None:
     """Bytes by their size, long values cut, keys by name, by form, and those that were configured."""
     [line] = lines("""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,3 +124,47 @@ def test_forms_in_other_charsets_are_refused(charset: str) -> None:
     with pytest.raises(ApiError) as caught:
         check_charset(f"multipart/form-data; CHARSET={charset}; boundary=b")
     assert caught.value.code == "unsupported_media_type"
+
+
+@pytest.mark.parametrize("name", ["image", "image[]", "mask"])
+async def test_a_file_is_stopped_at_its_limit_while_it_arrives(name: str) -> None:
+    """To the byte; the rest of the body is not read."""
+    head = part(name, b"", '; filename="a.png"').removesuffix(b"\r\n")
+    assert await read(head, b"a" * 1000, b"\r\n--b--\r\n", max_file_bytes=1000) == [(name, b"a" * 1000)]
+
+    arrived = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal arrived
+        yield head
+        while True:
+            arrived += 100
+            yield b"a" * 100
+
+    pieces = endless()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": next(pieces), "more_body": True}
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+    with pytest.raises(ApiError) as caught:
+        async with open_form(Request({"type": "http", "method": "POST", "headers": headers}, receive), max_file_bytes=1000):
+            pass
+    assert (caught.value.code, caught.value.param) == ("image_too_large", name.removesuffix("[]"))
+    assert arrived <= 1200
+
+
+@pytest.mark.parametrize("spool", [0, 1 << 20])
+async def test_a_full_disk_is_told_and_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spool: int) -> None:
+    """A limit on the size of files, in place of a full disk: where the file is written, and where it is flushed."""
+    monkeypatch.setattr(multipart, "_SPOOL_SIZE", 2000 + spool)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    form = part("image", b"a" * (2000 + spool + 1), '; filename="a.png"') + b"--b--\r\n"
+    try:
+        assert (await refusal(form))[0] == "storage_full"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    assert (await read(form))[0][0] == "image"

@@ -12,6 +12,7 @@ import pytest
 from services.protocol.critique.formats import FORMATS
 from services.thinker.profiles import Overrides, Profile, ProfileError, arguments, load
 from services.thinker.settings import Settings
+from services.thinker.vllm import warnings_about
 
 MINIMAL = Profile(model="m", served_name="s")
 
@@ -154,3 +155,20 @@ def test_every_key_profile_and_setting_is_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "thinker.md").read_text("utf-8")
     names = [*load(), *(field.name for field in fields(Profile)), *(name.upper() for name in Settings.model_fields)]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_a_model_of_the_hub_without_a_revision_is_warned_of(tmp_path: Path) -> None:
+    """Its weights may be others tomorrow; a folder's are not, and a pinned model's are not."""
+    unpinned, folder = arguments(MINIMAL), arguments(replace(MINIMAL, model=str(tmp_path)))
+    pinned = arguments(replace(MINIMAL, revision="0123abc"))
+
+    assert ["EDITTHINKER_THINKER_REVISION" in warning for warning in warnings_about(unpinned)] == [True]
+    assert warnings_about(folder) == warnings_about(pinned) == []
+    assert _value(pinned, "revision") == "0123abc"
+
+
+def test_the_revision_of_a_profile_does_not_apply_to_another_model() -> None:
+    profile = replace(MINIMAL, revision="0123abc")
+
+    assert "--revision" not in arguments(profile, Overrides(model="another/model"))
+    assert _value(arguments(profile, Overrides(model="another/model", revision="9f")), "revision") == "9f"

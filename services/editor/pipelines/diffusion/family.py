@@ -48,8 +48,8 @@ class Family:
         rescale: makes a pipeline class work at another area than its hard-coded one; None where the area is an argument.
         step_caches: caches between steps that its denoiser supports (diffusers 0.42).
         licence: of the published weights.
-        load: loads a model (a folder or hub id, in a dtype) that diffusers does not know; raises ``ValueError`` with the
-            remedy when its requirements are not installed.
+        load: loads a model (a folder or hub id, in a dtype, at a revision or None) that diffusers does not know; raises
+            ``ValueError`` with the remedy when its requirements are not installed.
         on_load: adapts a loaded pipeline, and returns the family to serve it as, which may depend on its configuration; raises
             ``ValueError`` when it cannot be served as loaded.
     """
@@ -71,7 +71,7 @@ class Family:
     rescale: Callable[[type, int], None] | None = None
     step_caches: frozenset[str] = frozenset({"first_block", "taylorseer"})
     licence: str = ""
-    load: Callable[[str, torch.dtype], Any] | None = None
+    load: Callable[[str, torch.dtype, str | None], Any] | None = None
     on_load: Callable[[Any], Family] | None = None
 
     def completed(self, job: EditJob) -> EditJob:

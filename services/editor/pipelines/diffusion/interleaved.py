@@ -29,6 +29,7 @@ from services.editor.pipelines.diffusion.encoder_cache import EncoderCache
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.invariance import BatchInvariance
 from services.editor.pipelines.diffusion.progress import Progress
+from services.editor.pipelines.diffusion.special_tokens import special_tokens
 from services.errors import ApiError
 
 
@@ -105,6 +106,7 @@ class InterleavedPipeline:
     def __init__(self, family: Family, pipe: Any, device: Device, options: Options) -> None:
         self._name = options.name or family.name
         self._family = family
+        self._capabilities = replace(family.capabilities, special_tokens=special_tokens(pipe))
         self._pipe = pipe
         self._device = device
         self._pixels = options.pixels
@@ -124,8 +126,8 @@ class InterleavedPipeline:
 
     @property
     def capabilities(self) -> Capabilities:
-        """The family's."""
-        return self._family.capabilities
+        """The family's, with the special tokens of the loaded model."""
+        return self._capabilities
 
     @property
     def max_active(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +35,10 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
         ValueError: when the model is not of the family, or of no known family.
         OSError: when the model cannot be found or downloaded.
     """
-    name = _family_name(name, model)
+    _warn_if_unpinned(model, tuning.revision, "REVISION")
+    if tuning.lora is not None:
+        _warn_if_unpinned(tuning.lora, tuning.lora_revision, "LORA_REVISION")
+    name = _family_name(name, model, tuning.revision)
     family: Family = importlib.import_module(DIFFUSION[name][0]).FAMILY
     device = Device(tuning.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     device.adopt()
@@ -46,11 +50,16 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
     allow_image_only_processors()
     log.info("loading %s (%s) on %s as %s", model, name, device.device, dtype)
     load = family.load or _from_pretrained
-    return serve(family, load(model, dtype), device, tuning)
+    return serve(family, load(model, dtype, tuning.revision), device, tuning)
 
 
-def _from_pretrained(model: str, dtype: torch.dtype) -> Any:
-    return DiffusionPipeline.from_pretrained(model, dtype=dtype)
+def _from_pretrained(model: str, dtype: torch.dtype, revision: str | None) -> Any:
+    return DiffusionPipeline.from_pretrained(model, dtype=dtype, revision=revision)
+
+
+def _warn_if_unpinned(model: str, revision: str | None, setting: str) -> None:
+    if revision is None and not Path(model).exists():
+        log.warning("%s may change on the hub: set EDITTHINKER_EDITOR_%s to the commit that you tested", model, setting)
 
 
 def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> InterleavedPipeline:
@@ -76,8 +85,8 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
     return InterleavedPipeline(family, pipe, device, options)
 
 
-def _family_name(name: str, model: str) -> str:
-    index = DiffusionPipeline.load_config(model)
+def _family_name(name: str, model: str, revision: str | None) -> str:
+    index = DiffusionPipeline.load_config(model, revision=revision)
     pipeline_class = str(index.get("_class_name"))
     found = family_of(pipeline_class)
     if name == AUTO:

@@ -64,7 +64,7 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
     model = getattr(pipe, family.denoiser)
     model.eval()
     if tuning.lora is not None:
-        _lora(pipe, tuning.lora, tuning.lora_scale)
+        _lora(pipe, tuning.lora, tuning.lora_scale, tuning.lora_revision)
         if tuning.few_steps is not None:
             _few_steps(pipe)
     if tuning.quantization is not None:
@@ -78,10 +78,10 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
         model.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=tuning.compile)
 
 
-def _lora(pipe: Any, path: str, scale: float) -> None:
+def _lora(pipe: Any, path: str, scale: float, revision: str | None) -> None:
     if not hasattr(pipe, "load_lora_weights"):
         raise ValueError(f"{type(pipe).__name__} takes no LoRA; leave it out")
-    pipe.load_lora_weights(path, adapter_name="served")
+    pipe.load_lora_weights(path, adapter_name="served", revision=revision)
     pipe.set_adapters("served", scale)
     # Fused, so that it costs nothing at each step; pictures agree to about 4e-7.
     pipe.fuse_lora(adapter_names=["served"])

@@ -6,7 +6,6 @@ they are ``instruction`` (the caller's) and ``turn_instruction`` (the one a cand
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from importlib import resources
 from typing import Final
 
 from services.protocol.critique.questions import LIST_PATTERN, Question, dump_list, or_default
+from services.protocol.critique.special_tokens import json_string, spaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,9 @@ class Template:
     """A prompt template: text with two ``<image>`` marks (source first), and the placeholders
     ``{original_instruction}``, ``{rewritten_prompt}`` and ``{questions|json}`` (the checklist's, numbered).
 
-    ``{…|json}`` inserts the value as JSON, so that its content cannot pass for template text; the plain form
-    inserts it verbatim, for templates that a model was trained on. Without marks both images come first, as in
+    ``{…|json}`` inserts the value as JSON, so that its content cannot pass for template text; the plain form, for templates
+    that a model was trained on, inserts it as it is but for a space after each ``<`` and ``[``. In neither form does a special
+    token of the model survive (`services.protocol.critique.special_tokens`). Without marks both images come first, as in
     EditThinker's own template.
     """
 
@@ -87,7 +88,7 @@ class Template:
             if match.group(3):
                 return dump_list(or_default(questions))
             text = values[match.group(1)]
-            return json.dumps(text, ensure_ascii=False) if match.group(2) else text
+            return json_string(text) if match.group(2) else spaced(text)
 
         return _MARK.sub(value, segment.strip("\n"))
 

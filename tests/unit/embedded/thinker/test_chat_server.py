@@ -18,6 +18,7 @@ from services.embedded.thinker.app import Limits, create_app
 from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build
 from services.protocol.critique.replies import Reply, read_completion
+from tests.doubles.decoding import InProcessPool
 from tests.unit.embedded.thinker.sample_editor import edit, photograph
 
 
@@ -38,7 +39,7 @@ def body(form: FormatName = "editthinker", question: CritiqueRequest = QUESTION,
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app(Limits())) as opened:
+    with TestClient(create_app(Limits(), decoder=InProcessPool()), "http://localhost") as opened:
         yield opened
 
 
@@ -182,7 +183,7 @@ def test_a_full_queue_is_rejected_with_retry_after(monkeypatch: pytest.MonkeyPat
         gate.wait(10)
         return Critique(5, 5, "slow", None)
 
-    with TestClient(create_app(Limits(workers=1, queue=0))) as client:
+    with TestClient(create_app(Limits(workers=1, queue=0), decoder=InProcessPool()), "http://localhost") as client:
         monkeypatch.setattr(served, "judge", slow)
         first: list[int] = []
         thread = threading.Thread(target=lambda: first.append(post(client, body()).status_code))
@@ -209,7 +210,7 @@ def test_models_health_and_metrics(client: TestClient) -> None:
 
 def test_the_api_key_is_required_when_set() -> None:
     """Routes under /v1 require it; probes do not."""
-    with TestClient(create_app(Limits(api_key="s3cret"))) as client:
+    with TestClient(create_app(Limits(api_key="s3cret"), decoder=InProcessPool()), "http://localhost") as client:
         refused = post(client, body())
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
         assert refused.json()["error"]["type"] == "invalid_request_error"

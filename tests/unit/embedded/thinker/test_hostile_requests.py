@@ -15,6 +15,7 @@ from services.embedded.thinker import app as served
 from services.embedded.thinker.app import Limits, create_app
 from services.embedded.thinker.chat_completions import ChatRequest
 from services.protocol.critique.messages import Critique
+from tests.doubles.decoding import InProcessPool
 from tests.unit.embedded.thinker.test_chat_server import body
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -37,7 +38,7 @@ _HOW = settings(max_examples=150, deadline=None, suppress_health_check=list(Heal
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     patch = pytest.MonkeyPatch()
-    with TestClient(create_app(Limits()), raise_server_exceptions=False) as opened:
+    with TestClient(create_app(Limits(), decoder=InProcessPool()), "http://localhost", raise_server_exceptions=False) as opened:
         # The judging is tested elsewhere; here it would only take time.
         patch.setattr(served, "judge", lambda *_: Critique(5, 5, "seen", None))
         yield opened

@@ -23,6 +23,7 @@ from services.protocol.critique.messages import (
 )
 from services.protocol.critique.questions import DEFAULT_QUESTIONS, QUALITY_QUESTIONS, Question
 from services.protocol.critique.replies import Reply, read_completion, read_completions
+from tests.doubles.decoding import InProcessPool
 from tests.unit.embedded.thinker.test_chat_server import CANDIDATE, QUESTION, SOURCE, post
 
 KINDS: list[Constraint] = ["none", "regex", "json_schema"]
@@ -32,7 +33,7 @@ OWN = (Question("change", "Is it golden?"), Question("keep", 'Is the "boat" \\ t
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app(Limits())) as opened:
+    with TestClient(create_app(Limits(), decoder=InProcessPool()), "http://localhost") as opened:
         yield opened
 
 
@@ -156,7 +157,7 @@ def test_the_constraint_takes_precedence_over_the_prompt(client: TestClient) -> 
 def test_all_choices_are_equal_and_counted(client: TestClient) -> None:
     """The thinker is deterministic, and usage reports no cached tokens."""
     body = post(client, request_fields("checklist", n=3)).json()
-    replies = read_completions(body)
+    replies = read_completions(body, 3)
 
     assert len(replies) == 3 and len(set(replies)) == 1
     assert body["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}

@@ -1,0 +1,4 @@
+-- Write as a new session would, which fails for the reason for which that would.
+-- ->    Redis' INFO memory
+redis.call('SET', P .. 'probe', '1', 'PX', 60000)
+return redis.call('INFO', 'memory')

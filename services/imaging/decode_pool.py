@@ -1,0 +1,427 @@
+"""Decodes strangers' pictures in a few processes, each with a limit of time and memory, fairly between tenants.
+
+A decoder is the largest piece of C that a stranger's bytes reach, and one that cannot be interrupted within the process. So
+none runs in a server's own: a job that takes too long, needs too much memory or crashes its decoder costs its sender a 400, and
+everybody else a process start of a tenth of a second.
+
+    run ── queue of each tenant ── round robin ── process ── reply
+             light jobs (a thumbnail, a small photograph) have a process that heavy ones cannot take
+
+Pickles are not exchanged, as multiprocessing, pebble and anyio do: a process that a picture took over could send any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from PIL import Image
+
+import services
+from services.errors import TABLE, ApiError
+from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, MediaType, OutputFormat
+from services.imaging.decode_worker import BASE_BYTES, TOO_MUCH_MEMORY
+
+_ROOT: Final = Path(services.__file__).parents[1]
+_LIGHT_BYTES: Final = 8 * 1024 * 1024
+"""Files above this are heavy without a look at them."""
+_WALL_FACTOR: Final = 3
+"""Wall time against CPU time: the processes share the machine's cores."""
+_PIXEL_BYTES: Final = 20
+"""Memory for each pixel of the largest picture: 16 to decode a WebP, or to encode one with alpha; the rest is reserved only."""
+_SLACK_S: Final = 60.0
+_START_S: Final = 60.0
+"""Pillow is imported in a tenth of a second, unless the machine swaps."""
+_REPLY_LINE: Final = 64 * 1024
+_MEDIA_TYPES: Final[Mapping[str, MediaType]] = {
+    "image/png": "image/png",
+    "image/jpeg": "image/jpeg",
+    "image/webp": "image/webp",
+}
+_Result = TypeVar("_Result")
+
+
+class DecodeObserver(Protocol):
+    """Observes the pool; metrics implement it."""
+
+    def decoded(self, operation: str, outcome: str) -> None:
+        """A job ended: ``ok``, ``cancelled``, or the code of its error."""
+        ...
+
+
+class _Unobserved:
+    def decoded(self, operation: str, outcome: str) -> None:
+        """Ignore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """The bounds of a pool.
+
+    Attributes:
+        processes: started when they are needed; all but one of them, at least one, take heavy jobs.
+        cpu_s: CPU seconds of one job.
+        memory_bytes: of one process, with a picture's encoded and decoded forms.
+        tenant_jobs: queued jobs of one tenant, above which its requests get 429.
+        jobs: queued jobs in all.
+    """
+
+    processes: int = 2
+    cpu_s: float = 20.0
+    memory_bytes: int = 1280 * 1024 * 1024
+    tenant_jobs: int = 128
+    jobs: int = 1024
+
+    def for_limits(self, limits: ImageLimits) -> PoolOptions:
+        """With the memory that the largest picture within these limits takes."""
+        # The encoded picture twice: as received, and as passed on.
+        needed = BASE_BYTES + 2 * limits.max_bytes + _PIXEL_BYTES * limits.max_pixels
+        return replace(self, memory_bytes=needed)
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    operation: str
+    args: dict[str, Any]
+    data: bytes
+    tenant: str
+    light: bool
+    reply: asyncio.Future[tuple[dict[str, Any], bytes]]
+    serving: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class _FairQueue:
+    """Jobs by tenant, taken from the tenants in turn."""
+
+    def __init__(self) -> None:
+        self._jobs: OrderedDict[str, deque[_Job]] = OrderedDict()
+
+    def add(self, job: _Job) -> None:
+        self._jobs.setdefault(job.tenant, deque()).append(job)
+
+    def of(self, tenant: str) -> int:
+        return len(self._jobs.get(tenant, ()))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._jobs.values()))
+
+    def take(self) -> _Job | None:
+        """The next job; its tenant goes to the end of the row."""
+        if not self._jobs:
+            return None
+        tenant, jobs = next(iter(self._jobs.items()))
+        job = jobs.popleft()
+        del self._jobs[tenant]
+        if jobs:
+            self._jobs[tenant] = jobs
+        return job
+
+    def drop(self, job: _Job) -> None:
+        """Remove a job whose caller left."""
+        jobs = self._jobs.get(job.tenant)
+        if jobs and job in jobs:
+            jobs.remove(job)
+            if not jobs:
+                del self._jobs[job.tenant]
+
+
+class DecodePool:
+    """Runs jobs in processes. It belongs to one event loop, and starts a process when there is work for it.
+
+    Args:
+        options: its bounds.
+        observer: receives how jobs ended.
+    """
+
+    def __init__(self, options: PoolOptions | None = None, observer: DecodeObserver | None = None) -> None:
+        self._options = options or PoolOptions()
+        self._observer = observer or _Unobserved()
+        self._light, self._heavy = _FairQueue(), _FairQueue()
+        self._idle: list[_Process] = []
+        self._running: set[_Job] = set()
+        self._closed = False
+
+    @property
+    def queued(self) -> int:
+        """Jobs that wait for a process."""
+        return len(self._light) + len(self._heavy)
+
+    @property
+    def running(self) -> int:
+        """Jobs that a process works at."""
+        return len(self._running)
+
+    async def check(
+        self, data: bytes, *, limits: ImageLimits, param: str = "image", tenant: str = ""
+    ) -> tuple[str, CheckedImage]:
+        """The digest of what was received, and `codec.check_image` of it.
+
+        Raises:
+            ApiError: as `codec.check_image`; ``image_too_large`` if it takes too much time or memory; ``overloaded``.
+        """
+        reply, made = await self._run("check", data, _args(limits, param), tenant, bounded=True)
+        info = ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
+        whole = data if reply["unchanged"] else made
+        return str(reply["received"]), CheckedImage(whole, info.media_type, info.width, info.height, str(reply["sha256"]))
+
+    async def transcode(
+        self, data: bytes, output_format: OutputFormat, compression: int | None = None, *, param: str, tenant: str
+    ) -> bytes:
+        """`codec.transcode`, with its exceptions and those of `check`."""
+        args = {**_args(UNLIMITED, param), "format": output_format, "compression": compression}
+        return (await self._run("transcode", data, args, tenant, bounded=True))[1]
+
+    async def resize(self, data: bytes, size: tuple[int, int], *, param: str, tenant: str) -> bytes:
+        """The image in exactly this size, as PNG."""
+        return (await self._run("resize", data, {**_args(UNLIMITED, param), "size": size}, tenant, bounded=False))[1]
+
+    async def reduce(self, data: bytes, max_pixels: int, *, param: str, tenant: str) -> tuple[bytes, int, int]:
+        """`codec.reduced` as PNG, with its width and height."""
+        args = {**_args(UNLIMITED, param), "max_pixels": max_pixels}
+        reply, made = await self._run("reduce", data, args, tenant, bounded=False)
+        return made, int(reply["width"]), int(reply["height"])
+
+    async def decode(
+        self, data: bytes, *, limits: ImageLimits, max_pixels: int | None = None, param: str = "image", tenant: str = ""
+    ) -> Image.Image:
+        """`codec.decode`, or `codec.reduced` if there is a number of pixels."""
+        args = {**_args(limits, param), "max_pixels": max_pixels}
+        reply, made = await self._run("pixels", data, args, tenant, bounded=True)
+        return await asyncio.to_thread(Image.frombytes, reply["mode"], (int(reply["width"]), int(reply["height"])), made)
+
+    async def close(self) -> None:
+        """End the processes; what still waits for them is cancelled."""
+        self._closed = True
+        serving = [job.serving for job in self._running if job.serving]
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        while (job := self._light.take() or self._heavy.take()) is not None:
+            job.reply.cancel()
+        while self._idle:
+            await self._idle.pop().end()
+
+    async def _run(
+        self, operation: str, data: bytes, args: dict[str, Any], tenant: str, *, bounded: bool
+    ) -> tuple[dict[str, Any], bytes]:
+        light = len(data) <= _LIGHT_BYTES
+        try:
+            reply, made = await self._queue(operation, data, {**args, "light": light}, tenant, bounded=bounded)
+            if reply.get("heavy"):
+                reply, made = await self._queue(operation, data, {**args, "light": False}, tenant, bounded=bounded)
+            if "error" in reply:
+                code, message, param = reply["error"]
+                raise ApiError(code if code in TABLE else "invalid_image", str(message), param=param)
+        except ApiError as exc:
+            self._observer.decoded(operation, exc.code)
+            raise
+        except asyncio.CancelledError:
+            self._observer.decoded(operation, "cancelled")
+            raise
+        self._observer.decoded(operation, "ok")
+        return reply, made
+
+    async def _queue(
+        self, operation: str, data: bytes, args: dict[str, Any], tenant: str, *, bounded: bool
+    ) -> tuple[dict[str, Any], bytes]:
+        queue = self._light if args["light"] else self._heavy
+        if bounded and (queue.of(tenant) >= self._options.tenant_jobs or self.queued >= self._options.jobs):
+            message = f"{self.queued} pictures wait to be decoded, {queue.of(tenant)} of them yours; retry in a few seconds"
+            raise ApiError("overloaded", message, param=args["param"], retry_after=5)
+        job = _Job(operation, args, data, tenant, args["light"], asyncio.get_running_loop().create_future())
+        queue.add(job)
+        self._start_jobs()
+        try:
+            return await job.reply
+        finally:
+            queue.drop(job)
+            # A light job is done sooner than another process is started.
+            if job.serving is not None and not job.light:
+                job.serving.cancel()
+
+    def _start_jobs(self) -> None:
+        heavy = sum(not job.light for job in self._running)
+        while len(self._running) < self._options.processes and not self._closed:
+            job = self._heavy.take() if heavy < max(1, self._options.processes - 1) else None
+            heavy += job is not None
+            job = job or self._light.take()
+            if job is None:
+                return
+            self._running.add(job)
+            job.serving = asyncio.create_task(self._serve(job))
+            # Not in the task, which does not run if it is cancelled before its first step.
+            job.serving.add_done_callback(partial(self._served, job))
+
+    async def _serve(self, job: _Job) -> None:
+        try:
+            reply = await self._answer(job)
+        except ApiError as exc:
+            if not job.reply.done():
+                job.reply.set_exception(exc)
+        else:
+            if not job.reply.done():
+                job.reply.set_result(reply)
+
+    def _served(self, job: _Job, _: asyncio.Task[None]) -> None:
+        job.reply.cancel()
+        self._running.discard(job)
+        self._start_jobs()
+
+    async def _answer(self, job: _Job) -> tuple[dict[str, Any], bytes]:
+        """The reply of a process. One that dies unasked gets a second try, since it may not be the picture's fault."""
+        for _ in range(2):
+            process = self._idle.pop() if self._idle else _Process(self._options)
+            try:
+                reply = await process.ask(job.operation, job.args, job.data)
+            except _DiedError as exc:
+                await process.end()
+                if exc.reason is not None:
+                    raise ApiError("image_too_large", f"{job.args['param']} {exc.reason}", param=job.args["param"]) from exc
+                continue
+            except BaseException:
+                await process.end()
+                raise
+            if self._closed:
+                await process.end()
+            else:
+                self._idle.append(process)
+            return reply
+        message = f"{job.args['param']} cannot be decoded; convert it to another format"
+        raise ApiError("invalid_image", message, param=job.args["param"])
+
+
+class _DiedError(Exception):
+    """A process ended during a job.
+
+    Attributes:
+        reason: what its picture did, as a clause; None if it is not known.
+    """
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Process:
+    """One process of `decode_worker`, started by its first job."""
+
+    def __init__(self, options: PoolOptions) -> None:
+        self._options = options
+        self._process: asyncio.subprocess.Process | None = None
+        self._buffer = _shared_buffer()
+
+    async def ask(self, operation: str, args: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+        """The reply to one job, and its bytes.
+
+        Raises:
+            _DiedError: when the process ended, overran its time, or replied with something else.
+        """
+        too_long = f"takes more than {self._options.cpu_s:g} seconds to decode; send a smaller picture, or a baseline JPEG"
+        try:
+            async with asyncio.timeout(_START_S):
+                process = self._process or await self._start()
+        except TimeoutError as exc:
+            raise _DiedError from exc
+        try:
+            async with asyncio.timeout(self._options.cpu_s * _WALL_FACTOR + _SLACK_S):
+                assert process.stdin
+                assert process.stdout
+                await _in_thread(_fill, self._buffer, data)
+                request = {"operation": operation, "args": args, "size": len(data), "cpu_s": self._options.cpu_s}
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                await process.stdin.drain()
+                line = await process.stdout.readline()
+                reply = json.loads(line) if line else None
+                if not isinstance(reply, dict):
+                    raise await self._death(too_long)
+                return reply, await _in_thread(_drain, self._buffer, min(int(reply["size"]), self._options.memory_bytes))
+        except TimeoutError as exc:
+            raise _DiedError(too_long) from exc
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise _DiedError from exc
+
+    async def _death(self, too_long: str) -> _DiedError:
+        assert self._process
+        code = await self._process.wait()
+        # The kernel's out-of-memory killer sends SIGKILL.
+        return _DiedError({-signal.SIGXCPU: too_long, -signal.SIGKILL: TOO_MUCH_MEMORY}.get(code))
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-s", "-m", "services.imaging.decode_worker"),
+            *(str(self._options.memory_bytes), str(self._buffer)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            pass_fds=(self._buffer,),
+            # No secrets. A signal to the server's process group, as from a terminal, is not for this one.
+            env={"PYTHONPATH": str(_ROOT), "MALLOC_ARENA_MAX": "2"},
+            cwd="/",
+            start_new_session=True,
+            limit=_REPLY_LINE,
+        )
+        assert self._process.stdout
+        if not await self._process.stdout.readline():
+            raise await self._death("cannot be decoded now")
+        return self._process
+
+    async def end(self) -> None:
+        """Kill the process if it lives, and free the buffer."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+            self._process = None
+        if self._buffer >= 0:
+            os.close(self._buffer)
+            self._buffer = -1
+
+
+def _args(limits: ImageLimits, param: str) -> dict[str, Any]:
+    return {"limits": [limits.max_bytes, limits.max_pixels, limits.max_side], "param": param}
+
+
+def _shared_buffer() -> int:
+    """A file in memory; on systems without them, one without a name."""
+    if sys.platform == "linux":
+        return os.memfd_create("picture", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+async def _in_thread(function: Callable[..., _Result], *args: Any) -> _Result:
+    """As `asyncio.to_thread`, but the thread has ended when it returns, even if it was cancelled: the buffer is closed then."""
+    running = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
+
+
+def _fill(buffer: int, data: bytes) -> None:
+    os.ftruncate(buffer, 0)
+    at = 0
+    while at < len(data):
+        at += os.pwrite(buffer, memoryview(data)[at:], at)
+
+
+def _drain(buffer: int, size: int) -> bytes:
+    parts: list[bytes] = []
+    at = 0
+    while at < size and (part := os.pread(buffer, size - at, at)):
+        parts.append(part)
+        at += len(part)
+    os.ftruncate(buffer, 0)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,161 @@
+"""``python -P -m services.imaging.decode_worker MEMORY_BYTES BUFFER``: decodes strangers' pictures for a `DecodePool`.
+
+The process has no secrets in its environment, no writable files, and limits on its memory and on the CPU time of each job. It
+reads one job a line on standard input, as JSON, and writes one reply a line. Encoded pictures and pixels go through the file
+descriptor that the parent gave it, so that neither side parses the other's objects.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from PIL import Image
+
+from services.errors import ApiError
+from services.imaging import codec
+from services.imaging.codec import UNLIMITED, ImageLimits, MediaType, OpenedImage
+from services.imaging.structure import webp_size
+
+TOO_MUCH_MEMORY: Final = "takes too much memory to decode; send a smaller picture, or an 8-bit PNG or baseline JPEG"
+LIGHT_S: Final = 0.1
+"""Estimated CPU seconds above which a job is heavy."""
+_ENCODE_PIXEL_S: Final = 60e-9
+_OPEN_FILES: Final = 32
+BASE_BYTES: Final = 128 * 1024 * 1024
+"""Of the process without a picture, and the strips that are converted."""
+DECODED_BYTES: Final[dict[MediaType, int]] = {"image/webp": 16, "image/png": 12, "image/jpeg": 12}
+"""For each pixel at most, the result included. WebP's decoder holds two canvases and a copy; a progressive JPEG holds its
+coefficients. Measured 2026-11-29 with Pillow 13: 793, 476 and 602 MiB for 50 megapixels."""
+
+
+class _HeavyError(Exception):
+    """A job that was sent as a light one is not."""
+
+
+def _open(data: bytes, args: dict[str, Any], *, encoded_pixels: int = 0) -> OpenedImage:
+    """The image with its header read, unless decoding takes too much memory, or more time than a light job has.
+
+    Args:
+        data: the encoded image.
+        args: of the operation.
+        encoded_pixels: pixels that are encoded in any case; -1 for those of the image.
+    """
+    if (declared := webp_size(data)) is not None:
+        _check_memory("image/webp", declared[0] * declared[1], args["param"])
+    opened = codec.open_image(data, limits=ImageLimits(*args["limits"]), param=args["param"])
+    pixels = opened.info.width * opened.info.height
+    _check_memory(opened.info.media_type, pixels, args["param"])
+    encode_s = (pixels if encoded_pixels < 0 else encoded_pixels) * _ENCODE_PIXEL_S
+    if args["light"] and opened.work_s + encode_s > LIGHT_S:
+        raise _HeavyError
+    return opened
+
+
+def _check_memory(media_type: MediaType, pixels: int, param: str) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit != resource.RLIM_INFINITY and pixels * DECODED_BYTES[media_type] > limit - BASE_BYTES:
+        raise ApiError("image_too_large", f"{param} {TOO_MUCH_MEMORY}", param=param)
+
+
+def _check(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    opened = _open(data, args)
+    received = codec.digest(data)
+    checked = codec.check_image(opened, received)
+    info = {"media_type": checked.media_type, "width": checked.width, "height": checked.height, "sha256": checked.sha256}
+    unchanged = checked.data is data
+    return {"received": received, "unchanged": unchanged, **info}, b"" if unchanged else checked.data
+
+
+def _transcode(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    _open(data, args, encoded_pixels=-1)
+    return {}, codec.transcode(data, args["format"], args["compression"], param=args["param"])
+
+
+def _resize(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    width, height = args["size"]
+    _open(data, args, encoded_pixels=width * height)
+    image = codec.decode(data, limits=UNLIMITED, param=args["param"])
+    return {}, codec.encode(image.resize((width, height), Image.Resampling.LANCZOS), "png")
+
+
+def _reduce(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    _open(data, args, encoded_pixels=args["max_pixels"])
+    image = codec.reduced(data, args["max_pixels"], limits=UNLIMITED, param=args["param"])
+    return {"width": image.width, "height": image.height}, codec.encode(image, "png")
+
+
+def _pixels(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    _open(data, args)
+    image = codec.reduced(data, args["max_pixels"] or sys.maxsize, limits=UNLIMITED, param=args["param"])
+    return {"mode": image.mode, "width": image.width, "height": image.height}, image.tobytes()
+
+
+_OPERATIONS: Final[dict[str, Callable[[bytes, dict[str, Any]], tuple[dict[str, Any], bytes]]]] = {
+    "check": _check,
+    "transcode": _transcode,
+    "resize": _resize,
+    "reduce": _reduce,
+    "pixels": _pixels,
+}
+
+
+def answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The reply to a job and its bytes."""
+    try:
+        return _OPERATIONS[request["operation"]](data, request["args"])
+    except _HeavyError:
+        return {"heavy": True}, b""
+    except ApiError as exc:
+        return {"error": [exc.code, exc.message, exc.param]}, b""
+    except MemoryError:
+        param = request["args"]["param"]
+        return {"error": ["image_too_large", f"{param} {TOO_MUCH_MEMORY}", param]}, b""
+
+
+def _restrict(memory_bytes: int) -> None:
+    # Neither more memory, nor core dumps, nor files; `RLIMIT_FSIZE` bounds the shared buffer.
+    for kind, value in (
+        (resource.RLIMIT_DATA, memory_bytes),
+        (resource.RLIMIT_FSIZE, memory_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+    ):
+        resource.setrlimit(kind, (value, value))
+
+
+def _limit_cpu(seconds: float) -> None:
+    """SIGXCPU ends this process once it has used so many more seconds."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def main() -> None:
+    """Serve jobs until the parent closes standard input."""
+    memory_bytes, buffer = int(sys.argv[1]), int(sys.argv[2])
+    _restrict(memory_bytes)
+    sys.stdout.write(f"{json.dumps({'ready': True})}\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        request = json.loads(line)
+        _limit_cpu(request["cpu_s"])
+        data = os.pread(buffer, request["size"], 0) if request["size"] else b""
+        os.ftruncate(buffer, 0)
+        reply, out = answer(request, data)
+        # Freed before the reply, because the parent counts the memory of both.
+        del data
+        at = 0
+        while at < len(out):
+            at += os.pwrite(buffer, memoryview(out)[at:], at)
+        sys.stdout.write(f"{json.dumps({**reply, 'size': len(out)})}\n")
+        sys.stdout.flush()
+        del out
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What is told of stores that refuse writes, and when new sessions are refused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from orchestrator.api.access import Access
+from orchestrator.api.errors import from_port
+from orchestrator.ports import Bounds, Quota, StorageFullError, StorageUnavailableError
+from orchestrator.store.health import RedisMemory, StorageHealth
+
+
+@dataclass
+class Stores:
+    """Both stores, and the observer of their health."""
+
+    memory: RedisMemory = field(default_factory=lambda: RedisMemory(10, 0, "noeviction"))
+    redis_fault: StorageUnavailableError | None = None
+    blobs_fault: StorageUnavailableError | None = None
+    observed: list[tuple[dict[str, bool], float | None]] = field(default_factory=list)
+
+    async def redis(self) -> RedisMemory:
+        if self.redis_fault:
+            raise self.redis_fault
+        return self.memory
+
+    async def blobs(self) -> None:
+        if self.blobs_fault:
+            raise self.blobs_fault
+
+    def storage_checked(self, writable: Mapping[str, bool], redis_percent: float | None) -> None:
+        self.observed.append((dict(writable), redis_percent))
+
+    def health(self) -> StorageHealth:
+        return StorageHealth(self.redis, self.blobs, 90, self)
+
+
+async def test_a_refusal_is_told_until_writes_are_accepted_again() -> None:
+    stores = Stores(redis_fault=StorageUnavailableError("OOM …", shown="the session store refuses writes (out of memory)"))
+    health = stores.health()
+    await health.check()
+
+    assert health.refusals == {"redis": "the session store refuses writes (out of memory)"}
+    assert stores.observed == [({"redis": False, "blobs": True}, None)]
+    with pytest.raises(StorageUnavailableError) as refused:
+        health.check_new_session()
+    error = from_port(refused.value)
+    assert (error.status, error.retry_after) == (503, 10)
+    assert error.message == "the session store refuses writes (out of memory); try again"
+    stores.redis_fault = None
+    await health.check()
+    health.check_new_session()
+    assert health.refusals == {}
+
+
+async def test_a_full_disk_is_a_507() -> None:
+    stores = Stores(blobs_fault=StorageFullError("/data …", shown="the disk of the blob store is full"))
+    health = stores.health()
+    await health.check()
+
+    with pytest.raises(StorageFullError) as refused:
+        health.check_new_session()
+    error = from_port(refused.value)
+    assert (error.status, "/data" in error.message) == (507, False)
+    assert stores.observed == [({"redis": True, "blobs": False}, 0.0)]
+
+
+@pytest.mark.parametrize(("used", "refused"), [(89, False), (90, True), (100, True)])
+async def test_new_sessions_are_refused_before_redis_is_full(used: int, *, refused: bool) -> None:
+    """The replica stays ready, since what runs can go on."""
+    health = Stores(memory=RedisMemory(used, 100, "noeviction")).health()
+    await health.check()
+
+    assert health.refusals == {}
+    assert health.tenant_share == 25
+    if refused:
+        with pytest.raises(StorageUnavailableError, match=f"{used} % full"):
+            health.check_new_session()
+    else:
+        health.check_new_session()
+
+
+async def test_a_policy_that_deletes_sessions_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    health = Stores(memory=RedisMemory(1, 100, "allkeys-lru")).health()
+    with caplog.at_level(logging.WARNING):
+        await health.check()
+        await health.check()
+
+    assert [record.getMessage() for record in caplog.records if "maxmemory-policy" in record.getMessage()] == [
+        "Redis' maxmemory-policy is allkeys-lru: at its maxmemory it would delete sessions; set it to noeviction"
+    ]
+
+
+class Quotas:
+    """No keys, and one quota for everybody."""
+
+    def __init__(self, quota: Quota | None) -> None:
+        self.given = quota
+
+    async def find(self, secret: str) -> None:
+        raise NotImplementedError(secret)
+
+    async def quota(self, tenant: str) -> Quota | None:
+        return self.given
+
+    async def hit(self, rate: str, tenant: str) -> None:
+        raise NotImplementedError(rate, tenant)
+
+
+@pytest.mark.parametrize(
+    ("given", "default", "expected"),
+    [
+        (None, Quota(), Bounds(log_bytes=25)),
+        (Quota(unfinished=3), Quota(unfinished=9, blob_bytes=7), Bounds(unfinished=3, log_bytes=25, blob_bytes=7)),
+        (Quota(redis_bytes=80, blob_bytes=90), Quota(blob_bytes=7), Bounds(log_bytes=80, blob_bytes=90)),
+        (None, Quota(redis_bytes=70), Bounds(log_bytes=70)),
+    ],
+)
+async def test_bytes_that_a_quota_does_not_name_stay_bounded(given: Quota | None, default: Quota, expected: Bounds) -> None:
+    """By the server's quota, else by the tenant's share of a small Redis; every other bound that is left out is lifted."""
+    quotas = Quotas(given)
+    access = Access(quotas, quotas, True, default, redis_bytes=50)
+
+    assert await access.bounds_of("ann", redis_share=25) == expected
