@@ -1,4 +1,4 @@
-"""``python -P -m services.imaging.decode_worker MEMORY_BYTES BUFFER``: decodes strangers' pictures for a `DecodePool`.
+"""``python -P -m services.imaging.decode_worker MEMORY_BYTES BUFFER light|heavy``: decodes strangers' pictures for `DecodePool`.
 
 The process has no secrets in its environment, no writable files, and limits on its memory and on the CPU time of each job. It
 reads one job a line on standard input, as JSON, and writes one reply a line. Encoded pictures and pixels go through the file
@@ -7,11 +7,15 @@ descriptor that the parent gave it, so that neither side parses the other's obje
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
@@ -22,10 +26,14 @@ from services.imaging.codec import UNLIMITED, ImageLimits, MediaType, OpenedImag
 from services.imaging.structure import webp_size
 
 TOO_MUCH_MEMORY: Final = "takes too much memory to decode; send a smaller picture, or an 8-bit PNG or baseline JPEG"
-LIGHT_S: Final = 0.1
-"""Estimated CPU seconds above which a job is heavy."""
+LIGHT_S: Final = 0.3
+"""Estimated CPU seconds above which a job is heavy; those of a telephone's photograph of 12 megapixels are 0.2."""
+_LIGHT_BYTES: Final = 320 * 1024 * 1024
+"""Memory above which it is, so that what light jobs take together stays small."""
 _ENCODE_PIXEL_S: Final = 60e-9
 _OPEN_FILES: Final = 32
+_NICE: Final = 15
+_PR_SET_PDEATHSIG: Final = 1
 BASE_BYTES: Final = 128 * 1024 * 1024
 """Of the process without a picture, and the strips that are converted."""
 DECODED_BYTES: Final[dict[MediaType, int]] = {"image/webp": 16, "image/png": 12, "image/jpeg": 12}
@@ -51,7 +59,8 @@ def _open(data: bytes, args: dict[str, Any], *, encoded_pixels: int = 0) -> Open
     pixels = opened.info.width * opened.info.height
     _check_memory(opened.info.media_type, pixels, args["param"])
     encode_s = (pixels if encoded_pixels < 0 else encoded_pixels) * _ENCODE_PIXEL_S
-    if args["light"] and opened.work_s + encode_s > LIGHT_S:
+    bytes_ = pixels * DECODED_BYTES[opened.info.media_type]
+    if args["light"] and (opened.work_s + encode_s > LIGHT_S or bytes_ > _LIGHT_BYTES):
         raise _HeavyError
     return opened
 
@@ -128,6 +137,20 @@ def _restrict(memory_bytes: int) -> None:
         resource.setrlimit(kind, (value, value))
 
 
+def _give_way() -> None:
+    """Leave the processors to whoever else wants them: the server, its light jobs."""
+    os.nice(_NICE)
+    # Linux shares a desktop's processors between login sessions, and this process has one of its own.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(f"{_NICE}")
+
+
+def _die_with_parent() -> None:
+    """End even within a job, which would go on for its whole time after a server's crash."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _limit_cpu(seconds: float) -> None:
     """SIGXCPU ends this process once it has used so many more seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -138,6 +161,9 @@ def _limit_cpu(seconds: float) -> None:
 def main() -> None:
     """Serve jobs until the parent closes standard input."""
     memory_bytes, buffer = int(sys.argv[1]), int(sys.argv[2])
+    _die_with_parent()
+    if sys.argv[3] == "heavy":
+        _give_way()
     _restrict(memory_bytes)
     sys.stdout.write(f"{json.dumps({'ready': True})}\n")
     sys.stdout.flush()

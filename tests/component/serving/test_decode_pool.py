@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ async def pool(**options: float) -> AsyncIterator[DecodePool]:
 
 
 def pids(held: DecodePool) -> list[int]:
-    processes = [process._process for process in held._idle]
+    processes = [process._process for idle in held._idle.values() for process in idle]
     return [process.pid for process in processes if process]
 
 
@@ -122,6 +123,54 @@ async def test_light_jobs_pass_heavy_ones_and_tenants_take_turns() -> None:
     assert finished[0] == "bob's thumbnail"
     # After ann's job that ran, and at most two whose turn had come.
     assert finished.index("bob's photograph") <= 4
+
+
+async def test_a_tenant_leaves_one_of_the_light_processes_to_others() -> None:
+    most = 0
+    async with pool() as held:
+        jobs = [asyncio.create_task(held.check(SMALL, limits=ImageLimits(), tenant="ann")) for _ in range(20)]
+        while not all(job.done() for job in jobs):
+            most = max(most, sum(job.light and job.tenant == "ann" for job in held._running))
+            await asyncio.sleep(0)
+        assert most == 1
+        await asyncio.gather(*jobs)
+
+
+async def test_heavy_jobs_get_the_time_that_nobody_else_wants() -> None:
+    async with pool() as held:
+        await held.check(SMALL, limits=ImageLimits())
+        await held.check(HEAVY, limits=ImageLimits())
+        assert sorted(os.getpriority(os.PRIO_PROCESS, pid) - os.getpriority(os.PRIO_PROCESS, 0) for pid in pids(held)) == [0, 15]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process ends with its job")
+async def test_a_process_at_work_ends_with_a_server_that_is_killed() -> None:
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", _SERVER, stdout=asyncio.subprocess.PIPE)
+    assert server.stdout
+    pid = int(await server.stdout.readline())
+    server.kill()
+    await server.wait()
+    await _until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+_SERVER = """
+import asyncio
+from services.imaging.codec import ImageLimits
+from services.imaging.decode_pool import DecodePool, PoolOptions
+from tests.component.serving.test_decode_pool import HEAVY, pids
+
+async def main():
+    held = DecodePool(PoolOptions(cpu_s=300))
+    await held.check(HEAVY, limits=ImageLimits())
+    pid = pids(held)[-1]
+    job = asyncio.create_task(held.transcode(HEAVY, "webp", 90, param="format", tenant=""))
+    while not any(not job.light for job in held._running):
+        await asyncio.sleep(0.005)
+    print(pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
 
 
 async def test_a_tenant_s_queue_is_bounded_and_others_are_not_refused() -> None:
