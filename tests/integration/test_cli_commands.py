@@ -196,7 +196,7 @@ def test_ctrl_c_cancels_the_session(server: str, photo: Path, stop: signal.Signa
         ) as running:
             assert until(lambda: {each.id for each in client.sessions.list().data} > before, 15)
             (started,) = {session.id for session in client.sessions.list().data} - before
-            assert until(lambda: client.sessions.get(started).turns, 15)
+            assert until(lambda: bool(client.sessions.get(started).turns), 15)
             running.send_signal(stop)
             _, errors = running.communicate(timeout=15)
         assert running.returncode == 130
