@@ -138,7 +138,7 @@ def _restrict(memory_bytes: int) -> None:
 
 
 def _give_way() -> None:
-    """Leave the processors to whoever else wants them: the server, its light jobs."""
+    """Leave the processors to the server and its light jobs."""
     os.nice(_NICE)
     # Linux shares a desktop's processors between login sessions, and this process has one of its own.
     with contextlib.suppress(OSError):

@@ -254,7 +254,7 @@ async def test_a_redis_that_refuses_writes_is_not_asked_without_end(store: Redis
 
 
 async def test_a_session_ends_with_its_best_when_the_tenants_images_take_all_they_may(store: RedisSessions) -> None:
-    """Other sessions of the tenant have filled the disk meanwhile."""
+    """Other sessions of the tenant have filled the disk since."""
     claim = await new_session(store, "g", Bounds(blob_bytes=2), max_turns=20, patience=20)
     editor = InstantEditor()
     await asyncio.wait_for(driver(claim, store, await store.read("g"), editor).run(), 20)
