@@ -197,6 +197,15 @@ class DecodePool:
         whole = data if reply["unchanged"] else made
         return str(reply["received"]), CheckedImage(whole, info.media_type, info.width, info.height, str(reply["sha256"]))
 
+    async def inspect(self, data: bytes, *, limits: ImageLimits, param: str, tenant: str) -> ImageInfo:
+        """`codec.inspect` of an image that is complete; its pixels are not decoded.
+
+        Raises:
+            ApiError: as `codec.inspect`, and ``invalid_image`` for one that is truncated or has a wrong checksum.
+        """
+        reply, _ = await self._run("inspect", data, _args(limits, param), tenant, bounded=False)
+        return ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
+
     async def transcode(
         self, data: bytes, output_format: OutputFormat, compression: int | None = None, *, param: str, tenant: str
     ) -> bytes:

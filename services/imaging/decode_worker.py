@@ -23,6 +23,7 @@ from PIL import Image
 from services.errors import ApiError
 from services.imaging import codec
 from services.imaging.codec import UNLIMITED, ImageLimits, MediaType, OpenedImage
+from services.imaging.containers import is_complete
 from services.imaging.structure import webp_size
 
 TOO_MUCH_MEMORY: Final = "takes too much memory to decode; send a smaller picture, or an 8-bit PNG or baseline JPEG"
@@ -80,6 +81,13 @@ def _check(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     return {"received": received, "unchanged": unchanged, **info}, b"" if unchanged else checked.data
 
 
+def _inspect(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    info = codec.inspect(data, limits=ImageLimits(*args["limits"]), param=args["param"])
+    if not is_complete(data):
+        raise ApiError("invalid_image", f"{args['param']} is truncated or corrupt", param=args["param"])
+    return {"media_type": info.media_type, "width": info.width, "height": info.height}, b""
+
+
 def _transcode(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     _open(data, args, encoded_pixels=-1)
     return {}, codec.transcode(data, args["format"], args["compression"], param=args["param"])
@@ -106,6 +114,7 @@ def _pixels(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 _OPERATIONS: Final[dict[str, Callable[[bytes, dict[str, Any]], tuple[dict[str, Any], bytes]]]] = {
     "check": _check,
+    "inspect": _inspect,
     "transcode": _transcode,
     "resize": _resize,
     "reduce": _reduce,
