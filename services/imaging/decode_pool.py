@@ -32,11 +32,14 @@ from PIL import Image
 import services
 from services.errors import TABLE, ApiError
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, MediaType, OutputFormat
-from services.imaging.decode_worker import BASE_BYTES, TOO_MUCH_MEMORY
+from services.imaging.decode_worker import BASE_BYTES, LIGHT_BYTES, TOO_MUCH_MEMORY
 
 _ROOT: Final = Path(services.__file__).parents[1]
 _LIGHT_BYTES: Final = 16 * 1024 * 1024
 """Files above this are heavy without a look at them."""
+_LIGHT_MEMORY: Final = BASE_BYTES + LIGHT_BYTES + 4 * _LIGHT_BYTES
+_LIGHT_CPU_S: Final = 1.0
+"""What a light job may take, whatever its structure promised: one that takes more is a heavy one, and begun again as that."""
 _WALL_FACTOR: Final = 3
 """Wall time against CPU time: the processes share the machine's cores."""
 _PIXEL_BYTES: Final = 20
@@ -89,6 +92,12 @@ class PoolOptions:
         # The encoded picture twice: as received, and as passed on.
         needed = BASE_BYTES + 2 * limits.max_bytes + _PIXEL_BYTES * limits.max_pixels
         return replace(self, memory_bytes=needed)
+
+    def of(self, *, light: bool) -> PoolOptions:
+        """Those of one kind of process."""
+        if not light:
+            return self
+        return replace(self, cpu_s=min(self.cpu_s, _LIGHT_CPU_S), memory_bytes=min(self.memory_bytes, _LIGHT_MEMORY))
 
     @property
     def heavy(self) -> int:
@@ -187,6 +196,15 @@ class DecodePool:
         info = ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
         whole = data if reply["unchanged"] else made
         return str(reply["received"]), CheckedImage(whole, info.media_type, info.width, info.height, str(reply["sha256"]))
+
+    async def inspect(self, data: bytes, *, limits: ImageLimits, param: str, tenant: str) -> ImageInfo:
+        """`codec.inspect` of an image that is complete; its pixels are not decoded.
+
+        Raises:
+            ApiError: as `codec.inspect`, and ``invalid_image`` for one that is truncated or has a wrong checksum.
+        """
+        reply, _ = await self._run("inspect", data, _args(limits, param), tenant, bounded=False)
+        return ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
 
     async def transcode(
         self, data: bytes, output_format: OutputFormat, compression: int | None = None, *, param: str, tenant: str
@@ -300,11 +318,13 @@ class DecodePool:
         """The reply of a process. One that dies unasked gets a second try, since it may not be the picture's fault."""
         for _ in range(2):
             idle = self._idle[job.light]
-            process = idle.pop() if idle else _Process(self._options, light=job.light)
+            process = idle.pop() if idle else _Process(self._options.of(light=job.light), light=job.light)
             try:
                 reply = await process.ask(job.operation, job.args, job.data)
             except _DiedError as exc:
                 await process.end()
+                if exc.reason is not None and job.light:
+                    return {"heavy": True}, b""
                 if exc.reason is not None:
                     raise ApiError("image_too_large", f"{job.args['param']} {exc.reason}", param=job.args["param"]) from exc
                 continue

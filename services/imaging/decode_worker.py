@@ -23,12 +23,13 @@ from PIL import Image
 from services.errors import ApiError
 from services.imaging import codec
 from services.imaging.codec import UNLIMITED, ImageLimits, MediaType, OpenedImage
+from services.imaging.containers import is_complete
 from services.imaging.structure import webp_size
 
 TOO_MUCH_MEMORY: Final = "takes too much memory to decode; send a smaller picture, or an 8-bit PNG or baseline JPEG"
 LIGHT_S: Final = 0.3
 """Estimated CPU seconds above which a job is heavy; those of a telephone's photograph of 12 megapixels are 0.2."""
-_LIGHT_BYTES: Final = 320 * 1024 * 1024
+LIGHT_BYTES: Final = 320 * 1024 * 1024
 """Memory above which it is, so that what light jobs take together stays small."""
 _ENCODE_PIXEL_S: Final = 60e-9
 _OPEN_FILES: Final = 32
@@ -54,21 +55,21 @@ def _open(data: bytes, args: dict[str, Any], *, encoded_pixels: int = 0) -> Open
         encoded_pixels: pixels that are encoded in any case; -1 for those of the image.
     """
     if (declared := webp_size(data)) is not None:
-        _check_memory("image/webp", declared[0] * declared[1], args["param"])
+        _check_memory("image/webp", declared[0] * declared[1])
     opened = codec.open_image(data, limits=ImageLimits(*args["limits"]), param=args["param"])
     pixels = opened.info.width * opened.info.height
-    _check_memory(opened.info.media_type, pixels, args["param"])
+    _check_memory(opened.info.media_type, pixels)
     encode_s = (pixels if encoded_pixels < 0 else encoded_pixels) * _ENCODE_PIXEL_S
     bytes_ = pixels * DECODED_BYTES[opened.info.media_type]
-    if args["light"] and (opened.work_s + encode_s > LIGHT_S or bytes_ > _LIGHT_BYTES):
+    if args["light"] and (opened.work_s + encode_s > LIGHT_S or bytes_ > LIGHT_BYTES):
         raise _HeavyError
     return opened
 
 
-def _check_memory(media_type: MediaType, pixels: int, param: str) -> None:
+def _check_memory(media_type: MediaType, pixels: int) -> None:
     limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
     if limit != resource.RLIM_INFINITY and pixels * DECODED_BYTES[media_type] > limit - BASE_BYTES:
-        raise ApiError("image_too_large", f"{param} {TOO_MUCH_MEMORY}", param=param)
+        raise MemoryError
 
 
 def _check(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -78,6 +79,13 @@ def _check(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     info = {"media_type": checked.media_type, "width": checked.width, "height": checked.height, "sha256": checked.sha256}
     unchanged = checked.data is data
     return {"received": received, "unchanged": unchanged, **info}, b"" if unchanged else checked.data
+
+
+def _inspect(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    info = codec.inspect(data, limits=ImageLimits(*args["limits"]), param=args["param"])
+    if not is_complete(data):
+        raise ApiError("invalid_image", f"{args['param']} is truncated or corrupt", param=args["param"])
+    return {"media_type": info.media_type, "width": info.width, "height": info.height}, b""
 
 
 def _transcode(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -106,6 +114,7 @@ def _pixels(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 _OPERATIONS: Final[dict[str, Callable[[bytes, dict[str, Any]], tuple[dict[str, Any], bytes]]]] = {
     "check": _check,
+    "inspect": _inspect,
     "transcode": _transcode,
     "resize": _resize,
     "reduce": _reduce,
@@ -122,6 +131,8 @@ def answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]
     except ApiError as exc:
         return {"error": [exc.code, exc.message, exc.param]}, b""
     except MemoryError:
+        if request["args"]["light"]:
+            return {"heavy": True}, b""
         param = request["args"]["param"]
         return {"error": ["image_too_large", f"{param} {TOO_MUCH_MEMORY}", param]}, b""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -81,6 +82,41 @@ async def test_a_picture_beyond_a_limit_is_a_400_and_the_next_one_is_decoded(opt
         assert (refused.code, refused.param) == ("image_too_large", "image")
         assert word in refused.message and "send a smaller picture" in refused.message
         await held.check(SMALL, limits=ImageLimits())
+
+
+async def test_a_light_job_that_takes_too_long_is_begun_again_as_a_heavy_one() -> None:
+    async with pool() as held:
+        await held.check(SMALL, limits=ImageLimits())
+        (pid,) = pids(held)
+        os.kill(pid, signal.SIGSTOP)
+        job = asyncio.create_task(held.check(SMALL, limits=ImageLimits()))
+        await _until(lambda: held.running == 1)
+        # As its limit of CPU time ends it.
+        os.kill(pid, signal.SIGXCPU)
+        os.kill(pid, signal.SIGCONT)
+        _, checked = await job
+        assert checked.data == SMALL
+        assert [len(held._idle[light]) for light in (True, False)] == [0, 1]
+
+
+async def test_an_image_is_inspected_without_its_pixels() -> None:
+    async with pool() as held:
+        info = await held.inspect(WIDE, limits=ImageLimits(), param="x", tenant="")
+        assert (info.media_type, info.width, info.height) == ("image/jpeg", 2000, 500)
+        refused = await refusal(held.inspect(SMALL[:-20], limits=ImageLimits(), param="x", tenant=""))
+        assert refused.message == "x is truncated or corrupt"
+        # Pillow allocates its canvases when it opens it: more than a light process has, and less than a heavy one.
+        assert (await held.inspect(HEAVY, limits=ImageLimits(), param="x", tenant="")).width == 7000
+
+
+async def test_a_light_process_may_take_less_than_a_heavy_one() -> None:
+    async with pool() as held:
+        await held.check(SMALL, limits=ImageLimits())
+        await held.check(HEAVY, limits=ImageLimits())
+        light, heavy = (resource.prlimit(pid, resource.RLIMIT_DATA)[0] for pid in pids(held))
+        assert light < heavy / 2
+        light, heavy = (resource.prlimit(pid, resource.RLIMIT_CPU)[0] for pid in pids(held))
+        assert light <= 3 and heavy >= 20
 
 
 async def test_a_process_that_dies_idle_or_once_costs_nobody_a_picture() -> None:
