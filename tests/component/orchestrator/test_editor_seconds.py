@@ -142,7 +142,8 @@ async def test_an_editor_that_failed_is_charged_in_addition_to_its_fallback(desk
     second = working(lambda: made(0)) if kind == "edited" else busy("0", 503)
     desk.answers = [working(lambda: busy("0", 500)), second]
     async with asking("editor", desk.url, attempts=1) as upstream:
-        event = await outcome(EditorWithFallback(*(HttpEditor(upstream, decoder=InProcessPool()) for _ in range(2)), "second"))
+        editors = [HttpEditor(upstream, decoder=InProcessPool()) for _ in range(2)]
+        event = await outcome(EditorWithFallback(editors[0], editors[1], "second"))
 
     assert event.type == kind
     assert event.editor_seconds == AT_WORK
