@@ -101,7 +101,7 @@ def _png_bytes(data: bytes) -> int:
 
     Decoders that inflate all of it before they look, as those of some editors do, would make gigabytes of a small picture.
     """
-    width, height = struct.unpack_from(">II", data, 16) if len(data) > _PNG_IHDR_END else (0, 0)
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     depth, colour = data[24:26] if len(data) > _PNG_IHDR_END else (8, 2)
     # A quarter for the filters of interlaced rows, and for encoders that flush often.
     return _PNG_SLACK + height * (1 + -(-width * depth * _SAMPLES.get(colour, 4) // 8)) * 5 // 4
