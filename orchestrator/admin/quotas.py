@@ -65,7 +65,7 @@ def set_quota(
         int | None, typer.Option(parser=_bytes, metavar="100GiB", help="Of the images of its sessions, archived ones too.")
     ] = None,
 ) -> None:
-    """Set the whole quota of a tenant, in place of the server's default. What is left out has no limit."""
+    """Set the whole quota of a tenant, in place of the server's default. What is left out has no limit, but bytes keep the server's."""
 
     async def command(keys: ApiKeyStore) -> None:
         if rate is not None:
