@@ -111,7 +111,7 @@ class Settings(RedisSettings):
         description="Percent of Redis' maxmemory above which new sessions get 503: running ones need the rest.",
     )
     blobs_free_bytes: int = Field(
-        256 * 1024**2, ge=0, description="Free bytes of a blob directory's disk below which new sessions get 503."
+        256 * 1024**2, ge=0, description="Free bytes of a blob directory's disk below which new sessions get 507."
     )
     lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
     default_deadline_s: float = Field(600.0, gt=0, description="Default deadline of a session, in seconds.")
