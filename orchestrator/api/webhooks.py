@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Path
@@ -16,7 +17,7 @@ from orchestrator.api.errors import documented
 from orchestrator.api.examples import ID
 from orchestrator.api.live import load
 from orchestrator.egress.addresses import InvalidURLError
-from orchestrator.webhooks.model import Attempt, Delivery, Endpoint, State, Topic, host_of
+from orchestrator.webhooks.model import Attempt, Delivery, Endpoint, State, Topic
 from services.errors import ApiError
 
 router = APIRouter(tags=["webhooks"])
@@ -149,13 +150,6 @@ async def create_webhook(ctx: EditAccess, webhook: Annotated[NewWebhook, Depends
         ctx.webhooks.check(webhook.url)
     except InvalidURLError as exc:
         raise ApiError(exc.code, f"url: {exc.message}", param="url") from exc
-    existing = await ctx.endpoints.endpoints(ctx.tenant)
-    host = host_of(webhook.url)
-    if sum(endpoint.host == host for endpoint in existing) >= _MAX_PER_HOST:
-        message = f"url: you have {_MAX_PER_HOST} webhooks of this host, and can have no more; delete one first"
-        raise ApiError("invalid_value", message, param="url")
-    if len(existing) >= _MAX_WEBHOOKS:
-        raise ApiError("invalid_value", f"you have {_MAX_WEBHOOKS} webhooks, and can have no more; delete one first", param="url")
     endpoint = Endpoint(
         id=f"whk_{secrets.token_hex(8)}",
         url=webhook.url,
@@ -164,7 +158,16 @@ async def create_webhook(ctx: EditAccess, webhook: Annotated[NewWebhook, Depends
         description=webhook.description,
         created_at=ctx.clock.now(),
     )
-    await ctx.endpoints.add(ctx.tenant, endpoint)
+
+    def check(others: Sequence[Endpoint]) -> None:
+        if sum(other.host == endpoint.host for other in others) >= _MAX_PER_HOST:
+            message = f"url: you have {_MAX_PER_HOST} webhooks of this host, and can have no more; delete one first"
+            raise ApiError("invalid_value", message, param="url")
+        if len(others) >= _MAX_WEBHOOKS:
+            message = f"you have {_MAX_WEBHOOKS} webhooks, and can have no more; delete one first"
+            raise ApiError("invalid_value", message, param="url")
+
+    await ctx.endpoints.add(ctx.tenant, endpoint, check)
     return CreatedWebhook(**_show(endpoint).model_dump(), secret=endpoint.secret)
 
 

@@ -13,6 +13,9 @@ from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError
 from services.errors import ApiError, shown
 
 _TIMEOUT_S: Final = 20.0
+_MAX_CHUNKS: Final = 4096
+"""Pieces of a file at any size, and one more for each `_CHUNK_BYTES`: one of a byte costs as much as one of 64 KiB."""
+_CHUNK_BYTES: Final = 512
 _HEADERS: Final[dict[bytes | str, bytes | str]] = {"Accept": "image/*", "Accept-Encoding": "identity"}
 
 
@@ -56,5 +59,9 @@ async def _bounded(reply: httpcore.Response, max_bytes: int, param: str) -> byte
         size += len(chunk)
         if size > max_bytes:
             raise ApiError("image_too_large", f"{param}: the file behind the URL is larger than {max_bytes:,} bytes", param=param)
+        if len(chunks) > _MAX_CHUNKS + size // _CHUNK_BYTES:
+            raise ApiError(
+                "url_unreachable", f"{param}: the URL answered in too many small chunks; send the image itself", param=param
+            )
         chunks.append(chunk)
     return b"".join(chunks)

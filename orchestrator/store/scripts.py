@@ -155,6 +155,7 @@ class Scripts:
             "queue_position",
             "delete",
             "expire",
+            "add_endpoint",
             "schedule_deliveries",
             "compare_and_set",
             "probe",
@@ -222,6 +223,10 @@ class Scripts:
     async def expire(self, session_id: str, tenant: str, retention_ms: int, forget_ms: int | None) -> bool:
         """See ``expire.lua``."""
         return bool(await self._call("expire", session_id, tenant, retention_ms, "" if forget_ms is None else forget_ms))
+
+    async def add_endpoint(self, tenant: str, endpoint_id: str, record: bytes, others: Sequence[str]) -> bool:
+        """See ``add_endpoint.lua``."""
+        return bool(await self._call("add_endpoint", tenant, endpoint_id, record, *others))
 
     async def schedule_deliveries(self, session_id: str, keep_ms: int, records: Mapping[str, bytes]) -> bool:
         """See ``schedule_deliveries.lua``."""

@@ -119,8 +119,12 @@ class Delivery(_Record):
 class Endpoints(Protocol):
     """The stored endpoints of tenants, and the deliveries of a session, as the API manages and shows them."""
 
-    async def add(self, tenant: str, endpoint: Endpoint) -> None:
-        """Store a new endpoint."""
+    async def add(self, tenant: str, endpoint: Endpoint, check: Callable[[Sequence[Endpoint]], None]) -> None:
+        """Store a new endpoint.
+
+        Args:
+            check: of the tenant's others; may be called again, and may raise to refuse.
+        """
         ...
 
     async def remove(self, tenant: str, endpoint_id: str) -> bool:

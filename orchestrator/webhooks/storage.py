@@ -31,10 +31,19 @@ class WebhookStore:
 
     # --- endpoints ---------------------------------------------------------------------------------------------------
 
-    async def add(self, tenant: str, endpoint: Endpoint) -> None:
-        """Store a new endpoint."""
-        async with redis_call():
-            await self._redis.hset(self._keys.hooks(tenant), endpoint.id, endpoint.model_dump_json())
+    async def add(self, tenant: str, endpoint: Endpoint, check: Callable[[Sequence[Endpoint]], None]) -> None:
+        """Store a new endpoint.
+
+        Args:
+            check: of the tenant's others; may be called again, and may raise to refuse.
+        """
+        record = endpoint.model_dump_json().encode()
+        while True:
+            others = [other for other in await self.endpoints(tenant) if other.id != endpoint.id]
+            check(others)
+            async with redis_call():
+                if await self._scripts.add_endpoint(tenant, endpoint.id, record, [other.id for other in others]):
+                    return
 
     async def remove(self, tenant: str, endpoint_id: str) -> bool:
         """Remove an endpoint, whose pending deliveries are dropped; False if there is none of that id."""

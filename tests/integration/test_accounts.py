@@ -11,6 +11,9 @@ from orchestrator.loop import events as ev
 from orchestrator.ports import Bounds, Claim, PortError
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
+from orchestrator.webhooks.model import Attempt, Delivery
+from orchestrator.webhooks.schedule import delivery_id, event_body
+from orchestrator.webhooks.storage import WebhookStore
 from tests.doubles.processes import Process
 from tests.integration.test_queues import Queues
 
@@ -55,6 +58,40 @@ async def log_bytes(queues: Queues) -> int:
 
 async def blob_bytes(store: RedisSessions, redis: Redis) -> int:
     return int(await redis.hget(f"{KeySpace().prefix}blobs", "ann") or 0)
+
+
+async def used(queues: Queues) -> int:
+    return int((await queues.redis.info("memory"))["used_memory"])
+
+
+async def test_what_is_counted_is_what_redis_takes(queues: Queues) -> None:
+    """Of small sessions with the longest keys, which take ten times their events; and of their webhooks."""
+    before = await used(queues)
+    for number in range(300):
+        await queues.create(key=f"{number:05}{'é' * 250}", name=f"ses_{number:032x}")
+    counted, took = await log_bytes(queues), await used(queues) - before
+    assert took / 1.3 < counted < took * 1.3
+
+    attempt = Attempt(at=1_700_000_000.123, error="no TLS connection: the certificate is not trusted", duration_s=0.123)
+    webhooks = WebhookStore(queues.redis, KeySpace(), queues.store.scripts, DAY_S)
+    for claim in (await queues.claim(100)).claims:
+        deliveries = [
+            Delivery(
+                id=delivery_id(claim.session_id, 2, f"{number}"),
+                tenant="ann",
+                session_id=claim.session_id,
+                seq=2,
+                webhook=f"whk_{number:032x}",
+                type="session.finished",
+                body=event_body(
+                    "session.finished", 1, {"id": claim.session_id, "status": "finished", "finish_reason": "cancelled"}
+                ),
+                attempts=(attempt,) * 10,
+            )
+            for number in range(16)
+        ]
+        await webhooks.schedule(claim.session_id, deliveries)
+    assert await used(queues) - before - took < 1.3 * (await log_bytes(queues) - counted)
 
 
 async def test_twenty_turns_with_one_long_instruction_store_it_once(queues: Queues) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -323,6 +324,18 @@ def test_a_name_of_an_internal_address_is_not_called(api: httpx.Client, receiver
         result = api.post(f"/v1/webhooks/{hook.json()['id']}/test").json()
         assert result["attempt"]["error"] == "the URL leads to an address that is not public"
     assert receiver.got == []
+
+
+async def test_webhooks_that_are_made_at_the_same_time_are_counted(api: httpx.Client) -> None:
+    """Each of many requests finds none before it: more than 16 would be stored, and one host called for each of them."""
+    async with httpx.AsyncClient(base_url=api.base_url, headers=api.headers, timeout=30) as client:
+        urls = [f"https://example{number % 8}.com/{number}" for number in range(80)]
+        made = await asyncio.gather(*(client.post("/v1/webhooks", json={"url": url}) for url in urls))
+
+    assert Counter(reply.status_code for reply in made) == {201: 16, 400: 64}
+    kept = api.get("/v1/webhooks").json()["data"]
+    assert len(kept) == 16
+    assert max(Counter(webhook["url"].rpartition("/")[0] for webhook in kept).values()) <= 4
 
 
 def test_webhooks_of_a_tenant_are_bounded(api: httpx.Client) -> None:

@@ -50,7 +50,8 @@ end
 if ARGV[13] ~= '' then redis.call('HSET', key, 'most_blobs', ARGV[13]) end
 local slot = leave_slot(ARGV[9] + ARGV[15], tonumber(ARGV[15]))
 redis.call('HSET', key, 'leaves', slot)
-count_log_bytes(id, tenant, slot, record_event(id, 1, event, ARGV[14], ''))
+-- The caller's key is stored twice.
+count_log_bytes(id, tenant, slot, SESSION_BYTES + 2 * #idempotency + record_event(id, 1, event, ARGV[14], ''))
 count_blob_bytes(id, tenant, tonumber(ARGV[16]))
 redis.call('ZADD', P .. 'index:' .. tenant, now, id)
 redis.call('INCR', P .. 'unfinished')

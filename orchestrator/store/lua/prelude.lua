@@ -10,7 +10,7 @@
 -- timers             <kind>:<id> by when it is due    unfinished   how many sessions are
 -- open:<tenant>      its unfinished sessions by their deadline     spent:<day>   editor seconds by tenant, of days since 1970
 -- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session
--- bytes:<tenant>     bytes of its logs in Redis, by the time at which they leave it (see leave_slot)
+-- bytes:<tenant>     bytes of its sessions in Redis, by the time at which they leave it (see leave_slot)
 -- sizes:<tenant>     bytes of the images of each of its sessions, archived ones too     blobs   their sum by tenant
 -- pace:<editor>      ms, at: milliseconds between two claims, and when that was measured; since, n: the measurement under way;
 --                    edit, work: milliseconds that an edit takes, and a session from its first turn to its end
@@ -38,6 +38,10 @@ local function open_of(tenant, most, now)
   if redis.call('ZCARD', key) >= most then redis.call('ZREMRANGEBYSCORE', key, '-inf', now - 3600000) end
   return redis.call('ZCARD', key)
 end
+
+-- What a session takes of Redis besides its events (the first node of its stream, its hash, its places in the indexes), and a
+-- delivery besides its first record (its attempts, its timer). Measured with Redis 7 on 2026-11-29: 5.9 and 1.9 kB.
+local SESSION_BYTES, DELIVERY_BYTES = 6000, 2000
 
 -- Log bytes are counted in slots of a sixteenth of the retention, by when they leave Redis at the latest. A count that was
 -- never taken back, by a replica of an earlier version, lapses with its slot.

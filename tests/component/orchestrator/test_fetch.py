@@ -269,6 +269,18 @@ def test_a_file_that_is_too_large_is_cut(monkeypatch: pytest.MonkeyPatch, head: 
     assert refusal("https://example.com/x.png", max_bytes=100).code == "image_too_large"
 
 
+@pytest.mark.parametrize(("count", "size", "code"), [(6000, 1, "url_unreachable"), (4000, 1, ""), (6000, 512, "")])
+def test_a_file_in_tiny_chunks_is_refused(monkeypatch: pytest.MonkeyPatch, count: int, size: int, code: str) -> None:
+    """A megabyte a second of them takes all of this process's time."""
+    piece = b"%x\r\n%s\r\n" % (size, b"x" * size)
+    _answering(monkeypatch, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", *[piece] * count, b"0\r\n\r\n")
+    if code:
+        error = refusal("https://example.com/x.png", max_bytes=10_000_000)
+        assert error.code == code and "small chunks" in error.message
+    else:
+        assert len(asyncio.run(fetched("https://example.com/x.png", 10_000_000))) == count * size
+
+
 @pytest.mark.parametrize(
     "reply", [b"", b"SSH-2.0\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nx", b"HTTP/1.1 200 OK\r\n\x00: \r\n\r\n"]
 )
