@@ -38,15 +38,18 @@ class ShuttingDownError(Exception):
     """This replica shuts down while a caller waits; another replica continues the session."""
 
 
-async def follow(history: History, session_id: str, after: int = 0) -> AsyncGenerator[Recorded | None]:
+async def follow(history: History, session_id: str, after: int = 0, *, look: bool = False) -> AsyncGenerator[Recorded | None]:
     """Events after `after` until the session is finished; None is a heartbeat.
 
     Live messages may be lost; a gap is filled from the log.
+
+    Args:
+        look: read the log at each heartbeat too, for a caller who waits for the end and would not notice a lost message.
     """
     last = after
     async with contextlib.aclosing(history.listen(session_id)) as live:
         async for item in live:
-            if item is Silence.QUIET:
+            if item is Silence.QUIET and not look:
                 yield None
                 continue
             if isinstance(item, Recorded) and item.seq <= last:
@@ -146,7 +149,7 @@ async def until_finished(history: History, session_id: str) -> tuple[Session, in
     """The finished session and the number of its last event; an outage of Redis up to `_OUTAGE_S` is waited out."""
     async for attempt in stamina.retry_context(on=StorageUnavailableError, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
         with attempt:
-            log = [recorded async for recorded in follow(history, session_id) if recorded is not None]
+            log = [recorded async for recorded in follow(history, session_id, look=True) if recorded is not None]
     if not log:
         raise ApiError("session_not_found", f"the session {session_id!r} was deleted", param="session_id")
     return fold(recorded.event for recorded in log), log[-1].seq
