@@ -16,7 +16,10 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-_Base = AbstractConnection if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    _Base = AbstractConnection
+else:
+    _Base = object
 
 
 class ClosedTransport(_Base):

@@ -124,7 +124,7 @@ class PubSubFanout:
         try:
             await self._receive()
         except (RedisError, OSError, TimeoutError) as exc:
-            log.warning("the pub/sub connection was lost and is made again: %s", exc or "it could not be made in time")
+            log.warning("the pub/sub connection was lost and is made again: %s", str(exc) or "it could not be made in time")
             await asyncio.sleep(_PAUSE_S)
         finally:
             self._pubsub = None

@@ -272,6 +272,54 @@ async def test_an_orphaned_session_returns_to_the_front_of_its_queue(queues: Que
     assert found.fence > lost.fence
 
 
+async def _takeover(queues: Queues, silences: list[int]) -> int:
+    """How many sessions of replica r another one takes over, which is heard after each of these silences."""
+    queues.with_options()
+    await queues.create()
+    await queues.claim()
+    await queues.claim(0, replica="other")
+    recovered = 0
+    for silence in silences:
+        await queues.wait(silence)
+        recovered += (await queues.claim(0, replica="other")).recovered
+    return recovered
+
+
+async def test_nobody_is_dead_when_nobody_was_heard(queues: Queues) -> None:
+    """Redis stood still for longer than a lease. Whoever comes first takes nothing, and the others keep their sessions."""
+    assert await _takeover(queues, [5 * LEASE_MS]) == 0
+    assert await queues.store.renew_lease("r")
+    assert await queues.store.owned("r") == {"ann-001"}
+
+
+async def test_a_renewed_lease_does_not_end_the_others_after_a_silence(queues: Queues) -> None:
+    """The first to be heard may renew in place of claiming."""
+    await _takeover(queues, [])
+    await queues.wait(5 * LEASE_MS)
+    assert await queues.store.renew_lease("other")
+    assert (await queues.claim(0, replica="other")).recovered == 0
+    assert await queues.store.renew_lease("r")
+
+
+@pytest.mark.parametrize("silence", [0, 5 * LEASE_MS])
+async def test_a_replica_that_is_silent_while_others_are_heard_is_dead(queues: Queues, silence: int) -> None:
+    """Also after a silence of all, which gives it another lease, and no more than one."""
+    rounds = [LEASE_MS // 3] * 4
+    assert await _takeover(queues, [silence, *rounds]) == 1
+    assert not await queues.store.renew_lease("r")
+
+
+async def test_who_was_dead_before_a_silence_stays_dead(queues: Queues) -> None:
+    """Its lease had ended when the silence began, though nobody had claimed since."""
+    await _takeover(queues, [])
+    for _ in range(4):
+        await queues.wait(LEASE_MS // 3)
+        assert await queues.store.renew_lease("other")
+    await queues.wait(5 * LEASE_MS)
+
+    assert (await queues.claim(0, replica="other")).recovered == 1
+
+
 async def test_twenty_creates_under_one_key_make_one_session(queues: Queues) -> None:
     """All of them return the same id, and one of them that it is new."""
     made = await asyncio.gather(*(queues.create(key="k", name=f"try-{number}") for number in range(20)))

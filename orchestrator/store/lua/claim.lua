@@ -13,6 +13,7 @@ local now = now_ms()
 local claims, chores, recovered = {}, {}, 0
 local capacity = {chore = tonumber(ARGV[5]), webhook = tonumber(ARGV[6])}
 
+pardon(now, lease)
 local joined = redis.call('ZADD', P .. 'replicas', now + lease, replica)
 
 local function own(id)

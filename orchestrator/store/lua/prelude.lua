@@ -29,6 +29,17 @@ local DAY = 86400000
 -- a script must not be stopped half way (Redis' documentation of EVAL, "Eval flags"; so in Redis 7, 8 and Valkey).
 local function although_full() redis.call('DEL', P .. 'full') end
 
+-- Where no replica was heard for half a lease, Redis stood still or none could reach it: nobody was heard, so nobody is dead, and
+-- the leases that were good when the silence began start again. Replicas are heard every third of a lease, and every claim.
+local function pardon(now, lease)
+  local last = redis.call('ZREVRANGE', P .. 'replicas', 0, 0, 'WITHSCORES')[2]
+  local heard = last and last - lease
+  if not heard or now - heard <= lease / 2 then return end
+  for _, replica in ipairs(redis.call('ZRANGEBYSCORE', P .. 'replicas', string.format('(%.0f', heard), '+inf')) do
+    redis.call('ZADD', P .. 'replicas', now + lease, replica)
+  end
+end
+
 local function spent_on(now) return P .. 'spent:' .. string.format('%.0f', math.floor(now / DAY)) end
 
 -- How many sessions of a tenant are not finished. A replica of an earlier version does not remove those that it finishes;
