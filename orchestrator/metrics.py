@@ -134,6 +134,8 @@ class Metrics:
         self._scores = self._histogram("answer_score", "Scores of the images that sessions returned.", tenths, aspects)
         self._recovered = self._counter("sessions_recovered_total", "Sessions of dead replicas, queued again.")
         self._orphaned = self._counter("sessions_orphaned_total", "Sessions owned without being driven, queued again.")
+        codes = {"code": ("driver_crashed", "session_unreadable")}
+        self._quarantined = self._counter("sessions_quarantined_total", "Sessions that could not be driven, by error.", codes)
         self._forgotten = self._counter(
             "events_forgotten_total", "Recorded events that Redis lost when it was restored from an older snapshot."
         )
@@ -265,6 +267,11 @@ class Metrics:
     def orphaned(self, sessions: int) -> None:
         """Sessions that this replica owned without driving them were queued again."""
         self._orphaned.inc(sessions)
+
+    def quarantined(self, session_id: str, code: str) -> None:
+        """A session that cannot be driven was finished, with that error."""
+        self._quarantined.labels(code).inc()
+        log.error("session %s cannot be driven and was finished: %s", session_id, code)
 
     def thinker_replied(self, outcome: str) -> None:
         """A thinker's reply was parsed: ``ok``, ``unconstrained`` (usable, outside the constraint), or the kind of failure."""

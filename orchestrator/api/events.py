@@ -16,6 +16,7 @@ from orchestrator.api.examples import EVENTS
 from orchestrator.api.live import AccessEndedError, EventStreamResponse, ShuttingDownError, follow, load, until
 from orchestrator.api.sessions import SessionId
 from orchestrator.loop.events import dump
+from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import PortError, Recorded
 from services.errors import ApiError
 from services.protocol.images_api import sse_schema
@@ -60,9 +61,9 @@ async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[by
         async with contextlib.aclosing(until(ctx.ends, follow(ctx.history, session_id, after))) as events:
             async for recorded in events:
                 yield b": keep-alive\n\n" if recorded is None else _frame(recorded)
-    except (PortError, ShuttingDownError, AccessEndedError):
+    except (PortError, CorruptLogError, ShuttingDownError, AccessEndedError):
         # The store is unreachable, this replica shuts down, or the key is no longer valid: close, so that the client
-        # reconnects with its last id, and learns why if it may not.
+        # reconnects with its last id, and learns why if it may not. So also when an event cannot be read.
         return
 
 

@@ -16,8 +16,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.loop.events import Finished
-from orchestrator.loop.session import Session, fold
-from orchestrator.ports import History, Recorded, Silence, StorageUnavailableError
+from orchestrator.loop.session import CorruptLogError, Session, fold
+from orchestrator.ports import History, Recorded, SessionArchive, SessionFacts, Silence, StorageUnavailableError
 from services.errors import ApiError
 
 _Result = TypeVar("_Result")
@@ -220,17 +220,49 @@ async def until(ends: Ends, items: AsyncGenerator[_Result]) -> AsyncGenerator[_R
         await items.aclose()
 
 
-async def load(history: History, session_id: str, tenant: str | None) -> tuple[Session, int]:
+class UnreadableSessionError(ApiError):
+    """A session's log cannot be read.
+
+    Attributes:
+        facts: what is known without it.
+        session: as it was before the first event that cannot be read; None if that is the first.
+    """
+
+    def __init__(self, facts: SessionFacts, session: Session | None) -> None:
+        message = "this session's events cannot be read by this version of the server; cancel or delete it"
+        super().__init__("session_unreadable", message, param="session_id")
+        self.facts = facts
+        self.session = session
+
+
+async def load(history: SessionArchive, session_id: str, tenant: str | None) -> tuple[Session, int]:
     """A tenant's session; `tenant` is None for a caller who may see the sessions of all tenants.
 
     Raises:
         ApiError: ``session_not_found``, also for another tenant's session.
+        UnreadableSessionError: when its log cannot be read.
     """
-    log = await history.read(session_id)
-    session = fold(recorded.event for recorded in log) if log else None
+    try:
+        log = await history.read(session_id)
+        session = fold(recorded.event for recorded in log) if log else None
+    except CorruptLogError as exc:
+        raise await unreadable(history, session_id, tenant) from exc
     if session is None or tenant not in {None, session.created.tenant}:
-        raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
+        raise _not_found(session_id)
     return session, log[-1].seq
+
+
+async def unreadable(history: SessionArchive, session_id: str, tenant: str | None) -> ApiError:
+    """The error for a session whose log cannot be read; ``session_not_found`` for another tenant's."""
+    found = await history.readable(session_id)
+    if found is None or tenant not in {None, found[0].tenant}:
+        return _not_found(session_id)
+    facts, log = found
+    return UnreadableSessionError(facts, fold(recorded.event for recorded in log) if log else None)
+
+
+def _not_found(session_id: str) -> ApiError:
+    return ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
 
 
 async def while_connected(request: Request, ends: Ends, work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -29,7 +29,7 @@ class ClosedTransport(_Base):
 
     async def _connect(self) -> None:
         self._was_closed = False
-        await super()._connect()
+        await super()._connect()  # type: ignore[safe-super, no-untyped-call]  # of the class that this is mixed into
 
     async def disconnect(self, *args: Any, **options: Any) -> None:
         """Close the connection; redis-py does so after every exception, before it raises it."""

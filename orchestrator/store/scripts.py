@@ -192,7 +192,7 @@ class Scripts:
         args = (replica, lease_ms, cap, urgent, chores, webhook_chores, *editors)
         claims, due, recovered, joined = await self._call("claim", *args)
         return Taken(
-            tuple(Claim(_text(session_id), int(fence), _text(editor)) for session_id, fence, editor in claims),
+            tuple(_claim(found) for found in claims),
             tuple(_text(chore) for chore in due),
             int(recovered),
             bool(joined),
@@ -202,13 +202,14 @@ class Scripts:
         """See ``renew_lease.lua``."""
         return bool(await self._call("renew_lease", replica, lease_ms))
 
-    async def suspend(self, session_id: str, fence: int, expected: int, until_ms: int | None) -> int:
+    async def suspend(self, claim: Claim, expected: int, until_ms: int | None, *, untried: bool) -> int:
         """See ``suspend.lua``."""
-        return int(await self._call("suspend", session_id, fence, expected, "" if until_ms is None else until_ms))
+        until = "" if until_ms is None else until_ms
+        return int(await self._call("suspend", claim.session_id, claim.fence, expected, until, int(untried)))
 
-    async def release(self, replica: str, session_id: str) -> bool:
+    async def release(self, replica: str, session_id: str, *, failed: bool) -> bool:
         """See ``release.lua``."""
-        return bool(await self._call("release", replica, session_id))
+        return bool(await self._call("release", replica, session_id, int(failed)))
 
     async def queue_position(self, session_id: str) -> tuple[int, int | None] | None:
         """See ``queue_position.lua``: sessions ahead, and the wait in milliseconds if it is known; None: not queued."""
@@ -243,6 +244,13 @@ class Scripts:
 
 def _text_of(name: str) -> str:
     return resources.files("orchestrator.store").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+def _claim(found: Sequence[Any]) -> Claim:
+    """One of the claims that ``claim.lua`` answers."""
+    session_id, fence, editor, attempts, seq, now_ms, deadline_ms = found
+    deadline_at = int(deadline_ms) / 1000 if deadline_ms else None
+    return Claim(_text(session_id), int(fence), _text(editor), int(attempts), int(seq), int(now_ms) / 1000, deadline_at)
 
 
 def _text(value: Any) -> str:

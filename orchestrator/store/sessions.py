@@ -35,6 +35,7 @@ from orchestrator.ports import (
     QueuePosition,
     QueueStats,
     Recorded,
+    SessionFacts,
     Silence,
     StorageUnavailableError,
     Taken,
@@ -143,6 +144,18 @@ class RedisSessions:
         """The whole logs of several sessions, in one round trip; empty for one that is gone or cannot be read."""
         return [_readable(log) for log in await self._logs(session_ids)]
 
+    async def stored(self, session_id: str) -> list[_Entry]:
+        """The entries of the log as they are stored, also where the events cannot be read."""
+        async with redis_call():
+            return _entries(await self._redis.xrange(self._keys.log(session_id)))
+
+    async def facts(self, session_id: str) -> SessionFacts | None:
+        """What the store knows of a session without its log; None for one that is not in it."""
+        async with redis_call():
+            found: Any = await self._redis.hmget(self._keys.meta(session_id), "tenant", "seq", "state", "created")
+        tenant, seq, state, created = found
+        return SessionFacts(tenant.decode(), int(seq), state == b"done", int(created) / 1000) if tenant else None
+
     async def raw_logs(self, session_ids: Sequence[str]) -> list[list[_Entry]]:
         """The whole logs of several sessions: each event's sequence number and its JSON as it was recorded."""
         return [_unpacked(_entries(log)) for log in await self._logs(session_ids)]
@@ -231,10 +244,10 @@ class RedisSessions:
             members: Any = await self._redis.smembers(self._keys.own(replica))
         return {member.decode() for member in members}
 
-    async def release(self, replica: str, session_id: str) -> None:
-        """Queue again a session that this replica owns without driving it."""
+    async def release(self, replica: str, session_id: str, *, failed: bool = False) -> None:
+        """Queue again a session that this replica owns without driving it; `failed`: its driver failed because of a bug."""
         async with redis_call():
-            await self.scripts.release(replica, session_id)
+            await self.scripts.release(replica, session_id, failed=failed)
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:
         """Where a session stands in its queue; None when it is not queued."""
@@ -255,15 +268,18 @@ class RedisSessions:
             queued, unfinished, replicas = await pipe.execute()
         return QueueStats({editor.decode(): int(n) for editor, n in queued.items()}, int(unfinished or 0), int(replicas))
 
-    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(self, claim: Claim, expected: int, until: float | None, *, untried: bool = False) -> bool:
         """Release a session until that time or until a caller writes to it; False if its log has grown.
+
+        Args:
+            untried: whether it was not driven; earlier attempts then still count.
 
         Raises:
             FencedError: when another replica owns it already.
         """
         until_ms = None if until is None else int(until * 1000) + 1
         async with redis_call():
-            outcome = await self.scripts.suspend(claim.session_id, claim.fence, expected, until_ms)
+            outcome = await self.scripts.suspend(claim, expected, until_ms, untried=untried)
         if outcome < 0:
             raise FencedError(claim.session_id)
         return outcome == 1

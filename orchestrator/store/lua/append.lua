@@ -6,7 +6,7 @@
 -- ->    {'ok', seq} | {'conflict', seq} | {'fenced'} | {'gone'}
 local id, expected, fence, terminal = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local key = P .. 's:' .. id
-local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves')
+local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves', 'attempts')
 if not h[1] then return {'gone'} end
 if fence ~= '' and (fence ~= h[2] or h[4] ~= 'owned') then return {'fenced'} end
 if h[1] ~= expected then return {'conflict', tonumber(h[1])} end
@@ -23,6 +23,7 @@ for i = 8, #ARGV, 3 do
   end
 end
 redis.call('HSET', key, 'seq', seq)
+if h[8] and fence ~= '' then redis.call('HDEL', key, 'attempts') end
 count_log_bytes(id, h[6], h[7], bytes)
 count_blob_bytes(id, h[6], tonumber(ARGV[7]))
 if tonumber(ARGV[5]) > 0 then

@@ -3,7 +3,8 @@
 --       cap: sessions of a tenant that may be driven at a time, for each editor
 --       urgent, chores, webhook_chores, n: how many are wanted; sessions that are too late for an edit come on top of n
 -- ->    {claims, chores, recovered, joined}
---       claims: {id, fence, editor}
+--       claims: {id, fence, editor, attempts, seq, now_ms, deadline_ms}
+--       attempts: of drivers at this session without an event, this one included: the others died, or failed because of a bug
 --       chores: <kind>:<id>, each comes again until it is completed
 --       recovered: how many sessions of dead replicas were queued again
 --       joined: 1 if the replica was not known: it is new, or was taken for dead and lost its sessions
@@ -17,7 +18,7 @@ pardon(now, lease)
 local joined = redis.call('ZADD', P .. 'replicas', now + lease, replica)
 
 local function own(id)
-  local h = redis.call('HMGET', P .. 's:' .. id, 'state', 'lane', 'tenant')
+  local h = redis.call('HMGET', P .. 's:' .. id, 'state', 'lane', 'tenant', 'seq', 'deadline')
   if h[1] ~= 'ready' then return false end
   local fence = next_fence(id)
   redis.call('HSET', P .. 's:' .. id, 'state', 'owned', 'owner', replica)
@@ -25,7 +26,7 @@ local function own(id)
   redis.call('SADD', P .. 'own:' .. replica, id)
   redis.call('HINCRBY', P .. 'inflight:' .. h[2], h[3], 1)
   redis.call('ZREM', P .. 'timers', 'wake:' .. id)
-  claims[#claims + 1] = {id, fence, h[2]}
+  claims[#claims + 1] = {id, fence, h[2], redis.call('HINCRBY', P .. 's:' .. id, 'attempts', 1), h[4], now, h[5]}
   return true
 end
 

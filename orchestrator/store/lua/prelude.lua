@@ -1,7 +1,8 @@
 -- Shared by the scripts: prepended to each of them. Every key begins with P, so all lie in one cluster slot.
 --
 -- A session is   ready (queued: in its tenant's queue, or urgent), owned (a replica drives it), parked (suspended: it waits
---                for a person) or done. Its hash s:<id> holds this state, its owner, and its editor (in the field lane).
+--                for a person) or done. Its hash s:<id> holds this state, its owner, its editor (in the field lane), and in the
+--                field attempts how often it was claimed since a driver last wrote to it or gave it up in good order.
 -- q:<editor>:<tenant>  its queued sessions: those that were started before new ones, each the oldest first
 -- ring:<editor>        tenants with queued sessions, in the order of their turns; a tenant at its cap is in capped:<editor>
 -- inflight:<editor>    owned sessions by tenant       waiting   queued sessions by editor

@@ -70,11 +70,11 @@ class Store:
         )
         return [Recorded(1, created)]
 
-    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(self, claim: Claim, expected: int, until: float | None, *, untried: bool = False) -> bool:
         self.suspended.append(claim.session_id)
         return True
 
-    async def release(self, replica: str, session_id: str) -> None:
+    async def release(self, replica: str, session_id: str, *, failed: bool = False) -> None:
         """No session is orphaned here."""
 
 
@@ -118,6 +118,9 @@ class Quiet:
         """Nobody dies here."""
 
     def orphaned(self, sessions: int) -> None:
+        """As above."""
+
+    def quarantined(self, session_id: str, code: str) -> None:
         """As above."""
 
 
@@ -251,7 +254,7 @@ async def test_a_session_missed_by_two_consecutive_audits_is_given_up(harness: H
         number = next(audits)
         return set() if number in {1, 3, 5, 6} else {"a"}
 
-    async def suspend(claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(claim: Claim, expected: int, until: float | None, *, untried: bool = False) -> bool:
         harness.store.suspended.append(f"{claim.session_id} after audit {number}")
         return True
 
