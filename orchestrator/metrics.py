@@ -108,6 +108,7 @@ class Metrics:
         self._replicas = Gauge("editthinker_replicas", "Live orchestrator replicas.", registry=registry)
         self._redis = Gauge("editthinker_redis_up", "Whether Redis responded at the last scrape.", registry=registry)
 
+        self._skew = Gauge("editthinker_clock_skew_seconds", "This machine's clock minus that of Redis.", registry=registry)
         self._writable = Gauge(
             "editthinker_storage_writable", "Whether the store accepted a write when last tried.", ["store"], registry=registry
         )
@@ -208,6 +209,15 @@ class Metrics:
             self._writable.labels(store).set(int(accepts))
         if redis_percent is not None:
             self._redis_percent.set(redis_percent)
+
+    def clock_measured(self, skew_s: float) -> None:
+        """This machine's clock differs by so many seconds from that of Redis."""
+        self._skew.set(skew_s)
+
+    def watch_subscription(self, connected: Callable[[], bool]) -> None:
+        """Export whether the subscription to Redis is connected, read at each scrape."""
+        gauge = Gauge("editthinker_subscription_up", "Whether Redis answers on the subscription.", registry=self._registry)
+        gauge.set_function(connected)
 
     def refused(self, code: str) -> None:
         """A request for a session was refused, with that code of the error table."""

@@ -158,6 +158,7 @@ class Scripts:
             "schedule_deliveries",
             "compare_and_set",
             "probe",
+            "clock",
         )
         self._scripts = {name: redis.register_script(prelude + _text_of(name)) for name in names}
 
@@ -232,6 +233,10 @@ class Scripts:
     async def compare_and_set(self, change: CompareAndSet) -> bool:
         """See ``compare_and_set.lua``."""
         return bool(await self._call("compare_and_set", *dataclasses.astuple(change)))
+
+    async def clock(self) -> float:
+        """See ``clock.lua``; in seconds."""
+        return int(await self._call("clock")) / 1000
 
     async def probe(self) -> bytes:
         """See ``probe.lua``."""

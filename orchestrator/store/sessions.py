@@ -330,7 +330,22 @@ class RedisSessions:
         lines = (line.partition(":") for line in info.decode().splitlines())
         fields = {name: value for name, _, value in lines}
         used = int(fields.get("used_memory", 0)) - int(fields.get("mem_not_counted_for_evict", 0))
-        return RedisMemory(used, int(fields.get("maxmemory", 0)), fields.get("maxmemory_policy", "noeviction"))
+        return RedisMemory(
+            used,
+            int(fields.get("maxmemory", 0)),
+            fields.get("maxmemory_policy", "noeviction"),
+            append_only=fields.get("aof_enabled", "1") == "1",
+        )
+
+    async def fsync(self) -> str | None:
+        """When Redis writes its append-only file to disk (``appendfsync``); None where it does not tell."""
+        try:
+            async with redis_call():
+                found: Any = await self._redis.config_get("appendfsync")
+        except StorageUnavailableError:  # often forbidden where somebody else runs it
+            return None
+        value = found.get("appendfsync", found.get(b"appendfsync"))
+        return value.decode() if isinstance(value, bytes) else value
 
     async def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
         """Events as they are recorded, and what may lie between them."""

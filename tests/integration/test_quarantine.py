@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -185,7 +186,7 @@ def test_a_first_event_that_cannot_be_read_is_an_error_for_its_tenant(
     """There is nothing to show. It ends at its deadline, which Redis knows, and can be deleted."""
     script.hold_every = True
     orchestrator = start_orchestrator()
-    database = redis_client.Redis(port=redis.port, db=1)
+    database: Any = redis_client.Redis(port=redis.port, db=1)  # untyped, as the library is
     with httpx.Client(base_url=orchestrator.url, timeout=30, trust_env=False) as api:
         session_id = create(api, deadline_s=2).json()["id"]
         until(lambda: script.edits, "it is driven")
