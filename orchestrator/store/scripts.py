@@ -246,7 +246,7 @@ class Scripts:
 
     async def _call(self, name: str, *args: Any) -> Any:
         # Which keys a script touches depends on what it finds, so they cannot all be declared. While a cluster moves our slot to
-        # another node, a script would make those anew that have already left. Two declared keys that never exist prevent that:
+        # another node, a script would make those again that have already left. Two declared keys that never exist prevent that:
         # of a slot on the move, both nodes refuse a command of several keys if one is missing (TRYAGAIN).
         return await self._scripts[name](keys=[self._prefix, f"{self._prefix}never"], args=args)
 

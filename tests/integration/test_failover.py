@@ -170,7 +170,7 @@ async def test_a_new_session_waits_for_replicas_where_that_is_asked_for(replicat
 
 
 async def test_scripts_wait_while_a_cluster_moves_their_slot(tmp_path: Path) -> None:
-    """Half of the keys here, half there: nothing runs that would make one of them anew. Afterwards everything is there."""
+    """Half of the keys here, half there: nothing runs that would make one of them again. Afterwards everything is there."""
     with cluster(tmp_path) as fleet:
         source: Any = redis_client.Redis(port=fleet.master.port)
         port = int(fleet.url.rpartition(":")[2])

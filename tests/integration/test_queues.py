@@ -304,7 +304,7 @@ async def _takeover(queues: Queues, silences: list[int]) -> int:
 
 
 async def test_nobody_is_dead_when_nobody_was_heard(queues: Queues) -> None:
-    """Redis stood still for longer than a lease. Whoever comes first takes nothing, and the others keep their sessions."""
+    """Redis stood still for longer than a lease. Who comes first takes nothing, and the others keep their sessions."""
     assert await _takeover(queues, [5 * LEASE_MS]) == 0
     assert await queues.store.renew_lease("r")
     assert await queues.store.owned("r") == {"ann-001"}
