@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Literal
 
@@ -35,6 +34,7 @@ from orchestrator.settings import Settings
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.archive import Archive, Retention
 from orchestrator.store.blobs import ObjectBlobs
+from orchestrator.store.clock import RedisClock
 from orchestrator.store.connection import client as client_of
 from orchestrator.store.connection import listeners
 from orchestrator.store.health import StorageHealth
@@ -58,14 +58,6 @@ _FORM_OVERHEAD = 4 * 1024 * 1024
 _TENANT_STREAMS = 1000
 _QUOTA_REDIS_BYTES = 256 * 1024**2
 _QUOTA_BLOB_BYTES = 100 * 1024**3
-
-
-class SystemClock:
-    """`orchestrator.ports.Clock`: the system's time."""
-
-    def now(self) -> float:
-        """Unix seconds."""
-        return time.time()
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -119,8 +111,13 @@ async def _compose(
     stack.push_async_callback(decoder.close)
     metrics.watch_decoder(decoder)
     upstreams = UpstreamPool(settings.collaborators, client, metrics, decoder)
-    blobs, clock = ObjectBlobs(settings.blobs, least_free_bytes=settings.blobs_free_bytes), SystemClock()
-    storage = StorageHealth(store.probe, blobs.probe, settings.redis_full_percent, metrics)
+    blobs, clock = (
+        ObjectBlobs(settings.blobs, least_free_bytes=settings.blobs_free_bytes),
+        RedisClock(store.scripts.clock, metrics.clock_measured),
+    )
+    await clock.start()
+    stack.push_async_callback(clock.stop)
+    storage = StorageHealth(store.probe, blobs.probe, settings.redis_full_percent, metrics, store.fsync)
     await storage.start()
     stack.push_async_callback(storage.stop)
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
@@ -141,12 +138,13 @@ async def _compose(
     stack.push_async_callback(webhook_sender.stop)
     upstreams.on_capacity = runner.wake
     metrics.watch(lambda: runner.driving)
+    metrics.watch_subscription(lambda: pubsub.connected)
     await _start(runner, stack)
     deadlines, limits_of_images = _deadlines(settings), _limits(settings)
     intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
-    api_keys = ApiKeyStore(redis, keys)
+    api_keys = ApiKeyStore(redis, keys, clock.now)
     access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, *_quota(settings))
     return Context(
         store,
@@ -209,6 +207,8 @@ def _options(settings: Settings) -> SessionsOptions:
         most_unfinished=settings.max_unfinished,
         tenant_cap=settings.tenant_cap,
         retention_s=settings.redis_retention_s,
+        replicas=settings.redis_wait_replicas,
+        replicas_s=settings.redis_wait_s,
     )
 
 

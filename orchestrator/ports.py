@@ -347,11 +347,23 @@ class Silence(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Ownership of a session by this replica, until another claims it; its writes carry the fencing token `fence`."""
+    """Ownership of a session by this replica, until another claims it; its writes carry the fencing token `fence`.
+
+    Attributes:
+        attempts: claims of this session since a driver last recorded an event, this one included. The drivers of the others
+            died with their replicas, or failed because of a bug.
+        seq: where its log ended.
+        at: when it was made, in Unix seconds by the store's clock.
+        deadline_at: Unix seconds; None if unknown.
+    """
 
     session_id: str
     fence: int
     editor: str = ""
+    attempts: int = 1
+    seq: int = 0
+    at: float = 0.0
+    deadline_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,12 +413,29 @@ class Taken:
         chores: due work that belongs to no driver, as ``<kind>:<session id>``; each is handed out again until it is done.
         recovered: sessions of dead replicas that were queued again.
         joined: whether the replica was not registered: it is new, or its lease expired and it has lost its sessions.
+        more: whether more is due than one call looks at.
     """
 
     claims: tuple[Claim, ...] = ()
     chores: tuple[str, ...] = ()
     recovered: int = 0
     joined: bool = False
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What is known of a session whose log cannot be read.
+
+    Attributes:
+        seq: where its log ends.
+        created_at: Unix seconds.
+    """
+
+    tenant: str
+    seq: int
+    finished: bool
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +472,10 @@ class Sessions(Protocol):
         """The last event; None for an unknown session."""
         ...
 
+    async def stored(self, session_id: str) -> list[tuple[int, bytes]]:
+        """The entries of the log as they are stored, (sequence number, text), also where the events cannot be read."""
+        ...
+
     async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> Appended | None:
         """Record events if the log still ends at `expected`; None if it does not. Raises `FencedError`."""
         ...
@@ -477,12 +510,19 @@ class Sessions(Protocol):
         """The sessions that this replica owns."""
         ...
 
-    async def release(self, replica: str, session_id: str) -> None:
-        """Queue again a session that this replica owns without driving it."""
+    async def release(self, replica: str, session_id: str, *, failed: bool = False) -> None:
+        """Queue again a session that this replica owns without driving it.
+
+        Args:
+            failed: whether its driver failed because of a bug, which counts as an attempt.
+        """
         ...
 
-    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(self, claim: Claim, expected: int, until: float | None, *, untried: bool = False) -> bool:
         """Release a session until a caller writes to it or until that time (Unix seconds); None: queue it again at once.
+
+        Args:
+            untried: whether it was not driven; earlier attempts then still count.
 
         Returns:
             False if its log has grown past `expected`.
@@ -513,6 +553,14 @@ class SessionStore(Sessions, Protocol):
         """Delete a finished session; False while it is not finished."""
         ...
 
+    async def confirm(self) -> bool:
+        """Wait until replicas have what was written, where that is asked for; False if they did not confirm it in time."""
+        ...
+
+    async def facts(self, session_id: str) -> SessionFacts | None:
+        """What the store knows of a session without its log; None for one that is not in it."""
+        ...
+
     async def ping(self) -> bool:
         """Whether the store answers."""
         ...
@@ -537,7 +585,10 @@ class StorageStatus(Protocol):
 
 
 class History(Protocol):
-    """The events of a session, live or archived."""
+    """The events of a session, live or archived.
+
+    Reading raises `orchestrator.loop.session.CorruptLogError` for events that this version does not understand.
+    """
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
         """The events after that sequence number, in order; empty for an unknown session."""
@@ -571,6 +622,10 @@ class SessionArchive(History, Protocol):
 
     async def remove(self, session_id: str) -> None:
         """Remove the images and the document of a deleted session."""
+        ...
+
+    async def readable(self, session_id: str) -> tuple[SessionFacts, list[Recorded]] | None:
+        """What is known of a session whose log cannot be read: the events before the first that cannot be; None if unknown."""
         ...
 
 

@@ -81,6 +81,8 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "deadline_exceeded": ErrorCode(504, Blame.COLLABORATOR),
     # This server.
     "internal_error": ErrorCode(500, Blame.SERVER, retryable=True),
+    "driver_crashed": ErrorCode(500, Blame.SERVER),
+    "session_unreadable": ErrorCode(500, Blame.SERVER),
     "not_ready": ErrorCode(503, Blame.SERVER, retryable=True),
     "storage_unavailable": ErrorCode(503, Blame.SERVER, retryable=True),
     "storage_full": ErrorCode(507, Blame.SERVER, retryable=True),

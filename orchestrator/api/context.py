@@ -15,11 +15,11 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api.access import BEARER, Access
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
-from orchestrator.api.live import Ends, Listings, StreamLimits
+from orchestrator.api.live import Ends, Listings, StreamLimits, unreadable
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
-from orchestrator.loop.session import Session, SessionBounds, apply, fold
+from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
 from orchestrator.ports import (
     Clock,
@@ -28,6 +28,7 @@ from orchestrator.ports import (
     ReadableBlobs,
     Scope,
     SessionArchive,
+    SessionFacts,
     SessionStore,
     StorageStatus,
     StorageUnavailableError,
@@ -111,6 +112,14 @@ class Context:
         """The caller's tenant with its bounds."""
         return Tenant(self.tenant, await self.access.bounds_of(self.tenant, self.storage.tenant_share))
 
+    async def confirm(self) -> None:
+        """Wait until a result that a caller is to be told would survive a failover, where that is asked for.
+
+        The caller gets it anyway: it is made, and paid for.
+        """
+        with contextlib.suppress(StorageUnavailableError):
+            await self.sessions.confirm()
+
     async def cancel(self, session_id: str, *, by: str) -> Session:
         """Request cancellation; repeated, or for a finished session, it changes nothing."""
 
@@ -120,6 +129,13 @@ class Context:
         session, _ = await self.write(session_id, event)
         return session
 
+    async def cancel_unreadable(self, session_id: str, facts: SessionFacts, *, by: str) -> None:
+        """Request cancellation of a session whose log cannot be read; a replica then ends it without reading it."""
+        while not facts.finished:
+            if await self.sessions.append(session_id, facts.seq, [CancelRequested(at=self.clock.now(), by=by)], None):
+                return
+            facts = await self.sessions.facts(session_id) or replace(facts, finished=True)
+
     async def write(self, session_id: str, event: Callable[[Session], Event | None]) -> tuple[Session, int]:
         """Record an event that depends on the session, retrying while other writers append; the session afterwards.
 
@@ -127,8 +143,11 @@ class Context:
             event: makes the event from the current session; None records nothing. It may raise an `ApiError` to refuse.
         """
         while True:
-            log = await self.history.read(session_id)
-            session = fold((recorded.event for recorded in log), self.bounds) if log else None
+            try:
+                log = await self.history.read(session_id)
+                session = fold((recorded.event for recorded in log), self.bounds) if log else None
+            except CorruptLogError as exc:
+                raise await unreadable(self.history, session_id, self.tenant) from exc
             if session is None or session.created.tenant != self.tenant:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
             seq = log[-1].seq

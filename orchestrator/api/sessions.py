@@ -27,12 +27,13 @@ from orchestrator.api.live import (
     ClientDisconnectedError,
     ShuttingDownError,
     StreamLimitError,
+    UnreadableSessionError,
     load,
     until_finished,
     while_connected,
 )
 from orchestrator.api.pictures import size_of, stored_response
-from orchestrator.api.view import SessionList, SessionView, show, summary
+from orchestrator.api.view import SessionList, SessionView, show, show_unreadable, summary
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import Session, Status, fold
@@ -145,6 +146,7 @@ async def create_session(
         except ClientDisconnectedError:
             return Response(status_code=499)
         else:
+            await ctx.confirm()
             view = show(session_id, session, seq)
             return Response(view.model_dump_json(), 200, headers | {"preference-applied": f"wait={wait_s:g}"}, "application/json")
     session, seq = await load(ctx.history, session_id, ctx.tenant)
@@ -184,8 +186,14 @@ async def list_sessions(
 
 @router.get("/{session_id}", responses=documented(example=SESSION))
 async def get_session(session_id: SessionId, ctx: ReadAccess) -> SessionView:
-    """A session; while it is queued, also its position and its expected wait."""
-    session, seq = await load(ctx.history, session_id, ctx.tenant)
+    """A session; while it is queued, also its position and its expected wait.
+
+    Of one whose events cannot be read, it shows what came before them, with the error `session_unreadable`.
+    """
+    try:
+        session, seq = await load(ctx.history, session_id, ctx.tenant)
+    except UnreadableSessionError as exc:
+        return _show_unreadable(session_id, exc)
     position = None if session.finished else await ctx.sessions.queue_position(session_id)
     return show(session_id, session, seq, position)
 
@@ -233,8 +241,12 @@ async def get_candidate_image(
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
 async def cancel_session(session_id: SessionId, ctx: EditAccess) -> SessionView:
     """Cancel a session. Acknowledged at once; repeated, or for a finished session, it changes nothing."""
-    await ctx.cancel(session_id, by="caller")
-    session, seq = await load(ctx.history, session_id, ctx.tenant)
+    try:
+        await ctx.cancel(session_id, by="caller")
+        session, seq = await load(ctx.history, session_id, ctx.tenant)
+    except UnreadableSessionError as exc:
+        await ctx.cancel_unreadable(session_id, exc.facts, by="caller")
+        return _show_unreadable(session_id, exc)
     return show(session_id, session, seq)
 
 
@@ -256,8 +268,12 @@ async def give_feedback(
 @router.delete("/{session_id}", status_code=204, response_class=Response, responses=documented(409))
 async def delete_session(session_id: SessionId, ctx: EditAccess) -> Response:
     """Delete a finished session: its events, its images, and its archived document."""
-    session, _ = await load(ctx.history, session_id, ctx.tenant)
-    if session.finished is None or not await ctx.sessions.delete(session_id, ctx.tenant):
+    try:
+        session, _ = await load(ctx.history, session_id, ctx.tenant)
+        finished = session.finished is not None
+    except UnreadableSessionError as exc:
+        finished = exc.facts.finished
+    if not finished or not await ctx.sessions.delete(session_id, ctx.tenant):
         raise ApiError("session_conflict", "the session is not finished; cancel it first", param="session_id")
     # A chore removes the folder again later: an image may be in flight, and this attempt may fail.
     with contextlib.suppress(StorageUnavailableError, TimeoutError):
@@ -273,6 +289,12 @@ async def _session_of_image(ctx: Context, session_id: str) -> Session:
     """The session of the requested image."""
     session, _ = await load(ctx.history, session_id, None if ctx.signed_link else ctx.tenant)
     return session
+
+
+def _show_unreadable(session_id: str, exc: UnreadableSessionError) -> SessionView:
+    if exc.session is None:
+        raise exc
+    return show_unreadable(session_id, exc.session, exc.facts.seq, finished=exc.facts.finished)
 
 
 def _with_defaults(feedback: Feedback) -> Feedback:

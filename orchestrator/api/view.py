@@ -185,6 +185,15 @@ def show(session_id: str, session: Session, last_event: int, position: QueuePosi
     )
 
 
+def show_unreadable(session_id: str, session: Session, last_event: int, *, finished: bool) -> SessionView:
+    """A session as it was before the first event that cannot be read, with an error that says so."""
+    error = Failure(
+        code="session_unreadable", message="later events of this session cannot be read by this version of the server"
+    )
+    view = show(session_id, session, last_event).model_copy(update={"error": error})
+    return view.model_copy(update={"status": "failed", "finish_reason": "failed"}) if finished else view
+
+
 def summary(session_id: str, session: Session, last_event: int) -> SessionView:
     """A session in a list: without its turns and its checklist."""
     return show(session_id, session, last_event).model_copy(update={"turns": [], "checklist": []})

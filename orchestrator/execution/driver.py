@@ -101,6 +101,11 @@ class Driver:
         """How the session ended, once it has."""
         return self._session.finished
 
+    @property
+    def last_event(self) -> int:
+        """The number of the last event that it knows to be recorded."""
+        return self._seq
+
     def signal(self) -> None:
         """Another writer appended to this session: read the log before the next step."""
         self._signal.set()

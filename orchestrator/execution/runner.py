@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from orchestrator.execution.driver import Driver
+from orchestrator.execution.quarantine import CRASHED, MOST_ATTEMPTS, TRIAL_S, UNREADABLE, Quarantine
 from orchestrator.execution.session_durations import SessionDurations
 from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import Claim, FencedError, PortError, Recorded, Sessions, StorageUnavailableError
@@ -37,7 +38,6 @@ _HEARTBEATS_PER_CHORE: Final = 15
 _MAX_CONSECUTIVE_BUGS: Final = 30
 """Of a background loop, after which the replica reports that it is not alive."""
 _PAUSE_AFTER_BUG_S: Final = 5.0
-_PAUSE_AFTER_CORRUPT_LOG_S: Final = 60.0
 _MAX_STOP_S: Final = 5.0
 
 
@@ -82,6 +82,10 @@ class FleetObserver(Protocol):
 
     def orphaned(self, sessions: int) -> None:
         """Sessions that this replica owned without driving them were queued again."""
+        ...
+
+    def quarantined(self, session_id: str, code: str) -> None:
+        """A session that cannot be driven was finished, with that error."""
         ...
 
 
@@ -131,6 +135,11 @@ class Runner:
         self._editors = editors
         self._chore = chore
         self._observer = observer
+        self._quarantine = Quarantine(sessions)
+        self._suspect: tuple[Claim, float] | None = None
+        """The session at its last attempt that is on trial here, and until when (monotonic)."""
+        self._claim_lost = False
+        """Whether the answer to a claim was lost, or a driver gave up: sessions may be owned that nobody drives."""
         self._capacity = replica.capacity
         self._heartbeat_s = replica.heartbeat_s
         self._claims: dict[str, Claim] = {}
@@ -195,14 +204,17 @@ class Runner:
                 await self._wake.wait()
 
     async def _claim(self) -> bool:
-        """Claim once; True if that brought a session."""
+        """Claim once; True if that brought a session, or there may be more to bring."""
         before = list(self._tasks.values())
         webhook_chores = sum(map(_is_for_webhooks, self._chores))
         free = {"chores": _BATCH - len(self._chores) + webhook_chores, "webhook_chores": _BATCH - webhook_chores}
         try:
+            if self._claim_lost:
+                await self._release_lost_claims()
             taken = await self._sessions.claim(self._replica, self._claimable(), urgent=_BATCH, **free)
         except StorageUnavailableError as exc:
             log.warning("cannot claim sessions: %s", exc.message)
+            self._claim_lost = True
             return False
         if taken.joined and before:
             self._lease_lost(before)
@@ -214,7 +226,22 @@ class Runner:
         for chore in taken.chores:
             if chore not in self._chores:
                 self._chores[chore] = asyncio.create_task(self._do(chore), name=chore)
-        return bool(taken.claims)
+        return bool(taken.claims) or taken.more
+
+    async def _release_lost_claims(self) -> None:
+        """Queue sessions again that a claim without an answer may have brought. No claim is under way, so one look is enough."""
+        driven = set(self._claims)
+        orphans = await self._sessions.owned(self._replica) - driven - self._claims.keys()
+        await self._release(orphans)
+        self._claim_lost = False
+
+    async def _release(self, orphans: Iterable[str]) -> None:
+        released = 0
+        for session_id in orphans:
+            await self._sessions.release(self._replica, session_id)
+            released += 1
+        if released:
+            self._observer.orphaned(released)
 
     def _claimable(self) -> dict[str, int]:
         """Sessions to claim for each editor, together at most as many as this replica can drive."""
@@ -237,6 +264,10 @@ class Runner:
             log.warning("%s is postponed: it took longer than %g s", chore, timeout_s)
         except PortError as exc:
             log.warning("%s is postponed: %s", chore, exc.message)
+        except CorruptLogError as exc:
+            log.error("%s is dropped: %s", chore, exc)  # noqa: TRY400 - expected, no trace needed
+            with contextlib.suppress(StorageUnavailableError):
+                await self._sessions.complete_chore(chore)
         except Exception:  # the edge of a chore: a bug in one must not stop the others
             log.exception("%s failed because of a bug, and will be tried again", chore)
         finally:
@@ -258,25 +289,18 @@ class Runner:
         session_id = claim.session_id
         logs.bind(session_id=session_id)
         try:
-            events = await self._sessions.read(session_id)
-            if not events:
-                log.error("session %s is queued but has no log", session_id)
-                return
-            driver = self._drive(claim, events)
-            self._drivers[session_id] = driver
-            if session_id in self._early_signals:
-                driver.signal()
-            began = time.monotonic()
-            await driver.run()
-            if driver.finished:
-                self._durations.ended(claim.editor, driver.finished, time.monotonic() - began)
+            if claim.attempts > MOST_ATTEMPTS:
+                await self._quarantine.end_crashed(claim)
+                self._observer.quarantined(session_id, CRASHED.code)
+            elif claim.attempts == MOST_ATTEMPTS and self._is_trying_a_suspect():
+                await self._quarantine.postpone(claim)
+            else:
+                await self._drive_claim(claim)
         except FencedError:
             log.info("session %s belongs to another replica now", session_id)
         except StorageUnavailableError as exc:
             log.error("session %s is given up: %s", session_id, exc)  # noqa: TRY400 - expected, no trace needed
-        except CorruptLogError as exc:
-            log.error("session %s has a corrupt log and is not driven: %s", session_id, exc)  # noqa: TRY400 - as above
-            await asyncio.sleep(_PAUSE_AFTER_CORRUPT_LOG_S)
+            self._claim_lost = True
         except asyncio.CancelledError:
             with contextlib.suppress(FencedError, StorageUnavailableError):
                 await self._sessions.suspend(claim, 0, None)
@@ -284,6 +308,8 @@ class Runner:
         except Exception:  # the edge of a session: a bug in one must not stop the others
             log.exception("session %s is given up because of a bug, and will be driven again", session_id)
             await asyncio.sleep(_PAUSE_AFTER_BUG_S)
+            with contextlib.suppress(StorageUnavailableError):
+                await self._sessions.release(self._replica, session_id, failed=True)
         finally:
             if self._claims.get(session_id) == claim:
                 del self._claims[session_id]
@@ -292,6 +318,37 @@ class Runner:
                 self._tasks.pop(session_id, None)
                 self._editors.remove_claimed(claim.editor, session_id)
                 self._wake.set()
+
+    async def _drive_claim(self, claim: Claim) -> None:
+        session_id = claim.session_id
+        if claim.attempts == MOST_ATTEMPTS:
+            self._suspect = claim, time.monotonic() + TRIAL_S
+        try:
+            events = await self._sessions.read(session_id)
+            if not events:
+                raise CorruptLogError("it has no log")
+            driver = self._drive(claim, events)
+            self._drivers[session_id] = driver
+            if session_id in self._early_signals:
+                driver.signal()
+            began = time.monotonic()
+            await driver.run()
+            if driver.finished:
+                self._durations.ended(claim.editor, driver.finished, time.monotonic() - began)
+        except CorruptLogError as exc:
+            log.error("session %s has a log that cannot be read: %s", session_id, exc)  # noqa: TRY400 - expected, no trace needed
+            if await self._quarantine.end_unreadable(claim):
+                self._observer.quarantined(session_id, UNREADABLE.code)
+        finally:
+            if self._suspect and self._suspect[0] == claim:
+                self._suspect = None
+
+    def _is_trying_a_suspect(self) -> bool:
+        if self._suspect is None:
+            return False
+        claim, until = self._suspect
+        driver = self._drivers.get(claim.session_id)
+        return time.monotonic() < until and (driver is None or driver.last_event <= claim.seq)
 
     # --- leases ---------------------------------------------------------------------------------------------
 
@@ -328,10 +385,7 @@ class Runner:
         self._unowned = unowned - lost
         orphans = owned - self._claims.keys()
         persistent = orphans & self._orphans
-        for session_id in persistent:
-            await self._sessions.release(self._replica, session_id)
-        if persistent:
-            self._observer.orphaned(len(persistent))
+        await self._release(persistent)
         self._orphans = orphans - persistent
 
     # --- notifications --------------------------------------------------------------------------------------

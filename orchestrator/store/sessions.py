@@ -7,6 +7,7 @@ log has grown; a driver's append also carries its fencing token and is refused o
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,6 +37,7 @@ from orchestrator.ports import (
     QueuePosition,
     QueueStats,
     Recorded,
+    SessionFacts,
     Silence,
     StorageUnavailableError,
     Taken,
@@ -46,6 +48,7 @@ from orchestrator.store.packing import pack, references, unpack
 from orchestrator.store.pubsub import QUIET, PubSubFanout
 from orchestrator.store.scripts import Append, KeySpace, NewSession, Scripts
 
+log = logging.getLogger(__name__)
 _Entry = tuple[int, bytes]
 """An event's number, and its JSON."""
 # What `create.lua` refuses with; -1 is that there are too many sessions.
@@ -67,6 +70,8 @@ class SessionsOptions:
         most_unfinished: unfinished sessions above which new ones are refused.
         tenant_cap: sessions of one tenant that are driven at a time, for each editor.
         retention_s: seconds for which a finished session stays in Redis.
+        replicas: of Redis, which must have a new session, and a result, before a caller is told of it.
+        replicas_s: seconds that this may take.
     """
 
     lease_s: float = 10.0
@@ -74,6 +79,8 @@ class SessionsOptions:
     most_unfinished: int = 100_000
     tenant_cap: int = 1000
     retention_s: float = 86_400.0
+    replicas: int = 0
+    replicas_s: float = 1.0
 
 
 class RedisSessions:
@@ -99,7 +106,7 @@ class RedisSessions:
             PortError: ``overloaded`` when too many sessions are queued, or it would be done only past its deadline;
                 ``quota_exceeded`` when its tenant is at its limit of sessions or bytes, or has used its editor seconds of
                 the day.
-            StorageUnavailableError: when Redis cannot be reached, or refuses to write.
+            StorageUnavailableError: when Redis cannot be reached, refuses to write, or its replicas did not confirm in time.
         """
         key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
         options, packed, bounds = self._options, pack(event), bounds or Bounds()
@@ -125,7 +132,24 @@ class RedisSessions:
             created, name, known = await self.scripts.create(new)
         if created < 0:
             raise _refusal(created, int(name), event)
+        if not await self.confirm():
+            shown = "the session was recorded, but a replica of the session store did not confirm it in time"
+            raise StorageUnavailableError(shown, shown=shown)
         return Created(name, bool(created), known)
+
+    async def confirm(self) -> bool:
+        """Wait until as many replicas of Redis as were asked for have what was written so far; False if they did not in time."""
+        wanted, most_ms = self._options.replicas, int(self._options.replicas_s * 1000)
+        if not wanted:
+            return True
+        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
+            # WAIT counts from the last write of its own connection, so there has to be one; replication is in order.
+            pipe.set(f"{self._keys.prefix}confirmed", 1, px=60_000)
+            pipe.wait(wanted, most_ms)
+            _, confirmed = await pipe.execute()
+        if confirmed < wanted:
+            log.warning("%d of %d replicas of Redis confirmed within %d ms", confirmed, wanted, most_ms)
+        return bool(confirmed >= wanted)
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
         """The events after that sequence number; empty for an unknown session."""
@@ -143,6 +167,18 @@ class RedisSessions:
     async def read_many(self, session_ids: Sequence[str]) -> list[list[Recorded]]:
         """The whole logs of several sessions, in one round trip; empty for one that is gone or cannot be read."""
         return [_readable(log) for log in await self._logs(session_ids)]
+
+    async def stored(self, session_id: str) -> list[_Entry]:
+        """The entries of the log as they are stored, also where the events cannot be read."""
+        async with redis_call():
+            return _entries(await self._redis.xrange(self._keys.log(session_id)))
+
+    async def facts(self, session_id: str) -> SessionFacts | None:
+        """What the store knows of a session without its log; None for one that is not in it."""
+        async with redis_call():
+            found: Any = await self._redis.hmget(self._keys.meta(session_id), "tenant", "seq", "state", "created")
+        tenant, seq, state, created = found
+        return SessionFacts(tenant.decode(), int(seq), state == b"done", int(created) / 1000) if tenant else None
 
     async def raw_logs(self, session_ids: Sequence[str]) -> list[list[_Entry]]:
         """The whole logs of several sessions: each event's sequence number and its JSON as it was recorded."""
@@ -232,10 +268,10 @@ class RedisSessions:
             members: Any = await self._redis.smembers(self._keys.own(replica))
         return {member.decode() for member in members}
 
-    async def release(self, replica: str, session_id: str) -> None:
-        """Queue again a session that this replica owns without driving it."""
+    async def release(self, replica: str, session_id: str, *, failed: bool = False) -> None:
+        """Queue again a session that this replica owns without driving it; `failed`: its driver failed because of a bug."""
         async with redis_call():
-            await self.scripts.release(replica, session_id)
+            await self.scripts.release(replica, session_id, failed=failed)
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:
         """Where a session stands in its queue; None when it is not queued."""
@@ -256,15 +292,18 @@ class RedisSessions:
             queued, unfinished, replicas = await pipe.execute()
         return QueueStats({editor.decode(): int(n) for editor, n in queued.items()}, int(unfinished or 0), int(replicas))
 
-    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(self, claim: Claim, expected: int, until: float | None, *, untried: bool = False) -> bool:
         """Release a session until that time or until a caller writes to it; False if its log has grown.
+
+        Args:
+            untried: whether it was not driven; earlier attempts then still count.
 
         Raises:
             FencedError: when another replica owns it already.
         """
         until_ms = None if until is None else int(until * 1000) + 1
         async with redis_call():
-            outcome = await self.scripts.suspend(claim.session_id, claim.fence, expected, until_ms)
+            outcome = await self.scripts.suspend(claim, expected, until_ms, untried=untried)
         if outcome < 0:
             raise FencedError(claim.session_id)
         return outcome == 1
@@ -315,7 +354,22 @@ class RedisSessions:
         lines = (line.partition(":") for line in info.decode().splitlines())
         fields = {name: value for name, _, value in lines}
         used = int(fields.get("used_memory", 0)) - int(fields.get("mem_not_counted_for_evict", 0))
-        return RedisMemory(used, int(fields.get("maxmemory", 0)), fields.get("maxmemory_policy", "noeviction"))
+        return RedisMemory(
+            used,
+            int(fields.get("maxmemory", 0)),
+            fields.get("maxmemory_policy", "noeviction"),
+            append_only=fields.get("aof_enabled", "1") == "1",
+        )
+
+    async def fsync(self) -> str | None:
+        """When Redis writes its append-only file to disk (``appendfsync``); None where it does not tell."""
+        try:
+            async with redis_call():
+                found: Any = await self._redis.config_get("appendfsync")
+        except StorageUnavailableError:  # often forbidden where somebody else runs it
+            return None
+        value = found.get("appendfsync", found.get(b"appendfsync"))
+        return value.decode() if isinstance(value, bytes) else value
 
     async def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
         """Events as they are recorded, and what may lie between them."""

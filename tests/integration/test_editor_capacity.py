@@ -48,6 +48,9 @@ class Unwatched:
     def orphaned(self, sessions: int) -> None:
         """As above."""
 
+    def quarantined(self, session_id: str, code: str) -> None:
+        """As above."""
+
 
 async def done(_: str) -> bool:
     """A chore."""
@@ -70,7 +73,13 @@ class Site:
         replica = Replica("r", 1000, 3.0)
         notifications = RedisNotifications(pubsub, KeySpace())
         self.runner = Runner(
-            replica, self.store, drive, notifications, editors=AdaptiveLimits({"e": self.limit}), chore=done, observer=Unwatched()
+            replica,
+            self.store,
+            drive,
+            notifications,
+            editors=AdaptiveLimits({"e": self.limit}),
+            chore=done,
+            observer=Unwatched(),
         )
         self.limit.on_capacity = self.runner.wake
 

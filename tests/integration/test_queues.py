@@ -243,6 +243,24 @@ async def test_chores_beyond_the_capacity_delay_no_session(queues: Queues) -> No
     assert len((await queues.claim(chores=64)).chores) == 64
 
 
+async def test_a_backlog_of_chores_delays_no_deadline(queues: Queues) -> None:
+    """Rounds follow one another until the session behind them is found; the backlog is put off, the more there is the longer."""
+    await queues.create("bob", deadline_s=30)
+    (claim,) = (await queues.claim()).claims
+    assert await queues.store.suspend(claim, 1, queues.now / 1000 + 30)
+    await queues.redis.zadd(f"{KeySpace().prefix}timers", {f"hook:a-{number}/9": 1 for number in range(5_000)})
+    await queues.wait(30_001)
+    rounds: list[Taken] = []
+    while not rounds or rounds[-1].more:
+        rounds.append(await queues.claim(0))
+    await queues.wait(1_001)
+    due_again = await queues.redis.zcount(f"{KeySpace().prefix}timers", "-inf", queues.now)
+
+    assert [claim.session_id for taken in rounds for claim in taken.claims] == ["bob-001"]
+    assert len(rounds) == 26
+    assert due_again <= 1_200
+
+
 async def test_webhook_chores_and_other_chores_have_separate_capacities(queues: Queues) -> None:
     """A chore without capacity is due again in a second, regardless of what the other kind has."""
     due = {f"archive:a-{number}": 0 for number in range(3)} | {f"hook:a-{number}/9": 1 for number in range(3)}
@@ -270,6 +288,54 @@ async def test_an_orphaned_session_returns_to_the_front_of_its_queue(queues: Que
     assert await queues.store.owned("r") == set()
     assert found.session_id == lost.session_id
     assert found.fence > lost.fence
+
+
+async def _takeover(queues: Queues, silences: list[int]) -> int:
+    """How many sessions of replica r another one takes over, which is heard after each of these silences."""
+    queues.with_options()
+    await queues.create()
+    await queues.claim()
+    await queues.claim(0, replica="other")
+    recovered = 0
+    for silence in silences:
+        await queues.wait(silence)
+        recovered += (await queues.claim(0, replica="other")).recovered
+    return recovered
+
+
+async def test_nobody_is_dead_when_nobody_was_heard(queues: Queues) -> None:
+    """Redis stood still for longer than a lease. Who comes first takes nothing, and the others keep their sessions."""
+    assert await _takeover(queues, [5 * LEASE_MS]) == 0
+    assert await queues.store.renew_lease("r")
+    assert await queues.store.owned("r") == {"ann-001"}
+
+
+async def test_a_renewed_lease_does_not_end_the_others_after_a_silence(queues: Queues) -> None:
+    """The first to be heard may renew in place of claiming."""
+    await _takeover(queues, [])
+    await queues.wait(5 * LEASE_MS)
+    assert await queues.store.renew_lease("other")
+    assert (await queues.claim(0, replica="other")).recovered == 0
+    assert await queues.store.renew_lease("r")
+
+
+@pytest.mark.parametrize("silence", [0, 5 * LEASE_MS])
+async def test_a_replica_that_is_silent_while_others_are_heard_is_dead(queues: Queues, silence: int) -> None:
+    """Also after a silence of all, which gives it another lease, and no more than one."""
+    rounds = [LEASE_MS // 3] * 4
+    assert await _takeover(queues, [silence, *rounds]) == 1
+    assert not await queues.store.renew_lease("r")
+
+
+async def test_who_was_dead_before_a_silence_stays_dead(queues: Queues) -> None:
+    """Its lease had ended when the silence began, though nobody had claimed since."""
+    await _takeover(queues, [])
+    for _ in range(4):
+        await queues.wait(LEASE_MS // 3)
+        assert await queues.store.renew_lease("other")
+    await queues.wait(5 * LEASE_MS)
+
+    assert (await queues.claim(0, replica="other")).recovered == 1
 
 
 async def test_twenty_creates_under_one_key_make_one_session(queues: Queues) -> None:

@@ -6,7 +6,7 @@
 -- ->    {'ok', seq} | {'full', seq} recorded, and the tenant's images take all that they may | {'conflict', seq} | {'fenced'} | {'gone'}
 local id, expected, fence, terminal = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local key = P .. 's:' .. id
-local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves', 'most_blobs')
+local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves', 'attempts', 'most_blobs')
 if not h[1] then return {'gone'} end
 if fence ~= '' and (fence ~= h[2] or h[4] ~= 'owned') then return {'fenced'} end
 if h[1] ~= expected then return {'conflict', tonumber(h[1])} end
@@ -23,9 +23,10 @@ for i = 8, #ARGV, 3 do
   end
 end
 redis.call('HSET', key, 'seq', seq)
+if h[8] and fence ~= '' then redis.call('HDEL', key, 'attempts') end
 count_log_bytes(id, h[6], h[7], bytes)
 count_blob_bytes(id, h[6], tonumber(ARGV[7]))
-local full = h[8] and blob_bytes_of(h[6]) >= tonumber(h[8])
+local full = h[9] and blob_bytes_of(h[6]) >= tonumber(h[9])
 if tonumber(ARGV[5]) > 0 then
   local spent = spent_on(now_ms())
   redis.call('HINCRBYFLOAT', spent, h[6], ARGV[5])

@@ -1,7 +1,8 @@
 -- Shared by the scripts: prepended to each of them. Every key begins with P, so all lie in one cluster slot.
 --
 -- A session is   ready (queued: in its tenant's queue, or urgent), owned (a replica drives it), parked (suspended: it waits
---                for a person) or done. Its hash s:<id> holds this state, its owner, and its editor (in the field lane).
+--                for a person) or done. Its hash s:<id> holds this state, its owner, its editor (in the field lane), and in the
+--                field attempts how often it was claimed since a driver last wrote to it or gave it up in good order.
 -- q:<editor>:<tenant>  its queued sessions: those that were started before new ones, each the oldest first
 -- ring:<editor>        tenants with queued sessions, in the order of their turns; a tenant at its cap is in capped:<editor>
 -- inflight:<editor>    owned sessions by tenant       waiting   queued sessions by editor
@@ -28,6 +29,17 @@ local DAY = 86400000
 -- Redis refuses the first write of a script that may use more memory, and nothing after a first one that cannot, such as DEL:
 -- a script must not be stopped half way (Redis' documentation of EVAL, "Eval flags"; so in Redis 7, 8 and Valkey).
 local function although_full() redis.call('DEL', P .. 'full') end
+
+-- Where no replica was heard for half a lease, Redis stood still or none could reach it: nobody was heard, so nobody is dead, and
+-- the leases that were good when the silence began start again. Replicas are heard every third of a lease, and every claim.
+local function pardon(now, lease)
+  local last = redis.call('ZREVRANGE', P .. 'replicas', 0, 0, 'WITHSCORES')[2]
+  local heard = last and last - lease
+  if not heard or now - heard <= lease / 2 then return end
+  for _, replica in ipairs(redis.call('ZRANGEBYSCORE', P .. 'replicas', string.format('(%.0f', heard), '+inf')) do
+    redis.call('ZADD', P .. 'replicas', now + lease, replica)
+  end
+end
 
 local function spent_on(now) return P .. 'spent:' .. string.format('%.0f', math.floor(now / DAY)) end
 

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from orchestrator.app import SystemClock
 from orchestrator.ports import StorageUnavailableError
 from orchestrator.webhooks import model
 from orchestrator.webhooks import sender as sending
 from tests.component.orchestrator.test_webhooks import MemoryStore, Outcomes, delivery, endpoint, receiver, reply, sender
+from tests.doubles.clock import SystemClock
 from tests.doubles.waiting import until
 
 

@@ -18,11 +18,11 @@ import standardwebhooks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.app import SystemClock
 from orchestrator.loop import events as ev
 from orchestrator.ports import Recorded
 from orchestrator.webhooks import model, schedule
 from orchestrator.webhooks.sender import SenderOptions, WebhookSender
+from tests.doubles.clock import SystemClock
 from tests.doubles.waiting import until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
