@@ -23,6 +23,7 @@ from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver
@@ -82,8 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    # Set by the server when it is to stop, so that waiting callers get a response before their connection is closed.
-    app.state.stopping = asyncio.Event()
+    # The server drains it when it is to stop, so that waiting callers get a response before their connection is closed.
+    app.state.shutdown = Shutdown(settings.drain_s)
     # Two images (source and mask), base64 in JSON at worst.
     middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD, policy=origins)
     errors.install(app)
@@ -98,14 +99,14 @@ def _lifespan(settings: Settings, origins: OriginPolicy):  # type: ignore[no-unt
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
-            app.state.context = await _compose(settings, stack, app.state.stopping, origins)
+            app.state.context = await _compose(settings, stack, app.state.shutdown, origins)
             yield
 
     return lifespan
 
 
 async def _compose(
-    settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event, origins: OriginPolicy
+    settings: Settings, stack: contextlib.AsyncExitStack, shutdown: Shutdown, origins: OriginPolicy
 ) -> Context:
     """Make and connect all parts; the stack stops them in reverse order."""
     keys = KeySpace()
@@ -132,7 +133,9 @@ async def _compose(
     runner = Runner(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
-        lambda claim, log: Driver(claim, store, performer, clock, metrics, log, bounds=bounds),
+        lambda claim, log: Driver(
+            claim, store, performer, clock, metrics, log, bounds=bounds, caller_grace_s=settings.lease_s / 2
+        ),
         RedisNotifications(pubsub, keys),
         editors=limits,
         chore=_chores(archive, webhook_sender),
@@ -142,6 +145,13 @@ async def _compose(
     upstreams.on_capacity = runner.wake
     metrics.watch(lambda: runner.driving)
     await _start(runner, stack)
+    callers = Callers(store.renew_callers, settings.lease_s / 3)
+    stack.callback(asyncio.create_task(callers.renew_forever(), name="callers").cancel)
+
+    async def others() -> bool:
+        return (await store.queue_stats()).replicas > 1
+
+    shutdown.prepare(runner.drain, callers.left, others=others)
     deadlines, limits_of_images = _deadlines(settings), _limits(settings)
     intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver)
     if settings.registry:
@@ -157,7 +167,8 @@ async def _compose(
         metrics,
         registry,
         lambda: runner.alive() and pubsub.alive(),
-        stopping,
+        shutdown,
+        callers,
         access,
         _links(settings, api_keys, origins),
         webhook_store,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
 from orchestrator.api.live import Ends, Listings, StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import Session, SessionBounds, apply, fold
@@ -60,7 +60,8 @@ class Context:
         bounds: what one session may grow to.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
-        stopping: set when this replica shuts down.
+        shutdown: how this replica ends.
+        callers: the calls that wait for their session.
         listings: bounds lists that are made at a time.
         tenant: the caller's; it sees its own sessions only.
         admitted: whether the caller's key is still valid; None where no key is needed.
@@ -75,7 +76,8 @@ class Context:
     metrics: Metrics
     registry: CollectorRegistry
     driving: Callable[[], bool]
-    stopping: asyncio.Event
+    shutdown: Shutdown
+    callers: Callers
     access: Access
     links: Links
     endpoints: Endpoints
@@ -94,8 +96,13 @@ class Context:
 
     @property
     def ends(self) -> Ends:
-        """What ends this caller's streams and waiting calls."""
-        return Ends(self.stopping, self.admitted)
+        """What ends the calls of this caller that wait for a result."""
+        return Ends(self.shutdown.closing, self.admitted)
+
+    @property
+    def stream_ends(self) -> Ends:
+        """What ends the streams and waits that this caller can resume elsewhere."""
+        return Ends(self.shutdown.draining, self.admitted)
 
     @contextlib.contextmanager
     def counting_refusals(self) -> Iterator[None]:
@@ -119,6 +126,11 @@ class Context:
 
         session, _ = await self.write(session_id, event)
         return session
+
+    async def hand_over(self, session_id: str, fingerprint: str) -> None:
+        """Let the repeat of a caller without an idempotency key join its session."""
+        with contextlib.suppress(StorageUnavailableError):
+            await self.sessions.hand_over(session_id, self.tenant, fingerprint)
 
     async def write(self, session_id: str, event: Callable[[Session], Event | None]) -> tuple[Session, int]:
         """Record an event that depends on the session, retrying while other writers append; the session afterwards.

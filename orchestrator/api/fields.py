@@ -25,6 +25,10 @@ _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
     "best_of_n": (1, 4),
     "single": (1, 1),
 }
+OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "response_format", "stream", "partial_images"})
+"""How the result is sent, which is not part of what is asked for."""
+NEW_FIELDS: Final = frozenset({"metadata", "webhook"})
+"""Fields that version 0.1 did not have."""
 _LONGEST_WEBP_SIDE: Final = 16_383
 _NEUTRAL_COMPRESSION: Final = 100
 _EDITOR_FIELDS: Final = (

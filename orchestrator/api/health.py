@@ -56,14 +56,14 @@ async def health(ctx: Ctx) -> dict[str, str]:
 
 @router.get("/readyz", responses=documented(keyed=False, example=READY))
 async def ready(ctx: Ctx) -> Any:
-    """Whether this replica can serve edits: Redis and the blob store accept writes, the driver runs, and at least one editor
-    and one thinker are ready.
+    """Whether this replica can serve edits: Redis and the blob store accept writes, the driver runs and does not shut down,
+    and at least one editor and one thinker are ready.
     """
     results, refusals = await ctx.readiness.results(), ctx.storage.refusals
     vital = {
         "redis": "redis" not in refusals and await ctx.sessions.ping(),
         "blobs": "blobs" not in refusals,
-        "driver": ctx.driving(),
+        "driver": ctx.driving() and not ctx.shutdown.draining.is_set(),
     }
     checks = {**vital, **results}
     for role in ("editor", "thinker"):

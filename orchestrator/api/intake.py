@@ -10,10 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import orjson
 from opentelemetry import trace
 from starlette.requests import Request
 
-from orchestrator.api.fields import Deadlines, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
+from orchestrator.api.fields import (
+    NEW_FIELDS,
+    OUTPUT_FIELDS,
+    Deadlines,
+    ImagesEditFields,
+    SessionFields,
+    SessionJson,
+    Sources,
+    check,
+    first_event,
+)
 from orchestrator.egress.fetch import fetch_image
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.loop.events import SessionCreated
@@ -101,9 +112,20 @@ class Intake:
         return fields, source, mask
 
     async def create(
-        self, fields: ImagesEditFields | SessionFields, source: bytes, mask: bytes | None, tenant: Tenant, *, key: str | None
+        self,
+        fields: ImagesEditFields | SessionFields,
+        source: bytes,
+        mask: bytes | None,
+        tenant: Tenant,
+        *,
+        key: str | None,
+        waits: bool = False,
     ) -> Created:
         """Store the images and record the session; a repeat under the same key returns the session created before.
+
+        Args:
+            waits: whether the caller waits for the session. Without a key nobody else can get its result, so it ends when its
+                caller is gone, and a repeat after a replica's shutdown returns the session of that caller.
 
         Raises:
             ApiError: for an image that is not accepted, or a key that was used for another request.
@@ -116,10 +138,10 @@ class Intake:
             raise ApiError("invalid_image", "mask: it must have the size of image", param="mask")
         seed = secrets.randbelow(_MAX_SEED)
         event = first_event(fields, sources, self.catalogue, self.deadlines, now=self.clock.now(), seed=seed, tenant=tenant.name)
-        fingerprint = _fingerprint(fields, [received for received, _ in images])
-        idempotency = Idempotency(key, fingerprint) if key else None
-        created = await self._record([image for _, image in images], event, idempotency, tenant.bounds)
-        if not created.fresh and created.fingerprint != fingerprint:
+        received = [digest for digest, _ in images]
+        same = Idempotency(key or "", _fingerprint(fields, received), _former_fingerprint(fields, received))
+        created = await self._record([image for _, image in images], event, same if key or waits else None, tenant.bounds)
+        if not same.fits(created):
             message = "Idempotency-Key: it was used for another request; use a new key for a new request"
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
         logs.bind(session_id=created.session_id, tenant=event.tenant)
@@ -173,8 +195,20 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def _fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[str]) -> str:
-    """Of a request: its fields, and the digests of its source and mask as they were received."""
+    """Of a request: the fields that it sets, and the digests of its source and mask as they were received.
+
+    How the result is sent is not part of it: a repeat may ask for another format. Fields at their defaults are not either, so
+    that versions with more or fewer fields agree.
+    """
     # Stored in Redis with the caller's key: it must not change between versions.
     source, mask = [*received, ""][:2]
-    parts = (fields.model_dump_json(), source, mask)
+    given = fields.model_dump(mode="json", exclude_defaults=True, exclude=OUTPUT_FIELDS)
+    parts = ("2", orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode(), source, mask)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _former_fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[str]) -> str:
+    """As version 0.1 made it: of all its fields."""
+    source, mask = [*received, ""][:2]
+    parts = (fields.model_dump_json(exclude=NEW_FIELDS), source, mask)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -137,7 +137,7 @@ async def create_session(
         try:
             with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant):
                 async with asyncio.timeout(wait_s):
-                    session, seq = await while_connected(request, ctx.ends, until_finished(ctx.history, session_id))
+                    session, seq = await while_connected(request, ctx.stream_ends, until_finished(ctx.history, session_id))
         except (TimeoutError, ShuttingDownError, StreamLimitError):
             pass
         except AccessEndedError as exc:

@@ -146,6 +146,7 @@ class Runner:
         self._durations = SessionDurations()
         self._heartbeats = itertools.count(1)
         self._wake = asyncio.Event()
+        self._draining = False
         self._loops: list[asyncio.Task[None]] = []
 
     @property
@@ -174,6 +175,14 @@ class Runner:
         loops = (run_forever(name, step, pause_s=pause_s, max_failures=_MAX_CONSECUTIVE_BUGS) for name, step in steps.items())
         self._loops = [asyncio.create_task(loop) for loop in loops]
 
+    async def drain(self) -> None:
+        """Claim nothing more, and leave each session to other replicas once its jobs under way have ended."""
+        self._draining = True
+        for driver in self._drivers.values():
+            driver.leave()
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
+
     async def stop(self) -> None:
         """Give up every session, so that other replicas can claim them at once; no recorded event is lost."""
         everything = {*self._loops, *self._tasks.values(), *self._chores.values()}
@@ -196,6 +205,8 @@ class Runner:
 
     async def _claim(self) -> bool:
         """Claim once; True if that brought a session."""
+        if self._draining:
+            return False
         before = list(self._tasks.values())
         webhook_chores = sum(map(_is_for_webhooks, self._chores))
         free = {"chores": _BATCH - len(self._chores) + webhook_chores, "webhook_chores": _BATCH - webhook_chores}
@@ -266,6 +277,8 @@ class Runner:
             self._drivers[session_id] = driver
             if session_id in self._early_signals:
                 driver.signal()
+            if self._draining:
+                driver.leave()
             began = time.monotonic()
             await driver.run()
             if driver.finished:

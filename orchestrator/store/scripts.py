@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from orchestrator.ports import Claim, Taken
 from orchestrator.store.packing import Packed
 
-AppendOutcome = Literal["ok", "conflict", "fenced", "gone"]
+AppendOutcome = Literal["ok", "conflict", "fenced", "gone", "abandoned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class KeySpace:
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """The arguments of ``create.lua``, in its order; an empty `key` means no idempotency, an empty bound none."""
+    """The arguments of ``create.lua``, in its order; an empty `key` means none, as an empty bound does."""
 
     session_id: str
     tenant: str
@@ -109,6 +109,8 @@ class NewSession:
     digest: str = ""
     retention_ms: int = 86_400_000
     blob_bytes: int = 0
+    request: str = ""
+    caller_ms: int | str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,8 @@ class Scripts:
             "suspend",
             "release",
             "queue_position",
+            "renew_callers",
+            "hand_over",
             "delete",
             "expire",
             "schedule_deliveries",
@@ -173,7 +177,7 @@ class Scripts:
         flags = (int(append.terminal), f"{append.spent:.6f}", int(append.ending), append.blob_bytes)
         events = (part for packed in append.events for part in (packed.event, packed.digest, packed.head))
         reply = await self._call("append", append.session_id, append.expected, fence, *flags, *events)
-        outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these four words
+        outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these words
         return outcome
 
     async def claim(
@@ -209,6 +213,14 @@ class Scripts:
     async def release(self, replica: str, session_id: str) -> bool:
         """See ``release.lua``."""
         return bool(await self._call("release", replica, session_id))
+
+    async def renew_callers(self, caller_ms: int, session_ids: Sequence[str]) -> None:
+        """See ``renew_callers.lua``."""
+        await self._call("renew_callers", caller_ms, *session_ids)
+
+    async def hand_over(self, session_id: str, tenant: str, fingerprint: str, ttl_ms: int) -> None:
+        """See ``hand_over.lua``."""
+        await self._call("hand_over", session_id, tenant, fingerprint, ttl_ms)
 
     async def queue_position(self, session_id: str) -> tuple[int, int | None] | None:
         """See ``queue_position.lua``: sessions ahead, and the wait in milliseconds if it is known; None: not queued."""

@@ -7,7 +7,7 @@ log has grown; a driver's append also carries its fencing token and is refused o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from orchestrator.loop.events import (
 )
 from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import (
+    AbandonedError,
     Bounds,
     Claim,
     Created,
@@ -54,6 +55,9 @@ _BUDGET_SPENT: Final = -4
 _LOGS_FULL: Final = -5
 _BLOBS_FULL: Final = -6
 _MIB: Final = 1024 * 1024
+_JOIN_S: Final = 60.0
+"""How long a session waits for the repeat of a caller who was told to repeat; clients do so within seconds."""
+_CALLERS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class SessionsOptions:
     """Limits and times of the store.
 
     Attributes:
-        lease_s: seconds after which a silent replica's sessions are taken over.
+        lease_s: seconds after which a silent replica's sessions are taken over, and a silent caller is gone.
         idempotency_ttl_s: seconds for which a caller's idempotency key is stored.
         most_unfinished: unfinished sessions above which new ones are refused.
         tenant_cap: sessions of one tenant that are driven at a time, for each editor.
@@ -100,15 +104,16 @@ class RedisSessions:
                 the day.
             StorageUnavailableError: when Redis cannot be reached, or refuses to write.
         """
-        key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
+        same = idempotency or Idempotency("", "")
         options, packed, bounds = self._options, pack(event), bounds or Bounds()
         new = NewSession(
             session_id,
             event.tenant,
             event.editor,
             packed.event,
-            fingerprint,
-            key,
+            # Replicas of earlier versions compare this one.
+            same.former or same.fingerprint,
+            same.key,
             ttl_ms=int(options.idempotency_ttl_s * 1000),
             limit=options.most_unfinished,
             deadline_ms=int(event.limits.deadline_at * 1000) + 1,
@@ -119,6 +124,8 @@ class RedisSessions:
             digest=packed.digest,
             retention_ms=int(options.retention_s * 1000),
             blob_bytes=event.source.bytes + (event.mask.bytes if event.mask else 0),
+            request=same.fingerprint,
+            caller_ms=self._lease_ms if idempotency and not idempotency.key else "",
         )
         async with redis_call():
             created, name, known = await self.scripts.create(new)
@@ -170,6 +177,7 @@ class RedisSessions:
 
         Raises:
             FencedError: when another replica owns the session, or it was deleted.
+            AbandonedError: when its caller is gone, unless these events end it.
         """
         terminal = any(isinstance(event, Finished) for event in events)
         append = Append(
@@ -187,6 +195,8 @@ class RedisSessions:
             outcome = await self.scripts.append(append)
         if outcome in {"fenced", "gone"}:
             raise FencedError(session_id)
+        if outcome == "abandoned":
+            raise AbandonedError(session_id)
         return outcome == "ok"
 
     async def claim(
@@ -235,6 +245,18 @@ class RedisSessions:
         """Queue again a session that this replica owns without driving it."""
         async with redis_call():
             await self.scripts.release(replica, session_id)
+
+    async def renew_callers(self, session_ids: Collection[str]) -> None:
+        """Renew the lease of the callers who wait for these sessions without an idempotency key."""
+        names = list(session_ids)
+        for at in range(0, len(names), _CALLERS_AT_ONCE):
+            async with redis_call():
+                await self.scripts.renew_callers(self._lease_ms, names[at : at + _CALLERS_AT_ONCE])
+
+    async def hand_over(self, session_id: str, tenant: str, fingerprint: str) -> None:
+        """Let the next request of that tenant and fingerprint join the session, for a minute."""
+        async with redis_call():
+            await self.scripts.hand_over(session_id, tenant, fingerprint, int(_JOIN_S * 1000))
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:
         """Where a session stands in its queue; None when it is not queued."""
