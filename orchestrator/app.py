@@ -26,7 +26,7 @@ from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
-from orchestrator.execution.driver import Driver
+from orchestrator.execution.driver import Driver, DriverOptions
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop.session import SessionBounds
@@ -105,9 +105,7 @@ def _lifespan(settings: Settings, origins: OriginPolicy):  # type: ignore[no-unt
     return lifespan
 
 
-async def _compose(
-    settings: Settings, stack: contextlib.AsyncExitStack, shutdown: Shutdown, origins: OriginPolicy
-) -> Context:
+async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdown: Shutdown, origins: OriginPolicy) -> Context:
     """Make and connect all parts; the stack stops them in reverse order."""
     keys = KeySpace()
     redis, pubsub = await _connected(settings, stack)
@@ -129,13 +127,12 @@ async def _compose(
     performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s)
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
     resolver, bounds = NameResolver(), _bounds(settings)
+    driving = DriverOptions(bounds, settings.lease_s / 2)
     webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), metrics)
     runner = Runner(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
-        lambda claim, log: Driver(
-            claim, store, performer, clock, metrics, log, bounds=bounds, caller_grace_s=settings.lease_s / 2
-        ),
+        lambda claim, log: Driver(claim, store, performer, clock, metrics, log, options=driving),
         RedisNotifications(pubsub, keys),
         editors=limits,
         chore=_chores(archive, webhook_sender),

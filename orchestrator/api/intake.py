@@ -202,7 +202,7 @@ def _fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[st
     """
     # Stored in Redis with the caller's key: it must not change between versions.
     source, mask = [*received, ""][:2]
-    given = fields.model_dump(mode="json", exclude_defaults=True, exclude=OUTPUT_FIELDS)
+    given = fields.model_dump(mode="json", exclude_defaults=True, exclude=set(OUTPUT_FIELDS))
     parts = ("2", orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode(), source, mask)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -210,5 +210,5 @@ def _fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[st
 def _former_fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[str]) -> str:
     """As version 0.1 made it: of all its fields."""
     source, mask = [*received, ""][:2]
-    parts = (fields.model_dump_json(exclude=NEW_FIELDS), source, mask)
+    parts = (fields.model_dump_json(exclude=set(NEW_FIELDS)), source, mask)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

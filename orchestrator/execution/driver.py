@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -67,14 +67,22 @@ class _Running:
     usage: EditorUsage
 
 
-class Driver:
-    """Drives one session that this replica owns.
+@dataclass(frozen=True, slots=True)
+class DriverOptions:
+    """What all drivers of a replica have in common.
 
-    Args:
-        bounds: what the session may grow to.
+    Attributes:
+        bounds: what a session may grow to.
         caller_grace_s: seconds for which a caller who alone could get the result may be unheard of before the session ends:
             after an outage of Redis, callers that wait need a moment to renew their leases.
     """
+
+    bounds: SessionBounds = field(default_factory=SessionBounds)
+    caller_grace_s: float = 5.0
+
+
+class Driver:
+    """Drives one session that this replica owns."""
 
     def __init__(
         self,
@@ -85,8 +93,7 @@ class Driver:
         observer: SessionObserver,
         entries: list[Recorded],
         *,
-        bounds: SessionBounds | None = None,
-        caller_grace_s: float = 5.0,
+        options: DriverOptions | None = None,
     ) -> None:
         self._claim = claim
         self._sessions = sessions
@@ -94,12 +101,11 @@ class Driver:
         self._clock = clock
         self._observer = observer
         self._seq = entries[-1].seq
-        self._bounds = bounds
-        self._session = fold((recorded.event for recorded in entries), bounds)
+        self._options = options or DriverOptions()
+        self._session = fold((recorded.event for recorded in entries), self._options.bounds)
         self._drafts: list[_Draft] = []
         self._failures = 0
         """Consecutive failed appends."""
-        self._caller_grace_s = caller_grace_s
         self._abandoned = False
         """Whether the caller was gone at the last append."""
         self._leaving = False
@@ -189,7 +195,7 @@ class Driver:
         """Give a caller who was not heard of time to renew its lease; cancel the session if it did not."""
         if not self._abandoned:
             self._abandoned = True
-            await self._pause(self._caller_grace_s)
+            await self._pause(self._options.caller_grace_s)
             return
         await self._resync()
         if self._session.finished is None and not self._session.cancelled:
@@ -233,7 +239,7 @@ class Driver:
         lost = [draft for draft in self._drafts if draft.is_outcome and draft.event not in known]
         drafted, before = [draft.event for draft in self._drafts], self._seq
         self._seq = entries[-1].seq
-        self._session, self._drafts = fold(known, self._bounds), []
+        self._session, self._drafts = fold(known, self._options.bounds), []
         self._observe(recorded for recorded in entries if recorded.seq > before and recorded.event in drafted)
         self._spans.learn(known)
         for draft in lost:

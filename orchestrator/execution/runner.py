@@ -273,12 +273,7 @@ class Runner:
             if not events:
                 log.error("session %s is queued but has no log", session_id)
                 return
-            driver = self._drive(claim, events)
-            self._drivers[session_id] = driver
-            if session_id in self._early_signals:
-                driver.signal()
-            if self._draining:
-                driver.leave()
+            driver = self._driver(claim, events)
             began = time.monotonic()
             await driver.run()
             if driver.finished:
@@ -305,6 +300,15 @@ class Runner:
                 self._tasks.pop(session_id, None)
                 self._editors.remove_claimed(claim.editor, session_id)
                 self._wake.set()
+
+    def _driver(self, claim: Claim, events: list[Recorded]) -> Driver:
+        """The driver of a session, told what happened since its claim."""
+        driver = self._drivers[claim.session_id] = self._drive(claim, events)
+        if claim.session_id in self._early_signals:
+            driver.signal()
+        if self._draining:
+            driver.leave()
+        return driver
 
     # --- leases ---------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A replica ends while callers wait without an idempotency key: by SIGTERM they get their pictures, after kill -9 no work is left."""
+"""A replica ends while callers wait without an idempotency key: at SIGTERM they get their pictures, after kill -9 work ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def edit(process: Process, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
     with httpx.Client(base_url=process.url, timeout=60, trust_env=False) as api:
-        return api.post("/v1/images/edits", files={"image": picture()}, data={"prompt": "x", "max_turns": "2", **fields}, headers=headers)
+        return api.post(
+            "/v1/images/edits", files={"image": picture()}, data={"prompt": "x", "max_turns": "2", **fields}, headers=headers
+        )
 
 
 def session(process: Process, session_id: str) -> dict[str, Any]:
@@ -71,9 +73,7 @@ def test_waiting_callers_get_their_pictures_while_the_replica_drains(
         assert session(second, answer.headers["x-session-id"])["status"] == "succeeded"
 
 
-def test_a_repeat_after_the_drain_joins_its_session(
-    start_orchestrator: Start, script: Script, pool: ThreadPoolExecutor
-) -> None:
+def test_a_repeat_after_the_drain_joins_its_session(start_orchestrator: Start, script: Script, pool: ThreadPoolExecutor) -> None:
     """Callers who would wait longer are asked to repeat; each of several equal requests gets a session of its own again."""
     script.hold_every = True
     first, second = start_orchestrator(EDITTHINKER_DRAIN_S="0.2"), start_orchestrator()

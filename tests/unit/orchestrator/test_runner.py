@@ -128,15 +128,20 @@ class Harness:
         self.store, self.notifications = Store(), Notifications()
         self.drive: Callable[[], Awaitable[None]] = asyncio.Event().wait  # type: ignore[assignment]  # what it returns is not used
         self.chore: Callable[[str], Awaitable[bool]] = _done
+        self.drivers: dict[str, _Driver] = {}
         self.runner = Runner(
             Replica("r", 8, BEAT_S),
             self.store,  # type: ignore[arg-type]  # what a runner needs of it
-            lambda claim, log: _Driver(self.drive),  # type: ignore[arg-type,return-value]  # as above
+            self._made,  # type: ignore[arg-type]  # as above
             self.notifications,
             editors=Unlimited(),
             chore=self._chore,
             observer=Quiet(),
         )
+
+    def _made(self, claim: Claim, log: list[Recorded]) -> _Driver:
+        self.drivers[claim.session_id] = _Driver(self.drive)
+        return self.drivers[claim.session_id]
 
     async def _chore(self, name: str) -> bool:
         return await self.chore(name)
@@ -147,9 +152,13 @@ class _Driver:
 
     def __init__(self, run: Callable[[], Awaitable[None]]) -> None:
         self.run = run
+        self.left = asyncio.Event()
 
     def signal(self) -> None:
         """Nobody speaks here."""
+
+    def leave(self) -> None:
+        self.left.set()
 
 
 async def _done(chore: str) -> bool:
@@ -261,3 +270,24 @@ async def test_a_session_missed_by_two_consecutive_audits_is_given_up(harness: H
     await until(lambda: harness.store.suspended)
 
     assert harness.store.suspended == ["a after audit 6"]
+
+
+async def test_draining_tells_every_driver_to_leave_and_claims_nothing_more(harness: Harness) -> None:
+    """It ends with the last driver; the lease is renewed until then."""
+    ends = asyncio.Event()
+    harness.drive = ends.wait  # type: ignore[assignment]  # what it returns is not used
+    harness.store.claims = [Claim("a", 1, "e")]
+    await harness.runner.start()
+    await until(lambda: "a" in harness.drivers)
+    draining = asyncio.create_task(harness.runner.drain())
+    await until(harness.drivers["a"].left.is_set)
+    claims, renewals = harness.store.calls["claim"], harness.store.calls.get("renew_lease", 0)
+    harness.store.claims = [Claim("b", 1, "e")]
+    harness.runner.wake()
+    await until(lambda: harness.store.calls.get("renew_lease", 0) > renewals + 2)
+
+    assert not draining.done()
+    assert harness.store.calls["claim"] <= claims + 1  # one may have been under way
+    assert "b" not in harness.drivers
+    ends.set()
+    await asyncio.wait_for(draining, 10)
