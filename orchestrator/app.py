@@ -11,17 +11,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Literal
 
 import stamina.instrumentation
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from orchestrator.api import errors, events, export, health, images, sessions, webhooks
-from orchestrator.api.access import Access
+from orchestrator.api import errors, events, export, health, images, models, sessions, webhooks
+from orchestrator.api.access import Access, RateLimitHeaders
 from orchestrator.api.context import Context
 from orchestrator.api.fields import Deadlines
 from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import StreamLimits
+from orchestrator.api.queries import known_query
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
@@ -87,10 +88,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.shutdown = Shutdown(settings.drain_s)
     # Two images (source and mask), base64 in JSON at worst.
     middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD, policy=origins)
+    app.add_middleware(RateLimitHeaders)
     errors.install(app)
     api_docs.install(app)
-    for module in (images, sessions, events, export, webhooks, health):
-        app.include_router(module.router)
+    for module in (images, sessions, events, export, webhooks, models):
+        app.include_router(module.router, dependencies=[Depends(known_query)])
+    app.include_router(health.router)
     return app
 
 
@@ -177,6 +180,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         _budget(settings.reply_bytes, "replies", settings, metrics),
         storage,
         bounds,
+        settings.archive_retention_s,
     )
 
 

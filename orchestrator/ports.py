@@ -442,9 +442,18 @@ class Sessions(Protocol):
     """The session logs, the queue of sessions, and which replica owns which session."""
 
     async def create(
-        self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
+        self,
+        session_id: str,
+        event: SessionCreated,
+        idempotency: Idempotency | None,
+        bounds: Bounds | None = None,
+        webhook: str = "",
     ) -> Created:
-        """Record a new session and queue it, if its tenant is within its limits."""
+        """Record a new session and queue it, if its tenant is within its limits.
+
+        Args:
+            webhook: the record of an endpoint that is notified of this session alone.
+        """
         ...
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
@@ -659,11 +668,29 @@ class ApiKeys(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RateUsage:
+    """What a tenant has left of one rate.
+
+    Attributes:
+        name: of the window: ``minute``, ``2-hour``.
+        limit: requests in a window of `window_s` seconds.
+        remaining: requests that are left now.
+        reset_s: seconds until more are.
+    """
+
+    name: str
+    limit: int
+    window_s: int
+    remaining: int
+    reset_s: int
+
+
 class RateLimiter(Protocol):
     """Counts requests of tenants, for all replicas together."""
 
-    async def hit(self, rate: str, tenant: str) -> float | None:
-        """Count one request; or the seconds after which to try again, where the rate is exceeded."""
+    async def hit(self, rate: str, tenant: str) -> tuple[bool, tuple[RateUsage, ...]]:
+        """Count one request: whether it is within the rate, and what is left of each of the rate's parts."""
         ...
 
 

@@ -58,6 +58,7 @@ class Context:
         replies: bytes of pictures that are held until their reader has them.
         storage: whether the stores accept writes.
         bounds: what one session may grow to.
+        kept_s: seconds for which a finished session is kept; None is for good.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
         shutdown: how this replica ends.
@@ -89,6 +90,7 @@ class Context:
     replies: ByteBudget
     storage: StorageStatus
     bounds: SessionBounds = field(default_factory=SessionBounds)
+    kept_s: float | None = None
     listings: Listings = field(default_factory=Listings)
     tenant: str = "default"
     signed_link: bool = False
@@ -175,7 +177,7 @@ async def create_access(request: Request, _: _Bearer) -> Context:
     found = await _admitted(request, "edit")
     with found.counting_refusals():
         found.storage.check_new_session()
-        await found.access.count(found.tenant)
+        await found.access.count(request, found.tenant)
     return found
 
 

@@ -30,6 +30,7 @@ from orchestrator.api.live import (
 )
 from orchestrator.api.pictures import PIECE, PiecesResponse, size_of, stored_pieces
 from orchestrator.api.view import candidate_path, scores_of
+from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import PortError
@@ -99,8 +100,10 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
                 ctx.links.check_base(request.headers.get("host"))
             if fields.stream:
                 slot.enter_context(ctx.streams.open(ctx.tenant))
+            webhook = endpoint_of_request(ctx, fields)
             with ctx.counting_refusals():
-                created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key, waits=True)
+                tenant = await ctx.tenant_bounds()
+                created = await ctx.intake.create(fields, source, mask, tenant, key=key, waits=True, webhook=webhook)
             del source, mask  # do not hold them in memory while the caller waits
         session_id = created.session_id
         headers = {**_DONT_RETRY, "x-session-id": session_id}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 from opentelemetry import trace
@@ -50,6 +51,7 @@ from services.serving.multipart import open_form
 
 _Fields = TypeVar("_Fields", ImagesEditFields, SessionFields)
 _MAX_SEED = 2**31
+_PAIR: Final = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Intake:
             raise ApiError("unsupported_media_type", message, param="image")
         async with open_form(request, max_files=20, max_fields=100, max_file_bytes=self.limits.max_bytes) as form:
             read = await read_form(form)
-        fields = validate(model, read.fields)
+        fields = validate(model, _with_metadata(read.fields))
         source = single_image(read)
         check(fields, self.catalogue, self.deadlines, has_mask=read.mask is not None)
         return fields, source, read.mask
@@ -120,12 +122,14 @@ class Intake:
         *,
         key: str | None,
         waits: bool = False,
+        webhook: str = "",
     ) -> Created:
         """Store the images and record the session; a repeat under the same key returns the session created before.
 
         Args:
             waits: whether the caller waits for the session. Without a key nobody else can get its result, so it ends when its
                 caller is gone, and a repeat after a replica's shutdown returns the session of that caller.
+            webhook: the record of the endpoint that is notified of this session alone.
 
         Raises:
             ApiError: for an image that is not accepted, or a key that was used for another request.
@@ -140,7 +144,8 @@ class Intake:
         event = first_event(fields, sources, self.catalogue, self.deadlines, now=self.clock.now(), seed=seed, tenant=tenant.name)
         received = [digest for digest, _ in images]
         same = Idempotency(key or "", _fingerprint(fields, received), _former_fingerprint(fields, received))
-        created = await self._record([image for _, image in images], event, same if key or waits else None, tenant.bounds)
+        idempotency = same if key or waits else None
+        created = await self._record([image for _, image in images], event, idempotency, tenant.bounds, webhook)
         if not same.fits(created):
             message = "Idempotency-Key: it was used for another request; use a new key for a new request"
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
@@ -161,14 +166,19 @@ class Intake:
         return await self.decoder.check(data, limits=self.limits, param=param, tenant=tenant)
 
     async def _record(
-        self, images: Sequence[CheckedImage], event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds
+        self,
+        images: Sequence[CheckedImage],
+        event: SessionCreated,
+        idempotency: Idempotency | None,
+        bounds: Bounds,
+        webhook: str = "",
     ) -> Created:
         """Store the images of a session, then record it. After a crash in between, `sweep` finds the folder."""
         session_id = f"ses_{secrets.token_hex(16)}"
         for image in images:
             await self.folders.put(session_id, image)
         try:
-            created = await self.sessions.create(session_id, event, idempotency, bounds)
+            created = await self.sessions.create(session_id, event, idempotency, bounds, webhook)
         except StorageUnavailableError:
             # The session may exist, although the answer was lost.
             raise
@@ -182,6 +192,14 @@ class Intake:
     async def _drop(self, session_id: str) -> None:
         with contextlib.suppress(StorageUnavailableError):
             await self.folders.remove(session_id)
+
+
+def _with_metadata(fields: Mapping[str, str]) -> dict[str, Any]:
+    """A form's fields with its ``metadata[key]`` collected, which is how clients send an object in a form."""
+    found = {name: _PAIR.fullmatch(name) for name in fields}
+    pairs = {match[1]: fields[name] for name, match in found.items() if match}
+    rest: dict[str, Any] = {name: text for name, text in fields.items() if not found[name]}
+    return {**rest, "metadata": pairs} if pairs else rest
 
 
 def idempotency_key(request: Request) -> str | None:

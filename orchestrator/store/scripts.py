@@ -111,6 +111,7 @@ class NewSession:
     blob_bytes: int = 0
     request: str = ""
     caller_ms: int | str = ""
+    webhook: str = ""
 
 
 @dataclass(frozen=True, slots=True)

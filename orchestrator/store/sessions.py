@@ -94,7 +94,12 @@ class RedisSessions:
         self.scripts = Scripts(redis, keys)
 
     async def create(
-        self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
+        self,
+        session_id: str,
+        event: SessionCreated,
+        idempotency: Idempotency | None,
+        bounds: Bounds | None = None,
+        webhook: str = "",
     ) -> Created:
         """Record a new session and queue it.
 
@@ -126,6 +131,7 @@ class RedisSessions:
             blob_bytes=event.source.bytes + (event.mask.bytes if event.mask else 0),
             request=same.fingerprint,
             caller_ms=self._lease_ms if idempotency and not idempotency.key else "",
+            webhook=webhook,
         )
         async with redis_call():
             created, name, known = await self.scripts.create(new)

@@ -1,11 +1,13 @@
 -- Create a session: its log with the first event, its entry in the queue and in its tenant's index.
 -- ARGV  id tenant editor event fingerprint idempotency('' = none) ttl_ms limit deadline_ms most_open('' = any) most_spent('' = any)
 --       most_log('' = any) most_blobs('' = any) digest retention_ms blob_bytes request caller_ms('' = nobody waits)
+--       webhook('' = none)
 --       most_open: unfinished sessions that the tenant may have; most_spent: editor seconds that it may use in a day (UTC)
 --       most_log: bytes of its logs in Redis; most_blobs: bytes of its images
 --       digest: of a long instruction; retention_ms: a log's after its end; blob_bytes: of the images in the event
 --       fingerprint, request: digests of the request, of an earlier version and of this one
 --       caller_ms: the lease of a caller who waits without an idempotency key
+--       webhook: the record of an endpoint that is notified of this session alone
 -- ->    {1, id, request} created | {0, id, request} created before under this key, or handed over by its caller's replica;
 --       where an earlier version recorded the key, its fingerprint stands for request
 --       {-1, unfinished} too many sessions | {-2, ms} it would be done only after that long, past its deadline
@@ -62,6 +64,10 @@ if idempotency ~= '' then
   redis.call('HSET', key, 'idempotency', record)
 end
 if caller_ms ~= '' then renew_caller(id, caller_ms) end
+if ARGV[19] ~= '' then
+  redis.call('HSET', key, 'webhook', 1)
+  redis.call('HSET', P .. 'deliveries:' .. id, 'endpoint', ARGV[19])
+end
 local slot = leave_slot(ARGV[9] + ARGV[15], tonumber(ARGV[15]))
 redis.call('HSET', key, 'leaves', slot)
 count_log_bytes(id, tenant, slot, record_event(id, 1, event, ARGV[14], ''))

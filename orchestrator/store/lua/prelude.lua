@@ -11,7 +11,8 @@
 -- timers             <kind>:<id> by when it is due    unfinished   how many sessions are
 -- open:<tenant>      its unfinished sessions by their deadline     spent:<day>   editor seconds by tenant, of days since 1970
 -- handed:<tenant>:<request>   sessions whose callers were told to repeat that request
--- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session
+-- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session; in
+--                    endpoint the webhook that is notified of it alone, if there is one (field webhook of s:<id>)
 -- bytes:<tenant>     bytes of its logs in Redis, by the time at which they leave it (see leave_slot)
 -- sizes:<tenant>     bytes of the images of each of its sessions, archived ones too     blobs   their sum by tenant
 -- pace:<editor>      ms, at: milliseconds between two claims, and when that was measured; since, n: the measurement under way;
