@@ -1,4 +1,4 @@
-"""What integrators of HTTP APIs expect: own metadata, caching, ranges, rates, polls, strict queries, repeats in another format."""
+"""What integrators of HTTP APIs expect: own metadata, caching, ranges, polls, strict queries, repeats in another format."""
 
 from __future__ import annotations
 
