@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Literal
 
 import stamina.instrumentation
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
@@ -22,7 +22,6 @@ from orchestrator.api.fields import Deadlines
 from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import StreamLimits
-from orchestrator.api.queries import known_query
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
@@ -91,9 +90,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RateLimitHeaders)
     errors.install(app)
     api_docs.install(app)
-    for module in (images, sessions, events, export, webhooks, models):
-        app.include_router(module.router, dependencies=[Depends(known_query)])
-    app.include_router(health.router)
+    for module in (images, sessions, events, export, webhooks, models, health):
+        app.include_router(module.router)
     return app
 
 

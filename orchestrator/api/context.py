@@ -15,6 +15,7 @@ from orchestrator.api.access import BEARER, Access
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
 from orchestrator.api.live import Ends, Listings, StreamLimits
+from orchestrator.api.queries import check_query
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
@@ -192,12 +193,14 @@ async def image_access(request: Request, _: _Bearer, _expires: _Expires = None, 
         if "authorization" in request.headers:
             return await _admitted(request, "read")
         raise
+    check_query(request)
     return replace(found, signed_link=True)
 
 
 async def _admitted(request: Request, scope: Scope) -> Context:
     found = context(request)
     caller = await found.access.admit(request, scope)
+    check_query(request)
     logs.bind(tenant=caller.tenant, **({"key_id": caller.key_id} if caller.key_id else {}))
     if not found.access.required:
         return replace(found, tenant=caller.tenant)

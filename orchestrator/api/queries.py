@@ -37,8 +37,8 @@ def wanted_metadata(request: Request) -> dict[str, str]:
     return pairs
 
 
-async def known_query(request: Request) -> None:
-    """The dependency of all routes: refuses query parameters that the route does not have.
+def check_query(request: Request) -> None:
+    """Refuse query parameters that the route does not have.
 
     Raises:
         ApiError: ``unknown_parameter``, naming them.
