@@ -2,7 +2,7 @@
 
     draining   its sessions are left to other replicas, which continue them; its waiting callers follow them until they end.
                It is not ready, so that balancers send new callers elsewhere; those who come nevertheless are served.
-    closing    whoever still waits is told to repeat the request, and the repeat joins the same session.
+    closing    callers who still wait are told to repeat the request, and the repeat joins the same session.
 
 A replica without others closes at once: nobody would continue its sessions.
 """
