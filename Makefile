@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos soak test-containers attacks sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos rolling soak test-containers attacks sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -61,6 +61,10 @@ bench-scale: $(READY_DEV) ## load, workers, listeners, replicas, and the referen
 
 chaos: $(READY_DEV) ## a thousand sessions while processes are killed at random (five to eight minutes)
 	$(BIN)/python -m tests.chaos --sessions 1000
+
+rolling: $(READY_DEV) ## rolling restarts of three replicas behind HAProxy under load by the openai client (three minutes)
+	$(BIN)/python -m tests.chaos.rolling --rounds 3
+	$(BIN)/python -m tests.chaos.rolling --rounds 3 --drain 1.5
 
 soak: $(READY_DEV) ## the model check of claim, lease and append (20,000 examples)
 	$(BIN)/python -m tests.model --examples 20000

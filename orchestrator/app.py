@@ -14,17 +14,18 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from orchestrator.api import errors, events, export, health, images, sessions, webhooks
-from orchestrator.api.access import Access
+from orchestrator.api import errors, events, export, health, images, models, sessions, webhooks
+from orchestrator.api.access import Access, RateLimitHeaders
 from orchestrator.api.context import Context
 from orchestrator.api.fields import Deadlines
 from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
-from orchestrator.execution.driver import Driver
+from orchestrator.execution.driver import Driver, DriverOptions
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop.session import SessionBounds
@@ -74,13 +75,14 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    # Set by the server when it is to stop, so that waiting callers get a response before their connection is closed.
-    app.state.stopping = asyncio.Event()
+    # The server drains it when it is to stop, so that waiting callers get a response before their connection is closed.
+    app.state.shutdown = Shutdown(settings.drain_s)
     # Two images (source and mask), base64 in JSON at worst.
     middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD, policy=origins)
+    app.add_middleware(RateLimitHeaders)
     errors.install(app)
     api_docs.install(app)
-    for module in (images, sessions, events, export, webhooks, health):
+    for module in (images, sessions, events, export, webhooks, models, health):
         app.include_router(module.router)
     return app
 
@@ -90,15 +92,13 @@ def _lifespan(settings: Settings, origins: OriginPolicy):  # type: ignore[no-unt
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
-            app.state.context = await _compose(settings, stack, app.state.stopping, origins)
+            app.state.context = await _compose(settings, stack, app.state.shutdown, origins)
             yield
 
     return lifespan
 
 
-async def _compose(
-    settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event, origins: OriginPolicy
-) -> Context:
+async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdown: Shutdown, origins: OriginPolicy) -> Context:
     """Make and connect all parts; the stack stops them in reverse order."""
     keys = KeySpace()
     redis, pubsub = await _connected(settings, stack)
@@ -125,11 +125,12 @@ async def _compose(
     performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s)
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
     resolver, bounds = NameResolver(), _bounds(settings)
+    driving = DriverOptions(bounds, settings.lease_s / 2)
     webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), metrics)
     runner = Runner(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
         store,
-        lambda claim, log: Driver(claim, store, performer, clock, metrics, log, bounds=bounds),
+        lambda claim, log: Driver(claim, store, performer, clock, metrics, log, options=driving),
         RedisNotifications(pubsub, keys),
         editors=limits,
         chore=_chores(archive, webhook_sender),
@@ -140,6 +141,13 @@ async def _compose(
     metrics.watch(lambda: runner.driving)
     metrics.watch_subscription(lambda: pubsub.connected)
     await _start(runner, stack)
+    callers = Callers(store.renew_callers, settings.lease_s / 3)
+    stack.callback(asyncio.create_task(callers.renew_forever(), name="callers").cancel)
+
+    async def others() -> bool:
+        return (await store.queue_stats()).replicas > 1
+
+    shutdown.prepare(runner.drain, callers.left, others=others)
     deadlines, limits_of_images = _deadlines(settings), _limits(settings)
     intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver)
     if settings.registry:
@@ -155,7 +163,8 @@ async def _compose(
         metrics,
         registry,
         lambda: runner.alive() and pubsub.alive(),
-        stopping,
+        shutdown,
+        callers,
         access,
         _links(settings, api_keys, origins),
         webhook_store,
@@ -167,6 +176,7 @@ async def _compose(
         _budget(settings.reply_bytes, "replies", settings, metrics),
         storage,
         bounds,
+        settings.archive_retention_s,
     )
 
 

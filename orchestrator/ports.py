@@ -84,6 +84,10 @@ class FencedError(Exception):
     """Another replica owns the session now; this one must stop driving it."""
 
 
+class AbandonedError(Exception):
+    """The caller who alone could get the session's result is gone; work for it is not recorded any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredImage:
     """An image that is loaded when it is sent, so that thousands of queued edits hold none in memory."""
@@ -368,10 +372,22 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A caller's idempotency key, and a digest of the request it was used for."""
+    """How a repeat of a request is known, so that it joins the session that exists.
+
+    Attributes:
+        key: the caller's idempotency key; empty for a call without one that waits for its session. Such a session ends when
+            its caller is gone (`SessionStore.renew_callers`), unless a repeat joins it (`SessionStore.hand_over`).
+        fingerprint: a digest of what the request asks for.
+        former: the digest that earlier versions made of it, which replicas of those versions compare.
+    """
 
     key: str
     fingerprint: str
+    former: str = ""
+
+    def fits(self, created: Created) -> bool:
+        """Whether the session that was found under the key is that of this request."""
+        return created.fresh or created.fingerprint in {self.fingerprint, self.former}
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,9 +475,18 @@ class Sessions(Protocol):
     """The session logs, the queue of sessions, and which replica owns which session."""
 
     async def create(
-        self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
+        self,
+        session_id: str,
+        event: SessionCreated,
+        idempotency: Idempotency | None,
+        bounds: Bounds | None = None,
+        webhook: str = "",
     ) -> Created:
-        """Record a new session and queue it, if its tenant is within its limits."""
+        """Record a new session and queue it, if its tenant is within its limits.
+
+        Args:
+            webhook: the record of an endpoint that is notified of this session alone.
+        """
         ...
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
@@ -477,7 +502,12 @@ class Sessions(Protocol):
         ...
 
     async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> Appended | None:
-        """Record events if the log still ends at `expected`; None if it does not. Raises `FencedError`."""
+        """Record events if the log still ends at `expected`; None if it does not.
+
+        Raises:
+            FencedError: another replica owns the session, or it was deleted.
+            AbandonedError: for its driver, when the caller is gone; events that end the session are recorded.
+        """
         ...
 
     async def claim(
@@ -539,6 +569,14 @@ class SessionStore(Sessions, Protocol):
 
     async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
+        ...
+
+    async def renew_callers(self, session_ids: Collection[str]) -> None:
+        """Renew the lease of the callers who wait for these sessions without an idempotency key."""
+        ...
+
+    async def hand_over(self, session_id: str, tenant: str, fingerprint: str) -> None:
+        """Let the next request of that tenant and fingerprint join the session, since its caller was told to repeat it."""
         ...
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:
@@ -689,11 +727,29 @@ class ApiKeys(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RateUsage:
+    """What a tenant has left of one rate.
+
+    Attributes:
+        name: of the window: ``minute``, ``2-hour``.
+        limit: requests in a window of `window_s` seconds.
+        remaining: requests that are left now.
+        reset_s: seconds until more are.
+    """
+
+    name: str
+    limit: int
+    window_s: int
+    remaining: int
+    reset_s: int
+
+
 class RateLimiter(Protocol):
     """Counts requests of tenants, for all replicas together."""
 
-    async def hit(self, rate: str, tenant: str) -> float | None:
-        """Count one request; or the seconds after which to try again, where the rate is exceeded."""
+    async def hit(self, rate: str, tenant: str) -> tuple[bool, tuple[RateUsage, ...]]:
+        """Count one request: whether it is within the rate, and what is left of each of the rate's parts."""
         ...
 
 

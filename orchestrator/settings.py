@@ -118,6 +118,9 @@ class Settings(RedisSettings):
     )
     redis_wait_s: float = Field(1.0, gt=0, le=4, description="Seconds to wait for them; without them a new session gets 503.")
     lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
+    drain_s: float = Field(
+        30.0, ge=0, description="Seconds at SIGTERM for edits under way and waiting callers, where other replicas run."
+    )
     default_deadline_s: float = Field(600.0, gt=0, description="Default deadline of a session, in seconds.")
     review_deadline_s: float = Field(86_400.0, gt=0, description="Default deadline of a session with review, in seconds.")
     max_deadline_s: float = Field(604_800.0, gt=0, description="The longest deadline that is accepted, in seconds.")

@@ -60,6 +60,7 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "edit_cancelled": ErrorCode(409, Blame.CALLER),
     "request_too_large": ErrorCode(413, Blame.CALLER),
     "unsupported_media_type": ErrorCode(415, Blame.CALLER),
+    "range_not_satisfiable": ErrorCode(416, Blame.CALLER),
     "idempotency_key_reused": ErrorCode(422, Blame.CALLER),
     # Capacity.
     "overloaded": ErrorCode(429, Blame.CAPACITY, retryable=True),

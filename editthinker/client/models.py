@@ -103,12 +103,14 @@ class Session(_Model):
     """One request to edit one source image.
 
     Attributes:
-        status: ``queued | running | awaiting_review | succeeded | failed | cancelled``.
+        status: ``queued | running | awaiting_review | cancelling | succeeded | failed | cancelled``.
         finish_reason: ``satisfied | max_turns | plateau | deadline | budget | accepted | cancelled | failed``,
             or None while the session runs.
         best: the candidate that is the session's answer so far.
         results: the best candidates, best first, when more than one was asked for.
         revised_prompt: the instruction that made the best candidate.
+        metadata: the pairs that its caller gave it.
+        expires_at: when it is deleted, in Unix seconds; None while it runs, or if it is kept.
         last_event: the sequence number of the newest event, to continue the event stream after.
     """
 
@@ -122,6 +124,8 @@ class Session(_Model):
     created_at: float | None = None
     finished_at: float | None = None
     deadline_at: float | None = None
+    expires_at: float | None = None
+    metadata: dict[str, str] = {}
     limits: dict[str, Any] = {}
     finish_reason: str | None = None
     best: CandidateRef | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,9 @@ from orchestrator.api.access import BEARER, Access
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
 from orchestrator.api.live import Ends, Listings, StreamLimits, unreadable
+from orchestrator.api.queries import check_query
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
@@ -59,9 +60,11 @@ class Context:
         replies: bytes of pictures that are held until their reader has them.
         storage: whether the stores accept writes.
         bounds: what one session may grow to.
+        kept_s: seconds for which a finished session is kept; None is for good.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
-        stopping: set when this replica shuts down.
+        shutdown: how this replica ends.
+        callers: the calls that wait for their session.
         listings: bounds lists that are made at a time.
         tenant: the caller's; it sees its own sessions only.
         admitted: whether the caller's key is still valid; None where no key is needed.
@@ -76,7 +79,8 @@ class Context:
     metrics: Metrics
     registry: CollectorRegistry
     driving: Callable[[], bool]
-    stopping: asyncio.Event
+    shutdown: Shutdown
+    callers: Callers
     access: Access
     links: Links
     endpoints: Endpoints
@@ -88,6 +92,7 @@ class Context:
     replies: ByteBudget
     storage: StorageStatus
     bounds: SessionBounds = field(default_factory=SessionBounds)
+    kept_s: float | None = None
     listings: Listings = field(default_factory=Listings)
     tenant: str = "default"
     signed_link: bool = False
@@ -95,8 +100,13 @@ class Context:
 
     @property
     def ends(self) -> Ends:
-        """What ends this caller's streams and waiting calls."""
-        return Ends(self.stopping, self.admitted)
+        """What ends the calls of this caller that wait for a result."""
+        return Ends(self.shutdown.closing, self.admitted)
+
+    @property
+    def stream_ends(self) -> Ends:
+        """What ends the streams and waits that this caller can resume elsewhere."""
+        return Ends(self.shutdown.draining, self.admitted)
 
     @contextlib.contextmanager
     def counting_refusals(self) -> Iterator[None]:
@@ -135,6 +145,11 @@ class Context:
             if await self.sessions.append(session_id, facts.seq, [CancelRequested(at=self.clock.now(), by=by)], None):
                 return
             facts = await self.sessions.facts(session_id) or replace(facts, finished=True)
+
+    async def hand_over(self, session_id: str, fingerprint: str) -> None:
+        """Let the repeat of a caller without an idempotency key join its session."""
+        with contextlib.suppress(StorageUnavailableError):
+            await self.sessions.hand_over(session_id, self.tenant, fingerprint)
 
     async def write(self, session_id: str, event: Callable[[Session], Event | None]) -> tuple[Session, int]:
         """Record an event that depends on the session, retrying while other writers append; the session afterwards.
@@ -182,7 +197,7 @@ async def create_access(request: Request, _: _Bearer) -> Context:
     found = await _admitted(request, "edit")
     with found.counting_refusals():
         found.storage.check_new_session()
-        await found.access.count(found.tenant)
+        await found.access.count(request, found.tenant)
     return found
 
 
@@ -197,12 +212,14 @@ async def image_access(request: Request, _: _Bearer, _expires: _Expires = None, 
         if "authorization" in request.headers:
             return await _admitted(request, "read")
         raise
+    check_query(request)
     return replace(found, signed_link=True)
 
 
 async def _admitted(request: Request, scope: Scope) -> Context:
     found = context(request)
     caller = await found.access.admit(request, scope)
+    check_query(request)
     logs.bind(tenant=caller.tenant, **({"key_id": caller.key_id} if caller.key_id else {}))
     if not found.access.required:
         return replace(found, tenant=caller.tenant)

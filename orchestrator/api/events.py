@@ -60,7 +60,7 @@ async def stream_events(
 async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     try:
-        async with contextlib.aclosing(until(ctx.ends, follow(ctx.history, session_id, after))) as events:
+        async with contextlib.aclosing(until(ctx.stream_ends, follow(ctx.history, session_id, after))) as events:
             async for recorded in events:
                 yield b": keep-alive\n\n" if recorded is None else _frame(recorded)
     except HistoryLostError:

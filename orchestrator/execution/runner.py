@@ -155,6 +155,7 @@ class Runner:
         self._durations = SessionDurations()
         self._heartbeats = itertools.count(1)
         self._wake = asyncio.Event()
+        self._draining = False
         self._loops: list[asyncio.Task[None]] = []
 
     @property
@@ -182,6 +183,14 @@ class Runner:
         pause_s = min(_IDLE_S, self._heartbeat_s)
         loops = (run_forever(name, step, pause_s=pause_s, max_failures=_MAX_CONSECUTIVE_BUGS) for name, step in steps.items())
         self._loops = [asyncio.create_task(loop) for loop in loops]
+
+    async def drain(self) -> None:
+        """Claim nothing more, and leave each session to other replicas once its jobs under way have ended."""
+        self._draining = True
+        for driver in self._drivers.values():
+            driver.leave()
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
 
     async def stop(self) -> None:
         """Give up every session, so that other replicas can claim them at once; no recorded event is lost."""
@@ -211,6 +220,8 @@ class Runner:
         try:
             if self._claim_lost:
                 await self._release_lost_claims()
+            if self._draining:
+                return False
             taken = await self._sessions.claim(self._replica, self._claimable(), urgent=_BATCH, **free)
         except StorageUnavailableError as exc:
             log.warning("cannot claim sessions: %s", exc.message)
@@ -327,10 +338,7 @@ class Runner:
             events = await self._sessions.read(session_id)
             if not events:
                 raise CorruptLogError("it has no log")
-            driver = self._drive(claim, events)
-            self._drivers[session_id] = driver
-            if session_id in self._early_signals:
-                driver.signal()
+            driver = self._driver(claim, events)
             began = time.monotonic()
             await driver.run()
             if driver.finished:
@@ -342,6 +350,15 @@ class Runner:
         finally:
             if self._suspect and self._suspect[0] == claim:
                 self._suspect = None
+
+    def _driver(self, claim: Claim, events: list[Recorded]) -> Driver:
+        """The driver of a session, told what happened since its claim."""
+        driver = self._drivers[claim.session_id] = self._drive(claim, events)
+        if claim.session_id in self._early_signals:
+            driver.signal()
+        if self._draining:
+            driver.leave()
+        return driver
 
     def _is_trying_a_suspect(self) -> bool:
         if self._suspect is None:

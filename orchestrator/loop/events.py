@@ -134,6 +134,8 @@ class SessionCreated(_Event):
     checklist: bool = False
     """Whether the thinker judges by a checklist, written once before the first critique."""
     user: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict, exclude_if=lambda metadata: not metadata)
+    """The caller's own pairs; left out where there are none, as earlier versions wrote the event."""
     tenant: str = "default"
 
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from orchestrator.ports import Claim, Taken
 from orchestrator.store.packing import Packed
 
-AppendOutcome = Literal["ok", "full", "conflict", "fenced", "gone"]
+AppendOutcome = Literal["ok", "full", "conflict", "fenced", "gone", "abandoned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class KeySpace:
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """The arguments of ``create.lua``, in its order; an empty `key` means no idempotency, an empty bound none."""
+    """The arguments of ``create.lua``, in its order; an empty `key` means none, as an empty bound does."""
 
     session_id: str
     tenant: str
@@ -109,6 +109,9 @@ class NewSession:
     digest: str = ""
     retention_ms: int = 86_400_000
     blob_bytes: int = 0
+    request: str = ""
+    caller_ms: int | str = ""
+    webhook: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,8 @@ class Scripts:
             "suspend",
             "release",
             "queue_position",
+            "renew_callers",
+            "hand_over",
             "delete",
             "expire",
             "add_endpoint",
@@ -213,6 +218,14 @@ class Scripts:
     async def release(self, replica: str, session_id: str, *, failed: bool) -> bool:
         """See ``release.lua``."""
         return bool(await self._call("release", replica, session_id, int(failed)))
+
+    async def renew_callers(self, caller_ms: int, session_ids: Sequence[str]) -> None:
+        """See ``renew_callers.lua``."""
+        await self._call("renew_callers", caller_ms, *session_ids)
+
+    async def hand_over(self, session_id: str, tenant: str, fingerprint: str, ttl_ms: int) -> None:
+        """See ``hand_over.lua``."""
+        await self._call("hand_over", session_id, tenant, fingerprint, ttl_ms)
 
     async def queue_position(self, session_id: str) -> tuple[int, int | None] | None:
         """See ``queue_position.lua``: sessions ahead, and the wait in milliseconds if it is known; None: not queued."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from orchestrator.loop.events import (
 )
 from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import (
+    AbandonedError,
     Appended,
     Bounds,
     Claim,
@@ -58,6 +59,9 @@ _BUDGET_SPENT: Final = -4
 _LOGS_FULL: Final = -5
 _BLOBS_FULL: Final = -6
 _MIB: Final = 1024 * 1024
+_JOIN_S: Final = 60.0
+"""How long a session waits for the repeat of a caller who was told to repeat; clients do so within seconds."""
+_CALLERS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class SessionsOptions:
     """Limits and times of the store.
 
     Attributes:
-        lease_s: seconds after which a silent replica's sessions are taken over.
+        lease_s: seconds after which a silent replica's sessions are taken over, and a silent caller is gone.
         idempotency_ttl_s: seconds for which a caller's idempotency key is stored.
         most_unfinished: unfinished sessions above which new ones are refused.
         tenant_cap: sessions of one tenant that are driven at a time, for each editor.
@@ -98,7 +102,12 @@ class RedisSessions:
         self.scripts = Scripts(redis, keys)
 
     async def create(
-        self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
+        self,
+        session_id: str,
+        event: SessionCreated,
+        idempotency: Idempotency | None,
+        bounds: Bounds | None = None,
+        webhook: str = "",
     ) -> Created:
         """Record a new session and queue it.
 
@@ -108,15 +117,16 @@ class RedisSessions:
                 the day.
             StorageUnavailableError: when Redis cannot be reached, refuses to write, or its replicas did not confirm in time.
         """
-        key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
+        same = idempotency or Idempotency("", "")
         options, packed, bounds = self._options, pack(event), bounds or Bounds()
         new = NewSession(
             session_id,
             event.tenant,
             event.editor,
             packed.event,
-            fingerprint,
-            key,
+            # Replicas of earlier versions compare this one.
+            same.former or same.fingerprint,
+            same.key,
             ttl_ms=int(options.idempotency_ttl_s * 1000),
             limit=options.most_unfinished,
             deadline_ms=int(event.limits.deadline_at * 1000) + 1,
@@ -127,6 +137,9 @@ class RedisSessions:
             digest=packed.digest,
             retention_ms=int(options.retention_s * 1000),
             blob_bytes=event.source.bytes + (event.mask.bytes if event.mask else 0),
+            request=same.fingerprint,
+            caller_ms=self._lease_ms if idempotency and not idempotency.key else "",
+            webhook=webhook,
         )
         async with redis_call():
             created, name, known = await self.scripts.create(new)
@@ -207,6 +220,7 @@ class RedisSessions:
 
         Raises:
             FencedError: when another replica owns the session, or it was deleted.
+            AbandonedError: when its caller is gone, unless these events end it.
         """
         terminal = any(isinstance(event, Finished) for event in events)
         append = Append(
@@ -224,6 +238,8 @@ class RedisSessions:
             outcome = await self.scripts.append(append)
         if outcome in {"fenced", "gone"}:
             raise FencedError(session_id)
+        if outcome == "abandoned":
+            raise AbandonedError(session_id)
         return outcome if outcome in {"ok", "full"} else None
 
     async def claim(
@@ -272,6 +288,18 @@ class RedisSessions:
         """Queue again a session that this replica owns without driving it; `failed`: its driver failed because of a bug."""
         async with redis_call():
             await self.scripts.release(replica, session_id, failed=failed)
+
+    async def renew_callers(self, session_ids: Collection[str]) -> None:
+        """Renew the lease of the callers who wait for these sessions without an idempotency key."""
+        names = list(session_ids)
+        for at in range(0, len(names), _CALLERS_AT_ONCE):
+            async with redis_call():
+                await self.scripts.renew_callers(self._lease_ms, names[at : at + _CALLERS_AT_ONCE])
+
+    async def hand_over(self, session_id: str, tenant: str, fingerprint: str) -> None:
+        """Let the next request of that tenant and fingerprint join the session, for a minute."""
+        async with redis_call():
+            await self.scripts.hand_over(session_id, tenant, fingerprint, int(_JOIN_S * 1000))
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:
         """Where a session stands in its queue; None when it is not queued."""

@@ -44,6 +44,10 @@ def _not_blank(value: object) -> object:
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT, examples=["make it feel like golden hour"]), BeforeValidator(_not_blank)]
 NegativePrompt = Annotated[str, Field(max_length=MAX_PROMPT), BeforeValidator(_well_formed)]
 """May be blank."""
+MetadataKey = Annotated[str, Field(min_length=1, max_length=64), BeforeValidator(_well_formed)]
+MetadataValue = Annotated[str, Field(max_length=512), BeforeValidator(_well_formed)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
+"""A caller's own pairs, with the limits that OpenAI's API has."""
 
 
 class EditFields(BaseModel):

@@ -37,6 +37,8 @@ class Size:
     lease_s: float = LEASE_S
     capacity: int = 2048
     """Sessions that one replica drives at a time."""
+    drain_s: float = 3.0
+    """Seconds at SIGTERM for edits under way and waiting callers."""
 
 
 @dataclass
@@ -226,5 +228,6 @@ class Fleet:
             "EDITTHINKER_THINKERS": json.dumps(thinkers),
             "EDITTHINKER_LEASE_S": str(self.size.lease_s),
             "EDITTHINKER_CAPACITY": str(self.size.capacity),
+            "EDITTHINKER_DRAIN_S": str(self.size.drain_s),
             "EDITTHINKER_LOG_LEVEL": "warning",
         }

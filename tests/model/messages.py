@@ -38,7 +38,7 @@ class Append:
 
     async def send(self, store: RedisSessions) -> Any:
         try:
-            return await store.append(self.claim.session_id, len(self.known), self.events, self.claim.fence)
+            return await store.append(self.claim.session_id, len(self.known), self.events, self.claim.fence) is not None
         except FencedError:
             return "fenced"
 
@@ -53,7 +53,7 @@ class Speak:
 
     async def send(self, store: RedisSessions) -> Any:
         try:
-            return await store.append(self.session_id, self.expected, (self.event,), None)
+            return await store.append(self.session_id, self.expected, (self.event,), None) is not None
         except FencedError:
             return "gone"
 

@@ -71,7 +71,7 @@ BROKEN = (
     ),
     Variant(
         "a create that arrives twice starts over",
-        {"create": {"if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, fingerprint} end\n": ""}},
+        {"create": {"if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, request} end\n": ""}},
     ),
     Variant(
         "a replica's lease ends though it drives something",

@@ -4,16 +4,19 @@
 --       ending: whether they end the session or ask for its end, and are recorded even if Redis is full
 --       digest, head: see record_event
 -- ->    {'ok', seq} | {'full', seq} recorded, and the tenant's images take all that they may | {'conflict', seq} | {'fenced'} | {'gone'}
+--       {'abandoned'} the caller who alone could get the result is gone, and these events do not end the session
 local id, expected, fence, terminal = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local key = P .. 's:' .. id
-local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves', 'attempts', 'most_blobs')
+local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves', 'attempts', 'most_blobs', 'caller',
+  'webhook')
 if not h[1] then return {'gone'} end
 if fence ~= '' and (fence ~= h[2] or h[4] ~= 'owned') then return {'fenced'} end
 if h[1] ~= expected then return {'conflict', tonumber(h[1])} end
+if fence ~= '' and ARGV[6] ~= '1' and h[10] and tonumber(h[10]) < now_ms() then return {'abandoned'} end
 if ARGV[6] == '1' then although_full() end
 local seq, bytes = tonumber(h[1]), 0
--- Where the tenant has webhooks, each event that they subscribe to becomes a chore in the same step.
-local announced = redis.call('EXISTS', P .. 'hooks:' .. h[6]) == 1 and {finished = true, review_requested = true} or {}
+-- Where the tenant or the session has webhooks, each event that they subscribe to becomes a chore in the same step.
+local announced = (h[11] or redis.call('EXISTS', P .. 'hooks:' .. h[6]) == 1) and {finished = true, review_requested = true} or {}
 for i = 8, #ARGV, 3 do
   seq = seq + 1
   bytes = bytes + record_event(id, seq, ARGV[i], ARGV[i + 1], ARGV[i + 2])

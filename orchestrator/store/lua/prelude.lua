@@ -1,8 +1,9 @@
 -- Shared by the scripts: prepended to each of them. Every key begins with P, so all lie in one cluster slot.
 --
 -- A session is   ready (queued: in its tenant's queue, or urgent), owned (a replica drives it), parked (suspended: it waits
---                for a person) or done. Its hash s:<id> holds this state, its owner, its editor (in the field lane), and in the
---                field attempts how often it was claimed since a driver last wrote to it or gave it up in good order.
+--                for a person) or done. Its hash s:<id> holds this state, its owner, its editor (in the field lane), in the field
+--                attempts how often it was claimed since a driver last wrote to it or gave it up in good order, and in caller
+--                until when the caller is waiting who alone can get its result, if there is one.
 -- q:<editor>:<tenant>  its queued sessions: those that were started before new ones, each the oldest first
 -- ring:<editor>        tenants with queued sessions, in the order of their turns; a tenant at its cap is in capped:<editor>
 -- inflight:<editor>    owned sessions by tenant       waiting   queued sessions by editor
@@ -10,7 +11,9 @@
 -- replicas           by the end of their lease        own:<replica>   the sessions a replica drives
 -- timers             <kind>:<id> by when it is due    unfinished   how many sessions are
 -- open:<tenant>      its unfinished sessions by their deadline     spent:<day>   editor seconds by tenant, of days since 1970
--- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session
+-- handed:<tenant>:<request>   sessions whose callers were told to repeat that request
+-- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session; in
+--                    endpoint the webhook that is notified of it alone, if there is one (field webhook of s:<id>)
 -- bytes:<tenant>     bytes of its sessions in Redis, by the time at which they leave it (see leave_slot)
 -- sizes:<tenant>     bytes of the images of each of its sessions, archived ones too     blobs   their sum by tenant
 -- pace:<editor>      ms, at: milliseconds between two claims, and when that was measured; since, n: the measurement under way;
@@ -101,6 +104,10 @@ local function queue_key(editor, tenant) return P .. 'q:' .. editor .. ':' .. te
 local function count_dequeued(editor)
   if redis.call('HINCRBY', P .. 'waiting', editor, -1) <= 0 then redis.call('HDEL', P .. 'pace:' .. editor, 'since', 'n') end
 end
+
+local function handed_over(tenant, request) return P .. 'handed:' .. tenant .. ':' .. request end
+
+local function renew_caller(id, ms) redis.call('HSET', P .. 's:' .. id, 'caller', string.format('%.0f', now_ms() + ms)) end
 
 -- Queue a session. It becomes urgent at its deadline, however long the queue.
 local function enqueue(id, is_new)

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from orchestrator.execution import driver as module
-from orchestrator.execution.driver import Driver
+from orchestrator.execution.driver import Driver, DriverOptions
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import Session
 from orchestrator.ports import (
+    AbandonedError,
     Claim,
     CritiqueOrder,
     CritiqueReply,
@@ -53,6 +54,7 @@ class Log:
         self.entries = [Recorded(1, created)]
         self.fate = fate
         self.appends = 0
+        self.queued_again = 0
         self.failed = asyncio.Event()
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
@@ -64,6 +66,8 @@ class Log:
         if fate == "refused":
             self.failed.set()
             raise StorageUnavailableError("OOM command not allowed when used memory > 'maxmemory'")
+        if fate == "abandoned" and not isinstance(events[-1], ev.Finished):
+            raise AbandonedError(session_id)
         if expected != len(self.entries):
             return False
         self.write(events)
@@ -73,6 +77,11 @@ class Log:
 
     def write(self, events: Sequence[ev.Event]) -> None:
         self.entries += [Recorded(len(self.entries) + 1 + number, ev.load(ev.dump(event))) for number, event in enumerate(events)]
+
+    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+        assert (expected, until) == (len(self.entries), None)
+        self.queued_again += 1
+        return True
 
     @property
     def types(self) -> list[str]:
@@ -121,7 +130,7 @@ class Thinker:
 def driver(log: Log, *, editor: Editor | None = None, thinker: AnyThinker | None = None, told: Told | None = None) -> Driver:
     performer = Performer({"e": editor or InstantEditor()}, {"t": thinker or Thinker()}, Store(), Now())
     claim = Claim(NAME, 1, "e")
-    return Driver(claim, log, performer, Now(), told or Told(), list(log.entries))  # type: ignore[arg-type]
+    return Driver(claim, log, performer, Now(), told or Told(), list(log.entries), options=DriverOptions(caller_grace_s=0.0))  # type: ignore[arg-type]
 
 
 WHOLE = ["session_created", "turn_started", "edit_started", "edited", "critiqued", "finished"]
@@ -243,6 +252,76 @@ async def test_a_cancelled_edit_is_charged(desk: Desk) -> None:
 
     assert len(desk.seen) == 2
     assert 0.5 < driving.finished.totals.editor_seconds < 1.5
+
+
+async def test_a_caller_who_is_heard_of_again_is_not_gone() -> None:
+    """After an outage of Redis its lease is renewed a moment later than the driver writes."""
+    log = Log(fate=lambda number: "abandoned" if number % 2 else "done")
+    await asyncio.wait_for(driver(log).run(), WAIT_S)
+
+    assert log.types == WHOLE
+
+
+async def test_a_session_whose_caller_is_gone_is_cancelled_with_what_was_made() -> None:
+    """The outcome that could not be recorded before is; no edit is started."""
+    log = Log(fate=lambda number: "abandoned" if number > 1 else "done")
+    driving = driver(log)
+    await asyncio.wait_for(driving.run(), WAIT_S)
+
+    assert log.types == ["session_created", "turn_started", "edit_started", "edited", "cancel_requested", "finished"]
+    assert driving.finished and driving.finished.best == ev.CandidateRef(turn=1, candidate=1)
+    (cancel,) = [recorded.event for recorded in log.entries if isinstance(recorded.event, ev.CancelRequested)]
+    assert cancel.by == "disconnect"
+
+
+class HeldEditor(InstantEditor):
+    def __init__(self) -> None:
+        self.asked, self.release = asyncio.Event(), asyncio.Event()
+
+    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
+        self.asked.set()
+        await self.release.wait()
+        return EditReply(checked())
+
+
+async def test_a_driver_that_leaves_records_the_edit_under_way() -> None:
+    """Then the session is queued for another replica, before the critique is requested."""
+    log, editor = Log(), HeldEditor()
+    driving = driver(log, editor=editor)
+    running = asyncio.create_task(driving.run())
+    await asyncio.wait_for(editor.asked.wait(), WAIT_S)
+    driving.leave()
+    editor.release.set()
+    await asyncio.wait_for(running, WAIT_S)
+
+    assert log.types == ["session_created", "turn_started", "edit_started", "edited"]
+    assert (log.queued_again, driving.finished) == (1, None)
+
+
+async def test_a_driver_that_leaves_records_no_intent() -> None:
+    """The next driver would take the edit for a repeat."""
+    log = Log()
+    driving = driver(log)
+    driving.leave()
+    await asyncio.wait_for(driving.run(), WAIT_S)
+
+    assert log.types == ["session_created", "turn_started"]
+    assert log.queued_again == 1
+
+
+async def test_a_driver_that_leaves_between_intent_and_record_drops_the_intent() -> None:
+    """The append that was to record it failed."""
+
+    def fate(number: int) -> str:
+        driving.leave()
+        return "refused" if number == 1 else "done"
+
+    log = Log(fate=fate)
+    driving = driver(log)
+    await asyncio.wait_for(driving.run(), WAIT_S)
+
+    assert log.types == ["session_created", "turn_started"]
+    assert log.queued_again == 1
 
 
 BROKEN = SIGNATURE + b"".join(

@@ -156,6 +156,9 @@ class MemoryStore:
     known_deliveries: dict[str, model.Delivery] = field(default_factory=dict)
     timers: dict[str, float] = field(default_factory=dict)
 
+    async def own_endpoint(self, session_id: str) -> model.Endpoint | None:
+        return None
+
     async def endpoints(self, tenant: str) -> list[model.Endpoint]:
         return list(self.known_endpoints.values())
 

@@ -132,15 +132,20 @@ class Harness:
         self.store, self.notifications = Store(), Notifications()
         self.drive: Callable[[], Awaitable[None]] = asyncio.Event().wait  # type: ignore[assignment]  # what it returns is not used
         self.chore: Callable[[str], Awaitable[bool]] = _done
+        self.drivers: dict[str, _Driver] = {}
         self.runner = Runner(
             Replica("r", 8, BEAT_S),
             self.store,  # type: ignore[arg-type]  # what a runner needs of it
-            lambda claim, log: _Driver(self.drive),  # type: ignore[arg-type,return-value]  # as above
+            self._made,  # type: ignore[arg-type]  # as above
             self.notifications,
             editors=Unlimited(),
             chore=self._chore,
             observer=Quiet(),
         )
+
+    def _made(self, claim: Claim, log: list[Recorded]) -> _Driver:
+        self.drivers[claim.session_id] = _Driver(self.drive)
+        return self.drivers[claim.session_id]
 
     async def _chore(self, name: str) -> bool:
         return await self.chore(name)
@@ -152,9 +157,13 @@ class _Driver:
 
     def __init__(self, run: Callable[[], Awaitable[None]]) -> None:
         self.run = run
+        self.left = asyncio.Event()
 
     def signal(self) -> None:
         """Nobody speaks here."""
+
+    def leave(self) -> None:
+        self.left.set()
 
 
 async def _done(chore: str) -> bool:
@@ -292,6 +301,30 @@ async def test_sessions_of_a_lost_claim_are_queued_again_at_once(harness: Harnes
     await until(lambda: released)
 
 
+async def test_sessions_of_a_lost_claim_are_queued_again_while_draining_too(harness: Harness) -> None:
+    """Others are to continue them; nothing more is claimed."""
+    released: list[str] = []
+
+    async def claim(*_: object, **__: object) -> Taken:
+        harness.store.called("claim")
+        harness.store.mine = {"a"}
+        draining.append(asyncio.create_task(harness.runner.drain()))
+        raise StorageUnavailableError("the answer was lost")
+
+    async def release(replica: str, session_id: str, *, failed: bool = False) -> None:
+        harness.store.mine.clear()
+        released.append(session_id)
+
+    draining: list[asyncio.Task[None]] = []
+    harness.store.claim, harness.store.release = claim, release  # type: ignore[method-assign]
+    harness.runner._heartbeat_s = 1_000  # no audit
+    await harness.runner.start()
+    await until(lambda: released)
+    await draining[0]
+
+    assert (released, harness.store.calls["claim"]) == (["a"], 1)
+
+
 async def test_a_session_whose_driver_failed_is_queued_again_as_that(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts as an attempt, and is not left to the audits."""
     monkeypatch.setattr(runner, "_PAUSE_AFTER_BUG_S", 0.01)
@@ -326,3 +359,24 @@ async def test_one_suspect_is_tried_at_a_time(harness: Harness) -> None:
     await until(lambda: driven == 2 and harness.store.suspended)
 
     assert harness.store.suspended == ["b"]
+
+
+async def test_draining_tells_every_driver_to_leave_and_claims_nothing_more(harness: Harness) -> None:
+    """It ends with the last driver; the lease is renewed until then."""
+    ends = asyncio.Event()
+    harness.drive = ends.wait  # type: ignore[assignment]  # what it returns is not used
+    harness.store.claims = [Claim("a", 1, "e")]
+    await harness.runner.start()
+    await until(lambda: "a" in harness.drivers)
+    draining = asyncio.create_task(harness.runner.drain())
+    await until(harness.drivers["a"].left.is_set)
+    claims, renewals = harness.store.calls["claim"], harness.store.calls.get("renew_lease", 0)
+    harness.store.claims = [Claim("b", 1, "e")]
+    harness.runner.wake()
+    await until(lambda: harness.store.calls.get("renew_lease", 0) > renewals + 2)
+
+    assert not draining.done()
+    assert harness.store.calls["claim"] <= claims + 1  # one may have been under way
+    assert "b" not in harness.drivers
+    ends.set()
+    await asyncio.wait_for(draining, 10)

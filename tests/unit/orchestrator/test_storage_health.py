@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.api.access import Access
 from orchestrator.api.errors import from_port
-from orchestrator.ports import Bounds, Quota, StorageFullError, StorageUnavailableError
+from orchestrator.ports import Bounds, Quota, RateUsage, StorageFullError, StorageUnavailableError
 from orchestrator.store.health import EvictingRedisError, RedisMemory, StorageHealth
 
 
@@ -133,7 +133,7 @@ class Quotas:
     async def quota(self, tenant: str) -> Quota | None:
         return self.given
 
-    async def hit(self, rate: str, tenant: str) -> None:
+    async def hit(self, rate: str, tenant: str) -> tuple[bool, tuple[RateUsage, ...]]:
         raise NotImplementedError(rate, tenant)
 
 
