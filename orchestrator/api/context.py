@@ -40,6 +40,8 @@ from services.serving import logs
 from services.serving.byte_budget import ByteBudget
 
 _REFUSALS: Final = frozenset({"overloaded", "quota_exceeded", "rate_limited", "storage_unavailable"})
+_MAX_EXPORTS: Final = 2
+"""Of one tenant on this replica: each holds sixteen sessions' events for a reader that may be slow."""
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 _Expires = Annotated[str | None, Query(alias="expires", max_length=20, description="When a signed link expires.")]
 _Signature = Annotated[str | None, Query(max_length=100, description="The signature of a signed link, in place of a key.")]
@@ -66,6 +68,7 @@ class Context:
         shutdown: how this replica ends.
         callers: the calls that wait for their session.
         listings: bounds lists that are made at a time.
+        exports: the open exports of each tenant.
         tenant: the caller's; it sees its own sessions only.
         admitted: whether the caller's key is still valid; None where no key is needed.
         signed_link: the request has a valid signed link, which gives access to the image at its path without a key.
@@ -94,6 +97,7 @@ class Context:
     bounds: SessionBounds = field(default_factory=SessionBounds)
     kept_s: float | None = None
     listings: Listings = field(default_factory=Listings)
+    exports: StreamLimits = field(default_factory=lambda: StreamLimits(_MAX_EXPORTS, "exports"))
     tenant: str = "default"
     signed_link: bool = False
     admitted: Callable[[], Awaitable[bool]] | None = None

@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from orchestrator.api.context import Context, read_access
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EXPORT
+from orchestrator.api.live import SlotResponse
 from services.serving.jsonlines import json_line
 
 router = APIRouter(tags=["sessions"])
@@ -23,7 +24,7 @@ _LINES: Final = {
 End = Literal["succeeded", "failed", "cancelled"]
 
 
-@router.get("/v1/export", response_class=Response, responses=documented(ok={200: _LINES}))
+@router.get("/v1/export", response_class=Response, responses=documented(429, ok={200: _LINES}))
 async def export_sessions(
     ctx: Annotated[Context, Depends(read_access)],
     since: Annotated[float, Query(ge=0, le=_LAST, description="Created at or after; Unix seconds.")] = 0,
@@ -34,10 +35,11 @@ async def export_sessions(
 
     The response has no length: if the connection breaks, the export is incomplete; request the rest with `since`.
     """
-    lines = _lines(ctx.history.documents(ctx.tenant, since, until, status))
-    # Read before the status line is sent, so that an unreachable store is a 503 and not a broken stream.
-    first = await anext(lines, None)
-    return StreamingResponse(_chain(first, lines), media_type="application/jsonl", headers={"cache-control": "no-store"})
+    with ctx.exports.open(ctx.tenant) as slot:
+        lines = _lines(ctx.history.documents(ctx.tenant, since, until, status))
+        # Read before the status line is sent, so that an unreachable store is a 503 and not a broken stream.
+        first = await anext(lines, None)
+        return SlotResponse(_chain(first, lines), slot.pop_all(), media_type="application/jsonl", headers={})
 
 
 async def _lines(documents: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[bytes]:

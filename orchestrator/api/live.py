@@ -105,10 +105,12 @@ class StreamLimits:
 
     Args:
         most: of one tenant; None is no bound.
+        what: they are, for messages.
     """
 
-    def __init__(self, most: int | None) -> None:
+    def __init__(self, most: int | None, what: str = "event streams") -> None:
         self._most = most
+        self._what = what
         self._open: Counter[str] = Counter()
 
     def open(self, tenant: str) -> contextlib.ExitStack:
@@ -118,7 +120,7 @@ class StreamLimits:
             StreamLimitError: ``quota_exceeded``, when the tenant is at its limit.
         """
         if self._most is not None and self._open[tenant] >= self._most:
-            message = f"you have {self._most:,} event streams open, which is the most; close one, or follow fewer sessions"
+            message = f"you have {self._most:,} {self._what} open, which is the most; close one first"
             raise StreamLimitError("quota_exceeded", message, retry_after=_RETRY_S)
         self._open[tenant] += 1
         slot = contextlib.ExitStack()
@@ -150,19 +152,18 @@ class Listings:
             yield
 
 
-class EventStreamResponse(StreamingResponse):
-    """Server-sent events, which release their slot however they end."""
+class SlotResponse(StreamingResponse):
+    """A stream that releases its slot however it ends."""
 
     def __init__(
-        self, frames: AsyncIterator[bytes], slot: contextlib.ExitStack, headers: Mapping[str, str] | None = None
+        self, frames: AsyncIterator[bytes], slot: contextlib.ExitStack, *, media_type: str, headers: Mapping[str, str]
     ) -> None:
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})}
-        super().__init__(frames, media_type="text/event-stream", headers=headers)
+        super().__init__(frames, media_type=media_type, headers={"cache-control": "no-store", **headers})
         self._frames = frames
         self._slot = slot
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
+        """Send it."""
         # Not in the generator: its cleanup does not run if it was never started.
         with self._slot:
             try:
@@ -171,6 +172,15 @@ class EventStreamResponse(StreamingResponse):
                 # Not left to the garbage collector: a frame that was not sent holds its picture.
                 if isinstance(self._frames, AsyncGenerator):
                     await self._frames.aclose()
+
+
+class EventStreamResponse(SlotResponse):
+    """Server-sent events."""
+
+    def __init__(
+        self, frames: AsyncIterator[bytes], slot: contextlib.ExitStack, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(frames, slot, media_type="text/event-stream", headers={"x-accel-buffering": "no", **(headers or {})})
 
 
 async def until_finished(history: History, session_id: str) -> tuple[Session, int]:

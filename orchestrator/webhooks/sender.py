@@ -45,6 +45,8 @@ _MAX_PER_ENDPOINT: Final = 8
 """Attempts in flight for one endpoint."""
 _MAX_PER_HOST: Final = 32
 """Attempts in flight for one host, of all tenants, tests included: webhooks may name a host that asked for none of them."""
+_MAX_PER_TENANT: Final = 128
+"""Attempts in flight for one tenant, webhooks that it has deleted since included, so that others' go on."""
 _MAX_IN_FLIGHT: Final = 256
 _MAX_QUEUE_S: Final = 60.0
 """The longest that a delivery to a busy endpoint is postponed, so that its queue drains once a slow receiver recovers."""
@@ -176,6 +178,10 @@ class WebhookSender:
         delivering = sum(delivery.host == host for delivery in self._in_flight.values())
         return bool(host) and delivering + self._tests[host] >= _MAX_PER_HOST
 
+    def _used_up(self, tenant: str) -> bool:
+        """Whether a tenant has as many attempts in flight as it may."""
+        return sum(delivery.tenant == tenant for delivery in self._in_flight.values()) >= _MAX_PER_TENANT
+
     async def stop(self) -> None:
         """Stop, and leave the attempts in flight to other replicas at once."""
         left = dict(self._in_flight)
@@ -212,7 +218,7 @@ class WebhookSender:
         # Endpoints that were named with sessions are one receiver if they have one host.
         own = delivery.webhook == OWN_ENDPOINT
         queue = self._queue(f"{delivery.tenant}/{delivery.host}" if own else delivery.webhook, now)
-        full = len(self._in_flight) >= _MAX_IN_FLIGHT or self._busy(delivery.host)
+        full = len(self._in_flight) >= _MAX_IN_FLIGHT or self._busy(delivery.host) or self._used_up(delivery.tenant)
         if delivery.next_at is not None and delivery.next_at > now:
             later: float | None = delivery.next_at
         elif delivery_id in self._in_flight:

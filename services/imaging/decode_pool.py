@@ -38,8 +38,9 @@ _ROOT: Final = Path(services.__file__).parents[1]
 _LIGHT_BYTES: Final = 16 * 1024 * 1024
 """Files above this are heavy without a look at them."""
 _LIGHT_MEMORY: Final = BASE_BYTES + LIGHT_BYTES + 4 * _LIGHT_BYTES
-_LIGHT_CPU_S: Final = 1.0
-"""What a light job may take, whatever its structure promised: one that takes more is a heavy one, and begun again as that."""
+_LIGHT_CPU_S: Final = 2.0
+"""What a light job may take. One that takes more, although its structure promised less, is begun again as a heavy one. A
+telephone's photograph that has to be turned and encoded again takes one second."""
 _WALL_FACTOR: Final = 3
 """Wall time against CPU time: the processes share the machine's cores."""
 _PIXEL_BYTES: Final = 20

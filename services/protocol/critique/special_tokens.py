@@ -20,8 +20,9 @@ _SPACED: Final = re.compile(r"([<\[]) ")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters, but for tab and line feed."""
 _TOKEN: Final = re.compile(
-    r"<[|\uff5c][^<>\n]{1,64}[|\uff5c]>"
-    r"|</?(?:s|pad|unk|bos|eos|cls|sep|mask|image|img|video|audio|start_of_turn|end_of_turn|start_of_image|end_of_image"
+    r"<[|\uff5c][^<>\n]{1,64}>|<[^<>\n]{1,64}[|\uff5c]>"
+    r"|</?(?:s|pad|unk|bos|eos|cls|sep|mask|image|img|video|audio|(?:start|end)_of_[a-z]+|[a-z]+_soft_token|unused[0-9]+|(?:loc|seg)[0-9]{3,4}"
+    r"|im_(?:start|end|patch|col)|fake_token_around_image|global-img|row_[0-9]+_col_[0-9]+|sop|eop|box|ref|quad|slice|unit"
     r"|IMG_CONTEXT|IMG|image_placeholder|extra_id_[0-9]{1,3}|<SYS>)>"
     r"|\[/?(?:INST|IMG|IMG_BREAK|IMG_END|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK|MASK|CLS|SEP|PAD|UNK)\]",
     re.IGNORECASE,

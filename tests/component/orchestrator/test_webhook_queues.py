@@ -72,6 +72,33 @@ async def test_one_host_gets_a_bounded_number_of_requests_from_all_webhooks() ->
     assert (busy, test.status, test.error) == (32, None, "too many requests to this host are under way; try again later")
 
 
+async def test_a_tenant_leaves_attempts_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its receivers never answer, and it deletes webhooks and makes others."""
+    monkeypatch.setattr(sending, "_MAX_PER_TENANT", 10)
+    release, busy = asyncio.Event(), 0
+
+    async def slowly(_: bytes) -> bytes:
+        nonlocal busy
+        busy += 1
+        await release.wait()
+        return reply(204)
+
+    store, counted = MemoryStore(), Outcomes()
+    async with receiver(slowly) as url:
+        store.known_endpoints = {f"whk_{number}": endpoint(f"whk_{number}", url) for number in range(21)}
+        many = [delivery(f"msg_{number}", f"whk_{number}") for number in range(20)]
+        other = delivery("msg_bob", "whk_20").model_copy(update={"tenant": "bob"})
+        store.known_deliveries = {one.id: one for one in [*many, other]}
+        webhooks = sender(store, counted, allow_private=True)
+        for one in store.known_deliveries:
+            await webhooks.chore(f"deliver:ses_1/{one}")
+        await until(lambda: busy == 11)
+        release.set()
+        await until(lambda: len(counted.outcomes) == 11)
+
+    assert store.known_deliveries["msg_bob"].state == "delivered"
+
+
 def test_a_delivery_knows_the_host_of_its_webhook() -> None:
     assert model.host_of("https://user@Hooks.Example.com.:8443/x") == "hooks.example.com"
     assert endpoint(url="https://[2001:DB8::1]/x").host == "2001:db8::1"

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -88,9 +89,13 @@ async def test_a_light_job_that_takes_too_long_is_begun_again_as_a_heavy_one() -
     async with pool() as held:
         await held.check(SMALL, limits=ImageLimits())
         (pid,) = pids(held)
+        (process,) = held._idle[True]
+        assert process._process and process._process.stdout
+        replies: Any = process._process.stdout
         os.kill(pid, signal.SIGSTOP)
         job = asyncio.create_task(held.check(SMALL, limits=ImageLimits()))
-        await _until(lambda: held.running == 1)
+        # The request was written, and its reply is awaited.
+        await _until(lambda: replies._waiter is not None)
         # As its limit of CPU time ends it.
         os.kill(pid, signal.SIGXCPU)
         os.kill(pid, signal.SIGCONT)

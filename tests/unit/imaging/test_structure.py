@@ -9,7 +9,7 @@ from PIL import Image
 
 from services.errors import ApiError
 from services.imaging.codec import check_image, open_image
-from services.imaging.structure import webp_size, work_of
+from services.imaging.structure import TooComplexError, webp_size, work_of
 from tests.unit.imaging.pictures import chunk, png, saved, scene
 
 
@@ -112,6 +112,14 @@ def test_an_idat_of_8_kib_each_is_how_libpng_writes_and_is_accepted() -> None:
 )
 def test_the_estimate_grows_with_what_the_decoder_does_rather_than_with_the_file(heavy: bytes, light: bytes) -> None:
     assert _estimate(heavy) > 2 * _estimate(light)
+
+
+def test_image_data_beyond_the_size_of_the_picture_is_refused() -> None:
+    """A picture of 8 x 8 whose data inflates to a hundred megabytes; one of noise that deflate cannot compress is accepted."""
+    with pytest.raises(TooComplexError, match="more image data than its width and height need"):
+        work_of(png((8, 8), 8, 0, bytes(100_000_000)))
+    for interlaced in (False, True):
+        work_of(saved(Image.effect_noise((301, 201), 90), "PNG", compress_level=0, interlace=interlaced))
 
 
 @pytest.mark.parametrize("options", [{"lossless": True}, {}, {"exif": b"Exif\0\0II*\0"}], ids=["lossless", "lossy", "extended"])
