@@ -18,12 +18,15 @@ from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, Request
 from services.errors import ApiError
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
+from services.protocol.images_api import RAW_IMAGE
 
 _PARAM: Final = "the editor's image"
 _MAX_TIMINGS: Final = 32
 _MAX_TIMING_NAME: Final = 64
 _LATER_TURN: Final = {"priority": "u=2"}
 """RFC 9218, section 4.1: one level more urgent than the default, u=3."""
+_ACCEPT: Final = f"application/json, {RAW_IMAGE}"
+"""Our own workers answer with the picture's bytes; the base64 and JSON of a megapixel cost more than its checks."""
 _MAX_GROWTH: Final = 2
 """Pixels of an edited image at most, as a multiple of the source's, where that is above the limit for uploads."""
 _BYTES_PER_PIXEL: Final = 4
@@ -80,16 +83,12 @@ class HttpEditor:
         if order.mask is not None:
             files.append(("mask", order.mask))
         body = _multipart(boundary, fields, files)
-        headers = {"idempotency-key": order.key, **(_LATER_TURN if order.later else {})}
+        headers = {"idempotency-key": order.key, "accept": _ACCEPT, **(_LATER_TURN if order.later else {})}
         call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers, _max_reply(order))
         requests = _Requests(usage)
         reply = await self._post(call, order, requests)
         requests.reported(reply)
-        text = _image_of(reply.json)
-        try:
-            data = await asyncio.to_thread(from_base64, text)
-        except ApiError as exc:
-            raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
+        data = await _image_of(reply)
         info = await self._checked(data, order)
         if order.options.get("size") in {None, "auto"}:
             data, info = await self._at_source_size(data, info, order)
@@ -214,8 +213,17 @@ def _max_reply(order: EditOrder) -> int:
     return max(_MIN_REPLY_BOUND, _MAX_GROWTH * max(ref.width * ref.height, size) * _BYTES_PER_PIXEL * 4 // 3)
 
 
-def _image_of(reply: Any) -> str:
-    """The image in base64."""
+async def _image_of(reply: Reply) -> bytes:
+    """The image: the body itself, or base64 in its JSON."""
+    if reply.raw is not None:
+        return reply.raw
+    try:
+        return await asyncio.to_thread(from_base64, _base64_of(reply.json))
+    except ApiError as exc:
+        raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
+
+
+def _base64_of(reply: Any) -> str:
     images = reply.get("data") if isinstance(reply, dict) else None
     first = images[0] if isinstance(images, list) and images else None
     text = first.get("b64_json") if isinstance(first, dict) else None

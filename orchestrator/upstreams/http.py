@@ -19,6 +19,7 @@ import stamina
 
 from orchestrator.ports import EditorError, PortError, RequestTiming, ThinkerError
 from services.errors import shown
+from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
 from services.serving import tracing
 from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
 from services.serving.retry import read_retry_after
@@ -118,11 +119,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A successful response: the body's JSON, the headers, and the seconds that the last request took."""
+    """A successful response: the body's JSON, the headers, and the seconds that the last request took.
+
+    Attributes:
+        raw: the body, where the call asked for `RAW_IMAGE` and got it; the JSON is then that of its header.
+    """
 
     json: Any
     headers: Mapping[str, str] = field(default_factory=dict)
     elapsed_s: float = 0.0
+    raw: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,7 @@ class _RawReply:
     body: bytes
     headers: Mapping[str, str]
     elapsed_s: float
+    is_image: bool
 
 
 class RequestObserver:
@@ -180,6 +187,9 @@ class HttpUpstream:
             message = f"the {self._role} did not answer within {allowed:.1f} s"
             raise self._error(f"{self._role}_timeout", message, retryable=True) from exc
         # Parsed outside the retries: an unreadable response must not make the server do the work again at once.
+        if raw.is_image:
+            timings = self._json(raw.headers.get(RAW_TIMINGS, "{}").encode("latin-1", "replace"))
+            return Reply({"timings": timings}, raw.headers, raw.elapsed_s, raw.body)
         return Reply(self._json(raw.body), raw.headers, raw.elapsed_s)
 
     async def ready(self) -> bool:
@@ -248,14 +258,15 @@ class HttpUpstream:
             pieces = _observed(call.pieces(), load_errors, timing)
             async with self._client.post(url, data=pieces, headers=headers, allow_redirects=False) as reply:
                 ok = 200 <= reply.status < 300  # noqa: PLR2004
-                body = await self._read(reply, call.max_reply) if ok else await _start(reply)
+                is_image = reply.content_type == RAW_IMAGE and RAW_IMAGE in headers["accept"]
+                body = await self._read(reply, call.max_reply, is_image=is_image) if ok else await _start(reply)
         except _CONFIGURATION_ERRORS as exc:
             message = f"the {self._role}'s URL or key is not valid: {exc}"
             raise self._error(f"{self._role}_unreachable", message, kind="away") from exc
         except aiohttp.ClientError as exc:
             raise load_errors[0] if load_errors else self._connection_error(exc) from exc
         if ok:
-            return _RawReply(body, reply.headers, time.monotonic() - began)
+            return _RawReply(body, reply.headers, time.monotonic() - began, is_image)
         if reply.status in _FULL:
             observer.rejected()
         raise self._status_error(reply, body)
@@ -268,7 +279,7 @@ class HttpUpstream:
         message = f"the connection to the {self._role} broke ({type(exc).__name__})"
         return self._error(f"{self._role}_failed", message, retryable=True)
 
-    async def _read(self, reply: aiohttp.ClientResponse, max_reply: int | None) -> bytes:
+    async def _read(self, reply: aiohttp.ClientResponse, max_reply: int | None, *, is_image: bool) -> bytes:
         """The body of a successful response: unencoded, and bounded in bytes and values before any of it is parsed."""
         encoding = reply.headers.get("content-encoding", "").strip().lower()
         if encoding not in _IDENTITY:
@@ -276,7 +287,7 @@ class HttpUpstream:
             message = f"the {self._role}'s reply has the content encoding {shown(encoding)}; identity was requested"
             raise self._error(f"{self._role}_bad_reply", message)
         limit = min(self._upstream.max_reply, max_reply or self._upstream.max_reply)
-        body = JsonBody()
+        body = _ImageBody() if is_image else JsonBody()
         try:
             async for chunk in reply.content.iter_any():
                 if body.size + len(chunk) > limit:
@@ -330,6 +341,23 @@ class HttpUpstream:
         if key and not key.isascii():
             raise ValueError("the key is not ASCII")
         return {"authorization": f"Bearer {key}"} if key else {}
+
+
+class _ImageBody:
+    """The bytes of a picture as they arrive."""
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    @property
+    def size(self) -> int:
+        return len(self._content)
+
+    def add(self, piece: bytes) -> None:
+        self._content += piece
+
+    def content(self) -> bytes:
+        return bytes(self._content)
 
 
 async def _start(reply: aiohttp.ClientResponse) -> bytes:

@@ -24,6 +24,7 @@ from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from services.imaging.codec import inspect
 from services.imaging.decode_pool import DecodePool
+from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
 from tests.component.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
 from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import SIGNATURE, chunk, opened, png, saved, scene
@@ -143,6 +144,24 @@ async def test_a_picture_of_the_right_size_passes_untouched(desk: Desk, kind: st
 
     assert reply.image.data == data
     assert (reply.image.media_type, reply.image.width, reply.image.height) == (f"image/{kind.lower()}", WIDTH, HEIGHT)
+
+
+async def test_a_workers_own_bytes_are_read(desk: Desk) -> None:
+    """Asked for by Accept; the timings come in a header."""
+    data = saved(scene(size=(WIDTH, HEIGHT)), "PNG")
+    desk.answers = [Response(data, media_type=RAW_IMAGE, headers={RAW_TIMINGS: '{"edit_ms": 120.5}'})]
+    reply = await edit(desk)
+
+    assert RAW_IMAGE in desk.seen[0].headers["accept"]
+    assert (reply.image.data, reply.timings) == (data, {"edit_ms": 120.5})
+
+
+@pytest.mark.parametrize("body", [b"", b"not a picture", saved(scene(size=(WIDTH, HEIGHT)), "PNG")[:-20]])
+async def test_bytes_that_are_no_picture_are_a_bad_reply(desk: Desk, body: bytes) -> None:
+    """As in base64."""
+    desk.answers = [Response(body, media_type=RAW_IMAGE)]
+
+    assert (await failure(desk)).code == "editor_bad_reply"
 
 
 async def test_a_data_url_is_read_as_well(desk: Desk) -> None:
