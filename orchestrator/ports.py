@@ -20,7 +20,7 @@ class PortError(Exception):
     Attributes:
         code: a row of the error table.
         kind: ``busy`` and ``away``: the request was not accepted and may be later; ``refused``: it will not be accepted;
-            ``fault``: everything else.
+            ``silent``: nothing came back in time; ``fault``: everything else.
         retryable: whether trying again later may help.
         retry_after: seconds after which to try again, if the server named them.
         status: of the HTTP response, if there was one.
@@ -31,7 +31,7 @@ class PortError(Exception):
         code: str,
         message: str,
         *,
-        kind: Literal["busy", "away", "refused", "fault"] = "fault",
+        kind: Literal["busy", "away", "refused", "silent", "fault"] = "fault",
         retryable: bool = False,
         retry_after: float | None = None,
         status: int | None = None,
@@ -100,18 +100,20 @@ class RequestTiming:
         sent_at: when the request body was sent; no editor worked on it before (monotonic clock).
         finished_at: when the response came, the connection broke, or the request was given up.
         reported_s: editor seconds that are more exact than the clock: as the editor reported, or 0 if it did not accept it.
+        unanswered_s: the most that counts without an answer: what this editor usually takes.
     """
 
     sent_at: float = math.inf
     finished_at: float = math.inf
     reported_s: float | None = None
+    unanswered_s: float = math.inf
 
     @property
     def seconds(self) -> float:
         """Editor seconds until now."""
         if self.reported_s is not None:
             return self.reported_s
-        return max(0.0, min(self.finished_at, time.monotonic()) - self.sent_at)
+        return max(0.0, min(self.finished_at, time.monotonic(), self.sent_at + self.unanswered_s) - self.sent_at)
 
 
 class EditorUsage:
