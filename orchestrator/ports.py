@@ -147,8 +147,8 @@ class EditOrder:
     Attributes:
         key: idempotency key, globally unique.
         timeout_s: seconds after which the result is of no use.
-        later: whether it is of a session's second or later turn; such edits go first, so that sessions that have begun are
-            completed.
+        later: whether it is of a session's second or later turn; of one tenant such edits go first, so that sessions that have
+            begun are completed.
         start_s: seconds after which it no longer waits for a slot, since it would miss the deadline.
         session_id: the session it belongs to.
         tenant: whose session that is.
@@ -408,6 +408,42 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What tenants that drive less than their share of an editor may get although others fill it.
+
+    Attributes:
+        more: sessions to claim in addition, one for each such tenant.
+        slots: edits that this replica keeps in flight there; a share is the slots of all replicas by the number of tenants.
+    """
+
+    more: int = 0
+    slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a replica can take in one `claim`.
+
+    Attributes:
+        capacity: sessions at most, by editor.
+        urgent: sessions in addition that need no editor slot first (cancelled, accepted, late).
+        chores: chores at most.
+        webhook_chores: webhook chores in addition.
+        shares: by editor, what tenants may get beyond the capacity while others fill it.
+        most: sessions of all editors together, the urgent ones apart; None is no limit.
+        thinkers: those that this replica knows, so that sessions of others are left for other replicas; None is all.
+    """
+
+    capacity: Mapping[str, int]
+    urgent: int = 0
+    chores: int = 0
+    webhook_chores: int = 0
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    most: int | None = None
+    thinkers: Collection[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class QueuePosition:
     """A session's position in its editor's queue: how many are ahead of it, and its expected wait in seconds, if known."""
 
@@ -445,18 +481,8 @@ class Sessions(Protocol):
         """Record events if the log still ends at `expected`; False if it does not. Raises `FencedError`."""
         ...
 
-    async def claim(
-        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
-    ) -> Taken:
-        """Claim queued sessions and due chores.
-
-        Args:
-            replica: the claiming replica.
-            capacity: sessions to claim at most, by editor.
-            urgent: sessions to claim in addition that need no editor slot first (cancelled, late, with feedback).
-            chores: chores to take at most.
-            webhook_chores: webhook chores to take in addition.
-        """
+    async def claim(self, replica: str, wanted: Wanted) -> Taken:
+        """Claim queued sessions and due chores for a replica."""
         ...
 
     async def complete_chore(self, chore: str) -> None:

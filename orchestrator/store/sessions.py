@@ -38,6 +38,7 @@ from orchestrator.ports import (
     Silence,
     StorageUnavailableError,
     Taken,
+    Wanted,
 )
 from orchestrator.store.connection import redis_call
 from orchestrator.store.health import RedisMemory
@@ -119,6 +120,7 @@ class RedisSessions:
             digest=packed.digest,
             retention_ms=int(options.retention_s * 1000),
             blob_bytes=event.source.bytes + (event.mask.bytes if event.mask else 0),
+            thinker=event.thinker,
         )
         async with redis_call():
             created, name, known = await self.scripts.create(new)
@@ -189,20 +191,10 @@ class RedisSessions:
             raise FencedError(session_id)
         return outcome == "ok"
 
-    async def claim(
-        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
-    ) -> Taken:
-        """Claim queued sessions, up to the capacity for each editor, and urgent ones; and due chores of each kind."""
+    async def claim(self, replica: str, wanted: Wanted) -> Taken:
+        """Claim queued sessions and due chores for a replica; see `Wanted`."""
         async with redis_call():
-            return await self.scripts.claim(
-                replica,
-                capacity,
-                lease_ms=self._lease_ms,
-                cap=self._options.tenant_cap,
-                urgent=urgent,
-                chores=chores,
-                webhook_chores=webhook_chores,
-            )
+            return await self.scripts.claim(replica, wanted, lease_ms=self._lease_ms, cap=self._options.tenant_cap)
 
     async def complete_chore(self, chore: str) -> None:
         """Remove a chore that is done, which would be due again otherwise."""

@@ -127,7 +127,7 @@ class HttpEditor:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(to_start_s):
-                    waiting = self._limit.slot(later=order.later, session_id=order.session_id)
+                    waiting = self._limit.slot(later=order.later, session_id=order.session_id, tenant=order.tenant)
                     requests.slot = await stack.enter_async_context(waiting)
             except TimeoutError as exc:
                 if patience.start_by < patience.ends:
