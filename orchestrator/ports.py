@@ -413,7 +413,7 @@ class Share:
 
     Attributes:
         more: sessions to claim in addition, one for each such tenant.
-        slots: edits that this replica keeps in flight there; a share is the slots of all replicas by the number of tenants.
+        slots: edits that this replica keeps in flight there; a share is twice the slots of all replicas by the number of tenants.
     """
 
     more: int = 0

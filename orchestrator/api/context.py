@@ -126,12 +126,18 @@ class Context:
         Args:
             event: makes the event from the current session; None records nothing. It may raise an `ApiError` to refuse.
         """
+        session: Session | None = None
+        seq = 0
         while True:
-            log = await self.history.read(session_id)
-            session = fold((recorded.event for recorded in log), self.bounds) if log else None
+            entries = await self.history.read(session_id, seq)
+            if session is not None and not entries:
+                # It does not end here, and has nothing more: another Redis has taken over.
+                session, entries = None, await self.history.read(session_id)
+            for recorded in entries:
+                session = apply(session, recorded.event) if session else fold([recorded.event], self.bounds)
+                seq = recorded.seq
             if session is None or session.created.tenant != self.tenant:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
-            seq = log[-1].seq
             new = event(session)
             if new is None:
                 return session, seq

@@ -360,7 +360,7 @@ class Runner:
                 self._early_signals.add(session_id)
             drivers = [self._drivers[session_id]] if session_id in self._drivers else []
             for driver in drivers if session_id else list(self._drivers.values()):
-                driver.signal()
+                driver.signal(missed=not session_id)
 
 
 def _is_for_webhooks(chore: str) -> bool:

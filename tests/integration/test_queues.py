@@ -170,13 +170,13 @@ async def test_idle_time_is_no_credit_in_the_queue(queues: Queues) -> None:
 
 
 async def test_tenants_below_their_share_get_more_than_the_capacity(queues: Queues) -> None:
-    """Where the edits of one fill the slots: up to the slots of all replicas by the tenants, and nothing for that one."""
+    """Where the edits of one fill the slots: up to twice the slots of all replicas by the tenants, and nothing for that one."""
     for _ in range(8):
         await queues.create("ann")
     assert len(await queues.names(5)) == 5
     for _ in range(8):
         await queues.create("bob")
-    wanted = Wanted({}, shares={"e": Share(3, 8)})
+    wanted = Wanted({}, shares={"e": Share(3, 4)})
     more = [[claim.session_id[:3] for claim in (await queues.store.claim("r", wanted)).claims] for _ in range(6)]
 
     assert more == [["bob"]] * 4 + [[]] * 2

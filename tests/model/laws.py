@@ -190,7 +190,7 @@ def of_a_round(message: Take, taken: Taken, before: Look, after: Look, *, cap: i
         if got.total() > room:
             of = {tenant: before.inflight.get(lane, {}).get(tenant, 0) for tenant in got}
             law(len(after.inflight[lane]) > 1, "nobody gets more without others", lane, got)
-            law(min(of.values()) < max(1, message.shares[lane].slots * len(after.replicas)), "a share is kept", lane, of)
+            law(min(of.values()) < max(1, 2 * message.shares[lane].slots * len(after.replicas)), "a share is kept", lane, of)
 
 
 # --- of a log ------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
-from orchestrator.loop.session import Session
+from orchestrator.loop.session import Session, fold
 from orchestrator.ports import (
     Claim,
     CritiqueOrder,
@@ -37,6 +37,7 @@ from tests.component.orchestrator.test_editor_seconds import PICTURE, Store
 from tests.component.orchestrator.test_thinker_client import dialect
 from tests.doubles.decoding import InProcessPool
 from tests.doubles.images import checked
+from tests.doubles.waiting import until
 from tests.unit.imaging.pictures import SIGNATURE, chunk
 
 IMAGE = stored(PICTURE).ref
@@ -54,9 +55,14 @@ class Log:
         self.fate = fate
         self.appends = 0
         self.failed = asyncio.Event()
+        self.reads: list[int] = []
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
+        self.reads.append(len(self.entries) - after)
         return self.entries[after:]
+
+    async def tail(self, session_id: str) -> Recorded | None:
+        return self.entries[-1] if self.entries else None
 
     async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> bool:
         self.appends += 1
@@ -161,6 +167,49 @@ async def test_a_signal_ends_the_backoff(monkeypatch: pytest.MonkeyPatch, end: s
         running.cancel()
         await asyncio.wait({running}, timeout=WAIT_S)
         assert running.cancelled()
+
+
+class HeldEditor(InstantEditor):
+    def __init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
+        self.begun.set()
+        await self.go_on.wait()
+        return await super().edit(order, usage)
+
+
+async def test_feedback_is_read_and_folded_once() -> None:
+    """A hundred times during one edit: each time what is new, not the whole log."""
+    log, editor = Log(), HeldEditor()
+    driving = driver(log, editor=editor)
+    running = asyncio.create_task(driving.run())
+    await asyncio.wait_for(editor.begun.wait(), WAIT_S)
+    for number in range(100):
+        read = len(log.reads)
+        log.write([ev.FeedbackGiven(at=1.0, action="go_on", by=f"person {number}")])
+        driving.signal()
+        await until(lambda read=read: len(log.reads) > read)  # type: ignore[misc]  # bound at once
+    assert driving._session.feedback == 100
+    assert log.reads == [1] * 100
+    editor.go_on.set()
+    await asyncio.wait_for(running, WAIT_S)
+    assert driving._session == fold(entry.event for entry in log.entries)
+
+
+async def test_a_signal_for_what_was_read_reads_nothing() -> None:
+    """The log ends where it was read to; only where notifications were lost all of it is read."""
+    log, editor = Log(), HeldEditor()
+    driving = driver(log, editor=editor)
+    running = asyncio.create_task(driving.run())
+    await asyncio.wait_for(editor.begun.wait(), WAIT_S)
+    driving.signal()
+    await until(lambda: log.reads)
+    driving.signal(missed=True)
+    await until(lambda: len(log.reads) > 1)
+    assert log.reads == [0, len(log.entries)]
+    editor.go_on.set()
+    await asyncio.wait_for(running, WAIT_S)
 
 
 async def test_an_append_whose_response_was_lost_is_observed(monkeypatch: pytest.MonkeyPatch) -> None:
