@@ -22,8 +22,8 @@ three replicas, 0.7 s and 0.24 s.
 - A limit that is not in use does not grow, and slowly decays (RFC 7661, congestion window validation).
 
 Edits that wait for a slot are in one order: the tenant that got least editor time comes first, so that one with 16 candidates a
-turn gets no more slots than one with a single edit. A tenant that comes back starts level with the least of those here
-(start-time fair queueing; Goyal, Vin and Cheng, 1996). `orchestrator.store` has the same order for queued sessions.
+turn gets no more slots than one with a single edit. A tenant that comes back starts at the level of the last one served, so that
+idle time is no credit (start-time fair queueing; Goyal, Vin and Cheng, 1996). `orchestrator.store` orders sessions likewise.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ _P99_DEVIATIONS: Final = 3.0
 _DECAY_ROUND_TRIPS: Final = 8.0
 """Round trips in which an unused limit decays to twice what is used."""
 _IDLE_HALF_LIFE_S: Final = 60.0
+_MAX_DEPARTED: Final = 1000
+"""Tenants that left and whose work is remembered, before those that no longer matter are dropped."""
 _CLAIMED_S: Final = 5.0
 """Seconds for which a claimed session counts as about to ask for a slot."""
 
@@ -226,6 +228,10 @@ class _FairQueue:
 
     def __init__(self) -> None:
         self._tenants: dict[str, _Tenant] = {}
+        self._departed: dict[str, float] = {}
+        """The work of tenants that left, where that is above the level: a tenant with one heavy edit after the other."""
+        self._level = 0.0
+        """What the tenant had got to which the last slot was granted, before that: a newcomer is next."""
         self._arrivals = itertools.count()
         self.waiting = 0
 
@@ -237,16 +243,29 @@ class _FairQueue:
     def arrive(self, name: str) -> _Tenant:
         """One more edit of a tenant is here."""
         if name not in self._tenants:
-            level = min((tenant.work_s for tenant in self._tenants.values()), default=0.0)
-            self._tenants[name] = _Tenant(next(self._arrivals), level, (OrderedDict(), OrderedDict()))
+            work_s = max(self._level, self._departed.pop(name, 0.0))
+            self._tenants[name] = _Tenant(next(self._arrivals), work_s, (OrderedDict(), OrderedDict()))
         self._tenants[name].here += 1
         return self._tenants[name]
 
+    def granted(self, tenant: _Tenant) -> None:
+        """A slot is about to be granted to a tenant."""
+        self._level = max(self._level, tenant.work_s)
+        if len(self._departed) > _MAX_DEPARTED:
+            self._departed = {name: work_s for name, work_s in self._departed.items() if work_s > self._level}
+
     def leave(self, name: str) -> None:
         """One edit of a tenant is gone."""
-        self._tenants[name].here -= 1
-        if not self._tenants[name].here:
-            del self._tenants[name]
+        tenant = self._tenants[name]
+        tenant.here -= 1
+        if tenant.here:
+            return
+        del self._tenants[name]
+        if not self._tenants:
+            # Nobody has waited for anybody.
+            self._level, self._departed = 0.0, {}
+        elif tenant.work_s > self._level:
+            self._departed[name] = tenant.work_s
 
     def push(self, tenant: _Tenant, edit: asyncio.Future[Slot], *, later: bool) -> None:
         """An edit waits."""
@@ -436,6 +455,7 @@ class AdaptiveLimit:
         self._in_flight += 1
         # What an edit takes is charged at once, since others are granted slots before it is known; `_free_slot` corrects it.
         advance_s = self._state.mean_service_s or _FIRST_ROUND_TRIP_S
+        self._queue.granted(tenant)
         tenant.work_s += advance_s
         at_start = in_flight_at_start(self._state, self._in_flight, self._backing_off)
         return Slot(self, at_start, tenant, advance_s, self._clock())

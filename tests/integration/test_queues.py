@@ -169,6 +169,22 @@ async def test_idle_time_is_no_credit_in_the_queue(queues: Queues) -> None:
     assert sorted(name[:3] for name in await queues.names(4)) == ["ann", "ann", "bob", "bob"]
 
 
+async def test_a_tenant_that_leaves_and_comes_back_is_not_level_at_once(queues: Queues) -> None:
+    """One heavy session after the other is no way to get more than many that are queued."""
+    for _ in range(60):
+        await queues.create("bob")
+    (bobs,) = (await queues.claim()).claims
+    await queues.create("ann")
+    (heavy,) = (await queues.claim()).claims
+    await edited(queues, heavy, 10.0)
+    await queues.finish(heavy)
+    await queues.create("ann")
+    order = [name[:3] for _ in range(20) for name in await queues.names()]
+
+    assert bobs.session_id.startswith("bob") and heavy.session_id.startswith("ann")
+    assert 8 <= order.index("ann") <= 11
+
+
 async def test_tenants_below_their_share_get_more_than_the_capacity(queues: Queues) -> None:
     """Where the edits of one fill the slots: up to twice the slots of all replicas by the tenants, and nothing for that one."""
     for _ in range(8):

@@ -86,12 +86,14 @@ def _counts(look: Look) -> None:
 
 
 def _turns(look: Look, cap: int) -> None:
-    for lane in {lane for lane, _ in look.queues} | look.turns.keys() | look.work.keys() | look.capped.keys():
+    for lane in {lane for lane, _ in look.queues} | look.turns.keys() | look.work.keys() | look.left.keys() | look.capped.keys():
         queued = sorted(tenant for of, tenant in look.queues if of == lane)
         turns, capped, work = look.turns.get(lane, {}), look.capped.get(lane, set()), look.work.get(lane, {})
         law(sorted([*turns, *capped]) == queued, "who has sessions in line has a turn or is capped, once", turns, capped, queued)
         here = {*queued, *look.inflight.get(lane, {})}
         law(work.keys() == here, "work is counted of those who have sessions in line or in flight", lane, work, here)
+        left = look.left.get(lane, {})
+        law(not left.keys() & here and (here or not left), "who left is not here, and is forgotten when all have", left, here)
         law(all(work[tenant] == due for tenant, due in turns.items()), "turns are in the order of work", turns, work)
         for tenant in capped:
             law(look.inflight.get(lane, {}).get(tenant, 0) >= cap, "a capped tenant is at its cap", lane, tenant)

@@ -43,6 +43,7 @@ class Look:
     queues: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
     turns: dict[str, dict[str, float]] = field(default_factory=dict)
     work: dict[str, dict[str, float]] = field(default_factory=dict)
+    left: dict[str, dict[str, float]] = field(default_factory=dict)
     capped: dict[str, set[str]] = field(default_factory=dict)
     inflight: dict[str, dict[str, int]] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
@@ -115,6 +116,7 @@ _PARTS: Final[dict[str, tuple[str, Callable[[list[str]], Any]]]] = {
     "q": ("queues", _scores),
     "turns": ("turns", _scores),
     "work": ("work", _scores),
+    "left": ("left", _scores),
     "capped": ("capped", set),
     "inflight": ("inflight", lambda flat: {tenant: int(n) for tenant, n in _pairs(flat).items()}),
     "own": ("own", set),

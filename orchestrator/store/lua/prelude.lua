@@ -4,6 +4,7 @@
 --                for a person) or done. Its hash s:<id> holds this state, its owner, and its editor (in the field lane).
 -- q:<editor>:<tenant>  its queued sessions: those that were started before new ones, each the oldest first
 -- work:<editor>        tenants with queued or owned sessions, by the editor milliseconds that they got there (see enter)
+-- left:<editor>        the same of tenants that have none any more, while that is more than others got
 -- turns:<editor>       those with queued sessions, by the same: the least comes next; a tenant at its cap is in capped:<editor>
 -- inflight:<editor>    owned sessions by tenant       waiting   queued sessions by editor
 -- urgent             queued sessions that need no editor first: cancelled, past the deadline, written to by a caller
@@ -101,7 +102,12 @@ local function enter(editor, tenant)
     end
     redis.call('ZREM', key, first[1]) -- a replica of an earlier version took its last session
   end
-  redis.call('ZADD', key, math.floor(least) + math.floor(now_ms() / 10) % 1e6 / 1e6, tenant)
+  local left, came = P .. 'left:' .. editor, math.floor(least) + math.floor(now_ms() / 10) % 1e6 / 1e6
+  -- One that went and comes back is not level yet with those that got less; a minute of work is remembered at most.
+  came = math.max(came, math.min(tonumber(redis.call('ZSCORE', left, tenant) or '0'), came + 60000))
+  redis.call('ZREM', left, tenant)
+  redis.call('ZREMRANGEBYSCORE', left, '-inf', least)
+  redis.call('ZADD', key, came, tenant)
 end
 
 -- Put a tenant where it belongs by what it has queued and in flight.
@@ -110,7 +116,9 @@ local function update_turn(editor, tenant)
   if queued or inflight_of(editor, tenant) > 0 then
     enter(editor, tenant)
   else
-    redis.call('ZREM', P .. 'work:' .. editor, tenant)
+    local got = redis.call('ZSCORE', P .. 'work:' .. editor, tenant)
+    if got and redis.call('ZREM', P .. 'work:' .. editor, tenant) == 1 then redis.call('ZADD', P .. 'left:' .. editor, got, tenant) end
+    if redis.call('ZCARD', P .. 'work:' .. editor) == 0 then redis.call('DEL', P .. 'left:' .. editor) end
   end
   if not queued then redis.call('SREM', P .. 'capped:' .. editor, tenant) end
   if queued and redis.call('SISMEMBER', P .. 'capped:' .. editor, tenant) == 0 then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -248,6 +249,33 @@ async def test_idle_time_is_no_credit() -> None:
     await asyncio.gather(*busy, *late)
     seen = order[order.index("b") :][:10]
     assert 4 <= seen.count("b") <= 6
+
+
+async def test_a_newcomer_is_next_unless_it_had_more_than_its_share() -> None:
+    """A single edit waits for one slot; a tenant with one heavy edit after the other gets none after each of others'."""
+    clock = ManualTime()
+    limit = AdaptiveLimit(fixed=1, clock=clock.monotonic)
+    order: list[str] = []
+
+    async def edit(tenant: str, seconds: float) -> None:
+        async with limit.slot(later=False, tenant=tenant):
+            order.append(tenant)
+            clock.advance(seconds)
+
+    async def heavy() -> None:
+        for _ in range(3):
+            await edit("heavy", 10.0)
+
+    async with limit.slot(later=False, tenant="many"):
+        edits = [asyncio.create_task(edit("many", 1.0)) for _ in range(40)]
+        await until(lambda: limit.queued == 40)
+        edits.append(asyncio.create_task(heavy()))
+        await until(lambda: limit.queued == 41)
+    await asyncio.gather(*edits)
+    at = [n for n, tenant in enumerate(order) if tenant == "heavy"]
+
+    assert at[0] <= 1
+    assert all(9 <= later - earlier <= 12 for earlier, later in itertools.pairwise(at)), at
 
 
 async def test_a_share_is_the_slots_beyond_one_for_each_tenant() -> None:
