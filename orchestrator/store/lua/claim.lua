@@ -4,7 +4,6 @@
 --       urgent, chores, webhook_chores, n: how many are wanted; sessions that are too late for an edit come on top of n
 --       most: sessions for all editors together     thinkers: those that the replica knows, as JSON; '' = all
 --       more: further ones, of tenants that drive less than their share of the replicas' `slots` while others fill them
---             (see share below)
 -- ->    {claims, chores, recovered, joined}
 --       claims: {id, fence, editor}
 --       chores: <kind>:<id>, each comes again until it is completed
@@ -151,12 +150,13 @@ for i = 9, #ARGV, 4 do
       end
     end
   end
+  -- Twice, since a session has an edit in flight for a part of its time only.
+  local fleet_slots = more > 0 and 2 * slots * redis.call('ZCARD', P .. 'replicas')
   for _, tenant in ipairs(more > 0 and redis.call('ZRANGE', turns, 0, 63) or {}) do
+    if more <= 0 or most <= 0 then break end
     local mine, tenants = inflight_of(editor, tenant), redis.call('HLEN', P .. 'inflight:' .. editor)
     if mine == 0 then tenants = tenants + 1 end
-    -- Twice, since a session has an edit in flight for a part of its time only.
-    local share = math.max(1, math.floor(2 * slots * redis.call('ZCARD', P .. 'replicas') / tenants))
-    if more > 0 and most > 0 and tenants > 1 and mine < math.min(share, cap) then
+    if tenants > 1 and mine < math.min(cap, math.max(1, math.floor(fleet_slots / tenants))) then
       local used = take(editor, tenant, advance, edit_ms) or 0
       more, most, claimed = more - used, most - used, claimed + used
     end
