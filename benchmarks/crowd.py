@@ -38,7 +38,13 @@ TENANTS: Final = 1000
 QUEUED: Final = (10, 1_000, 100_000)
 SLOTS: Final = 4
 EDIT_S: Final = 1.0
-CROWD: Final = {"candidates": 16, "max_turns": 20, "patience": 20, "deadline_s": 600, "strategy": "think_best_of_n"}
+CROWD: Final[dict[str, Any]] = {
+    "candidates": 16,
+    "max_turns": 20,
+    "patience": 20,
+    "deadline_s": 600,
+    "strategy": "think_best_of_n",
+}
 IMAGE: Final = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
 
 

@@ -15,7 +15,7 @@ from orchestrator.loop.events import TOO_LATE
 from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, RequestTiming, StoredImage
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
-from orchestrator.upstreams.patience import Patience
+from orchestrator.upstreams.liveness import Patience
 from services.errors import ApiError
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64, inspect
 from services.imaging.containers import is_complete

@@ -18,7 +18,7 @@ from orchestrator.ports import (
     PortError,
 )
 from orchestrator.upstreams.editor import HttpEditor
-from orchestrator.upstreams.patience import Patience
+from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.thinker import HttpThinker
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """One HTTP call to an upstream: bounded in time, size and retries, with its exceptions translated in one place.
 
 Retries follow stamina's jittered exponential backoff, or the server's own ``Retry-After``; they end when the caller's
-time is up, so no retry outlives the session's deadline. How long each request may be silent is `patience`'s.
+time is up, so no retry outlives the session's deadline. How long each request may be silent is `liveness`'s.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import orjson
 import stamina
 
 from orchestrator.ports import EditorError, PortError, RequestTiming, ThinkerError
-from orchestrator.upstreams.patience import Patience, Silence, UpstreamHealth
+from orchestrator.upstreams.liveness import Patience, Silence, UpstreamHealth
 from services.errors import shown
 from services.serving import tracing
 from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError

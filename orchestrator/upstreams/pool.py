@@ -17,7 +17,7 @@ from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
-from orchestrator.upstreams.patience import UpstreamHealth
+from orchestrator.upstreams.liveness import UpstreamHealth
 from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings, UpstreamSettings
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.imaging.decode_pool import DecodePool

@@ -11,7 +11,7 @@ from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply, ThinkerError, Usage
 from orchestrator.upstreams.constraint_probe import ConstraintProbe
 from orchestrator.upstreams.http import Call, HttpUpstream
-from orchestrator.upstreams.patience import Patience
+from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.reply_contract import ReplyContract
 from orchestrator.upstreams.scaling import Pictures
 from services.imaging.decode_pool import DecodePool

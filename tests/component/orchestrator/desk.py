@@ -22,7 +22,7 @@ from starlette.routing import Route
 from orchestrator.loop.events import ImageRef
 from orchestrator.ports import EditorError, PortError, StoredImage, ThinkerError
 from orchestrator.upstreams.http import Call, HttpUpstream, Role, Upstream
-from orchestrator.upstreams.patience import Patience
+from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.pool import http_client
 from services.errors import TABLE
 from services.imaging.codec import inspect

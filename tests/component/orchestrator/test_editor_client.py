@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, StoredImage
 from orchestrator.upstreams.editor import HttpEditor, _checked
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
-from orchestrator.upstreams.patience import Patience
+from orchestrator.upstreams.liveness import Patience
 from services.imaging.codec import inspect
 from tests.component.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
 from tests.doubles.decoding import InProcessPool

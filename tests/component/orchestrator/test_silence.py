@@ -14,7 +14,7 @@ from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
-from orchestrator.upstreams.patience import Patience, UpstreamHealth
+from orchestrator.upstreams.liveness import Patience, UpstreamHealth
 from orchestrator.upstreams.pool import http_client
 from orchestrator.upstreams.thinker import HttpThinker
 from tests.component.orchestrator.desk import CALL, WAIT_S, Answer, Desk, holding, image_reply, stalling

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError, Usage
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
-from orchestrator.upstreams.patience import Patience
+from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 
 from orchestrator.ports import EditorError, PortError, StorageUnavailableError
 from orchestrator.upstreams.http import Call, Lazy, Role
-from orchestrator.upstreams.patience import Patience
+from orchestrator.upstreams.liveness import Patience
 from tests.component.orchestrator.desk import (
     CALL,
     WAIT_S,

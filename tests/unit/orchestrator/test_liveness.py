@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from orchestrator.upstreams import patience as patience_module
-from orchestrator.upstreams.patience import Patience, UpstreamHealth
+from orchestrator.upstreams import liveness
+from orchestrator.upstreams.liveness import Patience, UpstreamHealth
 from tests.doubles.clock import ManualTime, manual_time
 from tests.doubles.waiting import turns
 
@@ -99,7 +99,7 @@ async def test_one_request_at_a_time_finds_out_whether_an_upstream_is_back() -> 
 
 def test_one_of_two_upstreams_gets_half_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or what it usually takes; the last one gets all that is left, and none more than it may."""
-    clock = manual_time(monkeypatch, patience_module)
+    clock = manual_time(monkeypatch, liveness)
     health = UpstreamHealth(clock=clock.monotonic)
     whole = Patience.of(40)
     clock.advance(4)
