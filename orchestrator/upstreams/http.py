@@ -254,21 +254,21 @@ class HttpUpstream:
 
     async def _answer(self, call: Call, patience: Patience, observer: RequestObserver, timing: RequestTiming) -> _RawReply:
         """The response to one request, within the time that this upstream may be silent."""
-        silence = Silence(self.health.limit_s(patience.left_s()), call.size)
+        began, silence = time.monotonic(), Silence(self.health.limit_s(patience.left_s()), call.size)
         try:
             async with silence:
                 raw = await self._send(call, observer, timing, silence)
         except TimeoutError as exc:
             if not silence.expired:
                 raise
-            self.health.unanswered()
+            self.health.unanswered(began)
             message = f"the {self._role} was silent for {silence.limit_s:.1f} s"
             raise self._error(f"{self._role}_timeout", message, kind="silent", retryable=True) from exc
         except PortError as exc:
             if exc.status is not None:
                 self.health.answered()
             elif isinstance(exc, self._error) and isinstance(exc.__cause__, aiohttp.ClientError):
-                self.health.unanswered()
+                self.health.unanswered(began)
             raise
         self.health.answered(max(0.0, time.monotonic() - timing.sent_at) if math.isfinite(timing.sent_at) else None)
         return raw

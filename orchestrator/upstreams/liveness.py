@@ -104,6 +104,11 @@ class UpstreamHealth:
         self._mean_s: float | None = None
         self._deviation_s = 0.0
         self._unanswered = 0
+        self._rounds = 0
+        self._round_at = -math.inf
+        """Unanswered requests that were sent one after the other, and when the last of them was given up."""
+        self._rounds_before = 0
+        """Of these, before the breaker opened."""
         self._probing = False
         self._ask_at = -math.inf
         self._changed = asyncio.Event()
@@ -120,7 +125,7 @@ class UpstreamHealth:
 
     def limit_s(self, left_s: float) -> float:
         """Seconds that the next request may go without an answer, of a call with `left_s` seconds left."""
-        usual_s, doublings = self.usual_s, min(self._unanswered, 16)
+        usual_s, doublings = self.usual_s, min(self._rounds, 16)
         limit_s = (self._first_s if usual_s is None else _MARGIN * usual_s) * float(2**doublings)
         # Half of the time, and more of it after each request that was given up: else an upstream that needs more than half
         # would never be heard.
@@ -130,7 +135,7 @@ class UpstreamHealth:
     def answered(self, seconds: float | None = None) -> None:
         """It answered; `seconds` after it had the request, if that was the work asked for."""
         was_open = self._unanswered >= _UNANSWERED
-        self._unanswered = 0
+        self._unanswered = self._rounds = 0
         if seconds is not None and self._mean_s is None:
             self._mean_s, self._deviation_s = seconds, seconds / 2
         elif seconds is not None and self._mean_s is not None:
@@ -140,16 +145,24 @@ class UpstreamHealth:
             self._changed.set()
             self._on_change(False)
 
-    def unanswered(self) -> None:
-        """It could not be reached, hung up, or was silent for the time that it had."""
+    def unanswered(self, began: float | None = None) -> None:
+        """It could not be reached, hung up, or was silent for the time that it had, in a request that began then (now if None).
+
+        Requests that were in flight together show the same once: only the first of them doubles limit and pause.
+        """
+        now = self._clock()
         self._unanswered += 1
-        if self._unanswered >= _UNANSWERED:
-            pause_s = min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._unanswered - _UNANSWERED, 16))
-            # Replicas that lost the same upstream do not all come back to it in one moment.
-            self._ask_at = self._clock() + pause_s * random.uniform(0.5, 1.0)
+        again = (now if began is None else began) >= self._round_at
+        if again:
+            self._rounds, self._round_at = self._rounds + 1, now
         if self._unanswered == _UNANSWERED:
             self._changed.clear()
             self._on_change(True)
+            self._rounds_before = self._rounds
+        if self._unanswered == _UNANSWERED or (again and self._unanswered > _UNANSWERED):
+            pause_s = min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._rounds - self._rounds_before, 16))
+            # Replicas that lost the same upstream do not all come back to it in one moment.
+            self._ask_at = now + pause_s * random.uniform(0.5, 1.0)
 
     async def wait_closed(self) -> None:
         """Wait until a request may be sent."""

@@ -80,6 +80,22 @@ def test_the_breaker_opens_after_five_and_lets_one_through_after_a_pause() -> No
     assert told == [True, False]
 
 
+def test_requests_in_flight_together_are_given_up_once() -> None:
+    """Sixteen of them open the breaker, and double limit and pause as one does."""
+    clock = ManualTime()
+    health = UpstreamHealth(min_s=1, clock=clock.monotonic)
+    for _ in range(50):
+        health.answered(2)
+    began = clock.monotonic()
+    clock.advance(4)
+    for _ in range(16):
+        health.unanswered(began)
+    assert health.is_open
+    assert health.limit_s(600) == pytest.approx(8, rel=0.05)
+    clock.advance(1.0)
+    assert not health.is_open
+
+
 async def test_one_request_at_a_time_finds_out_whether_an_upstream_is_back() -> None:
     """The others wait, and go when it answered; one that is cancelled leaves its turn to another."""
     clock = ManualTime()
