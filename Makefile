@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos rolling soak test-containers attacks sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos rolling soak test-containers attacks sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -52,6 +52,9 @@ bench-editor: $(READY_DEV) ## interleaved edits against plain serving (random we
 
 bench-editor-gpu: $(READY_DEV) ## full-size editors with random weights; needs a GPU
 	$(BIN)/python -m benchmarks.editor_gpu
+
+bench-crowd: $(READY_DEV) ## a queue of 100,000 sessions and 1,000 tenants, and single edits in a crowd (about three minutes)
+	$(BIN)/python -m benchmarks.crowd
 
 bench-overload: $(READY_DEV) ## an editor worker at ten times its capacity
 	$(BIN)/python -m benchmarks.overload

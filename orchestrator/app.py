@@ -128,7 +128,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     driving = DriverOptions(bounds, settings.lease_s / 2)
     webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), metrics)
     runner = Runner(
-        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
+        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3, upstreams.thinkers),
         store,
         lambda claim, log: Driver(claim, store, performer, clock, metrics, log, options=driving),
         RedisNotifications(pubsub, keys),

@@ -96,6 +96,9 @@ class Metrics:
 
     def _add_http_metrics(self) -> None:
         registry = self._registry
+        self._silent = Gauge(
+            "editthinker_upstream_silent", "Whether an upstream has stopped answering.", ["role", "name"], registry=registry
+        )
         self._held = Gauge("editthinker_held_bytes", "Bytes of requests or replies in flight.", ["kind"], registry=registry)
         self._refused_for_bytes = Gauge(
             "editthinker_held_bytes_refusals", "Requests refused because too many bytes were held.", ["kind"], registry=registry
@@ -190,6 +193,10 @@ class Metrics:
         self._queued.labels(editor)
         for outcome in _OUTCOMES:
             self._editor.labels(editor, outcome)
+
+    def upstream_silent(self, role: Literal["editor", "thinker"], name: str, silent: bool) -> None:  # noqa: FBT001 - a value
+        """Whether an upstream has stopped answering."""
+        self._silent.labels(role, name).set(int(silent))
 
     def redis_read(self, queued: Mapping[str, int], unfinished: int, replicas: int) -> None:
         """Redis responded with the size of the queues; every replica exports the same."""

@@ -20,7 +20,7 @@ class PortError(Exception):
     Attributes:
         code: a row of the error table.
         kind: ``busy`` and ``away``: the request was not accepted and may be later; ``refused``: it will not be accepted;
-            ``fault``: everything else.
+            ``silent``: nothing came back in time; ``fault``: everything else.
         retryable: whether trying again later may help.
         retry_after: seconds after which to try again, if the server named them.
         status: of the HTTP response, if there was one.
@@ -31,7 +31,7 @@ class PortError(Exception):
         code: str,
         message: str,
         *,
-        kind: Literal["busy", "away", "refused", "fault"] = "fault",
+        kind: Literal["busy", "away", "refused", "silent", "fault"] = "fault",
         retryable: bool = False,
         retry_after: float | None = None,
         status: int | None = None,
@@ -104,18 +104,20 @@ class RequestTiming:
         sent_at: when the request body was sent; no editor worked on it before (monotonic clock).
         finished_at: when the response came, the connection broke, or the request was given up.
         reported_s: editor seconds that are more exact than the clock: as the editor reported, or 0 if it did not accept it.
+        unanswered_s: the most that counts without an answer: what this editor usually takes.
     """
 
     sent_at: float = math.inf
     finished_at: float = math.inf
     reported_s: float | None = None
+    unanswered_s: float = math.inf
 
     @property
     def seconds(self) -> float:
         """Editor seconds until now."""
         if self.reported_s is not None:
             return self.reported_s
-        return max(0.0, min(self.finished_at, time.monotonic()) - self.sent_at)
+        return max(0.0, min(self.finished_at, time.monotonic(), self.sent_at + self.unanswered_s) - self.sent_at)
 
 
 class EditorUsage:
@@ -149,8 +151,8 @@ class EditOrder:
     Attributes:
         key: idempotency key, globally unique.
         timeout_s: seconds after which the result is of no use.
-        later: whether it is of a session's second or later turn; such edits go first, so that sessions that have begun are
-            completed.
+        later: whether it is of a session's second or later turn; of one tenant such edits go first, so that sessions that have
+            begun are completed.
         start_s: seconds after which it no longer waits for a slot, since it would miss the deadline.
         session_id: the session it belongs to.
         tenant: whose session that is.
@@ -455,6 +457,42 @@ class SessionFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What tenants that drive less than their share of an editor may get although others fill it.
+
+    Attributes:
+        more: sessions to claim in addition, one for each such tenant.
+        slots: edits that this replica keeps in flight there; a share is twice the slots of all replicas by the number of tenants.
+    """
+
+    more: int = 0
+    slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a replica can take in one `claim`.
+
+    Attributes:
+        capacity: sessions at most, by editor.
+        urgent: sessions in addition that need no editor slot first (cancelled, accepted, late).
+        chores: chores at most.
+        webhook_chores: webhook chores in addition.
+        shares: by editor, what tenants may get beyond the capacity while others fill it.
+        most: sessions of all editors together, the urgent ones apart; None is no limit.
+        thinkers: those that this replica knows, so that sessions of others are left for other replicas; None is all.
+    """
+
+    capacity: Mapping[str, int]
+    urgent: int = 0
+    chores: int = 0
+    webhook_chores: int = 0
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    most: int | None = None
+    thinkers: Collection[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class QueuePosition:
     """A session's position in its editor's queue: how many are ahead of it, and its expected wait in seconds, if known."""
 
@@ -510,18 +548,8 @@ class Sessions(Protocol):
         """
         ...
 
-    async def claim(
-        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
-    ) -> Taken:
-        """Claim queued sessions and due chores.
-
-        Args:
-            replica: the claiming replica.
-            capacity: sessions to claim at most, by editor.
-            urgent: sessions to claim in addition that need no editor slot first (cancelled, late, with feedback).
-            chores: chores to take at most.
-            webhook_chores: webhook chores to take in addition.
-        """
+    async def claim(self, replica: str, wanted: Wanted) -> Taken:
+        """Claim queued sessions and due chores for a replica."""
         ...
 
     async def complete_chore(self, chore: str) -> None:

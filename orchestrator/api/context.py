@@ -27,6 +27,7 @@ from orchestrator.ports import (
     FencedError,
     PortError,
     ReadableBlobs,
+    Recorded,
     Scope,
     SessionArchive,
     SessionFacts,
@@ -161,21 +162,27 @@ class Context:
         Args:
             event: makes the event from the current session; None records nothing. It may raise an `ApiError` to refuse.
         """
+        session: Session | None = None
+        last: Recorded | None = None
         while True:
             try:
-                log = await self.history.read(session_id)
-                session = fold((recorded.event for recorded in log), self.bounds) if log else None
+                entries = await self.history.read(session_id, last.seq - 1 if last else 0)
+                if last and entries[:1] != [last]:
+                    # The log does not go on from what was read: another Redis has taken over.
+                    session, entries = None, await self.history.read(session_id)
+                for recorded in entries[1:] if session else entries:
+                    session = apply(session, recorded.event) if session else fold([recorded.event], self.bounds)
+                last = entries[-1] if entries else None
             except CorruptLogError as exc:
                 raise await unreadable(self.history, session_id, self.tenant) from exc
-            if session is None or session.created.tenant != self.tenant:
+            if session is None or last is None or session.created.tenant != self.tenant:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
-            seq = log[-1].seq
             new = event(session)
             if new is None:
-                return session, seq
+                return session, last.seq
             try:
-                if await self.sessions.append(session_id, seq, [new], None):
-                    return apply(session, new), seq + 1
+                if await self.sessions.append(session_id, last.seq, [new], None):
+                    return apply(session, new), last.seq + 1
             except FencedError as exc:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id") from exc
 

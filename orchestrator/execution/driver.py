@@ -49,6 +49,7 @@ _MAX_SLEEP_S: Final = 3600.0
 _INITIAL_BACKOFF_S: Final = 0.1
 _MAX_BACKOFF_S: Final = 2.0
 """Between failed appends."""
+_UNTIL_REDIS_ANSWERS: Final = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_max=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ class Driver:
         self._seq = entries[-1].seq
         self._options = options or DriverOptions()
         self._bounds = self._options.bounds
-        self._session = fold((recorded.event for recorded in entries), self._bounds)
+        self._recorded = self._session = fold((recorded.event for recorded in entries), self._bounds)
+        """The session as it is recorded, and with the drafts."""
         self._drafts: list[_Draft] = []
         self._failures = 0
         """Consecutive failed appends."""
@@ -116,6 +118,8 @@ class Driver:
         self._running: dict[_JobKey, _Running] = {}
         self._spans = SessionSpans(claim.session_id, (recorded.event for recorded in entries))
         self._signal = asyncio.Event()
+        self._missed = False
+        """Whether what was read before may no longer be the log."""
 
     @property
     def finished(self) -> ev.Finished | None:
@@ -127,8 +131,13 @@ class Driver:
         """The number of the last event that it knows to be recorded."""
         return self._seq
 
-    def signal(self) -> None:
-        """Another writer appended to this session: read the log before the next step."""
+    def signal(self, *, missed: bool = False) -> None:
+        """Another writer appended to this session: read the log before the next step.
+
+        Args:
+            missed: notifications were lost, perhaps because another Redis took over: read all of it.
+        """
+        self._missed = self._missed or missed
         self._signal.set()
 
     def leave(self) -> None:
@@ -187,28 +196,28 @@ class Driver:
             return False
         except StorageUnavailableError:
             # The append may have happened nevertheless: the log shows it.
-            appended = None
+            appended, self._missed = None, True
             await self._back_off()
         if not appended:
             await self._resync()
             return False
         self._observe([Recorded(self._seq + number, event) for number, event in enumerate(events, 1)])
         self._seq += len(events)
+        self._recorded = self._session
         self._drafts.clear()
         if appended == "full":
             # The tenant's other sessions count too: this one makes no more images.
             self._bounds = replace(self._bounds, image_bytes=0)
-            self._session = replace(self._session, bounds=self._bounds)
+            self._recorded = self._session = replace(self._session, bounds=self._bounds)
         return True
 
     async def _caller_unheard(self) -> None:
         """Give a caller who was not heard of time to renew its lease; cancel the session if it did not."""
-        if not self._abandoned:
-            self._abandoned = True
+        again, self._abandoned = self._abandoned, True
+        if not again:
             await self._pause(self._options.caller_grace_s)
-            return
         await self._resync()
-        if self._session.finished is None and not self._session.cancelled:
+        if again and self._session.finished is None and not self._session.cancelled:
             self._draft(ev.CancelRequested(at=self._clock.now(), by="disconnect"), is_outcome=True)
 
     async def _back_off(self) -> None:
@@ -233,33 +242,52 @@ class Driver:
             self._spans.recorded(recorded.event, self._session)
 
     async def _resync(self) -> None:
-        """Read the log again: other writers, or an append whose response was lost, have extended it. Outcomes that are not in it
-        remain drafts; decisions are dropped.
+        """Read what the log has more: other writers, or an append whose response was lost, have extended it. Outcomes that are
+        not in it remain drafts; decisions are dropped.
         """
-        entries = await self._log()
-        if not entries:
-            raise FencedError(self._claim.session_id)
-        known = [recorded.event for recorded in entries]
-        if entries[-1].seq < self._seq:
-            # Redis was restored from an older snapshot: what it lost is done again.
-            self._observer.forgotten(self._claim.session_id, self._seq - entries[-1].seq)
-            await self._stop(list(self._running))
-            # An outcome may refer to lost events: a critique of an image that no event names any more.
-            self._drafts.clear()
+        new = [] if self._missed else await self._log(self._seq)
+        whole: list[Recorded] = []
+        if self._missed or not (new or await self._ends_here()):
+            whole = await self._log()
+            new = await self._replace(whole)
+        else:
+            for entry in new:
+                self._recorded = apply(self._recorded, entry.event)
+        known = [entry.event for entry in new]
         lost = [draft for draft in self._drafts if draft.is_outcome and draft.event not in known]
-        drafted, before = [draft.event for draft in self._drafts], self._seq
-        self._seq = entries[-1].seq
-        self._session, self._drafts = fold(known, self._bounds), []
-        self._observe(recorded for recorded in entries if recorded.seq > before and recorded.event in drafted)
-        self._spans.learn(known)
+        drafted = [draft.event for draft in self._drafts]
+        self._seq = new[-1].seq if new else self._seq
+        self._session, self._drafts = self._recorded, []
+        self._observe(entry for entry in new if entry.event in drafted)
+        if whole:
+            self._spans.learn(entry.event for entry in whole)
         for draft in lost:
             with contextlib.suppress(CorruptLogError):  # its turn was lost
                 self._draft(draft.event, is_outcome=True)
 
-    async def _log(self) -> list[Recorded]:
-        """The whole log; waits for Redis until the lease is lost."""
-        retrying = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_max=2.0)
-        return await retrying(StorageUnavailableError, self._sessions.read, self._claim.session_id)
+    async def _replace(self, entries: list[Recorded]) -> list[Recorded]:
+        """Start from another log, and return what is new in it."""
+        self._missed = False
+        if not entries:
+            raise FencedError(self._claim.session_id)
+        last, before = entries[-1].seq, self._seq
+        if last < before:
+            # Redis was restored from an older snapshot: what it lost is done again.
+            self._observer.forgotten(self._claim.session_id, before - last)
+            await self._stop(list(self._running))
+            # An outcome may refer to lost events: a critique of an image that no event names any more.
+            self._drafts.clear()
+        self._seq, self._recorded = last, fold((entry.event for entry in entries), self._bounds)
+        return [entry for entry in entries if entry.seq > before]
+
+    async def _ends_here(self) -> bool:
+        """Whether the log still ends where it was read to."""
+        tail = await _UNTIL_REDIS_ANSWERS(StorageUnavailableError, self._sessions.tail, self._claim.session_id)
+        return tail is not None and tail.seq == self._seq
+
+    async def _log(self, after: int = 0) -> list[Recorded]:
+        """The log after that event; waits for Redis until the lease is lost."""
+        return await _UNTIL_REDIS_ANSWERS(StorageUnavailableError, self._sessions.read, self._claim.session_id, after)
 
     # --- perform --------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,7 +20,7 @@ from orchestrator.execution.driver import Driver
 from orchestrator.execution.quarantine import CRASHED, MOST_ATTEMPTS, TRIAL_S, UNREADABLE, Quarantine
 from orchestrator.execution.session_durations import SessionDurations
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import Claim, FencedError, PortError, Recorded, Sessions, StorageUnavailableError
+from orchestrator.ports import Claim, FencedError, PortError, Recorded, Sessions, Share, StorageUnavailableError, Wanted
 from orchestrator.webhooks.sender import CHORES
 from services.serving import logs
 from services.serving.background import run_forever
@@ -60,6 +60,10 @@ class EditorCapacity(Protocol):
         """More sessions that can be started now, by editor."""
         ...
 
+    def shares(self) -> Mapping[str, Share]:
+        """Further sessions for tenants that have less than their share, by editor."""
+        ...
+
     def add_claimed(self, editor: str, session_id: str) -> None:
         """A session was claimed and will soon ask for an edit."""
         ...
@@ -97,11 +101,13 @@ class Replica:
         name: unique to this start of the process.
         capacity: sessions driven at a time; urgent ones come on top.
         heartbeat_s: seconds between two heartbeats; a third of the lease.
+        thinkers: the names of thinkers that it knows now; None if it takes sessions of all.
     """
 
     name: str
     capacity: int
     heartbeat_s: float
+    thinkers: Collection[str] | None = None
 
 
 class Runner:
@@ -140,6 +146,8 @@ class Runner:
         """The session at its last attempt that is on trial here, and until when (monotonic)."""
         self._claim_lost = False
         """Whether the answer to a claim was lost, or a driver gave up: sessions may be owned that nobody drives."""
+        self._thinkers = replica.thinkers
+        self._rounds = itertools.count()
         self._capacity = replica.capacity
         self._heartbeat_s = replica.heartbeat_s
         self._claims: dict[str, Claim] = {}
@@ -215,14 +223,12 @@ class Runner:
     async def _claim(self) -> bool:
         """Claim once; True if that brought a session, or there may be more to bring."""
         before = list(self._tasks.values())
-        webhook_chores = sum(map(_is_for_webhooks, self._chores))
-        free = {"chores": _BATCH - len(self._chores) + webhook_chores, "webhook_chores": _BATCH - webhook_chores}
         try:
             if self._claim_lost:
                 await self._release_lost_claims()
             if self._draining:
                 return False
-            taken = await self._sessions.claim(self._replica, self._claimable(), urgent=_BATCH, **free)
+            taken = await self._sessions.claim(self._replica, self._wanted())
         except StorageUnavailableError as exc:
             log.warning("cannot claim sessions: %s", exc.message)
             self._claim_lost = True
@@ -254,16 +260,24 @@ class Runner:
         if released:
             self._observer.orphaned(released)
 
-    def _claimable(self) -> dict[str, int]:
-        """Sessions to claim for each editor, together at most as many as this replica can drive."""
+    def _wanted(self) -> Wanted:
+        """Sessions for each editor, together at most as many as this replica can drive; and chores."""
+        webhook_chores = sum(map(_is_for_webhooks, self._chores))
         free = max(0, self._capacity - len(self._tasks))
-        wanted = {editor: min(spare, _BATCH) for editor, spare in self._editors.spare().items() if spare > 0}
-        share = max(1, free // max(1, len(wanted)))
-        claimable: dict[str, int] = {}
-        for editor, count in wanted.items():
-            claimable[editor] = min(count, share, free)
-            free -= claimable[editor]
-        return {editor: count for editor, count in claimable.items() if count}
+        spare = {editor: min(count, _BATCH) for editor, count in self._editors.spare().items() if count > 0 and free}
+        fair = max(1, free // max(1, len(spare)))
+        # Where there is less capacity than editors, each is the first in its turn.
+        names = sorted(spare)
+        start = next(self._rounds) % max(1, len(names))
+        return Wanted(
+            {editor: min(spare[editor], fair) for editor in names[start:] + names[:start]},
+            urgent=_BATCH,
+            chores=_BATCH - len(self._chores) + webhook_chores,
+            webhook_chores=_BATCH - webhook_chores,
+            shares={editor: share for editor, share in self._editors.shares().items() if share.more and free},
+            most=free,
+            thinkers=self._thinkers,
+        )
 
     async def _do(self, chore: str) -> None:
         timeout_s = _HEARTBEATS_PER_CHORE * self._heartbeat_s
@@ -417,7 +431,7 @@ class Runner:
                 self._early_signals.add(session_id)
             drivers = [self._drivers[session_id]] if session_id in self._drivers else []
             for driver in drivers if session_id else list(self._drivers.values()):
-                driver.signal()
+                driver.signal(missed=not session_id)
 
 
 def _is_for_webhooks(chore: str) -> bool:

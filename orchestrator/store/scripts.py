@@ -6,13 +6,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+import orjson
 from redis.asyncio import Redis
 
-from orchestrator.ports import Claim, Taken
+from orchestrator.ports import Claim, Share, Taken, Wanted
 from orchestrator.store.packing import Packed
 
+_ANY: Final = 1_000_000
+"""More sessions than one claim can bring."""
 AppendOutcome = Literal["ok", "full", "conflict", "fenced", "gone", "abandoned"]
 
 
@@ -112,6 +115,7 @@ class NewSession:
     request: str = ""
     caller_ms: int | str = ""
     webhook: str = ""
+    thinker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,27 +187,21 @@ class Scripts:
         outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these words
         return outcome
 
-    async def claim(
-        self,
-        replica: str,
-        capacity: Mapping[str, int],
-        *,
-        lease_ms: int,
-        cap: int,
-        urgent: int,
-        chores: int,
-        webhook_chores: int,
-    ) -> Taken:
+    async def claim(self, replica: str, wanted: Wanted, *, lease_ms: int, cap: int) -> Taken:
         """See ``claim.lua``."""
-        editors = [part for editor in capacity.items() for part in editor]
-        args = (replica, lease_ms, cap, urgent, chores, webhook_chores, *editors)
-        claims, due, recovered, joined, more = await self._call("claim", *args)
+        most = _ANY if wanted.most is None else wanted.most
+        thinkers = "" if wanted.thinkers is None else orjson.dumps(sorted(wanted.thinkers))
+        args: list[Any] = [replica, lease_ms, cap, wanted.urgent, wanted.chores, wanted.webhook_chores, most, thinkers]
+        for editor in {**wanted.capacity, **wanted.shares}:
+            share = wanted.shares.get(editor, Share())
+            args += (editor, wanted.capacity.get(editor, 0), share.more, share.slots)
+        claims, due, recovered, joined, timers_left = await self._call("claim", *args)
         return Taken(
             tuple(_claim(found) for found in claims),
             tuple(_text(chore) for chore in due),
             int(recovered),
             bool(joined),
-            bool(more),
+            bool(timers_left),
         )
 
     async def renew_lease(self, replica: str, lease_ms: int) -> bool:

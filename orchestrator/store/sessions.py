@@ -42,6 +42,7 @@ from orchestrator.ports import (
     Silence,
     StorageUnavailableError,
     Taken,
+    Wanted,
 )
 from orchestrator.store.connection import redis_call
 from orchestrator.store.health import RedisMemory
@@ -140,6 +141,7 @@ class RedisSessions:
             request=same.fingerprint,
             caller_ms=self._lease_ms if idempotency and not idempotency.key else "",
             webhook=webhook,
+            thinker=event.thinker,
         )
         async with redis_call():
             created, name, known = await self.scripts.create(new)
@@ -245,20 +247,10 @@ class RedisSessions:
             raise AbandonedError(session_id)
         return outcome if outcome in {"ok", "full"} else None
 
-    async def claim(
-        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
-    ) -> Taken:
-        """Claim queued sessions, up to the capacity for each editor, and urgent ones; and due chores of each kind."""
+    async def claim(self, replica: str, wanted: Wanted) -> Taken:
+        """Claim queued sessions and due chores for a replica; see `Wanted`."""
         async with redis_call():
-            return await self.scripts.claim(
-                replica,
-                capacity,
-                lease_ms=self._lease_ms,
-                cap=self._options.tenant_cap,
-                urgent=urgent,
-                chores=chores,
-                webhook_chores=webhook_chores,
-            )
+            return await self.scripts.claim(replica, wanted, lease_ms=self._lease_ms, cap=self._options.tenant_cap)
 
     async def complete_chore(self, chore: str) -> None:
         """Remove a chore that is done, which would be due again otherwise."""

@@ -15,6 +15,7 @@ from orchestrator.loop.events import TOO_LATE
 from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, RequestTiming, StoredImage
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
+from orchestrator.upstreams.liveness import Patience
 from services.errors import ApiError
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
@@ -67,8 +68,18 @@ class HttpEditor:
         """Whether the editor accepts requests now."""
         return await self._upstream.ready()
 
-    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
-        """Edit the source once; the time queued for a slot counts toward `timeout_s`.
+    @property
+    def is_open(self) -> bool:
+        """Whether it has stopped answering, and is not asked now."""
+        return self._upstream.health.is_open
+
+    async def edit(self, order: EditOrder, usage: EditorUsage, patience: Patience | None = None) -> EditReply:
+        """Edit the source once; the time queued for a slot counts toward its time.
+
+        Args:
+            order: the edit.
+            usage: gets its editor time.
+            patience: what is left of the order's time, if other editors were asked before.
 
         Raises:
             EditorError: if no valid image came back.
@@ -86,7 +97,7 @@ class HttpEditor:
         headers = {"idempotency-key": order.key, "accept": _ACCEPT, **(_LATER_TURN if order.later else {})}
         call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers, _max_reply(order))
         requests = _Requests(usage)
-        reply = await self._post(call, order, requests)
+        reply = await self._post(call, order, requests, patience or Patience.of(order.timeout_s, order.start_s))
         requests.reported(reply)
         data = await _image_of(reply)
         info = await self._checked(data, order)
@@ -116,22 +127,22 @@ class HttpEditor:
             raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
         return scaled, ImageInfo("image/png", width, height)
 
-    async def _post(self, call: Call, order: EditOrder, requests: _Requests) -> Reply:
+    async def _post(self, call: Call, order: EditOrder, requests: _Requests, patience: Patience) -> Reply:
         if self._limit is None:
-            return await self._upstream.post(call, order.timeout_s, requests)
-        ends, patience_s = time.monotonic() + order.timeout_s, max(0.0, min(order.start_s, order.timeout_s))
+            return await self._upstream.post(call, patience, requests)
+        to_start_s = patience.to_start_s()
         async with contextlib.AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(patience_s):
-                    waiting = self._limit.slot(later=order.later, session_id=order.session_id)
+                async with asyncio.timeout(to_start_s):
+                    waiting = self._limit.slot(later=order.later, session_id=order.session_id, tenant=order.tenant)
                     requests.slot = await stack.enter_async_context(waiting)
             except TimeoutError as exc:
-                if order.start_s < order.timeout_s:
+                if patience.start_by < patience.ends:
                     message = "no slot was free at the editor in time for an edit before the deadline; raise deadline_s"
                     raise EditorError(TOO_LATE, message) from exc
-                message = f"no slot was free at the editor within {patience_s:.1f} s"
+                message = f"no slot was free at the editor within {to_start_s:.1f} s"
                 raise EditorError("editor_timeout", message, retryable=True) from exc
-            reply = await self._upstream.post(call, ends - time.monotonic(), requests)
+            reply = await self._upstream.post(call, patience, requests)
             _report_times(requests.slot, reply)
             return reply
 

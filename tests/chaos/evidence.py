@@ -103,7 +103,18 @@ class Store:
     def leftovers(self) -> dict[str, str]:
         """What is still queued, owned or counted although every session is finished."""
         left: dict[str, str] = {}
-        for pattern in ("own:*", "q:*", "ring:*", "urgent", "capped:*", "inflight:*", "waiting", "unfinished", "timers"):
+        for pattern in (
+            "own:*",
+            "q:*",
+            "turns:*",
+            "work:*",
+            "urgent",
+            "capped:*",
+            "inflight:*",
+            "waiting",
+            "unfinished",
+            "timers",
+        ):
             for key in self._keys(pattern):
                 if content := self._content(key):
                     left[key] = content

@@ -35,7 +35,7 @@ class LimitedEditor(InstantEditor):
         self.go_on = asyncio.Event()
 
     async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
-        async with self.limit.slot(later=order.later, session_id=order.session_id):
+        async with self.limit.slot(later=order.later, session_id=order.session_id, tenant=order.tenant):
             self.begun.set()
             await self.go_on.wait()
             return await super().edit(order, usage)

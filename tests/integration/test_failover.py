@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from editthinker import EditThinker
 from orchestrator.api.live import HistoryLostError, SessionDeletedError, follow, until_finished
 from orchestrator.loop import events as ev
-from orchestrator.ports import StorageUnavailableError
+from orchestrator.ports import StorageUnavailableError, Wanted
 from orchestrator.store.connection import client, parse
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
@@ -191,7 +191,7 @@ async def test_scripts_wait_while_a_cluster_moves_their_slot(tmp_path: Path) -> 
         for moved in (0, len(keys) // 2, len(keys)):
             move(keys[:moved]) if moved else None
             keys_now = sorted([*source.keys("*"), *target.keys("*")])
-            claim = store.claim("r", {"e": 9}, urgent=9, chores=0)
+            claim = store.claim("r", Wanted({"e": 9}, urgent=9))
             for call in (store.create("new", event, None), claim, store.renew_lease("r")):
                 with pytest.raises(StorageUnavailableError):
                     await call
@@ -201,7 +201,7 @@ async def test_scripts_wait_while_a_cluster_moves_their_slot(tmp_path: Path) -> 
         assert not keys_left
         for node in (target, source):
             node.execute_command("CLUSTER", "SETSLOT", OUR_SLOT, "NODE", names[1])
-        taken = await store.claim("r", {"e": 9}, urgent=9, chores=0)
+        taken = await store.claim("r", Wanted({"e": 9}, urgent=9))
         await redis.aclose()
 
     assert len(taken.claims) == 5

@@ -34,6 +34,10 @@ if tonumber(ARGV[5]) > 0 then
   local spent = spent_on(now_ms())
   redis.call('HINCRBYFLOAT', spent, h[6], ARGV[5])
   redis.call('PEXPIRE', spent, 3 * DAY)
+  local advance = tonumber(redis.call('HGET', key, 'advance') or '0')
+  local covered = math.min(advance, ARGV[5] * 1000)
+  if covered > 0 then redis.call('HSET', key, 'advance', advance - covered) end
+  charge(h[5], h[6], ARGV[5] * 1000 - covered)
 end
 if terminal then
   redis.call('ZREM', P .. 'open:' .. h[6], id)
@@ -42,13 +46,15 @@ if terminal then
   redis.call('DECR', P .. 'unfinished')
   redis.call('ZADD', P .. 'timers', now_ms(), 'archive:' .. id)
 elseif fence == '' then
-  -- A caller wrote: signal the driver, or make the session claimable at once.
+  -- A caller wrote: signal the driver, or make the session claimable. Only what ends it needs no editor, and is not queued.
   if h[4] == 'owned' then
-    redis.call('HSET', key, 'spoken', 1)
+    if ARGV[6] == '1' then redis.call('HSET', key, 'spoken', 1) end
     redis.call('PUBLISH', P .. 'signal', id)
-  elseif h[4] ~= 'done' then
+  elseif h[4] ~= 'done' and ARGV[6] == '1' then
     redis.call('ZREM', P .. 'timers', 'wake:' .. id)
     make_urgent(id)
+  elseif h[4] == 'parked' then
+    enqueue(id, false)
   end
 end
 return {full and 'full' or 'ok', seq}

@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, StoredImage
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
+from orchestrator.upstreams.liveness import Patience
 from services.imaging.codec import inspect
 from services.imaging.decode_pool import DecodePool
 from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
@@ -131,8 +132,8 @@ class _Answering(HttpUpstream):
         super().__init__("editor", Upstream("http://nowhere.invalid/v1"), CLIENT)
         self.answer = answer
 
-    async def post(self, call: Call, timeout_s: float, observer: RequestObserver | None = None) -> Reply:
-        return Reply(await self.answer(call, timeout_s) if callable(self.answer) else self.answer)
+    async def post(self, call: Call, patience: Patience, observer: RequestObserver | None = None) -> Reply:
+        return Reply(await self.answer(call, patience) if callable(self.answer) else self.answer)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])

@@ -13,7 +13,7 @@ from orchestrator.execution import runner
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import Claim, Recorded, StorageUnavailableError, Taken
+from orchestrator.ports import Claim, Recorded, Share, StorageUnavailableError, Taken, Wanted
 from tests.doubles.waiting import turns, until
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
@@ -33,6 +33,7 @@ class Store:
         self.mine: set[str] = set()
         self.audited = asyncio.Event()
         self.suspended: list[str] = []
+        self.asked: list[Wanted] = []
 
     def called(self, name: str) -> None:
         self.calls[name] = self.calls.get(name, 0) + 1
@@ -40,14 +41,13 @@ class Store:
             self.failing.remove(name)
             raise RuntimeError(f"unexpected, in {name}")
 
-    async def claim(
-        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
-    ) -> Taken:
+    async def claim(self, replica: str, wanted: Wanted) -> Taken:
         await turns(1)
+        self.asked.append(wanted)
         self.called("claim")
         claims, self.claims = self.claims, []
-        for_webhooks = [chore for chore in self.due if chore.startswith("hook")][:webhook_chores]
-        others = [chore for chore in self.due if not chore.startswith("hook")][:chores]
+        for_webhooks = [chore for chore in self.due if chore.startswith("hook")][: wanted.webhook_chores]
+        others = [chore for chore in self.due if not chore.startswith("hook")][: wanted.chores]
         self.due = [chore for chore in self.due if chore not in {*for_webhooks, *others}]
         return Taken(tuple(claims), (*for_webhooks, *others))
 
@@ -102,8 +102,14 @@ class Notifications:
 
 
 class Unlimited:
+    def __init__(self) -> None:
+        self.editors = {"e": 1}
+
     def spare(self) -> Mapping[str, int]:
-        return {"e": 1}
+        return self.editors
+
+    def shares(self) -> Mapping[str, Share]:
+        return {}
 
     def add_claimed(self, editor: str, session_id: str) -> None:
         """There is always capacity."""
@@ -130,7 +136,7 @@ class Harness:
     """A runner with test doubles; a test sets what drivers and chores do."""
 
     def __init__(self) -> None:
-        self.store, self.notifications = Store(), Notifications()
+        self.store, self.notifications, self.editors = Store(), Notifications(), Unlimited()
         self.drive: Callable[[], Awaitable[None]] = asyncio.Event().wait  # type: ignore[assignment]  # what it returns is not used
         self.chore: Callable[[str], Awaitable[bool]] = _done
         self.drivers: dict[str, _Driver] = {}
@@ -139,7 +145,7 @@ class Harness:
             self.store,  # type: ignore[arg-type]  # what a runner needs of it
             self._made,  # type: ignore[arg-type]  # as above
             self.notifications,
-            editors=Unlimited(),
+            editors=self.editors,
             chore=self._chore,
             observer=Quiet(),
         )
@@ -191,6 +197,18 @@ async def test_an_unexpected_exception_ends_no_loop(harness: Harness, caplog: py
     told = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(told) == 5
     assert all(record.exc_info for record in told)
+
+
+async def test_less_capacity_than_editors_asks_all_of_them_in_turn(harness: Harness) -> None:
+    """Two sessions at most from each claim, and every editor is the first one in its turn."""
+    harness.editors.editors = {f"e{number}": 5 for number in range(7)}
+    harness.runner._capacity = 2
+    await harness.runner.start()
+    await until(lambda: len(harness.store.asked) >= 7)
+    asked = harness.store.asked[:7]
+
+    assert {next(iter(wanted.capacity)) for wanted in asked} == harness.editors.editors.keys()
+    assert all(wanted.capacity == dict.fromkeys(harness.editors.editors, 1) and wanted.most == 2 for wanted in asked)
 
 
 async def test_hanging_archive_chores_do_not_stop_webhook_chores(harness: Harness) -> None:
