@@ -382,13 +382,17 @@ class Bounds:
         unfinished: sessions that are not finished.
         editor_s_per_day: editor seconds in a day (UTC).
         log_bytes: bytes of its sessions' events in Redis.
-        blob_bytes: bytes of its sessions' images, archived ones too.
+        blob_bytes: bytes of its sessions' images, archived ones too. At it, unfinished sessions make no more.
     """
 
     unfinished: int | None = None
     editor_s_per_day: float | None = None
     log_bytes: int | None = None
     blob_bytes: int | None = None
+
+
+Appended = Literal["ok", "full"]
+"""Events were recorded; ``full``: and the tenant's images take all the bytes that they may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,8 +474,8 @@ class Sessions(Protocol):
         """The entries of the log as they are stored, (sequence number, text), also where the events cannot be read."""
         ...
 
-    async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> bool:
-        """Record events if the log still ends at `expected`; False if it does not. Raises `FencedError`."""
+    async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> Appended | None:
+        """Record events if the log still ends at `expected`; None if it does not. Raises `FencedError`."""
         ...
 
     async def claim(

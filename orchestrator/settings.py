@@ -124,7 +124,7 @@ class Settings(RedisSettings):
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of a source image.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of a source image.")
     decode_processes: int = Field(
-        2, ge=1, le=64, description="Processes that decode pictures; all but one of them, at least one, take large pictures."
+        3, ge=1, le=64, description="Processes that decode pictures; half of them, rounded down, take large pictures."
     )
     decode_cpu_s: float = Field(20.0, gt=0, description="CPU seconds that decoding one picture may take.")
     tenant_decodes: int = Field(

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -156,7 +156,7 @@ class Driver:
             self._failures = 0
         except StorageUnavailableError:
             # The append may have happened nevertheless: the log shows it.
-            appended = False
+            appended = None
             await self._back_off()
         if not appended:
             await self._resync()
@@ -164,6 +164,10 @@ class Driver:
         self._observe([Recorded(self._seq + number, event) for number, event in enumerate(events, 1)])
         self._seq += len(events)
         self._drafts.clear()
+        if appended == "full":
+            # The tenant's other sessions count too: this one makes no more images.
+            self._bounds = replace(self._bounds or SessionBounds(), image_bytes=0)
+            self._session = replace(self._session, bounds=self._bounds)
         return True
 
     async def _back_off(self) -> None:

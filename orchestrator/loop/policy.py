@@ -275,7 +275,8 @@ def _error(session: Session, reason: FinishReason) -> Failure | None:
     if reason == "deadline":
         return Failure(code=TOO_LATE, message="the deadline came before an image could be made; raise deadline_s")
     if reason == "budget" and images_are_full(session):
-        return Failure(code="budget_exceeded", message="its images take as many bytes as the server allows; send a smaller image")
+        message = "images take as many bytes as the server allows; send a smaller one, or delete sessions"
+        return Failure(code="budget_exceeded", message=message)
     if reason == "budget":
         return Failure(code="budget_exceeded", message="the budget was spent before an image was made; raise it")
     return None

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from orchestrator.ports import Claim, Taken
 from orchestrator.store.packing import Packed
 
-AppendOutcome = Literal["ok", "conflict", "fenced", "gone"]
+AppendOutcome = Literal["ok", "full", "conflict", "fenced", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Scripts:
         flags = (int(append.terminal), f"{append.spent:.6f}", int(append.ending), append.blob_bytes)
         events = (part for packed in append.events for part in (packed.event, packed.digest, packed.head))
         reply = await self._call("append", append.session_id, append.expected, fence, *flags, *events)
-        outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these four words
+        outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these words
         return outcome
 
     async def claim(

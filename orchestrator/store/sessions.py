@@ -26,6 +26,7 @@ from orchestrator.loop.events import (
 )
 from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import (
+    Appended,
     Bounds,
     Claim,
     Created,
@@ -178,8 +179,8 @@ class RedisSessions:
             )
         return [(int(score), name.decode()) for name, score in rows]
 
-    async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> bool:
-        """Record events if the log still ends at `expected`.
+    async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> Appended | None:
+        """Record events if the log still ends at `expected`; None if it does not.
 
         Raises:
             FencedError: when another replica owns the session, or it was deleted.
@@ -200,7 +201,7 @@ class RedisSessions:
             outcome = await self.scripts.append(append)
         if outcome in {"fenced", "gone"}:
             raise FencedError(session_id)
-        return outcome == "ok"
+        return outcome if outcome in {"ok", "full"} else None
 
     async def claim(
         self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0

@@ -16,8 +16,7 @@ from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, R
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
 from services.errors import ApiError
-from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64, inspect
-from services.imaging.containers import is_complete
+from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
 
 _PARAM: Final = "the editor's image"
@@ -43,7 +42,7 @@ class HttpEditor:
         model: the server's name for the model, or None to leave the field out.
         send_seed: whether the server knows the extension field ``seed``.
         limit: bounds the edits in flight; unbounded if None.
-        decoder: scales images; one of its own if absent.
+        decoder: checks and scales images; one of its own if absent.
     """
 
     def __init__(
@@ -91,10 +90,19 @@ class HttpEditor:
             data = await asyncio.to_thread(from_base64, text)
         except ApiError as exc:
             raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
-        info = _checked(data, order.source.ref.width * order.source.ref.height)
+        info = await self._checked(data, order)
         if order.options.get("size") in {None, "auto"}:
             data, info = await self._at_source_size(data, info, order)
         return EditReply(CheckedImage.hashed(data, info), _timings(reply.json), _replayed(reply))
+
+    async def _checked(self, data: bytes, order: EditOrder) -> ImageInfo:
+        """Check an image's header and structure without decoding its pixels; the limit on replies bounds its bytes."""
+        max_pixels = max(ImageLimits().max_pixels, _MAX_GROWTH * order.source.ref.width * order.source.ref.height)
+        limits = replace(UNLIMITED, max_pixels=max_pixels)
+        try:
+            return await self._decoder.inspect(data, limits=limits, param=_PARAM, tenant=order.tenant)
+        except ApiError as exc:
+            raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
 
     async def _at_source_size(self, data: bytes, info: ImageInfo, order: EditOrder) -> tuple[bytes, ImageInfo]:
         """Scale the image to the source's size if it has nearly its aspect ratio; a deliberate crop or rotation stays."""
@@ -214,18 +222,6 @@ def _image_of(reply: Any) -> str:
     if not isinstance(text, str) or not text:
         raise EditorError("editor_bad_reply", "the editor's reply has no data[0].b64_json", retryable=True)
     return text
-
-
-def _checked(data: bytes, source_pixels: int) -> ImageInfo:
-    """Check an image's header and structure without decoding it; the limit on replies bounds its bytes."""
-    max_pixels = max(ImageLimits().max_pixels, _MAX_GROWTH * source_pixels)
-    try:
-        info = inspect(data, limits=replace(UNLIMITED, max_pixels=max_pixels), param=_PARAM)
-    except ApiError as exc:
-        raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
-    if not is_complete(data):
-        raise EditorError("editor_bad_reply", "the editor's image is truncated or corrupt", retryable=True)
-    return info
 
 
 def _timings(reply: Any) -> dict[str, float]:

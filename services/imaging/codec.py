@@ -452,9 +452,21 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
+def _without_elements(profile: bytes) -> bytes:
+    """The profile without its D2B tags: a pipeline of any length, of which each pixel passes every element.
+
+    A reader may ignore them and use the others (ICC.1:2022, section 8.11).
+    """
+    table = bytearray(profile)
+    for at in range(132, min(len(table), 132 + 12 * int.from_bytes(table[128:132], "big")), 12):
+        if table[at : at + 3] == b"D2B":
+            table[at : at + 4] = b"none"
+    return bytes(table)
+
+
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        source = ImageCms.ImageCmsProfile(io.BytesIO(_without_elements(profile)))
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, *_PILLOW_ERRORS):
         # Broken profiles are common, and viewers ignore them too.

@@ -5,7 +5,8 @@ none runs in a server's own: a job that takes too long, needs too much memory or
 everybody else a process start of a tenth of a second.
 
     run ── queue of each tenant ── round robin ── process ── reply
-             light jobs (a thumbnail, a small photograph) have a process that heavy ones cannot take
+             light jobs (a photograph) have processes of their own; one tenant's never take the last of them
+             heavy ones (tens of megapixels) have others, which get the time that nobody else wants
 
 Pickles are not exchanged, as multiprocessing, pebble and anyio do: a process that a picture took over could send any.
 """
@@ -19,8 +20,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,11 +32,14 @@ from PIL import Image
 import services
 from services.errors import TABLE, ApiError
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, MediaType, OutputFormat
-from services.imaging.decode_worker import BASE_BYTES, TOO_MUCH_MEMORY
+from services.imaging.decode_worker import BASE_BYTES, LIGHT_BYTES, TOO_MUCH_MEMORY
 
 _ROOT: Final = Path(services.__file__).parents[1]
-_LIGHT_BYTES: Final = 8 * 1024 * 1024
+_LIGHT_BYTES: Final = 16 * 1024 * 1024
 """Files above this are heavy without a look at them."""
+_LIGHT_MEMORY: Final = BASE_BYTES + LIGHT_BYTES + 4 * _LIGHT_BYTES
+_LIGHT_CPU_S: Final = 1.0
+"""What a light job may take, whatever its structure promised: one that takes more is a heavy one, and begun again as that."""
 _WALL_FACTOR: Final = 3
 """Wall time against CPU time: the processes share the machine's cores."""
 _PIXEL_BYTES: Final = 20
@@ -70,14 +74,14 @@ class PoolOptions:
     """The bounds of a pool.
 
     Attributes:
-        processes: started when they are needed; all but one of them, at least one, take heavy jobs.
+        processes: started when they are needed; half of them, rounded down, take heavy jobs, the others light ones.
         cpu_s: CPU seconds of one job.
         memory_bytes: of one process, with a picture's encoded and decoded forms.
         tenant_jobs: queued jobs of one tenant, above which its requests get 429.
         jobs: queued jobs in all.
     """
 
-    processes: int = 2
+    processes: int = 3
     cpu_s: float = 20.0
     memory_bytes: int = 1280 * 1024 * 1024
     tenant_jobs: int = 128
@@ -88,6 +92,22 @@ class PoolOptions:
         # The encoded picture twice: as received, and as passed on.
         needed = BASE_BYTES + 2 * limits.max_bytes + _PIXEL_BYTES * limits.max_pixels
         return replace(self, memory_bytes=needed)
+
+    def of(self, *, light: bool) -> PoolOptions:
+        """Those of one kind of process."""
+        if not light:
+            return self
+        return replace(self, cpu_s=min(self.cpu_s, _LIGHT_CPU_S), memory_bytes=min(self.memory_bytes, _LIGHT_MEMORY))
+
+    @property
+    def heavy(self) -> int:
+        """Processes for heavy jobs, at least one."""
+        return max(1, self.processes // 2)
+
+    @property
+    def light(self) -> int:
+        """Processes for light jobs, at least one."""
+        return max(1, self.processes - self.heavy)
 
 
 @dataclass(slots=True, eq=False)
@@ -116,11 +136,12 @@ class _FairQueue:
     def __len__(self) -> int:
         return sum(map(len, self._jobs.values()))
 
-    def take(self) -> _Job | None:
-        """The next job; its tenant goes to the end of the row."""
-        if not self._jobs:
+    def take(self, passed_over: Container[str] = ()) -> _Job | None:
+        """The next job of a tenant that is not passed over; this tenant goes to the end of the row."""
+        tenant = next((tenant for tenant in self._jobs if tenant not in passed_over), None)
+        if tenant is None:
             return None
-        tenant, jobs = next(iter(self._jobs.items()))
+        jobs = self._jobs[tenant]
         job = jobs.popleft()
         del self._jobs[tenant]
         if jobs:
@@ -148,7 +169,8 @@ class DecodePool:
         self._options = options or PoolOptions()
         self._observer = observer or _Unobserved()
         self._light, self._heavy = _FairQueue(), _FairQueue()
-        self._idle: list[_Process] = []
+        self._idle: dict[bool, list[_Process]] = {True: [], False: []}
+        """By whether they take light jobs."""
         self._running: set[_Job] = set()
         self._closed = False
 
@@ -174,6 +196,15 @@ class DecodePool:
         info = ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
         whole = data if reply["unchanged"] else made
         return str(reply["received"]), CheckedImage(whole, info.media_type, info.width, info.height, str(reply["sha256"]))
+
+    async def inspect(self, data: bytes, *, limits: ImageLimits, param: str, tenant: str) -> ImageInfo:
+        """`codec.inspect` of an image that is complete; its pixels are not decoded.
+
+        Raises:
+            ApiError: as `codec.inspect`, and ``invalid_image`` for one that is truncated or has a wrong checksum.
+        """
+        reply, _ = await self._run("inspect", data, _args(limits, param), tenant, bounded=False)
+        return ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
 
     async def transcode(
         self, data: bytes, output_format: OutputFormat, compression: int | None = None, *, param: str, tenant: str
@@ -209,8 +240,9 @@ class DecodePool:
         await asyncio.gather(*serving, return_exceptions=True)
         while (job := self._light.take() or self._heavy.take()) is not None:
             job.reply.cancel()
-        while self._idle:
-            await self._idle.pop().end()
+        for idle in self._idle.values():
+            while idle:
+                await idle.pop().end()
 
     async def _run(
         self, operation: str, data: bytes, args: dict[str, Any], tenant: str, *, bounded: bool
@@ -251,17 +283,21 @@ class DecodePool:
                 job.serving.cancel()
 
     def _start_jobs(self) -> None:
-        heavy = sum(not job.light for job in self._running)
-        while len(self._running) < self._options.processes and not self._closed:
-            job = self._heavy.take() if heavy < max(1, self._options.processes - 1) else None
-            heavy += job is not None
-            job = job or self._light.take()
-            if job is None:
-                return
-            self._running.add(job)
-            job.serving = asyncio.create_task(self._serve(job))
-            # Not in the task, which does not run if it is cancelled before its first step.
-            job.serving.add_done_callback(partial(self._served, job))
+        for queue, processes in ((self._light, self._options.light), (self._heavy, self._options.heavy)):
+            while not self._closed and (job := self._next(queue, processes)) is not None:
+                self._running.add(job)
+                job.serving = asyncio.create_task(self._serve(job))
+                # Not in the task, which does not run if it is cancelled before its first step.
+                job.serving.add_done_callback(partial(self._served, job))
+
+    def _next(self, queue: _FairQueue, processes: int) -> _Job | None:
+        """The next job of a queue that so many processes serve. One tenant leaves the last of several to the others."""
+        light = queue is self._light
+        running = Counter(job.tenant for job in self._running if job.light == light)
+        if running.total() >= processes:
+            return None
+        most = max(1, processes - 1)
+        return queue.take({tenant for tenant, jobs in running.items() if jobs >= most})
 
     async def _serve(self, job: _Job) -> None:
         try:
@@ -281,11 +317,14 @@ class DecodePool:
     async def _answer(self, job: _Job) -> tuple[dict[str, Any], bytes]:
         """The reply of a process. One that dies unasked gets a second try, since it may not be the picture's fault."""
         for _ in range(2):
-            process = self._idle.pop() if self._idle else _Process(self._options)
+            idle = self._idle[job.light]
+            process = idle.pop() if idle else _Process(self._options.of(light=job.light), light=job.light)
             try:
                 reply = await process.ask(job.operation, job.args, job.data)
             except _DiedError as exc:
                 await process.end()
+                if exc.reason is not None and job.light:
+                    return {"heavy": True}, b""
                 if exc.reason is not None:
                     raise ApiError("image_too_large", f"{job.args['param']} {exc.reason}", param=job.args["param"]) from exc
                 continue
@@ -295,7 +334,7 @@ class DecodePool:
             if self._closed:
                 await process.end()
             else:
-                self._idle.append(process)
+                idle.append(process)
             return reply
         message = f"{job.args['param']} cannot be decoded; convert it to another format"
         raise ApiError("invalid_image", message, param=job.args["param"])
@@ -316,8 +355,9 @@ class _DiedError(Exception):
 class _Process:
     """One process of `decode_worker`, started by its first job."""
 
-    def __init__(self, options: PoolOptions) -> None:
+    def __init__(self, options: PoolOptions, *, light: bool) -> None:
         self._options = options
+        self._light = light
         self._process: asyncio.subprocess.Process | None = None
         self._buffer = _shared_buffer()
 
@@ -360,7 +400,7 @@ class _Process:
     async def _start(self) -> asyncio.subprocess.Process:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-s", "-m", "services.imaging.decode_worker"),
-            *(str(self._options.memory_bytes), str(self._buffer)),
+            *(str(self._options.memory_bytes), str(self._buffer), "light" if self._light else "heavy"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

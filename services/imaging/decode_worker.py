@@ -1,4 +1,4 @@
-"""``python -P -m services.imaging.decode_worker MEMORY_BYTES BUFFER``: decodes strangers' pictures for a `DecodePool`.
+"""``python -P -m services.imaging.decode_worker MEMORY_BYTES BUFFER light|heavy``: decodes strangers' pictures for `DecodePool`.
 
 The process has no secrets in its environment, no writable files, and limits on its memory and on the CPU time of each job. It
 reads one job a line on standard input, as JSON, and writes one reply a line. Encoded pictures and pixels go through the file
@@ -7,11 +7,15 @@ descriptor that the parent gave it, so that neither side parses the other's obje
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
@@ -19,13 +23,18 @@ from PIL import Image
 from services.errors import ApiError
 from services.imaging import codec
 from services.imaging.codec import UNLIMITED, ImageLimits, MediaType, OpenedImage
+from services.imaging.containers import is_complete
 from services.imaging.structure import webp_size
 
 TOO_MUCH_MEMORY: Final = "takes too much memory to decode; send a smaller picture, or an 8-bit PNG or baseline JPEG"
-LIGHT_S: Final = 0.1
-"""Estimated CPU seconds above which a job is heavy."""
+LIGHT_S: Final = 0.3
+"""Estimated CPU seconds above which a job is heavy; those of a telephone's photograph of 12 megapixels are 0.2."""
+LIGHT_BYTES: Final = 320 * 1024 * 1024
+"""Memory above which it is, so that what light jobs take together stays small."""
 _ENCODE_PIXEL_S: Final = 60e-9
 _OPEN_FILES: Final = 32
+_NICE: Final = 15
+_PR_SET_PDEATHSIG: Final = 1
 BASE_BYTES: Final = 128 * 1024 * 1024
 """Of the process without a picture, and the strips that are converted."""
 DECODED_BYTES: Final[dict[MediaType, int]] = {"image/webp": 16, "image/png": 12, "image/jpeg": 12}
@@ -46,20 +55,21 @@ def _open(data: bytes, args: dict[str, Any], *, encoded_pixels: int = 0) -> Open
         encoded_pixels: pixels that are encoded in any case; -1 for those of the image.
     """
     if (declared := webp_size(data)) is not None:
-        _check_memory("image/webp", declared[0] * declared[1], args["param"])
+        _check_memory("image/webp", declared[0] * declared[1])
     opened = codec.open_image(data, limits=ImageLimits(*args["limits"]), param=args["param"])
     pixels = opened.info.width * opened.info.height
-    _check_memory(opened.info.media_type, pixels, args["param"])
+    _check_memory(opened.info.media_type, pixels)
     encode_s = (pixels if encoded_pixels < 0 else encoded_pixels) * _ENCODE_PIXEL_S
-    if args["light"] and opened.work_s + encode_s > LIGHT_S:
+    bytes_ = pixels * DECODED_BYTES[opened.info.media_type]
+    if args["light"] and (opened.work_s + encode_s > LIGHT_S or bytes_ > LIGHT_BYTES):
         raise _HeavyError
     return opened
 
 
-def _check_memory(media_type: MediaType, pixels: int, param: str) -> None:
+def _check_memory(media_type: MediaType, pixels: int) -> None:
     limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
     if limit != resource.RLIM_INFINITY and pixels * DECODED_BYTES[media_type] > limit - BASE_BYTES:
-        raise ApiError("image_too_large", f"{param} {TOO_MUCH_MEMORY}", param=param)
+        raise MemoryError
 
 
 def _check(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -69,6 +79,13 @@ def _check(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     info = {"media_type": checked.media_type, "width": checked.width, "height": checked.height, "sha256": checked.sha256}
     unchanged = checked.data is data
     return {"received": received, "unchanged": unchanged, **info}, b"" if unchanged else checked.data
+
+
+def _inspect(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    info = codec.inspect(data, limits=ImageLimits(*args["limits"]), param=args["param"])
+    if not is_complete(data):
+        raise ApiError("invalid_image", f"{args['param']} is truncated or corrupt", param=args["param"])
+    return {"media_type": info.media_type, "width": info.width, "height": info.height}, b""
 
 
 def _transcode(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -97,6 +114,7 @@ def _pixels(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 _OPERATIONS: Final[dict[str, Callable[[bytes, dict[str, Any]], tuple[dict[str, Any], bytes]]]] = {
     "check": _check,
+    "inspect": _inspect,
     "transcode": _transcode,
     "resize": _resize,
     "reduce": _reduce,
@@ -113,6 +131,8 @@ def answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]
     except ApiError as exc:
         return {"error": [exc.code, exc.message, exc.param]}, b""
     except MemoryError:
+        if request["args"]["light"]:
+            return {"heavy": True}, b""
         param = request["args"]["param"]
         return {"error": ["image_too_large", f"{param} {TOO_MUCH_MEMORY}", param]}, b""
 
@@ -128,6 +148,20 @@ def _restrict(memory_bytes: int) -> None:
         resource.setrlimit(kind, (value, value))
 
 
+def _give_way() -> None:
+    """Leave the processors to the server and its light jobs."""
+    os.nice(_NICE)
+    # Linux shares a desktop's processors between login sessions, and this process has one of its own.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(f"{_NICE}")
+
+
+def _die_with_parent() -> None:
+    """End even within a job, which would go on for its whole time after a server's crash."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _limit_cpu(seconds: float) -> None:
     """SIGXCPU ends this process once it has used so many more seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -138,6 +172,9 @@ def _limit_cpu(seconds: float) -> None:
 def main() -> None:
     """Serve jobs until the parent closes standard input."""
     memory_bytes, buffer = int(sys.argv[1]), int(sys.argv[2])
+    _die_with_parent()
+    if sys.argv[3] == "heavy":
+        _give_way()
     _restrict(memory_bytes)
     sys.stdout.write(f"{json.dumps({'ready': True})}\n")
     sys.stdout.flush()

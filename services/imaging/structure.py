@@ -16,6 +16,11 @@ from typing import Final
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS: Final = 1000
 """Plus one for each thousand bytes; libpng writes IDAT chunks of 8 KiB. Pillow takes 6 µs for each."""
+_PNG_COMPRESSED: Final = frozenset({b"zTXt", b"iTXt", b"iCCP"})
+_PNG_MOST_COMPRESSED: Final = 100
+"""Compressed texts and profiles: each can be 1 MiB when it is read, which takes 2 ms, for a kilobyte of file."""
+_JPEG_FILL: Final = 256 * 1024
+"""Bytes before the first scan that are in no segment; Pillow takes 0.3 µs for each."""
 _JPEG_SEGMENTS: Final = 5000
 """Tables, metadata and scans. A profile has up to 255; 50 MB of extended XMP in segments of 64 KiB are 800."""
 _JPEG_SCANS: Final = 100
@@ -68,9 +73,12 @@ def work_of(data: bytes) -> Work:
 
 def _png(data: bytes) -> Work:
     most = _PNG_CHUNKS + len(data) // 1000
-    at, chunks = len(_PNG), 0
+    at, chunks, compressed = len(_PNG), 0, 0
     while at + 12 <= len(data):
         chunks += 1
+        compressed += data[at + 4 : at + 8] in _PNG_COMPRESSED
+        if compressed > _PNG_MOST_COMPRESSED:
+            raise TooComplexError(f"is a PNG of more than {_PNG_MOST_COMPRESSED} compressed texts; save it again, without them")
         if chunks > most:
             raise TooComplexError(f"is a PNG of more than {most:,} chunks; save it again, with chunks of a kilobyte or more")
         if data.startswith(b"IEND", at + 4):
@@ -107,8 +115,11 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
 
 def _jpeg(data: bytes) -> Work:
     frame = _Frame()
-    scans = visits = 0
-    for marker, content in _segments(data):
+    scans = visits = fill = 0
+    for marker, content, skipped in _segments(data):
+        fill += 0 if scans else skipped
+        if fill > _JPEG_FILL:
+            raise TooComplexError(f"is a JPEG with more than {_JPEG_FILL:,} bytes between its segments; save it again")
         if marker in _FRAMES:
             frame = _Frame.of(content) or frame
         elif marker == _SCAN:
@@ -121,15 +132,15 @@ def _jpeg(data: bytes) -> Work:
     return Work(len(data) * 30e-9 + visits * _S_PER_BLOCK_VISIT, 2e-9 * max(1, len(frame.factors)))
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and content of each segment up to the end marker, as libjpeg finds them."""
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Marker and content of each segment up to the end marker, as libjpeg finds them, and the bytes skipped before it."""
     at = 2
     for _ in range(_JPEG_SEGMENTS):
         found = _MARKER.search(data, at)
         if found is None or (marker := data[found.end() - 1]) == _END:
             return
         size = int.from_bytes(data[found.end() : found.end() + 2], "big")
-        yield marker, data[found.end() + 2 : found.end() + size]
+        yield marker, data[found.end() + 2 : found.end() + size], found.start() - at
         at = found.end() + max(2, size)
     raise TooComplexError(f"is a JPEG of more than {_JPEG_SEGMENTS:,} segments; save it again")
 

@@ -1,6 +1,7 @@
-"""``python -m tests.attacks``: run every attack, heavy ones included, and print the tables of docs/security.md.
+"""``python -m tests.attacks [PART]``: run every attack, heavy ones included, and print the tables of docs/security.md.
 
-Three tables: attacks on one orchestrator, scenarios of two tenants, and a day in minutes. The exit code is 1 if a check failed.
+The parts: attacks on one orchestrator, scenarios of two tenants, a day in minutes, requests of two tenants that could cross, and
+the memory that the worst pictures take. The exit code is 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-from tests.attacks import bodies, day, floods, heads, scenarios, texts
+from tests.attacks import bodies, crossing, day, floods, heads, scenarios, texts, worst_pictures
 from tests.attacks.attack import Seen, judge
 from tests.attacks.target import LARGEST, target
 
@@ -40,20 +43,26 @@ def attacks() -> int:
     return failed
 
 
+PARTS: Final[dict[str, Callable[[], int]]] = {
+    "attacks": attacks,
+    "scenarios": lambda: scenarios.report(scenarios.play_all([*scenarios.WITH_KEYS, *scenarios.WITHOUT_KEYS])),
+    "day": lambda: day.report(day.SECONDS),
+    "crossing": lambda: crossing.report(crossing.REQUESTS),
+    "pictures": worst_pictures.report,
+}
+"""By name; each prints its table and returns how many checks failed."""
+
+
 def main() -> int:
-    """Run all of them, or one of the three parts."""
+    """Run all of them, or one part."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("part", nargs="?", choices=("attacks", "scenarios", "day"), help="only this part")
+    parser.add_argument("part", nargs="?", choices=tuple(PARTS), help="only this part")
     part = parser.parse_args().part
     failed = 0
-    if part in {None, "attacks"}:
-        failed += attacks()
-    if part in {None, "scenarios"}:
-        sys.stdout.write("\n")
-        failed += scenarios.report(scenarios.play_all([*scenarios.WITH_KEYS, *scenarios.WITHOUT_KEYS]))
-    if part in {None, "day"}:
-        sys.stdout.write("\n")
-        failed += day.report(day.SECONDS)
+    for name, run in PARTS.items():
+        if part in {None, name}:
+            failed += run()
+            sys.stdout.write("\n")
     return 1 if failed else 0
 
 

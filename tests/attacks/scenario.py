@@ -87,13 +87,8 @@ class Played:
     faults: list[str]
 
 
-def play(place: Arena, scenario: Scenario, *, quiet_s: float = QUIET_S, allowance_s: float = LATENCY_S) -> Played:
-    """Play a scenario: another tenant's edits alone, then during the attack.
-
-    Args:
-        quiet_s: for how long the other tenant is alone.
-        allowance_s: added to twice its p95 of that time.
-    """
+def play(place: Arena, scenario: Scenario) -> Played:
+    """Play a scenario: another tenant's edits alone, then during the attack."""
     place.fresh_attacker()
     logged = place.log.stat().st_size
     before = place.left()
@@ -101,7 +96,7 @@ def play(place: Arena, scenario: Scenario, *, quiet_s: float = QUIET_S, allowanc
     edit_cpu_s = 0.0
     if scenario.timed:
         with watched(place) as alone, timed_edits(place) as quiet:
-            time.sleep(quiet_s)
+            time.sleep(QUIET_S)
         edit_cpu_s = sum(cost.cpu_s for cost in alone.values()) / max(1, len(quiet.seconds))
     began = time.monotonic()
     with watched(place) as costs:
@@ -114,9 +109,8 @@ def play(place: Arena, scenario: Scenario, *, quiet_s: float = QUIET_S, allowanc
     left = {name: max(0, size - before[name]) / MIB for name, size in place.left().items()}
     cpu_s = max(0.0, sum(cost.cpu_s for cost in costs.values()) - edit_cpu_s * len(attacked.seconds))
     played = Played(scenario, outcome, costs, cpu_s, left, quiet, attacked, seconds, [])
-    played.faults = [*outcome.faults, *_passed(place, played, allowance_s), *_logged(place.log, logged)]
-    if scenario.timed:
-        settle(place)
+    played.faults = [*outcome.faults, *_passed(place, played), *_logged(place.log, logged)]
+    settle(place)
     return played
 
 
@@ -132,7 +126,7 @@ def settle(place: Arena) -> None:
                 return
 
 
-def _passed(place: Arena, played: Played, allowance_s: float) -> list[str]:
+def _passed(place: Arena, played: Played) -> list[str]:
     """The bounds that were passed."""
     bound, faults = played.scenario.bound, []
     statuses = played.scenario.statuses
@@ -147,7 +141,7 @@ def _passed(place: Arena, played: Played, allowance_s: float) -> list[str]:
         if played.left[name] > most:
             faults.append(f"it left {played.left[name]:.1f} MiB in {name}")
     if played.scenario.timed:
-        slowest = LATENCY_FACTOR * played.quiet.quantile(0.95) + allowance_s
+        slowest = LATENCY_FACTOR * played.quiet.quantile(0.95) + LATENCY_S
         if played.attacked.quantile(0.95) > slowest:
             faults.append(f"another tenant's p95 is {played.attacked.quantile(0.95):.2f} s, more than {slowest:.2f} s")
         if played.attacked.success < 1:

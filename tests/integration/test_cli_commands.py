@@ -194,8 +194,9 @@ def test_ctrl_c_cancels_the_session(server: str, photo: Path, stop: signal.Signa
         with subprocess.Popen(
             command("edit", photo, "slowly", "--server", server), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as running:
-            assert until(lambda: {each.id for each in client.sessions.list().data if each.turns} > before, 15)
+            assert until(lambda: {each.id for each in client.sessions.list().data} > before, 15)
             (started,) = {session.id for session in client.sessions.list().data} - before
+            assert until(lambda: bool(client.sessions.get(started).turns), 15)
             running.send_signal(stop)
             _, errors = running.communicate(timeout=15)
         assert running.returncode == 130

@@ -17,6 +17,8 @@ from orchestrator.execution.performer import Performer
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import (
+    Appended,
+    Bounds,
     ChecklistOrder,
     ChecklistReply,
     Claim,
@@ -49,7 +51,7 @@ class Flaky:
     def __getattr__(self, name: str) -> object:
         return getattr(self.inner, name)
 
-    async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> bool:
+    async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> Appended | None:
         fate = self.dice.random()
         if fate < 0.2:
             raise StorageUnavailableError("lost on the way")
@@ -120,10 +122,10 @@ async def store(redis: Process) -> AsyncGenerator[RedisSessions]:
     await client.aclose()
 
 
-async def new_session(store: RedisSessions, name: str, **limits: float) -> Claim:
+async def new_session(store: RedisSessions, name: str, quota: Bounds | None = None, **limits: float) -> Claim:
     bounds = ev.Limits.model_validate({"deadline_at": time.time() + 60, **limits})
     created = ev.SessionCreated(at=1.0, source=IMAGE, instruction="x", editor="e", thinker="t", limits=bounds)
-    await store.create(name, created, None)
+    await store.create(name, created, None, quota)
     taken = await store.claim("r", {"e": 100}, urgent=0, chores=0)
     return next(claim for claim in taken.claims if claim.session_id == name)
 
@@ -203,7 +205,7 @@ async def test_a_redis_that_came_back_older_is_caught_up_with(store: RedisSessio
     rolled = False
 
     class Forgetful(Flaky):
-        async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> bool:
+        async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> Appended | None:
             nonlocal rolled
             if expected > 6 and not rolled:
                 rolled = True
@@ -230,7 +232,7 @@ async def test_a_redis_that_refuses_writes_is_not_asked_without_end(store: Redis
     times: list[float] = []
 
     class Full(Flaky):
-        async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> bool:
+        async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> Appended | None:
             times.append(time.monotonic())
             if len(times) == 4:
                 await self.inner._redis.config_set("maxmemory", "0")
@@ -249,6 +251,17 @@ async def test_a_redis_that_refuses_writes_is_not_asked_without_end(store: Redis
 
     assert isinstance(log[-1].event, ev.Finished)
     assert times[3] - times[0] >= 0.05 + 0.1 + 0.2
+
+
+async def test_a_session_ends_with_its_best_when_the_tenants_images_take_all_they_may(store: RedisSessions) -> None:
+    """Other sessions of the tenant have filled the disk since."""
+    claim = await new_session(store, "g", Bounds(blob_bytes=2), max_turns=20, patience=20)
+    editor = InstantEditor()
+    await asyncio.wait_for(driver(claim, store, await store.read("g"), editor).run(), 20)
+    end = (await store.read("g"))[-1].event
+
+    assert isinstance(end, ev.Finished) and (end.reason, end.best and end.best.turn) == ("budget", 1)
+    assert len(editor.keys) == 1
 
 
 async def test_a_cancelled_driver_stops_even_while_it_stops_its_jobs(store: RedisSessions) -> None:

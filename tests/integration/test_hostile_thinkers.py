@@ -11,6 +11,7 @@ import httpx
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
+from services.protocol.critique.special_tokens import json_string
 from tests.doubles.upstreams import Script
 from tests.integration.test_sessions import create
 
@@ -123,6 +124,7 @@ def test_an_instruction_that_addresses_the_thinker_is_treated_as_text(
     assert session["status"] == "succeeded", session
     assert session["finish_reason"] != "satisfied"
     assert session["scores"] is None or (session["scores"]["semantic"], session["scores"]["quality"]) == (2, 3)
-    # The instruction reached the thinker as a quoted text, and changed nothing else of the request.
+    # The instruction reached the thinker as a quoted text, which reads the same but spells no tag, and changed nothing else.
     sent = [part["text"] for part in script.critiques[0]["messages"][0]["content"] if part["type"] == "text"]
-    assert any(json.dumps(instruction, ensure_ascii=False) in text for text in sent)
+    assert any(json_string(instruction) in text for text in sent)
+    assert json.loads(json_string(instruction)) == instruction and "<" not in json_string(instruction)

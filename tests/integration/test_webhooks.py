@@ -326,9 +326,12 @@ def test_a_name_of_an_internal_address_is_not_called(api: httpx.Client, receiver
 
 
 def test_webhooks_of_a_tenant_are_bounded(api: httpx.Client) -> None:
-    """To sixteen; each gets the events that it subscribes to."""
-    made = [api.post("/v1/webhooks", json={"url": "https://example.com/", "events": ["session.finished"] * 2}) for _ in range(17)]
+    """To sixteen, and to four of one host; each gets the events that it subscribes to."""
+    hosts = [f"example{number // 4}.com" for number in range(16)]
+    hosts[4:4] = hosts[:1]
+    events = ["session.finished"] * 2
+    made = [api.post("/v1/webhooks", json={"url": f"https://{host}/", "events": events}) for host in [*hosts, "example.org"]]
 
-    assert [reply.status_code for reply in made] == [201] * 16 + [400]
+    assert [reply.status_code for reply in made] == [201] * 4 + [400] + [201] * 12 + [400]
     assert made[0].json()["events"] == ["session.finished"]
     assert len(api.get("/v1/webhooks").json()["data"]) == 16

@@ -3,10 +3,10 @@
 --       spent: editor seconds that these events report; blob_bytes: of the images that they name
 --       ending: whether they end the session or ask for its end, and are recorded even if Redis is full
 --       digest, head: see record_event
--- ->    {'ok', seq} | {'conflict', seq} | {'fenced'} | {'gone'}
+-- ->    {'ok', seq} | {'full', seq} recorded, and the tenant's images take all that they may | {'conflict', seq} | {'fenced'} | {'gone'}
 local id, expected, fence, terminal = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local key = P .. 's:' .. id
-local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves', 'attempts')
+local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves', 'attempts', 'most_blobs')
 if not h[1] then return {'gone'} end
 if fence ~= '' and (fence ~= h[2] or h[4] ~= 'owned') then return {'fenced'} end
 if h[1] ~= expected then return {'conflict', tonumber(h[1])} end
@@ -26,6 +26,7 @@ redis.call('HSET', key, 'seq', seq)
 if h[8] and fence ~= '' then redis.call('HDEL', key, 'attempts') end
 count_log_bytes(id, h[6], h[7], bytes)
 count_blob_bytes(id, h[6], tonumber(ARGV[7]))
+local full = h[9] and blob_bytes_of(h[6]) >= tonumber(h[9])
 if tonumber(ARGV[5]) > 0 then
   local spent = spent_on(now_ms())
   redis.call('HINCRBYFLOAT', spent, h[6], ARGV[5])
@@ -47,4 +48,4 @@ elseif fence == '' then
     make_urgent(id)
   end
 end
-return {'ok', seq}
+return {full and 'full' or 'ok', seq}

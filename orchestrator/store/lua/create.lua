@@ -30,7 +30,7 @@ if ARGV[12] ~= '' then
   if bytes >= tonumber(ARGV[12]) then return {-5, bytes} end
 end
 if ARGV[13] ~= '' then
-  local bytes = tonumber(redis.call('HGET', P .. 'blobs', tenant) or '0')
+  local bytes = blob_bytes_of(tenant)
   if bytes + ARGV[16] > tonumber(ARGV[13]) then return {-6, bytes} end
 end
 local ahead = sessions_ahead(editor, tenant, redis.call('ZCARD', queue_key(editor, tenant)))
@@ -47,6 +47,7 @@ if idempotency ~= '' then
   redis.call('PEXPIRE', record, ARGV[7])
   redis.call('HSET', key, 'idempotency', record)
 end
+if ARGV[13] ~= '' then redis.call('HSET', key, 'most_blobs', ARGV[13]) end
 local slot = leave_slot(ARGV[9] + ARGV[15], tonumber(ARGV[15]))
 redis.call('HSET', key, 'leaves', slot)
 count_log_bytes(id, tenant, slot, record_event(id, 1, event, ARGV[14], ''))

@@ -78,6 +78,8 @@ local function count_blob_bytes(id, tenant, bytes)
   if redis.call('HINCRBY', P .. 'blobs', tenant, bytes) <= 0 then redis.call('HDEL', P .. 'blobs', tenant) end
 end
 
+local function blob_bytes_of(tenant) return tonumber(redis.call('HGET', P .. 'blobs', tenant) or '0') end
+
 -- Add an event to a log. A long instruction that the log has already is replaced by the number of the event that has it.
 --   digest: of a long instruction, '' otherwise     head: the event's JSON without it, up to ',"instruction_at":'
 local function record_event(id, seq, event, digest, head)

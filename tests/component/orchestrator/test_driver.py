@@ -223,7 +223,7 @@ async def test_a_rejected_edit_costs_nothing_at_the_deadline(desk: Desk) -> None
     desk.answers = [busy("0.2"), busy("1.2")]
     log = Log(left_s=1.0)
     async with asking("editor", desk.url) as upstream:
-        driving = driver(log, editor=HttpEditor(upstream, limit=AdaptiveLimit()))
+        driving = driver(log, editor=HttpEditor(upstream, limit=AdaptiveLimit(), decoder=InProcessPool()))
         await asyncio.wait_for(driving.run(), WAIT_S)
     assert driving.finished
     (stopped,) = [recorded.event for recorded in log.entries if isinstance(recorded.event, ev.EditFailed)]
@@ -237,7 +237,7 @@ async def test_a_cancelled_edit_is_charged(desk: Desk) -> None:
     desk.answers = [busy("0.6"), holding]
     log = Log(left_s=2.0)
     async with asking("editor", desk.url) as upstream:
-        driving = driver(log, editor=HttpEditor(upstream, limit=AdaptiveLimit()))
+        driving = driver(log, editor=HttpEditor(upstream, limit=AdaptiveLimit(), decoder=InProcessPool()))
         await asyncio.wait_for(driving.run(), WAIT_S)
     assert driving.finished
 

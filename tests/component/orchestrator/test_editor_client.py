@@ -20,9 +20,10 @@ from PIL import Image
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, StoredImage
-from orchestrator.upstreams.editor import HttpEditor, _checked
+from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from services.imaging.codec import inspect
+from services.imaging.decode_pool import DecodePool
 from tests.component.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
 from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import SIGNATURE, chunk, opened, png, saved, scene
@@ -108,7 +109,7 @@ def test_any_prompt_arrives_as_it_is(prompt: str) -> None:
         assert call.size == len(sent[-1][0])
         return {"data": [{"b64_json": base64.b64encode(EDITED).decode()}]}
 
-    asyncio.run(HttpEditor(_Answering(keep)).edit(order(prompt), EditorUsage()))
+    asyncio.run(HttpEditor(_Answering(keep), decoder=InProcessPool()).edit(order(prompt), EditorUsage()))
     ((body, content_type),) = sent
     boundary = content_type.partition("boundary=")[2].encode()
     parts = body.split(b"--" + boundary)
@@ -212,13 +213,18 @@ async def test_a_picture_larger_than_callers_may_send_is_taken(desk: Desk) -> No
     assert (await edit(desk, replace(order(options={"size": "4200x4200"}), source=large))).image.data == data
 
 
-def test_an_editor_may_answer_with_twice_the_sources_pixels() -> None:
+async def test_an_editor_may_answer_with_twice_the_sources_pixels() -> None:
     """Or with as many as anybody may send; not with a bomb."""
     data = saved(Image.new("1", (8000, 6400)), "PNG")
+    editor = HttpEditor(_Answering({}), decoder=InProcessPool())
 
-    assert _checked(data, 30_000_000).width == 8000
+    def of(width: int) -> EditOrder:
+        source = order().source
+        return replace(order(), source=StoredImage(source.ref.model_copy(update={"width": width, "height": 5000}), source.load))
+
+    assert (await editor._checked(data, of(6000))).width == 8000
     with pytest.raises(EditorError):
-        _checked(data, 20_000_000)
+        await editor._checked(data, of(4000))
 
 
 BAD_PICTURES = {
@@ -254,6 +260,20 @@ async def test_a_picture_that_is_not_sound_is_refused(desk: Desk, name: str) -> 
     assert (error.code, error.retryable) == ("editor_bad_reply", True)
     assert "editor's" in error.message
     assert len(desk.seen) == 1
+
+
+async def test_this_process_reads_no_picture_of_an_editor(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow takes gigabytes or minutes for some headers; the pool's processes have limits, and this one has the secrets."""
+    desk.answers = [image_reply(EDITED)]
+    async with asking("editor", desk.url) as upstream:
+        decoder = DecodePool()
+        try:
+            wanted = order()
+            monkeypatch.setattr(Image, "open", None)
+            reply = await HttpEditor(upstream, decoder=decoder).edit(wanted, EditorUsage())
+        finally:
+            await decoder.close()
+    assert (reply.image.data, reply.image.width) == (EDITED, WIDTH)
 
 
 BAD_BODIES: list[Any] = [
@@ -303,7 +323,7 @@ near = st.fixed_dictionaries({"data": st.lists(st.fixed_dictionaries({"b64_json"
 def test_any_reply_is_a_picture_or_an_error(body: Any) -> None:
     """No JSON value raises anything but the editor's error, and what is taken can be recorded."""
     try:
-        reply = asyncio.run(HttpEditor(_Answering(body)).edit(order(), EditorUsage()))
+        reply = asyncio.run(HttpEditor(_Answering(body), decoder=InProcessPool()).edit(order(), EditorUsage()))
     except EditorError as exc:
         outcome = exc.code
     else:
@@ -353,7 +373,7 @@ async def test_ready_asks_the_server(desk: Desk) -> None:
     """The editor is as ready as its list of models."""
     desk.answers = [JSONResponse({"data": []}), Response(status_code=503)]
     async with asking("editor", desk.url) as upstream:
-        editor = HttpEditor(upstream)
+        editor = HttpEditor(upstream, decoder=InProcessPool())
         assert [await editor.ready(), await editor.ready()] == [True, False]
 
 
@@ -382,5 +402,7 @@ async def test_a_reply_is_bounded_by_what_an_image_of_the_session_takes(width: i
     source = stored(SOURCE)
     large = StoredImage(source.ref.model_copy(update={"width": width, "height": height}), source.load)
     with pytest.raises(EditorError):
-        await HttpEditor(_Answering(keep)).edit(replace(order(options={"size": size}), source=large), EditorUsage())
+        await HttpEditor(_Answering(keep), decoder=InProcessPool()).edit(
+            replace(order(options={"size": size}), source=large), EditorUsage()
+        )
     assert [call.max_reply for call in calls] == [most]

@@ -21,6 +21,7 @@ from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback
 from services.imaging.codec import CheckedImage
 from tests.component.orchestrator.desk import Answer, Desk, asking, busy, holding, image_reply, raw_server, stored
+from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import saved, scene
 
 PICTURE = saved(scene(size=(24, 16)), "PNG")
@@ -66,7 +67,7 @@ async def outcome(editor: Editor, *, store: Store | None = None, of: Session | N
 async def charged(desk: Desk, *, kind: str = "edited", attempts: int = 4, **options: Any) -> float:
     """Of one edit at that desk, whose outcome is of that kind."""
     async with asking("editor", desk.url, attempts=attempts) as upstream:
-        event = await outcome(HttpEditor(upstream, limit=AdaptiveLimit()), **options)
+        event = await outcome(HttpEditor(upstream, limit=AdaptiveLimit(), decoder=InProcessPool()), **options)
     assert event.type == kind
     return float(event.editor_seconds)
 
@@ -115,7 +116,7 @@ async def test_a_refusal_in_the_middle_of_the_upload_is_not_charged() -> None:
     """The rest of the body may still be in flight when the response is here."""
     reply = b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 20\r\n\r\n" + b'{"error": "too big"}'
     async with raw_server(reply, lingering=True) as url, asking("editor", url) as upstream:
-        event = await outcome(HttpEditor(upstream), store=Store(get_s=0.3))
+        event = await outcome(HttpEditor(upstream, decoder=InProcessPool()), store=Store(get_s=0.3))
 
     assert (event.code, event.editor_seconds) == ("editor_refused", 0)
 
@@ -141,7 +142,7 @@ async def test_an_editor_that_failed_is_charged_in_addition_to_its_fallback(desk
     second = working(lambda: made(0)) if kind == "edited" else busy("0", 503)
     desk.answers = [working(lambda: busy("0", 500)), second]
     async with asking("editor", desk.url, attempts=1) as upstream:
-        event = await outcome(EditorWithFallback(HttpEditor(upstream), HttpEditor(upstream), "second"))
+        event = await outcome(EditorWithFallback(*(HttpEditor(upstream, decoder=InProcessPool()) for _ in range(2)), "second"))
 
     assert event.type == kind
     assert event.editor_seconds == AT_WORK
@@ -203,7 +204,7 @@ async def test_the_wait_for_a_slot_is_not_charged(desk: Desk) -> None:
     desk.answers = [working(made)]
     limit = AdaptiveLimit(fixed=1)
     async with asking("editor", desk.url) as upstream:
-        events = await asyncio.gather(*(outcome(HttpEditor(upstream, limit=limit)) for _ in range(3)))
+        events = await asyncio.gather(*(outcome(HttpEditor(upstream, limit=limit, decoder=InProcessPool())) for _ in range(3)))
 
     assert [event.editor_seconds for event in events] == [AT_WORK] * 3
 
@@ -211,4 +212,4 @@ async def test_the_wait_for_a_slot_is_not_charged(desk: Desk) -> None:
 async def test_nobody_there_costs_nothing() -> None:
     """A connection that is refused."""
     async with asking("editor", "http://127.0.0.1:1", attempts=1) as upstream:
-        assert (await outcome(HttpEditor(upstream))).editor_seconds == 0
+        assert (await outcome(HttpEditor(upstream, decoder=InProcessPool()))).editor_seconds == 0

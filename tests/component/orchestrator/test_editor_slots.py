@@ -15,6 +15,7 @@ from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from tests.component.orchestrator.desk import WAIT_S, Answer, Desk, asking, busy, holding, image_reply, stored
 from tests.doubles.clock import manual_time
+from tests.doubles.decoding import InProcessPool
 from tests.doubles.waiting import turns, until
 from tests.unit.imaging.pictures import saved, scene
 
@@ -46,7 +47,7 @@ def order(key: str = "k", *, timeout_s: float = WAIT_S, later: bool = False, sta
 
 async def edit(desk: Desk, limit: AdaptiveLimit, wanted: EditOrder | None = None, **options: Any) -> EditReply:
     async with asking("editor", desk.url, **options) as upstream:
-        return await HttpEditor(upstream, limit=limit).edit(wanted or order(), EditorUsage())
+        return await HttpEditor(upstream, limit=limit, decoder=InProcessPool()).edit(wanted or order(), EditorUsage())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import resource
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,7 +37,7 @@ async def pool(**options: float) -> AsyncIterator[DecodePool]:
 
 
 def pids(held: DecodePool) -> list[int]:
-    processes = [process._process for process in held._idle]
+    processes = [process._process for idle in held._idle.values() for process in idle]
     return [process.pid for process in processes if process]
 
 
@@ -82,6 +84,41 @@ async def test_a_picture_beyond_a_limit_is_a_400_and_the_next_one_is_decoded(opt
         await held.check(SMALL, limits=ImageLimits())
 
 
+async def test_a_light_job_that_takes_too_long_is_begun_again_as_a_heavy_one() -> None:
+    async with pool() as held:
+        await held.check(SMALL, limits=ImageLimits())
+        (pid,) = pids(held)
+        os.kill(pid, signal.SIGSTOP)
+        job = asyncio.create_task(held.check(SMALL, limits=ImageLimits()))
+        await _until(lambda: held.running == 1)
+        # As its limit of CPU time ends it.
+        os.kill(pid, signal.SIGXCPU)
+        os.kill(pid, signal.SIGCONT)
+        _, checked = await job
+        assert checked.data == SMALL
+        assert [len(held._idle[light]) for light in (True, False)] == [0, 1]
+
+
+async def test_an_image_is_inspected_without_its_pixels() -> None:
+    async with pool() as held:
+        info = await held.inspect(WIDE, limits=ImageLimits(), param="x", tenant="")
+        assert (info.media_type, info.width, info.height) == ("image/jpeg", 2000, 500)
+        refused = await refusal(held.inspect(SMALL[:-20], limits=ImageLimits(), param="x", tenant=""))
+        assert refused.message == "x is truncated or corrupt"
+        # Pillow allocates its canvases when it opens it: more than a light process has, and less than a heavy one.
+        assert (await held.inspect(HEAVY, limits=ImageLimits(), param="x", tenant="")).width == 7000
+
+
+async def test_a_light_process_may_take_less_than_a_heavy_one() -> None:
+    async with pool() as held:
+        await held.check(SMALL, limits=ImageLimits())
+        await held.check(HEAVY, limits=ImageLimits())
+        light, heavy = (resource.prlimit(pid, resource.RLIMIT_DATA)[0] for pid in pids(held))
+        assert light < heavy / 2
+        light, heavy = (resource.prlimit(pid, resource.RLIMIT_CPU)[0] for pid in pids(held))
+        assert light <= 3 and heavy >= 20
+
+
 async def test_a_process_that_dies_idle_or_once_costs_nobody_a_picture() -> None:
     async with pool() as held:
         await held.check(SMALL, limits=ImageLimits())
@@ -122,6 +159,54 @@ async def test_light_jobs_pass_heavy_ones_and_tenants_take_turns() -> None:
     assert finished[0] == "bob's thumbnail"
     # After ann's job that ran, and at most two whose turn had come.
     assert finished.index("bob's photograph") <= 4
+
+
+async def test_a_tenant_leaves_one_of_the_light_processes_to_others() -> None:
+    most = 0
+    async with pool() as held:
+        jobs = [asyncio.create_task(held.check(SMALL, limits=ImageLimits(), tenant="ann")) for _ in range(20)]
+        while not all(job.done() for job in jobs):
+            most = max(most, sum(job.light and job.tenant == "ann" for job in held._running))
+            await asyncio.sleep(0)
+        assert most == 1
+        await asyncio.gather(*jobs)
+
+
+async def test_heavy_jobs_get_the_time_that_nobody_else_wants() -> None:
+    async with pool() as held:
+        await held.check(SMALL, limits=ImageLimits())
+        await held.check(HEAVY, limits=ImageLimits())
+        assert sorted(os.getpriority(os.PRIO_PROCESS, pid) - os.getpriority(os.PRIO_PROCESS, 0) for pid in pids(held)) == [0, 15]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process ends with its job")
+async def test_a_process_at_work_ends_with_a_server_that_is_killed() -> None:
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", _SERVER, stdout=asyncio.subprocess.PIPE)
+    assert server.stdout
+    pid = int(await server.stdout.readline())
+    server.kill()
+    await server.wait()
+    await _until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+_SERVER = """
+import asyncio
+from services.imaging.codec import ImageLimits
+from services.imaging.decode_pool import DecodePool, PoolOptions
+from tests.component.serving.test_decode_pool import HEAVY, pids
+
+async def main():
+    held = DecodePool(PoolOptions(cpu_s=300))
+    await held.check(HEAVY, limits=ImageLimits())
+    pid = pids(held)[-1]
+    job = asyncio.create_task(held.transcode(HEAVY, "webp", 90, param="format", tenant=""))
+    while not any(not job.light for job in held._running):
+        await asyncio.sleep(0.005)
+    print(pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
 
 
 async def test_a_tenant_s_queue_is_bounded_and_others_are_not_refused() -> None:

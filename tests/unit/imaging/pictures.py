@@ -76,6 +76,20 @@ def swapped_profile() -> bytes:
     return srgb_profile().replace(b"rXYZ", b"tmp.").replace(b"gXYZ", b"rXYZ").replace(b"tmp.", b"gXYZ")
 
 
+def with_elements(profile: bytes) -> bytes:
+    """A profile with a D2B0 as well: one element, which makes everything black."""
+    matrix = b"matf\0\0\0\0\0\3\0\3" + bytes(48)
+    elements = b"mpet\0\0\0\0\0\3\0\3" + struct.pack(">3I", 1, 24, len(matrix)) + matrix
+    (count,) = struct.unpack_from(">I", profile, 128)
+    end = 132 + 12 * count
+    tags = [struct.unpack_from(">4sII", profile, at) for at in range(132, end, 12)]
+    moved = b"".join(struct.pack(">4sII", name, at + 12, size) for name, at, size in tags)
+    table = struct.pack(">I", count + 1) + moved + struct.pack(">4sII", b"D2B0", len(profile) + 12, len(elements))
+    # Version 4: these elements are of that.
+    head = struct.pack(">I", len(profile) + 12 + len(elements)) + profile[4:8] + b"\x04\x30" + profile[10:128]
+    return head + table + profile[end:] + elements
+
+
 def exif(orientation: int | None = None, *, gps: bool = False) -> bytes:
     tags = Image.Exif()
     if orientation is not None:

@@ -36,6 +36,11 @@ def segments(count: int) -> bytes:
     return data[:2] + b"\xff\xfe\x00\x03x" * count + data[2:]
 
 
+def filled(fill: bytes) -> bytes:
+    data = saved(scene(), "JPEG")
+    return data[:2] + fill + data[2:]
+
+
 FLOODS = {
     "a progressive JPEG of 4,000 scans": (progressive((1000, 1000), 4000), "100 scans"),
     "scans after fill bytes": (progressive((64, 64), 200, fill=b"\xff" * 40), "100 scans"),
@@ -43,6 +48,10 @@ FLOODS = {
     "90 scans of 49 megapixels": (progressive((7000, 7000), 82), "too many for its size"),
     "a PNG of 20,000 empty IDATs": (flooded_png(20_000), "chunks"),
     "a PNG of 20,000 unknown chunks": (flooded_png(20_000, b"prVt", b"x" * 9), "chunks"),
+    "a PNG of 101 compressed texts": (flooded_png(101, b"zTXt", b"k\0\0x"), "compressed texts"),
+    "a PNG of 101 profiles": (flooded_png(101, b"iCCP", b"k\0\0x"), "compressed texts"),
+    "a JPEG with a megabyte of fill bytes": (filled(b"\xff" * 1_000_000), "between its segments"),
+    "a JPEG with a megabyte of stray bytes": (filled(b"\xff\xfe\0\3x" + bytes(1_000_000)), "between its segments"),
     "a WebP of 5,000 chunks": (flooded_webp(5000), "chunks"),
     "a JPEG of 9,000 comments": (segments(9000), "segments"),
 }
@@ -65,11 +74,22 @@ def test_a_structure_beyond_any_picture_is_refused_before_pillow_reads_it(name: 
         progressive((7000, 7000), 0, mode="RGB"),
         progressive((500, 400), 20, mode="RGB"),
         flooded_png(900),
+        flooded_png(90, b"zTXt", b"k\0\0x"),
+        filled(b"\xff" * 1000),
         segments(900),
         flooded_webp(9),
         png((6, 4), 8, 0, b"\0" * 28),
     ],
-    ids=["50 megapixels, progressive", "30 scans", "900 chunks", "900 segments", "9 chunks", "a plain PNG"],
+    ids=[
+        "50 megapixels, progressive",
+        "30 scans",
+        "900 chunks",
+        "90 texts",
+        "fill bytes",
+        "900 segments",
+        "9 chunks",
+        "a plain PNG",
+    ],
 )
 def test_the_structure_of_real_files_is_accepted(data: bytes) -> None:
     assert open_image(data).work_s > 0
