@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos soak test-containers attacks sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos chaos-net soak test-containers attacks sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -61,6 +61,9 @@ bench-scale: $(READY_DEV) ## load, workers, listeners, replicas, and the referen
 
 chaos: $(READY_DEV) ## a thousand sessions while processes are killed at random (five to eight minutes)
 	$(BIN)/python -m tests.chaos --sessions 1000
+
+chaos-net: $(READY_DEV) ## five hundred sessions while the network between all processes delays, drips, hangs, resets and cuts (five minutes)
+	$(BIN)/python -m tests.chaos --network --sessions 500 --open 60
 
 soak: $(READY_DEV) ## the model check of claim, lease and append (20,000 examples)
 	$(BIN)/python -m tests.model --examples 20000

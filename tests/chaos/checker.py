@@ -8,17 +8,19 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from PIL import Image
 
-from tests.chaos.evidence import Evidence
+from tests.chaos.evidence import Evidence, FaultRecord
 
 LATE_S = 45.0
 """How long after its deadline a session may end, if its replica was killed or Redis was unreachable."""
+WAIT_S = 2.0
+"""How long after its session has finished, with a sound network, a caller may wait for the answer."""
 _CLOCKS_S = 0.1
 """Between the clock reading that decides and the one that is recorded."""
 _WITH_IMAGE = {"satisfied", "max_turns", "plateau", "accepted"}
@@ -303,6 +305,45 @@ def _heard(evidence: Evidence) -> Iterator[tuple[str, str]]:
                     yield heard.session_id, f"a listener received event {number} with other content than was recorded: {event}"
 
 
+def waits(evidence: Evidence) -> Iterator[tuple[str, str, float, float]]:
+    """(key, session, end of the session, when its caller knew) of every caller and listener."""
+    for told in evidence.told:
+        knew = [(heard.session_id, heard.finished_at) for heard in told.heard if heard.finished_at is not None]
+        knew += [told.waited[:2]] if told.waited else []
+        for session_id, at in knew:
+            if session_id in evidence.logs:
+                decided = evidence.events(session_id)[-1]["at"]
+                yield told.key, session_id, max(decided, evidence.finished_at.get(session_id, decided)), at
+
+
+def undisturbed(began: float, ended: float, faults: Iterable[FaultRecord]) -> float:
+    """The longest time in a row, in seconds, in which no fault was on the way."""
+    longest, free_from = 0.0, began
+    for fault in sorted(faults, key=lambda fault: fault.began):
+        if fault.ended > free_from and fault.began < ended:
+            longest = max(longest, fault.began - free_from)
+            free_from = max(free_from, fault.ended)
+    return max(longest, ended - free_from)
+
+
+def _left_waiting(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Nobody waits for a session that has finished, once the network lets the answer through."""
+    if evidence.faults is not None:
+        for key, session_id, end, at in waits(evidence):
+            if undisturbed(end, at, evidence.faults) > WAIT_S:
+                yield session_id, f"{key} waited {at - end:.1f} s longer than its session, until {at:.3f}"
+
+
+def _pictures(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """A caller that waited got the picture of a session that has one, and an error otherwise."""
+    for told in evidence.told:
+        if told.waited and told.waited[0] in evidence.logs:
+            session_id, _, picture = told.waited
+            end = evidence.events(session_id)[-1]
+            if picture != (end.get("best") is not None):
+                yield session_id, f"{told.key} got {'a' if picture else 'no'} picture of a session that ended {end.get('reason')}"
+
+
 def _leftovers(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """No session is queued, owned or counted."""
     for key, content in evidence.leftovers.items():
@@ -315,5 +356,7 @@ WHOLE_RULES: dict[str, WholeRule] = {
     "refused": _refusals,
     "cancel acknowledged": _acknowledged,
     "heard": _heard,
+    "left waiting": _left_waiting,
+    "answered": _pictures,
     "left behind": _leftovers,
 }

@@ -6,6 +6,7 @@ No code of the orchestrator is imported: keys and fields are read as they are do
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class ListenerRecord:
     connections: int = 0
     ended: bool = False
     """The stream ended after `finished`, or with 204."""
+    finished_at: float | None = None
+    """When `finished` arrived."""
 
 
 @dataclass
@@ -37,6 +40,17 @@ class CallerRecord:
     """The status in the answer to its cancel, which was acknowledged."""
     refusals: list[str] = field(default_factory=list)
     """Invalid answers."""
+    waited: tuple[str, float, bool] | None = None
+    """Of a caller that waited for its picture: the session, when it was answered, and whether there was a picture."""
+
+
+@dataclass(frozen=True)
+class FaultRecord:
+    """A fault of the network on the way from a session's log to its caller: from when to when."""
+
+    began: float
+    ended: float
+    name: str = ""
 
 
 @dataclass
@@ -52,6 +66,10 @@ class Evidence:
     leftovers: dict[str, str]
     """Keys of the queues that should be empty, and their content."""
     blobs: Path
+    finished_at: dict[str, float] = field(default_factory=dict)
+    """By session: the last time at which `finished` was not yet seen in Redis; an append may come later than its event's time."""
+    faults: list[FaultRecord] | None = None
+    """None where processes were killed or paused, so that nothing can be said about how long callers waited."""
 
     def events(self, session_id: str) -> list[dict[str, Any]]:
         return [event for _, event in self.logs[session_id]]
@@ -89,9 +107,9 @@ class Store:
     def metas(self) -> dict[str, dict[str, str]]:
         return {key.removeprefix(f"{PREFIX}s:"): self._redis.hgetall(key) for key in self._keys("s:*")}
 
-    def unfinished(self) -> list[str]:
-        """Sessions whose log does not end with `finished`."""
-        ids = [key.removeprefix(f"{PREFIX}log:") for key in self._keys("log:*")]
+    def unfinished(self, among: Iterable[str] | None = None) -> list[str]:
+        """Sessions, or those of the given ones, whose log does not end with `finished`."""
+        ids = [key.removeprefix(f"{PREFIX}log:") for key in self._keys("log:*")] if among is None else list(among)
         pipe = self._redis.pipeline(transaction=False)
         for name in ids:
             pipe.xrevrange(f"{PREFIX}log:{name}", count=1)
