@@ -207,6 +207,8 @@ def _options(settings: Settings) -> SessionsOptions:
         most_unfinished=settings.max_unfinished,
         tenant_cap=settings.tenant_cap,
         retention_s=settings.redis_retention_s,
+        replicas=settings.redis_wait_replicas,
+        replicas_s=settings.redis_wait_s,
     )
 
 

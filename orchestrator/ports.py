@@ -413,12 +413,14 @@ class Taken:
         chores: due work that belongs to no driver, as ``<kind>:<session id>``; each is handed out again until it is done.
         recovered: sessions of dead replicas that were queued again.
         joined: whether the replica was not registered: it is new, or its lease expired and it has lost its sessions.
+        more: whether more is due than one call looks at.
     """
 
     claims: tuple[Claim, ...] = ()
     chores: tuple[str, ...] = ()
     recovered: int = 0
     joined: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -549,6 +551,10 @@ class SessionStore(Sessions, Protocol):
 
     async def delete(self, session_id: str, tenant: str) -> bool:
         """Delete a finished session; False while it is not finished."""
+        ...
+
+    async def confirm(self) -> bool:
+        """Wait until replicas have what was written, where that is asked for; False if they did not confirm it in time."""
         ...
 
     async def facts(self, session_id: str) -> SessionFacts | None:

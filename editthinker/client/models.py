@@ -162,7 +162,8 @@ class Event(_Model):
     Attributes:
         seq: the event's number in its session, 1 and up without gaps; 0 for a live update that is not stored.
         type: ``session_created``, ``turn_started``, ``edit_started``, ``edited``, ``edit_failed``, ``critiqued``,
-            ``critique_failed``, ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``;
+            ``critique_failed``, ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``; and ``reset``, when
+            the server has lost what it sent, which is followed by all events again;
             a newer server may send others.
         at: seconds since the epoch.
         reason: the finish reason, of ``finished``.

@@ -112,6 +112,14 @@ class Context:
         """The caller's tenant with its bounds."""
         return Tenant(self.tenant, await self.access.bounds_of(self.tenant, self.storage.tenant_share))
 
+    async def confirm(self) -> None:
+        """Wait until a result that a caller is to be told would survive a failover, where that is asked for.
+
+        The caller gets it anyway: it is made, and paid for.
+        """
+        with contextlib.suppress(StorageUnavailableError):
+            await self.sessions.confirm()
+
     async def cancel(self, session_id: str, *, by: str) -> Session:
         """Request cancellation; repeated, or for a finished session, it changes nothing."""
 

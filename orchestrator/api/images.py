@@ -21,6 +21,7 @@ from orchestrator.api.live import (
     AccessEndedError,
     ClientDisconnectedError,
     EventStreamResponse,
+    HistoryLostError,
     ShuttingDownError,
     follow,
     until,
@@ -99,6 +100,7 @@ async def _whole(
         if cancel_when_left:
             await ctx.cancel(session_id, by="disconnect")
         raise access_ended() from exc
+    await ctx.confirm()
     finished = session.finished
     if finished is None or finished.best is None:
         error = of_finished(finished) if finished else ApiError("internal_error", "the session did not finish")
@@ -231,8 +233,20 @@ async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, ca
 
 
 async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> AsyncGenerator[bytes]:
+    sent: set[str] = set()
+    while True:
+        try:
+            async with contextlib.aclosing(_events_once(ctx, session_id, fields, sent)) as items:
+                async for item in items:
+                    yield item
+        except HistoryLostError:
+            continue
+        return
+
+
+async def _events_once(ctx: Context, session_id: str, fields: ImagesEditFields, sent: set[str]) -> AsyncGenerator[bytes]:
+    """The events, but for partial images that were sent: `sent` has their turns and candidates."""
     log = []
-    partials = 0
     async with contextlib.aclosing(follow(ctx.history, session_id)) as live:
         async for recorded in live:
             if recorded is None:
@@ -240,13 +254,13 @@ async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> As
                 continue
             log.append(recorded.event)
             event = recorded.event
-            wanted = fields.partial_images is None or partials < fields.partial_images
-            if isinstance(event, Edited) and wanted:
+            wanted = fields.partial_images is None or len(sent) < fields.partial_images
+            if isinstance(event, Edited) and wanted and (picture := f"{event.turn}/{event.candidate}") not in sent:
                 # An event is held as a whole, so that its end is never cut off by another one.
                 async with ctx.replies.open(ctx.tenant, patient=True) as held:
                     await held.grow(_EVENT_FACTOR * size_of(event.image))
-                    yield await _partial(ctx, session_id, fold(log), event, fields, partials)
-                partials += 1
+                    yield await _partial(ctx, session_id, fold(log), event, fields, len(sent))
+                sent.add(picture)
             if isinstance(event, Finished):
                 async with contextlib.aclosing(_completed(ctx, session_id, fold(log), event, fields)) as items:
                     async for item in items:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from orchestrator.loop.events import Finished
+from orchestrator.loop.events import Event, Finished
 from orchestrator.loop.session import CorruptLogError, Session, fold
 from orchestrator.ports import History, Recorded, SessionArchive, SessionFacts, Silence, StorageUnavailableError
 from services.errors import ApiError
@@ -34,6 +34,18 @@ class AccessEndedError(Exception):
     """The caller's key was revoked or has expired while it waited or read a stream."""
 
 
+class HistoryLostError(Exception):
+    """The log no longer has what was followed: Redis was restored from an older state, or failed over to a replica behind it."""
+
+
+class SessionDeletedError(ApiError):
+    """The session was deleted while it was followed."""
+
+    def __init__(self, session_id: str) -> None:
+        message = f"the session {session_id!r} was deleted, or the session store lost it"
+        super().__init__("session_not_found", message, param="session_id")
+
+
 class ShuttingDownError(Exception):
     """This replica shuts down while a caller waits; another replica continues the session."""
 
@@ -43,10 +55,14 @@ async def follow(history: History, session_id: str, after: int = 0, *, look: boo
 
     Live messages may be lost; a gap is filled from the log.
 
+    Raises:
+        SessionDeletedError: when it is deleted.
+        HistoryLostError: when the log does not go on from what was followed: start again, from its first event.
+
     Args:
         look: read the log at each heartbeat too, for a caller who waits for the end and would not notice a lost message.
     """
-    last = after
+    last, known = after, None
     async with contextlib.aclosing(history.listen(session_id)) as live:
         async for item in live:
             if item is Silence.QUIET and not look:
@@ -54,18 +70,30 @@ async def follow(history: History, session_id: str, after: int = 0, *, look: boo
                 continue
             if isinstance(item, Recorded) and item.seq <= last:
                 continue
-            batch = [item] if isinstance(item, Recorded) and item.seq == last + 1 else await history.read(session_id, last)
-            if not batch:
-                tail = await history.tail(session_id)
-                if tail is None or tail.seq < last or (isinstance(tail.event, Finished) and tail.seq == last):
-                    # The session was deleted, Redis was restored from an older file, or `after` is beyond the end.
-                    return
-                yield None
+            if isinstance(item, Recorded) and item.seq == last + 1:
+                batch = [item]
+            else:
+                batch = await _missed(history, session_id, last, known)
+                if not batch:
+                    yield None
             for recorded in batch:
-                last = recorded.seq
+                last, known = recorded.seq, recorded.event
                 yield recorded
                 if isinstance(recorded.event, Finished):
                     return
+
+
+async def _missed(history: History, session_id: str, last: int, known: Event | None) -> list[Recorded]:
+    """The events after the last one that was followed, which is `known` if it was sent."""
+    # Read with the last one itself: a log that was restored may have grown past it, with other events.
+    found = await history.read(session_id, max(0, last - 1))
+    if found and last == 0:
+        return found
+    if found and found[0].seq == last and (known is None or known == found[0].event):
+        return found[1:]
+    if await history.tail(session_id) is None:
+        raise SessionDeletedError(session_id)
+    raise HistoryLostError(session_id)
 
 
 class StreamLimitError(ApiError):
@@ -147,11 +175,10 @@ class EventStreamResponse(StreamingResponse):
 
 async def until_finished(history: History, session_id: str) -> tuple[Session, int]:
     """The finished session and the number of its last event; an outage of Redis up to `_OUTAGE_S` is waited out."""
-    async for attempt in stamina.retry_context(on=StorageUnavailableError, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
+    waitable = (StorageUnavailableError, HistoryLostError)
+    async for attempt in stamina.retry_context(on=waitable, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
         with attempt:
             log = [recorded async for recorded in follow(history, session_id, look=True) if recorded is not None]
-    if not log:
-        raise ApiError("session_not_found", f"the session {session_id!r} was deleted", param="session_id")
     return fold(recorded.event for recorded in log), log[-1].seq
 
 

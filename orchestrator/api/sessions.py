@@ -146,6 +146,7 @@ async def create_session(
         except ClientDisconnectedError:
             return Response(status_code=499)
         else:
+            await ctx.confirm()
             view = show(session_id, session, seq)
             return Response(view.model_dump_json(), 200, headers | {"preference-applied": f"wait={wait_s:g}"}, "application/json")
     session, seq = await load(ctx.history, session_id, ctx.tenant)

@@ -204,7 +204,7 @@ class Runner:
                 await self._wake.wait()
 
     async def _claim(self) -> bool:
-        """Claim once; True if that brought a session."""
+        """Claim once; True if that brought a session, or there may be more to bring."""
         before = list(self._tasks.values())
         webhook_chores = sum(map(_is_for_webhooks, self._chores))
         free = {"chores": _BATCH - len(self._chores) + webhook_chores, "webhook_chores": _BATCH - webhook_chores}
@@ -226,7 +226,7 @@ class Runner:
         for chore in taken.chores:
             if chore not in self._chores:
                 self._chores[chore] = asyncio.create_task(self._do(chore), name=chore)
-        return bool(taken.claims)
+        return bool(taken.claims) or taken.more
 
     async def _release_lost_claims(self) -> None:
         """Queue sessions again that a claim without an answer may have brought. No claim is under way, so one look is enough."""

@@ -116,7 +116,8 @@ class SessionCreated(_Event):
     """One request to edit one source image."""
 
     type: Literal["session_created"] = "session_created"
-    version: int = VERSION
+    version: int = Field(default=VERSION, le=VERSION)
+    """A log of a later version is one that this version cannot read: it would continue it wrongly."""
     source: ImageRef
     mask: ImageRef | None = None
     instruction: str

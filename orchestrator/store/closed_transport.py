@@ -1,4 +1,4 @@
-"""Connections to Redis on which a closed transport is a `ConnectionError`, whatever exception the event loop raises for it.
+"""Connections to Redis on which a closed transport is a `ConnectionError`, with any exception of the event loop.
 
 asyncio's own transports ignore a write after the peer's RST, and the next `drain` raises OSError, which redis-py translates.
 uvloop's raise RuntimeError ("the handler is closed"), and a connection that another task has closed has no writer at all

@@ -191,12 +191,13 @@ class Scripts:
         """See ``claim.lua``."""
         editors = [part for editor in capacity.items() for part in editor]
         args = (replica, lease_ms, cap, urgent, chores, webhook_chores, *editors)
-        claims, due, recovered, joined = await self._call("claim", *args)
+        claims, due, recovered, joined, more = await self._call("claim", *args)
         return Taken(
             tuple(_claim(found) for found in claims),
             tuple(_text(chore) for chore in due),
             int(recovered),
             bool(joined),
+            bool(more),
         )
 
     async def renew_lease(self, replica: str, lease_ms: int) -> bool:
@@ -244,7 +245,10 @@ class Scripts:
         return info
 
     async def _call(self, name: str, *args: Any) -> Any:
-        return await self._scripts[name](keys=[self._prefix], args=args)
+        # Which keys a script touches depends on what it finds, so they cannot all be declared. While a cluster moves our slot to
+        # another node, a script would make those again that have already left. Two declared keys that never exist prevent that:
+        # of a slot on the move, both nodes refuse a command of several keys if one is missing (TRYAGAIN).
+        return await self._scripts[name](keys=[self._prefix, f"{self._prefix}never"], args=args)
 
 
 def _text_of(name: str) -> str:

@@ -7,6 +7,7 @@ log has grown; a driver's append also carries its fencing token and is refused o
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -47,6 +48,7 @@ from orchestrator.store.packing import pack, references, unpack
 from orchestrator.store.pubsub import QUIET, PubSubFanout
 from orchestrator.store.scripts import Append, KeySpace, NewSession, Scripts
 
+log = logging.getLogger(__name__)
 _Entry = tuple[int, bytes]
 """An event's number, and its JSON."""
 # What `create.lua` refuses with; -1 is that there are too many sessions.
@@ -68,6 +70,8 @@ class SessionsOptions:
         most_unfinished: unfinished sessions above which new ones are refused.
         tenant_cap: sessions of one tenant that are driven at a time, for each editor.
         retention_s: seconds for which a finished session stays in Redis.
+        replicas: of Redis, which must have a new session, and a result, before a caller is told of it.
+        replicas_s: seconds that this may take.
     """
 
     lease_s: float = 10.0
@@ -75,6 +79,8 @@ class SessionsOptions:
     most_unfinished: int = 100_000
     tenant_cap: int = 1000
     retention_s: float = 86_400.0
+    replicas: int = 0
+    replicas_s: float = 1.0
 
 
 class RedisSessions:
@@ -100,7 +106,7 @@ class RedisSessions:
             PortError: ``overloaded`` when too many sessions are queued, or it would be done only past its deadline;
                 ``quota_exceeded`` when its tenant is at its limit of sessions or bytes, or has used its editor seconds of
                 the day.
-            StorageUnavailableError: when Redis cannot be reached, or refuses to write.
+            StorageUnavailableError: when Redis cannot be reached, refuses to write, or its replicas did not confirm in time.
         """
         key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
         options, packed, bounds = self._options, pack(event), bounds or Bounds()
@@ -126,7 +132,24 @@ class RedisSessions:
             created, name, known = await self.scripts.create(new)
         if created < 0:
             raise _refusal(created, int(name), event)
+        if not await self.confirm():
+            shown = "the session was recorded, but a replica of the session store did not confirm it in time"
+            raise StorageUnavailableError(shown, shown=shown)
         return Created(name, bool(created), known)
+
+    async def confirm(self) -> bool:
+        """Wait until as many replicas of Redis as were asked for have what was written so far; False if they did not in time."""
+        wanted, most_ms = self._options.replicas, int(self._options.replicas_s * 1000)
+        if not wanted:
+            return True
+        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
+            # WAIT counts from the last write of its own connection, so there has to be one; replication is in order.
+            pipe.set(f"{self._keys.prefix}confirmed", 1, px=60_000)
+            pipe.wait(wanted, most_ms)
+            _, confirmed = await pipe.execute()
+        if confirmed < wanted:
+            log.warning("%d of %d replicas of Redis confirmed within %d ms", confirmed, wanted, most_ms)
+        return bool(confirmed >= wanted)
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
         """The events after that sequence number; empty for an unknown session."""

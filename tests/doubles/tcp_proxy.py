@@ -238,7 +238,7 @@ class _Connection:
                 if done:
                     break
             if is_end and self._broken:
-                # The other side is not told; whoever still waits there does so until it is reset.
+                # The other side is not told; who still waits there does so until it is reset.
                 await asyncio.Event().wait()
             elif is_end:
                 writer.write_eof()

@@ -1,4 +1,4 @@
-"""The clock of all replicas is Redis', whatever a replica's own one shows."""
+"""The clock of all replicas is Redis', not a replica's own."""
 
 from __future__ import annotations
 

@@ -243,6 +243,24 @@ async def test_chores_beyond_the_capacity_delay_no_session(queues: Queues) -> No
     assert len((await queues.claim(chores=64)).chores) == 64
 
 
+async def test_a_backlog_of_chores_delays_no_deadline(queues: Queues) -> None:
+    """Rounds follow one another until the session behind them is found; the backlog is put off, the more there is the longer."""
+    await queues.create("bob", deadline_s=30)
+    (claim,) = (await queues.claim()).claims
+    assert await queues.store.suspend(claim, 1, queues.now / 1000 + 30)
+    await queues.redis.zadd(f"{KeySpace().prefix}timers", {f"hook:a-{number}/9": 1 for number in range(5_000)})
+    await queues.wait(30_001)
+    rounds: list[Taken] = []
+    while not rounds or rounds[-1].more:
+        rounds.append(await queues.claim(0))
+    await queues.wait(1_001)
+    due_again = await queues.redis.zcount(f"{KeySpace().prefix}timers", "-inf", queues.now)
+
+    assert [claim.session_id for taken in rounds for claim in taken.claims] == ["bob-001"]
+    assert len(rounds) == 26
+    assert due_again <= 1_200
+
+
 async def test_webhook_chores_and_other_chores_have_separate_capacities(queues: Queues) -> None:
     """A chore without capacity is due again in a second, regardless of what the other kind has."""
     due = {f"archive:a-{number}": 0 for number in range(3)} | {f"hook:a-{number}/9": 1 for number in range(3)}
@@ -286,7 +304,7 @@ async def _takeover(queues: Queues, silences: list[int]) -> int:
 
 
 async def test_nobody_is_dead_when_nobody_was_heard(queues: Queues) -> None:
-    """Redis stood still for longer than a lease. Whoever comes first takes nothing, and the others keep their sessions."""
+    """Redis stood still for longer than a lease. Who comes first takes nothing, and the others keep their sessions."""
     assert await _takeover(queues, [5 * LEASE_MS]) == 0
     assert await queues.store.renew_lease("r")
     assert await queues.store.owned("r") == {"ann-001"}

@@ -2,11 +2,12 @@
 -- ARGV  replica lease_ms cap urgent chores webhook_chores editor n editor n …
 --       cap: sessions of a tenant that may be driven at a time, for each editor
 --       urgent, chores, webhook_chores, n: how many are wanted; sessions that are too late for an edit come on top of n
--- ->    {claims, chores, recovered, joined}
+-- ->    {claims, chores, recovered, joined, more}
 --       claims: {id, fence, editor, attempts, seq, now_ms, deadline_ms}
 --       attempts: of drivers at this session without an event, this one included: the others died, or failed because of a bug
 --       chores: <kind>:<id>, each comes again until it is completed
 --       recovered: how many sessions of dead replicas were queued again
+--       more: 1 if further timers are due: sessions that are to wake may be among them
 --       joined: 1 if the replica was not known: it is new, or was taken for dead and lost its sessions
 although_full()
 local replica, lease, cap = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -30,7 +31,9 @@ local function own(id)
   return true
 end
 
-for _, due in ipairs(redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, 200)) do
+local timers = redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, 200)
+local due_in_all = redis.call('ZCOUNT', P .. 'timers', '-inf', now)
+for _, due in ipairs(timers) do
   local kind, id = string.match(due, '^(%a+):(.+)$')
   if kind == 'wake' then
     redis.call('ZREM', P .. 'timers', due)
@@ -44,7 +47,8 @@ for _, due in ipairs(redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LI
       chores[#chores + 1] = due
     else
       -- Postponed: chores beyond the capacity would otherwise fill the 200 timers read here, before sessions that are to wake.
-      redis.call('ZADD', P .. 'timers', now + 1000, due)
+      -- The more there are, the longer, so that a backlog of hours is not moved through once a second.
+      redis.call('ZADD', P .. 'timers', now + math.max(1000, due_in_all), due)
     end
   end
 end
@@ -113,4 +117,4 @@ for i = 7, #ARGV, 2 do
   end
   if wanted > left then record_pace(editor, wanted - left) end
 end
-return {claims, chores, recovered, joined}
+return {claims, chores, recovered, joined, due_in_all > #timers and 1 or 0}

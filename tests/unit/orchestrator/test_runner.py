@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 
 import pytest
 
+from orchestrator.execution import runner
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop import events as ev
-from orchestrator.ports import Claim, Recorded, Taken
+from orchestrator.ports import Claim, Recorded, StorageUnavailableError, Taken
 from tests.doubles.waiting import turns, until
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
@@ -147,6 +148,7 @@ class Harness:
 
 class _Driver:
     finished = None
+    last_event = 0
 
     def __init__(self, run: Callable[[], Awaitable[None]]) -> None:
         self.run = run
@@ -264,3 +266,63 @@ async def test_a_session_missed_by_two_consecutive_audits_is_given_up(harness: H
     await until(lambda: harness.store.suspended)
 
     assert harness.store.suspended == ["a after audit 6"]
+
+
+async def test_sessions_of_a_lost_claim_are_queued_again_at_once(harness: Harness) -> None:
+    """Before the next claim, not after two audits."""
+    released: list[str] = []
+    lost = True
+
+    async def claim(*_: object, **__: object) -> Taken:
+        nonlocal lost
+        if lost:
+            lost, harness.store.mine = False, {"a"}
+            raise StorageUnavailableError("the answer was lost")
+        assert released == ["a"]
+        return Taken()
+
+    async def release(replica: str, session_id: str, *, failed: bool = False) -> None:
+        assert not failed
+        harness.store.mine.clear()
+        released.append(session_id)
+
+    harness.store.claim, harness.store.release = claim, release  # type: ignore[method-assign]
+    harness.runner._heartbeat_s = 1_000  # no audit
+    await harness.runner.start()
+    await until(lambda: released)
+
+
+async def test_a_session_whose_driver_failed_is_queued_again_as_that(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as an attempt, and is not left to the audits."""
+    monkeypatch.setattr(runner, "_PAUSE_AFTER_BUG_S", 0.01)
+    released: list[tuple[str, bool]] = []
+
+    async def drive() -> None:
+        raise RuntimeError("a bug")
+
+    async def release(replica: str, session_id: str, *, failed: bool = False) -> None:
+        released.append((session_id, failed))
+
+    harness.drive, harness.store.release = drive, release  # type: ignore[method-assign]
+    harness.store.claims = [Claim("a", 1, "e")]
+    await harness.runner.start()
+    await until(lambda: released)
+
+    assert released == [("a", True)]
+
+
+async def test_one_suspect_is_tried_at_a_time(harness: Harness) -> None:
+    """The other one is given back; a session that was tried less often is driven."""
+    driven = 0
+
+    async def drive() -> None:
+        nonlocal driven
+        driven += 1
+        await asyncio.Event().wait()
+
+    harness.drive = drive
+    harness.store.claims = [Claim("a", 1, "e", 3), Claim("b", 1, "e", 3), Claim("c", 1, "e", 2)]
+    await harness.runner.start()
+    await until(lambda: driven == 2 and harness.store.suspended)
+
+    assert harness.store.suspended == ["b"]
