@@ -59,8 +59,8 @@ bench-overload: $(READY_DEV) ## an editor worker at ten times its capacity
 bench-scale: $(READY_DEV) ## load, workers, listeners, replicas, and the reference's way of serving (about 20 minutes)
 	$(BIN)/python -m benchmarks.scale
 
-chaos: $(READY_DEV) ## a thousand sessions while processes are killed at random (five to eight minutes)
-	$(BIN)/python -m tests.chaos --sessions 1000
+chaos: $(READY_DEV) ## a thousand sessions while processes are killed at random, by sessions too, and clocks jump (five to eight minutes)
+	$(BIN)/python -m tests.chaos --sessions 1000 --poisoned 3
 
 chaos-net: $(READY_DEV) ## five hundred sessions while the network between all processes delays, drips, hangs, resets and cuts (five minutes)
 	$(BIN)/python -m tests.chaos --network --sessions 500 --open 60

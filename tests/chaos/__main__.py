@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.chaos.checker import WAIT_S, undisturbed, waits
+from tests.chaos.checker import undisturbed, waits
 from tests.chaos.fleet import Size
 from tests.chaos.run import Options, Report, run
 
@@ -53,6 +53,7 @@ def figures(report: Report) -> dict[str, object]:
         "seconds_p95": round(took[int(0.95 * (len(took) - 1))], 2),
         "actions": sum(report.actions.values()),
         "actions_by_kind": dict(sorted(report.actions.items())),
+        "died_of_poison": report.poisoned,
         "ended_by_themselves": len(report.crashes),
         **_waiting(report),
         "answers": {str(status or "none"): count for status, count in sorted(report.answers.items())},
@@ -84,9 +85,9 @@ def _waiting(report: Report) -> dict[str, object]:
         "waited_longer_p50": round(statistics.median(longer), 2),
         "waited_longer_p99": round(longer[int(0.99 * (len(longer) - 1))], 2),
         "waited_longer_at_most": round(longer[-1], 2),
-        "waited_over_2_s": sum(seconds > WAIT_S for seconds in longer),
+        "waited_over_2_s": sum(seconds > report.evidence.may_wait_s for seconds in longer),
         "waited_longer_at_most_undisturbed": round(sound[-1], 2),
-        "waited_over_2_s_undisturbed": sum(seconds > WAIT_S for seconds in sound),
+        "waited_over_2_s_undisturbed": sum(seconds > report.evidence.may_wait_s for seconds in sound),
     }
 
 
@@ -118,6 +119,7 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=3.0, help="seconds between two actions; 0 for none")
     parser.add_argument("--step", type=float, default=0.04, help="seconds of one step of an edit")
     parser.add_argument("--keep", type=Path, help="a folder in which to keep logs, images and Redis's file")
+    parser.add_argument("--poisoned", type=int, default=0, help="sessions that kill their drivers")
     parser.add_argument("--network", action="store_true", help="disturb connections in place of processes")
     options = parser.parse_args()
     size = Size(options.orchestrators, options.editors, options.thinkers, step_s=options.step)
@@ -128,6 +130,7 @@ def main() -> int:
         options.open,
         options.every or 1.0,
         3600.0 if options.every else 0.0,
+        poisoned=options.poisoned,
         network=options.network,
     )
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:

@@ -16,11 +16,10 @@ from typing import Any
 from PIL import Image
 
 from tests.chaos.evidence import Evidence, FaultRecord
+from tests.doubles.replica import POISON
 
 LATE_S = 45.0
 """How long after its deadline a session may end, if its replica was killed or Redis was unreachable."""
-WAIT_S = 2.0
-"""How long after its session has finished, with a sound network, a caller may wait for the answer."""
 _CLOCKS_S = 0.1
 """Between the clock reading that decides and the one that is recorded."""
 _WITH_IMAGE = {"satisfied", "max_turns", "plateau", "accepted"}
@@ -203,6 +202,13 @@ def _deadline(evidence: Evidence, session_id: str, events: Events) -> Iterator[s
         yield f"it ended {-late:.1f} s before its deadline, because of it"
 
 
+def _poison(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """A session that kills its drivers is ended as such, and no other one is."""
+    crashed = (events[-1].get("error") or {}).get("code") == "driver_crashed"
+    if crashed != (events[0].get("instruction") == POISON):
+        yield f"it was{'' if crashed else ' not'} ended as one that kills its drivers: {events[-1]['reason']}"
+
+
 def _view(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
     """The API agrees with the log: a terminal status, the reason, the best candidate, the last event."""
     view, end = evidence.views.get(session_id), events[-1]
@@ -237,6 +243,7 @@ SESSION_RULES: dict[str, SessionRule] = {
     "totals": _totals,
     "cancelled": _cancelled,
     "deadline": _deadline,
+    "poison": _poison,
     "api": _view,
     "archive": _archive,
 }
@@ -330,13 +337,15 @@ def _left_waiting(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """Nobody waits for a session that has finished, once the network lets the answer through."""
     if evidence.faults is not None:
         for key, session_id, end, at in waits(evidence):
-            if undisturbed(end, at, evidence.faults) > WAIT_S:
+            if undisturbed(end, at, evidence.faults) > evidence.may_wait_s:
                 yield session_id, f"{key} waited {at - end:.1f} s longer than its session, until {at:.3f}"
 
 
 def _pictures(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """A caller that waited got the picture of a session that has one, and an error otherwise."""
     for told in evidence.told:
+        if told.ids and not told.heard and told.waited is None:
+            yield min(told.ids), f"{told.key} was never answered"
         if told.waited and told.waited[0] in evidence.logs:
             session_id, _, picture = told.waited
             end = evidence.events(session_id)[-1]

@@ -70,6 +70,8 @@ class Evidence:
     """By session: the last time at which `finished` was not yet seen in Redis; an append may come later than its event's time."""
     faults: list[FaultRecord] | None = None
     """None where processes were killed or paused, so that nothing can be said about how long callers waited."""
+    may_wait_s: float = 2.0
+    """How long after its session has finished, with a sound network, a caller may wait for the answer."""
 
     def events(self, session_id: str) -> list[dict[str, Any]]:
         return [event for _, event in self.logs[session_id]]

@@ -16,8 +16,10 @@ import httpx
 
 from tests.chaos.front import start_front
 from tests.chaos.havoc import Kind
+from tests.doubles.faketime import clock, set_ahead
 from tests.doubles.haproxy import start_haproxy
 from tests.doubles.processes import READY_S, Process, free_port, module, redis_binary, start
+from tests.doubles.replica import POISONED
 
 EDITOR = "slow"
 LEASE_S = 2.0
@@ -53,6 +55,8 @@ class Member:
     starts: int = 0
     crashes: list[str] = field(default_factory=list)
     """How it ended when it was not told to."""
+    poisoned: int = 0
+    """How often it died of a session that kills its driver."""
 
     @property
     def url(self) -> str:
@@ -108,7 +112,10 @@ class Member:
     def supervise(self) -> None:
         """Restart the process if it ended by itself, and record that."""
         if self.wanted and self.process is not None and (code := self.process.popen.poll()) is not None:
-            self.crashes.append(f"{self.name} ended by itself with {code}: {self.log_tail()}")
+            if code == POISONED:
+                self.poisoned += 1
+            else:
+                self.crashes.append(f"{self.name} ended by itself with {code}: {self.log_tail()}")
             self.process = None
             self.start()
 
@@ -226,7 +233,15 @@ class Fleet:
         return module("services.thinker", member.port, self._log(member), "--profile", "rules")
 
     def _orchestrator(self, member: Member) -> Process:
-        return module("orchestrator", member.port, self._log(member), env=self._settings(member.name))
+        env = self._settings(member.name) | clock(self._clock(member))
+        return module("tests.doubles.replica", member.port, self._log(member), env=env)
+
+    def _clock(self, member: Member) -> Path:
+        return self.folder / f"{member.name}.clock"
+
+    def set_clock(self, member: Member, ahead_s: float) -> None:
+        """Put an orchestrator's wall clock ahead of everybody else's."""
+        set_ahead(self._clock(member), ahead_s)
 
     def _front(self, member: Member) -> Process:
         ports = {replica.name: self._port(member.name, replica) for replica in self.orchestrators}

@@ -22,9 +22,10 @@ from tests.chaos.havoc import FREEZE_S, Action, schedule
 from tests.chaos.network import CALLERS, ON_THE_WAY, Disturbance, Network, links
 from tests.chaos.network import schedule as network_schedule
 from tests.chaos.waste import Waste, measure
+from tests.doubles.replica import POISON
 
 _LOOK_S = 0.25
-_UNDISTURBED_S = 30.0
+_UNDISTURBED_S = 60.0
 """Limit of the first session, alone and undisturbed."""
 _CALM_S = 40.0
 """How long the restored fleet may take until every session has finished and all queues are empty."""
@@ -50,6 +51,8 @@ class Options:
     give_up_after_s: float = 900.0
     whole_plan: bool = False
     """Carry out the whole plan, even if the sessions finish earlier; for plans that must be the same on any machine."""
+    poisoned: int = 0
+    """How many of the sessions kill whoever drives them."""
     network: bool = False
     """Disturb the connections between processes, in place of the processes."""
 
@@ -71,6 +74,8 @@ class Report:
     timeline: list[str]
     met: Counter[str]
     """Connections that disturbances of the network met, by name."""
+    poisoned: int
+    """How often replicas died of a session that kills its driver."""
 
 
 Act = TypeVar("Act")
@@ -160,6 +165,10 @@ class ProcessHavoc(Havoc[Action]):
             member.pause()
             await asyncio.sleep(action.away_s)
             member.resume()
+        elif action.verb == "skew":
+            self._fleet.set_clock(member, action.ahead_s)
+            await asyncio.sleep(action.away_s)
+            self._fleet.set_clock(member, 0)
         elif action.verb == "zombie":
             member.pause()
             await asyncio.sleep(action.away_s)
@@ -210,6 +219,7 @@ async def _run(fleet: Fleet, network: Network, options: Options, say: Callable[[
             havoc = NetworkHavoc(fleet, network, plan, began)
         else:
             havoc = ProcessHavoc(fleet, schedule(options.seed, kinds, options.every_s, options.havoc_s), began)
+        others = poison(others, options.poisoned)
         watch = FinishWatch(fleet.redis.port, crowd)
         acting = asyncio.create_task(havoc.run())
         background = [
@@ -239,7 +249,17 @@ async def _run(fleet: Fleet, network: Network, options: Options, say: Callable[[
         violations.append(Violation("intent first", "-", f"{waste.unknown:.2f} s were edited without an edit_started"))
     crashes = [text for member in fleet.members.values() for text in member.crashes] + havoc.bad_ends
     met = havoc.met if isinstance(havoc, NetworkHavoc) else Counter[str]()
-    return Report(options, evidence, violations, waste, seconds, crowd.answers, havoc.actions, crashes, havoc.timeline, met)
+    deaths = sum(member.poisoned for member in fleet.members.values())
+    return Report(
+        options, evidence, violations, waste, seconds, crowd.answers, havoc.actions, crashes, havoc.timeline, met, deaths
+    )
+
+
+def poison(requests: list[Request], count: int) -> list[Request]:
+    """Make some of the requests, at equal distances, ones that kill their drivers."""
+    chosen = {len(requests) * place // (count + 1) for place in range(1, count + 1)}
+    deadly = {"prompt": POISON, "review": False, "deadline_s": None, "cancel_after": None, "waits": False}
+    return [replace(asked, **deadly) if place in chosen else asked for place, asked in enumerate(requests)]
 
 
 async def _undisturbed(crowd: Crowd, asked: Request) -> None:
