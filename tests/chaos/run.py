@@ -146,7 +146,8 @@ class NetworkHavoc(Havoc[Disturbance]):
         try:
             await asyncio.sleep(action.lasts_s)
         finally:
-            met = self._network.end(action)
+            met = self._network.met(action)
+            self._network.end(action)
         self.met[action.name] += met
         where = ", ".join(map(str, action.links))
         self.timeline.append(f"{began:.3f} {action.name} on {where} for {action.lasts_s} s: {action.fault}, met {met}")

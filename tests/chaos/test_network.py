@@ -9,6 +9,7 @@ import pytest
 from tests.chaos.network import MOMENTS, ON_THE_WAY, SETTLE_S, WEIGHTS, Disturbance, Link, Network, links, schedule
 from tests.chaos.test_plan import FLEET
 from tests.doubles.tcp_proxy import Fault
+from tests.doubles.waiting import until
 
 LINKS = links({**FLEET, "front-1": "haproxy"})
 LONG_S = 900
@@ -63,9 +64,8 @@ async def test_a_fault_is_on_its_link_alone_and_ends() -> None:
     port = server.sockets[0].getsockname()[1]
     caller, ours, other = Link("callers", "a", "callers"), Link("a", "b", "redis"), Link("c", "b", "redis")
     async with Network({"a": port, "b": port}, [caller, ours, other]) as network:
-        streams = [
-            await asyncio.open_connection("127.0.0.1", network.routes[link.source, link.target]) for link in (caller, ours, other)
-        ]
+        ports = [network.routes[link.source, link.target] for link in (caller, ours, other)]
+        streams = [await asyncio.open_connection("127.0.0.1", port) for port in ports]
 
         async def sent(place: int) -> bytes:
             reader, writer = streams[place]
@@ -77,7 +77,8 @@ async def test_a_fault_is_on_its_link_alone_and_ends() -> None:
         network.begin(lost)
         waiting = [asyncio.create_task(sent(place)) for place in range(2)]
         assert await sent(2) == b"x"
-        assert network.end(lost) == 2
+        await until(lambda: network.met(lost) == 2)
+        network.end(lost)
         with pytest.raises(ConnectionResetError):
             await waiting[0]
         assert await sent(2) == b"x"
