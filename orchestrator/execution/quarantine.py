@@ -60,7 +60,7 @@ class Quarantine:
             return False
         reason = "cancelled" if cancelled else "failed"
         end = Finished(at=claim.at, reason=reason, best=None, error=UNREADABLE, totals=Totals())  # type: ignore[arg-type]  # one of the two
-        return await self._sessions.append(claim.session_id, seq, [end], claim.fence)
+        return await self._sessions.append(claim.session_id, seq, [end], claim.fence) is not None
 
     async def _with_best(self, claim: Claim, end: Finished) -> Finished:
         try:

@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.chaos.checker import undisturbed, waits
+from tests.chaos.checker import waits
 from tests.chaos.fleet import Size
 from tests.chaos.run import Options, Report, run
 
@@ -74,11 +74,11 @@ def figures(report: Report) -> dict[str, object]:
 
 def _waiting(report: Report) -> dict[str, object]:
     """How much longer than their sessions callers waited; without the times at which the network was disturbed too."""
-    faults = report.evidence.faults
-    if faults is None:
+    if report.evidence.faults is None:
         return {}
-    longer = sorted(at - end for _, _, end, at in waits(report.evidence)) or [0.0]
-    sound = sorted(undisturbed(end, at, faults) for _, _, end, at in waits(report.evidence)) or [0.0]
+    found = list(waits(report.evidence))
+    longer = sorted(wait.knew - wait.end for wait in found) or [0.0]
+    sound = sorted(wait.undisturbed for wait in found) or [0.0]
     return {
         "connections_met": dict(sorted(report.met.items())),
         "answers_waited_for": len(longer),

@@ -312,15 +312,32 @@ def _heard(evidence: Evidence) -> Iterator[tuple[str, str]]:
                     yield heard.session_id, f"a listener received event {number} with other content than was recorded: {event}"
 
 
-def waits(evidence: Evidence) -> Iterator[tuple[str, str, float, float]]:
-    """(key, session, end of the session, when its caller knew) of every caller and listener."""
+@dataclass(frozen=True)
+class Wait:
+    """From the end of a session until its caller, or a listener, knew.
+
+    Attributes:
+        undisturbed: the longest time in a row, in seconds, in which no fault was on the way.
+    """
+
+    key: str
+    session_id: str
+    end: float
+    knew: float
+    undisturbed: float
+
+
+def waits(evidence: Evidence) -> Iterator[Wait]:
+    """Of every caller and listener that was told of the end."""
     for told in evidence.told:
-        knew = [(heard.session_id, heard.finished_at) for heard in told.heard if heard.finished_at is not None]
-        knew += [told.waited[:2]] if told.waited else []
-        for session_id, at in knew:
+        knew = [(heard.session_id, heard.finished_at, heard.route) for heard in told.heard if heard.finished_at is not None]
+        knew += [(*told.waited[:2], told.route)] if told.waited else []
+        for session_id, at, route in knew:
             if session_id in evidence.logs:
                 decided = evidence.events(session_id)[-1]["at"]
-                yield told.key, session_id, max(decided, evidence.finished_at.get(session_id, decided)), at
+                end = max(decided, evidence.finished_at.get(session_id, decided))
+                faults = [fault for fault in evidence.faults or () if fault.meets(route)]
+                yield Wait(told.key, session_id, end, at, undisturbed(end, at, faults))
 
 
 def undisturbed(began: float, ended: float, faults: Iterable[FaultRecord]) -> float:
@@ -335,10 +352,10 @@ def undisturbed(began: float, ended: float, faults: Iterable[FaultRecord]) -> fl
 
 def _left_waiting(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """Nobody waits for a session that has finished, once the network lets the answer through."""
-    if evidence.faults is not None:
-        for key, session_id, end, at in waits(evidence):
-            if undisturbed(end, at, evidence.faults) > evidence.may_wait_s:
-                yield session_id, f"{key} waited {at - end:.1f} s longer than its session, until {at:.3f}"
+    for wait in waits(evidence) if evidence.faults is not None else ():
+        if wait.undisturbed > evidence.may_wait_s:
+            text = f"{wait.key} waited {wait.knew - wait.end:.1f} s longer than its session, until {wait.knew:.3f}"
+            yield wait.session_id, f"{text}; for {wait.undisturbed:.1f} s no fault was on the way"
 
 
 def _pictures(evidence: Evidence) -> Iterator[tuple[str, str]]:

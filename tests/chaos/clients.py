@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
-import httpx
 import openai
 from PIL import Image
 
-from tests.chaos.evidence import CallerRecord, ListenerRecord
+from tests.chaos.evidence import CallerRecord, ListenerRecord, Route
 
 _PHOTOS: Final = Path(__file__).parents[2] / "examples" / "photos"
 _PROMPTS: Final = (
@@ -129,12 +128,22 @@ class Crowd:
         thinkers: names of the thinkers to use.
         seed: of their random behaviour.
         front: where those call who use the openai library.
+        doors: names of the processes that are called, by URL.
     """
 
-    def __init__(self, urls: Callable[[], list[str]], thinkers: list[str], seed: int, front: str = "") -> None:
+    def __init__(
+        self,
+        urls: Callable[[], list[str]],
+        thinkers: list[str],
+        seed: int,
+        front: str = "",
+        doors: Mapping[str, str] | None = None,
+    ) -> None:
         self._urls = urls
+        self._doors = doors or {}
+        self._front = front
         self._openai = openai.AsyncOpenAI(
-            base_url=f"{front}/v1", api_key="none", timeout=httpx.Timeout(_WAITS_S, connect=3, write=15)
+            base_url=f"{front}/v1", api_key="none", timeout=openai.Timeout(_WAITS_S, connect=3, write=15)
         )
         self._thinkers = thinkers
         self._seed = seed
@@ -190,7 +199,7 @@ class Crowd:
         image, prompt, user = base64.b64decode(fields.pop("image")), fields.pop("prompt"), fields.pop("user")
         del fields["review"]
         while told.waited is None:
-            retry_after = 0.0
+            retry_after, began = 0.0, time.time()
             try:
                 raw = await self._openai.images.with_raw_response.edit(
                     image=("photo.jpg", image),
@@ -202,11 +211,13 @@ class Crowd:
                 reply, status = raw.parse(), 200
                 session_id: str = (reply.model_extra or {})["session_id"]
                 told.ids.add(session_id)
+                told.route = self._route(self._front, raw.headers, began)
                 told.waited = session_id, time.time(), bool(reply.data and base64.b64decode(reply.data[0].b64_json or ""))
             except openai.APIStatusError as exc:
                 status, headers = exc.status_code, exc.response.headers
                 told.ids |= {headers["x-session-id"]} if "x-session-id" in headers else set()
                 if exc.code in _ENDED and told.ids:
+                    told.route = self._route(self._front, headers, began)
                     told.waited = min(told.ids), time.time(), False
                 elif status < 500 and status not in _LATER:
                     told.refusals.append(f"the openai client was answered {status}: {exc.body}")
@@ -250,9 +261,11 @@ class Crowd:
             last = heard.events[-1][0] if heard.events else 0
             headers = {"Last-Event-ID": str(last)} if last else {}
             left = self._rng.randint(1, 6) if cuts else None
+            door, began = self.anyone(), time.time()
             try:
-                async with self._http.get(self.anyone() + path, headers=headers) as reply:
+                async with self._http.get(door + path, headers=headers) as reply:
                     heard.connections += 1
+                    heard.route = self._route(door, reply.headers, began) if heard.finished_at is None else heard.route
                     if reply.status == 204:
                         heard.ended = True
                         if not heard.events or heard.events[-1][1]["type"] != "finished":
@@ -260,7 +273,8 @@ class Crowd:
                     elif reply.status == 200:
                         async for number, event in _frames(reply, told):
                             heard.events.append((number, event))
-                            heard.finished_at = time.time() if event["type"] == "finished" else None
+                            if event["type"] == "finished":
+                                heard.finished_at = time.time()
                             await then(event)
                             # A listener that disconnects reconnects for the 204.
                             heard.ended = event["type"] == "finished" and not cuts
@@ -295,6 +309,10 @@ class Crowd:
     def anyone(self) -> str:
         """A replica."""
         return self._rng.choice(self._urls())
+
+    def _route(self, url: str, headers: Mapping[str, str], began: float) -> Route:
+        door = self._doors.get(url, "")
+        return Route(door, headers.get("x-replica", door), began)
 
     async def _breathe(self, at_least: float = 0.0) -> None:
         await asyncio.sleep(at_least + self._rng.uniform(*_AGAIN_S))

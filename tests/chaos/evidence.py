@@ -16,6 +16,21 @@ import redis
 PREFIX = "et:{0}:"
 
 
+@dataclass(frozen=True)
+class Route:
+    """How a caller reached the replica that answered it.
+
+    Attributes:
+        door: the process that it called.
+        replica: the one that answered.
+        since: when that connection or call began; those before it may have gone anywhere.
+    """
+
+    door: str = ""
+    replica: str = ""
+    since: float = 0.0
+
+
 @dataclass
 class ListenerRecord:
     """One listener's events in their order of arrival, over all its connections."""
@@ -27,6 +42,8 @@ class ListenerRecord:
     """The stream ended after `finished`, or with 204."""
     finished_at: float | None = None
     """When `finished` arrived."""
+    route: Route = field(default_factory=Route)
+    """Of the last connection."""
 
 
 @dataclass
@@ -42,15 +59,23 @@ class CallerRecord:
     """Invalid answers."""
     waited: tuple[str, float, bool] | None = None
     """Of a caller that waited for its picture: the session, when it was answered, and whether there was a picture."""
+    route: Route = field(default_factory=Route)
+    """Of the call that was answered."""
 
 
 @dataclass(frozen=True)
 class FaultRecord:
-    """A fault of the network on the way from a session's log to its caller: from when to when."""
+    """A fault of the network, from when to when, between which two processes."""
 
     began: float
     ended: float
-    name: str = ""
+    source: str
+    target: str
+
+    def meets(self, route: Route) -> bool:
+        """Whether it may have kept an answer from a caller."""
+        on_the_way = {("callers", route.door), (route.door, route.replica), (route.replica, "redis-1")}
+        return self.began < route.since or (self.source, self.target) in on_the_way
 
 
 @dataclass
@@ -69,7 +94,10 @@ class Evidence:
     finished_at: dict[str, float] = field(default_factory=dict)
     """By session: the last time at which `finished` was not yet seen in Redis; an append may come later than its event's time."""
     faults: list[FaultRecord] | None = None
-    """None where processes were killed or paused, so that nothing can be said about how long callers waited."""
+    """Of links on the way from Redis to callers.
+
+    None where processes were killed or paused, so that nothing can be said about how long callers waited.
+    """
     may_wait_s: float = 2.0
     """How long after its session has finished, with a sound network, a caller may wait for the answer."""
 

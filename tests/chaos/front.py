@@ -23,6 +23,8 @@ defaults
     retry-on conn-failure
 frontend api
     bind 127.0.0.1:{port}
+    # Which replica answered; the checker asks which links were on the way.
+    http-response set-header x-replica %s
     default_backend replicas
 backend replicas
     balance leastconn

@@ -151,7 +151,8 @@ def _chosen(moment: Moment, by_kind: Mapping[LinkKind, list[Link]], busy: Mappin
 
 
 def _any_fault(rng: random.Random) -> Fault:
-    direction = rng.choice(("both", "up", "down"))
+    directions: tuple[Literal["both", "up", "down"], ...] = ("both", "up", "down")
+    direction = rng.choice(directions)
     fault = rng.choice(
         (
             Fault("delay", seconds=rng.uniform(0.05, 0.4)),

@@ -152,7 +152,7 @@ class NetworkHavoc(Havoc[Disturbance]):
         where = ", ".join(map(str, action.links))
         self.timeline.append(f"{began:.3f} {action.name} on {where} for {action.lasts_s} s: {action.fault}, met {met}")
         if action.links[0].kind in ON_THE_WAY:
-            self.faults.append(FaultRecord(began, time.time(), action.name))
+            self.faults += [FaultRecord(began, time.time(), link.source, link.target) for link in action.links]
 
 
 class ProcessHavoc(Havoc[Action]):
@@ -207,10 +207,11 @@ async def _run(fleet: Fleet, network: Network, options: Options, say: Callable[[
     kinds = {name: member.kind for name, member in fleet.members.items()}
     names = [thinker.name for thinker in fleet.thinkers]
     first, *others = (request(options.seed, number) for number in range(1, options.sessions + 1))
-    doors = [*fleet.orchestrators, fleet.front] if options.network else fleet.orchestrators
+    called = [*fleet.orchestrators, fleet.front] if options.network else fleet.orchestrators
+    doors = {fleet.url(CALLERS, member): member.name for member in called}
     front = fleet.url(CALLERS, fleet.front)
     havoc: NetworkHavoc | ProcessHavoc
-    async with Crowd(lambda: [fleet.url(CALLERS, member) for member in doors], names, options.seed, front) as crowd:
+    async with Crowd(lambda: list(doors), names, options.seed, front, doors) as crowd:
         await _undisturbed(crowd, first)
         began = time.monotonic()
         if options.network:
@@ -259,8 +260,11 @@ async def _run(fleet: Fleet, network: Network, options: Options, say: Callable[[
 def poison(requests: list[Request], count: int) -> list[Request]:
     """Make some of the requests, at equal distances, ones that kill their drivers."""
     chosen = {len(requests) * place // (count + 1) for place in range(1, count + 1)}
-    deadly = {"prompt": POISON, "review": False, "deadline_s": None, "cancel_after": None, "waits": False}
-    return [replace(asked, **deadly) if place in chosen else asked for place, asked in enumerate(requests)]
+    return [_deadly(asked) if place in chosen else asked for place, asked in enumerate(requests)]
+
+
+def _deadly(asked: Request) -> Request:
+    return replace(asked, prompt=POISON, review=False, deadline_s=None, cancel_after=None, waits=False)
 
 
 async def _undisturbed(crowd: Crowd, asked: Request) -> None:
@@ -343,7 +347,9 @@ async def views_of(crowd: Crowd) -> dict[str, dict[str, Any]]:
     return {name: view for name, view in zip(names, found, strict=True) if view is not None}
 
 
-async def _report_progress(crowd: Crowd, havoc: Havoc, options: Options, began: float, say: Callable[[str], None]) -> None:
+async def _report_progress(
+    crowd: Crowd, havoc: NetworkHavoc | ProcessHavoc, options: Options, began: float, say: Callable[[str], None]
+) -> None:
     while True:
         await asyncio.sleep(15)
         done, actions = crowd.finished, sum(havoc.actions.values())

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.chaos.checker import SESSION_RULES, WHOLE_RULES, check
-from tests.chaos.evidence import CallerRecord, Evidence, FaultRecord, ListenerRecord
+from tests.chaos.evidence import CallerRecord, Evidence, FaultRecord, ListenerRecord, Route
 from tests.doubles.replica import POISON
 
 ID = "ses_1"
@@ -146,10 +146,25 @@ def listener(evidence: Evidence) -> ListenerRecord:
     return evidence.told[0].heard[0]
 
 
+def fault(began: float, ended: float, source: str = "orchestrator-1", target: str = "redis-1") -> FaultRecord:
+    return FaultRecord(began, ended, source, target)
+
+
 def wait_until(evidence: Evidence, at: float, *faults: FaultRecord, picture: bool = True) -> None:
     """Its caller waited for the picture; the session ended at 9."""
     evidence.told[0].waited = ID, at, picture
+    evidence.told[0].route = Route("front-1", "orchestrator-1", since=7)
     evidence.faults = list(faults)
+
+
+def late_append(evidence: Evidence) -> None:
+    evidence.finished_at[ID] = 12
+    wait_until(evidence, 14.5)
+
+
+def none_with_a_picture(evidence: Evidence) -> None:
+    at(evidence, "finished")["best"] = None
+    wait_until(evidence, 9)
 
 
 PLANTS: list[tuple[str, str, Plant]] = [
@@ -215,11 +230,12 @@ PLANTS: list[tuple[str, str, Plant]] = [
     ("poison", "not ended", put("session_created", instruction=POISON)),
     ("left waiting", "a caller", lambda e: wait_until(e, 12.5)),
     ("left waiting", "a listener", lambda e: setattr(listener(e), "finished_at", 12.5)),
-    ("left waiting", "after a fault", lambda e: wait_until(e, 16.5, FaultRecord(9, 14))),
-    ("left waiting", "before a fault", lambda e: wait_until(e, 16.5, FaultRecord(12, 16))),
-    ("left waiting", "for an append that came late", lambda e: (e.finished_at.update({ID: 12}), wait_until(e, 14.5))),
+    ("left waiting", "after a fault", lambda e: wait_until(e, 16.5, fault(9, 14))),
+    ("left waiting", "before a fault", lambda e: wait_until(e, 16.5, fault(12, 16))),
+    ("left waiting", "with a fault elsewhere", lambda e: wait_until(e, 12.5, fault(8, 14, "orchestrator-2"))),
+    ("left waiting", "for an append that came late", late_append),
     ("answered", "without the picture", lambda e: wait_until(e, 9, picture=False)),
-    ("answered", "with a picture that is none", lambda e: (put("finished", best=None)(e), wait_until(e, 9))),
+    ("answered", "with a picture that is none", none_with_a_picture),
     ("answered", "never", lambda e: e.told[0].heard.clear()),
     ("left behind", "a queue", lambda e: e.leftovers.update({"et:{0}:q:x:default": "ses_1"})),
 ]
@@ -237,9 +253,12 @@ def test_a_planted_violation_is_caught(tmp_path: Path, rule: str, what: str, pla
     ("at_s", "faults"),
     [
         (10.9, []),
-        (13.0, [FaultRecord(8, 11.1)]),
-        (15.0, [FaultRecord(10.5, 12), FaultRecord(11, 13.2)]),
-        (20.0, [FaultRecord(0, 5), FaultRecord(9, 19), FaultRecord(10, 12)]),
+        (13.0, [fault(8, 11.1)]),
+        (13.0, [fault(8, 11.1, "front-1", "orchestrator-1")]),
+        (13.0, [fault(8, 11.1, "callers", "front-1")]),
+        (13.0, [fault(6, 11.1, "orchestrator-2", "redis-1")]),
+        (15.0, [fault(10.5, 12), fault(11, 13.2)]),
+        (20.0, [fault(0, 5), fault(9, 19), fault(10, 12)]),
     ],
 )
 def test_who_waits_for_the_network_is_not_left_waiting(tmp_path: Path, at_s: float, faults: list[FaultRecord]) -> None:

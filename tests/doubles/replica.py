@@ -17,10 +17,10 @@ def main() -> None:
 
     run = Driver.run
 
-    async def killing(driver: Driver) -> None:
-        if driver._session.created.instruction == POISON:
+    async def killing(self: Driver) -> None:
+        if self._session.created.instruction == POISON:
             os._exit(POISONED)
-        await run(driver)
+        await run(self)
 
     Driver.run = killing  # type: ignore[method-assign]
     serve()
