@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.chaos.evidence import Evidence, FaultRecord
+from tests.chaos.evidence import Evidence, FaultRecord, Route
 from tests.doubles.replica import POISON
 
 LATE_S = 45.0
@@ -325,6 +325,7 @@ class Wait:
     end: float
     knew: float
     undisturbed: float
+    route: Route
 
 
 def waits(evidence: Evidence) -> Iterator[Wait]:
@@ -337,7 +338,7 @@ def waits(evidence: Evidence) -> Iterator[Wait]:
                 decided = evidence.events(session_id)[-1]["at"]
                 end = max(decided, evidence.finished_at.get(session_id, decided))
                 faults = [fault for fault in evidence.faults or () if fault.meets(route)]
-                yield Wait(told.key, session_id, end, at, undisturbed(end, at, faults))
+                yield Wait(told.key, session_id, end, at, undisturbed(end, at, faults), route)
 
 
 def undisturbed(began: float, ended: float, faults: Iterable[FaultRecord]) -> float:
@@ -355,7 +356,7 @@ def _left_waiting(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for wait in waits(evidence) if evidence.faults is not None else ():
         if wait.undisturbed > evidence.may_wait_s:
             text = f"{wait.key} waited {wait.knew - wait.end:.1f} s longer than its session, until {wait.knew:.3f}"
-            yield wait.session_id, f"{text}; for {wait.undisturbed:.1f} s no fault was on the way"
+            yield wait.session_id, f"{text}; for {wait.undisturbed:.1f} s no fault was on the way, {wait.route}"
 
 
 def _pictures(evidence: Evidence) -> Iterator[tuple[str, str]]:

@@ -276,7 +276,9 @@ class _Connection:
                 return data, b"", True
             await proxy.changed(late)
             return b"", data, False
-        self._writers[direction == "up"].write(data[: fault.bytes])
+        writer = self._writers[direction == "up"]
+        writer.write(data[: fault.bytes])
+        await writer.drain()
         await proxy.changed(fault.seconds)
         return b"", data[fault.bytes :], len(data) <= fault.bytes
 
