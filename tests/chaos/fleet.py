@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,12 +123,15 @@ class Member:
 class Fleet:
     """Redis, HAProxy, thinkers, editors and orchestrators, in one folder.
 
+    Args:
+        settings: more settings of the orchestrators.
+
     Attributes:
         front: HAProxy in front of the orchestrators, started only where it is asked for.
         routes: ports by (source, target) that lead to a member by way of a proxy; to be set before members are started.
     """
 
-    def __init__(self, folder: Path, size: Size, *, with_front: bool = False) -> None:
+    def __init__(self, folder: Path, size: Size, *, with_front: bool = False, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.size = size
         self.blobs = folder / "blobs"
@@ -144,6 +147,7 @@ class Fleet:
         self.front = self._member("front-1", "haproxy", self._front)
         self._fronts = [self.front] if with_front else []
         self.routes: dict[tuple[str, str], int] = {}
+        self._more_settings = settings or {}
 
     def url(self, source: str, member: Member) -> str:
         """Where that process, or ``callers``, reaches a member."""
@@ -233,7 +237,7 @@ class Fleet:
         return module("services.thinker", member.port, self._log(member), "--profile", "rules")
 
     def _orchestrator(self, member: Member) -> Process:
-        env = self._settings(member.name) | clock(self._clock(member))
+        env = self._settings(member.name) | self._more_settings | clock(self._clock(member))
         return module("tests.doubles.replica", member.port, self._log(member), env=env)
 
     def _clock(self, member: Member) -> Path:
