@@ -84,11 +84,11 @@ class Archive:
 
     async def archive(self, session_id: str) -> None:
         """Write a finished session's document, and let its log expire."""
+        [entries] = await self._sessions.raw_logs([session_id])
         try:
-            [entries] = await self._sessions.raw_logs([session_id])
             document = compose(session_id, entries)
-        except (CorruptLogError, KeyError, TypeError, orjson.JSONDecodeError) as exc:
-            document = await self._unreadable(session_id, exc)
+        except CorruptLogError as exc:
+            document = await self._unreadable(session_id, entries, exc)
         if document is None:
             # Deleted or archived before, or Redis was restored from an older file and the session is driven again.
             return
@@ -182,13 +182,12 @@ class Archive:
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
-    async def _unreadable(self, session_id: str, reason: Exception) -> Document | None:
-        """The document of a finished session whose log cannot be read: its events, as texts where they are not JSON."""
+    async def _unreadable(self, session_id: str, entries: Sequence[tuple[int, bytes]], reason: Exception) -> Document | None:
+        """The document of a finished session whose first event cannot be read."""
         facts = await self._sessions.facts(session_id)
         if facts is None or not facts.finished:
             return None
-        log.error("session %s is archived as it is stored, since its log cannot be read: %s", session_id, reason)
-        entries = await self._sessions.stored(session_id)
+        log.error("session %s is archived as it is stored: %s", session_id, reason)
         document = _head(session_id, facts.tenant, facts.created_at, time.time())
         return document | {"events": [{"seq": seq, **_fields(text)} for seq, text in entries]}
 
@@ -203,7 +202,7 @@ class Archive:
         logs = await self._sessions.raw_logs(session_ids)
         missing = [name for name, entries in zip(session_ids, logs, strict=True) if not entries]
         read = dict(zip(missing, await self._documents(missing), strict=True))
-        both = (compose(name, entries) if entries else read[name] for name, entries in zip(session_ids, logs, strict=True))
+        both = (_composed(name, entries) if entries else read[name] for name, entries in zip(session_ids, logs, strict=True))
         return [document for document in both if document is not None]
 
     async def _documents(self, session_ids: Sequence[str]) -> list[Document | None]:
@@ -234,15 +233,30 @@ class Archive:
 
 
 def compose(session_id: str, entries: Iterable[tuple[int, bytes]]) -> Document | None:
-    """A session's document from its log, with every field as it was written; None while it is not finished."""
-    events = [{"seq": seq, **orjson.loads(event)} for seq, event in entries]
-    end = next((event for event in events if event["type"] == "finished"), None)
+    """A session's document from its log, with every field as it was written; None while it is not finished.
+
+    Raises:
+        CorruptLogError: when its first event cannot be read.
+    """
+    events = [{"seq": seq, **_fields(event)} for seq, event in entries]
+    end = next((event for event in events if event.get("type") == "finished"), None)
     if end is None:
         return None
+    if not {"tenant", "at"} <= events[0].keys():
+        raise CorruptLogError(f"the first event of {session_id} is not that of a session")
     return _head(session_id, events[0]["tenant"], events[0]["at"], end["at"]) | {"events": events}
 
 
+def _composed(session_id: str, entries: Iterable[tuple[int, bytes]]) -> Document | None:
+    try:
+        return compose(session_id, entries)
+    except CorruptLogError as exc:
+        log.error("a document is left out: %s", exc)  # noqa: TRY400 - expected, no trace needed
+        return None
+
+
 def _fields(text: bytes) -> Document:
+    """An event's fields as they were written; its text where it is not JSON."""
     try:
         event = orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -181,8 +181,11 @@ class RedisSessions:
         return SessionFacts(tenant.decode(), int(seq), state == b"done", int(created) / 1000) if tenant else None
 
     async def raw_logs(self, session_ids: Sequence[str]) -> list[list[_Entry]]:
-        """The whole logs of several sessions: each event's sequence number and its JSON as it was recorded."""
-        return [_unpacked(_entries(log)) for log in await self._logs(session_ids)]
+        """The whole logs of several sessions: each event's sequence number and its JSON as it was recorded.
+
+        A log that lacks an instruction that its events refer to is returned as it is stored.
+        """
+        return [_unpacked_or_stored(_entries(log)) for log in await self._logs(session_ids)]
 
     async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
@@ -451,6 +454,13 @@ def _unpacked(entries: list[_Entry], others: Mapping[int, bytes] | None = None) 
         return unpack(entries, others or {})
     except (KeyError, TypeError, ValueError) as exc:
         raise CorruptLogError(f"an event refers to an instruction that the log does not have: {exc}") from exc
+
+
+def _unpacked_or_stored(entries: list[_Entry]) -> list[_Entry]:
+    try:
+        return _unpacked(entries)
+    except CorruptLogError:
+        return entries
 
 
 def _readable(log: Any) -> list[Recorded]:

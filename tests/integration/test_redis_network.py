@@ -21,6 +21,7 @@ from tests.doubles.processes import Process
 from tests.doubles.redis_fleet import until
 from tests.doubles.tcp_proxy import Fault, TcpProxy, ThreadProxy, running
 from tests.doubles.upstreams import Script
+from tests.doubles.waiting import turns
 from tests.integration.conftest import Start
 from tests.integration.test_sessions import create
 
@@ -68,6 +69,35 @@ def test_a_reset_connection_is_an_unreachable_store_on_every_event_loop(
         met = runner.run(_reset_while_asked(f"redis://127.0.0.1:{proxy.port}/3", proxy))
 
     assert set(met) == {None, StorageUnavailableError}
+
+
+async def _write_to_a_closed_connection(url: str, proxy: ThreadProxy) -> None:
+    redis = client(parse(url))
+    await redis.ping()
+    pool: Any = redis.connection_pool  # untyped, as the library is
+    connection = await pool.get_connection()
+    proxy.set(Fault("reset", scope="open"))
+    while not connection._writer.transport.is_closing():
+        await asyncio.sleep(0)
+    await turns()
+    try:
+        async with redis_call():
+            await connection.send_command("PING")
+    finally:
+        await redis.aclose()
+
+
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_a_write_to_a_connection_that_was_just_reset_is_no_bug(
+    loop: Callable[[], asyncio.AbstractEventLoop], redis: Process
+) -> None:
+    """The reset came between the pool's check and the write."""
+    with (
+        running("127.0.0.1", redis.port) as proxy,
+        asyncio.Runner(loop_factory=loop) as runner,
+        pytest.raises(StorageUnavailableError),
+    ):
+        runner.run(_write_to_a_closed_connection(f"redis://127.0.0.1:{proxy.port}/3", proxy))
 
 
 async def test_an_exception_on_an_open_connection_stays_what_it_is(redis: Process, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.execution import runner
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop import events as ev
+from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import Claim, Recorded, StorageUnavailableError, Taken
 from tests.doubles.waiting import turns, until
 
@@ -326,3 +327,18 @@ async def test_one_suspect_is_tried_at_a_time(harness: Harness) -> None:
     await until(lambda: driven == 2 and harness.store.suspended)
 
     assert harness.store.suspended == ["b"]
+
+
+async def test_a_chore_for_a_log_that_cannot_be_read_is_dropped(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """It would fail again every minute."""
+
+    async def chore(name: str) -> bool:
+        raise CorruptLogError("no events")
+
+    harness.chore = chore
+    harness.store.due = ["hook:a/9"]
+    await harness.runner.start()
+    await until(lambda: harness.store.finished)
+
+    assert harness.store.finished == ["hook:a/9"]
+    assert "hook:a/9 is dropped: no events" in caplog.text
