@@ -40,6 +40,8 @@ class Size:
     lease_s: float = LEASE_S
     capacity: int = 2048
     """Sessions that one replica drives at a time."""
+    editor_timeout_s: float = 60.0
+    thinker_timeout_s: float = 20.0
 
 
 @dataclass
@@ -261,7 +263,8 @@ class Fleet:
         names = [thinker.name for thinker in self.thinkers]
         thinkers = {}
         for place, thinker in enumerate(self.thinkers):
-            thinkers[thinker.name] = {"url": f"{self.url(name, thinker)}/v1", "model": "rules", "away_s": 2, "timeout_s": 20}
+            thinkers[thinker.name] = {"url": f"{self.url(name, thinker)}/v1", "model": "rules", "away_s": 2}
+            thinkers[thinker.name]["timeout_s"] = self.size.thinker_timeout_s
             if len(names) > 1:
                 thinkers[thinker.name]["fallback"] = names[(place + 1) % len(names)]
         return {

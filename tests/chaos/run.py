@@ -53,6 +53,8 @@ class Options:
     """Carry out the whole plan, even if the sessions finish earlier; for plans that must be the same on any machine."""
     poisoned: int = 0
     """How many of the sessions kill whoever drives them."""
+    may_wait_s: float = 2.0
+    """How long after its session has finished, with a sound network, a caller may wait for the answer."""
     network: bool = False
     """Disturb the connections between processes, in place of the processes."""
 
@@ -245,7 +247,7 @@ async def _run(fleet: Fleet, network: Network, options: Options, say: Callable[[
     evidence = gather(fleet.redis.port, fleet.blobs, crowd.told, views)
     evidence.finished_at = watch.finished_at
     if isinstance(havoc, NetworkHavoc):
-        evidence.faults = havoc.faults
+        evidence.faults, evidence.may_wait_s = havoc.faults, options.may_wait_s
     violations, waste = check(evidence), measure(evidence, fleet.journals)
     if waste.unknown:
         violations.append(Violation("intent first", "-", f"{waste.unknown:.2f} s were edited without an edit_started"))
