@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos chaos-net soak test-containers attacks sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos chaos-net failover soak test-containers attacks sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -63,7 +63,10 @@ chaos: $(READY_DEV) ## a thousand sessions while processes are killed at random,
 	$(BIN)/python -m tests.chaos --sessions 1000 --poisoned 3
 
 chaos-net: $(READY_DEV) ## five hundred sessions while the network between all processes delays, drips, hangs, resets and cuts (five minutes)
-	$(BIN)/python -m tests.chaos --network --sessions 500 --open 60
+	$(BIN)/python -m tests.chaos --network --sessions 500 --open 40 --every 1
+
+failover: $(READY_DEV) ## what a failover of Redis loses, with and without waiting for its replica (two minutes)
+	$(BIN)/python -m tests.chaos.failover
 
 soak: $(READY_DEV) ## the model check of claim, lease and append (20,000 examples)
 	$(BIN)/python -m tests.model --examples 20000

@@ -58,7 +58,7 @@ class Options:
 
 @dataclass
 class Told:
-    """What callers were told before the failure, and how it went on."""
+    """What callers were told before the failure, and the errors that they got."""
 
     acknowledged: set[str] = field(default_factory=set)
     """Sessions whose ids were returned."""
@@ -67,7 +67,7 @@ class Told:
     creates_s: list[float] = field(default_factory=list)
     answered_at: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
-    """All the time, by status; the caller repeats the request under its key."""
+    """By status, in the whole run; the caller repeats the request under its key."""
 
 
 @dataclass(frozen=True)

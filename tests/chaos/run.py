@@ -52,7 +52,7 @@ class Options:
     whole_plan: bool = False
     """Carry out the whole plan, even if the sessions finish earlier; for plans that must be the same on any machine."""
     poisoned: int = 0
-    """How many of the sessions kill whoever drives them."""
+    """How many of the sessions kill the replicas that drive them."""
     may_wait_s: float = 2.0
     """How long after its session has finished, with a sound network, a caller may wait for the answer."""
     network: bool = False
