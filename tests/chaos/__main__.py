@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.chaos.checker import waits
+from tests.chaos.evidence import MACHINE
 from tests.chaos.fleet import Size
 from tests.chaos.run import Options, Report, run
 
@@ -79,7 +80,9 @@ def _waiting(report: Report) -> dict[str, object]:
     found = list(waits(report.evidence))
     longer = sorted(wait.knew - wait.end for wait in found) or [0.0]
     sound = sorted(wait.undisturbed for wait in found) or [0.0]
+    stalls = [fault.ended - fault.began for fault in report.evidence.faults if fault.source == MACHINE]
     return {
+        "seconds_that_the_harness_could_not_run": round(sum(stalls), 1),
         "connections_met": dict(sorted(report.met.items())),
         "answers_waited_for": len(longer),
         "waited_longer_p50": round(statistics.median(longer), 2),

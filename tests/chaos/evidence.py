@@ -14,6 +14,8 @@ from typing import Any
 import redis
 
 PREFIX = "et:{0}:"
+MACHINE = "machine"
+"""The source of a fault that is none of the network's: the harness, and its proxies, could not run."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class FaultRecord:
     def meets(self, route: Route) -> bool:
         """Whether it may have kept an answer from a caller."""
         on_the_way = {("callers", route.door), (route.door, route.replica), (route.replica, "redis-1")}
-        return self.began < route.since or (self.source, self.target) in on_the_way
+        return self.source == MACHINE or self.began < route.since or (self.source, self.target) in on_the_way
 
 
 @dataclass

@@ -16,7 +16,7 @@ import redis
 
 from tests.chaos.checker import Violation, check
 from tests.chaos.clients import Crowd, Request, request
-from tests.chaos.evidence import Evidence, FaultRecord, Store, gather
+from tests.chaos.evidence import MACHINE, Evidence, FaultRecord, Store, gather
 from tests.chaos.fleet import Fleet, Size
 from tests.chaos.havoc import FREEZE_S, Action, schedule
 from tests.chaos.network import CALLERS, ON_THE_WAY, Disturbance, Network, links
@@ -25,6 +25,8 @@ from tests.chaos.waste import Waste, measure
 from tests.doubles.replica import POISON
 
 _LOOK_S = 0.25
+_PULSE_S = 0.05
+_STALL_S = 0.4
 _UNDISTURBED_S = 60.0
 """Limit of the first session, alone and undisturbed."""
 _CALM_S = 40.0
@@ -224,12 +226,14 @@ async def _run(fleet: Fleet, network: Network, options: Options, say: Callable[[
         else:
             havoc = ProcessHavoc(fleet, schedule(options.seed, kinds, options.every_s, options.havoc_s), began)
         others = poison(others, options.poisoned)
+        stalls: list[FaultRecord] = []
         watch = FinishWatch(fleet.redis.port, crowd)
         acting = asyncio.create_task(havoc.run())
         background = [
             acting,
             asyncio.create_task(havoc.supervise()),
             asyncio.create_task(watch.run()),
+            asyncio.create_task(pulse(stalls)),
             asyncio.create_task(_report_progress(crowd, havoc, options, began, say)),
         ]
         try:
@@ -247,7 +251,7 @@ async def _run(fleet: Fleet, network: Network, options: Options, say: Callable[[
     evidence = gather(fleet.redis.port, fleet.blobs, crowd.told, views)
     evidence.finished_at = watch.finished_at
     if isinstance(havoc, NetworkHavoc):
-        evidence.faults, evidence.may_wait_s = havoc.faults, options.may_wait_s
+        evidence.faults, evidence.may_wait_s = [*havoc.faults, *stalls], options.may_wait_s
     violations, waste = check(evidence), measure(evidence, fleet.journals)
     if waste.unknown:
         violations.append(Violation("intent first", "-", f"{waste.unknown:.2f} s were edited without an edit_started"))
@@ -295,6 +299,15 @@ async def live(crowd: Crowd, requests: list[Request], options: Options) -> None:
         sys.stderr.write(f"{len(late)} callers did not finish within {options.give_up_after_s} s\n")
     for task in done:
         task.result()
+
+
+async def pulse(stalls: list[FaultRecord]) -> None:
+    """Record the times at which this process could not run, on a busy machine, and no proxy passed anything on."""
+    while True:
+        began = time.time()
+        await asyncio.sleep(_PULSE_S)
+        if time.time() - began > _STALL_S:
+            stalls.append(FaultRecord(began, time.time(), MACHINE, ""))
 
 
 class FinishWatch:

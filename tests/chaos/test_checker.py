@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.chaos.checker import SESSION_RULES, WHOLE_RULES, check
-from tests.chaos.evidence import CallerRecord, Evidence, FaultRecord, ListenerRecord, Route
+from tests.chaos.evidence import MACHINE, CallerRecord, Evidence, FaultRecord, ListenerRecord, Route
 from tests.doubles.replica import POISON
 
 ID = "ses_1"
@@ -257,6 +257,7 @@ def test_a_planted_violation_is_caught(tmp_path: Path, rule: str, what: str, pla
         (13.0, [fault(8, 11.1, "front-1", "orchestrator-1")]),
         (13.0, [fault(8, 11.1, "callers", "front-1")]),
         (13.0, [fault(6, 11.1, "orchestrator-2", "redis-1")]),
+        (13.0, [fault(8, 11.1, MACHINE, "")]),
         (15.0, [fault(10.5, 12), fault(11, 13.2)]),
         (20.0, [fault(0, 5), fault(9, 19), fault(10, 12)]),
     ],
