@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos rolling soak test-containers attacks sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak test-containers attacks sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -62,8 +62,14 @@ bench-overload: $(READY_DEV) ## an editor worker at ten times its capacity
 bench-scale: $(READY_DEV) ## load, workers, listeners, replicas, and the reference's way of serving (about 20 minutes)
 	$(BIN)/python -m benchmarks.scale
 
-chaos: $(READY_DEV) ## a thousand sessions while processes are killed at random (five to eight minutes)
-	$(BIN)/python -m tests.chaos --sessions 1000
+chaos: $(READY_DEV) ## a thousand sessions while processes are killed at random, by sessions too, and clocks jump (five to eight minutes)
+	$(BIN)/python -m tests.chaos --sessions 1000 --poisoned 3
+
+chaos-net: $(READY_DEV) ## five hundred sessions while the network between all processes delays, drips, hangs, resets and cuts (five minutes)
+	$(BIN)/python -m tests.chaos --network --sessions 500 --open 40 --every 1
+
+failover: $(READY_DEV) ## what a failover of Redis loses, with and without waiting for its replica (two minutes)
+	$(BIN)/python -m tests.chaos.failover
 
 rolling: $(READY_DEV) ## rolling restarts of three replicas behind HAProxy under load by the openai client (three minutes)
 	$(BIN)/python -m tests.chaos.rolling --rounds 3

@@ -36,6 +36,16 @@ class ClosedTransport(_Base):
         self._was_closed = self._writer is None or self._writer.transport.is_closing()
         await super().disconnect(*args, **options)
 
+    async def can_read(self, *args: Any, **options: Any) -> bool:
+        """Whether there is something to read; the pool asks before it hands the connection out, and replaces one that raises.
+
+        A reset leaves no end of file behind, which is all that redis-py looks for: each connection that was reset while idle
+        would fail a call.
+        """
+        if self._writer is None or self._writer.transport.is_closing():
+            raise RedisConnectionError("the connection was closed while it was idle")
+        return bool(await super().can_read(*args, **options))  # type: ignore[safe-super, no-untyped-call]  # as above
+
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
         """Send a command."""
         with self._explained():

@@ -84,6 +84,8 @@ class TcpProxy:
         self._hit: set[_Connection] = set()
         self._open: set[_Connection] = set()
         self._servers: list[asyncio.Server] = []
+        self._serving: set[asyncio.Task[None] | None] = set()
+        self.closing = False
 
     async def __aenter__(self) -> Self:
         server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -98,10 +100,10 @@ class TcpProxy:
     async def __aexit__(self, *_: object) -> None:
         for server in self._servers:
             server.close()
-        tasks = [task for connection in self._open for task in connection.tasks]
+        self.closing = True
         for connection in list(self._open):
             connection.reset()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(task for task in self._serving if task), return_exceptions=True)
 
     @property
     def connections(self) -> int:
@@ -146,12 +148,14 @@ class TcpProxy:
                 await self._changed.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = _Connection(self, writer)
+        connection, task = _Connection(self, writer), asyncio.current_task()
         self._open.add(connection)
+        self._serving.add(task)
         try:
             await connection.run(reader)
         finally:
             self._open.discard(connection)
+            self._serving.discard(task)
 
     async def _controlled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError), contextlib.closing(writer):
@@ -202,7 +206,7 @@ class _Connection:
             self.reset()
             return
         self._writers.append(upward)
-        if self._proxy.fault_of(self).mode == "reset":
+        if self._proxy.closing or self._proxy.fault_of(self).mode == "reset":
             self.reset()
             return
         for reader, writer, direction in ((client, upward, "up"), (server, self._writers[0], "down")):
@@ -272,7 +276,9 @@ class _Connection:
                 return data, b"", True
             await proxy.changed(late)
             return b"", data, False
-        self._writers[direction == "up"].write(data[: fault.bytes])
+        writer = self._writers[direction == "up"]
+        writer.write(data[: fault.bytes])
+        await writer.drain()
         await proxy.changed(fault.seconds)
         return b"", data[fault.bytes :], len(data) <= fault.bytes
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import redis as redis_client
 from orchestrator.loop import events as ev
 from orchestrator.ports import Claim
 from orchestrator.store.scripts import KeySpace
-from tests.doubles.processes import Process, free_port, start, wait_ready
+from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.doubles.redis_fleet import until
 from tests.doubles.upstreams import Script
 from tests.integration.conftest import Start, settings
@@ -24,18 +23,6 @@ from tests.integration.test_queues import LEASE_MS, Queues, queues  # noqa: F401
 from tests.integration.test_sessions import create
 
 KEYS = KeySpace()
-_POISONED = """
-import os
-from orchestrator.execution.driver import Driver
-run = Driver.run
-async def killing(self):
-    if self._session.created.instruction == "poison":
-        os._exit(9)
-    await run(self)
-Driver.run = killing
-from orchestrator.__main__ import main
-main()
-"""
 
 
 async def _die(queues: Queues, dead: str) -> Claim:  # noqa: F811
@@ -99,7 +86,7 @@ def _replica(redis: Process, upstreams: str, folder: Path) -> Iterator[Process]:
     url = f"redis://127.0.0.1:{redis.port}/6"
     env = settings(redis, upstreams, folder / "blobs", EDITTHINKER_REDIS_URL=url, EDITTHINKER_LEASE_S="1")
     port = free_port()
-    process = start([sys.executable, "-c", _POISONED, "--port", str(port)], port, folder / "log", env)
+    process = module("tests.doubles.replica", port, folder / "log", env=env)
     try:
         yield process
     finally:

@@ -100,6 +100,30 @@ def test_a_write_to_a_connection_that_was_just_reset_is_no_bug(
         runner.run(_write_to_a_closed_connection(f"redis://127.0.0.1:{proxy.port}/3", proxy))
 
 
+async def _calls_after_a_reset(url: str, proxy: ThreadProxy) -> None:
+    redis = client(parse(url))
+    pool: Any = redis.connection_pool  # untyped, as the library is
+    await asyncio.gather(*(redis.ping() for _ in range(8)))
+    idle = list(pool._available_connections)
+    proxy.set(Fault("reset", scope="open"))
+    while not all(connection._writer.transport.is_closing() for connection in idle):
+        await asyncio.sleep(0)
+    await turns()
+    try:
+        await asyncio.gather(*(redis.ping() for _ in range(len(idle))))
+    finally:
+        await redis.aclose()
+
+
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_connections_that_were_reset_while_idle_fail_no_call(
+    loop: Callable[[], asyncio.AbstractEventLoop], redis: Process
+) -> None:
+    """Or else as many calls as there are connections would, whenever the pool comes to hand them out."""
+    with running("127.0.0.1", redis.port) as proxy, asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(_calls_after_a_reset(f"redis://127.0.0.1:{proxy.port}/3", proxy))
+
+
 async def test_an_exception_on_an_open_connection_stays_what_it_is(redis: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """The transport decides, not the type of the exception."""
     store = client(parse(f"redis://127.0.0.1:{redis.port}/3"), connections=1)
