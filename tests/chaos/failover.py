@@ -111,7 +111,7 @@ class Callers:
             headers = {"Idempotency-Key": f"caller-{next(self._numbers)}"}
             while not (answered := await self._answered(client, headers, waits=waits)) and not self.stopped:
                 await asyncio.sleep(_AGAIN_S)
-            if answered and not waits:
+            if not waits:
                 # Not more than the editors can do, in about the time that the other half takes.
                 await asyncio.sleep(self._options.callers * _STEPS * SIZE.step_s / 4)
 

@@ -241,7 +241,7 @@ class Fleet:
         return module("services.thinker", member.port, self._log(member), "--profile", "rules")
 
     def _orchestrator(self, member: Member) -> Process:
-        env = self._settings(member.name) | self._more_settings | clock(self._clock(member))
+        env = {**self._settings(member.name), **self._more_settings, **clock(self._clock(member))}
         return module("tests.doubles.replica", member.port, self._log(member), env=env)
 
     def _clock(self, member: Member) -> Path:
