@@ -111,7 +111,7 @@ class Settings(RedisSettings):
         description="Percent of Redis' maxmemory above which new sessions get 503: running ones need the rest.",
     )
     blobs_free_bytes: int = Field(
-        256 * 1024**2, ge=0, description="Free bytes of a blob directory's disk below which new sessions get 503."
+        256 * 1024**2, ge=0, description="Free bytes of a blob directory's disk below which new sessions get 507."
     )
     redis_wait_replicas: int = Field(
         0, ge=0, le=10, description="Replicas of Redis that must have a new session, and a result, before a caller is told of it."

@@ -6,6 +6,7 @@ is a row of `TABLE`, which alone maps errors to statuses. `ApiError` is an error
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -94,6 +95,12 @@ TABLE: Final[dict[str, ErrorCode]] = {
 NOT_AN_OBJECT: Final = frozenset({"model_type", "model_attributes_type", "dict_type"})
 """Pydantic's error types for values that are not objects; their texts name an internal class."""
 OBJECT_EXPECTED: Final = "it must be an object with named fields"
+
+
+def reason_of(error: Mapping[str, Any]) -> str:
+    """Pydantic's text for one error of a field, to stand after the field's name."""
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]
 
 
 MAX_NAME: Final = 100

@@ -65,7 +65,10 @@ def set_quota(
         int | None, typer.Option(parser=_bytes, metavar="100GiB", help="Of the images of its sessions, archived ones too.")
     ] = None,
 ) -> None:
-    """Set the whole quota of a tenant, in place of the server's default. What is left out has no limit."""
+    """Set the whole quota of a tenant, in place of the server's default.
+
+    What is left out has no limit, except bytes, which keep the server's.
+    """
 
     async def command(keys: ApiKeyStore) -> None:
         if rate is not None:
@@ -91,10 +94,21 @@ def list_quotas() -> None:
     """List the tenants that have a quota of their own."""
 
     async def command(keys: ApiKeyStore) -> None:
-        rows = [(tenant, *map(_cell, astuple(quota))) for tenant, quota in sorted((await keys.quotas()).items())]
+        rows = [
+            (tenant, *map(_cell, astuple(quota)[:-2]), _size(quota.redis_bytes), _size(quota.blob_bytes))
+            for tenant, quota in sorted((await keys.quotas()).items())
+        ]
         print_table(("tenant", "rate", "unfinished", "editor s/day", "redis bytes", "blob bytes"), rows)
 
     with_key_store(command)
+
+
+def _size(value: int | None) -> str:
+    """As `quota set` takes it."""
+    if not value:
+        return _cell(value)
+    power = max(power for power in range(len(_UNITS)) if value % 1024**power == 0)
+    return f"{value // 1024**power}{_UNITS[power]}"
 
 
 def _cell(value: object) -> str:

@@ -28,7 +28,14 @@ from redis.asyncio.connection import Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import ConstantBackoff, NoBackoff
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 
 from orchestrator.ports import StorageUnavailableError
 from orchestrator.store.closed_transport import with_closed_transport
@@ -181,6 +188,9 @@ def _translated(exc: Exception) -> StorageUnavailableError:
     code = next((code for kind, code in classes.items() if isinstance(exc, kind)), None)
     if code is None and isinstance(exc, ResponseError) and (found := _REFUSAL.search(str(exc))):
         code = found[1]
+    if code is None and (isinstance(exc, AuthenticationError) or "HELLO must be called" in str(exc)):
+        # Redis' own text about HELLO does not say that it wants a password.
+        return StorageUnavailableError("Redis refuses the password, or needs one: set EDITTHINKER_REDIS_PASSWORD")
     if code is None:
         return StorageUnavailableError(f"Redis did not answer: {exc}")
     reason = _REFUSALS[code]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from services.errors import MAX_NAME, NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, shown
+from services.errors import MAX_NAME, NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, reason_of, shown
 from services.imaging.codec import OutputFormat
 
 MAX_PROMPT: Final = 32_000
@@ -206,8 +206,9 @@ def explain(exc: ValidationError, model: type[BaseModel] | None = None) -> ApiEr
         return ApiError("unknown_parameter", f"{name} is not a parameter of this request{hint}", param=param)
     if kind in NOT_AN_OBJECT:
         return ApiError("invalid_value", f"{param or 'the request body'}: {OBJECT_EXPECTED}", param=param)
-    text = str(first["msg"]).removeprefix("Value error, ")
-    text = text[:1].lower() + text[1:]
+    text = reason_of(first)
+    if kind == "string_pattern_mismatch" and model and path and (field := model.model_fields.get(path[-1])):
+        text = f"write {str(field.description).removesuffix('.')}"
     return ApiError("invalid_value", f"{param}: {text}" if param else text, param=param)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import typer
@@ -75,9 +75,25 @@ def _mistakes(exc: ValidationError, prefix: str) -> Iterator[str]:
             # Its text would quote the input, API keys included.
             yield from _mistakes(inner, prefix)
             continue
-        setting = ".".join(str(part) for part in error["loc"]).upper().removeprefix(prefix)
-        message = error["msg"].removeprefix("Value error, ")
+        # The names of entries and their fields are as in the JSON.
+        first, *rest = (str(part) for part in error["loc"]) if error["loc"] else ("",)
+        setting = ".".join((first.upper().removeprefix(prefix), *rest))
+        message = _reason(error)
         yield f"{prefix}{setting}: {message}" if setting else message
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """What is wrong with a value, in words of the setting instead of pydantic's."""
+    limits = error.get("ctx", {})
+    if error["type"] == "extra_forbidden":
+        return "there is no such field; docs/operations.md lists them"
+    if error["type"] == "missing":
+        return "it is required"
+    if error["type"] == "too_short":
+        return f"it must have at least {limits['min_length']} characters"
+    if error["type"] == "string_pattern_mismatch" and "https?://" in limits["pattern"]:
+        return "it must begin with http:// or https://"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _not_json(exc: SettingsError, prefix: str) -> str:

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body, shown
+from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body, reason_of, shown
 from services.serving import logs, tracing
 from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
 from services.serving.origins import OriginPolicy, ResponseHeaders, grouped, response_headers
@@ -253,10 +253,14 @@ async def _on_api_error(_: Request, exc: Exception) -> Response:
     return error_response(exc)
 
 
-async def _on_http_exception(_: Request, exc: Exception) -> Response:
+async def _on_http_exception(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     code = _HTTP_CODES.get(exc.status_code, "invalid_value" if exc.status_code < 500 else "internal_error")  # noqa: PLR2004
     detail = str(exc.detail)
+    if code == "not_found":
+        detail = "there is nothing at this path; /docs lists the paths, none of which ends with a slash"
+    elif code == "method_not_allowed":
+        detail = f"this path does not take {shown(request.method)}; /docs lists what it takes"
     if code == "invalid_value" and any(word in detail.lower() for word in ("form", "boundary", "multipart")):
         code = "invalid_multipart"
     headers = dict(exc.headers or {})
@@ -273,7 +277,7 @@ async def _on_validation(_: Request, exc: Exception) -> Response:
     places = {"body", "query", "path", "header"}
     param = ".".join(shown(str(part)) for part in first["loc"] if str(part) not in places) or None
     code = {"missing": "missing_parameter", "extra_forbidden": "unknown_parameter"}.get(first["type"], "invalid_value")
-    text = OBJECT_EXPECTED if first["type"] in NOT_AN_OBJECT else str(first["msg"]).removeprefix("Value error, ")
+    text = OBJECT_EXPECTED if first["type"] in NOT_AN_OBJECT else reason_of(first)
     text = {"missing_parameter": "is missing", "unknown_parameter": "is not a parameter of this request"}.get(code, text)
     return error_response(ApiError(code, f"{param or 'the request body'}: {text}", param=param))
 

@@ -41,6 +41,7 @@ _REQUEST_HEADERS: Final = (
     "content-type",
     "idempotency-key",
     "last-event-id",
+    "prefer",
     "traceparent",
     "tracestate",
     "x-request-id",
@@ -48,7 +49,7 @@ _REQUEST_HEADERS: Final = (
 )
 _CLIENT_HEADERS: Final = re.compile(r"(x-stainless-|openai-)[a-z0-9-]{1,60}")
 """What OpenAI's JavaScript client adds to its requests."""
-_RESPONSE_HEADERS: Final = "retry-after, server-timing, x-request-id, x-session-id, x-should-retry"
+_RESPONSE_HEADERS: Final = "location, preference-applied, retry-after, server-timing, x-request-id, x-session-id, x-should-retry"
 _PREFLIGHT_S: Final = 600
 _SEEN_HEADERS: Final = "editthinker.response_headers"
 """The scope's entry for the headers of this response; for the handler of unexpected errors, which answers outside."""

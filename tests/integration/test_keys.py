@@ -467,11 +467,11 @@ def test_the_command_line_makes_lists_and_revokes_keys(site: Site, capsys: pytes
 
 def test_quotas_and_mistakes_on_the_command_line(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """A malformed rate, a malformed tenant, an unknown tenant."""
-    full = ["--rate", "60/minute", "--unfinished", "100", "--editor-seconds-per-day", "3600"]
+    full = ["--rate", "60/minute", "--unfinished", "100", "--editor-seconds-per-day", "3600", "--redis-bytes", "1536KiB"]
 
     assert administer(site.url, "quota", "set", "--tenant", "acme", *full) == 0
     assert administer(site.url, "quota", "list") == 0
-    assert re.search(r"acme +60/minute +100 +3600", capsys.readouterr().out)
+    assert re.search(r"acme +60/minute +100 +3600\S* +1536KiB +-", capsys.readouterr().out)
     assert administer(site.url, "quota", "remove", "--tenant", "acme") == 0
     assert administer(site.url, "quota", "remove", "--tenant", "acme") == 2
     assert administer(site.url, "quota", "set", "--tenant", "acme", "--rate", "often") == 2

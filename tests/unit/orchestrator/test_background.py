@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from redis.exceptions import AuthenticationError, RedisClusterException, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, ResponseError
 
 from orchestrator.metrics import Metrics
 from orchestrator.ports import StorageUnavailableError
@@ -37,6 +37,20 @@ from tests.doubles.waiting import until
 async def test_all_failures_of_redis_are_reported_as_unavailable_storage(exc: Exception) -> None:
     """A cluster's exceptions are not RedisErrors."""
     with pytest.raises(StorageUnavailableError, match=str(exc)):
+        async with redis_call():
+            raise exc
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        AuthenticationError("invalid username-password pair or user is disabled."),
+        ResponseError("HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH …"),
+    ],
+)
+async def test_a_password_that_redis_refuses_is_named_by_its_setting(exc: Exception) -> None:
+    """Redis' own text is about its protocol."""
+    with pytest.raises(StorageUnavailableError, match="EDITTHINKER_REDIS_PASSWORD"):
         async with redis_call():
             raise exc
 

@@ -54,6 +54,19 @@ def test_invalid_json_is_reported_in_one_line(
     [
         ("EDITTHINKER_EDITORS", "[]", "EDITTHINKER_EDITORS: Input should be a valid dictionary\n"),
         ("EDITTHINKER_EDITORS", "{}", "there are no editors: name at least one in EDITTHINKER_EDITORS or EDITTHINKER_REGISTRY\n"),
+        (
+            "EDITTHINKER_EDITORS",
+            '{"a": {"url": "ftp://x"}}',
+            "EDITTHINKER_EDITORS.a.url: it must begin with http:// or https://\n",
+        ),
+        ("EDITTHINKER_EDITORS", '{"a": {}}', "EDITTHINKER_EDITORS.a.url: it is required\n"),
+        (
+            "EDITTHINKER_EDITORS",
+            '{"a": {"url": "http://x/v1", "max_inflight": 3}}',
+            "EDITTHINKER_EDITORS.a.max_inflight: there is no such field; docs/operations.md lists them\n",
+        ),
+        ("EDITTHINKER_URL_SECRET", "short", "EDITTHINKER_URL_SECRET: it must have at least 16 characters\n"),
+        ("EDITTHINKER_PUBLIC_URL", "edit.example.com", "EDITTHINKER_PUBLIC_URL: it must begin with http:// or https://\n"),
         ("EDITTHINKER_DEFAULT_EDITOR", "y", "default_editor is 'y', which is none of ['x']\n"),
     ],
 )

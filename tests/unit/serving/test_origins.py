@@ -160,10 +160,19 @@ async def test_a_preflight_of_an_allowed_page_is_answered() -> None:
     assert seen.headers["access-control-allow-origin"] == APP
     assert set(seen.headers["access-control-allow-methods"].split(", ")) == {"GET", "HEAD", "POST", "DELETE"}
     headers = set(seen.headers["access-control-allow-headers"].split(", "))
-    assert {"authorization", "content-type", "idempotency-key", "last-event-id", "x-stainless-lang"} <= headers
+    assert {"authorization", "content-type", "idempotency-key", "last-event-id", "prefer", "x-stainless-lang"} <= headers
     assert "x-odd" not in headers
     assert (seen.headers["access-control-max-age"], seen.headers["vary"]) == ("600", "Origin")
     assert "access-control-allow-credentials" not in seen.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "told"), [("GET", "/v1/sessions/", "nothing at this path"), ("PUT", "/v1/sessions", "does not take PUT")]
+)
+async def test_a_wrong_path_or_method_is_told_with_where_they_are_listed(method: str, path: str, told: str) -> None:
+    error = (await ask(policy(), method, path)).json()["error"]
+
+    assert told in error["message"] and "/docs" in error["message"]
 
 
 @pytest.mark.parametrize("path", ["/v1/sessions", "/missing", "/bug"])
@@ -171,7 +180,9 @@ async def test_an_allowed_page_reads_responses_and_errors(path: str) -> None:
     seen = await ask(policy(keyless=False, cors=APP), path=path, origin=APP)
 
     assert seen.headers["access-control-allow-origin"] == APP
-    assert {"x-request-id", "retry-after"} <= set(seen.headers["access-control-expose-headers"].split(", "))
+    assert {"x-request-id", "retry-after", "location", "preference-applied"} <= set(
+        seen.headers["access-control-expose-headers"].split(", ")
+    )
 
 
 async def test_an_allowed_page_reads_that_its_body_is_too_large() -> None:
