@@ -109,7 +109,7 @@ class Callers:
     async def _call(self, client: httpx.AsyncClient, *, waits: bool) -> None:
         while not self.stopped:
             headers = {"Idempotency-Key": f"caller-{next(self._numbers)}"}
-            while not (answered := await self._answered(client, headers, waits=waits)) and not self.stopped:
+            while not await self._answered(client, headers, waits=waits) and not self.stopped:
                 await asyncio.sleep(_AGAIN_S)
             if not waits:
                 # Not more than the editors can do, in about the time that the other half takes.
