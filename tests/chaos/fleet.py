@@ -259,7 +259,7 @@ class Fleet:
         editor = {
             "url": f"{self.url(name, self.haproxy)}/v1",
             "attempts": 20,
-            "timeout_s": 60,
+            "timeout_s": self.size.editor_timeout_s,
             "parameters": ["size", "num_inference_steps"],
         }
         names = [thinker.name for thinker in self.thinkers]

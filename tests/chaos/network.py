@@ -86,7 +86,7 @@ MOMENTS: Final = (
     Moment("all pooled connections to Redis are reset", "redis", Fault("reset"), 0.2, everywhere=True),
     Moment("the subscription is half-open", "redis", Fault("half-open", only=_SUBSCRIBE, scope="open"), 3.0),
     Moment("Redis is silent for longer than a lease", "redis", Fault("stall"), 3.5, everywhere=True),
-    Moment("answers of Redis are lost: claims, appends", "redis", Fault("half-open", direction="down", scope="open"), 1.5),
+    Moment("answers of Redis are lost: claims, appends", "redis", Fault("half-open", direction="down", scope="open"), 3.5),
     Moment("answers of Redis are cut mid-body", "redis", Fault("cut", bytes=1_000), 0.7),
     Moment("an editor never answers", "pool", Fault("half-open", only=_IMAGES, times=2), 3.0),
     Moment("an edited picture is cut mid-body", "pool", Fault("cut", bytes=2_000, only=_IMAGES, times=2), 3.0),

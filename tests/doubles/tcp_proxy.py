@@ -178,7 +178,7 @@ class _Connection:
         self._proxy = proxy
         self._writers = [client]
         self._sent = b""
-        self._broken = False
+        self._lost: set[str] = set()
         self._left: tuple[Fault, int] = (_PASS, 0)
 
     def has_sent(self, text: bytes) -> bool:
@@ -241,7 +241,7 @@ class _Connection:
                     await writer.drain()
                 if done:
                     break
-            if is_end and self._broken:
+            if is_end and direction in self._lost:
                 # The other side is not told; who still waits there does so until it is reset.
                 await asyncio.Event().wait()
             elif is_end:
@@ -251,8 +251,10 @@ class _Connection:
     async def _next(self, arrived: float, data: bytes, direction: str) -> tuple[bytes, bytes, bool]:
         """What to send now of `data`, what is left of it, and whether that is all; waits where the fault says so."""
         fault, proxy = self._proxy.fault_of(self), self._proxy
-        if self._broken or (fault.mode == "half-open" and fault.direction in {"both", direction}):
-            self._broken = self._broken or fault.direction == "both"
+        if fault.mode == "half-open" and fault.direction in {"both", direction}:
+            # For good: TCP delivers nothing behind bytes that were lost.
+            self._lost |= {"up", "down"} if fault.direction == "both" else {direction}
+        if direction in self._lost:
             return b"", b"", True
         if fault.mode == "reset":
             self.reset()

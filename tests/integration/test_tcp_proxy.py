@@ -8,6 +8,7 @@ import json
 import socket
 import sys
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
 
@@ -60,13 +61,14 @@ async def test_a_stall_ends_with_the_fault(echo: int) -> None:
         assert await answer == b"hello"
 
 
-async def test_a_half_open_connection_stays_so(echo: int) -> None:
+@pytest.mark.parametrize("direction", ["both", "up", "down"])
+async def test_a_half_open_connection_stays_so(echo: int, direction: Literal["both", "up", "down"]) -> None:
     """Neither side is told, what is sent is lost, and other connections are not met."""
     async with TcpProxy("127.0.0.1", echo) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         writer.write(b"SUBSCRIBE")
         assert await reader.readexactly(9) == b"SUBSCRIBE"
-        proxy.set(Fault("half-open", only="SUBSCRIBE"))
+        proxy.set(Fault("half-open", only="SUBSCRIBE", direction=direction))
         writer.write(b"lost")
         while not proxy.hit:
             await asyncio.sleep(0)
