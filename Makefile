@@ -76,7 +76,7 @@ test-containers: $(READY_DEV) ## real containers: builds the CPU images, runs th
 	tests/containers/prepare.sh .containers
 	EDITTHINKER_CONTAINERS=.containers $(BIN)/pytest -s tests/containers
 
-attacks: $(READY_DEV) ## every attack, heavy ones included; two tenants, a day in minutes, the worst pictures; prints the tables of docs/security.md (about 17 minutes)
+attacks: $(READY_DEV) ## every attack, heavy ones included; two tenants, a day in minutes, the worst pictures; prints the tables of docs/security.md (about 20 minutes)
 	$(BIN)/python -m tests.attacks
 
 sbom: ## software bill of materials of the orchestrator's image: out/sbom.json (CycloneDX) and a list with hashes

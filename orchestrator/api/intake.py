@@ -26,7 +26,7 @@ from orchestrator.api.fields import (
     check,
     first_event,
 )
-from orchestrator.egress.fetch import fetch_image
+from orchestrator.egress.fetch import Reserve, fetch_image
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.loop.events import SessionCreated
 from orchestrator.ports import (
@@ -101,16 +101,20 @@ class Intake:
         check(fields, self.catalogue, self.deadlines, has_mask=read.mask is not None)
         return fields, source, read.mask
 
-    async def from_json(self, request: Request, tenant: str) -> tuple[SessionFields, bytes, bytes | None]:
-        """The validated fields, the source and the mask of a JSON request, whose images are base64 or URLs."""
+    async def from_json(self, request: Request, tenant: str, reserve: Reserve) -> tuple[SessionFields, bytes, bytes | None]:
+        """The validated fields, the source and the mask of a JSON request, whose images are base64 or URLs.
+
+        Args:
+            reserve: waits until so many bytes of images behind URLs may be held.
+        """
         body: Any = await read_json(request)
         if not isinstance(body, dict):
             raise ApiError("invalid_json", "the body must be a JSON object")
         given = validate(SessionJson, body)
         fields = validate(SessionFields, {key: value for key, value in body.items() if key not in {"image", "mask"}})
         check(fields, self.catalogue, self.deadlines, has_mask=given.mask is not None)
-        source = await self._image(given.image, "image", tenant)
-        mask = await self._image(given.mask, "mask", tenant) if given.mask else None
+        source = await self._image(given.image, "image", tenant, reserve)
+        mask = await self._image(given.mask, "mask", tenant, reserve) if given.mask else None
         return fields, source, mask
 
     async def create(
@@ -156,9 +160,10 @@ class Intake:
         current.add_link(tracing.session_context(created.session_id))
         return created
 
-    async def _image(self, text: str, param: str, tenant: str) -> bytes:
+    async def _image(self, text: str, param: str, tenant: str, reserve: Reserve) -> bytes:
         if "://" in text[:16]:
-            return await fetch_image(text, max_bytes=self.limits.max_bytes, param=param, tenant=tenant, resolver=self.resolver)
+            limit, resolver = self.limits.max_bytes, self.resolver
+            return await fetch_image(text, max_bytes=limit, param=param, tenant=tenant, resolver=resolver, reserve=reserve)
         return await asyncio.to_thread(from_base64, text, param=param)
 
     async def _check(self, data: bytes, param: str, tenant: str) -> tuple[str, CheckedImage]:

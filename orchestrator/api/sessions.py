@@ -130,9 +130,12 @@ async def create_session(
     wait_s = preferred_wait_s(request.headers.getlist("prefer"))
     key = idempotency_key(request)
     is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
-    async with receiving(ctx.uploads, request, ctx.tenant, factor=2 if is_json else 1) as body:
+    async with (
+        receiving(ctx.uploads, request, ctx.tenant, factor=2 if is_json else 1) as body,
+        ctx.uploads.open(ctx.tenant) as fetched,
+    ):
         if is_json:
-            fields, source, mask = await ctx.intake.from_json(body, ctx.tenant)
+            fields, source, mask = await ctx.intake.from_json(body, ctx.tenant, fetched.grow)
         else:
             fields, source, mask = await ctx.intake.from_form(body, SessionFields)
         webhook = endpoint_of_request(ctx, fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import httpcore
@@ -16,14 +17,20 @@ _TIMEOUT_S: Final = 20.0
 _MAX_CHUNKS: Final = 4096
 """Pieces of a file at any size, and one more for each `_CHUNK_BYTES`: one of a byte costs as much as one of 64 KiB."""
 _CHUNK_BYTES: Final = 512
+Reserve = Callable[[int], Awaitable[None]]
+"""Waits until so many bytes more may be held."""
 _HEADERS: Final[dict[bytes | str, bytes | str]] = {"Accept": "image/*", "Accept-Encoding": "identity"}
 
 
-async def fetch_image(url: str, *, max_bytes: int, param: str, tenant: str, resolver: NameResolver) -> bytes:
+async def fetch_image(url: str, *, max_bytes: int, param: str, tenant: str, resolver: NameResolver, reserve: Reserve) -> bytes:
     """Download the image at a tenant's URL.
 
+    Args:
+        reserve: waits until so many bytes may be held, before they are read.
+
     Raises:
-        ApiError: ``invalid_url``, ``url_forbidden``, ``url_unreachable`` or ``image_too_large``, naming `param`.
+        ApiError: ``invalid_url``, ``url_forbidden``, ``url_unreachable`` or ``image_too_large``, naming `param`; and those of
+            `reserve`.
     """
     try:
         target = checked_url(url)
@@ -37,6 +44,7 @@ async def fetch_image(url: str, *, max_bytes: int, param: str, tenant: str, reso
             if reply.status != 200:  # noqa: PLR2004
                 message = f"{param}: the URL answered {reply.status}; redirects are not followed"
                 raise ApiError("url_unreachable", message, param=param)
+            await reserve(_length(reply, max_bytes))
             return await _bounded(reply, max_bytes, param)
     except ForbiddenAddressError as exc:
         message = f"{param}: the URL leads to an address that is not public; send the image itself"
@@ -45,6 +53,12 @@ async def fetch_image(url: str, *, max_bytes: int, param: str, tenant: str, reso
         raise ApiError("url_unreachable", f"{param}: {exc}; try again, or send the image itself", param=param) from exc
     except (TimeoutError, OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as exc:
         raise ApiError("url_unreachable", f"{param}: the URL could not be fetched", param=param) from exc
+
+
+def _length(reply: httpcore.Response, max_bytes: int) -> int:
+    """The bytes that will be read at most."""
+    told = [value for name, value in reply.headers if name.lower() == b"content-length" and value.isdigit()]
+    return min([max_bytes, *map(int, told)])
 
 
 async def _bounded(reply: httpcore.Response, max_bytes: int, param: str) -> bytes:

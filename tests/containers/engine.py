@@ -32,6 +32,14 @@ def until(what: Callable[[], object], seconds: float, failure: str) -> None:
         time.sleep(0.2)
 
 
+def until_equal(read: Callable[[], object], wanted: object, seconds: float, what: str) -> None:
+    """Poll until it reads as wanted; a failure tells what was read last."""
+    ends = time.monotonic() + seconds
+    while (seen := read()) != wanted:
+        assert time.monotonic() < ends, f"after {seconds} s {what}: {seen}, not {wanted}"
+        time.sleep(0.2)
+
+
 def compose_file() -> Any:
     """The compose file, unmodified."""
     return yaml.safe_load(COMPOSE.read_text("utf-8"))

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import httpx
 from PIL import Image
 
 from tests.containers.conftest import ready
-from tests.containers.engine import ROOT, Stack, report, until
+from tests.containers.engine import ROOT, Stack, report, until, until_equal
 from tests.doubles.processes import free_port
 
 PHOTO = ROOT / "examples" / "photos" / "coffee.jpg"
@@ -82,7 +83,7 @@ def test_editors_are_added_and_one_is_killed_under_load(stack: Stack) -> None:
     """Scaled to 3, the pool finds them by itself. One killed with -9 loses no caller's edit and returns to the pool."""
     stack.up("--scale", "editor=3")
     began = time.monotonic()
-    until(lambda: active_editors(stack) == 3, 30, "the pool does not have 3 editors")
+    until_equal(lambda: active_editors(stack), 3, 30, "editors of the pool")
     report(f"\nthe pool had all three editors {time.monotonic() - began:.1f} s after they were started")
     with ThreadPoolExecutor(8) as callers:
         looks = ["a golden hour", "an old postcard", "an overcast morning", "a faded 1970s print"]
@@ -91,7 +92,7 @@ def test_editors_are_added_and_one_is_killed_under_load(stack: Stack) -> None:
         os.kill(stack.engine.pid(stack.container("editor", 2)), signal.SIGKILL)
         answers = [reply.result() for reply in replies]
     assert [answer.status_code for answer in answers] == [200] * 24, [a.text[:300] for a in answers if a.status_code != 200]
-    until(lambda: active_editors(stack) == 3, 30, "the killed editor did not come back")
+    until_equal(lambda: active_editors(stack), 3, 30, "editors of the pool after one was killed")
     served = stack.engine.podman("logs", stack.container("pool"))
     assert {"editor1", "editor2", "editor3"} <= set(re.findall(r'"method":"POST".*?"server":"(\w+)"', served))
 
@@ -108,23 +109,24 @@ def test_a_killed_redis_loses_nothing(stack: Stack) -> None:
 
 
 def test_prometheus_finds_every_process(stack: Stack) -> None:
-    """The compose file's own command and configuration make each editor a target, and all are up."""
+    """The compose file's own command and configuration make each process a target, once, and all are up."""
+    stack.up("--scale", "editor=3")
     watched = Stack(stack.engine, stack.project, stack.port, stack.folder, ("cpu", "observability"))
     port = free_port()
     watched.settings["PROMETHEUS_PUBLISHED_PORT"] = str(port)
     watched.up("--scale", "editor=3", "prometheus")
 
-    def up() -> dict[str, int]:
+    def targets() -> Counter[tuple[str, str]] | str:
         try:
-            query = {"query": "sum by (job) (up)"}
-            reply = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params=query, timeout=5, trust_env=False)
-            found = reply.raise_for_status().json()  # 503 while it loads its files
-        except httpx.HTTPError:
-            return {}
-        return {entry["metric"]["job"]: int(entry["value"][1]) for entry in found["data"]["result"]}
+            reply = httpx.get(f"http://127.0.0.1:{port}/api/v1/targets", timeout=5, trust_env=False)
+            found = reply.raise_for_status().json()["data"]["activeTargets"]  # 503 while it loads its files
+        except httpx.HTTPError as exc:
+            return repr(exc)
+        # The collector is not among these containers.
+        return Counter((a["labels"]["job"], a["health"]) for a in found if a["labels"]["job"] != "otel-collector")
 
-    wanted = {"orchestrator": 1, "editor": 3, "thinker": 1, "pool": 1}
-    until(lambda: up() == wanted, 60, f"Prometheus sees {up()}")
+    wanted = Counter({("orchestrator", "up"): 1, ("editor", "up"): 3, ("thinker", "up"): 1, ("pool", "up"): 1})
+    until_equal(targets, wanted, 60, "targets of Prometheus")
     until(lambda: stack.engine.healthy(stack.container("prometheus")), 20, "prometheus is not healthy")
 
 

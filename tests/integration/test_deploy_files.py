@@ -418,9 +418,24 @@ def test_prometheus_asks_services_at_ports_that_have_metrics() -> None:
     assert {job["job_name"] for job in jobs} == set(opened)
     assert "SUCCESS" in promtool("check", "config", "--syntax-only", str(ROOT / "deploy/prometheus/prometheus.yml"))
     for job in jobs:
-        (found,) = job["dns_sd_configs"]
-        assert found["names"] == [job["job_name"]]
-        assert found["port"] in opened[job["job_name"]]
+        if "static_configs" in job:
+            (target,) = job["static_configs"][0]["targets"]
+            name, _, port = target.partition(":")
+        else:
+            (found,) = job["dns_sd_configs"]
+            (name,), port = found["names"], found["port"]
+        assert name == job["job_name"]
+        assert int(port) in opened[name]
+
+
+def test_prometheus_scrapes_nothing_twice() -> None:
+    """A name server may list an address for each network that is shared, so only on one are a name's addresses its replicas."""
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    by_address = {job["job_name"] for job in jobs if "dns_sd_configs" in job}
+    assert by_address == {role(name) for name in OURS}
+    for name in SERVICES:
+        if role(name) in by_address:
+            assert len(set(networks(name)) & set(networks("prometheus"))) == 1, name
 
 
 def test_the_collectors_pipelines_name_what_is_defined() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -71,8 +72,12 @@ def test_no_form_of_a_private_address_is_public(number: int) -> None:
     assert not is_public(str(ipaddress.IPv6Address(0x2002 << 112 | number << 80)))
 
 
-async def fetched(url: str, max_bytes: int) -> bytes:
-    return await fetch_image(url, max_bytes=max_bytes, param="mask", tenant="ann", resolver=NameResolver())
+async def fetched(url: str, max_bytes: int, reserved: list[int] | None = None) -> bytes:
+    async def reserve(size: int) -> None:
+        if reserved is not None:
+            reserved.append(size)
+
+    return await fetch_image(url, max_bytes=max_bytes, param="mask", tenant="ann", resolver=NameResolver(), reserve=reserve)
 
 
 def refusal(url: str, max_bytes: int = 100) -> ApiError:
@@ -237,6 +242,24 @@ def test_what_is_asked_of_the_server(monkeypatch: pytest.MonkeyPatch, url: str, 
     assert wire.sent.startswith(b"GET " + target + b" HTTP/1.1\r\n")
     assert b"\r\nHost: " + host.encode() in wire.sent
     assert b"authorization" not in wire.sent.lower() and b"cookie" not in wire.sent.lower()
+
+
+@pytest.mark.parametrize(
+    ("head", "size"),
+    [
+        (b"content-length: 5", 5),
+        (b"content-length: 99999", 1000),
+        (b"transfer-encoding: chunked", 1000),
+    ],
+)
+def test_bytes_are_reserved_before_they_are_read(monkeypatch: pytest.MonkeyPatch, head: bytes, size: int) -> None:
+    """As many as the server tells, and never more than the limit; a server that tells nothing may send that much."""
+    _answering(monkeypatch, b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\nhello")
+    reserved: list[int] = []
+    with contextlib.suppress(ApiError):
+        asyncio.run(fetched("https://example.com/x.png", 1000, reserved))
+
+    assert reserved == [size]
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 204, 206, 304, 401, 403, 404, 500])

@@ -43,6 +43,10 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     made.release.set()
 
 
+async def unreserved(size: int) -> None:
+    """Nothing else holds bytes."""
+
+
 async def test_names_that_do_not_resolve_block_no_image_decoding(names: Names) -> None:
     """Images are decoded on the event loop's executor, which has few threads."""
     webhooks, resolver = sender(MemoryStore()), NameResolver()
@@ -50,7 +54,8 @@ async def test_names_that_do_not_resolve_block_no_image_decoding(names: Names) -
         urls = [f"https://slow-{number}.example/" for number in range(40)]
         asked = [tasks.create_task(webhooks.test("ann", endpoint(url=url), "msg_1")) for url in urls]
         fetched = [
-            tasks.create_task(fetch_image(url, max_bytes=1, param="image", tenant="bob", resolver=resolver)) for url in urls
+            tasks.create_task(fetch_image(url, max_bytes=1, param="image", tenant="bob", resolver=resolver, reserve=unreserved))
+            for url in urls
         ]
         await until(lambda: len(names.asked) >= 16)
         async with asyncio.timeout(5):
@@ -93,7 +98,9 @@ async def test_a_resolution_that_takes_too_long_is_reported(names: Names) -> Non
     """For image URLs and for webhooks."""
     resolver = NameResolver(timeout_s=0.02)
     with pytest.raises(ApiError) as caught:
-        await fetch_image("https://slow.example/x.png", max_bytes=1, param="mask", tenant="ann", resolver=resolver)
+        await fetch_image(
+            "https://slow.example/x.png", max_bytes=1, param="mask", tenant="ann", resolver=resolver, reserve=unreserved
+        )
     attempt = await sender(MemoryStore(), resolver=resolver).test("ann", endpoint(url="https://slow.example/"), "msg_1")
 
     assert (caught.value.code, caught.value.param) == ("url_unreachable", "mask")
