@@ -44,7 +44,7 @@ class ClosedTransport(_Base):
         """
         if self._writer is None or self._writer.transport.is_closing():
             raise RedisConnectionError("the connection was closed while it was idle")
-        return bool(await super().can_read(*args, **options))  # type: ignore[safe-super, no-untyped-call]  # as above
+        return bool(await super().can_read(*args, **options))
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
         """Send a command."""
