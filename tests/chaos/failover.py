@@ -109,8 +109,10 @@ class Callers:
     async def _call(self, client: httpx.AsyncClient, *, waits: bool) -> None:
         while not self.stopped:
             headers = {"Idempotency-Key": f"caller-{next(self._numbers)}"}
-            while not await self._answered(client, headers, waits=waits) and not self.stopped:
-                await asyncio.sleep(_AGAIN_S)
+            answered = False
+            while not (answered or self.stopped):
+                answered = await self._answered(client, headers, waits=waits)
+                await asyncio.sleep(0 if answered else _AGAIN_S)
             if not waits:
                 # Not more than the editors can do, in about the time that the other half takes.
                 await asyncio.sleep(self._options.callers * _STEPS * SIZE.step_s / 4)

@@ -151,7 +151,7 @@ class Fleet:
         self.front = self._member("front-1", "haproxy", self._front)
         self._fronts = [self.front] if with_front else []
         self.routes: dict[tuple[str, str], int] = {}
-        self._more_settings = settings or {}
+        self._more_settings = dict(settings or {})
 
     def url(self, source: str, member: Member) -> str:
         """Where that process, or ``callers``, reaches a member."""

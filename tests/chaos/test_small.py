@@ -1,4 +1,4 @@
-"""A small run of `make chaos`, in half a minute, as part of every test run."""
+"""A small run of `make chaos`, in a minute, as part of every test run."""
 
 from __future__ import annotations
 
