@@ -10,7 +10,7 @@ from typing import Final
 
 import typer
 
-from editthinker.client import APIConnectionError, APIStatusError, EditThinkerError
+from editthinker.client import APIConnectionError, APIStatusError, AuthenticationError, EditThinkerError
 from editthinker.local import ServiceFailedError, StackError
 from editthinker.printable import block, one_line
 
@@ -58,7 +58,8 @@ def describe(exc: Exception) -> str:
     if isinstance(exc, APIStatusError):
         notes = [f"param {exc.param}" if exc.param else "", f"request {exc.request_id}" if exc.request_id else ""]
         details = ", ".join([exc.code or "", *(note for note in notes if note)])
-        return one_line(f"{exc.message} [{details}]")
+        fix = "; give it as --api-key or EDITTHINKER_API_KEY" if isinstance(exc, AuthenticationError) else ""
+        return one_line(f"{exc.message}{fix} [{details}]")
     if isinstance(exc, APIConnectionError):
         return one_line(f"{exc}; is the server running?")
     if isinstance(exc, ServiceFailedError):

@@ -157,7 +157,7 @@ class Registry(BaseModel):
             if not names:
                 raise ValueError(f"there are no {what}: name at least one in EDITTHINKER_{what.upper()} or EDITTHINKER_REGISTRY")
             if default is not None and default not in names:
-                raise ValueError(f"default_{what[:-1]} is {default!r}, which is none of {sorted(names)}")
+                raise ValueError(f"EDITTHINKER_DEFAULT_{what[:-1].upper()} is {default!r}, which is none of {sorted(names)}")
         for what, entries in (("thinkers", self.thinkers), ("editors", self.editors)):
             for name, entry in entries.items():
                 if entry.fallback is not None and (entry.fallback not in entries or entry.fallback == name):

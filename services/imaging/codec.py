@@ -321,7 +321,9 @@ def from_base64(text: str, *, param: str = "image") -> bytes:
         # Many tools break base64 into lines.
         return pybase64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise ApiError("invalid_image", f"{param} is not valid base64", param=param) from exc
+        raise ApiError(
+            "invalid_image", f"{param} is not valid base64; send base64, a data URL or the file itself", param=param
+        ) from exc
 
 
 def _check_size(made: bytes, limits: ImageLimits, param: str) -> bytes:

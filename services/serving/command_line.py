@@ -15,6 +15,8 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
+from services.serving.deprecated_settings import MissingSecretsError
+
 FAILED: Final = 1
 USAGE: Final = 2
 
@@ -47,6 +49,8 @@ def read_settings(kind: type[_Settings], prefix: str, **options: Any) -> _Settin
         raise fail("\n".join(_mistakes(exc, prefix)), USAGE) from None
     except SettingsError as exc:
         raise fail(_not_json(exc, prefix), USAGE) from None
+    except MissingSecretsError as exc:
+        raise fail(str(exc), USAGE) from None
 
 
 def run_server(name: str, run: Callable[[], object]) -> None:

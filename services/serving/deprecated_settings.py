@@ -42,9 +42,18 @@ class ServiceSettings(BaseSettings):
         """Options, variables, files of secrets, then variables under their former names."""
         former = _FormerNames(settings_cls, cls.renamed)
         folder = os.environ.get(SECRETS_VARIABLE, _SECRETS_DIR)
+        if SECRETS_VARIABLE in os.environ and not os.path.isdir(folder):  # noqa: PTH112 - as below
+            raise MissingSecretsError(folder)
         if os.path.isdir(folder):  # noqa: PTH112 - the source warns about what is not there
             file_secret_settings = SecretsSettingsSource(settings_cls, secrets_dir=folder)
         return init_settings, env_settings, dotenv_settings, file_secret_settings, former
+
+
+class MissingSecretsError(Exception):
+    """The folder of secrets that was named does not exist: without this a mistyped name would mean no keys."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(f"{SECRETS_VARIABLE}: there is no folder {folder}")
 
 
 class _FormerNames(PydanticBaseSettingsSource):

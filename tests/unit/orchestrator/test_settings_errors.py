@@ -67,7 +67,7 @@ def test_invalid_json_is_reported_in_one_line(
         ),
         ("EDITTHINKER_URL_SECRET", "short", "EDITTHINKER_URL_SECRET: it must have at least 16 characters\n"),
         ("EDITTHINKER_PUBLIC_URL", "edit.example.com", "EDITTHINKER_PUBLIC_URL: it must begin with http:// or https://\n"),
-        ("EDITTHINKER_DEFAULT_EDITOR", "y", "default_editor is 'y', which is none of ['x']\n"),
+        ("EDITTHINKER_DEFAULT_EDITOR", "y", "EDITTHINKER_DEFAULT_EDITOR is 'y', which is none of ['x']\n"),
     ],
 )
 def test_a_wrong_setting_is_named(

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import pytest
+import typer
 from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from services.serving.deprecated_settings import ServiceSettings
+from services.serving.command_line import read_settings
+from services.serving.deprecated_settings import MissingSecretsError, ServiceSettings
 
 
 class Example(ServiceSettings):
@@ -66,7 +68,13 @@ def test_a_setting_may_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert Example(cache="option").cache == "option"
 
 
-def test_a_folder_of_secrets_need_not_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_of_secrets_must_exist_if_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A mistyped name would otherwise mean a server without its keys."""
+    assert Example().cache == "none"
     monkeypatch.setenv("EDITTHINKER_SECRETS_DIR", str(tmp_path / "missing"))
 
-    assert Example().cache == "none"
+    with pytest.raises(MissingSecretsError, match="EDITTHINKER_SECRETS_DIR: there is no folder"):
+        Example()
+    with pytest.raises(typer.Exit) as end:
+        read_settings(Example, "EXAMPLE_")
+    assert end.value.exit_code == 2
