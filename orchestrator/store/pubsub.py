@@ -47,7 +47,7 @@ class PubSubFanout:
         ping_s: seconds between two looks at whether the connection is silent.
     """
 
-    def __init__(self, connect: Callable[[], Redis], *, heartbeat_s: float = 10.0, ping_s: float = 0.5) -> None:
+    def __init__(self, connect: Callable[[], Redis], *, heartbeat_s: float = 10.0, ping_s: float = 0.4) -> None:
         self._connect = connect
         self._heartbeat_s = heartbeat_s
         self._ping_s = ping_s
