@@ -148,8 +148,10 @@ class Callers:
                 continue
             reply = raw.parse()
             self.repeats += raw.retries_taken
-            told.ids.add((reply.model_extra or {})["session_id"])
-            if not (reply.data and base64.b64decode(reply.data[0].b64_json or "")):
+            session_id = (reply.model_extra or {})["session_id"]
+            told.ids.add(session_id)
+            told.waited = session_id, time.time(), bool(reply.data and base64.b64decode(reply.data[0].b64_json or ""))
+            if not told.waited[2]:
                 self.errors.append(f"{told.key}: no picture")
 
 
