@@ -22,7 +22,7 @@ from tests.component.orchestrator.test_editor_slots import PICTURE, order
 from tests.component.orchestrator.test_thinker_client import GOOD, dialect
 from tests.component.orchestrator.test_thinker_client import order as critique_order
 
-LIMIT_S = 0.4
+LIMIT_S = 0.8
 
 
 def health(seconds: float = 0.01) -> UpstreamHealth:
