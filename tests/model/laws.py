@@ -192,7 +192,8 @@ def of_a_round(message: Take, taken: Taken, before: Look, after: Look, *, cap: i
             charged = known is None or math.isclose(after.work[lane][tenant], known + ADVANCE_MS * n, abs_tol=_ROUNDING)
             law(charged, "a claim is charged", lane, tenant, n)
             for other, work in {} if more else after.turns.get(lane, {}).items():
-                law(after.work[lane][tenant] - ADVANCE_MS <= work + _ROUNDING, "who got least comes next", lane, tenant, other, after.work)
+                had = after.work[lane][tenant] - ADVANCE_MS
+                law(had <= work + _ROUNDING, "who got least comes next", lane, tenant, other, after.work)
         if got.total() > room:
             of = {tenant: before.inflight.get(lane, {}).get(tenant, 0) for tenant in got}
             law(len(after.inflight[lane]) > 1, "nobody gets more without others", lane, got)
