@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-overload bench-scale chaos soak test-containers attacks sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak test-containers attacks sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -53,14 +53,27 @@ bench-editor: $(READY_DEV) ## interleaved edits against plain serving (random we
 bench-editor-gpu: $(READY_DEV) ## full-size editors with random weights; needs a GPU
 	$(BIN)/python -m benchmarks.editor_gpu
 
+bench-crowd: $(READY_DEV) ## a queue of 100,000 sessions and 1,000 tenants, and single edits in a crowd (about three minutes)
+	$(BIN)/python -m benchmarks.crowd
+
 bench-overload: $(READY_DEV) ## an editor worker at ten times its capacity
 	$(BIN)/python -m benchmarks.overload
 
 bench-scale: $(READY_DEV) ## load, workers, listeners, replicas, and the reference's way of serving (about 20 minutes)
 	$(BIN)/python -m benchmarks.scale
 
-chaos: $(READY_DEV) ## a thousand sessions while processes are killed at random (five to eight minutes)
-	$(BIN)/python -m tests.chaos --sessions 1000
+chaos: $(READY_DEV) ## a thousand sessions while processes are killed at random, by sessions too, and clocks jump (five to eight minutes)
+	$(BIN)/python -m tests.chaos --sessions 1000 --poisoned 3
+
+chaos-net: $(READY_DEV) ## five hundred sessions while the network between all processes delays, drips, hangs, resets and cuts (five minutes)
+	$(BIN)/python -m tests.chaos --network --sessions 500 --open 40 --every 1
+
+failover: $(READY_DEV) ## what a failover of Redis loses, with and without waiting for its replica (two minutes)
+	$(BIN)/python -m tests.chaos.failover
+
+rolling: $(READY_DEV) ## rolling restarts of three replicas behind HAProxy under load by the openai client (three minutes)
+	$(BIN)/python -m tests.chaos.rolling --rounds 3
+	$(BIN)/python -m tests.chaos.rolling --rounds 3 --drain 1.5
 
 soak: $(READY_DEV) ## the model check of claim, lease and append (20,000 examples)
 	$(BIN)/python -m tests.model --examples 20000

@@ -2,7 +2,7 @@
 
 Instant stub editor and thinker (in their own process), a real Valkey, one orchestrator process, megapixel PNGs. CPU is
 the orchestrator's alone, read from the kernel, so other load on the machine shifts latencies but not costs. One turn
-receives an image (base64 in JSON), checks and stores it, and sends source and candidate twice.
+receives an image (its bytes, or with ``--editor base64`` JSON), checks and stores it, and sends source and candidate twice.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import psutil
@@ -48,12 +49,16 @@ class Figures:
 
 
 @contextmanager
-def stack(folder: Path) -> Iterator[tuple[Process, Process]]:
-    """Valkey, stubs and an orchestrator; yields (orchestrator, stubs)."""
+def stack(folder: Path, editor: Literal["raw", "base64"] = "raw") -> Iterator[tuple[Process, Process]]:
+    """Valkey, stubs and an orchestrator; yields (orchestrator, stubs).
+
+    Args:
+        editor: how it answers: as our own worker does, or as others.
+    """
     with ExitStack() as exits:
         redis = exits.enter_context(redis_server(folder))
         port = free_port()
-        stubs = start([sys.executable, "-m", "benchmarks.stubs", str(port)], port, folder / "stubs.log")
+        stubs = start([sys.executable, "-m", "benchmarks.stubs", str(port), editor], port, folder / "stubs.log")
         exits.callback(stubs.stop)
         wait_ready(stubs, "/v1/models")
         env = {
@@ -164,8 +169,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=40, help="sessions per measurement")
     parser.add_argument("--live", type=int, default=2000, help="live sessions for the memory figure")
+    parser.add_argument("--editor", choices=["raw", "base64"], default="raw", help="how the editor answers")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, stack(Path(folder)) as (orchestrator, stubs):
+    with tempfile.TemporaryDirectory() as folder, stack(Path(folder), options.editor) as (orchestrator, stubs):
         figures = asyncio.run(measure(orchestrator, stubs, rounds=options.rounds, live=options.live))
     table = Table(title="Orchestrator overhead, 1-megapixel PNGs, instant upstreams")
     for heading in ("figure", "measured", "goal"):

@@ -1,6 +1,6 @@
 """Instant stub servers for `benchmarks.overhead`: an editor and a thinker that cost the orchestrator nothing to wait for.
 
-Run as its own process, so that its CPU time is not counted: ``python -m benchmarks.stubs PORT``. The editor answers with
+Run as its own process, so that its CPU time is not counted: ``python -m benchmarks.stubs PORT [base64]``. The editor answers with
 the same megapixel PNG, encoded once; a prompt that starts with "hold" is answered after ``POST /release``. The thinker is
 never satisfied.
 """
@@ -21,6 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from services.protocol.images_api import RAW_IMAGE
+
 
 def megapixel() -> bytes:
     """A 1024x1024 PNG that compresses like a photograph (about 1.4 bytes a pixel)."""
@@ -36,9 +38,10 @@ def megapixel() -> bytes:
 _CRITIQUE = '<think>too little of it</think><score>{"semantic": 5, "quality": 9}</score><answer>more, step %d</answer>'
 
 
-def application() -> Starlette:
-    """Both stubs in one application."""
-    edited = json.dumps({"created": 0, "data": [{"b64_json": base64.b64encode(megapixel()).decode()}]}).encode()
+def application(*, raw: bool) -> Starlette:
+    """Both stubs in one application; `raw`, if the editor answers as our own worker does, and not in base64."""
+    picture = megapixel()
+    edited = json.dumps({"created": 0, "data": [{"b64_json": base64.b64encode(picture).decode()}]}).encode()
     released = asyncio.Event()
     count = 0
 
@@ -49,6 +52,8 @@ def application() -> Starlette:
                 body += chunk
         if b"\r\n\r\nhold" in body:
             await released.wait()
+        if raw and RAW_IMAGE in request.headers.get("accept", ""):
+            return Response(picture, media_type=RAW_IMAGE)
         return Response(edited, media_type="application/json")
 
     async def completions(request: Request) -> Response:
@@ -77,4 +82,4 @@ def application() -> Starlette:
 
 
 if __name__ == "__main__":
-    uvicorn.run(application(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+    uvicorn.run(application(raw="base64" not in sys.argv[2:]), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

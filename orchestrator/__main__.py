@@ -5,10 +5,10 @@ Without a command it serves.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import resource
+import socket
 import sys
 from types import FrameType
 from typing import Annotated
@@ -19,6 +19,7 @@ import uvicorn
 from orchestrator.admin import keys, quotas
 from orchestrator.admin.configuration import server_settings
 from orchestrator.admin.sweep import sweep
+from orchestrator.api.shutdown import Shutdown
 from orchestrator.app import create_app
 from services.serving import logs, tracing
 from services.serving.command_line import PLAIN, run_server
@@ -27,16 +28,22 @@ from services.serving.origins import is_loopback
 
 
 class _Server(uvicorn.Server):
-    """Sets an event when it is told to exit, before it closes connections."""
+    """Drains before it stops listening and closes connections; a second signal ends that."""
 
-    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, shutdown: Shutdown) -> None:
         super().__init__(config)
-        self._stopping = stopping
+        self._shutdown = shutdown
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM and SIGINT."""
-        self._stopping.set()
+        if self.should_exit:
+            self._shutdown.close_at_once()
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then end."""
+        await self._shutdown.drain()
+        await super().shutdown(sockets)
 
 
 def serve(
@@ -63,10 +70,10 @@ def serve(
         application,
         host=settings.host,
         port=settings.port,
-        # Streams and waiting callers would hold a shutdown; other replicas continue their sessions.
+        # After draining: for the last answers. Readers of streams would hold a shutdown.
         timeout_graceful_shutdown=3,
     )
-    run_server("orchestrator", _Server(config, application.state.stopping).run)
+    run_server("orchestrator", _Server(config, application.state.shutdown).run)
 
 
 app = typer.Typer(help="Serve the API and drive sessions, or administer a server. Without a command it serves.", **PLAIN)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Literal
 
@@ -15,17 +14,18 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from orchestrator.api import errors, events, export, health, images, sessions, webhooks
-from orchestrator.api.access import Access
+from orchestrator.api import errors, events, export, health, images, models, sessions, webhooks
+from orchestrator.api.access import Access, RateLimitHeaders
 from orchestrator.api.context import Context
 from orchestrator.api.fields import Deadlines
 from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import StreamLimits
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
-from orchestrator.execution.driver import Driver
+from orchestrator.execution.driver import Driver, DriverOptions
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop.session import SessionBounds
@@ -35,6 +35,7 @@ from orchestrator.settings import Settings
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.archive import Archive, Retention
 from orchestrator.store.blobs import ObjectBlobs
+from orchestrator.store.clock import RedisClock
 from orchestrator.store.connection import client as client_of
 from orchestrator.store.connection import listeners
 from orchestrator.store.health import StorageHealth
@@ -60,14 +61,6 @@ _QUOTA_REDIS_BYTES = 256 * 1024**2
 _QUOTA_BLOB_BYTES = 100 * 1024**3
 
 
-class SystemClock:
-    """`orchestrator.ports.Clock`: the system's time."""
-
-    def now(self) -> float:
-        """Unix seconds."""
-        return time.time()
-
-
 def create_app(settings: Settings) -> FastAPI:
     """The orchestrator as an ASGI application; it connects when it starts."""
     # Retries are not logged one by one: their outcome is recorded, logged and counted.
@@ -82,13 +75,14 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    # Set by the server when it is to stop, so that waiting callers get a response before their connection is closed.
-    app.state.stopping = asyncio.Event()
+    # The server drains it when it is to stop, so that waiting callers get a response before their connection is closed.
+    app.state.shutdown = Shutdown(settings.drain_s)
     # Two images (source and mask), base64 in JSON at worst.
     middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD, policy=origins)
+    app.add_middleware(RateLimitHeaders)
     errors.install(app)
     api_docs.install(app)
-    for module in (images, sessions, events, export, webhooks, health):
+    for module in (images, sessions, events, export, webhooks, models, health):
         app.include_router(module.router)
     return app
 
@@ -98,15 +92,13 @@ def _lifespan(settings: Settings, origins: OriginPolicy):  # type: ignore[no-unt
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
-            app.state.context = await _compose(settings, stack, app.state.stopping, origins)
+            app.state.context = await _compose(settings, stack, app.state.shutdown, origins)
             yield
 
     return lifespan
 
 
-async def _compose(
-    settings: Settings, stack: contextlib.AsyncExitStack, stopping: asyncio.Event, origins: OriginPolicy
-) -> Context:
+async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdown: Shutdown, origins: OriginPolicy) -> Context:
     """Make and connect all parts; the stack stops them in reverse order."""
     keys = KeySpace()
     redis, pubsub = await _connected(settings, stack)
@@ -119,8 +111,13 @@ async def _compose(
     stack.push_async_callback(decoder.close)
     metrics.watch_decoder(decoder)
     upstreams = UpstreamPool(settings.collaborators, client, metrics, decoder)
-    blobs, clock = ObjectBlobs(settings.blobs, least_free_bytes=settings.blobs_free_bytes), SystemClock()
-    storage = StorageHealth(store.probe, blobs.probe, settings.redis_full_percent, metrics)
+    blobs, clock = (
+        ObjectBlobs(settings.blobs, least_free_bytes=settings.blobs_free_bytes),
+        RedisClock(store.scripts.clock, metrics.clock_measured),
+    )
+    await clock.start()
+    stack.push_async_callback(clock.stop)
+    storage = StorageHealth(store.probe, blobs.probe, settings.redis_full_percent, metrics, store.fsync)
     await storage.start()
     stack.push_async_callback(storage.stop)
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
@@ -128,11 +125,12 @@ async def _compose(
     performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s)
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
     resolver, bounds = NameResolver(), _bounds(settings)
+    driving = DriverOptions(bounds, settings.lease_s / 2)
     webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), metrics)
     runner = Runner(
-        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3),
+        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3, upstreams.thinkers),
         store,
-        lambda claim, log: Driver(claim, store, performer, clock, metrics, log, bounds=bounds),
+        lambda claim, log: Driver(claim, store, performer, clock, metrics, log, options=driving),
         RedisNotifications(pubsub, keys),
         editors=limits,
         chore=_chores(archive, webhook_sender),
@@ -141,12 +139,20 @@ async def _compose(
     stack.push_async_callback(webhook_sender.stop)
     upstreams.on_capacity = runner.wake
     metrics.watch(lambda: runner.driving)
+    metrics.watch_subscription(lambda: pubsub.connected)
     await _start(runner, stack)
+    callers = Callers(store.renew_callers, settings.lease_s / 3)
+    stack.callback(asyncio.create_task(callers.renew_forever(), name="callers").cancel)
+
+    async def others() -> bool:
+        return (await store.queue_stats()).replicas > 1
+
+    shutdown.prepare(runner.drain, callers.left, others=others)
     deadlines, limits_of_images = _deadlines(settings), _limits(settings)
     intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
-    api_keys = ApiKeyStore(redis, keys)
+    api_keys = ApiKeyStore(redis, keys, clock.now)
     access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, *_quota(settings))
     return Context(
         store,
@@ -157,7 +163,8 @@ async def _compose(
         metrics,
         registry,
         lambda: runner.alive() and pubsub.alive(),
-        stopping,
+        shutdown,
+        callers,
         access,
         _links(settings, api_keys, origins),
         webhook_store,
@@ -169,6 +176,7 @@ async def _compose(
         _budget(settings.reply_bytes, "replies", settings, metrics),
         storage,
         bounds,
+        settings.archive_retention_s,
     )
 
 
@@ -209,6 +217,8 @@ def _options(settings: Settings) -> SessionsOptions:
         most_unfinished=settings.max_unfinished,
         tenant_cap=settings.tenant_cap,
         retention_s=settings.redis_retention_s,
+        replicas=settings.redis_wait_replicas,
+        replicas_s=settings.redis_wait_s,
     )
 
 

@@ -96,6 +96,9 @@ class Metrics:
 
     def _add_http_metrics(self) -> None:
         registry = self._registry
+        self._silent = Gauge(
+            "editthinker_upstream_silent", "Whether an upstream has stopped answering.", ["role", "name"], registry=registry
+        )
         self._held = Gauge("editthinker_held_bytes", "Bytes of requests or replies in flight.", ["kind"], registry=registry)
         self._refused_for_bytes = Gauge(
             "editthinker_held_bytes_refusals", "Requests refused because too many bytes were held.", ["kind"], registry=registry
@@ -108,6 +111,7 @@ class Metrics:
         self._replicas = Gauge("editthinker_replicas", "Live orchestrator replicas.", registry=registry)
         self._redis = Gauge("editthinker_redis_up", "Whether Redis responded at the last scrape.", registry=registry)
 
+        self._skew = Gauge("editthinker_clock_skew_seconds", "This machine's clock minus that of Redis.", registry=registry)
         self._writable = Gauge(
             "editthinker_storage_writable", "Whether the store accepted a write when last tried.", ["store"], registry=registry
         )
@@ -134,6 +138,8 @@ class Metrics:
         self._scores = self._histogram("answer_score", "Scores of the images that sessions returned.", tenths, aspects)
         self._recovered = self._counter("sessions_recovered_total", "Sessions of dead replicas, queued again.")
         self._orphaned = self._counter("sessions_orphaned_total", "Sessions owned without being driven, queued again.")
+        codes = {"code": ("driver_crashed", "session_unreadable")}
+        self._quarantined = self._counter("sessions_quarantined_total", "Sessions that could not be driven, by error.", codes)
         self._forgotten = self._counter(
             "events_forgotten_total", "Recorded events that Redis lost when it was restored from an older snapshot."
         )
@@ -188,6 +194,10 @@ class Metrics:
         for outcome in _OUTCOMES:
             self._editor.labels(editor, outcome)
 
+    def upstream_silent(self, role: Literal["editor", "thinker"], name: str, silent: bool) -> None:  # noqa: FBT001 - a value
+        """Whether an upstream has stopped answering."""
+        self._silent.labels(role, name).set(int(silent))
+
     def redis_read(self, queued: Mapping[str, int], unfinished: int, replicas: int) -> None:
         """Redis responded with the size of the queues; every replica exports the same."""
         for editor, count in queued.items():
@@ -206,6 +216,15 @@ class Metrics:
             self._writable.labels(store).set(int(accepts))
         if redis_percent is not None:
             self._redis_percent.set(redis_percent)
+
+    def clock_measured(self, skew_s: float) -> None:
+        """This machine's clock differs by so many seconds from that of Redis."""
+        self._skew.set(skew_s)
+
+    def watch_subscription(self, connected: Callable[[], bool]) -> None:
+        """Export whether the subscription to Redis is connected, read at each scrape."""
+        gauge = Gauge("editthinker_subscription_up", "Whether Redis answers on the subscription.", registry=self._registry)
+        gauge.set_function(connected)
 
     def refused(self, code: str) -> None:
         """A request for a session was refused, with that code of the error table."""
@@ -265,6 +284,11 @@ class Metrics:
     def orphaned(self, sessions: int) -> None:
         """Sessions that this replica owned without driving them were queued again."""
         self._orphaned.inc(sessions)
+
+    def quarantined(self, session_id: str, code: str) -> None:
+        """A session that cannot be driven was finished, with that error."""
+        self._quarantined.labels(code).inc()
+        log.error("session %s cannot be driven and was finished: %s", session_id, code)
 
     def thinker_replied(self, outcome: str) -> None:
         """A thinker's reply was parsed: ``ok``, ``unconstrained`` (usable, outside the constraint), or the kind of failure."""

@@ -20,7 +20,7 @@ class PortError(Exception):
     Attributes:
         code: a row of the error table.
         kind: ``busy`` and ``away``: the request was not accepted and may be later; ``refused``: it will not be accepted;
-            ``fault``: everything else.
+            ``silent``: nothing came back in time; ``fault``: everything else.
         retryable: whether trying again later may help.
         retry_after: seconds after which to try again, if the server named them.
         status: of the HTTP response, if there was one.
@@ -31,7 +31,7 @@ class PortError(Exception):
         code: str,
         message: str,
         *,
-        kind: Literal["busy", "away", "refused", "fault"] = "fault",
+        kind: Literal["busy", "away", "refused", "silent", "fault"] = "fault",
         retryable: bool = False,
         retry_after: float | None = None,
         status: int | None = None,
@@ -84,6 +84,10 @@ class FencedError(Exception):
     """Another replica owns the session now; this one must stop driving it."""
 
 
+class AbandonedError(Exception):
+    """The caller who alone could get the session's result is gone; work for it is not recorded any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredImage:
     """An image that is loaded when it is sent, so that thousands of queued edits hold none in memory."""
@@ -100,18 +104,20 @@ class RequestTiming:
         sent_at: when the request body was sent; no editor worked on it before (monotonic clock).
         finished_at: when the response came, the connection broke, or the request was given up.
         reported_s: editor seconds that are more exact than the clock: as the editor reported, or 0 if it did not accept it.
+        unanswered_s: the most that counts without an answer: what this editor usually takes.
     """
 
     sent_at: float = math.inf
     finished_at: float = math.inf
     reported_s: float | None = None
+    unanswered_s: float = math.inf
 
     @property
     def seconds(self) -> float:
         """Editor seconds until now."""
         if self.reported_s is not None:
             return self.reported_s
-        return max(0.0, min(self.finished_at, time.monotonic()) - self.sent_at)
+        return max(0.0, min(self.finished_at, time.monotonic(), self.sent_at + self.unanswered_s) - self.sent_at)
 
 
 class EditorUsage:
@@ -145,8 +151,8 @@ class EditOrder:
     Attributes:
         key: idempotency key, globally unique.
         timeout_s: seconds after which the result is of no use.
-        later: whether it is of a session's second or later turn; such edits go first, so that sessions that have begun are
-            completed.
+        later: whether it is of a session's second or later turn; of one tenant such edits go first, so that sessions that have
+            begun are completed.
         start_s: seconds after which it no longer waits for a slot, since it would miss the deadline.
         session_id: the session it belongs to.
         tenant: whose session that is.
@@ -347,19 +353,43 @@ class Silence(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Ownership of a session by this replica, until another claims it; its writes carry the fencing token `fence`."""
+    """Ownership of a session by this replica, until another claims it; its writes carry the fencing token `fence`.
+
+    Attributes:
+        attempts: claims of this session since a driver last recorded an event, this one included. The drivers of the others
+            died with their replicas, or failed because of a bug.
+        seq: where its log ended.
+        at: when it was made, in Unix seconds by the store's clock.
+        deadline_at: Unix seconds; None if unknown.
+    """
 
     session_id: str
     fence: int
     editor: str = ""
+    attempts: int = 1
+    seq: int = 0
+    at: float = 0.0
+    deadline_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A caller's idempotency key, and a digest of the request it was used for."""
+    """How a repeat of a request is known, so that it joins the session that exists.
+
+    Attributes:
+        key: the caller's idempotency key; empty for a call without one that waits for its session. Such a session ends when
+            its caller is gone (`SessionStore.renew_callers`), unless a repeat joins it (`SessionStore.hand_over`).
+        fingerprint: a digest of what the request asks for.
+        former: the digest that earlier versions made of it, which replicas of those versions compare.
+    """
 
     key: str
     fingerprint: str
+    former: str = ""
+
+    def fits(self, created: Created) -> bool:
+        """Whether the session that was found under the key is that of this request."""
+        return created.fresh or created.fingerprint in {self.fingerprint, self.former}
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,12 +431,65 @@ class Taken:
         chores: due work that belongs to no driver, as ``<kind>:<session id>``; each is handed out again until it is done.
         recovered: sessions of dead replicas that were queued again.
         joined: whether the replica was not registered: it is new, or its lease expired and it has lost its sessions.
+        more: whether more is due than one call looks at.
     """
 
     claims: tuple[Claim, ...] = ()
     chores: tuple[str, ...] = ()
     recovered: int = 0
     joined: bool = False
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What is known of a session whose log cannot be read.
+
+    Attributes:
+        seq: where its log ends.
+        created_at: Unix seconds.
+    """
+
+    tenant: str
+    seq: int
+    finished: bool
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What tenants that drive less than their share of an editor may get although others fill it.
+
+    Attributes:
+        more: sessions to claim in addition, one for each such tenant.
+        slots: edits that this replica keeps in flight there; a share is twice the slots of all replicas by the number of tenants.
+    """
+
+    more: int = 0
+    slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a replica can take in one `claim`.
+
+    Attributes:
+        capacity: sessions at most, by editor.
+        urgent: sessions in addition that need no editor slot first (cancelled, accepted, late).
+        chores: chores at most.
+        webhook_chores: webhook chores in addition.
+        shares: by editor, what tenants may get beyond the capacity while others fill it.
+        most: sessions of all editors together, the urgent ones apart; None is no limit.
+        thinkers: those that this replica knows, so that sessions of others are left for other replicas; None is all.
+    """
+
+    capacity: Mapping[str, int]
+    urgent: int = 0
+    chores: int = 0
+    webhook_chores: int = 0
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    most: int | None = None
+    thinkers: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,9 +513,18 @@ class Sessions(Protocol):
     """The session logs, the queue of sessions, and which replica owns which session."""
 
     async def create(
-        self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
+        self,
+        session_id: str,
+        event: SessionCreated,
+        idempotency: Idempotency | None,
+        bounds: Bounds | None = None,
+        webhook: str = "",
     ) -> Created:
-        """Record a new session and queue it, if its tenant is within its limits."""
+        """Record a new session and queue it, if its tenant is within its limits.
+
+        Args:
+            webhook: the record of an endpoint that is notified of this session alone.
+        """
         ...
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
@@ -443,22 +535,21 @@ class Sessions(Protocol):
         """The last event; None for an unknown session."""
         ...
 
-    async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> Appended | None:
-        """Record events if the log still ends at `expected`; None if it does not. Raises `FencedError`."""
+    async def stored(self, session_id: str) -> list[tuple[int, bytes]]:
+        """The entries of the log as they are stored, (sequence number, text), also where the events cannot be read."""
         ...
 
-    async def claim(
-        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
-    ) -> Taken:
-        """Claim queued sessions and due chores.
+    async def append(self, session_id: str, expected: int, events: Sequence[Event], fence: int | None) -> Appended | None:
+        """Record events if the log still ends at `expected`; None if it does not.
 
-        Args:
-            replica: the claiming replica.
-            capacity: sessions to claim at most, by editor.
-            urgent: sessions to claim in addition that need no editor slot first (cancelled, late, with feedback).
-            chores: chores to take at most.
-            webhook_chores: webhook chores to take in addition.
+        Raises:
+            FencedError: another replica owns the session, or it was deleted.
+            AbandonedError: for its driver, when the caller is gone; events that end the session are recorded.
         """
+        ...
+
+    async def claim(self, replica: str, wanted: Wanted) -> Taken:
+        """Claim queued sessions and due chores for a replica."""
         ...
 
     async def complete_chore(self, chore: str) -> None:
@@ -477,12 +568,19 @@ class Sessions(Protocol):
         """The sessions that this replica owns."""
         ...
 
-    async def release(self, replica: str, session_id: str) -> None:
-        """Queue again a session that this replica owns without driving it."""
+    async def release(self, replica: str, session_id: str, *, failed: bool = False) -> None:
+        """Queue again a session that this replica owns without driving it.
+
+        Args:
+            failed: whether its driver failed because of a bug, which counts as an attempt.
+        """
         ...
 
-    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(self, claim: Claim, expected: int, until: float | None, *, untried: bool = False) -> bool:
         """Release a session until a caller writes to it or until that time (Unix seconds); None: queue it again at once.
+
+        Args:
+            untried: whether it was not driven; earlier attempts then still count.
 
         Returns:
             False if its log has grown past `expected`.
@@ -501,6 +599,14 @@ class SessionStore(Sessions, Protocol):
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
         ...
 
+    async def renew_callers(self, session_ids: Collection[str]) -> None:
+        """Renew the lease of the callers who wait for these sessions without an idempotency key."""
+        ...
+
+    async def hand_over(self, session_id: str, tenant: str, fingerprint: str) -> None:
+        """Let the next request of that tenant and fingerprint join the session, since its caller was told to repeat it."""
+        ...
+
     async def queue_position(self, session_id: str) -> QueuePosition | None:
         """Where a session stands in its queue; None when it is not queued."""
         ...
@@ -511,6 +617,14 @@ class SessionStore(Sessions, Protocol):
 
     async def delete(self, session_id: str, tenant: str) -> bool:
         """Delete a finished session; False while it is not finished."""
+        ...
+
+    async def confirm(self) -> bool:
+        """Wait until replicas have what was written, where that is asked for; False if they did not confirm it in time."""
+        ...
+
+    async def facts(self, session_id: str) -> SessionFacts | None:
+        """What the store knows of a session without its log; None for one that is not in it."""
         ...
 
     async def ping(self) -> bool:
@@ -537,7 +651,10 @@ class StorageStatus(Protocol):
 
 
 class History(Protocol):
-    """The events of a session, live or archived."""
+    """The events of a session, live or archived.
+
+    Reading raises `orchestrator.loop.session.CorruptLogError` for events that this version does not understand.
+    """
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
         """The events after that sequence number, in order; empty for an unknown session."""
@@ -571,6 +688,10 @@ class SessionArchive(History, Protocol):
 
     async def remove(self, session_id: str) -> None:
         """Remove the images and the document of a deleted session."""
+        ...
+
+    async def readable(self, session_id: str) -> tuple[SessionFacts, list[Recorded]] | None:
+        """What is known of a session whose log cannot be read: the events before the first that cannot be; None if unknown."""
         ...
 
 
@@ -634,11 +755,29 @@ class ApiKeys(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RateUsage:
+    """What a tenant has left of one rate.
+
+    Attributes:
+        name: of the window: ``minute``, ``2-hour``.
+        limit: requests in a window of `window_s` seconds.
+        remaining: requests that are left now.
+        reset_s: seconds until more are.
+    """
+
+    name: str
+    limit: int
+    window_s: int
+    remaining: int
+    reset_s: int
+
+
 class RateLimiter(Protocol):
     """Counts requests of tenants, for all replicas together."""
 
-    async def hit(self, rate: str, tenant: str) -> float | None:
-        """Count one request; or the seconds after which to try again, where the rate is exceeded."""
+    async def hit(self, rate: str, tenant: str) -> tuple[bool, tuple[RateUsage, ...]]:
+        """Count one request: whether it is within the rate, and what is left of each of the rate's parts."""
         ...
 
 

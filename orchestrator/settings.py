@@ -113,7 +113,14 @@ class Settings(RedisSettings):
     blobs_free_bytes: int = Field(
         256 * 1024**2, ge=0, description="Free bytes of a blob directory's disk below which new sessions get 507."
     )
+    redis_wait_replicas: int = Field(
+        0, ge=0, le=10, description="Replicas of Redis that must have a new session, and a result, before a caller is told of it."
+    )
+    redis_wait_s: float = Field(1.0, gt=0, le=4, description="Seconds to wait for them; without them a new session gets 503.")
     lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
+    drain_s: float = Field(
+        30.0, ge=0, description="Seconds at SIGTERM for edits under way and waiting callers, where other replicas run."
+    )
     default_deadline_s: float = Field(600.0, gt=0, description="Default deadline of a session, in seconds.")
     review_deadline_s: float = Field(86_400.0, gt=0, description="Default deadline of a session with review, in seconds.")
     max_deadline_s: float = Field(604_800.0, gt=0, description="The longest deadline that is accepted, in seconds.")
@@ -184,6 +191,12 @@ class Settings(RedisSettings):
                 f"host is {self.host} and keys is off: everybody who reaches the port could make edits and see every image; "
                 f"set {_PREFIX}KEYS=required, or {_PREFIX}ALLOW_OPEN=true if that is intended"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_cluster_is_not_waited_for(self) -> Self:
+        if self.redis_wait_replicas and self.redis().kind == "cluster":
+            raise ValueError("redis_wait_replicas: a cluster's client cannot wait for replicas; set it to 0")
         return self
 
     @model_validator(mode="after")

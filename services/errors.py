@@ -61,6 +61,7 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "edit_cancelled": ErrorCode(409, Blame.CALLER),
     "request_too_large": ErrorCode(413, Blame.CALLER),
     "unsupported_media_type": ErrorCode(415, Blame.CALLER),
+    "range_not_satisfiable": ErrorCode(416, Blame.CALLER),
     "idempotency_key_reused": ErrorCode(422, Blame.CALLER),
     # Capacity.
     "overloaded": ErrorCode(429, Blame.CAPACITY, retryable=True),
@@ -82,6 +83,8 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "deadline_exceeded": ErrorCode(504, Blame.COLLABORATOR),
     # This server.
     "internal_error": ErrorCode(500, Blame.SERVER, retryable=True),
+    "driver_crashed": ErrorCode(500, Blame.SERVER),
+    "session_unreadable": ErrorCode(500, Blame.SERVER),
     "not_ready": ErrorCode(503, Blame.SERVER, retryable=True),
     "storage_unavailable": ErrorCode(503, Blame.SERVER, retryable=True),
     "storage_full": ErrorCode(507, Blame.SERVER, retryable=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import sleep
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Never, Self, TypeVar, Unpack
@@ -196,9 +196,20 @@ class AsyncSessions:
         """The current state of a session."""
         return await self._client.perform(calls.get(session_id))
 
-    async def list(self, limit: int | None = None, cursor: str | None = None, *, status: str | None = None) -> SessionPage:
-        """One page of sessions, newest first."""
-        return await self._client.perform(calls.list_sessions(limit, cursor, status))
+    async def list(
+        self,
+        limit: int | None = None,
+        cursor: str | None = None,
+        *,
+        status: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> SessionPage:
+        """One page of sessions, newest first.
+
+        Args:
+            metadata: pairs that the sessions must have.
+        """
+        return await self._client.perform(calls.list_sessions(limit, cursor, status, metadata))
 
     def events(
         self,

@@ -103,12 +103,14 @@ class Session(_Model):
     """One request to edit one source image.
 
     Attributes:
-        status: ``queued | running | awaiting_review | succeeded | failed | cancelled``.
+        status: ``queued | running | awaiting_review | cancelling | succeeded | failed | cancelled``.
         finish_reason: ``satisfied | max_turns | plateau | deadline | budget | accepted | cancelled | failed``,
             or None while the session runs.
         best: the candidate that is the session's answer so far.
         results: the best candidates, best first, when more than one was asked for.
         revised_prompt: the instruction that made the best candidate.
+        metadata: the pairs that its caller gave it.
+        expires_at: when it is deleted, in Unix seconds; None while it runs, or if it is kept.
         last_event: the sequence number of the newest event, to continue the event stream after.
     """
 
@@ -122,6 +124,8 @@ class Session(_Model):
     created_at: float | None = None
     finished_at: float | None = None
     deadline_at: float | None = None
+    expires_at: float | None = None
+    metadata: dict[str, str] = {}
     limits: dict[str, Any] = {}
     finish_reason: str | None = None
     best: CandidateRef | None = None
@@ -162,7 +166,8 @@ class Event(_Model):
     Attributes:
         seq: the event's number in its session, 1 and up without gaps; 0 for a live update that is not stored.
         type: ``session_created``, ``turn_started``, ``edit_started``, ``edited``, ``edit_failed``, ``critiqued``,
-            ``critique_failed``, ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``;
+            ``critique_failed``, ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``; and ``reset``, when
+            the server has lost what it sent, which is followed by all events again;
             a newer server may send others.
         at: seconds since the epoch.
         reason: the finish reason, of ``finished``.

@@ -147,7 +147,8 @@ class Feed:
             event = _event(message)
             if event.seq and event.seq <= self.last:
                 continue
-            self.last = max(self.last, event.seq)
+            # The server has lost what it sent: it begins again with the first event.
+            self.last = 0 if event.type == "reset" else max(self.last, event.seq)
             self._failures = 0
             self._news = True
             fresh.append(event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from time import sleep
 from types import TracebackType
@@ -194,9 +194,20 @@ class Sessions:
         """The current state of a session."""
         return self._client.perform(calls.get(session_id))
 
-    def list(self, limit: int | None = None, cursor: str | None = None, *, status: str | None = None) -> SessionPage:
-        """One page of sessions, newest first."""
-        return self._client.perform(calls.list_sessions(limit, cursor, status))
+    def list(
+        self,
+        limit: int | None = None,
+        cursor: str | None = None,
+        *,
+        status: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> SessionPage:
+        """One page of sessions, newest first.
+
+        Args:
+            metadata: pairs that the sessions must have.
+        """
+        return self._client.perform(calls.list_sessions(limit, cursor, status, metadata))
 
     def events(self, session_id: str, after: int = 0, *, timeout: float | None = None) -> Iterator[Event]:
         """The session's events after a given one, each exactly once, as they happen, up to ``finished``.

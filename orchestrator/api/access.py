@@ -11,8 +11,10 @@ from typing import Final
 
 from fastapi import Request
 from fastapi.security import HTTPBearer
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.ports import ApiKey, ApiKeys, Bounds, Quota, RateLimiter, Scope, check_tenant
+from orchestrator.ports import ApiKey, ApiKeys, Bounds, Quota, RateLimiter, RateUsage, check_tenant
+from orchestrator.ports import Scope as KeyScope
 from services.errors import ApiError
 
 DEFAULT_TENANT: Final = "default"
@@ -53,7 +55,7 @@ class Access:
     quota: Quota = field(default_factory=Quota)
     redis_bytes: int | None = None
 
-    async def admit(self, request: Request, scope: Scope) -> Caller:
+    async def admit(self, request: Request, scope: KeyScope) -> Caller:
         """Authenticate a request and check the scope of its key.
 
         Raises:
@@ -81,15 +83,19 @@ class Access:
         blob_bytes = default.blob_bytes if quota.blob_bytes is None else quota.blob_bytes
         return Bounds(quota.unfinished, quota.editor_s_per_day, log_bytes, blob_bytes)
 
-    async def count(self, tenant: str) -> None:
-        """Count a request for a new session.
+    async def count(self, request: Request, tenant: str) -> None:
+        """Count a request for a new session; the response says what is left (`RateLimitHeaders`).
 
         Raises:
             ApiError: ``rate_limited`` when the tenant exceeds its rate.
         """
         rate = (await self._quota(tenant)).rate
-        wait_s = await self.rates.hit(rate, tenant) if rate else None
-        if wait_s is not None:
+        if not rate:
+            return
+        within, usages = await self.rates.hit(rate, tenant)
+        request.state.rate_limit = usages
+        if not within:
+            wait_s = max((usage.reset_s for usage in usages if not usage.remaining), default=1)
             raise ApiError("rate_limited", f"no more than {rate} new sessions; try again later", retry_after=wait_s)
 
     async def _quota(self, tenant: str) -> Quota:
@@ -101,6 +107,27 @@ class Access:
         if key is None:
             raise ApiError("invalid_api_key", _WRONG if secret else _MISSING)
         return key
+
+
+class RateLimitHeaders:
+    """ASGI middleware: tells callers what is left of their rates, in the fields of draft-ietf-httpapi-ratelimit-headers-10."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request."""
+
+        async def with_headers(message: Message) -> None:
+            usages: tuple[RateUsage, ...] = scope.get("state", {}).get("rate_limit", ())
+            if usages and message["type"] == "http.response.start":
+                policy = ", ".join(f'"{usage.name}";q={usage.limit};w={usage.window_s}' for usage in usages)
+                left = ", ".join(f'"{usage.name}";r={usage.remaining};t={usage.reset_s}' for usage in usages)
+                headers = [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
+                message = {**message, "headers": [*message["headers"], *headers]}
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
 
 
 def access_ended() -> ApiError:

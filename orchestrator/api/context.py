@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,19 +14,23 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api.access import BEARER, Access
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
-from orchestrator.api.live import Ends, Listings, StreamLimits
+from orchestrator.api.live import Ends, Listings, StreamLimits, unreadable
+from orchestrator.api.queries import check_query
 from orchestrator.api.readiness import ReadinessChecks
+from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
-from orchestrator.loop.session import Session, SessionBounds, apply, fold
+from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
 from orchestrator.ports import (
     Clock,
     FencedError,
     PortError,
     ReadableBlobs,
+    Recorded,
     Scope,
     SessionArchive,
+    SessionFacts,
     SessionStore,
     StorageStatus,
     StorageUnavailableError,
@@ -60,9 +63,11 @@ class Context:
         replies: bytes of pictures that are held until their reader has them.
         storage: whether the stores accept writes.
         bounds: what one session may grow to.
+        kept_s: seconds for which a finished session is kept; None is for good.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
-        stopping: set when this replica shuts down.
+        shutdown: how this replica ends.
+        callers: the calls that wait for their session.
         listings: bounds lists that are made at a time.
         exports: the open exports of each tenant.
         tenant: the caller's; it sees its own sessions only.
@@ -78,7 +83,8 @@ class Context:
     metrics: Metrics
     registry: CollectorRegistry
     driving: Callable[[], bool]
-    stopping: asyncio.Event
+    shutdown: Shutdown
+    callers: Callers
     access: Access
     links: Links
     endpoints: Endpoints
@@ -90,6 +96,7 @@ class Context:
     replies: ByteBudget
     storage: StorageStatus
     bounds: SessionBounds = field(default_factory=SessionBounds)
+    kept_s: float | None = None
     listings: Listings = field(default_factory=Listings)
     exports: StreamLimits = field(default_factory=lambda: StreamLimits(_MAX_EXPORTS, "exports"))
     tenant: str = "default"
@@ -98,8 +105,13 @@ class Context:
 
     @property
     def ends(self) -> Ends:
-        """What ends this caller's streams and waiting calls."""
-        return Ends(self.stopping, self.admitted)
+        """What ends the calls of this caller that wait for a result."""
+        return Ends(self.shutdown.closing, self.admitted)
+
+    @property
+    def stream_ends(self) -> Ends:
+        """What ends the streams and waits that this caller can resume elsewhere."""
+        return Ends(self.shutdown.draining, self.admitted)
 
     @contextlib.contextmanager
     def counting_refusals(self) -> Iterator[None]:
@@ -115,6 +127,14 @@ class Context:
         """The caller's tenant with its bounds."""
         return Tenant(self.tenant, await self.access.bounds_of(self.tenant, self.storage.tenant_share))
 
+    async def confirm(self) -> None:
+        """Wait until a result that a caller is to be told would survive a failover, where that is asked for.
+
+        The caller gets it anyway: it is made, and paid for.
+        """
+        with contextlib.suppress(StorageUnavailableError):
+            await self.sessions.confirm()
+
     async def cancel(self, session_id: str, *, by: str) -> Session:
         """Request cancellation; repeated, or for a finished session, it changes nothing."""
 
@@ -124,24 +144,45 @@ class Context:
         session, _ = await self.write(session_id, event)
         return session
 
+    async def cancel_unreadable(self, session_id: str, facts: SessionFacts, *, by: str) -> None:
+        """Request cancellation of a session whose log cannot be read; a replica then ends it without reading it."""
+        while not facts.finished:
+            if await self.sessions.append(session_id, facts.seq, [CancelRequested(at=self.clock.now(), by=by)], None):
+                return
+            facts = await self.sessions.facts(session_id) or replace(facts, finished=True)
+
+    async def hand_over(self, session_id: str, fingerprint: str) -> None:
+        """Let the repeat of a caller without an idempotency key join its session."""
+        with contextlib.suppress(StorageUnavailableError):
+            await self.sessions.hand_over(session_id, self.tenant, fingerprint)
+
     async def write(self, session_id: str, event: Callable[[Session], Event | None]) -> tuple[Session, int]:
         """Record an event that depends on the session, retrying while other writers append; the session afterwards.
 
         Args:
             event: makes the event from the current session; None records nothing. It may raise an `ApiError` to refuse.
         """
+        session: Session | None = None
+        last: Recorded | None = None
         while True:
-            log = await self.history.read(session_id)
-            session = fold((recorded.event for recorded in log), self.bounds) if log else None
-            if session is None or session.created.tenant != self.tenant:
+            try:
+                entries = await self.history.read(session_id, last.seq - 1 if last else 0)
+                if last and entries[:1] != [last]:
+                    # The log does not go on from what was read: another Redis has taken over.
+                    session, entries = None, await self.history.read(session_id)
+                for recorded in entries[1:] if session else entries:
+                    session = apply(session, recorded.event) if session else fold([recorded.event], self.bounds)
+                last = entries[-1] if entries else None
+            except CorruptLogError as exc:
+                raise await unreadable(self.history, session_id, self.tenant) from exc
+            if session is None or last is None or session.created.tenant != self.tenant:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
-            seq = log[-1].seq
             new = event(session)
             if new is None:
-                return session, seq
+                return session, last.seq
             try:
-                if await self.sessions.append(session_id, seq, [new], None):
-                    return apply(session, new), seq + 1
+                if await self.sessions.append(session_id, last.seq, [new], None):
+                    return apply(session, new), last.seq + 1
             except FencedError as exc:
                 raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id") from exc
 
@@ -167,7 +208,7 @@ async def create_access(request: Request, _: _Bearer) -> Context:
     found = await _admitted(request, "edit")
     with found.counting_refusals():
         found.storage.check_new_session()
-        await found.access.count(found.tenant)
+        await found.access.count(request, found.tenant)
     return found
 
 
@@ -182,12 +223,14 @@ async def image_access(request: Request, _: _Bearer, _expires: _Expires = None, 
         if "authorization" in request.headers:
             return await _admitted(request, "read")
         raise
+    check_query(request)
     return replace(found, signed_link=True)
 
 
 async def _admitted(request: Request, scope: Scope) -> Context:
     found = context(request)
     caller = await found.access.admit(request, scope)
+    check_query(request)
     logs.bind(tenant=caller.tenant, **({"key_id": caller.key_id} if caller.key_id else {}))
     if not found.access.required:
         return replace(found, tenant=caller.tenant)

@@ -36,7 +36,7 @@ async def _on_port_error(_: Request, exc: Exception) -> Response:
 async def _on_corrupt_log(_: Request, exc: Exception) -> Response:
     log.error("a session cannot be read: %s", exc)
     message = "this session's events cannot be read by this version of the server; its log was not touched"
-    return error_response(ApiError("internal_error", message))
+    return error_response(ApiError("session_unreadable", message))
 
 
 def from_port(exc: PortError) -> ApiError:

@@ -13,9 +13,10 @@ from starlette.responses import Response
 from orchestrator.api.context import Context, read_access
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EVENTS
-from orchestrator.api.live import AccessEndedError, EventStreamResponse, ShuttingDownError, follow, load, until
+from orchestrator.api.live import AccessEndedError, EventStreamResponse, HistoryLostError, ShuttingDownError, follow, load, until
 from orchestrator.api.sessions import SessionId
 from orchestrator.loop.events import dump
+from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import PortError, Recorded
 from services.errors import ApiError
 from services.protocol.images_api import sse_schema
@@ -43,12 +44,14 @@ async def stream_events(
 ) -> Response:
     """Every event exactly once, in order: `id` is its sequence number, `event` its type, `data` its JSON.
 
-    The stream ends after `finished`. Comments keep the connection alive in between.
+    The stream ends after `finished`. Comments keep the connection alive in between. The event `reset` says that the server has
+    lost events that were sent: forget them, and connect again without `Last-Event-ID`; a browser does so on its own.
     """
     start = _start(after, last_event_id)
     with ctx.streams.open(ctx.tenant) as slot:
         session, last = await load(ctx.history, session_id, ctx.tenant)
         if session.finished and start >= last:
+            # Also beyond it: who has seen more than there is cannot be told apart from who asks for nothing.
             # 204 tells a browser not to reconnect.
             return Response(status_code=204)
         return EventStreamResponse(_frames(ctx, session_id, start), slot.pop_all())
@@ -57,12 +60,14 @@ async def stream_events(
 async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     try:
-        async with contextlib.aclosing(until(ctx.ends, follow(ctx.history, session_id, after))) as events:
+        async with contextlib.aclosing(until(ctx.stream_ends, follow(ctx.history, session_id, after))) as events:
             async for recorded in events:
                 yield b": keep-alive\n\n" if recorded is None else _frame(recorded)
-    except (PortError, ShuttingDownError, AccessEndedError):
+    except HistoryLostError:
+        yield sse_message({"seq": 0, "type": "reset"}, event="reset", seq=0)
+    except (PortError, ApiError, CorruptLogError, ShuttingDownError, AccessEndedError):
         # The store is unreachable, this replica shuts down, or the key is no longer valid: close, so that the client
-        # reconnects with its last id, and learns why if it may not.
+        # reconnects with its last id, and learns why if it may not. So also when an event cannot be read.
         return
 
 

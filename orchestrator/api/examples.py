@@ -52,6 +52,7 @@ SESSION: Final[dict[str, Any]] = {
     "created_at": 1795488000.1,
     "finished_at": 1795488000.7,
     "deadline_at": 1795488600.1,
+    "expires_at": None,
     "queue": None,
     "limits": {
         "max_turns": 5,
@@ -64,6 +65,7 @@ SESSION: Final[dict[str, Any]] = {
     },
     "seed": 1,
     "user": None,
+    "metadata": {"order": "17"},
     "finish_reason": "satisfied",
     "best": {"turn": 2, "candidate": 1},
     "results": [{"turn": 2, "candidate": 1}],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
 from orchestrator.ports import Catalogue, EditorCapabilities
 from services.errors import ApiError
-from services.protocol.images_api import SIZE_PATTERN, EditFields, NegativePrompt, Prompt
+from services.protocol.images_api import SIZE_PATTERN, EditFields, Metadata, NegativePrompt, Prompt
 
 MAX_TURNS: Final = 20
 MAX_CANDIDATES: Final = 16
@@ -25,6 +27,12 @@ _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
     "best_of_n": (1, 4),
     "single": (1, 1),
 }
+OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "response_format", "stream", "partial_images"})
+"""How the result is sent, which is not part of what is asked for."""
+NEW_FIELDS: Final = frozenset({"metadata", "webhook", "webhook_secret"})
+"""Fields that version 0.1 did not have."""
+_SECRET_BYTES: Final = range(24, 65)
+"""Of a secret, as the Standard Webhooks specification has it."""
 _LONGEST_WEBP_SIDE: Final = 16_383
 _NEUTRAL_COMPRESSION: Final = 100
 _EDITOR_FIELDS: Final = (
@@ -59,6 +67,15 @@ class LoopFields(BaseModel):
     true_cfg_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
     image_guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
     strength: float | None = Field(None, ge=0, le=1, description="Passed on to editors that support it.")
+    metadata: Metadata | None = Field(
+        None, description="Up to 16 pairs of your own (in a form: metadata[key]=value), by which sessions can be listed."
+    )
+    webhook: str | None = Field(
+        None, min_length=1, max_length=2000, description="An https URL that is notified of this session's events."
+    )
+    webhook_secret: str | None = Field(
+        None, max_length=200, description="With webhook: whsec_ and base64 of 24 to 64 random bytes, which sign what is sent."
+    )
 
 
 class ImagesEditFields(LoopFields, EditFields):
@@ -136,6 +153,7 @@ def first_event(
         editor_options=_editor_options(fields, catalogue.editors[editor], editor),
         checklist=thinker in catalogue.by_checklist,
         user=fields.user,
+        metadata=fields.metadata or {},
         tenant=tenant,
     )
 
@@ -148,9 +166,23 @@ def check(fields: ImagesEditFields | SessionFields, catalogue: Catalogue, deadli
     _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
     check_bytes("prompt", fields.prompt)
     check_bytes("negative_prompt", fields.negative_prompt)
+    _check_webhook(fields)
     _check_output(fields, 0)
     _limits(fields, deadlines, 0.0)
     _editor_options(fields, catalogue.editors[editor], editor)
+
+
+def _check_webhook(fields: LoopFields) -> None:
+    if (fields.webhook is None) != (fields.webhook_secret is None):
+        missing = "webhook_secret" if fields.webhook else "webhook"
+        raise ApiError("missing_parameter", f"{missing} is missing; send webhook and webhook_secret together", param=missing)
+    try:
+        size = len(base64.b64decode((fields.webhook_secret or "").removeprefix("whsec_"), validate=True))
+    except binascii.Error:
+        size = 0
+    if fields.webhook_secret is not None and size not in _SECRET_BYTES:
+        message = "webhook_secret: whsec_ and base64 of 24 to 64 random bytes"
+        raise ApiError("invalid_value", message, param="webhook_secret")
 
 
 def check_bytes(name: str, text: str | None) -> None:

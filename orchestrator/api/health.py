@@ -1,4 +1,4 @@
-"""``/v1/models``, ``/healthz``, ``/readyz``, ``/metrics``."""
+"""``/healthz``, ``/readyz``, ``/metrics``: for those who operate the service, without a key."""
 
 from __future__ import annotations
 
@@ -7,43 +7,17 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from orchestrator.api.context import Context, context, read_access
+from orchestrator.api.context import Context, context
 from orchestrator.api.errors import documented
-from orchestrator.api.examples import METRICS, MODELS, READY
+from orchestrator.api.examples import METRICS, READY
 from orchestrator.ports import StorageUnavailableError
 from services.errors import ApiError, error_body
 
 router = APIRouter(tags=["service"])
 _TEXT = {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS}}}
 Ctx = Annotated[Context, Depends(context)]
-
-
-class Model(BaseModel):
-    """A configured editor or thinker, in OpenAI's shape."""
-
-    id: str
-    object: str = "model"
-    created: int = 0
-    owned_by: str
-    ready: bool = Field(description="Whether it, or its fallback, accepts requests now.")
-
-
-class Models(BaseModel):
-    """The editors (values of `model`), then the thinkers (values of `thinker`)."""
-
-    object: str = "list"
-    data: list[Model]
-
-
-@router.get("/v1/models", responses=documented(example=MODELS))
-async def list_models(ctx: Annotated[Context, Depends(read_access)]) -> Models:
-    """The configured editors (`owned_by` editor) and thinkers (`owned_by` thinker); the defaults come first."""
-    catalogue, results = ctx.intake.catalogue, await ctx.readiness.results()
-    named = [("editor", name) for name in catalogue.editors] + [("thinker", name) for name in catalogue.thinkers]
-    return Models(data=[Model(id=name, owned_by=role, ready=results.get(f"{role}:{name}", False)) for role, name in named])
 
 
 @router.get("/healthz", responses=documented(keyed=False, example={"status": "ok"}))
@@ -56,14 +30,14 @@ async def health(ctx: Ctx) -> dict[str, str]:
 
 @router.get("/readyz", responses=documented(keyed=False, example=READY))
 async def ready(ctx: Ctx) -> Any:
-    """Whether this replica can serve edits: Redis and the blob store accept writes, the driver runs, and at least one editor
-    and one thinker are ready.
+    """Whether this replica can serve edits: Redis and the blob store accept writes, the driver runs and does not shut down,
+    and at least one editor and one thinker are ready.
     """
     results, refusals = await ctx.readiness.results(), ctx.storage.refusals
     vital = {
         "redis": "redis" not in refusals and await ctx.sessions.ping(),
         "blobs": "blobs" not in refusals,
-        "driver": ctx.driving(),
+        "driver": ctx.driving() and not ctx.shutdown.draining.is_set(),
     }
     checks = {**vital, **results}
     for role in ("editor", "thinker"):

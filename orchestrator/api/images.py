@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
@@ -21,6 +22,7 @@ from orchestrator.api.live import (
     AccessEndedError,
     ClientDisconnectedError,
     EventStreamResponse,
+    HistoryLostError,
     ShuttingDownError,
     follow,
     until,
@@ -29,6 +31,7 @@ from orchestrator.api.live import (
 )
 from orchestrator.api.pictures import PIECE, PiecesResponse, size_of, stored_pieces
 from orchestrator.api.view import candidate_path, scores_of
+from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports import PortError
@@ -47,6 +50,36 @@ _EVENT_FACTOR = 2
 _DONT_RETRY = {"x-should-retry": "false"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A call that waits for its session.
+
+    Attributes:
+        fingerprint: of its request, if it has no idempotency key: nobody else can get the result.
+    """
+
+    ctx: Context
+    session_id: str
+    fields: ImagesEditFields
+    fingerprint: str | None
+
+    def counted(self) -> contextlib.AbstractContextManager[None]:
+        """Count it, and keep its lease, while it waits."""
+        return self.ctx.callers.waiting(self.session_id, leased=self.fingerprint is not None)
+
+    async def left(self) -> None:
+        """Its caller has left or may not wait any longer."""
+        if self.fingerprint is not None:
+            await self.ctx.cancel(self.session_id, by="disconnect")
+
+    async def shutting_down(self) -> ApiError:
+        """The error for it when this replica closes; the repeat of the request joins the session."""
+        if self.fingerprint is not None:
+            await self.ctx.hand_over(self.session_id, self.fingerprint)
+        message = f"this replica is shutting down; repeat the request to get the result of session {self.session_id}"
+        return ApiError("not_ready", message, retry_after=1)
+
+
 @router.post(
     "/v1/images/edits",
     response_model=ImagesResponse,
@@ -57,7 +90,8 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
     """Edit an image until the thinker finds that it follows the instruction, and return the best candidate of all turns.
 
     The contract is OpenAI's, so its clients work; flat extension fields control the loop. If the connection breaks, a
-    session with an `Idempotency-Key` continues (repeat the request to get its result); one without is cancelled.
+    session with an `Idempotency-Key` continues (repeat the request to get its result); one without is cancelled, unless the
+    server asked to repeat the request because it is shutting down.
     """
     key = idempotency_key(request)
     with contextlib.ExitStack() as slot:
@@ -67,38 +101,41 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
                 ctx.links.check_base(request.headers.get("host"))
             if fields.stream:
                 slot.enter_context(ctx.streams.open(ctx.tenant))
+            webhook = endpoint_of_request(ctx, fields)
             with ctx.counting_refusals():
-                created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
+                tenant = await ctx.tenant_bounds()
+                created = await ctx.intake.create(fields, source, mask, tenant, key=key, waits=True, webhook=webhook)
             del source, mask  # do not hold them in memory while the caller waits
         session_id = created.session_id
         headers = {**_DONT_RETRY, "x-session-id": session_id}
+        call = _Waiting(ctx, session_id, fields, None if key else created.fingerprint)
         if fields.stream:
-            return EventStreamResponse(_stream(ctx, session_id, fields, cancel_when_left=key is None), slot.pop_all(), headers)
+            slot.enter_context(call.counted())
+            return EventStreamResponse(_stream(call), slot.pop_all(), headers)
     try:
         # One call waits for each session; those that join it by its key are counted as streams are.
         with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant):
-            return await _whole(request, ctx, session_id, fields, cancel_when_left=key is None)
+            return await _whole(request, call)
     except (ApiError, PortError) as exc:
         # The session exists, so the client must not retry on its own: that would create another.
         return error_response(from_port(exc) if isinstance(exc, PortError) else exc, headers)
 
 
-async def _whole(
-    request: Request, ctx: Context, session_id: str, fields: ImagesEditFields, *, cancel_when_left: bool
-) -> Response:
+async def _whole(request: Request, call: _Waiting) -> Response:
+    ctx, session_id, fields = call.ctx, call.session_id, call.fields
     headers = {**_DONT_RETRY, "x-session-id": session_id}
     try:
-        session, _ = await while_connected(request, ctx.ends, until_finished(ctx.history, session_id))
+        with call.counted():
+            session, _ = await while_connected(request, ctx.ends, until_finished(ctx.history, session_id))
     except ClientDisconnectedError:
-        if cancel_when_left:
-            await ctx.cancel(session_id, by="disconnect")
+        await call.left()
         return Response(status_code=499)
-    except ShuttingDownError as exc:
-        raise _shutting_down(session_id) from exc
+    except ShuttingDownError:
+        return error_response(await call.shutting_down(), {"x-should-retry": "true", "x-session-id": session_id})
     except AccessEndedError as exc:
-        if cancel_when_left:
-            await ctx.cancel(session_id, by="disconnect")
+        await call.left()
         raise access_ended() from exc
+    await ctx.confirm()
     finished = session.finished
     if finished is None or finished.best is None:
         error = of_finished(finished) if finished else ApiError("internal_error", "the session did not finish")
@@ -152,12 +189,6 @@ async def _parts(
         yield b'",' + orjson.dumps(facts)[1:]
 
 
-def _shutting_down(session_id: str) -> ApiError:
-    """The error for callers that wait while this replica shuts down."""
-    message = f"this replica is shutting down; the session continues, see /v1/sessions/{session_id}"
-    return ApiError("not_ready", message, retry_after=1)
-
-
 async def _facts_of(
     request: Request, ctx: Context, session_id: str, session: Session, ref: CandidateRef, fields: ImagesEditFields
 ) -> tuple[ImageRef | None, dict[str, Any]]:
@@ -209,8 +240,9 @@ async def _converted(ctx: Context, session_id: str, image: ImageRef, fields: Ima
     return await ctx.transcodes.get(image.sha256, load, encoding, tenant=ctx.tenant, param="output_format")
 
 
-async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, cancel_when_left: bool) -> AsyncIterator[bytes]:
+async def _stream(call: _Waiting) -> AsyncIterator[bytes]:
     """Each turn's candidates as partial images, then one completed event for every result."""
+    ctx, session_id, fields = call.ctx, call.session_id, call.fields
     done = False
     try:
         async for item in until(ctx.ends, _events(ctx, session_id, fields)):
@@ -223,16 +255,28 @@ async def _stream(ctx: Context, session_id: str, fields: ImagesEditFields, *, ca
         yield sse_message(access_ended().body(), event="error")
     except ShuttingDownError:
         done = True
-        yield sse_message(_shutting_down(session_id).body(), event="error")
+        yield sse_message((await call.shutting_down()).body(), event="error")
     finally:
-        if cancel_when_left and not done:
+        if not done:
             # Shielded: this task is cancelled while the generator is closed.
-            await asyncio.shield(asyncio.ensure_future(ctx.cancel(session_id, by="disconnect")))
+            await asyncio.shield(asyncio.ensure_future(call.left()))
 
 
 async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> AsyncGenerator[bytes]:
+    sent: set[str] = set()
+    while True:
+        try:
+            async with contextlib.aclosing(_events_once(ctx, session_id, fields, sent)) as items:
+                async for item in items:
+                    yield item
+        except HistoryLostError:
+            continue
+        return
+
+
+async def _events_once(ctx: Context, session_id: str, fields: ImagesEditFields, sent: set[str]) -> AsyncGenerator[bytes]:
+    """The events, but for partial images that were sent: `sent` has their turns and candidates."""
     log = []
-    partials = 0
     async with contextlib.aclosing(follow(ctx.history, session_id)) as live:
         async for recorded in live:
             if recorded is None:
@@ -240,13 +284,13 @@ async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> As
                 continue
             log.append(recorded.event)
             event = recorded.event
-            wanted = fields.partial_images is None or partials < fields.partial_images
-            if isinstance(event, Edited) and wanted:
+            wanted = fields.partial_images is None or len(sent) < fields.partial_images
+            if isinstance(event, Edited) and wanted and (picture := f"{event.turn}/{event.candidate}") not in sent:
                 # An event is held as a whole, so that its end is never cut off by another one.
                 async with ctx.replies.open(ctx.tenant, patient=True) as held:
                     await held.grow(_EVENT_FACTOR * size_of(event.image))
-                    yield await _partial(ctx, session_id, fold(log), event, fields, partials)
-                partials += 1
+                    yield await _partial(ctx, session_id, fold(log), event, fields, len(sent))
+                sent.add(picture)
             if isinstance(event, Finished):
                 async with contextlib.aclosing(_completed(ctx, session_id, fold(log), event, fields)) as items:
                     async for item in items:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+import orjson
 from opentelemetry import trace
 from starlette.requests import Request
 
-from orchestrator.api.fields import Deadlines, ImagesEditFields, SessionFields, SessionJson, Sources, check, first_event
+from orchestrator.api.fields import (
+    NEW_FIELDS,
+    OUTPUT_FIELDS,
+    Deadlines,
+    ImagesEditFields,
+    SessionFields,
+    SessionJson,
+    Sources,
+    check,
+    first_event,
+)
 from orchestrator.egress.fetch import Reserve, fetch_image
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.loop.events import SessionCreated
@@ -39,6 +51,7 @@ from services.serving.multipart import open_form
 
 _Fields = TypeVar("_Fields", ImagesEditFields, SessionFields)
 _MAX_SEED = 2**31
+_PAIR: Final = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +96,7 @@ class Intake:
             raise ApiError("unsupported_media_type", message, param="image")
         async with open_form(request, max_files=20, max_fields=100, max_file_bytes=self.limits.max_bytes) as form:
             read = await read_form(form)
-        fields = validate(model, read.fields)
+        fields = validate(model, _with_metadata(read.fields))
         source = single_image(read)
         check(fields, self.catalogue, self.deadlines, has_mask=read.mask is not None)
         return fields, source, read.mask
@@ -105,9 +118,22 @@ class Intake:
         return fields, source, mask
 
     async def create(
-        self, fields: ImagesEditFields | SessionFields, source: bytes, mask: bytes | None, tenant: Tenant, *, key: str | None
+        self,
+        fields: ImagesEditFields | SessionFields,
+        source: bytes,
+        mask: bytes | None,
+        tenant: Tenant,
+        *,
+        key: str | None,
+        waits: bool = False,
+        webhook: str = "",
     ) -> Created:
         """Store the images and record the session; a repeat under the same key returns the session created before.
+
+        Args:
+            waits: whether the caller waits for the session. Without a key nobody else can get its result, so it ends when its
+                caller is gone, and a repeat after a replica's shutdown returns the session of that caller.
+            webhook: the record of the endpoint that is notified of this session alone.
 
         Raises:
             ApiError: for an image that is not accepted, or a key that was used for another request.
@@ -120,10 +146,11 @@ class Intake:
             raise ApiError("invalid_image", "mask: it must have the size of image", param="mask")
         seed = secrets.randbelow(_MAX_SEED)
         event = first_event(fields, sources, self.catalogue, self.deadlines, now=self.clock.now(), seed=seed, tenant=tenant.name)
-        fingerprint = _fingerprint(fields, [received for received, _ in images])
-        idempotency = Idempotency(key, fingerprint) if key else None
-        created = await self._record([image for _, image in images], event, idempotency, tenant.bounds)
-        if not created.fresh and created.fingerprint != fingerprint:
+        received = [digest for digest, _ in images]
+        same = Idempotency(key or "", _fingerprint(fields, received), _former_fingerprint(fields, received))
+        idempotency = same if key or waits else None
+        created = await self._record([image for _, image in images], event, idempotency, tenant.bounds, webhook)
+        if not same.fits(created):
             message = "Idempotency-Key: it was used for another request; use a new key for a new request"
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
         logs.bind(session_id=created.session_id, tenant=event.tenant)
@@ -144,14 +171,19 @@ class Intake:
         return await self.decoder.check(data, limits=self.limits, param=param, tenant=tenant)
 
     async def _record(
-        self, images: Sequence[CheckedImage], event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds
+        self,
+        images: Sequence[CheckedImage],
+        event: SessionCreated,
+        idempotency: Idempotency | None,
+        bounds: Bounds,
+        webhook: str = "",
     ) -> Created:
         """Store the images of a session, then record it. After a crash in between, `sweep` finds the folder."""
         session_id = f"ses_{secrets.token_hex(16)}"
         for image in images:
             await self.folders.put(session_id, image)
         try:
-            created = await self.sessions.create(session_id, event, idempotency, bounds)
+            created = await self.sessions.create(session_id, event, idempotency, bounds, webhook)
         except StorageUnavailableError:
             # The session may exist, although the answer was lost.
             raise
@@ -167,6 +199,14 @@ class Intake:
             await self.folders.remove(session_id)
 
 
+def _with_metadata(fields: Mapping[str, str]) -> dict[str, Any]:
+    """A form's fields with its ``metadata[key]`` collected, which is how clients send an object in a form."""
+    found = {name: _PAIR.fullmatch(name) for name in fields}
+    pairs = {match[1]: fields[name] for name, match in found.items() if match}
+    rest: dict[str, Any] = {name: text for name, text in fields.items() if not found[name]}
+    return {**rest, "metadata": pairs} if pairs else rest
+
+
 def idempotency_key(request: Request) -> str | None:
     """The caller's ``Idempotency-Key``, checked."""
     key = request.headers.get("idempotency-key")
@@ -178,8 +218,20 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def _fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[str]) -> str:
-    """Of a request: its fields, and the digests of its source and mask as they were received."""
+    """Of a request: the fields that it sets, and the digests of its source and mask as they were received.
+
+    How the result is sent is not part of it: a repeat may ask for another format. Fields at their defaults are not either, so
+    that versions with more or fewer fields agree.
+    """
     # Stored in Redis with the caller's key: it must not change between versions.
     source, mask = [*received, ""][:2]
-    parts = (fields.model_dump_json(), source, mask)
+    given = fields.model_dump(mode="json", exclude_defaults=True, exclude=set(OUTPUT_FIELDS))
+    parts = ("2", orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode(), source, mask)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _former_fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[str]) -> str:
+    """As version 0.1 made it: of all its fields."""
+    source, mask = [*received, ""][:2]
+    parts = (fields.model_dump_json(exclude=set(NEW_FIELDS)), source, mask)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

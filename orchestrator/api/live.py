@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from orchestrator.loop.events import Finished
-from orchestrator.loop.session import Session, fold
-from orchestrator.ports import History, Recorded, Silence, StorageUnavailableError
+from orchestrator.loop.events import Event, Finished
+from orchestrator.loop.session import CorruptLogError, Session, fold
+from orchestrator.ports import History, Recorded, SessionArchive, SessionFacts, Silence, StorageUnavailableError
 from services.errors import ApiError
 
 _Result = TypeVar("_Result")
@@ -34,35 +34,66 @@ class AccessEndedError(Exception):
     """The caller's key was revoked or has expired while it waited or read a stream."""
 
 
+class HistoryLostError(Exception):
+    """The log no longer has what was followed: Redis was restored from an older state, or failed over to a replica behind it."""
+
+
+class SessionDeletedError(ApiError):
+    """The session was deleted while it was followed."""
+
+    def __init__(self, session_id: str) -> None:
+        message = f"the session {session_id!r} was deleted, or the session store lost it"
+        super().__init__("session_not_found", message, param="session_id")
+
+
 class ShuttingDownError(Exception):
     """This replica shuts down while a caller waits; another replica continues the session."""
 
 
-async def follow(history: History, session_id: str, after: int = 0) -> AsyncGenerator[Recorded | None]:
+async def follow(history: History, session_id: str, after: int = 0, *, look: bool = False) -> AsyncGenerator[Recorded | None]:
     """Events after `after` until the session is finished; None is a heartbeat.
 
     Live messages may be lost; a gap is filled from the log.
+
+    Raises:
+        SessionDeletedError: when it is deleted.
+        HistoryLostError: when the log does not go on from what was followed: start again, from its first event.
+
+    Args:
+        look: read the log at each heartbeat too, for a caller who waits for the end and would not notice a lost message.
     """
-    last = after
+    last, known = after, None
     async with contextlib.aclosing(history.listen(session_id)) as live:
         async for item in live:
-            if item is Silence.QUIET:
+            if item is Silence.QUIET and not look:
                 yield None
                 continue
             if isinstance(item, Recorded) and item.seq <= last:
                 continue
-            batch = [item] if isinstance(item, Recorded) and item.seq == last + 1 else await history.read(session_id, last)
-            if not batch:
-                tail = await history.tail(session_id)
-                if tail is None or tail.seq < last or (isinstance(tail.event, Finished) and tail.seq == last):
-                    # The session was deleted, Redis was restored from an older file, or `after` is beyond the end.
-                    return
-                yield None
+            if isinstance(item, Recorded) and item.seq == last + 1:
+                batch = [item]
+            else:
+                batch = await _missed(history, session_id, last, known)
+                if not batch:
+                    yield None
             for recorded in batch:
-                last = recorded.seq
+                last, known = recorded.seq, recorded.event
                 yield recorded
                 if isinstance(recorded.event, Finished):
                     return
+
+
+async def _missed(history: History, session_id: str, last: int, known: Event | None) -> list[Recorded]:
+    """The events after the last one that was followed, which is `known` if it was sent."""
+    # Read with the last one itself: a log that was restored may have grown past it, with other events.
+    found = await history.read(session_id, max(0, last - 1))
+    if found and last == 0:
+        return found
+    if found and found[0].seq == last and (known is None or known == found[0].event):
+        return found[1:]
+    if await history.tail(session_id) is None:
+        raise SessionDeletedError(session_id)
+    raise HistoryLostError(session_id)
 
 
 class StreamLimitError(ApiError):
@@ -154,11 +185,10 @@ class EventStreamResponse(SlotResponse):
 
 async def until_finished(history: History, session_id: str) -> tuple[Session, int]:
     """The finished session and the number of its last event; an outage of Redis up to `_OUTAGE_S` is waited out."""
-    async for attempt in stamina.retry_context(on=StorageUnavailableError, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
+    waitable = (StorageUnavailableError, HistoryLostError)
+    async for attempt in stamina.retry_context(on=waitable, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
         with attempt:
-            log = [recorded async for recorded in follow(history, session_id) if recorded is not None]
-    if not log:
-        raise ApiError("session_not_found", f"the session {session_id!r} was deleted", param="session_id")
+            log = [recorded async for recorded in follow(history, session_id, look=True) if recorded is not None]
     return fold(recorded.event for recorded in log), log[-1].seq
 
 
@@ -227,17 +257,49 @@ async def until(ends: Ends, items: AsyncGenerator[_Result]) -> AsyncGenerator[_R
         await items.aclose()
 
 
-async def load(history: History, session_id: str, tenant: str | None) -> tuple[Session, int]:
+class UnreadableSessionError(ApiError):
+    """A session's log cannot be read.
+
+    Attributes:
+        facts: what is known without it.
+        session: as it was before the first event that cannot be read; None if that is the first.
+    """
+
+    def __init__(self, facts: SessionFacts, session: Session | None) -> None:
+        message = "this session's events cannot be read by this version of the server; cancel or delete it"
+        super().__init__("session_unreadable", message, param="session_id")
+        self.facts = facts
+        self.session = session
+
+
+async def load(history: SessionArchive, session_id: str, tenant: str | None) -> tuple[Session, int]:
     """A tenant's session; `tenant` is None for a caller who may see the sessions of all tenants.
 
     Raises:
         ApiError: ``session_not_found``, also for another tenant's session.
+        UnreadableSessionError: when its log cannot be read.
     """
-    log = await history.read(session_id)
-    session = fold(recorded.event for recorded in log) if log else None
+    try:
+        log = await history.read(session_id)
+        session = fold(recorded.event for recorded in log) if log else None
+    except CorruptLogError as exc:
+        raise await unreadable(history, session_id, tenant) from exc
     if session is None or tenant not in {None, session.created.tenant}:
-        raise ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
+        raise _not_found(session_id)
     return session, log[-1].seq
+
+
+async def unreadable(history: SessionArchive, session_id: str, tenant: str | None) -> ApiError:
+    """The error for a session whose log cannot be read; ``session_not_found`` for another tenant's."""
+    found = await history.readable(session_id)
+    if found is None or tenant not in {None, found[0].tenant}:
+        return _not_found(session_id)
+    facts, log = found
+    return UnreadableSessionError(facts, fold(recorded.event for recorded in log) if log else None)
+
+
+def _not_found(session_id: str) -> ApiError:
+    return ApiError("session_not_found", f"there is no session {session_id!r}", param="session_id")
 
 
 async def while_connected(request: Request, ends: Ends, work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -1,47 +1,112 @@
-"""Pictures in replies: sent from the blob store in pieces, so that a reader who stops holds a piece and no more."""
+"""Pictures in replies: sent from the blob store in pieces, so that a reader who stops holds a piece and no more.
+
+Conditional and range requests: RFC 9110, sections 13.1.2 (If-None-Match), 13.1.5 (If-Range) and 14.2 (Range).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Final
 
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.loop.events import ImageRef
 from orchestrator.ports import PortError, ReadableBlobs
-from services.serving.middleware import ReplyAbortedError
+from services.errors import ApiError
+from services.serving.middleware import ReplyAbortedError, error_response
 
 PIECE: Final = 3 * 256 * 1024
 """Bytes read at a time: large enough for an object store, and a multiple of 3, so that base64 can be made of each."""
 
 
-async def stored_pieces(blobs: ReadableBlobs, session_id: str, image: ImageRef) -> AsyncGenerator[bytes]:
-    """The bytes of a stored image."""
-    for at in range(0, image.bytes, PIECE):
-        yield await blobs.read(session_id, image.sha256, at, min(at + PIECE, image.bytes))
+_RANGE: Final = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
+"""One range; several are ignored, as a server may."""
 
 
-async def stored_response(blobs: ReadableBlobs, session_id: str, image: ImageRef, headers: dict[str, str]) -> Response:
-    """A stored image as a response.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a picture is sent: all of it (200), or the bytes from `start` up to before `end` (206)."""
+
+    status: int
+    start: int
+    end: int
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """A picture in one encoding: its strong entity tag, its media type, and the headers that are always sent with it."""
+
+    etag: str
+    media_type: str
+    headers: dict[str, str]
+
+    def not_modified(self, request: Request) -> Response | None:
+        """The response to a client that has it already."""
+        known = request.headers.get("if-none-match")
+        if known is None or (
+            known.strip() != "*" and self.etag not in (tag.strip().removeprefix("W/") for tag in known.split(","))
+        ):
+            return None
+        return Response(status_code=304, headers={**self.headers, "etag": self.etag})
+
+    def part(self, request: Request, size: int) -> Part | Response:
+        """The part that a request asks for, or the response that refuses it."""
+        headers = {**self.headers, "etag": self.etag, "accept-ranges": "bytes"}
+        found = _RANGE.fullmatch(request.headers.get("range", "").strip())
+        if not found or request.headers.get("if-range", self.etag) != self.etag:
+            return Part(200, 0, size, headers)
+        first, last, suffix = found.groups()
+        start = int(first) if first else max(0, size - int(suffix))
+        end = min(size, int(last) + 1) if last else size
+        if first and last and int(last) < int(first):
+            return Part(200, 0, size, headers)
+        if start >= size:
+            error = ApiError("range_not_satisfiable", f"Range: the picture has {size:,} bytes", param="Range")
+            return error_response(error, {"content-range": f"bytes */{size}"})
+        return Part(206, start, end, {**headers, "content-range": f"bytes {start}-{end - 1}/{size}"})
+
+
+async def stored_pieces(
+    blobs: ReadableBlobs, session_id: str, image: ImageRef, start: int = 0, end: int | None = None
+) -> AsyncGenerator[bytes]:
+    """The bytes of a stored image, or a part of them."""
+    end = image.bytes if end is None else end
+    for at in range(start, end, PIECE):
+        yield await blobs.read(session_id, image.sha256, at, min(at + PIECE, end))
+
+
+async def stored_response(
+    blobs: ReadableBlobs, session_id: str, image: ImageRef, whole: Representation, request: Request
+) -> Response:
+    """A stored image, or the part that is asked for, as a response.
 
     Raises:
         PortError: when it cannot be read.
     """
-    pieces = stored_pieces(blobs, session_id, image)
+    if known := whole.not_modified(request):
+        return known
+    part = whole.part(request, image.bytes)
+    if isinstance(part, Response):
+        return part
+    pieces = stored_pieces(blobs, session_id, image, part.start, part.end)
     first = await anext(pieces)
-    if len(first) == image.bytes:
-        return Response(first, media_type=image.media_type, headers=headers)
-    headers = {**headers, "content-length": str(image.bytes)}
-    return PiecesResponse(_continued([first], pieces), media_type=image.media_type, headers=headers)
+    if len(first) == part.end - part.start:
+        return Response(first, part.status, part.headers, whole.media_type)
+    headers = {**part.headers, "content-length": str(part.end - part.start)}
+    return PiecesResponse(_continued([first], pieces), part.status, media_type=whole.media_type, headers=headers)
 
 
 class PiecesResponse(StreamingResponse):
     """A response in pieces, whose generator releases what it holds when it has been sent, or the client has left."""
 
-    def __init__(self, pieces: AsyncGenerator[bytes], *, media_type: str, headers: dict[str, str]) -> None:
-        super().__init__(pieces, media_type=media_type, headers=headers)
+    def __init__(self, pieces: AsyncGenerator[bytes], status: int = 200, *, media_type: str, headers: dict[str, str]) -> None:
+        super().__init__(pieces, status, headers, media_type)
         self._pieces = pieces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,6 +7,7 @@ import base64
 import binascii
 import contextlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 from urllib.request import parse_http_list
@@ -27,12 +28,15 @@ from orchestrator.api.live import (
     ClientDisconnectedError,
     ShuttingDownError,
     StreamLimitError,
+    UnreadableSessionError,
     load,
     until_finished,
     while_connected,
 )
-from orchestrator.api.pictures import size_of, stored_response
-from orchestrator.api.view import SessionList, SessionView, show, summary
+from orchestrator.api.pictures import Representation, size_of, stored_response
+from orchestrator.api.queries import METADATA_QUERY, wanted_metadata
+from orchestrator.api.view import SessionList, SessionView, poll_after_s, show, show_unreadable, summary
+from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import Session, Status, fold
@@ -76,8 +80,11 @@ _IMAGE: Final[Responses] = {
         "content": {
             kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", "image/jpeg", "image/webp")
         },
-    }
+    },
+    206: {"description": "The part that `Range` asks for."},
+    304: {"description": "`If-None-Match` names what would be sent."},
 }
+_PARTIAL: Final = 206
 _SECONDS: Final = re.compile(r"[0-9]{1,18}")
 _FINISHED: Final = {"model": SessionView, "description": "Finished within `Prefer: wait`."}
 _LONGEST_WAIT_S: Final = 600
@@ -131,8 +138,9 @@ async def create_session(
             fields, source, mask = await ctx.intake.from_json(body, ctx.tenant, fetched.grow)
         else:
             fields, source, mask = await ctx.intake.from_form(body, SessionFields)
+        webhook = endpoint_of_request(ctx, fields)
         with ctx.counting_refusals():
-            created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key)
+            created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key, webhook=webhook)
         del source, mask  # do not hold them in memory while the caller waits
     session_id = created.session_id
     headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
@@ -140,7 +148,7 @@ async def create_session(
         try:
             with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant):
                 async with asyncio.timeout(wait_s):
-                    session, seq = await while_connected(request, ctx.ends, until_finished(ctx.history, session_id))
+                    session, seq = await while_connected(request, ctx.stream_ends, until_finished(ctx.history, session_id))
         except (TimeoutError, ShuttingDownError, StreamLimitError):
             pass
         except AccessEndedError as exc:
@@ -148,21 +156,24 @@ async def create_session(
         except ClientDisconnectedError:
             return Response(status_code=499)
         else:
-            view = show(session_id, session, seq)
-            return Response(view.model_dump_json(), 200, headers | {"preference-applied": f"wait={wait_s:g}"}, "application/json")
+            await ctx.confirm()
+            headers["preference-applied"] = f"wait={wait_s:g}"
+            return _shown(show(session_id, session, seq, kept_s=ctx.kept_s), headers)
     session, seq = await load(ctx.history, session_id, ctx.tenant)
     position = None if session.finished else await ctx.sessions.queue_position(session_id)
-    return Response(show(session_id, session, seq, position).model_dump_json(), 202, headers, "application/json")
+    return _shown(show(session_id, session, seq, position, kept_s=ctx.kept_s), headers, 202)
 
 
-@router.get("", responses=documented(example=SESSIONS))
+@router.get("", responses=documented(example=SESSIONS), openapi_extra={"parameters": [METADATA_QUERY]})
 async def list_sessions(
+    request: Request,
     ctx: ReadAccess,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
     status: Annotated[Status | None, Query(description="Only sessions in this state.")] = None,
 ) -> SessionList:
     """Your sessions, newest first, without their turns and checklists: `GET` a session for those."""
+    pairs = wanted_metadata(request).items()
     found: list[SessionView] = []
     after = _read_cursor(cursor)
     async with ctx.listings.slot(ctx.tenant):
@@ -176,8 +187,8 @@ async def list_sessions(
                     after = (created_ms, name)
                     if log:
                         session = fold(recorded.event for recorded in log)
-                        if status is None or session.status == status:
-                            found.append(summary(name, session, log[-1].seq))
+                        if (status is None or session.status == status) and pairs <= session.created.metadata.items():
+                            found.append(summary(name, session, log[-1].seq, kept_s=ctx.kept_s))
                     if len(found) == limit:
                         return SessionList(data=found, next_cursor=_write_cursor(after))
             if not rows:
@@ -185,15 +196,21 @@ async def list_sessions(
     return SessionList(data=found, next_cursor=_write_cursor(after) if after else None)
 
 
-@router.get("/{session_id}", responses=documented(example=SESSION))
-async def get_session(session_id: SessionId, ctx: ReadAccess) -> SessionView:
-    """A session; while it is queued, also its position and its expected wait."""
-    session, seq = await load(ctx.history, session_id, ctx.tenant)
+@router.get("/{session_id}", response_model=SessionView, responses=documented(example=SESSION))
+async def get_session(session_id: SessionId, ctx: ReadAccess) -> Response:
+    """A session; while it is queued, also its position and its expected wait. `Retry-After` says when to ask again.
+
+    Of one whose events cannot be read, it shows what came before them, with the error `session_unreadable`.
+    """
+    try:
+        session, seq = await load(ctx.history, session_id, ctx.tenant)
+    except UnreadableSessionError as exc:
+        return _shown(_show_unreadable(session_id, exc))
     position = None if session.finished else await ctx.sessions.queue_position(session_id)
-    return show(session_id, session, seq, position)
+    return _shown(show(session_id, session, seq, position, kept_s=ctx.kept_s))
 
 
-@router.get("/{session_id}/image", response_class=Response, responses=documented(409, ok=_IMAGE))
+@router.get("/{session_id}/image", response_class=Response, responses=documented(409, 416, ok=_IMAGE))
 async def get_best_image(
     session_id: SessionId,
     ctx: ImageAccess,
@@ -208,7 +225,7 @@ async def get_best_image(
     return await _serve(ctx, session_id, session, _image_of(session, top), wanted, final=final)
 
 
-@router.get("/{session_id}/source", response_class=Response, responses=documented(ok=_IMAGE))
+@router.get("/{session_id}/source", response_class=Response, responses=documented(416, ok=_IMAGE))
 async def get_source_image(
     session_id: SessionId,
     ctx: ImageAccess,
@@ -219,7 +236,9 @@ async def get_source_image(
     return await _serve(ctx, session_id, session, session.created.source, wanted, final=True)
 
 
-@router.get("/{session_id}/turns/{turn}/candidates/{candidate}/image", response_class=Response, responses=documented(ok=_IMAGE))
+@router.get(
+    "/{session_id}/turns/{turn}/candidates/{candidate}/image", response_class=Response, responses=documented(416, ok=_IMAGE)
+)
 async def get_candidate_image(
     session_id: SessionId,
     turn: Annotated[int, Path(ge=1, le=10_000)],
@@ -236,9 +255,13 @@ async def get_candidate_image(
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
 async def cancel_session(session_id: SessionId, ctx: EditAccess) -> SessionView:
     """Cancel a session. Acknowledged at once; repeated, or for a finished session, it changes nothing."""
-    await ctx.cancel(session_id, by="caller")
-    session, seq = await load(ctx.history, session_id, ctx.tenant)
-    return show(session_id, session, seq)
+    try:
+        await ctx.cancel(session_id, by="caller")
+        session, seq = await load(ctx.history, session_id, ctx.tenant)
+    except UnreadableSessionError as exc:
+        await ctx.cancel_unreadable(session_id, exc.facts, by="caller")
+        return _show_unreadable(session_id, exc)
+    return show(session_id, session, seq, kept_s=ctx.kept_s)
 
 
 @router.post("/{session_id}/feedback", responses=documented(409, example=SESSION), openapi_extra=described(Feedback))
@@ -253,14 +276,18 @@ async def give_feedback(
         return FeedbackGiven(at=ctx.clock.now(), **_with_defaults(feedback).model_dump())
 
     session, seq = await ctx.write(session_id, event)
-    return show(session_id, session, seq)
+    return show(session_id, session, seq, kept_s=ctx.kept_s)
 
 
 @router.delete("/{session_id}", status_code=204, response_class=Response, responses=documented(409))
 async def delete_session(session_id: SessionId, ctx: EditAccess) -> Response:
     """Delete a finished session: its events, its images, and its archived document."""
-    session, _ = await load(ctx.history, session_id, ctx.tenant)
-    if session.finished is None or not await ctx.sessions.delete(session_id, ctx.tenant):
+    try:
+        session, _ = await load(ctx.history, session_id, ctx.tenant)
+        finished = session.finished is not None
+    except UnreadableSessionError as exc:
+        finished = exc.facts.finished
+    if not finished or not await ctx.sessions.delete(session_id, ctx.tenant):
         raise ApiError("session_conflict", "the session is not finished; cancel it first", param="session_id")
     # A chore removes the folder again later: an image may be in flight, and this attempt may fail.
     with contextlib.suppress(StorageUnavailableError, TimeoutError):
@@ -272,10 +299,23 @@ async def delete_session(session_id: SessionId, ctx: EditAccess) -> Response:
 # --- pieces ------------------------------------------------------------------------------------------------------
 
 
+def _shown(view: SessionView, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
+    """A session as a response, which says when to ask again where it is not finished."""
+    after = poll_after_s(view)
+    wait = {} if after is None else {"retry-after": str(after)}
+    return Response(view.model_dump_json(), status, {**(headers or {}), **wait}, "application/json")
+
+
 async def _session_of_image(ctx: Context, session_id: str) -> Session:
     """The session of the requested image."""
     session, _ = await load(ctx.history, session_id, None if ctx.signed_link else ctx.tenant)
     return session
+
+
+def _show_unreadable(session_id: str, exc: UnreadableSessionError) -> SessionView:
+    if exc.session is None:
+        raise exc
+    return show_unreadable(session_id, exc.session, exc.facts.seq, finished=exc.facts.finished)
 
 
 def _with_defaults(feedback: Feedback) -> Feedback:
@@ -335,15 +375,19 @@ async def _serve(
     ctx: Context, session_id: str, session: Session, image: ImageRef, wanted: WantedEncoding, *, final: bool
 ) -> Response:
     # An image never changes; which one is the best does until the session is finished.
-    cache = "private, max-age=31536000, immutable" if final else "no-store"
+    cache = "private, max-age=31536000, immutable" if final else "private, no-cache"
     headers = {"cache-control": cache, "x-content-type-options": "nosniff"}
     output, compression = wanted.format, wanted.compression
     if output is None and compression is None:
-        return await stored_response(ctx.blobs, session_id, image, headers)
+        whole = Representation(f'"{image.sha256}"', image.media_type, headers)
+        return await stored_response(ctx.blobs, session_id, image, whole, wanted.request)
     output = output or _format_of(image.media_type)
     if compression is not None and output == "png":
         message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
         raise ApiError("unsupported_parameter", message, param="compression")
+    whole = Representation(f'"{image.sha256}-{output}-{compression}"', f"image/{output}", headers)
+    if known := whole.not_modified(wanted.request):
+        return known
     # The session's tenant: a signed link has none of its own.
     tenant = session.created.tenant
 
@@ -360,7 +404,11 @@ async def _serve(
             return Response(status_code=499)
         except ShuttingDownError as exc:
             raise ApiError("not_ready", "this replica is shutting down; retry", retry_after=1) from exc
-        return HeldResponse(data, stack.pop_all(), media_type=f"image/{output}", headers=headers)
+        part = whole.part(wanted.request, len(data))
+        if isinstance(part, Response):
+            return part
+        sent = data[part.start : part.end] if part.status == _PARTIAL else data
+        return HeldResponse(sent, stack.pop_all(), part.status, media_type=whole.media_type, headers=part.headers)
 
 
 def _format_of(media_type: str) -> OutputFormat:

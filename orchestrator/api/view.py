@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
@@ -112,10 +112,14 @@ class SessionView(BaseModel):
     created_at: float
     finished_at: float | None
     deadline_at: float
+    expires_at: float | None = Field(
+        None, description="When the finished session is deleted with its images; null while it runs, or if it is kept."
+    )
     queue: QueueView | None = Field(None, description="While the session is queued; always null in lists.")
     limits: LimitsView
     seed: int
     user: str | None
+    metadata: dict[str, str]
     finish_reason: FinishReason | None
     best: CandidateRef | None
     results: list[CandidateRef]
@@ -138,8 +142,15 @@ class SessionList(BaseModel):
     next_cursor: str | None
 
 
-def show(session_id: str, session: Session, last_event: int, position: QueuePosition | None = None) -> SessionView:
-    """The session as the API shows it; `position` where it is queued."""
+def show(
+    session_id: str, session: Session, last_event: int, position: QueuePosition | None = None, *, kept_s: float | None = None
+) -> SessionView:
+    """The session as the API shows it.
+
+    Args:
+        position: where it is queued.
+        kept_s: seconds from its end until it is deleted; None if never.
+    """
     created, finished = session.created, session.finished
     path = f"/v1/sessions/{session_id}"
     top = finished.best if finished else best(session)
@@ -156,10 +167,12 @@ def show(session_id: str, session: Session, last_event: int, position: QueuePosi
         created_at=created.at,
         finished_at=finished.at if finished else None,
         deadline_at=created.limits.deadline_at,
+        expires_at=finished.at + kept_s if finished and kept_s is not None else None,
         queue=QueueView(ahead=position.ahead, wait_s=position.wait_s) if position else None,
         limits=LimitsView.model_validate(created.limits.model_dump()),
         seed=created.seed,
         user=created.user,
+        metadata=created.metadata,
         finish_reason=finished.reason if finished else None,
         best=top,
         results=results,
@@ -185,9 +198,29 @@ def show(session_id: str, session: Session, last_event: int, position: QueuePosi
     )
 
 
-def summary(session_id: str, session: Session, last_event: int) -> SessionView:
+def show_unreadable(session_id: str, session: Session, last_event: int, *, finished: bool) -> SessionView:
+    """A session as it was before the first event that cannot be read, with an error that says so."""
+    error = Failure(
+        code="session_unreadable", message="later events of this session cannot be read by this version of the server"
+    )
+    view = show(session_id, session, last_event).model_copy(update={"error": error})
+    return view.model_copy(update={"status": "failed", "finish_reason": "failed"}) if finished else view
+
+
+def summary(session_id: str, session: Session, last_event: int, *, kept_s: float | None = None) -> SessionView:
     """A session in a list: without its turns and its checklist."""
-    return show(session_id, session, last_event).model_copy(update={"turns": [], "checklist": []})
+    return show(session_id, session, last_event, kept_s=kept_s).model_copy(update={"turns": [], "checklist": []})
+
+
+_POLL_S: Final[dict[str, int]] = {"running": 2, "cancelling": 1, "awaiting_review": 10}
+_LONGEST_POLL_S: Final = 30
+
+
+def poll_after_s(view: SessionView) -> int | None:
+    """Seconds after which it makes sense to ask for the session again; None once it is finished."""
+    if view.status == "queued":
+        return round(min(max(1.0, view.queue.wait_s or 1.0), _LONGEST_POLL_S)) if view.queue else 1
+    return _POLL_S.get(view.status)
 
 
 def scores_of(candidate: Candidate | None) -> ScoresView | None:

@@ -15,9 +15,10 @@ from orchestrator.api.bodies import described, read_as
 from orchestrator.api.context import Context, edit_access, read_access
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import ID
+from orchestrator.api.fields import LoopFields
 from orchestrator.api.live import load
 from orchestrator.egress.addresses import InvalidURLError
-from orchestrator.webhooks.model import Attempt, Delivery, Endpoint, State, Topic
+from orchestrator.webhooks.model import OWN_ENDPOINT, TOPICS, Attempt, Delivery, Endpoint, State, Topic
 from services.errors import ApiError
 
 router = APIRouter(tags=["webhooks"])
@@ -146,10 +147,7 @@ _ROTATED: Final[dict[str, Any]] = {**_WEBHOOK, "secret": "whsec_…", "previous_
 @router.post("/v1/webhooks", status_code=201, responses=documented(ok={201: _MADE}), openapi_extra=described(NewWebhook))
 async def create_webhook(ctx: EditAccess, webhook: Annotated[NewWebhook, Depends(read_as(NewWebhook))]) -> CreatedWebhook:
     """Create a webhook that is notified of session events. Its secret is in this response only."""
-    try:
-        ctx.webhooks.check(webhook.url)
-    except InvalidURLError as exc:
-        raise ApiError(exc.code, f"url: {exc.message}", param="url") from exc
+    _check_url(ctx, webhook.url, "url")
     endpoint = Endpoint(
         id=f"whk_{secrets.token_hex(8)}",
         url=webhook.url,
@@ -237,6 +235,32 @@ async def _endpoint(ctx: Context, webhook_id: str) -> Endpoint:
     if endpoint is None:
         raise _unknown(webhook_id)
     return endpoint
+
+
+def endpoint_of_request(ctx: Context, fields: LoopFields) -> str:
+    """The record of the webhook that a request for a session names; empty if it names none.
+
+    Raises:
+        ApiError: when its URL may not be called.
+    """
+    if fields.webhook is None or fields.webhook_secret is None:
+        return ""
+    _check_url(ctx, fields.webhook, "webhook")
+    endpoint = Endpoint(
+        id=OWN_ENDPOINT,
+        url=fields.webhook,
+        secret=fields.webhook_secret,
+        events=tuple(TOPICS.values()),
+        created_at=ctx.clock.now(),
+    )
+    return endpoint.model_dump_json()
+
+
+def _check_url(ctx: Context, url: str, param: str) -> None:
+    try:
+        ctx.webhooks.check(url)
+    except InvalidURLError as exc:
+        raise ApiError(exc.code, f"{param}: {exc.message}", param=param) from exc
 
 
 def _new_secret() -> str:

@@ -7,6 +7,8 @@
 
 A driver may crash at any point. Recorded events are kept; what was not recorded is decided and done again by the replica that
 claims the session next, with the same idempotency keys.
+
+A driver whose replica shuts down starts nothing more, records what is under way, and queues the session for another replica.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -27,6 +29,7 @@ from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
 from orchestrator.ports import (
+    AbandonedError,
     Claim,
     Clock,
     EditorUsage,
@@ -46,6 +49,7 @@ _MAX_SLEEP_S: Final = 3600.0
 _INITIAL_BACKOFF_S: Final = 0.1
 _MAX_BACKOFF_S: Final = 2.0
 """Between failed appends."""
+_UNTIL_REDIS_ANSWERS: Final = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_max=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,20 @@ class _Running:
     usage: EditorUsage
 
 
+@dataclass(frozen=True, slots=True)
+class DriverOptions:
+    """What all drivers of a replica have in common.
+
+    Attributes:
+        bounds: what a session may grow to.
+        caller_grace_s: seconds for which a caller who alone could get the result may be unheard of before the session ends:
+            after an outage of Redis, callers that wait need a moment to renew their leases.
+    """
+
+    bounds: SessionBounds = field(default_factory=SessionBounds)
+    caller_grace_s: float = 5.0
+
+
 class Driver:
     """Drives one session that this replica owns."""
 
@@ -76,7 +94,7 @@ class Driver:
         observer: SessionObserver,
         entries: list[Recorded],
         *,
-        bounds: SessionBounds | None = None,
+        options: DriverOptions | None = None,
     ) -> None:
         self._claim = claim
         self._sessions = sessions
@@ -84,29 +102,51 @@ class Driver:
         self._clock = clock
         self._observer = observer
         self._seq = entries[-1].seq
-        self._bounds = bounds
-        self._session = fold((recorded.event for recorded in entries), bounds)
+        self._options = options or DriverOptions()
+        self._bounds = self._options.bounds
+        self._recorded = self._session = fold((recorded.event for recorded in entries), self._bounds)
+        """The session as it is recorded, and with the drafts."""
         self._drafts: list[_Draft] = []
         self._failures = 0
         """Consecutive failed appends."""
+        self._abandoned = False
+        """Whether the caller was gone at the last append."""
+        self._leaving = False
         started = (recorded.event for recorded in entries if isinstance(recorded.event, ev.EditStarted))
         self._resumed: Final = frozenset((event.turn, event.candidate, event.attempt) for event in started)
         """Edits that earlier drivers started."""
         self._running: dict[_JobKey, _Running] = {}
         self._spans = SessionSpans(claim.session_id, (recorded.event for recorded in entries))
         self._signal = asyncio.Event()
+        self._missed = False
+        """Whether what was read before may no longer be the log."""
 
     @property
     def finished(self) -> ev.Finished | None:
         """How the session ended, once it has."""
         return self._session.finished
 
-    def signal(self) -> None:
-        """Another writer appended to this session: read the log before the next step."""
+    @property
+    def last_event(self) -> int:
+        """The number of the last event that it knows to be recorded."""
+        return self._seq
+
+    def signal(self, *, missed: bool = False) -> None:
+        """Another writer appended to this session: read the log before the next step.
+
+        Args:
+            missed: notifications were lost, perhaps because another Redis took over: read all of it.
+        """
+        self._missed = self._missed or missed
+        self._signal.set()
+
+    def leave(self) -> None:
+        """Start no more jobs, and let another replica continue once those under way have ended."""
+        self._leaving = True
         self._signal.set()
 
     async def run(self) -> None:
-        """Drive until the session is finished or suspended for a review.
+        """Drive until the session is finished, suspended for a review, or left to another replica.
 
         Raises:
             FencedError: if another replica owns the session.
@@ -128,6 +168,8 @@ class Driver:
                 return await self._flush()
             case Wait():
                 return await self._flush() and await self._suspend()
+            case Work() if self._leaving:
+                return await self._leave()
             case Work(jobs):
                 await self._work(jobs)
             case _:
@@ -148,29 +190,46 @@ class Driver:
         events = [draft.event for draft in self._drafts]
         try:
             appended = await self._sessions.append(self._claim.session_id, self._seq, events, self._claim.fence)
-            self._failures = 0
+            self._failures, self._abandoned = 0, False
+        except AbandonedError:
+            await self._caller_unheard()
+            return False
         except StorageUnavailableError:
             # The append may have happened nevertheless: the log shows it.
-            appended = None
+            appended, self._missed = None, True
             await self._back_off()
         if not appended:
             await self._resync()
             return False
         self._observe([Recorded(self._seq + number, event) for number, event in enumerate(events, 1)])
         self._seq += len(events)
+        self._recorded = self._session
         self._drafts.clear()
         if appended == "full":
             # The tenant's other sessions count too: this one makes no more images.
-            self._bounds = replace(self._bounds or SessionBounds(), image_bytes=0)
-            self._session = replace(self._session, bounds=self._bounds)
+            self._bounds = replace(self._bounds, image_bytes=0)
+            self._recorded = self._session = replace(self._session, bounds=self._bounds)
         return True
+
+    async def _caller_unheard(self) -> None:
+        """Give a caller who was not heard of time to renew its lease; cancel the session if it did not."""
+        again, self._abandoned = self._abandoned, True
+        if not again:
+            await self._pause(self._options.caller_grace_s)
+        await self._resync()
+        if again and self._session.finished is None and not self._session.cancelled:
+            self._draft(ev.CancelRequested(at=self._clock.now(), by="disconnect"), is_outcome=True)
 
     async def _back_off(self) -> None:
         """Wait after a failed append. A Redis that cannot write (out of memory, read-only) fails at once but can be read, so the
-        driver would spin without this. A signal ends the wait, since the log is read next anyway.
+        driver would spin without this.
         """
         seconds = backoff_s(self._failures, initial_s=_INITIAL_BACKOFF_S, max_s=_MAX_BACKOFF_S)
         self._failures += 1
+        await self._pause(seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, at most until a signal: another writer appended, so that the next append shows the log to be read."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._signal.wait()
@@ -183,33 +242,52 @@ class Driver:
             self._spans.recorded(recorded.event, self._session)
 
     async def _resync(self) -> None:
-        """Read the log again: other writers, or an append whose response was lost, have extended it. Outcomes that are not in it
-        remain drafts; decisions are dropped.
+        """Read what the log has more: other writers, or an append whose response was lost, have extended it. Outcomes that are
+        not in it remain drafts; decisions are dropped.
         """
-        entries = await self._log()
-        if not entries:
-            raise FencedError(self._claim.session_id)
-        known = [recorded.event for recorded in entries]
-        if entries[-1].seq < self._seq:
-            # Redis was restored from an older snapshot: what it lost is done again.
-            self._observer.forgotten(self._claim.session_id, self._seq - entries[-1].seq)
-            await self._stop(list(self._running))
-            # An outcome may refer to lost events: a critique of an image that no event names any more.
-            self._drafts.clear()
+        new = [] if self._missed else await self._log(self._seq)
+        whole: list[Recorded] = []
+        if self._missed or not (new or await self._ends_here()):
+            whole = await self._log()
+            new = await self._replace(whole)
+        else:
+            for entry in new:
+                self._recorded = apply(self._recorded, entry.event)
+        known = [entry.event for entry in new]
         lost = [draft for draft in self._drafts if draft.is_outcome and draft.event not in known]
-        drafted, before = [draft.event for draft in self._drafts], self._seq
-        self._seq = entries[-1].seq
-        self._session, self._drafts = fold(known, self._bounds), []
-        self._observe(recorded for recorded in entries if recorded.seq > before and recorded.event in drafted)
-        self._spans.learn(known)
+        drafted = [draft.event for draft in self._drafts]
+        self._seq = new[-1].seq if new else self._seq
+        self._session, self._drafts = self._recorded, []
+        self._observe(entry for entry in new if entry.event in drafted)
+        if whole:
+            self._spans.learn(entry.event for entry in whole)
         for draft in lost:
             with contextlib.suppress(CorruptLogError):  # its turn was lost
                 self._draft(draft.event, is_outcome=True)
 
-    async def _log(self) -> list[Recorded]:
-        """The whole log; waits for Redis until the lease is lost."""
-        retrying = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_max=2.0)
-        return await retrying(StorageUnavailableError, self._sessions.read, self._claim.session_id)
+    async def _replace(self, entries: list[Recorded]) -> list[Recorded]:
+        """Start from another log, and return what is new in it."""
+        self._missed = False
+        if not entries:
+            raise FencedError(self._claim.session_id)
+        last, before = entries[-1].seq, self._seq
+        if last < before:
+            # Redis was restored from an older snapshot: what it lost is done again.
+            self._observer.forgotten(self._claim.session_id, before - last)
+            await self._stop(list(self._running))
+            # An outcome may refer to lost events: a critique of an image that no event names any more.
+            self._drafts.clear()
+        self._seq, self._recorded = last, fold((entry.event for entry in entries), self._bounds)
+        return [entry for entry in entries if entry.seq > before]
+
+    async def _ends_here(self) -> bool:
+        """Whether the log still ends where it was read to."""
+        tail = await _UNTIL_REDIS_ANSWERS(StorageUnavailableError, self._sessions.tail, self._claim.session_id)
+        return tail is not None and tail.seq == self._seq
+
+    async def _log(self, after: int = 0) -> list[Recorded]:
+        """The log after that event; waits for Redis until the lease is lost."""
+        return await _UNTIL_REDIS_ANSWERS(StorageUnavailableError, self._sessions.read, self._claim.session_id, after)
 
     # --- perform --------------------------------------------------------------------------------------------
 
@@ -231,6 +309,20 @@ class Driver:
                 perform = partial(self._performer.perform, self._claim.session_id, self._session, job, usage, resumed=resumed)
                 self._running[key] = _Running(asyncio.create_task(self._spans.job(job, perform)), usage)
         await self._wait_for_change()
+
+    async def _leave(self) -> bool:
+        """Queue the session for another replica once no job is running; True when that is done."""
+        if any(isinstance(draft.event, ev.EditStarted) for draft in self._drafts):
+            # An intent that was not recorded: the edit must not look as if it had been requested.
+            await self._resync()
+            return False
+        if not await self._flush():
+            return False
+        if self._running:
+            await self._wait_for_change()
+            return False
+        await self._sessions.suspend(self._claim, self._seq, None)
+        return True
 
     async def _wait_for_change(self) -> None:
         signal = asyncio.create_task(self._signal.wait())

@@ -12,14 +12,15 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from orchestrator.execution.driver import Driver
+from orchestrator.execution.quarantine import CRASHED, MOST_ATTEMPTS, TRIAL_S, UNREADABLE, Quarantine
 from orchestrator.execution.session_durations import SessionDurations
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import Claim, FencedError, PortError, Recorded, Sessions, StorageUnavailableError
+from orchestrator.ports import Claim, FencedError, PortError, Recorded, Sessions, Share, StorageUnavailableError, Wanted
 from orchestrator.webhooks.sender import CHORES
 from services.serving import logs
 from services.serving.background import run_forever
@@ -37,7 +38,6 @@ _HEARTBEATS_PER_CHORE: Final = 15
 _MAX_CONSECUTIVE_BUGS: Final = 30
 """Of a background loop, after which the replica reports that it is not alive."""
 _PAUSE_AFTER_BUG_S: Final = 5.0
-_PAUSE_AFTER_CORRUPT_LOG_S: Final = 60.0
 _MAX_STOP_S: Final = 5.0
 
 
@@ -58,6 +58,10 @@ class EditorCapacity(Protocol):
 
     def spare(self) -> Mapping[str, int]:
         """More sessions that can be started now, by editor."""
+        ...
+
+    def shares(self) -> Mapping[str, Share]:
+        """Further sessions for tenants that have less than their share, by editor."""
         ...
 
     def add_claimed(self, editor: str, session_id: str) -> None:
@@ -84,6 +88,10 @@ class FleetObserver(Protocol):
         """Sessions that this replica owned without driving them were queued again."""
         ...
 
+    def quarantined(self, session_id: str, code: str) -> None:
+        """A session that cannot be driven was finished, with that error."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
@@ -93,11 +101,13 @@ class Replica:
         name: unique to this start of the process.
         capacity: sessions driven at a time; urgent ones come on top.
         heartbeat_s: seconds between two heartbeats; a third of the lease.
+        thinkers: the names of thinkers that it knows now; None if it takes sessions of all.
     """
 
     name: str
     capacity: int
     heartbeat_s: float
+    thinkers: Collection[str] | None = None
 
 
 class Runner:
@@ -131,6 +141,13 @@ class Runner:
         self._editors = editors
         self._chore = chore
         self._observer = observer
+        self._quarantine = Quarantine(sessions)
+        self._suspect: tuple[Claim, float] | None = None
+        """The session at its last attempt that is on trial here, and until when (monotonic)."""
+        self._claim_lost = False
+        """Whether the answer to a claim was lost, or a driver gave up: sessions may be owned that nobody drives."""
+        self._thinkers = replica.thinkers
+        self._rounds = itertools.count()
         self._capacity = replica.capacity
         self._heartbeat_s = replica.heartbeat_s
         self._claims: dict[str, Claim] = {}
@@ -146,6 +163,7 @@ class Runner:
         self._durations = SessionDurations()
         self._heartbeats = itertools.count(1)
         self._wake = asyncio.Event()
+        self._draining = False
         self._loops: list[asyncio.Task[None]] = []
 
     @property
@@ -174,6 +192,14 @@ class Runner:
         loops = (run_forever(name, step, pause_s=pause_s, max_failures=_MAX_CONSECUTIVE_BUGS) for name, step in steps.items())
         self._loops = [asyncio.create_task(loop) for loop in loops]
 
+    async def drain(self) -> None:
+        """Claim nothing more, and leave each session to other replicas once its jobs under way have ended."""
+        self._draining = True
+        for driver in self._drivers.values():
+            driver.leave()
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
+
     async def stop(self) -> None:
         """Give up every session, so that other replicas can claim them at once; no recorded event is lost."""
         everything = {*self._loops, *self._tasks.values(), *self._chores.values()}
@@ -195,14 +221,17 @@ class Runner:
                 await self._wake.wait()
 
     async def _claim(self) -> bool:
-        """Claim once; True if that brought a session."""
+        """Claim once; True if that brought a session, or there may be more to bring."""
         before = list(self._tasks.values())
-        webhook_chores = sum(map(_is_for_webhooks, self._chores))
-        free = {"chores": _BATCH - len(self._chores) + webhook_chores, "webhook_chores": _BATCH - webhook_chores}
         try:
-            taken = await self._sessions.claim(self._replica, self._claimable(), urgent=_BATCH, **free)
+            if self._claim_lost:
+                await self._release_lost_claims()
+            if self._draining:
+                return False
+            taken = await self._sessions.claim(self._replica, self._wanted())
         except StorageUnavailableError as exc:
             log.warning("cannot claim sessions: %s", exc.message)
+            self._claim_lost = True
             return False
         if taken.joined and before:
             self._lease_lost(before)
@@ -214,18 +243,41 @@ class Runner:
         for chore in taken.chores:
             if chore not in self._chores:
                 self._chores[chore] = asyncio.create_task(self._do(chore), name=chore)
-        return bool(taken.claims)
+        return bool(taken.claims) or taken.more
 
-    def _claimable(self) -> dict[str, int]:
-        """Sessions to claim for each editor, together at most as many as this replica can drive."""
+    async def _release_lost_claims(self) -> None:
+        """Queue sessions again that a claim without an answer may have brought. No claim is under way, so one look is enough."""
+        driven = set(self._claims)
+        orphans = await self._sessions.owned(self._replica) - driven - self._claims.keys()
+        await self._release(orphans)
+        self._claim_lost = False
+
+    async def _release(self, orphans: Iterable[str]) -> None:
+        released = 0
+        for session_id in orphans:
+            await self._sessions.release(self._replica, session_id)
+            released += 1
+        if released:
+            self._observer.orphaned(released)
+
+    def _wanted(self) -> Wanted:
+        """Sessions for each editor, together at most as many as this replica can drive; and chores."""
+        webhook_chores = sum(map(_is_for_webhooks, self._chores))
         free = max(0, self._capacity - len(self._tasks))
-        wanted = {editor: min(spare, _BATCH) for editor, spare in self._editors.spare().items() if spare > 0}
-        share = max(1, free // max(1, len(wanted)))
-        claimable: dict[str, int] = {}
-        for editor, count in wanted.items():
-            claimable[editor] = min(count, share, free)
-            free -= claimable[editor]
-        return {editor: count for editor, count in claimable.items() if count}
+        spare = {editor: min(count, _BATCH) for editor, count in self._editors.spare().items() if count > 0 and free}
+        fair = max(1, free // max(1, len(spare)))
+        # Where there is less capacity than editors, each is the first in its turn.
+        names = sorted(spare)
+        start = next(self._rounds) % max(1, len(names))
+        return Wanted(
+            {editor: min(spare[editor], fair) for editor in names[start:] + names[:start]},
+            urgent=_BATCH,
+            chores=_BATCH - len(self._chores) + webhook_chores,
+            webhook_chores=_BATCH - webhook_chores,
+            shares={editor: share for editor, share in self._editors.shares().items() if share.more and free},
+            most=free,
+            thinkers=self._thinkers,
+        )
 
     async def _do(self, chore: str) -> None:
         timeout_s = _HEARTBEATS_PER_CHORE * self._heartbeat_s
@@ -237,6 +289,10 @@ class Runner:
             log.warning("%s is postponed: it took longer than %g s", chore, timeout_s)
         except PortError as exc:
             log.warning("%s is postponed: %s", chore, exc.message)
+        except CorruptLogError as exc:
+            log.error("%s is dropped: %s", chore, exc)  # noqa: TRY400 - expected, no trace needed
+            with contextlib.suppress(StorageUnavailableError):
+                await self._sessions.complete_chore(chore)
         except Exception:  # the edge of a chore: a bug in one must not stop the others
             log.exception("%s failed because of a bug, and will be tried again", chore)
         finally:
@@ -258,25 +314,18 @@ class Runner:
         session_id = claim.session_id
         logs.bind(session_id=session_id)
         try:
-            events = await self._sessions.read(session_id)
-            if not events:
-                log.error("session %s is queued but has no log", session_id)
-                return
-            driver = self._drive(claim, events)
-            self._drivers[session_id] = driver
-            if session_id in self._early_signals:
-                driver.signal()
-            began = time.monotonic()
-            await driver.run()
-            if driver.finished:
-                self._durations.ended(claim.editor, driver.finished, time.monotonic() - began)
+            if claim.attempts > MOST_ATTEMPTS:
+                await self._quarantine.end_crashed(claim)
+                self._observer.quarantined(session_id, CRASHED.code)
+            elif claim.attempts == MOST_ATTEMPTS and self._is_trying_a_suspect():
+                await self._quarantine.postpone(claim)
+            else:
+                await self._drive_claim(claim)
         except FencedError:
             log.info("session %s belongs to another replica now", session_id)
         except StorageUnavailableError as exc:
             log.error("session %s is given up: %s", session_id, exc)  # noqa: TRY400 - expected, no trace needed
-        except CorruptLogError as exc:
-            log.error("session %s has a corrupt log and is not driven: %s", session_id, exc)  # noqa: TRY400 - as above
-            await asyncio.sleep(_PAUSE_AFTER_CORRUPT_LOG_S)
+            self._claim_lost = True
         except asyncio.CancelledError:
             with contextlib.suppress(FencedError, StorageUnavailableError):
                 await self._sessions.suspend(claim, 0, None)
@@ -284,6 +333,8 @@ class Runner:
         except Exception:  # the edge of a session: a bug in one must not stop the others
             log.exception("session %s is given up because of a bug, and will be driven again", session_id)
             await asyncio.sleep(_PAUSE_AFTER_BUG_S)
+            with contextlib.suppress(StorageUnavailableError):
+                await self._sessions.release(self._replica, session_id, failed=True)
         finally:
             if self._claims.get(session_id) == claim:
                 del self._claims[session_id]
@@ -292,6 +343,43 @@ class Runner:
                 self._tasks.pop(session_id, None)
                 self._editors.remove_claimed(claim.editor, session_id)
                 self._wake.set()
+
+    async def _drive_claim(self, claim: Claim) -> None:
+        session_id = claim.session_id
+        if claim.attempts == MOST_ATTEMPTS:
+            self._suspect = claim, time.monotonic() + TRIAL_S
+        try:
+            events = await self._sessions.read(session_id)
+            if not events:
+                raise CorruptLogError("it has no log")
+            driver = self._driver(claim, events)
+            began = time.monotonic()
+            await driver.run()
+            if driver.finished:
+                self._durations.ended(claim.editor, driver.finished, time.monotonic() - began)
+        except CorruptLogError as exc:
+            log.error("session %s has a log that cannot be read: %s", session_id, exc)  # noqa: TRY400 - expected, no trace needed
+            if await self._quarantine.end_unreadable(claim):
+                self._observer.quarantined(session_id, UNREADABLE.code)
+        finally:
+            if self._suspect and self._suspect[0] == claim:
+                self._suspect = None
+
+    def _driver(self, claim: Claim, events: list[Recorded]) -> Driver:
+        """The driver of a session, told what happened since its claim."""
+        driver = self._drivers[claim.session_id] = self._drive(claim, events)
+        if claim.session_id in self._early_signals:
+            driver.signal()
+        if self._draining:
+            driver.leave()
+        return driver
+
+    def _is_trying_a_suspect(self) -> bool:
+        if self._suspect is None:
+            return False
+        claim, until = self._suspect
+        driver = self._drivers.get(claim.session_id)
+        return time.monotonic() < until and (driver is None or driver.last_event <= claim.seq)
 
     # --- leases ---------------------------------------------------------------------------------------------
 
@@ -328,10 +416,7 @@ class Runner:
         self._unowned = unowned - lost
         orphans = owned - self._claims.keys()
         persistent = orphans & self._orphans
-        for session_id in persistent:
-            await self._sessions.release(self._replica, session_id)
-        if persistent:
-            self._observer.orphaned(len(persistent))
+        await self._release(persistent)
         self._orphans = orphans - persistent
 
     # --- notifications --------------------------------------------------------------------------------------
@@ -346,7 +431,7 @@ class Runner:
                 self._early_signals.add(session_id)
             drivers = [self._drivers[session_id]] if session_id in self._drivers else []
             for driver in drivers if session_id else list(self._drivers.values()):
-                driver.signal()
+                driver.signal(missed=not session_id)
 
 
 def _is_for_webhooks(chore: str) -> bool:

@@ -116,7 +116,8 @@ class SessionCreated(_Event):
     """One request to edit one source image."""
 
     type: Literal["session_created"] = "session_created"
-    version: int = VERSION
+    version: int = Field(default=VERSION, le=VERSION)
+    """A log of a later version is one that this version cannot read: it would continue it wrongly."""
     source: ImageRef
     mask: ImageRef | None = None
     instruction: str
@@ -133,6 +134,8 @@ class SessionCreated(_Event):
     checklist: bool = False
     """Whether the thinker judges by a checklist, written once before the first critique."""
     user: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict, exclude_if=lambda metadata: not metadata)
+    """The caller's own pairs; left out where there are none, as earlier versions wrote the event."""
     tenant: str = "default"
 
 

@@ -37,7 +37,7 @@ from orchestrator.loop.events import (
     TurnStarted,
 )
 
-Status = Literal["queued", "running", "awaiting_review", "succeeded", "failed", "cancelled"]
+Status = Literal["queued", "running", "awaiting_review", "cancelling", "succeeded", "failed", "cancelled"]
 
 
 class CorruptLogError(Exception):
@@ -177,6 +177,8 @@ class Session:
     @property
     def status(self) -> Status:
         """The status as the API names it."""
+        if self.finished is None and self.cancelled:
+            return "cancelling"
         if self.finished is None:
             return "awaiting_review" if self.review else "running" if self.turns else "queued"
         if self.finished.reason == "cancelled":
@@ -211,7 +213,8 @@ def _size(event: Event) -> int:
     texts: list[str | None] = []
     match event:
         case SessionCreated():
-            texts = [event.instruction, *(value for value in event.editor_options.values() if isinstance(value, str))]
+            texts = [event.instruction, *event.metadata.keys(), *event.metadata.values()]
+            texts += [value for value in event.editor_options.values() if isinstance(value, str)]
         case FeedbackGiven():
             texts = [event.instruction]
         case Critiqued():

@@ -10,7 +10,7 @@ import json
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, Final, get_args
 
@@ -29,10 +29,15 @@ _SECRET_CACHE_S: Final = 60.0
 
 
 class ApiKeyStore:
-    """`orchestrator.ports.ApiKeys` on Redis or Valkey, and what the command line does with them."""
+    """`orchestrator.ports.ApiKeys` on Redis or Valkey, and what the command line does with them.
 
-    def __init__(self, redis: Redis, keys: KeySpace) -> None:
+    Args:
+        now: the clock that keys expire by, in Unix seconds.
+    """
+
+    def __init__(self, redis: Redis, keys: KeySpace, now: Callable[[], float] = time.time) -> None:
         self._redis = redis
+        self._now = now
         self._keys = f"{keys.prefix}keys"
         self._quotas = f"{keys.prefix}quotas"
         self._cache: OrderedDict[str, tuple[float, bytes | None]] = OrderedDict()
@@ -62,7 +67,7 @@ class ApiKeyStore:
         digest = _digest(secret)
         raw = await self._cached(self._keys, digest)
         key = None if raw is None else _load(raw)
-        return None if key is None or (key.expires_at is not None and key.expires_at <= time.time()) else key
+        return None if key is None or (key.expires_at is not None and key.expires_at <= self._now()) else key
 
     async def all(self) -> list[ApiKey]:
         """Every key, the oldest first."""

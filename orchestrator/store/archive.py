@@ -11,9 +11,11 @@ an entry for it: deleting removes the entry in the same step, and a document wit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import re
+import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -22,8 +24,8 @@ import orjson
 from pydantic import ValidationError
 
 from orchestrator.loop.events import load
-from orchestrator.loop.session import CorruptLogError, fold
-from orchestrator.ports import Folders, PortError, Recorded, Silence
+from orchestrator.loop.session import CorruptLogError, Session, apply, fold
+from orchestrator.ports import Folders, PortError, Recorded, SessionFacts, Silence
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.sessions import RedisSessions
 
@@ -83,7 +85,10 @@ class Archive:
     async def archive(self, session_id: str) -> None:
         """Write a finished session's document, and let its log expire."""
         [entries] = await self._sessions.raw_logs([session_id])
-        document = compose(session_id, entries)
+        try:
+            document = compose(session_id, entries)
+        except CorruptLogError as exc:
+            document = await self._unreadable(session_id, entries, exc)
         if document is None:
             # Deleted or archived before, or Redis was restored from an older file and the session is driven again.
             return
@@ -163,7 +168,28 @@ class Archive:
                 # More sessions in one millisecond than a page has rows.
                 limit *= 2
 
+    async def readable(self, session_id: str) -> tuple[SessionFacts, list[Recorded]] | None:
+        """What is known of a session whose log cannot be read: the events before the first that cannot be; None if unknown."""
+        facts = await self._sessions.facts(session_id)
+        if facts is not None:
+            return facts, _up_to_the_first_unreadable(await self._sessions.stored(session_id))
+        document = await self._document(session_id)
+        if document is None or not await self._sessions.exists(document["tenant"], session_id):
+            return None
+        events = document["events"]
+        facts = SessionFacts(document["tenant"], len(events), finished=True, created_at=document["created_at"])
+        return facts, _up_to_the_first_unreadable((event.get("seq", 0), orjson.dumps(event)) for event in events)
+
     # --- pieces ------------------------------------------------------------------------------------------------------
+
+    async def _unreadable(self, session_id: str, entries: Sequence[tuple[int, bytes]], reason: Exception) -> Document | None:
+        """The document of a finished session whose first event cannot be read."""
+        facts = await self._sessions.facts(session_id)
+        if facts is None or not facts.finished:
+            return None
+        log.error("session %s is archived as it is stored: %s", session_id, reason)
+        document = _head(session_id, facts.tenant, facts.created_at, time.time())
+        return document | {"events": [{"seq": seq, **_fields(text)} for seq, text in entries]}
 
     async def _archived(self, session_id: str) -> list[Recorded]:
         document = await self._document(session_id)
@@ -176,7 +202,7 @@ class Archive:
         logs = await self._sessions.raw_logs(session_ids)
         missing = [name for name, entries in zip(session_ids, logs, strict=True) if not entries]
         read = dict(zip(missing, await self._documents(missing), strict=True))
-        both = (compose(name, entries) if entries else read[name] for name, entries in zip(session_ids, logs, strict=True))
+        both = (_composed(name, entries) if entries else read[name] for name, entries in zip(session_ids, logs, strict=True))
         return [document for document in both if document is not None]
 
     async def _documents(self, session_ids: Sequence[str]) -> list[Document | None]:
@@ -207,19 +233,45 @@ class Archive:
 
 
 def compose(session_id: str, entries: Iterable[tuple[int, bytes]]) -> Document | None:
-    """A session's document from its log, with every field as it was written; None while it is not finished."""
-    events = [{"seq": seq, **orjson.loads(event)} for seq, event in entries]
-    end = next((event for event in events if event["type"] == "finished"), None)
+    """A session's document from its log, with every field as it was written; None while it is not finished.
+
+    Raises:
+        CorruptLogError: when its first event cannot be read.
+    """
+    events = [{"seq": seq, **_fields(event)} for seq, event in entries]
+    end = next((event for event in events if event.get("type") == "finished"), None)
     if end is None:
         return None
+    if not {"tenant", "at"} <= events[0].keys():
+        raise CorruptLogError(f"the first event of {session_id} is not that of a session")
+    return _head(session_id, events[0]["tenant"], events[0]["at"], end["at"]) | {"events": events}
+
+
+def _composed(session_id: str, entries: Iterable[tuple[int, bytes]]) -> Document | None:
+    try:
+        return compose(session_id, entries)
+    except CorruptLogError as exc:
+        log.error("a document is left out: %s", exc)  # noqa: TRY400 - expected, no trace needed
+        return None
+
+
+def _fields(text: bytes) -> Document:
+    """An event's fields as they were written; its text where it is not JSON."""
+    try:
+        event = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        event = None
+    return event if isinstance(event, dict) else {"unreadable": text.decode("utf-8", "replace")}
+
+
+def _head(session_id: str, tenant: str, created_at: float, finished_at: float) -> Document:
     return {
         "object": "session_archive",
         "version": VERSION,
         "id": session_id,
-        "tenant": events[0]["tenant"],
-        "created_at": events[0]["at"],
-        "finished_at": end["at"],
-        "events": events,
+        "tenant": tenant,
+        "created_at": created_at,
+        "finished_at": finished_at,
     }
 
 
@@ -233,6 +285,18 @@ def recorded(document: Document) -> list[Recorded]:
         return [Recorded(event["seq"], load(orjson.dumps(event))) for event in document["events"]]
     except (ValidationError, KeyError, TypeError) as exc:
         raise CorruptLogError(f"the archived session {document.get('id')} cannot be read: {exc}") from exc
+
+
+def _up_to_the_first_unreadable(entries: Iterable[tuple[int, bytes]]) -> list[Recorded]:
+    """The events at the start of a log that can be read and follow from one another."""
+    events: list[Recorded] = []
+    with contextlib.suppress(ValidationError, CorruptLogError):
+        session: Session | None = None
+        for seq, text in entries:
+            event = load(text)
+            session = fold([event]) if session is None else apply(session, event)
+            events.append(Recorded(seq, event))
+    return events
 
 
 @dataclass(frozen=True, slots=True)

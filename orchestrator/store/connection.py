@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import ConstantBackoff, NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -37,6 +38,7 @@ from redis.exceptions import (
 )
 
 from orchestrator.ports import StorageUnavailableError
+from orchestrator.store.closed_transport import with_closed_transport
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 5.0
@@ -126,12 +128,18 @@ def client(address: Address, *, connections: int = _POOL) -> Redis:
     """
     options: dict[str, Any] = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": None, **_KEPT_ALIVE}
     if address.kind == "single":
-        pool = BlockingConnectionPool.from_url(
-            address.url, max_connections=connections, timeout=30, retry=Retry(NoBackoff(), 0), **options
+        options |= parse_url(address.url)
+        kind = with_closed_transport(options.pop("connection_class", Connection))
+        pool = BlockingConnectionPool(
+            connection_class=kind, max_connections=connections, timeout=30, retry=Retry(NoBackoff(), 0), **options
         )
         return Redis.from_pool(pool)
     options |= dict(address.options)
     if address.kind == "sentinel":
+        secured = options.pop("ssl", False)
+        options["connection_class"] = with_closed_transport(
+            SentinelManagedSSLConnection if secured else SentinelManagedConnection
+        )
         watchers = _watchers(address)
         # The pool raises when it is exhausted, so it has to be large enough for all concurrent calls.
         master: Redis = watchers.master_for(
@@ -144,6 +152,11 @@ def client(address: Address, *, connections: int = _POOL) -> Redis:
     cluster: Any = RedisCluster(
         startup_nodes=nodes, max_connections=16 * connections, retry=Retry(ConstantBackoff(0.05), 3), **options
     )
+    # It has no argument for the class of its connections.
+    kind = with_closed_transport(SSLConnection if options.get("ssl") else Connection)
+    cluster.connection_kwargs["connection_class"] = kind
+    for node in cluster.startup_nodes:
+        node.connection_class = kind
     return cluster  # type: ignore[no-any-return]
 
 
@@ -196,9 +209,9 @@ def listeners(address: Address) -> Callable[[], Redis]:
     def of_the_next_node() -> Redis:
         host, port = next(hosts)
         options: dict[str, Any] = {**_KEPT_ALIVE, **dict(address.options)}
-        return Redis(
-            host=host, port=port, socket_connect_timeout=_CONNECT_S, socket_timeout=None, retry=Retry(NoBackoff(), 0), **options
-        )
+        kind = with_closed_transport(SSLConnection if options.pop("ssl", False) else Connection)
+        options |= {"host": host, "port": port, "socket_connect_timeout": _CONNECT_S, "socket_timeout": None}
+        return Redis.from_pool(ConnectionPool(connection_class=kind, retry=Retry(NoBackoff(), 0), **options))
 
     return of_the_next_node
 

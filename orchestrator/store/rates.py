@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -11,10 +12,11 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 
+from orchestrator.ports import RateUsage
 from orchestrator.store.connection import redis_call
 from orchestrator.store.scripts import KeySpace
 
-_LEAST_WAIT_S: Final = 1.0
+_LEAST_WAIT_S: Final = 1
 
 
 class _SharedClientStorage(RedisStorage):
@@ -40,18 +42,28 @@ class RedisRateLimiter:
     def __init__(self, redis: Redis, keys: KeySpace) -> None:
         self._limiter = SlidingWindowCounterRateLimiter(_SharedClientStorage(redis, f"{keys.prefix}rate"))
 
-    async def hit(self, rate: str, tenant: str) -> float | None:
-        """Count one request; or the seconds after which to try again, where the rate is exceeded.
+    async def hit(self, rate: str, tenant: str) -> tuple[bool, tuple[RateUsage, ...]]:
+        """Count one request: whether it is within the rate, and what is left of each of the rate's parts.
 
         Raises:
             ValueError: for a text that is not a rate.
         """
-        for item in parse_rates(rate):
-            async with redis_call():
-                if not await self._limiter.hit(item, tenant):
-                    stats = await self._limiter.get_window_stats(item, tenant)
-                    return max(_LEAST_WAIT_S, stats.reset_time - time.time())
-        return None
+        items, within = parse_rates(rate), True
+        async with redis_call():
+            for item in items:
+                within = within and await self._limiter.hit(item, tenant)
+            stats = [await self._limiter.get_window_stats(item, tenant) for item in items]
+        now = time.time()
+        return within, tuple(
+            RateUsage(
+                "-".join([*([str(item.multiples)] if item.multiples > 1 else []), item.GRANULARITY.name]),
+                item.amount,
+                item.get_expiry(),
+                max(0, each.remaining),
+                max(_LEAST_WAIT_S, math.ceil(each.reset_time - now)),
+            )
+            for item, each in zip(items, stats, strict=True)
+        )
 
 
 def parse_rates(rate: str) -> Sequence[RateLimitItem]:

@@ -6,14 +6,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+import orjson
 from redis.asyncio import Redis
 
-from orchestrator.ports import Claim, Taken
+from orchestrator.ports import Claim, Share, Taken, Wanted
 from orchestrator.store.packing import Packed
 
-AppendOutcome = Literal["ok", "full", "conflict", "fenced", "gone"]
+_ANY: Final = 1_000_000
+"""More sessions than one claim can bring."""
+AppendOutcome = Literal["ok", "full", "conflict", "fenced", "gone", "abandoned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class KeySpace:
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """The arguments of ``create.lua``, in its order; an empty `key` means no idempotency, an empty bound none."""
+    """The arguments of ``create.lua``, in its order; an empty `key` means none, as an empty bound does."""
 
     session_id: str
     tenant: str
@@ -109,6 +112,10 @@ class NewSession:
     digest: str = ""
     retention_ms: int = 86_400_000
     blob_bytes: int = 0
+    request: str = ""
+    caller_ms: int | str = ""
+    webhook: str = ""
+    thinker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +160,15 @@ class Scripts:
             "suspend",
             "release",
             "queue_position",
+            "renew_callers",
+            "hand_over",
             "delete",
             "expire",
             "add_endpoint",
             "schedule_deliveries",
             "compare_and_set",
             "probe",
+            "clock",
         )
         self._scripts = {name: redis.register_script(prelude + _text_of(name)) for name in names}
 
@@ -177,39 +187,43 @@ class Scripts:
         outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these words
         return outcome
 
-    async def claim(
-        self,
-        replica: str,
-        capacity: Mapping[str, int],
-        *,
-        lease_ms: int,
-        cap: int,
-        urgent: int,
-        chores: int,
-        webhook_chores: int,
-    ) -> Taken:
+    async def claim(self, replica: str, wanted: Wanted, *, lease_ms: int, cap: int) -> Taken:
         """See ``claim.lua``."""
-        editors = [part for editor in capacity.items() for part in editor]
-        args = (replica, lease_ms, cap, urgent, chores, webhook_chores, *editors)
-        claims, due, recovered, joined = await self._call("claim", *args)
+        most = _ANY if wanted.most is None else wanted.most
+        thinkers = "" if wanted.thinkers is None else orjson.dumps(sorted(wanted.thinkers))
+        args: list[Any] = [replica, lease_ms, cap, wanted.urgent, wanted.chores, wanted.webhook_chores, most, thinkers]
+        for editor in {**wanted.capacity, **wanted.shares}:
+            share = wanted.shares.get(editor, Share())
+            args += (editor, wanted.capacity.get(editor, 0), share.more, share.slots)
+        claims, due, recovered, joined, timers_left = await self._call("claim", *args)
         return Taken(
-            tuple(Claim(_text(session_id), int(fence), _text(editor)) for session_id, fence, editor in claims),
+            tuple(_claim(found) for found in claims),
             tuple(_text(chore) for chore in due),
             int(recovered),
             bool(joined),
+            bool(timers_left),
         )
 
     async def renew_lease(self, replica: str, lease_ms: int) -> bool:
         """See ``renew_lease.lua``."""
         return bool(await self._call("renew_lease", replica, lease_ms))
 
-    async def suspend(self, session_id: str, fence: int, expected: int, until_ms: int | None) -> int:
+    async def suspend(self, claim: Claim, expected: int, until_ms: int | None, *, untried: bool) -> int:
         """See ``suspend.lua``."""
-        return int(await self._call("suspend", session_id, fence, expected, "" if until_ms is None else until_ms))
+        until = "" if until_ms is None else until_ms
+        return int(await self._call("suspend", claim.session_id, claim.fence, expected, until, int(untried)))
 
-    async def release(self, replica: str, session_id: str) -> bool:
+    async def release(self, replica: str, session_id: str, *, failed: bool) -> bool:
         """See ``release.lua``."""
-        return bool(await self._call("release", replica, session_id))
+        return bool(await self._call("release", replica, session_id, int(failed)))
+
+    async def renew_callers(self, caller_ms: int, session_ids: Sequence[str]) -> None:
+        """See ``renew_callers.lua``."""
+        await self._call("renew_callers", caller_ms, *session_ids)
+
+    async def hand_over(self, session_id: str, tenant: str, fingerprint: str, ttl_ms: int) -> None:
+        """See ``hand_over.lua``."""
+        await self._call("hand_over", session_id, tenant, fingerprint, ttl_ms)
 
     async def queue_position(self, session_id: str) -> tuple[int, int | None] | None:
         """See ``queue_position.lua``: sessions ahead, and the wait in milliseconds if it is known; None: not queued."""
@@ -237,17 +251,31 @@ class Scripts:
         """See ``compare_and_set.lua``."""
         return bool(await self._call("compare_and_set", *dataclasses.astuple(change)))
 
+    async def clock(self) -> float:
+        """See ``clock.lua``; in seconds."""
+        return int(await self._call("clock")) / 1000
+
     async def probe(self) -> bytes:
         """See ``probe.lua``."""
         info: bytes = await self._call("probe")
         return info
 
     async def _call(self, name: str, *args: Any) -> Any:
-        return await self._scripts[name](keys=[self._prefix], args=args)
+        # Which keys a script touches depends on what it finds, so they cannot all be declared. While a cluster moves our slot to
+        # another node, a script would make those again that have already left. Two declared keys that never exist prevent that:
+        # of a slot on the move, both nodes refuse a command of several keys if one is missing (TRYAGAIN).
+        return await self._scripts[name](keys=[self._prefix, f"{self._prefix}never"], args=args)
 
 
 def _text_of(name: str) -> str:
     return resources.files("orchestrator.store").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+def _claim(found: Sequence[Any]) -> Claim:
+    """One of the claims that ``claim.lua`` answers."""
+    session_id, fence, editor, attempts, seq, now_ms, deadline_ms = found
+    deadline_at = int(deadline_ms) / 1000 if deadline_ms else None
+    return Claim(_text(session_id), int(fence), _text(editor), int(attempts), int(seq), int(now_ms) / 1000, deadline_at)
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,8 @@ log has grown; a driver's append also carries its fencing token and is refused o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import logging
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from orchestrator.loop.events import (
 )
 from orchestrator.loop.session import CorruptLogError
 from orchestrator.ports import (
+    AbandonedError,
     Appended,
     Bounds,
     Claim,
@@ -36,9 +38,11 @@ from orchestrator.ports import (
     QueuePosition,
     QueueStats,
     Recorded,
+    SessionFacts,
     Silence,
     StorageUnavailableError,
     Taken,
+    Wanted,
 )
 from orchestrator.store.connection import redis_call
 from orchestrator.store.health import RedisMemory
@@ -46,6 +50,7 @@ from orchestrator.store.packing import pack, references, unpack
 from orchestrator.store.pubsub import QUIET, PubSubFanout
 from orchestrator.store.scripts import Append, KeySpace, NewSession, Scripts
 
+log = logging.getLogger(__name__)
 _Entry = tuple[int, bytes]
 """An event's number, and its JSON."""
 # What `create.lua` refuses with; -1 is that there are too many sessions.
@@ -55,6 +60,9 @@ _BUDGET_SPENT: Final = -4
 _LOGS_FULL: Final = -5
 _BLOBS_FULL: Final = -6
 _MIB: Final = 1024 * 1024
+_JOIN_S: Final = 60.0
+"""How long a session waits for the repeat of a caller who was told to repeat; clients do so within seconds."""
+_CALLERS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +70,13 @@ class SessionsOptions:
     """Limits and times of the store.
 
     Attributes:
-        lease_s: seconds after which a silent replica's sessions are taken over.
+        lease_s: seconds after which a silent replica's sessions are taken over, and a silent caller is gone.
         idempotency_ttl_s: seconds for which a caller's idempotency key is stored.
         most_unfinished: unfinished sessions above which new ones are refused.
         tenant_cap: sessions of one tenant that are driven at a time, for each editor.
         retention_s: seconds for which a finished session stays in Redis.
+        replicas: of Redis, which must have a new session, and a result, before a caller is told of it.
+        replicas_s: seconds that this may take.
     """
 
     lease_s: float = 10.0
@@ -74,6 +84,8 @@ class SessionsOptions:
     most_unfinished: int = 100_000
     tenant_cap: int = 1000
     retention_s: float = 86_400.0
+    replicas: int = 0
+    replicas_s: float = 1.0
 
 
 class RedisSessions:
@@ -91,7 +103,12 @@ class RedisSessions:
         self.scripts = Scripts(redis, keys)
 
     async def create(
-        self, session_id: str, event: SessionCreated, idempotency: Idempotency | None, bounds: Bounds | None = None
+        self,
+        session_id: str,
+        event: SessionCreated,
+        idempotency: Idempotency | None,
+        bounds: Bounds | None = None,
+        webhook: str = "",
     ) -> Created:
         """Record a new session and queue it.
 
@@ -99,17 +116,18 @@ class RedisSessions:
             PortError: ``overloaded`` when too many sessions are queued, or it would be done only past its deadline;
                 ``quota_exceeded`` when its tenant is at its limit of sessions or bytes, or has used its editor seconds of
                 the day.
-            StorageUnavailableError: when Redis cannot be reached, or refuses to write.
+            StorageUnavailableError: when Redis cannot be reached, refuses to write, or its replicas did not confirm in time.
         """
-        key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else ("", "")
+        same = idempotency or Idempotency("", "")
         options, packed, bounds = self._options, pack(event), bounds or Bounds()
         new = NewSession(
             session_id,
             event.tenant,
             event.editor,
             packed.event,
-            fingerprint,
-            key,
+            # Replicas of earlier versions compare this one.
+            same.former or same.fingerprint,
+            same.key,
             ttl_ms=int(options.idempotency_ttl_s * 1000),
             limit=options.most_unfinished,
             deadline_ms=int(event.limits.deadline_at * 1000) + 1,
@@ -120,12 +138,33 @@ class RedisSessions:
             digest=packed.digest,
             retention_ms=int(options.retention_s * 1000),
             blob_bytes=event.source.bytes + (event.mask.bytes if event.mask else 0),
+            request=same.fingerprint,
+            caller_ms=self._lease_ms if idempotency and not idempotency.key else "",
+            webhook=webhook,
+            thinker=event.thinker,
         )
         async with redis_call():
             created, name, known = await self.scripts.create(new)
         if created < 0:
             raise _refusal(created, int(name), event)
+        if not await self.confirm():
+            shown = "the session was recorded, but a replica of the session store did not confirm it in time"
+            raise StorageUnavailableError(shown, shown=shown)
         return Created(name, bool(created), known)
+
+    async def confirm(self) -> bool:
+        """Wait until as many replicas of Redis as were asked for have what was written so far; False if they did not in time."""
+        wanted, most_ms = self._options.replicas, int(self._options.replicas_s * 1000)
+        if not wanted:
+            return True
+        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
+            # WAIT counts from the last write of its own connection, so there has to be one; replication is in order.
+            pipe.set(f"{self._keys.prefix}confirmed", 1, px=60_000)
+            pipe.wait(wanted, most_ms)
+            _, confirmed = await pipe.execute()
+        if confirmed < wanted:
+            log.warning("%d of %d replicas of Redis confirmed within %d ms", confirmed, wanted, most_ms)
+        return bool(confirmed >= wanted)
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
         """The events after that sequence number; empty for an unknown session."""
@@ -144,9 +183,24 @@ class RedisSessions:
         """The whole logs of several sessions, in one round trip; empty for one that is gone or cannot be read."""
         return [_readable(log) for log in await self._logs(session_ids)]
 
+    async def stored(self, session_id: str) -> list[_Entry]:
+        """The entries of the log as they are stored, also where the events cannot be read."""
+        async with redis_call():
+            return _entries(await self._redis.xrange(self._keys.log(session_id)))
+
+    async def facts(self, session_id: str) -> SessionFacts | None:
+        """What the store knows of a session without its log; None for one that is not in it."""
+        async with redis_call():
+            found: Any = await self._redis.hmget(self._keys.meta(session_id), "tenant", "seq", "state", "created")
+        tenant, seq, state, created = found
+        return SessionFacts(tenant.decode(), int(seq), state == b"done", int(created) / 1000) if tenant else None
+
     async def raw_logs(self, session_ids: Sequence[str]) -> list[list[_Entry]]:
-        """The whole logs of several sessions: each event's sequence number and its JSON as it was recorded."""
-        return [_unpacked(_entries(log)) for log in await self._logs(session_ids)]
+        """The whole logs of several sessions: each event's sequence number and its JSON as it was recorded.
+
+        A log that lacks an instruction that its events refer to is returned as it is stored.
+        """
+        return [_unpacked_or_stored(_entries(log)) for log in await self._logs(session_ids)]
 
     async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
@@ -171,6 +225,7 @@ class RedisSessions:
 
         Raises:
             FencedError: when another replica owns the session, or it was deleted.
+            AbandonedError: when its caller is gone, unless these events end it.
         """
         terminal = any(isinstance(event, Finished) for event in events)
         append = Append(
@@ -188,22 +243,14 @@ class RedisSessions:
             outcome = await self.scripts.append(append)
         if outcome in {"fenced", "gone"}:
             raise FencedError(session_id)
+        if outcome == "abandoned":
+            raise AbandonedError(session_id)
         return outcome if outcome in {"ok", "full"} else None
 
-    async def claim(
-        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
-    ) -> Taken:
-        """Claim queued sessions, up to the capacity for each editor, and urgent ones; and due chores of each kind."""
+    async def claim(self, replica: str, wanted: Wanted) -> Taken:
+        """Claim queued sessions and due chores for a replica; see `Wanted`."""
         async with redis_call():
-            return await self.scripts.claim(
-                replica,
-                capacity,
-                lease_ms=self._lease_ms,
-                cap=self._options.tenant_cap,
-                urgent=urgent,
-                chores=chores,
-                webhook_chores=webhook_chores,
-            )
+            return await self.scripts.claim(replica, wanted, lease_ms=self._lease_ms, cap=self._options.tenant_cap)
 
     async def complete_chore(self, chore: str) -> None:
         """Remove a chore that is done, which would be due again otherwise."""
@@ -232,10 +279,22 @@ class RedisSessions:
             members: Any = await self._redis.smembers(self._keys.own(replica))
         return {member.decode() for member in members}
 
-    async def release(self, replica: str, session_id: str) -> None:
-        """Queue again a session that this replica owns without driving it."""
+    async def release(self, replica: str, session_id: str, *, failed: bool = False) -> None:
+        """Queue again a session that this replica owns without driving it; `failed`: its driver failed because of a bug."""
         async with redis_call():
-            await self.scripts.release(replica, session_id)
+            await self.scripts.release(replica, session_id, failed=failed)
+
+    async def renew_callers(self, session_ids: Collection[str]) -> None:
+        """Renew the lease of the callers who wait for these sessions without an idempotency key."""
+        names = list(session_ids)
+        for at in range(0, len(names), _CALLERS_AT_ONCE):
+            async with redis_call():
+                await self.scripts.renew_callers(self._lease_ms, names[at : at + _CALLERS_AT_ONCE])
+
+    async def hand_over(self, session_id: str, tenant: str, fingerprint: str) -> None:
+        """Let the next request of that tenant and fingerprint join the session, for a minute."""
+        async with redis_call():
+            await self.scripts.hand_over(session_id, tenant, fingerprint, int(_JOIN_S * 1000))
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:
         """Where a session stands in its queue; None when it is not queued."""
@@ -256,15 +315,18 @@ class RedisSessions:
             queued, unfinished, replicas = await pipe.execute()
         return QueueStats({editor.decode(): int(n) for editor, n in queued.items()}, int(unfinished or 0), int(replicas))
 
-    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(self, claim: Claim, expected: int, until: float | None, *, untried: bool = False) -> bool:
         """Release a session until that time or until a caller writes to it; False if its log has grown.
+
+        Args:
+            untried: whether it was not driven; earlier attempts then still count.
 
         Raises:
             FencedError: when another replica owns it already.
         """
         until_ms = None if until is None else int(until * 1000) + 1
         async with redis_call():
-            outcome = await self.scripts.suspend(claim.session_id, claim.fence, expected, until_ms)
+            outcome = await self.scripts.suspend(claim, expected, until_ms, untried=untried)
         if outcome < 0:
             raise FencedError(claim.session_id)
         return outcome == 1
@@ -315,7 +377,22 @@ class RedisSessions:
         lines = (line.partition(":") for line in info.decode().splitlines())
         fields = {name: value for name, _, value in lines}
         used = int(fields.get("used_memory", 0)) - int(fields.get("mem_not_counted_for_evict", 0))
-        return RedisMemory(used, int(fields.get("maxmemory", 0)), fields.get("maxmemory_policy", "noeviction"))
+        return RedisMemory(
+            used,
+            int(fields.get("maxmemory", 0)),
+            fields.get("maxmemory_policy", "noeviction"),
+            append_only=fields.get("aof_enabled", "1") == "1",
+        )
+
+    async def fsync(self) -> str | None:
+        """When Redis writes its append-only file to disk (``appendfsync``); None where it does not tell."""
+        try:
+            async with redis_call():
+                found: Any = await self._redis.config_get("appendfsync")
+        except StorageUnavailableError:  # often forbidden where somebody else runs it
+            return None
+        value = found.get("appendfsync", found.get(b"appendfsync"))
+        return value.decode() if isinstance(value, bytes) else value
 
     async def listen(self, session_id: str) -> AsyncGenerator[Recorded | Silence]:
         """Events as they are recorded, and what may lie between them."""
@@ -397,6 +474,13 @@ def _unpacked(entries: list[_Entry], others: Mapping[int, bytes] | None = None) 
         return unpack(entries, others or {})
     except (KeyError, TypeError, ValueError) as exc:
         raise CorruptLogError(f"an event refers to an instruction that the log does not have: {exc}") from exc
+
+
+def _unpacked_or_stored(entries: list[_Entry]) -> list[_Entry]:
+    try:
+        return _unpacked(entries)
+    except CorruptLogError:
+        return entries
 
 
 def _readable(log: Any) -> list[Recorded]:

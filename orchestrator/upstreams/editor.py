@@ -15,15 +15,19 @@ from orchestrator.loop.events import TOO_LATE
 from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, RequestTiming, StoredImage
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
+from orchestrator.upstreams.liveness import Patience
 from services.errors import ApiError
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
+from services.protocol.images_api import RAW_IMAGE
 
 _PARAM: Final = "the editor's image"
 _MAX_TIMINGS: Final = 32
 _MAX_TIMING_NAME: Final = 64
 _LATER_TURN: Final = {"priority": "u=2"}
 """RFC 9218, section 4.1: one level more urgent than the default, u=3."""
+_ACCEPT: Final = f"application/json, {RAW_IMAGE}"
+"""Our own workers answer with the picture's bytes; the base64 and JSON of a megapixel cost more than its checks."""
 _MAX_GROWTH: Final = 2
 """Pixels of an edited image at most, as a multiple of the source's, where that is above the limit for uploads."""
 _BYTES_PER_PIXEL: Final = 4
@@ -64,8 +68,18 @@ class HttpEditor:
         """Whether the editor accepts requests now."""
         return await self._upstream.ready()
 
-    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
-        """Edit the source once; the time queued for a slot counts toward `timeout_s`.
+    @property
+    def is_open(self) -> bool:
+        """Whether it has stopped answering, and is not asked now."""
+        return self._upstream.health.is_open
+
+    async def edit(self, order: EditOrder, usage: EditorUsage, patience: Patience | None = None) -> EditReply:
+        """Edit the source once; the time queued for a slot counts toward its time.
+
+        Args:
+            order: the edit.
+            usage: gets its editor time.
+            patience: what is left of the order's time, if other editors were asked before.
 
         Raises:
             EditorError: if no valid image came back.
@@ -80,16 +94,12 @@ class HttpEditor:
         if order.mask is not None:
             files.append(("mask", order.mask))
         body = _multipart(boundary, fields, files)
-        headers = {"idempotency-key": order.key, **(_LATER_TURN if order.later else {})}
+        headers = {"idempotency-key": order.key, "accept": _ACCEPT, **(_LATER_TURN if order.later else {})}
         call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers, _max_reply(order))
         requests = _Requests(usage)
-        reply = await self._post(call, order, requests)
+        reply = await self._post(call, order, requests, patience or Patience.of(order.timeout_s, order.start_s))
         requests.reported(reply)
-        text = _image_of(reply.json)
-        try:
-            data = await asyncio.to_thread(from_base64, text)
-        except ApiError as exc:
-            raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
+        data = await _image_of(reply)
         info = await self._checked(data, order)
         if order.options.get("size") in {None, "auto"}:
             data, info = await self._at_source_size(data, info, order)
@@ -117,22 +127,22 @@ class HttpEditor:
             raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
         return scaled, ImageInfo("image/png", width, height)
 
-    async def _post(self, call: Call, order: EditOrder, requests: _Requests) -> Reply:
+    async def _post(self, call: Call, order: EditOrder, requests: _Requests, patience: Patience) -> Reply:
         if self._limit is None:
-            return await self._upstream.post(call, order.timeout_s, requests)
-        ends, patience_s = time.monotonic() + order.timeout_s, max(0.0, min(order.start_s, order.timeout_s))
+            return await self._upstream.post(call, patience, requests)
+        to_start_s = patience.to_start_s()
         async with contextlib.AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(patience_s):
-                    waiting = self._limit.slot(later=order.later, session_id=order.session_id)
+                async with asyncio.timeout(to_start_s):
+                    waiting = self._limit.slot(later=order.later, session_id=order.session_id, tenant=order.tenant)
                     requests.slot = await stack.enter_async_context(waiting)
             except TimeoutError as exc:
-                if order.start_s < order.timeout_s:
+                if patience.start_by < patience.ends:
                     message = "no slot was free at the editor in time for an edit before the deadline; raise deadline_s"
                     raise EditorError(TOO_LATE, message) from exc
-                message = f"no slot was free at the editor within {patience_s:.1f} s"
+                message = f"no slot was free at the editor within {to_start_s:.1f} s"
                 raise EditorError("editor_timeout", message, retryable=True) from exc
-            reply = await self._upstream.post(call, ends - time.monotonic(), requests)
+            reply = await self._upstream.post(call, patience, requests)
             _report_times(requests.slot, reply)
             return reply
 
@@ -214,8 +224,17 @@ def _max_reply(order: EditOrder) -> int:
     return max(_MIN_REPLY_BOUND, _MAX_GROWTH * max(ref.width * ref.height, size) * _BYTES_PER_PIXEL * 4 // 3)
 
 
-def _image_of(reply: Any) -> str:
-    """The image in base64."""
+async def _image_of(reply: Reply) -> bytes:
+    """The image: the body itself, or base64 in its JSON."""
+    if reply.raw is not None:
+        return reply.raw
+    try:
+        return await asyncio.to_thread(from_base64, _base64_of(reply.json))
+    except ApiError as exc:
+        raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
+
+
+def _base64_of(reply: Any) -> str:
     images = reply.get("data") if isinstance(reply, dict) else None
     first = images[0] if isinstance(images, list) and images else None
     text = first.get("b64_json") if isinstance(first, dict) else None

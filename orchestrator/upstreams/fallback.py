@@ -1,9 +1,9 @@
-"""Fallbacks: a second editor or thinker for when the first one fails."""
+"""Fallbacks: a second editor or thinker for when the first one fails, asked within the same time."""
 
 from __future__ import annotations
 
 import logging
-import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
@@ -12,21 +12,22 @@ from orchestrator.ports import (
     ChecklistReply,
     CritiqueOrder,
     CritiqueReply,
-    Editor,
     EditOrder,
-    EditorError,
     EditorUsage,
     EditReply,
-    Thinker,
-    ThinkerError,
+    PortError,
 )
+from orchestrator.upstreams.editor import HttpEditor
+from orchestrator.upstreams.liveness import Patience
+from orchestrator.upstreams.thinker import HttpThinker
 
 log = logging.getLogger(__name__)
-_Role = TypeVar("_Role", bound=Thinker | Editor)
-_FAILED: Final = frozenset({"editor_unreachable", "editor_failed", "editor_bad_reply"})
+_Role = TypeVar("_Role", bound=HttpEditor | HttpThinker)
+_Reply = TypeVar("_Reply")
+_FAILED: Final = frozenset({"editor_unreachable", "editor_failed", "editor_bad_reply", "editor_timeout", "editor_overloaded"})
 
 
-class _Pair(Generic[_Role]):
+class _WithFallback(Generic[_Role]):
     """An upstream and its fallback.
 
     Args:
@@ -44,33 +45,40 @@ class _Pair(Generic[_Role]):
         """Whether one of them accepts requests now."""
         return await self._first.ready() or await self._second.ready()
 
+    async def _ask(
+        self,
+        patience: Patience,
+        ask: Callable[[_Role, Patience], Awaitable[_Reply]],
+        may_pass_on: Callable[[PortError], bool] = lambda _: True,
+    ) -> tuple[_Reply, str | None]:
+        """The first reply, and the name of the fallback if it gave it. Raises the second's error if both fail."""
+        if not self._first.is_open:
+            try:
+                return await ask(self._first, patience.with_others(True)), None
+            except PortError as exc:
+                if not may_pass_on(exc) or not patience.left_s():
+                    raise
+                log.warning("an upstream failed (%s); asking the fallback %s", exc.code, self._name)
+        return await ask(self._second, patience.with_others(False)), self._name
 
-class ThinkerWithFallback(_Pair[Thinker]):
-    """`orchestrator.ports.Thinker`: asks the first, and the second if that fails for any reason.
 
-    The first gets half of the time, so that one which does not respond leaves enough for the second.
-    """
+class ThinkerWithFallback(_WithFallback[HttpThinker]):
+    """`orchestrator.ports.Thinker`: asks the first, and the second if that fails for any reason."""
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
         """Critique a candidate. Raises the second's `ThinkerError` if both fail."""
-        try:
-            return await self._first.critique(replace(order, timeout_s=order.timeout_s / 2))
-        except ThinkerError as exc:
-            log.warning("the thinker failed (%s); asking the fallback %s", exc.code, self._name)
-        reply = await self._second.critique(replace(order, timeout_s=order.timeout_s / 2))
-        return replace(reply, thinker=reply.thinker or self._name)
+        patience = Patience.of(order.timeout_s)
+        reply, name = await self._ask(patience, lambda thinker, left: thinker.critique(order, left))
+        return replace(reply, thinker=reply.thinker or name)
 
     async def checklist(self, order: ChecklistOrder) -> ChecklistReply:
         """Write a checklist. Raises the second's `ThinkerError` if both fail."""
-        try:
-            return await self._first.checklist(replace(order, timeout_s=order.timeout_s / 2))
-        except ThinkerError as exc:
-            log.warning("the thinker failed (%s); asking the fallback %s", exc.code, self._name)
-        return await self._second.checklist(replace(order, timeout_s=order.timeout_s / 2))
+        reply, _ = await self._ask(Patience.of(order.timeout_s), lambda thinker, left: thinker.checklist(order, left))
+        return reply
 
 
-class EditorWithFallback(_Pair[Editor]):
-    """`orchestrator.ports.Editor`: asks the first, and the second if that is away or fails.
+class EditorWithFallback(_WithFallback[HttpEditor]):
+    """`orchestrator.ports.Editor`: asks the first, and the second if that is away, silent or fails.
 
     A request that the first refuses (its instruction, its image) is the caller's to fix and does not go to the second; nor
     does one that has used up its time.
@@ -78,14 +86,8 @@ class EditorWithFallback(_Pair[Editor]):
 
     async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
         """Edit. Raises the second's `EditorError` if both fail."""
-        began = time.monotonic()
-        try:
-            return await self._first.edit(order, usage)
-        except EditorError as exc:
-            elapsed_s = time.monotonic() - began
-            if exc.code not in _FAILED or elapsed_s >= order.timeout_s:
-                raise
-            log.warning("the editor failed (%s); asking the fallback %s", exc.code, self._name)
-        rest = replace(order, timeout_s=order.timeout_s - elapsed_s, start_s=order.start_s - elapsed_s)
-        reply = await self._second.edit(rest, usage)
-        return replace(reply, editor=reply.editor or self._name)
+        patience = Patience.of(order.timeout_s, order.start_s)
+        reply, name = await self._ask(
+            patience, lambda editor, left: editor.edit(order, usage, left), lambda error: error.code in _FAILED
+        )
+        return replace(reply, editor=reply.editor or name)

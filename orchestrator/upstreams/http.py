@@ -1,12 +1,13 @@
 """One HTTP call to an upstream: bounded in time, size and retries, with its exceptions translated in one place.
 
 Retries follow stamina's jittered exponential backoff, or the server's own ``Retry-After``; they end when the caller's
-time is up, so no retry outlives the session's deadline.
+time is up, so no retry outlives the session's deadline. How long each request may be silent is `liveness`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -18,7 +19,9 @@ import orjson
 import stamina
 
 from orchestrator.ports import EditorError, PortError, RequestTiming, ThinkerError
+from orchestrator.upstreams.liveness import Patience, Silence, UpstreamHealth
 from services.errors import shown
+from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
 from services.serving import tracing
 from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
 from services.serving.retry import read_retry_after
@@ -47,6 +50,8 @@ _MAX_ERROR_BYTES: Final = 128 * 1024
 """Of an error's body that are read; its message is at the start."""
 _IDENTITY: Final = frozenset({"", "identity"})
 _READY_S: Final = 2.0
+_SILENT_REQUESTS: Final = 2
+"""Requests of one call without an answer, after which another upstream is asked where there is one."""
 _CONFIGURATION_ERRORS: Final = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError)
 
 
@@ -118,11 +123,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A successful response: the body's JSON, the headers, and the seconds that the last request took."""
+    """A successful response: the body's JSON, the headers, and the seconds that the last request took.
+
+    Attributes:
+        raw: the body, where the call asked for `RAW_IMAGE` and got it; the JSON is then that of its header.
+    """
 
     json: Any
     headers: Mapping[str, str] = field(default_factory=dict)
     elapsed_s: float = 0.0
+    raw: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,7 @@ class _RawReply:
     body: bytes
     headers: Mapping[str, str]
     elapsed_s: float
+    is_image: bool
 
 
 class RequestObserver:
@@ -148,10 +159,13 @@ class RequestObserver:
 class HttpUpstream:
     """Posts to one upstream; failures are raised as that role's `PortError`."""
 
-    def __init__(self, role: Role, upstream: Upstream, client: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, role: Role, upstream: Upstream, client: aiohttp.ClientSession, health: UpstreamHealth | None = None
+    ) -> None:
         self._role = role
         self._upstream = upstream
         self._client = client
+        self.health = health or UpstreamHealth(max_s=upstream.timeout_s)
         self._error = _ERRORS[role]
         # Without a password that the URL may hold.
         address = upstream.url.partition("//")[2].partition("/")[0].rpartition("@")[2]
@@ -161,25 +175,29 @@ class HttpUpstream:
             "editthinker.role": role,
         }
 
-    async def post(self, call: Call, timeout_s: float, observer: RequestObserver | None = None) -> Reply:
+    async def post(self, call: Call, patience: Patience, observer: RequestObserver | None = None) -> Reply:
         """Send a call, with retries, and return the response.
 
         Args:
             call: the request.
-            timeout_s: seconds for all of it, retries included.
+            patience: the time for all of it, retries included.
             observer: notified of each request.
 
         Raises:
             EditorError, ThinkerError: with a code of the error table; `retryable` says whether to try again later.
         """
-        allowed = max(0.0, min(timeout_s, self._upstream.timeout_s))
+        patience = patience.for_upstream(self.health, self._upstream.timeout_s)
+        allowed = patience.left_s()
         try:
             async with asyncio.timeout(allowed):
-                raw = await self._with_retries(call, time.monotonic() + allowed, observer or RequestObserver())
+                raw = await self._with_retries(call, patience, observer or RequestObserver())
         except TimeoutError as exc:
             message = f"the {self._role} did not answer within {allowed:.1f} s"
             raise self._error(f"{self._role}_timeout", message, retryable=True) from exc
         # Parsed outside the retries: an unreadable response must not make the server do the work again at once.
+        if raw.is_image:
+            timings = self._json(raw.headers.get(RAW_TIMINGS, "{}").encode("latin-1", "replace"))
+            return Reply({"timings": timings}, raw.headers, raw.elapsed_s, raw.body)
         return Reply(self._json(raw.body), raw.headers, raw.elapsed_s)
 
     async def ready(self) -> bool:
@@ -193,19 +211,26 @@ class HttpUpstream:
         # Some servers lack this route; any response that is not a server error shows that one is running.
         return reply.status < 500  # noqa: PLR2004
 
-    async def _with_retries(self, call: Call, ends: float, observer: RequestObserver) -> _RawReply:
+    async def _with_retries(self, call: Call, patience: Patience, observer: RequestObserver) -> _RawReply:
         """Retry faults up to `attempts` times, a busy server as long as there is time, and one that is away for `away_s`."""
-        began = time.monotonic()
-        left = max(0.001, ends - began)
+        began, silent = time.monotonic(), 0
+        left = max(0.001, patience.left_s())
 
         def while_busy(exc: Exception) -> bool | float:
             if not isinstance(exc, PortError):
                 return False
-            may_return = exc.kind == "away" and time.monotonic() < began + self._upstream.away_s
-            return _retry(exc, ends) if may_return or exc.kind == "busy" else False
+            away_s = 0.0 if patience.others else self._upstream.away_s
+            may_return = exc.kind == "away" and time.monotonic() < began + away_s
+            return _retry(exc, patience) if may_return or exc.kind == "busy" else False
 
         def while_faulty(exc: Exception) -> bool | float:
-            return _retry(exc, ends) if isinstance(exc, PortError) and exc.kind != "busy" else False
+            nonlocal silent
+            if not isinstance(exc, PortError) or exc.kind == "busy":
+                return False
+            silent += exc.kind == "silent"
+            if patience.others and (self.health.is_open or silent >= _SILENT_REQUESTS):
+                return False
+            return _retry(exc, patience)
 
         busy = stamina.retry_context(on=while_busy, attempts=None, timeout=left, wait_initial=0.5, wait_max=10.0)
         async for when_free in busy:
@@ -215,22 +240,50 @@ class HttpUpstream:
                 )
                 async for attempt in faults:
                     with attempt:
-                        return await self._request(call, observer)
+                        return await self._request(call, patience, observer)
         raise AssertionError("stamina either returns or raises")  # pragma: no cover
 
-    async def _request(self, call: Call, observer: RequestObserver) -> _RawReply:
+    async def _request(self, call: Call, patience: Patience, observer: RequestObserver) -> _RawReply:
+        if patience.others and self.health.is_open:
+            message = f"the {self._role} has stopped answering, and is asked again in a while"
+            raise self._error(f"{self._role}_unreachable", message, kind="away")
+        await self.health.wait_closed()
         timing = observer.request_started()
+        timing.unanswered_s = self.health.usual_s or math.inf
         with tracing.span(f"POST {call.path}", "client", self._attributes):
             try:
-                return await self._send(call, observer, timing)
+                async with self.health.request():
+                    return await self._answer(call, patience, observer, timing)
             except PortError as exc:
+                # Nobody knows that a request without an answer was worked on; its repeat reports the work under its key.
                 if exc.kind != "fault":
                     timing.reported_s = 0.0
                 raise
             finally:
                 timing.finished_at = time.monotonic()
 
-    async def _send(self, call: Call, observer: RequestObserver, timing: RequestTiming) -> _RawReply:
+    async def _answer(self, call: Call, patience: Patience, observer: RequestObserver, timing: RequestTiming) -> _RawReply:
+        """The response to one request, within the time that this upstream may be silent."""
+        began, silence = time.monotonic(), Silence(self.health.limit_s(patience.left_s()), call.size)
+        try:
+            async with silence:
+                raw = await self._send(call, observer, timing, silence)
+        except TimeoutError as exc:
+            if not silence.expired:
+                raise
+            self.health.unanswered(began)
+            message = f"the {self._role} was silent for {silence.limit_s:.1f} s"
+            raise self._error(f"{self._role}_timeout", message, kind="silent", retryable=True) from exc
+        except PortError as exc:
+            if exc.status is not None:
+                self.health.answered()
+            elif isinstance(exc, self._error) and isinstance(exc.__cause__, aiohttp.ClientError):
+                self.health.unanswered(began)
+            raise
+        self.health.answered(max(0.0, time.monotonic() - timing.sent_at) if math.isfinite(timing.sent_at) else None)
+        return raw
+
+    async def _send(self, call: Call, observer: RequestObserver, timing: RequestTiming, silence: Silence) -> _RawReply:
         began = time.monotonic()
         load_errors: list[PortError] = []
         try:
@@ -247,15 +300,18 @@ class HttpUpstream:
             }
             pieces = _observed(call.pieces(), load_errors, timing)
             async with self._client.post(url, data=pieces, headers=headers, allow_redirects=False) as reply:
+                silence.received()
                 ok = 200 <= reply.status < 300  # noqa: PLR2004
-                body = await self._read(reply, call.max_reply) if ok else await _start(reply)
+                is_image = reply.content_type == RAW_IMAGE and RAW_IMAGE in headers["accept"]
+                body = await self._read(reply, call.max_reply, silence, is_image=is_image) if ok else await _start(reply)
         except _CONFIGURATION_ERRORS as exc:
             message = f"the {self._role}'s URL or key is not valid: {exc}"
             raise self._error(f"{self._role}_unreachable", message, kind="away") from exc
         except aiohttp.ClientError as exc:
             raise load_errors[0] if load_errors else self._connection_error(exc) from exc
+        timing.unanswered_s = math.inf
         if ok:
-            return _RawReply(body, reply.headers, time.monotonic() - began)
+            return _RawReply(body, reply.headers, time.monotonic() - began, is_image)
         if reply.status in _FULL:
             observer.rejected()
         raise self._status_error(reply, body)
@@ -268,7 +324,7 @@ class HttpUpstream:
         message = f"the connection to the {self._role} broke ({type(exc).__name__})"
         return self._error(f"{self._role}_failed", message, retryable=True)
 
-    async def _read(self, reply: aiohttp.ClientResponse, max_reply: int | None) -> bytes:
+    async def _read(self, reply: aiohttp.ClientResponse, max_reply: int | None, silence: Silence, *, is_image: bool) -> bytes:
         """The body of a successful response: unencoded, and bounded in bytes and values before any of it is parsed."""
         encoding = reply.headers.get("content-encoding", "").strip().lower()
         if encoding not in _IDENTITY:
@@ -276,12 +332,13 @@ class HttpUpstream:
             message = f"the {self._role}'s reply has the content encoding {shown(encoding)}; identity was requested"
             raise self._error(f"{self._role}_bad_reply", message)
         limit = min(self._upstream.max_reply, max_reply or self._upstream.max_reply)
-        body = JsonBody()
+        body = _ImageBody() if is_image else JsonBody()
         try:
             async for chunk in reply.content.iter_any():
                 if body.size + len(chunk) > limit:
                     raise self._error(f"{self._role}_bad_reply", f"the {self._role}'s reply is larger than {limit:,} bytes")
                 body.add(chunk)
+                silence.received(chunk)
         except TooManyValuesError as exc:
             message = f"the {self._role}'s reply has more than {MAX_JSON_VALUES:,} values"
             raise self._error(f"{self._role}_bad_reply", message) from exc
@@ -332,6 +389,23 @@ class HttpUpstream:
         return {"authorization": f"Bearer {key}"} if key else {}
 
 
+class _ImageBody:
+    """The bytes of a picture as they arrive."""
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    @property
+    def size(self) -> int:
+        return len(self._content)
+
+    def add(self, piece: bytes) -> None:
+        self._content += piece
+
+    def content(self) -> bytes:
+        return bytes(self._content)
+
+
 async def _start(reply: aiohttp.ClientResponse) -> bytes:
     """The start of an error's body; nothing of one that is encoded."""
     if reply.headers.get("content-encoding", "").strip().lower() not in _IDENTITY:
@@ -353,11 +427,11 @@ async def _observed(pieces: AsyncIterator[bytes], load_errors: list[PortError], 
     timing.sent_at = time.monotonic()
 
 
-def _retry(exc: PortError, ends: float) -> bool | float:
+def _retry(exc: PortError, patience: Patience) -> bool | float:
     """Whether to retry, or after how many seconds; not if the server's Retry-After is past the end of the call."""
     if not exc.retryable or exc.retry_after is None:
         return exc.retryable
-    return exc.retry_after if time.monotonic() + exc.retry_after < ends else False
+    return exc.retry_after if exc.retry_after < patience.left_s() else False
 
 
 def _retry_after(reply: aiohttp.ClientResponse) -> float | None:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import aiohttp
 
@@ -16,7 +16,8 @@ from orchestrator.ports import Catalogue, Editor, EditorCapabilities, Thinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
-from orchestrator.upstreams.http import HttpUpstream, Upstream
+from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
+from orchestrator.upstreams.liveness import UpstreamHealth
 from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings, UpstreamSettings
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.imaging.decode_pool import DecodePool
@@ -33,6 +34,10 @@ class UpstreamObserver(Protocol):
 
     def watch_limit(self, editor: str, limit: AdaptiveLimit) -> None:
         """An editor has a limit now, in place of one it had before."""
+        ...
+
+    def upstream_silent(self, role: Literal["editor", "thinker"], name: str, silent: bool) -> None:  # noqa: FBT001 - a value
+        """Whether an upstream has stopped answering."""
         ...
 
     def thinker_replied(self, outcome: str) -> None:
@@ -66,6 +71,7 @@ class UpstreamPool:
         self._decoder = decoder
         self._last_error = ""
         self._limit_of: dict[str, tuple[EditorSettings, AdaptiveLimit]] = {}
+        self._health_of: dict[tuple[Role, str], tuple[UpstreamSettings, UpstreamHealth]] = {}
         self.editors: dict[str, Editor] = {}
         self.thinkers: dict[str, Thinker] = {}
         self.limits: dict[str, AdaptiveLimit] = {}
@@ -106,8 +112,8 @@ class UpstreamPool:
         # Everything that may fail comes before the first change.
         keys = registry.keys()
         limits = {name: self._limit(name, editor) for name, editor in registry.editors.items()}
-        editors = {name: self._editor(editor, limits[name]) for name, editor in registry.editors.items()}
-        thinkers = {name: self._thinker(thinker) for name, thinker in registry.thinkers.items()}
+        editors = {name: self._editor(name, editor, limits[name]) for name, editor in registry.editors.items()}
+        thinkers = {name: self._thinker(name, thinker) for name, thinker in registry.thinkers.items()}
         self._registry, self._keys = registry, keys
         for mapping in (self.limits, self.editors, self.thinkers):
             mapping.clear()
@@ -135,12 +141,33 @@ class UpstreamPool:
         # Looked up at each call: `on_capacity` is set after the first limits are made.
         self.on_capacity()
 
-    def _editor(self, editor: EditorSettings, limit: AdaptiveLimit) -> HttpEditor:
-        upstream = HttpUpstream("editor", _upstream(editor), self._client)
+    def _health(self, role: Role, name: str, upstream: UpstreamSettings) -> UpstreamHealth:
+        """What is known of an upstream, if it is still the same server."""
+        known = self._health_of.get((role, name))
+        options = (upstream.url, upstream.first_silence_s, upstream.min_silence_s, upstream.timeout_s)
+        if known and (known[0].url, known[0].first_silence_s, known[0].min_silence_s, known[0].timeout_s) == options:
+            return known[1]
+
+        def changed(is_open: bool) -> None:  # noqa: FBT001 - its only argument
+            log.warning(
+                "the %s %s %s", role, name, "does not answer; one request at a time is sent" if is_open else "answers again"
+            )
+            self._observer.upstream_silent(role, name, is_open)
+
+        health = UpstreamHealth(
+            first_s=upstream.first_silence_s, min_s=upstream.min_silence_s, max_s=upstream.timeout_s, on_change=changed
+        )
+        self._health_of[role, name] = (upstream, health)
+        self._observer.upstream_silent(role, name, False)
+        return health
+
+    def _editor(self, name: str, editor: EditorSettings, limit: AdaptiveLimit) -> HttpEditor:
+        upstream = HttpUpstream("editor", _upstream(editor), self._client, self._health("editor", name, editor))
         return HttpEditor(upstream, model=editor.model, send_seed=editor.send_seed, limit=limit, decoder=self._decoder)
 
-    def _thinker(self, thinker: ThinkerSettings) -> HttpThinker:
-        upstream = HttpUpstream("thinker", replace(_upstream(thinker), away_s=thinker.away_s), self._client)
+    def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
+        options = replace(_upstream(thinker), away_s=thinker.away_s)
+        upstream = HttpUpstream("thinker", options, self._client, self._health("thinker", name, thinker))
         dialect = Dialect(
             thinker.model,
             FORMATS[thinker.format],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
@@ -12,6 +11,7 @@ from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion
 from orchestrator.ports import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply, ThinkerError, Usage
 from orchestrator.upstreams.constraint_probe import ConstraintProbe
 from orchestrator.upstreams.http import Call, HttpUpstream
+from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.reply_contract import ReplyContract
 from orchestrator.upstreams.scaling import Pictures
 from services.imaging.decode_pool import DecodePool
@@ -83,13 +83,19 @@ class HttpThinker:
         """Whether the thinker accepts requests now."""
         return await self._upstream.ready()
 
-    async def critique(self, order: CritiqueOrder) -> CritiqueReply:
+    @property
+    def is_open(self) -> bool:
+        """Whether it has stopped answering, and is not asked now."""
+        return self._upstream.health.is_open
+
+    async def critique(self, order: CritiqueOrder, patience: Patience | None = None) -> CritiqueReply:
         """The critique of one candidate: the mean of the samples that could be read.
 
         Raises:
             ThinkerError: when the server fails, or neither its reply nor the repaired one holds a usable critique
                 (``thinker_bad_reply``, ``thinker_refused``).
         """
+        patience = patience or Patience.of(order.timeout_s)
         questions = tuple(Question(question.kind, question.text) for question in order.questions)
         pictures = [await self._pictures.fit(image, order.tenant) for image in (order.source, order.candidate)]
 
@@ -98,30 +104,30 @@ class HttpThinker:
             return messages(order.instruction, order.turn_instruction, self._dialect.template, urls=pair, questions=questions)
 
         contract = ReplyContract(self._dialect.format.bind(questions), build, pictures)
-        critiques, usage, repaired = await self._request(contract, self._critiques, order.timeout_s, self._dialect.samples)
+        critiques, usage, repaired = await self._request(contract, self._critiques, patience, self._dialect.samples)
         return replace(_mean(critiques), usage=usage, repaired=repaired)
 
-    async def checklist(self, order: ChecklistOrder) -> ChecklistReply:
+    async def checklist(self, order: ChecklistOrder, patience: Patience | None = None) -> ChecklistReply:
         """The questions of a session.
 
         Raises:
             ThinkerError: as `critique`.
         """
+        patience = patience or Patience.of(order.timeout_s)
         pictures = [await self._pictures.fit(order.source, order.tenant)]
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
             return questions_messages(order.instruction, self._dialect.template, url=urls[0])
 
         contract = ReplyContract(QUESTIONS, build, pictures)
-        (questions, *_), usage, _ = await self._request(contract, self._checklists, order.timeout_s, 1)
+        (questions, *_), usage, _ = await self._request(contract, self._checklists, patience, 1)
         return ChecklistReply(tuple(ChecklistQuestion(kind=each.kind, text=each.text) for each in questions), usage)
 
     async def _request(
-        self, contract: ReplyContract[_T], probe: ConstraintProbe, timeout_s: float, samples: int
+        self, contract: ReplyContract[_T], probe: ConstraintProbe, patience: Patience, samples: int
     ) -> tuple[list[_T], Usage, bool]:
         """What the replies hold, the tokens used, and whether it took a second, repairing request."""
-        deadline = time.monotonic() + timeout_s
-        replies, usage = await self._complete(contract, probe, timeout_s, samples)
+        replies, usage = await self._complete(contract, probe, patience, samples)
         usable: list[_T] = []
         failures: list[Unparseable] = []
         for reply in replies:
@@ -136,21 +142,20 @@ class HttpThinker:
         first = replies[0]
         shown = first.content or first.reasoning if isinstance(first, Reply) else ""
         repair = contract.repair(shown, failures[0])
-        replies, more = await self._complete(repair, probe, max(0.0, deadline - time.monotonic()), 1)
+        replies, more = await self._complete(repair, probe, patience, 1)
         result = self._parse(contract, replies[0])
         if isinstance(result, Unparseable):
             raise _unreadable(result)
         return [result], usage + more, True
 
     async def _complete(
-        self, contract: ReplyContract[Any], probe: ConstraintProbe, timeout_s: float, samples: int
+        self, contract: ReplyContract[Any], probe: ConstraintProbe, patience: Patience, samples: int
     ) -> tuple[list[Reply | Unparseable], Usage]:
         """The replies of one request, under the constraint that the server is known, or found, to enforce."""
-        deadline = time.monotonic() + timeout_s
         refusals: dict[Constraint, ThinkerError] = {}
         for kind in probe.kinds():
             try:
-                completion = await self._post(contract, kind, samples, max(0.0, deadline - time.monotonic()))
+                completion = await self._post(contract, kind, samples, patience)
             except ThinkerError as exc:
                 if not probe.may_be_refused(kind, exc):
                     raise
@@ -165,14 +170,14 @@ class HttpThinker:
             return replies, _usage(completion)
         raise AssertionError("the last kind is none, whose refusal is raised")  # pragma: no cover
 
-    async def _post(self, contract: ReplyContract[Any], kind: Constraint, samples: int, timeout_s: float) -> Any:
+    async def _post(self, contract: ReplyContract[Any], kind: Constraint, samples: int, patience: Patience) -> Any:
         """The JSON of a chat completion."""
         fields = {"model": self._dialect.model, **self._dialect.sampling, **contract.format.constraint(kind)}
         if samples > 1:
             fields["n"] = samples
         call = Call("/chat/completions", contract.body(fields), "application/json", {})
         with tracing.span(f"chat {self._dialect.model}", "client", tracing.chat_request(fields)) as span:
-            completion = (await self._upstream.post(call, timeout_s)).json
+            completion = (await self._upstream.post(call, patience)).json
             span.set_attributes(tracing.chat_response(completion))
         return completion
 

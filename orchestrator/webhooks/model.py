@@ -24,6 +24,10 @@ _GONE: Final = 410
 _OK: Final = range(200, 300)
 
 
+OWN_ENDPOINT: Final = "request"
+"""The id of the endpoint that was named with a session and is notified of it alone."""
+
+
 def host_of(url: str) -> str:
     """The host of a URL, lower case and without a final dot."""
     return (urlsplit(url).hostname or "").rstrip(".")
@@ -177,6 +181,10 @@ class Deliveries(Protocol):
 
     async def endpoint(self, tenant: str, endpoint_id: str) -> Endpoint | None:
         """One of them; None if there is none of that id."""
+        ...
+
+    async def own_endpoint(self, session_id: str) -> Endpoint | None:
+        """The endpoint that is notified of this session alone; None if it has none."""
         ...
 
     async def enable(self, tenant: str, endpoint_id: str, *, disabled_at: float | None) -> None:

@@ -30,7 +30,9 @@ def deliveries_of(
         return []
     session = fold(recorded.event for recorded in known)
     reason = session.finished.reason if session.finished else None
-    data = {"id": session_id, "status": session.status, "finish_reason": reason}
+    data: dict[str, Any] = {"id": session_id, "status": session.status, "finish_reason": reason}
+    if session.created.metadata:
+        data["metadata"] = session.created.metadata
     body = event_body(topic, known[-1].event.at, data)
     return [
         Delivery(

@@ -34,7 +34,7 @@ from orchestrator.egress.addresses import (
 )
 from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError
 from orchestrator.ports import Clock, Sessions, StorageUnavailableError
-from orchestrator.webhooks.model import TEST, Attempt, Deliveries, Delivery, Endpoint, Outcome
+from orchestrator.webhooks.model import OWN_ENDPOINT, TEST, Attempt, Deliveries, Delivery, Endpoint, Outcome
 from orchestrator.webhooks.schedule import RETRY_DELAYS_S, after_attempt, deliveries_of, event_body
 from services.serving.retry import read_retry_after
 
@@ -202,6 +202,8 @@ class WebhookSender:
             return  # deleted
         tenant = entries[0].event.tenant if entries[0].event.type == "session_created" else ""
         endpoints = await self._store.endpoints(tenant)
+        if own := await self._store.own_endpoint(session_id):
+            endpoints = [*endpoints, own]
         await self._store.schedule(session_id, deliveries_of(session_id, entries, seq, endpoints, self._clock.now()))
 
     # --- attempts ----------------------------------------------------------------------------------------------------
@@ -213,7 +215,9 @@ class WebhookSender:
             return True
         delivery, stored = found
         now = self._clock.now()
-        queue = self._queue(delivery.webhook, now)
+        # Endpoints that were named with sessions are one receiver if they have one host.
+        own = delivery.webhook == OWN_ENDPOINT
+        queue = self._queue(f"{delivery.tenant}/{delivery.host}" if own else delivery.webhook, now)
         full = len(self._in_flight) >= _MAX_IN_FLIGHT or self._busy(delivery.host) or self._used_up(delivery.tenant)
         if delivery.next_at is not None and delivery.next_at > now:
             later: float | None = delivery.next_at
@@ -250,7 +254,7 @@ class WebhookSender:
 
     async def _deliver(self, delivery: Delivery, stored: bytes, queue: _EndpointQueue) -> None:
         try:
-            endpoint = await self._store.endpoint(delivery.tenant, delivery.webhook)
+            endpoint = await self._endpoint(delivery)
             if endpoint is None or endpoint.disabled_at is not None:
                 note = "the webhook was deleted" if endpoint is None else "the webhook is disabled"
                 dropped = delivery.model_copy(update={"state": "dropped", "next_at": None, "note": note})
@@ -266,6 +270,11 @@ class WebhookSender:
         finally:
             del self._tasks[delivery.id]
             self._release(delivery.id, queue)
+
+    async def _endpoint(self, delivery: Delivery) -> Endpoint | None:
+        if delivery.webhook == OWN_ENDPOINT:
+            return await self._store.own_endpoint(delivery.session_id)
+        return await self._store.endpoint(delivery.tenant, delivery.webhook)
 
     async def _record(self, delivery: Delivery, stored: bytes, attempt: Attempt, queue: _EndpointQueue) -> None:
         """Store an attempt, together with that of another replica where both made one."""

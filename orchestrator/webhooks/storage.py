@@ -7,13 +7,16 @@ harmless.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
 from orchestrator.store.connection import redis_call
 from orchestrator.store.scripts import CompareAndSet, KeySpace, Scripts
 from orchestrator.webhooks.model import Delivery, Endpoint
+
+_OWN: Final = "endpoint"
+"""The field of a session's deliveries that holds its own endpoint; `lua/create.lua` writes it."""
 
 
 class WebhookStore:
@@ -61,6 +64,11 @@ class WebhookStore:
     async def endpoint(self, tenant: str, endpoint_id: str) -> Endpoint | None:
         """One of them; None if there is none of that id."""
         raw = await self._field(self._keys.hooks(tenant), endpoint_id)
+        return None if raw is None else Endpoint.model_validate_json(raw)
+
+    async def own_endpoint(self, session_id: str) -> Endpoint | None:
+        """The endpoint that is notified of this session alone; None if it has none."""
+        raw = await self._field(self._keys.deliveries(session_id), _OWN)
         return None if raw is None else Endpoint.model_validate_json(raw)
 
     async def enable(self, tenant: str, endpoint_id: str, *, disabled_at: float | None) -> None:
@@ -115,7 +123,7 @@ class WebhookStore:
         """The deliveries of a session, in the order of its events."""
         async with redis_call():
             raw: Any = await self._redis.hgetall(self._keys.deliveries(session_id))
-        found = [Delivery.model_validate_json(value) for value in raw.values()]
+        found = [Delivery.model_validate_json(value) for name, value in raw.items() if name.decode() != _OWN]
         return sorted(found, key=lambda delivery: (delivery.seq, delivery.webhook))
 
     # --- pieces ------------------------------------------------------------------------------------------------------

@@ -27,6 +27,14 @@ _VALIDATOR_NAME: Final = re.compile(r"function-(?:before|after|plain|wrap)\[")
 SIZE_PATTERN: Final = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
 
 
+RAW_IMAGE: Final = "application/vnd.editthinker.image"
+"""The media type of a reply that is one picture's bytes, in place of base64 in JSON: for callers whose Accept names it. Servers
+that do not know it answer JSON.
+"""
+RAW_TIMINGS: Final = "x-edit-timings"
+"""The header of such a reply that holds the field ``timings`` of the JSON one."""
+
+
 def _well_formed(value: object) -> object:
     # A longer text is refused for its length, without being read.
     if isinstance(value, str) and len(value) <= MAX_PROMPT and _UNFIT.search(value):
@@ -44,6 +52,10 @@ def _not_blank(value: object) -> object:
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT, examples=["make it feel like golden hour"]), BeforeValidator(_not_blank)]
 NegativePrompt = Annotated[str, Field(max_length=MAX_PROMPT), BeforeValidator(_well_formed)]
 """May be blank."""
+MetadataKey = Annotated[str, Field(min_length=1, max_length=64), BeforeValidator(_well_formed)]
+MetadataValue = Annotated[str, Field(max_length=512), BeforeValidator(_well_formed)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
+"""A caller's own pairs, with the limits that OpenAI's API has."""
 
 
 class EditFields(BaseModel):

@@ -156,8 +156,10 @@ async def receiving(budget: ByteBudget, request: Request, holder: str = "", *, f
 class HeldResponse(Response):
     """A response whose content counts as held until it has been sent, or the client has left."""
 
-    def __init__(self, content: bytes, held: contextlib.AsyncExitStack, *, media_type: str, headers: dict[str, str]) -> None:
-        super().__init__(content, media_type=media_type, headers=headers)
+    def __init__(
+        self, content: bytes, held: contextlib.AsyncExitStack, status: int = 200, *, media_type: str, headers: dict[str, str]
+    ) -> None:
+        super().__init__(content, status, headers, media_type)
         self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

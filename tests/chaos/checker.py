@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from PIL import Image
 
-from tests.chaos.evidence import Evidence
+from tests.chaos.evidence import Evidence, FaultRecord, Route
+from tests.doubles.replica import POISON
 
 LATE_S = 45.0
 """How long after its deadline a session may end, if its replica was killed or Redis was unreachable."""
@@ -201,6 +202,13 @@ def _deadline(evidence: Evidence, session_id: str, events: Events) -> Iterator[s
         yield f"it ended {-late:.1f} s before its deadline, because of it"
 
 
+def _poison(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
+    """A session that kills its drivers is ended as such, and no other one is."""
+    crashed = (events[-1].get("error") or {}).get("code") == "driver_crashed"
+    if crashed != (events[0].get("instruction") == POISON):
+        yield f"it was{'' if crashed else ' not'} ended as one that kills its drivers: {events[-1]['reason']}"
+
+
 def _view(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]:
     """The API agrees with the log: a terminal status, the reason, the best candidate, the last event."""
     view, end = evidence.views.get(session_id), events[-1]
@@ -235,6 +243,7 @@ SESSION_RULES: dict[str, SessionRule] = {
     "totals": _totals,
     "cancelled": _cancelled,
     "deadline": _deadline,
+    "poison": _poison,
     "api": _view,
     "archive": _archive,
 }
@@ -303,6 +312,65 @@ def _heard(evidence: Evidence) -> Iterator[tuple[str, str]]:
                     yield heard.session_id, f"a listener received event {number} with other content than was recorded: {event}"
 
 
+@dataclass(frozen=True)
+class Wait:
+    """From the end of a session until its caller, or a listener, knew.
+
+    Attributes:
+        undisturbed: the longest time in a row, in seconds, in which no fault was on the way.
+    """
+
+    key: str
+    session_id: str
+    end: float
+    knew: float
+    undisturbed: float
+    route: Route
+
+
+def waits(evidence: Evidence) -> Iterator[Wait]:
+    """Of every caller and listener that was told of the end."""
+    for told in evidence.told:
+        knew = [(heard.session_id, heard.finished_at, heard.route) for heard in told.heard if heard.finished_at is not None]
+        knew += [(*told.waited[:2], told.route)] if told.waited else []
+        for session_id, at, route in knew:
+            if session_id in evidence.logs:
+                decided = evidence.events(session_id)[-1]["at"]
+                end = max(decided, evidence.finished_at.get(session_id, decided))
+                faults = [fault for fault in evidence.faults or () if fault.meets(route)]
+                yield Wait(told.key, session_id, end, at, undisturbed(end, at, faults), route)
+
+
+def undisturbed(began: float, ended: float, faults: Iterable[FaultRecord]) -> float:
+    """The longest time in a row, in seconds, in which no fault was on the way."""
+    longest, free_from = 0.0, began
+    for fault in sorted(faults, key=lambda fault: fault.began):
+        if fault.ended > free_from and fault.began < ended:
+            longest = max(longest, fault.began - free_from)
+            free_from = max(free_from, fault.ended)
+    return max(longest, ended - free_from)
+
+
+def _left_waiting(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Nobody waits for a session that has finished, once the network lets the answer through."""
+    for wait in waits(evidence) if evidence.faults is not None else ():
+        if wait.undisturbed > evidence.may_wait_s:
+            text = f"{wait.key} waited {wait.knew - wait.end:.1f} s longer than its session, until {wait.knew:.3f}"
+            yield wait.session_id, f"{text}; for {wait.undisturbed:.1f} s no fault was on the way, {wait.route}"
+
+
+def _pictures(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """A caller that waited got the picture of a session that has one, and an error otherwise."""
+    for told in evidence.told:
+        if told.ids and not told.heard and told.waited is None:
+            yield min(told.ids), f"{told.key} was never answered"
+        if told.waited and told.waited[0] in evidence.logs:
+            session_id, _, picture = told.waited
+            end = evidence.events(session_id)[-1]
+            if picture != (end.get("best") is not None):
+                yield session_id, f"{told.key} got {'a' if picture else 'no'} picture of a session that ended {end.get('reason')}"
+
+
 def _leftovers(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """No session is queued, owned or counted."""
     for key, content in evidence.leftovers.items():
@@ -315,5 +383,7 @@ WHOLE_RULES: dict[str, WholeRule] = {
     "refused": _refusals,
     "cancel acknowledged": _acknowledged,
     "heard": _heard,
+    "left waiting": _left_waiting,
+    "answered": _pictures,
     "left behind": _leftovers,
 }

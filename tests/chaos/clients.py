@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
+import openai
 from PIL import Image
 
-from tests.chaos.evidence import CallerRecord, ListenerRecord
+from tests.chaos.evidence import CallerRecord, ListenerRecord, Route
 
 _PHOTOS: Final = Path(__file__).parents[2] / "examples" / "photos"
 _PROMPTS: Final = (
@@ -36,6 +38,11 @@ _SILENCE_S: Final = 15.0
 _AGAIN_S: Final = (0.05, 0.5)
 _LONGEST_WAIT_S: Final = 3.0
 """Longest wait for a Retry-After; less than a real caller should wait, so that the load stays high."""
+_WAITS_S: Final = 120.0
+"""Timeout of a caller that waits for its picture; more than any session takes, so that nobody is saved by it."""
+_LATER: Final = {408, 429}
+_ENDED: Final = {"editor_failed", "editor_timeout", "deadline_exceeded", "driver_crashed"}
+"""Errors that are the answer: the session has finished without a picture."""
 _BROKEN: Final = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -58,6 +65,8 @@ class Request:
     """Repeat the request although it was answered."""
     listeners: tuple[bool, ...]
     """For each, whether it disconnects now and then."""
+    waits: bool = False
+    """It is a user of the openai library who waits for the picture."""
 
 
 def request(seed: int, number: int) -> Request:
@@ -118,10 +127,24 @@ class Crowd:
         urls: the replicas; may change while they call.
         thinkers: names of the thinkers to use.
         seed: of their random behaviour.
+        front: where those call who use the openai library.
+        doors: names of the processes that are called, by URL.
     """
 
-    def __init__(self, urls: Callable[[], list[str]], thinkers: list[str], seed: int) -> None:
+    def __init__(
+        self,
+        urls: Callable[[], list[str]],
+        thinkers: list[str],
+        seed: int,
+        front: str = "",
+        doors: Mapping[str, str] | None = None,
+    ) -> None:
         self._urls = urls
+        self._doors = doors or {}
+        self._front = front
+        self._openai = openai.AsyncOpenAI(
+            base_url=f"{front}/v1", api_key="none", timeout=openai.Timeout(_WAITS_S, connect=3, write=15)
+        )
         self._thinkers = thinkers
         self._seed = seed
         self._rng = random.Random(seed)
@@ -138,11 +161,16 @@ class Crowd:
 
     async def __aexit__(self, *_: object) -> None:
         await self._http.close()
+        await self._openai.close()
 
     async def live(self, asked: Request) -> CallerRecord:
         """Run one session from its request to its end, as its caller sees it."""
         told = CallerRecord(asked.key)
         self.told.append(told)
+        if asked.waits:
+            await self._wait(asked, told)
+            self.finished += 1
+            return told
         session_id = await self._create(asked, told)
         if session_id is None:
             return told
@@ -165,6 +193,42 @@ class Crowd:
         told.ids.add(session_id)
         return session_id
 
+    async def _wait(self, asked: Request, told: CallerRecord) -> None:
+        """Call the images endpoint until there is an answer, under one key, as the docs say."""
+        fields = body(asked, self._pictures, self._thinkers)
+        image, prompt, user = base64.b64decode(fields.pop("image")), fields.pop("prompt"), fields.pop("user")
+        del fields["review"]
+        while told.waited is None:
+            retry_after, began = 0.0, time.time()
+            try:
+                raw = await self._openai.images.with_raw_response.edit(
+                    image=("photo.jpg", image),
+                    prompt=prompt,
+                    user=user,
+                    extra_body=fields,
+                    extra_headers={"Idempotency-Key": asked.key},
+                )
+                reply, status = raw.parse(), 200
+                session_id: str = (reply.model_extra or {})["session_id"]
+                told.ids.add(session_id)
+                told.route = self._route(self._front, raw.headers, began)
+                told.waited = session_id, time.time(), bool(reply.data and base64.b64decode(reply.data[0].b64_json or ""))
+            except openai.APIStatusError as exc:
+                status, headers = exc.status_code, exc.response.headers
+                told.ids |= {headers["x-session-id"]} if "x-session-id" in headers else set()
+                if exc.code in _ENDED and told.ids:
+                    told.route = self._route(self._front, headers, began)
+                    told.waited = min(told.ids), time.time(), False
+                elif status < 500 and status not in _LATER:
+                    told.refusals.append(f"the openai client was answered {status}: {exc.body}")
+                    return
+                retry_after = float(headers.get("retry-after", 0))
+            except openai.APIConnectionError:
+                status = 0
+            self.answers[status] += 1
+            if told.waited is None:
+                await self._breathe(min(retry_after, _LONGEST_WAIT_S))
+
     async def post(
         self, told: CallerRecord, path: str, fields: dict[str, Any], headers: Mapping[str, str], *, conflicts: bool = False
     ) -> dict[str, Any] | None:
@@ -183,7 +247,7 @@ class Crowd:
                 return found
             if status == 409 and conflicts:
                 return None
-            if 0 < status < 500 and status != 429:
+            if 0 < status < 500 and status not in _LATER:
                 told.refusals.append(f"POST {path} was answered {status}: {text[:300]}")
                 return None
             await self._breathe(0.0 if wait is None else min(float(wait), _LONGEST_WAIT_S))
@@ -197,9 +261,11 @@ class Crowd:
             last = heard.events[-1][0] if heard.events else 0
             headers = {"Last-Event-ID": str(last)} if last else {}
             left = self._rng.randint(1, 6) if cuts else None
+            door, began = self.anyone(), time.time()
             try:
-                async with self._http.get(self.anyone() + path, headers=headers) as reply:
+                async with self._http.get(door + path, headers=headers) as reply:
                     heard.connections += 1
+                    heard.route = self._route(door, reply.headers, began) if heard.finished_at is None else heard.route
                     if reply.status == 204:
                         heard.ended = True
                         if not heard.events or heard.events[-1][1]["type"] != "finished":
@@ -207,6 +273,8 @@ class Crowd:
                     elif reply.status == 200:
                         async for number, event in _frames(reply, told):
                             heard.events.append((number, event))
+                            if event["type"] == "finished":
+                                heard.finished_at = time.time()
                             await then(event)
                             # A listener that disconnects reconnects for the 204.
                             heard.ended = event["type"] == "finished" and not cuts
@@ -241,6 +309,10 @@ class Crowd:
     def anyone(self) -> str:
         """A replica."""
         return self._rng.choice(self._urls())
+
+    def _route(self, url: str, headers: Mapping[str, str], began: float) -> Route:
+        door = self._doors.get(url, "")
+        return Route(door, headers.get("x-replica", door), began)
 
     async def _breathe(self, at_least: float = 0.0) -> None:
         await asyncio.sleep(at_least + self._rng.uniform(*_AGAIN_S))

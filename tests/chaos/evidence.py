@@ -6,6 +6,7 @@ No code of the orchestrator is imported: keys and fields are read as they are do
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,23 @@ from typing import Any
 import redis
 
 PREFIX = "et:{0}:"
+MACHINE = "machine"
+"""The source of a fault that is none of the network's: the harness, and its proxies, could not run."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a caller reached the replica that answered it.
+
+    Attributes:
+        door: the process that it called.
+        replica: the one that answered.
+        since: when that connection or call began; those before it may have gone anywhere.
+    """
+
+    door: str = ""
+    replica: str = ""
+    since: float = 0.0
 
 
 @dataclass
@@ -24,6 +42,10 @@ class ListenerRecord:
     connections: int = 0
     ended: bool = False
     """The stream ended after `finished`, or with 204."""
+    finished_at: float | None = None
+    """When `finished` arrived."""
+    route: Route = field(default_factory=Route)
+    """Of the last connection."""
 
 
 @dataclass
@@ -37,6 +59,25 @@ class CallerRecord:
     """The status in the answer to its cancel, which was acknowledged."""
     refusals: list[str] = field(default_factory=list)
     """Invalid answers."""
+    waited: tuple[str, float, bool] | None = None
+    """Of a caller that waited for its picture: the session, when it was answered, and whether there was a picture."""
+    route: Route = field(default_factory=Route)
+    """Of the call that was answered."""
+
+
+@dataclass(frozen=True)
+class FaultRecord:
+    """A fault of the network, from when to when, between which two processes."""
+
+    began: float
+    ended: float
+    source: str
+    target: str
+
+    def meets(self, route: Route) -> bool:
+        """Whether it may have kept an answer from a caller."""
+        on_the_way = {("callers", route.door), (route.door, route.replica), (route.replica, "redis-1")}
+        return self.source == MACHINE or self.began < route.since or (self.source, self.target) in on_the_way
 
 
 @dataclass
@@ -52,6 +93,15 @@ class Evidence:
     leftovers: dict[str, str]
     """Keys of the queues that should be empty, and their content."""
     blobs: Path
+    finished_at: dict[str, float] = field(default_factory=dict)
+    """By session: the last time at which `finished` was not yet seen in Redis; an append may come later than its event's time."""
+    faults: list[FaultRecord] | None = None
+    """Of links on the way from Redis to callers.
+
+    None where processes were killed or paused, so that nothing can be said about how long callers waited.
+    """
+    may_wait_s: float = 2.0
+    """How long after its session has finished, with a sound network, a caller may wait for the answer."""
 
     def events(self, session_id: str) -> list[dict[str, Any]]:
         return [event for _, event in self.logs[session_id]]
@@ -89,9 +139,9 @@ class Store:
     def metas(self) -> dict[str, dict[str, str]]:
         return {key.removeprefix(f"{PREFIX}s:"): self._redis.hgetall(key) for key in self._keys("s:*")}
 
-    def unfinished(self) -> list[str]:
-        """Sessions whose log does not end with `finished`."""
-        ids = [key.removeprefix(f"{PREFIX}log:") for key in self._keys("log:*")]
+    def unfinished(self, among: Iterable[str] | None = None) -> list[str]:
+        """Sessions, or those of the given ones, whose log does not end with `finished`."""
+        ids = [key.removeprefix(f"{PREFIX}log:") for key in self._keys("log:*")] if among is None else list(among)
         pipe = self._redis.pipeline(transaction=False)
         for name in ids:
             pipe.xrevrange(f"{PREFIX}log:{name}", count=1)
@@ -103,7 +153,18 @@ class Store:
     def leftovers(self) -> dict[str, str]:
         """What is still queued, owned or counted although every session is finished."""
         left: dict[str, str] = {}
-        for pattern in ("own:*", "q:*", "ring:*", "urgent", "capped:*", "inflight:*", "waiting", "unfinished", "timers"):
+        for pattern in (
+            "own:*",
+            "q:*",
+            "turns:*",
+            "work:*",
+            "urgent",
+            "capped:*",
+            "inflight:*",
+            "waiting",
+            "unfinished",
+            "timers",
+        ):
             for key in self._keys(pattern):
                 if content := self._content(key):
                     left[key] = content

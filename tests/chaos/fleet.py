@@ -8,15 +8,18 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
+from tests.chaos.front import start_front
 from tests.chaos.havoc import Kind
+from tests.doubles.faketime import clock, set_ahead
 from tests.doubles.haproxy import start_haproxy
 from tests.doubles.processes import READY_S, Process, free_port, module, redis_binary, start
+from tests.doubles.replica import POISONED
 
 EDITOR = "slow"
 LEASE_S = 2.0
@@ -37,6 +40,10 @@ class Size:
     lease_s: float = LEASE_S
     capacity: int = 2048
     """Sessions that one replica drives at a time."""
+    drain_s: float = 3.0
+    """Seconds at SIGTERM for edits under way and waiting callers."""
+    editor_timeout_s: float = 60.0
+    thinker_timeout_s: float = 20.0
 
 
 @dataclass
@@ -52,6 +59,8 @@ class Member:
     starts: int = 0
     crashes: list[str] = field(default_factory=list)
     """How it ended when it was not told to."""
+    poisoned: int = 0
+    """How often it died of a session that kills its driver."""
 
     @property
     def url(self) -> str:
@@ -107,15 +116,26 @@ class Member:
     def supervise(self) -> None:
         """Restart the process if it ended by itself, and record that."""
         if self.wanted and self.process is not None and (code := self.process.popen.poll()) is not None:
-            self.crashes.append(f"{self.name} ended by itself with {code}: {self.log_tail()}")
+            if code == POISONED:
+                self.poisoned += 1
+            else:
+                self.crashes.append(f"{self.name} ended by itself with {code}: {self.log_tail()}")
             self.process = None
             self.start()
 
 
 class Fleet:
-    """Redis, HAProxy, thinkers, editors and orchestrators, in one folder."""
+    """Redis, HAProxy, thinkers, editors and orchestrators, in one folder.
 
-    def __init__(self, folder: Path, size: Size) -> None:
+    Args:
+        settings: more settings of the orchestrators.
+
+    Attributes:
+        front: HAProxy in front of the orchestrators, started only where it is asked for.
+        routes: ports by (source, target) that lead to a member by way of a proxy; to be set before members are started.
+    """
+
+    def __init__(self, folder: Path, size: Size, *, with_front: bool = False, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.size = size
         self.blobs = folder / "blobs"
@@ -128,11 +148,23 @@ class Fleet:
         self.orchestrators = [
             self._member(f"orchestrator-{n}", "orchestrator", self._orchestrator) for n in range(1, size.orchestrators + 1)
         ]
+        self.front = self._member("front-1", "haproxy", self._front)
+        self._fronts = [self.front] if with_front else []
+        self.routes: dict[tuple[str, str], int] = {}
+        self._more_settings = dict(settings or {})
+
+    def url(self, source: str, member: Member) -> str:
+        """Where that process, or ``callers``, reaches a member."""
+        return f"http://127.0.0.1:{self._port(source, member)}"
+
+    def _port(self, source: str, member: Member) -> int:
+        return self.routes.get((source, member.name), member.port)
 
     @property
     def members(self) -> dict[str, Member]:
         """All members that are started with the fleet, in the order of starting."""
         everyone = [self.redis, *self.thinkers, *self.editors[: self.size.editors], self.haproxy, *self.orchestrators]
+        everyone += self._fronts
         return {member.name: member for member in everyone}
 
     @property
@@ -166,7 +198,7 @@ class Fleet:
 
     def end(self) -> None:
         """End every process in any state; orchestrators first, so that none is left without its Redis."""
-        everyone = [*self.orchestrators, self.haproxy, *self.editors, *self.thinkers, self.redis]
+        everyone = [*self._fronts, *self.orchestrators, self.haproxy, *self.editors, *self.thinkers, self.redis]
         for member in everyone:
             if member.process is not None:
                 member.wanted = False
@@ -197,7 +229,7 @@ class Fleet:
 
     def _haproxy(self, member: Member) -> Process:
         # Two more than share a step, so that the next ones are decoded in the meantime.
-        editors = [f"127.0.0.1:{editor.port}" for editor in self.editors]
+        editors = [f"127.0.0.1:{self._port(member.name, editor)}" for editor in self.editors]
         return start_haproxy(self.folder, editors, port=member.port, maxconn=self.size.active + 2)
 
     def _editor(self, member: Member) -> Process:
@@ -209,22 +241,41 @@ class Fleet:
         return module("services.thinker", member.port, self._log(member), "--profile", "rules")
 
     def _orchestrator(self, member: Member) -> Process:
-        return module("orchestrator", member.port, self._log(member), env=self._settings())
+        env = {**self._settings(member.name), **self._more_settings, **clock(self._clock(member))}
+        return module("tests.doubles.replica", member.port, self._log(member), env=env)
 
-    def _settings(self) -> dict[str, str]:
-        editor = {"url": f"{self.haproxy.url}/v1", "attempts": 20, "timeout_s": 60, "parameters": ["size", "num_inference_steps"]}
+    def _clock(self, member: Member) -> Path:
+        return self.folder / f"{member.name}.clock"
+
+    def set_clock(self, member: Member, ahead_s: float) -> None:
+        """Put an orchestrator's wall clock ahead of everybody else's."""
+        set_ahead(self._clock(member), ahead_s)
+
+    def _front(self, member: Member) -> Process:
+        ports = {replica.name: self._port(member.name, replica) for replica in self.orchestrators}
+        return start_front(self.folder, member.port, ports)
+
+    def _settings(self, name: str) -> dict[str, str]:
+        editor = {
+            "url": f"{self.url(name, self.haproxy)}/v1",
+            "attempts": 20,
+            "timeout_s": self.size.editor_timeout_s,
+            "parameters": ["size", "num_inference_steps"],
+        }
         names = [thinker.name for thinker in self.thinkers]
         thinkers = {}
         for place, thinker in enumerate(self.thinkers):
-            thinkers[thinker.name] = {"url": f"{thinker.url}/v1", "model": "rules", "away_s": 2, "timeout_s": 20}
+            thinkers[thinker.name] = {"url": f"{self.url(name, thinker)}/v1", "model": "rules", "away_s": 2}
+            thinkers[thinker.name]["timeout_s"] = self.size.thinker_timeout_s
             if len(names) > 1:
                 thinkers[thinker.name]["fallback"] = names[(place + 1) % len(names)]
         return {
-            "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{self.redis.port}/0",
+            "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{self._port(name, self.redis)}/0",
             "EDITTHINKER_BLOBS": str(self.blobs),
             "EDITTHINKER_EDITORS": json.dumps({EDITOR: editor}),
             "EDITTHINKER_THINKERS": json.dumps(thinkers),
             "EDITTHINKER_LEASE_S": str(self.size.lease_s),
             "EDITTHINKER_CAPACITY": str(self.size.capacity),
+            "EDITTHINKER_DRAIN_S": str(self.size.drain_s),
             "EDITTHINKER_LOG_LEVEL": "warning",
         }

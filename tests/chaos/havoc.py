@@ -8,6 +8,7 @@ always spared. Redis and HAProxy, of which there is one, are away for a moment o
     restart   SIGTERM, then start
     zombie    an orchestrator is paused for longer than its lease, and resumes while Redis is paused: its writes arrive
               together with the renewal of its lease, which is what fences are for
+    skew      the wall clock of an orchestrator jumps, and jumps back
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Verb = Literal["kill", "pause", "restart", "zombie"]
+Verb = Literal["kill", "pause", "restart", "zombie", "skew"]
 Kind = Literal["orchestrator", "editor", "thinker", "haproxy", "redis"]
 
-VERBS: Mapping[Verb, float] = {"kill": 5, "pause": 3, "restart": 2, "zombie": 2}
+VERBS: Mapping[Verb, float] = {"kill": 5, "pause": 3, "restart": 2, "zombie": 2, "skew": 2}
 WEIGHTS: Mapping[Kind, float] = {"orchestrator": 8, "editor": 5, "thinker": 3, "haproxy": 2, "redis": 2}
 AWAY_S: Mapping[Kind, tuple[float, float]] = {
     "orchestrator": (0.2, 4.0),
@@ -30,6 +31,8 @@ AWAY_S: Mapping[Kind, tuple[float, float]] = {
     "redis": (0.1, 1.5),
 }
 ZOMBIE_S = (3.0, 4.5)
+SKEW_S = (2.5, 4.5)
+AHEAD_S = (-900.0, -40.0, 40.0, 900.0)
 FREEZE_S = 0.6
 """How long Redis is paused when a zombie resumes."""
 REDIS = "redis-1"
@@ -39,11 +42,13 @@ SETTLE_S = 4.0
 
 @dataclass(frozen=True)
 class Action:
-    """One action on one process: `away_s` is how long it stays killed or paused."""
+    """One action on one process: `away_s` is how long it stays killed or paused, or its clock wrong."""
 
     verb: Verb
     member: str
     away_s: float
+    ahead_s: float = 0.0
+    """Of a clock."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,13 @@ def choose(rng: random.Random, fleet: Mapping[str, Target], at: float) -> Action
     if not kinds:
         return None
     (kind,) = rng.choices(kinds, [WEIGHTS[kind] for kind in kinds])
-    verbs = [verb for verb in VERBS if verb != "zombie" or (kind == "orchestrator" and fleet[REDIS].busy_until <= at)]
+    verbs = [verb for verb in VERBS if verb not in {"zombie", "skew"} or kind == "orchestrator"]
+    if fleet[REDIS].busy_until > at:
+        verbs = [verb for verb in verbs if verb != "zombie"]
     (verb,) = rng.choices(verbs, [VERBS[verb] for verb in verbs])
-    away = ZOMBIE_S if verb == "zombie" else AWAY_S[kind]
-    return Action(verb, rng.choice(free[kind]), round(rng.uniform(*away), 2))
+    away = {"zombie": ZOMBIE_S, "skew": SKEW_S}.get(verb, AWAY_S[kind])
+    ahead_s = rng.choice(AHEAD_S) if verb == "skew" else 0.0
+    return Action(verb, rng.choice(free[kind]), round(rng.uniform(*away), 2), ahead_s)
 
 
 def schedule(seed: int, fleet: Mapping[str, Kind], every_s: float, lasts_s: float) -> Iterator[tuple[float, Action]]:

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.chaos.checker import SESSION_RULES, WHOLE_RULES, check
-from tests.chaos.evidence import CallerRecord, Evidence, ListenerRecord
+from tests.chaos.evidence import MACHINE, CallerRecord, Evidence, FaultRecord, ListenerRecord, Route
+from tests.doubles.replica import POISON
 
 ID = "ses_1"
 KEY = "session-1"
@@ -69,6 +70,7 @@ def sound(blobs: Path) -> Evidence:
         views={ID: {"status": "succeeded", "finish_reason": "max_turns", "best": best, "last_event": len(events)}},
         leftovers={},
         blobs=blobs,
+        faults=[],
     )
 
 
@@ -144,6 +146,27 @@ def listener(evidence: Evidence) -> ListenerRecord:
     return evidence.told[0].heard[0]
 
 
+def fault(began: float, ended: float, source: str = "orchestrator-1", target: str = "redis-1") -> FaultRecord:
+    return FaultRecord(began, ended, source, target)
+
+
+def wait_until(evidence: Evidence, at: float, *faults: FaultRecord, picture: bool = True) -> None:
+    """Its caller waited for the picture; the session ended at 9."""
+    evidence.told[0].waited = ID, at, picture
+    evidence.told[0].route = Route("front-1", "orchestrator-1", since=7)
+    evidence.faults = list(faults)
+
+
+def late_append(evidence: Evidence) -> None:
+    evidence.finished_at[ID] = 12
+    wait_until(evidence, 14.5)
+
+
+def none_with_a_picture(evidence: Evidence) -> None:
+    at(evidence, "finished")["best"] = None
+    wait_until(evidence, 9)
+
+
 PLANTS: list[tuple[str, str, Plant]] = [
     ("dense ids", "a gap", lambda e: e.logs[ID].__setitem__(3, ("9-0", e.logs[ID][3][1]))),
     ("dense ids", "a second writer", lambda e: e.logs[ID].__setitem__(3, ("4-1", e.logs[ID][3][1]))),
@@ -203,6 +226,17 @@ PLANTS: list[tuple[str, str, Plant]] = [
     ("heard", "more than there is", lambda e: listener(e).events.append((11, {"seq": 11, "type": "critiqued"}))),
     ("heard", "other content", lambda e: listener(e).events[3][1].update(image=None)),
     ("heard", "another number inside", lambda e: listener(e).events[3][1].update(seq=5)),
+    ("poison", "an innocent one", put("finished", error={"code": "driver_crashed"})),
+    ("poison", "not ended", put("session_created", instruction=POISON)),
+    ("left waiting", "a caller", lambda e: wait_until(e, 12.5)),
+    ("left waiting", "a listener", lambda e: setattr(listener(e), "finished_at", 12.5)),
+    ("left waiting", "after a fault", lambda e: wait_until(e, 16.5, fault(9, 14))),
+    ("left waiting", "before a fault", lambda e: wait_until(e, 16.5, fault(12, 16))),
+    ("left waiting", "with a fault elsewhere", lambda e: wait_until(e, 12.5, fault(8, 14, "orchestrator-2"))),
+    ("left waiting", "for an append that came late", late_append),
+    ("answered", "without the picture", lambda e: wait_until(e, 9, picture=False)),
+    ("answered", "with a picture that is none", none_with_a_picture),
+    ("answered", "never", lambda e: e.told[0].heard.clear()),
     ("left behind", "a queue", lambda e: e.leftovers.update({"et:{0}:q:x:default": "ses_1"})),
 ]
 
@@ -213,6 +247,27 @@ def test_a_planted_violation_is_caught(tmp_path: Path, rule: str, what: str, pla
     plant(evidence)
 
     assert rule in {violation.rule for violation in check(evidence)}, what
+
+
+@pytest.mark.parametrize(
+    ("at_s", "faults"),
+    [
+        (10.9, []),
+        (13.0, [fault(8, 11.1)]),
+        (13.0, [fault(8, 11.1, "front-1", "orchestrator-1")]),
+        (13.0, [fault(8, 11.1, "callers", "front-1")]),
+        (13.0, [fault(6, 11.1, "orchestrator-2", "redis-1")]),
+        (13.0, [fault(8, 11.1, MACHINE, "")]),
+        (15.0, [fault(10.5, 12), fault(11, 13.2)]),
+        (20.0, [fault(0, 5), fault(9, 19), fault(10, 12)]),
+    ],
+)
+def test_who_waits_for_the_network_is_not_left_waiting(tmp_path: Path, at_s: float, faults: list[FaultRecord]) -> None:
+    """Two seconds in a row without a fault are needed."""
+    evidence = sound(tmp_path)
+    wait_until(evidence, at_s, *faults)
+
+    assert check(evidence) == []
 
 
 def test_every_rule_has_a_planted_violation() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,13 @@ class ManualTime:
     def now(self) -> float:
         """`orchestrator.ports.Clock`."""
         return self._now
+
+
+class SystemClock:
+    """`orchestrator.ports.Clock`: this machine's time."""
+
+    def now(self) -> float:
+        return time.time()
 
 
 def manual_time(patch: pytest.MonkeyPatch, *modules: ModuleType) -> ManualTime:

@@ -137,12 +137,15 @@ def alone(folder: Path, announced: int | None = None) -> Iterator[Alone]:
 
 
 @contextlib.contextmanager
-def watched(folder: Path, *, password: str = "", asked: str = "") -> Iterator[RedisFleet]:
+def watched(
+    folder: Path, *, password: str = "", asked: str = "", reached: Callable[[int], int] = lambda port: port
+) -> Iterator[RedisFleet]:
     """A master, its replica, and a sentinel.
 
     Args:
         password: of both servers.
         asked: what the sentinel asks for; nothing if empty.
+        reached: the port by which the master is reached, from its own.
     """
     running: list[Process] = []
     secured = ["--requirepass", password, "--masterauth", password] if password else []
@@ -150,7 +153,8 @@ def watched(folder: Path, *, password: str = "", asked: str = "") -> Iterator[Re
     try:
         running.append(_server(folder, *secured, password=password))
         master = running[0]
-        running.append(_server(folder, "--replicaof", "127.0.0.1", str(master.port), *secured, password=password))
+        known_at = reached(master.port)
+        running.append(_server(folder, "--replicaof", "127.0.0.1", str(known_at), *secured, password=password))
         port = free_port()
         home = folder / "sentinel"
         home.mkdir()
@@ -159,7 +163,7 @@ def watched(folder: Path, *, password: str = "", asked: str = "") -> Iterator[Re
             f"port {port}",
             "bind 127.0.0.1",
             f"dir {home}",
-            f"sentinel monitor pictures 127.0.0.1 {master.port} 1",
+            f"sentinel monitor pictures 127.0.0.1 {known_at} 1",
             "sentinel down-after-milliseconds pictures 700",
             "sentinel failover-timeout pictures 3000",
             *([f"sentinel auth-pass pictures {password}"] if password else []),

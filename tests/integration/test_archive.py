@@ -354,3 +354,30 @@ async def test_the_sweep_finds_folders_without_a_session(sessions: RedisSessions
     with pytest.raises(BlobNotFoundError):
         await blobs.get(crashed, "0" * 64)
     assert [files(blobs, name) for name in (ID, archived, crashed)] == [3, 3, 0]
+
+
+@pytest.mark.parametrize("text", ["not JSON", '{"type":"from_the_future"}', '{"type":"turn_started","instruction_at":99}'])
+async def test_a_log_that_cannot_be_read_stops_no_export(
+    sessions: RedisSessions, blobs: ObjectBlobs, redis_db: Redis, text: str
+) -> None:
+    """It is exported with the others, and archived, as it is stored."""
+    other = f"ses_{'2' * 32}"
+    for session_id in (ID, other):
+        await finished_session(sessions, blobs, session_id)
+    entries = await raw_log(redis_db, ID)
+    await redis_db.delete(KEYS.log(ID))
+    for number, (seq, fields) in enumerate(entries):
+        await redis_db.xadd(KEYS.log(ID), {"e": text} if number == 1 else fields, id=seq)
+    archive = archive_of(sessions, blobs)
+    exported = [document async for document in archive.documents("default", 0, None)]
+    await archive.archive(ID)
+    await expire(redis_db)
+    again = [document async for document in archive.documents("default", 0, None)]
+
+    assert {document["id"] for document in exported} == {ID, other} == {document["id"] for document in again}
+    assert [document["id"] async for document in archive.documents("default", 0, None, "succeeded")] == [other]
+    with pytest.raises(CorruptLogError):
+        await archive.read(ID)
+    found = await archive.readable(ID)
+    assert found is not None
+    assert [recorded.seq for recorded in found[1]] == [1]

@@ -30,6 +30,7 @@ from orchestrator.ports import (
     FencedError,
     Recorded,
     StorageUnavailableError,
+    Wanted,
 )
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
@@ -126,7 +127,7 @@ async def new_session(store: RedisSessions, name: str, quota: Bounds | None = No
     bounds = ev.Limits.model_validate({"deadline_at": time.time() + 60, **limits})
     created = ev.SessionCreated(at=1.0, source=IMAGE, instruction="x", editor="e", thinker="t", limits=bounds)
     await store.create(name, created, None, quota)
-    taken = await store.claim("r", {"e": 100}, urgent=0, chores=0)
+    taken = await store.claim("r", Wanted({"e": 100}))
     return next(claim for claim in taken.claims if claim.session_id == name)
 
 
@@ -158,7 +159,7 @@ async def test_two_drivers_by_mistake_record_every_step_once(store: RedisSession
     old = await new_session(store, "b")
     log = await store.read("b")
     await store.release("r", "b")
-    (new,) = (await store.claim("r2", {"e": 10}, urgent=0, chores=0)).claims
+    (new,) = (await store.claim("r2", Wanted({"e": 10}))).claims
     assert new.fence > old.fence
 
     results = await asyncio.gather(

@@ -35,7 +35,7 @@ class LimitedEditor(InstantEditor):
         self.go_on = asyncio.Event()
 
     async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
-        async with self.limit.slot(later=order.later, session_id=order.session_id):
+        async with self.limit.slot(later=order.later, session_id=order.session_id, tenant=order.tenant):
             self.begun.set()
             await self.go_on.wait()
             return await super().edit(order, usage)
@@ -46,6 +46,9 @@ class Unwatched:
         """Nothing to tell."""
 
     def orphaned(self, sessions: int) -> None:
+        """As above."""
+
+    def quarantined(self, session_id: str, code: str) -> None:
         """As above."""
 
 
@@ -70,7 +73,13 @@ class Site:
         replica = Replica("r", 1000, 3.0)
         notifications = RedisNotifications(pubsub, KeySpace())
         self.runner = Runner(
-            replica, self.store, drive, notifications, editors=AdaptiveLimits({"e": self.limit}), chore=done, observer=Unwatched()
+            replica,
+            self.store,
+            drive,
+            notifications,
+            editors=AdaptiveLimits({"e": self.limit}),
+            chore=done,
+            observer=Unwatched(),
         )
         self.limit.on_capacity = self.runner.wake
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator, Callable
 
@@ -95,6 +96,22 @@ def test_an_editor_that_cannot_be_reached(start_orchestrator: Callable[..., obje
     editors = '{"double": {"url": "http://127.0.0.1:9/v1", "attempts": 2}}'
     with pytest.raises(AssertionError, match="not ready"):
         start_orchestrator(EDITTHINKER_EDITORS=editors, TEST_READY_S="3")
+
+
+def test_an_editor_that_takes_an_edit_and_never_answers(
+    start_orchestrator: Callable[..., Process], upstreams: str, script: Script
+) -> None:
+    """It is asked again under the same key long before the deadline, and the silence is not charged."""
+    script.hold_edit = 1
+    editor = {"url": f"{upstreams}/editor/v1", "first_silence_s": 1, "min_silence_s": 1}
+    process = start_orchestrator(EDITTHINKER_EDITORS=json.dumps({"double": editor}))
+    with httpx.Client(base_url=process.url, timeout=60, trust_env=False) as api:
+        session = create(api, wait=50, strategy="single", deadline_s=300).json()
+
+    assert session["status"] == "succeeded", session
+    assert [edit["key"] for edit in script.edits] == [script.edits[0]["key"]] * 2
+    assert session["totals"]["editor_seconds"] < 1
+    assert script.disconnected == 1
 
 
 def test_cancel_is_idempotent_and_reaches_the_editor(api: httpx.Client, script: Script) -> None:

@@ -191,11 +191,13 @@ def test_a_full_disk_is_told(start_orchestrator: Start, database: Any) -> None:
         start_orchestrator(EDITTHINKER_BLOBS_FREE_BYTES=str(10**18), TEST_READY_S="3", **running(database))
 
 
-def test_the_operator_is_warned_of_an_eviction_policy(start_orchestrator: Start, database: Any, tmp_path: Path) -> None:
+def test_a_redis_that_evicts_is_refused_at_the_start(start_orchestrator: Start, database: Any, tmp_path: Path) -> None:
+    """The reason is in the log."""
     database.config_set("maxmemory", 10**9)
     database.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        start_orchestrator(**running(database))
+        with pytest.raises(AssertionError, match="not ready"):
+            start_orchestrator(**running(database))
         assert "maxmemory-policy is allkeys-lru" in (tmp_path / "orchestrator.log").read_text()
     finally:
         database.config_set("maxmemory-policy", "noeviction")

@@ -378,6 +378,20 @@ def test_a_rate_is_counted_for_all_replicas_together(site: Site) -> None:
     assert site.edit(site.keys["bob"]).status_code == 200
 
 
+def test_what_is_left_of_a_rate_is_in_the_headers(site: Site) -> None:
+    """Of the answers that count and of those that refuse, in the fields of the IETF's draft."""
+    key = quota(site, "rita", rate="2/hour;100/day")
+    replies = [site.edit(key, number % 2) for number in range(3)]
+    reading = site.replicas[0]
+
+    assert [reply.status_code for reply in replies] == [200, 200, 429]
+    assert {reply.headers["ratelimit-policy"] for reply in replies} == {'"hour";q=2;w=3600, "day";q=100;w=86400'}
+    left = [re.findall(r'"(\w+)";r=(\d+);t=\d+', reply.headers["ratelimit"]) for reply in replies]
+    assert left == [[("hour", "1"), ("day", "99")], [("hour", "0"), ("day", "98")], [("hour", "0"), ("day", "98")]]
+    listed = httpx.get(f"{reading.url}/v1/sessions", headers={"authorization": f"Bearer {key}"}, trust_env=False)
+    assert "ratelimit" not in listed.headers
+
+
 def test_unfinished_sessions_are_bounded(site: Site, script: Script) -> None:
     """Until one of them ends, on whichever replica."""
     script.hold_every = True

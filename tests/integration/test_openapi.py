@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from orchestrator.api.examples import IMAGES, MODELS, SESSIONS
-from orchestrator.api.health import Models
+from orchestrator.api.models import Models
 from orchestrator.api.view import SessionList
 from services.protocol.images_api import ImagesResponse
 from tests.doubles.processes import Process

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator.loop import events as ev
-from orchestrator.ports import Bounds, Claim, Created, Idempotency, PortError, Taken
+from orchestrator.ports import Bounds, Claim, Created, Idempotency, PortError, Share, Taken, Wanted
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 from tests.doubles.processes import Process
@@ -43,7 +43,14 @@ class Queues:
         await self.redis.set(KeySpace().prefix + texts.CLOCK, self.now)
 
     async def create(
-        self, tenant: str = "ann", *, deadline_s: float = 600, key: str = "", name: str = "", bounds: Bounds | None = None
+        self,
+        tenant: str = "ann",
+        *,
+        deadline_s: float = 600,
+        key: str = "",
+        name: str = "",
+        bounds: Bounds | None = None,
+        thinker: str = "t",
     ) -> Created:
         self.made += 1
         at = self.now / 1000
@@ -52,7 +59,7 @@ class Queues:
             source=IMAGE,
             instruction="x",
             editor="e",
-            thinker="t",
+            thinker=thinker,
             limits=ev.Limits(deadline_at=at + deadline_s),
             tenant=tenant,
         )
@@ -60,7 +67,8 @@ class Queues:
         return await self.store.create(name, event, Idempotency(key, "f") if key else None, bounds)
 
     async def claim(self, n: int = 1, *, urgent: int = 10, chores: int = 0, webhook_chores: int = 0, replica: str = "r") -> Taken:
-        return await self.store.claim(replica, {"e": n} if n else {}, urgent=urgent, chores=chores, webhook_chores=webhook_chores)
+        wanted = Wanted({"e": n} if n else {}, urgent=urgent, chores=chores, webhook_chores=webhook_chores)
+        return await self.store.claim(replica, wanted)
 
     async def names(self, n: int = 1) -> list[str]:
         return [claim.session_id for claim in (await self.claim(n)).claims]
@@ -109,6 +117,166 @@ async def test_a_tenant_at_its_cap_waits_for_its_own_sessions_only(queues: Queue
     assert [claim.session_id for claim in first.claims] == ["ann-001", "ann-002"]
     assert beyond == ["bob-005"]
     assert await queues.names(4) == ["ann-003"]
+
+
+async def edited(queues: Queues, claim: Claim, seconds: float) -> None:
+    """One edit of a session, which took so long."""
+    seq = len(await queues.store.read(claim.session_id))
+    turn = ev.TurnStarted(at=0, turn=1, instruction="x", author="caller", candidates=1, first_seed=0)
+    edit = ev.Edited(at=0, turn=1, candidate=1, image=IMAGE, editor_seconds=seconds)
+    assert await queues.store.append(claim.session_id, seq, [turn, edit], claim.fence)
+
+
+async def test_turns_are_by_editor_seconds(queues: Queues) -> None:
+    """A tenant whose session took ten seconds waits until the other has had as much."""
+    await queues.create("ann")
+    for _ in range(20):
+        await queues.create("bob")
+    await queues.create("ann")
+    (claim,) = (await queues.claim()).claims
+    await edited(queues, claim, 10.0)
+    order = [name[:3] for _ in range(20) for name in await queues.names()]
+
+    assert order.index("ann") == 10
+
+
+async def test_an_edit_is_charged_once(queues: Queues) -> None:
+    """What a claim is charged in advance covers what is then reported, and is given back where nothing was."""
+    work = f"{KeySpace().prefix}work:e"
+    for _ in range(3):
+        await queues.create("ann")
+    first, second = (await queues.claim(2)).claims
+    charged = float(await queues.redis.zscore(work, "ann") or 0)
+    await edited(queues, first, 0.25)
+    half_done = float(await queues.redis.zscore(work, "ann") or 0)
+    await queues.finish(first)
+    await queues.finish(second)
+
+    assert charged == pytest.approx(2000, abs=1)
+    assert half_done == charged
+    assert float(await queues.redis.zscore(work, "ann") or 0) == pytest.approx(250, abs=1)
+
+
+async def test_idle_time_is_no_credit_in_the_queue(queues: Queues) -> None:
+    """A tenant that comes after an hour starts level with the others."""
+    for _ in range(30):
+        await queues.create("ann")
+    for claim in (await queues.claim(10)).claims:
+        await edited(queues, claim, 360.0)
+    for _ in range(5):
+        await queues.create("bob")
+
+    assert sorted(name[:3] for name in await queues.names(4)) == ["ann", "ann", "bob", "bob"]
+
+
+async def test_a_tenant_that_leaves_and_comes_back_is_not_level_at_once(queues: Queues) -> None:
+    """One heavy session after the other is no way to get more than many that are queued."""
+    for _ in range(60):
+        await queues.create("bob")
+    (bobs,) = (await queues.claim()).claims
+    await queues.create("ann")
+    (heavy,) = (await queues.claim()).claims
+    await edited(queues, heavy, 10.0)
+    await queues.finish(heavy)
+    await queues.create("ann")
+    order = [name[:3] for _ in range(20) for name in await queues.names()]
+
+    assert bobs.session_id.startswith("bob") and heavy.session_id.startswith("ann")
+    assert 8 <= order.index("ann") <= 11
+
+
+async def test_tenants_below_their_share_get_more_than_the_capacity(queues: Queues) -> None:
+    """Where the edits of one fill the slots: up to twice the slots of all replicas by the tenants, and nothing for that one."""
+    for _ in range(8):
+        await queues.create("ann")
+    assert len(await queues.names(5)) == 5
+    for _ in range(8):
+        await queues.create("bob")
+    wanted = Wanted({}, shares={"e": Share(3, 4)})
+    more = [[claim.session_id[:3] for claim in (await queues.store.claim("r", wanted)).claims] for _ in range(6)]
+
+    assert more == [["bob"]] * 4 + [[]] * 2
+
+
+async def test_a_tenant_alone_gets_no_more_than_the_capacity(queues: Queues) -> None:
+    """What it has begun is finished first."""
+    for _ in range(4):
+        await queues.create("ann")
+    await queues.names()
+
+    assert (await queues.store.claim("r", Wanted({}, shares={"e": Share(3, 8)}))).claims == ()
+
+
+async def test_a_claim_brings_no_more_than_a_replica_can_drive(queues: Queues) -> None:
+    for _ in range(4):
+        await queues.create("ann")
+
+    assert len((await queues.store.claim("r", Wanted({"e": 4, "f": 4}, most=3))).claims) == 3
+
+
+async def test_a_session_waits_for_a_replica_that_knows_its_thinker(queues: Queues) -> None:
+    """It stands in the way of neither its tenant's other sessions nor another tenant's."""
+    await queues.create("ann", thinker="new")
+    await queues.create("ann", thinker="old")
+    await queues.create("bob", thinker="old")
+    old = (await queues.store.claim("r", Wanted({"e": 5}, thinkers={"old"}))).claims
+    place = await queues.store.queue_position("ann-001")
+    new = (await queues.store.claim("r2", Wanted({"e": 5}, thinkers={"old", "new"}))).claims
+
+    assert [claim.session_id for claim in old] == ["ann-002", "bob-003"]
+    assert place is not None and place.ahead == 0
+    assert [claim.session_id for claim in new] == ["ann-001"]
+
+
+async def test_a_replica_that_knows_no_thinker_in_the_queue_leaves_it_as_it_is(queues: Queues) -> None:
+    for name in ("ann", "bob"):
+        await queues.create(name, thinker="new")
+    before = await queues.redis.zrange(f"{KeySpace().prefix}turns:e", 0, -1, withscores=True)
+    assert (await queues.store.claim("r", Wanted({"e": 5}, thinkers=set()))).claims == ()
+
+    assert await queues.redis.zrange(f"{KeySpace().prefix}turns:e", 0, -1, withscores=True) == before
+    assert len(await queues.names(5)) == 2
+
+
+async def test_feedback_that_asks_for_more_work_does_not_jump_the_queue(queues: Queues) -> None:
+    """Neither of a queued session nor of a suspended one; what ends a session needs no editor and does not wait."""
+    for _ in range(4):
+        await queues.create()
+    (claim,) = (await queues.claim()).claims
+    assert await queues.store.suspend(claim, 1, queues.now / 1000 + 60)
+    instruct = ev.FeedbackGiven(at=1.0, action="instruct", instruction="more")
+    for name in ("ann-001", "ann-003"):
+        assert await queues.store.append(name, 1, [instruct], None)
+    assert await queues.names(0) == []
+    assert await queues.store.append("ann-004", 1, [ev.FeedbackGiven(at=1.0, action="accept")], None)
+
+    assert await queues.names(0) == ["ann-004"]
+    assert await queues.names(4) == ["ann-001", "ann-002", "ann-003"]
+
+
+async def test_tenants_that_an_earlier_version_queued_are_found(queues: Queues) -> None:
+    """It keeps them in a list; and does not know of the counts of work."""
+    keys = KeySpace().prefix
+    await queues.create("ann")
+    await queues.redis.delete(f"{keys}turns:e", f"{keys}work:e")
+    await queues.redis.rpush(f"{keys}ring:e", "ann")
+    await queues.redis.zadd(f"{keys}work:e", {"gone": -5000})
+
+    assert await queues.names(3) == ["ann-001"]
+    assert await queues.redis.zrange(f"{keys}work:e", 0, -1) == [b"ann"]
+    assert not await queues.redis.exists(f"{keys}ring:e")
+
+
+async def test_a_position_among_many_tenants_is_an_estimate_within_bounds(queues: Queues) -> None:
+    """The next one of a tenant has one of each other before it, at most; nobody is behind all who wait."""
+    for _ in range(2):
+        for number in range(100):
+            await queues.create(f"t{number:02}")
+            await queues.wait(10)
+    places = [await queues.store.queue_position(f"t{number % 100:02}-{number + 1:03}") for number in range(200)]
+    ahead = [place.ahead for place in places if place]
+
+    assert ahead == [*range(100), *range(100, 200)]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -243,6 +411,24 @@ async def test_chores_beyond_the_capacity_delay_no_session(queues: Queues) -> No
     assert len((await queues.claim(chores=64)).chores) == 64
 
 
+async def test_a_backlog_of_chores_delays_no_deadline(queues: Queues) -> None:
+    """Rounds follow one another until the session behind them is found; the backlog is put off, the more there is the longer."""
+    await queues.create("bob", deadline_s=30)
+    (claim,) = (await queues.claim()).claims
+    assert await queues.store.suspend(claim, 1, queues.now / 1000 + 30)
+    await queues.redis.zadd(f"{KeySpace().prefix}timers", {f"hook:a-{number}/9": 1 for number in range(5_000)})
+    await queues.wait(30_001)
+    rounds: list[Taken] = []
+    while not rounds or rounds[-1].more:
+        rounds.append(await queues.claim(0))
+    await queues.wait(1_001)
+    due_again = await queues.redis.zcount(f"{KeySpace().prefix}timers", "-inf", queues.now)
+
+    assert [claim.session_id for taken in rounds for claim in taken.claims] == ["bob-001"]
+    assert len(rounds) == 26
+    assert due_again <= 1_200
+
+
 async def test_webhook_chores_and_other_chores_have_separate_capacities(queues: Queues) -> None:
     """A chore without capacity is due again in a second, regardless of what the other kind has."""
     due = {f"archive:a-{number}": 0 for number in range(3)} | {f"hook:a-{number}/9": 1 for number in range(3)}
@@ -270,6 +456,54 @@ async def test_an_orphaned_session_returns_to_the_front_of_its_queue(queues: Que
     assert await queues.store.owned("r") == set()
     assert found.session_id == lost.session_id
     assert found.fence > lost.fence
+
+
+async def _takeover(queues: Queues, silences: list[int]) -> int:
+    """How many sessions of replica r another one takes over, which is heard after each of these silences."""
+    queues.with_options()
+    await queues.create()
+    await queues.claim()
+    await queues.claim(0, replica="other")
+    recovered = 0
+    for silence in silences:
+        await queues.wait(silence)
+        recovered += (await queues.claim(0, replica="other")).recovered
+    return recovered
+
+
+async def test_nobody_is_dead_when_nobody_was_heard(queues: Queues) -> None:
+    """Redis stood still for longer than a lease. Who comes first takes nothing, and the others keep their sessions."""
+    assert await _takeover(queues, [5 * LEASE_MS]) == 0
+    assert await queues.store.renew_lease("r")
+    assert await queues.store.owned("r") == {"ann-001"}
+
+
+async def test_a_renewed_lease_does_not_end_the_others_after_a_silence(queues: Queues) -> None:
+    """The first to be heard may renew in place of claiming."""
+    await _takeover(queues, [])
+    await queues.wait(5 * LEASE_MS)
+    assert await queues.store.renew_lease("other")
+    assert (await queues.claim(0, replica="other")).recovered == 0
+    assert await queues.store.renew_lease("r")
+
+
+@pytest.mark.parametrize("silence", [0, 5 * LEASE_MS])
+async def test_a_replica_that_is_silent_while_others_are_heard_is_dead(queues: Queues, silence: int) -> None:
+    """Also after a silence of all, which gives it another lease, and no more than one."""
+    rounds = [LEASE_MS // 3] * 4
+    assert await _takeover(queues, [silence, *rounds]) == 1
+    assert not await queues.store.renew_lease("r")
+
+
+async def test_who_was_dead_before_a_silence_stays_dead(queues: Queues) -> None:
+    """Its lease had ended when the silence began, though nobody had claimed since."""
+    await _takeover(queues, [])
+    for _ in range(4):
+        await queues.wait(LEASE_MS // 3)
+        assert await queues.store.renew_lease("other")
+    await queues.wait(5 * LEASE_MS)
+
+    assert (await queues.claim(0, replica="other")).recovered == 1
 
 
 async def test_twenty_creates_under_one_key_make_one_session(queues: Queues) -> None:

@@ -69,10 +69,13 @@ async def test_keys_and_rates_work_there_too(
             secret, key = await keys.create("ann", ["read"])
             assert await keys.find(secret) == key == (await keys.all())[0]
             assert await keys.shared_secret("links") == await ApiKeyStore(redis, KeySpace()).shared_secret("links")
-            waits = [await rates.hit("2/hour;100/day", "ann") for _ in range(3)]
-            assert waits[:2] == [None, None]
-            assert waits[2] is not None and 1 <= waits[2] <= 3600
-            assert await rates.hit("2/hour", "bob") is None
+            hits = [await rates.hit("2/hour;100/day", "ann") for _ in range(3)]
+            assert [within for within, _ in hits] == [True, True, False]
+            hour, day = hits[2][1]
+            assert (hour.name, hour.limit, hour.window_s, hour.remaining) == ("hour", 2, 3600, 0)
+            assert 1 <= hour.reset_s <= 3600
+            assert (day.name, day.limit, day.window_s, day.remaining) == ("day", 100, 86_400, 98)
+            assert (await rates.hit("2/hour", "bob"))[0]
             assert await keys.revoke(key.id)
             assert await ApiKeyStore(redis, KeySpace()).find(secret) is None
         finally:

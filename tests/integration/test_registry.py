@@ -134,3 +134,19 @@ def test_a_wrong_registry_is_explained(tmp_path: Path, text: str, complaint: str
     registry.write_text(text)
     with pytest.raises(ValidationError, match=complaint):
         Settings.model_validate({"registry": str(registry)})
+
+
+def test_a_thinker_that_one_replica_knows_is_not_asked_of_another(
+    start_orchestrator: Start, upstreams: str, script: Script
+) -> None:
+    """While a name is rolled out replica by replica, every session that uses it is critiqued."""
+    script.scores = [(9, 9)]
+    thinker = {"url": f"{upstreams}/thinker/v1", "model": "double"}
+    start_orchestrator()
+    new = start_orchestrator(EDITTHINKER_THINKERS=json.dumps({"double": thinker, "fresh": thinker}))
+    with httpx.Client(base_url=new.url, timeout=60, trust_env=False) as api:
+        ids = [create(api, thinker="fresh").json()["id"] for _ in range(12)]
+        until(lambda: all(api.get(f"/v1/sessions/{name}").json()["finished_at"] for name in ids))
+        sessions = [api.get(f"/v1/sessions/{name}").json() for name in ids]
+
+    assert [session["finish_reason"] for session in sessions] == ["satisfied"] * 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 import time
 from collections import Counter
@@ -348,3 +349,51 @@ def test_webhooks_of_a_tenant_are_bounded(api: httpx.Client) -> None:
     assert [reply.status_code for reply in made] == [201] * 4 + [400] + [201] * 12 + [400]
     assert made[0].json()["events"] == ["session.finished"]
     assert len(api.get("/v1/webhooks").json()["data"]) == 16
+
+
+def test_a_request_names_its_own_webhook(start_orchestrator: Start, receiver: Receiver, script: Script) -> None:
+    """It gets this session's events alone, signed with the request's secret, with the session's metadata."""
+    receiver.secret = "whsec_" + base64.b64encode(b"s" * 32).decode()
+    orchestrator = start_orchestrator(**OPEN)
+    own = {"webhook": receiver.url, "webhook_secret": receiver.secret, "metadata[order]": "17", "max_turns": "1"}
+    with client(orchestrator) as api:
+        script.hold_edit = 1
+        reply = create(api, **own)
+        other = create(api, max_turns=1, wait=20).json()["id"]
+        script.release.set()
+        session_id = reply.json()["id"]
+        until(lambda: receiver.of(session_id))
+        [got] = receiver.of(session_id)
+        until(lambda: api.get(f"/v1/sessions/{session_id}/deliveries").json()["data"][0]["state"] == "delivered")
+        [delivery] = api.get(f"/v1/sessions/{session_id}/deliveries").json()["data"]
+        events = api.get(f"/v1/sessions/{session_id}/events").text
+
+    assert got.event["data"] == {
+        "id": session_id,
+        "status": "succeeded",
+        "finish_reason": "max_turns",
+        "metadata": {"order": "17"},
+    }
+    assert (delivery["webhook"], delivery["id"]) == ("request", got.id)
+    assert receiver.of(other) == []
+    assert receiver.secret not in events + reply.text
+    assert receiver.url not in events
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"webhook": "https://example.com/h"}, "missing_parameter", "webhook_secret"),
+        ({"webhook_secret": "whsec_" + "A" * 44}, "missing_parameter", "webhook"),
+        ({"webhook": "https://example.com/h", "webhook_secret": "whsec_AAAA"}, "invalid_value", "webhook_secret"),
+        ({"webhook": "https://example.com/h", "webhook_secret": "whsec_" + "?" * 44}, "invalid_value", "webhook_secret"),
+        ({"webhook": "https://10.0.0.1/h", "webhook_secret": "whsec_" + "A" * 44}, "url_forbidden", "webhook"),
+        ({"webhook": "ftp://example.com/h", "webhook_secret": "whsec_" + "A" * 44}, "invalid_url", "webhook"),
+    ],
+)
+def test_a_wrong_webhook_of_a_request_is_refused(api: httpx.Client, fields: dict[str, str], code: str, param: str) -> None:
+    """Before anything is stored."""
+    error = create(api, **fields).json()["error"]
+
+    assert (error["code"], error["param"]) == (code, param)
+    assert api.get("/v1/sessions").json()["data"] == []

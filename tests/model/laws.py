@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Wait, decide
@@ -11,6 +13,11 @@ from orchestrator.loop.session import Session, apply, fold
 from orchestrator.ports import Taken
 from tests.model.look import Look
 from tests.model.messages import Append, Beat, Create, Delete, Done, Message, Park, Release, Speak, Take
+
+ADVANCE_MS: Final = 1000
+"""What a claim is charged while nobody has reported how long an edit takes."""
+_ROUNDING: Final = 1e-6
+"""Redis adds milliseconds with a fraction one after the other."""
 
 
 class InvariantError(AssertionError):
@@ -82,10 +89,15 @@ def _counts(look: Look) -> None:
 
 
 def _turns(look: Look, cap: int) -> None:
-    for lane in {lane for lane, _ in look.queues} | look.rings.keys() | look.capped.keys():
+    for lane in {lane for lane, _ in look.queues} | look.turns.keys() | look.work.keys() | look.left.keys() | look.capped.keys():
         queued = sorted(tenant for of, tenant in look.queues if of == lane)
-        ring, capped = look.rings.get(lane, []), look.capped.get(lane, set())
-        law(sorted([*ring, *capped]) == queued, "who has sessions in line is in the ring or capped, once", ring, capped, queued)
+        turns, capped, work = look.turns.get(lane, {}), look.capped.get(lane, set()), look.work.get(lane, {})
+        law(sorted([*turns, *capped]) == queued, "who has sessions in line has a turn or is capped, once", turns, capped, queued)
+        here = {*queued, *look.inflight.get(lane, {})}
+        law(work.keys() == here, "work is counted of those who have sessions in line or in flight", lane, work, here)
+        left = look.left.get(lane, {})
+        law(not left.keys() & here and (here or not left), "who left is not here, and is forgotten when all have", left, here)
+        law(all(work[tenant] == due for tenant, due in turns.items()), "turns are in the order of work", turns, work)
         for tenant in capped:
             law(look.inflight.get(lane, {}).get(tenant, 0) >= cap, "a capped tenant is at its cap", lane, tenant)
 
@@ -143,10 +155,15 @@ def _appended(message: Append, reply: object, before: Look) -> None:
 
 def _heard(message: Speak, before: Look, after: Look) -> None:
     meta = after.sessions[message.session_id]
-    if before.state(message.session_id) == "owned":
-        law(meta.get("spoken") == "1", "a word to a driven session is remembered", message)
+    state, was_urgent = before.state(message.session_id), message.session_id in before.urgent
+    ends = isinstance(message.event, ev.CancelRequested) or getattr(message.event, "action", "") in {"accept", "pick"}
+    if state == "owned":
+        law(meta.get("spoken") == "1" or not ends, "the word that ends a driven session is remembered", message)
+    elif ends:
+        law(message.session_id in after.urgent, "the word that ends a session that nobody drives makes it urgent", message)
     else:
-        law(message.session_id in after.urgent, "a word to a session that nobody drives makes it urgent", message)
+        law(meta["state"] == "ready", "a word to a session that nobody drives makes it ready", message)
+        law((message.session_id in after.urgent) == was_urgent, "a word that asks for more work jumps no queue", message)
 
 
 def of_a_round(message: Take, taken: Taken, before: Look, after: Look, *, cap: int, now: int) -> None:
@@ -166,12 +183,21 @@ def of_a_round(message: Take, taken: Taken, before: Look, after: Look, *, cap: i
     law(urgent == min(message.urgent, len(before.urgent)), "urgent sessions go first", before.urgent, taken)
     for lane, room in message.room.items():
         got = Counter(after.sessions[claim.session_id]["tenant"] for claim in in_turn if claim.editor == lane)
-        law(got.total() <= room, "no more sessions than there is room for", lane, got)
-        law(got.total() == room or not after.rings.get(lane), "what there is room for is given", lane, after.rings)
-        for tenant in got:
+        more = message.shares[lane].more if lane in message.shares else 0
+        law(got.total() <= room + more, "no more sessions than there is room for", lane, got)
+        law(got.total() >= room or not after.turns.get(lane), "what there is room for is given", lane, after.turns)
+        for tenant, n in got.items():
             law(after.inflight[lane][tenant] <= cap, "a cap holds", lane, tenant)
-        for tenant in after.rings.get(lane, []):
-            law(got[tenant] >= max(got.values(), default=0) - 1, "tenants take turns", lane, tenant, got)
+            known = before.work.get(lane, {}).get(tenant)
+            charged = known is None or math.isclose(after.work[lane][tenant], known + ADVANCE_MS * n, abs_tol=_ROUNDING)
+            law(charged, "a claim is charged", lane, tenant, n)
+            for other, work in {} if more else after.turns.get(lane, {}).items():
+                had = after.work[lane][tenant] - ADVANCE_MS
+                law(had <= work + _ROUNDING, "who got least comes next", lane, tenant, other, after.work)
+        if got.total() > room:
+            of = {tenant: before.inflight.get(lane, {}).get(tenant, 0) for tenant in got}
+            law(len(after.inflight[lane]) > 1, "nobody gets more without others", lane, got)
+            law(min(of.values()) < max(1, 2 * message.shares[lane].slots * len(after.replicas)), "a share is kept", lane, of)
 
 
 # --- of a log ------------------------------------------------------------------------------------------------------------

@@ -41,7 +41,9 @@ class Look:
     logs: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     """Length, first id and last id."""
     queues: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
-    rings: dict[str, list[str]] = field(default_factory=dict)
+    turns: dict[str, dict[str, float]] = field(default_factory=dict)
+    work: dict[str, dict[str, float]] = field(default_factory=dict)
+    left: dict[str, dict[str, float]] = field(default_factory=dict)
     capped: dict[str, set[str]] = field(default_factory=dict)
     inflight: dict[str, dict[str, int]] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
@@ -112,7 +114,9 @@ _PARTS: Final[dict[str, tuple[str, Callable[[list[str]], Any]]]] = {
     "s": ("sessions", _pairs),
     "log": ("logs", tuple),
     "q": ("queues", _scores),
-    "ring": ("rings", list),
+    "turns": ("turns", _scores),
+    "work": ("work", _scores),
+    "left": ("left", _scores),
     "capped": ("capped", set),
     "inflight": ("inflight", lambda flat: {tenant: int(n) for tenant, n in _pairs(flat).items()}),
     "own": ("own", set),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from orchestrator.loop import events as ev
-from orchestrator.ports import Idempotency
+from orchestrator.ports import Idempotency, Share
 from tests.model.laws import law
 from tests.model.messages import Beat, Create, Delete, Done, Message, Park, Release, Speak, Take
 from tests.model.replica import IMAGE, LOST, Drive, Replica
@@ -188,7 +188,8 @@ class Protocol(RuleBasedStateMachine):
         replica = one(self._awake(), which)
         before = list(replica.drives.values())
         room = {"fast": fast, "slow": slow} if slow else {"fast": fast}
-        taken = self.send(Take(replica.name, room, urgent, 2 - min(2, len(replica.chores))), fate)
+        shares = {"fast": Share(urgent, 2)} if slow else {}
+        taken = self.send(Take(replica.name, room, urgent, 2 - min(2, len(replica.chores)), shares), fate)
         if taken != LOST and late:
             replica.mail.append((taken, before))
         elif taken != LOST:
@@ -317,5 +318,15 @@ class Protocol(RuleBasedStateMachine):
 
     def _ended(self) -> bool:
         look = self.world.look
-        left = (look.queues, look.urgent, look.own, look.rings, look.capped, look.inflight, look.timers, look.unfinished)
+        left = (
+            look.queues,
+            look.urgent,
+            look.own,
+            look.turns,
+            look.work,
+            look.capped,
+            look.inflight,
+            look.timers,
+            look.unfinished,
+        )
         return not any(left)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.loop.events import Event, SessionCreated
-from orchestrator.ports import Claim, FencedError, Idempotency, PortError
+from orchestrator.ports import Claim, FencedError, Idempotency, PortError, Share, Wanted
 from orchestrator.store.sessions import RedisSessions
 
 
@@ -66,9 +66,10 @@ class Take:
     room: Mapping[str, int]
     urgent: int
     chores: int
+    shares: Mapping[str, Share] = field(default_factory=dict)
 
     async def send(self, store: RedisSessions) -> Any:
-        return await store.claim(self.replica, self.room, urgent=self.urgent, chores=self.chores)
+        return await store.claim(self.replica, Wanted(self.room, self.urgent, self.chores, shares=self.shares))
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,23 +55,31 @@ BROKEN = (
     ),
     Variant(
         "a word to a parked session wakes nobody",
-        {"append": {"    make_urgent(id)\n": ""}},
+        {"append": {"    enqueue(id, false)\n": ""}},
     ),
     Variant(
         "a tenant at its cap is forgotten when there is room again",
-        {
-            "prelude": {
-                "    redis.call('RPUSH', P .. 'ring:' .. editor, tenant)\n    redis.call('PUBLISH', P .. 'wake', editor)": ""
-            }
-        },
+        {"prelude": {"if redis.call('SREM', P .. 'capped:' .. editor, tenant) == 1 then redis": "if false then redis"}},
+    ),
+    Variant(
+        "a claim costs nothing",
+        {"claim": {"    charge(h[2], h[3], advance)\n": ""}},
+    ),
+    Variant(
+        "tenants are served by their names",
+        {"claim": {"redis.call('ZRANGE', turns, 0, 0)[1]": "redis.call('SORT', turns, 'ALPHA', 'LIMIT', 0, 1)[1]"}},
+    ),
+    Variant(
+        "a word that asks for more work jumps the queue",
+        {"append": {"elseif h[4] ~= 'done' and ARGV[6] == '1' then": "elseif h[4] ~= 'done' then"}},
     ),
     Variant(
         "chores that nobody has room for stand in the way",
-        {"claim": {"    redis.call('ZADD', P .. 'timers', now + 1000, due)\n": ""}},
+        {"claim": {"      redis.call('ZADD', P .. 'timers', now + math.max(1000, due_in_all), due)\n": ""}},
     ),
     Variant(
         "a create that arrives twice starts over",
-        {"create": {"if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, fingerprint} end\n": ""}},
+        {"create": {"if redis.call('EXISTS', P .. 's:' .. id) == 1 then return {1, id, request} end\n": ""}},
     ),
     Variant(
         "a replica's lease ends though it drives something",

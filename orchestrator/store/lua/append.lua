@@ -4,16 +4,19 @@
 --       ending: whether they end the session or ask for its end, and are recorded even if Redis is full
 --       digest, head: see record_event
 -- ->    {'ok', seq} | {'full', seq} recorded, and the tenant's images take all that they may | {'conflict', seq} | {'fenced'} | {'gone'}
+--       {'abandoned'} the caller who alone could get the result is gone, and these events do not end the session
 local id, expected, fence, terminal = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local key = P .. 's:' .. id
-local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves', 'most_blobs')
+local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves', 'attempts', 'most_blobs', 'caller',
+  'webhook')
 if not h[1] then return {'gone'} end
 if fence ~= '' and (fence ~= h[2] or h[4] ~= 'owned') then return {'fenced'} end
 if h[1] ~= expected then return {'conflict', tonumber(h[1])} end
+if fence ~= '' and ARGV[6] ~= '1' and h[10] and tonumber(h[10]) < now_ms() then return {'abandoned'} end
 if ARGV[6] == '1' then although_full() end
 local seq, bytes = tonumber(h[1]), 0
--- Where the tenant has webhooks, each event that they subscribe to becomes a chore in the same step.
-local announced = redis.call('EXISTS', P .. 'hooks:' .. h[6]) == 1 and {finished = true, review_requested = true} or {}
+-- Where the tenant or the session has webhooks, each event that they subscribe to becomes a chore in the same step.
+local announced = (h[11] or redis.call('EXISTS', P .. 'hooks:' .. h[6]) == 1) and {finished = true, review_requested = true} or {}
 for i = 8, #ARGV, 3 do
   seq = seq + 1
   bytes = bytes + record_event(id, seq, ARGV[i], ARGV[i + 1], ARGV[i + 2])
@@ -23,13 +26,18 @@ for i = 8, #ARGV, 3 do
   end
 end
 redis.call('HSET', key, 'seq', seq)
+if h[8] and fence ~= '' then redis.call('HDEL', key, 'attempts') end
 count_log_bytes(id, h[6], h[7], bytes)
 count_blob_bytes(id, h[6], tonumber(ARGV[7]))
-local full = h[8] and blob_bytes_of(h[6]) >= tonumber(h[8])
+local full = h[9] and blob_bytes_of(h[6]) >= tonumber(h[9])
 if tonumber(ARGV[5]) > 0 then
   local spent = spent_on(now_ms())
   redis.call('HINCRBYFLOAT', spent, h[6], ARGV[5])
   redis.call('PEXPIRE', spent, 3 * DAY)
+  local advance = tonumber(redis.call('HGET', key, 'advance') or '0')
+  local covered = math.min(advance, ARGV[5] * 1000)
+  if covered > 0 then redis.call('HSET', key, 'advance', advance - covered) end
+  charge(h[5], h[6], ARGV[5] * 1000 - covered)
 end
 if terminal then
   redis.call('ZREM', P .. 'open:' .. h[6], id)
@@ -38,13 +46,15 @@ if terminal then
   redis.call('DECR', P .. 'unfinished')
   redis.call('ZADD', P .. 'timers', now_ms(), 'archive:' .. id)
 elseif fence == '' then
-  -- A caller wrote: signal the driver, or make the session claimable at once.
+  -- A caller wrote: signal the driver, or make the session claimable. Only what ends it needs no editor, and is not queued.
   if h[4] == 'owned' then
-    redis.call('HSET', key, 'spoken', 1)
+    if ARGV[6] == '1' then redis.call('HSET', key, 'spoken', 1) end
     redis.call('PUBLISH', P .. 'signal', id)
-  elseif h[4] ~= 'done' then
+  elseif h[4] ~= 'done' and ARGV[6] == '1' then
     redis.call('ZREM', P .. 'timers', 'wake:' .. id)
     make_urgent(id)
+  elseif h[4] == 'parked' then
+    enqueue(id, false)
   end
 end
 return {full and 'full' or 'ok', seq}

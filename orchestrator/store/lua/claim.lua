@@ -1,11 +1,15 @@
 -- A replica's claim round: due timers, sessions of dead replicas, and sessions to drive.
--- ARGV  replica lease_ms cap urgent chores webhook_chores editor n editor n …
+-- ARGV  replica lease_ms cap urgent chores webhook_chores most thinkers {editor n more slots}…
 --       cap: sessions of a tenant that may be driven at a time, for each editor
 --       urgent, chores, webhook_chores, n: how many are wanted; sessions that are too late for an edit come on top of n
--- ->    {claims, chores, recovered, joined}
---       claims: {id, fence, editor}
+--       most: sessions for all editors together     thinkers: those that the replica knows, as JSON; '' = all
+--       more: further ones, of tenants that drive less than their share of the replicas' `slots` while others fill them
+-- ->    {claims, chores, recovered, joined, timers_left}
+--       claims: {id, fence, editor, attempts, seq, now_ms, deadline_ms}
+--       attempts: of drivers at this session without an event, this one included: the others died, or failed because of a bug
 --       chores: <kind>:<id>, each comes again until it is completed
 --       recovered: how many sessions of dead replicas were queued again
+--       timers_left: 1 if further timers are due: sessions that are to wake may be among them
 --       joined: 1 if the replica was not known: it is new, or was taken for dead and lost its sessions
 although_full()
 local replica, lease, cap = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -13,10 +17,12 @@ local now = now_ms()
 local claims, chores, recovered = {}, {}, 0
 local capacity = {chore = tonumber(ARGV[5]), webhook = tonumber(ARGV[6])}
 
+pardon(now, lease)
 local joined = redis.call('ZADD', P .. 'replicas', now + lease, replica)
 
-local function own(id)
-  local h = redis.call('HMGET', P .. 's:' .. id, 'state', 'lane', 'tenant')
+-- Let the replica drive a session; `advance`: what its tenant is charged until its work is reported.
+local function own(id, advance)
+  local h = redis.call('HMGET', P .. 's:' .. id, 'state', 'lane', 'tenant', 'seq', 'deadline')
   if h[1] ~= 'ready' then return false end
   local fence = next_fence(id)
   redis.call('HSET', P .. 's:' .. id, 'state', 'owned', 'owner', replica)
@@ -24,11 +30,18 @@ local function own(id)
   redis.call('SADD', P .. 'own:' .. replica, id)
   redis.call('HINCRBY', P .. 'inflight:' .. h[2], h[3], 1)
   redis.call('ZREM', P .. 'timers', 'wake:' .. id)
-  claims[#claims + 1] = {id, fence, h[2]}
+  update_turn(h[2], h[3])
+  if advance then
+    redis.call('HSET', P .. 's:' .. id, 'advance', advance)
+    charge(h[2], h[3], advance)
+  end
+  claims[#claims + 1] = {id, fence, h[2], redis.call('HINCRBY', P .. 's:' .. id, 'attempts', 1), h[4], now, h[5]}
   return true
 end
 
-for _, due in ipairs(redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, 200)) do
+local timers = redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, 200)
+local due_in_all = redis.call('ZCOUNT', P .. 'timers', '-inf', now)
+for _, due in ipairs(timers) do
   local kind, id = string.match(due, '^(%a+):(.+)$')
   if kind == 'wake' then
     redis.call('ZREM', P .. 'timers', due)
@@ -42,7 +55,8 @@ for _, due in ipairs(redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LI
       chores[#chores + 1] = due
     else
       -- Postponed: chores beyond the capacity would otherwise fill the 200 timers read here, before sessions that are to wake.
-      redis.call('ZADD', P .. 'timers', now + 1000, due)
+      -- The more there are, the longer, so that a backlog of hours is not moved through once a second.
+      redis.call('ZADD', P .. 'timers', now + math.max(1000, due_in_all), due)
     end
   end
 end
@@ -90,25 +104,70 @@ local function too_late(id, edit_ms)
   return h[2] and now + math.min(edit_ms, (h[2] - h[1]) / 2) > tonumber(h[2])
 end
 
-for i = 7, #ARGV, 2 do
-  local editor, left, late = ARGV[i], tonumber(ARGV[i + 1]), 0
-  local ring, wanted = P .. 'ring:' .. editor, left
-  local edit_ms = tonumber(redis.call('HGET', P .. 'pace:' .. editor, 'edit') or '0')
-  while left > 0 and late < 200 do
-    local tenant = redis.call('LPOP', ring)
-    if not tenant then break end
-    if tonumber(redis.call('HGET', P .. 'inflight:' .. editor, tenant) or '0') >= cap then
-      redis.call('SADD', P .. 'capped:' .. editor, tenant)
-    else
-      local popped = redis.call('ZPOPMIN', queue_key(editor, tenant))
-      if popped[1] then count_dequeued(editor) end
-      if redis.call('ZCARD', queue_key(editor, tenant)) > 0 then redis.call('RPUSH', ring, tenant) end
-      if popped[1] and own(popped[1]) then
+local most, thinkers = tonumber(ARGV[7]), nil
+if ARGV[8] ~= '' then
+  thinkers = {}
+  for _, name in ipairs(cjson.decode(ARGV[8])) do thinkers[name] = true end
+end
+
+-- Take the first session of a tenant's queue that the replica can serve: while a name is rolled out, others wait for one that
+-- knows it. Returns nil if there is none among the first, otherwise how many of n it uses up.
+local function take(editor, tenant, advance, edit_ms)
+  for _, id in ipairs(redis.call('ZRANGE', queue_key(editor, tenant), 0, 15)) do
+    local thinker = thinkers and redis.call('HGET', P .. 's:' .. id, 'thinker')
+    if not thinker or thinkers[thinker] then
+      redis.call('ZREM', queue_key(editor, tenant), id)
+      count_dequeued(editor)
+      if own(id, advance) then
         -- Sessions past their deadline do not consume capacity or count toward the pace.
-        if too_late(popped[1], edit_ms) then late = late + 1 else left = left - 1 end
+        return too_late(id, edit_ms) and 0 or 1
+      end
+      update_turn(editor, tenant)
+      return 0
+    end
+  end
+  return nil
+end
+
+for i = 9, #ARGV, 4 do
+  local editor, left, more, slots = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  local turns, late, claimed, aside = P .. 'turns:' .. editor, 0, 0, {}
+  local edit_ms, advance = tonumber(redis.call('HGET', P .. 'pace:' .. editor, 'edit') or '0'), advance_of(editor)
+  -- A replica of an earlier version queues tenants in a list.
+  for _ = 1, 200 do
+    local tenant = redis.call('LPOP', P .. 'ring:' .. editor)
+    if not tenant then break end
+    update_turn(editor, tenant)
+  end
+  while left > 0 and most > 0 and late < 200 and #aside < 64 do
+    local tenant = redis.call('ZRANGE', turns, 0, 0)[1]
+    if not tenant then break end
+    if inflight_of(editor, tenant) >= cap then
+      redis.call('SADD', P .. 'capped:' .. editor, tenant)
+      update_turn(editor, tenant)
+    else
+      local used = take(editor, tenant, advance, edit_ms)
+      if not used then
+        if redis.call('ZCARD', queue_key(editor, tenant)) > 0 then aside[#aside + 1] = tenant end
+        redis.call('ZREM', turns, tenant)
+      else
+        left, most, claimed = left - used, most - used, claimed + used
+        if used == 0 then late = late + 1 end
       end
     end
   end
-  if wanted > left then record_pace(editor, wanted - left) end
+  -- Twice, since a session has an edit in flight for a part of its time only.
+  local fleet_slots = more > 0 and 2 * slots * redis.call('ZCARD', P .. 'replicas')
+  for _, tenant in ipairs(more > 0 and redis.call('ZRANGE', turns, 0, 63) or {}) do
+    if more <= 0 or most <= 0 then break end
+    local mine, tenants = inflight_of(editor, tenant), redis.call('HLEN', P .. 'inflight:' .. editor)
+    if mine == 0 then tenants = tenants + 1 end
+    if tenants > 1 and mine < math.min(cap, math.max(1, math.floor(fleet_slots / tenants))) then
+      local used = take(editor, tenant, advance, edit_ms) or 0
+      more, most, claimed = more - used, most - used, claimed + used
+    end
+  end
+  for _, tenant in ipairs(aside) do update_turn(editor, tenant) end
+  if claimed > 0 then record_pace(editor, claimed) end
 end
-return {claims, chores, recovered, joined}
+return {claims, chores, recovered, joined, due_in_all > #timers and 1 or 0}

@@ -1,15 +1,21 @@
 -- Shared by the scripts: prepended to each of them. Every key begins with P, so all lie in one cluster slot.
 --
 -- A session is   ready (queued: in its tenant's queue, or urgent), owned (a replica drives it), parked (suspended: it waits
---                for a person) or done. Its hash s:<id> holds this state, its owner, and its editor (in the field lane).
+--                for a person) or done. Its hash s:<id> holds this state, its owner, its editor (in the field lane), in the field
+--                attempts how often it was claimed since a driver last wrote to it or gave it up in good order, and in caller
+--                until when the caller is waiting who alone can get its result, if there is one.
 -- q:<editor>:<tenant>  its queued sessions: those that were started before new ones, each the oldest first
--- ring:<editor>        tenants with queued sessions, in the order of their turns; a tenant at its cap is in capped:<editor>
+-- work:<editor>        tenants with queued or owned sessions, by the editor milliseconds that they got there (see enter)
+-- left:<editor>        the same of tenants that have none any more, while that is more than others got
+-- turns:<editor>       those with queued sessions, by the same: the least comes next; a tenant at its cap is in capped:<editor>
 -- inflight:<editor>    owned sessions by tenant       waiting   queued sessions by editor
 -- urgent             queued sessions that need no editor first: cancelled, past the deadline, written to by a caller
 -- replicas           by the end of their lease        own:<replica>   the sessions a replica drives
 -- timers             <kind>:<id> by when it is due    unfinished   how many sessions are
 -- open:<tenant>      its unfinished sessions by their deadline     spent:<day>   editor seconds by tenant, of days since 1970
--- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session
+-- handed:<tenant>:<request>   sessions whose callers were told to repeat that request
+-- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session; in
+--                    endpoint the webhook that is notified of it alone, if there is one (field webhook of s:<id>)
 -- bytes:<tenant>     bytes of its sessions in Redis, by the time at which they leave it (see leave_slot)
 -- sizes:<tenant>     bytes of the images of each of its sessions, archived ones too     blobs   their sum by tenant
 -- pace:<editor>      ms, at: milliseconds between two claims, and when that was measured; since, n: the measurement under way;
@@ -28,6 +34,17 @@ local DAY = 86400000
 -- Redis refuses the first write of a script that may use more memory, and nothing after a first one that cannot, such as DEL:
 -- a script must not be stopped half way (Redis' documentation of EVAL, "Eval flags"; so in Redis 7, 8 and Valkey).
 local function although_full() redis.call('DEL', P .. 'full') end
+
+-- Where no replica was heard for half a lease, Redis stood still or none could reach it: nobody was heard, so nobody is dead, and
+-- the leases that were good when the silence began start again. Replicas are heard every third of a lease, and every claim.
+local function pardon(now, lease)
+  local last = redis.call('ZREVRANGE', P .. 'replicas', 0, 0, 'WITHSCORES')[2]
+  local heard = last and last - lease
+  if not heard or now - heard <= lease / 2 then return end
+  for _, replica in ipairs(redis.call('ZRANGEBYSCORE', P .. 'replicas', string.format('(%.0f', heard), '+inf')) do
+    redis.call('ZADD', P .. 'replicas', now + lease, replica)
+  end
+end
 
 local function spent_on(now) return P .. 'spent:' .. string.format('%.0f', math.floor(now / DAY)) end
 
@@ -90,6 +107,63 @@ local function count_dequeued(editor)
   if redis.call('HINCRBY', P .. 'waiting', editor, -1) <= 0 then redis.call('HDEL', P .. 'pace:' .. editor, 'since', 'n') end
 end
 
+local function handed_over(tenant, request) return P .. 'handed:' .. tenant .. ':' .. request end
+
+local function renew_caller(id, ms) redis.call('HSET', P .. 's:' .. id, 'caller', string.format('%.0f', now_ms() + ms)) end
+
+local function inflight_of(editor, tenant) return tonumber(redis.call('HGET', P .. 'inflight:' .. editor, tenant) or '0') end
+
+-- A tenant has sessions at an editor again. It starts level with the one that got least, so that idle time is no credit (start-time
+-- fair queueing; Goyal, Vin and Cheng, 1996). The fraction puts those that start level into the order of their arrival.
+local function enter(editor, tenant)
+  local key, least = P .. 'work:' .. editor, 0
+  if redis.call('ZSCORE', key, tenant) then return end
+  for _ = 1, 8 do
+    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if not first[1] then break end
+    if inflight_of(editor, first[1]) > 0 or redis.call('ZCARD', queue_key(editor, first[1])) > 0 then
+      least = tonumber(first[2])
+      break
+    end
+    redis.call('ZREM', key, first[1]) -- a replica of an earlier version took its last session
+  end
+  local left, came = P .. 'left:' .. editor, math.floor(least) + math.floor(now_ms() / 10) % 1e6 / 1e6
+  -- One that went and comes back is not level yet with those that got less; a minute of work is remembered at most.
+  came = math.max(came, math.min(tonumber(redis.call('ZSCORE', left, tenant) or '0'), came + 60000))
+  redis.call('ZREM', left, tenant)
+  redis.call('ZREMRANGEBYSCORE', left, '-inf', least)
+  redis.call('ZADD', key, came, tenant)
+end
+
+-- Put a tenant where it belongs by what it has queued and in flight.
+local function update_turn(editor, tenant)
+  local queued = redis.call('ZCARD', queue_key(editor, tenant)) > 0
+  if queued or inflight_of(editor, tenant) > 0 then
+    enter(editor, tenant)
+  else
+    local got = redis.call('ZSCORE', P .. 'work:' .. editor, tenant)
+    if got and redis.call('ZREM', P .. 'work:' .. editor, tenant) == 1 then redis.call('ZADD', P .. 'left:' .. editor, got, tenant) end
+    if redis.call('ZCARD', P .. 'work:' .. editor) == 0 then redis.call('DEL', P .. 'left:' .. editor) end
+  end
+  if not queued then redis.call('SREM', P .. 'capped:' .. editor, tenant) end
+  if queued and redis.call('SISMEMBER', P .. 'capped:' .. editor, tenant) == 0 then
+    redis.call('ZADD', P .. 'turns:' .. editor, redis.call('ZSCORE', P .. 'work:' .. editor, tenant), tenant)
+  else
+    redis.call('ZREM', P .. 'turns:' .. editor, tenant)
+  end
+end
+
+local function charge(editor, tenant, ms)
+  redis.call('ZADD', P .. 'work:' .. editor, 'XX', 'INCR', ms, tenant)
+  redis.call('ZADD', P .. 'turns:' .. editor, 'XX', 'INCR', ms, tenant)
+end
+
+-- What a claim is charged in advance: an edit. The work that is then reported counts beyond that, see append.
+local function advance_of(editor)
+  local edit = tonumber(redis.call('HGET', P .. 'pace:' .. editor, 'edit') or '0')
+  return edit > 0 and edit or 1000
+end
+
 -- Queue a session. It becomes urgent at its deadline, however long the queue.
 local function enqueue(id, is_new)
   local key = P .. 's:' .. id
@@ -99,20 +173,15 @@ local function enqueue(id, is_new)
   redis.call('ZADD', queue_key(editor, tenant), (is_new and NEW or 0) + h[3], id)
   redis.call('HINCRBY', P .. 'waiting', editor, 1)
   redis.call('ZADD', P .. 'timers', h[4], 'wake:' .. id)
-  if redis.call('ZCARD', queue_key(editor, tenant)) == 1 and redis.call('SISMEMBER', P .. 'capped:' .. editor, tenant) == 0 then
-    redis.call('RPUSH', P .. 'ring:' .. editor, tenant)
-  end
+  update_turn(editor, tenant)
   redis.call('PUBLISH', P .. 'wake', editor)
 end
 
--- Remove a session from its queue; a tenant without another leaves the ring.
+-- Remove a session from its queue.
 local function dequeue(id, editor, tenant)
   if redis.call('ZREM', queue_key(editor, tenant), id) == 0 then return end
   count_dequeued(editor)
-  if redis.call('ZCARD', queue_key(editor, tenant)) == 0 then
-    redis.call('LREM', P .. 'ring:' .. editor, 0, tenant)
-    redis.call('SREM', P .. 'capped:' .. editor, tenant)
-  end
+  update_turn(editor, tenant)
 end
 
 -- Let the next replica that claims take the session, before all queued ones.
@@ -141,21 +210,31 @@ local function disown(id, replica, editor, tenant)
   if redis.call('SREM', P .. 'own:' .. replica, id) == 0 then return end
   redis.call('HSET', P .. 's:' .. id, 'owner', '')
   if redis.call('HINCRBY', P .. 'inflight:' .. editor, tenant, -1) <= 0 then redis.call('HDEL', P .. 'inflight:' .. editor, tenant) end
-  if redis.call('SREM', P .. 'capped:' .. editor, tenant) == 1 then
-    redis.call('RPUSH', P .. 'ring:' .. editor, tenant)
-    redis.call('PUBLISH', P .. 'wake', editor)
+  local advance = redis.call('HGET', P .. 's:' .. id, 'advance')
+  if advance then
+    redis.call('HDEL', P .. 's:' .. id, 'advance')
+    charge(editor, tenant, -advance)
   end
+  if redis.call('SREM', P .. 'capped:' .. editor, tenant) == 1 then redis.call('PUBLISH', P .. 'wake', editor) end
+  update_turn(editor, tenant)
 end
 
--- How many sessions are ahead of the one at that rank (from 0) in its tenant's queue: tenants take turns, and those behind
--- its tenant in the ring have had one turn fewer when its own comes.
+-- How many sessions are ahead of the one at that rank (from 0) in its tenant's queue, if each costs an edit: those of other
+-- tenants whose turn comes while they have had less. An estimate where more than 64 tenants wait.
 local function sessions_ahead(editor, tenant, rank)
-  local n, turns = rank, rank + 1
-  for _, other in ipairs(redis.call('LRANGE', P .. 'ring:' .. editor, 0, 999)) do
-    if other == tenant then
-      turns = rank
-    else
-      n = n + math.min(redis.call('ZCARD', queue_key(editor, other)), turns)
+  local work, turns, advance = P .. 'work:' .. editor, P .. 'turns:' .. editor, advance_of(editor)
+  local from = tonumber(redis.call('ZSCORE', work, tenant) or redis.call('ZRANGE', work, 0, 0, 'WITHSCORES')[2] or '0')
+  if redis.call('ZCARD', turns) > 64 then
+    local queued, own = tonumber(redis.call('HGET', P .. 'waiting', editor) or '0'), redis.call('ZCARD', queue_key(editor, tenant))
+    return math.min(rank + math.max(0, queued - own), rank * redis.call('ZCARD', turns) + redis.call('ZCOUNT', turns, '-inf', '(' .. from))
+  end
+  local n, others = rank, redis.call('ZRANGE', turns, 0, -1, 'WITHSCORES')
+  for i = 1, #others, 2 do
+    local other, edits = others[i], (from - others[i + 1]) / advance + rank
+    if other ~= tenant and edits > -1e-10 then
+      local level = math.floor(edits + 0.5)
+      if math.abs(edits - level) > 1e-10 then level = math.ceil(edits) elseif other < tenant then level = level + 1 end
+      n = n + math.min(redis.call('ZCARD', queue_key(editor, other)), level)
     end
   end
   return n

@@ -18,7 +18,16 @@ from services.editor.api.stream import events, total_ms
 from services.editor.engine.async_engine import EditedImage, EditRequest, EditTask
 from services.editor.metrics import trace_stages
 from services.errors import ApiError, shown
-from services.protocol.images_api import EditForm, ImagesResponse, form_schema, read_form, sse_schema, validate
+from services.protocol.images_api import (
+    RAW_IMAGE,
+    RAW_TIMINGS,
+    EditForm,
+    ImagesResponse,
+    form_schema,
+    read_form,
+    sse_schema,
+    validate,
+)
 from services.serving import logs
 from services.serving.byte_budget import receiving
 from services.serving.multipart import open_form
@@ -70,7 +79,8 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
         edited = await results(request, ctx, task)
         if not joined:
             trace_stages(_timings(edited), arrived)
-        return _reply(edit_request, edited, arrived, headers)
+        wants_raw = RAW_IMAGE in request.headers.get("accept", "") and len(edited) == 1
+        return _raw_reply(edited[0], arrived, headers) if wants_raw else _reply(edit_request, edited, arrived, headers)
     try:
         await task.accepted  # so that a broken picture is still answered with its own status
     except BaseException:
@@ -166,6 +176,12 @@ def _reply(edit_request: EditRequest, edited: list[EditedImage], arrived: float,
     known = [stage for stage in _DURATIONS if f"{stage}_ms" in timings]
     server_timing = ", ".join(f"{stage};dur={timings[f'{stage}_ms']:g}" for stage in known)
     return Response(orjson.dumps(body), headers={"server-timing": server_timing, **headers}, media_type="application/json")
+
+
+def _raw_reply(edited: EditedImage, arrived: float, headers: dict[str, str]) -> Response:
+    """One picture's own bytes; nothing else of the JSON is of use to the caller who asks for this."""
+    timings = orjson.dumps(_timings([edited]) | total_ms(arrived)).decode()
+    return Response(edited.data, headers={RAW_TIMINGS: timings, **headers}, media_type=RAW_IMAGE)
 
 
 def _timings(edited: list[EditedImage]) -> dict[str, float]:

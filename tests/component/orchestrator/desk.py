@@ -22,6 +22,7 @@ from starlette.routing import Route
 from orchestrator.loop.events import ImageRef
 from orchestrator.ports import EditorError, PortError, StoredImage, ThinkerError
 from orchestrator.upstreams.http import Call, HttpUpstream, Role, Upstream
+from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.pool import http_client
 from services.errors import TABLE
 from services.imaging.codec import inspect
@@ -165,7 +166,7 @@ CALL = Call("/things", [b"hello ", b"there"], "text/plain", {"idempotency-key": 
 
 async def post(desk: Desk | str, call: Call = CALL, *, role: Role = "editor", timeout_s: float = WAIT_S, **options: Any) -> Any:
     async with asking(role, desk.url if isinstance(desk, Desk) else desk, **options) as upstream:
-        return (await upstream.post(call, timeout_s)).json
+        return (await upstream.post(call, Patience.of(timeout_s))).json
 
 
 async def failure(

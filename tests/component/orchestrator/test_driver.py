@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from orchestrator.execution import driver as module
-from orchestrator.execution.driver import Driver
+from orchestrator.execution.driver import Driver, DriverOptions
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
-from orchestrator.loop.session import Session
+from orchestrator.loop.session import Session, fold
 from orchestrator.ports import (
+    AbandonedError,
+    Appended,
     Claim,
     CritiqueOrder,
     CritiqueReply,
@@ -37,6 +39,7 @@ from tests.component.orchestrator.test_editor_seconds import PICTURE, Store
 from tests.component.orchestrator.test_thinker_client import dialect
 from tests.doubles.decoding import InProcessPool
 from tests.doubles.images import checked
+from tests.doubles.waiting import until
 from tests.unit.imaging.pictures import SIGNATURE, chunk
 
 IMAGE = stored(PICTURE).ref
@@ -53,26 +56,39 @@ class Log:
         self.entries = [Recorded(1, created)]
         self.fate = fate
         self.appends = 0
+        self.queued_again = 0
         self.failed = asyncio.Event()
+        self.reads: list[int] = []
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
+        self.reads.append(len(self.entries) - after)
         return self.entries[after:]
 
-    async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> bool:
+    async def tail(self, session_id: str) -> Recorded | None:
+        return self.entries[-1] if self.entries else None
+
+    async def append(self, session_id: str, expected: int, events: Sequence[ev.Event], fence: int | None) -> Appended | None:
         self.appends += 1
         fate = self.fate(self.appends)
         if fate == "refused":
             self.failed.set()
             raise StorageUnavailableError("OOM command not allowed when used memory > 'maxmemory'")
+        if fate == "abandoned" and not isinstance(events[-1], ev.Finished):
+            raise AbandonedError(session_id)
         if expected != len(self.entries):
-            return False
+            return None
         self.write(events)
         if fate == "lost":
             raise StorageUnavailableError("the answer was lost")
-        return True
+        return "full" if fate == "full" else "ok"
 
     def write(self, events: Sequence[ev.Event]) -> None:
         self.entries += [Recorded(len(self.entries) + 1 + number, ev.load(ev.dump(event))) for number, event in enumerate(events)]
+
+    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+        assert (expected, until) == (len(self.entries), None)
+        self.queued_again += 1
+        return True
 
     @property
     def types(self) -> list[str]:
@@ -121,7 +137,7 @@ class Thinker:
 def driver(log: Log, *, editor: Editor | None = None, thinker: AnyThinker | None = None, told: Told | None = None) -> Driver:
     performer = Performer({"e": editor or InstantEditor()}, {"t": thinker or Thinker()}, Store(), Now())
     claim = Claim(NAME, 1, "e")
-    return Driver(claim, log, performer, Now(), told or Told(), list(log.entries))  # type: ignore[arg-type]
+    return Driver(claim, log, performer, Now(), told or Told(), list(log.entries), options=DriverOptions(caller_grace_s=0.0))  # type: ignore[arg-type]
 
 
 WHOLE = ["session_created", "turn_started", "edit_started", "edited", "critiqued", "finished"]
@@ -161,6 +177,64 @@ async def test_a_signal_ends_the_backoff(monkeypatch: pytest.MonkeyPatch, end: s
         running.cancel()
         await asyncio.wait({running}, timeout=WAIT_S)
         assert running.cancelled()
+
+
+class HeldEditor(InstantEditor):
+    def __init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
+        self.begun.set()
+        await self.go_on.wait()
+        return await super().edit(order, usage)
+
+
+async def test_feedback_is_read_and_folded_once() -> None:
+    """A hundred times during one edit: each time what is new, not the whole log."""
+    log, editor = Log(), HeldEditor()
+    driving = driver(log, editor=editor)
+    running = asyncio.create_task(driving.run())
+    await asyncio.wait_for(editor.begun.wait(), WAIT_S)
+    for number in range(100):
+        read = len(log.reads)
+        log.write([ev.FeedbackGiven(at=1.0, action="go_on", by=f"person {number}")])
+        driving.signal()
+        await until(lambda read=read: len(log.reads) > read)  # type: ignore[misc]  # bound at once
+    assert driving._session.feedback == 100
+    assert log.reads == [1] * 100
+    editor.go_on.set()
+    await asyncio.wait_for(running, WAIT_S)
+    assert driving._session == fold(entry.event for entry in log.entries)
+
+
+async def test_a_tenant_whose_images_are_at_the_quota_stays_there_after_a_callers_event() -> None:
+    """What is read of the log then is folded under the same bound: no further turn is started."""
+    log, editor = Log(fate=lambda number: "full" if number == 1 else "done"), HeldEditor()
+    driving = driver(log, editor=editor)
+    running = asyncio.create_task(driving.run())
+    await asyncio.wait_for(editor.begun.wait(), WAIT_S)
+    log.write([ev.FeedbackGiven(at=1.0, action="instruct", instruction="y")])
+    driving.signal()
+    await until(lambda: log.reads)
+    editor.go_on.set()
+    await asyncio.wait_for(running, WAIT_S)
+
+    assert log.types.count("turn_started") == 1
+
+
+async def test_a_signal_for_what_was_read_reads_nothing() -> None:
+    """The log ends where it was read to; only where notifications were lost all of it is read."""
+    log, editor = Log(), HeldEditor()
+    driving = driver(log, editor=editor)
+    running = asyncio.create_task(driving.run())
+    await asyncio.wait_for(editor.begun.wait(), WAIT_S)
+    driving.signal()
+    await until(lambda: log.reads)
+    driving.signal(missed=True)
+    await until(lambda: len(log.reads) > 1)
+    assert log.reads == [0, len(log.entries)]
+    editor.go_on.set()
+    await asyncio.wait_for(running, WAIT_S)
 
 
 async def test_an_append_whose_response_was_lost_is_observed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +317,66 @@ async def test_a_cancelled_edit_is_charged(desk: Desk) -> None:
 
     assert len(desk.seen) == 2
     assert 0.5 < driving.finished.totals.editor_seconds < 1.5
+
+
+async def test_a_caller_who_is_heard_of_again_is_not_gone() -> None:
+    """After an outage of Redis its lease is renewed a moment later than the driver writes."""
+    log = Log(fate=lambda number: "abandoned" if number % 2 else "done")
+    await asyncio.wait_for(driver(log).run(), WAIT_S)
+
+    assert log.types == WHOLE
+
+
+async def test_a_session_whose_caller_is_gone_is_cancelled_with_what_was_made() -> None:
+    """The outcome that could not be recorded before is; no edit is started."""
+    log = Log(fate=lambda number: "abandoned" if number > 1 else "done")
+    driving = driver(log)
+    await asyncio.wait_for(driving.run(), WAIT_S)
+
+    assert log.types == ["session_created", "turn_started", "edit_started", "edited", "cancel_requested", "finished"]
+    assert driving.finished and driving.finished.best == ev.CandidateRef(turn=1, candidate=1)
+    (cancel,) = [recorded.event for recorded in log.entries if isinstance(recorded.event, ev.CancelRequested)]
+    assert cancel.by == "disconnect"
+
+
+async def test_a_driver_that_leaves_records_the_edit_under_way() -> None:
+    """Then the session is queued for another replica, before the critique is requested."""
+    log, editor = Log(), HeldEditor()
+    driving = driver(log, editor=editor)
+    running = asyncio.create_task(driving.run())
+    await asyncio.wait_for(editor.begun.wait(), WAIT_S)
+    driving.leave()
+    editor.go_on.set()
+    await asyncio.wait_for(running, WAIT_S)
+
+    assert log.types == ["session_created", "turn_started", "edit_started", "edited"]
+    assert (log.queued_again, driving.finished) == (1, None)
+
+
+async def test_a_driver_that_leaves_records_no_intent() -> None:
+    """The next driver would take the edit for a repeat."""
+    log = Log()
+    driving = driver(log)
+    driving.leave()
+    await asyncio.wait_for(driving.run(), WAIT_S)
+
+    assert log.types == ["session_created", "turn_started"]
+    assert log.queued_again == 1
+
+
+async def test_a_driver_that_leaves_between_intent_and_record_drops_the_intent() -> None:
+    """The append that was to record it failed."""
+
+    def fate(number: int) -> str:
+        driving.leave()
+        return "refused" if number == 1 else "done"
+
+    log = Log(fate=fate)
+    driving = driver(log)
+    await asyncio.wait_for(driving.run(), WAIT_S)
+
+    assert log.types == ["session_created", "turn_started"]
+    assert log.queued_again == 1
 
 
 BROKEN = SIGNATURE + b"".join(

@@ -22,8 +22,10 @@ from starlette.responses import JSONResponse, Response
 from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, StoredImage
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
+from orchestrator.upstreams.liveness import Patience
 from services.imaging.codec import inspect
 from services.imaging.decode_pool import DecodePool
+from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
 from tests.component.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
 from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import SIGNATURE, chunk, opened, png, saved, scene
@@ -130,8 +132,8 @@ class _Answering(HttpUpstream):
         super().__init__("editor", Upstream("http://nowhere.invalid/v1"), CLIENT)
         self.answer = answer
 
-    async def post(self, call: Call, timeout_s: float, observer: RequestObserver | None = None) -> Reply:
-        return Reply(await self.answer(call, timeout_s) if callable(self.answer) else self.answer)
+    async def post(self, call: Call, patience: Patience, observer: RequestObserver | None = None) -> Reply:
+        return Reply(await self.answer(call, patience) if callable(self.answer) else self.answer)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -143,6 +145,24 @@ async def test_a_picture_of_the_right_size_passes_untouched(desk: Desk, kind: st
 
     assert reply.image.data == data
     assert (reply.image.media_type, reply.image.width, reply.image.height) == (f"image/{kind.lower()}", WIDTH, HEIGHT)
+
+
+async def test_a_workers_own_bytes_are_read(desk: Desk) -> None:
+    """Asked for by Accept; the timings come in a header."""
+    data = saved(scene(size=(WIDTH, HEIGHT)), "PNG")
+    desk.answers = [Response(data, media_type=RAW_IMAGE, headers={RAW_TIMINGS: '{"edit_ms": 120.5}'})]
+    reply = await edit(desk)
+
+    assert RAW_IMAGE in desk.seen[0].headers["accept"]
+    assert (reply.image.data, reply.timings) == (data, {"edit_ms": 120.5})
+
+
+@pytest.mark.parametrize("body", [b"", b"not a picture", saved(scene(size=(WIDTH, HEIGHT)), "PNG")[:-20]])
+async def test_bytes_that_are_no_picture_are_a_bad_reply(desk: Desk, body: bytes) -> None:
+    """As in base64."""
+    desk.answers = [Response(body, media_type=RAW_IMAGE)]
+
+    assert (await failure(desk)).code == "editor_bad_reply"
 
 
 async def test_a_data_url_is_read_as_well(desk: Desk) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply
-from orchestrator.upstreams import editor as upstream_editor
+from orchestrator.upstreams import liveness
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from tests.component.orchestrator.desk import WAIT_S, Answer, Desk, asking, busy, holding, image_reply, stored
@@ -138,7 +138,7 @@ async def test_the_wait_for_a_slot_leaves_less_time_for_the_editor(desk: Desk, m
     """Together they take no longer than the caller allows."""
     desk.answers = [holding]
     limit = Watched(fixed=1)
-    clock = manual_time(monkeypatch, upstream_editor)
+    clock = manual_time(monkeypatch, liveness)
     async with limit.slot(later=False):
         asked = asyncio.create_task(edit(desk, limit, order(timeout_s=1.0)))
         await until(lambda: limit.queued == 1)

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError, Usage
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
+from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
@@ -234,7 +235,7 @@ class _Answering(HttpUpstream):
         self.answer = answer
         self.sent = b""
 
-    async def post(self, call: Call, timeout_s: float, observer: RequestObserver | None = None) -> Reply:
+    async def post(self, call: Call, patience: Patience, observer: RequestObserver | None = None) -> Reply:
         self.sent = b"".join([piece async for piece in call.pieces()])
         assert call.size == len(self.sent)
         return Reply(self.answer)

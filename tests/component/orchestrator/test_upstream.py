@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 
 from orchestrator.ports import EditorError, PortError, StorageUnavailableError
 from orchestrator.upstreams.http import Call, Lazy, Role
+from orchestrator.upstreams.liveness import Patience
 from tests.component.orchestrator.desk import (
     CALL,
     WAIT_S,
@@ -219,7 +220,7 @@ async def test_the_configured_time_bounds_the_callers(desk: Desk) -> None:
     desk.answers = [holding]
     async with asking("editor", desk.url, timeout_s=0.2) as upstream:
         with pytest.raises(EditorError) as caught:
-            await upstream.post(CALL, 60)
+            await upstream.post(CALL, Patience.of(60))
 
     assert "0.2 s" in caught.value.message
 
@@ -237,7 +238,7 @@ async def test_cancelling_closes_the_connection(desk: Desk, answer: Answer) -> N
     """The server learns that nobody waits any longer."""
     desk.answers = [answer]
     async with asking("editor", desk.url) as upstream:
-        task = asyncio.create_task(upstream.post(CALL, WAIT_S))
+        task = asyncio.create_task(upstream.post(CALL, Patience.of(WAIT_S)))
         assert await asyncio.to_thread(desk.arrived.wait, WAIT_S)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -18,11 +18,11 @@ import standardwebhooks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.app import SystemClock
 from orchestrator.loop import events as ev
 from orchestrator.ports import Recorded
 from orchestrator.webhooks import model, schedule
 from orchestrator.webhooks.sender import SenderOptions, WebhookSender
+from tests.doubles.clock import SystemClock
 from tests.doubles.waiting import until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
@@ -155,6 +155,9 @@ class MemoryStore:
     known_endpoints: dict[str, model.Endpoint] = field(default_factory=dict)
     known_deliveries: dict[str, model.Delivery] = field(default_factory=dict)
     timers: dict[str, float] = field(default_factory=dict)
+
+    async def own_endpoint(self, session_id: str) -> model.Endpoint | None:
+        return None
 
     async def endpoints(self, tenant: str) -> list[model.Endpoint]:
         return list(self.known_endpoints.values())

@@ -19,6 +19,7 @@ from services.editor.api import images, stream
 from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities, PipelineBrokenError
 from services.editor.settings import Settings
+from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
 from tests.doubles.waiting import until
 from tests.unit.editor.interleaved import Steps
 from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running
@@ -68,6 +69,19 @@ async def test_other_output_formats(kind: str) -> None:
     async with running() as app, client(app) as http:
         body = (await post(http, output_format=kind, output_compression=60)).json()
     assert Image.open(io.BytesIO(base64.b64decode(body["data"][0]["b64_json"]))).format == kind.upper()
+
+
+async def test_callers_who_ask_for_it_get_the_pictures_own_bytes() -> None:
+    """The same bytes as in base64, with the timings in a header; several pictures are JSON."""
+    async with running() as app, client(app) as http:
+        http.headers["accept"] = f"application/json, {RAW_IMAGE}"
+        raw, several = await post(http, seed=1), await post(http, seed=1, n=2)
+        http.headers["accept"] = "*/*"
+        body = (await post(http, seed=1)).json()
+    assert raw.headers["content-type"] == RAW_IMAGE
+    assert raw.content == base64.b64decode(body["data"][0]["b64_json"])
+    assert json.loads(raw.headers[RAW_TIMINGS]).keys() == body["timings"].keys()
+    assert len(several.json()["data"]) == 2
 
 
 async def test_odd_pictures_are_edited_and_alpha_is_kept() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.ports import Share
 from orchestrator.upstreams.adaptive_limit import (
     AdaptiveLimit,
     CompletedEdit,
@@ -22,7 +25,8 @@ from orchestrator.upstreams.adaptive_limit import (
     after_rejection,
     in_flight_at_start,
 )
-from tests.doubles.waiting import LIMIT_S, turns
+from tests.doubles.clock import ManualTime
+from tests.doubles.waiting import LIMIT_S, turns, until
 from tests.unit.orchestrator.pools import World
 
 # --- the limit -----------------------------------------------------------------------------------------------------
@@ -136,9 +140,9 @@ def test_no_slot_is_lost_or_granted_twice(seed: int, fixed: int | None) -> None:
 
 
 class Strict(AdaptiveLimit):
-    def _take_slot(self) -> Slot:
+    def _take_slot(self, tenant: Any) -> Slot:
         assert self.in_flight < self.limit
-        return super()._take_slot()
+        return super()._take_slot(tenant)
 
 
 async def _traffic(chance: random.Random, fixed: int | None) -> None:
@@ -148,7 +152,7 @@ async def _traffic(chance: random.Random, fixed: int | None) -> None:
 
     async def hold(number: int) -> None:
         nonlocal holding
-        async with limit.slot(later=chance.random() < 0.5) as slot:
+        async with limit.slot(later=chance.random() < 0.5, tenant=chance.choice("abc")) as slot:
             holding += 1
             assert holding <= limit.in_flight
             try:
@@ -198,6 +202,89 @@ async def test_later_turns_go_first_and_in_order() -> None:
         assert limit.queued == 5 and log == []
     await asyncio.gather(*tasks, return_exceptions=True)
     assert log == ["B", "D", "E", "a", "c"]
+
+
+async def _served(limit: AdaptiveLimit, clock: ManualTime, wanted: dict[str, tuple[int, float]]) -> list[str]:
+    """The order in which edits of tenants get the only slot, if each wants so many of so many seconds."""
+    order: list[str] = []
+
+    async def edit(tenant: str, seconds: float) -> None:
+        async with limit.slot(later=False, tenant=tenant):
+            order.append(tenant)
+            clock.advance(seconds)
+
+    async with limit.slot(later=False, tenant="first"):
+        edits = [asyncio.create_task(edit(name, seconds)) for name, (n, seconds) in wanted.items() for _ in range(n)]
+        await until(lambda: limit.queued == len(edits))
+        clock.advance(1.0)
+    await asyncio.gather(*edits)
+    return order
+
+
+async def test_the_tenant_that_got_least_editor_time_comes_next() -> None:
+    """Sixteen candidates of one turn do not stand before a single edit, and work counts, not edits."""
+    clock = ManualTime()
+    limit = AdaptiveLimit(fixed=1, clock=clock.monotonic)
+    assert "".join(await _served(limit, clock, {"a": (16, 1.0), "b": (3, 1.0)})) == "ab" * 3 + "a" * 13
+    order = await _served(limit, clock, {"a": (16, 4.0), "b": (16, 1.0)})
+    assert 3.0 <= order[:20].count("b") / order[:20].count("a") <= 5.0
+
+
+async def test_idle_time_is_no_credit() -> None:
+    """A tenant that comes after a long time starts level with those that are here."""
+    clock = ManualTime()
+    limit = AdaptiveLimit(fixed=1, clock=clock.monotonic)
+    order: list[str] = []
+
+    async def edit(tenant: str) -> None:
+        async with limit.slot(later=False, tenant=tenant):
+            order.append(tenant)
+            clock.advance(1.0)
+
+    async with limit.slot(later=False, tenant="a"):
+        busy = [asyncio.create_task(edit("a")) for _ in range(60)]
+        await until(lambda: limit.queued == 60)
+    await until(lambda: len(order) >= 30)
+    late = [asyncio.create_task(edit("b")) for _ in range(10)]
+    await asyncio.gather(*busy, *late)
+    seen = order[order.index("b") :][:10]
+    assert 4 <= seen.count("b") <= 6
+
+
+async def test_a_newcomer_is_next_unless_it_had_more_than_its_share() -> None:
+    """A single edit waits for one slot; a tenant with one heavy edit after the other gets none after each of others'."""
+    clock = ManualTime()
+    limit = AdaptiveLimit(fixed=1, clock=clock.monotonic)
+    order: list[str] = []
+
+    async def edit(tenant: str, seconds: float) -> None:
+        async with limit.slot(later=False, tenant=tenant):
+            order.append(tenant)
+            clock.advance(seconds)
+
+    async def heavy() -> None:
+        for _ in range(3):
+            await edit("heavy", 10.0)
+
+    async with limit.slot(later=False, tenant="many"):
+        edits = [asyncio.create_task(edit("many", 1.0)) for _ in range(40)]
+        await until(lambda: limit.queued == 40)
+        edits.append(asyncio.create_task(heavy()))
+        await until(lambda: limit.queued == 41)
+    await asyncio.gather(*edits)
+    at = [n for n, tenant in enumerate(order) if tenant == "heavy"]
+
+    assert at[0] <= 1
+    assert all(9 <= later - earlier <= 12 for earlier, later in itertools.pairwise(at)), at
+
+
+async def test_a_share_is_the_slots_beyond_one_for_each_tenant() -> None:
+    """However many edits one of them has."""
+    limit = AdaptiveLimit(fixed=4)
+    assert limit.share() == Share(4, 4)
+    async with limit.slot(later=False, tenant="a"), limit.slot(later=False, tenant="a"), limit.slot(later=False, tenant="b"):
+        assert limit.share() == Share(2, 4)
+    assert limit.share() == Share(4, 4)
 
 
 async def test_a_slot_granted_to_a_cancelled_edit_goes_to_the_next() -> None:

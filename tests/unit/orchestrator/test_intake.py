@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from orchestrator.api import intake as intake_module
-from orchestrator.api.fields import SessionFields
+from orchestrator.api.fields import ImagesEditFields, SessionFields
 from orchestrator.api.intake import Intake
 from orchestrator.loop import events as ev
 from orchestrator.ports import Bounds, Created, Idempotency, PortError, StorageUnavailableError
@@ -44,7 +44,7 @@ class Sessions:
 
     answer: Created | PortError
 
-    async def create(self, session_id: str, event: ev.SessionCreated, idempotency: Any, bounds: Any) -> Created:
+    async def create(self, session_id: str, event: ev.SessionCreated, *_: object) -> Created:
         if isinstance(self.answer, PortError):
             raise self.answer
         return replace(self.answer, session_id=session_id) if self.answer.session_id == OWN else self.answer
@@ -101,13 +101,43 @@ async def test_an_upload_is_opened_once_and_hashed_once_for_each_bytes_it_has(
     assert (image.data == data) is passed_on_unchanged
 
 
-def test_the_fingerprint_of_a_request_is_that_of_earlier_versions() -> None:
-    """A repeat may follow an upgrade: the value is stored in Redis."""
-    fields = SessionFields.model_validate({"prompt": "x"})
-    received = [hashlib.sha256(data).hexdigest() for data in (b"source", b"mask")]
+RECEIVED = [hashlib.sha256(data).hexdigest() for data in (b"source", b"mask")]
 
-    def expected(*digests: str) -> str:
-        return hashlib.sha256("\n".join([fields.model_dump_json(), *digests]).encode()).hexdigest()
 
-    assert intake_module._fingerprint(fields, received) == expected(*received)
-    assert intake_module._fingerprint(fields, received[:1]) == expected(received[0], "")
+def fingerprint(received: list[str] = RECEIVED, **fields: object) -> str:
+    return intake_module._fingerprint(ImagesEditFields.model_validate({"prompt": "x", **fields}), received)
+
+
+def test_the_former_fingerprint_is_that_of_version_0_1() -> None:
+    """A repeat may follow an upgrade: the value is stored in Redis. These were computed by that version."""
+    known = intake_module._former_fingerprint
+    edit = ImagesEditFields.model_validate({"prompt": "x", "seed": 3, "output_format": "webp"})
+    session = SessionFields.model_validate({"prompt": "x", "review": "each_turn"})
+
+    assert known(edit, RECEIVED) == "188b45a565e238a5fd11cde45af9d67c1fd9dc69bc0c8ff592ac2f3ed57be22c"
+    assert known(edit, RECEIVED[:1]) == "731fe315096f2c2e5bb234c3440f409de05d12ffbb89892ea4460cd6ac914301"
+    assert known(session, RECEIVED) == "bf8998c86f85b9e6fe5c356c5b3992c6df6598b8e83c7d9836f3d0002ade8b4e"
+
+
+def test_how_the_result_is_sent_is_not_part_of_the_request() -> None:
+    """The same key with another format is a repeat; with another prompt, seed or picture it is not."""
+    same: list[dict[str, object]] = [
+        {"output_format": "webp", "output_compression": 50},
+        {"response_format": "url"},
+        {"stream": True, "partial_images": 2},
+        {"n": 1, "strategy": "think", "size": "auto"},
+    ]
+    assert {fingerprint(RECEIVED, **fields) for fields in same} == {fingerprint()}
+    other: list[dict[str, object]] = [{"prompt": "y"}, {"seed": 1}, {"n": 2}, {"user": "u"}, {"max_turns": 5}]
+    assert len({fingerprint(), *(fingerprint(RECEIVED, **fields) for fields in other)}) == 6
+    assert fingerprint(RECEIVED[:1]) != fingerprint()
+
+
+def test_a_version_with_more_fields_makes_the_same_fingerprint() -> None:
+    """Replicas of both run during an upgrade."""
+
+    class Newer(ImagesEditFields):
+        sharpness: float = 1.5
+
+    newer = Newer.model_validate({"prompt": "x", "seed": 3})
+    assert intake_module._fingerprint(newer, RECEIVED) == fingerprint(seed=3)

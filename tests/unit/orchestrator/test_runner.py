@@ -9,9 +9,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 
 import pytest
 
+from orchestrator.execution import runner
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop import events as ev
-from orchestrator.ports import Claim, Recorded, Taken
+from orchestrator.loop.session import CorruptLogError
+from orchestrator.ports import Claim, Recorded, Share, StorageUnavailableError, Taken, Wanted
 from tests.doubles.waiting import turns, until
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
@@ -31,6 +33,7 @@ class Store:
         self.mine: set[str] = set()
         self.audited = asyncio.Event()
         self.suspended: list[str] = []
+        self.asked: list[Wanted] = []
 
     def called(self, name: str) -> None:
         self.calls[name] = self.calls.get(name, 0) + 1
@@ -38,14 +41,13 @@ class Store:
             self.failing.remove(name)
             raise RuntimeError(f"unexpected, in {name}")
 
-    async def claim(
-        self, replica: str, capacity: Mapping[str, int], *, urgent: int, chores: int, webhook_chores: int = 0
-    ) -> Taken:
+    async def claim(self, replica: str, wanted: Wanted) -> Taken:
         await turns(1)
+        self.asked.append(wanted)
         self.called("claim")
         claims, self.claims = self.claims, []
-        for_webhooks = [chore for chore in self.due if chore.startswith("hook")][:webhook_chores]
-        others = [chore for chore in self.due if not chore.startswith("hook")][:chores]
+        for_webhooks = [chore for chore in self.due if chore.startswith("hook")][: wanted.webhook_chores]
+        others = [chore for chore in self.due if not chore.startswith("hook")][: wanted.chores]
         self.due = [chore for chore in self.due if chore not in {*for_webhooks, *others}]
         return Taken(tuple(claims), (*for_webhooks, *others))
 
@@ -70,11 +72,11 @@ class Store:
         )
         return [Recorded(1, created)]
 
-    async def suspend(self, claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(self, claim: Claim, expected: int, until: float | None, *, untried: bool = False) -> bool:
         self.suspended.append(claim.session_id)
         return True
 
-    async def release(self, replica: str, session_id: str) -> None:
+    async def release(self, replica: str, session_id: str, *, failed: bool = False) -> None:
         """No session is orphaned here."""
 
 
@@ -100,8 +102,14 @@ class Notifications:
 
 
 class Unlimited:
+    def __init__(self) -> None:
+        self.editors = {"e": 1}
+
     def spare(self) -> Mapping[str, int]:
-        return {"e": 1}
+        return self.editors
+
+    def shares(self) -> Mapping[str, Share]:
+        return {}
 
     def add_claimed(self, editor: str, session_id: str) -> None:
         """There is always capacity."""
@@ -120,23 +128,31 @@ class Quiet:
     def orphaned(self, sessions: int) -> None:
         """As above."""
 
+    def quarantined(self, session_id: str, code: str) -> None:
+        """As above."""
+
 
 class Harness:
     """A runner with test doubles; a test sets what drivers and chores do."""
 
     def __init__(self) -> None:
-        self.store, self.notifications = Store(), Notifications()
+        self.store, self.notifications, self.editors = Store(), Notifications(), Unlimited()
         self.drive: Callable[[], Awaitable[None]] = asyncio.Event().wait  # type: ignore[assignment]  # what it returns is not used
         self.chore: Callable[[str], Awaitable[bool]] = _done
+        self.drivers: dict[str, _Driver] = {}
         self.runner = Runner(
             Replica("r", 8, BEAT_S),
             self.store,  # type: ignore[arg-type]  # what a runner needs of it
-            lambda claim, log: _Driver(self.drive),  # type: ignore[arg-type,return-value]  # as above
+            self._made,  # type: ignore[arg-type]  # as above
             self.notifications,
-            editors=Unlimited(),
+            editors=self.editors,
             chore=self._chore,
             observer=Quiet(),
         )
+
+    def _made(self, claim: Claim, log: list[Recorded]) -> _Driver:
+        self.drivers[claim.session_id] = _Driver(self.drive)
+        return self.drivers[claim.session_id]
 
     async def _chore(self, name: str) -> bool:
         return await self.chore(name)
@@ -144,12 +160,17 @@ class Harness:
 
 class _Driver:
     finished = None
+    last_event = 0
 
     def __init__(self, run: Callable[[], Awaitable[None]]) -> None:
         self.run = run
+        self.left = asyncio.Event()
 
     def signal(self) -> None:
         """Nobody speaks here."""
+
+    def leave(self) -> None:
+        self.left.set()
 
 
 async def _done(chore: str) -> bool:
@@ -176,6 +197,18 @@ async def test_an_unexpected_exception_ends_no_loop(harness: Harness, caplog: py
     told = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(told) == 5
     assert all(record.exc_info for record in told)
+
+
+async def test_less_capacity_than_editors_asks_all_of_them_in_turn(harness: Harness) -> None:
+    """Two sessions at most from each claim, and every editor is the first one in its turn."""
+    harness.editors.editors = {f"e{number}": 5 for number in range(7)}
+    harness.runner._capacity = 2
+    await harness.runner.start()
+    await until(lambda: len(harness.store.asked) >= 7)
+    asked = harness.store.asked[:7]
+
+    assert {next(iter(wanted.capacity)) for wanted in asked} == harness.editors.editors.keys()
+    assert all(wanted.capacity == dict.fromkeys(harness.editors.editors, 1) and wanted.most == 2 for wanted in asked)
 
 
 async def test_hanging_archive_chores_do_not_stop_webhook_chores(harness: Harness) -> None:
@@ -251,7 +284,7 @@ async def test_a_session_missed_by_two_consecutive_audits_is_given_up(harness: H
         number = next(audits)
         return set() if number in {1, 3, 5, 6} else {"a"}
 
-    async def suspend(claim: Claim, expected: int, until: float | None) -> bool:
+    async def suspend(claim: Claim, expected: int, until: float | None, *, untried: bool = False) -> bool:
         harness.store.suspended.append(f"{claim.session_id} after audit {number}")
         return True
 
@@ -261,3 +294,123 @@ async def test_a_session_missed_by_two_consecutive_audits_is_given_up(harness: H
     await until(lambda: harness.store.suspended)
 
     assert harness.store.suspended == ["a after audit 6"]
+
+
+async def test_sessions_of_a_lost_claim_are_queued_again_at_once(harness: Harness) -> None:
+    """Before the next claim, not after two audits."""
+    released: list[str] = []
+    lost = True
+
+    async def claim(*_: object, **__: object) -> Taken:
+        nonlocal lost
+        if lost:
+            lost, harness.store.mine = False, {"a"}
+            raise StorageUnavailableError("the answer was lost")
+        assert released == ["a"]
+        return Taken()
+
+    async def release(replica: str, session_id: str, *, failed: bool = False) -> None:
+        assert not failed
+        harness.store.mine.clear()
+        released.append(session_id)
+
+    harness.store.claim, harness.store.release = claim, release  # type: ignore[method-assign]
+    harness.runner._heartbeat_s = 1_000  # no audit
+    await harness.runner.start()
+    await until(lambda: released)
+
+
+async def test_sessions_of_a_lost_claim_are_queued_again_while_draining_too(harness: Harness) -> None:
+    """Others are to continue them; nothing more is claimed."""
+    released: list[str] = []
+
+    async def claim(*_: object, **__: object) -> Taken:
+        harness.store.called("claim")
+        harness.store.mine = {"a"}
+        draining.append(asyncio.create_task(harness.runner.drain()))
+        raise StorageUnavailableError("the answer was lost")
+
+    async def release(replica: str, session_id: str, *, failed: bool = False) -> None:
+        harness.store.mine.clear()
+        released.append(session_id)
+
+    draining: list[asyncio.Task[None]] = []
+    harness.store.claim, harness.store.release = claim, release  # type: ignore[method-assign]
+    harness.runner._heartbeat_s = 1_000  # no audit
+    await harness.runner.start()
+    await until(lambda: released)
+    await draining[0]
+
+    assert (released, harness.store.calls["claim"]) == (["a"], 1)
+
+
+async def test_a_session_whose_driver_failed_is_queued_again_as_that(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as an attempt, and is not left to the audits."""
+    monkeypatch.setattr(runner, "_PAUSE_AFTER_BUG_S", 0.01)
+    released: list[tuple[str, bool]] = []
+
+    async def drive() -> None:
+        raise RuntimeError("a bug")
+
+    async def release(replica: str, session_id: str, *, failed: bool = False) -> None:
+        released.append((session_id, failed))
+
+    harness.drive, harness.store.release = drive, release  # type: ignore[method-assign]
+    harness.store.claims = [Claim("a", 1, "e")]
+    await harness.runner.start()
+    await until(lambda: released)
+
+    assert released == [("a", True)]
+
+
+async def test_one_suspect_is_tried_at_a_time(harness: Harness) -> None:
+    """The other one is given back; a session that was tried less often is driven."""
+    driven = 0
+
+    async def drive() -> None:
+        nonlocal driven
+        driven += 1
+        await asyncio.Event().wait()
+
+    harness.drive = drive
+    harness.store.claims = [Claim("a", 1, "e", 3), Claim("b", 1, "e", 3), Claim("c", 1, "e", 2)]
+    await harness.runner.start()
+    await until(lambda: driven == 2 and harness.store.suspended)
+
+    assert harness.store.suspended == ["b"]
+
+
+async def test_draining_tells_every_driver_to_leave_and_claims_nothing_more(harness: Harness) -> None:
+    """It ends with the last driver; the lease is renewed until then."""
+    ends = asyncio.Event()
+    harness.drive = ends.wait  # type: ignore[assignment]  # what it returns is not used
+    harness.store.claims = [Claim("a", 1, "e")]
+    await harness.runner.start()
+    await until(lambda: "a" in harness.drivers)
+    draining = asyncio.create_task(harness.runner.drain())
+    await until(harness.drivers["a"].left.is_set)
+    claims, renewals = harness.store.calls["claim"], harness.store.calls.get("renew_lease", 0)
+    harness.store.claims = [Claim("b", 1, "e")]
+    harness.runner.wake()
+    await until(lambda: harness.store.calls.get("renew_lease", 0) > renewals + 2)
+
+    assert not draining.done()
+    assert harness.store.calls["claim"] <= claims + 1  # one may have been under way
+    assert "b" not in harness.drivers
+    ends.set()
+    await asyncio.wait_for(draining, 10)
+
+
+async def test_a_chore_for_a_log_that_cannot_be_read_is_dropped(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """It would fail again every minute."""
+
+    async def chore(name: str) -> bool:
+        raise CorruptLogError("no events")
+
+    harness.chore = chore
+    harness.store.due = ["hook:a/9"]
+    await harness.runner.start()
+    await until(lambda: harness.store.finished)
+
+    assert harness.store.finished == ["hook:a/9"]
+    assert "hook:a/9 is dropped: no events" in caplog.text

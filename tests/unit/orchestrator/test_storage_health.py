@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,8 +9,8 @@ import pytest
 
 from orchestrator.api.access import Access
 from orchestrator.api.errors import from_port
-from orchestrator.ports import Bounds, Quota, StorageFullError, StorageUnavailableError
-from orchestrator.store.health import RedisMemory, StorageHealth
+from orchestrator.ports import Bounds, Quota, RateUsage, StorageFullError, StorageUnavailableError
+from orchestrator.store.health import EvictingRedisError, RedisMemory, StorageHealth
 
 
 @dataclass
@@ -21,6 +20,7 @@ class Stores:
     memory: RedisMemory = field(default_factory=lambda: RedisMemory(10, 0, "noeviction"))
     redis_fault: StorageUnavailableError | None = None
     blobs_fault: StorageUnavailableError | None = None
+    appendfsync: str | None = "everysec"
     observed: list[tuple[dict[str, bool], float | None]] = field(default_factory=list)
 
     async def redis(self) -> RedisMemory:
@@ -36,7 +36,10 @@ class Stores:
         self.observed.append((dict(writable), redis_percent))
 
     def health(self) -> StorageHealth:
-        return StorageHealth(self.redis, self.blobs, 90, self)
+        return StorageHealth(self.redis, self.blobs, 90, self, self.fsync)
+
+    async def fsync(self) -> str | None:
+        return self.appendfsync
 
 
 async def test_a_refusal_is_told_until_writes_are_accepted_again() -> None:
@@ -84,15 +87,38 @@ async def test_new_sessions_are_refused_before_redis_is_full(used: int, *, refus
         health.check_new_session()
 
 
-async def test_a_policy_that_deletes_sessions_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    health = Stores(memory=RedisMemory(1, 100, "allkeys-lru")).health()
-    with caplog.at_level(logging.WARNING):
-        await health.check()
-        await health.check()
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl", "allkeys-random"])
+async def test_a_redis_that_would_delete_sessions_is_refused(policy: str) -> None:
+    """At the start, and where its policy is changed later: an acknowledged session must not vanish."""
+    stores = Stores(memory=RedisMemory(1, 100, policy))
+    with pytest.raises(EvictingRedisError, match=f"maxmemory-policy is {policy}: at its maxmemory it would delete sessions"):
+        await stores.health().start()
+    health = stores.health()
+    await health.check()
+    with pytest.raises(StorageUnavailableError, match="noeviction"):
+        health.check_new_session()
+    assert health.refusals == {"redis": "the session store is set to delete sessions when it is full"}
+    assert stores.observed[-1][0] == {"redis": False, "blobs": True}
 
-    assert [record.getMessage() for record in caplog.records if "maxmemory-policy" in record.getMessage()] == [
-        "Redis' maxmemory-policy is allkeys-lru: at its maxmemory it would delete sessions; set it to noeviction"
-    ]
+
+@pytest.mark.parametrize(
+    ("memory", "appendfsync", "warning"),
+    [
+        (RedisMemory(1, 0, "allkeys-lru"), "everysec", ""),  # without a maxmemory nothing is deleted
+        (RedisMemory(1, 100, "noeviction"), None, ""),
+        (RedisMemory(1, 100, "noeviction", append_only=False), "everysec", "no append-only file"),
+        (RedisMemory(1, 100, "noeviction"), "no", "appendfsync is no"),
+    ],
+)
+async def test_the_operator_is_warned_of_a_redis_that_forgets(
+    memory: RedisMemory, appendfsync: str | None, warning: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, at the start."""
+    health = Stores(memory=memory, appendfsync=appendfsync).health()
+    await health.start()
+    await health.stop()
+
+    assert [warning in record.message for record in caplog.records] == ([True] if warning else [])
 
 
 class Quotas:
@@ -107,7 +133,7 @@ class Quotas:
     async def quota(self, tenant: str) -> Quota | None:
         return self.given
 
-    async def hit(self, rate: str, tenant: str) -> None:
+    async def hit(self, rate: str, tenant: str) -> tuple[bool, tuple[RateUsage, ...]]:
         raise NotImplementedError(rate, tenant)
 
 
