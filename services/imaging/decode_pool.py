@@ -35,9 +35,9 @@ from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimi
 from services.imaging.decode_worker import BASE_BYTES, LIGHT_BYTES, TOO_MUCH_MEMORY
 
 _ROOT: Final = Path(services.__file__).parents[1]
-_LIGHT_BYTES: Final = 16 * 1024 * 1024
+_LIGHT_FILE_BYTES: Final = 16 * 1024 * 1024
 """Files above this are heavy without a look at them."""
-_LIGHT_MEMORY: Final = BASE_BYTES + LIGHT_BYTES + 4 * _LIGHT_BYTES
+_LIGHT_MEMORY: Final = BASE_BYTES + LIGHT_BYTES + 4 * _LIGHT_FILE_BYTES
 _LIGHT_CPU_S: Final = 2.0
 """What a light job may take. One that takes more, although its structure promised less, is begun again as a heavy one. A
 telephone's photograph that has to be turned and encoded again takes one second."""
@@ -248,7 +248,7 @@ class DecodePool:
     async def _run(
         self, operation: str, data: bytes, args: dict[str, Any], tenant: str, *, bounded: bool
     ) -> tuple[dict[str, Any], bytes]:
-        light = len(data) <= _LIGHT_BYTES
+        light = len(data) <= _LIGHT_FILE_BYTES
         try:
             reply, made = await self._queue(operation, data, {**args, "light": light}, tenant, bounded=bounded)
             if reply.get("heavy"):

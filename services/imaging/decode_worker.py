@@ -60,8 +60,8 @@ def _open(data: bytes, args: dict[str, Any], *, encoded_pixels: int = 0) -> Open
     pixels = opened.info.width * opened.info.height
     _check_memory(opened.info.media_type, pixels)
     encode_s = (pixels if encoded_pixels < 0 else encoded_pixels) * _ENCODE_PIXEL_S
-    bytes_ = pixels * DECODED_BYTES[opened.info.media_type]
-    if args["light"] and (opened.work_s + encode_s > LIGHT_S or bytes_ > LIGHT_BYTES):
+    memory = pixels * DECODED_BYTES[opened.info.media_type]
+    if args["light"] and (opened.work_s + encode_s > LIGHT_S or memory > LIGHT_BYTES):
         raise _HeavyError
     return opened
 

@@ -265,7 +265,7 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _memory(pid: int) -> float:
+def memory_mib(pid: int) -> float:
     """Resident MiB of a process and its children; pages that they share count once for each."""
     total = 0
     for process in _family(pid):
@@ -290,7 +290,7 @@ def _cpu(pid: int) -> float:
 def watched(place: Arena) -> Iterator[dict[str, Cost]]:
     """Observe every service; the costs are complete when the context ends."""
     costs = {name: Cost() for name in place.pids}
-    before = {name: (_cpu(pid), _memory(pid)) for name, pid in place.pids.items()}
+    before = {name: (_cpu(pid), memory_mib(pid)) for name, pid in place.pids.items()}
     for pid in place.pids.values():
         Path(f"/proc/{pid}/clear_refs").write_text("5")
     stop = threading.Event()
@@ -298,7 +298,7 @@ def watched(place: Arena) -> Iterator[dict[str, Cost]]:
     def sample() -> None:
         while not stop.wait(PAUSE_S):
             for name, pid in place.pids.items():
-                costs[name].peak_mib = max(costs[name].peak_mib, _memory(pid))
+                costs[name].peak_mib = max(costs[name].peak_mib, memory_mib(pid))
 
     thread = threading.Thread(target=sample)
     thread.start()

@@ -16,10 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from tests.attacks import files
-from tests.attacks.arena import MIB, Arena, arena
+from tests.attacks.arena import MIB, Arena, arena, memory_mib
 
 SERVICES: Final = ("orchestrator", "editor", "thinker")
 PAUSE_S: Final = 0.01
@@ -36,19 +34,15 @@ FILES: Final[dict[str, Callable[[], bytes]]] = {
 }
 
 
-def memory_mib(pid: int) -> float:
+def with_buffers_mib(pid: int) -> float:
     """Resident memory of a process and its children, and their shared buffers."""
-    total = 0
-    with contextlib.suppress(psutil.NoSuchProcess, OSError):
-        parent = psutil.Process(pid)
-        for process in (parent, *parent.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                total += process.memory_info().rss
+    shared = 0
+    with contextlib.suppress(OSError):
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 if str(descriptor.readlink()).startswith("/memfd:"):
-                    total += descriptor.stat().st_blocks * 512
-    return total / MIB
+                    shared += descriptor.stat().st_blocks * 512
+    return memory_mib(pid) + shared / MIB
 
 
 @contextlib.contextmanager
@@ -60,7 +54,7 @@ def peaks(place: Arena) -> Iterator[dict[str, float]]:
     def sample() -> None:
         while not stop.wait(PAUSE_S):
             for name in SERVICES:
-                found[name] = max(found[name], memory_mib(place.pids[name]))
+                found[name] = max(found[name], with_buffers_mib(place.pids[name]))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -108,7 +102,7 @@ def report() -> int:
     limits, failed = limits_mib(), 0
     sys.stdout.write("| file, 50 megapixels | bytes | orchestrator | editor | thinker | ended |\n|---|---|---|---|---|---|\n")
     with tempfile.TemporaryDirectory() as folder, arena(Path(folder)) as place:
-        idle = {name: memory_mib(place.pids[name]) for name in SERVICES}
+        idle = {name: with_buffers_mib(place.pids[name]) for name in SERVICES}
         sys.stdout.write(f"| none (idle) | | {_cells(idle)} | |\n")
         for name, make in FILES.items():
             data = make()

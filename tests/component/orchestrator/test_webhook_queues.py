@@ -14,15 +14,21 @@ from tests.doubles.clock import SystemClock
 from tests.doubles.waiting import until
 
 
+class Holding:
+    """A receiver that answers nobody until it is let go."""
+
+    def __init__(self) -> None:
+        self.release, self.busy = asyncio.Event(), 0
+
+    async def __call__(self, _: bytes) -> bytes:
+        self.busy += 1
+        await self.release.wait()
+        return reply(204)
+
+
 async def test_a_slow_receiver_does_not_delay_others() -> None:
     """It gets eight attempts at a time; its other deliveries are postponed, and another receiver gets its delivery at once."""
-    release, busy = asyncio.Event(), 0
-
-    async def slowly(_: bytes) -> bytes:
-        nonlocal busy
-        busy += 1
-        await release.wait()
-        return reply(204)
+    slowly = Holding()
 
     async def at_once(_: bytes) -> bytes:
         return reply(204)
@@ -36,26 +42,19 @@ async def test_a_slow_receiver_does_not_delay_others() -> None:
         now = SystemClock().now()
         for name in store.known_deliveries:
             assert await webhooks.chore(f"deliver:ses_1/{name}") is False
-        await until(lambda: busy == 8 and store.known_deliveries["msg_fast"].state == "delivered")
+        await until(lambda: slowly.busy == 8 and store.known_deliveries["msg_fast"].state == "delivered")
         postponed = [store.timers[one.id] for one in many[8:]]
-        release.set()
+        slowly.release.set()
         await until(lambda: len(counted.outcomes) == 9)
 
-    assert busy == 8
+    assert slowly.busy == 8
     assert postponed == sorted(postponed) and postponed[0] > now
     assert {one.state for one in store.known_deliveries.values()} == {"pending", "delivered"}
 
 
 async def test_one_host_gets_a_bounded_number_of_requests_from_all_webhooks() -> None:
     """Sixteen webhooks that name one host, which asked for none of them; a test counts as well."""
-    release, busy = asyncio.Event(), 0
-
-    async def slowly(_: bytes) -> bytes:
-        nonlocal busy
-        busy += 1
-        await release.wait()
-        return reply(204)
-
+    slowly = Holding()
     store, counted = MemoryStore(), Outcomes()
     async with receiver(slowly) as url:
         store.known_endpoints = {f"whk_{number}": endpoint(f"whk_{number}", url) for number in range(16)}
@@ -64,25 +63,18 @@ async def test_one_host_gets_a_bounded_number_of_requests_from_all_webhooks() ->
         webhooks = sender(store, counted, allow_private=True)
         for one in many:
             assert await webhooks.chore(f"deliver:ses_1/{one.id}") is False
-        await until(lambda: busy == 32)
+        await until(lambda: slowly.busy == 32)
         test = await webhooks.test("ann", store.known_endpoints["whk_0"], "msg_test")
-        release.set()
+        slowly.release.set()
         await until(lambda: len(counted.outcomes) == 32)
 
-    assert (busy, test.status, test.error) == (32, None, "too many requests to this host are under way; try again later")
+    assert (slowly.busy, test.status, test.error) == (32, None, "too many requests to this host are under way; try again later")
 
 
 async def test_a_tenant_leaves_attempts_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its receivers never answer, and it deletes webhooks and makes others."""
     monkeypatch.setattr(sending, "_MAX_PER_TENANT", 10)
-    release, busy = asyncio.Event(), 0
-
-    async def slowly(_: bytes) -> bytes:
-        nonlocal busy
-        busy += 1
-        await release.wait()
-        return reply(204)
-
+    slowly = Holding()
     store, counted = MemoryStore(), Outcomes()
     async with receiver(slowly) as url:
         store.known_endpoints = {f"whk_{number}": endpoint(f"whk_{number}", url) for number in range(21)}
@@ -92,8 +84,8 @@ async def test_a_tenant_leaves_attempts_to_others(monkeypatch: pytest.MonkeyPatc
         webhooks = sender(store, counted, allow_private=True)
         for one in store.known_deliveries:
             await webhooks.chore(f"deliver:ses_1/{one}")
-        await until(lambda: busy == 11)
-        release.set()
+        await until(lambda: slowly.busy == 11)
+        slowly.release.set()
         await until(lambda: len(counted.outcomes) == 11)
 
     assert store.known_deliveries["msg_bob"].state == "delivered"
@@ -123,14 +115,7 @@ class Waiting(MemoryStore):
 async def test_simultaneous_deliveries_are_bounded(monkeypatch: pytest.MonkeyPatch, endpoints: int, most: int) -> None:
     """For one receiver and in all, also when all are due at once and the store is slow."""
     monkeypatch.setattr(sending, "_MAX_IN_FLIGHT", 20)
-    release, busy = asyncio.Event(), 0
-
-    async def slowly(_: bytes) -> bytes:
-        nonlocal busy
-        busy += 1
-        await release.wait()
-        return reply(204)
-
+    slowly = Holding()
     store, counted = Waiting(), Outcomes()
     async with receiver(slowly) as url, asyncio.TaskGroup() as tasks:
         store.known_endpoints = {f"whk_{number}": endpoint(f"whk_{number}", url) for number in range(endpoints)}
@@ -140,11 +125,11 @@ async def test_simultaneous_deliveries_are_bounded(monkeypatch: pytest.MonkeyPat
         await until(lambda: store.asked == len(begun))
         store.go_on.set()
         await asyncio.wait(begun)
-        await until(lambda: busy >= most)
-        release.set()
+        await until(lambda: slowly.busy >= most)
+        slowly.release.set()
         await until(lambda: not webhooks._tasks)
 
-    assert len(counted.outcomes) == busy == most
+    assert len(counted.outcomes) == slowly.busy == most
 
 
 async def test_a_delivery_that_could_not_be_postponed_releases_its_capacity() -> None:
