@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.loop import events as ev
-from orchestrator.ports import Share, Wanted
+from orchestrator.ports.stores import Share, Wanted
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace

@@ -30,7 +30,7 @@ from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop.session import SessionBounds
 from orchestrator.metrics import Metrics
-from orchestrator.ports import Quota
+from orchestrator.ports.stores import Quota
 from orchestrator.settings import Settings
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.archive import Archive, Retention

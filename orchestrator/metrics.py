@@ -24,7 +24,7 @@ from orchestrator.loop.events import (
     TurnStarted,
 )
 from orchestrator.loop.session import Session
-from orchestrator.ports import Recorded
+from orchestrator.ports.stores import Recorded
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from services.imaging.decode_pool import DecodePool
 from services.serving.byte_budget import ByteBudget
@@ -59,7 +59,7 @@ class _DeprecatedNames(Collector):
 
 
 class Metrics:
-    """`orchestrator.ports.SessionObserver`, and the observer of upstreams, webhooks and the fleet."""
+    """`orchestrator.ports.stores.SessionObserver`, and the observer of upstreams, webhooks and the fleet."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.admin.keys import with_key_store
 from orchestrator.admin.tables import print_table
-from orchestrator.ports import Quota
+from orchestrator.ports.stores import Quota
 from orchestrator.store import rates
 from orchestrator.store.api_keys import ApiKeyStore
 from services.serving.command_line import PLAIN

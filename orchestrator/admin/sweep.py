@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.admin.configuration import server_settings
-from orchestrator.ports import PortError
+from orchestrator.ports.errors import PortError
 from orchestrator.settings import Settings
 from orchestrator.store import archive
 from orchestrator.store.blobs import ObjectBlobs

@@ -13,8 +13,8 @@ from fastapi import Request
 from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.ports import ApiKey, ApiKeys, Bounds, Quota, RateLimiter, RateUsage, check_tenant
-from orchestrator.ports import Scope as KeyScope
+from orchestrator.ports.stores import ApiKey, ApiKeys, Bounds, Quota, RateLimiter, RateUsage, check_tenant
+from orchestrator.ports.stores import Scope as KeyScope
 from services.errors import ApiError
 
 DEFAULT_TENANT: Final = "default"

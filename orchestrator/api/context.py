@@ -22,19 +22,9 @@ from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
-from orchestrator.ports import (
-    Clock,
-    FencedError,
-    PortError,
-    ReadableBlobs,
-    Recorded,
-    Scope,
-    SessionArchive,
-    SessionFacts,
-    SessionStore,
-    StorageStatus,
-    StorageUnavailableError,
-)
+from orchestrator.ports.collaborators import Clock
+from orchestrator.ports.errors import FencedError, PortError, StorageUnavailableError
+from orchestrator.ports.stores import ReadableBlobs, Recorded, Scope, SessionArchive, SessionFacts, SessionStore, StorageStatus
 from orchestrator.webhooks.model import Endpoints, WebhookTester
 from services.errors import ApiError
 from services.serving import logs

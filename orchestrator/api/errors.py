@@ -12,7 +12,7 @@ from orchestrator.api.examples import ERROR
 from orchestrator.api.view import error_schema
 from orchestrator.loop.events import Finished
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import PortError, StorageFullError, StorageUnavailableError
+from orchestrator.ports.errors import PortError, StorageFullError, StorageUnavailableError
 from services.errors import TABLE, ApiError, ErrorCode
 from services.serving.middleware import error_response
 

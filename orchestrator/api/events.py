@@ -17,7 +17,8 @@ from orchestrator.api.live import AccessEndedError, EventStreamResponse, History
 from orchestrator.api.sessions import SessionId
 from orchestrator.loop.events import dump
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import PortError, Recorded
+from orchestrator.ports.errors import PortError
+from orchestrator.ports.stores import Recorded
 from services.errors import ApiError
 from services.protocol.images_api import sse_schema
 from services.serving.jsonlines import sse_message

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
-from orchestrator.ports import Catalogue, EditorCapabilities
+from orchestrator.ports.collaborators import Catalogue, EditorCapabilities
 from services.errors import ApiError
 from services.protocol.images_api import SIZE_PATTERN, EditFields, Metadata, NegativePrompt, Prompt
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from orchestrator.api.context import Context, context
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import METRICS, READY
-from orchestrator.ports import StorageUnavailableError
+from orchestrator.ports.errors import StorageUnavailableError
 from services.errors import ApiError, error_body
 
 router = APIRouter(tags=["service"])

@@ -34,7 +34,7 @@ from orchestrator.api.view import candidate_path, scores_of
 from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import PortError
+from orchestrator.ports.errors import PortError
 from services.errors import ApiError
 from services.imaging.codec import to_base64
 from services.protocol.images_api import ImagesResponse, form_schema, sse_schema

@@ -29,18 +29,9 @@ from orchestrator.api.fields import (
 from orchestrator.egress.fetch import Reserve, fetch_image
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.loop.events import SessionCreated
-from orchestrator.ports import (
-    Bounds,
-    Catalogue,
-    Clock,
-    Created,
-    Folders,
-    Idempotency,
-    PortError,
-    Sessions,
-    StorageUnavailableError,
-    image_ref,
-)
+from orchestrator.ports.collaborators import Catalogue, Clock, image_ref
+from orchestrator.ports.errors import PortError, StorageUnavailableError
+from orchestrator.ports.stores import Bounds, Created, Folders, Idempotency, Sessions
 from services.errors import ApiError
 from services.imaging.codec import CheckedImage, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool

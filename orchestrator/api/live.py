@@ -17,7 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.loop.events import Event, Finished
 from orchestrator.loop.session import CorruptLogError, Session, fold
-from orchestrator.ports import History, Recorded, SessionArchive, SessionFacts, Silence, StorageUnavailableError
+from orchestrator.ports.errors import StorageUnavailableError
+from orchestrator.ports.stores import History, Recorded, SessionArchive, SessionFacts, Silence
 from services.errors import ApiError
 
 _Result = TypeVar("_Result")

@@ -16,7 +16,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.loop.events import ImageRef
-from orchestrator.ports import PortError, ReadableBlobs
+from orchestrator.ports.errors import PortError
+from orchestrator.ports.stores import ReadableBlobs
 from services.errors import ApiError
 from services.serving.middleware import ReplyAbortedError, error_response
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from orchestrator.ports import Editor, Thinker
+from orchestrator.ports.collaborators import Editor, Thinker
 
 _CACHE_S: Final = 2.0
 

@@ -40,7 +40,7 @@ from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import Session, Status, fold
-from orchestrator.ports import StorageUnavailableError
+from orchestrator.ports.errors import StorageUnavailableError
 from services.errors import ApiError
 from services.imaging.codec import OutputFormat
 from services.protocol.images_api import Prompt, form_schema

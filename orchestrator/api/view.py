@@ -21,7 +21,7 @@ from orchestrator.loop.events import (
 )
 from orchestrator.loop.policy import best, ranking
 from orchestrator.loop.session import Candidate, Session, Status
-from orchestrator.ports import QueuePosition
+from orchestrator.ports.stores import QueuePosition
 
 CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored", "failed", "stopped"]
 

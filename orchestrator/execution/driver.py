@@ -28,17 +28,9 @@ from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
-from orchestrator.ports import (
-    AbandonedError,
-    Claim,
-    Clock,
-    EditorUsage,
-    FencedError,
-    Recorded,
-    SessionObserver,
-    Sessions,
-    StorageUnavailableError,
-)
+from orchestrator.ports.collaborators import Clock, EditorUsage
+from orchestrator.ports.errors import AbandonedError, FencedError, StorageUnavailableError
+from orchestrator.ports.stores import Claim, Recorded, SessionObserver, Sessions
 from services.serving.retry import backoff_s
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,7 @@ import stamina
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob, latest_start
 from orchestrator.loop.session import Session
-from orchestrator.ports import (
-    Blobs,
+from orchestrator.ports.collaborators import (
     ChecklistOrder,
     Clock,
     CritiqueOrder,
@@ -23,13 +22,13 @@ from orchestrator.ports import (
     EditOrder,
     EditorUsage,
     EditReply,
-    PortError,
-    StorageUnavailableError,
     StoredImage,
     Thinker,
     Usage,
     image_ref,
 )
+from orchestrator.ports.errors import PortError, StorageUnavailableError
+from orchestrator.ports.stores import Blobs
 from services.imaging.codec import CheckedImage
 
 Job = EditJob | CritiqueJob | ChecklistJob

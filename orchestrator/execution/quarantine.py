@@ -20,7 +20,7 @@ import orjson
 from orchestrator.loop.events import Failure, Finished, Totals
 from orchestrator.loop.policy import ranking
 from orchestrator.loop.session import CorruptLogError, fold
-from orchestrator.ports import Claim, Sessions
+from orchestrator.ports.stores import Claim, Sessions
 
 log = logging.getLogger(__name__)
 MOST_ATTEMPTS: Final = 3

@@ -20,7 +20,8 @@ from orchestrator.execution.driver import Driver
 from orchestrator.execution.quarantine import CRASHED, MOST_ATTEMPTS, TRIAL_S, UNREADABLE, Quarantine
 from orchestrator.execution.session_durations import SessionDurations
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import Claim, FencedError, PortError, Recorded, Sessions, Share, StorageUnavailableError, Wanted
+from orchestrator.ports.errors import FencedError, PortError, StorageUnavailableError
+from orchestrator.ports.stores import Claim, Recorded, Sessions, Share, Wanted
 from orchestrator.webhooks.sender import CHORES
 from services.serving import logs
 from services.serving.background import run_forever

@@ -16,7 +16,7 @@ from typing import Any, Final, get_args
 
 from redis.asyncio import Redis
 
-from orchestrator.ports import ApiKey, Quota, Scope, check_tenant
+from orchestrator.ports.stores import ApiKey, Quota, Scope, check_tenant
 from orchestrator.store.connection import redis_call
 from orchestrator.store.scripts import KeySpace
 
@@ -29,7 +29,7 @@ _SECRET_CACHE_S: Final = 60.0
 
 
 class ApiKeyStore:
-    """`orchestrator.ports.ApiKeys` on Redis or Valkey, and what the command line does with them.
+    """`orchestrator.ports.stores.ApiKeys` on Redis or Valkey, and what the command line does with them.
 
     Args:
         now: the clock that keys expire by, in Unix seconds.

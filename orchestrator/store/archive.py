@@ -25,7 +25,8 @@ from pydantic import ValidationError
 
 from orchestrator.loop.events import load
 from orchestrator.loop.session import CorruptLogError, Session, apply, fold
-from orchestrator.ports import Folders, PortError, Recorded, SessionFacts, Silence
+from orchestrator.ports.errors import PortError
+from orchestrator.ports.stores import Folders, Recorded, SessionFacts, Silence
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.sessions import RedisSessions
 
@@ -54,7 +55,7 @@ class Retention:
 
 
 class Archive:
-    """`orchestrator.ports.SessionArchive`: writes, reads and deletes archived sessions; reads others from Redis.
+    """`orchestrator.ports.stores.SessionArchive`: writes, reads and deletes archived sessions; reads others from Redis.
 
     Args:
         sessions: the store of those in Redis.

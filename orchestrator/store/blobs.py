@@ -26,7 +26,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from orchestrator.ports import BlobNotFoundError, StorageFullError, StorageUnavailableError
+from orchestrator.ports.errors import BlobNotFoundError, StorageFullError, StorageUnavailableError
 from services.imaging.codec import CheckedImage
 
 _Result = TypeVar("_Result")
@@ -56,7 +56,7 @@ class Folder:
 
 
 class ObjectBlobs:
-    """`orchestrator.ports.Folders` on any object store.
+    """`orchestrator.ports.stores.Folders` on any object store.
 
     Args:
         location: a directory (made if missing), or a URL such as ``s3://bucket/prefix``; credentials come from the

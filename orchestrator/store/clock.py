@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from orchestrator.ports import StorageUnavailableError
+from orchestrator.ports.errors import StorageUnavailableError
 from orchestrator.store.connection import redis_call
 from services.serving.background import run_forever
 
@@ -24,7 +24,7 @@ _TOLERATED_S: Final = 1.0
 
 
 class RedisClock:
-    """`orchestrator.ports.Clock`.
+    """`orchestrator.ports.collaborators.Clock`.
 
     Args:
         ask: Redis' time in Unix seconds.

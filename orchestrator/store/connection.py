@@ -37,7 +37,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from orchestrator.ports import StorageUnavailableError
+from orchestrator.ports.errors import StorageUnavailableError
 from orchestrator.store.closed_transport import with_closed_transport
 
 _CONNECT_S: Final = 5.0

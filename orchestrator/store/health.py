@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from orchestrator.ports import StorageUnavailableError
+from orchestrator.ports.errors import StorageUnavailableError
 from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class EvictingRedisError(Exception):
 
 
 class StorageHealth:
-    """`orchestrator.ports.StorageStatus`, kept up to date by a background loop.
+    """`orchestrator.ports.stores.StorageStatus`, kept up to date by a background loop.
 
     Args:
         redis: writes to Redis and returns its memory; raises where that is refused.

@@ -12,7 +12,7 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 
-from orchestrator.ports import RateUsage
+from orchestrator.ports.stores import RateUsage
 from orchestrator.store.connection import redis_call
 from orchestrator.store.scripts import KeySpace
 
@@ -37,7 +37,7 @@ class _SharedClientStorage(RedisStorage):
 
 
 class RedisRateLimiter:
-    """`orchestrator.ports.RateLimiter`: a sliding-window counter for each tenant and rate."""
+    """`orchestrator.ports.stores.RateLimiter`: a sliding-window counter for each tenant and rate."""
 
     def __init__(self, redis: Redis, keys: KeySpace) -> None:
         self._limiter = SlidingWindowCounterRateLimiter(_SharedClientStorage(redis, f"{keys.prefix}rate"))

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import orjson
 from redis.asyncio import Redis
 
-from orchestrator.ports import Claim, Share, Taken, Wanted
+from orchestrator.ports.stores import Claim, Share, Taken, Wanted
 from orchestrator.store.packing import Packed
 
 _ANY: Final = 1_000_000

@@ -26,21 +26,18 @@ from orchestrator.loop.events import (
     load,
 )
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import (
-    AbandonedError,
+from orchestrator.ports.errors import AbandonedError, FencedError, PortError, StorageUnavailableError
+from orchestrator.ports.stores import (
     Appended,
     Bounds,
     Claim,
     Created,
-    FencedError,
     Idempotency,
-    PortError,
     QueuePosition,
     QueueStats,
     Recorded,
     SessionFacts,
     Silence,
-    StorageUnavailableError,
     Taken,
     Wanted,
 )
@@ -89,7 +86,7 @@ class SessionsOptions:
 
 
 class RedisSessions:
-    """`orchestrator.ports.SessionStore` on Redis or Valkey.
+    """`orchestrator.ports.stores.SessionStore` on Redis or Valkey.
 
     Attributes:
         scripts: shared with the other stores on the same keys.

@@ -38,7 +38,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from orchestrator.ports import Share
+from orchestrator.ports.stores import Share
 
 _NOISE_S: Final = 0.1
 """The part of a queue time that the network and a busy event loop explain."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from orchestrator.ports import ThinkerError
+from orchestrator.ports.errors import ThinkerError
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import ReplyFormat
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from orchestrator.loop.events import TOO_LATE
-from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, RequestTiming, StoredImage
+from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply, RequestTiming, StoredImage
+from orchestrator.ports.errors import EditorError
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
 from orchestrator.upstreams.liveness import Patience
@@ -39,7 +40,7 @@ _ASPECT_TOLERANCE: Final = 0.04
 
 
 class HttpEditor:
-    """`orchestrator.ports.Editor` over the Images API.
+    """`orchestrator.ports.collaborators.Editor` over the Images API.
 
     Args:
         upstream: where to post.

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
-from orchestrator.ports import (
+from orchestrator.ports.collaborators import (
     ChecklistOrder,
     ChecklistReply,
     CritiqueOrder,
@@ -15,8 +15,8 @@ from orchestrator.ports import (
     EditOrder,
     EditorUsage,
     EditReply,
-    PortError,
 )
+from orchestrator.ports.errors import PortError
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.thinker import HttpThinker
@@ -63,7 +63,7 @@ class _WithFallback(Generic[_Role]):
 
 
 class ThinkerWithFallback(_WithFallback[HttpThinker]):
-    """`orchestrator.ports.Thinker`: asks the first, and the second if that fails for any reason."""
+    """`orchestrator.ports.collaborators.Thinker`: asks the first, and the second if that fails for any reason."""
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
         """Critique a candidate. Raises the second's `ThinkerError` if both fail."""
@@ -78,7 +78,7 @@ class ThinkerWithFallback(_WithFallback[HttpThinker]):
 
 
 class EditorWithFallback(_WithFallback[HttpEditor]):
-    """`orchestrator.ports.Editor`: asks the first, and the second if that is away, silent or fails.
+    """`orchestrator.ports.collaborators.Editor`: asks the first, and the second if that is away, silent or fails.
 
     A request that the first refuses (its instruction, its image) is the caller's to fix and does not go to the second; nor
     does one that has used up its time.

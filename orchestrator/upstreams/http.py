@@ -18,7 +18,8 @@ import aiohttp
 import orjson
 import stamina
 
-from orchestrator.ports import EditorError, PortError, RequestTiming, ThinkerError
+from orchestrator.ports.collaborators import RequestTiming
+from orchestrator.ports.errors import EditorError, PortError, ThinkerError
 from orchestrator.upstreams.liveness import Patience, Silence, UpstreamHealth
 from services.errors import shown
 from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS

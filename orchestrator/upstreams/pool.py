@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 
 import aiohttp
 
-from orchestrator.ports import Catalogue, Editor, EditorCapabilities, Thinker
+from orchestrator.ports.collaborators import Catalogue, Editor, EditorCapabilities, Thinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback

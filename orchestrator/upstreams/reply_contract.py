@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 import pybase64
 
-from orchestrator.ports import StoredImage
+from orchestrator.ports.collaborators import StoredImage
 from orchestrator.upstreams.http import Lazy
 from services.protocol.critique.formats import ReplyFormat
 from services.protocol.critique.messages import Unparseable, repair_messages

@@ -7,7 +7,8 @@ import contextlib
 from cachetools import LRUCache
 
 from orchestrator.loop.events import ImageRef
-from orchestrator.ports import StoredImage, ThinkerError
+from orchestrator.ports.collaborators import StoredImage
+from orchestrator.ports.errors import ThinkerError
 from services.errors import ApiError
 from services.imaging.codec import digest
 from services.imaging.decode_pool import DecodePool

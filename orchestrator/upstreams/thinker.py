@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion
-from orchestrator.ports import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply, ThinkerError, Usage
+from orchestrator.ports.collaborators import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply, Usage
+from orchestrator.ports.errors import ThinkerError
 from orchestrator.upstreams.constraint_probe import ConstraintProbe
 from orchestrator.upstreams.http import Call, HttpUpstream
 from orchestrator.upstreams.liveness import Patience
@@ -56,7 +57,7 @@ class Dialect:
 
 
 class HttpThinker:
-    """`orchestrator.ports.Thinker` over chat completions.
+    """`orchestrator.ports.collaborators.Thinker` over chat completions.
 
     Args:
         upstream: where to post.

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from orchestrator.loop.session import fold
-from orchestrator.ports import Recorded
+from orchestrator.ports.stores import Recorded
 from orchestrator.webhooks.model import TOPICS, Attempt, Delivery, Endpoint, Outcome
 
 RETRY_DELAYS_S: Final = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)

@@ -33,7 +33,9 @@ from orchestrator.egress.addresses import (
     is_public_or_local,
 )
 from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError
-from orchestrator.ports import Clock, Sessions, StorageUnavailableError
+from orchestrator.ports.collaborators import Clock
+from orchestrator.ports.errors import StorageUnavailableError
+from orchestrator.ports.stores import Sessions
 from orchestrator.webhooks.model import OWN_ENDPOINT, TEST, Attempt, Deliveries, Delivery, Endpoint, Outcome
 from orchestrator.webhooks.schedule import RETRY_DELAYS_S, after_attempt, deliveries_of, event_body
 from services.serving.retry import read_retry_after

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from orchestrator.loop.events import ChecklistQuestion
-from orchestrator.ports import ChecklistOrder, CritiqueOrder
+from orchestrator.ports.collaborators import ChecklistOrder, CritiqueOrder
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, QUESTIONS, FormatName

@@ -25,12 +25,12 @@ class ManualTime:
     perf_counter = time = monotonic
 
     def now(self) -> float:
-        """`orchestrator.ports.Clock`."""
+        """`orchestrator.ports.collaborators.Clock`."""
         return self._now
 
 
 class SystemClock:
-    """`orchestrator.ports.Clock`: this machine's time."""
+    """`orchestrator.ports.collaborators.Clock`: this machine's time."""
 
     def now(self) -> float:
         return time.time()

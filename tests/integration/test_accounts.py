@@ -8,7 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator.loop import events as ev
-from orchestrator.ports import Bounds, Claim, PortError
+from orchestrator.ports.errors import PortError
+from orchestrator.ports.stores import Bounds, Claim
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
 from orchestrator.webhooks.model import Attempt, Delivery

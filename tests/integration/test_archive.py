@@ -13,7 +13,9 @@ from redis.asyncio import Redis
 
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import BlobNotFoundError, Idempotency, PortError, StorageUnavailableError, image_ref
+from orchestrator.ports.collaborators import image_ref
+from orchestrator.ports.errors import BlobNotFoundError, PortError, StorageUnavailableError
+from orchestrator.ports.stores import Idempotency
 from orchestrator.store.archive import Archive, Retention, sweep
 from orchestrator.store.blobs import ObjectBlobs
 from orchestrator.store.pubsub import PubSubFanout

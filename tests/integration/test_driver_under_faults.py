@@ -16,22 +16,17 @@ from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import (
-    Appended,
-    Bounds,
+from orchestrator.ports.collaborators import (
     ChecklistOrder,
     ChecklistReply,
-    Claim,
     CritiqueOrder,
     CritiqueReply,
     EditOrder,
     EditorUsage,
     EditReply,
-    FencedError,
-    Recorded,
-    StorageUnavailableError,
-    Wanted,
 )
+from orchestrator.ports.errors import FencedError, StorageUnavailableError
+from orchestrator.ports.stores import Appended, Bounds, Claim, Recorded, Wanted
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions

@@ -13,7 +13,8 @@ from orchestrator.execution.driver import Driver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop import events as ev
-from orchestrator.ports import Claim, EditOrder, EditorUsage, EditReply, Recorded
+from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply
+from orchestrator.ports.stores import Claim, Recorded
 from orchestrator.store.notifications import RedisNotifications
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace

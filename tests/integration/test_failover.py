@@ -17,7 +17,8 @@ from redis.asyncio import Redis
 from editthinker import EditThinker
 from orchestrator.api.live import HistoryLostError, SessionDeletedError, follow, until_finished
 from orchestrator.loop import events as ev
-from orchestrator.ports import StorageUnavailableError, Wanted
+from orchestrator.ports.errors import StorageUnavailableError
+from orchestrator.ports.stores import Wanted
 from orchestrator.store.connection import client, parse
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace

@@ -12,7 +12,8 @@ import redis as redis_client
 from redis.asyncio import Redis
 
 from orchestrator.loop import events as ev
-from orchestrator.ports import Claim, StorageUnavailableError
+from orchestrator.ports.errors import StorageUnavailableError
+from orchestrator.ports.stores import Claim
 from tests.doubles.processes import Process, redis_server
 from tests.doubles.upstreams import Script
 from tests.integration.conftest import Start

@@ -28,7 +28,7 @@ from editthinker.client import AuthenticationError
 from orchestrator.__main__ import main
 from orchestrator.api.links import sign
 from orchestrator.app import create_app
-from orchestrator.ports import Quota
+from orchestrator.ports.stores import Quota
 from orchestrator.settings import Settings
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.scripts import KeySpace

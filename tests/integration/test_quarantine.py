@@ -13,7 +13,7 @@ import pytest
 import redis as redis_client
 
 from orchestrator.loop import events as ev
-from orchestrator.ports import Claim
+from orchestrator.ports.stores import Claim
 from orchestrator.store.scripts import KeySpace
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.doubles.redis_fleet import until

@@ -10,7 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator.loop import events as ev
-from orchestrator.ports import Bounds, Claim, Created, Idempotency, PortError, Share, Taken, Wanted
+from orchestrator.ports.errors import PortError
+from orchestrator.ports.stores import Bounds, Claim, Created, Idempotency, Share, Taken, Wanted
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 from tests.doubles.processes import Process

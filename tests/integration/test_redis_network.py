@@ -14,7 +14,7 @@ import redis as redis_client
 import uvloop
 from redis.asyncio import Redis
 
-from orchestrator.ports import StorageUnavailableError
+from orchestrator.ports.errors import StorageUnavailableError
 from orchestrator.store.connection import client, listeners, parse, redis_call
 from orchestrator.store.pubsub import QUIET, PubSubFanout
 from tests.doubles.processes import Process

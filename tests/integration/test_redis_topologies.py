@@ -16,7 +16,7 @@ from redis import Redis
 
 from orchestrator.api.intake import Intake
 from orchestrator.loop.events import Limits
-from orchestrator.ports import Bounds, Idempotency
+from orchestrator.ports.stores import Bounds, Idempotency
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.connection import client, listeners, parse, redis_call
 from orchestrator.store.pubsub import PubSubFanout

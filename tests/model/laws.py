@@ -10,7 +10,7 @@ from typing import Final
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Wait, decide
 from orchestrator.loop.session import Session, apply, fold
-from orchestrator.ports import Taken
+from orchestrator.ports.stores import Taken
 from tests.model.look import Look
 from tests.model.messages import Append, Beat, Create, Delete, Done, Message, Park, Release, Speak, Take
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from orchestrator.loop import events as ev
-from orchestrator.ports import Idempotency, Share
+from orchestrator.ports.stores import Idempotency, Share
 from tests.model.laws import law
 from tests.model.messages import Beat, Create, Delete, Done, Message, Park, Release, Speak, Take
 from tests.model.replica import IMAGE, LOST, Drive, Replica

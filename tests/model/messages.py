@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.loop.events import Event, SessionCreated
-from orchestrator.ports import Claim, FencedError, Idempotency, PortError, Share, Wanted
+from orchestrator.ports.errors import FencedError, PortError
+from orchestrator.ports.stores import Claim, Idempotency, Share, Wanted
 from orchestrator.store.sessions import RedisSessions
 
 

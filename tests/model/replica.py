@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import AskReview, CritiqueJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
 from orchestrator.loop.session import CorruptLogError, Session, apply, fold
-from orchestrator.ports import Claim, Taken
+from orchestrator.ports.stores import Claim, Taken
 from tests.model.messages import Append, Message, Park
 from tests.model.world import World
 

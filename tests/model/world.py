@@ -10,7 +10,8 @@ import redis.asyncio
 
 from orchestrator.loop.events import Event, Finished, load
 from orchestrator.loop.session import Session
-from orchestrator.ports import Claim, StorageUnavailableError, Taken
+from orchestrator.ports.errors import StorageUnavailableError
+from orchestrator.ports.stores import Claim, Taken
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import SessionsOptions
 from tests.model import laws, texts

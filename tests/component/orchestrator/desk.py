@@ -20,7 +20,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from orchestrator.loop.events import ImageRef
-from orchestrator.ports import EditorError, PortError, StoredImage, ThinkerError
+from orchestrator.ports.collaborators import StoredImage
+from orchestrator.ports.errors import EditorError, PortError, ThinkerError
 from orchestrator.upstreams.http import Call, HttpUpstream, Role, Upstream
 from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.pool import http_client

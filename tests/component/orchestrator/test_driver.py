@@ -15,20 +15,10 @@ from orchestrator.execution.performer import Performer
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import (
-    AbandonedError,
-    Appended,
-    Claim,
-    CritiqueOrder,
-    CritiqueReply,
-    Editor,
-    EditOrder,
-    EditorUsage,
-    EditReply,
-    Recorded,
-    StorageUnavailableError,
-)
-from orchestrator.ports import Thinker as AnyThinker
+from orchestrator.ports.collaborators import CritiqueOrder, CritiqueReply, Editor, EditOrder, EditorUsage, EditReply
+from orchestrator.ports.collaborators import Thinker as AnyThinker
+from orchestrator.ports.errors import AbandonedError, StorageUnavailableError
+from orchestrator.ports.stores import Appended, Claim, Recorded
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.thinker import HttpThinker

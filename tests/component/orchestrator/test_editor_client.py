@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply, StoredImage
+from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply, StoredImage
+from orchestrator.ports.errors import EditorError
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from orchestrator.upstreams.liveness import Patience

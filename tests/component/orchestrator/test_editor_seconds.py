@@ -15,7 +15,7 @@ from orchestrator.execution.performer import Performer
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import EditJob
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports import Editor, EditorUsage
+from orchestrator.ports.collaborators import Editor, EditorUsage
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.ports import EditOrder, EditorError, EditorUsage, EditReply
+from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply
+from orchestrator.ports.errors import EditorError
 from orchestrator.upstreams import liveness
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.ports import CritiqueOrder, CritiqueReply, ThinkerError, Usage
+from orchestrator.ports.collaborators import CritiqueOrder, CritiqueReply, Usage
+from orchestrator.ports.errors import ThinkerError
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.thinker import Dialect, HttpThinker

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.loop.events import ChecklistQuestion
-from orchestrator.ports import ChecklistOrder, CritiqueOrder, ThinkerError, Usage
+from orchestrator.ports.collaborators import ChecklistOrder, CritiqueOrder, Usage
+from orchestrator.ports.errors import ThinkerError
 from orchestrator.upstreams.constraint_probe import RETRY_S, ConstraintProbe
 from orchestrator.upstreams.fallback import ThinkerWithFallback
 from orchestrator.upstreams.registry import ThinkerSettings

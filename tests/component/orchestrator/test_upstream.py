@@ -9,7 +9,7 @@ import time
 import pytest
 from starlette.responses import JSONResponse
 
-from orchestrator.ports import EditorError, PortError, StorageUnavailableError
+from orchestrator.ports.errors import EditorError, PortError, StorageUnavailableError
 from orchestrator.upstreams.http import Call, Lazy, Role
 from orchestrator.upstreams.liveness import Patience
 from tests.component.orchestrator.desk import (

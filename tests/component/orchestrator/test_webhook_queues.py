@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from orchestrator.ports import StorageUnavailableError
+from orchestrator.ports.errors import StorageUnavailableError
 from orchestrator.webhooks import model
 from orchestrator.webhooks import sender as sending
 from tests.component.orchestrator.test_webhooks import MemoryStore, Outcomes, delivery, endpoint, receiver, reply, sender

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.loop import events as ev
-from orchestrator.ports import Recorded
+from orchestrator.ports.stores import Recorded
 from orchestrator.webhooks import model, schedule
 from orchestrator.webhooks.sender import SenderOptions, WebhookSender
 from tests.doubles.clock import SystemClock

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.ports import Share
+from orchestrator.ports.stores import Share
 from orchestrator.upstreams.adaptive_limit import (
     AdaptiveLimit,
     CompletedEdit,

@@ -12,7 +12,7 @@ from redis.exceptions import AuthenticationError, RedisClusterException, Respons
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from orchestrator.metrics import Metrics
-from orchestrator.ports import StorageUnavailableError
+from orchestrator.ports.errors import StorageUnavailableError
 from orchestrator.store import pubsub
 from orchestrator.store.connection import redis_call
 from orchestrator.store.pubsub import PubSubFanout

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.api.errors import from_port
-from orchestrator.ports import BlobNotFoundError, StorageFullError, StorageUnavailableError
+from orchestrator.ports.errors import BlobNotFoundError, StorageFullError, StorageUnavailableError
 from orchestrator.store.blobs import Folder, ObjectBlobs
 from services.imaging.codec import digest
 from tests.doubles.images import checked

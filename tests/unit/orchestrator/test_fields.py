@@ -21,7 +21,7 @@ from orchestrator.api.fields import (
     first_event,
 )
 from orchestrator.loop import events as ev
-from orchestrator.ports import Catalogue, EditorCapabilities
+from orchestrator.ports.collaborators import Catalogue, EditorCapabilities
 from services.errors import TABLE, ApiError
 from services.protocol.images_api import validate
 

@@ -15,7 +15,8 @@ from orchestrator.api import intake as intake_module
 from orchestrator.api.fields import ImagesEditFields, SessionFields
 from orchestrator.api.intake import Intake
 from orchestrator.loop import events as ev
-from orchestrator.ports import Bounds, Created, Idempotency, PortError, StorageUnavailableError
+from orchestrator.ports.errors import PortError, StorageUnavailableError
+from orchestrator.ports.stores import Bounds, Created, Idempotency
 from services.imaging import codec
 from services.imaging.codec import CheckedImage, ImageLimits
 from tests.doubles.decoding import InProcessPool

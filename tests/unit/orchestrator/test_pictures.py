@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from orchestrator.loop.events import ImageRef
-from orchestrator.ports import StoredImage
+from orchestrator.ports.collaborators import StoredImage
 from orchestrator.upstreams.scaling import Pictures
 from services.imaging.codec import inspect
 from tests.doubles.decoding import InProcessPool

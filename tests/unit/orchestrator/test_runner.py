@@ -13,7 +13,8 @@ from orchestrator.execution import runner
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports import Claim, Recorded, Share, StorageUnavailableError, Taken, Wanted
+from orchestrator.ports.errors import StorageUnavailableError
+from orchestrator.ports.stores import Claim, Recorded, Share, Taken, Wanted
 from tests.doubles.waiting import turns, until
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)

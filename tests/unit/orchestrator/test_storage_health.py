@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.api.access import Access
 from orchestrator.api.errors import from_port
-from orchestrator.ports import Bounds, Quota, RateUsage, StorageFullError, StorageUnavailableError
+from orchestrator.ports.errors import StorageFullError, StorageUnavailableError
+from orchestrator.ports.stores import Bounds, Quota, RateUsage
 from orchestrator.store.health import EvictingRedisError, RedisMemory, StorageHealth
 
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import fold
 from orchestrator.metrics import Metrics
-from orchestrator.ports import Recorded
+from orchestrator.ports.stores import Recorded
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=1, height=1)

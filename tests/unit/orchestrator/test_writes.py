@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.api.context import Context
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import Session, SessionBounds, fold
-from orchestrator.ports import Appended, Recorded
+from orchestrator.ports.stores import Appended, Recorded
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
 CREATED = ev.SessionCreated(at=1.0, source=IMAGE, instruction="x", editor="e", thinker="t", limits=ev.Limits(deadline_at=600))

@@ -1,0 +1,248 @@
+"""Ports to editors, thinkers and time: protocols, and the values that go through them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, ImageRef
+from services.imaging.codec import CheckedImage
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image that is loaded when it is sent, so that thousands of queued edits hold none in memory."""
+
+    ref: ImageRef
+    load: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(slots=True)
+class RequestTiming:
+    """The editor time of one HTTP request. It is updated as the request proceeds, so that a cancelled edit has its cost too.
+
+    Attributes:
+        sent_at: when the request body was sent; no editor worked on it before (monotonic clock).
+        finished_at: when the response came, the connection broke, or the request was given up.
+        reported_s: editor seconds that are more exact than the clock: as the editor reported, or 0 if it did not accept it.
+        unanswered_s: the most that counts without an answer: what this editor usually takes.
+    """
+
+    sent_at: float = math.inf
+    finished_at: float = math.inf
+    reported_s: float | None = None
+    unanswered_s: float = math.inf
+
+    @property
+    def seconds(self) -> float:
+        """Editor seconds until now."""
+        if self.reported_s is not None:
+            return self.reported_s
+        return max(0.0, min(self.finished_at, time.monotonic(), self.sent_at + self.unanswered_s) - self.sent_at)
+
+
+class EditorUsage:
+    """The editor time of one edit, over all its requests: retries, and those to a fallback."""
+
+    def __init__(self) -> None:
+        self._requests: list[RequestTiming] = []
+
+    def start_request(self) -> RequestTiming:
+        """The timing of another request."""
+        self._requests.append(RequestTiming())
+        return self._requests[-1]
+
+    @property
+    def seconds(self) -> float:
+        """Editor seconds until now."""
+        return sum(request.seconds for request in self._requests)
+
+
+def image_ref(image: CheckedImage) -> ImageRef:
+    """How events name an image."""
+    return ImageRef(
+        sha256=image.sha256, media_type=image.media_type, bytes=len(image.data), width=image.width, height=image.height
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EditOrder:
+    """One edit: source (and mask), instruction, seed, the caller's options for the editor.
+
+    Attributes:
+        key: idempotency key, globally unique.
+        timeout_s: seconds after which the result is of no use.
+        later: whether it is of a session's second or later turn; of one tenant such edits go first, so that sessions that have
+            begun are completed.
+        start_s: seconds after which it no longer waits for a slot, since it would miss the deadline.
+        session_id: the session it belongs to.
+        tenant: whose session that is.
+    """
+
+    source: StoredImage
+    mask: StoredImage | None
+    instruction: str
+    seed: int
+    key: str
+    timeout_s: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    later: bool = False
+    start_s: float = math.inf
+    session_id: str = ""
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EditReply:
+    """An edited image, and the timings that the editor reported.
+
+    Attributes:
+        replayed: whether it is the stored response to an earlier request with the same key.
+        editor: the name of the fallback that made it, if one did.
+    """
+
+    image: CheckedImage
+    timings: Mapping[str, float] = field(default_factory=dict)
+    replayed: bool = False
+    editor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CritiqueOrder:
+    """One critique of a candidate.
+
+    Attributes:
+        instruction: the caller's.
+        turn_instruction: the one that the candidate was made with.
+        timeout_s: seconds it may take.
+        questions: the session's checklist, if it has one.
+        tenant: whose session it is.
+    """
+
+    source: StoredImage
+    candidate: StoredImage
+    instruction: str
+    turn_instruction: str
+    timeout_s: float
+    questions: tuple[ChecklistQuestion, ...] = ()
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the thinker reported them; `cached_tokens` are those of the prompt found in its prefix cache."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CritiqueReply:
+    """A thinker's critique of a candidate.
+
+    Attributes:
+        refined_instruction: the instruction for the next turn; None to keep the current one.
+        answers: to the checklist, if the session has one.
+        samples: usable replies; the scores are their means, the spreads their standard deviations.
+        thinker: the name of the fallback that replied, if one did.
+        repaired: whether the thinker was asked to rewrite an unreadable reply.
+    """
+
+    semantic: float
+    quality: float
+    reasoning: str
+    refined_instruction: str | None
+    usage: Usage = field(default_factory=Usage)
+    answers: tuple[ChecklistAnswer, ...] = ()
+    samples: int = 1
+    semantic_spread: float = 0.0
+    quality_spread: float = 0.0
+    thinker: str | None = None
+    repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChecklistOrder:
+    """The order to write a session's checklist, from its source and the caller's instruction."""
+
+    source: StoredImage
+    instruction: str
+    timeout_s: float
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChecklistReply:
+    """The questions that the critiques of a session will answer."""
+
+    questions: tuple[ChecklistQuestion, ...]
+    usage: Usage = field(default_factory=Usage)
+
+
+class Editor(Protocol):
+    """An image editor."""
+
+    async def edit(self, order: EditOrder, usage: EditorUsage) -> EditReply:
+        """Edit once, adding its requests to `usage`; raises `EditorError`."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether it accepts requests now."""
+        ...
+
+
+class Thinker(Protocol):
+    """A vision-language model that critiques edits and refines instructions."""
+
+    async def critique(self, order: CritiqueOrder) -> CritiqueReply:
+        """Critique a candidate; raises `ThinkerError`."""
+        ...
+
+    async def checklist(self, order: ChecklistOrder) -> ChecklistReply:
+        """Write a session's checklist; raises `ThinkerError`."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether it accepts requests now."""
+        ...
+
+
+class Clock(Protocol):
+    """A clock."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EditorCapabilities:
+    """What a configured editor accepts: extension fields by name, a mask, a seed."""
+
+    parameters: frozenset[str]
+    mask: bool
+    seed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The configured editors and thinkers that callers can name, the defaults first.
+
+    Attributes:
+        by_checklist: thinkers that judge by a checklist.
+    """
+
+    editors: Mapping[str, EditorCapabilities]
+    thinkers: tuple[str, ...]
+    by_checklist: frozenset[str] = frozenset()
