@@ -49,7 +49,7 @@ def is_complete(data: bytes) -> bool:
     Cheap enough for the hot path, since nothing is decoded; detects truncated transfers and corrupt files.
     """
     if data.startswith(_PNG):
-        return any(kind == b"IEND" for kind, _, _ in _chunks(data))
+        return any(kind == b"IEND" for kind, _, _ in png_chunks(data))
     if data.startswith(b"\xff\xd8\xff"):
         return _jpeg_is_complete(data)
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) >= int.from_bytes(data[4:8], "little") + 8
@@ -59,7 +59,7 @@ def _strip_png(data: bytes) -> bytes | None:
     kept: list[memoryview] = []
     seen: set[bytes] = set()
     last = b""
-    for kind, content, whole in _chunks(data):
+    for kind, content, whole in png_chunks(data):
         in_place = (kind == b"IHDR") == (not seen) and not (kind == b"IDAT" and kind in seen and kind != last)
         if not in_place or _png_colours(kind, content):
             return None
@@ -87,7 +87,7 @@ def meant_as_srgb(gamma: float) -> bool:
     return abs(gamma * 2.2 - 1) <= _GAMMA_TOLERANCE
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
     """Type, content and whole of each chunk, up to IEND; stops before one that is truncated or has a wrong checksum."""
     at, view = len(_PNG), memoryview(data)
     while at + 12 <= len(data):

@@ -35,7 +35,7 @@ _SAMPLES: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 """What libjpeg's `next_marker` finds, but for markers without a segment; it skips other bytes between segments too."""
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_SCAN: Final = 0xDA
+SCAN: Final = 0xDA
 _END: Final = 0xD9
 
 _S_PER_RAW_BYTE: Final = 4e-9
@@ -134,13 +134,13 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
 def _jpeg(data: bytes) -> Work:
     frame = _Frame()
     scans = visits = fill = 0
-    for marker, content, skipped in _segments(data):
+    for marker, content, skipped in jpeg_segments(data):
         fill += 0 if scans else skipped
         if fill > _JPEG_FILL:
             raise TooComplexError(f"is a JPEG with more than {_JPEG_FILL:,} bytes between its segments; save it again")
         if marker in _FRAMES:
             frame = _Frame.of(content) or frame
-        elif marker == _SCAN:
+        elif marker == SCAN:
             scans += 1
             visits += frame.blocks(content)
             if scans > _JPEG_SCANS:
@@ -150,7 +150,7 @@ def _jpeg(data: bytes) -> Work:
     return Work(len(data) * 30e-9 + visits * _S_PER_BLOCK_VISIT, 2e-9 * max(1, len(frame.factors)))
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     """Marker and content of each segment up to the end marker, as libjpeg finds them, and the bytes skipped before it."""
     at = 2
     for _ in range(_JPEG_SEGMENTS):
