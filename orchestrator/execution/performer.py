@@ -191,10 +191,16 @@ class Performer:
         return StoredImage(ref, lambda: self._load(session_id, ref.sha256))
 
     async def _load(self, session_id: str, sha256: str) -> bytes:
-        return await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.get, session_id, sha256)
+        try:
+            return await self.blobs.get(session_id, sha256)
+        except StorageUnavailableError:
+            return await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.get, session_id, sha256)
 
     async def _store(self, session_id: str, image: CheckedImage) -> None:
-        await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.put, session_id, image)
+        try:
+            await self.blobs.put(session_id, image)
+        except StorageUnavailableError:
+            await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.put, session_id, image)
 
 
 def cut(text: str, most_bytes: int) -> str:

@@ -50,6 +50,7 @@ _MAX_MESSAGE: Final = 500
 _MAX_ERROR_BYTES: Final = 128 * 1024
 """Of an error's body that are read; its message is at the start."""
 _IDENTITY: Final = frozenset({"", "identity"})
+_WRITE_BYTES: Final = 256 * 1024
 _READY_S: Final = 2.0
 _SILENT_REQUESTS: Final = 2
 """Requests of one call without an answer, after which another upstream is asked where there is one."""
@@ -109,17 +110,38 @@ class Call:
         """Bytes of the whole body."""
         return sum(len(piece) if isinstance(piece, bytes) else piece.size for piece in self.body)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body, each piece loaded when it is sent; can be iterated again for a retry."""
+    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+        """The body, each piece loaded when it is sent; can be iterated again for a retry.
+
+        Small pieces go together with the next one, up to `_WRITE_BYTES`: each write is a system call that wakes the server up,
+        and costs as much as a hundred kilobytes. Large pieces are not copied.
+        """
+        held: list[bytes | memoryview] = []
+        size = 0
         for piece in self.body:
-            if isinstance(piece, bytes):
-                yield piece
+            loaded = piece if isinstance(piece, bytes) else await _loaded(piece)
+            if size + len(loaded) <= _WRITE_BYTES:
+                held.append(loaded)
+                size += len(loaded)
                 continue
-            loaded = await piece.load()
-            if len(loaded) != piece.size:
-                # Content-Length has been sent: the server would wait for the rest of a shorter body.
-                raise PortError("internal_error", f"an image to send has {len(loaded)} bytes where {piece.size} were recorded")
-            yield loaded
+            rest = memoryview(loaded)
+            if held:
+                yield b"".join([*held, rest[: _WRITE_BYTES - size]])
+                rest = rest[_WRITE_BYTES - size :]
+            held, size = [rest], len(rest)
+            if size > _WRITE_BYTES:
+                yield rest
+                held, size = [], 0
+        if held:
+            yield b"".join(held) if len(held) > 1 else held[0]
+
+
+async def _loaded(piece: Lazy) -> bytes:
+    loaded = await piece.load()
+    if len(loaded) != piece.size:
+        # Content-Length has been sent: the server would wait for the rest of a shorter body.
+        raise PortError("internal_error", f"an image to send has {len(loaded)} bytes where {piece.size} were recorded")
+    return loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +238,11 @@ class HttpUpstream:
         """Retry faults up to `attempts` times, a busy server as long as there is time, and one that is away for `away_s`."""
         began, silent = time.monotonic(), 0
         left = max(0.001, patience.left_s())
+        try:
+            return await self._request(call, patience, observer)
+        except PortError as exc:
+            # Nearly all requests succeed, and the two contexts below cost more than a request.
+            failures = [exc]
 
         def while_busy(exc: Exception) -> bool | float:
             if not isinstance(exc, PortError):
@@ -241,6 +268,8 @@ class HttpUpstream:
                 )
                 async for attempt in faults:
                     with attempt:
+                        if failures:
+                            raise failures.pop()
                         return await self._request(call, patience, observer)
         raise AssertionError("stamina either returns or raises")  # pragma: no cover
 
@@ -394,17 +423,15 @@ class _ImageBody:
     """The bytes of a picture as they arrive."""
 
     def __init__(self) -> None:
-        self._content = bytearray()
-
-    @property
-    def size(self) -> int:
-        return len(self._content)
+        self._pieces: list[bytes] = []
+        self.size = 0
 
     def add(self, piece: bytes) -> None:
-        self._content += piece
+        self._pieces.append(piece)
+        self.size += len(piece)
 
     def content(self) -> bytes:
-        return bytes(self._content)
+        return b"".join(self._pieces)
 
 
 async def _start(reply: aiohttp.ClientResponse) -> bytes:
@@ -417,7 +444,9 @@ async def _start(reply: aiohttp.ClientResponse) -> bytes:
     return start
 
 
-async def _observed(pieces: AsyncIterator[bytes], load_errors: list[PortError], timing: RequestTiming) -> AsyncIterator[bytes]:
+async def _observed(
+    pieces: AsyncIterator[bytes | memoryview], load_errors: list[PortError], timing: RequestTiming
+) -> AsyncIterator[bytes | memoryview]:
     """The pieces. Errors in loading them are collected, since the transport reports them as a broken connection."""
     try:
         async for piece in pieces:

@@ -4,13 +4,16 @@ while they are sent.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 import pybase64
+from cachetools import LRUCache
 
 from orchestrator.ports.collaborators import StoredImage
 from orchestrator.upstreams.http import Lazy
@@ -18,6 +21,24 @@ from services.protocol.critique.formats import ReplyFormat
 from services.protocol.critique.messages import Unparseable, repair_messages
 
 _T = TypeVar("_T")
+_SOURCES_BYTES: Final = 64 * 1024 * 1024
+
+
+class EncodedSources:
+    """Sources as base64, the latest within a limit of bytes: a session's source is sent with each of its critiques."""
+
+    def __init__(self) -> None:
+        self._kept: LRUCache[str, bytes] = LRUCache(_SOURCES_BYTES, getsizeof=len)
+        """By the picture's digest."""
+
+    async def encoded(self, image: StoredImage) -> bytes:
+        """The picture as base64."""
+        kept = self._kept.get(image.ref.sha256)
+        if kept is None:
+            kept = await _encoded(image)
+            with contextlib.suppress(ValueError):  # larger than all that is kept
+                self._kept[image.ref.sha256] = kept
+        return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +48,15 @@ class ReplyContract(Generic[_T]):
     Attributes:
         format: of the replies.
         messages: the chat messages, given a URL for each picture.
-        pictures: in the order of the messages.
+        pictures: in the order of the messages; the session's source is the first.
+        sources: keeps sources as base64.
         unreadable: the text of a first reply and why it could not be read, if this is the second attempt.
     """
 
     format: ReplyFormat[_T]
     messages: Callable[[Sequence[str]], list[dict[str, Any]]]
     pictures: Sequence[StoredImage]
+    sources: EncodedSources
     unreadable: tuple[str, Unparseable] | None = None
 
     def repair(self, reply: str, unparseable: Unparseable) -> ReplyContract[_T]:
@@ -48,14 +71,13 @@ class ReplyContract(Generic[_T]):
             messages = repair_messages(messages, *self.unreadable, self.format.form())
         rest = orjson.dumps({"messages": messages, **fields})
         pieces: list[bytes | Lazy] = []
-        for mark, picture in zip(marks, self.pictures, strict=True):
+        for number, (mark, picture) in enumerate(zip(marks, self.pictures, strict=True)):
             head, rest = rest.split(mark.encode())
-            pieces += [head, *_data_url(picture)]
+            encode = self.sources.encoded if number == 0 else _encoded
+            prefix = f"data:{picture.ref.media_type};base64,".encode()
+            pieces += [head + prefix, Lazy((picture.ref.bytes + 2) // 3 * 4, partial(encode, picture))]
         return [*pieces, rest]
 
 
-def _data_url(image: StoredImage) -> list[bytes | Lazy]:
-    async def encoded() -> bytes:
-        return pybase64.b64encode(await image.load())
-
-    return [f"data:{image.ref.media_type};base64,".encode(), Lazy((image.ref.bytes + 2) // 3 * 4, encoded)]
+async def _encoded(image: StoredImage) -> bytes:
+    return pybase64.b64encode(await image.load())

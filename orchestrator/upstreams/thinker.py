@@ -13,7 +13,7 @@ from orchestrator.ports.errors import ThinkerError
 from orchestrator.upstreams.constraint_probe import ConstraintProbe
 from orchestrator.upstreams.http import Call, HttpUpstream
 from orchestrator.upstreams.liveness import Patience
-from orchestrator.upstreams.reply_contract import ReplyContract
+from orchestrator.upstreams.reply_contract import EncodedSources, ReplyContract
 from orchestrator.upstreams.scaling import Pictures
 from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.constraints import Constraint
@@ -79,6 +79,7 @@ class HttpThinker:
         self._critiques = ConstraintProbe(dialect.constraint, dialect.format.bind())
         self._checklists = ConstraintProbe(dialect.constraint, QUESTIONS)
         self._pictures = Pictures(dialect.max_pixels, decoder or DecodePool())
+        self._sources = EncodedSources()
 
     async def ready(self) -> bool:
         """Whether the thinker accepts requests now."""
@@ -104,7 +105,7 @@ class HttpThinker:
             pair = (urls[0], urls[1])
             return messages(order.instruction, order.turn_instruction, self._dialect.template, urls=pair, questions=questions)
 
-        contract = ReplyContract(self._dialect.format.bind(questions), build, pictures)
+        contract = ReplyContract(self._dialect.format.bind(questions), build, pictures, self._sources)
         critiques, usage, repaired = await self._request(contract, self._critiques, patience, self._dialect.samples)
         return replace(_mean(critiques), usage=usage, repaired=repaired)
 
@@ -120,7 +121,7 @@ class HttpThinker:
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
             return questions_messages(order.instruction, self._dialect.template, url=urls[0])
 
-        contract = ReplyContract(QUESTIONS, build, pictures)
+        contract = ReplyContract(QUESTIONS, build, pictures, self._sources)
         (questions, *_), usage, _ = await self._request(contract, self._checklists, patience, 1)
         return ChecklistReply(tuple(ChecklistQuestion(kind=each.kind, text=each.text) for each in questions), usage)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from services.imaging.codec import ImageInfo
-from services.imaging.containers import png_chunks
+from services.imaging.containers import is_complete, png_chunks
 from services.imaging.structure import SCAN, TooComplexError, jpeg_segments, work_of
 
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -45,20 +45,21 @@ def plain_info(data: bytes) -> ImageInfo | None:
 
 def _png(data: bytes) -> ImageInfo | None:
     work_of(data)
-    last, read, count = b"", len(_PNG), 0
-    for kind, content, whole in png_chunks(data):
+    last, read = b"", len(_PNG)
+    for count, (kind, content, whole) in enumerate(png_chunks(data), 1):
         known = kind == b"IDAT" or _SIZES.get(kind) == len(content) or (kind == b"tEXt" and len(content) <= _MAX_TEXT)
         after_pixels = last != b"IDAT" or kind in {b"IDAT", b"IEND"}
         in_place = (kind == b"IHDR") == (not last) and (kind != b"IEND" or last == b"IDAT") and after_pixels
-        count += 1
         if not known or not in_place or count > _MAX_CHUNKS:
             return None
         read += len(whole)
         last = kind
+    if last != b"IEND" or read != len(data):
+        return None
     header = data[16:29]
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
     plain = header[8] == 8 and header[9] in _PLAIN_COLOURS and header[10:12] == b"\x00\x00" and header[12] <= 1  # noqa: PLR2004
-    if last != b"IEND" or read != len(data) or not plain or not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
+    if not plain or not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
         return None
     return ImageInfo("image/png", width, height)
 
@@ -85,7 +86,7 @@ def _jpeg(data: bytes) -> ImageInfo | None:
             if size is None:
                 return None
     # Behind the last segment, so that it is whole too.
-    if size is None or not scans or 0 in size or data.find(b"\xff\xd9", read) < 0:
+    if size is None or not scans or 0 in size or data.find(b"\xff\xd9", read) < 0 or not is_complete(data):
         return None
     return ImageInfo("image/jpeg", *size)
 

@@ -97,13 +97,16 @@ def test_a_damaged_file_is_never_taken_for_more_than_a_decoder_takes_it_for(name
         data = bytearray(original)
         for _ in range(rng.randint(1, 3)):
             at = rng.randrange(min(len(data), rng.choice([40, 120, len(data)])))
-            kind = rng.randrange(3)
+            kind = rng.randrange(4)
             if kind == 0:
                 data[at] = rng.randrange(256)
             elif kind == 1:
                 del data[at : at + rng.randint(1, 20)]
-            else:
+            elif kind == 2:
                 data[at:at] = data[at : at + rng.randint(1, 20)]
+            else:
+                del data[-rng.randrange(1, len(data)) :]
+                break
         damaged = _mended(bytes(data))
         found = plain_info(damaged)
         if found is not None:
