@@ -23,7 +23,7 @@ import aiohttp
 import httpcore
 import httpx
 
-from benchmarks.stubs import megapixel
+from benchmarks.stubs import picture
 from tests.doubles.processes import free_port, start, wait_ready
 
 Post = Callable[[], Awaitable[bytes]]
@@ -77,7 +77,7 @@ async def clients(url: str, payload: Payload, stack: AsyncExitStack) -> dict[str
 
 async def measure(url: str, *, rounds: int, calls: int, at_once: int) -> dict[str, tuple[float, float]]:
     """By client: milliseconds of CPU per call, and of latency; medians over the rounds."""
-    payload = Payload(megapixel())
+    payload = Payload(picture())
     async with AsyncExitStack() as stack:
         posts = await clients(url, payload, stack)
         cpu_ms: dict[str, list[float]] = {name: [] for name in posts}

@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.protocol.images_api import RAW_IMAGE
+from services.protocol.images_api import RAW_IMAGE, SOURCE_KEPT, SOURCE_KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ def application(name: str = "png", *, raw: bool = True) -> Starlette:
     """Both stubs in one application; `raw`, if the editor answers as our own worker does, and not in base64."""
     original = picture(name)
     released = asyncio.Event()
+    kept: set[str] = set()
     edits_made, critiques_made = itertools.count(1), itertools.count(1)
 
     async def edits(request: Request) -> Response:
@@ -82,11 +83,16 @@ def application(name: str = "png", *, raw: bool = True) -> Starlette:
         async for chunk in request.stream():
             if len(body) < 4096:
                 body += chunk
+        key = request.headers.get(SOURCE_KEY, "")
+        if b'name="image"' in body:
+            kept.add(key)
+        elif key not in kept:
+            return JSONResponse({"error": {"message": "no source is kept under this key"}}, 412)
         if b"\r\n\r\nhold" in body:
             await released.wait()
         edited = with_comment(original, f"edit {next(edits_made)}")
         if raw and RAW_IMAGE in request.headers.get("accept", ""):
-            return Response(edited, media_type=RAW_IMAGE)
+            return Response(edited, media_type=RAW_IMAGE, headers={SOURCE_KEPT: "true"} if key else {})
         return JSONResponse({"created": 0, "data": [{"b64_json": base64.b64encode(edited).decode()}]})
 
     async def completions(request: Request) -> Response:

@@ -59,6 +59,7 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "session_conflict": ErrorCode(409, Blame.CALLER),
     "session_cancelled": ErrorCode(409, Blame.CALLER),
     "edit_cancelled": ErrorCode(409, Blame.CALLER),
+    "source_unknown": ErrorCode(412, Blame.CALLER),
     "request_too_large": ErrorCode(413, Blame.CALLER),
     "unsupported_media_type": ErrorCode(415, Blame.CALLER),
     "range_not_satisfiable": ErrorCode(416, Blame.CALLER),

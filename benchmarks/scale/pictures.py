@@ -9,7 +9,7 @@ import zlib
 
 from PIL import Image
 
-from benchmarks.stubs import megapixel
+from benchmarks.stubs import picture
 
 _END = 12  # bytes of a PNG's last chunk
 
@@ -29,7 +29,7 @@ class Replies:
     """
 
     def __init__(self, *, large: bool) -> None:
-        self.source = megapixel() if large else small()
+        self.source = picture() if large else small()
         cut = (len(self.source) - _END) // 3 * 3
         self._head = base64.b64encode(self.source[:cut])
         self._tail = self.source[cut:-_END]

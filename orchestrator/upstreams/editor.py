@@ -16,11 +16,12 @@ from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply, 
 from orchestrator.ports.errors import EditorError
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
+from orchestrator.upstreams.kept_sources import UNKNOWN, KeptSources
 from orchestrator.upstreams.liveness import Patience
 from services.errors import ApiError
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
-from services.protocol.images_api import RAW_IMAGE
+from services.protocol.images_api import RAW_IMAGE, SOURCE_KEY
 
 _PARAM: Final = "the editor's image"
 _MAX_TIMINGS: Final = 32
@@ -64,6 +65,7 @@ class HttpEditor:
         self._send_seed = send_seed
         self._limit = limit
         self._decoder = decoder or DecodePool()
+        self._sources = KeptSources()
 
     async def ready(self) -> bool:
         """Whether the editor accepts requests now."""
@@ -95,10 +97,13 @@ class HttpEditor:
         if order.mask is not None:
             files.append(("mask", order.mask))
         body = _multipart(boundary, fields, files)
+        key = self._sources.key(order) if len(files) == 1 else None
         headers = {"idempotency-key": order.key, "accept": _ACCEPT, **(_LATER_TURN if order.later else {})}
+        headers |= {SOURCE_KEY: key} if key else {}
         call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers, _max_reply(order))
+        named = replace(call, body=_multipart(boundary, fields, [])) if key and self._sources.is_kept(key) else None
         requests = _Requests(usage)
-        reply = await self._post(call, order, requests, patience or Patience.of(order.timeout_s, order.start_s))
+        reply = await self._post(call, named, order, requests, patience or Patience.of(order.timeout_s, order.start_s))
         requests.reported(reply)
         data = await _image_of(reply)
         info = await self._checked(data, order)
@@ -128,9 +133,9 @@ class HttpEditor:
             raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
         return scaled, ImageInfo("image/png", width, height)
 
-    async def _post(self, call: Call, order: EditOrder, requests: _Requests, patience: Patience) -> Reply:
+    async def _post(self, call: Call, named: Call | None, order: EditOrder, requests: _Requests, patience: Patience) -> Reply:
         if self._limit is None:
-            return await self._upstream.post(call, patience, requests)
+            return await self._send(call, named, patience, requests)
         to_start_s = patience.to_start_s()
         async with contextlib.AsyncExitStack() as stack:
             try:
@@ -143,9 +148,27 @@ class HttpEditor:
                     raise EditorError(TOO_LATE, message) from exc
                 message = f"no slot was free at the editor within {to_start_s:.1f} s"
                 raise EditorError("editor_timeout", message, retryable=True) from exc
-            reply = await self._upstream.post(call, patience, requests)
+            reply = await self._send(call, named, patience, requests)
             _report_times(requests.slot, reply)
             return reply
+
+    async def _send(self, call: Call, named: Call | None, patience: Patience, requests: _Requests) -> Reply:
+        """The reply to the call that only names its source, if there is one and the worker has it; else to the whole call."""
+        key = call.headers.get(SOURCE_KEY, "")
+        if named is not None:
+            try:
+                reply = await self._upstream.post(named, patience, requests)
+            except EditorError as exc:
+                if exc.status != UNKNOWN:
+                    raise
+                self._sources.missed(key)
+            else:
+                self._sources.found()
+                return reply
+        reply = await self._upstream.post(call, patience, requests)
+        if key:
+            self._sources.answered(key, reply.headers)
+        return reply
 
 
 class _Requests(RequestObserver):

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from services.editor.api import compat, health, images
 from services.editor.api.context import Context
+from services.editor.api.sources import KeptSources
 from services.editor.engine.async_engine import AsyncEngine, EngineOptions
 from services.editor.engine.executor import Executor
 from services.editor.engine.warmup import OperatorLimits
@@ -83,7 +84,8 @@ def _lifespan(
         engine = AsyncEngine(executor, metrics, options, pool)
         key = settings.api_key.get_secret_value() if settings.api_key else None
         uploads = ByteBudget(settings.upload_bytes)
-        app.state.context = Context(executor, engine, metrics, limits, key, settings.keepalive_s, time.time(), uploads)
+        sources = KeptSources(settings.source_cache_bytes)
+        app.state.context = Context(executor, engine, metrics, limits, key, settings.keepalive_s, time.time(), uploads, sources)
         executor.start()
         yield
         await asyncio.to_thread(executor.stop, settings.drain_s)

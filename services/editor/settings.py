@@ -76,6 +76,9 @@ class Settings(ServiceSettings):
     replay_bytes: int = Field(
         64 * 1024 * 1024, ge=0, description="Finished answers kept for repeats of their Idempotency-Key, in bytes."
     )
+    source_cache_bytes: int = Field(
+        128 * 1024 * 1024, ge=0, description="Sources kept for the next edits of their sessions, in bytes."
+    )
     keepalive_s: float = Field(15, gt=0, description="Seconds of silence after which a stream sends a comment.")
     drain_s: float = Field(30, ge=0, description="Seconds that running requests get to finish after SIGTERM.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")

@@ -34,6 +34,13 @@ that do not know it answer JSON.
 RAW_TIMINGS: Final = "x-edit-timings"
 """The header of such a reply that holds the field ``timings`` of the JSON one."""
 
+SOURCE_KEY: Final = "x-source-key"
+"""The header by which a caller names the source of an edit: 64 hexadecimal digits that nobody else can guess. A worker keeps the
+source under it, and a later request with the same key may leave the file out; a worker that does not have it answers 412.
+"""
+SOURCE_KEPT: Final = "x-source-kept"
+"""The header, ``true``, with which a worker tells that it keeps the source under the key."""
+
 
 def _well_formed(value: object) -> object:
     # A longer text is refused for its length, without being read.

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import Request
 
+from services.editor.api.sources import KeptSources
 from services.editor.engine.async_engine import AsyncEngine
 from services.editor.engine.executor import Executor
 from services.editor.metrics import Metrics
@@ -32,6 +33,7 @@ class Context:
         keepalive_s: seconds of silence after which a stream sends a comment.
         started_at: Unix time of the start.
         uploads: bytes of bodies in flight.
+        sources: those that later edits may name.
     """
 
     executor: Executor
@@ -42,6 +44,7 @@ class Context:
     keepalive_s: float
     started_at: float
     uploads: ByteBudget
+    sources: KeptSources
 
     @property
     def pipeline(self) -> Pipeline:

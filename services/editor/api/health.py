@@ -50,6 +50,7 @@ def _model(pipeline: Pipeline, started_at: float) -> Model:
         "negative_prompt": supported.negative_prompt,
         "size": supported.resize,
         "images": supported.max_images,
+        "source_key": True,
         "partial_images": supported.partial_images,
         "parameters": ranges,
     }

@@ -52,7 +52,7 @@ class Stopped(BaseModel):
 @router.post(
     "/v1/images/edits",
     response_model=ImagesResponse,
-    responses=documented(408, 409, 415, 422, 429, 507, ok=_OK),
+    responses=documented(408, 409, 412, 415, 422, 429, 507, ok=_OK),
     openapi_extra={"requestBody": form_schema(WorkerFields)},
 )
 async def edit_image(request: Request, ctx: Caller) -> Response:
@@ -62,6 +62,8 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
     pipeline does not support them. A repeat with the same `Idempotency-Key` joins the running or just finished edit. With
     stream=true there are `image_edit.progress` events, `image_edit.partial_image` ones if partial_images asks for them (where
     the pipeline has steps), and an `image_edit.completed` for each picture. `Priority: u=2` (RFC 9218) puts an edit ahead.
+    With the header `x-source-key` (64 random hexadecimal digits) the source is kept, and a later request with the same key may
+    leave `image` out; it is answered 412 `source_unknown` if the source is no longer here.
     An answer shared with an earlier request of the same key has the header `Idempotent-Replayed: true`.
     """
     arrived = time.perf_counter()
@@ -70,11 +72,11 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
         # The orchestrator's names the session, the turn and the candidate.
         logs.bind(edit_key=key)
     await refuse_early(request, ctx, key)
-    form = await receive_form(request, ctx)
+    form, kept = ctx.sources.complete(request, await receive_form(request, ctx))
     fields = validate(WorkerFields, form.fields)
     edit_request = build_request(form, fields, ctx.pipeline, ctx.limits, urgency(request))
     task, joined = ctx.engine.add_request(edit_request, key)
-    headers = {"cache-control": "no-store", **(_REPLAYED if joined else {})}
+    headers = {"cache-control": "no-store", **kept, **(_REPLAYED if joined else {})}
     if not fields.stream:
         edited = await results(request, ctx, task)
         if not joined:
