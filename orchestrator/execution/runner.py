@@ -145,6 +145,8 @@ class Runner:
         self._quarantine = Quarantine(sessions)
         self._suspect: tuple[Claim, float] | None = None
         """The session at its last attempt that is on trial here, and until when (monotonic)."""
+        self._nothing_queued = False
+        """Whether the last claim had capacity at every editor, and brought nothing."""
         self._claim_lost = False
         """Whether the answer to a claim was lost, or a driver gave up: sessions may be owned that nobody drives."""
         self._thinkers = replica.thinkers
@@ -177,8 +179,11 @@ class Runner:
         return bool(self._loops) and not any(task.done() for task in self._loops)
 
     def wake(self) -> None:
-        """Claim soon: there may be capacity for another session."""
-        self._wake.set()
+        """Claim soon: there may be capacity for another session. Not if none was queued at the last claim: of one that is queued
+        since, Redis notifies. Otherwise each edit would cost a claim.
+        """
+        if not self._nothing_queued:
+            self._wake.set()
 
     async def start(self) -> None:
         """Start the background loops."""
@@ -229,7 +234,9 @@ class Runner:
                 await self._release_lost_claims()
             if self._draining:
                 return False
-            taken = await self._sessions.claim(self._replica, self._wanted())
+            self._nothing_queued = False
+            wanted = self._wanted()
+            taken = await self._sessions.claim(self._replica, wanted)
         except StorageUnavailableError as exc:
             log.warning("cannot claim sessions: %s", exc.message)
             self._claim_lost = True
@@ -239,6 +246,8 @@ class Runner:
         if taken.recovered:
             log.warning("%d sessions of dead replicas were queued again", taken.recovered)
             self._observer.recovered(taken.recovered)
+        has_capacity = wanted.capacity.keys() == self._editors.spare().keys()
+        self._nothing_queued = has_capacity and not taken.claims and not taken.more
         for claim in taken.claims:
             self._begin(claim)
         for chore in taken.chores:

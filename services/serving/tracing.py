@@ -30,7 +30,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from opentelemetry import context, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    INVALID_SPAN_CONTEXT,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 if TYPE_CHECKING:
@@ -125,7 +135,10 @@ def span(
     name: str, kind: Kind = "internal", attributes: Attributes | None = None, *, parent: SpanContext | None = None
 ) -> Iterator[Span]:
     """A span around a ``with`` block: below `parent`, or below the current span."""
-    above = _below(parent) if parent is not None and enabled() else None
+    if not enabled():
+        yield INVALID_SPAN
+        return
+    above = _below(parent) if parent is not None else None
     with _current(_tracer.start_span(name, above, _KINDS[kind], attributes)) as started:
         yield started
 
@@ -133,8 +146,11 @@ def span(
 @contextmanager
 def server_span(name: str, headers: Mapping[str, str], attributes: Attributes | None = None) -> Iterator[Span]:
     """The span of an incoming request, below its caller's if the headers name one."""
+    if not enabled():
+        yield INVALID_SPAN
+        return
     # An empty context: the parent is the caller's span or none, never one that was current here before.
-    above = _propagator.extract(dict(headers), Context()) if enabled() else None
+    above = _propagator.extract(dict(headers), Context())
     with _current(_tracer.start_span(name, above, SpanKind.SERVER, attributes)) as started:
         yield started
 
@@ -192,6 +208,8 @@ def record(
 
 def headers() -> dict[str, str]:
     """The headers that make the spans of a request's server children of the current span."""
+    if not enabled():
+        return {}
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     return carrier
@@ -214,6 +232,8 @@ def turn_context(session_id: str, number: int) -> SpanContext:
 
 
 def _derived_context(session_id: str, name: str) -> SpanContext:
+    if not enabled():
+        return INVALID_SPAN_CONTEXT
     found = _SESSION.fullmatch(session_id)
     trace_id = (int(found[1], 16) if found else 0) or _derived_id(session_id, 16)
     # Decided as for the root of that trace, which another replica may record.
