@@ -64,11 +64,14 @@ class SessionSpans:
 
     async def job(self, job: Job, work: Callable[[], Awaitable[ev.Event]]) -> ev.Event:
         """Run a job in a span; its parent is the turn's span, or the session's for a checklist."""
+        if not isinstance(job, ChecklistJob):
+            logs.bind(turn=job.turn, candidate=job.candidate)
+        if not tracing.enabled():
+            return await work()
         attributes = self._attributes()
         if isinstance(job, ChecklistJob):
             name, parent = "checklist", self._root
         else:
-            logs.bind(turn=job.turn, candidate=job.candidate)
             name, parent = ("edit" if isinstance(job, EditJob) else "critique"), tracing.turn_context(self._id, job.turn)
             attributes |= {"editthinker.turn": job.turn, "editthinker.candidate": job.candidate}
         with tracing.span(name, attributes=attributes | {"editthinker.attempt": job.attempt}, parent=parent) as span:

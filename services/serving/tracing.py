@@ -32,7 +32,6 @@ from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
-    INVALID_SPAN_CONTEXT,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -232,8 +231,6 @@ def turn_context(session_id: str, number: int) -> SpanContext:
 
 
 def _derived_context(session_id: str, name: str) -> SpanContext:
-    if not enabled():
-        return INVALID_SPAN_CONTEXT
     found = _SESSION.fullmatch(session_id)
     trace_id = (int(found[1], 16) if found else 0) or _derived_id(session_id, 16)
     # Decided as for the root of that trace, which another replica may record.
