@@ -4,7 +4,8 @@
 queued by up to 1,000 tenants. The calls are one after the other, so a time is a round trip and the script.
 
 ``fairness``: one tenant has five sessions of 16 candidates and 20 turns at an editor with four slots. Another makes single edits:
-one at a time, alone and in the crowd, for the times; then more than the editor can do, for Jain's index by editor seconds.
+one at a time, alone and in the crowd, for the times; then more than the editor can do, for Jain's index by editor seconds. It
+takes about a minute and a half and says on standard error how far it is.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -37,7 +39,9 @@ from tests.doubles.upstreams import Script, application, picture, serving
 TENANTS: Final = 1000
 QUEUED: Final = (10, 1_000, 100_000)
 SLOTS: Final = 4
-EDIT_S: Final = 1.0
+EDIT_S: Final = 0.5
+CONTEST_S: Final = 30.0
+"""For Jain's index: sixty times an edit, with four slots."""
 CROWD: Final[dict[str, Any]] = {
     "candidates": 16,
     "max_turns": 20,
@@ -156,16 +160,26 @@ async def fairness_figures(url: str, redis: Redis, keys: dict[str, str], singles
     """The small tenant alone, then in the crowd; then both with more than there is."""
     big, small = Tenant(url, keys["big"]), Tenant(url, keys["small"])
     await small.single_s()
-    quiet = [await small.single_s() for _ in range(singles)]
+
+    async def times(what: str) -> list[float]:
+        found = []
+        for number in range(1, singles + 1):
+            found.append(await small.single_s())
+            if number % 5 == 0:
+                _progress(f"single edits {what}: {number} of {singles}, the last took {found[-1]:.2f} s")
+        return found
+
+    quiet = await times("alone")
     await asyncio.gather(*(big.begin(**CROWD) for _ in range(5)))
     await asyncio.sleep(4 * EDIT_S)
-    crowd = [await small.single_s() for _ in range(singles)]
+    crowd = await times("in the crowd")
 
     async def spent() -> dict[str, float]:
         found: Any = await redis.hgetall(f"{KeySpace().prefix}spent:{int(time.time() // 86_400)}")
         return {name.decode(): float(seconds) for name, seconds in found.items()}
 
-    ends = time.monotonic() + singles * EDIT_S * 2
+    _progress(f"both tenants with more than there is, for {CONTEST_S:g} s")
+    ends = time.monotonic() + CONTEST_S
 
     async def again_and_again() -> None:
         while time.monotonic() < ends:
@@ -178,6 +192,10 @@ async def fairness_figures(url: str, redis: Redis, keys: dict[str, str], singles
     for tenant in (big, small):
         await tenant.client.aclose()
     return FairnessFigures(p95(quiet), p95(crowd), p95(crowd) / p95(quiet), index)
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 # --- the runs ------------------------------------------------------------------------------------------------------
