@@ -1,17 +1,17 @@
 """Runs a Python module and attributes its CPU time to areas of the code: ``python cpu_areas.py FIGURES MODULE [ARGUMENT …]``.
 
-A thread wakes up every fifth of a millisecond, reads the CPU clock of every other thread, and adds what each has used since to the area
-of the code that it is in. So the sum is exact, and its division is a sample. A thread that holds the interpreter's lock for
-long is looked at when it lets go, in the function that held it. Threads that are not Python's are one area.
+A thread wakes up every fifth of a millisecond, reads the CPU clock of every other thread, and adds what each has used since to
+the area of the code that it is in. So the sum is exact, and its division is a sample. A thread that holds the interpreter's lock
+for long is looked at when it lets go: some of what the event loop's callbacks use is counted as the loop's. Threads that are not
+Python's are one area.
 
-`benchmarks.overhead --profile` starts the orchestrator of any checkout with it; so it imports nothing of this project. pyinstrument
-samples wall-clock time, cProfile doubles the time of small functions, and py-spy needs ptrace: hence our own.
+`benchmarks.overhead --profile` starts the orchestrator of any checkout with it; so it imports nothing of this project.
+pyinstrument samples wall-clock time, cProfile doubles the time of small functions, and py-spy needs ptrace: hence our own.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import runpy
 import sys
 import threading
@@ -105,7 +105,7 @@ class Sampler(threading.Thread):
                 self._write()
 
     def _sample(self) -> None:
-        frames = sys._current_frames()
+        frames = sys._current_frames()  # noqa: SLF001 - there is no other way
         total = time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
         natives = total
         for thread in threading.enumerate():
@@ -136,7 +136,7 @@ def main() -> None:
     """Start the sampler, then be the module."""
     figures, module = Path(sys.argv[1]), sys.argv[2]
     # `python file` puts the file's folder first; `python -m` the current one.
-    sys.path[0] = os.getcwd()
+    sys.path[0] = str(Path.cwd())
     sys.argv = [module, *sys.argv[3:]]
     # The sampler gets the interpreter's lock within this time, not in 5 ms, when the thread that has it waits for its sockets.
     sys.setswitchinterval(_SWITCH_S)

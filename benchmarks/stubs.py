@@ -11,7 +11,6 @@ import asyncio
 import base64
 import io
 import itertools
-import json
 import struct
 import sys
 import zlib
@@ -69,6 +68,18 @@ def with_comment(data: bytes, text: str) -> bytes:
 
 
 _CRITIQUE = '<think>too little of it</think><score>{"semantic": 5, "quality": 9}</score><answer>more, step %d</answer>'
+_CRITIQUES: Final = itertools.count(1)
+
+
+async def _models(_: Request) -> Response:
+    return JSONResponse({"object": "list", "data": []})
+
+
+async def _completion(request: Request) -> Response:
+    async for _ in request.stream():
+        pass
+    message = {"role": "assistant", "content": _CRITIQUE % next(_CRITIQUES)}
+    return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
 
 
 def application(name: str = "png", *, raw: bool = True) -> Starlette:
@@ -76,7 +87,7 @@ def application(name: str = "png", *, raw: bool = True) -> Starlette:
     original = picture(name)
     released = asyncio.Event()
     kept: set[str] = set()
-    edits_made, critiques_made = itertools.count(1), itertools.count(1)
+    edits_made = itertools.count(1)
 
     async def edits(request: Request) -> Response:
         body = bytearray()
@@ -95,29 +106,20 @@ def application(name: str = "png", *, raw: bool = True) -> Starlette:
             return Response(edited, media_type=RAW_IMAGE, headers={SOURCE_KEPT: "true"} if key else {})
         return JSONResponse({"created": 0, "data": [{"b64_json": base64.b64encode(edited).decode()}]})
 
-    async def completions(request: Request) -> Response:
-        async for _ in request.stream():
-            pass
-        message = {"role": "assistant", "content": _CRITIQUE % next(critiques_made)}
-        return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
-
     async def release(_: Request) -> Response:
         released.set()
         return Response()
 
-    async def models(_: Request) -> Response:
-        return JSONResponse({"object": "list", "data": []})
-
     return Starlette(
         routes=[
             Route("/v1/images/edits", edits, methods=["POST"]),
-            Route("/v1/chat/completions", completions, methods=["POST"]),
-            Route("/v1/models", models),
+            Route("/v1/chat/completions", _completion, methods=["POST"]),
+            Route("/v1/models", _models),
             Route("/release", release, methods=["POST"]),
         ]
     )
 
 
 if __name__ == "__main__":
-    made = application(sys.argv[2] if len(sys.argv) > 2 else "png", raw="base64" not in sys.argv[3:])  # noqa: PLR2004
+    made = application(sys.argv[2] if len(sys.argv) > 2 else "png", raw="base64" not in sys.argv[3:])
     uvicorn.run(made, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any, Literal
 
@@ -11,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.ports.collaborators import CritiqueOrder, CritiqueReply, Usage
+from orchestrator.ports.collaborators import CritiqueOrder, CritiqueReply, StoredImage, Usage
 from orchestrator.ports.errors import ThinkerError
+from orchestrator.upstreams import reply_contract
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from orchestrator.upstreams.liveness import Patience
+from orchestrator.upstreams.reply_contract import EncodedSources
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
@@ -271,3 +274,30 @@ def test_any_texts_are_asked_about(original: str, instruction: str, name: Format
     request = CritiqueRequest(Picture(SOURCE, "image/png"), Picture(CANDIDATE, "image/jpeg"), original, instruction)
 
     assert json.loads(upstream.sent)["messages"] == build(request, FORMATS[name].template())
+
+
+async def test_a_sessions_source_is_encoded_once(desk: Desk) -> None:
+    """And sent as before with each critique; candidates are loaded when they are sent."""
+    loads: list[str] = []
+    desk.answers = [JSONResponse(GOOD)]
+
+    def counted(image: StoredImage, name: str) -> StoredImage:
+        async def load() -> bytes:
+            loads.append(name)
+            return await image.load()
+
+        return StoredImage(image.ref, load)
+
+    pair = counted(stored(SOURCE), "source"), counted(stored(CANDIDATE), "candidate")
+    async with asking("thinker", desk.url) as upstream:
+        thinker = HttpThinker(upstream, dialect())
+        for _ in range(2):
+            await thinker.critique(CritiqueOrder(*pair, "make it golden", "warm light", WAIT_S))
+
+    assert loads == ["source", "candidate", "candidate"]
+    assert desk.seen[0].body == desk.seen[1].body
+
+
+async def test_sources_beyond_the_limit_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reply_contract, "_SOURCES_BYTES", 10)
+    assert await EncodedSources().encoded(stored(SOURCE)) == base64.b64encode(SOURCE)

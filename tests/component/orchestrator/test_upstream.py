@@ -43,6 +43,28 @@ async def test_what_is_sent(desk: Desk) -> None:
     assert seen.headers["accept"] == "application/json"
 
 
+async def test_small_pieces_go_together_and_large_ones_are_not_copied() -> None:
+    """Each write wakes the server up."""
+    large = bytes(1_000_000)
+
+    async def load() -> bytes:
+        return large
+
+    body: list[bytes | Lazy] = [b"head", Lazy(len(large), load), b"between", Lazy(len(large), load), b"tail"]
+    pieces = [piece async for piece in Call("/things", body, "text/plain", {}).pieces()]
+
+    assert b"".join(pieces) == b"head" + large + b"between" + large + b"tail"
+    assert len(pieces) == 5
+    assert sum(isinstance(piece, memoryview) and piece.obj is large for piece in pieces) == 2
+
+    small = [piece async for piece in Call("/things", [b"head", Lazy(5, _hello), b"tail"], "text/plain", {}).pieces()]
+    assert small == [b"headhellotail"]
+
+
+async def _hello() -> bytes:
+    return b"hello"
+
+
 async def test_the_key_is_a_bearer_token(desk: Desk) -> None:
     """Sent where there is one, to `ready` as well; no header where there is none."""
     desk.answers = [GOOD]

@@ -185,6 +185,32 @@ async def harness() -> AsyncGenerator[Harness]:
     await harness.runner.stop()
 
 
+@pytest.mark.parametrize(
+    ("capacity", "claims", "claimed_again"),
+    [({"e": 1}, [], False), ({"e": 0}, [], True), ({"e": 1, "f": 0}, [], True), ({"e": 1}, [Claim("a", 1, "e")], True)],
+)
+async def test_a_slot_that_becomes_free_brings_a_claim_unless_nothing_was_queued(
+    harness: Harness, capacity: dict[str, int], claims: list[Claim], *, claimed_again: bool
+) -> None:
+    """Nothing was, if the last claim had capacity at every editor and brought no session."""
+    harness.editors.editors, harness.store.claims = capacity, claims
+    await harness.runner._claim()
+    harness.runner._wake.clear()
+    harness.runner.wake()
+
+    assert harness.runner._wake.is_set() == claimed_again
+
+
+async def test_a_slot_brings_a_claim_after_one_that_failed(harness: Harness) -> None:
+    await harness.runner._claim()
+    harness.store.failing = {"claim"}
+    with pytest.raises(RuntimeError):
+        await harness.runner._claim()
+    harness.runner.wake()
+
+    assert harness.runner._wake.is_set()
+
+
 async def test_an_unexpected_exception_ends_no_loop(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged with its trace; after a pause claims, heartbeats, audits and notifications continue."""
     harness.store.failing = {"claim", "renew_lease", "report_durations", "owned"}
