@@ -223,9 +223,14 @@ def _mean(critiques: Sequence[Critique]) -> CritiqueReply:
             for answer in texts.answers
         ),
         samples=len(critiques),
-        semantic_spread=round(statistics.pstdev(semantic), 3),
-        quality_spread=round(statistics.pstdev(quality), 3),
+        semantic_spread=_spread(semantic),
+        quality_spread=_spread(quality),
     )
+
+
+def _spread(scores: Sequence[float]) -> float:
+    # `statistics` adds fractions, which takes longer than everything else here.
+    return round(statistics.pstdev(scores), 3) if len(scores) > 1 else 0.0
 
 
 def _usage(completion: Any) -> Usage:
