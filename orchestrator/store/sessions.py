@@ -290,7 +290,7 @@ class RedisSessions:
 
     async def hand_over(self, session_id: str, tenant: str, fingerprint: str) -> None:
         """Let the next request of that tenant and fingerprint join the session, for a minute."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             await self.scripts.hand_over(session_id, tenant, fingerprint, int(_JOIN_S * 1000))
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +15,21 @@ import redis as redis_client
 import uvloop
 from redis.asyncio import Redis
 
+from orchestrator.loop import events as ev
 from orchestrator.ports.errors import StorageUnavailableError
+from orchestrator.ports.stores import Idempotency
 from orchestrator.store import connection, silence
 from orchestrator.store.connection import client, listeners, parse, redis_call
 from orchestrator.store.pubsub import QUIET, PubSubFanout
+from orchestrator.store.scripts import KeySpace
+from orchestrator.store.sessions import RedisSessions
 from tests.doubles.processes import Process
 from tests.doubles.redis_fleet import until
 from tests.doubles.tcp_proxy import Fault, TcpProxy, ThreadProxy, running
 from tests.doubles.upstreams import Script
 from tests.doubles.waiting import turns
 from tests.integration.conftest import Start
+from tests.integration.test_queues import IMAGE
 from tests.integration.test_sessions import create
 
 _ROUNDS = 30
@@ -185,6 +191,30 @@ async def test_a_redis_that_stands_still_loses_no_connection(redis: Process, mon
             assert await call
         assert pooled._writer.transport is transport
         await store.aclose()
+
+
+async def test_a_repeat_whose_answer_was_lost_joins_the_same_session(redis: Process) -> None:
+    """Of two that were handed over: the command is sent again, and the other one is left for the other caller."""
+    made = ev.SessionCreated(
+        at=1, source=IMAGE, instruction="x", editor="e", thinker="t", limits=ev.Limits(deadline_at=time.time() + 600)
+    )
+    same = Idempotency("", "digest")
+    async with TcpProxy("127.0.0.1", redis.port) as proxy:
+        address = parse(f"redis://127.0.0.1:{proxy.port}/3")
+        store = client(address)
+        await store.flushdb()
+        sessions = RedisSessions(store, PubSubFanout(listeners(address)), KeySpace())
+        for name in ("first", "second"):
+            await sessions.create(name, made, same)
+        for name in ("first", "second", "second"):
+            await sessions.hand_over(name, made.tenant, "digest")
+        proxy.set(Fault("cut", bytes=1, scope="open"))
+        joined = await sessions.create("repeat", made, same)
+        assert proxy.hit == 1
+        others = [await sessions.create(name, made, same) for name in ("other", "new")]
+        await store.aclose()
+
+    assert [created.session_id for created in (joined, *others)] == ["first", "second", "new"]
 
 
 async def test_an_answer_that_is_on_its_way_is_waited_for(redis: Process, monkeypatch: pytest.MonkeyPatch) -> None:
