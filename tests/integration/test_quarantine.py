@@ -150,6 +150,8 @@ def test_a_session_whose_log_cannot_be_read_is_seen_cancelled_and_deleted(
         _write(database, session_id, text)
         path = f"/v1/sessions/{session_id}"
         seen = api.get(path)
+        listed = api.get("/v1/sessions").json()
+        running = [session["id"] for session in api.get("/v1/sessions?status=running").json()["data"]]
         early = api.delete(path)
         cancelled = api.post(f"{path}/cancel")
         until(lambda: api.get(path).json()["status"] == "failed", "it ends")
@@ -157,12 +159,17 @@ def test_a_session_whose_log_cannot_be_read_is_seen_cancelled_and_deleted(
         until(lambda: database.pttl(KEYS.log(session_id)) > 0, "it is archived")
         database.delete(KEYS.log(session_id), KEYS.meta(session_id))
         archived = api.get(path)
+        failed = [session["id"] for session in api.get("/v1/sessions?status=failed").json()["data"]]
         feedback = api.post(f"{path}/feedback", json={"action": "go_on"})
         deleted = api.delete(path)
         after = api.get(path)
         metrics = api.get("/metrics").text
 
     assert (seen.status_code, seen.json()["status"], seen.json()["error"]["code"]) == (200, "running", "session_unreadable")
+    assert [(session["id"], session["error"]["code"], session["turns"]) for session in listed["data"]] == [
+        (session_id, "session_unreadable", [])
+    ]
+    assert (running, failed, listed["unreadable"]) == ([session_id], [session_id], [])
     assert early.status_code == 409
     assert (cancelled.status_code, cancelled.json()["error"]["code"]) == (200, "session_unreadable")
     assert (archived.status_code, archived.json()["error"]["code"]) == (200, "session_unreadable")
@@ -186,8 +193,10 @@ def test_a_first_event_that_cannot_be_read_is_an_error_for_its_tenant(
         for number, _ in log:
             database.xadd(KEYS.log(session_id), {"e": json.dumps({"type": "session_created"})}, id=number)
         seen = api.get(f"/v1/sessions/{session_id}")
+        listed = [api.get("/v1/sessions", params=params).json() for params in ({}, {"status": "running"})]
         until(lambda: database.get(KEYS.unfinished) == b"0", "it ends")
         deleted = api.delete(f"/v1/sessions/{session_id}")
 
     assert (seen.status_code, seen.json()["error"]["code"]) == (500, "session_unreadable")
+    assert [(page["data"], page["unreadable"]) for page in listed] == [([], [session_id]), ([], [])]
     assert deleted.status_code == 204

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -227,6 +228,20 @@ async def test_a_session_waits_for_a_replica_that_knows_its_thinker(queues: Queu
     assert [claim.session_id for claim in old] == ["ann-002", "bob-003"]
     assert place is not None and place.ahead == 0
     assert [claim.session_id for claim in new] == ["ann-001"]
+
+
+async def test_the_day_of_a_budget_ends_at_midnight_utc(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every time zone of the replica."""
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        with pytest.raises(PortError, match="used up") as caught:
+            await queues.create(bounds=Bounds(editor_s_per_day=0))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    midnight = 1_700_006_400  # 2023-11-15 00:00 UTC
+    assert caught.value.retry_after == pytest.approx(midnight - queues.now / 1000 + 1)
 
 
 async def test_a_session_that_was_given_back_waits_for_a_replica_that_knows_its_thinker(queues: Queues) -> None:
