@@ -89,6 +89,7 @@ _IMAGE: Final[Responses] = {
 _PARTIAL: Final = 206
 _SECONDS: Final = re.compile(r"[0-9]{1,18}")
 _FINISHED: Final = {"model": SessionView, "description": "Finished within `Prefer: wait`."}
+_CREATED: Final = {"description": "Created, and not finished yet."}
 _LONGEST_WAIT_S: Final = 600
 _PAGES_SCANNED: Final = 10
 _READ_AT_ONCE: Final = 16
@@ -118,7 +119,9 @@ def _create_body() -> dict[str, object]:
     "",
     status_code=202,
     response_model=SessionView,
-    responses=documented(408, 415, 422, 429, 502, 504, ok={200: _FINISHED}, example=SESSION),
+    responses=documented(
+        408, 415, 422, 429, 502, 504, ok={200: _FINISHED, 202: _CREATED}, example=SESSION, polled=True, rated=True
+    ),
     openapi_extra=_create_body(),
 )
 async def create_session(
@@ -203,7 +206,7 @@ async def list_sessions(
     return SessionList(data=found, unreadable=lost, next_cursor=_write_cursor(after) if after else None)
 
 
-@router.get("/{session_id}", response_model=SessionView, responses=documented(example=SESSION))
+@router.get("/{session_id}", response_model=SessionView, responses=documented(example=SESSION, polled=True))
 async def get_session(session_id: SessionId, ctx: ReadAccess) -> Response:
     """A session; while it is queued, also its position and its expected wait. `Retry-After` says when to ask again.
 

@@ -220,7 +220,10 @@ def _translated(exc: Exception) -> StorageUnavailableError:
         code = found[1]
     if code is None and (isinstance(exc, AuthenticationError) or "HELLO must be called" in str(exc)):
         # Redis' own text about HELLO does not say that it wants a password.
-        return StorageUnavailableError("Redis refuses the password, or needs one: set EDITTHINKER_REDIS_PASSWORD")
+        return StorageUnavailableError(
+            "Redis refuses the password, or needs one: set EDITTHINKER_REDIS_PASSWORD",
+            shown="the session store refuses this server: wrong password, or none where it needs one",
+        )
     if code is None:
         return StorageUnavailableError(f"Redis did not answer: {exc}")
     reason = _REFUSALS[code]
