@@ -99,6 +99,9 @@ class Metrics:
         self._silent = Gauge(
             "editthinker_upstream_silent", "Whether an upstream has stopped answering.", ["role", "name"], registry=registry
         )
+        self._unanswered = self._counter(
+            "upstream_unanswered_total", "Requests that an upstream did not answer.", {"role": (), "name": ()}
+        )
         self._held = Gauge("editthinker_held_bytes", "Bytes of requests or replies in flight.", ["kind"], registry=registry)
         self._refused_for_bytes = Gauge(
             "editthinker_held_bytes_refusals", "Requests refused because too many bytes were held.", ["kind"], registry=registry
@@ -197,6 +200,11 @@ class Metrics:
     def upstream_silent(self, role: Literal["editor", "thinker"], name: str, silent: bool) -> None:  # noqa: FBT001 - a value
         """Whether an upstream has stopped answering."""
         self._silent.labels(role, name).set(int(silent))
+        self._unanswered.labels(role, name)
+
+    def request_unanswered(self, role: Literal["editor", "thinker"], name: str) -> None:
+        """An upstream did not answer a request."""
+        self._unanswered.labels(role, name).inc()
 
     def redis_read(self, queued: Mapping[str, int], unfinished: int, replicas: int) -> None:
         """Redis responded with the size of the queues; every replica exports the same."""

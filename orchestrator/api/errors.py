@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
@@ -65,16 +65,56 @@ def of_finished(finished: Finished) -> ApiError:
     return ApiError("editor_failed", "no image could be made")
 
 
-def documented(*statuses: int, ok: Responses | None = None, example: object = None, keyed: bool = True) -> Responses:
-    """OpenAPI responses: those given, an example of the JSON body, and the error statuses that all routes share."""
+_RETRY_AFTER: Final = {
+    "Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer", "minimum": 1}}
+}
+_RATE_LIMIT: Final = {
+    "RateLimit": {
+        "description": "What is left of each of the tenant's rates, and the seconds until there is more; absent without a rate.",
+        "schema": {"type": "string"},
+        "example": '"minute";r=59;t=42',
+    },
+    "RateLimit-Policy": {
+        "description": "The tenant's rates: requests, and the seconds of the window.",
+        "schema": {"type": "string"},
+        "example": '"minute";q=60;w=60',
+    },
+}
+_TRY_AGAIN: Final = frozenset({429, 503, 507})
+_BEFORE_THE_RATE: Final = frozenset({401, 403, 404, 405})
+"""Statuses of requests that are refused before they are counted."""
+
+
+def documented(
+    *statuses: int,
+    ok: Responses | None = None,
+    example: object = None,
+    keyed: bool = True,
+    polled: bool = False,
+    rated: bool = False,
+) -> Responses:
+    """OpenAPI responses: those given, an example of the JSON body, and the error statuses that all routes share.
+
+    Args:
+        polled: whether its 200 and 202 say when to ask again.
+        rated: whether requests count toward the tenant's rate.
+    """
     schema = {"application/json": {"schema": error_schema(), "example": ERROR}}
     if example is not None:
         shown = (ok or {}).get(200, {})
         content = {**shown.get("content", {}), "application/json": {"example": example}}
-        ok = {200: {"description": "Success.", **shown, "content": content}}
+        ok = {**(ok or {}), 200: {"description": "Success.", **shown, "content": content}}
     always = (400, *((401, 403) if keyed else ()), 404, 405, 413, 500, 503)
     errors: Responses = {s: {"description": _meaning(s), "content": schema} for s in sorted({*statuses, *always})}
-    return {**(ok or {}), **errors}
+    found: Responses = {**(ok or {}), **errors}
+    if polled or rated:
+        found = {200: {"description": "Success."}, **found}
+    for status, response in found.items():
+        waits = status in _TRY_AGAIN or (polled and status in {200, 202})
+        rates = rated and status not in _BEFORE_THE_RATE
+        if headers := {**(_RETRY_AFTER if waits else {}), **(_RATE_LIMIT if rates else {})}:
+            found[status] = {**response, "headers": {**response.get("headers", {}), **headers}}
+    return found
 
 
 def _meaning(status: int) -> str:

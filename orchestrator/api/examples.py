@@ -94,7 +94,7 @@ SESSION: Final[dict[str, Any]] = {
     },
 }
 
-SESSIONS: Final[dict[str, Any]] = {"object": "list", "data": [SESSION], "next_cursor": None}
+SESSIONS: Final[dict[str, Any]] = {"object": "list", "data": [SESSION], "unreadable": [], "next_cursor": None}
 
 IMAGES: Final[dict[str, Any]] = {
     "created": 1795488000,

@@ -83,7 +83,7 @@ class _Waiting:
 @router.post(
     "/v1/images/edits",
     response_model=ImagesResponse,
-    responses=documented(408, 409, 415, 422, 429, 502, 504, 507, ok={200: _OK}, example=IMAGES),
+    responses=documented(408, 409, 415, 422, 429, 502, 504, 507, ok={200: _OK}, example=IMAGES, rated=True),
     openapi_extra={"requestBody": form_schema(ImagesEditFields)},
 )
 async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_access)]) -> Response:

@@ -30,17 +30,19 @@ from orchestrator.api.live import (
     StreamLimitError,
     UnreadableSessionError,
     load,
+    unreadable,
     until_finished,
     while_connected,
 )
 from orchestrator.api.pictures import Representation, size_of, stored_response
 from orchestrator.api.queries import METADATA_QUERY, wanted_metadata
-from orchestrator.api.view import SessionList, SessionView, poll_after_s, show, show_unreadable, summary
+from orchestrator.api.view import SessionList, SessionView, in_list, poll_after_s, show, show_unreadable, summary
 from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
-from orchestrator.loop.session import Session, Status, fold
+from orchestrator.loop.session import CorruptLogError, Session, Status, fold
 from orchestrator.ports.errors import StorageUnavailableError
+from orchestrator.ports.stores import Recorded
 from services.errors import ApiError
 from services.imaging.codec import OutputFormat
 from services.protocol.images_api import Prompt, form_schema
@@ -87,6 +89,7 @@ _IMAGE: Final[Responses] = {
 _PARTIAL: Final = 206
 _SECONDS: Final = re.compile(r"[0-9]{1,18}")
 _FINISHED: Final = {"model": SessionView, "description": "Finished within `Prefer: wait`."}
+_CREATED: Final = {"description": "Created, and not finished yet."}
 _LONGEST_WAIT_S: Final = 600
 _PAGES_SCANNED: Final = 10
 _READ_AT_ONCE: Final = 16
@@ -116,7 +119,9 @@ def _create_body() -> dict[str, object]:
     "",
     status_code=202,
     response_model=SessionView,
-    responses=documented(408, 415, 422, 429, 502, 504, ok={200: _FINISHED}, example=SESSION),
+    responses=documented(
+        408, 415, 422, 429, 502, 504, ok={200: _FINISHED, 202: _CREATED}, example=SESSION, polled=True, rated=True
+    ),
     openapi_extra=_create_body(),
 )
 async def create_session(
@@ -172,9 +177,13 @@ async def list_sessions(
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
     status: Annotated[Status | None, Query(description="Only sessions in this state.")] = None,
 ) -> SessionList:
-    """Your sessions, newest first, without their turns and checklists: `GET` a session for those."""
+    """Your sessions, newest first, without their turns and checklists: `GET` a session for those.
+
+    One whose events cannot be read has the error `session_unreadable`; one of which nothing can be read is in `unreadable`.
+    """
     pairs = wanted_metadata(request).items()
     found: list[SessionView] = []
+    lost: list[str] = []
     after = _read_cursor(cursor)
     async with ctx.listings.slot(ctx.tenant):
         for _ in range(_PAGES_SCANNED):
@@ -185,18 +194,19 @@ async def list_sessions(
                 logs = await ctx.history.read_many([name for name, _ in portion])
                 for (name, created_ms), log in zip(portion, logs, strict=True):
                     after = (created_ms, name)
-                    if log:
-                        session = fold(recorded.event for recorded in log)
-                        if (status is None or session.status == status) and pairs <= session.created.metadata.items():
-                            found.append(summary(name, session, log[-1].seq, kept_s=ctx.kept_s))
-                    if len(found) == limit:
-                        return SessionList(data=found, next_cursor=_write_cursor(after))
+                    view = await _listed(ctx, name, log)
+                    if isinstance(view, UnreadableSessionError):
+                        lost += [] if status or pairs else [name]
+                    elif view and status in {None, view.status} and pairs <= view.metadata.items():
+                        found.append(view)
+                    if len(found) + len(lost) == limit:
+                        return SessionList(data=found, unreadable=lost, next_cursor=_write_cursor(after))
             if not rows:
-                return SessionList(data=found, next_cursor=None)
-    return SessionList(data=found, next_cursor=_write_cursor(after) if after else None)
+                return SessionList(data=found, unreadable=lost, next_cursor=None)
+    return SessionList(data=found, unreadable=lost, next_cursor=_write_cursor(after) if after else None)
 
 
-@router.get("/{session_id}", response_model=SessionView, responses=documented(example=SESSION))
+@router.get("/{session_id}", response_model=SessionView, responses=documented(example=SESSION, polled=True))
 async def get_session(session_id: SessionId, ctx: ReadAccess) -> Response:
     """A session; while it is queued, also its position and its expected wait. `Retry-After` says when to ask again.
 
@@ -304,6 +314,19 @@ def _shown(view: SessionView, headers: Mapping[str, str] | None = None, status: 
     after = poll_after_s(view)
     wait = {} if after is None else {"retry-after": str(after)}
     return Response(view.model_dump_json(), status, {**(headers or {}), **wait}, "application/json")
+
+
+async def _listed(ctx: Context, session_id: str, log: list[Recorded]) -> SessionView | UnreadableSessionError | None:
+    """A session in a list; the error of one of which nothing can be read; None for one that is gone."""
+    try:
+        if log:
+            return summary(session_id, fold(recorded.event for recorded in log), log[-1].seq, kept_s=ctx.kept_s)
+    except CorruptLogError:
+        pass
+    exc = await unreadable(ctx.history, session_id, ctx.tenant)
+    if not isinstance(exc, UnreadableSessionError):
+        return None
+    return exc if exc.session is None else in_list(_show_unreadable(session_id, exc))
 
 
 async def _session_of_image(ctx: Context, session_id: str) -> Session:

@@ -139,6 +139,10 @@ class SessionList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[SessionView]
+    unreadable: list[str] = Field(
+        default_factory=list,
+        description="Ids of sessions of this page of which nothing can be read; they can be cancelled and deleted.",
+    )
     next_cursor: str | None
 
 
@@ -209,7 +213,12 @@ def show_unreadable(session_id: str, session: Session, last_event: int, *, finis
 
 def summary(session_id: str, session: Session, last_event: int, *, kept_s: float | None = None) -> SessionView:
     """A session in a list: without its turns and its checklist."""
-    return show(session_id, session, last_event, kept_s=kept_s).model_copy(update={"turns": [], "checklist": []})
+    return in_list(show(session_id, session, last_event, kept_s=kept_s))
+
+
+def in_list(view: SessionView) -> SessionView:
+    """A session without what lists leave out."""
+    return view.model_copy(update={"turns": [], "checklist": []})
 
 
 _POLL_S: Final[dict[str, int]] = {"running": 2, "cancelling": 1, "awaiting_review": 10}

@@ -2,7 +2,7 @@
 
 One lease covers every session that a replica drives, so it costs the same for ten thousand sessions as for one. Differences
 that a lost response or a long pause may leave are found by auditing the sessions that Redis says this replica owns against
-those it drives.
+those it drives. Renewal, reports and audits have a loop and a period each, so that one that hangs does not cost the lease.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from orchestrator.execution.chores import Audit, Chores
 from orchestrator.execution.driver import Driver
-from orchestrator.execution.quarantine import CRASHED, MOST_ATTEMPTS, TRIAL_S, UNREADABLE, Quarantine
+from orchestrator.execution.held import Held
+from orchestrator.execution.quarantine import CRASHED, MOST_ATTEMPTS, UNREADABLE, Quarantine
 from orchestrator.execution.session_durations import SessionDurations
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports.errors import FencedError, PortError, StorageUnavailableError
+from orchestrator.ports.errors import FencedError, StorageUnavailableError
 from orchestrator.ports.stores import Claim, Recorded, Sessions, Share, Wanted
-from orchestrator.webhooks.sender import CHORES
 from services.serving import logs
 from services.serving.background import run_forever
 
@@ -32,7 +33,7 @@ _IDLE_S: Final = 1.0
 _BETWEEN_CLAIMS_S: Final = 0.02
 """Notifications come in bursts: a claim that got nothing is not repeated at once."""
 _BATCH: Final = 64
-"""Sessions of one editor in one claim; urgent sessions in one claim; chores under way, for webhooks and for archives each."""
+"""Sessions of one editor in one claim; urgent sessions in one claim."""
 _HEARTBEATS_PER_AUDIT: Final = 3
 _HEARTBEATS_PER_CHORE: Final = 15
 """The time limit of a chore: five leases. After six, a chore is handed out again, here or elsewhere."""
@@ -140,11 +141,8 @@ class Runner:
         self._drive = drive
         self._notifications = notifications
         self._editors = editors
-        self._chore = chore
         self._observer = observer
         self._quarantine = Quarantine(sessions)
-        self._suspect: tuple[Claim, float] | None = None
-        """The session at its last attempt that is on trial here, and until when (monotonic)."""
         self._nothing_queued = False
         """Whether the last claim had capacity at every editor, and brought nothing."""
         self._claim_lost = False
@@ -153,18 +151,10 @@ class Runner:
         self._rounds = itertools.count()
         self._capacity = replica.capacity
         self._heartbeat_s = replica.heartbeat_s
-        self._claims: dict[str, Claim] = {}
-        self._drivers: dict[str, Driver] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._chores: dict[str, asyncio.Task[None]] = {}
-        self._early_signals: set[str] = set()
-        """Sessions that somebody wrote to between their claim and the start of their driver."""
-        self._orphans: set[str] = set()
-        """Sessions that were owned without being driven at the last audit."""
-        self._unowned: set[Claim] = set()
-        """Claims that were driven without being owned at the last audit."""
+        self._held: dict[str, Held] = {}
+        self._chores = Chores(sessions, chore, _HEARTBEATS_PER_CHORE * replica.heartbeat_s)
+        self._audit = Audit(replica.name, sessions, self._held, observer.orphaned)
         self._durations = SessionDurations()
-        self._heartbeats = itertools.count(1)
         self._wake = asyncio.Event()
         self._draining = False
         self._loops: list[asyncio.Task[None]] = []
@@ -172,7 +162,7 @@ class Runner:
     @property
     def driving(self) -> int:
         """Sessions that this replica drives."""
-        return len(self._tasks)
+        return len(self._held)
 
     def alive(self) -> bool:
         """Whether all background loops are running."""
@@ -189,7 +179,9 @@ class Runner:
         """Start the background loops."""
         steps = {
             "claiming": self._claim_step,
-            "heartbeat": self._heartbeat_step,
+            "renewing the lease": self._renew_step,
+            "reports": self._report_step,
+            "audits": self._audit_step,
             "new work": self._follow_new_work,
             "session writes": self._follow_session_writes,
         }
@@ -201,14 +193,15 @@ class Runner:
     async def drain(self) -> None:
         """Claim nothing more, and leave each session to other replicas once its jobs under way have ended."""
         self._draining = True
-        for driver in self._drivers.values():
-            driver.leave()
-        while self._tasks:
-            await asyncio.wait(self._tasks.values())
+        for held in self._held.values():
+            if held.driver is not None:
+                held.driver.leave()
+        while self._held:
+            await asyncio.wait(self._driving_tasks())
 
     async def stop(self) -> None:
         """Give up every session, so that other replicas can claim them at once; no recorded event is lost."""
-        everything = {*self._loops, *self._tasks.values(), *self._chores.values()}
+        everything = {*self._loops, *self._driving_tasks(), *self._chores.tasks}
         for task in everything:
             task.cancel()
         if everything:
@@ -228,10 +221,11 @@ class Runner:
 
     async def _claim(self) -> bool:
         """Claim once; True if that brought a session, or there may be more to bring."""
-        before = list(self._tasks.values())
+        before = self._driving_tasks()
         try:
             if self._claim_lost:
-                await self._release_lost_claims()
+                await self._audit.release_unheld()
+                self._claim_lost = False
             if self._draining:
                 return False
             self._nothing_queued = False
@@ -250,30 +244,13 @@ class Runner:
         self._nothing_queued = has_capacity and not taken.claims and not taken.more
         for claim in taken.claims:
             self._begin(claim)
-        for chore in taken.chores:
-            if chore not in self._chores:
-                self._chores[chore] = asyncio.create_task(self._do(chore), name=chore)
+        self._chores.begin(taken.chores)
         return bool(taken.claims) or taken.more
-
-    async def _release_lost_claims(self) -> None:
-        """Queue sessions again that a claim without an answer may have brought. No claim is under way, so one look is enough."""
-        driven = set(self._claims)
-        orphans = await self._sessions.owned(self._replica) - driven - self._claims.keys()
-        await self._release(orphans)
-        self._claim_lost = False
-
-    async def _release(self, orphans: Iterable[str]) -> None:
-        released = 0
-        for session_id in orphans:
-            await self._sessions.release(self._replica, session_id)
-            released += 1
-        if released:
-            self._observer.orphaned(released)
 
     def _wanted(self) -> Wanted:
         """Sessions for each editor, together at most as many as this replica can drive; and chores."""
-        webhook_chores = sum(map(_is_for_webhooks, self._chores))
-        free = max(0, self._capacity - len(self._tasks))
+        chores, webhook_chores = self._chores.free()
+        free = max(0, self._capacity - len(self._held))
         spare = {editor: min(count, _BATCH) for editor, count in self._editors.spare().items() if count > 0 and free}
         fair = max(1, free // max(1, len(spare)))
         # Where there is less capacity than editors, each is the first in its turn.
@@ -282,55 +259,40 @@ class Runner:
         return Wanted(
             {editor: min(spare[editor], fair) for editor in names[start:] + names[:start]},
             urgent=_BATCH,
-            chores=_BATCH - len(self._chores) + webhook_chores,
-            webhook_chores=_BATCH - webhook_chores,
+            chores=chores,
+            webhook_chores=webhook_chores,
             shares={editor: share for editor, share in self._editors.shares().items() if share.more and free},
             most=free,
             thinkers=self._thinkers,
         )
 
-    async def _do(self, chore: str) -> None:
-        timeout_s = _HEARTBEATS_PER_CHORE * self._heartbeat_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                if await self._chore(chore):
-                    await self._sessions.complete_chore(chore)
-        except TimeoutError:
-            log.warning("%s is postponed: it took longer than %g s", chore, timeout_s)
-        except PortError as exc:
-            log.warning("%s is postponed: %s", chore, exc.message)
-        except CorruptLogError as exc:
-            log.error("%s is dropped: %s", chore, exc)  # noqa: TRY400 - expected, no trace needed
-            with contextlib.suppress(StorageUnavailableError):
-                await self._sessions.complete_chore(chore)
-        except Exception:  # the edge of a chore: a bug in one must not stop the others
-            log.exception("%s failed because of a bug, and will be tried again", chore)
-        finally:
-            del self._chores[chore]
-
     # --- sessions -------------------------------------------------------------------------------------------
+
+    def _driving_tasks(self) -> list[asyncio.Task[None]]:
+        return [held.task for held in self._held.values()]
 
     def _begin(self, claim: Claim) -> None:
         session_id = claim.session_id
-        running = self._tasks.get(session_id)
-        if running is not None:
+        before = self._held.get(session_id)
+        if before is not None:
             # The session was taken over and claimed back: the new fence is valid, the old driver's is not.
-            running.cancel()
+            before.task.cancel()
         self._editors.add_claimed(claim.editor, session_id)
-        self._claims[session_id] = claim
-        self._tasks[session_id] = asyncio.create_task(self._run(claim), name=session_id)
+        held = self._held[session_id] = Held(claim)
+        held.task = asyncio.create_task(self._run(held), name=session_id)
 
-    async def _run(self, claim: Claim) -> None:
+    async def _run(self, held: Held) -> None:
+        claim = held.claim
         session_id = claim.session_id
         logs.bind(session_id=session_id)
         try:
             if claim.attempts > MOST_ATTEMPTS:
                 await self._quarantine.end_crashed(claim)
                 self._observer.quarantined(session_id, CRASHED.code)
-            elif claim.attempts == MOST_ATTEMPTS and self._is_trying_a_suspect():
+            elif claim.attempts == MOST_ATTEMPTS and any(other.on_trial for other in self._held.values()):
                 await self._quarantine.postpone(claim)
             else:
-                await self._drive_claim(claim)
+                await self._drive_claim(held)
         except FencedError:
             log.info("session %s belongs to another replica now", session_id)
         except StorageUnavailableError as exc:
@@ -346,23 +308,22 @@ class Runner:
             with contextlib.suppress(StorageUnavailableError):
                 await self._sessions.release(self._replica, session_id, failed=True)
         finally:
-            if self._claims.get(session_id) == claim:
-                del self._claims[session_id]
-                self._drivers.pop(session_id, None)
-                self._early_signals.discard(session_id)
-                self._tasks.pop(session_id, None)
+            if self._held.get(session_id) is held:
+                del self._held[session_id]
                 self._editors.remove_claimed(claim.editor, session_id)
                 self._wake.set()
 
-    async def _drive_claim(self, claim: Claim) -> None:
+    async def _drive_claim(self, held: Held) -> None:
+        claim = held.claim
         session_id = claim.session_id
         if claim.attempts == MOST_ATTEMPTS:
-            self._suspect = claim, time.monotonic() + TRIAL_S
+            held.begin_trial()
         try:
             events = await self._sessions.read(session_id)
             if not events:
                 raise CorruptLogError("it has no log")
-            driver = self._driver(claim, events)
+            driver = self._drive(claim, events)
+            held.drive(driver, leaving=self._draining)
             began = time.monotonic()
             await driver.run()
             if driver.finished:
@@ -371,63 +332,32 @@ class Runner:
             log.error("session %s has a log that cannot be read: %s", session_id, exc)  # noqa: TRY400 - expected, no trace needed
             if await self._quarantine.end_unreadable(claim):
                 self._observer.quarantined(session_id, UNREADABLE.code)
-        finally:
-            if self._suspect and self._suspect[0] == claim:
-                self._suspect = None
-
-    def _driver(self, claim: Claim, events: list[Recorded]) -> Driver:
-        """The driver of a session, told what happened since its claim."""
-        driver = self._drivers[claim.session_id] = self._drive(claim, events)
-        if claim.session_id in self._early_signals:
-            driver.signal()
-        if self._draining:
-            driver.leave()
-        return driver
-
-    def _is_trying_a_suspect(self) -> bool:
-        if self._suspect is None:
-            return False
-        claim, until = self._suspect
-        driver = self._drivers.get(claim.session_id)
-        return time.monotonic() < until and (driver is None or driver.last_event <= claim.seq)
 
     # --- leases ---------------------------------------------------------------------------------------------
 
-    async def _heartbeat_step(self) -> None:
-        """Renew the lease, report durations, and audit from time to time."""
+    async def _renew_step(self) -> None:
         await asyncio.sleep(self._heartbeat_s)
+        before = self._driving_tasks()
         try:
-            before = list(self._tasks.values())
             if not await self._sessions.renew_lease(self._replica):
                 self._lease_lost(before)
-            with contextlib.suppress(StorageUnavailableError):  # a full Redis; the lease and the audit matter more
-                await self._sessions.report_durations(self._editors.edit_durations(), self._durations.most())
-            if next(self._heartbeats) % _HEARTBEATS_PER_AUDIT == 0:
-                await self._audit()
         except StorageUnavailableError as exc:
             log.warning("cannot renew the lease: %s", exc.message)
+
+    async def _report_step(self) -> None:
+        await asyncio.sleep(self._heartbeat_s)
+        with contextlib.suppress(StorageUnavailableError):  # a full Redis, or none; the next report has it all
+            await self._sessions.report_durations(self._editors.edit_durations(), self._durations.most())
+
+    async def _audit_step(self) -> None:
+        await asyncio.sleep(_HEARTBEATS_PER_AUDIT * self._heartbeat_s)
+        with contextlib.suppress(StorageUnavailableError):  # the renewal of the lease tells of it
+            await self._audit.compare()
 
     def _lease_lost(self, tasks: Iterable[asyncio.Task[None]]) -> None:
         log.warning("this replica's lease expired; its sessions belong to other replicas now")
         for task in tasks:
             task.cancel()
-
-    async def _audit(self) -> None:
-        """Stop driving sessions that this replica does not own, and queue sessions again that it owns without driving them (the
-        response to a claim was lost, or a driver failed). Act only if the mismatch persists for two consecutive audits, to
-        tolerate races with claims and ends.
-        """
-        driven = dict(self._claims)
-        owned = await self._sessions.owned(self._replica)
-        unowned = {claim for name, claim in driven.items() if name not in owned and self._claims.get(name) == claim}
-        lost = unowned & self._unowned
-        for claim in lost:
-            self._tasks[claim.session_id].cancel()
-        self._unowned = unowned - lost
-        orphans = owned - self._claims.keys()
-        persistent = orphans & self._orphans
-        await self._release(persistent)
-        self._orphans = orphans - persistent
 
     # --- notifications --------------------------------------------------------------------------------------
 
@@ -437,13 +367,5 @@ class Runner:
 
     async def _follow_session_writes(self) -> None:
         async for session_id in self._notifications.session_writes():
-            if session_id in self._tasks and session_id not in self._drivers:
-                self._early_signals.add(session_id)
-            drivers = [self._drivers[session_id]] if session_id in self._drivers else []
-            for driver in drivers if session_id else list(self._drivers.values()):
-                driver.signal(missed=not session_id)
-
-
-def _is_for_webhooks(chore: str) -> bool:
-    """Whether a chore is for webhooks. They are counted apart, so that a hanging bucket does not stop deliveries."""
-    return chore.partition(":")[0] in CHORES
+            for held in [held for held in (self._held.get(session_id),) if held] if session_id else list(self._held.values()):
+                held.signal(missed=not session_id)

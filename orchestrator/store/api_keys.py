@@ -71,7 +71,7 @@ class ApiKeyStore:
 
     async def all(self) -> list[ApiKey]:
         """Every key, the oldest first."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             raw: Any = await self._redis.hgetall(self._keys)
         return sorted((_load(value) for value in raw.values()), key=lambda key: key.created_at)
 
@@ -100,7 +100,7 @@ class ApiKeyStore:
 
     async def quotas(self) -> Mapping[str, Quota]:
         """The quotas that were set, by tenant."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             raw: Any = await self._redis.hgetall(self._quotas)
         return {tenant.decode(): _load_quota(value) for tenant, value in raw.items()}
 
@@ -110,7 +110,7 @@ class ApiKeyStore:
         known, now = self._secrets.get(name), time.monotonic()
         if known is not None and now - known[0] < _SECRET_CACHE_S:
             return known[1]
-        async with redis_call():
+        async with redis_call(repeatable=True):
             await self._redis.set(key, secrets.token_hex(32), nx=True)
             found: Any = await self._redis.get(key)
         self._secrets[name] = (now, bytes(found))
@@ -122,7 +122,7 @@ class ApiKeyStore:
         known = self._cache.get(name)
         if known is not None and now - known[0] < _CACHE_S:
             return known[1]
-        async with redis_call():
+        async with redis_call(repeatable=True):
             found: Any = await self._redis.hget(table, field)
         value = None if found is None else bytes(found)
         self._cache[name] = (now, value)

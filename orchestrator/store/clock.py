@@ -79,7 +79,7 @@ class RedisClock:
     async def _sample(self) -> tuple[float, float]:
         """Seconds of one round trip, and Redis' time beyond the monotonic clock."""
         began = time.monotonic()
-        async with redis_call():
+        async with redis_call(repeatable=True):
             there = await self._ask()
         ended = time.monotonic()
         return ended - began, there - (began + ended) / 2

@@ -4,10 +4,10 @@
     redis+sentinel://host:26379,host:26379/name/0   the server that these sentinels call by that name
     redis+cluster://host:6379,host:6379             any of its nodes; all our keys lie in one slot
 
-A client of a single server does not retry: whether a command whose answer was lost took effect is unknown, and the driver
-reads the log to find out. A cluster's client sends a command again when a connection breaks, so a script may run twice. The
-scripts are written for that: `create` recognizes its own id, a second append is refused because the log has grown, and sessions
-of a lost claim are found by the runner's audit.
+A client of a single server repeats only calls that say that they may be done twice: whether any other command whose answer was
+lost took effect is unknown, and the driver reads the log to find out. A cluster's client sends a command again when a connection
+breaks, so a script may run twice. The scripts are written for that: `create` recognizes its own id, a second append is refused
+because the log has grown, and sessions of a lost claim are found by the runner's audit.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import contextlib
 import itertools
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import Connection, SSLConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import ConstantBackoff, NoBackoff
@@ -36,10 +36,13 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from orchestrator.ports.errors import StorageUnavailableError
 from orchestrator.store.closed_transport import with_closed_transport
+from orchestrator.store.silence import CALL, CallOptions, Silences, watched
 
+_T = TypeVar("_T")
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 5.0
 _SENTINEL_S: Final = 1.0
@@ -121,30 +124,49 @@ def _with_password(url: str, password: str | None) -> str:
     return f"{scheme}://{credentials}:{quote(password, safe='')}@{rest[len(credentials + at) :]}"
 
 
-def client(address: Address, *, connections: int = _POOL) -> Redis:
+class _OnceMore(Retry):
+    """Repeats a call once on a new connection, if that may be done twice."""
+
+    def __init__(self) -> None:
+        super().__init__(NoBackoff(), 0)
+
+    async def call_with_retry(self, do: Callable[[], Awaitable[_T]], *args: Any, **options: Any) -> _T:
+        try:
+            return await super().call_with_retry(do, *args, **options)
+        except RedisConnectionError:
+            if not CALL.get().repeatable:
+                raise
+        return await super().call_with_retry(do, *args, **options)
+
+
+def client(address: Address, *, connections: int = _POOL, subscribes: bool = False) -> Redis:
     """A client; it connects when it is used. Call `aclose` at the end.
 
     It has no socket timeout, since a quiet channel is not an error; `redis_call` bounds the time of a call.
+
+    Args:
+        subscribes: whether it waits for messages, so that silence says nothing.
     """
+    silences = Silences()
+
+    def connection_of(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+        return with_closed_transport(kind) if subscribes else watched(kind, silences)
+
     options: dict[str, Any] = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": None, **_KEPT_ALIVE}
     if address.kind == "single":
         options |= parse_url(address.url)
-        kind = with_closed_transport(options.pop("connection_class", Connection))
+        kind = connection_of(options.pop("connection_class", Connection))
         pool = BlockingConnectionPool(
-            connection_class=kind, max_connections=connections, timeout=30, retry=Retry(NoBackoff(), 0), **options
+            connection_class=kind, max_connections=connections, timeout=30, retry=_OnceMore(), **options
         )
         return Redis.from_pool(pool)
     options |= dict(address.options)
     if address.kind == "sentinel":
         secured = options.pop("ssl", False)
-        options["connection_class"] = with_closed_transport(
-            SentinelManagedSSLConnection if secured else SentinelManagedConnection
-        )
+        options["connection_class"] = connection_of(SentinelManagedSSLConnection if secured else SentinelManagedConnection)
         watchers = _watchers(address)
         # The pool raises when it is exhausted, so it has to be large enough for all concurrent calls.
-        master: Redis = watchers.master_for(
-            address.service, max_connections=16 * connections, retry=Retry(NoBackoff(), 0), **options
-        )
+        master: Redis = watchers.master_for(address.service, max_connections=16 * connections, retry=_OnceMore(), **options)
         return master
     # A cluster's client counts following a redirection, rediscovering the nodes, and repeating a command after a broken
     # connection as retries: without any it would not survive a failover. Its interface is that of Redis but for the type.
@@ -153,7 +175,7 @@ def client(address: Address, *, connections: int = _POOL) -> Redis:
         startup_nodes=nodes, max_connections=16 * connections, retry=Retry(ConstantBackoff(0.05), 3), **options
     )
     # It has no argument for the class of its connections.
-    kind = with_closed_transport(SSLConnection if options.get("ssl") else Connection)
+    kind = connection_of(SSLConnection if options.get("ssl") else Connection)
     cluster.connection_kwargs["connection_class"] = kind
     for node in cluster.startup_nodes:
         node.connection_class = kind
@@ -161,8 +183,14 @@ def client(address: Address, *, connections: int = _POOL) -> Redis:
 
 
 @contextlib.asynccontextmanager
-async def redis_call() -> AsyncIterator[None]:
-    """Bound a call to Redis in time, and raise `StorageUnavailableError` in place of the client's exceptions."""
+async def redis_call(*, repeatable: bool = False, blocks_s: float = 0.0) -> AsyncIterator[None]:
+    """Bound a call to Redis in time, and raise `StorageUnavailableError` in place of the client's exceptions.
+
+    Args:
+        repeatable: whether it may be done twice; it is then repeated when its connection breaks.
+        blocks_s: seconds that Redis may hold the answer back.
+    """
+    token = CALL.set(CallOptions(repeatable, blocks_s))
     # The client's own `socket_timeout` is an `asyncio.wait_for`, which on Python 3.11 can swallow a cancellation.
     # A cluster without a reachable node raises exceptions that are not RedisErrors.
     try:
@@ -170,6 +198,8 @@ async def redis_call() -> AsyncIterator[None]:
             yield
     except (RedisError, RedisClusterException, TimeoutError, OSError) as exc:
         raise _translated(exc) from exc
+    finally:
+        CALL.reset(token)
 
 
 _REFUSALS: Final = {
@@ -190,7 +220,10 @@ def _translated(exc: Exception) -> StorageUnavailableError:
         code = found[1]
     if code is None and (isinstance(exc, AuthenticationError) or "HELLO must be called" in str(exc)):
         # Redis' own text about HELLO does not say that it wants a password.
-        return StorageUnavailableError("Redis refuses the password, or needs one: set EDITTHINKER_REDIS_PASSWORD")
+        return StorageUnavailableError(
+            "Redis refuses the password, or needs one: set EDITTHINKER_REDIS_PASSWORD",
+            shown="the session store refuses this server: wrong password, or none where it needs one",
+        )
     if code is None:
         return StorageUnavailableError(f"Redis did not answer: {exc}")
     reason = _REFUSALS[code]
@@ -202,7 +235,7 @@ def _translated(exc: Exception) -> StorageUnavailableError:
 def listeners(address: Address) -> Callable[[], Redis]:
     """A factory of clients to subscribe with, one for each connection."""
     if address.kind != "cluster":
-        return lambda: client(address, connections=4)
+        return lambda: client(address, connections=4, subscribes=True)
     # Every node of a cluster receives all published messages; the library's own subscriber cannot move to another node.
     hosts = itertools.cycle(address.hosts)
 

@@ -57,6 +57,7 @@ class PubSubFanout:
         self._subscribed: set[str] = set()
         self._reader: asyncio.Task[None] | None = None
         self._subscribing = asyncio.Lock()
+        self._was_lost = False
 
     async def start(self) -> None:
         """Connect in the background, and reconnect whenever the connection fails."""
@@ -124,7 +125,11 @@ class PubSubFanout:
         try:
             await self._receive()
         except (RedisError, OSError, TimeoutError) as exc:
-            log.warning("the pub/sub connection was lost and is made again: %s", str(exc) or "it could not be made in time")
+            # Once, not at every attempt while Redis is away.
+            level = logging.DEBUG if self._was_lost else logging.WARNING
+            reason = str(exc) or "it could not be made in time"
+            log.log(level, "the pub/sub connection was lost and is made again: %s", reason)
+            self._was_lost = True
             await asyncio.sleep(_PAUSE_S)
         finally:
             self._pubsub = None
@@ -136,6 +141,9 @@ class PubSubFanout:
                 wanted = set(self._queues)
                 await pubsub.subscribe("et:feed", *wanted)
                 self._pubsub, self._subscribed = pubsub, wanted
+            if self._was_lost:
+                log.warning("the pub/sub connection is back")
+                self._was_lost = False
             tasks = {asyncio.create_task(self._deliver_all(pubsub)), asyncio.create_task(self._ping(pubsub))}
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -17,6 +18,8 @@ from orchestrator.store.connection import redis_call
 from orchestrator.store.scripts import KeySpace
 
 _LEAST_WAIT_S: Final = 1
+_ONE_RATE: Final = r"\s*[0-9]{1,9}\s*(/|\sper\s)\s*([0-9]{1,6}\s+)?(second|minute|hour|day|month|year)s?\s*"
+_RATES: Final = re.compile(rf"{_ONE_RATE}([,;|]{_ONE_RATE})*", re.IGNORECASE)
 
 
 class _SharedClientStorage(RedisStorage):
@@ -72,4 +75,7 @@ def parse_rates(rate: str) -> Sequence[RateLimitItem]:
     Raises:
         ValueError: for a text that is not a rate.
     """
+    # The library also takes 60perminute and 60 per5minute, and any unit of letters as far as it can.
+    if not _RATES.fullmatch(rate):
+        raise ValueError(f"{rate!r} is not a rate: write 60/minute, or 60/minute;1000/day for several")
     return parse_many(rate)

@@ -140,7 +140,7 @@ class RedisSessions:
             webhook=webhook,
             thinker=event.thinker,
         )
-        async with redis_call():
+        async with redis_call(repeatable=True):
             created, name, known = await self.scripts.create(new)
         if created < 0:
             raise _refusal(created, int(name), event)
@@ -154,7 +154,7 @@ class RedisSessions:
         wanted, most_ms = self._options.replicas, int(self._options.replicas_s * 1000)
         if not wanted:
             return True
-        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_call(blocks_s=self._options.replicas_s), self._redis.pipeline(transaction=False) as pipe:
             # WAIT counts from the last write of its own connection, so there has to be one; replication is in order.
             pipe.set(f"{self._keys.prefix}confirmed", 1, px=60_000)
             pipe.wait(wanted, most_ms)
@@ -165,13 +165,13 @@ class RedisSessions:
 
     async def read(self, session_id: str, after: int = 0) -> list[Recorded]:
         """The events after that sequence number; empty for an unknown session."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             entries: Any = await self._redis.xrange(self._keys.log(session_id), min=f"{after + 1}-0")
         return [_recorded(entry) for entry in await self._whole(session_id, entries)]
 
     async def tail(self, session_id: str) -> Recorded | None:
         """The last event; None for an unknown session."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             entries: Any = await self._redis.xrevrange(self._keys.log(session_id), count=1)
         found = await self._whole(session_id, entries)
         return _recorded(found[0]) if found else None
@@ -182,12 +182,12 @@ class RedisSessions:
 
     async def stored(self, session_id: str) -> list[_Entry]:
         """The entries of the log as they are stored, also where the events cannot be read."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             return _entries(await self._redis.xrange(self._keys.log(session_id)))
 
     async def facts(self, session_id: str) -> SessionFacts | None:
         """What the store knows of a session without its log; None for one that is not in it."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             found: Any = await self._redis.hmget(self._keys.meta(session_id), "tenant", "seq", "state", "created")
         tenant, seq, state, created = found
         return SessionFacts(tenant.decode(), int(seq), state == b"done", int(created) / 1000) if tenant else None
@@ -202,7 +202,7 @@ class RedisSessions:
     async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[str, int]]:
         """A tenant's sessions, newest first: (id, creation in Unix milliseconds), those before `before_ms` only."""
         top = "+inf" if before_ms is None else f"({before_ms}"
-        async with redis_call():
+        async with redis_call(repeatable=True):
             rows: Any = await self._redis.zrevrangebyscore(
                 self._keys.index(tenant), top, "-inf", start=0, num=limit, withscores=True
             )
@@ -211,7 +211,7 @@ class RedisSessions:
     async def created_between(self, tenant: str, since_ms: float, until_ms: float | None, limit: int) -> list[tuple[int, str]]:
         """A tenant's sessions, oldest first: (creation in Unix milliseconds, id), from `since_ms` up to before `until_ms`."""
         top = "+inf" if until_ms is None else f"({until_ms}"
-        async with redis_call():
+        async with redis_call(repeatable=True):
             rows: Any = await self._redis.zrangebyscore(
                 self._keys.index(tenant), since_ms, top, start=0, num=limit, withscores=True
             )
@@ -256,14 +256,14 @@ class RedisSessions:
 
     async def renew_lease(self, replica: str) -> bool:
         """Renew the lease on every session of this replica; False when it was taken for dead and lost them."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             return await self.scripts.renew_lease(replica, self._lease_ms)
 
     async def report_durations(self, edits: Mapping[str, float], sessions: Mapping[str, float]) -> None:
         """Report by editor the seconds that an edit takes, and a session from its first turn to its end; `create` uses them."""
         if not edits and not sessions:
             return
-        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_call(repeatable=True), self._redis.pipeline(transaction=False) as pipe:
             for editor, seconds in edits.items():
                 pipe.hset(self._keys.pace(editor), "edit", int(seconds * 1000))
             for editor, seconds in {**edits, **sessions}.items():
@@ -272,7 +272,7 @@ class RedisSessions:
 
     async def owned(self, replica: str) -> set[str]:
         """The sessions that this replica is to drive."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             members: Any = await self._redis.smembers(self._keys.own(replica))
         return {member.decode() for member in members}
 
@@ -285,17 +285,17 @@ class RedisSessions:
         """Renew the lease of the callers who wait for these sessions without an idempotency key."""
         names = list(session_ids)
         for at in range(0, len(names), _CALLERS_AT_ONCE):
-            async with redis_call():
+            async with redis_call(repeatable=True):
                 await self.scripts.renew_callers(self._lease_ms, names[at : at + _CALLERS_AT_ONCE])
 
     async def hand_over(self, session_id: str, tenant: str, fingerprint: str) -> None:
         """Let the next request of that tenant and fingerprint join the session, for a minute."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             await self.scripts.hand_over(session_id, tenant, fingerprint, int(_JOIN_S * 1000))
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:
         """Where a session stands in its queue; None when it is not queued."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             found = await self.scripts.queue_position(session_id)
         if found is None:
             return None
@@ -305,7 +305,7 @@ class RedisSessions:
     async def queue_stats(self) -> QueueStats:
         """How much there is to do."""
         keys = self._keys
-        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_call(repeatable=True), self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.waiting)
             pipe.get(keys.unfinished)
             pipe.zcard(keys.replicas)
@@ -345,12 +345,12 @@ class RedisSessions:
 
     async def exists(self, tenant: str, session_id: str) -> bool:
         """Whether the tenant has this session, in Redis or archived; False once it was deleted."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             return await self._redis.zscore(self._keys.index(tenant), session_id) is not None
 
     async def in_redis(self, session_ids: Sequence[str]) -> list[bool]:
         """Which of these sessions are in Redis."""
-        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_call(repeatable=True), self._redis.pipeline(transaction=False) as pipe:
             for session_id in session_ids:
                 pipe.exists(self._keys.meta(session_id))
             return [bool(found) for found in await pipe.execute()]
@@ -358,7 +358,7 @@ class RedisSessions:
     async def ping(self) -> bool:
         """Whether Redis answers."""
         try:
-            async with redis_call():
+            async with redis_call(repeatable=True):
                 return bool(await self._redis.ping())
         except StorageUnavailableError:
             return False
@@ -369,7 +369,7 @@ class RedisSessions:
         Raises:
             StorageUnavailableError: when it cannot be reached, or refuses to write.
         """
-        async with redis_call():
+        async with redis_call(repeatable=True):
             info = await self.scripts.probe()
         lines = (line.partition(":") for line in info.decode().splitlines())
         fields = {name: value for name, _, value in lines}
@@ -384,7 +384,7 @@ class RedisSessions:
     async def fsync(self) -> str | None:
         """When Redis writes its append-only file to disk (``appendfsync``); None where it does not tell."""
         try:
-            async with redis_call():
+            async with redis_call(repeatable=True):
                 found: Any = await self._redis.config_get("appendfsync")
         except StorageUnavailableError:  # often forbidden where somebody else runs it
             return None
@@ -403,14 +403,14 @@ class RedisSessions:
         missing = sorted(references(entries))
         if not missing:
             return _unpacked(entries)
-        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_call(repeatable=True), self._redis.pipeline(transaction=False) as pipe:
             for seq in missing:
                 pipe.xrange(self._keys.log(session_id), min=f"{seq}-0", max=f"{seq}-0")
             found = await pipe.execute()
         return _unpacked(entries, dict(entry for one in found for entry in _entries(one)))
 
     async def _logs(self, session_ids: Sequence[str]) -> list[Any]:
-        async with redis_call(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_call(repeatable=True), self._redis.pipeline(transaction=False) as pipe:
             for session_id in session_ids:
                 pipe.xrange(self._keys.log(session_id))
             return await pipe.execute()

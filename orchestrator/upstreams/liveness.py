@@ -87,6 +87,7 @@ class UpstreamHealth:
         min_s, max_s: bounds of the limit.
         clock: monotonic seconds.
         on_change: called with whether the breaker is open, when that changes.
+        on_unanswered: called at each request without an answer.
     """
 
     def __init__(
@@ -97,10 +98,12 @@ class UpstreamHealth:
         max_s: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[bool], None] = lambda _: None,
+        on_unanswered: Callable[[], None] = lambda: None,
     ) -> None:
         self._first_s, self._min_s, self._max_s = first_s, min_s, max_s
         self._clock = clock
         self._on_change = on_change
+        self._on_unanswered = on_unanswered
         self._mean_s: float | None = None
         self._deviation_s = 0.0
         self._unanswered = 0
@@ -152,6 +155,7 @@ class UpstreamHealth:
         """
         now = self._clock()
         self._unanswered += 1
+        self._on_unanswered()
         again = (now if began is None else began) >= self._round_at
         if again:
             self._rounds, self._round_at = self._rounds + 1, now

@@ -40,6 +40,10 @@ class UpstreamObserver(Protocol):
         """Whether an upstream has stopped answering."""
         ...
 
+    def request_unanswered(self, role: Literal["editor", "thinker"], name: str) -> None:
+        """An upstream did not answer a request."""
+        ...
+
     def thinker_replied(self, outcome: str) -> None:
         """A thinker's reply was parsed: ``ok``, or the kind of failure."""
         ...
@@ -115,6 +119,10 @@ class UpstreamPool:
         editors = {name: self._editor(name, editor, limits[name]) for name, editor in registry.editors.items()}
         thinkers = {name: self._thinker(name, thinker) for name, thinker in registry.thinkers.items()}
         self._registry, self._keys = registry, keys
+        configured = {("editor", name) for name in registry.editors} | {("thinker", name) for name in registry.thinkers}
+        for role, name in self._health_of.keys() - configured:
+            del self._health_of[role, name]
+            self._observer.upstream_silent(role, name, False)
         for mapping in (self.limits, self.editors, self.thinkers):
             mapping.clear()
         self.limits.update(limits)
@@ -155,7 +163,11 @@ class UpstreamPool:
             self._observer.upstream_silent(role, name, is_open)
 
         health = UpstreamHealth(
-            first_s=upstream.first_silence_s, min_s=upstream.min_silence_s, max_s=upstream.timeout_s, on_change=changed
+            first_s=upstream.first_silence_s,
+            min_s=upstream.min_silence_s,
+            max_s=upstream.timeout_s,
+            on_change=changed,
+            on_unanswered=lambda: self._observer.request_unanswered(role, name),
         )
         self._health_of[role, name] = (upstream, health)
         self._observer.upstream_silent(role, name, False)

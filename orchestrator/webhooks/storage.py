@@ -56,7 +56,7 @@ class WebhookStore:
 
     async def endpoints(self, tenant: str) -> list[Endpoint]:
         """A tenant's endpoints, the oldest first."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             raw: Any = await self._redis.hgetall(self._keys.hooks(tenant))
         found = [Endpoint.model_validate_json(value) for value in raw.values()]
         return sorted(found, key=lambda endpoint: (endpoint.created_at, endpoint.id))
@@ -121,7 +121,7 @@ class WebhookStore:
 
     async def deliveries(self, session_id: str) -> list[Delivery]:
         """The deliveries of a session, in the order of its events."""
-        async with redis_call():
+        async with redis_call(repeatable=True):
             raw: Any = await self._redis.hgetall(self._keys.deliveries(session_id))
         found = [Delivery.model_validate_json(value) for name, value in raw.items() if name.decode() != _OWN]
         return sorted(found, key=lambda delivery: (delivery.seq, delivery.webhook))
@@ -129,7 +129,7 @@ class WebhookStore:
     # --- pieces ------------------------------------------------------------------------------------------------------
 
     async def _field(self, key: str, name: str) -> bytes | None:
-        async with redis_call():
+        async with redis_call(repeatable=True):
             raw: Any = await self._redis.hget(key, name)
         return None if raw is None else bytes(raw)
 

@@ -6,6 +6,7 @@ traceback.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
-from services.serving.deprecated_settings import MissingSecretsError
+from services.serving.deprecated_settings import MissingSecretsError, misspelt
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -43,6 +44,8 @@ def read_settings(kind: type[_Settings], prefix: str, **options: Any) -> _Settin
     Raises:
         typer.Exit: with status 2, after a line on standard error for each setting that is wrong.
     """
+    for name, meant in misspelt(kind, os.environ).items():
+        say(f"warning: {name} is no setting, and is ignored; {meant} is one")
     try:
         return kind(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as exc:

@@ -2,16 +2,19 @@
 
 A secret may be a file instead of a variable, which other processes of the user can read: `EDITTHINKER_SECRETS_DIR` (by default
 ``/run/secrets``, where container engines put them) holds files named as variables, in any case. A variable wins over a file. A
-renamed setting's former variable works for one more release, with a warning.
+renamed setting's former variable works for one more release, with a warning. A variable that is nearly the name of a setting is
+ignored, with a warning too.
 """
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
+from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource
 
@@ -19,6 +22,11 @@ log = logging.getLogger(__name__)
 
 SECRETS_VARIABLE: Final = "EDITTHINKER_SECRETS_DIR"
 _SECRETS_DIR: Final = "/run/secrets"
+_PREFIXES: Final = ("EDITTHINKER_EDITOR_", "EDITTHINKER_THINKER_")
+"""Of services whose variables are seen by others too, where all of them run on one machine."""
+_SIMILAR: Final = 0.8
+_SIMILAR_WITH_PREFIX: Final = 0.92
+"""Ratios of `difflib`: a letter that is missing, doubled or swapped, in a name without the prefix, and in a whole one."""
 
 
 class ServiceSettings(BaseSettings):
@@ -47,6 +55,30 @@ class ServiceSettings(BaseSettings):
         if os.path.isdir(folder):  # noqa: PTH112 - the source warns about what is not there
             file_secret_settings = SecretsSettingsSource(settings_cls, secrets_dir=folder)
         return init_settings, env_settings, dotenv_settings, file_secret_settings, former
+
+
+def misspelt(kind: type[BaseSettings], names: Iterable[str]) -> dict[str, str]:
+    """Variables that look like misspelt ones of these settings: each with the name that was probably meant.
+
+    Names of other services, which have prefixes of their own, are left to them.
+    """
+    prefix = str(kind.model_config.get("env_prefix", "")).upper()
+    known = {SECRETS_VARIABLE, *(f"{prefix}{name}".upper() for name in kind.model_fields)}
+    known |= {f"{prefix}{name}".upper() for name in getattr(kind, "renamed", {})}
+    for field in kind.model_fields.values():
+        alias = field.validation_alias
+        known |= {str(choice).upper() for choice in (alias.choices if isinstance(alias, AliasChoices) else ())}
+    found: dict[str, str] = {}
+    for name in sorted({name.upper() for name in names} - known):
+        if any(name.startswith(other) for other in _PREFIXES if not prefix.startswith(other)):
+            continue
+        if name.startswith(prefix):
+            rests = {each.removeprefix(prefix): each for each in known}
+            close = difflib.get_close_matches(name.removeprefix(prefix), rests, 1, _SIMILAR)
+            found |= {name: rests[close[0]]} if close else {}
+        elif close := difflib.get_close_matches(name, known, 1, _SIMILAR_WITH_PREFIX):
+            found[name] = close[0]
+    return found
 
 
 class MissingSecretsError(Exception):

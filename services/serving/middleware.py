@@ -176,9 +176,10 @@ class Envelope:
         headers = grouped(scope["headers"])
         try:
             self.policy.check(scope["path"], headers)
+            preflight = self.policy.preflight(scope["method"], headers)
         except ApiError as exc:
             return exc
-        if preflight := self.policy.preflight(scope["method"], headers):
+        if preflight:
             await preflight(scope, receive, send)
             return None
         try:

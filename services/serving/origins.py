@@ -25,7 +25,7 @@ from prometheus_client import Counter
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.errors import ApiError
+from services.errors import ApiError, shown
 
 Header = tuple[bytes, bytes]
 
@@ -231,10 +231,19 @@ class OriginPolicy:
         ]
 
     def preflight(self, method: str, headers: dict[bytes, list[bytes]]) -> Response | None:
-        """The response to a preflight request of an allowed page; None for other requests."""
+        """The response to a preflight request of an allowed page; None for other requests.
+
+        Raises:
+            ApiError: ``forbidden`` for another page, naming the setting that allows it.
+        """
         origin = (headers.get(b"origin") or [b""])[0].decode("latin-1").lower()
-        if method != "OPTIONS" or b"access-control-request-method" not in headers or origin not in self.origins:
+        if method != "OPTIONS" or b"access-control-request-method" not in headers or not origin:
             return None
+        if origin not in self.origins:
+            if not self.cors:
+                return None
+            message = f"Origin: pages of {shown(origin)} may not call this server; allow them with {self.setting}CORS_ORIGINS"
+            raise ApiError("forbidden", message, param="Origin")
         asked = b",".join(headers.get(b"access-control-request-headers", [])).decode("latin-1").lower()
         of_clients = {name for name in (part.strip() for part in asked.split(",")) if _CLIENT_HEADERS.fullmatch(name)}
         allowed = {

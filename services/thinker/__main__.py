@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Final
 
@@ -56,8 +56,10 @@ def serve(  # noqa: PLR0913 - one parameter for each option
         raise fail(f"{PREFIX}PROFILES: {exc}", USAGE) from None
     if settings.profile in profiles:
         _vllm(settings, profiles[settings.profile], context.args, show=show, only_print=only_print)
-    elif settings.profile != EMBEDDED or show or only_print:
-        others = "" if show or only_print else f", nor {EMBEDDED}"
+    elif settings.profile == EMBEDDED and show:
+        _show(settings, {"profile": EMBEDDED}, {"model": settings.model or EMBEDDED, "format": "editthinker"})
+    elif settings.profile != EMBEDDED or only_print:
+        others = "" if only_print else f", nor {EMBEDDED}"
         raise fail(f"{PREFIX}PROFILE: {settings.profile!r} is none of the vLLM profiles {sorted(profiles)}{others}", USAGE)
     elif context.args:
         raise fail(f"unknown arguments: {shlex.join(context.args)}", USAGE)
@@ -103,7 +105,10 @@ def _rules(settings: Settings) -> None:
 def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: bool, only_print: bool) -> None:
     """Become vLLM, or print what that would be."""
     if show:
-        _show(settings, profile)
+        name = settings.served_name or profile.served_name
+        constraint = next((kind for kind in _CONSTRAINTS if FORMATS[profile.format].bind().constraint(kind)), "none")
+        entry = {"model": name, "format": profile.format, "constraint": constraint}
+        _show(settings, asdict(profile), entry | ({"template": profile.template} if profile.template else {}))
         return
     overrides = Overrides(
         host=settings.host,
@@ -133,14 +138,11 @@ def _vllm(settings: Settings, profile: Profile, extra: Sequence[str], *, show: b
     os.execvp(command[0], command)  # noqa: S606 - this is what the command is for
 
 
-def _show(settings: Settings, profile: Profile) -> None:
+def _show(settings: Settings, profile: Mapping[str, object], entry: Mapping[str, str]) -> None:
     """The profile as JSON, then a line for the orchestrator's environment."""
-    sys.stdout.write(json.dumps(asdict(profile), indent=1, ensure_ascii=False) + "\n")
-    name = settings.served_name or profile.served_name
-    constraint = next((kind for kind in _CONSTRAINTS if FORMATS[profile.format].bind().constraint(kind)), "none")
-    entry = {"url": f"http://{settings.host}:{settings.port}/v1", "model": name, "format": profile.format}
-    entry |= {"constraint": constraint} | ({"template": profile.template} if profile.template else {})
-    sys.stdout.write(f"EDITTHINKER_THINKERS={shlex.quote(json.dumps({name: entry}))}\n")
+    sys.stdout.write(json.dumps(profile, indent=1, ensure_ascii=False) + "\n")
+    thinkers = {entry["model"]: {"url": f"http://{settings.host}:{settings.port}/v1", **entry}}
+    sys.stdout.write(f"EDITTHINKER_THINKERS={shlex.quote(json.dumps(thinkers))}\n")
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
+from tests.doubles import tcp_proxy
 from tests.doubles.processes import Process
 from tests.doubles.upstreams import Script, picture
 from tests.integration.test_sessions import create
@@ -112,6 +113,39 @@ def test_an_editor_that_takes_an_edit_and_never_answers(
     assert [edit["key"] for edit in script.edits] == [script.edits[0]["key"]] * 2
     assert session["totals"]["editor_seconds"] < 1
     assert script.disconnected == 1
+
+
+def test_a_session_whose_editor_and_thinker_hang_is_served_by_their_fallbacks(
+    start_orchestrator: Callable[..., Process], upstreams: str, script: Script
+) -> None:
+    """Both take requests and never answer, before anything is known of their pace: within a part of the session's time, and
+    the silence is neither charged nor hidden.
+    """
+    address = httpx.URL(upstreams)
+    with tcp_proxy.running(address.host, address.port or 0) as proxy:
+        silence = {"first_silence_s": 0.5, "min_silence_s": 0.5}
+        hanging, good = f"http://127.0.0.1:{proxy.port}", upstreams
+        editors = {
+            "double": {"url": f"{hanging}/editor/v1", "fallback": "spare", **silence},
+            "spare": {"url": f"{good}/editor/v1"},
+        }
+        thinkers = {
+            "double": {"url": f"{hanging}/thinker/v1", "model": "double", "fallback": "expert", **silence},
+            "expert": {"url": f"{good}/thinker/v1", "model": "double"},
+        }
+        names = {"EDITTHINKER_EDITORS": json.dumps(editors), "EDITTHINKER_THINKERS": json.dumps(thinkers)}
+        process = start_orchestrator(**names)
+        proxy.set(tcp_proxy.Fault("stall"))
+        with httpx.Client(base_url=process.url, timeout=90, trust_env=False) as api:
+            session = create(api, wait=80, max_turns=1, deadline_s=300).json()
+            metrics = api.get("/metrics").text
+
+    assert session["status"] == "succeeded", session
+    assert (session["scores"]["semantic"], len(script.edits), len(script.critiques)) == (3, 1, 1)
+    assert session["totals"]["editor_seconds"] < 0.5
+    assert session["finished_at"] - session["created_at"] < 150
+    for role in ("editor", "thinker"):
+        assert f'editthinker_upstream_unanswered_total{{name="double",role="{role}"}} 2.0' in metrics
 
 
 def test_cancel_is_idempotent_and_reaches_the_editor(api: httpx.Client, script: Script) -> None:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from orchestrator.loop import events as ev
 from orchestrator.ports.errors import StorageUnavailableError
 from orchestrator.ports.stores import Claim
-from tests.doubles.processes import Process, redis_server
+from tests.doubles.processes import Process, free_port, redis_server
 from tests.doubles.upstreams import Script
 from tests.integration.conftest import Start
 from tests.integration.test_queues import Queues
@@ -202,3 +202,23 @@ def test_a_redis_that_evicts_is_refused_at_the_start(start_orchestrator: Start, 
         assert "maxmemory-policy is allkeys-lru" in (tmp_path / "orchestrator.log").read_text()
     finally:
         database.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.parametrize("password", [None, "wrong"])
+def test_a_redis_that_refuses_the_password_is_told_as_that(
+    start_orchestrator: Start, tmp_path: Path, password: str | None
+) -> None:
+    """By /readyz; "cannot be reached" would send its operator to the network."""
+    port = free_port()
+    given = {"EDITTHINKER_REDIS_PASSWORD": password} if password else {}
+    (tmp_path / "redis").mkdir()
+    with redis_server(tmp_path / "redis", None, "--requirepass", "right") as redis:
+        url = f"redis://127.0.0.1:{redis.port}/0"
+        with pytest.raises(AssertionError, match="not ready"):
+            start_orchestrator(port, EDITTHINKER_REDIS_URL=url, TEST_READY_S="2", **given)
+        with httpx.Client(trust_env=False, timeout=20, transport=httpx.HTTPTransport(retries=8)) as api:
+            told = api.get(f"http://127.0.0.1:{port}/readyz")
+
+    assert told.status_code == 503
+    assert "redis (the session store refuses this server: wrong password" in told.json()["error"]["message"]
+    assert "set EDITTHINKER_REDIS_PASSWORD" in (tmp_path / "orchestrator.log").read_text("utf-8")

@@ -96,6 +96,21 @@ def test_every_operation_has_an_example_or_a_description(api: httpx.Client) -> N
             assert "example" in json.dumps(told), (path, method)
 
 
+def test_rates_and_waits_are_documented_where_they_are_sent(api: httpx.Client) -> None:
+    """The headers of rates where requests are counted, `Retry-After` where to ask again makes sense."""
+    paths = api.get("/openapi.json").json()["paths"]
+
+    def headers(path: str, method: str, status: int) -> set[str]:
+        return set(paths[path][method]["responses"][str(status)].get("headers", {}))
+
+    rates = {"RateLimit", "RateLimit-Policy"}
+    assert headers("/v1/images/edits", "post", 200) == rates
+    assert headers("/v1/images/edits", "post", 429) == headers("/v1/sessions", "post", 202) == {*rates, "Retry-After"}
+    assert headers("/v1/sessions", "post", 401) == set()
+    assert headers("/v1/sessions/{session_id}", "get", 200) == headers("/v1/models", "get", 503) == {"Retry-After"}
+    assert headers("/v1/models", "get", 200) == set()
+
+
 def test_the_examples_are_what_the_models_say() -> None:
     """An example that drifts from its model misleads."""
     SessionList.model_validate(SESSIONS, strict=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -227,6 +228,41 @@ async def test_a_session_waits_for_a_replica_that_knows_its_thinker(queues: Queu
     assert [claim.session_id for claim in old] == ["ann-002", "bob-003"]
     assert place is not None and place.ahead == 0
     assert [claim.session_id for claim in new] == ["ann-001"]
+
+
+async def test_the_day_of_a_budget_ends_at_midnight_utc(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every time zone of the replica."""
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        with pytest.raises(PortError, match="used up") as caught:
+            await queues.create(bounds=Bounds(editor_s_per_day=0))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    midnight = 1_700_006_400  # 2023-11-15 00:00 UTC
+    assert caught.value.retry_after == pytest.approx(midnight - queues.now / 1000 + 1)
+
+
+async def test_a_session_that_was_given_back_waits_for_a_replica_that_knows_its_thinker(queues: Queues) -> None:
+    """Replicas that lack it do not pass it on to each other; only its deadline is anybody's."""
+    await queues.create("ann", thinker="new", deadline_s=60)
+    (claim,) = (await queues.store.claim("r", Wanted({"e": 5}, thinkers={"new"}))).claims
+    other = texts.sessions(queues.redis, KeySpace(), SessionsOptions(lease_s=LEASE_MS / 1000), small=False)
+    lacking = (("a", queues.store), ("b", other))
+    assert await queues.store.suspend(claim, 1, queues.now / 1000 + 2, untried=True)
+    taken = []
+    for _ in range(5):
+        await queues.wait(2_000)
+        taken += [await store.claim(name, Wanted({"e": 5}, urgent=10, thinkers={"old"})) for name, store in lacking]
+    (again,) = (await queues.store.claim("r", Wanted({"e": 5}, urgent=10, thinkers={"new"}))).claims
+    assert not any(found.claims for found in taken)
+    assert (again.session_id, again.attempts) == (claim.session_id, 1)
+
+    assert await queues.store.suspend(again, 1, queues.now / 1000 + 2, untried=True)
+    await queues.wait(60_000)
+    (late,) = (await other.claim("b", Wanted({"e": 5}, urgent=10, thinkers={"old"}))).claims
+    assert late.session_id == claim.session_id
 
 
 async def test_a_replica_that_knows_no_thinker_in_the_queue_leaves_it_as_it_is(queues: Queues) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,15 +15,21 @@ import redis as redis_client
 import uvloop
 from redis.asyncio import Redis
 
+from orchestrator.loop import events as ev
 from orchestrator.ports.errors import StorageUnavailableError
+from orchestrator.ports.stores import Idempotency
+from orchestrator.store import connection, silence
 from orchestrator.store.connection import client, listeners, parse, redis_call
 from orchestrator.store.pubsub import QUIET, PubSubFanout
+from orchestrator.store.scripts import KeySpace
+from orchestrator.store.sessions import RedisSessions
 from tests.doubles.processes import Process
 from tests.doubles.redis_fleet import until
 from tests.doubles.tcp_proxy import Fault, TcpProxy, ThreadProxy, running
 from tests.doubles.upstreams import Script
 from tests.doubles.waiting import turns
 from tests.integration.conftest import Start
+from tests.integration.test_queues import IMAGE
 from tests.integration.test_sessions import create
 
 _ROUNDS = 30
@@ -75,14 +82,14 @@ async def _write_to_a_closed_connection(url: str, proxy: ThreadProxy) -> None:
     redis = client(parse(url))
     await redis.ping()
     pool: Any = redis.connection_pool  # untyped, as the library is
-    connection = await pool.get_connection()
+    taken = await pool.get_connection()
     proxy.set(Fault("reset", scope="open"))
-    while not connection._writer.transport.is_closing():
+    while not taken._writer.transport.is_closing():
         await asyncio.sleep(0)
     await turns()
     try:
         async with redis_call():
-            await connection.send_command("PING")
+            await taken.send_command("PING")
     finally:
         await redis.aclose()
 
@@ -106,7 +113,7 @@ async def _calls_after_a_reset(url: str, proxy: ThreadProxy) -> None:
     await asyncio.gather(*(redis.ping() for _ in range(8)))
     idle = list(pool._available_connections)
     proxy.set(Fault("reset", scope="open"))
-    while not all(connection._writer.transport.is_closing() for connection in idle):
+    while not all(one._writer.transport.is_closing() for one in idle):
         await asyncio.sleep(0)
     await turns()
     try:
@@ -124,16 +131,120 @@ def test_connections_that_were_reset_while_idle_fail_no_call(
         runner.run(_calls_after_a_reset(f"redis://127.0.0.1:{proxy.port}/3", proxy))
 
 
+async def _pooled(redis: Redis, count: int) -> list[Any]:
+    """So many connections that are open and idle."""
+    await asyncio.gather(*(redis.ping() for _ in range(count)))
+    pool: Any = redis.connection_pool  # untyped, as the library is
+    return [one for one in pool._available_connections if one.is_connected]
+
+
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_connections_that_died_without_a_word_hold_up_the_first_calls_only(
+    loop: Callable[[], asyncio.AbstractEventLoop], redis: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not each call until each of them was met. What may be done twice is done on a new one; the rest may be tried again."""
+    monkeypatch.setattr(connection, "_ANSWER_S", 600)
+
+    async def met(proxy: ThreadProxy) -> list[str]:
+        store = client(parse(f"redis://127.0.0.1:{proxy.port}/3"))
+        assert len(await _pooled(store, 16)) == 16
+        proxy.set(Fault("half-open", scope="open"))
+
+        async def caller(number: int) -> list[str]:
+            answers = []
+            for _ in range(10):
+                try:
+                    async with redis_call(repeatable=number < 5):
+                        await store.ping()
+                    answers.append("answered")
+                except StorageUnavailableError as exc:
+                    answers.append(exc.message)
+            return answers
+
+        async with asyncio.timeout(60):
+            found = await asyncio.gather(*(caller(number) for number in range(6)))
+        await store.aclose()
+        assert all(answers == ["answered"] * 10 for answers in found[:5])
+        return found[5]
+
+    with running("127.0.0.1", redis.port) as proxy, asyncio.Runner(loop_factory=loop) as runner:
+        answers = runner.run(met(proxy))
+
+    assert answers[1:] == ["answered"] * 9
+    assert "was silent" in answers[0]
+
+
+async def test_a_redis_that_stands_still_loses_no_connection(redis: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new connection is not answered either: the old ones are waited for."""
+    monkeypatch.setattr(silence, "_PROBE_S", 0.05)
+    async with TcpProxy("127.0.0.1", redis.port) as proxy:
+        store = client(parse(f"redis://127.0.0.1:{proxy.port}/3"))
+        (pooled,) = await _pooled(store, 1)
+        monkeypatch.setattr(pooled.silences, "_late_s", 0.05)
+        transport = pooled._writer.transport
+        proxy.set(Fault("stall"))
+        call = asyncio.ensure_future(store.ping())
+        while proxy.connections < 4:  # three attempts at least
+            await asyncio.sleep(0.01)
+        proxy.set(Fault())
+        async with asyncio.timeout(20):
+            assert await call
+        assert pooled._writer.transport is transport
+        await store.aclose()
+
+
+async def test_a_repeat_whose_answer_was_lost_joins_the_same_session(redis: Process) -> None:
+    """Of two that were handed over: the command is sent again, and the other one is left for the other caller."""
+    made = ev.SessionCreated(
+        at=1, source=IMAGE, instruction="x", editor="e", thinker="t", limits=ev.Limits(deadline_at=time.time() + 600)
+    )
+    same = Idempotency("", "digest")
+    async with TcpProxy("127.0.0.1", redis.port) as proxy:
+        address = parse(f"redis://127.0.0.1:{proxy.port}/3")
+        store = client(address)
+        await store.flushdb()
+        sessions = RedisSessions(store, PubSubFanout(listeners(address)), KeySpace())
+        for name in ("first", "second"):
+            await sessions.create(name, made, same)
+        for name in ("first", "second", "second"):
+            await sessions.hand_over(name, made.tenant, "digest")
+        proxy.set(Fault("cut", bytes=1, scope="open"))
+        joined = await sessions.create("repeat", made, same)
+        assert proxy.hit == 1
+        others = [await sessions.create(name, made, same) for name in ("other", "new")]
+        await store.aclose()
+
+    assert [created.session_id for created in (joined, *others)] == ["first", "second", "new"]
+
+
+async def test_an_answer_that_is_on_its_way_is_waited_for(redis: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large one over a slow line, and one that Redis holds back because it was asked to."""
+    async with TcpProxy("127.0.0.1", redis.port) as proxy:
+        store = client(parse(f"redis://127.0.0.1:{proxy.port}/3"))
+        async with redis_call():
+            await store.set("large", b"x" * 40_000)
+        (pooled,) = await _pooled(store, 1)
+        monkeypatch.setattr(pooled.silences, "_late_s", 0.2)
+        proxy.set(Fault("drip", bytes=1_000, seconds=0.02, direction="down", scope="open"))
+        async with redis_call():
+            assert await store.get("large") == b"x" * 40_000
+        proxy.set(Fault())
+        async with redis_call(blocks_s=1.0):
+            assert await store.blpop(["nothing here"], 0.8) is None
+        assert pooled._gave_up is False
+        await store.aclose()
+
+
 async def test_an_exception_on_an_open_connection_stays_what_it_is(redis: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """The transport decides, not the type of the exception."""
     store = client(parse(f"redis://127.0.0.1:{redis.port}/3"), connections=1)
     await store.ping()
-    connection: Any = store.connection_pool._available_connections[0]
+    pooled: Any = store.connection_pool._available_connections[0]
 
     async def buggy(**_: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(connection._parser, "read_response", buggy)
+    monkeypatch.setattr(pooled._parser, "read_response", buggy)
     with pytest.raises(RuntimeError, match="a bug"):
         async with redis_call():
             await store.ping()

@@ -45,8 +45,13 @@ for _, due in ipairs(timers) do
   local kind, id = string.match(due, '^(%a+):(.+)$')
   if kind == 'wake' then
     redis.call('ZREM', P .. 'timers', due)
-    local state = redis.call('HGET', P .. 's:' .. id, 'state')
-    if state == 'ready' or state == 'parked' then make_urgent(id) end
+    local h = redis.call('HMGET', P .. 's:' .. id, 'state', 'deadline')
+    if (h[1] == 'ready' or h[1] == 'parked') and now >= (tonumber(h[2]) or 0) then
+      make_urgent(id)
+    elseif h[1] == 'parked' then
+      -- It was given back for a while, and needs its editor and thinker: only a replica that knows them may take it.
+      enqueue(id, false)
+    end
   else
     local sort = (kind == 'hook' or kind == 'deliver') and 'webhook' or 'chore'
     if capacity[sort] > 0 then

@@ -22,11 +22,16 @@ if idempotency ~= '' then
   local before = redis.call('HMGET', record, 'id', 'fingerprint', 'request')
   if before[1] then return {0, before[1], before[3] or before[2]} end
 elseif caller_ms ~= '' then
-  -- A caller was told to repeat the request, since its replica shut down: each repeat joins one of the sessions.
+  -- A caller was told to repeat the request, since its replica shut down: each repeat joins one of the sessions, and the same
+  -- one when this command comes again.
+  local joined = P .. 'joined:' .. id
+  local before = redis.call('GET', joined)
+  if before then return {0, before, request} end
   local left = redis.call('LPOP', handed_over(tenant, request))
   while left do
     if redis.call('EXISTS', P .. 's:' .. left) == 1 then
       renew_caller(left, caller_ms)
+      redis.call('SET', joined, left, 'PX', 60000)
       return {0, left, request}
     end
     left = redis.call('LPOP', handed_over(tenant, request))

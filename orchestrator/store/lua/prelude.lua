@@ -13,7 +13,8 @@
 -- replicas           by the end of their lease        own:<replica>   the sessions a replica drives
 -- timers             <kind>:<id> by when it is due    unfinished   how many sessions are
 -- open:<tenant>      its unfinished sessions by their deadline     spent:<day>   editor seconds by tenant, of days since 1970
--- handed:<tenant>:<request>   sessions whose callers were told to repeat that request
+-- handed:<tenant>:<request>   sessions whose callers were told to repeat that request     joined:<id>   the one that the
+--                    request with this id joined
 -- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session; in
 --                    endpoint the webhook that is notified of it alone, if there is one (field webhook of s:<id>)
 -- bytes:<tenant>     bytes of its sessions in Redis, by the time at which they leave it (see leave_slot)

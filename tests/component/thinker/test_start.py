@@ -105,6 +105,17 @@ def test_show_prints_the_orchestrator_s_setting(monkeypatch: pytest.MonkeyPatch,
     assert (thinker.url, thinker.format, thinker.constraint) == ("http://127.0.0.1:8200/v1", "editthinker", "regex")
 
 
+def test_show_prints_the_default_profile_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is served without vLLM, and the setting is the same kind."""
+    from orchestrator.upstreams.registry import ThinkerSettings  # noqa: PLC0415
+
+    assert _start(monkeypatch, "--show", "--port", "8201") == 0
+    profile, _, line = capsys.readouterr().out.partition("EDITTHINKER_THINKERS=")
+    thinker = ThinkerSettings(**json.loads(shlex.split(line)[0])["rules"])
+    assert json.loads(profile) == {"profile": "rules"}
+    assert (thinker.url, thinker.model, thinker.format) == ("http://127.0.0.1:8201/v1", "rules", "editthinker")
+
+
 def test_the_process_becomes_vllm(fake_vllm: Path) -> None:
     """The same process, after printing the command; arguments of vLLM pass through with and without the separator."""
     words = ["--profile", "tiny", "--model", "/m", "--max-num-seqs", "3", "--", "--seed", "1"]

@@ -283,6 +283,26 @@ async def test_a_chore_is_cancelled_after_a_few_leases(harness: Harness, caplog:
     assert took > 2 * LEASES_S
 
 
+async def test_an_audit_or_a_report_that_hangs_does_not_cost_the_lease(harness: Harness) -> None:
+    """The lease is renewed in a loop of its own."""
+    hanging: list[str] = []
+
+    async def owned(replica: str) -> set[str]:
+        hanging.append("audit")
+        await asyncio.Event().wait()
+        return set()
+
+    async def report(*durations: Mapping[str, float]) -> None:
+        hanging.append("report")
+        await asyncio.Event().wait()
+
+    harness.store.owned, harness.store.report_durations = owned, report  # type: ignore[method-assign]
+    await harness.runner.start()
+    await until(lambda: len(hanging) == 2)
+    renewals = harness.store.calls["renew_lease"]
+    await until(lambda: harness.store.calls["renew_lease"] > renewals + 3)
+
+
 async def test_a_session_that_ends_during_an_audit_is_not_cancelled(harness: Harness) -> None:
     """Its end is recorded, so it is no longer owned, but its driver has not got the response yet."""
     ended: list[str] = []

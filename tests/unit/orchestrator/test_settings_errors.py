@@ -125,3 +125,14 @@ def test_former_names_of_the_retention_settings_still_work(
     assert (settings.redis_retention_s, settings.archive_retention_s) == (60, 120)
     assert "set EDITTHINKER_REDIS_RETENTION_S instead" in caplog.text
     assert "set EDITTHINKER_ARCHIVE_RETENTION_S instead" in caplog.text
+
+
+@pytest.mark.parametrize("rate", ["60perminute", "60 per5minute", "60/fortnight", "minute", "60"])
+def test_a_rate_in_another_form_is_told_with_the_form(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rate: str
+) -> None:
+    """It might be taken for another rate."""
+    monkeypatch.setenv("EDITTHINKER_QUOTA_RATE", rate)
+    assert status() == 2
+    told = f"EDITTHINKER_QUOTA_RATE: {rate!r} is not a rate: write 60/minute, or 60/minute;1000/day for several\n"
+    assert capsys.readouterr().err == told

@@ -10,8 +10,11 @@ import typer
 from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
+from orchestrator.settings import Settings
+from services.editor.settings import Settings as EditorSettings
 from services.serving.command_line import read_settings
-from services.serving.deprecated_settings import MissingSecretsError, ServiceSettings
+from services.serving.deprecated_settings import MissingSecretsError, ServiceSettings, misspelt
+from services.thinker.settings import Settings as ThinkerSettings
 
 
 class Example(ServiceSettings):
@@ -78,3 +81,40 @@ def test_a_folder_of_secrets_must_exist_if_it_is_named(monkeypatch: pytest.Monke
     with pytest.raises(typer.Exit) as end:
         read_settings(Example, "EXAMPLE_")
     assert end.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("EDITTHINKER_REDIS_ULR", "EDITTHINKER_REDIS_URL"),
+        ("editthinker_thinker", "EDITTHINKER_THINKERS"),
+        ("EDITHINKER_EDITORS", "EDITTHINKER_EDITORS"),
+        ("EDITTHINKER_LEASES_S", "EDITTHINKER_LEASE_S"),
+    ],
+)
+def test_a_misspelt_variable_is_told_with_the_name_that_was_meant(given: str, meant: str) -> None:
+    """It would be ignored otherwise."""
+    assert misspelt(Settings, [given, "PATH", "HOME"]) == {given.upper(): meant}
+
+
+def test_what_is_set_for_others_is_not_misspelt() -> None:
+    """Settings, their former names, and those of the other services, the client, compose and the tests."""
+    ours = [f"EDITTHINKER_{name}".upper() for name in (*Settings.model_fields, *Settings.renamed)]
+    others = ["EDITOR_MAX_BATCH", "EDITOR_HOST", "THINKER_PROFILE", "THINKER_PORT", "SERVER", "API_KEY", "HOME"]
+    others += ["SECRETS_DIR", "PUBLISHED_PORT", "VLLM", "CONTAINERS", "THOUSAND", "AGENDA_LIMIT"]
+    others += [f"EDITOR_{name}".upper() for name in EditorSettings.model_fields]
+    others += [f"THINKER_{name}".upper() for name in ThinkerSettings.model_fields]
+    assert misspelt(Settings, [*ours, *(f"EDITTHINKER_{name}" for name in others), "OTEL_EXPORTER_OTLP_ENDPOINT"]) == {}
+    for kind in (EditorSettings, ThinkerSettings):
+        assert misspelt(kind, [*ours, *(f"EDITTHINKER_{name}" for name in others)]) == {}
+
+
+def test_each_service_warns_of_a_misspelt_variable_at_its_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line on standard error; it starts nevertheless."""
+    monkeypatch.setenv("EDITTHINKER_EDITOR_MAX_BACH", "2")
+    read_settings(EditorSettings, "EDITTHINKER_EDITOR_")
+    assert capsys.readouterr().err == (
+        "warning: EDITTHINKER_EDITOR_MAX_BACH is no setting, and is ignored; EDITTHINKER_EDITOR_MAX_BATCH is one\n"
+    )

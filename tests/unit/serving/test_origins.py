@@ -152,6 +152,17 @@ async def test_with_keys_neither_host_nor_origin_matters() -> None:
     assert "vary" not in seen.headers
 
 
+@pytest.mark.parametrize("cors", ["", "https://other.example"])
+async def test_a_preflight_of_another_page_is_told_what_allows_it(cors: str) -> None:
+    """Where keys are required, nothing else is refused for its origin."""
+    keyed = policy(keyless=False, cors=cors)
+    seen = await ask(keyed, "OPTIONS", "/v1/edits", origin=APP, access_control_request_method="POST")
+
+    assert (seen.status_code, seen.json()["error"]["param"]) == (403, "Origin")
+    assert APP in seen.json()["error"]["message"] and "EDITTHINKER_CORS_ORIGINS" in seen.json()["error"]["message"]
+    assert (await ask(keyed, "OPTIONS", "/v1/edits", origin=APP)).status_code == 405
+
+
 async def test_a_preflight_of_an_allowed_page_is_answered() -> None:
     asked = {"access_control_request_method": "POST", "access_control_request_headers": "authorization,x-stainless-lang,x-odd"}
     seen = await ask(policy(keyless=False, cors=f"{APP}, http://localhost:3000"), "OPTIONS", "/v1/edits", origin=APP, **asked)
