@@ -1,0 +1,38 @@
+"""Callers who wait for a session while connections, Redis or they themselves go away."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+import redis as redis_client
+
+from tests.doubles.processes import Process
+from tests.doubles.upstreams import Script, picture
+from tests.integration.conftest import Start
+from tests.integration.test_takeover import until
+
+
+def leaves(process: Process, headers: dict[str, str], seconds: float) -> None:
+    """Ask for a picture, and leave before it is there."""
+    fields = {"prompt": "x", "max_turns": "2"}
+    with httpx.Client(base_url=process.url, timeout=seconds, trust_env=False) as api, pytest.raises(httpx.ReadTimeout):
+        api.post("/v1/images/edits", files={"image": picture()}, data=fields, headers=headers)
+
+
+def test_a_session_with_a_key_outlives_its_caller_however_long_that_waited(
+    start_orchestrator: Start, redis: Process, script: Script
+) -> None:
+    """It has no lease of its caller: that was renewed while the caller waited, and its end cancelled the session."""
+    script.scores = [(3, 9)]
+    script.hold_every = True
+    process = start_orchestrator(EDITTHINKER_LEASE_S="0.6")
+    leaves(process, {"idempotency-key": "k"}, seconds=1.5)  # leases are renewed every 0.2 s
+    with httpx.Client(base_url=process.url, timeout=20, trust_env=False) as api:
+        (session,) = api.get("/v1/sessions").json()["data"]
+        stored = redis_client.Redis(port=redis.port, db=1).hget(f"et:{{0}}:s:{session['id']}", "caller")
+        script.hold_every = False
+        script.release.set()
+        until(lambda: api.get(f"/v1/sessions/{session['id']}").json()["finished_at"])
+
+        assert stored is None
+        assert api.get(f"/v1/sessions/{session['id']}").json()["status"] == "succeeded"
