@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 import redis as redis_client
 
 from tests.doubles.processes import Process
+from tests.doubles.tcp_proxy import Fault, running
 from tests.doubles.upstreams import Script, picture
 from tests.integration.conftest import Start
+from tests.integration.test_shutdown import edit
 from tests.integration.test_takeover import until
 
 
@@ -36,3 +40,26 @@ def test_a_session_with_a_key_outlives_its_caller_however_long_that_waited(
 
         assert stored is None
         assert api.get(f"/v1/sessions/{session['id']}").json()["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("stream", ["true", "false"])
+def test_a_caller_gets_its_picture_after_an_outage_however_long_it_has_waited(
+    start_orchestrator: Start, redis: Process, script: Script, stream: str
+) -> None:
+    """The outage is met by who follows a session: its subscription is made again before its log can be read."""
+    script.hold_every = True
+    with running("127.0.0.1", redis.port) as proxy, ThreadPoolExecutor(1) as pool:
+        process = start_orchestrator(EDITTHINKER_REDIS_URL=f"redis://127.0.0.1:{proxy.port}/1")
+        call = pool.submit(edit, process, stream=stream)
+        until(lambda: len(script.edits) == 1)
+        proxy.set(Fault("reset", only="XRANGE"))
+        redis_client.Redis(port=redis.port, db=1).client_kill_filter(_type="pubsub")
+        until(lambda: proxy.hit >= 8)  # the driver of the session reads its log too
+        proxy.set(Fault())
+        script.hold_every = False
+        script.release.set()
+        answer = call.result(30)
+        process.stop()
+
+    assert answer.status_code == 200
+    assert ("event: image_edit.completed" if stream == "true" else '"b64_json"') in answer.text, answer.text
