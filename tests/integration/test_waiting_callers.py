@@ -63,3 +63,18 @@ def test_a_caller_gets_its_picture_after_an_outage_however_long_it_has_waited(
 
     assert answer.status_code == 200
     assert ("event: image_edit.completed" if stream == "true" else '"b64_json"') in answer.text, answer.text
+
+
+def test_an_error_after_a_session_was_created_says_where_it_is(start_orchestrator: Start, redis: Process) -> None:
+    """Who repeats the request without a key would create another."""
+    with running("127.0.0.1", redis.port) as proxy:
+        process = start_orchestrator(EDITTHINKER_REDIS_URL=f"redis://127.0.0.1:{proxy.port}/1")
+        proxy.set(Fault("reset", only="XRANGE"))
+        with httpx.Client(base_url=process.url, timeout=20, trust_env=False) as api:
+            answer = api.post("/v1/sessions", files={"image": picture()}, data={"prompt": "x"})
+            proxy.set(Fault())
+            found = api.get(answer.headers["location"])
+        process.stop()
+
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")
+    assert found.status_code == 200
