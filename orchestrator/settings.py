@@ -116,7 +116,7 @@ class Settings(RedisSettings):
     redis_wait_replicas: int = Field(
         0, ge=0, le=10, description="Replicas of Redis that must have a new session, and a result, before a caller is told of it."
     )
-    redis_wait_s: float = Field(1.0, gt=0, le=4, description="Seconds to wait for them; without them a new session gets 503.")
+    redis_wait_s: float = Field(1.0, ge=0.01, le=4, description="Seconds to wait for them; without them a new session gets 503.")
     lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
     drain_s: float = Field(
         30.0, ge=0, description="Seconds at SIGTERM for edits under way and waiting callers, where other replicas run."

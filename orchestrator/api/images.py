@@ -27,6 +27,7 @@ from orchestrator.api.live import (
     follow,
     until,
     until_finished,
+    waited_out,
     while_connected,
 )
 from orchestrator.api.pictures import PIECE, PiecesResponse, size_of, stored_pieces
@@ -34,7 +35,7 @@ from orchestrator.api.view import candidate_path, scores_of
 from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports.errors import PortError
+from orchestrator.ports.errors import PortError, StorageUnavailableError
 from services.errors import ApiError
 from services.imaging.codec import to_base64
 from services.protocol.images_api import ImagesResponse, form_schema, sse_schema
@@ -70,7 +71,9 @@ class _Waiting:
     async def left(self) -> None:
         """Its caller has left or may not wait any longer."""
         if self.fingerprint is not None:
-            await self.ctx.cancel(self.session_id, by="disconnect")
+            # Without the store its lease ends, and the session with it.
+            with contextlib.suppress(StorageUnavailableError):
+                await self.ctx.cancel(self.session_id, by="disconnect")
 
     async def shutting_down(self) -> ApiError:
         """The error for it when this replica closes; the repeat of the request joins the session."""
@@ -216,7 +219,7 @@ async def _facts_of(
 async def _encoded(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> AsyncGenerator[bytes]:
     """The image as the caller wants it, in pieces that can be encoded one by one."""
     if _as_stored(image, fields):
-        async for piece in stored_pieces(ctx.blobs, session_id, image):
+        async for piece in stored_pieces(ctx.blobs, session_id, image, read=waited_out):
             yield piece
         return
     async with ctx.replies.open(ctx.tenant, patient=True) as held:
@@ -232,7 +235,7 @@ def _as_stored(image: ImageRef, fields: ImagesEditFields) -> bool:
 
 async def _converted(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> bytes:
     async def load() -> bytes:
-        return await ctx.blobs.get(session_id, image.sha256)
+        return await waited_out(lambda: ctx.blobs.get(session_id, image.sha256))
 
     if _as_stored(image, fields):
         return await load()
@@ -277,7 +280,7 @@ async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> As
 async def _events_once(ctx: Context, session_id: str, fields: ImagesEditFields, sent: set[str]) -> AsyncGenerator[bytes]:
     """The events, but for partial images that were sent: `sent` has their turns and candidates."""
     log = []
-    async with contextlib.aclosing(follow(ctx.history, session_id)) as live:
+    async with contextlib.aclosing(follow(ctx.history, session_id, waits=True)) as live:
         async for recorded in live:
             if recorded is None:
                 yield b": keep-alive\n\n"

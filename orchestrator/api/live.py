@@ -7,6 +7,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -51,7 +52,7 @@ class ShuttingDownError(Exception):
     """This replica shuts down while a caller waits; another replica continues the session."""
 
 
-async def follow(history: History, session_id: str, after: int = 0, *, look: bool = False) -> AsyncGenerator[Recorded | None]:
+async def follow(history: History, session_id: str, after: int = 0, *, waits: bool = False) -> AsyncGenerator[Recorded | None]:
     """Events after `after` until the session is finished; None is a heartbeat.
 
     Live messages may be lost; a gap is filled from the log.
@@ -59,14 +60,16 @@ async def follow(history: History, session_id: str, after: int = 0, *, look: boo
     Raises:
         SessionDeletedError: when it is deleted.
         HistoryLostError: when the log does not go on from what was followed: start again, from its first event.
+        StorageUnavailableError: when the log cannot be read.
 
     Args:
-        look: read the log at each heartbeat too, for a caller who waits for the end and would not notice a lost message.
+        waits: for a caller who waits for the end, and cannot come back for it: read the log at each heartbeat too, since it
+            would not notice a lost message, and wait out an outage.
     """
     last, known = after, None
     async with contextlib.aclosing(history.listen(session_id)) as live:
         async for item in live:
-            if item is Silence.QUIET and not look:
+            if item is Silence.QUIET and not waits:
                 yield None
                 continue
             if isinstance(item, Recorded) and item.seq <= last:
@@ -74,7 +77,8 @@ async def follow(history: History, session_id: str, after: int = 0, *, look: boo
             if isinstance(item, Recorded) and item.seq == last + 1:
                 batch = [item]
             else:
-                batch = await _missed(history, session_id, last, known)
+                read = partial(_missed, history, session_id, last, known)
+                batch = await waited_out(read) if waits else await read()
                 if not batch:
                     yield None
             for recorded in batch:
@@ -184,13 +188,21 @@ class EventStreamResponse(SlotResponse):
         super().__init__(frames, slot, media_type="text/event-stream", headers={"x-accel-buffering": "no", **(headers or {})})
 
 
-async def until_finished(history: History, session_id: str) -> tuple[Session, int]:
-    """The finished session and the number of its last event; an outage of Redis up to `_OUTAGE_S` is waited out."""
-    waitable = (StorageUnavailableError, HistoryLostError)
-    async for attempt in stamina.retry_context(on=waitable, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
+async def waited_out(read: Callable[[], Awaitable[_Result]]) -> _Result:
+    """What `read` returns; an outage of up to `_OUTAGE_S` is waited out, however long the caller waited before."""
+    # stamina counts the time from the first attempt.
+    async for attempt in stamina.retry_context(on=StorageUnavailableError, attempts=None, timeout=_OUTAGE_S, wait_max=1.0):
         with attempt:
-            log = [recorded async for recorded in follow(history, session_id, look=True) if recorded is not None]
-    return fold(recorded.event for recorded in log), log[-1].seq
+            return await read()
+    raise AssertionError("stamina either returns or raises")  # pragma: no cover
+
+
+async def until_finished(history: History, session_id: str) -> tuple[Session, int]:
+    """The finished session and the number of its last event; outages are waited out, see `waited_out`."""
+    while True:
+        with contextlib.suppress(HistoryLostError):
+            log = [recorded async for recorded in follow(history, session_id, waits=True) if recorded is not None]
+            return fold(recorded.event for recorded in log), log[-1].seq
 
 
 @dataclass(frozen=True, slots=True)

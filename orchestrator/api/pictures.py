@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from starlette.requests import Request
@@ -73,13 +74,27 @@ class Representation:
         return Part(206, start, end, {**headers, "content-range": f"bytes {start}-{end - 1}/{size}"})
 
 
+async def _once(read: Callable[[], Awaitable[bytes]]) -> bytes:
+    return await read()
+
+
 async def stored_pieces(
-    blobs: ReadableBlobs, session_id: str, image: ImageRef, start: int = 0, end: int | None = None
+    blobs: ReadableBlobs,
+    session_id: str,
+    image: ImageRef,
+    start: int = 0,
+    end: int | None = None,
+    *,
+    read: Callable[[Callable[[], Awaitable[bytes]]], Awaitable[bytes]] = _once,
 ) -> AsyncGenerator[bytes]:
-    """The bytes of a stored image, or a part of them."""
+    """The bytes of a stored image, or a part of them.
+
+    Args:
+        read: reads each piece, with retries perhaps.
+    """
     end = image.bytes if end is None else end
     for at in range(start, end, PIECE):
-        yield await blobs.read(session_id, image.sha256, at, min(at + PIECE, end))
+        yield await read(partial(blobs.read, session_id, image.sha256, at, min(at + PIECE, end)))
 
 
 async def stored_response(

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from orchestrator.api.access import access_ended
 from orchestrator.api.bodies import described, read_as
 from orchestrator.api.context import Context, create_access, edit_access, image_access, read_access
-from orchestrator.api.errors import Responses, documented
+from orchestrator.api.errors import Responses, documented, from_port
 from orchestrator.api.examples import SESSION, SESSIONS
 from orchestrator.api.fields import SessionFields, SessionJson, check_bytes
 from orchestrator.api.intake import idempotency_key
@@ -41,12 +41,13 @@ from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import CorruptLogError, Session, Status, fold
-from orchestrator.ports.errors import StorageUnavailableError
-from orchestrator.ports.stores import Recorded
+from orchestrator.ports.stores import Created, Recorded
+from orchestrator.ports.errors import PortError, StorageUnavailableError
 from services.errors import ApiError
 from services.imaging.codec import OutputFormat
 from services.protocol.images_api import Prompt, form_schema
 from services.serving.byte_budget import HeldResponse, receiving
+from services.serving.middleware import error_response
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -147,8 +148,17 @@ async def create_session(
         with ctx.counting_refusals():
             created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key, webhook=webhook)
         del source, mask  # do not hold them in memory while the caller waits
+    headers = {"location": f"/v1/sessions/{created.session_id}", "x-should-retry": "false"}
+    try:
+        return await _created(request, ctx, created, wait_s, headers)
+    except (ApiError, PortError) as exc:
+        # The session exists: who repeats the request without an idempotency key would create another.
+        return error_response(from_port(exc) if isinstance(exc, PortError) else exc, headers)
+
+
+async def _created(request: Request, ctx: Context, created: Created, wait_s: float, headers: Mapping[str, str]) -> Response:
+    """A new session as it is now, or within so many seconds as it is when it is finished."""
     session_id = created.session_id
-    headers = {"location": f"/v1/sessions/{session_id}", "x-should-retry": "false"}
     if wait_s:
         try:
             with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant):
@@ -162,8 +172,8 @@ async def create_session(
             return Response(status_code=499)
         else:
             await ctx.confirm()
-            headers["preference-applied"] = f"wait={wait_s:g}"
-            return _shown(show(session_id, session, seq, kept_s=ctx.kept_s), headers)
+            applied = {**headers, "preference-applied": f"wait={wait_s:g}"}
+            return _shown(show(session_id, session, seq, kept_s=ctx.kept_s), applied)
     session, seq = await load(ctx.history, session_id, ctx.tenant)
     position = None if session.finished else await ctx.sessions.queue_position(session_id)
     return _shown(show(session_id, session, seq, position, kept_s=ctx.kept_s), headers, 202)

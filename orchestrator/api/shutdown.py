@@ -44,15 +44,18 @@ class Callers:
     def waiting(self, session_id: str, *, leased: bool) -> Iterator[None]:
         """A caller waits for a session; `leased`, if nobody else can get its result."""
         self._waiting += 1
-        self._leased[session_id] += leased
+        if leased:
+            self._leased[session_id] += 1
         self._left.clear()
         try:
             yield
         finally:
             self._waiting -= 1
-            self._leased[session_id] -= leased
-            if not self._leased[session_id]:
-                del self._leased[session_id]
+            if leased:
+                self._leased[session_id] -= 1
+                # Not left at zero: the lease of a caller who is gone would be renewed.
+                if not self._leased[session_id]:
+                    del self._leased[session_id]
             if not self._waiting:
                 self._left.set()
 

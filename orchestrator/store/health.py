@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -23,6 +24,8 @@ _PAUSE_S: Final = 1.0
 _TENANTS_IN_REDIS: Final = 4
 """A tenant's default share of Redis' maxmemory is one in so many, so that none alone makes it full for all."""
 _RETRY_AFTER_S: Final = 10.0
+_BROKEN_S: Final = 1.0
+"""An answer that took longer than this is missing since Redis is silent; asking again would tell of it later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ class StorageHealth:
         refusals: dict[str, StorageUnavailableError] = {}
         self._memory = None
         try:
-            self._memory = await self._probe_redis()
+            self._memory = await self._ask_redis()
             if self._memory.evicts:
                 refusals["redis"] = _eviction(self._memory)
         except StorageUnavailableError as exc:
@@ -156,6 +159,16 @@ class StorageHealth:
         self._refusals = refusals
         writable = {name: name not in refusals for name in ("redis", "blobs")}
         self._observer.storage_checked(writable, self._memory.percent if self._memory else None)
+
+    async def _ask_redis(self) -> RedisMemory:
+        """Try Redis; twice if a connection broke, since that alone says nothing of Redis, and new sessions would be refused."""
+        began = time.monotonic()
+        try:
+            return await self._probe_redis()
+        except StorageUnavailableError as exc:
+            if exc.shown is not None or time.monotonic() - began > _BROKEN_S:
+                raise
+        return await self._probe_redis()
 
     async def _step(self) -> None:
         await asyncio.sleep(_PAUSE_S)

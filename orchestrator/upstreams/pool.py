@@ -14,6 +14,7 @@ import aiohttp
 
 from orchestrator.ports.collaborators import Catalogue, Editor, EditorCapabilities, Thinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
+from orchestrator.upstreams.connector import CleanConnector
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
@@ -195,7 +196,7 @@ class UpstreamPool:
 def http_client() -> aiohttp.ClientSession:
     """The HTTP client for editors and thinkers."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=CleanConnector(limit=0),
         # The timeout of a whole call is set by the caller, from the session's deadline.
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
         # Cookies set for one caller's request must not go out with another's.

@@ -15,10 +15,11 @@ import redis as redis_client
 from redis.asyncio import Redis
 
 from editthinker import EditThinker
+from orchestrator.api import live
 from orchestrator.api.live import HistoryLostError, SessionDeletedError, follow, until_finished
 from orchestrator.loop import events as ev
 from orchestrator.ports.errors import StorageUnavailableError
-from orchestrator.ports.stores import Wanted
+from orchestrator.ports.stores import Recorded, Wanted
 from orchestrator.store.connection import client, parse
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
@@ -105,6 +106,26 @@ async def test_a_caller_who_waits_gets_the_end_of_the_log_that_there_is(followin
     session, seq = await waiting
 
     assert (session.turns, seq) == ((), 2)
+
+
+async def test_an_outage_is_counted_from_its_own_beginning(following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not from that of the call, which may wait for minutes."""
+    monkeypatch.setattr(live, "_OUTAGE_S", 0.2)
+    await following.write(CREATED, TURN)
+    waiting = asyncio.create_task(live.until_finished(following.store, "a"))
+    await asyncio.sleep(0.4)  # longer than an outage may take
+    read, failures = following.store.read, iter([True])
+
+    async def failing(session_id: str, after: int = 0) -> list[Recorded]:
+        if next(failures, False):
+            raise StorageUnavailableError("Redis is away")
+        return await read(session_id, after)
+
+    monkeypatch.setattr(following.store, "read", failing)
+    await following.write(CREATED, TURN, FINISHED)
+    await following.gap()
+
+    assert (await waiting)[1] == 3
 
 
 def test_clients_start_again_when_events_were_lost(start_orchestrator: Start, redis: Process, script: Script) -> None:

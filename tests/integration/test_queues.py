@@ -543,6 +543,39 @@ async def test_who_was_dead_before_a_silence_stays_dead(queues: Queues) -> None:
     assert (await queues.claim(0, replica="other")).recovered == 1
 
 
+async def test_a_clock_that_goes_back_does_not_keep_the_dead_alive(queues: Queues) -> None:
+    """A failover to a machine whose clock is an hour behind. Who lives renews its lease; the others' end within six leases."""
+    rounds = [LEASE_MS // 3] * (3 * 6 + 1)
+
+    assert await _takeover(queues, [-3_600_000, *rounds]) == 1
+
+
+async def test_a_longer_lease_is_left_alone(queues: Queues) -> None:
+    """While the setting is changed replica by replica."""
+    slow = texts.sessions(queues.redis, KeySpace(), SessionsOptions(lease_s=3 * LEASE_MS / 1000), small=False)
+    await slow.claim("slow", Wanted({}, urgent=1, chores=0, webhook_chores=0))
+    for _ in range(6):
+        await queues.wait(LEASE_MS // 3)
+        await queues.claim(0, replica="other")
+
+    assert await slow.renew_lease("slow")
+
+
+async def test_the_pace_is_measured_after_the_clock_went_back(queues: Queues) -> None:
+    """Not from an hour that is yet to come."""
+    for _ in range(30):
+        await queues.create()
+    await queues.claim()
+    await queues.wait(-3_600_000)
+    for _ in range(10):
+        await queues.wait(500)
+        await queues.claim()
+    place = await queues.store.queue_position("ann-015")
+
+    assert place is not None
+    assert place.wait_s == pytest.approx(2.0, rel=0.15)
+
+
 async def test_twenty_creates_under_one_key_make_one_session(queues: Queues) -> None:
     """All of them return the same id, and one of them that it is new."""
     made = await asyncio.gather(*(queues.create(key="k", name=f"try-{number}") for number in range(20)))

@@ -18,6 +18,11 @@ local claims, chores, recovered = {}, {}, 0
 local capacity = {chore = tonumber(ARGV[5]), webhook = tonumber(ARGV[6])}
 
 pardon(now, lease)
+-- A lease that ends that far ahead was given before Redis' clock went back, by a failover to a machine that is behind: a dead
+-- replica would keep its sessions for as long. Not less, for replicas with a longer lease.
+for _, replica_ahead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'replicas', string.format('(%.0f', now + 6 * lease), '+inf')) do
+  redis.call('ZADD', P .. 'replicas', now + 6 * lease, replica_ahead)
+end
 local joined = redis.call('ZADD', P .. 'replicas', now + lease, replica)
 
 -- Let the replica drive a session; `advance`: what its tenant is charged until its work is reported.
@@ -97,7 +102,7 @@ local function record_pace(editor, n)
     redis.call('HSET', key, 'since', now, 'n', 0)
     return
   end
-  local since, count = tonumber(h[1]), tonumber(h[2]) + n
+  local since, count = math.min(tonumber(h[1]), now), tonumber(h[2]) + n
   if now - since >= 2000 and count >= 5 then redis.call('HSET', key, 'ms', (now - since) / count, 'at', now) end
   if now - since > 60000 then since, count = (since + now) / 2, count / 2 end
   redis.call('HSET', key, 'since', since, 'n', count)

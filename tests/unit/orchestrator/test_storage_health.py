@@ -61,6 +61,23 @@ async def test_a_refusal_is_told_until_writes_are_accepted_again() -> None:
     assert health.refusals == {}
 
 
+@pytest.mark.parametrize(("shown", "refused"), [(None, False), ("the session store refuses writes (it is read-only)", True)])
+async def test_one_broken_connection_refuses_no_session(shown: str | None, *, refused: bool) -> None:
+    """Redis is asked once more, unless it has answered."""
+    stores = Stores()
+    faults = [StorageUnavailableError("Redis did not answer: Connection closed by server.", shown=shown)]
+
+    async def probe() -> RedisMemory:
+        if faults:
+            raise faults.pop()
+        return await stores.redis()
+
+    health = StorageHealth(probe, stores.blobs, 90, stores, stores.fsync)
+    await health.check()
+
+    assert ("redis" in health.refusals) == refused
+
+
 async def test_a_full_disk_is_a_507() -> None:
     stores = Stores(blobs_fault=StorageFullError("/data …", shown="the disk of the blob store is full"))
     health = stores.health()
