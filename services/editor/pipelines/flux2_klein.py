@@ -16,7 +16,7 @@ from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.flux2 import COLLATIONS, aspect, reduced, size, source, to_vae
 
 MAX_IMAGES = 4
-"""As the documentation of Black Forest Labs' own API says of klein, and vLLM-Omni takes."""
+"""docs.bfl.ai/guides/prompting_editing_overview."""
 
 
 def arguments(job: EditJob, pixels: int) -> dict[str, Any]:

@@ -253,7 +253,7 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
         before, between = "", ""
     if extras.area and (measured := _STRAYED_PATTERN.match(after)):
         after = after[measured.end() :]
-        extras = replace(extras, strayed=Strayed(float(measured[1]) / 100, float(measured[2])))
+        extras = replace(extras, strayed=Strayed(round(float(measured[1]) / 100, 3), float(measured[2])))
     values = _values([before, between, after], [template.segments() for template in templates])
     instruction = values["original_instruction"]
     try:
