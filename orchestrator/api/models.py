@@ -22,9 +22,7 @@ class Model(BaseModel):
     created: int = 0
     owned_by: str
     ready: bool = Field(description="Whether it, or its fallback, accepts requests now.")
-    images: int | None = Field(
-        default=None, description="Pictures that an edit takes; null of a thinker, and while it is not known."
-    )
+    images: int | None = Field(default=None, description="Pictures that an edit takes; null of a thinker, and while unknown.")
     mask: bool | None = Field(default=None, description="Whether an edit takes a mask; null likewise.")
 
 
