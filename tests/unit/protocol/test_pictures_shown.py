@@ -72,7 +72,7 @@ def test_any_pictures_read_back(
     strayed: Strayed | None,
     instruction: str,
 ) -> None:
-    """Critique and checklist, whatever the caller's text says."""
+    """Critique and checklist, for any text of the caller."""
     questions = QUESTIONS if name == "checklist" else ()
     request = CritiqueRequest(
         source, candidate, instruction, "warmer", questions, tuple(references), area, strayed if area else None
