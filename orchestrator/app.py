@@ -50,6 +50,7 @@ from orchestrator.webhooks.sender import CHORES, SenderOptions, WebhookSender
 from orchestrator.webhooks.storage import WebhookStore
 from services.imaging.codec import ImageLimits
 from services.imaging.decode_pool import DecodePool, PoolOptions
+from services.protocol.images_api import INPUT_FACTOR
 from services.serving import api_docs, middleware, tracing
 from services.serving.byte_budget import ByteBudget
 from services.serving.origins import OriginPolicy
@@ -77,8 +78,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # The server drains it when it is to stop, so that waiting callers get a response before their connection is closed.
     app.state.shutdown = Shutdown(settings.drain_s)
-    # Two images (source and mask), base64 in JSON at worst.
-    middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD, policy=origins)
+    # All pictures of a request; in JSON, where they are a third larger, two.
+    middleware.install(app, max_body=settings.max_image_bytes * INPUT_FACTOR + _FORM_OVERHEAD, policy=origins)
     app.add_middleware(RateLimitHeaders)
     errors.install(app)
     api_docs.install(app)
@@ -150,6 +151,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     shutdown.prepare(runner.drain, callers.left, others=others)
     deadlines, limits_of_images = _deadlines(settings), _limits(settings)
     intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver)
+    stack.callback(asyncio.create_task(upstreams.learn_forever(), name="capabilities").cancel)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys, clock.now)

@@ -46,6 +46,8 @@ class Job:
     """The arguments of the command."""
 
     photo: Path
+    references: tuple[Path, ...]
+    mask: Path | None
     instruction: str
     options: SessionOptions
     output: Path
@@ -61,6 +63,12 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     ],
     instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What to change, in words.")],
     *,
+    reference: Annotated[
+        list[Path] | None, typer.Option(metavar="PHOTO", help="A further picture that the instruction refers to; repeatable.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Where it is transparent, the picture may change; of the same size.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Result: .png, .jpg or .webp; - writes a PNG to stdout.")
     ] = None,
@@ -99,17 +107,18 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     options = cast("SessionOptions", {name: value for name, value in given.items() if value is not None})
     if output is None:
         output = STREAM if photo == STREAM else photo.absolute().with_name(f"{photo.stem}-edited.png")
-    carry_out(Job(photo, instruction, options, output, report, save_turns, json, quiet), server, api_key)
+    job = Job(photo, tuple(reference or ()), mask, instruction, options, output, report, save_turns, json, quiet)
+    carry_out(job, server, api_key)
 
 
 def carry_out(job: Job, server: str | None, api_key: str | None) -> None:
     """Run the job on a server, or on an embedded stack started for it."""
     with friendly(), interruptible():
-        image = read_picture(job.photo)
+        inputs = read_inputs(job)
         image_format = output_format(job.output)
         check_outputs(job)
         with target.server_or_stack(server, api_key, quiet=job.quiet) as client:
-            session = run(client, image, job)
+            session = run(client, inputs, job)
             if job.json:
                 sys.stdout.write(json_text(session.model_dump_json(indent=2, exclude_unset=True)) + "\n")
                 sys.stdout.flush()
@@ -150,6 +159,29 @@ def check_outputs(job: Job) -> None:
         target.folder_for(job.turns)
 
 
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The encoded pictures that are sent."""
+
+    image: bytes
+    references: list[bytes]
+    mask: bytes | None
+
+
+def read_inputs(job: Job) -> Inputs:
+    """The pictures that the arguments name.
+
+    Raises:
+        UsageError: when one cannot be read, is not a picture, or two are standard input.
+    """
+    paths = [job.photo, *job.references, *([job.mask] if job.mask else [])]
+    if paths.count(STREAM) > 1:
+        message = "only one picture can come from standard input; name files for the others"
+        raise UsageError(message)
+    mask = read_picture(job.mask) if job.mask else None
+    return Inputs(read_picture(job.photo), [read_picture(path) for path in job.references], mask)
+
+
 def read_picture(path: Path) -> bytes:
     """The bytes of a picture file, or of standard input.
 
@@ -183,9 +215,14 @@ def output_format(path: Path) -> ImageFormat:
         raise UsageError(message) from None
 
 
-def run(client: EditThinker, image: bytes, job: Job) -> Session:
+def run(client: EditThinker, inputs: Inputs, job: Job) -> Session:
     """Create a session and show its progress until it has ended. An interrupt cancels the session."""
-    session = client.sessions.create(image, job.instruction, **job.options)
+    options = job.options
+    if inputs.references:
+        options = {**options, "references": inputs.references}
+    if inputs.mask is not None:
+        options = {**options, "mask": inputs.mask}
+    session = client.sessions.create(inputs.image, job.instruction, **options)
     console = Console(stderr=True, quiet=job.quiet)
     try:
         follow(client.sessions.events(session.id), Progress(), console)

@@ -294,3 +294,22 @@ class AsyncSessions:
     ) -> bytes:
         """The picture the session started from."""
         return await self._client.perform(calls.source(session_id, format))
+
+    async def reference(
+        self,
+        session_id: str,
+        number: int = 1,
+        *,
+        format: ImageFormat | None = None,  # noqa: A002 - the API's word
+    ) -> bytes:
+        """A reference of the session, counted from 1."""
+        return await self._client.perform(calls.reference(session_id, number, format))
+
+    async def mask(
+        self,
+        session_id: str,
+        *,
+        format: ImageFormat | None = None,  # noqa: A002 - the API's word
+    ) -> bytes:
+        """The mask of the session."""
+        return await self._client.perform(calls.mask(session_id, format))

@@ -55,10 +55,23 @@ class Failure(_Model):
     message: str
 
 
+class OutsideMask(_Model):
+    """What an edit changed outside the session's mask.
+
+    Attributes:
+        changed: share (0 to 1) of the picture outside the mask that changed visibly.
+        difference: mean difference there, in levels of 255.
+    """
+
+    changed: float
+    difference: float
+
+
 class Candidate(_Model):
     """One edit of the source image in a turn, and its critique.
 
     Attributes:
+        outside_mask: what it changed outside the mask; None without one, or where it was not measured.
         status: ``editing | edited | critiqued | unscored | failed``.
         refined_instruction: what the thinker proposes for the next turn; None when it proposes no change.
     """
@@ -67,6 +80,7 @@ class Candidate(_Model):
     status: str
     seed: int | None = None
     image: ImageRef | None = None
+    outside_mask: OutsideMask | None = None
     scores: Scores | None = None
     reasoning: str | None = None
     refined_instruction: str | None = None
@@ -112,6 +126,7 @@ class Session(_Model):
         metadata: the pairs that its caller gave it.
         expires_at: when it is deleted, in Unix seconds; None while it runs, or if it is kept.
         last_event: the sequence number of the newest event, to continue the event stream after.
+        source, references, mask: the pictures that were sent.
     """
 
     id: str
@@ -137,6 +152,8 @@ class Session(_Model):
     error: Failure | None = None
     last_event: int = 0
     source: ImageRef | None = None
+    references: list[ImageRef] = []
+    mask: ImageRef | None = None
     urls: dict[str, Any] = {}
 
     @property

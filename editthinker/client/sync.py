@@ -281,3 +281,22 @@ class Sessions:
     def source(self, session_id: str, *, format: ImageFormat | None = None) -> bytes:  # noqa: A002 - the API's word
         """The picture the session started from."""
         return self._client.perform(calls.source(session_id, format))
+
+    def reference(
+        self,
+        session_id: str,
+        number: int = 1,
+        *,
+        format: ImageFormat | None = None,  # noqa: A002 - the API's word
+    ) -> bytes:
+        """A reference of the session, counted from 1."""
+        return self._client.perform(calls.reference(session_id, number, format))
+
+    def mask(
+        self,
+        session_id: str,
+        *,
+        format: ImageFormat | None = None,  # noqa: A002 - the API's word
+    ) -> bytes:
+        """The mask of the session."""
+        return self._client.perform(calls.mask(session_id, format))

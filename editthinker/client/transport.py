@@ -48,7 +48,7 @@ def request_arguments(request: Request, timeout: float) -> dict[str, Any]:
         "headers": dict(request.headers),
     }
     if request.files is not None:
-        arguments["files"] = dict(request.files)
+        arguments["files"] = list(request.files)
         arguments["data"] = dict(request.form or {})
     if request.json is not None:
         arguments["json"] = dict(request.json)

@@ -50,7 +50,7 @@ def embedded_plan(home: Home, port: int) -> Plan:
     editor_port, thinker_port = free_port(), free_port()
     services.append(_service("editor", ["services.editor", "--pipeline", "classical"], editor_port))
     services.append(_service("thinker", ["services.thinker", "--profile", "rules"], thinker_port))
-    editors = {"classical": {"url": f"http://{LOOPBACK}:{editor_port}/v1", "mask": True}}
+    editors = {"classical": {"url": f"http://{LOOPBACK}:{editor_port}/v1", "mask": True, "images": 1}}
     thinkers = {"rules": {"url": f"http://{LOOPBACK}:{thinker_port}/v1", "model": "rules", "format": "editthinker"}}
     settings = {
         "EDITTHINKER_REDIS_URL": redis_url,

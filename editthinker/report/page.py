@@ -96,7 +96,18 @@ def _hero(session: Session, pictures: Pictures) -> str:
     if best is not None and (data := pictures.candidates.get((best.turn, best.candidate))):
         scores = "" if session.scores is None else f" · overall {session.scores.overall:.1f}"
         figures.append(_figure(data, "Result", f"Result: {session.instruction}", f"turn {best.turn}{scores}"))
-    return f'<section class="pair" aria-label="Source and result">\n{"".join(figures)}</section>'
+    pair = f'<section class="pair" aria-label="Source and result">\n{"".join(figures)}</section>'
+    more = [
+        _figure(data, f"Picture {number}", f"Picture {number}, a reference", "reference")
+        for number, data in enumerate(pictures.references, 2)
+    ]
+    if pictures.mask is not None:
+        alt = "The mask: the picture may change where it is transparent"
+        figure = _figure(pictures.mask, "Mask", alt, "the chequered part may change")
+        more.append(figure.replace("<figure>", '<figure class="mask">', 1))
+    if not more:
+        return pair
+    return f'{pair}\n<section class="inputs" aria-label="References and mask">\n{"".join(more)}</section>'
 
 
 def _turn(session: Session, turn: Turn, pictures: Pictures) -> str:
@@ -158,6 +169,8 @@ def _facts(candidate: Candidate) -> str:
     parts = []
     if candidate.image is not None:
         parts.append(f"{candidate.image.width} \u00d7 {candidate.image.height}")
+    if candidate.outside_mask is not None:
+        parts.append(f"outside the mask {candidate.outside_mask.changed:.1%} changed")
     if candidate.seed is not None:
         parts.append(f"seed {candidate.seed}")
     if candidate.editor_seconds is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from editthinker.client import EditThinker, Session
@@ -10,10 +10,12 @@ from editthinker.client import EditThinker, Session
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Encoded pictures: the source, and each candidate's by (turn, candidate)."""
+    """Encoded pictures: the source, each candidate's by (turn, candidate), the references in their order, and the mask."""
 
     source: bytes
     candidates: Mapping[tuple[int, int], bytes]
+    references: Sequence[bytes] = ()
+    mask: bytes | None = None
 
 
 def collect(client: EditThinker, session: Session) -> Pictures:
@@ -24,4 +26,6 @@ def collect(client: EditThinker, session: Session) -> Pictures:
         for candidate in turn.candidates
         if candidate.image is not None
     }
-    return Pictures(client.sessions.source(session.id, format="webp"), candidates)
+    references = [client.sessions.reference(session.id, place, format="webp") for place in range(1, len(session.references) + 1)]
+    mask = client.sessions.mask(session.id, format="webp") if session.mask is not None else None
+    return Pictures(client.sessions.source(session.id, format="webp"), candidates, references, mask)

@@ -26,6 +26,7 @@ def _turn(number: int, instruction: str, author: str, semantic: float, refined: 
         "status": "critiqued",
         "seed": 1,
         "image": _image(f"turns/{number}/candidates/1/image", str(number)),
+        "outside_mask": None,
         "scores": {"semantic": semantic, "quality": 9.7, "overall": overall},
         "reasoning": "warmth b* +11.0 of +11.8 wanted" if number > 1 else "warmth b* +1.5 of +11.8 wanted",
         "answers": [],
@@ -85,6 +86,8 @@ SESSION: Final[dict[str, Any]] = {
     "error": None,
     "last_event": 10,
     "source": _image("source", "0"),
+    "references": [],
+    "mask": None,
     "urls": {
         "self": _PATH,
         "events": f"{_PATH}/events",
@@ -129,8 +132,8 @@ EXPORT: Final[str] = (
 MODELS: Final[dict[str, Any]] = {
     "object": "list",
     "data": [
-        {"id": "classical", "object": "model", "created": 0, "owned_by": "editor", "ready": True},
-        {"id": "rules", "object": "model", "created": 0, "owned_by": "thinker", "ready": True},
+        {"id": "classical", "object": "model", "created": 0, "owned_by": "editor", "ready": True, "images": 1, "mask": True},
+        {"id": "rules", "object": "model", "created": 0, "owned_by": "thinker", "ready": True, "images": None, "mask": None},
     ],
 }
 

@@ -35,6 +35,8 @@ _SECRET_BYTES: Final = range(24, 65)
 """Of a secret, as the Standard Webhooks specification has it."""
 _LONGEST_WEBP_SIDE: Final = 16_383
 _NEUTRAL_COMPRESSION: Final = 100
+_UNKNOWN_RETRY_S: Final = 5.0
+_VERSION_WITH_REFERENCES: Final = 2
 _EDITOR_FIELDS: Final = (
     "negative_prompt",
     "num_inference_steps",
@@ -115,6 +117,7 @@ class Sources:
 
     source: ImageRef
     mask: ImageRef | None = None
+    references: tuple[ImageRef, ...] = ()
 
 
 def first_event(
@@ -140,7 +143,9 @@ def first_event(
     _check_output(fields, max(sources.source.width, sources.source.height) if fields.size == "auto" else 0)
     return SessionCreated(
         at=now,
+        version=_VERSION_WITH_REFERENCES if sources.references else 1,
         source=sources.source,
+        references=sources.references,
         mask=sources.mask,
         instruction=fields.prompt,
         editor=editor,
@@ -158,18 +163,79 @@ def first_event(
     )
 
 
-def check(fields: ImagesEditFields | SessionFields, catalogue: Catalogue, deadlines: Deadlines, *, has_mask: bool) -> None:
-    """Everything `first_event` would refuse, before a pixel is decoded."""
+def check(
+    fields: ImagesEditFields | SessionFields, catalogue: Catalogue, deadlines: Deadlines, *, has_mask: bool, images: int = 1
+) -> None:
+    """Everything `first_event` would refuse, before a pixel is decoded.
+
+    Args:
+        has_mask: whether the request has a mask.
+        images: its pictures without the mask.
+    """
     editor = _known(fields.model, tuple(catalogue.editors), "model", "model_not_found")
-    if has_mask and not catalogue.editors[editor].mask:
-        raise ApiError("unsupported_parameter", f"mask: the editor {editor!r} takes no mask; leave it out", param="mask")
-    _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
+    thinker = _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
+    check_pictures(catalogue, editor, thinker, images=images, has_mask=has_mask)
     check_bytes("prompt", fields.prompt)
     check_bytes("negative_prompt", fields.negative_prompt)
     _check_webhook(fields)
     _check_output(fields, 0)
     _limits(fields, deadlines, 0.0)
     _editor_options(fields, catalogue.editors[editor], editor)
+
+
+def check_pictures(catalogue: Catalogue, editor: str, thinker: str, *, images: int, has_mask: bool) -> None:
+    """Refuse pictures that the editor, its fallback or the thinker does not take.
+
+    Raises:
+        ApiError: ``invalid_value`` or ``unsupported_parameter``, naming an editor that takes them; ``not_ready`` while it is
+            not known what the editor takes.
+    """
+    fallback = catalogue.editors[editor].fallback
+    for name in (editor, *([fallback] if fallback else [])):
+        who = f"the editor {name!r}" if name == editor else f"{name!r}, the fallback of the editor {editor!r},"
+        _check_editor(catalogue, name, who, images=images, has_mask=has_mask)
+    shown = 1 + images + has_mask
+    most_shown = catalogue.thinker_images.get(thinker, shown)
+    if shown > most_shown:
+        message = (
+            f"image: the thinker {thinker!r} takes {_counted(most_shown)} in a request, and a critique of these would hold "
+            f"{shown}; send {shown - most_shown} fewer, or choose another thinker"
+        )
+        raise ApiError("invalid_value", message, param="image")
+
+
+def _check_editor(catalogue: Catalogue, name: str, who: str, *, images: int, has_mask: bool) -> None:
+    takes = catalogue.editors[name]
+    unknown = "mask" if has_mask and takes.mask is None else "image" if images > 1 and takes.images is None else None
+    if unknown is not None:
+        message = f"{unknown}: it is not known yet what {who} takes, since it has not answered; try again in a moment"
+        raise ApiError("not_ready", message, param=unknown, retry_after=_UNKNOWN_RETRY_S)
+    if has_mask and not takes.mask:
+        others = _able(catalogue, images, has_mask=True)
+        raise ApiError("unsupported_parameter", f"mask: {who} takes no mask; leave it out{_or_choose(others)}", param="mask")
+    if takes.images is not None and images > takes.images:
+        others = _able(catalogue, images, has_mask=has_mask)
+        why = f"{images} pictures were sent, and {who} takes {_counted(takes.images)}"
+        raise ApiError("invalid_value", f"image: {why}; send no more{_or_choose(others)}", param="image")
+
+
+def _able(catalogue: Catalogue, images: int, *, has_mask: bool) -> list[str]:
+    """The editors that take so many pictures, and a mask if there is one, as their fallbacks do."""
+
+    def takes(name: str) -> bool:
+        able = catalogue.editors[name]
+        return (able.images or 1) >= images and (bool(able.mask) or not has_mask)
+
+    names = catalogue.editors
+    return [name for name, able in names.items() if takes(name) and (able.fallback is None or takes(able.fallback))]
+
+
+def _or_choose(editors: list[str]) -> str:
+    return f", or choose an editor that takes that: model={' or '.join(editors)}" if editors else ""
+
+
+def _counted(images: int) -> str:
+    return f"{images} picture{'' if images == 1 else 's'}"
 
 
 def _check_webhook(fields: LoopFields) -> None:

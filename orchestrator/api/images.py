@@ -99,7 +99,7 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
     key = idempotency_key(request)
     with contextlib.ExitStack() as slot:
         async with receiving(ctx.uploads, request, ctx.tenant) as body:
-            fields, source, mask = await ctx.intake.from_form(body, ImagesEditFields)
+            fields, pictures = await ctx.intake.from_form(body, ImagesEditFields)
             if fields.response_format == "url":
                 ctx.links.check_base(request.headers.get("host"))
             if fields.stream:
@@ -107,8 +107,8 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
             webhook = endpoint_of_request(ctx, fields)
             with ctx.counting_refusals():
                 tenant = await ctx.tenant_bounds()
-                created = await ctx.intake.create(fields, source, mask, tenant, key=key, waits=True, webhook=webhook)
-            del source, mask  # do not hold them in memory while the caller waits
+                created = await ctx.intake.create(fields, pictures, tenant, key=key, waits=True, webhook=webhook)
+            del pictures  # do not hold them in memory while the caller waits
         session_id = created.session_id
         headers = {**_DONT_RETRY, "x-session-id": session_id}
         call = _Waiting(ctx, session_id, fields, None if key else created.fingerprint)

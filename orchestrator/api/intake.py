@@ -35,7 +35,7 @@ from orchestrator.ports.stores import Bounds, Created, Folders, Idempotency, Ses
 from services.errors import ApiError
 from services.imaging.codec import CheckedImage, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
-from services.protocol.images_api import read_form, single_image, validate
+from services.protocol.images_api import INPUT_FACTOR, read_form, source_and_references, validate
 from services.serving import logs, tracing
 from services.serving.middleware import read_json
 from services.serving.multipart import open_form
@@ -54,13 +54,31 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class Pictures:
+    """The encoded pictures of a request: the source, the mask, and the references in the caller's order."""
+
+    source: bytes
+    mask: bytes | None = None
+    references: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """The digests of a request's pictures as they were received; of the mask, empty if there is none."""
+
+    source: str
+    mask: str = ""
+    references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Intake:
     """Creates sessions.
 
     Attributes:
         catalogue_now: returns the editors and thinkers that callers can name.
         deadlines: of sessions.
-        limits: of a source image or mask.
+        limits: of a picture; all of a request have `INPUT_FACTOR` times as many bytes at most.
         decoder: decodes what callers send, in other processes.
         resolver: resolves the host names of callers' URLs.
     """
@@ -79,8 +97,8 @@ class Intake:
         """The editors and thinkers that callers can name, as configured now."""
         return self.catalogue_now()
 
-    async def from_form(self, request: Request, model: type[_Fields]) -> tuple[_Fields, bytes, bytes | None]:
-        """The validated fields, the source and the mask of a multipart request."""
+    async def from_form(self, request: Request, model: type[_Fields]) -> tuple[_Fields, Pictures]:
+        """The validated fields and the pictures of a multipart request."""
         kind = request.headers.get("content-type", "").lower()
         if not kind.startswith("multipart/form-data"):
             message = "send multipart/form-data with a file part `image` and a text field `prompt` (/v1/sessions takes JSON too)"
@@ -88,12 +106,13 @@ class Intake:
         async with open_form(request, max_files=20, max_fields=100, max_file_bytes=self.limits.max_bytes) as form:
             read = await read_form(form)
         fields = validate(model, _with_metadata(read.fields))
-        source = single_image(read)
-        check(fields, self.catalogue, self.deadlines, has_mask=read.mask is not None)
-        return fields, source, read.mask
+        source, references = source_and_references(read.images)
+        pictures = Pictures(source, read.mask, references)
+        check(fields, self.catalogue, self.deadlines, images=len(read.images), has_mask=read.mask is not None)
+        return fields, pictures
 
-    async def from_json(self, request: Request, tenant: str, reserve: Reserve) -> tuple[SessionFields, bytes, bytes | None]:
-        """The validated fields, the source and the mask of a JSON request, whose images are base64 or URLs.
+    async def from_json(self, request: Request, tenant: str, reserve: Reserve) -> tuple[SessionFields, Pictures]:
+        """The validated fields and the pictures of a JSON request, whose images are base64 or URLs.
 
         Args:
             reserve: waits until so many bytes of images behind URLs may be held.
@@ -106,13 +125,12 @@ class Intake:
         check(fields, self.catalogue, self.deadlines, has_mask=given.mask is not None)
         source = await self._image(given.image, "image", tenant, reserve)
         mask = await self._image(given.mask, "mask", tenant, reserve) if given.mask else None
-        return fields, source, mask
+        return fields, Pictures(source, mask)
 
     async def create(
         self,
         fields: ImagesEditFields | SessionFields,
-        source: bytes,
-        mask: bytes | None,
+        pictures: Pictures,
         tenant: Tenant,
         *,
         key: str | None,
@@ -129,18 +147,14 @@ class Intake:
         Raises:
             ApiError: for an image that is not accepted, or a key that was used for another request.
         """
-        images = [await self._check(source, "image", tenant.name)]
-        if mask is not None:
-            images.append(await self._check(mask, "mask", tenant.name))
-        sources = Sources(*(image_ref(image) for _, image in images))
-        if sources.mask and (sources.mask.width, sources.mask.height) != (sources.source.width, sources.source.height):
-            raise ApiError("invalid_image", "mask: it must have the size of image", param="mask")
+        images, mask, received = await self._check(pictures, tenant.name)
+        source, *references = map(image_ref, images)
+        sources = Sources(source, image_ref(mask) if mask else None, tuple(references))
         seed = secrets.randbelow(_MAX_SEED)
         event = first_event(fields, sources, self.catalogue, self.deadlines, now=self.clock.now(), seed=seed, tenant=tenant.name)
-        received = [digest for digest, _ in images]
         same = Idempotency(key or "", _fingerprint(fields, received), _former_fingerprint(fields, received))
         idempotency = same if key or waits else None
-        created = await self._record([image for _, image in images], event, idempotency, tenant.bounds, webhook)
+        created = await self._record([*images, *([mask] if mask else [])], event, idempotency, tenant.bounds, webhook)
         if not same.fits(created):
             message = "Idempotency-Key: it was used for another request; use a new key for a new request"
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
@@ -157,9 +171,28 @@ class Intake:
             return await fetch_image(text, max_bytes=limit, param=param, tenant=tenant, resolver=resolver, reserve=reserve)
         return await asyncio.to_thread(from_base64, text, param=param)
 
-    async def _check(self, data: bytes, param: str, tenant: str) -> tuple[str, CheckedImage]:
-        """Decode an image, once for the whole session: the digest of what was received, and the image that is passed on."""
-        return await self.decoder.check(data, limits=self.limits, param=param, tenant=tenant)
+    async def _check(self, pictures: Pictures, tenant: str) -> tuple[list[CheckedImage], CheckedImage | None, _Received]:
+        """Decode the pictures, once for the whole session: those that are passed on, and the digests of those received.
+
+        One after the other, so that a request takes one place among those that wait to be decoded.
+        """
+        images, digests, size = [], [], 0
+        for number, data in enumerate((pictures.source, *pictures.references)):
+            param = "image" if not pictures.references else f"image[{number}]"
+            digest, image = await self.decoder.check(data, limits=self.limits, param=param, tenant=tenant)
+            images.append(image)
+            digests.append(digest)
+            size += len(image.data)
+            if size > INPUT_FACTOR * self.limits.max_bytes:
+                # They may have grown, by being encoded again.
+                most = INPUT_FACTOR * self.limits.max_bytes
+                message = f"image: the pictures have more than {most:,} bytes together, as they are stored; send smaller ones"
+                raise ApiError("image_too_large", message, param="image")
+        if pictures.mask is None:
+            return images, None, _Received(digests[0], references=tuple(digests[1:]))
+        size_of_source = (images[0].width, images[0].height)
+        digest, mask = await self.decoder.check_mask(pictures.mask, size_of_source, limits=self.limits, tenant=tenant)
+        return images, mask, _Received(digests[0], digest, tuple(digests[1:]))
 
     async def _record(
         self,
@@ -208,21 +241,24 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def _fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[str]) -> str:
-    """Of a request: the fields that it sets, and the digests of its source and mask as they were received.
+def _fingerprint(fields: ImagesEditFields | SessionFields, received: _Received) -> str:
+    """Of a request: the fields that it sets, and the digests of its pictures as they were received.
 
     How the result is sent is not part of it: a repeat may ask for another format. Fields at their defaults are not either, so
     that versions with more or fewer fields agree.
     """
     # Stored in Redis with the caller's key: it must not change between versions.
-    source, mask = [*received, ""][:2]
     given = fields.model_dump(mode="json", exclude_defaults=True, exclude=set(OUTPUT_FIELDS))
-    parts = ("2", orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode(), source, mask)
+    parts = ("2", orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode(), *_digests(received))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _former_fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[str]) -> str:
+def _former_fingerprint(fields: ImagesEditFields | SessionFields, received: _Received) -> str:
     """As version 0.1 made it: of all its fields."""
-    source, mask = [*received, ""][:2]
-    parts = (fields.model_dump_json(exclude=set(NEW_FIELDS)), source, mask)
+    parts = (fields.model_dump_json(exclude=set(NEW_FIELDS)), *_digests(received))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _digests(received: _Received) -> tuple[str, ...]:
+    # The references last: without any it is what it was before there were some.
+    return (received.source, received.mask, *received.references)

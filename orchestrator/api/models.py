@@ -22,6 +22,8 @@ class Model(BaseModel):
     created: int = 0
     owned_by: str
     ready: bool = Field(description="Whether it, or its fallback, accepts requests now.")
+    images: int | None = Field(default=None, description="Pictures that an edit takes; null of a thinker, and while unknown.")
+    mask: bool | None = Field(default=None, description="Whether an edit takes a mask; null likewise.")
 
 
 class Models(BaseModel):
@@ -35,5 +37,9 @@ class Models(BaseModel):
 async def list_models(ctx: Annotated[Context, Depends(read_access)]) -> Models:
     """The configured editors (`owned_by` editor) and thinkers (`owned_by` thinker); the defaults come first."""
     catalogue, results = ctx.intake.catalogue, await ctx.readiness.results()
-    named = [("editor", name) for name in catalogue.editors] + [("thinker", name) for name in catalogue.thinkers]
-    return Models(data=[Model(id=name, owned_by=role, ready=results.get(f"{role}:{name}", False)) for role, name in named])
+    editors = [
+        Model(id=name, owned_by="editor", ready=results.get(f"editor:{name}", False), images=takes.images, mask=takes.mask)
+        for name, takes in catalogue.editors.items()
+    ]
+    thinkers = [Model(id=name, owned_by="thinker", ready=results.get(f"thinker:{name}", False)) for name in catalogue.thinkers]
+    return Models(data=[*editors, *thinkers])

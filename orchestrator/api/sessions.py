@@ -41,11 +41,11 @@ from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
 from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import CorruptLogError, Session, Status, fold
-from orchestrator.ports.stores import Created, Recorded
 from orchestrator.ports.errors import PortError, StorageUnavailableError
+from orchestrator.ports.stores import Created, Recorded
 from services.errors import ApiError
 from services.imaging.codec import OutputFormat
-from services.protocol.images_api import Prompt, form_schema
+from services.protocol.images_api import MAX_IMAGES, Prompt, form_schema
 from services.serving.byte_budget import HeldResponse, receiving
 from services.serving.middleware import error_response
 
@@ -141,13 +141,13 @@ async def create_session(
         ctx.uploads.open(ctx.tenant) as fetched,
     ):
         if is_json:
-            fields, source, mask = await ctx.intake.from_json(body, ctx.tenant, fetched.grow)
+            fields, pictures = await ctx.intake.from_json(body, ctx.tenant, fetched.grow)
         else:
-            fields, source, mask = await ctx.intake.from_form(body, SessionFields)
+            fields, pictures = await ctx.intake.from_form(body, SessionFields)
         webhook = endpoint_of_request(ctx, fields)
         with ctx.counting_refusals():
-            created = await ctx.intake.create(fields, source, mask, await ctx.tenant_bounds(), key=key, webhook=webhook)
-        del source, mask  # do not hold them in memory while the caller waits
+            created = await ctx.intake.create(fields, pictures, await ctx.tenant_bounds(), key=key, webhook=webhook)
+        del pictures  # do not hold them in memory while the caller waits
     headers = {"location": f"/v1/sessions/{created.session_id}", "x-should-retry": "false"}
     try:
         return await _created(request, ctx, created, wait_s, headers)
@@ -254,6 +254,35 @@ async def get_source_image(
     """The source image."""
     session = await _session_of_image(ctx, session_id)
     return await _serve(ctx, session_id, session, session.created.source, wanted, final=True)
+
+
+@router.get("/{session_id}/references/{number}", response_class=Response, responses=documented(416, ok=_IMAGE))
+async def get_reference_image(
+    session_id: SessionId,
+    number: Annotated[int, Path(ge=1, le=MAX_IMAGES)],
+    ctx: ImageAccess,
+    wanted: Wanted,
+) -> Response:
+    """A reference: the picture that was sent `number` places after the source."""
+    session = await _session_of_image(ctx, session_id)
+    references = session.created.references
+    if number > len(references):
+        message = f"the session has {len(references)} references" if references else "the session has no reference"
+        raise ApiError("image_not_found", message, param="number")
+    return await _serve(ctx, session_id, session, references[number - 1], wanted, final=True)
+
+
+@router.get("/{session_id}/mask", response_class=Response, responses=documented(416, ok=_IMAGE))
+async def get_mask_image(
+    session_id: SessionId,
+    ctx: ImageAccess,
+    wanted: Wanted,
+) -> Response:
+    """The mask."""
+    session = await _session_of_image(ctx, session_id)
+    if session.created.mask is None:
+        raise ApiError("image_not_found", "the session has no mask", param="session_id")
+    return await _serve(ctx, session_id, session, session.created.mask, wanted, final=True)
 
 
 @router.get(

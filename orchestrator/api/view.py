@@ -15,6 +15,7 @@ from orchestrator.loop.events import (
     Failure,
     FinishReason,
     ImageRef,
+    OutsideMask,
     Review,
     Strategy,
     Totals,
@@ -42,6 +43,13 @@ class ImageView(ImageRef):
     url: str
 
 
+class OutsideMaskView(OutsideMask):
+    """What an edit changed outside the mask."""
+
+    changed: float = Field(description="Share (0 to 1) of the picture outside the mask that changed visibly.")
+    difference: float = Field(description="Mean difference there, in levels of 255.")
+
+
 class CandidateView(BaseModel):
     """One candidate: its edit and its critique."""
 
@@ -49,6 +57,7 @@ class CandidateView(BaseModel):
     status: CandidateStatus
     seed: int
     image: ImageView | None
+    outside_mask: OutsideMaskView | None = Field(description="Where the session has a mask and this was measured.")
     scores: ScoresView | None
     reasoning: str | None
     answers: list[ChecklistAnswer]
@@ -131,6 +140,8 @@ class SessionView(BaseModel):
     error: Failure | None
     last_event: int
     source: ImageView
+    references: list[ImageView] = Field(description="The other pictures that were sent, in their order.")
+    mask: ImageView | None
     urls: Urls
 
 
@@ -195,7 +206,9 @@ def show(
         totals=session.totals,
         error=finished.error if finished else None,
         last_event=last_event,
-        source=ImageView(**created.source.model_dump(), url=f"{path}/source"),
+        source=_image(created.source, f"{path}/source"),
+        references=[_image(image, f"{path}/references/{place}") for place, image in enumerate(created.references, 1)],
+        mask=_image(created.mask, f"{path}/mask") if created.mask else None,
         urls=Urls(
             self=path, events=f"{path}/events", cancel=f"{path}/cancel", feedback=f"{path}/feedback", image=f"{path}/image"
         ),
@@ -252,13 +265,14 @@ def candidate_path(session_id: str, ref: CandidateRef) -> str:
 
 
 def _candidate(path: str, candidate: Candidate) -> CandidateView:
-    image = candidate.image
+    image, outside = candidate.image, candidate.outside_mask
     url = f"{path}/turns/{candidate.turn}/candidates/{candidate.number}/image"
     return CandidateView(
         candidate=candidate.number,
         status=_status(candidate),
         seed=candidate.seed,
-        image=ImageView(**image.model_dump(), url=url) if image else None,
+        image=_image(image, url) if image else None,
+        outside_mask=OutsideMaskView(**outside.model_dump()) if outside else None,
         scores=scores_of(candidate),
         reasoning=candidate.reasoning or None,
         answers=list(candidate.answers),
@@ -267,6 +281,10 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         editor_seconds=round(candidate.editor_seconds, 4),
         thinker_seconds=round(candidate.thinker_seconds, 4),
     )
+
+
+def _image(image: ImageRef, url: str) -> ImageView:
+    return ImageView(**image.model_dump(), url=url)
 
 
 def _status(candidate: Candidate) -> CandidateStatus:

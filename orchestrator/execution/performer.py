@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -107,6 +107,7 @@ class Performer:
             timings=_bounded_timings(reply.timings),
             repeated=resumed and not reply.replayed,
             editor=reply.editor,
+            outside_mask=reply.outside_mask,
         )
 
     async def _request_edit(
@@ -117,7 +118,7 @@ class Performer:
         start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor)) - now
         order = EditOrder(
             source=self._stored(session_id, created.source),
-            mask=self._stored(session_id, created.mask) if created.mask else None,
+            mask=self._mask(session_id, created),
             instruction=job.instruction,
             seed=job.seed,
             key=f"{session_id}/{job.key}",
@@ -127,12 +128,14 @@ class Performer:
             tenant=created.tenant,
             options=created.editor_options,
             later=job.turn > 1,
+            references=self._all_stored(session_id, created.references),
         )
         return await _named(self.editors, created.editor, "editor").edit(order, usage)
 
     async def _critique(self, session_id: str, session: Session, job: CritiqueJob) -> ev.Critiqued | ev.CritiqueFailed:
         began = self.clock.now()
         created = session.created
+        candidate = session.candidate(ev.CandidateRef(turn=job.turn, candidate=job.candidate))
         try:
             order = CritiqueOrder(
                 source=self._stored(session_id, created.source),
@@ -142,6 +145,9 @@ class Performer:
                 timeout_s=created.limits.deadline_at - began + _GRACE_S,
                 questions=session.checklist.questions,
                 tenant=created.tenant,
+                references=self._all_stored(session_id, created.references),
+                mask=self._mask(session_id, created),
+                outside_mask=candidate.outside_mask if candidate else None,
             )
             reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
         except PortError as exc:
@@ -170,7 +176,14 @@ class Performer:
         created = session.created
         try:
             timeout_s = created.limits.deadline_at - began + _GRACE_S
-            order = ChecklistOrder(self._stored(session_id, created.source), created.instruction, timeout_s, created.tenant)
+            order = ChecklistOrder(
+                self._stored(session_id, created.source),
+                created.instruction,
+                timeout_s,
+                created.tenant,
+                self._all_stored(session_id, created.references),
+                self._mask(session_id, created),
+            )
             reply = await _named(self.thinkers, created.thinker, "thinker").checklist(order)
         except PortError as exc:
             return ev.ChecklistFailed(**self._failure(job, exc, began))
@@ -189,6 +202,12 @@ class Performer:
 
     def _stored(self, session_id: str, ref: ev.ImageRef) -> StoredImage:
         return StoredImage(ref, lambda: self._load(session_id, ref.sha256))
+
+    def _all_stored(self, session_id: str, refs: Iterable[ev.ImageRef]) -> tuple[StoredImage, ...]:
+        return tuple(self._stored(session_id, ref) for ref in refs)
+
+    def _mask(self, session_id: str, created: ev.SessionCreated) -> StoredImage | None:
+        return self._stored(session_id, created.mask) if created.mask else None
 
     async def _load(self, session_id: str, sha256: str) -> bytes:
         try:

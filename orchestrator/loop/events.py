@@ -10,7 +10,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""The latest version of a log. Version 2 is that of sessions with references: a server that does not know them would edit and
+judge without them. All other sessions are of version 1 (docs/decisions/0115).
+"""
 SEEDS: Final = 2**31
 """Seeds are 0 to SEEDS - 1: the range that editors accept."""
 SUPERSEDED: Final = "session_cancelled"
@@ -38,6 +41,18 @@ class ImageRef(_Frozen):
     bytes: int
     width: int
     height: int
+
+
+class OutsideMask(_Frozen):
+    """What an edit changed outside its mask, as `services.imaging.masks.outside` measures it.
+
+    Attributes:
+        changed: share (0 to 1) of the picture outside the mask that changed visibly.
+        difference: mean difference there, in levels of 255.
+    """
+
+    changed: float
+    difference: float
 
 
 class CandidateRef(_Frozen):
@@ -116,9 +131,11 @@ class SessionCreated(_Event):
     """One request to edit one source image."""
 
     type: Literal["session_created"] = "session_created"
-    version: int = Field(default=VERSION, le=VERSION)
+    version: int = Field(default=1, le=VERSION)
     """A log of a later version is one that this version cannot read: it would continue it wrongly."""
     source: ImageRef
+    references: tuple[ImageRef, ...] = Field(default=(), exclude_if=lambda references: not references)
+    """Pictures that the instruction may refer to, in the caller's order; left out where there are none, as in version 1."""
     mask: ImageRef | None = None
     instruction: str
     editor: str
@@ -137,6 +154,11 @@ class SessionCreated(_Event):
     metadata: dict[str, str] = Field(default_factory=dict, exclude_if=lambda metadata: not metadata)
     """The caller's own pairs; left out where there are none, as earlier versions wrote the event."""
     tenant: str = "default"
+
+    @property
+    def inputs(self) -> tuple[ImageRef, ...]:
+        """The caller's pictures: the source, its references, and the mask if there is one."""
+        return (self.source, *self.references, *([self.mask] if self.mask else []))
 
 
 class TurnStarted(_Event):
@@ -167,7 +189,7 @@ class Edited(_Event):
     """A candidate was made; its image was stored before this event was recorded.
 
     `repeated`: an earlier driver had requested the same edit, and it was made a second time. `editor`: the fallback that made
-    it, if one did.
+    it, if one did. `outside_mask`: what it changed outside the session's mask; None without one, or where it was not measured.
     """
 
     type: Literal["edited"] = "edited"
@@ -178,6 +200,7 @@ class Edited(_Event):
     timings: dict[str, float] = Field(default_factory=dict)
     repeated: bool = False
     editor: str | None = None
+    outside_mask: OutsideMask | None = Field(default=None, exclude_if=lambda outside: outside is None)
 
 
 class EditFailed(_Event):

@@ -31,6 +31,7 @@ from orchestrator.loop.events import (
     FeedbackGiven,
     Finished,
     ImageRef,
+    OutsideMask,
     ReviewRequested,
     SessionCreated,
     Totals,
@@ -70,6 +71,7 @@ class Candidate:
     editing: bool = False
     allowance_s: float | None = None
     image: ImageRef | None = None
+    outside_mask: OutsideMask | None = None
     editor_seconds: float = 0.0
     edit_error: Failure | None = None
     edit_may_be_retried: bool = True
@@ -153,8 +155,8 @@ class Session:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of its images: source, mask and candidates."""
-        images = [self.created.source, self.created.mask, *(candidate.image for candidate in self.candidates)]
+        """Bytes of its images: those of its caller, and the candidates."""
+        images = [*self.created.inputs, *(candidate.image for candidate in self.candidates)]
         return sum(image.bytes for image in images if image)
 
     @property
@@ -206,13 +208,17 @@ def apply(session: Session, event: Event) -> Session:
 
 _EVENT_BYTES: Final = 300
 """An event without its texts; those of the recorded sessions have 120 to 700 bytes."""
+_IMAGE_BYTES: Final = 150
+"""An image's digest, type and size."""
 
 
 def _size(event: Event) -> int:
     """About how many bytes an event adds to a log, which has each instruction once."""
     texts: list[str | None] = []
+    images = 0
     match event:
         case SessionCreated():
+            images = len(event.references)
             texts = [event.instruction, *event.metadata.keys(), *event.metadata.values()]
             texts += [value for value in event.editor_options.values() if isinstance(value, str)]
         case FeedbackGiven():
@@ -223,7 +229,7 @@ def _size(event: Event) -> int:
             texts = [question.text for question in event.questions]
         case EditFailed() | CritiqueFailed() | ChecklistFailed():
             texts = [event.message]
-    return _EVENT_BYTES + sum(len(text.encode()) for text in texts if text)
+    return _EVENT_BYTES + images * _IMAGE_BYTES + sum(len(text.encode()) for text in texts if text)
 
 
 def _apply(session: Session, event: Event) -> Session:
@@ -294,7 +300,14 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
             return replace(candidate, attempts=event.attempt, editing=True, seed=event.seed, allowance_s=event.allowance_s)
         case Edited():
             seconds = candidate.editor_seconds + event.editor_seconds
-            return replace(candidate, editing=False, image=event.image, editor_seconds=seconds, edit_error=None)
+            return replace(
+                candidate,
+                editing=False,
+                image=event.image,
+                outside_mask=event.outside_mask,
+                editor_seconds=seconds,
+                edit_error=None,
+            )
         case EditFailed():
             seconds = candidate.editor_seconds + event.editor_seconds
             error = Failure(code=event.code, message=event.message)

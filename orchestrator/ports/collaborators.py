@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, ImageRef
+from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, ImageRef, OutsideMask
 from services.imaging.codec import CheckedImage
 
 
@@ -70,7 +70,7 @@ def image_ref(image: CheckedImage) -> ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class EditOrder:
-    """One edit: source (and mask), instruction, seed, the caller's options for the editor.
+    """One edit: source (with its references and mask), instruction, seed, the caller's options for the editor.
 
     Attributes:
         key: idempotency key, globally unique.
@@ -93,6 +93,7 @@ class EditOrder:
     start_s: float = math.inf
     session_id: str = ""
     tenant: str = ""
+    references: tuple[StoredImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class EditReply:
     """An edited image, and the timings that the editor reported.
 
     Attributes:
+        outside_mask: what it changed outside the order's mask, where that was measured.
         replayed: whether it is the stored response to an earlier request with the same key.
         editor: the name of the fallback that made it, if one did.
     """
@@ -108,6 +110,7 @@ class EditReply:
     timings: Mapping[str, float] = field(default_factory=dict)
     replayed: bool = False
     editor: str | None = None
+    outside_mask: OutsideMask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,9 @@ class CritiqueOrder:
         timeout_s: seconds it may take.
         questions: the session's checklist, if it has one.
         tenant: whose session it is.
+        references: the pictures that the instruction may refer to.
+        mask: where the candidate may differ from the source.
+        outside_mask: what the candidate changed elsewhere.
     """
 
     source: StoredImage
@@ -129,6 +135,9 @@ class CritiqueOrder:
     timeout_s: float
     questions: tuple[ChecklistQuestion, ...] = ()
     tenant: str = ""
+    references: tuple[StoredImage, ...] = ()
+    mask: StoredImage | None = None
+    outside_mask: OutsideMask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +183,14 @@ class CritiqueReply:
 
 @dataclass(frozen=True, slots=True)
 class ChecklistOrder:
-    """The order to write a session's checklist, from its source and the caller's instruction."""
+    """The order to write a session's checklist, from the caller's pictures and instruction."""
 
     source: StoredImage
     instruction: str
     timeout_s: float
     tenant: str = ""
+    references: tuple[StoredImage, ...] = ()
+    mask: StoredImage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,11 +239,19 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EditorCapabilities:
-    """What a configured editor accepts: extension fields by name, a mask, a seed."""
+    """What a configured editor accepts: extension fields by name, a mask, a seed, and how many pictures.
+
+    Attributes:
+        mask: None until an editor that is to tell this has answered once.
+        images: the source and its references, likewise.
+        fallback: the name of its fallback.
+    """
 
     parameters: frozenset[str]
-    mask: bool
+    mask: bool | None
     seed: bool = True
+    images: int | None = 1
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +260,10 @@ class Catalogue:
 
     Attributes:
         by_checklist: thinkers that judge by a checklist.
+        thinker_images: by thinker, the pictures that one request may hold; others take any number.
     """
 
     editors: Mapping[str, EditorCapabilities]
     thinkers: tuple[str, ...]
     by_checklist: frozenset[str] = frozenset()
+    thinker_images: Mapping[str, int] = field(default_factory=dict)

@@ -8,10 +8,10 @@ import math
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from orchestrator.loop.events import TOO_LATE
+from orchestrator.loop.events import TOO_LATE, OutsideMask
 from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply, RequestTiming, StoredImage
 from orchestrator.ports.errors import EditorError
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
@@ -21,7 +21,7 @@ from orchestrator.upstreams.liveness import Patience
 from services.errors import ApiError
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
-from services.protocol.images_api import RAW_IMAGE, SOURCE_KEY
+from services.protocol.images_api import MAX_IMAGES, RAW_IMAGE, SOURCE_KEY
 
 _PARAM: Final = "the editor's image"
 _MAX_TIMINGS: Final = 32
@@ -38,6 +38,14 @@ _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 """An uncompressed image of 12 megapixels in base64; the largest that models of 2026 make are PNGs of 16."""
 _ASPECT_TOLERANCE: Final = 0.04
 """Editors round sizes to multiples of 8 to 64; an image of nearly the source's aspect ratio is scaled back to its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an editor tells of itself: whether it takes a mask, and how many pictures an edit takes."""
+
+    mask: bool = False
+    images: int = 1
 
 
 class HttpEditor:
@@ -76,6 +84,19 @@ class HttpEditor:
         """Whether it has stopped answering, and is not asked now."""
         return self._upstream.health.is_open
 
+    async def capabilities(self) -> Told | None:
+        """What the editor's list of models says of the model in use; None if it does not answer."""
+        models = await self._upstream.models()
+        if models is None:
+            return None
+        named = [model for model in models if isinstance(model, dict) and self._model in {None, model.get("id")}]
+        found = named[0].get("capabilities") if named else None
+        if not isinstance(found, dict):
+            return Told()
+        images = found.get("images")
+        most = images if isinstance(images, int) and not isinstance(images, bool) else 1
+        return Told(found.get("mask") is True, min(max(1, most), MAX_IMAGES))
+
     async def edit(self, order: EditOrder, usage: EditorUsage, patience: Patience | None = None) -> EditReply:
         """Edit the source once; the time queued for a slot counts toward its time.
 
@@ -93,7 +114,10 @@ class HttpEditor:
         if self._send_seed:
             fields["seed"] = order.seed
         boundary = secrets.token_hex(16)
-        files = [("image", order.source)]
+        # As OpenAI's own client names them: a list has brackets.
+        files = [("image[]", image) for image in (order.source, *order.references)]
+        if not order.references:
+            files = [("image", order.source)]
         if order.mask is not None:
             files.append(("mask", order.mask))
         body = _multipart(boundary, fields, files)
@@ -109,7 +133,19 @@ class HttpEditor:
         info = await self._checked(data, order)
         if order.options.get("size") in {None, "auto"}:
             data, info = await self._at_source_size(data, info, order)
-        return EditReply(CheckedImage.hashed(data, info), _timings(reply.json), _replayed(reply))
+        outside = await self._outside_mask(data, info, order)
+        return EditReply(CheckedImage.hashed(data, info), _timings(reply.json), _replayed(reply), outside_mask=outside)
+
+    async def _outside_mask(self, data: bytes, info: ImageInfo, order: EditOrder) -> OutsideMask | None:
+        """What the edit changed outside the mask; None without one, or for a picture of another shape than the source."""
+        if order.mask is None or _aspect_error(info, order) > _ASPECT_TOLERANCE:
+            return None
+        source, mask = await order.source.load(), await order.mask.load()
+        try:
+            found = await self._decoder.outside(source, mask, data, param=_PARAM, tenant=order.tenant)
+        except ApiError as exc:
+            raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
+        return None if found is None else OutsideMask(changed=found.changed, difference=found.difference)
 
     async def _checked(self, data: bytes, order: EditOrder) -> ImageInfo:
         """Check an image's header and structure without decoding its pixels; the limit on replies bounds its bytes."""
@@ -124,8 +160,7 @@ class HttpEditor:
         """Scale the image to the source's size if it has nearly its aspect ratio; a deliberate crop or rotation stays."""
         width, height = order.source.ref.width, order.source.ref.height
         same = (info.width, info.height) == (width, height)
-        aspect = (info.width / info.height) / (width / height)
-        if same or abs(aspect - 1) > _ASPECT_TOLERANCE:
+        if same or _aspect_error(info, order) > _ASPECT_TOLERANCE:
             return data, info
         try:
             scaled = await self._decoder.resize(data, (width, height), param=_PARAM, tenant=order.tenant)
@@ -169,6 +204,12 @@ class HttpEditor:
         if key:
             self._sources.answered(key, reply.headers)
         return reply
+
+
+def _aspect_error(info: ImageInfo, order: EditOrder) -> float:
+    """How far an image's aspect ratio is from the source's, relatively."""
+    source = order.source.ref
+    return abs((info.width / info.height) / (source.width / source.height) - 1)
 
 
 class _Requests(RequestObserver):
@@ -226,11 +267,12 @@ def _multipart(boundary: str, fields: Mapping[str, Any], files: list[tuple[str, 
     for name, value in fields.items():
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'
         parts += [head.encode(), str(value).encode("utf-8", "replace"), b"\r\n"]
-    for name, image in files:
+    for number, (name, image) in enumerate(files):
         media_type = image.ref.media_type
-        suffix = media_type.removeprefix("image/")
+        stem = f"image-{number + 1}" if name == "image[]" else name
+        filename = f"{stem}.{media_type.removeprefix('image/')}"
         head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.{suffix}"\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\n'
             f"Content-Type: {media_type}\r\n\r\n"
         )
         parts += [head.encode(), Lazy(image.ref.bytes, image.load), b"\r\n"]

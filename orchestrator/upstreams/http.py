@@ -48,7 +48,7 @@ _MAX_RETRY_AFTER_S: Final = 60.0
 """Bounds of a Retry-After; the OpenAI client ignores values above a minute as well."""
 _MAX_MESSAGE: Final = 500
 _MAX_ERROR_BYTES: Final = 128 * 1024
-"""Of an error's body that are read; its message is at the start."""
+"""Of an error's body that are read; its message is at the start. A list of models is shorter."""
 _IDENTITY: Final = frozenset({"", "identity"})
 _WRITE_BYTES: Final = 256 * 1024
 _READY_S: Final = 2.0
@@ -233,6 +233,23 @@ class HttpUpstream:
             return False
         # Some servers lack this route; any response that is not a server error shows that one is running.
         return reply.status < 500  # noqa: PLR2004
+
+    async def models(self) -> list[Any] | None:
+        """The models that the upstream lists; none if it has no such list, and None if it does not answer."""
+        try:
+            url = f"{self._upstream.url}/models"
+            async with asyncio.timeout(_READY_S), self._client.get(url, headers=self._auth(), allow_redirects=False) as reply:
+                text = await _start(reply)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+        if reply.status >= 500:  # noqa: PLR2004
+            return None
+        try:
+            body = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return []
+        found = body.get("data") if isinstance(body, dict) else None
+        return found if isinstance(found, list) else []
 
     async def _with_retries(self, call: Call, patience: Patience, observer: RequestObserver) -> _RawReply:
         """Retry faults up to `attempts` times, a busy server as long as there is time, and one that is away for `away_s`."""
@@ -435,7 +452,7 @@ class _ImageBody:
 
 
 async def _start(reply: aiohttp.ClientResponse) -> bytes:
-    """The start of an error's body; nothing of one that is encoded."""
+    """The start of a body; nothing of one that is encoded."""
     if reply.headers.get("content-encoding", "").strip().lower() not in _IDENTITY:
         return b""
     start = b""

@@ -5,6 +5,7 @@ under way keep the clients they started with.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ import aiohttp
 from orchestrator.ports.collaborators import Catalogue, Editor, EditorCapabilities, Thinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.connector import CleanConnector
-from orchestrator.upstreams.editor import HttpEditor
+from orchestrator.upstreams.editor import HttpEditor, Told
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
 from orchestrator.upstreams.liveness import UpstreamHealth
@@ -27,6 +28,8 @@ from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
 _POLL_S: Final = 2.0
+_LEARN_AGAIN: Final = 30
+"""Polls after which editors that have answered are asked again: they may have been replaced."""
 _CONNECT_S: Final = 5.0
 
 
@@ -80,6 +83,9 @@ class UpstreamPool:
         self.editors: dict[str, Editor] = {}
         self.thinkers: dict[str, Thinker] = {}
         self.limits: dict[str, AdaptiveLimit] = {}
+        self._told: dict[str, tuple[EditorSettings, Told]] = {}
+        """By editor, what it told of itself, and the settings that it had then."""
+        self._plain: dict[str, HttpEditor] = {}
         self.on_capacity: Callable[[], None] = lambda: None
         self._configure(read_registry())
 
@@ -89,10 +95,54 @@ class UpstreamPool:
         names = sorted(registry.editors, key=lambda name: name != registry.first_editor)
         thinkers = sorted(registry.thinkers, key=lambda name: name != registry.first_thinker)
         return Catalogue(
-            {name: _capabilities(registry.editors[name]) for name in names},
+            {name: self._capabilities(name, registry.editors[name]) for name in names},
             tuple(thinkers),
             frozenset(name for name, thinker in registry.thinkers.items() if thinker.format == "checklist"),
+            {name: thinker.images for name, thinker in registry.thinkers.items() if thinker.images is not None},
         )
+
+    async def learn_forever(self) -> None:
+        """Ask editors what they take, where their settings do not say: every one now and then, and one that has not answered
+        soon again.
+        """
+        rounds = itertools.count()
+
+        async def learn() -> None:
+            await self.learn(again=next(rounds) % _LEARN_AGAIN == 0)
+            await asyncio.sleep(_POLL_S)
+
+        await run_forever("learning what editors take", learn, pause_s=_POLL_S)
+
+    async def learn(self, *, again: bool) -> None:
+        """Ask them once.
+
+        Args:
+            again: also those that have answered before.
+        """
+
+        async def ask(name: str, settings: EditorSettings, editor: HttpEditor) -> None:
+            told = await editor.capabilities()
+            if told is not None:
+                self._told[name] = (settings, told)
+
+        open_questions = [
+            (name, settings, self._plain[name])
+            for name, settings in self._registry.editors.items()
+            if (settings.mask is None or settings.images is None) and (again or self._told_of(name, settings) is None)
+        ]
+        await asyncio.gather(*(ask(*question) for question in open_questions))
+
+    def _told_of(self, name: str, editor: EditorSettings) -> Told | None:
+        """What the editor told, if it is still the same server."""
+        known = self._told.get(name)
+        same = known is not None and (known[0].url, known[0].model) == (editor.url, editor.model)
+        return known[1] if known and same else None
+
+    def _capabilities(self, name: str, editor: EditorSettings) -> EditorCapabilities:
+        told = self._told_of(name, editor)
+        mask = editor.mask if editor.mask is not None else told.mask if told else None
+        images = editor.images if editor.images is not None else told.images if told else None
+        return EditorCapabilities(editor.parameters, mask, editor.send_seed, images, editor.fallback)
 
     async def follow(self) -> None:
         """Read the registry and the key files again when they change. An invalid registry is logged, and changes nothing."""
@@ -127,6 +177,7 @@ class UpstreamPool:
         for mapping in (self.limits, self.editors, self.thinkers):
             mapping.clear()
         self.limits.update(limits)
+        self._plain = editors
         # A fallback's own fallback is not asked in turn.
         for name, editor in registry.editors.items():
             other = editor.fallback
@@ -209,7 +260,3 @@ def http_client() -> aiohttp.ClientSession:
 
 def _upstream(settings: UpstreamSettings) -> Upstream:
     return Upstream(settings.url, settings.key(), settings.attempts, settings.timeout_s, max_reply=settings.max_reply_bytes)
-
-
-def _capabilities(editor: EditorSettings) -> EditorCapabilities:
-    return EditorCapabilities(editor.parameters, editor.mask, editor.send_seed)

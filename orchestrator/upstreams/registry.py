@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.prompts import Template
+from services.protocol.images_api import MAX_IMAGES
 
 
 class UpstreamSettings(BaseModel):
@@ -79,7 +80,10 @@ class EditorSettings(UpstreamSettings):
         description="Extension fields it takes (size, negative_prompt, num_inference_steps, guidance_scale, true_cfg_scale, "
         "image_guidance_scale, strength); others are refused.",
     )
-    mask: bool = Field(False, description="Whether it takes a mask.")
+    mask: bool | None = Field(None, description="Whether it takes a mask; if absent, as its list of models says, or else not.")
+    images: int | None = Field(
+        None, ge=1, le=MAX_IMAGES, description="Pictures that an edit takes; if absent, as its list of models says, or else 1."
+    )
     send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")
     max_in_flight: int | None = Field(
         None, ge=1, description="Edits that this replica keeps in flight; found adaptively if absent."
@@ -105,6 +109,9 @@ class ThinkerSettings(UpstreamSettings):
     samples: int = Field(1, ge=1, le=16, description="Critiques of each candidate; the mean of their scores counts.")
     max_pixels: int | None = Field(
         4_194_304, ge=1024, description="Larger images are scaled down to it, once; null sends them unchanged."
+    )
+    images: int | None = Field(
+        None, ge=2, description="Pictures that a request may hold; a request for which a critique needs more is refused."
     )
     away_s: float = Field(60, ge=0, description="Seconds for which calls are retried while it restarts.")
     fallback: str | None = Field(None, description="The thinker to use when this one fails.")
@@ -201,8 +208,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _check_fallback(name: str, editor: EditorSettings, other: EditorSettings) -> None:
-    """Check that the fallback accepts every field that the first accepts."""
+    """Check that the fallback accepts every field that the first accepts, as far as the configuration says."""
     if missing := sorted(editor.parameters - other.parameters):
         raise ValueError(f"editors.{name}.fallback: {editor.fallback} does not take {', '.join(missing)}")
-    if editor.mask and not other.mask:
+    if editor.mask and other.mask is False:
         raise ValueError(f"editors.{name}.fallback: {editor.fallback} takes no mask")
+    if editor.images and other.images and editor.images > other.images:
+        raise ValueError(f"editors.{name}.fallback: {editor.fallback} takes fewer images ({other.images} of {editor.images})")

@@ -1,8 +1,11 @@
-"""Pictures for a thinker: the stored bytes, or, where they exceed its pixel budget, a scaled copy that is cached."""
+"""Pictures for a thinker: the stored bytes, or, where they exceed its pixel budget, a scaled copy that is cached; and the picture
+of what may change, which is made of source and mask.
+"""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from cachetools import LRUCache
 
@@ -12,6 +15,7 @@ from orchestrator.ports.errors import ThinkerError
 from services.errors import ApiError
 from services.imaging.codec import digest
 from services.imaging.decode_pool import DecodePool
+from services.imaging.masks import WORKING_PIXELS
 
 _PARAM = "the picture for the thinker"
 _CACHE_BYTES = 64 * 1024 * 1024
@@ -28,8 +32,26 @@ class Pictures:
     def __init__(self, max_pixels: int | None, decoder: DecodePool) -> None:
         self._decoder = decoder
         self._max_pixels = max_pixels
-        self._scaled: LRUCache[str, tuple[ImageRef, bytes]] = LRUCache(_CACHE_BYTES, getsizeof=lambda scaled: len(scaled[1]))
-        """By the original's digest."""
+        self._made: LRUCache[Hashable, tuple[ImageRef, bytes]] = LRUCache(_CACHE_BYTES, getsizeof=lambda made: len(made[1]))
+        """By the originals' digests, and the budget."""
+
+    async def of_session(
+        self, source: StoredImage, references: Sequence[StoredImage], mask: StoredImage | None, tenant: str = ""
+    ) -> list[StoredImage]:
+        """The pictures that are the same in all requests of a session: the source, its references, and what may change.
+
+        References and area share the budget of one picture, so that the tokens of a request are bounded however many there are.
+
+        Raises:
+            ThinkerError: as `fit`.
+        """
+        most = self._max_pixels
+        share = None if most is None else max(1, most // max(1, len(references) + (mask is not None)))
+        shown = [await self.fit(source, tenant)]
+        shown += [await self._within(reference, share, tenant) for reference in references]
+        if mask is not None:
+            shown.append(await self._area(source, mask, min(share or WORKING_PIXELS, WORKING_PIXELS), tenant))
+        return shown
 
     async def fit(self, image: StoredImage, tenant: str = "") -> StoredImage:
         """The picture itself if it is within the budget, else a scaled copy: lossless, so that the thinker does not take
@@ -39,24 +61,37 @@ class Pictures:
             ThinkerError: when it cannot be decoded. An editor's output is accepted by its header and checksums, because decoding
                 every picture would cost more than the few that are corrupt.
         """
-        limit = self._max_pixels
+        return await self._within(image, self._max_pixels, tenant)
+
+    async def _within(self, image: StoredImage, limit: int | None, tenant: str) -> StoredImage:
         if limit is None or image.ref.width * image.ref.height <= limit:
             return image
-        scaled = self._scaled.get(image.ref.sha256)
-        if scaled is None:
-            data = await image.load()
+
+        async def make() -> tuple[bytes, int, int]:
+            return await self._decoder.reduce(await image.load(), limit, param=_PARAM, tenant=tenant)
+
+        return await self._cached((image.ref.sha256, limit), make)
+
+    async def _area(self, source: StoredImage, mask: StoredImage, limit: int, tenant: str) -> StoredImage:
+        async def make() -> tuple[bytes, int, int]:
+            return await self._decoder.overlay(await source.load(), await mask.load(), limit, param=_PARAM, tenant=tenant)
+
+        return await self._cached((source.ref.sha256, mask.ref.sha256, limit), make)
+
+    async def _cached(self, key: Hashable, make: Callable[[], Awaitable[tuple[bytes, int, int]]]) -> StoredImage:
+        made = self._made.get(key)
+        if made is None:
             try:
-                small, width, height = await self._decoder.reduce(data, limit, param=_PARAM, tenant=tenant)
+                data, width, height = await make()
             except ApiError as exc:
                 raise ThinkerError(exc.code, exc.message, kind="refused") from exc
-            ref = ImageRef(sha256=digest(small), media_type="image/png", bytes=len(small), width=width, height=height)
-            scaled = (ref, small)
+            made = (ImageRef(sha256=digest(data), media_type="image/png", bytes=len(data), width=width, height=height), data)
             # Larger than the whole cache: not cached.
             with contextlib.suppress(ValueError):
-                self._scaled[image.ref.sha256] = scaled
-        ref, made = scaled
+                self._made[key] = made
+        ref, data = made
 
         async def load() -> bytes:
-            return made
+            return data
 
         return StoredImage(ref, load)

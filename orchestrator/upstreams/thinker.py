@@ -18,7 +18,7 @@ from orchestrator.upstreams.scaling import Pictures
 from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import QUESTIONS, Format
-from services.protocol.critique.messages import Critique, Unparseable, messages, questions_messages
+from services.protocol.critique.messages import Critique, Extras, Strayed, Unparseable, messages, questions_messages
 from services.protocol.critique.prompts import Template
 from services.protocol.critique.questions import Question
 from services.protocol.critique.replies import Reply, read_completions
@@ -99,11 +99,15 @@ class HttpThinker:
         """
         patience = patience or Patience.of(order.timeout_s)
         questions = tuple(Question(question.kind, question.text) for question in order.questions)
-        pictures = [await self._pictures.fit(image, order.tenant) for image in (order.source, order.candidate)]
+        pictures = await self._pictures.of_session(order.source, order.references, order.mask, order.tenant)
+        pictures.append(await self._pictures.fit(order.candidate, order.tenant))
+        outside = order.outside_mask
+        strayed = None if outside is None else Strayed(outside.changed, outside.difference)
+        extras = Extras(len(order.references), order.mask is not None, strayed)
+        template = self._dialect.template
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
-            pair = (urls[0], urls[1])
-            return messages(order.instruction, order.turn_instruction, self._dialect.template, urls=pair, questions=questions)
+            return messages(order.instruction, order.turn_instruction, template, urls=urls, questions=questions, extras=extras)
 
         contract = ReplyContract(self._dialect.format.bind(questions), build, pictures, self._sources)
         critiques, usage, repaired = await self._request(contract, self._critiques, patience, self._dialect.samples)
@@ -116,10 +120,11 @@ class HttpThinker:
             ThinkerError: as `critique`.
         """
         patience = patience or Patience.of(order.timeout_s)
-        pictures = [await self._pictures.fit(order.source, order.tenant)]
+        pictures = await self._pictures.of_session(order.source, order.references, order.mask, order.tenant)
+        extras = Extras(len(order.references), order.mask is not None)
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
-            return questions_messages(order.instruction, self._dialect.template, url=urls[0])
+            return questions_messages(order.instruction, self._dialect.template, urls=urls, extras=extras)
 
         contract = ReplyContract(QUESTIONS, build, pictures, self._sources)
         (questions, *_), usage, _ = await self._request(contract, self._checklists, patience, 1)

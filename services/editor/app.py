@@ -20,6 +20,7 @@ from services.editor.pipelines import Pipeline, load
 from services.editor.settings import Settings
 from services.imaging.codec import Effort, ImageLimits
 from services.imaging.decode_pool import DecodePool, PoolOptions
+from services.protocol.images_api import INPUT_FACTOR
 from services.serving import api_docs, middleware, tracing
 from services.serving.byte_budget import ByteBudget
 from services.serving.origins import OriginPolicy
@@ -52,8 +53,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    # A picture and a mask, as files or as base64.
-    middleware.install(app, max_body=2 * settings.max_image_bytes + _FORM_OVERHEAD, policy=origins)
+    # All pictures of a request, as files; one as base64.
+    middleware.install(app, max_body=INPUT_FACTOR * settings.max_image_bytes + _FORM_OVERHEAD, policy=origins)
     api_docs.install(app)
     for module in (images, compat, health):
         app.include_router(module.router)

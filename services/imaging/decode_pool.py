@@ -33,6 +33,7 @@ import services
 from services.errors import TABLE, ApiError
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, MediaType, OutputFormat
 from services.imaging.decode_worker import BASE_BYTES, LIGHT_BYTES, TOO_MUCH_MEMORY
+from services.imaging.masks import Outside
 from services.imaging.plain_files import plain_info
 
 _ROOT: Final = Path(services.__file__).parents[1]
@@ -195,9 +196,14 @@ class DecodePool:
             ApiError: as `codec.check_image`; ``image_too_large`` if it takes too much time or memory; ``overloaded``.
         """
         reply, made = await self._run("check", data, _args(limits, param), tenant, bounded=True)
-        info = ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
-        whole = data if reply["unchanged"] else made
-        return str(reply["received"]), CheckedImage(whole, info.media_type, info.width, info.height, str(reply["sha256"]))
+        return _checked(data, reply, made)
+
+    async def check_mask(
+        self, data: bytes, size: tuple[int, int], *, limits: ImageLimits, tenant: str = ""
+    ) -> tuple[str, CheckedImage]:
+        """As `check`, for the mask of a source of that size; raises as `services.imaging.masks.check` too."""
+        reply, made = await self._run("mask", data, {**_args(limits, "mask"), "size": size}, tenant, bounded=True)
+        return _checked(data, reply, made)
 
     async def inspect(self, data: bytes, *, limits: ImageLimits, param: str, tenant: str) -> ImageInfo:
         """`codec.inspect` of an image that is complete; its pixels are not decoded. Ordinary files need no process for it.
@@ -228,6 +234,19 @@ class DecodePool:
         args = {**_args(UNLIMITED, param), "max_pixels": max_pixels}
         reply, made = await self._run("reduce", data, args, tenant, bounded=False)
         return made, int(reply["width"]), int(reply["height"])
+
+    async def overlay(self, source: bytes, mask: bytes, max_pixels: int, *, param: str, tenant: str) -> tuple[bytes, int, int]:
+        """`services.imaging.masks.overlay` as PNG of at most so many pixels, with its width and height."""
+        args = {**_args(UNLIMITED, param), "sizes": [len(source), len(mask)], "max_pixels": max_pixels}
+        reply, made = await self._run("overlay", source + mask, args, tenant, bounded=False)
+        return made, int(reply["width"]), int(reply["height"])
+
+    async def outside(self, source: bytes, mask: bytes, candidate: bytes, *, param: str, tenant: str) -> Outside | None:
+        """`services.imaging.masks.outside` of encoded pictures."""
+        args = {**_args(UNLIMITED, param), "sizes": [len(source), len(mask), len(candidate)]}
+        reply, _ = await self._run("outside", source + mask + candidate, args, tenant, bounded=False)
+        found = reply["outside"]
+        return None if found is None else Outside(float(found[0]), float(found[1]))
 
     async def decode(
         self, data: bytes, *, limits: ImageLimits, max_pixels: int | None = None, param: str = "image", tenant: str = ""
@@ -432,6 +451,13 @@ class _Process:
         if self._buffer >= 0:
             os.close(self._buffer)
             self._buffer = -1
+
+
+def _checked(data: bytes, reply: Mapping[str, Any], made: bytes) -> tuple[str, CheckedImage]:
+    media_type = _MEDIA_TYPES[reply["media_type"]]
+    whole = data if reply["unchanged"] else made
+    image = CheckedImage(whole, media_type, int(reply["width"]), int(reply["height"]), str(reply["sha256"]))
+    return str(reply["received"]), image
 
 
 def _args(limits: ImageLimits, param: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from PIL import Image
 
 from services.errors import ApiError
-from services.imaging import codec
+from services.imaging import codec, masks
 from services.imaging.codec import UNLIMITED, ImageLimits, MediaType, OpenedImage
 from services.imaging.containers import is_complete
 from services.imaging.structure import webp_size
@@ -112,6 +112,35 @@ def _pixels(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     return {"mode": image.mode, "width": image.width, "height": image.height}, image.tobytes()
 
 
+def _mask(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    reply, made = _check(data, args)
+    masks.check(codec.decode(made or data, limits=UNLIMITED, param=args["param"]), tuple(args["size"]), param=args["param"])
+    return reply, made
+
+
+def _overlay(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    source, mask = _reduced(data, args, min(args["max_pixels"], masks.WORKING_PIXELS))
+    image = masks.overlay(source, mask)
+    return {"width": image.width, "height": image.height}, codec.encode(image, "png")
+
+
+def _outside(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    source, mask, candidate = _reduced(data, args, masks.WORKING_PIXELS)
+    found = masks.outside(source, mask, candidate)
+    return {"outside": None if found is None else [found.changed, found.difference]}, b""
+
+
+def _reduced(data: bytes, args: dict[str, Any], max_pixels: int) -> list[Image.Image]:
+    """Several pictures, one after the other in `data`, each decoded and scaled down to so many pixels."""
+    whole, at, pieces = memoryview(data), 0, []
+    for size in args["sizes"]:
+        pieces.append(bytes(whole[at : at + size]))
+        at += size
+    for piece in pieces:
+        _open(piece, args)
+    return [codec.reduced(piece, max_pixels, limits=UNLIMITED, param=args["param"]) for piece in pieces]
+
+
 _OPERATIONS: Final[dict[str, Callable[[bytes, dict[str, Any]], tuple[dict[str, Any], bytes]]]] = {
     "check": _check,
     "inspect": _inspect,
@@ -119,6 +148,9 @@ _OPERATIONS: Final[dict[str, Callable[[bytes, dict[str, Any]], tuple[dict[str, A
     "resize": _resize,
     "reduce": _reduce,
     "pixels": _pixels,
+    "mask": _mask,
+    "overlay": _overlay,
+    "outside": _outside,
 }
 
 

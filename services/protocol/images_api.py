@@ -1,14 +1,15 @@
 """The Images API, ``POST /v1/images/edits``, for clients and servers: fields, multipart form, replies, events.
 
 Source: openai-python 3.54 (``types/image_edit_params.py``, ``images_response.py``, ``image_edit_*_event.py``) and
-the requests that client sends: a single file is a part named ``image``, a list is repeated ``image[]``.
+the requests that client sends: a single file is a part named ``image``, a list is repeated ``image[]``. PHP's curl sends a list
+as ``image[0]``, ``image[1]`` …
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
@@ -18,10 +19,16 @@ from services.errors import MAX_NAME, NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, 
 from services.imaging.codec import OutputFormat
 
 MAX_PROMPT: Final = 32_000
+MAX_IMAGES: Final = 16
+"""Input pictures of a request, as OpenAI's API has it: the source and its references."""
+INPUT_FACTOR: Final = 3
+"""Bytes of all pictures of a request, its mask included, as a multiple of the most that one of them may have."""
 _MAX_FIELDS: Final = 200
 """Fields of a request: more than a form may have, and several times the number there is."""
+_IMAGE_NAME: Final = re.compile(r"image(?:\[(?P<number>[0-9]{0,4})\])?")
 _UNFIT: Final = re.compile("[\x00\ud800-\udfff]")
 _Model = TypeVar("_Model", bound=BaseModel)
+_Picture = TypeVar("_Picture")
 _VALIDATOR_NAME: Final = re.compile(r"function-(?:before|after|plain|wrap)\[")
 """Names of validators in the path of a pydantic error, which are not names of the caller's fields."""
 SIZE_PATTERN: Final = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
@@ -134,18 +141,26 @@ class EditForm:
 
 
 async def read_form(form: _Form) -> EditForm:
-    """Read Starlette's form data: ``image``, repeated ``image`` and ``image[]`` are the same list.
+    """Read Starlette's form data: repeated ``image``, ``image[]`` and ``image[0]``, ``image[1]`` … are the same list.
+
+    Numbered pictures come in the order of their numbers, after those without one; others in the order in which they were sent.
 
     Raises:
         ApiError: ``invalid_value`` when a text field is given twice or as a file, or a file as text.
     """
     fields: dict[str, str] = {}
-    images: list[bytes] = []
+    images: list[tuple[int, bytes]] = []
+    numbers: set[int] = set()
     mask: bytes | None = None
     for name, value in form.multi_items():
         is_file = not isinstance(value, str)
-        if name in {"image", "image[]"}:
-            images.append(await _file(value, "image"))
+        if found := _IMAGE_NAME.fullmatch(name):
+            number = int(found["number"]) if found["number"] else -1
+            if number in numbers:
+                raise ApiError("invalid_value", f"{name} was given more than once; number each picture once", param="image")
+            if number >= 0:
+                numbers.add(number)
+            images.append((number, await _file(value, "image")))
         elif name == "mask" and mask is not None:
             raise ApiError("invalid_value", "mask was given more than once; send it once", param="mask")
         elif name == "mask":
@@ -156,21 +171,21 @@ async def read_form(form: _Form) -> EditForm:
             raise ApiError("invalid_value", f"{shown(name)} was given more than once; send it once", param=name)
         else:
             fields[name] = value
-    return EditForm(fields, tuple(images), mask)
+    return EditForm(fields, tuple(image for _, image in sorted(images, key=lambda each: each[0])), mask)
 
 
-def single_image(form: EditForm) -> bytes:
-    """The single source image of a form.
+def source_and_references(images: Sequence[_Picture]) -> tuple[_Picture, tuple[_Picture, ...]]:
+    """The pictures of a request: the first is the source, the others are its references.
 
     Raises:
-        ApiError: when there is none, or more than one.
+        ApiError: when there is none, or more than `MAX_IMAGES`.
     """
-    if not form.images:
+    if not images:
         raise ApiError("missing_parameter", "image is missing; send the picture to edit as the file part `image`", param="image")
-    if len(form.images) > 1:
-        message = f"image was given {len(form.images)} times; one source image is supported, send exactly one"
+    if len(images) > MAX_IMAGES:
+        message = f"image was given {len(images)} times; send at most {MAX_IMAGES}: the source, and its references"
         raise ApiError("invalid_value", message, param="image")
-    return form.images[0]
+    return images[0], tuple(images[1:])
 
 
 def validate(model: type[_Model], fields: object) -> _Model:
@@ -226,13 +241,17 @@ async def _file(value: _Upload | str, name: str) -> bytes:
     return await value.read()
 
 
-def form_schema(model: type[BaseModel], *, mask: bool = True) -> dict[str, Any]:
+def form_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The OpenAPI request body of an edit form whose text fields are `model`'s."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     schema.pop("$defs", None)
-    files = {"image": {"type": "string", "format": "binary", "description": "The source image: PNG, JPEG or WebP."}}
-    if mask:
-        files["mask"] = {"type": "string", "format": "binary", "description": "PNG; transparent pixels may change."}
+    one = {"type": "string", "format": "binary"}
+    several = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_IMAGES}
+    description = "PNG, JPEG or WebP: the source; repeated, or as image[], the source and then its references."
+    files = {
+        "image": {"anyOf": [one, several], "description": description},
+        "mask": {**one, "description": "PNG of the source's size; transparent pixels may change."},
+    }
     schema["properties"] = {**files, **schema["properties"]}
     schema["required"] = ["image", *schema.get("required", [])]
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}

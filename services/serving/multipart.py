@@ -156,7 +156,7 @@ class _Parts:
         if self._file is not None:
             self._size += end - start
             if self._max_file_bytes is not None and self._size > self._max_file_bytes:
-                name = self._name.removesuffix("[]")
+                name = self._name.partition("[")[0]
                 message = f"{name} is larger than the {self._max_file_bytes:,} bytes accepted here; send a smaller file"
                 raise ApiError("image_too_large", message, param=name)
             self._unwritten.append((self._file, data[start:end]))

@@ -50,7 +50,7 @@ class Profile:
         max_num_batched_tokens: tokens computed in one step, of all critiques together.
         gpu_memory_utilization: fraction of a GPU's memory that vLLM uses; 0 leaves it to vLLM.
         kv_cache_memory_bytes: size of the KV cache, instead of the rest of that fraction.
-        images: pictures a request may hold; a critique has two.
+        images: pictures a request may hold; a critique has two, and those of the caller: fifteen references and what may change.
         min_pixels, max_pixels: area to which the processor scales a picture, both or neither; 32 x 32 pixels are a token of
             Qwen3-VL.
         prefix_caching: cache common prefixes of prompts.
@@ -84,7 +84,7 @@ class Profile:
     max_num_batched_tokens: _Count | None = None
     gpu_memory_utilization: Annotated[float, Field(ge=0, le=1)] = 0.0
     kv_cache_memory_bytes: _Count | None = None
-    images: _Count = 2
+    images: _Count = 18
     min_pixels: _Count | None = None
     max_pixels: _Count | None = None
     prefix_caching: bool = True

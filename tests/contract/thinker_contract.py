@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from orchestrator.loop.events import ChecklistQuestion
+from orchestrator.loop.events import ChecklistQuestion, OutsideMask
 from orchestrator.ports.collaborators import ChecklistOrder, CritiqueOrder
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.protocol.critique.constraints import Constraint
@@ -24,6 +24,7 @@ from services.protocol.critique.messages import Critique, CritiqueRequest, Pictu
 from services.protocol.critique.questions import MIN_QUESTIONS, Question, with_quality
 from services.protocol.critique.replies import Reply, read_completions
 from tests.component.orchestrator.desk import asking, stored
+from tests.doubles.decoding import InProcessPool
 
 KINDS: tuple[Constraint, ...] = ("regex", "json_schema")
 CASES = [(name, kind) for name, form in FORMATS.items() for kind in KINDS if form.bind().constraint(kind)]
@@ -53,7 +54,7 @@ class Server:
     url: str
     model: str
     sampling: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    most_pictures: int = 2
+    most_pictures: int = 18
 
     def post(self, body: Mapping[str, Any]) -> httpx.Response:
         """What it answers to a chat completion's request."""
@@ -202,6 +203,24 @@ class ThinkerContract:
         assert [(answer.number, answer.kind) for answer in reply.answers] == [
             (number, question.kind) for number, question in enumerate(made.questions, start=1)
         ]
+
+    @pytest.mark.parametrize("references", [0, 1, 15])
+    async def test_the_orchestrator_shows_references_and_what_may_change(self, server: Server, references: int) -> None:
+        """As many as a session may have, for the questions and for a critique that answers them."""
+        outcomes: list[str] = []
+        more = tuple(stored(_encoded(Image.new("RGB", (160, 120), (17 * number, 90, 60)), "PNG")) for number in range(references))
+        masked = Image.new("RGBA", (160, 120), (0, 0, 0, 255))
+        masked.paste((0, 0, 0, 0), (20, 20, 120, 100))
+        mask = stored(_encoded(masked, "PNG"))
+        async with asking("thinker", server.url) as upstream:
+            thinker = HttpThinker(upstream, self._dialect(server, "checklist"), outcomes.append, InProcessPool())
+            made = await thinker.checklist(ChecklistOrder(stored(SOURCE), INSTRUCTION, _PATIENCE_S, "", more, mask))
+            told = OutsideMask(changed=0.2, difference=9.5)
+            order = replace(self._order(made.questions), references=more, mask=mask, outside_mask=told)
+            replies = [await thinker.critique(order), await thinker.critique(order)]
+        assert outcomes == ["ok", "ok", "ok"]
+        assert all(len(reply.answers) == len(made.questions) for reply in replies)
+        assert replies[0].usage.prompt_tokens > made.usage.prompt_tokens
 
     async def test_the_orchestrator_gets_the_mean_of_samples(self, server: Server) -> None:
         """From one request."""

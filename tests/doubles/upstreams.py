@@ -2,7 +2,10 @@
 
 The editor paints its seed and the instruction's length into the source, so that every candidate differs. The thinker
 answers `scores` turn by turn, and refines "x" to "x +". What they do is set by assigning to the attributes of
-`Script`; every request is kept in `edits` and `critiques`.
+`Script`; every request is kept in `edits` and `critiques`, the former with the bytes of its pictures in `sent`.
+
+The same editor is there twice: at /editor/v1, which takes one picture, and at /several/v1, whose list of models says that it
+takes sixteen and a mask. It paints outside the mask too.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ class Script:
     """Every edit waits until `release` is set."""
     release: threading.Event = field(default_factory=threading.Event)
     edits: list[dict[str, Any]] = field(default_factory=list)
+    sent: list[list[tuple[str, bytes]]] = field(default_factory=list)
+    """Of each edit, its files as (name of the part, bytes), in their order."""
     critiques: list[dict[str, Any]] = field(default_factory=list)
     disconnected: int = 0
 
@@ -68,10 +73,12 @@ def application(script: Script) -> Starlette:
     async def edits(request: Request) -> Response:
         async with request.form() as form:
             fields: dict[str, Any] = {key: value for key, value in form.items() if isinstance(value, str)}
-            source = await form["image"].read()  # type: ignore[union-attr]
+            files = [(name, await file.read()) for name, file in form.multi_items() if not isinstance(file, str)]
+            source = files[0][1]
         fields["key"] = request.headers.get("idempotency-key", "")
         fields["authorization"] = request.headers.get("authorization", "")
         script.edits.append(fields)
+        script.sent.append(files)
         number = len(script.edits)
         if (script.hold_every or script.hold_edit == number) and not await _held(request, script):
             script.disconnected += 1
@@ -102,7 +109,13 @@ def application(script: Script) -> Starlette:
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": []})
 
+    async def several(_: Request) -> Response:
+        card = {"id": "several", "object": "model", "capabilities": {"images": 16, "mask": True}}
+        return JSONResponse({"object": "list", "data": [card]})
+
     routes = [
+        Route("/several/v1/images/edits", edits, methods=["POST"]),
+        Route("/several/v1/models", several),
         Route("/editor/v1/images/edits", edits, methods=["POST"]),
         Route("/thinker/v1/chat/completions", completions, methods=["POST"]),
         Route("/editor/v1/models", models),

@@ -26,7 +26,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self._reply(200, {"object": "list", "data": [{"id": "rules"}]})
+        self._reply(200, {"object": "list", "data": [{"id": "rules", "capabilities": {"images": 3, "mask": True}}]})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -37,8 +37,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _edit(self, body: bytes) -> None:
         form = message_from_bytes(b"content-type: " + self.headers["content-type"].encode() + b"\r\n\r\n" + body)
-        parts = {_name(part): part.get_payload(decode=True) for part in form.walk() if not part.is_multipart()}
-        prompt, image = parts["prompt"], parts["image"]
+        parts = [(_name(part), part.get_payload(decode=True)) for part in form.walk() if not part.is_multipart()]
+        prompt = dict(parts)["prompt"]
+        image = next(data for name, data in parts if name in {"image", "image[]"})
         assert isinstance(prompt, bytes)
         assert isinstance(image, bytes)
         if b"fail" in prompt:

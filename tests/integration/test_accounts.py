@@ -167,3 +167,16 @@ async def test_images_are_counted_until_their_session_is_deleted(queues: Queues)
     assert await queues.store.delete("ses", "ann")
     assert await blob_bytes(queues.store, queues.redis) == 0
     assert (await queues.create(bounds=Bounds(blob_bytes=2000))).fresh
+
+
+async def test_references_and_mask_count_with_the_source(queues: Queues) -> None:
+    """For the tenant, and until the session is deleted."""
+    several = created(queues).model_copy(update={"references": (IMAGE, IMAGE), "mask": IMAGE, "version": 2})
+    await queues.store.create("ses", several, None)
+    assert await blob_bytes(queues.store, queues.redis) == 4000
+    claim = (await queues.claim()).claims[0]
+    assert await queues.store.append("ses", 1, [finished()], claim.fence)
+    with pytest.raises(PortError, match="images"):
+        await queues.create(bounds=Bounds(blob_bytes=4000))
+    assert await queues.store.delete("ses", "ann")
+    assert await blob_bytes(queues.store, queues.redis) == 0

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from editthinker import EditThinker
 from editthinker.cli.progress import Progress, follow
@@ -110,6 +111,44 @@ def check_report(page: str) -> None:
     assert len(re.findall(r"<article", page)) == 3
     assert page.count("★ best") == 1
     assert page.count("url(data:image/webp;base64,") == 1
+
+
+def test_edit_sends_references_and_a_mask_and_the_report_shows_them(server: str, photo: Path, tmp_path: Path) -> None:
+    """In the order of the options."""
+    others = [tmp_path / "hat.png", tmp_path / "scarf.png"]
+    for place, path in enumerate(others):
+        path.write_bytes(png(20 + place, 10))
+    mask, report = tmp_path / "mask.png", tmp_path / "report.html"
+    image = Image.new("RGBA", (48, 32), (0, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 24, 16))
+    image.save(mask)
+    options = ["--mask", mask, *(word for path in others for word in ("--reference", path))]
+    done = run(
+        "edit", photo, "golden hour <i>", *options, "--server", server, "--report", report, "--json", "-o", tmp_path / "o.png"
+    )
+    assert done.returncode == 0, done.stderr
+    session = json.loads(done.stdout)
+    with EditThinker(server) as client:
+        assert [client.sessions.reference(session["id"], number) for number in (1, 2)] == [path.read_bytes() for path in others]
+        assert client.sessions.mask(session["id"]) == mask.read_bytes()
+    page = report.read_text()
+    check_report(page)
+    assert [f"Picture {number}" in page for number in (1, 2, 3, 4)] == [False, True, True, False]
+    assert '<figure class="mask">' in page and "outside the mask 0.0% changed" in page
+
+
+def test_only_one_picture_comes_from_stdin(server: str, photo: Path, tmp_path: Path) -> None:
+    done = run("edit", "-", "x", "--mask", "-", "--server", server, "-o", tmp_path / "o.png")
+    assert done.returncode == 2
+    assert "only one picture can come from standard input" in done.stderr
+    missing = run("edit", photo, "x", "--reference", tmp_path / "none.png", "--server", server)
+    assert missing.returncode == 2 and "none.png: No such file" in missing.stderr
+
+
+def test_more_pictures_than_the_editor_takes_are_refused_with_its_limit(server: str, photo: Path) -> None:
+    done = run("edit", photo, "x", *["--reference", photo] * 3, "--server", server)
+    assert done.returncode != 0
+    assert "4 pictures were sent, and the editor 'classical' takes 3 pictures" in done.stderr
 
 
 def test_with_json_stdout_is_one_json_document(server: str, photo: Path, tmp_path: Path) -> None:

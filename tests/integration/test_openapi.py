@@ -35,6 +35,8 @@ OPERATIONS = [
     ("/v1/sessions/{session_id}", "delete"),
     ("/v1/sessions/{session_id}/image", "get"),
     ("/v1/sessions/{session_id}/source", "get"),
+    ("/v1/sessions/{session_id}/references/{number}", "get"),
+    ("/v1/sessions/{session_id}/mask", "get"),
     ("/v1/sessions/{session_id}/turns/{turn}/candidates/{candidate}/image", "get"),
     ("/v1/sessions/{session_id}/cancel", "post"),
     ("/v1/sessions/{session_id}/feedback", "post"),

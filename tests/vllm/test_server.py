@@ -12,7 +12,7 @@ from PIL import Image
 
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
-from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build
+from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, Strayed, build
 from services.protocol.critique.replies import Reply, read_completion
 from services.thinker.profiles import load
 
@@ -84,6 +84,30 @@ def test_what_turns_share_is_computed_once(client: httpx.Client) -> None:
     assert details["cached_tokens"] > 16 * 16
 
 
+@pytest.mark.parametrize("references", [1, 4, 15])
+def test_references_and_the_area_are_computed_once(client: httpx.Client, references: int) -> None:
+    """With as many pictures as a session may have, a later turn's critique computes little more than its candidate."""
+    side = 512 if references == 1 else 256
+    shades = [picture(f"hsl({17 * number}, {40 + references}%, 50%)", side) for number in range(references)]
+    usages = []
+    for colour, said in (("red", None), ("blue", Strayed(0.1, 9.0))):
+        request = CritiqueRequest(
+            picture("grey", side),
+            picture(colour, side),
+            instruction="put the hat of picture 2 on the cat",
+            turn_instruction="a hat",
+            references=tuple(shades),
+            area=picture("silver", side),
+            strayed=said,
+        )
+        messages = build(request, FORMATS["editthinker"].template())
+        usages.append(ask(client, {"model": "tiny", "messages": messages, "max_tokens": 1})["usage"])
+    shared = (side // 32) ** 2 * (references + 2)
+    details = usages[1]["prompt_tokens_details"]
+    assert details["multimodal_tokens"] == {"image": (side // 32) ** 2 * (references + 3)}
+    assert details["cached_tokens"] > shared
+
+
 def test_pictures_are_brought_down_to_the_profiles_area(client: httpx.Client) -> None:
     """A large one counts as many tokens as one of 1024 x 1024, even if the checkpoint allows more."""
     usage = ask(client, body("editthinker", side=1600, max_tokens=1))["usage"]
@@ -99,9 +123,9 @@ def test_long_prompts_with_a_seed_do_not_kill_it(client: httpx.Client) -> None:
 def test_refusals_are_told_apart(client: httpx.Client) -> None:
     """Too many pictures, an unknown model, too long a prompt, an invalid constraint."""
     request = body("editthinker", max_tokens=1)
-    third = {**request, "messages": [*request["messages"], *request["messages"]]}
+    crowd = {**request, "messages": request["messages"] * 10}
     long = {**request, "messages": [{"role": "user", "content": "word " * 20_000}]}
     broken = {**request, "structured_outputs": {"regex": "("}}
     stranger = {**request, "model": "another"}
-    statuses = [client.post("/v1/chat/completions", json=sent).status_code for sent in (third, long, broken, stranger)]
+    statuses = [client.post("/v1/chat/completions", json=sent).status_code for sent in (crowd, long, broken, stranger)]
     assert statuses == [400, 400, 400, 404]

@@ -14,7 +14,7 @@ from services.editor.pipelines import Pipeline
 from services.editor.pipelines.base import Capabilities
 from services.errors import ApiError
 from services.imaging.codec import ImageLimits, digest
-from services.protocol.images_api import EditFields, EditForm, NegativePrompt, single_image
+from services.protocol.images_api import EditFields, EditForm, NegativePrompt, source_and_references
 
 MAX_SEED = 2**53 - 16
 """Largest seed: seeds are JSON numbers (exact up to 2^53), and a request for n pictures uses the n - 1 seeds after it too."""
@@ -65,9 +65,13 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
     Raises:
         ApiError: ``unsupported_parameter``, ``invalid_value``, ``model_not_found`` and the like, naming parameter and fix.
     """
-    image = single_image(form)
+    image, references = source_and_references(form.images)
     _check_common(fields, pipeline.name)
     capabilities = pipeline.capabilities
+    if len(form.images) > capabilities.max_images:
+        most = f"{capabilities.max_images} picture{'' if capabilities.max_images == 1 else 's'}"
+        message = f"image was given {len(form.images)} times; {pipeline.name} takes {most}: send no more"
+        raise ApiError("invalid_value", message, param="image")
     if form.mask is not None and not capabilities.mask:
         raise _unsupported("mask", pipeline.name, capabilities)
     if fields.negative_prompt is not None:
@@ -92,6 +96,7 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
         source=digest(image),
         previews=min(fields.partial_images or 0, capabilities.partial_images),
         urgency=urgency,
+        references=references,
     )
 
 

@@ -19,12 +19,15 @@ from PIL import Image
 from services.editor.engine.executor import EditHandle, Executor, Listener, Outcome
 from services.editor.pipelines import EditJob
 from services.errors import ApiError
+from services.imaging import masks
 from services.imaging.codec import Effort, ImageLimits, OutputFormat, encode
 from services.imaging.decode_pool import DecodePool
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _MS = 1000.0
+_REFERENCE_PIXELS = 4_194_304
+"""References are scaled down to it as they are decoded: models work at a quarter of it, and there may be fifteen."""
 _MAX_FINISHED = 1024  # finished tasks kept, so that many small ones stay bounded too
 
 
@@ -77,6 +80,7 @@ class EditRequest:
         source: digest of the source.
         previews: unfinished pictures of each edit.
         urgency: head starts in the queue.
+        references: the encoded references.
     """
 
     image: bytes
@@ -92,6 +96,7 @@ class EditRequest:
     source: str
     previews: int = 0
     urgency: int = 0
+    references: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +211,7 @@ class EditTask:
         """Keep the results and the fingerprint only; call it once the task is done."""
         self.handles = []
         self.partials = []
-        self.request = replace(self.request, image=b"", mask=None, prompt="", negative_prompt=None)
+        self.request = replace(self.request, image=b"", mask=None, references=(), prompt="", negative_prompt=None)
 
     @property
     def size_bytes(self) -> int:
@@ -440,6 +445,11 @@ class AsyncEngine:
     async def _read(self, request: EditRequest) -> EditJob:
         image = await self._decoder.decode(request.image, limits=self._options.image_limits)
         mask = None if request.mask is None else await self._read_mask(request.mask, image)
+        limits = self._options.image_limits
+        references = [
+            await self._decoder.decode(data, limits=limits, max_pixels=_REFERENCE_PIXELS, param=f"image[{number}]")
+            for number, data in enumerate(request.references, 1)
+        ]
         job = EditJob(
             image,
             request.prompt,
@@ -449,16 +459,13 @@ class AsyncEngine:
             parameters=request.parameters,
             source=request.source,
             previews=request.previews,
+            references=tuple(references),
         )
         return await self._in_codec_thread(lambda: self._executor.pipeline.prepare(job))
 
     async def _read_mask(self, data: bytes, image: Image.Image) -> Image.Image:
         mask = await self._decoder.decode(data, limits=self._options.image_limits, param="mask")
-        if mask.mode != "RGBA":
-            raise ApiError("invalid_image", "mask has no transparency; make the pixels to edit transparent", param="mask")
-        if mask.size != image.size:
-            sizes = f"{mask.width}x{mask.height}, the image {image.width}x{image.height}"
-            raise ApiError("invalid_image", f"mask is {sizes}; send both in one size", param="mask")
+        masks.check(mask, image.size)
         return mask
 
     async def _write(self, job: EditJob, request: EditRequest, outcome: Outcome, read_s: float) -> EditedImage:

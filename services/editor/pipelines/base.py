@@ -61,7 +61,7 @@ class Capabilities:
         negative_prompt: whether a negative prompt may be given.
         negative_prompt_needs: the parameter that must be above 1 for a negative prompt to have an effect.
         resize: whether another size than the source's may be requested.
-        max_images: input pictures.
+        max_images: input pictures: the source and its references.
         partial_images: previews of one edit.
         parameters: ranges of the API's extensions by name (``num_inference_steps``, ``guidance_scale``); others are refused.
         special_tokens: what the model's tokenizers read as their own marks; a prompt that spells one is refused.
@@ -92,6 +92,7 @@ class EditJob:
         source: digest of the source, the key for caching its encodings; empty if they must not be cached.
         previews: number of unfinished pictures to produce on the way.
         source_size: (width, height) of the source as sent, where `Pipeline.prepare` has reduced ``image``.
+        references: pictures that the prompt may refer to, in the caller's order.
     """
 
     image: Image.Image
@@ -104,6 +105,7 @@ class EditJob:
     source: str = ""
     previews: int = 0
     source_size: tuple[int, int] | None = None
+    references: tuple[Image.Image, ...] = ()
 
     def with_seed(self, seed: int) -> EditJob:
         """The same job with another seed."""

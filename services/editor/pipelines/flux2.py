@@ -2,11 +2,13 @@
 
 Guidance is distilled into the model; there is no negative prompt. Sources are never scaled up. Larger ones are scaled, not
 cropped, to the working area in multiples of 16, so that the edit matches its source. The pipeline refuses aspect ratios beyond
-8:1. Defaults: the pipeline's (50 steps, guidance 4; the model card calls 28 steps a good trade-off).
+8:1. It takes up to six pictures, the source first (docs.bfl.ai/guides/prompting_editing_overview). Defaults: the pipeline's (50
+steps, guidance 4; the model card calls 28 steps a good trade-off).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -58,9 +60,11 @@ def aspect(pixels: int) -> float:
     return _MAX_ASPECT
 
 
-def source(job: EditJob, pixels: int) -> Image.Image:
-    """The source at that size."""
-    return job.image.resize(reduced(job, pixels), Image.Resampling.LANCZOS)
+def source(job: EditJob, pixels: int) -> Image.Image | list[Image.Image]:
+    """The source at that size; with references, a list of all pictures, each at its own."""
+    images = (job.image, *job.references)
+    scaled = [image.resize(reduced(replace(job, image=image), pixels), Image.Resampling.LANCZOS) for image in images]
+    return scaled if job.references else scaled[0]
 
 
 def to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
@@ -89,6 +93,7 @@ def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
 FAMILY = Family(
     name="flux2",
     capabilities=Capabilities(
+        max_images=6,
         partial_images=3,
         parameters={"num_inference_steps": Range(1, 100, 50, whole=True), "guidance_scale": Range(0, 20, 4)},
     ),

@@ -15,6 +15,9 @@ from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.flux2 import COLLATIONS, aspect, reduced, size, source, to_vae
 
+MAX_IMAGES = 4
+"""docs.bfl.ai/guides/prompting_editing_overview."""
+
 
 def arguments(job: EditJob, pixels: int) -> dict[str, Any]:
     """The arguments of the distilled kinds, without guidance."""
@@ -42,7 +45,9 @@ def _kind(pipe: Any) -> Family:
 
 FAMILY = Family(
     name="flux2-klein",
-    capabilities=Capabilities(partial_images=3, parameters={"num_inference_steps": Range(1, 100, 4, whole=True)}),
+    capabilities=Capabilities(
+        max_images=MAX_IMAGES, partial_images=3, parameters={"num_inference_steps": Range(1, 100, 4, whole=True)}
+    ),
     call=_distilled_arguments,
     collations=COLLATIONS,
     size=size,
@@ -57,6 +62,7 @@ FAMILY = Family(
 BASE = replace(
     FAMILY,
     capabilities=Capabilities(
+        max_images=MAX_IMAGES,
         partial_images=3,
         parameters={"num_inference_steps": Range(1, 100, 50, whole=True), "guidance_scale": Range(1, 20, 4)},
     ),

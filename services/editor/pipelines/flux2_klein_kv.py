@@ -10,11 +10,13 @@ from __future__ import annotations
 from services.editor.pipelines.base import Capabilities, Range
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.flux2 import aspect, reduced, size, to_vae
-from services.editor.pipelines.flux2_klein import arguments
+from services.editor.pipelines.flux2_klein import MAX_IMAGES, arguments
 
 FAMILY = Family(
     name="flux2-klein-kv",
-    capabilities=Capabilities(partial_images=3, parameters={"num_inference_steps": Range(1, 100, 4, whole=True)}),
+    capabilities=Capabilities(
+        max_images=MAX_IMAGES, partial_images=3, parameters={"num_inference_steps": Range(1, 100, 4, whole=True)}
+    ),
     call=arguments,
     collations={},
     size=size,

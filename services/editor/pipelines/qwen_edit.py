@@ -85,7 +85,7 @@ def family(name: str, pipeline: type, capabilities: Capabilities, *, text_encode
         scale = job.parameters["true_cfg_scale"]
         negative = " " if job.negative_prompt is None else job.negative_prompt
         return {
-            "image": job.image,
+            "image": [job.image, *job.references] if job.references else job.image,
             "prompt": job.prompt,
             "negative_prompt": negative if scale > 1 else None,
             "true_cfg_scale": scale,
@@ -110,10 +110,10 @@ def family(name: str, pipeline: type, capabilities: Capabilities, *, text_encode
     )
 
 
-def with_steps(steps: int) -> Capabilities:
+def with_steps(steps: int, *, max_images: int = 1) -> Capabilities:
     """The family's capabilities with this default of steps."""
     ranges = {**_CAPABILITIES.parameters, "num_inference_steps": Range(2, 100, steps, whole=True)}
-    return replace(_CAPABILITIES, parameters=ranges)
+    return replace(_CAPABILITIES, parameters=ranges, max_images=max_images)
 
 
 FAMILY = family("qwen-image-edit", QwenImageEditPipeline, with_steps(50))

@@ -16,7 +16,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,7 @@ from prometheus_client import (
 )
 from pydantic import ValidationError
 
+from services.embedded.thinker.area import Box, opened
 from services.embedded.thinker.chat_completions import (
     COMPLETION,
     METRICS,
@@ -256,7 +257,8 @@ def _reply(server: _Server, chat: ChatRequest) -> Reply:
         requested = critique_format(chat.response_format, chat.structured_outputs, format_name, request.questions)
         source = _pixels(server, request.source.data, "source")
         candidate = _pixels(server, request.candidate.data, "candidate")
-        critique = _critique(request, source, candidate, by_questions=requested.form.name == "checklist")
+        box = Box() if request.area is None else opened(source, _pixels(server, request.area.data, "area"))
+        critique = _critique(request, box.of(source), box.of(candidate), by_questions=requested.form.name == "checklist")
         log.info("semantic %.1f quality %.1f request %s", critique.semantic, critique.quality, middleware.request_id.get())
         text, pictures = render_critique(critique, requested.form, requested.kind), [source, candidate]
     return reply(text, chat, [(picture.shape[1], picture.shape[0]) for picture in pictures], _text(chat))
@@ -264,8 +266,21 @@ def _reply(server: _Server, chat: ChatRequest) -> Reply:
 
 def _critique(request: CritiqueRequest, source: Bytes, candidate: Bytes, *, by_questions: bool) -> Critique:
     if by_questions:
-        return judge_by(request.questions, source, candidate, request.instruction, request.turn_instruction)
-    return judge(source, candidate, request.instruction, request.turn_instruction)
+        critique = judge_by(request.questions, source, candidate, request.instruction, request.turn_instruction)
+    else:
+        critique = judge(source, candidate, request.instruction, request.turn_instruction)
+    return _with_remarks(critique, request)
+
+
+def _with_remarks(critique: Critique, request: CritiqueRequest) -> Critique:
+    """The critique with what was not measured in the two pictures."""
+    remarks = [critique.reasoning]
+    if request.references:
+        remarks.append("The references were not looked at.")
+    if request.strayed is not None and request.strayed.changed > 0:
+        remarks.append(f"Of what must stay, {request.strayed.changed:.1%} changed.")
+        critique = replace(critique, semantic=round(critique.semantic * (1 - request.strayed.changed), 1))
+    return replace(critique, reasoning=" ".join(remark for remark in remarks if remark))
 
 
 def _read_messages(

@@ -6,16 +6,18 @@
     repair_messages                         the request after a reply that could not be read
     Critique | Unparseable              <-  `services.protocol.critique.formats` parses a reply
 
-The fixed text and the source picture come first and are byte-identical in every turn of a session, so a server with
-a prefix cache computes them once; what differs by turn (candidate, turn instruction) comes last.
+The fixed text and the caller's pictures (the source, its references, the area that may change) come first and are byte-identical
+in every turn of a session, so a server with a prefix cache computes them once; what differs by turn (candidate, turn
+instruction) comes last. The texts around references and area are the same for every template, also for an operator's own.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from services.imaging.codec import data_url, from_base64, sniff
@@ -97,10 +99,21 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Strayed:
+    """What a candidate changed outside the area that may change: the share of that outside, and its mean difference in levels."""
+
+    changed: float
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
 class CritiqueRequest:
     """A request for a critique.
 
     Attributes:
+        references: the pictures that the instruction may refer to.
+        area: the source as a picture of what may change (`services.imaging.masks.overlay`), where a mask limits that.
+        strayed: what was measured to have changed elsewhere; only with an area.
         source: the picture before the edit.
         candidate: the edited picture.
         instruction: the caller's.
@@ -114,14 +127,19 @@ class CritiqueRequest:
     instruction: str
     turn_instruction: str
     questions: tuple[Question, ...] = ()
+    references: tuple[Picture, ...] = ()
+    area: Picture | None = None
+    strayed: Strayed | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionsRequest:
-    """A request for a session's checklist: the source picture and the caller's instruction."""
+    """A request for a session's checklist: the caller's pictures and instruction; pictures as in `CritiqueRequest`."""
 
     source: Picture
     instruction: str
+    references: tuple[Picture, ...] = ()
+    area: Picture | None = None
 
 
 class UnreadableRequestError(Exception):
@@ -133,11 +151,51 @@ def well_formed(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+_SOURCE: Final = "The source picture:"
+_CANDIDATE: Final = "The edited picture:"
+_REFERENCE: Final = (
+    "Picture {number}, a reference (the source picture is picture 1). The instruction may refer to it; it is not edited itself, "
+    "and the next attempt gets it too:"
+)
+_AREA: Final = (
+    "Where the picture may change: the source picture again, in which everything that must stay exactly as it is was made grey "
+    "and pale. Only the part that kept its colours may change:"
+)
+_STRAYED: Final = (
+    "Measured, not seen: of what must stay as it is, {changed} % changed visibly (mean difference {difference} of 255 levels)."
+)
+_STRAYED_PATTERN: Final = re.compile(
+    re.escape(_STRAYED).replace(r"\{changed\}", r"([0-9.]+)").replace(r"\{difference\}", r"([0-9.]+)") + r"(?:\n|$)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a request shows besides source and candidate.
+
+    Attributes:
+        references: how many.
+        area: whether there is one.
+        strayed: as in `CritiqueRequest`.
+    """
+
+    references: int = 0
+    area: bool = False
+    strayed: Strayed | None = None
+
+    def headings(self) -> list[str]:
+        """The texts before the references and the area."""
+        references = [_REFERENCE.format(number=number + 2) for number in range(self.references)]
+        return [*references, *([_AREA] if self.area else [])]
+
+
 def build(request: CritiqueRequest, template: Template) -> list[dict[str, Any]]:
     """The messages of a critique's chat completion: one user message, pictures in place of the template's marks."""
-    source, candidate = request.source, request.candidate
-    urls = data_url(source.data, source.media_type), data_url(candidate.data, candidate.media_type)
-    return messages(request.instruction, request.turn_instruction, template, urls=urls, questions=request.questions)
+    urls = [data_url(picture.data, picture.media_type) for picture in (*_shown(request), request.candidate)]
+    extras = Extras(len(request.references), request.area is not None, request.strayed)
+    return messages(
+        request.instruction, request.turn_instruction, template, urls=urls, questions=request.questions, extras=extras
+    )
 
 
 def messages(
@@ -145,60 +203,111 @@ def messages(
     turn_instruction: str,
     template: Template,
     *,
-    urls: tuple[str, str],
+    urls: Sequence[str],
     questions: Sequence[Question] = (),
+    extras: Extras | None = None,
 ) -> list[dict[str, Any]]:
-    """As `build`, with any URLs for source and candidate; for a client that inserts the pictures itself."""
-    texts = [template.fill(text, instruction, turn_instruction, questions) for text in template.segments()]
-    return _user(texts, urls)
+    """As `build`, with any URLs for source, references, area and candidate; for a client that inserts the pictures itself."""
+    extras = extras or Extras()
+    before, between, after = (template.fill(text, instruction, turn_instruction, questions) for text in template.segments())
+    headings = extras.headings()
+    if headings:
+        # A template without marks has both pictures first, which are then not alone.
+        before, between = (before, between) if template.marks_pictures else (_SOURCE, _CANDIDATE)
+    if extras.strayed is not None:
+        after = f"{_percent(extras.strayed)}\n{after}"
+    return _user([before, *headings, between, after], urls)
 
 
 def build_questions(request: QuestionsRequest, template: Template) -> list[dict[str, Any]]:
     """The messages that request a session's checklist."""
-    url = data_url(request.source.data, request.source.media_type)
-    return questions_messages(request.instruction, template, url=url)
+    urls = [data_url(picture.data, picture.media_type) for picture in _shown(request)]
+    extras = Extras(len(request.references), request.area is not None)
+    return questions_messages(request.instruction, template, urls=urls, extras=extras)
 
 
-def questions_messages(instruction: str, template: Template, *, url: str) -> list[dict[str, Any]]:
-    """As `build_questions`, with any URL for the source.
+def questions_messages(
+    instruction: str, template: Template, *, urls: Sequence[str], extras: Extras | None = None
+) -> list[dict[str, Any]]:
+    """As `build_questions`, with any URLs for source, references and area.
 
     The messages share their prefix with this template's critiques, up to and including the instruction.
     """
-    return _user([template.fill(text, instruction, "") for text in template.opening()], [url])
+    before, after = (template.fill(text, instruction, "") for text in template.opening())
+    return _user([before, *(extras or Extras()).headings(), after], urls)
 
 
 def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequest:
     """The inverse of `build`, for a server that is the thinker; messages from the first assistant message on are not read.
 
     Raises:
-        UnreadableRequestError: when there are not exactly two pictures, or the text follows none of the templates.
+        UnreadableRequestError: when there are fewer than two pictures, or the text follows none of the templates.
         ApiError: ``invalid_image`` when a picture is not a base64 data URL.
     """
     texts, pictures = _content(messages)
-    if len(pictures) != 2:  # noqa: PLR2004 - source and candidate
-        raise UnreadableRequestError(f"expected two images, the source and the candidate; got {len(pictures)}")
-    values = _values(texts, [template.segments() for template in templates])
+    if len(pictures) < 2:  # noqa: PLR2004 - source and candidate
+        raise UnreadableRequestError(f"expected two images or more, the source first and the candidate last; got {len(pictures)}")
+    extras = _extras(texts[1:-2])
+    before, between, after = texts[0], texts[-2], texts[-1]
+    if extras.headings() and (before, between) == (_SOURCE, _CANDIDATE):
+        before, between = "", ""
+    if extras.area and (measured := _STRAYED_PATTERN.match(after)):
+        after = after[measured.end() :]
+        extras = replace(extras, strayed=Strayed(round(float(measured[1]) / 100, 3), float(measured[2])))
+    values = _values([before, between, after], [template.segments() for template in templates])
     instruction = values["original_instruction"]
     try:
         questions = load_list(values["questions"]) if "questions" in values else ()
     except (ValueError, RecursionError) as exc:
         raise UnreadableRequestError(f"the questions are not a checklist: {exc}") from exc
-    questions = tuple(Question(question.kind, well_formed(question.text)) for question in questions)
-    return CritiqueRequest(pictures[0], pictures[1], instruction, values.get("rewritten_prompt", instruction), questions)
+    return CritiqueRequest(
+        pictures[0],
+        pictures[-1],
+        instruction,
+        values.get("rewritten_prompt", instruction),
+        tuple(Question(question.kind, well_formed(question.text)) for question in questions),
+        tuple(pictures[1 : 1 + extras.references]),
+        pictures[-2] if extras.area else None,
+        extras.strayed,
+    )
 
 
 def read_questions(messages: Sequence[Any], templates: Iterable[Template]) -> QuestionsRequest:
     """The inverse of `build_questions`, for a server that is the thinker.
 
     Raises:
-        UnreadableRequestError: when there is not exactly one picture, or the text follows none of the templates.
-        ApiError: ``invalid_image`` when the picture is not a base64 data URL.
+        UnreadableRequestError: when there is no picture, or the text follows none of the templates.
+        ApiError: ``invalid_image`` when a picture is not a base64 data URL.
     """
     texts, pictures = _content(messages)
-    if len(pictures) != 1:
-        raise UnreadableRequestError(f"expected one image, the source; got {len(pictures)}")
-    values = _values(texts, [template.opening() for template in templates])
-    return QuestionsRequest(pictures[0], values["original_instruction"])
+    if not pictures:
+        raise UnreadableRequestError("expected one image or more, the source first; got none")
+    extras = _extras(texts[1:-1])
+    values = _values([texts[0], texts[-1]], [template.opening() for template in templates])
+    area = pictures[-1] if extras.area else None
+    return QuestionsRequest(pictures[0], values["original_instruction"], tuple(pictures[1 : 1 + extras.references]), area)
+
+
+def _shown(request: CritiqueRequest | QuestionsRequest) -> list[Picture]:
+    """The pictures that are the same in all requests of a session."""
+    return [request.source, *request.references, *([request.area] if request.area else [])]
+
+
+def _percent(strayed: Strayed) -> str:
+    return _STRAYED.format(changed=f"{100 * strayed.changed:.1f}", difference=f"{strayed.difference:.1f}")
+
+
+def _extras(headings: Sequence[str]) -> Extras:
+    """What these texts announce.
+
+    Raises:
+        UnreadableRequestError: when they are not those of `Extras.headings`.
+    """
+    area = _AREA in headings[-1:]
+    extras = Extras(len(headings) - area, area)
+    if extras.headings() != list(headings):
+        raise UnreadableRequestError("the texts before the pictures are not those of a source, its references and an area")
+    return extras
 
 
 _COMPLAINTS: Final[dict[UnparseableReason, str]] = {

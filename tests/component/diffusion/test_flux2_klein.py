@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,6 +74,21 @@ def test_interleaved_edits_keep_their_own_keys_and_values() -> None:
         served.close(cancelled)
     expected = [plain(tiny.build_kv(), flux2_klein_kv.FAMILY, each) for each in jobs]
     assert [difference(device.exact(edit), wanted) for edit, wanted in zip(edits, expected, strict=True)] == [0, 0, 0]
+
+
+def test_references_are_among_the_keys_and_values() -> None:
+    device = Recorder("cpu")
+    served = serve(flux2_klein_kv.FAMILY, tiny.build_kv(), device, Tuning(device="cpu", pixels=WORKING_PIXELS))
+    several = replace(job(1, num_inference_steps=2), references=(picture(5, (64, 64)), picture(6, (64, 64))))
+    turned = replace(several, references=several.references[::-1])
+    pictures = []
+    for each in (several, turned):
+        edit = served.open(each)
+        while edit.result is None and edit.error is None:
+            served.advance([edit])
+        pictures.append(device.exact(edit))
+        assert difference(pictures[-1], plain(tiny.build_kv(), flux2_klein_kv.FAMILY, each)) == 0
+    assert difference(*pictures) > 0
 
 
 def test_a_saved_kv_pipeline_is_recognised_by_its_class(tmp_path: Any) -> None:

@@ -43,6 +43,20 @@ class Balance(HTMLParser):
             self.wrong.append(tag)
 
 
+def test_references_and_the_mask_are_shown_once_and_named() -> None:
+    turn = {**TURN, "candidates": [{**TURN["candidates"][0], "outside_mask": {"changed": 0.034, "difference": 3.2}}]}
+    shown = Session.model_validate(session(instruction="x", turns=[turn]))
+    page = render(shown, Pictures(PNG, {(1, 1): PNG}, [PNG, PNG], PNG))
+    balance = Balance()
+    balance.feed(page)
+    assert (balance.open, balance.wrong) == ([], [])
+    assert page.count('<section class="inputs"') == page.count('<figure class="mask">') == 1
+    assert page.index("Picture 2 <small>reference") < page.index("Picture 3 <small>reference") < page.index("Mask <small>")
+    assert "outside the mask 3.4% changed" in page
+    plain = render(shown, Pictures(PNG, {(1, 1): PNG}))
+    assert "inputs" not in plain.partition("</style>")[2]
+
+
 @pytest.mark.parametrize(
     ("more", "articles"),
     [

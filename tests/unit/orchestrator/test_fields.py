@@ -32,6 +32,18 @@ CATALOGUE = Catalogue(
     {"first": EditorCapabilities(frozenset(), mask=False), "able": EditorCapabilities(PARAMETERS, mask=True)},
     ("judge", "expert"),
 )
+NONE = frozenset[str]()
+SEVERAL = Catalogue(
+    {
+        "one": EditorCapabilities(NONE, mask=False),
+        "three": EditorCapabilities(NONE, mask=False, images=3),
+        "masked": EditorCapabilities(NONE, mask=True, images=4),
+        "backed": EditorCapabilities(NONE, mask=True, images=4, fallback="three"),
+        "silent": EditorCapabilities(NONE, mask=None, images=None),
+    },
+    ("judge", "narrow"),
+    thinker_images={"narrow": 3},
+)
 DEADLINES = Deadlines(600.0, 86_400.0, 604_800.0)
 Fields = ImagesEditFields | SessionFields
 
@@ -186,6 +198,63 @@ def test_a_mask_goes_only_to_editors_that_take_one() -> None:
 
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "mask")
     assert "'first'" in caught.value.message
+    assert caught.value.message.endswith("leave it out, or choose an editor that takes that: model=able")
+
+
+def pictures_refused(images: int, *, has_mask: bool = False, **fields: Any) -> ApiError:
+    asked = validate(ImagesEditFields, {"prompt": "x", **fields})
+    with pytest.raises(ApiError) as caught:
+        check(asked, SEVERAL, DEADLINES, has_mask=has_mask, images=images)
+    return caught.value
+
+
+def test_more_pictures_than_the_editor_takes_are_refused_with_an_editor_that_takes_them() -> None:
+    error = pictures_refused(2)
+    assert (error.code, error.status, error.param) == ("invalid_value", 400, "image")
+    assert error.message == (
+        "image: 2 pictures were sent, and the editor 'one' takes 1 picture; send no more, or choose an editor that takes that: "
+        "model=three or masked or backed"
+    )
+    assert pictures_refused(5).message.endswith("takes 1 picture; send no more")
+    assert pictures_refused(3, has_mask=True, model="three").message.endswith(
+        "leave it out, or choose an editor that takes that: model=masked"
+    )
+
+
+@pytest.mark.parametrize(("images", "has_mask", "what"), [(4, False, "takes 3 pictures"), (2, True, "takes no mask")])
+def test_what_the_fallback_does_not_take_is_refused_too(images: int, what: str, *, has_mask: bool) -> None:
+    """It may have to make any of the edits."""
+    error = pictures_refused(images, has_mask=has_mask, model="backed")
+    assert f"'three', the fallback of the editor 'backed', {what}" in error.message
+    assert "model=masked" in error.message and "or backed" not in error.message
+
+
+def test_while_it_is_not_known_what_an_editor_takes_the_caller_is_asked_to_come_back() -> None:
+    for error in (pictures_refused(2, model="silent"), pictures_refused(1, has_mask=True, model="silent")):
+        assert (error.code, error.status) == ("not_ready", 503)
+    check(validate(ImagesEditFields, {"prompt": "x", "model": "silent"}), SEVERAL, DEADLINES, has_mask=False, images=1)
+
+
+def test_a_thinker_that_takes_few_pictures_is_named() -> None:
+    """A critique holds the candidate and, with a mask, what may change."""
+    error = pictures_refused(2, has_mask=True, model="masked", thinker="narrow")
+    assert (error.code, error.param) == ("invalid_value", "image")
+    assert "'narrow' takes 3 pictures" in error.message and "would hold 4; send 1 fewer" in error.message
+    fields = validate(ImagesEditFields, {"prompt": "x", "model": "masked", "thinker": "narrow"})
+    check(fields, SEVERAL, DEADLINES, has_mask=False, images=2)
+
+
+def test_references_are_kept_in_their_order_in_a_log_that_former_versions_do_not_read() -> None:
+    """They would continue it without the references."""
+    fields = validate(ImagesEditFields, {"prompt": "x", "model": "three"})
+    references = tuple(SOURCE.model_copy(update={"sha256": str(number) * 64}) for number in (3, 2))
+    with_references = first_event(fields, Sources(SOURCE, None, references), SEVERAL, DEADLINES, now=0.0, seed=1)
+    without = first_event(fields, Sources(SOURCE), SEVERAL, DEADLINES, now=0.0, seed=1)
+
+    assert (with_references.references, with_references.version) == (references, 2)
+    assert with_references.inputs == (SOURCE, *references)
+    assert ev.load(ev.dump(with_references)) == with_references
+    assert without.version == 1 and b"references" not in ev.dump(without)
 
 
 @pytest.mark.parametrize(

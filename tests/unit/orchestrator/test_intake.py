@@ -13,10 +13,11 @@ from PIL import Image
 
 from orchestrator.api import intake as intake_module
 from orchestrator.api.fields import ImagesEditFields, SessionFields
-from orchestrator.api.intake import Intake
+from orchestrator.api.intake import Intake, Pictures
 from orchestrator.loop import events as ev
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Bounds, Created, Idempotency
+from services.errors import ApiError
 from services.imaging import codec
 from services.imaging.codec import CheckedImage, ImageLimits
 from tests.doubles.decoding import InProcessPool
@@ -94,18 +95,20 @@ async def test_an_upload_is_opened_once_and_hashed_once_for_each_bytes_it_has(
     sessions: Any = Sessions(Created(OWN, fresh=True, fingerprint="f"))
     unused: Any = None
     intake = Intake(sessions, unused, unused, unused, unused, ImageLimits(), InProcessPool())
-    received, image = await intake._check(data, "image", "ann")
+    [image], mask, received = await intake._check(Pictures(data), "ann")
+    assert mask is None
 
     assert sorted(calls) == (["hash", "open"] if passed_on_unchanged else ["hash", "hash", "open"])
-    assert received == hashlib.sha256(data).hexdigest()
+    assert (received.source, received.mask, received.references) == (hashlib.sha256(data).hexdigest(), "", ())
     assert image.sha256 == hashlib.sha256(image.data).hexdigest()
     assert (image.data == data) is passed_on_unchanged
 
 
-RECEIVED = [hashlib.sha256(data).hexdigest() for data in (b"source", b"mask")]
+RECEIVED = intake_module._Received(hashlib.sha256(b"source").hexdigest(), hashlib.sha256(b"mask").hexdigest())
+UNMASKED = replace(RECEIVED, mask="")
 
 
-def fingerprint(received: list[str] = RECEIVED, **fields: object) -> str:
+def fingerprint(received: intake_module._Received = RECEIVED, **fields: object) -> str:
     return intake_module._fingerprint(ImagesEditFields.model_validate({"prompt": "x", **fields}), received)
 
 
@@ -116,7 +119,7 @@ def test_the_former_fingerprint_is_that_of_version_0_1() -> None:
     session = SessionFields.model_validate({"prompt": "x", "review": "each_turn"})
 
     assert known(edit, RECEIVED) == "188b45a565e238a5fd11cde45af9d67c1fd9dc69bc0c8ff592ac2f3ed57be22c"
-    assert known(edit, RECEIVED[:1]) == "731fe315096f2c2e5bb234c3440f409de05d12ffbb89892ea4460cd6ac914301"
+    assert known(edit, UNMASKED) == "731fe315096f2c2e5bb234c3440f409de05d12ffbb89892ea4460cd6ac914301"
     assert known(session, RECEIVED) == "bf8998c86f85b9e6fe5c356c5b3992c6df6598b8e83c7d9836f3d0002ade8b4e"
 
 
@@ -131,7 +134,55 @@ def test_how_the_result_is_sent_is_not_part_of_the_request() -> None:
     assert {fingerprint(RECEIVED, **fields) for fields in same} == {fingerprint()}
     other: list[dict[str, object]] = [{"prompt": "y"}, {"seed": 1}, {"n": 2}, {"user": "u"}, {"max_turns": 5}]
     assert len({fingerprint(), *(fingerprint(RECEIVED, **fields) for fields in other)}) == 6
-    assert fingerprint(RECEIVED[:1]) != fingerprint()
+    assert fingerprint(UNMASKED) != fingerprint()
+
+
+def test_references_and_their_order_are_part_of_the_request() -> None:
+    others = [(), ("r1",), ("r2",), ("r1", "r2"), ("r2", "r1")]
+    assert len({fingerprint(replace(RECEIVED, references=references)) for references in others}) == len(others)
+
+
+async def test_a_picture_is_named_by_its_place_when_it_is_refused() -> None:
+    picture = saved(Image.new("RGB", (4, 3)), "PNG")
+    unused: Any = None
+    intake = Intake(unused, unused, unused, unused, unused, ImageLimits(), InProcessPool())
+    with pytest.raises(ApiError) as caught:
+        await intake._check(Pictures(picture, references=(picture, b"no picture")), "ann")
+
+    assert (caught.value.code, caught.value.param) == ("invalid_image", "image[2]")
+    assert caught.value.message.startswith("image[2] ")
+
+
+async def test_pictures_that_grow_too_large_together_are_refused() -> None:
+    """A palette picture is stored as RGB, which may be larger than what was sent."""
+    noise = Image.effect_noise((64, 64), 90).convert("P")
+    picture = saved(noise, "PNG")
+    unused: Any = None
+    limits = ImageLimits(max_bytes=14_000)
+    intake = Intake(unused, unused, unused, unused, unused, limits, InProcessPool())
+    assert len((await intake._check(Pictures(picture), "ann"))[0]) == 1
+    with pytest.raises(ApiError) as caught:
+        await intake._check(Pictures(picture, references=(picture,) * 15), "ann")
+
+    assert (caught.value.code, caught.value.param) == ("image_too_large", "image")
+    assert "42,000 bytes together" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (Image.new("RGBA", (4, 4)), "mask is 4x4, the image 4x3; send both in one size"),
+        (Image.new("RGB", (4, 3)), "mask has no transparency"),
+        (Image.new("RGBA", (4, 3), (0, 0, 0, 255)), "mask is opaque everywhere"),
+    ],
+)
+async def test_a_mask_that_cannot_be_used_is_refused(mask: Image.Image, words: str) -> None:
+    unused: Any = None
+    intake = Intake(unused, unused, unused, unused, unused, ImageLimits(), InProcessPool())
+    with pytest.raises(ApiError, match=words) as caught:
+        await intake._check(Pictures(saved(Image.new("RGB", (4, 3)), "PNG"), saved(mask, "PNG")), "ann")
+
+    assert (caught.value.code, caught.value.param) == ("invalid_image", "mask")
 
 
 def test_a_version_with_more_fields_makes_the_same_fingerprint() -> None:

@@ -20,7 +20,7 @@ from services.protocol.images_api import (
     ImagesResponse,
     form_schema,
     read_form,
-    single_image,
+    source_and_references,
     validate,
 )
 
@@ -46,6 +46,38 @@ async def test_images_under_either_name(names: list[str]) -> None:
     form = await read(("prompt", "x"), *((name, upload(data)) for name, data in zip(names, pictures, strict=True)))
 
     assert form == EditForm({"prompt": "x"}, tuple(pictures), None)
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["image[0]", "image[1]", "image[2]"], [0, 1, 2]),
+        (["image[2]", "image[0]", "image[10]"], [1, 0, 2]),
+        (["image[1]", "image", "image[]"], [1, 2, 0]),
+    ],
+)
+async def test_numbered_images_come_in_the_order_of_their_numbers(names: list[str], order: list[int]) -> None:
+    """PHP's curl names a list so."""
+    pictures = [b"picture %d" % number for number in range(len(names))]
+    form = await read(*((name, upload(data)) for name, data in zip(names, pictures, strict=True)))
+
+    assert form.images == tuple(pictures[place] for place in order)
+
+
+async def test_a_number_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(ApiError) as caught:
+        await read(("image[1]", upload(b"a")), ("image[01]", upload(b"b")))
+
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "image")
+    assert "more than once" in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["image[x]", "image[-1]", "image[12345]", "images", "image["])
+async def test_other_names_are_no_images(name: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        await read((name, upload(b"a")))
+
+    assert (caught.value.code, caught.value.param) == ("invalid_value", name)
 
 
 async def test_a_mask_is_a_file() -> None:
@@ -81,17 +113,18 @@ async def test_a_part_of_the_wrong_kind(items: list[tuple[str, str | UploadFile]
     assert param in caught.value.message and words in caught.value.message and "send it" in caught.value.message
 
 
-def test_there_is_exactly_one_source() -> None:
-    """None and several are different errors."""
-    assert single_image(EditForm({}, (b"a",), None)) == b"a"
+def test_the_first_image_is_the_source_and_the_others_are_its_references() -> None:
+    """Up to sixteen; none and too many are different errors."""
+    assert source_and_references([b"a"]) == (b"a", ())
+    assert source_and_references([b"%d" % number for number in range(16)])[1] == tuple(b"%d" % number for number in range(1, 16))
     with pytest.raises(ApiError) as none:
-        single_image(EditForm({}, (), b"mask"))
+        source_and_references([])
     with pytest.raises(ApiError) as several:
-        single_image(EditForm({}, (b"a", b"b", b"c"), None))
+        source_and_references([b"a"] * 17)
 
     assert (none.value.code, none.value.param) == ("missing_parameter", "image")
     assert (several.value.code, several.value.param) == ("invalid_value", "image")
-    assert "3 times" in several.value.message and "exactly one" in several.value.message
+    assert "17 times" in several.value.message and "at most 16" in several.value.message
 
 
 def test_text_fields_become_their_types() -> None:
@@ -252,10 +285,11 @@ def test_the_schema_of_the_form_shows_files_and_fields() -> None:
     schema = form_schema(EditFields)["content"]["multipart/form-data"]["schema"]
 
     assert schema["required"] == ["image", "prompt"]
-    assert schema["properties"]["image"]["format"] == schema["properties"]["mask"]["format"] == "binary"
+    one, several = schema["properties"]["image"]["anyOf"]
+    assert one["format"] == several["items"]["format"] == schema["properties"]["mask"]["format"] == "binary"
+    assert (several["minItems"], several["maxItems"]) == (1, 16)
     assert set(EditFields.model_fields) < set(schema["properties"])
     assert all("description" in field for field in schema["properties"].values())
-    assert "mask" not in form_schema(EditFields, mask=False)["content"]["multipart/form-data"]["schema"]["properties"]
 
 
 def test_replies_keep_further_keys() -> None:

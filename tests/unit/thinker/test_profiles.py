@@ -38,9 +38,9 @@ def test_the_built_in_profiles() -> None:
 
 @pytest.mark.parametrize("name", sorted(load()))
 def test_every_profile_serves_critiques(name: str) -> None:
-    """Two pictures and no video, a prefix cache, JSON without blanks, cached tokens reported, and no reasoning parser."""
+    """A session's most pictures, no video, a prefix cache, no blanks in JSON, cached tokens reported, and no reasoning parser."""
     words = arguments(load()[name])
-    assert json.loads(_value(words, "limit-mm-per-prompt")) == {"image": 2, "video": 0}
+    assert json.loads(_value(words, "limit-mm-per-prompt")) == {"image": 18, "video": 0}
     assert json.loads(_value(words, "structured-outputs-config")) == {"backend": "xgrammar", "disable_any_whitespace": True}
     assert json.loads(_value(words, "mm-processor-kwargs")) == {"size": {"shortest_edge": 256 * 256, "longest_edge": 1024 * 1024}}
     assert {"--enable-prefix-caching", "--enable-prompt-tokens-details"} <= set(words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class EncoderCache:
         """Bytes in the cache."""
         return int(self._results.currsize)
 
-    def cached(self, method: Callable[..., Any], name: str, source: str) -> Callable[..., Any]:
+    def cached(self, method: Callable[..., Any], name: str, source: str, *, several: bool = False) -> Callable[..., Any]:
         """The method with its results cached.
 
         Args:
@@ -39,11 +40,13 @@ class EncoderCache:
             name: the method's name, unique in its pipeline.
             source: digest of the content that pictures and tensors among the arguments were made from, by their size alone;
                 empty if it is not known, and then only calls without such arguments are cached.
+            several: whether they were made from several pictures, which may have one size; then they are told apart by their
+                content.
         """
 
         @functools.wraps(method)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            key = _key(name, source, args, kwargs)
+            key = _key(name, _by_content if several else partial(_by_size, source), args, kwargs)
             if key is None or self._results.maxsize == 0:
                 return method(*args, **kwargs)
             if key in self._results:
@@ -62,28 +65,42 @@ class EncoderCache:
         self._results.clear()
 
 
-def _key(name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable | None:
-    parts = [_part(value, source) for value in (*args, *(item for pair in sorted(kwargs.items()) for item in pair))]
+_Part = Callable[[torch.Tensor | Image.Image], Hashable | None]
+
+
+def _key(name: str, picture: _Part, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable | None:
+    parts = [_part(value, picture) for value in (*args, *(item for pair in sorted(kwargs.items()) for item in pair))]
     if any(part is None for part in parts):
         return None
     text = repr((name, parts)).encode("utf-8", "surrogatepass")
     return hashlib.sha256(text).hexdigest()
 
 
-def _part(value: Any, source: str) -> Hashable | None:
+def _part(value: Any, picture: _Part) -> Hashable | None:
     """An argument as part of a key; None if the call cannot be cached."""
     if isinstance(value, torch.Generator):
         return "generator"
-    if isinstance(value, torch.Tensor):
-        return (source, "tensor", tuple(value.shape), str(value.dtype)) if source else None
-    if isinstance(value, Image.Image):
-        return (source, "image", value.size, value.mode) if source else None
+    if isinstance(value, torch.Tensor | Image.Image):
+        return picture(value)
     if isinstance(value, list | tuple):
-        parts = tuple(_part(item, source) for item in value)
+        parts = tuple(_part(item, picture) for item in value)
         return None if None in parts else ("list", *parts)
     if value is None or isinstance(value, bool | int | float | str | torch.dtype | torch.device):
         return (type(value).__name__, str(value))
     return None
+
+
+def _by_size(source: str, value: torch.Tensor | Image.Image) -> Hashable | None:
+    if isinstance(value, torch.Tensor):
+        return (source, "tensor", tuple(value.shape), str(value.dtype)) if source else None
+    return (source, "image", value.size, value.mode) if source else None
+
+
+def _by_content(value: torch.Tensor | Image.Image) -> Hashable:
+    if isinstance(value, torch.Tensor):
+        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return ("tensor", tuple(value.shape), str(value.dtype), hashlib.sha256(data).hexdigest())
+    return ("image", value.size, value.mode, hashlib.sha256(value.tobytes()).hexdigest())
 
 
 def _bytes(value: Any) -> int:

@@ -35,7 +35,7 @@ class Family:
         call: job to keyword arguments of the pipeline.
         collations: how the arguments of the denoiser's calls are batched; a call with another argument is not batched.
         size: the size of the picture that the pipeline returns for a job.
-        reduces: the size to which the pipeline scales a source first of all, so that the service can scale larger ones early;
+        reduces: the size to which the pipeline scales a picture first of all, so that the service can scale larger ones early;
             None where it uses the source at several sizes.
         aspect: the largest aspect ratio of a source.
         guided_by: the parameter that enables classifier-free guidance above 1; None without such guidance.
@@ -97,11 +97,13 @@ class Family:
         Raises:
             ApiError: ``invalid_image`` for a source that is too elongated, ``invalid_value`` for a parameter without effect.
         """
-        width, height = job.source_size or job.image.size
         limit = self.aspect(pixels)
-        if max(width, height) > limit * min(width, height):
-            message = f"image is {width}x{height}, but {self.name} takes at most {limit:.4g}:1; crop it, or pad it"
-            raise ApiError("invalid_image", message, param="image")
+        sizes = [job.source_size or job.image.size, *(reference.size for reference in job.references)]
+        for number, (width, height) in enumerate(sizes):
+            if max(width, height) > limit * min(width, height):
+                param = f"image[{number}]" if job.references else "image"
+                message = f"{param} is {width}x{height}, but {self.name} takes at most {limit:.4g}:1; crop it, or pad it"
+                raise ApiError("invalid_image", message, param=param)
         if self.guided_by is None or self.completed(job).parameters[self.guided_by] > 1:
             return
         for name in sorted(self.guided):

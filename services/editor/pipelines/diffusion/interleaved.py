@@ -145,10 +145,7 @@ class InterleavedPipeline:
         """The job with an opaque source, scaled down as the pipeline would: it needs little memory while it waits, and is not
         scaled on the executor's thread.
         """
-        if job.image.mode != "RGB":
-            ground = Image.new("RGB", job.image.size, "white")
-            ground.paste(job.image.convert("RGB"), mask=job.image.getchannel("A") if "A" in job.image.getbands() else None)
-            job = replace(job, image=ground)
+        job = replace(job, image=_opaque(job.image), references=tuple(map(_opaque, job.references)))
         self._family.check(job, self._pixels)
         return self._scaled_down(job)
 
@@ -224,7 +221,8 @@ class InterleavedPipeline:
         # It would reset the step caches and the offloading of all other edits.
         own.__dict__["maybe_free_model_hooks"] = lambda: None
         for name in self._family.cached_methods:
-            own.__dict__[name] = self.encoder_cache.cached(getattr(self._pipe, name), name, edit.job.source)
+            method = getattr(self._pipe, name)
+            own.__dict__[name] = self.encoder_cache.cached(method, name, edit.job.source, several=bool(edit.job.references))
         return own
 
     def _previewer(self, edit: InterleavedEdit) -> Any:
@@ -341,3 +339,12 @@ class InterleavedPipeline:
         if result.image.size == size:
             return result
         return replace(result, image=result.image.resize(size, Image.Resampling.LANCZOS))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The picture in RGB, on white where it is transparent."""
+    if image.mode == "RGB":
+        return image
+    ground = Image.new("RGB", image.size, "white")
+    ground.paste(image.convert("RGB"), mask=image.getchannel("A") if "A" in image.getbands() else None)
+    return ground

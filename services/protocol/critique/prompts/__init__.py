@@ -58,9 +58,14 @@ class Template:
         """Whether the thinker is shown the checklist."""
         return any(placeholder.name == "questions" for placeholder in placeholders_of([self.text]))
 
+    @property
+    def marks_pictures(self) -> bool:
+        """Whether it says where source and candidate stand; otherwise they come first."""
+        return "<image>" in self.text
+
     def segments(self) -> list[str]:
         """The text before, between and after the pictures (three pieces)."""
-        if "<image>" not in self.text:
+        if not self.marks_pictures:
             return ["", "", self.text]
         return self.text.split("<image>")
 
