@@ -241,8 +241,10 @@ class Catalogue:
 
     Attributes:
         by_checklist: thinkers that judge by a checklist.
+        aliases: further names of editors, and the editor of each.
     """
 
     editors: Mapping[str, EditorCapabilities]
     thinkers: tuple[str, ...]
     by_checklist: frozenset[str] = frozenset()
+    aliases: Mapping[str, str] = field(default_factory=dict)

@@ -87,6 +87,7 @@ class UpstreamPool:
             {name: _capabilities(registry.editors[name]) for name in names},
             tuple(thinkers),
             frozenset(name for name, thinker in registry.thinkers.items() if thinker.format == "checklist"),
+            {alias: name for name in names for alias in registry.editors[name].aliases},
         )
 
     async def follow(self) -> None:

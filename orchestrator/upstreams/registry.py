@@ -19,13 +19,16 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.prompts import Template
+
+_AZURE: Final = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
 class UpstreamSettings(BaseModel):
@@ -77,14 +80,38 @@ class EditorSettings(UpstreamSettings):
     parameters: frozenset[str] = Field(
         frozenset({"size"}),
         description="Extension fields it takes (size, negative_prompt, num_inference_steps, guidance_scale, true_cfg_scale, "
-        "image_guidance_scale, strength); others are refused.",
+        "image_guidance_scale, strength, background, input_fidelity, moderation, complexity); others are refused.",
     )
+    aliases: tuple[str, ...] = Field((), description="Further names by which callers may ask for it, as gpt-image-1.")
     mask: bool = Field(False, description="Whether it takes a mask.")
     send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")
     max_in_flight: int | None = Field(
         None, ge=1, description="Edits that this replica keeps in flight; found adaptively if absent."
     )
     fallback: str | None = Field(None, description="The editor to use when this one is away or fails.")
+    response_format: Literal["auto", "send", "omit"] = Field(
+        "auto", description="Whether it is asked for b64_json; auto: unless it is OpenAI's or Azure's, which refuse the field."
+    )
+    image_hosts: tuple[str, ...] = Field(
+        (), description="Hosts whose links in its replies are fetched, as files.example.com or 10.0.0.7:9000; none if absent."
+    )
+
+    @field_validator("image_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not host or "/" in host or "*" in host or "@" in host or host != host.strip():
+                raise ValueError(f"image_hosts: {host!r} is not a host; write files.example.com, or 10.0.0.7:9000 with a port")
+        return tuple(host.lower() for host in hosts)
+
+    @property
+    def asks_for_base64(self) -> bool:
+        """Whether requests to it have the field ``response_format``."""
+        if self.response_format != "auto":
+            return self.response_format == "send"
+        host = urlsplit(self.url).hostname or ""
+        # Their image models answer base64 alone, and refuse the field (openai-python 3.54, types/image_edit_params.py).
+        return host != "api.openai.com" and not host.endswith(_AZURE)
 
 
 class ThinkerSettings(UpstreamSettings):
@@ -162,6 +189,11 @@ class Registry(BaseModel):
             for name, entry in entries.items():
                 if entry.fallback is not None and (entry.fallback not in entries or entry.fallback == name):
                     raise ValueError(f"{what}.{name}.fallback is {entry.fallback!r}; name another of {sorted(entries)}")
+        taken = {name: name for name in self.editors}
+        for name, editor in self.editors.items():
+            for alias in editor.aliases:
+                if (owner := taken.setdefault(alias, name)) != name or alias == name or not alias.strip():
+                    raise ValueError(f"editors.{name}.aliases: {alias!r} is a name of {owner} already; choose another")
         for name, editor in self.editors.items():
             if editor.fallback is not None:
                 _check_fallback(name, editor, self.editors[editor.fallback])

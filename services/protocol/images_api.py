@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
@@ -58,11 +58,15 @@ Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
 """A caller's own pairs, with the limits that OpenAI's API has."""
 
 
+Quality = Literal["auto", "low", "medium", "high", "standard", "xhigh", "max"]
+"""``standard`` is a former name of ``auto``."""
+Background = Literal["auto", "opaque", "transparent"]
+
+
 class EditFields(BaseModel):
     """OpenAI's own fields of an edit request, without its files. Services add theirs by subclassing.
 
-    OpenAI's fields that only apply to its own models are accepted at their neutral value and refused otherwise: a
-    parameter that cannot be honoured is never ignored.
+    A service narrows those that it cannot honour to their neutral value: a parameter that cannot be honoured is never ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,8 +81,8 @@ class EditFields(BaseModel):
     stream: bool = Field(False, description="Answer with server-sent events.")
     partial_images: int | None = Field(None, ge=0, le=3, description="How many partial images to stream.")
     user: str | None = Field(None, max_length=500, description="The end user, for your own logs.")
-    quality: Literal["auto"] | None = Field(None, description="Only `auto`.")
-    background: Literal["auto"] | None = Field(None, description="Only `auto`.")
+    quality: Quality | None = Field(None, description="How much is tried: `low`, `medium`, `high`, or `auto`.")
+    background: Background | None = Field(None, description="`auto`, `opaque`, or `transparent`.")
 
     def pixels(self) -> tuple[int, int] | None:
         """`size` as (width, height), or None for ``auto``."""
@@ -98,6 +102,32 @@ class ImageData(BaseModel):
     revised_prompt: str | None = None
 
 
+class InputTokens(BaseModel):
+    """Tokens that a model read."""
+
+    image_tokens: int
+    text_tokens: int
+    cached_tokens: int = 0
+
+
+class OutputTokens(BaseModel):
+    """Tokens that a model wrote."""
+
+    image_tokens: int
+    text_tokens: int
+
+
+class ImagesUsage(BaseModel):
+    """OpenAI's usage of an edit; `image_count` is the number of images that were made for it."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens_details: InputTokens = InputTokens(image_tokens=0, text_tokens=0)
+    output_tokens_details: OutputTokens = OutputTokens(image_tokens=0, text_tokens=0)
+    image_count: int = 0
+
+
 class ImagesResponse(BaseModel):
     """The reply of an edit request."""
 
@@ -107,9 +137,15 @@ class ImagesResponse(BaseModel):
     data: list[ImageData]
     output_format: OutputFormat | None = None
     size: str | None = None
+    quality: str | None = None
+    background: str | None = None
+    usage: ImagesUsage | None = None
 
 
 class _Upload(Protocol):
+    @property
+    def filename(self) -> str | None: ...
+
     async def read(self, size: int = -1) -> bytes: ...
 
 
@@ -119,51 +155,148 @@ class _Form(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EditForm:
-    """A received multipart form: text fields by name, and the files as bytes."""
+    """A received request: its fields by name, and the pictures as bytes, or as texts that are still to be read.
 
-    fields: dict[str, str]
+    Attributes:
+        images: in the order sent.
+        texts: further images: https URLs, data URLs or base64.
+        mask_text: a mask, likewise.
+    """
+
+    fields: dict[str, Any]
     images: tuple[bytes, ...]
     mask: bytes | None
+    texts: tuple[str, ...] = ()
+    mask_text: str | None = None
 
 
-async def read_form(form: _Form) -> EditForm:
-    """Read Starlette's form data: ``image``, repeated ``image`` and ``image[]`` are the same list.
+_IMAGE_NAMES: Final = frozenset({"image", "image[]"})
+_URL_NAMES: Final = frozenset({"url", "url[]", "image_url", "image_url[]"})
+"""vLLM-Omni's and SGLang's names for pictures by URL."""
+
+
+async def read_form(form: _Form, model: type[BaseModel] | None = None) -> EditForm:
+    """Read Starlette's form data: ``image``, repeated ``image`` and ``image[]`` are the same list, as are the names of URLs.
+
+    Args:
+        model: the text fields that are known, for messages.
 
     Raises:
         ApiError: ``invalid_value`` when a text field is given twice or as a file, or a file as text.
     """
-    fields: dict[str, str] = {}
+    fields: dict[str, Any] = {}
     images: list[bytes] = []
+    texts: list[str] = []
     mask: bytes | None = None
+    mask_text: str | None = None
     for name, value in form.multi_items():
         is_file = not isinstance(value, str)
-        if name in {"image", "image[]"}:
+        if is_file and not value.filename and not await _filled(value):
+            # An optional file input that was left empty: browsers send it without a name and without content.
+            continue
+        if name in _IMAGE_NAMES and not is_file and _is_url(value):
+            texts.append(value)
+        elif name in _IMAGE_NAMES:
             images.append(await _file(value, "image"))
-        elif name == "mask" and mask is not None:
+        elif name == "mask" and (mask is not None or mask_text is not None):
             raise ApiError("invalid_value", "mask was given more than once; send it once", param="mask")
+        elif name == "mask" and not is_file and _is_url(value):
+            mask_text = value
         elif name == "mask":
             mask = await _file(value, "mask")
         elif is_file:
-            raise ApiError("invalid_value", f"{shown(name)} was sent as a file; send it as a text field", param=name)
+            raise _misplaced(name, model)
+        elif name in _URL_NAMES:
+            texts.append(value)
         elif name in fields:
             raise ApiError("invalid_value", f"{shown(name)} was given more than once; send it once", param=name)
         else:
             fields[name] = value
-    return EditForm(fields, tuple(images), mask)
+    return EditForm(fields, tuple(images), mask, tuple(texts), mask_text)
 
 
-def single_image(form: EditForm) -> bytes:
-    """The single source image of a form.
+async def _filled(value: _Upload) -> bool:
+    size = getattr(value, "size", None)
+    if size is not None:
+        return bool(size)
+    data = await value.read()
+    await value.seek(0)  # type: ignore[attr-defined]  # Starlette's
+    return bool(data)
+
+
+def _is_url(text: str) -> bool:
+    return text[:8].lower().startswith(("data:", "https://", "http://"))
+
+
+def _misplaced(name: str, model: type[BaseModel] | None) -> ApiError:
+    """The refusal of a file under a name that takes none."""
+    if name in (model or EditFields).model_fields:
+        return ApiError("invalid_value", f"{shown(name)} was sent as a file; send it as a text field", param=name)
+    message = f"{shown(name)} was sent as a file, and files are taken as image and mask; send the picture as the file part image"
+    return ApiError("invalid_value", message, param=name)
+
+
+def check_images(form: EditForm) -> None:
+    """Check the number of source images.
 
     Raises:
         ApiError: when there is none, or more than one.
     """
-    if not form.images:
-        raise ApiError("missing_parameter", "image is missing; send the picture to edit as the file part `image`", param="image")
-    if len(form.images) > 1:
-        message = f"image was given {len(form.images)} times; one source image is supported, send exactly one"
+    count = len(form.images) + len(form.texts)
+    if not count:
+        message = (
+            "image is missing; send the picture to edit as the file part `image` of a form, "
+            'or in JSON as images: [{"image_url": "https://…"}]'
+        )
+        raise ApiError("missing_parameter", message, param="image")
+    if count > 1:
+        message = f"image was given {count} times; one source image is supported, send exactly one"
         raise ApiError("invalid_value", message, param="image")
+
+
+def single_image(form: EditForm) -> bytes:
+    """The single source image of a form whose images are all bytes.
+
+    Raises:
+        ApiError: when there is none, or more than one.
+    """
+    check_images(form)
     return form.images[0]
+
+
+_TAKES_PICTURES: Final = "https URL, a data URL or base64"
+
+
+def read_json_form(body: Mapping[str, Any], names: Collection[str]) -> EditForm:
+    """Read a JSON request: OpenAI's ``images: [{"image_url": …}]``, or the names of a form with texts or lists of texts.
+
+    Args:
+        names: fields for which null is their absence, as in OpenAI's API.
+
+    Raises:
+        ApiError: ``invalid_value`` naming the picture that cannot be read.
+    """
+    rest = {name: value for name, value in body.items() if value is not None or name not in {*names, "image", "images", "mask"}}
+    texts: list[str] = []
+    for name in ("image", "images", "image_url", "url"):
+        value = rest.pop(name, None)
+        listed = value if isinstance(value, list) else [] if value is None else [value]
+        texts += [_picture_text(each, name) for each in listed]
+    mask = rest.pop("mask", None)
+    return EditForm(rest, (), None, tuple(texts), None if mask is None else _picture_text(mask, "mask"))
+
+
+def _picture_text(value: object, name: str) -> str:
+    """A picture in JSON: a text, or an object that has it as ``image_url`` (as chat completions do: with a ``url`` inside)."""
+    if isinstance(value, Mapping) and "file_id" in value:
+        raise ApiError("invalid_value", f"{name}: this server stores no files; send image_url in place of file_id", param=name)
+    for key in ("image_url", "url"):
+        if isinstance(value, Mapping) and key in value:
+            value = value[key]
+    if not isinstance(value, str) or not value:
+        message = f'{name}: send an {_TAKES_PICTURES} as text, or {{"image_url": …}} with one'
+        raise ApiError("invalid_value", message, param=name)
+    return value
 
 
 def validate(model: type[_Model], fields: object) -> _Model:
@@ -214,7 +347,7 @@ def explain(exc: ValidationError, model: type[BaseModel] | None = None) -> ApiEr
 
 async def _file(value: _Upload | str, name: str) -> bytes:
     if isinstance(value, str):
-        message = f"{name} was sent as text; send it as a file part of multipart/form-data"
+        message = f'{name} was sent as text; send it as a file part of multipart/form-data, which has a filename="photo.png"'
         raise ApiError("invalid_value", message, param=name)
     return await value.read()
 

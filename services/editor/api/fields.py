@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from typing import Literal
 
 from fastapi import Request
 from pydantic import Field
@@ -29,6 +30,8 @@ _DEFAULT_URGENCY = 3
 class WorkerFields(EditFields):
     """OpenAI's fields, and the extensions that diffusion editors share."""
 
+    quality: Literal["auto"] | None = Field(None, description="Only `auto`.")
+    background: Literal["auto"] | None = Field(None, description="Only `auto`.")
     partial_images: int | None = Field(
         None, ge=0, le=3, description="How many unfinished pictures to stream; a pipeline without steps sends none."
     )
@@ -65,6 +68,9 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
     Raises:
         ApiError: ``unsupported_parameter``, ``invalid_value``, ``model_not_found`` and the like, naming parameter and fix.
     """
+    if form.texts or form.mask_text:
+        message = "this worker fetches nothing; send the picture as the file part image, and a mask as mask"
+        raise ApiError("unsupported_parameter", message, param="image" if form.texts else "mask")
     image = single_image(form)
     _check_common(fields, pipeline.name)
     capabilities = pipeline.capabilities
