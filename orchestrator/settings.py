@@ -91,6 +91,10 @@ class Settings(RedisSettings):
     registry: Path | None = Field(None, description="A TOML file with further editors and thinkers, reloaded when it changes.")
     default_editor: str | None = Field(None, description="The default editor; the first one if absent.")
     default_thinker: str | None = Field(None, description="The default thinker; the first one if absent.")
+    compatibility: Literal["strict", "lenient"] = Field(
+        "strict",
+        description="Fields of requests that cannot be honoured: strict refuses them; lenient leaves them out and names them.",
+    )
     capacity: int = Field(2048, ge=1, description="Sessions this replica drives at a time.")
     max_unfinished: int = Field(100_000, ge=1, description="Unfinished sessions above which new ones get 429.")
     tenant_cap: int = Field(1000, ge=1, description="Sessions of one tenant that are driven at a time, for each editor.")

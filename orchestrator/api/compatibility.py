@@ -89,6 +89,8 @@ _ELSEWHERE: Final[Mapping[type[LoopFields], Mapping[str, str]]] = {
     },
 }
 """Fields that another route has; the only one that nobody may lose is `review`."""
+_MAX_NAMES: Final = 200
+"""That are looked up; `validate` refuses as many."""
 _NEVER_IGNORED: Final = frozenset({"review", "mask"})
 
 
@@ -106,8 +108,8 @@ def settle(
     rest, ignored = dict(given), list[str]()
     while True:
         try:
-            for name in rest:
-                _check_name(model, str(name))
+            for name in list(rest)[:_MAX_NAMES]:
+                _check_name(model, name)
             fields = validate(model, rest)
             fields = fields.model_copy(update=_shape_of(fields))
             check(fields)
@@ -161,9 +163,15 @@ def _shape_of(fields: ImagesEditFields | SessionFields) -> dict[str, Any]:
     if quality in {"xhigh", "max"}:
         message = f"quality: {quality} cannot be honoured; send high, or strategy=think_best_of_n for more candidates"
         raise ApiError("unsupported_parameter", message, param="quality")
-    named = {name: getattr(fields, name) for name in ("strategy", "max_turns", "candidates") if name in fields.model_fields_set}
+    explicit = fields.model_fields_set & {"strategy", "max_turns", "candidates"}
+    named = {name: getattr(fields, name) for name in explicit}
     if quality == "low":
-        return _agreed(quality, named, {"strategy": ("single",), "max_turns": (1, None), "candidates": (fields.n, None)}, {"strategy": "single"})
+        return _agreed(
+            quality,
+            named,
+            {"strategy": ("single",), "max_turns": (1, None), "candidates": (fields.n, None)},
+            {"strategy": "single"},
+        )
     if quality == "medium":
         strategies: tuple[Strategy, ...] = ("think", "think_best_of_n")
         meant = {"strategy": strategies, "max_turns": (_MEDIUM_TURNS, None)}

@@ -1,4 +1,4 @@
-"""Creates sessions from requests: parse the form or JSON, check the images, store them, record the first event."""
+"""Creates sessions from requests: check the fields, fetch and check the images, store them, record the first event."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 from opentelemetry import trace
 from starlette.requests import Request
 
+from orchestrator.api.compatibility import Compatibility, settle
+from orchestrator.api.edit_bodies import read_edit_body
 from orchestrator.api.fields import (
     NEW_FIELDS,
     OUTPUT_FIELDS,
     Deadlines,
     ImagesEditFields,
     SessionFields,
-    SessionJson,
     Sources,
     check,
     first_event,
@@ -35,13 +37,13 @@ from orchestrator.ports.stores import Bounds, Created, Folders, Idempotency, Ses
 from services.errors import ApiError
 from services.imaging.codec import CheckedImage, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
-from services.protocol.images_api import read_form, single_image, validate
+from services.protocol.images_api import EditFields, EditForm, check_images, single_image
 from services.serving import logs, tracing
-from services.serving.middleware import read_json
-from services.serving.multipart import open_form
 
 _Fields = TypeVar("_Fields", ImagesEditFields, SessionFields)
 _MAX_SEED = 2**31
+REPLAYED: Final = {"idempotent-replayed": "true"}
+"""The header of an answer about a session that an earlier request created."""
 _PAIR: Final = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 
@@ -54,6 +56,16 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class Received(Generic[_Fields]):
+    """A request that was read: its fields, its pictures, and the names of fields that are not honoured."""
+
+    fields: _Fields
+    source: bytes
+    mask: bytes | None
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Intake:
     """Creates sessions.
 
@@ -63,6 +75,7 @@ class Intake:
         limits: of a source image or mask.
         decoder: decodes what callers send, in other processes.
         resolver: resolves the host names of callers' URLs.
+        compatibility: whether fields that cannot be honoured are refused, or left out and named.
     """
 
     sessions: Sessions
@@ -73,40 +86,28 @@ class Intake:
     limits: ImageLimits
     decoder: DecodePool = field(default_factory=DecodePool)
     resolver: NameResolver = field(default_factory=NameResolver)
+    compatibility: Compatibility = "strict"
 
     @property
     def catalogue(self) -> Catalogue:
         """The editors and thinkers that callers can name, as configured now."""
         return self.catalogue_now()
 
-    async def from_form(self, request: Request, model: type[_Fields]) -> tuple[_Fields, bytes, bytes | None]:
-        """The validated fields, the source and the mask of a multipart request."""
-        kind = request.headers.get("content-type", "").lower()
-        if not kind.startswith("multipart/form-data"):
-            message = "send multipart/form-data with a file part `image` and a text field `prompt` (/v1/sessions takes JSON too)"
-            raise ApiError("unsupported_media_type", message, param="image")
-        async with open_form(request, max_files=20, max_fields=100, max_file_bytes=self.limits.max_bytes) as form:
-            read = await read_form(form)
-        fields = validate(model, _with_metadata(read.fields))
-        source = single_image(read)
-        check(fields, self.catalogue, self.deadlines, has_mask=read.mask is not None)
-        return fields, source, read.mask
-
-    async def from_json(self, request: Request, tenant: str, reserve: Reserve) -> tuple[SessionFields, bytes, bytes | None]:
-        """The validated fields, the source and the mask of a JSON request, whose images are base64 or URLs.
+    async def receive(self, request: Request, model: type[_Fields], tenant: str, reserve: Reserve) -> Received[_Fields]:
+        """The validated fields, the source and the mask of a request; pictures behind URLs are fetched once the fields are right.
 
         Args:
             reserve: waits until so many bytes of images behind URLs may be held.
         """
-        body: Any = await read_json(request)
-        if not isinstance(body, dict):
-            raise ApiError("invalid_json", "the body must be a JSON object")
-        given = validate(SessionJson, body)
-        fields = validate(SessionFields, {key: value for key, value in body.items() if key not in {"image", "mask"}})
-        check(fields, self.catalogue, self.deadlines, has_mask=given.mask is not None)
-        source = await self._image(given.image, "image", tenant, reserve)
-        mask = await self._image(given.mask, "mask", tenant, reserve) if given.mask else None
-        return fields, source, mask
+        form: EditForm = await read_edit_body(request, model, max_file_bytes=self.limits.max_bytes)
+        has_mask = form.mask is not None or form.mask_text is not None
+        right = partial(check, catalogue=self.catalogue, deadlines=self.deadlines, has_mask=has_mask)
+        fields, ignored = settle(model, _with_metadata(form.fields), right, self.compatibility)
+        check_images(form)
+        fetched: list[bytes] = [await self._image(text, "image", tenant, reserve) for text in form.texts]
+        mask = await self._image(form.mask_text, "mask", tenant, reserve) if form.mask_text is not None else form.mask
+        source = single_image(EditForm(form.fields, (*form.images, *fetched), mask))
+        return Received(fields, source, mask, ignored)
 
     async def create(
         self,
@@ -190,7 +191,7 @@ class Intake:
             await self.folders.remove(session_id)
 
 
-def _with_metadata(fields: Mapping[str, str]) -> dict[str, Any]:
+def _with_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A form's fields with its ``metadata[key]`` collected, which is how clients send an object in a form."""
     found = {name: _PAIR.fullmatch(name) for name in fields}
     pairs = {match[1]: fields[name] for name, match in found.items() if match}
@@ -224,5 +225,6 @@ def _fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[st
 def _former_fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[str]) -> str:
     """As version 0.1 made it: of all its fields."""
     source, mask = [*received, ""][:2]
-    parts = (fields.model_dump_json(exclude=set(NEW_FIELDS)), source, mask)
+    new = NEW_FIELDS if isinstance(fields, EditFields) else {*NEW_FIELDS, "quality"}
+    parts = (fields.model_dump_json(exclude=set(new)), source, mask)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -18,6 +18,7 @@ A file is TOML. Its editors and thinkers are added to those of the variables, an
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -189,11 +190,7 @@ class Registry(BaseModel):
             for name, entry in entries.items():
                 if entry.fallback is not None and (entry.fallback not in entries or entry.fallback == name):
                     raise ValueError(f"{what}.{name}.fallback is {entry.fallback!r}; name another of {sorted(entries)}")
-        taken = {name: name for name in self.editors}
-        for name, editor in self.editors.items():
-            for alias in editor.aliases:
-                if (owner := taken.setdefault(alias, name)) != name or alias == name or not alias.strip():
-                    raise ValueError(f"editors.{name}.aliases: {alias!r} is a name of {owner} already; choose another")
+        _check_aliases(self.editors)
         for name, editor in self.editors.items():
             if editor.fallback is not None:
                 _check_fallback(name, editor, self.editors[editor.fallback])
@@ -230,6 +227,15 @@ def read(path: Path) -> dict[str, Any]:
         if not isinstance(fields.get(what, {}), dict):
             raise ValueError(f"the registry {path}: {what} is not a table; write [{what}.<name>]")  # noqa: TRY004 - as documented
     return fields
+
+
+def _check_aliases(editors: Mapping[str, EditorSettings]) -> None:
+    """Check that no two editors have the same name."""
+    taken = {name: name for name in editors}
+    for name, editor in editors.items():
+        for alias in editor.aliases:
+            if (owner := taken.setdefault(alias, name)) != name or alias == name or not alias.strip():
+                raise ValueError(f"editors.{name}.aliases: {alias!r} is a name of {owner} already; choose another")
 
 
 def _check_fallback(name: str, editor: EditorSettings, other: EditorSettings) -> None:

@@ -187,32 +187,31 @@ async def read_form(form: _Form, model: type[BaseModel] | None = None) -> EditFo
     fields: dict[str, Any] = {}
     images: list[bytes] = []
     texts: list[str] = []
-    mask: bytes | None = None
-    mask_text: str | None = None
+    masks: list[bytes | str] = []
     for name, value in form.multi_items():
         is_file = not isinstance(value, str)
         if is_file and not value.filename and not await _filled(value):
             # An optional file input that was left empty: browsers send it without a name and without content.
             continue
-        if name in _IMAGE_NAMES and not is_file and _is_url(value):
+        role = "image" if name in _IMAGE_NAMES else name
+        is_url = not is_file and (name in _URL_NAMES or _is_url(value))
+        if is_url and (role == "image" or name in _URL_NAMES):
             texts.append(value)
-        elif name in _IMAGE_NAMES:
-            images.append(await _file(value, "image"))
-        elif name == "mask" and (mask is not None or mask_text is not None):
-            raise ApiError("invalid_value", "mask was given more than once; send it once", param="mask")
-        elif name == "mask" and not is_file and _is_url(value):
-            mask_text = value
-        elif name == "mask":
-            mask = await _file(value, "mask")
+        elif role == "image":
+            images.append(await _file(value, role))
+        elif role == "mask":
+            masks.append(value if is_url else await _file(value, role))
         elif is_file:
             raise _misplaced(name, model)
-        elif name in _URL_NAMES:
-            texts.append(value)
         elif name in fields:
             raise ApiError("invalid_value", f"{shown(name)} was given more than once; send it once", param=name)
         else:
             fields[name] = value
-    return EditForm(fields, tuple(images), mask, tuple(texts), mask_text)
+    if len(masks) > 1:
+        raise ApiError("invalid_value", "mask was given more than once; send it once", param="mask")
+    of_bytes = next((mask for mask in masks if isinstance(mask, bytes)), None)
+    of_text = next((mask for mask in masks if isinstance(mask, str)), None)
+    return EditForm(fields, tuple(images), of_bytes, tuple(texts), of_text)
 
 
 async def _filled(value: _Upload) -> bool:

@@ -42,7 +42,7 @@ _MAX_BODY_S: Final = 3600.0
 _REPLY_PIECE: Final = 256 * 1024
 """Bytes that are handed to the connection at a time, so that a reader that stops holds no more of a reply in its buffer."""
 _SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
-_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_PROBES: Final = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
 """Requested every few seconds by orchestrators and Prometheus: no log record, no span."""
 _CLIENT_CLOSED_REQUEST: Final = 499
 """The status, in logs, of a request whose client disconnected before the response; nginx's."""

@@ -3,7 +3,7 @@
 POST /v1/chat/completions   two pictures and two texts in (`services.protocol.critique.messages`), a critique out;
                             one picture and an instruction in, the questions of a checklist out
 GET  /v1/models             the one model
-GET  /healthz, /readyz      alive; able to answer now
+GET  /healthz, /health, /readyz   alive; able to answer now
 GET  /metrics               Prometheus
 """
 
@@ -154,7 +154,8 @@ def create_app(limits: Limits | None = None, origins: OriginPolicy | None = None
     )
     app.add_api_route("/v1/models", _models, methods=["GET"], responses=responses(401), dependencies=authenticated)
     app.add_api_route("/v1/models/{name:path}", _model, methods=["GET"], responses=responses(401), dependencies=authenticated)
-    app.add_api_route("/healthz", _healthz, methods=["GET"], responses=responses())
+    for path in ("/healthz", "/health"):
+        app.add_api_route(path, _healthz, methods=["GET"], responses=responses())
     app.add_api_route("/readyz", _readyz, methods=["GET"], responses=responses())
     metrics = responses(ok=METRICS)
     app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response, response_model=None, responses=metrics)
