@@ -55,6 +55,21 @@ from services.serving.byte_budget import ByteBudget
 from services.serving.origins import OriginPolicy
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
+_EDITS = "this server edits pictures: send one, with a prompt, to POST /v1/images/edits"
+_OTHER_PATHS = {
+    "/images/generations": f"{_EDITS}; it makes none from text alone",
+    "/images/variations": f"{_EDITS}; for variations, say in the prompt what should differ, with n and strategy=best_of_n",
+    "/responses": f"{_EDITS}; it has no Responses API",
+    "/chat/completions": f"{_EDITS}; it has no chat of its own (a thinker does, at its own address)",
+    "/completions": f"{_EDITS}; it completes no texts",
+    "/embeddings": f"{_EDITS}; it makes no embeddings",
+    "/files": f"{_EDITS}; it stores no files, so send the picture with the request",
+    "/videos": f"{_EDITS}; it makes no videos",
+    "/edit": f"{_EDITS}; /edit is a path of the editor's workers",
+    "/edits": _EDITS,
+    "/images": _EDITS,
+}
+"""Paths of other APIs that clients of OpenAI's are pointed at, without /v1."""
 # Where keys are required:
 _TENANT_STREAMS = 1000
 _QUOTA_REDIS_BYTES = 256 * 1024**2
@@ -78,7 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
     # The server drains it when it is to stop, so that waiting callers get a response before their connection is closed.
     app.state.shutdown = Shutdown(settings.drain_s)
     # Two images (source and mask), base64 in JSON at worst.
-    middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD, policy=origins)
+    middleware.install(app, max_body=settings.max_image_bytes * 3 + _FORM_OVERHEAD, policy=origins, other_paths=_OTHER_PATHS)
     app.add_middleware(RateLimitHeaders)
     errors.install(app)
     api_docs.install(app)

@@ -100,10 +100,10 @@ class Intake:
             reserve: waits until so many bytes of images behind URLs may be held.
         """
         form: EditForm = await read_edit_body(request, model, max_file_bytes=self.limits.max_bytes)
+        check_images(form)
         has_mask = form.mask is not None or form.mask_text is not None
         right = partial(check, catalogue=self.catalogue, deadlines=self.deadlines, has_mask=has_mask)
         fields, ignored = settle(model, _with_metadata(form.fields), right, self.compatibility)
-        check_images(form)
         fetched: list[bytes] = [await self._image(text, "image", tenant, reserve) for text in form.texts]
         mask = await self._image(form.mask_text, "mask", tenant, reserve) if form.mask_text is not None else form.mask
         source = single_image(EditForm(form.fields, (*form.images, *fetched), mask))

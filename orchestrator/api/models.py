@@ -58,6 +58,8 @@ async def list_models(ctx: ReadAccess) -> Models:
 @router.get("/v1/models/{model:path}", responses=documented(example=MODELS["data"][0]))
 async def show_model(model: str, ctx: ReadAccess) -> Model:
     """One editor, alias or thinker; of an editor and a thinker of the same name, the editor."""
+    if not model:
+        raise ApiError("not_found", "the path ends with a slash; send the request to /v1/models")
     listed = await list_models(ctx)
     for each in (*listed.data, *listed.thinkers):
         if each.id == model:

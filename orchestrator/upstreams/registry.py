@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.prompts import Template
+from services.serving.log_format import HttpUrl
 
 _AZURE: Final = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
@@ -37,7 +38,7 @@ class UpstreamSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(pattern=r"^https?://", description="Base URL, up to and including /v1.")
+    url: HttpUrl = Field(min_length=1, description="Base URL, up to and including /v1.")
     model: str | None = Field(None, description="The server's own name for the model.")
     api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
     api_key_file: Path | None = Field(None, description="A file with the key, read when the settings are.")

@@ -24,6 +24,8 @@ from services.serving.byte_budget import ByteBudget
 from services.serving.origins import OriginPolicy
 
 _FORM_OVERHEAD = 1024 * 1024
+_EDITS = "this worker edits pictures: send one, with a prompt, to POST /v1/images/edits"
+_OTHER_PATHS = dict.fromkeys(("/images/generations", "/images/variations", "/responses", "/chat/completions"), _EDITS)
 
 
 def create_app(
@@ -52,7 +54,8 @@ def create_app(
         redoc_url=None,
     )
     # A picture and a mask, as files or as base64.
-    middleware.install(app, max_body=2 * settings.max_image_bytes + _FORM_OVERHEAD, policy=origins)
+    middleware.install(app, max_body=2 * settings.max_image_bytes + _FORM_OVERHEAD, policy=origins, other_paths=_OTHER_PATHS)
+    app.add_middleware(compat.ReferenceErrors)
     api_docs.install(app)
     for module in (images, compat, health):
         app.include_router(module.router)

@@ -95,8 +95,6 @@ def _reason(error: Mapping[str, Any]) -> str:
         return "it is required"
     if error["type"] == "too_short":
         return f"it must have at least {limits['min_length']} characters"
-    if error["type"] == "string_pattern_mismatch" and "https?://" in limits["pattern"]:
-        return "it must begin with http:// or https://"
     return str(error["msg"]).removeprefix("Value error, ")
 
 

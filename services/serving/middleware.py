@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body, reason_of, shown
-from services.serving import logs, tracing
+from services.serving import logs, tracing, wrong_paths
 from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
 from services.serving.origins import OriginPolicy, ResponseHeaders, grouped, response_headers
 
@@ -236,8 +236,13 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
     return Response(orjson.dumps(error.body()), error.status, out, media_type="application/json")
 
 
-def install(app: FastAPI, *, max_body: int, policy: OriginPolicy) -> None:
-    """Add request ids, the body limit, the check of origins and uniform errors to an application."""
+def install(app: FastAPI, *, max_body: int, policy: OriginPolicy, other_paths: Mapping[str, str] | None = None) -> None:
+    """Add request ids, the body limit, the check of origins and uniform errors to an application.
+
+    Args:
+        other_paths: paths of other APIs that clients ask for, without /v1, and what to do in place of each.
+    """
+    app.state.other_paths = other_paths or {}
     # A redirect would use the client's Host header, and http.
     app.router.redirect_slashes = False
     app.add_middleware(Envelope, max_body=max_body, policy=policy)
@@ -258,9 +263,9 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
     code = _HTTP_CODES.get(exc.status_code, "invalid_value" if exc.status_code < 500 else "internal_error")  # noqa: PLR2004
     detail = str(exc.detail)
     if code == "not_found":
-        detail = "there is nothing at this path; /docs lists the paths, none of which ends with a slash"
+        detail = wrong_paths.not_found(request.scope, request.app.routes, request.app.state.other_paths)
     elif code == "method_not_allowed":
-        detail = f"this path does not take {shown(request.method)}; /docs lists what it takes"
+        detail = wrong_paths.method_not_allowed(request.scope, request.app.routes)
     if code == "invalid_value" and any(word in detail.lower() for word in ("form", "boundary", "multipart")):
         code = "invalid_multipart"
     headers = dict(exc.headers or {})

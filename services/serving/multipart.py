@@ -141,11 +141,11 @@ class _Parts:
         if b"name" not in options:
             raise _unreadable('The Content-Disposition header field "name" must be provided.')
         self._name = options[b"name"].decode("utf-8", "replace")
-        if b"filename" in options:
+        if b"filename" in options or self._headers.get(b"content-type", b"").strip().lower().startswith(b"image/"):
             if len(self._files) == self._max_files:
                 raise _unreadable(f"Too many files. Maximum number of files is {self._max_files}.")
             spooled = SpooledTemporaryFile(max_size=_SPOOL_SIZE)  # noqa: SIM115 - closed with the form
-            self._file = UploadFile(spooled, size=0, filename=options[b"filename"].decode("utf-8", "replace"))  # type: ignore[arg-type]
+            self._file = UploadFile(spooled, size=0, filename=options.get(b"filename", b"").decode("utf-8", "replace"))  # type: ignore[arg-type]
             self._files.append(self._file)
         else:
             self._fields += 1
@@ -162,7 +162,8 @@ class _Parts:
             self._unwritten.append((self._file, data[start:end]))
             return
         if len(self._text) + end - start > _MAX_TEXT:
-            raise _unreadable(f"Part exceeded maximum size of {_MAX_TEXT // 1024}KB.")
+            fix = 'A file has filename="photo.png" in its Content-Disposition; without it, it is a text.'
+            raise _unreadable(f"Part exceeded maximum size of {_MAX_TEXT // 1024}KB. {fix}")
         self._text += data[start:end]
 
     def _on_part_end(self) -> None:
@@ -172,7 +173,8 @@ class _Parts:
         try:
             self.items.append((self._name, self._text.decode()))
         except UnicodeDecodeError as exc:
-            message = f"{self._name}: it is not valid UTF-8; send the form's texts in UTF-8"
+            fix = 'send the form\'s texts in UTF-8, and a file as a part with filename="photo.png" in its Content-Disposition'
+            message = f"{self._name}: it has no file name, so it is a text, and is not valid UTF-8; {fix}"
             raise ApiError("invalid_value", message, param=self._name) from exc
 
     def _on_end(self) -> None:

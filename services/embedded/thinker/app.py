@@ -67,6 +67,7 @@ from services.protocol.critique.messages import (
 )
 from services.protocol.critique.prompts import Template
 from services.serving import api_docs, middleware, tracing
+from services.serving.bearer import how_to_send, token_of
 from services.serving.byte_budget import ByteBudget, receiving
 from services.serving.jsonlines import sse_message
 from services.serving.origins import OriginPolicy
@@ -76,6 +77,12 @@ log = logging.getLogger(__name__)
 _MAX_PIXELS = 4_194_304
 """As the orchestrator sends at most; the measurements are made on copies of 512 pixels a side."""
 _TEXT_OVERHEAD = 1024 * 1024
+_JUDGES = "this thinker judges edits; send messages to POST /v1/chat/completions"
+_OTHER_PATHS = {
+    "/responses": _JUDGES,
+    "/completions": _JUDGES,
+    "/images/edits": "this is a thinker; send pictures to the server of POST /v1/images/edits, whose thinker it is",
+}
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ def create_app(limits: Limits | None = None, origins: OriginPolicy | None = None
     )
     app.state.server = server
     # Two pictures in base64, which is a third larger than bytes.
-    middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD, policy=origins)
+    middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD, policy=origins, other_paths=_OTHER_PATHS)
     api_docs.install(app)
     authenticated = [Depends(_authenticate)]
     app.add_api_route(
@@ -197,9 +204,11 @@ async def _authenticate(request: Request) -> None:
     server: _Server = request.app.state.server
     key = server.limits.api_key
     if key is not None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), key.encode()):
-            raise ApiError("invalid_api_key", "send the thinker's key as Authorization: Bearer <key>")
+        token = token_of(request)
+        if token is None:
+            raise ApiError("invalid_api_key", how_to_send(request, "<the thinker's key>"))
+        if not hmac.compare_digest(token.encode(), key.encode()):
+            raise ApiError("invalid_api_key", "this is not the thinker's key: EDITTHINKER_THINKER_API_KEY, where it was started")
 
 
 async def _chat(request: Request) -> Response:
