@@ -12,8 +12,10 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def _is_http(url: str) -> str:
-    if url and (not url.startswith(("http://", "https://")) or any(char.isspace() for char in url)):
-        raise ValueError("it must begin with http:// or https://, and have no spaces")
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError("it must begin with http:// or https://")
+    if any(char.isspace() for char in url):
+        raise ValueError("it must have no spaces")
     return url
 
 

@@ -263,9 +263,9 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
     code = _HTTP_CODES.get(exc.status_code, "invalid_value" if exc.status_code < 500 else "internal_error")  # noqa: PLR2004
     detail = str(exc.detail)
     if code == "not_found":
-        detail = wrong_paths.not_found(request.scope, request.app.routes, request.app.state.other_paths)
+        detail = wrong_paths.not_found(request.scope["path"], request.app.openapi()["paths"], request.app.state.other_paths)
     elif code == "method_not_allowed":
-        detail = wrong_paths.method_not_allowed(request.scope, request.app.routes)
+        detail = wrong_paths.method_not_allowed(request.method, request.scope["path"], request.app.openapi()["paths"])
     if code == "invalid_value" and any(word in detail.lower() for word in ("form", "boundary", "multipart")):
         code = "invalid_multipart"
     headers = dict(exc.headers or {})

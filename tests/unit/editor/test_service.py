@@ -435,7 +435,7 @@ async def test_the_reference_scripts_are_served() -> None:
         ] == "image_file"
         assert (await http.post("/edit", json={**request, "image": "?"})).json()["error"]["code"] == "invalid_image"
         for wrong in ({"json": {"prompt": "x"}}, {"content": b"{"}):
-            refused = await http.post("/edit", **wrong)  # type: ignore[arg-type]
+            refused = await http.post("/edit", **wrong)
             assert refused.json()["success"] is False and int(refused.headers["content-length"]) == len(refused.content)
         named = await http.post("/edit-upload", data={"prompt": "x"}, files={"file": png()})
         assert "a file came as file" in named.json()["error"]["message"] and named.json()["success"] is False
