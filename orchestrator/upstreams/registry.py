@@ -148,7 +148,7 @@ class ThinkerSettings(UpstreamSettings):
     @classmethod
     def _removed_constraints(cls, constraint: object) -> object:
         # docs/decisions/0020: accepted up to version 0.1.
-        if constraint in {"grammar", "structural_tag"}:
+        if isinstance(constraint, str) and constraint in {"grammar", "structural_tag"}:
             raise ValueError(f"the constraint {constraint} was removed; use auto, regex or json_schema")
         return constraint
 
