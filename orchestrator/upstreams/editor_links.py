@@ -1,7 +1,7 @@
 """Pictures that an editor answers as links in place of base64: fetched from the hosts that the operator allows, and no others.
 
-A link is the editor's word, and an editor may be somebody else's server: without the list it could make this one request
-whatever it likes in the operator's network.
+A link is the editor's word, and an editor may be somebody else's server: without the list it could make this one request any
+address in the operator's network.
 """
 
 from __future__ import annotations
