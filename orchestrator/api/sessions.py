@@ -114,7 +114,7 @@ class Feedback(BaseModel):
     status_code=202,
     response_model=SessionView,
     responses=documented(408, 415, 422, 429, 502, 504, ok={200: _FINISHED}, example=SESSION),
-    openapi_extra=edit_body(SessionFields),
+    openapi_extra={"requestBody": edit_body(SessionFields)},
 )
 async def create_session(
     request: Request,
