@@ -11,7 +11,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 
 from services.errors import ApiError, shown
-from services.protocol.images_api import EditForm, form_schema, read_form, read_json_form
+from services.protocol.images_api import PICTURE_NAMES, EditForm, form_schema, read_form, read_json_form
 from services.serving.middleware import read_json
 from services.serving.multipart import check_charset, open_form
 
@@ -38,7 +38,9 @@ async def read_edit_body(request: Request, model: type[BaseModel], *, max_file_b
     """
     kind = _kind(request)
     if kind == _MULTIPART:
-        async with open_form(request, max_files=20, max_fields=_MAX_FIELDS, max_file_bytes=max_file_bytes) as form:
+        async with open_form(
+            request, max_files=20, max_fields=_MAX_FIELDS, max_file_bytes=max_file_bytes, pictures=PICTURE_NAMES
+        ) as form:
             return await read_form(form, model)
     if kind == _URLENCODED:
         check_charset(request.headers["content-type"])

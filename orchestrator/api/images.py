@@ -326,11 +326,12 @@ async def _events_once(call: _Waiting, sent: set[str]) -> AsyncGenerator[bytes]:
 
 
 async def _partial(call: _Waiting, session: Session, event: Edited, index: int) -> bytes:
+    data = await _converted(call.ctx, call.session_id, event.image, call.fields)
     body = {
         "type": "image_edit.partial_image",
-        "b64_json": to_base64(await _converted(call.ctx, call.session_id, event.image, call.fields)),
+        "b64_json": to_base64(data),
         "partial_image_index": index,
-        **await _of_event(call, session, event.at, event.image),
+        **_of_event(call, session, event.at, event.image, data),
         "turn": event.turn,
         "candidate": event.candidate,
         "instruction": session.turns[event.turn - 1].instruction,
@@ -356,10 +357,11 @@ async def _completed_event(
     call: _Waiting, session: Session, finished: Finished, ref: CandidateRef, image: ImageRef, usage: ImagesUsage
 ) -> bytes:
     scores = scores_of(session.candidate(ref))
+    data = await _converted(call.ctx, call.session_id, image, call.fields)
     body = {
         "type": "image_edit.completed",
-        "b64_json": to_base64(await _converted(call.ctx, call.session_id, image, call.fields)),
-        **await _of_event(call, session, finished.at, image),
+        "b64_json": to_base64(data),
+        **_of_event(call, session, finished.at, image, data),
         "usage": usage.model_dump(),
         "revised_prompt": session.turns[ref.turn - 1].instruction,
         "turn": ref.turn,
@@ -374,13 +376,13 @@ async def _completed_event(
     return sse_message(body, event="image_edit.completed")
 
 
-async def _of_event(call: _Waiting, session: Session, at: float, image: ImageRef) -> dict[str, Any]:
+def _of_event(call: _Waiting, session: Session, at: float, image: ImageRef, data: bytes) -> dict[str, Any]:
     """The fields that OpenAI's stream events have in common, and the session."""
     return {
         "created_at": int(at),
         "size": f"{image.width}x{image.height}",
         "quality": quality_of(session.created),
-        "background": await _background(call, image),
+        "background": "transparent" if has_alpha(data[:HEAD_BYTES]) else "opaque",
         "output_format": call.fields.output_format,
         "session_id": call.session_id,
     }

@@ -97,7 +97,7 @@ class Intake:
         """The validated fields, the source and the mask of a request; pictures behind URLs are fetched once the fields are right.
 
         Args:
-            reserve: waits until so many bytes of images behind URLs may be held.
+            reserve: waits until so many bytes of images that were not files of the body may be held.
         """
         form: EditForm = await read_edit_body(request, model, max_file_bytes=self.limits.max_bytes)
         check_images(form)
@@ -156,6 +156,8 @@ class Intake:
         if "://" in text[:16]:
             limit, resolver = self.limits.max_bytes, self.resolver
             return await fetch_image(text, max_bytes=limit, param=param, tenant=tenant, resolver=resolver, reserve=reserve)
+        # As bytes in addition to the text, which counts as the body.
+        await reserve(len(text) * 3 // 4)
         return await asyncio.to_thread(from_base64, text, param=param)
 
     async def _check(self, data: bytes, param: str, tenant: str) -> tuple[str, CheckedImage]:

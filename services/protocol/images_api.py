@@ -173,6 +173,8 @@ class EditForm:
 _IMAGE_NAMES: Final = frozenset({"image", "image[]"})
 _URL_NAMES: Final = frozenset({"url", "url[]", "image_url", "image_url[]"})
 """vLLM-Omni's and SGLang's names for pictures by URL."""
+PICTURE_NAMES: Final = _IMAGE_NAMES | _URL_NAMES | {"mask"}
+"""Fields of a form that may hold a picture as text."""
 
 
 async def read_form(form: _Form, model: type[BaseModel] | None = None) -> EditForm:

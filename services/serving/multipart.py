@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from tempfile import SpooledTemporaryFile
 from typing import Final
 
@@ -23,19 +23,25 @@ from services.errors import ApiError
 log = logging.getLogger(__name__)
 _FULL_RETRY_S: Final = 30.0
 _MAX_TEXT: Final = 1024 * 1024
-"""Bytes of a text field; Starlette's default."""
+"""Bytes of a text field without a picture; Starlette's default."""
 _SPOOL_SIZE: Final = 1024 * 1024
 """Bytes of a file that are held in memory before it is moved to disk; Starlette's default."""
 
 
 @contextlib.asynccontextmanager
 async def open_form(
-    request: Request, *, max_files: int = 20, max_fields: int = 100, max_file_bytes: int | None = None
+    request: Request,
+    *,
+    max_files: int = 20,
+    max_fields: int = 100,
+    max_file_bytes: int | None = None,
+    pictures: Collection[str] = (),
 ) -> AsyncIterator[FormData]:
     """The form of a request whose type is ``multipart/form-data``; its files are closed afterwards.
 
     Args:
         max_file_bytes: of each file, checked as it arrives.
+        pictures: texts that may hold a picture as base64, and may be as long as one.
 
     Raises:
         ApiError: ``unsupported_media_type`` for another charset, ``invalid_multipart`` for a form that is malformed, too large
@@ -47,7 +53,7 @@ async def open_form(
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if boundary is None:
         raise _unreadable("Missing boundary in multipart.")
-    parts = _Parts(max_files, max_fields, max_file_bytes)
+    parts = _Parts(max_files, max_fields, max_file_bytes, pictures)
     try:
         async with contextlib.aclosing(request.stream()) as stream:
             await parts.read(stream, boundary)
@@ -59,11 +65,13 @@ async def open_form(
 class _Parts:
     """The parts of a form, in the order of their ends, collected by the parser's callbacks."""
 
-    def __init__(self, max_files: int, max_fields: int, max_file_bytes: int | None) -> None:
+    def __init__(self, max_files: int, max_fields: int, max_file_bytes: int | None, pictures: Collection[str]) -> None:
         self.items: list[tuple[str, str | UploadFile]] = []
         self._max_files = max_files
         self._max_fields = max_fields
         self._max_file_bytes = max_file_bytes
+        self._pictures = pictures
+        self._max_picture_text = _MAX_TEXT + (max_file_bytes or 0) * 4 // 3
         self._complete = False
         self._files: list[UploadFile] = []
         self._fields = 0
@@ -161,7 +169,7 @@ class _Parts:
                 raise ApiError("image_too_large", message, param=name)
             self._unwritten.append((self._file, data[start:end]))
             return
-        if len(self._text) + end - start > _MAX_TEXT:
+        if len(self._text) + end - start > (self._max_picture_text if self._name in self._pictures else _MAX_TEXT):
             fix = 'A file has filename="photo.png" in its Content-Disposition; without it, it is a text.'
             raise _unreadable(f"Part exceeded maximum size of {_MAX_TEXT // 1024}KB. {fix}")
         self._text += data[start:end]

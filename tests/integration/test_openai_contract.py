@@ -167,6 +167,19 @@ def test_a_part_without_a_file_name(api: httpx.Client) -> None:
     assert 'filename="photo.png"' in large["message"]
 
 
+@pytest.mark.parametrize("name", ["url", "image"])
+def test_a_picture_as_text_may_be_as_large_as_a_file(api: httpx.Client, name: str) -> None:
+    """Other texts are bounded at a megabyte."""
+    buffer = io.BytesIO()
+    Image.effect_noise((1400, 1400), 100).save(buffer, "PNG")
+    text = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    prompt = part("prompt", b"x") + part("max_turns", b"1")
+
+    assert len(text) > 2_000_000
+    assert form(api, part(name, text.encode()), prompt).status_code == 200
+    assert error(form(api, part("user", text.encode()), prompt))["code"] == "invalid_multipart"
+
+
 def test_an_empty_file_input_of_a_browser_is_absent(api: httpx.Client) -> None:
     """Browsers send optional inputs that were left empty without a file name and without content."""
     empty = part("mask", b"", '; filename=""') + part("image[]", b"", '; filename=""')

@@ -200,7 +200,9 @@ class ReferenceErrors:
                 await send(message)
                 return
             # An error of this service is one piece.
-            body = orjson.dumps({"success": False, **orjson.loads(message["body"])})
+            content = message.get("body", b"")
+            # That to HEAD is empty.
+            body = orjson.dumps({"success": False, **orjson.loads(content)}) if content else content
             headers = [pair for pair in head["headers"] if pair[0].lower() != b"content-length"]
             await send({**head, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
             head = None

@@ -439,6 +439,7 @@ async def test_the_reference_scripts_are_served() -> None:
             assert refused.json()["success"] is False and int(refused.headers["content-length"]) == len(refused.content)
         named = await http.post("/edit-upload", data={"prompt": "x"}, files={"file": png()})
         assert "a file came as file" in named.json()["error"]["message"] and named.json()["success"] is False
+        assert (await http.head("/edit")).status_code == 405
         assert "success" not in (await http.post("/v1/images/edits", data={"prompt": "x"})).json()
     assert body["success"] and body["original_image"] == source and body["seed"] == 1
     assert body["ignored"] == ["guidance_scale", "num_inference_step"]
