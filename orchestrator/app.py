@@ -56,6 +56,21 @@ from services.serving.byte_budget import ByteBudget
 from services.serving.origins import OriginPolicy
 
 _FORM_OVERHEAD = 4 * 1024 * 1024
+_EDITS = "this server edits pictures: send one, with a prompt, to POST /v1/images/edits"
+_OTHER_PATHS = {
+    "/images/generations": f"{_EDITS}; it makes none from text alone",
+    "/images/variations": f"{_EDITS}; for variations, say in the prompt what should differ, with n and strategy=best_of_n",
+    "/responses": f"{_EDITS}; it has no Responses API",
+    "/chat/completions": f"{_EDITS}; it has no chat of its own (a thinker does, at its own address)",
+    "/completions": f"{_EDITS}; it completes no texts",
+    "/embeddings": f"{_EDITS}; it makes no embeddings",
+    "/files": f"{_EDITS}; it stores no files, so send the picture with the request",
+    "/videos": f"{_EDITS}; it makes no videos",
+    "/edit": f"{_EDITS}; /edit is a path of the editor's workers",
+    "/edits": _EDITS,
+    "/images": _EDITS,
+}
+"""Paths of other APIs that clients of OpenAI's are pointed at, without /v1."""
 # Where keys are required:
 _TENANT_STREAMS = 1000
 _QUOTA_REDIS_BYTES = 256 * 1024**2
@@ -79,7 +94,8 @@ def create_app(settings: Settings) -> FastAPI:
     # The server drains it when it is to stop, so that waiting callers get a response before their connection is closed.
     app.state.shutdown = Shutdown(settings.drain_s)
     # All pictures of a request; in JSON, where they are a third larger, two.
-    middleware.install(app, max_body=settings.max_image_bytes * INPUT_FACTOR + _FORM_OVERHEAD, policy=origins)
+    max_body = settings.max_image_bytes * INPUT_FACTOR + _FORM_OVERHEAD
+    middleware.install(app, max_body=max_body, policy=origins, other_paths=_OTHER_PATHS)
     app.add_middleware(RateLimitHeaders)
     errors.install(app)
     api_docs.install(app)
@@ -150,7 +166,8 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
 
     shutdown.prepare(runner.drain, callers.left, others=others)
     deadlines, limits_of_images = _deadlines(settings), _limits(settings)
-    intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver)
+    mode = settings.compatibility
+    intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver, mode)
     stack.callback(asyncio.create_task(upstreams.learn_forever(), name="capabilities").cancel)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)

@@ -16,7 +16,7 @@ from orchestrator.store.connection import Address, parse
 from orchestrator.upstreams import registry
 from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings
 from services.serving.deprecated_settings import ServiceSettings
-from services.serving.log_format import LogFormat
+from services.serving.log_format import HttpUrl, LogFormat, LogLevel
 from services.serving.origins import OriginPolicy, hosts_in, is_loopback, origins_in
 
 _PREFIX = "EDITTHINKER_"
@@ -70,9 +70,8 @@ class Settings(RedisSettings):
         ge=1_000_000,
         description="Default quota of a tenant: bytes of its images, archived ones too; 100 GiB where keys are required.",
     )
-    public_url: str | None = Field(
+    public_url: HttpUrl | None = Field(
         None,
-        pattern=r"^https?://",
         description="Base URL of links in responses; that of the request's Host, if known, if absent.",
     )
     allowed_hosts: str = Field(
@@ -91,6 +90,10 @@ class Settings(RedisSettings):
     registry: Path | None = Field(None, description="A TOML file with further editors and thinkers, reloaded when it changes.")
     default_editor: str | None = Field(None, description="The default editor; the first one if absent.")
     default_thinker: str | None = Field(None, description="The default thinker; the first one if absent.")
+    compatibility: Literal["strict", "lenient"] = Field(
+        "strict",
+        description="Fields of requests that cannot be honoured: strict refuses them; lenient leaves them out and names them.",
+    )
     capacity: int = Field(2048, ge=1, description="Sessions this replica drives at a time.")
     max_unfinished: int = Field(100_000, ge=1, description="Unfinished sessions above which new ones get 429.")
     tenant_cap: int = Field(1000, ge=1, description="Sessions of one tenant that are driven at a time, for each editor.")
@@ -156,11 +159,10 @@ class Settings(RedisSettings):
     webhook_allow_private: bool = Field(
         False, description="Allow webhooks to this machine (also by http) and to private networks."
     )
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Minimum level of log records.")
+    log_level: LogLevel = Field("info", description="Minimum level of log records.")
     log_format: LogFormat = Field("auto", description="json, text, or auto: text on a terminal, JSON elsewhere.")
-    otlp_endpoint: str | None = Field(
+    otlp_endpoint: HttpUrl | None = Field(
         None,
-        pattern=r"^(https?://\S+)?$",
         validation_alias=AliasChoices(f"{_PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         description="Base URL of an OTLP/HTTP collector for traces; none are made if absent.",
     )

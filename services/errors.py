@@ -100,6 +100,9 @@ OBJECT_EXPECTED: Final = "it must be an object with named fields"
 
 def reason_of(error: Mapping[str, Any]) -> str:
     """Pydantic's text for one error of a field, to stand after the field's name."""
+    if error["type"] == "string_pattern_mismatch":
+        # Pydantic's text is the regular expression.
+        return "it is not written as expected; the API's documentation shows how"
     text = str(error["msg"]).removeprefix("Value error, ")
     return text[:1].lower() + text[1:]
 

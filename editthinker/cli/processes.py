@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -11,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from editthinker.cli.failures import FAILED, friendly, interruptible, say
-from editthinker.local import Stack, isolated
+from editthinker.local import Stack, embedded_plan, isolated
 
 _HINT: Final = """\
 try: curl {url}/v1/images/edits -F image=@photo.jpg -F prompt='make it feel like golden hour'
@@ -30,6 +31,9 @@ class HandOver(TyperCommand):
 def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 8080,
     data_dir: Annotated[Path | None, typer.Option(file_okay=False, help="Where sessions and pictures are stored.")] = None,
+    alias: Annotated[
+        list[str] | None, typer.Option(help="A further name of the editor, as gpt-image-1; may be repeated.")
+    ] = None,
 ) -> None:
     """Run the whole embedded stack on loopback, until Ctrl-C or SIGTERM.
 
@@ -37,7 +41,8 @@ def up(
     """
     with friendly(), interruptible():
         try:
-            with Stack(data_dir, port, note=say) as stack:
+            planner = partial(embedded_plan, aliases=alias or ())
+            with Stack(data_dir, port, planner=planner, note=say) as stack:
                 # The hint comes first: a reader of the URL may stop us at once.
                 say(_HINT.format(url=stack.base_url))
                 sys.stdout.write(f"{stack.base_url}\n")

@@ -244,7 +244,8 @@ def models() -> Call[list[ModelCard]]:
 
     def read(reply: Reply) -> list[ModelCard]:
         body = _json(reply)
-        return [_valid(ModelCard, entry) for entry in body.get("data", [])]
+        # Servers up to version 0.1 listed thinkers among the rest.
+        return [_valid(ModelCard, entry) for entry in (*body.get("data", []), *body.get("thinkers", []))]
 
     return Call(Request("GET", "/v1/models"), read)
 

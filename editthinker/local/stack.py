@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -33,8 +33,11 @@ _INSTALL: Final = "pip install 'editthinker[local]', or name a running server wi
 _TAKEN: Final = "address already in use"
 
 
-def embedded_plan(home: Home, port: int) -> Plan:
+def embedded_plan(home: Home, port: int, aliases: Sequence[str] = ()) -> Plan:
     """The whole product on one machine without models: the classical editor and the rules thinker.
+
+    Args:
+        aliases: further names of the editor, for clients that know only some.
 
     Raises:
         StackError: when the packages of ``editthinker[local]`` are not installed.
@@ -50,7 +53,7 @@ def embedded_plan(home: Home, port: int) -> Plan:
     editor_port, thinker_port = free_port(), free_port()
     services.append(_service("editor", ["services.editor", "--pipeline", "classical"], editor_port))
     services.append(_service("thinker", ["services.thinker", "--profile", "rules"], thinker_port))
-    editors = {"classical": {"url": f"http://{LOOPBACK}:{editor_port}/v1", "mask": True, "images": 1}}
+    editors = {"classical": {"url": f"http://{LOOPBACK}:{editor_port}/v1", "mask": True, "images": 1, "aliases": aliases}}
     thinkers = {"rules": {"url": f"http://{LOOPBACK}:{thinker_port}/v1", "model": "rules", "format": "editthinker"}}
     settings = {
         "EDITTHINKER_REDIS_URL": redis_url,

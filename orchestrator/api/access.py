@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.ports.stores import ApiKey, ApiKeys, Bounds, Quota, RateLimiter, RateUsage, check_tenant
 from orchestrator.ports.stores import Scope as KeyScope
 from services.errors import ApiError
+from services.serving.bearer import how_to_send, token_of
 
 DEFAULT_TENANT: Final = "default"
 """The tenant of all callers where no keys are required."""
@@ -26,7 +27,6 @@ BEARER: Final = HTTPBearer(
     auto_error=False,
 )
 """For the OpenAPI document; `Access` reads the header itself."""
-_MISSING: Final = "send your API key as Authorization: Bearer et_…"
 _WRONG: Final = "this API key is not valid: it is mistyped, revoked or expired"
 
 
@@ -102,10 +102,12 @@ class Access:
         return await self.keys.quota(tenant) or replace(self.quota, redis_bytes=None, blob_bytes=None)
 
     async def _key(self, request: Request) -> ApiKey:
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        key = await self.keys.find(secret.strip()) if scheme.lower() == "bearer" and secret.strip() else None
+        secret = token_of(request)
+        if secret is None:
+            raise ApiError("invalid_api_key", how_to_send(request, "et_…"))
+        key = await self.keys.find(secret)
         if key is None:
-            raise ApiError("invalid_api_key", _WRONG if secret else _MISSING)
+            raise ApiError("invalid_api_key", _WRONG)
         return key
 
 

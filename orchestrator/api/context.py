@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
@@ -53,6 +54,7 @@ class Context:
         replies: bytes of pictures that are held until their reader has them.
         storage: whether the stores accept writes.
         bounds: what one session may grow to.
+        started_at: Unix seconds.
         kept_s: seconds for which a finished session is kept; None is for good.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
@@ -87,6 +89,7 @@ class Context:
     storage: StorageStatus
     bounds: SessionBounds = field(default_factory=SessionBounds)
     kept_s: float | None = None
+    started_at: int = field(default_factory=lambda: int(time.time()))
     listings: Listings = field(default_factory=Listings)
     exports: StreamLimits = field(default_factory=lambda: StreamLimits(_MAX_EXPORTS, "exports"))
     tenant: str = "default"

@@ -112,6 +112,16 @@ IMAGES: Final[dict[str, Any]] = {
     ],
     "output_format": "png",
     "size": "600x400",
+    "quality": "high",
+    "background": "opaque",
+    "usage": {
+        "input_tokens": 2184,
+        "output_tokens": 432,
+        "total_tokens": 2616,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": 2184, "cached_tokens": 0},
+        "output_tokens_details": {"image_tokens": 0, "text_tokens": 432},
+        "image_count": 2,
+    },
     "session_id": ID,
     "scores": SESSION["scores"],
     "turns": 2,
@@ -132,8 +142,36 @@ EXPORT: Final[str] = (
 MODELS: Final[dict[str, Any]] = {
     "object": "list",
     "data": [
-        {"id": "classical", "object": "model", "created": 0, "owned_by": "editor", "ready": True, "images": 1, "mask": True},
-        {"id": "rules", "object": "model", "created": 0, "owned_by": "thinker", "ready": True, "images": None, "mask": None},
+        {
+            "id": "classical",
+            "object": "model",
+            "created": 1795488000,
+            "owned_by": "editor",
+            "ready": True,
+            "images": 1,
+            "mask": True,
+        },
+        {
+            "id": "gpt-image-1",
+            "object": "model",
+            "created": 1795488000,
+            "owned_by": "editor",
+            "ready": True,
+            "images": 1,
+            "mask": True,
+            "alias_of": "classical",
+        },
+    ],
+    "thinkers": [
+        {
+            "id": "rules",
+            "object": "model",
+            "created": 1795488000,
+            "owned_by": "thinker",
+            "ready": True,
+            "images": None,
+            "mask": None,
+        }
     ],
 }
 

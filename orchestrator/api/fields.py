@@ -6,14 +6,14 @@ import base64
 import binascii
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
 from orchestrator.ports.collaborators import Catalogue, EditorCapabilities
 from services.errors import ApiError
-from services.protocol.images_api import SIZE_PATTERN, EditFields, Metadata, NegativePrompt, Prompt
+from services.protocol.images_api import SIZE_PATTERN, EditFields, Metadata, NegativePrompt, Prompt, Quality
 
 MAX_TURNS: Final = 20
 MAX_CANDIDATES: Final = 16
@@ -29,7 +29,9 @@ _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
 }
 OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "response_format", "stream", "partial_images"})
 """How the result is sent, which is not part of what is asked for."""
-NEW_FIELDS: Final = frozenset({"metadata", "webhook", "webhook_secret"})
+NEW_FIELDS: Final = frozenset(
+    {"metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"}
+)
 """Fields that version 0.1 did not have."""
 _SECRET_BYTES: Final = range(24, 65)
 """Of a secret, as the Standard Webhooks specification has it."""
@@ -44,6 +46,8 @@ _EDITOR_FIELDS: Final = (
     "true_cfg_scale",
     "image_guidance_scale",
     "strength",
+    "input_fidelity",
+    "complexity",
 )
 
 
@@ -69,6 +73,10 @@ class LoopFields(BaseModel):
     true_cfg_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
     image_guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
     strength: float | None = Field(None, ge=0, le=1, description="Passed on to editors that support it.")
+    input_fidelity: Literal["high", "low"] | None = Field(None, description="Passed on to editors that support it.")
+    moderation: Literal["auto", "low"] | None = Field(None, description="`low` is passed on to editors that support it.")
+    complexity: Literal["low", "medium", "high"] | None = Field(None, description="Passed on to editors that support it.")
+    safety_identifier: str | None = Field(None, max_length=500, description="The end user; goes before `user`.")
     metadata: Metadata | None = Field(
         None, description="Up to 16 pairs of your own (in a form: metadata[key]=value), by which sessions can be listed."
     )
@@ -92,14 +100,8 @@ class SessionFields(LoopFields):
     n: int = Field(1, ge=1, le=10, description="Number of results; the session makes at least so many candidates.")
     size: str = Field("auto", pattern=SIZE_PATTERN, description="`auto` (the source's size) or WIDTHxHEIGHT in pixels.")
     user: str | None = Field(None, max_length=500, description="The end user, for your own records.")
+    quality: Quality | None = Field(None, description="How much is tried: `low`, `medium`, `high`, or `auto`.")
     review: Review = Field("never", description="Wait for a reviewer after each turn, before finishing, or never.")
-
-
-class SessionJson(SessionFields):
-    """``POST /v1/sessions`` as JSON: the fields, with the images as strings."""
-
-    image: str = Field(min_length=1, description="The source: base64, a data URL, or an https URL.")
-    mask: str | None = Field(None, min_length=1, description="A mask: base64, a data URL, or an https URL.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def first_event(
     Raises:
         ApiError: when the fields do not fit together, or the editor cannot honour one.
     """
-    editor = _known(fields.model, tuple(catalogue.editors), "model", "model_not_found")
+    editor = editor_of(fields.model, catalogue)
     thinker = _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
     _check_output(fields, max(sources.source.width, sources.source.height) if fields.size == "auto" else 0)
     return SessionCreated(
@@ -157,7 +159,7 @@ def first_event(
         seed=seed if fields.seed is None else fields.seed,
         editor_options=_editor_options(fields, catalogue.editors[editor], editor),
         checklist=thinker in catalogue.by_checklist,
-        user=fields.user,
+        user=fields.safety_identifier or fields.user,
         metadata=fields.metadata or {},
         tenant=tenant,
     )
@@ -172,7 +174,7 @@ def check(
         has_mask: whether the request has a mask.
         images: its pictures without the mask.
     """
-    editor = _known(fields.model, tuple(catalogue.editors), "model", "model_not_found")
+    editor = editor_of(fields.model, catalogue)
     thinker = _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
     check_pictures(catalogue, editor, thinker, images=images, has_mask=has_mask)
     check_bytes("prompt", fields.prompt)
@@ -275,6 +277,9 @@ def _check_output(fields: ImagesEditFields | SessionFields, longest_side: int) -
     if fields.output_format == "png" and fields.output_compression not in {None, _NEUTRAL_COMPRESSION}:
         message = "output_compression: it is the quality of jpeg and webp; leave it out for png"
         raise ApiError("invalid_value", message, param="output_compression")
+    if fields.background == "transparent" and fields.output_format == "jpeg":
+        message = "background: jpeg has no transparency; send output_format=png or webp with background=transparent"
+        raise ApiError("invalid_value", message, param="background")
     if fields.output_format == "webp" and max(fields.pixels() or (longest_side,)) > _LONGEST_WEBP_SIDE:
         message = f"output_format: webp ends at {_LONGEST_WEBP_SIDE:,} pixels a side; choose png or jpeg"
         raise ApiError("invalid_value", message, param="output_format")
@@ -284,11 +289,22 @@ def _review(fields: ImagesEditFields | SessionFields) -> Review:
     return fields.review if isinstance(fields, SessionFields) else "never"
 
 
+def editor_of(model: str | None, catalogue: Catalogue) -> str:
+    """The name of the editor that a request's `model` stands for.
+
+    Raises:
+        ApiError: ``model_not_found``, with the names that are known.
+    """
+    name = catalogue.aliases.get(model or "", model)
+    return _known(name, (*catalogue.editors, *catalogue.aliases), "model", "model_not_found")
+
+
 def _known(name: str | None, names: tuple[str, ...], param: str, code: str) -> str:
     if name is None:
         return names[0]
     if name not in names:
-        raise ApiError(code, f"{param} {name!r} is not configured; known are: {', '.join(names)}", param=param)
+        hint = "send one of them, or leave it out for the first"
+        raise ApiError(code, f"{param} {name!r} is not configured; known are: {', '.join(names)}; {hint}", param=param)
     return name
 
 
@@ -336,6 +352,10 @@ def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorCapab
     wanted = {name: getattr(fields, name) for name in _EDITOR_FIELDS if getattr(fields, name) is not None}
     if fields.size != "auto":
         wanted["size"] = fields.size
+    if fields.moderation == "low":
+        wanted["moderation"] = fields.moderation
+    if isinstance(fields, ImagesEditFields) and fields.background == "transparent":
+        wanted["background"] = fields.background
     if fields.seed is not None and not takes.seed:
         raise ApiError("unsupported_parameter", f"seed: the editor {editor!r} takes no seed; leave it out", param="seed")
     for name in wanted:

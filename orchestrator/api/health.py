@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz``, ``/metrics``: for those who operate the service, without a key."""
+"""``/healthz`` (also ``/health``), ``/readyz``, ``/metrics``: for those who operate the service, without a key."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _TEXT = {"description": "Prometheus text.", "content": {"text/plain": {"schema":
 Ctx = Annotated[Context, Depends(context)]
 
 
+@router.get("/health", responses=documented(keyed=False, example={"status": "ok"}), operation_id="health")
 @router.get("/healthz", responses=documented(keyed=False, example={"status": "ok"}))
 async def health(ctx: Ctx) -> dict[str, str]:
     """The process runs and drives its sessions."""

@@ -13,11 +13,13 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from orchestrator.api.access import access_ended
+from orchestrator.api.compatibility import ignored_header, quality_of, usage_of
 from orchestrator.api.context import Context, create_access
+from orchestrator.api.edit_bodies import edit_body, memory_factor
 from orchestrator.api.errors import documented, from_port, of_finished
 from orchestrator.api.examples import IMAGES
 from orchestrator.api.fields import ImagesEditFields
-from orchestrator.api.intake import idempotency_key
+from orchestrator.api.intake import REPLAYED, idempotency_key
 from orchestrator.api.live import (
     AccessEndedError,
     ClientDisconnectedError,
@@ -37,8 +39,9 @@ from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from services.errors import ApiError
+from services.imaging.alpha import HEAD_BYTES, has_alpha
 from services.imaging.codec import to_base64
-from services.protocol.images_api import ImagesResponse, form_schema, sse_schema
+from services.protocol.images_api import ImagesResponse, ImagesUsage, sse_schema
 from services.serving.byte_budget import receiving
 from services.serving.jsonlines import sse_message
 from services.serving.middleware import ReplyAbortedError, error_response
@@ -57,12 +60,16 @@ class _Waiting:
 
     Attributes:
         fingerprint: of its request, if it has no idempotency key: nobody else can get the result.
+        ignored: the fields that are not honoured.
+        headers: of every answer.
     """
 
     ctx: Context
     session_id: str
     fields: ImagesEditFields
     fingerprint: str | None
+    ignored: tuple[str, ...]
+    headers: dict[str, str]
 
     def counted(self) -> contextlib.AbstractContextManager[None]:
         """Count it, and keep its lease, while it waits."""
@@ -87,7 +94,7 @@ class _Waiting:
     "/v1/images/edits",
     response_model=ImagesResponse,
     responses=documented(408, 409, 415, 422, 429, 502, 504, 507, ok={200: _OK}, example=IMAGES, rated=True),
-    openapi_extra={"requestBody": form_schema(ImagesEditFields)},
+    openapi_extra={"requestBody": edit_body(ImagesEditFields)},
 )
 async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_access)]) -> Response:
     """Edit an image until the thinker finds that it follows the instruction, and return the best candidate of all turns.
@@ -98,8 +105,12 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
     """
     key = idempotency_key(request)
     with contextlib.ExitStack() as slot:
-        async with receiving(ctx.uploads, request, ctx.tenant) as body:
-            fields, pictures = await ctx.intake.from_form(body, ImagesEditFields)
+        async with (
+            receiving(ctx.uploads, request, ctx.tenant, factor=memory_factor(request)) as body,
+            ctx.uploads.open(ctx.tenant) as fetched,
+        ):
+            given = await ctx.intake.receive(body, ImagesEditFields, ctx.tenant, fetched.grow)
+            fields, ignored = given.fields, given.ignored
             if fields.response_format == "url":
                 ctx.links.check_base(request.headers.get("host"))
             if fields.stream:
@@ -107,11 +118,11 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
             webhook = endpoint_of_request(ctx, fields)
             with ctx.counting_refusals():
                 tenant = await ctx.tenant_bounds()
-                created = await ctx.intake.create(fields, pictures, tenant, key=key, waits=True, webhook=webhook)
-            del pictures  # do not hold them in memory while the caller waits
+                created = await ctx.intake.create(fields, given.pictures, tenant, key=key, waits=True, webhook=webhook)
+            del given  # do not hold its pictures in memory while the caller waits
         session_id = created.session_id
-        headers = {**_DONT_RETRY, "x-session-id": session_id}
-        call = _Waiting(ctx, session_id, fields, None if key else created.fingerprint)
+        headers = {**_DONT_RETRY, "x-session-id": session_id, **ignored_header(ignored), **({} if created.fresh else REPLAYED)}
+        call = _Waiting(ctx, session_id, fields, None if key else created.fingerprint, ignored, headers)
         if fields.stream:
             slot.enter_context(call.counted())
             return EventStreamResponse(_stream(call), slot.pop_all(), headers)
@@ -125,8 +136,7 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
 
 
 async def _whole(request: Request, call: _Waiting) -> Response:
-    ctx, session_id, fields = call.ctx, call.session_id, call.fields
-    headers = {**_DONT_RETRY, "x-session-id": session_id}
+    ctx, session_id, fields, headers = call.ctx, call.session_id, call.fields, call.headers
     try:
         with call.counted():
             session, _ = await while_connected(request, ctx.ends, until_finished(ctx.history, session_id))
@@ -134,7 +144,7 @@ async def _whole(request: Request, call: _Waiting) -> Response:
         await call.left()
         return Response(status_code=499)
     except ShuttingDownError:
-        return error_response(await call.shutting_down(), {"x-should-retry": "true", "x-session-id": session_id})
+        return error_response(await call.shutting_down(), {**headers, "x-should-retry": "true"})
     except AccessEndedError as exc:
         await call.left()
         raise access_ended() from exc
@@ -149,12 +159,17 @@ async def _whole(request: Request, call: _Waiting) -> Response:
         "created": int(session.created.at),
         "output_format": fields.output_format,
         "size": f"{best.image.width}x{best.image.height}" if best and best.image else None,
+        "quality": quality_of(session.created),
+        "background": await _background(call, best.image) if best and best.image else None,
+        "usage": usage_of(session).model_dump(),
         "session_id": session_id,
         "scores": scores.model_dump() if scores else None,
         "turns": finished.totals.turns,
         "edits": finished.totals.edits,
         "finish_reason": finished.reason,
         "totals": finished.totals.model_dump(),
+        **({"ignored": call.ignored} if call.ignored else {}),
+        **({"safety_identifier": session.created.user} if session.created.user else {}),
     }
     # The first part is made before the head is sent, so that a failure still has its status.
     parts = _parts(request, ctx, session_id, session, finished.results, fields)
@@ -211,6 +226,8 @@ async def _facts_of(
         # Without effect for png, whose link would be refused with it.
         if fields.output_compression is not None and fields.output_format != "png":
             query.append(("compression", str(fields.output_compression)))
+        if fields.background == "opaque" and fields.output_format != "jpeg":
+            query.append(("background", "opaque"))
         path = candidate_path(session_id, ref)
         return None, {"url": await ctx.links.link(str(request.base_url), path, query, ctx.clock.now()), **out}
     return candidate.image, out
@@ -230,7 +247,16 @@ async def _encoded(ctx: Context, session_id: str, image: ImageRef, fields: Image
 
 
 def _as_stored(image: ImageRef, fields: ImagesEditFields) -> bool:
-    return image.media_type == f"image/{fields.output_format}" and fields.output_compression is None
+    same = image.media_type == f"image/{fields.output_format}" and fields.output_compression is None
+    return same and fields.background != "opaque"
+
+
+async def _background(call: _Waiting, image: ImageRef) -> str | None:
+    """Whether the picture that is sent can be transparent: ``transparent`` or ``opaque``."""
+    if call.fields.output_format == "jpeg" or call.fields.background == "opaque":
+        return "opaque"
+    head = await call.ctx.blobs.read(call.session_id, image.sha256, 0, min(HEAD_BYTES, image.bytes))
+    return "transparent" if has_alpha(head) else "opaque"
 
 
 async def _converted(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> bytes:
@@ -240,15 +266,16 @@ async def _converted(ctx: Context, session_id: str, image: ImageRef, fields: Ima
     if _as_stored(image, fields):
         return await load()
     encoding = (fields.output_format, fields.output_compression)
-    return await ctx.transcodes.get(image.sha256, load, encoding, tenant=ctx.tenant, param="output_format")
+    opaque = fields.background == "opaque"
+    return await ctx.transcodes.get(image.sha256, load, encoding, opaque=opaque, tenant=ctx.tenant, param="output_format")
 
 
 async def _stream(call: _Waiting) -> AsyncIterator[bytes]:
     """Each turn's candidates as partial images, then one completed event for every result."""
-    ctx, session_id, fields = call.ctx, call.session_id, call.fields
+    ctx = call.ctx
     done = False
     try:
-        async for item in until(ctx.ends, _events(ctx, session_id, fields)):
+        async for item in until(ctx.ends, _events(call)):
             yield item
         done = True
     except (PortError, ApiError) as exc:
@@ -265,11 +292,11 @@ async def _stream(call: _Waiting) -> AsyncIterator[bytes]:
             await asyncio.shield(asyncio.ensure_future(call.left()))
 
 
-async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> AsyncGenerator[bytes]:
+async def _events(call: _Waiting) -> AsyncGenerator[bytes]:
     sent: set[str] = set()
     while True:
         try:
-            async with contextlib.aclosing(_events_once(ctx, session_id, fields, sent)) as items:
+            async with contextlib.aclosing(_events_once(call, sent)) as items:
                 async for item in items:
                     yield item
         except HistoryLostError:
@@ -277,8 +304,9 @@ async def _events(ctx: Context, session_id: str, fields: ImagesEditFields) -> As
         return
 
 
-async def _events_once(ctx: Context, session_id: str, fields: ImagesEditFields, sent: set[str]) -> AsyncGenerator[bytes]:
+async def _events_once(call: _Waiting, sent: set[str]) -> AsyncGenerator[bytes]:
     """The events, but for partial images that were sent: `sent` has their turns and candidates."""
+    ctx, session_id, fields = call.ctx, call.session_id, call.fields
     log = []
     async with contextlib.aclosing(follow(ctx.history, session_id, waits=True)) as live:
         async for recorded in live:
@@ -292,21 +320,21 @@ async def _events_once(ctx: Context, session_id: str, fields: ImagesEditFields, 
                 # An event is held as a whole, so that its end is never cut off by another one.
                 async with ctx.replies.open(ctx.tenant, patient=True) as held:
                     await held.grow(_EVENT_FACTOR * size_of(event.image))
-                    yield await _partial(ctx, session_id, fold(log), event, fields, len(sent))
+                    yield await _partial(call, fold(log), event, len(sent))
                 sent.add(picture)
             if isinstance(event, Finished):
-                async with contextlib.aclosing(_completed(ctx, session_id, fold(log), event, fields)) as items:
+                async with contextlib.aclosing(_completed(call, fold(log), event)) as items:
                     async for item in items:
                         yield item
 
 
-async def _partial(ctx: Context, session_id: str, session: Session, event: Edited, fields: ImagesEditFields, index: int) -> bytes:
+async def _partial(call: _Waiting, session: Session, event: Edited, index: int) -> bytes:
+    data = await _converted(call.ctx, call.session_id, event.image, call.fields)
     body = {
         "type": "image_edit.partial_image",
-        "b64_json": to_base64(await _converted(ctx, session_id, event.image, fields)),
+        "b64_json": to_base64(data),
         "partial_image_index": index,
-        **_facts(event.at, event.image, fields),
-        "session_id": session_id,
+        **_of_event(call, session, event.at, event.image, data),
         "turn": event.turn,
         "candidate": event.candidate,
         "instruction": session.turns[event.turn - 1].instruction,
@@ -314,51 +342,50 @@ async def _partial(ctx: Context, session_id: str, session: Session, event: Edite
     return sse_message(body, event="image_edit.partial_image")
 
 
-async def _completed(
-    ctx: Context, session_id: str, session: Session, finished: Finished, fields: ImagesEditFields
-) -> AsyncGenerator[bytes]:
+async def _completed(call: _Waiting, session: Session, finished: Finished) -> AsyncGenerator[bytes]:
     if finished.best is None:
         error = of_finished(finished)
         yield sse_message(error.body(), event="error")
         return
-    for ref in finished.results:
-        candidate = session.candidate(ref)
-        if candidate is None or candidate.image is None:
-            continue
-        async with ctx.replies.open(ctx.tenant, patient=True) as held:
-            await held.grow(_EVENT_FACTOR * size_of(candidate.image))
-            yield await _completed_event(ctx, session_id, session, finished, ref, fields)
+    found = [(ref, candidate.image) for ref in finished.results if (candidate := session.candidate(ref)) and candidate.image]
+    for number, (ref, image) in enumerate(found, 1):
+        async with call.ctx.replies.open(call.ctx.tenant, patient=True) as held:
+            await held.grow(_EVENT_FACTOR * size_of(image))
+            # Clients add up what events report, so one of them has all of it.
+            usage = usage_of(session) if number == len(found) else ImagesUsage()
+            yield await _completed_event(call, session, finished, ref, image, usage)
 
 
 async def _completed_event(
-    ctx: Context, session_id: str, session: Session, finished: Finished, ref: CandidateRef, fields: ImagesEditFields
+    call: _Waiting, session: Session, finished: Finished, ref: CandidateRef, image: ImageRef, usage: ImagesUsage
 ) -> bytes:
-    candidate = session.candidate(ref)
-    assert candidate is not None
-    assert candidate.image is not None
-    scores = scores_of(candidate)
+    scores = scores_of(session.candidate(ref))
+    data = await _converted(call.ctx, call.session_id, image, call.fields)
     body = {
         "type": "image_edit.completed",
-        "b64_json": to_base64(await _converted(ctx, session_id, candidate.image, fields)),
-        **_facts(finished.at, candidate.image, fields),
+        "b64_json": to_base64(data),
+        **_of_event(call, session, finished.at, image, data),
+        "usage": usage.model_dump(),
         "revised_prompt": session.turns[ref.turn - 1].instruction,
-        "session_id": session_id,
         "turn": ref.turn,
         "candidate": ref.candidate,
         "scores": scores.model_dump() if scores else None,
         "turns": finished.totals.turns,
         "edits": finished.totals.edits,
         "finish_reason": finished.reason,
+        **({"ignored": call.ignored} if call.ignored else {}),
+        **({"safety_identifier": session.created.user} if session.created.user else {}),
     }
     return sse_message(body, event="image_edit.completed")
 
 
-def _facts(at: float, image: ImageRef, fields: ImagesEditFields) -> dict[str, Any]:
-    """The fields that OpenAI's stream events have in common."""
+def _of_event(call: _Waiting, session: Session, at: float, image: ImageRef, data: bytes) -> dict[str, Any]:
+    """The fields that OpenAI's stream events have in common, and the session."""
     return {
         "created_at": int(at),
         "size": f"{image.width}x{image.height}",
-        "quality": "auto",
-        "background": "auto",
-        "output_format": fields.output_format,
+        "quality": quality_of(session.created),
+        "background": "transparent" if has_alpha(data[:HEAD_BYTES]) else "opaque",
+        "output_format": call.fields.output_format,
+        "session_id": call.session_id,
     }

@@ -1,4 +1,4 @@
-"""Creates sessions from requests: parse the form or JSON, check the images, store them, record the first event."""
+"""Creates sessions from requests: check the fields, fetch and check the images, store them, record the first event."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 from opentelemetry import trace
 from starlette.requests import Request
 
+from orchestrator.api.compatibility import Compatibility, settle
+from orchestrator.api.edit_bodies import read_edit_body
 from orchestrator.api.fields import (
     NEW_FIELDS,
     OUTPUT_FIELDS,
     Deadlines,
     ImagesEditFields,
     SessionFields,
-    SessionJson,
     Sources,
     check,
     first_event,
@@ -35,13 +37,13 @@ from orchestrator.ports.stores import Bounds, Created, Folders, Idempotency, Ses
 from services.errors import ApiError
 from services.imaging.codec import CheckedImage, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
-from services.protocol.images_api import INPUT_FACTOR, read_form, source_and_references, validate
+from services.protocol.images_api import INPUT_FACTOR, EditFields, EditForm, source_and_references
 from services.serving import logs, tracing
-from services.serving.middleware import read_json
-from services.serving.multipart import open_form
 
 _Fields = TypeVar("_Fields", ImagesEditFields, SessionFields)
 _MAX_SEED = 2**31
+REPLAYED: Final = {"idempotent-replayed": "true"}
+"""The header of an answer about a session that an earlier request created."""
 _PAIR: Final = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 
@@ -63,12 +65,21 @@ class Pictures:
 
 
 @dataclass(frozen=True, slots=True)
-class _Received:
+class _Digests:
     """The digests of a request's pictures as they were received; of the mask, empty if there is none."""
 
     source: str
     mask: str = ""
     references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Generic[_Fields]):
+    """A request that was read: its fields, its pictures, and the names of fields that are not honoured."""
+
+    fields: _Fields
+    pictures: Pictures
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,7 @@ class Intake:
         limits: of a picture; all of a request have `INPUT_FACTOR` times as many bytes at most.
         decoder: decodes what callers send, in other processes.
         resolver: resolves the host names of callers' URLs.
+        compatibility: whether fields that cannot be honoured are refused, or left out and named.
     """
 
     sessions: Sessions
@@ -91,41 +103,41 @@ class Intake:
     limits: ImageLimits
     decoder: DecodePool = field(default_factory=DecodePool)
     resolver: NameResolver = field(default_factory=NameResolver)
+    compatibility: Compatibility = "strict"
 
     @property
     def catalogue(self) -> Catalogue:
         """The editors and thinkers that callers can name, as configured now."""
         return self.catalogue_now()
 
-    async def from_form(self, request: Request, model: type[_Fields]) -> tuple[_Fields, Pictures]:
-        """The validated fields and the pictures of a multipart request."""
-        kind = request.headers.get("content-type", "").lower()
-        if not kind.startswith("multipart/form-data"):
-            message = "send multipart/form-data with a file part `image` and a text field `prompt` (/v1/sessions takes JSON too)"
-            raise ApiError("unsupported_media_type", message, param="image")
-        async with open_form(request, max_files=20, max_fields=100, max_file_bytes=self.limits.max_bytes) as form:
-            read = await read_form(form)
-        fields = validate(model, _with_metadata(read.fields))
-        source, references = source_and_references(read.images)
-        pictures = Pictures(source, read.mask, references)
-        check(fields, self.catalogue, self.deadlines, images=len(read.images), has_mask=read.mask is not None)
-        return fields, pictures
-
-    async def from_json(self, request: Request, tenant: str, reserve: Reserve) -> tuple[SessionFields, Pictures]:
-        """The validated fields and the pictures of a JSON request, whose images are base64 or URLs.
+    async def receive(self, request: Request, model: type[_Fields], tenant: str, reserve: Reserve) -> Received[_Fields]:
+        """The validated fields and the pictures of a request; pictures behind URLs are fetched once the fields are right.
 
         Args:
-            reserve: waits until so many bytes of images behind URLs may be held.
+            reserve: waits until so many bytes of images that were not files of the body may be held.
         """
-        body: Any = await read_json(request)
-        if not isinstance(body, dict):
-            raise ApiError("invalid_json", "the body must be a JSON object")
-        given = validate(SessionJson, body)
-        fields = validate(SessionFields, {key: value for key, value in body.items() if key not in {"image", "mask"}})
-        check(fields, self.catalogue, self.deadlines, has_mask=given.mask is not None)
-        source = await self._image(given.image, "image", tenant, reserve)
-        mask = await self._image(given.mask, "mask", tenant, reserve) if given.mask else None
-        return fields, Pictures(source, mask)
+        form: EditForm = await read_edit_body(request, model, max_file_bytes=self.limits.max_bytes)
+        source_and_references(form.images)
+        has_mask = form.mask is not None
+        right = partial(check, catalogue=self.catalogue, deadlines=self.deadlines, images=len(form.images), has_mask=has_mask)
+        fields, ignored = settle(model, _with_metadata(form.fields), right, self.compatibility)
+        return Received(fields, await self._pictures(form, tenant, reserve), ignored)
+
+    async def _pictures(self, form: EditForm, tenant: str, reserve: Reserve) -> Pictures:
+        """The pictures of a form as bytes; texts are read or fetched, one after the other."""
+        given = [*form.images, *([] if form.mask is None else [form.mask])]
+        most, size = INPUT_FACTOR * self.limits.max_bytes, 0
+        read: list[bytes] = []
+        for number, picture in enumerate(given):
+            param = "mask" if number == len(form.images) else "image" if len(form.images) == 1 else f"image[{number}]"
+            read.append(picture if isinstance(picture, bytes) else await self._image(picture, param, tenant, reserve))
+            size += len(read[-1])
+            if size > most:
+                message = f"{param}: the pictures have more than {most:,} bytes together; send smaller ones"
+                raise ApiError("image_too_large", message, param="image")
+        mask = None if form.mask is None else read.pop()
+        source, references = source_and_references(read)
+        return Pictures(source, mask, references)
 
     async def create(
         self,
@@ -169,9 +181,11 @@ class Intake:
         if "://" in text[:16]:
             limit, resolver = self.limits.max_bytes, self.resolver
             return await fetch_image(text, max_bytes=limit, param=param, tenant=tenant, resolver=resolver, reserve=reserve)
+        # As bytes in addition to the text, which counts as the body.
+        await reserve(len(text) * 3 // 4)
         return await asyncio.to_thread(from_base64, text, param=param)
 
-    async def _check(self, pictures: Pictures, tenant: str) -> tuple[list[CheckedImage], CheckedImage | None, _Received]:
+    async def _check(self, pictures: Pictures, tenant: str) -> tuple[list[CheckedImage], CheckedImage | None, _Digests]:
         """Decode the pictures, once for the whole session: those that are passed on, and the digests of those received.
 
         One after the other, so that a request takes one place among those that wait to be decoded.
@@ -189,10 +203,10 @@ class Intake:
                 message = f"image: the pictures have more than {most:,} bytes together, as they are stored; send smaller ones"
                 raise ApiError("image_too_large", message, param="image")
         if pictures.mask is None:
-            return images, None, _Received(digests[0], references=tuple(digests[1:]))
+            return images, None, _Digests(digests[0], references=tuple(digests[1:]))
         size_of_source = (images[0].width, images[0].height)
         digest, mask = await self.decoder.check_mask(pictures.mask, size_of_source, limits=self.limits, tenant=tenant)
-        return images, mask, _Received(digests[0], digest, tuple(digests[1:]))
+        return images, mask, _Digests(digests[0], digest, tuple(digests[1:]))
 
     async def _record(
         self,
@@ -223,7 +237,7 @@ class Intake:
             await self.folders.remove(session_id)
 
 
-def _with_metadata(fields: Mapping[str, str]) -> dict[str, Any]:
+def _with_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A form's fields with its ``metadata[key]`` collected, which is how clients send an object in a form."""
     found = {name: _PAIR.fullmatch(name) for name in fields}
     pairs = {match[1]: fields[name] for name, match in found.items() if match}
@@ -241,7 +255,7 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def _fingerprint(fields: ImagesEditFields | SessionFields, received: _Received) -> str:
+def _fingerprint(fields: ImagesEditFields | SessionFields, received: _Digests) -> str:
     """Of a request: the fields that it sets, and the digests of its pictures as they were received.
 
     How the result is sent is not part of it: a repeat may ask for another format. Fields at their defaults are not either, so
@@ -253,12 +267,13 @@ def _fingerprint(fields: ImagesEditFields | SessionFields, received: _Received) 
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _former_fingerprint(fields: ImagesEditFields | SessionFields, received: _Received) -> str:
+def _former_fingerprint(fields: ImagesEditFields | SessionFields, received: _Digests) -> str:
     """As version 0.1 made it: of all its fields."""
-    parts = (fields.model_dump_json(exclude=set(NEW_FIELDS)), *_digests(received))
+    new = NEW_FIELDS if isinstance(fields, EditFields) else {*NEW_FIELDS, "quality"}
+    parts = (fields.model_dump_json(exclude=set(new)), *_digests(received))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _digests(received: _Received) -> tuple[str, ...]:
+def _digests(received: _Digests) -> tuple[str, ...]:
     # The references last: without any it is what it was before there were some.
     return (received.source, received.mask, *received.references)

@@ -18,11 +18,13 @@ from starlette.responses import Response
 
 from orchestrator.api.access import access_ended
 from orchestrator.api.bodies import described, read_as
+from orchestrator.api.compatibility import ignored_header
 from orchestrator.api.context import Context, create_access, edit_access, image_access, read_access
+from orchestrator.api.edit_bodies import edit_body, memory_factor
 from orchestrator.api.errors import Responses, documented, from_port
 from orchestrator.api.examples import SESSION, SESSIONS
-from orchestrator.api.fields import SessionFields, SessionJson, check_bytes
-from orchestrator.api.intake import idempotency_key
+from orchestrator.api.fields import SessionFields, check_bytes
+from orchestrator.api.intake import REPLAYED, idempotency_key
 from orchestrator.api.live import (
     AccessEndedError,
     ClientDisconnectedError,
@@ -45,7 +47,7 @@ from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Created, Recorded
 from services.errors import ApiError
 from services.imaging.codec import OutputFormat
-from services.protocol.images_api import MAX_IMAGES, Prompt, form_schema
+from services.protocol.images_api import MAX_IMAGES, Prompt
 from services.serving.byte_budget import HeldResponse, receiving
 from services.serving.middleware import error_response
 
@@ -64,15 +66,17 @@ class WantedEncoding:
     request: Request
     format: OutputFormat | None
     compression: int | None
+    background: Literal["opaque"] | None
 
 
 def wanted_encoding(
     request: Request,
     format: Annotated[OutputFormat | None, Query(description="Output encoding; as stored if absent.")] = None,  # noqa: A002
     compression: Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")] = None,
+    background: Annotated[Literal["opaque"] | None, Query(description="opaque: a transparent image is laid on white.")] = None,
 ) -> WantedEncoding:
     """The dependency of routes that serve images."""
-    return WantedEncoding(request, format, compression)
+    return WantedEncoding(request, format, compression, background)
 
 
 Wanted = Annotated[WantedEncoding, Depends(wanted_encoding)]
@@ -109,13 +113,6 @@ class Feedback(BaseModel):
     instruction: Prompt | None = Field(None, description="With instruct: the instruction of the next turn.")
 
 
-def _create_body() -> dict[str, object]:
-    form = form_schema(SessionFields)
-    schema = SessionJson.model_json_schema()
-    form["content"]["application/json"] = {"schema": schema}
-    return {"requestBody": form}
-
-
 @router.post(
     "",
     status_code=202,
@@ -123,7 +120,7 @@ def _create_body() -> dict[str, object]:
     responses=documented(
         408, 415, 422, 429, 502, 504, ok={200: _FINISHED, 202: _CREATED}, example=SESSION, polled=True, rated=True
     ),
-    openapi_extra=_create_body(),
+    openapi_extra={"requestBody": edit_body(SessionFields)},
 )
 async def create_session(
     request: Request,
@@ -132,31 +129,32 @@ async def create_session(
         str | None, Header(alias="prefer", description="`wait=n`: wait up to n seconds for the result.", examples=["wait=30"])
     ] = None,
 ) -> Response:
-    """Create a session, from a multipart form as for the images endpoint, or from JSON with the image as base64 or https URL."""
+    """Create a session, from a form or from JSON, as for the images endpoint."""
     wait_s = preferred_wait_s(request.headers.getlist("prefer"))
     key = idempotency_key(request)
-    is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
     async with (
-        receiving(ctx.uploads, request, ctx.tenant, factor=2 if is_json else 1) as body,
+        receiving(ctx.uploads, request, ctx.tenant, factor=memory_factor(request)) as body,
         ctx.uploads.open(ctx.tenant) as fetched,
     ):
-        if is_json:
-            fields, pictures = await ctx.intake.from_json(body, ctx.tenant, fetched.grow)
-        else:
-            fields, pictures = await ctx.intake.from_form(body, SessionFields)
-        webhook = endpoint_of_request(ctx, fields)
+        given = await ctx.intake.receive(body, SessionFields, ctx.tenant, fetched.grow)
+        webhook = endpoint_of_request(ctx, given.fields)
         with ctx.counting_refusals():
-            created = await ctx.intake.create(fields, pictures, await ctx.tenant_bounds(), key=key, webhook=webhook)
-        del pictures  # do not hold them in memory while the caller waits
-    headers = {"location": f"/v1/sessions/{created.session_id}", "x-should-retry": "false"}
+            bounds = await ctx.tenant_bounds()
+            created = await ctx.intake.create(given.fields, given.pictures, bounds, key=key, webhook=webhook)
+        ignored = given.ignored
+        del given  # do not hold its pictures in memory while the caller waits
+    headers = {"location": f"/v1/sessions/{created.session_id}", "x-should-retry": "false", **ignored_header(ignored)}
+    headers |= {} if created.fresh else REPLAYED
     try:
-        return await _created(request, ctx, created, wait_s, headers)
+        return await _created(request, ctx, created, wait_s, headers, ignored)
     except (ApiError, PortError) as exc:
         # The session exists: who repeats the request without an idempotency key would create another.
         return error_response(from_port(exc) if isinstance(exc, PortError) else exc, headers)
 
 
-async def _created(request: Request, ctx: Context, created: Created, wait_s: float, headers: Mapping[str, str]) -> Response:
+async def _created(
+    request: Request, ctx: Context, created: Created, wait_s: float, headers: Mapping[str, str], ignored: tuple[str, ...]
+) -> Response:
     """A new session as it is now, or within so many seconds as it is when it is finished."""
     session_id = created.session_id
     if wait_s:
@@ -173,10 +171,10 @@ async def _created(request: Request, ctx: Context, created: Created, wait_s: flo
         else:
             await ctx.confirm()
             applied = {**headers, "preference-applied": f"wait={wait_s:g}"}
-            return _shown(show(session_id, session, seq, kept_s=ctx.kept_s), applied)
+            return _shown(show(session_id, session, seq, kept_s=ctx.kept_s, ignored=ignored), applied)
     session, seq = await load(ctx.history, session_id, ctx.tenant)
     position = None if session.finished else await ctx.sessions.queue_position(session_id)
-    return _shown(show(session_id, session, seq, position, kept_s=ctx.kept_s), headers, 202)
+    return _shown(show(session_id, session, seq, position, kept_s=ctx.kept_s, ignored=ignored), headers, 202)
 
 
 @router.get("", responses=documented(example=SESSIONS), openapi_extra={"parameters": [METADATA_QUERY]})
@@ -440,14 +438,16 @@ async def _serve(
     cache = "private, max-age=31536000, immutable" if final else "private, no-cache"
     headers = {"cache-control": cache, "x-content-type-options": "nosniff"}
     output, compression = wanted.format, wanted.compression
-    if output is None and compression is None:
+    opaque = wanted.background == "opaque"
+    if output is None and compression is None and not opaque:
         whole = Representation(f'"{image.sha256}"', image.media_type, headers)
         return await stored_response(ctx.blobs, session_id, image, whole, wanted.request)
     output = output or _format_of(image.media_type)
     if compression is not None and output == "png":
         message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
         raise ApiError("unsupported_parameter", message, param="compression")
-    whole = Representation(f'"{image.sha256}-{output}-{compression}"', f"image/{output}", headers)
+    etag = f'"{image.sha256}-{output}-{compression}{"-opaque" if opaque else ""}"'
+    whole = Representation(etag, f"image/{output}", headers)
     if known := whole.not_modified(wanted.request):
         return known
     # The session's tenant: a signed link has none of its own.
@@ -459,7 +459,7 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         held = await stack.enter_async_context(ctx.replies.open(tenant))
         await held.grow(size_of(image))
-        work = ctx.transcodes.get(image.sha256, load, (output, compression), tenant=tenant)
+        work = ctx.transcodes.get(image.sha256, load, (output, compression), opaque=opaque, tenant=tenant)
         try:
             data = await while_connected(wanted.request, ctx.ends, work)
         except ClientDisconnectedError:

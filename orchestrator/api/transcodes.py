@@ -19,7 +19,7 @@ _WAITING: Final = 32
 """Transcodes of one tenant that wait for others of its own."""
 _RETRY_S: Final = 2
 
-_Name = tuple[str, OutputFormat, int | None]
+_Name = tuple[str, OutputFormat, int | None, bool]
 
 
 @dataclass(slots=True)
@@ -65,6 +65,7 @@ class Transcodes:
         encoding: tuple[OutputFormat, int | None],
         *,
         tenant: str,
+        opaque: bool = False,
         param: str = "format",
     ) -> bytes:
         """The image in an encoding: its format and compression.
@@ -74,12 +75,13 @@ class Transcodes:
             load: reads it; called only if it is needed, and once the tenant's turn has come.
             encoding: the format, and OpenAI's ``output_compression`` or None.
             tenant: whose transcodes are counted.
+            opaque: lay a transparent image on white.
             param: the request field that names the format.
 
         Raises:
             ApiError: ``overloaded`` when many transcodes of the tenant wait already, and as `DecodePool.transcode`.
         """
-        name = (sha256, *encoding)
+        name = (sha256, *encoding, opaque)
         known = self._cache.get(name)
         if known is not None:
             return known
@@ -100,12 +102,12 @@ class Transcodes:
                 shared.task.cancel()
 
     async def _transcode(self, name: _Name, load: Callable[[], Awaitable[bytes]], tenant: str, param: str) -> bytes:
-        sha256, output_format, compression = name
+        _, output_format, compression, opaque = name
         async with self._turn(tenant, param):
-            made = await self.pool.transcode(await load(), output_format, compression, param=param, tenant=tenant)
+            made = await self.pool.transcode(await load(), output_format, compression, opaque=opaque, param=param, tenant=tenant)
         # Larger than the whole cache: not cached.
         with contextlib.suppress(ValueError):
-            self._cache[sha256, output_format, compression] = made
+            self._cache[name] = made
         return made
 
     @contextlib.asynccontextmanager

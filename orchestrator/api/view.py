@@ -143,6 +143,11 @@ class SessionView(BaseModel):
     references: list[ImageView] = Field(description="The other pictures that were sent, in their order.")
     mask: ImageView | None
     urls: Urls
+    ignored: list[str] = Field(
+        default=[],
+        exclude_if=lambda names: not names,
+        description="In the answer to its creation: fields of the request that are not honoured, where the server is lenient.",
+    )
 
 
 class SessionList(BaseModel):
@@ -158,13 +163,20 @@ class SessionList(BaseModel):
 
 
 def show(
-    session_id: str, session: Session, last_event: int, position: QueuePosition | None = None, *, kept_s: float | None = None
+    session_id: str,
+    session: Session,
+    last_event: int,
+    position: QueuePosition | None = None,
+    *,
+    kept_s: float | None = None,
+    ignored: tuple[str, ...] = (),
 ) -> SessionView:
     """The session as the API shows it.
 
     Args:
         position: where it is queued.
         kept_s: seconds from its end until it is deleted; None if never.
+        ignored: fields of the request that created it which are not honoured.
     """
     created, finished = session.created, session.finished
     path = f"/v1/sessions/{session_id}"
@@ -212,6 +224,7 @@ def show(
         urls=Urls(
             self=path, events=f"{path}/events", cancel=f"{path}/cancel", feedback=f"{path}/feedback", image=f"{path}/image"
         ),
+        ignored=list(ignored),
     )
 
 

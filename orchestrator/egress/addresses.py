@@ -95,11 +95,14 @@ class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
-def checked_url(url: str, *, allowed: Callable[[str], bool] = is_public, allow_http: bool = False) -> httpcore.URL:
+def checked_url(
+    url: str, *, allowed: Callable[[str], bool] = is_public, allow_http: bool = False, http_anywhere: bool = False
+) -> httpcore.URL:
     """Parse a URL once, check it, and return the parsed form that is requested; an address in it must be allowed.
 
     Args:
         allow_http: whether http is allowed on this machine.
+        http_anywhere: whether it is on all.
 
     Raises:
         InvalidURLError: with why it is not requested.
@@ -113,7 +116,8 @@ def checked_url(url: str, *, allowed: Callable[[str], bool] = is_public, allow_h
         raise InvalidURLError("invalid_url", "not a valid URL") from exc
     if len(host) > _MAX_HOST_LENGTH or (parsed.port is not None and not 0 < parsed.port <= _LAST_PORT):
         raise InvalidURLError("invalid_url", "not a valid URL")
-    if not host or parsed.scheme not in ({"https", "http"} if allow_http and _is_loopback(shown) else {"https"}):
+    http = http_anywhere or (allow_http and _is_loopback(shown))
+    if not host or parsed.scheme not in ({"https", "http"} if http else {"https"}):
         raise InvalidURLError("invalid_url", "only https URLs are called")
     if parsed.userinfo:
         raise InvalidURLError("invalid_url", "a URL with a user name or password is not called")

@@ -9,7 +9,14 @@ from typing import Final
 import httpcore
 import httpx
 
-from orchestrator.egress.addresses import CheckedNetworkBackend, ForbiddenAddressError, InvalidURLError, checked_url
+from orchestrator.egress.addresses import (
+    CheckedNetworkBackend,
+    ForbiddenAddressError,
+    InvalidURLError,
+    checked_url,
+    is_public,
+    is_public_or_local,
+)
 from orchestrator.egress.resolver import NameResolver, ResolutionTimeoutError
 from services.errors import ApiError, shown
 
@@ -22,22 +29,33 @@ Reserve = Callable[[int], Awaitable[None]]
 _HEADERS: Final[dict[bytes | str, bytes | str]] = {"Accept": "image/*", "Accept-Encoding": "identity"}
 
 
-async def fetch_image(url: str, *, max_bytes: int, param: str, tenant: str, resolver: NameResolver, reserve: Reserve) -> bytes:
+async def fetch_image(
+    url: str,
+    *,
+    max_bytes: int,
+    param: str,
+    tenant: str,
+    resolver: NameResolver,
+    reserve: Reserve,
+    trusted: bool = False,
+) -> bytes:
     """Download the image at a tenant's URL.
 
     Args:
         reserve: waits until so many bytes may be held, before they are read.
+        trusted: whether the operator named the host: it may be in a private network, and the URL http.
 
     Raises:
         ApiError: ``invalid_url``, ``url_forbidden``, ``url_unreachable`` or ``image_too_large``, naming `param`; and those of
             `reserve`.
     """
+    allowed = is_public_or_local if trusted else is_public
     try:
-        target = checked_url(url)
+        target = checked_url(url, allowed=allowed, http_anywhere=trusted)
     except InvalidURLError as exc:
         raise ApiError(exc.code, f"{param}: {exc.message}; send an https URL, or the image itself", param=param) from exc
     pool = httpcore.AsyncConnectionPool(
-        ssl_context=httpx.create_ssl_context(), network_backend=CheckedNetworkBackend(resolver, tenant)
+        ssl_context=httpx.create_ssl_context(), network_backend=CheckedNetworkBackend(resolver, tenant, allowed)
     )
     try:
         async with asyncio.timeout(_TIMEOUT_S), pool, pool.stream("GET", target, headers=_HEADERS) as reply:

@@ -260,10 +260,12 @@ class Catalogue:
 
     Attributes:
         by_checklist: thinkers that judge by a checklist.
+        aliases: further names of editors, and the editor of each.
         thinker_images: by thinker, the pictures that one request may hold; others take any number.
     """
 
     editors: Mapping[str, EditorCapabilities]
     thinkers: tuple[str, ...]
     by_checklist: frozenset[str] = frozenset()
+    aliases: Mapping[str, str] = field(default_factory=dict)
     thinker_images: Mapping[str, int] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from orchestrator.loop.events import TOO_LATE, OutsideMask
 from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply, RequestTiming, StoredImage
 from orchestrator.ports.errors import EditorError
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
+from orchestrator.upstreams.editor_links import EditorLinks
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
 from orchestrator.upstreams.kept_sources import UNKNOWN, KeptSources
 from orchestrator.upstreams.liveness import Patience
@@ -55,6 +56,8 @@ class HttpEditor:
         upstream: where to post.
         model: the server's name for the model, or None to leave the field out.
         send_seed: whether the server knows the extension field ``seed``.
+        ask_base64: whether requests have the field ``response_format``, without which some servers answer links.
+        links: fetches pictures that the server answers as links; refuses all if absent.
         limit: bounds the edits in flight; unbounded if None.
         decoder: checks and scales images; one of its own if absent.
     """
@@ -65,12 +68,16 @@ class HttpEditor:
         *,
         model: str | None = None,
         send_seed: bool = True,
+        ask_base64: bool = True,
+        links: EditorLinks | None = None,
         limit: AdaptiveLimit | None = None,
         decoder: DecodePool | None = None,
     ) -> None:
         self._upstream = upstream
         self._model = model
         self._send_seed = send_seed
+        self._ask_base64 = ask_base64
+        self._links = links or EditorLinks("")
         self._limit = limit
         self._decoder = decoder or DecodePool()
         self._sources = KeptSources()
@@ -113,6 +120,8 @@ class HttpEditor:
             fields["model"] = self._model
         if self._send_seed:
             fields["seed"] = order.seed
+        if self._ask_base64:
+            fields["response_format"] = "b64_json"
         boundary = secrets.token_hex(16)
         # As OpenAI's own client names them: a list has brackets.
         files = [("image[]", image) for image in (order.source, *order.references)]
@@ -129,7 +138,7 @@ class HttpEditor:
         requests = _Requests(usage)
         reply = await self._post(call, named, order, requests, patience or Patience.of(order.timeout_s, order.start_s))
         requests.reported(reply)
-        data = await _image_of(reply)
+        data = await self._image_of(reply, order, call.max_reply)
         info = await self._checked(data, order)
         if order.options.get("size") in {None, "auto"}:
             data, info = await self._at_source_size(data, info, order)
@@ -146,6 +155,23 @@ class HttpEditor:
         except ApiError as exc:
             raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
         return None if found is None else OutsideMask(changed=found.changed, difference=found.difference)
+
+    async def _image_of(self, reply: Reply, order: EditOrder, max_bytes: int | None) -> bytes:
+        """The image: the body itself, base64 in its JSON, or behind a link."""
+        if reply.raw is not None:
+            return reply.raw
+        first = _first_of(reply.json)
+        text, link = first.get("b64_json"), first.get("url")
+        if not (isinstance(text, str) and text) and isinstance(link, str) and link:
+            text = link
+            if not link.startswith("data:"):
+                return await self._links.fetch(link, tenant=order.tenant, max_bytes=max_bytes or _MIN_REPLY_BOUND)
+        if not isinstance(text, str) or not text:
+            raise EditorError("editor_bad_reply", "the editor's reply has no data[0].b64_json", retryable=True)
+        try:
+            return await asyncio.to_thread(from_base64, text)
+        except ApiError as exc:
+            raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
 
     async def _checked(self, data: bytes, order: EditOrder) -> ImageInfo:
         """Check an image's header and structure without decoding its pixels; the limit on replies bounds its bytes."""
@@ -290,23 +316,10 @@ def _max_reply(order: EditOrder) -> int:
     return max(_MIN_REPLY_BOUND, _MAX_GROWTH * max(ref.width * ref.height, size) * _BYTES_PER_PIXEL * 4 // 3)
 
 
-async def _image_of(reply: Reply) -> bytes:
-    """The image: the body itself, or base64 in its JSON."""
-    if reply.raw is not None:
-        return reply.raw
-    try:
-        return await asyncio.to_thread(from_base64, _base64_of(reply.json))
-    except ApiError as exc:
-        raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
-
-
-def _base64_of(reply: Any) -> str:
+def _first_of(reply: Any) -> dict[str, Any]:
     images = reply.get("data") if isinstance(reply, dict) else None
     first = images[0] if isinstance(images, list) and images else None
-    text = first.get("b64_json") if isinstance(first, dict) else None
-    if not isinstance(text, str) or not text:
-        raise EditorError("editor_bad_reply", "the editor's reply has no data[0].b64_json", retryable=True)
-    return text
+    return first if isinstance(first, dict) else {}
 
 
 def _timings(reply: Any) -> dict[str, float]:

@@ -13,10 +13,12 @@ from typing import Final, Literal, Protocol
 
 import aiohttp
 
+from orchestrator.egress.resolver import NameResolver
 from orchestrator.ports.collaborators import Catalogue, Editor, EditorCapabilities, Thinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.connector import CleanConnector
 from orchestrator.upstreams.editor import HttpEditor, Told
+from orchestrator.upstreams.editor_links import EditorLinks
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
 from orchestrator.upstreams.liveness import UpstreamHealth
@@ -77,6 +79,7 @@ class UpstreamPool:
         self._client = client
         self._observer = observer
         self._decoder = decoder
+        self._resolver = NameResolver()
         self._last_error = ""
         self._limit_of: dict[str, tuple[EditorSettings, AdaptiveLimit]] = {}
         self._health_of: dict[tuple[Role, str], tuple[UpstreamSettings, UpstreamHealth]] = {}
@@ -98,6 +101,7 @@ class UpstreamPool:
             {name: self._capabilities(name, registry.editors[name]) for name in names},
             tuple(thinkers),
             frozenset(name for name, thinker in registry.thinkers.items() if thinker.format == "checklist"),
+            {alias: name for name in names for alias in registry.editors[name].aliases},
             {name: thinker.images for name, thinker in registry.thinkers.items() if thinker.images is not None},
         )
 
@@ -227,7 +231,15 @@ class UpstreamPool:
 
     def _editor(self, name: str, editor: EditorSettings, limit: AdaptiveLimit) -> HttpEditor:
         upstream = HttpUpstream("editor", _upstream(editor), self._client, self._health("editor", name, editor))
-        return HttpEditor(upstream, model=editor.model, send_seed=editor.send_seed, limit=limit, decoder=self._decoder)
+        return HttpEditor(
+            upstream,
+            model=editor.model,
+            send_seed=editor.send_seed,
+            ask_base64=editor.asks_for_base64,
+            links=EditorLinks(editor.url, editor.image_hosts, self._resolver),
+            limit=limit,
+            decoder=self._decoder,
+        )
 
     def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
         options = replace(_upstream(thinker), away_s=thinker.away_s)

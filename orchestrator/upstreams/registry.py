@@ -18,8 +18,10 @@ A file is TOML. Its editors and thinkers are added to those of the variables, an
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -27,6 +29,9 @@ from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.prompts import Template
 from services.protocol.images_api import MAX_IMAGES
+from services.serving.log_format import HttpUrl
+
+_AZURE: Final = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
 class UpstreamSettings(BaseModel):
@@ -34,7 +39,7 @@ class UpstreamSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(pattern=r"^https?://", description="Base URL, up to and including /v1.")
+    url: HttpUrl = Field(min_length=1, description="Base URL, up to and including /v1.")
     model: str | None = Field(None, description="The server's own name for the model.")
     api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
     api_key_file: Path | None = Field(None, description="A file with the key, read when the settings are.")
@@ -78,8 +83,9 @@ class EditorSettings(UpstreamSettings):
     parameters: frozenset[str] = Field(
         frozenset({"size"}),
         description="Extension fields it takes (size, negative_prompt, num_inference_steps, guidance_scale, true_cfg_scale, "
-        "image_guidance_scale, strength); others are refused.",
+        "image_guidance_scale, strength, background, input_fidelity, moderation, complexity); others are refused.",
     )
+    aliases: tuple[str, ...] = Field((), description="Further names by which callers may ask for it, as gpt-image-1.")
     mask: bool | None = Field(None, description="Whether it takes a mask; if absent, as its list of models says, or else not.")
     images: int | None = Field(
         None, ge=1, le=MAX_IMAGES, description="Pictures that an edit takes; if absent, as its list of models says, or else 1."
@@ -89,6 +95,29 @@ class EditorSettings(UpstreamSettings):
         None, ge=1, description="Edits that this replica keeps in flight; found adaptively if absent."
     )
     fallback: str | None = Field(None, description="The editor to use when this one is away or fails.")
+    response_format: Literal["auto", "send", "omit"] = Field(
+        "auto", description="Whether it is asked for b64_json; auto: unless it is OpenAI's or Azure's, which refuse the field."
+    )
+    image_hosts: tuple[str, ...] = Field(
+        (), description="Hosts whose links in its replies are fetched, as files.example.com or 10.0.0.7:9000; none if absent."
+    )
+
+    @field_validator("image_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not host or "/" in host or "*" in host or "@" in host or host != host.strip():
+                raise ValueError(f"image_hosts: {host!r} is not a host; write files.example.com, or 10.0.0.7:9000 with a port")
+        return tuple(host.lower() for host in hosts)
+
+    @property
+    def asks_for_base64(self) -> bool:
+        """Whether requests to it have the field ``response_format``."""
+        if self.response_format != "auto":
+            return self.response_format == "send"
+        host = urlsplit(self.url).hostname or ""
+        # Their image models answer base64 alone, and refuse the field (openai-python 3.54, types/image_edit_params.py).
+        return host != "api.openai.com" and not host.endswith(_AZURE)
 
 
 class ThinkerSettings(UpstreamSettings):
@@ -126,7 +155,7 @@ class ThinkerSettings(UpstreamSettings):
     @classmethod
     def _removed_constraints(cls, constraint: object) -> object:
         # docs/decisions/0020: accepted up to version 0.1.
-        if constraint in {"grammar", "structural_tag"}:
+        if isinstance(constraint, str) and constraint in {"grammar", "structural_tag"}:
             raise ValueError(f"the constraint {constraint} was removed; use auto, regex or json_schema")
         return constraint
 
@@ -169,6 +198,7 @@ class Registry(BaseModel):
             for name, entry in entries.items():
                 if entry.fallback is not None and (entry.fallback not in entries or entry.fallback == name):
                     raise ValueError(f"{what}.{name}.fallback is {entry.fallback!r}; name another of {sorted(entries)}")
+        _check_aliases(self.editors)
         for name, editor in self.editors.items():
             if editor.fallback is not None:
                 _check_fallback(name, editor, self.editors[editor.fallback])
@@ -205,6 +235,15 @@ def read(path: Path) -> dict[str, Any]:
         if not isinstance(fields.get(what, {}), dict):
             raise ValueError(f"the registry {path}: {what} is not a table; write [{what}.<name>]")  # noqa: TRY004 - as documented
     return fields
+
+
+def _check_aliases(editors: Mapping[str, EditorSettings]) -> None:
+    """Check that no two editors have the same name."""
+    taken = {name: name for name in editors}
+    for name, editor in editors.items():
+        for alias in editor.aliases:
+            if (owner := taken.setdefault(alias, name)) != name or alias == name or not alias.strip():
+                raise ValueError(f"editors.{name}.aliases: {alias!r} is a name of {owner} already; choose another")
 
 
 def _check_fallback(name: str, editor: EditorSettings, other: EditorSettings) -> None:

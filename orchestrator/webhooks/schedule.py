@@ -33,7 +33,7 @@ def deliveries_of(
     data: dict[str, Any] = {"id": session_id, "status": session.status, "finish_reason": reason}
     if session.created.metadata:
         data["metadata"] = session.created.metadata
-    body = event_body(topic, known[-1].event.at, data)
+    body = event_body(topic, known[-1].event.at, data, event_id(session_id, seq))
     return [
         Delivery(
             id=delivery_id(session_id, seq, endpoint.id),
@@ -51,10 +51,19 @@ def deliveries_of(
     ]
 
 
-def event_body(topic: str, at: float, data: Mapping[str, Any]) -> str:
-    """The JSON of a thin event: what happened to which session; receivers read the rest from the API."""
+def event_body(topic: str, at: float, data: Mapping[str, Any], identity: str) -> str:
+    """The JSON of a thin event: what happened to which session; receivers read the rest from the API.
+
+    It has the fields of the Standard Webhooks specification (type, timestamp, data) and of OpenAI's events.
+    """
     timestamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return orjson.dumps({"type": topic, "timestamp": timestamp, "data": data}).decode()
+    head = {"id": identity, "object": "event", "created_at": int(at)}
+    return orjson.dumps({**head, "type": topic, "timestamp": timestamp, "data": data}).decode()
+
+
+def event_id(session_id: str, seq: int) -> str:
+    """The id of an event, the same for all endpoints."""
+    return "evt_" + hashlib.sha256(f"{session_id}/{seq}".encode()).hexdigest()[:32]
 
 
 def delivery_id(session_id: str, seq: int, endpoint_id: str) -> str:

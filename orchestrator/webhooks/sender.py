@@ -167,7 +167,7 @@ class WebhookSender:
         """Send ``webhook.test`` once, and return the attempt."""
         if self._busy(endpoint.host):
             return Attempt(at=self._clock.now(), error="too many requests to this host are under way; try again later")
-        text = event_body(TEST, self._clock.now(), {"id": endpoint.id})
+        text = event_body(TEST, self._clock.now(), {"id": endpoint.id}, f"evt_{event_id.removeprefix('msg_')}")
         self._tests[endpoint.host] += 1
         try:
             return await self._attempt(tenant, endpoint, event_id, text)

@@ -26,6 +26,8 @@ from services.serving.byte_budget import ByteBudget
 from services.serving.origins import OriginPolicy
 
 _FORM_OVERHEAD = 1024 * 1024
+_EDITS = "this worker edits pictures: send one, with a prompt, to POST /v1/images/edits"
+_OTHER_PATHS = dict.fromkeys(("/images/generations", "/images/variations", "/responses", "/chat/completions"), _EDITS)
 
 
 def create_app(
@@ -54,7 +56,9 @@ def create_app(
         redoc_url=None,
     )
     # All pictures of a request, as files; one as base64.
-    middleware.install(app, max_body=INPUT_FACTOR * settings.max_image_bytes + _FORM_OVERHEAD, policy=origins)
+    max_body = INPUT_FACTOR * settings.max_image_bytes + _FORM_OVERHEAD
+    middleware.install(app, max_body=max_body, policy=origins, other_paths=_OTHER_PATHS)
+    app.add_middleware(compat.ReferenceErrors)
     api_docs.install(app)
     for module in (images, compat, health):
         app.include_router(module.router)

@@ -13,7 +13,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.editor.pipelines import NAMES, Tuning
 from services.serving.deprecated_settings import ServiceSettings
-from services.serving.log_format import LogFormat
+from services.serving.log_format import HttpUrl, LogFormat, LogLevel
 from services.serving.origins import OriginPolicy, hosts_in
 
 PREFIX = "EDITTHINKER_EDITOR_"
@@ -81,11 +81,10 @@ class Settings(ServiceSettings):
     )
     keepalive_s: float = Field(15, gt=0, description="Seconds of silence after which a stream sends a comment.")
     drain_s: float = Field(30, ge=0, description="Seconds that running requests get to finish after SIGTERM.")
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+    log_level: LogLevel = Field("info", description="Least level that is logged.")
     log_format: LogFormat = Field("auto", description="json, text, or auto: text on a terminal, JSON elsewhere.")
-    otlp_endpoint: str | None = Field(
+    otlp_endpoint: HttpUrl | None = Field(
         None,
-        pattern=r"^(https?://\S+)?$",
         validation_alias=AliasChoices(f"{PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         description="Base URL of an OTLP/HTTP collector for traces; none are made if absent.",
     )

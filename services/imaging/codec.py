@@ -22,6 +22,7 @@ import pybase64
 from PIL import ExifTags, Image, ImageCms, ImageMath
 
 from services.errors import ApiError
+from services.imaging.alpha import HEAD_BYTES, has_alpha
 from services.imaging.containers import meant_as_srgb, strip_metadata
 from services.imaging.structure import TooComplexError, Work, webp_size, work_of
 
@@ -290,11 +291,20 @@ def encode(
     return buffer.getvalue()
 
 
-def transcode(data: bytes, output_format: OutputFormat, compression: int | None = None, *, param: str = "output_format") -> bytes:
-    """A checked image in another encoding; the same bytes if they already have it."""
-    if sniff(data) == f"image/{output_format}" and (compression is None or output_format == "png"):
+def transcode(
+    data: bytes,
+    output_format: OutputFormat,
+    compression: int | None = None,
+    *,
+    opaque: bool = False,
+    param: str = "output_format",
+) -> bytes:
+    """A checked image in another encoding, laid on white if it must be opaque; the same bytes if they already are that."""
+    flatten = opaque and has_alpha(data[:HEAD_BYTES])
+    if sniff(data) == f"image/{output_format}" and (compression is None or output_format == "png") and not flatten:
         return data
-    return encode(decode(data, limits=UNLIMITED), output_format, compression, param=param)
+    image = decode(data, limits=UNLIMITED)
+    return encode(_on_white(image) if flatten else image, output_format, compression, param=param)
 
 
 def to_base64(data: bytes) -> str:

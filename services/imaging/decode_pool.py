@@ -219,10 +219,17 @@ class DecodePool:
         return ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
 
     async def transcode(
-        self, data: bytes, output_format: OutputFormat, compression: int | None = None, *, param: str, tenant: str
+        self,
+        data: bytes,
+        output_format: OutputFormat,
+        compression: int | None = None,
+        *,
+        opaque: bool = False,
+        param: str,
+        tenant: str,
     ) -> bytes:
         """`codec.transcode`, with its exceptions and those of `check`."""
-        args = {**_args(UNLIMITED, param), "format": output_format, "compression": compression}
+        args = {**_args(UNLIMITED, param), "format": output_format, "compression": compression, "opaque": opaque}
         return (await self._run("transcode", data, args, tenant, bounded=True))[1]
 
     async def resize(self, data: bytes, size: tuple[int, int], *, param: str, tenant: str) -> bytes:

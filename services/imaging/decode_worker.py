@@ -90,7 +90,7 @@ def _inspect(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 def _transcode(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     _open(data, args, encoded_pixels=-1)
-    return {}, codec.transcode(data, args["format"], args["compression"], param=args["param"])
+    return {}, codec.transcode(data, args["format"], args["compression"], opaque=args["opaque"], param=args["param"])
 
 
 def _resize(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
@@ -72,11 +72,15 @@ Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
 """A caller's own pairs, with the limits that OpenAI's API has."""
 
 
+Quality = Literal["auto", "low", "medium", "high", "standard", "xhigh", "max"]
+"""``standard`` is a former name of ``auto``."""
+Background = Literal["auto", "opaque", "transparent"]
+
+
 class EditFields(BaseModel):
     """OpenAI's own fields of an edit request, without its files. Services add theirs by subclassing.
 
-    OpenAI's fields that only apply to its own models are accepted at their neutral value and refused otherwise: a
-    parameter that cannot be honoured is never ignored.
+    A service narrows those that it cannot honour to their neutral value: a parameter that cannot be honoured is never ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -91,8 +95,8 @@ class EditFields(BaseModel):
     stream: bool = Field(False, description="Answer with server-sent events.")
     partial_images: int | None = Field(None, ge=0, le=3, description="How many partial images to stream.")
     user: str | None = Field(None, max_length=500, description="The end user, for your own logs.")
-    quality: Literal["auto"] | None = Field(None, description="Only `auto`.")
-    background: Literal["auto"] | None = Field(None, description="Only `auto`.")
+    quality: Quality | None = Field(None, description="How much is tried: `low`, `medium`, `high`, or `auto`.")
+    background: Background | None = Field(None, description="`auto`, `opaque`, or `transparent`.")
 
     def pixels(self) -> tuple[int, int] | None:
         """`size` as (width, height), or None for ``auto``."""
@@ -112,6 +116,32 @@ class ImageData(BaseModel):
     revised_prompt: str | None = None
 
 
+class InputTokens(BaseModel):
+    """Tokens that a model read."""
+
+    image_tokens: int
+    text_tokens: int
+    cached_tokens: int = 0
+
+
+class OutputTokens(BaseModel):
+    """Tokens that a model wrote."""
+
+    image_tokens: int
+    text_tokens: int
+
+
+class ImagesUsage(BaseModel):
+    """OpenAI's usage of an edit; `image_count` is the number of images that were made for it."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens_details: InputTokens = InputTokens(image_tokens=0, text_tokens=0)
+    output_tokens_details: OutputTokens = OutputTokens(image_tokens=0, text_tokens=0)
+    image_count: int = 0
+
+
 class ImagesResponse(BaseModel):
     """The reply of an edit request."""
 
@@ -121,9 +151,15 @@ class ImagesResponse(BaseModel):
     data: list[ImageData]
     output_format: OutputFormat | None = None
     size: str | None = None
+    quality: str | None = None
+    background: str | None = None
+    usage: ImagesUsage | None = None
 
 
 class _Upload(Protocol):
+    @property
+    def filename(self) -> str | None: ...
+
     async def read(self, size: int = -1) -> bytes: ...
 
 
@@ -133,45 +169,102 @@ class _Form(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EditForm:
-    """A received multipart form: text fields by name, and the files as bytes."""
+    """A received request: its fields by name, and the pictures as bytes, or as texts that are still to be read.
 
-    fields: dict[str, str]
-    images: tuple[bytes, ...]
-    mask: bytes | None
+    Attributes:
+        images: in the order sent; a text is an https URL, a data URL or base64.
+        mask: likewise.
+    """
+
+    fields: dict[str, Any]
+    images: tuple[bytes | str, ...]
+    mask: bytes | str | None
 
 
-async def read_form(form: _Form) -> EditForm:
-    """Read Starlette's form data: repeated ``image``, ``image[]`` and ``image[0]``, ``image[1]`` … are the same list.
+_URL_NAMES: Final = frozenset({"url", "url[]", "image_url", "image_url[]"})
+"""vLLM-Omni's and SGLang's names for pictures by URL."""
+
+
+def may_be_picture(name: str) -> bool:
+    """Whether a field of a form may hold a picture as text."""
+    return name == "mask" or name in _URL_NAMES or _IMAGE_NAME.fullmatch(name) is not None
+
+
+async def read_form(form: _Form, model: type[BaseModel] | None = None) -> EditForm:
+    """Read Starlette's form data: repeated ``image``, ``image[]`` and ``image[0]``, ``image[1]`` … are the same list, as are the
+    names of URLs.
 
     Numbered pictures come in the order of their numbers, after those without one; others in the order in which they were sent.
+
+    Args:
+        model: the text fields that are known, for messages.
 
     Raises:
         ApiError: ``invalid_value`` when a text field is given twice or as a file, or a file as text.
     """
-    fields: dict[str, str] = {}
-    images: list[tuple[int, bytes]] = []
-    numbers: set[int] = set()
-    mask: bytes | None = None
+    fields: dict[str, Any] = {}
+    images = _NumberedImages()
+    mask: bytes | str | None = None
     for name, value in form.multi_items():
         is_file = not isinstance(value, str)
-        if found := _IMAGE_NAME.fullmatch(name):
-            number = int(found["number"]) if found["number"] else -1
-            if number in numbers:
-                raise ApiError("invalid_value", f"{name} was given more than once; number each picture once", param="image")
-            if number >= 0:
-                numbers.add(number)
-            images.append((number, await _file(value, "image")))
+        if is_file and not value.filename and not await _filled(value):
+            # An optional file input that was left empty: browsers send it without a name and without content.
+            continue
+        if _IMAGE_NAME.fullmatch(name):
+            images.add(name, await _picture(value, "image"))
+        elif name in _URL_NAMES and not is_file and _is_url(value):
+            images.add("image", value)
         elif name == "mask" and mask is not None:
             raise ApiError("invalid_value", "mask was given more than once; send it once", param="mask")
         elif name == "mask":
-            mask = await _file(value, "mask")
+            mask = await _picture(value, "mask")
         elif is_file:
-            raise ApiError("invalid_value", f"{shown(name)} was sent as a file; send it as a text field", param=name)
+            raise _misplaced(name, model)
         elif name in fields:
             raise ApiError("invalid_value", f"{shown(name)} was given more than once; send it once", param=name)
         else:
             fields[name] = value
-    return EditForm(fields, tuple(image for _, image in sorted(images, key=lambda each: each[0])), mask)
+    return EditForm(fields, images.in_order(), mask)
+
+
+class _NumberedImages:
+    """The images of a form, by the numbers in their names."""
+
+    def __init__(self) -> None:
+        self._images: list[tuple[int, bytes | str]] = []
+
+    def add(self, name: str, image: bytes | str) -> None:
+        """Add one; raises `ApiError` for a number that was given before."""
+        found = _IMAGE_NAME.fullmatch(name)
+        number = int(found["number"]) if found and found["number"] else -1
+        if number >= 0 and any(number == other for other, _ in self._images):
+            raise ApiError("invalid_value", f"{name} was given more than once; number each picture once", param="image")
+        self._images.append((number, image))
+
+    def in_order(self) -> tuple[bytes | str, ...]:
+        """Those without a number in the order sent, then the others by their numbers."""
+        return tuple(image for _, image in sorted(self._images, key=lambda each: each[0]))
+
+
+async def _filled(value: _Upload) -> bool:
+    size = getattr(value, "size", None)
+    if size is not None:
+        return bool(size)
+    data = await value.read()
+    await value.seek(0)  # type: ignore[attr-defined]  # Starlette's
+    return bool(data)
+
+
+def _is_url(text: str) -> bool:
+    return text[:8].lower().startswith(("data:", "https://", "http://"))
+
+
+def _misplaced(name: str, model: type[BaseModel] | None) -> ApiError:
+    """The refusal of a file under a name that takes none."""
+    if name in (model or EditFields).model_fields:
+        return ApiError("invalid_value", f"{shown(name)} was sent as a file; send it as a text field", param=name)
+    message = f"{shown(name)} was sent as a file, and files are taken as image and mask; send the picture as the file part image"
+    return ApiError("invalid_value", message, param=name)
 
 
 def source_and_references(images: Sequence[_Picture]) -> tuple[_Picture, tuple[_Picture, ...]]:
@@ -181,11 +274,50 @@ def source_and_references(images: Sequence[_Picture]) -> tuple[_Picture, tuple[_
         ApiError: when there is none, or more than `MAX_IMAGES`.
     """
     if not images:
-        raise ApiError("missing_parameter", "image is missing; send the picture to edit as the file part `image`", param="image")
+        message = (
+            "image is missing; send the picture to edit as the file part `image` of a form, "
+            'or in JSON as images: [{"image_url": "https://…"}]'
+        )
+        raise ApiError("missing_parameter", message, param="image")
     if len(images) > MAX_IMAGES:
         message = f"image was given {len(images)} times; send at most {MAX_IMAGES}: the source, and its references"
         raise ApiError("invalid_value", message, param="image")
     return images[0], tuple(images[1:])
+
+
+_TAKES_PICTURES: Final = "https URL, a data URL or base64"
+
+
+def read_json_form(body: Mapping[str, Any], names: Collection[str]) -> EditForm:
+    """Read a JSON request: OpenAI's ``images: [{"image_url": …}]``, or the names of a form with texts or lists of texts.
+
+    Args:
+        names: fields for which null is their absence, as in OpenAI's API.
+
+    Raises:
+        ApiError: ``invalid_value`` naming the picture that cannot be read.
+    """
+    rest = {name: value for name, value in body.items() if value is not None or name not in {*names, "image", "images", "mask"}}
+    texts: list[str] = []
+    for name in ("image", "images", "image_url", "url"):
+        value = rest.pop(name, None)
+        listed = value if isinstance(value, list) else [] if value is None else [value]
+        texts += [_picture_text(each, name) for each in listed]
+    mask = rest.pop("mask", None)
+    return EditForm(rest, tuple(texts), None if mask is None else _picture_text(mask, "mask"))
+
+
+def _picture_text(value: object, name: str) -> str:
+    """A picture in JSON: a text, or an object that has it as ``image_url`` (as chat completions do: with a ``url`` inside)."""
+    if isinstance(value, Mapping) and "file_id" in value:
+        raise ApiError("invalid_value", f"{name}: this server stores no files; send image_url in place of file_id", param=name)
+    for key in ("image_url", "url"):
+        if isinstance(value, Mapping) and key in value:
+            value = value[key]
+    if not isinstance(value, str) or not value:
+        message = f'{name}: send an {_TAKES_PICTURES} as text, or {{"image_url": …}} with one'
+        raise ApiError("invalid_value", message, param=name)
+    return value
 
 
 def validate(model: type[_Model], fields: object) -> _Model:
@@ -234,9 +366,11 @@ def explain(exc: ValidationError, model: type[BaseModel] | None = None) -> ApiEr
     return ApiError("invalid_value", f"{param}: {text}" if param else text, param=param)
 
 
-async def _file(value: _Upload | str, name: str) -> bytes:
+async def _picture(value: _Upload | str, name: str) -> bytes | str:
+    if isinstance(value, str) and _is_url(value):
+        return value
     if isinstance(value, str):
-        message = f"{name} was sent as text; send it as a file part of multipart/form-data"
+        message = f'{name} was sent as text; send it as a file part of multipart/form-data, which has a filename="photo.png"'
         raise ApiError("invalid_value", message, param=name)
     return await value.read()
 

@@ -16,6 +16,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
+from services.errors import reason_of
 from services.serving.deprecated_settings import MissingSecretsError, misspelt
 
 FAILED: Final = 1
@@ -98,8 +99,8 @@ def _reason(error: Mapping[str, Any]) -> str:
         return "it is required"
     if error["type"] == "too_short":
         return f"it must have at least {limits['min_length']} characters"
-    if error["type"] == "string_pattern_mismatch" and "https?://" in limits["pattern"]:
-        return "it must begin with http:// or https://"
+    if error["type"] == "string_pattern_mismatch":
+        return reason_of(error)
     return str(error["msg"]).removeprefix("Value error, ")
 
 

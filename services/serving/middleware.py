@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.errors import NOT_AN_OBJECT, OBJECT_EXPECTED, ApiError, error_body, reason_of, shown
-from services.serving import logs, tracing
+from services.serving import logs, tracing, wrong_paths
 from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
 from services.serving.origins import OriginPolicy, ResponseHeaders, grouped, response_headers
 
@@ -42,7 +42,7 @@ _MAX_BODY_S: Final = 3600.0
 _REPLY_PIECE: Final = 256 * 1024
 """Bytes that are handed to the connection at a time, so that a reader that stops holds no more of a reply in its buffer."""
 _SAFE_ID: Final = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
-_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_PROBES: Final = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
 """Requested every few seconds by orchestrators and Prometheus: no log record, no span."""
 _CLIENT_CLOSED_REQUEST: Final = 499
 """The status, in logs, of a request whose client disconnected before the response; nginx's."""
@@ -237,8 +237,13 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
     return Response(orjson.dumps(error.body()), error.status, out, media_type="application/json")
 
 
-def install(app: FastAPI, *, max_body: int, policy: OriginPolicy) -> None:
-    """Add request ids, the body limit, the check of origins and uniform errors to an application."""
+def install(app: FastAPI, *, max_body: int, policy: OriginPolicy, other_paths: Mapping[str, str] | None = None) -> None:
+    """Add request ids, the body limit, the check of origins and uniform errors to an application.
+
+    Args:
+        other_paths: paths of other APIs that clients ask for, without /v1, and what to do in place of each.
+    """
+    app.state.other_paths = other_paths or {}
     # A redirect would use the client's Host header, and http.
     app.router.redirect_slashes = False
     app.add_middleware(Envelope, max_body=max_body, policy=policy)
@@ -259,9 +264,9 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
     code = _HTTP_CODES.get(exc.status_code, "invalid_value" if exc.status_code < 500 else "internal_error")  # noqa: PLR2004
     detail = str(exc.detail)
     if code == "not_found":
-        detail = "there is nothing at this path; /docs lists the paths, none of which ends with a slash"
+        detail = wrong_paths.not_found(request.scope["path"], request.app.openapi()["paths"], request.app.state.other_paths)
     elif code == "method_not_allowed":
-        detail = f"this path does not take {shown(request.method)}; /docs lists what it takes"
+        detail = wrong_paths.method_not_allowed(request.method, request.scope["path"], request.app.openapi()["paths"])
     if code == "invalid_value" and any(word in detail.lower() for word in ("form", "boundary", "multipart")):
         code = "invalid_multipart"
     headers = dict(exc.headers or {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from tempfile import SpooledTemporaryFile
 from typing import Final
 
@@ -23,19 +23,25 @@ from services.errors import ApiError
 log = logging.getLogger(__name__)
 _FULL_RETRY_S: Final = 30.0
 _MAX_TEXT: Final = 1024 * 1024
-"""Bytes of a text field; Starlette's default."""
+"""Bytes of a text field without a picture; Starlette's default."""
 _SPOOL_SIZE: Final = 1024 * 1024
 """Bytes of a file that are held in memory before it is moved to disk; Starlette's default."""
 
 
 @contextlib.asynccontextmanager
 async def open_form(
-    request: Request, *, max_files: int = 20, max_fields: int = 100, max_file_bytes: int | None = None
+    request: Request,
+    *,
+    max_files: int = 20,
+    max_fields: int = 100,
+    max_file_bytes: int | None = None,
+    may_be_picture: Callable[[str], bool] = lambda _name: False,
 ) -> AsyncIterator[FormData]:
     """The form of a request whose type is ``multipart/form-data``; its files are closed afterwards.
 
     Args:
         max_file_bytes: of each file, checked as it arrives.
+        may_be_picture: whether a text of that name may hold a picture as base64, and be as long as one.
 
     Raises:
         ApiError: ``unsupported_media_type`` for another charset, ``invalid_multipart`` for a form that is malformed, too large
@@ -47,7 +53,7 @@ async def open_form(
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if boundary is None:
         raise _unreadable("Missing boundary in multipart.")
-    parts = _Parts(max_files, max_fields, max_file_bytes)
+    parts = _Parts(max_files, max_fields, max_file_bytes, may_be_picture)
     try:
         async with contextlib.aclosing(request.stream()) as stream:
             await parts.read(stream, boundary)
@@ -59,11 +65,15 @@ async def open_form(
 class _Parts:
     """The parts of a form, in the order of their ends, collected by the parser's callbacks."""
 
-    def __init__(self, max_files: int, max_fields: int, max_file_bytes: int | None) -> None:
+    def __init__(
+        self, max_files: int, max_fields: int, max_file_bytes: int | None, may_be_picture: Callable[[str], bool]
+    ) -> None:
         self.items: list[tuple[str, str | UploadFile]] = []
         self._max_files = max_files
         self._max_fields = max_fields
         self._max_file_bytes = max_file_bytes
+        self._may_be_picture = may_be_picture
+        self._max_picture_text = _MAX_TEXT + (max_file_bytes or 0) * 4 // 3
         self._complete = False
         self._files: list[UploadFile] = []
         self._fields = 0
@@ -141,11 +151,11 @@ class _Parts:
         if b"name" not in options:
             raise _unreadable('The Content-Disposition header field "name" must be provided.')
         self._name = options[b"name"].decode("utf-8", "replace")
-        if b"filename" in options:
+        if b"filename" in options or self._headers.get(b"content-type", b"").strip().lower().startswith(b"image/"):
             if len(self._files) == self._max_files:
                 raise _unreadable(f"Too many files. Maximum number of files is {self._max_files}.")
             spooled = SpooledTemporaryFile(max_size=_SPOOL_SIZE)  # noqa: SIM115 - closed with the form
-            self._file = UploadFile(spooled, size=0, filename=options[b"filename"].decode("utf-8", "replace"))  # type: ignore[arg-type]
+            self._file = UploadFile(spooled, size=0, filename=options.get(b"filename", b"").decode("utf-8", "replace"))  # type: ignore[arg-type]
             self._files.append(self._file)
         else:
             self._fields += 1
@@ -161,8 +171,9 @@ class _Parts:
                 raise ApiError("image_too_large", message, param=name)
             self._unwritten.append((self._file, data[start:end]))
             return
-        if len(self._text) + end - start > _MAX_TEXT:
-            raise _unreadable(f"Part exceeded maximum size of {_MAX_TEXT // 1024}KB.")
+        if len(self._text) + end - start > (self._max_picture_text if self._may_be_picture(self._name) else _MAX_TEXT):
+            fix = 'A file has filename="photo.png" in its Content-Disposition; without it, it is a text.'
+            raise _unreadable(f"Part exceeded maximum size of {_MAX_TEXT // 1024}KB. {fix}")
         self._text += data[start:end]
 
     def _on_part_end(self) -> None:
@@ -172,7 +183,8 @@ class _Parts:
         try:
             self.items.append((self._name, self._text.decode()))
         except UnicodeDecodeError as exc:
-            message = f"{self._name}: it is not valid UTF-8; send the form's texts in UTF-8"
+            fix = 'send the form\'s texts in UTF-8, and a file as a part with filename="photo.png" in its Content-Disposition'
+            message = f"{self._name}: it has no file name, so it is a text, and is not valid UTF-8; {fix}"
             raise ApiError("invalid_value", message, param=self._name) from exc
 
     def _on_end(self) -> None:

@@ -29,7 +29,7 @@ from services.errors import ApiError, shown
 
 Header = tuple[bytes, bytes]
 
-_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_PROBES: Final = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
 """Requested by address or by the names of a cluster; they are documented as public."""
 _PRIVATE_SUFFIXES: Final = (".localhost", ".local", ".internal", ".svc", ".home.arpa")
 """Names that no public name server answers for: RFC 6761, RFC 6762, ICANN's .internal (2024), Kubernetes, RFC 8375."""
@@ -49,7 +49,10 @@ _REQUEST_HEADERS: Final = (
 )
 _CLIENT_HEADERS: Final = re.compile(r"(x-stainless-|openai-)[a-z0-9-]{1,60}")
 """What OpenAI's JavaScript client adds to its requests."""
-_RESPONSE_HEADERS: Final = "location, preference-applied, retry-after, server-timing, x-request-id, x-session-id, x-should-retry"
+_RESPONSE_HEADERS: Final = (
+    "editthinker-ignored, idempotent-replayed, location, preference-applied, retry-after, server-timing, x-request-id, "
+    "x-session-id, x-should-retry"
+)
 _PREFLIGHT_S: Final = 600
 _SEEN_HEADERS: Final = "editthinker.response_headers"
 """The scope's entry for the headers of this response; for the handler of unexpected errors, which answers outside."""

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.serving.deprecated_settings import ServiceSettings
-from services.serving.log_format import LogFormat
+from services.serving.log_format import HttpUrl, LogFormat, LogLevel
 
 PREFIX = "EDITTHINKER_THINKER_"
 
@@ -31,11 +31,10 @@ class Settings(ServiceSettings):
         min_length=1,
         description="vLLM: a folder or a hub id, instead of the profile's. rules: the name requests must give (rules).",
     )
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="rules: least level that is logged.")
+    log_level: LogLevel = Field("info", description="rules: least level that is logged.")
     log_format: LogFormat = Field("auto", description="rules: json, text, or auto: text on a terminal, JSON elsewhere.")
-    otlp_endpoint: str | None = Field(
+    otlp_endpoint: HttpUrl | None = Field(
         None,
-        pattern=r"^(https?://\S+)?$",
         validation_alias=AliasChoices(f"{PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         description="rules: base URL of an OTLP/HTTP collector for traces; none are made if absent.",
     )

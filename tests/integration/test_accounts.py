@@ -85,7 +85,10 @@ async def test_what_is_counted_is_what_redis_takes(queues: Queues) -> None:
                 webhook=f"whk_{number:032x}",
                 type="session.finished",
                 body=event_body(
-                    "session.finished", 1, {"id": claim.session_id, "status": "finished", "finish_reason": "cancelled"}
+                    "session.finished",
+                    1,
+                    {"id": claim.session_id, "status": "finished", "finish_reason": "cancelled"},
+                    "evt_1",
                 ),
                 attempts=(attempt,) * 10,
             )

@@ -59,7 +59,14 @@ FIELDS = [
     ({**PROMPT, "response_format": "jpeg"}, "response_format"),
     ({**PROMPT, "output_format": "gif"}, "output_format"),
     ({**PROMPT, "output_compression": "101"}, "output_compression"),
-    ({**PROMPT, "quality": "high"}, "quality"),
+    ({**PROMPT, "quality": "best"}, "quality"),
+    ({**PROMPT, "quality": "max"}, "quality"),
+    ({**PROMPT, "quality": "low", "strategy": "think"}, "quality"),
+    ({**PROMPT, "background": "transparent"}, "background"),
+    ({**PROMPT, "input_fidelity": "high"}, "input_fidelity"),
+    ({**PROMPT, "moderation": "low"}, "moderation"),
+    ({**PROMPT, "style": "vivid"}, "style"),
+    ({**PROMPT, "review": "each_turn"}, "review"),
     ({**PROMPT, "stream": "perhaps"}, "stream"),
     ({**PROMPT, "partial_images": "4"}, "partial_images"),
 ]
@@ -158,7 +165,7 @@ def test_files_and_texts_in_each_others_place(api: httpx.Client) -> None:
 def test_a_body_of_the_wrong_kind(api: httpx.Client) -> None:
     """JSON where a form is due, a form without boundary, a form cut short, broken JSON, a list."""
     bodies: list[tuple[str, dict[str, str], bytes, int]] = [
-        ("/v1/images/edits", {"content-type": "application/json"}, b"{}", 415),
+        ("/v1/images/edits", {"content-type": "application/json"}, b"{}", 400),
         ("/v1/images/edits", {}, b"", 415),
         ("/v1/images/edits", {"content-type": "multipart/form-data"}, b"x", 400),
         ("/v1/images/edits", {"content-type": "multipart/form-data; boundary=b"}, b"--b\r\nContent-Disposition: for", 400),

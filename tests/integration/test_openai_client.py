@@ -128,8 +128,19 @@ def test_a_failing_stream(client: openai.OpenAI, script: Script) -> None:
 
 
 def test_models(client: openai.OpenAI) -> None:
-    """The configured editors and thinkers are listed."""
-    assert [model.id for model in client.models.list()] == ["double", "double", "double-json", "double-checklist"]
+    """The configured editors are listed, the thinkers apart from them, since clients offer what is listed for making images."""
+    listed = client.models.list()
+
+    assert [model.id for model in listed] == ["double"]
+    thinkers = (listed.model_extra or {})["thinkers"]
+    assert [thinker["id"] for thinker in thinkers] == ["double", "double-json", "double-checklist"]
+    one = client.models.retrieve("double")
+    assert (one.id, one.object, one.owned_by) == ("double", "model", "editor")
+    assert one.created > 1_700_000_000
+    assert client.models.retrieve("double-json").owned_by == "thinker"
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("gpt-image-9")
+    assert caught.value.code == "model_not_found" and "double" in caught.value.message
 
 
 def test_a_repeat_under_the_same_key_is_the_same_session(client: openai.OpenAI, script: Script) -> None:

@@ -50,6 +50,8 @@ OPERATIONS = [
     ("/v1/webhooks/{webhook_id}/test", "post"),
     ("/v1/webhooks/{webhook_id}/rotate_secret", "post"),
     ("/v1/models", "get"),
+    ("/v1/models/{model}", "get"),
+    ("/health", "get"),
     ("/healthz", "get"),
     ("/readyz", "get"),
     ("/metrics", "get"),

@@ -28,7 +28,8 @@ def start_with(start: Start, registry: Path) -> Process:
 
 
 def models(api: httpx.Client) -> dict[str, bool]:
-    return {f"{model['owned_by']}:{model['id']}": model["ready"] for model in api.get("/v1/models").json()["data"]}
+    listed = api.get("/v1/models").json()
+    return {f"{model['owned_by']}:{model['id']}": model["ready"] for model in (*listed["data"], *listed["thinkers"])}
 
 
 def test_the_file_is_read_again_when_it_changes(

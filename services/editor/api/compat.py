@@ -10,18 +10,20 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+import orjson
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.editor.api.context import Context, documented
 from services.editor.api.fields import WorkerFields, build_request
 from services.editor.api.images import Caller, refuse_early, results
 from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities
-from services.errors import ApiError
+from services.errors import ApiError, shown
 from services.imaging.codec import from_base64
 from services.protocol.images_api import EditForm, NegativePrompt, Prompt, validate
 from services.serving.byte_budget import receiving
@@ -29,6 +31,8 @@ from services.serving.middleware import read_json, request_id
 from services.serving.multipart import open_form
 
 router = APIRouter(tags=["EditThinker reference"])
+_EDIT_PATHS: Final = frozenset({"/edit", "/edit-upload"})
+_ERRORS: Final = 400
 
 
 class ReferenceRequest(BaseModel):
@@ -48,7 +52,7 @@ class ReferenceRequest(BaseModel):
 class ReferenceReply(BaseModel):
     """The reference's reply, with the fields of the request that had no effect."""
 
-    success: bool
+    success: bool = Field(description="False in errors too, which have `error` in the shape of all errors of this service.")
     task_id: str | None = None
     original_image: str | None = None
     edited_image: str | None = None
@@ -113,7 +117,10 @@ async def edit_upload(request: Request, ctx: Caller) -> ReferenceReply:
     ):
         part = form.get("image_file")
         if not isinstance(part, UploadFile):
-            raise ApiError("missing_parameter", "image_file is missing; send the picture as a file part", param="image_file")
+            others = ", ".join(shown(name) for name, value in form.items() if isinstance(value, UploadFile))
+            got = f" (a file came as {others})" if others else ""
+            message = f"image_file is missing{got}; send the picture as the file part image_file"
+            raise ApiError("missing_parameter", message, param="image_file")
         data = await part.read()
         texts = {name: value for name, value in form.items() if isinstance(value, str)}
     fields = validate(ReferenceRequest, {**texts, "image": ""})
@@ -169,6 +176,39 @@ def _supported(fields: ReferenceRequest, capabilities: Capabilities) -> tuple[di
         "enhance_prompt": (fields.enhance_prompt or None, False),
     }
     return supported, [name for name, (value, honoured) in sent.items() if value is not None and not honoured]
+
+
+class ReferenceErrors:
+    """ASGI middleware: errors of the edit routes have ``success: false``, which the reference's clients look at."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request."""
+        if scope["type"] != "http" or scope["path"] not in _EDIT_PATHS:
+            await self.app(scope, receive, send)
+            return
+        head: Message | None = None
+
+        async def marked(message: Message) -> None:
+            nonlocal head
+            if message["type"] == "http.response.start" and message["status"] >= _ERRORS:
+                head = message
+                return
+            if head is None:
+                await send(message)
+                return
+            # An error of this service is one piece.
+            content = message.get("body", b"")
+            # That to HEAD is empty.
+            body = orjson.dumps({"success": False, **orjson.loads(content)}) if content else content
+            headers = [pair for pair in head["headers"] if pair[0].lower() != b"content-length"]
+            await send({**head, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+            head = None
+            await send({**message, "body": body})
+
+        await self.app(scope, receive, marked)
 
 
 @router.get("/health", responses=documented())

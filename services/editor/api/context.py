@@ -15,6 +15,7 @@ from services.editor.metrics import Metrics
 from services.editor.pipelines import Pipeline
 from services.errors import TABLE, ApiError
 from services.imaging.codec import ImageLimits
+from services.serving.bearer import how_to_send, token_of
 from services.serving.byte_budget import ByteBudget
 
 _SHARED = (400, 401, 404, 405, 413, 500, 503)
@@ -67,9 +68,11 @@ def caller(request: Request) -> Context:
     """
     found = context(request)
     if found.api_key is not None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), found.api_key.encode()):
-            raise ApiError("invalid_api_key", "send the worker's key as Authorization: Bearer <key>")
+        token = token_of(request)
+        if token is None:
+            raise ApiError("invalid_api_key", how_to_send(request, "<the worker's key>"))
+        if not hmac.compare_digest(token.encode(), found.api_key.encode()):
+            raise ApiError("invalid_api_key", "this is not the worker's key: EDITTHINKER_EDITOR_API_KEY, where it was started")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from typing import Literal
 
 from fastapi import Request
 from pydantic import Field
@@ -29,6 +30,8 @@ _DEFAULT_URGENCY = 3
 class WorkerFields(EditFields):
     """OpenAI's fields, and the extensions that diffusion editors share."""
 
+    quality: Literal["auto"] | None = Field(None, description="Only `auto`.")
+    background: Literal["auto"] | None = Field(None, description="Only `auto`.")
     partial_images: int | None = Field(
         None, ge=0, le=3, description="How many unfinished pictures to stream; a pipeline without steps sends none."
     )
@@ -65,7 +68,12 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
     Raises:
         ApiError: ``unsupported_parameter``, ``invalid_value``, ``model_not_found`` and the like, naming parameter and fix.
     """
-    image, references = source_and_references(form.images)
+    texts = [picture for picture in form.images if isinstance(picture, str)]
+    if texts or isinstance(form.mask, str):
+        message = "this worker fetches nothing; send the picture as the file part image, and a mask as mask"
+        raise ApiError("unsupported_parameter", message, param="image" if texts else "mask")
+    images = [picture for picture in form.images if isinstance(picture, bytes)]
+    image, references = source_and_references(images)
     _check_common(fields, pipeline.name)
     capabilities = pipeline.capabilities
     if len(form.images) > capabilities.max_images:
@@ -167,5 +175,6 @@ def _unsupported(parameter: str, name: str, capabilities: Capabilities) -> ApiEr
 
 def _fingerprint(form: EditForm) -> str:
     """Equal for requests with the same fields and files."""
-    parts = [*sorted(form.fields.items()), *(digest(image) for image in form.images), digest(form.mask or b"")]
+    pictures = [picture.encode() if isinstance(picture, str) else picture for picture in (*form.images, form.mask or b"")]
+    parts = [*sorted(form.fields.items()), *map(digest, pictures)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -131,7 +131,7 @@ async def receive_form(request: Request, ctx: Context) -> EditForm:
         receiving(ctx.uploads, request) as body,
         open_form(body, max_file_bytes=ctx.limits.max_bytes) as form,
     ):
-        return await read_form(form)
+        return await read_form(form, WorkerFields)
 
 
 async def results(request: Request, ctx: Context, task: EditTask) -> list[EditedImage]:

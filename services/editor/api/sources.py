@@ -41,12 +41,13 @@ class KeptSources:
         if not _KEY.fullmatch(key):
             raise ApiError("invalid_value", f"{SOURCE_KEY} must be 64 hexadecimal digits; draw them at random", param=SOURCE_KEY)
         if not form.images:
-            source = self._kept.get(key)
-            if source is None:
+            kept = self._kept.get(key)
+            if kept is None:
                 message = f"no source is kept under this {SOURCE_KEY}; send the file as `image` with the same key"
                 raise ApiError("source_unknown", message, param="image")
-            return replace(form, images=(source,)), {SOURCE_KEPT: "true"}
-        if len(form.images) > 1 or len(form.images[0]) > self._kept.maxsize:
+            return replace(form, images=(kept,)), {SOURCE_KEPT: "true"}
+        source = form.images[0]
+        if len(form.images) > 1 or isinstance(source, str) or len(source) > self._kept.maxsize:
             return form, {}
-        self._kept[key] = form.images[0]
+        self._kept[key] = source
         return form, {SOURCE_KEPT: "true"}

@@ -3,7 +3,7 @@
 POST /v1/chat/completions   two pictures and two texts in (`services.protocol.critique.messages`), a critique out;
                             one picture and an instruction in, the questions of a checklist out
 GET  /v1/models             the one model
-GET  /healthz, /readyz      alive; able to answer now
+GET  /healthz, /health, /readyz   alive; able to answer now
 GET  /metrics               Prometheus
 """
 
@@ -68,6 +68,7 @@ from services.protocol.critique.messages import (
 )
 from services.protocol.critique.prompts import Template
 from services.serving import api_docs, middleware, tracing
+from services.serving.bearer import how_to_send, token_of
 from services.serving.byte_budget import ByteBudget, receiving
 from services.serving.jsonlines import sse_message
 from services.serving.origins import OriginPolicy
@@ -77,6 +78,12 @@ log = logging.getLogger(__name__)
 _MAX_PIXELS = 4_194_304
 """As the orchestrator sends at most; the measurements are made on copies of 512 pixels a side."""
 _TEXT_OVERHEAD = 1024 * 1024
+_JUDGES = "this thinker judges edits; send messages to POST /v1/chat/completions"
+_OTHER_PATHS = {
+    "/responses": _JUDGES,
+    "/completions": _JUDGES,
+    "/images/edits": "this is a thinker; send pictures to the server of POST /v1/images/edits, whose thinker it is",
+}
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def create_app(limits: Limits | None = None, origins: OriginPolicy | None = None
     )
     app.state.server = server
     # Two pictures in base64, which is a third larger than bytes.
-    middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD, policy=origins)
+    middleware.install(app, max_body=limits.images.max_bytes * 3 + _TEXT_OVERHEAD, policy=origins, other_paths=_OTHER_PATHS)
     api_docs.install(app)
     authenticated = [Depends(_authenticate)]
     app.add_api_route(
@@ -155,7 +162,8 @@ def create_app(limits: Limits | None = None, origins: OriginPolicy | None = None
     )
     app.add_api_route("/v1/models", _models, methods=["GET"], responses=responses(401), dependencies=authenticated)
     app.add_api_route("/v1/models/{name:path}", _model, methods=["GET"], responses=responses(401), dependencies=authenticated)
-    app.add_api_route("/healthz", _healthz, methods=["GET"], responses=responses())
+    for path in ("/healthz", "/health"):
+        app.add_api_route(path, _healthz, methods=["GET"], responses=responses())
     app.add_api_route("/readyz", _readyz, methods=["GET"], responses=responses())
     metrics = responses(ok=METRICS)
     app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response, response_model=None, responses=metrics)
@@ -197,9 +205,11 @@ async def _authenticate(request: Request) -> None:
     server: _Server = request.app.state.server
     key = server.limits.api_key
     if key is not None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), key.encode()):
-            raise ApiError("invalid_api_key", "send the thinker's key as Authorization: Bearer <key>")
+        token = token_of(request)
+        if token is None:
+            raise ApiError("invalid_api_key", how_to_send(request, "<the thinker's key>"))
+        if not hmac.compare_digest(token.encode(), key.encode()):
+            raise ApiError("invalid_api_key", "this is not the thinker's key: EDITTHINKER_THINKER_API_KEY, where it was started")
 
 
 async def _chat(request: Request) -> Response:

@@ -22,8 +22,10 @@ from starlette.responses import JSONResponse, Response
 from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply, StoredImage
 from orchestrator.ports.errors import EditorError
 from orchestrator.upstreams.editor import HttpEditor
+from orchestrator.upstreams.editor_links import EditorLinks
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from orchestrator.upstreams.liveness import Patience
+from orchestrator.upstreams.registry import EditorSettings
 from services.imaging.codec import inspect
 from services.imaging.decode_pool import DecodePool
 from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
@@ -71,6 +73,7 @@ async def test_the_form_is_the_official_clients(desk: Desk) -> None:
             model="m",
             n=1,
             size="96x64",
+            response_format="b64_json",
             extra_body={"seed": 7},
         )
     ours, theirs = desk.seen
@@ -84,7 +87,7 @@ async def test_the_form_is_the_official_clients(desk: Desk) -> None:
 async def test_only_what_was_asked_for_is_sent(desk: Desk) -> None:
     """No model, no seed where the server knows none, no mask where there is none; options as they are."""
     desk.answers = [image_reply(EDITED)]
-    await edit(desk, order(options={"guidance_scale": 3.5, "num_inference_steps": 20}), send_seed=False)
+    await edit(desk, order(options={"guidance_scale": 3.5, "num_inference_steps": 20}), send_seed=False, ask_base64=False)
 
     names = [name for name, _ in desk.seen[0].form]
     assert names == ["prompt", "guidance_scale", "num_inference_steps", "image"]
@@ -318,7 +321,7 @@ BAD_BODIES: list[Any] = [
     {"data": [{"b64_json": "AAA"}]},
     {"data": [{"b64_json": "é"}]},
     {"data": [{"b64_json": "data:image/png,AAAA"}]},
-    {"data": [{"url": "https://example.com/x.png"}]},
+    {"data": [{"url": 7}]},
     {"detail": "Not Found"},
     {"error": {"message": "no"}},
 ]
@@ -330,6 +333,62 @@ async def test_a_reply_without_a_picture_is_refused(desk: Desk, body: Any) -> No
     error = await failure(desk)
 
     assert (error.code, error.retryable) == ("editor_bad_reply", True)
+
+
+def linked(url: str) -> Response:
+    return JSONResponse({"created": 0, "data": [{"url": url}]})
+
+
+@pytest.mark.parametrize("link", ["{desk}/v1/pictures/x.png", "/v1/pictures/x.png", "pictures/x.png", "{data}"])
+async def test_a_link_of_a_host_that_the_operator_allows_is_fetched(desk: Desk, link: str) -> None:
+    """Also in a private network and by http; a link may be relative to the editor (SGLang), or hold the picture itself."""
+    data_url = f"data:image/png;base64,{base64.b64encode(EDITED).decode()}"
+    desk.answers = [linked(link.format(desk=desk.url, data=data_url)), Response(EDITED, media_type="image/png")]
+    host = desk.url.partition("://")[2]
+    for hosts in ((host,), (host.partition(":")[0],)):
+        desk.seen.clear()
+        reply = await edit(desk, links=EditorLinks(f"{desk.url}/v1", hosts))
+
+        assert opened(reply.image.data).size == (WIDTH, HEIGHT)
+        assert [seen.method for seen in desk.seen] == (["POST"] if link == "{data}" else ["POST", "GET"])
+
+
+@pytest.mark.parametrize(
+    ("link", "hosts", "words"),
+    [
+        ("https://files.example/x.png", (), ["a link to files.example:443", "image_hosts"]),
+        ("{desk}/v1/x.png", ("files.example",), ["a link to 127.0.0.1:", "image_hosts"]),
+        ("{desk}/v1/x.png", ("127.0.0.1:1",), ["image_hosts"]),
+        ("http://files.example@127.0.0.1/x.png", ("files.example",), ["127.0.0.1:80", "image_hosts"]),
+        ("http://169.254.169.254/latest", ("169.254.169.254",), ["not public"]),
+        ("file:///etc/passwd", ("",), ["no host"]),
+        ("http://[::1/x", (), ["no host"]),
+    ],
+)
+async def test_a_link_of_another_host_is_not_fetched(desk: Desk, link: str, hosts: tuple[str, ...], words: list[str]) -> None:
+    """The message names the host and what the operator can do; nothing was asked of it."""
+    desk.answers = [linked(link.format(desk=desk.url))]
+    with pytest.raises(EditorError) as caught:
+        await edit(desk, links=EditorLinks(f"{desk.url}/v1", hosts))
+
+    assert (caught.value.code, caught.value.retryable) == ("editor_bad_reply", False)
+    assert all(word in caught.value.message for word in words), caught.value.message
+    assert len(desk.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "given", "sent"),
+    [
+        ("http://localai:8080/v1", {}, True),
+        ("https://api.openai.com/v1", {}, False),
+        ("https://mine.openai.azure.com/openai/v1", {}, False),
+        ("https://api.openai.com.example/v1", {}, True),
+        ("https://api.openai.com/v1", {"response_format": "send"}, True),
+        ("http://localai:8080/v1", {"response_format": "omit"}, False),
+    ],
+)
+def test_base64_is_asked_of_all_but_those_who_refuse_the_field(url: str, given: dict[str, Any], sent: bool) -> None:  # noqa: FBT001
+    assert EditorSettings(url=url, **given).asks_for_base64 is sent
 
 
 keys = st.sampled_from(["data", "b64_json", "url", "timings", "created", "x"])

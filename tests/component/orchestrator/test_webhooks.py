@@ -124,6 +124,9 @@ def test_events_are_thin(event: ev.Event, told: tuple[str, str, str | None]) -> 
     topic, status, reason = told
 
     assert json.loads(one.body) == {
+        "id": schedule.event_id("ses_1", 2),
+        "object": "event",
+        "created_at": 2,
         "type": topic,
         "timestamp": "1970-01-01T00:00:02.500Z",
         "data": {"id": "ses_1", "status": status, "finish_reason": reason},
@@ -242,6 +245,9 @@ async def test_both_libraries_verify_what_is_sent() -> None:
     assert headers["webhook-id"] == "msg_7"
     client.webhooks.verify_signature(text, headers)
     assert standardwebhooks.Webhook(SECRET).verify(text, headers)["type"] == "webhook.test"
+    event = client.webhooks.unwrap(text, headers)
+    assert (event.id, event.object, event.type) == ("evt_7", "event", "webhook.test")
+    assert event.created_at and event.data.id == "whk_1"  # type: ignore[union-attr]  # not all of OpenAI's have one
     with pytest.raises(openai.InvalidWebhookSignatureError):
         client.webhooks.verify_signature(text + b" ", headers)
     with pytest.raises(standardwebhooks.WebhookVerificationError):

@@ -434,6 +434,13 @@ async def test_the_reference_scripts_are_served() -> None:
             "param"
         ] == "image_file"
         assert (await http.post("/edit", json={**request, "image": "?"})).json()["error"]["code"] == "invalid_image"
+        for wrong in ({"json": {"prompt": "x"}}, {"content": b"{"}):
+            refused = await http.post("/edit", **wrong)
+            assert refused.json()["success"] is False and int(refused.headers["content-length"]) == len(refused.content)
+        named = await http.post("/edit-upload", data={"prompt": "x"}, files={"file": png()})
+        assert "a file came as file" in named.json()["error"]["message"] and named.json()["success"] is False
+        assert (await http.head("/edit")).status_code == 405
+        assert "success" not in (await http.post("/v1/images/edits", data={"prompt": "x"})).json()
     assert body["success"] and body["original_image"] == source and body["seed"] == 1
     assert body["ignored"] == ["guidance_scale", "num_inference_step"]
     assert body["edited_image"] == upload.json()["edited_image"]

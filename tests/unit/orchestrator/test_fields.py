@@ -15,7 +15,6 @@ from orchestrator.api.fields import (
     Deadlines,
     ImagesEditFields,
     SessionFields,
-    SessionJson,
     Sources,
     check,
     first_event,
@@ -353,15 +352,6 @@ def test_a_source_too_long_for_the_format_is_refused_at_once() -> None:
 
     assert (caught.value.code, caught.value.param) == ("invalid_value", "output_format")
     assert event(source=long, output_format="png").source == long
-
-
-def test_a_json_session_names_its_images() -> None:
-    """As text, never empty."""
-    assert validate(SessionJson, {"prompt": "x", "image": "AAAA"}).mask is None
-    for fields in ({"prompt": "x"}, {"prompt": "x", "image": ""}, {"prompt": "x", "image": "AAAA", "mask": ""}):
-        with pytest.raises(ApiError) as caught:
-            validate(SessionJson, fields)
-        assert caught.value.param in {"image", "mask"}
 
 
 def optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

@@ -104,11 +104,11 @@ async def test_an_upload_is_opened_once_and_hashed_once_for_each_bytes_it_has(
     assert (image.data == data) is passed_on_unchanged
 
 
-RECEIVED = intake_module._Received(hashlib.sha256(b"source").hexdigest(), hashlib.sha256(b"mask").hexdigest())
+RECEIVED = intake_module._Digests(hashlib.sha256(b"source").hexdigest(), hashlib.sha256(b"mask").hexdigest())
 UNMASKED = replace(RECEIVED, mask="")
 
 
-def fingerprint(received: intake_module._Received = RECEIVED, **fields: object) -> str:
+def fingerprint(received: intake_module._Digests = RECEIVED, **fields: object) -> str:
     return intake_module._fingerprint(ImagesEditFields.model_validate({"prompt": "x", **fields}), received)
 
 

@@ -23,7 +23,9 @@ class Pool:
     most: Counter[str] = field(default_factory=Counter)
     ended: int = 0
 
-    async def transcode(self, data: bytes, output_format: str, compression: int | None, *, param: str, tenant: str) -> bytes:
+    async def transcode(
+        self, data: bytes, output_format: str, compression: int | None, *, opaque: bool, param: str, tenant: str
+    ) -> bytes:
         self.begun.append(data)
         self.running[tenant] += 1
         self.most[tenant] = max(self.most[tenant], self.running[tenant])

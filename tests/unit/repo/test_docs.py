@@ -109,7 +109,7 @@ def test_every_metric_of_an_editor_is_documented() -> None:
 def test_every_route_and_event_is_documented() -> None:
     text = read("docs/api.md")
     endings = {"edits", "sessions", "events", "image", "source", "cancel", "feedback", "export", "models"}
-    endings |= {"healthz", "readyz", "metrics", "webhooks", "test", "rotate_secret", "deliveries", "references", "mask"}
+    endings |= {"health", "healthz", "readyz", "metrics", "webhooks", "test", "rotate_secret", "deliveries", "references", "mask"}
     for router in (images.router, sessions.router, events.router, export.router, webhooks.router, health.router):
         for route in router.routes:
             ending = re.sub(r"/\{[a-z_]+\}$", "", getattr(route, "path", "")).split("/v1/")[-1].split("/")[-1]

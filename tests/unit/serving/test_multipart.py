@@ -38,7 +38,7 @@ def request(pieces: Sequence[bytes], content_type: str = "multipart/form-data; b
     return Request({"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode())]}, receive)
 
 
-async def read(*pieces: bytes, **limits: int) -> list[tuple[str, str | bytes]]:
+async def read(*pieces: bytes, **limits: Any) -> list[tuple[str, str | bytes]]:
     async with open_form(request(pieces), **limits) as form:
         return [(name, await value.read() if isinstance(value, UploadFile) else value) for name, value in form.multi_items()]
 
