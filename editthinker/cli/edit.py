@@ -23,7 +23,7 @@ from editthinker.client import (
     SessionFailedError,
     SessionOptions,
 )
-from editthinker.client.calls import sniff
+from editthinker.client.pictures import sniff
 from editthinker.printable import json_text, one_line
 from editthinker.report import collect, render
 

@@ -7,24 +7,38 @@ from typing import Any, Final
 import httpx
 
 from editthinker.client.calls import Reply, Request, is_loopback, normal_base
-from editthinker.client.errors import APIConnectionError
+from editthinker.client.errors import APIConnectionError, APITimeoutError
+from editthinker.environment import inherited
 
+DEFAULT_SERVER: Final = "http://127.0.0.1:8080"
+"""Where ``editthinker up`` listens."""
+SERVER_VARIABLES: Final = ("EDITTHINKER_BASE_URL", "EDITTHINKER_SERVER")
+"""The second is the name of version 0.1."""
+KEY_VARIABLE: Final = "EDITTHINKER_API_KEY"
+WEBHOOK_SECRET_VARIABLE: Final = "EDITTHINKER_WEBHOOK_SECRET"  # noqa: S105 - its name
 DEFAULT_TIMEOUT: Final = 60.0
 DEFAULT_STALL: Final = 60.0
 EXPORT_READ_TIMEOUT: Final = 300.0
 """Seconds without a byte of an export: it has no heartbeats while the server searches for the next matching session."""
 _CONNECT_TIMEOUT: Final = 10.0
+_KEY_PREFIX: Final = "et_"
 
 
-def client_arguments(base_url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
-    """Keyword arguments of `httpx.Client` and `httpx.AsyncClient`.
+def client_arguments(base_url: str | None, api_key: str | None, timeout: float) -> dict[str, Any]:
+    """Keyword arguments of `httpx.Client` and `httpx.AsyncClient`. What is None comes from the environment.
 
     Raises:
         ValueError: for an invalid URL or key.
     """
+    environment = inherited()
+    if base_url is None:
+        base_url = next((named for name in SERVER_VARIABLES if (named := environment.get(name))), DEFAULT_SERVER)
+    elif base_url.startswith(_KEY_PREFIX):
+        message = "this is an API key, not a URL; give it as api_key="
+        raise ValueError(message)
     base = _reachable(normal_base(base_url))
     headers = {"user-agent": "editthinker-python", "accept": "application/json, image/*;q=0.9, */*;q=0.5"}
-    if key := _sendable(api_key or ""):
+    if key := _sendable(environment.get(KEY_VARIABLE, "") if api_key is None else api_key):
         headers["authorization"] = f"Bearer {key}"
     return {
         "base_url": base,
@@ -48,12 +62,13 @@ def request_arguments(request: Request, timeout: float) -> dict[str, Any]:
         "headers": dict(request.headers),
     }
     if request.files is not None:
-        arguments["files"] = dict(request.files)
+        arguments["files"] = list(request.files)
         arguments["data"] = dict(request.form or {})
     if request.json is not None:
         arguments["json"] = dict(request.json)
-    if request.extra_wait:
-        arguments["timeout"] = httpx.Timeout(timeout + request.extra_wait, connect=min(timeout, _CONNECT_TIMEOUT))
+    if request.extra_wait or request.timeout is not None:
+        seconds = timeout + request.extra_wait if request.timeout is None else request.timeout
+        arguments["timeout"] = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_TIMEOUT))
     return arguments
 
 
@@ -84,9 +99,10 @@ def failure_of(exc: httpx.TransportError, base_url: httpx.URL) -> APIConnectionE
     """The client's error for an error of httpx."""
     sent = not isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     where = str(base_url).rstrip("/")
-    if isinstance(exc, httpx.ReadTimeout):
-        message = f"{where} did not answer in time"
-    elif sent:
+    if isinstance(exc, httpx.TimeoutException):
+        why = "did not answer in time" if sent else "could not be reached in time"
+        return APITimeoutError(f"{where} {why}", sent=sent)
+    if sent:
         message = f"the connection to {where} broke: {str(exc) or type(exc).__name__}"
     else:
         message = f"cannot connect to {where}: {str(exc) or type(exc).__name__}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from editthinker.local.environment import inherited
+from editthinker.environment import inherited
 from editthinker.local.errors import PortBusyError, ServiceFailedError, StackError
 from editthinker.local.home import Home, default_home
 from editthinker.local.ports import LOOPBACK, free_port, is_taken
