@@ -31,6 +31,7 @@ from editthinker.client import (
     EditThinkerError,
     ImageFormat,
     NotFoundError,
+    RateLimitError,
     Retries,
     Session,
     SessionFailedError,
@@ -113,9 +114,38 @@ def carry_out(batch: Batch, server: str | None, api_key: str | None) -> bool:
     return not display.failed
 
 
+class _UnderWay:
+    """The sessions of this batch that are under way.
+
+    A tenant may have fewer unfinished sessions than the batch has jobs: the server then refuses new ones until one has ended.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._ended = asyncio.Event()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A session is under way during the block."""
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self._ended.set()
+            self._ended = asyncio.Event()
+
+    async def one_ends(self) -> bool:
+        """Wait until one of them has ended; False at once when there is none."""
+        if self._count:
+            await self._ended.wait()
+            return True
+        return False
+
+
 async def _run(batch: Batch, journal: Journal, display: _Display, base_url: str, api_key: str) -> None:
     _cancel_on_signals()
-    waiting = iter(batch.items)
+    waiting, under_way = iter(batch.items), _UnderWay()
     try:
         client = AsyncEditThinker(base_url, api_key, retries=RETRIES)
     except ValueError as exc:
@@ -123,14 +153,14 @@ async def _run(batch: Batch, journal: Journal, display: _Display, base_url: str,
 
     async def work() -> None:
         for item in waiting:
-            display.add(await _edit(client, journal, batch, item))
+            display.add(await _edit(client, journal, batch, item, under_way))
 
     async with client, asyncio.TaskGroup() as group:
         for _ in range(min(batch.jobs, len(batch.items))):
             group.create_task(work())
 
 
-async def _edit(client: AsyncEditThinker, journal: Journal, batch: Batch, item: Item) -> Outcome:
+async def _edit(client: AsyncEditThinker, journal: Journal, batch: Batch, item: Item, under_way: _UnderWay) -> Outcome:
     """One edit, or what an earlier run left of it."""
     try:
         picture = item.photo.read_bytes()
@@ -148,10 +178,11 @@ async def _edit(client: AsyncEditThinker, journal: Journal, batch: Batch, item: 
         session = await _known_session(client, entry.session)
         if session is None:
             options: dict[str, Any] = {**batch.options, "idempotency_key": entry.key}
-            session = await client.sessions.create(picture, item.instruction, **options)
+            session = await _created(client, picture, item.instruction, options, under_way)
             journal.created(task, session.id)
         if not session.ended:
-            session = await client.sessions.wait(session.id)
+            with under_way.one():
+                session = await client.sessions.wait(session.id)
         if session.best is None:
             raise SessionFailedError(session)
         result = await client.sessions.image(session.id, format=image_format)
@@ -165,6 +196,17 @@ async def _edit(client: AsyncEditThinker, journal: Journal, batch: Batch, item: 
     target.write_atomically(output, result)
     journal.ended(task, "edited")
     return Outcome(item, "edited", summary(session), output, session)
+
+
+async def _created(
+    client: AsyncEditThinker, picture: bytes, instruction: str, options: dict[str, Any], under_way: _UnderWay
+) -> Session:
+    while True:
+        try:
+            return await client.sessions.create(picture, instruction, **options)
+        except RateLimitError:
+            if not await under_way.one_ends():
+                raise
 
 
 async def _known_session(client: AsyncEditThinker, session_id: str | None) -> Session | None:

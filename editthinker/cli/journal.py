@@ -59,7 +59,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._entries: dict[str, Entry] = {}
-        self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(self._file, folder)
             self._read()
@@ -125,7 +125,7 @@ class Journal:
             # Only a name: what the file says must not lead out of the folder.
             self._entries[task] = Entry(record["key"], Path(record["output"]).name)
         elif entry := self._entries.get(task):
-            entry.session = record.get("session", entry.session)
+            entry.session = record["session"] if isinstance(record.get("session"), str) else entry.session
             entry.result = record["result"] if record.get("result") in _RESULTS else entry.result
 
     def _append(self, **record: str) -> None:

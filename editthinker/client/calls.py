@@ -338,6 +338,7 @@ def read_error(reply: Reply) -> APIStatusError:
         reply.status,
         str(error.get("code") or f"http_{reply.status}"),
         str(message),
+        type=error.get("type"),
         param=error.get("param"),
         request_id=reply.headers.get("x-request-id"),
         retry_after=read_retry_after(reply.headers.get("retry-after")),

@@ -75,6 +75,7 @@ class APIStatusError(APIError):
         status, status_code: the HTTP status.
         code: the API's stable name for the error, such as ``invalid_image``.
         message: one sentence: what is wrong, and what to do about it.
+        type: openai's kind of error, such as ``invalid_request_error``.
         param: the request field at fault, or None.
         request_id: quote it when you report the error; the server's logs carry it too.
         retry_after: seconds after which to retry, or None.
@@ -86,6 +87,7 @@ class APIStatusError(APIError):
         code: str,
         message: str,
         *,
+        type: str | None = None,  # noqa: A002 - openai's name
         param: str | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
@@ -94,6 +96,7 @@ class APIStatusError(APIError):
         self.status = status
         self.code = code
         self.message = message
+        self.type = type
         self.param = param
         self.request_id = request_id
         self.retry_after = retry_after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -13,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from editthinker import EditThinker
+from editthinker.cli.batch import RETRIES
 from editthinker.cli.journal import NAME, Journal
 from editthinker.local import Stack
 from tests.component.client.scripted import EVENTS, PNG, Answer, Asked, as_json, error, in_turn, scripted, session, stream
-from tests.integration.test_cli_commands import command, plan, png, run
+from tests.integration.test_cli_commands import command, on_standins, plan, png, run
 from tests.integration.test_cli_stack import until
 
 
@@ -184,6 +186,48 @@ def test_photos_are_edited_several_at_a_time(photos: list[Path], tmp_path: Path)
     with scripted(script) as server:
         done = run("edit", *photos[:3], "x", "-o", tmp_path / "out", "--server", server.base_url, "--jobs", 3)
     assert (done.returncode, results(tmp_path / "out")) == (0, ["a.png", "b.png", "c.png"]), done.stderr
+
+
+def test_a_batch_keeps_to_the_tenants_quota(photos: list[Path], tmp_path: Path) -> None:
+    """With more jobs than unfinished sessions allowed, a refused photo waits for another one's end."""
+    unfinished, refusals, enough = threading.Semaphore(1), itertools.count(1), threading.Event()
+
+    def script(asked: Asked) -> Answer:
+        if asked.method == "POST":
+            if unfinished.acquire(blocking=False):
+                return as_json(session("queued", best=None), 202)
+            # All attempts of both others are over.
+            if next(refusals) == 2 * RETRIES.attempts:
+                enough.set()
+            return error(429, "quota_exceeded", retry_after="0")
+        if asked.path.endswith("/events"):
+            enough.wait(30)
+            unfinished.release()
+            return stream(EVENTS)
+        return Answer(200, PNG) if "/image" in asked.path else as_json(session())
+
+    with scripted(script) as server:
+        done = run("edit", *photos[:3], "x", "-o", tmp_path / "out", "--server", server.base_url, "--jobs", 3)
+    assert (done.returncode, results(tmp_path / "out")) == (0, ["a.png", "b.png", "c.png"]), done.stderr
+    refused = error(429, "quota_exceeded", "your day is over", retry_after="9999")
+    with scripted(in_turn(refused)) as server:
+        done = run("edit", *photos[:3], "y", "-o", tmp_path / "out", "--server", server.base_url)
+    assert (done.returncode, "your day is over" in done.stderr) == (1, True)
+
+
+def test_a_batch_on_the_embedded_stack_goes_on_too(photos: list[Path], tmp_path: Path) -> None:
+    """The stack is killed with the command; its sessions are in the data directory."""
+    out, home = tmp_path / "out", tmp_path / "home"
+    words = ("edit", *photos[:3], "golden hour", "-o", out, "--jobs", 1)
+    with on_standins(*words, home=home) as running:
+        assert until(lambda: out.exists() and len(results(out)) >= 2, 60)
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+    with on_standins(*words, home=home) as running:
+        printed, errors = running.communicate(timeout=60)
+    assert running.returncode == 0, errors
+    assert "there already" in printed
+    assert results(out) == ["a.png", "b.png", "c.png"]
 
 
 def test_what_every_photo_would_get_stops_the_batch(photos: list[Path], tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_errors_have_their_class_and_all_their_parts(use: Use, status: int, kind
         use(server.base_url, lambda client: client.sessions.get("s"))
     exc = caught.value
     assert type(exc) is kind
-    assert (exc.status, exc.code, exc.message, exc.param) == (status, "a_code", "fix it", "seed")
+    assert (exc.status, exc.code, exc.message, exc.param, exc.type) == (status, "a_code", "fix it", "seed", "x")
     assert (exc.request_id, exc.retry_after) == ("req_1", 7.0)
     assert len(server.asked) == 1
     assert "fix it" in str(exc)
