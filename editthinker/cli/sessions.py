@@ -18,7 +18,7 @@ from editthinker.cli.failures import FAILED, UsageError, describe, friendly, int
 from editthinker.cli.listing import listing
 from editthinker.cli.progress import Progress, follow, summary
 from editthinker.client import APIStatusError, AuthenticationError, Candidate, Event, PermissionDeniedError, Session, calls
-from editthinker.client.export import moment
+from editthinker.client.export import Lines, moment
 from editthinker.printable import json_line, json_text, one_line
 
 app = typer.Typer(name="sessions", help="Look after the sessions of a server.", no_args_is_help=True)
@@ -172,7 +172,7 @@ def export(
         # A file or a pipe gets the bytes that the server sent.
         shown = output is None and _is_terminal()
         with _destination(output) as file:
-            for line in client.lines(call, bytes):
+            for line in client.stream(call, lambda: Lines(bytes)):
                 file.write((json_line(line) if shown else line) + b"\n")
                 count += 1
             file.flush()

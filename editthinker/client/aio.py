@@ -8,7 +8,7 @@ from asyncio import sleep
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Never, Self, TypeVar, Unpack
+from typing import Any, Final, Literal, Never, Self, TypeVar, Unpack, overload
 
 import httpx
 
@@ -22,10 +22,12 @@ from editthinker.client.errors import (
     SessionFailedError,
 )
 from editthinker.client.export import Lines, Moment, record
+from editthinker.client.image_events import ImageEvents
 from editthinker.client.models import (
     Delivery,
     EditOutcome,
     Event,
+    ImageEvent,
     ImagesResponse,
     ModelCard,
     Readiness,
@@ -145,27 +147,27 @@ class AsyncEditThinker:
             if not feed.done:
                 await sleep(feed.reconnect_delay(cause))
 
-    async def lines(self, call: Call[Never], read: Callable[[bytes], T]) -> AsyncIterator[T]:
-        """Each line of an export, as `read` returns it. Retried like other calls until the first line has arrived."""
+    async def stream(self, call: Call[Never], begin: Callable[[], transport.Reader[T]]) -> AsyncIterator[T]:
+        """What a reader makes of a streamed response. Retried like other calls until something has arrived."""
         attempts = Attempts(call, self._retries)
         while True:
-            lines = Lines()
+            reader = begin()
             result: Reply | APIConnectionError
             try:
                 async with self._http.stream(
-                    **transport.stream_arguments(call.request, transport.EXPORT_READ_TIMEOUT)
+                    **transport.stream_arguments(call.request, transport.STREAM_READ_TIMEOUT)
                 ) as response:
-                    if transport.is_export(response):
+                    if transport.is_of(response, reader.media_type):
                         async for chunk in response.aiter_raw():
-                            for line in lines.feed(chunk):
-                                yield read(line)
-                        lines.end()
+                            for each in reader.feed(chunk):
+                                yield each
+                        reader.end()
                         return
                     await response.aread()
                     result = transport.reply_of(response)
             except httpx.TransportError as exc:
                 result = transport.failure_of(exc, self._http.base_url)
-                if lines.begun:
+                if reader.begun:
                     raise result from None
             step = attempts.next_step(result)
             if isinstance(step, RetryAfter):
@@ -287,7 +289,7 @@ class AsyncSessions:
             APIConnectionError: when the connection breaks; every session yielded before is complete. Continue with
                 ``since`` at the ``created_at`` of the last one, and skip ids already received.
         """
-        return self._client.lines(calls.export(since, until, status), record)
+        return self._client.stream(calls.export(since, until, status), lambda: Lines(record))
 
     async def cancel(self, session_id: str) -> Session:
         """Cancel a session. Its images so far stay available."""
@@ -340,15 +342,32 @@ class AsyncImages:
     def __init__(self, client: AsyncEditThinker) -> None:
         self._client = client
 
-    async def edit(self, image: Pictures, prompt: str, **options: Unpack[ImagesOptions]) -> ImagesResponse:
-        """Edit an image and wait for the best pictures.
+    @overload
+    async def edit(
+        self, image: Pictures, prompt: str, *, stream: Literal[False] = False, **options: Unpack[ImagesOptions]
+    ) -> ImagesResponse: ...
+
+    @overload
+    async def edit(
+        self, image: Pictures, prompt: str, *, stream: Literal[True], **options: Unpack[ImagesOptions]
+    ) -> AsyncIterator[ImageEvent]: ...
+
+    async def edit(
+        self, image: Pictures, prompt: str, *, stream: bool = False, **options: Unpack[ImagesOptions]
+    ) -> ImagesResponse | AsyncIterator[ImageEvent]:
+        """Edit an image and wait for the best pictures, or with ``stream`` get every candidate as it is made.
 
         A session lives on when this call is interrupted; ``client.edit`` cancels it.
 
         Raises:
             InvalidImageError: when the bytes are not a picture.
             OSError: when a named file cannot be read.
+            APIError: when a streamed edit fails; the message says why.
         """
+        if stream:
+            # In a thread, because it may read a file.
+            events = await asyncio.to_thread(calls.stream_images, image, prompt, **options)
+            return self._client.stream(events, ImageEvents)
         # In a thread, because it may read a file.
         call = await asyncio.to_thread(calls.edit_images, image, prompt, **options)
         return await self._client.perform(call)

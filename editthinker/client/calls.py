@@ -107,6 +107,7 @@ class ImagesOptions(EditOptions, total=False):
         model: name of the editor.
         response_format: ``b64_json | url``.
         output_format, output_compression: ``png | jpeg | webp``, and 0 to 100.
+        partial_images: candidates to send, of a stream; all by default.
         timeout: seconds that the response may take; by default the session's deadline and a minute.
     """
 
@@ -114,6 +115,7 @@ class ImagesOptions(EditOptions, total=False):
     response_format: str
     output_format: ImageFormat
     output_compression: int
+    partial_images: int
     timeout: float
 
 
@@ -197,6 +199,12 @@ def edit_images(image: Pictures, prompt: str, **options: Any) -> Call[ImagesResp
     return Call(_upload("/v1/images/edits", image, prompt, options, timeout=timeout), _as(ImagesResponse))
 
 
+def stream_images(image: Pictures, prompt: str, **options: Any) -> Call[Never]:
+    """``POST /v1/images/edits`` with ``stream=true``: its response is a stream of events."""
+    options.pop("timeout", None)
+    return Call(_upload("/v1/images/edits", image, prompt, {**options, "stream": True}), _no_stream)
+
+
 def get(session_id: str) -> Call[Session]:
     """``GET /v1/sessions/{id}``."""
     return Call(Request("GET", _path(session_id)), _as(Session))
@@ -252,15 +260,10 @@ def source(session_id: str, image_format: str | None = None) -> Call[bytes]:
 
 
 def export(since: Moment | None, until: Moment | None, status: str | None) -> Call[Never]:
-    """``GET /v1/export``. Its response is a stream of JSON lines; any other response is not this API's."""
-
-    def read(_: Reply) -> Never:
-        message = "the response to the export request is not an export; check the base URL"
-        raise APIResponseError(message)
-
+    """``GET /v1/export``. Its response is a stream of JSON lines."""
     times = {name: repr(moment(at)) for name, at in (("since", since), ("until", until)) if at is not None}
     query = times | ({} if status is None else {"status": status})
-    return Call(Request("GET", "/v1/export", query=query, headers={"accept": "application/jsonl"}), read)
+    return Call(Request("GET", "/v1/export", query=query, headers={"accept": "application/jsonl"}), _no_stream)
 
 
 def deliveries(session_id: str) -> Call[list[Delivery]]:
@@ -392,6 +395,12 @@ def _segment(given: str, what: str) -> str:
 def _picture(path: str, image_format: str | None) -> Call[bytes]:
     query = {"format": image_format} if image_format else {}
     return Call(Request("GET", path, query=query), lambda reply: reply.body)
+
+
+def _no_stream(reply: Reply) -> Never:
+    kind = reply.headers.get("content-type", "no content type")
+    message = f"the response is not the stream that was asked for ({kind}); check the base URL"
+    raise APIResponseError(message)
 
 
 def _text(value: object) -> str:

@@ -195,19 +195,10 @@ class Event(_Model):
         return self.model_dump(exclude_unset=True)
 
 
-class ImageData(_Model):
-    """One image of an edit, as base64 or as a link, and the turn and candidate that it is.
-
-    Attributes:
-        revised_prompt: the instruction that made it.
-    """
-
+class _Image(_Model):
     b64_json: str | None = None
-    url: str | None = None
-    revised_prompt: str | None = None
     turn: int | None = None
     candidate: int | None = None
-    scores: Scores | None = None
 
     @property
     def image(self) -> bytes:
@@ -226,6 +217,37 @@ class ImageData(_Model):
         target = Path(path)
         target.write_bytes(self.image)
         return target
+
+
+class ImageData(_Image):
+    """One image of an edit, as base64 or as a link, and the turn and candidate that it is.
+
+    Attributes:
+        revised_prompt: the instruction that made it.
+    """
+
+    url: str | None = None
+    revised_prompt: str | None = None
+    scores: Scores | None = None
+
+
+class ImageEvent(_Image):
+    """One image of a streamed edit: a candidate, before it is scored, or a result.
+
+    Attributes:
+        type: ``image_edit.partial_image`` or ``image_edit.completed``.
+        instruction, revised_prompt: that made a partial image, or a result.
+    """
+
+    type: str
+    partial_image_index: int | None = None
+    instruction: str | None = None
+    revised_prompt: str | None = None
+    session_id: str | None = None
+    scores: Scores | None = None
+    turns: int | None = None
+    edits: int | None = None
+    finish_reason: str | None = None
 
 
 class ImagesResponse(_Model):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import sleep
 from types import TracebackType
-from typing import Any, Final, Never, Self, TypeVar, Unpack
+from typing import Any, Final, Literal, Never, Self, TypeVar, Unpack, overload
 
 import httpx
 
@@ -21,10 +21,12 @@ from editthinker.client.errors import (
     SessionFailedError,
 )
 from editthinker.client.export import Lines, Moment, record
+from editthinker.client.image_events import ImageEvents
 from editthinker.client.models import (
     Delivery,
     EditOutcome,
     Event,
+    ImageEvent,
     ImagesResponse,
     ModelCard,
     Readiness,
@@ -147,25 +149,24 @@ class EditThinker:
             if not feed.done:
                 sleep(feed.reconnect_delay(cause))
 
-    def lines(self, call: Call[Never], read: Callable[[bytes], T]) -> Iterator[T]:
-        """Each line of an export, as `read` returns it. Retried like other calls until the first line has arrived."""
+    def stream(self, call: Call[Never], begin: Callable[[], transport.Reader[T]]) -> Iterator[T]:
+        """What a reader makes of a streamed response. Retried like other calls until something has arrived."""
         attempts = Attempts(call, self._retries)
         while True:
-            lines = Lines()
+            reader = begin()
             result: Reply | APIConnectionError
             try:
-                with self._http.stream(**transport.stream_arguments(call.request, transport.EXPORT_READ_TIMEOUT)) as response:
-                    if transport.is_export(response):
+                with self._http.stream(**transport.stream_arguments(call.request, transport.STREAM_READ_TIMEOUT)) as response:
+                    if transport.is_of(response, reader.media_type):
                         for chunk in response.iter_raw():
-                            for line in lines.feed(chunk):
-                                yield read(line)
-                        lines.end()
+                            yield from reader.feed(chunk)
+                        reader.end()
                         return
                     response.read()
                     result = transport.reply_of(response)
             except httpx.TransportError as exc:
                 result = transport.failure_of(exc, self._http.base_url)
-                if lines.begun:
+                if reader.begun:
                     raise result from None
             step = attempts.next_step(result)
             if isinstance(step, RetryAfter):
@@ -279,7 +280,7 @@ class Sessions:
             APIConnectionError: when the connection breaks; every session yielded before is complete. Continue with
                 ``since`` at the ``created_at`` of the last one, and skip ids already received.
         """
-        return self._client.lines(calls.export(since, until, status), record)
+        return self._client.stream(calls.export(since, until, status), lambda: Lines(record))
 
     def cancel(self, session_id: str) -> Session:
         """Cancel a session. Its images so far stay available."""
@@ -327,16 +328,33 @@ class Images:
     def __init__(self, client: EditThinker) -> None:
         self._client = client
 
-    def edit(self, image: Pictures, prompt: str, **options: Unpack[ImagesOptions]) -> ImagesResponse:
-        """Edit an image and wait for the best pictures.
+    @overload
+    def edit(
+        self, image: Pictures, prompt: str, *, stream: Literal[False] = False, **options: Unpack[ImagesOptions]
+    ) -> ImagesResponse: ...
+
+    @overload
+    def edit(
+        self, image: Pictures, prompt: str, *, stream: Literal[True], **options: Unpack[ImagesOptions]
+    ) -> Iterator[ImageEvent]: ...
+
+    def edit(
+        self, image: Pictures, prompt: str, *, stream: bool = False, **options: Unpack[ImagesOptions]
+    ) -> ImagesResponse | Iterator[ImageEvent]:
+        """Edit an image and wait for the best pictures, or with ``stream`` get every candidate as it is made.
 
         A session lives on when this call is interrupted; ``client.edit`` cancels it.
 
         Raises:
             InvalidImageError: when the bytes are not a picture.
             OSError: when a named file cannot be read.
+            APIError: when a streamed edit fails; the message says why.
         """
-        return self._client.perform(calls.edit_images(image, prompt, **options))
+        if stream:
+            events = calls.stream_images(image, prompt, **options)
+            return self._client.stream(events, ImageEvents)
+        call = calls.edit_images(image, prompt, **options)
+        return self._client.perform(call)
 
 
 class Models:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 import httpx
 
@@ -10,6 +11,7 @@ from editthinker.client.calls import Reply, Request, is_loopback, normal_base
 from editthinker.client.errors import APIConnectionError, APITimeoutError
 from editthinker.environment import inherited
 
+T_co = TypeVar("T_co", covariant=True)
 DEFAULT_SERVER: Final = "http://127.0.0.1:8080"
 """Where ``editthinker up`` listens."""
 SERVER_VARIABLES: Final = ("EDITTHINKER_BASE_URL", "EDITTHINKER_SERVER")
@@ -18,8 +20,8 @@ KEY_VARIABLE: Final = "EDITTHINKER_API_KEY"
 WEBHOOK_SECRET_VARIABLE: Final = "EDITTHINKER_WEBHOOK_SECRET"  # noqa: S105 - its name
 DEFAULT_TIMEOUT: Final = 60.0
 DEFAULT_STALL: Final = 60.0
-EXPORT_READ_TIMEOUT: Final = 300.0
-"""Seconds without a byte of an export: it has no heartbeats while the server searches for the next matching session."""
+STREAM_READ_TIMEOUT: Final = 300.0
+"""Seconds without a byte of a stream: an export has no heartbeats while the server searches for the next matching session."""
 _CONNECT_TIMEOUT: Final = 10.0
 _KEY_PREFIX: Final = "et_"
 
@@ -85,14 +87,34 @@ def reply_of(response: httpx.Response) -> Reply:
     return Reply(response.status_code, _lowered(response), response.content)
 
 
+class Reader(Protocol[T_co]):
+    """Reads a streamed response as it arrives.
+
+    Attributes:
+        media_type: of the response; another one is an error, or a page of another server.
+        begun: whether anything was read that has been given to the caller.
+    """
+
+    media_type: str
+    begun: bool
+
+    def feed(self, chunk: bytes) -> Sequence[T_co]:
+        """What the chunk completes."""
+        ...
+
+    def end(self) -> None:
+        """Raise if the response ended too early."""
+        ...
+
+
+def is_of(response: httpx.Response, media_type: str) -> bool:
+    """Whether the response is a success of this type, not an error or a page of another server."""
+    return response.status_code == httpx.codes.OK and response.headers.get("content-type", "").startswith(media_type)
+
+
 def is_stream(response: httpx.Response) -> bool:
-    """Whether the response is an event stream, not an error or a page of another server."""
-    return _is(response, "text/event-stream")
-
-
-def is_export(response: httpx.Response) -> bool:
-    """Whether the response is an export."""
-    return _is(response, "application/jsonl")
+    """Whether the response is an event stream."""
+    return is_of(response, "text/event-stream")
 
 
 def failure_of(exc: httpx.TransportError, base_url: httpx.URL) -> APIConnectionError:
@@ -129,10 +151,6 @@ def _reachable(base: str) -> str:
         message = f"{base!r} is not the URL of a server; give one such as http://127.0.0.1:8080"
         raise ValueError(message) from None
     return base
-
-
-def _is(response: httpx.Response, kind: str) -> bool:
-    return response.status_code == httpx.codes.OK and response.headers.get("content-type", "").startswith(kind)
 
 
 def _lowered(response: httpx.Response) -> dict[str, str]:

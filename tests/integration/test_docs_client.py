@@ -97,7 +97,7 @@ def test_every_command_runs(stack: str, tmp_path: Path) -> None:
 )
 def test_every_call_is_in_a_block(kind: type, prefix: str) -> None:
     code = "\n".join(block for _, block in BLOCKS)
-    inner = {"perform", "follow", "lines", "feed"}
+    inner = {"perform", "follow", "stream", "feed"}
     names = [name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_") and name not in inner]
     assert names
     assert [name for name in names if f"{prefix}.{name}" not in code] == []

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from editthinker import AsyncEditThinker, EditThinker
-from editthinker.client import APIConnectionError, APIStatusError, APITimeoutError, InternalServerError, Retries
+from editthinker.client import (
+    APIConnectionError,
+    APIError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    BadRequestError,
+    InternalServerError,
+    Retries,
+)
 from tests.component.client.conftest import FAST, Use
 from tests.component.client.scripted import PNG, Answer, Asked, as_json, error, in_turn, scripted, session, stream
 
@@ -84,6 +93,54 @@ def test_an_image_that_is_a_link_says_so(use: Use) -> None:
         made = use(server.base_url, lambda client: client.images.edit(PNG, "x", response_format="url"))
     with pytest.raises(ValueError, match="fetch url"):
         _ = made.data[0].image
+
+
+PARTIAL = {"type": "image_edit.partial_image", "partial_image_index": 0, "turn": 1, "b64_json": base64.b64encode(PNG).decode()}
+COMPLETED = {**PARTIAL, "type": "image_edit.completed", "turn": 2, "finish_reason": "satisfied", "new": 1}
+
+
+def images(*events: dict[str, Any], **more: Any) -> Answer:
+    body = "".join(f": keep-alive\n\nevent: {event.get('type', 'error')}\ndata: {json.dumps(event)}\n\n" for event in events)
+    return Answer(200, body.encode(), {"content-type": "text/event-stream"}, **more)
+
+
+def streamed(**options: Any) -> Callable[[Any], Any]:
+    """The events of a streamed edit."""
+
+    async def collected(client: Any) -> Any:
+        return [event async for event in await client.images.edit(PNG, "x", stream=True, **options)]
+
+    def do(client: Any) -> Any:
+        return client.images.edit(PNG, "x", stream=True, **options) if isinstance(client, EditThinker) else collected(client)
+
+    return do
+
+
+def test_a_streamed_edit_gives_each_image_as_it_is_made(use: Use) -> None:
+    with scripted(in_turn(Answer(drop=True), error(503, "not_ready"), images(PARTIAL, COMPLETED))) as server:
+        first, last = use(server.base_url, streamed(partial_images=1))
+    assert (first.type, first.turn, first.image) == ("image_edit.partial_image", 1, PNG)
+    assert (last.type, last.turn, last.finish_reason, last.model_extra) == ("image_edit.completed", 2, "satisfied", {"new": 1})
+    assert len({asked.headers["idempotency-key"] for asked in server.asked}) == 1
+    assert b'name="stream"\r\n\r\ntrue' in server.asked[0].body
+    assert b'name="partial_images"\r\n\r\n1' in server.asked[0].body
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        (images(PARTIAL), APIConnectionError, "ended before the edit was completed"),
+        (images(PARTIAL, cut=True), APIConnectionError, "broke"),
+        (images(PARTIAL, {"error": {"message": "the editor is down", "code": "editor_failed"}}), APIError, "the editor is down"),
+        (images({"error": "text"}), APIResponseError, "cannot be read"),
+        (as_json({"created": 1, "data": []}), APIResponseError, "not the stream that was asked for"),
+        (error(400, "invalid_value", "no such model"), BadRequestError, "no such model"),
+    ],
+)
+def test_a_streamed_edit_that_fails_says_why(use: Use, answer: Answer, kind: type[Exception], says: str) -> None:
+    with scripted(in_turn(answer)) as server, pytest.raises(kind, match=says):
+        use(server.base_url, streamed())
+    assert len(server.asked) == 1
 
 
 def test_images_edit_joins_its_session_when_the_response_was_lost(use: Use) -> None:
