@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -14,6 +15,7 @@ from typer.core import TyperCommand
 from editthinker.cli.failures import FAILED, friendly, interruptible, say
 from editthinker.environment import inherited
 from editthinker.local import Stack, default_home, isolated
+from editthinker.local.collaborators import setting
 from editthinker.local.redis_server import running_url
 
 _REDIS_VARIABLE: Final = "EDITTHINKER_REDIS_URL"
@@ -90,10 +92,12 @@ def service_app(name: str) -> typer.Typer:
 
 def _redis() -> dict[str, str]:
     """The variable that names the Redis of the stack that runs on this user's data directory, unless one is set."""
-    environment = inherited()
-    if environment.get(_REDIS_VARIABLE):
+    if setting(_REDIS_VARIABLE):
         return {}
-    url = running_url(default_home() / "redis") or environment.get("REDIS_URL")
+    url = inherited().get("REDIS_URL")
+    # A container's user may have no home.
+    with suppress(RuntimeError):
+        url = running_url(default_home() / "redis") or url
     return {_REDIS_VARIABLE: url} if url else {}
 
 

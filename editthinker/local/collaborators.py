@@ -47,7 +47,7 @@ def role(name: str) -> Role:
         StackError: when it cannot be read.
     """
     variable = f"EDITTHINKER_{name.upper()}S"
-    text = _setting(variable)
+    text = setting(variable)
     try:
         entries = json.loads(text) if text else {}
     except ValueError as exc:
@@ -58,10 +58,10 @@ def role(name: str) -> Role:
         example = '{"name": {"url": "http://127.0.0.1:8000/v1"}}'
         message = f"{variable} is not a JSON object{why}; write it as {example}, or unset it to use the embedded {name} alone"
         raise StackError(message)
-    return Role(name, entries, default=bool(entries) or bool(_setting(_REGISTRY)))
+    return Role(name, entries, default=bool(entries) or bool(setting(_REGISTRY)))
 
 
-def _setting(name: str) -> str:
+def setting(name: str) -> str:
     """A setting of the orchestrator as it would find it: a variable, or a file of secrets; empty if there is none."""
     environment = {variable.upper(): value for variable, value in inherited().items()}
     if name in environment:

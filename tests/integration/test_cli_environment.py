@@ -163,4 +163,8 @@ def test_keys_and_quotas_are_those_of_the_running_stack(tmp_path: Path) -> None:
         away = run(home, "keys", "list", EDITTHINKER_REDIS_URL="redis://127.0.0.1:1/0")
         assert (away.returncode, away.stderr.count("\n")) == (1, 1)
         assert "127.0.0.1:1" in run(tmp_path / "none", "keys", "list", REDIS_URL="redis://127.0.0.1:1/0").stderr
+        secrets = tmp_path / "secrets"
+        secrets.mkdir()
+        (secrets / "EDITTHINKER_REDIS_URL").write_text("redis://127.0.0.1:2/0")
+        assert "127.0.0.1:2" in run(home, "keys", "list", EDITTHINKER_SECRETS_DIR=str(secrets)).stderr
     assert running_url(home / "redis") is None

@@ -166,7 +166,7 @@ def test_an_export_is_what_the_server_streams(tmp_path: Path) -> None:
     [
         (lines(*ARCHIVES, cut=True), "broke"),
         (lines(*ARCHIVES, tail=b"{"), "incomplete"),
-        (as_json({}), "is not an export"),
+        (as_json({}), "not the stream that was asked for"),
         (error(403, "forbidden"), "forbidden"),
     ],
 )
