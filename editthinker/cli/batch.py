@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from editthinker.cli import target
 from editthinker.cli.failures import UsageError, describe
-from editthinker.cli.journal import Journal, task_of
+from editthinker.cli.journal import Entry, Journal, task_of
 from editthinker.cli.progress import summary
 from editthinker.cli.prompts import Item
 from editthinker.client import (
@@ -145,78 +145,100 @@ class _UnderWay:
 
 async def _run(batch: Batch, journal: Journal, display: _Display, base_url: str, api_key: str) -> None:
     _cancel_on_signals()
-    waiting, under_way = iter(batch.items), _UnderWay()
+    waiting = iter(batch.items)
     try:
         client = AsyncEditThinker(base_url, api_key, retries=RETRIES)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
+    run = _Run(batch, journal, client)
 
     async def work() -> None:
         for item in waiting:
-            display.add(await _edit(client, journal, batch, item, under_way))
+            display.add(await run.edit(item))
 
     async with client, asyncio.TaskGroup() as group:
         for _ in range(min(batch.jobs, len(batch.items))):
             group.create_task(work())
 
 
-async def _edit(client: AsyncEditThinker, journal: Journal, batch: Batch, item: Item, under_way: _UnderWay) -> Outcome:
-    """One edit, or what an earlier run left of it."""
-    try:
-        picture = item.photo.read_bytes()
-    except OSError as exc:
-        return Outcome(item, "failed", exc.strerror or str(exc))
-    suffixes, image_format = _ENCODINGS.get(sniff(picture) or "", _PNG)
-    suffix = item.photo.suffix if item.photo.suffix.lower() in suffixes else suffixes[0]
-    task = task_of(item, picture, batch.options)
-    entry = journal.entry(task)
-    if entry and entry.result == "edited" and (batch.folder / entry.output).exists():
-        return Outcome(item, "kept", "was there already", batch.folder / entry.output)
-    if entry is None or entry.result == "failed":
-        entry = journal.begin(task, item, suffix)
-    try:
-        session = await _known_session(client, entry.session)
+class _Run:
+    """The edits of one run."""
+
+    def __init__(self, batch: Batch, journal: Journal, client: AsyncEditThinker) -> None:
+        self._batch = batch
+        self._journal = journal
+        self._client = client
+        self._under_way = _UnderWay()
+        self._tasks: Counter[str] = Counter()
+
+    async def edit(self, item: Item) -> Outcome:
+        """One edit, or what an earlier run left of it.
+
+        Raises:
+            EditThinkerError: when the other photos would fail in the same way.
+        """
+        try:
+            picture = item.photo.read_bytes()
+        except OSError as exc:
+            return Outcome(item, "failed", exc.strerror or str(exc))
+        suffixes, image_format = _ENCODINGS.get(sniff(picture) or "", _PNG)
+        suffix = item.photo.suffix if item.photo.suffix.lower() in suffixes else suffixes[0]
+        task = self._task(item, picture)
+        entry = self._journal.entry(task)
+        if entry and entry.result == "edited" and (self._batch.folder / entry.output).exists():
+            return Outcome(item, "kept", "was there already", self._batch.folder / entry.output)
+        if entry is None or entry.result == "failed":
+            entry = self._journal.begin(task, item, suffix)
+        try:
+            session = await self._ended_session(task, entry, item, picture)
+            result = await self._client.sessions.image(session.id, format=image_format)
+        except EditThinkerError as exc:
+            if _stops(exc):
+                raise
+            self._journal.ended(task, "failed")
+            failed = exc.session if isinstance(exc, SessionFailedError) else None
+            return Outcome(item, "failed", describe(exc), session=failed)
+        output = self._batch.folder / entry.output
+        target.write_atomically(output, result)
+        self._journal.ended(task, "edited")
+        return Outcome(item, "edited", summary(session), output, session)
+
+    def _task(self, item: Item, picture: bytes) -> str:
+        """Names an edit. Equal photos of the same file name, in two folders, are two edits."""
+        task = task_of(item, picture, self._batch.options)
+        self._tasks[task] += 1
+        return task if self._tasks[task] == 1 else f"{task}-{self._tasks[task]}"
+
+    async def _ended_session(self, task: str, entry: Entry, item: Item, picture: bytes) -> Session:
+        """The session of an edit once it has ended with a picture: the one that an earlier run made, or a new one."""
+        session = await self._known_session(entry.session)
         if session is None:
-            options: dict[str, Any] = {**batch.options, "idempotency_key": entry.key}
-            session = await _created(client, picture, item.instruction, options, under_way)
-            journal.created(task, session.id)
+            session = await self._created(item, picture, entry.key)
+            self._journal.created(task, session.id)
         if not session.ended:
-            with under_way.one():
-                session = await client.sessions.wait(session.id)
+            with self._under_way.one():
+                session = await self._client.sessions.wait(session.id)
         if session.best is None:
             raise SessionFailedError(session)
-        result = await client.sessions.image(session.id, format=image_format)
-    except EditThinkerError as exc:
-        if _stops(exc):
-            raise
-        journal.ended(task, "failed")
-        failed = exc.session if isinstance(exc, SessionFailedError) else None
-        return Outcome(item, "failed", describe(exc), session=failed)
-    output = batch.folder / entry.output
-    target.write_atomically(output, result)
-    journal.ended(task, "edited")
-    return Outcome(item, "edited", summary(session), output, session)
+        return session
 
-
-async def _created(
-    client: AsyncEditThinker, picture: bytes, instruction: str, options: dict[str, Any], under_way: _UnderWay
-) -> Session:
-    while True:
+    async def _known_session(self, session_id: str | None) -> Session | None:
+        """The session of an earlier run, if the server still has it."""
+        if session_id is None:
+            return None
         try:
-            return await client.sessions.create(picture, instruction, **options)
-        except RateLimitError:
-            if not await under_way.one_ends():
-                raise
+            return await self._client.sessions.get(session_id)
+        except NotFoundError:
+            return None
 
-
-async def _known_session(client: AsyncEditThinker, session_id: str | None) -> Session | None:
-    """The session of an earlier run, if the server still has it."""
-    if session_id is None:
-        return None
-    try:
-        return await client.sessions.get(session_id)
-    except NotFoundError:
-        return None
+    async def _created(self, item: Item, picture: bytes, key: str) -> Session:
+        options: dict[str, Any] = {**self._batch.options, "idempotency_key": key}
+        while True:
+            try:
+                return await self._client.sessions.create(picture, item.instruction, **options)
+            except RateLimitError:
+                if not await self._under_way.one_ends():
+                    raise
 
 
 def _stops(exc: EditThinkerError) -> bool:

@@ -44,7 +44,7 @@ class Entry:
 
 def task_of(item: Item, picture: bytes, options: Mapping[str, Any]) -> str:
     """Names an edit by all that makes it: file name, picture, instruction and options."""
-    parts = [item.photo.name, item.number, hashlib.sha256(picture).hexdigest(), item.instruction, options]
+    parts = [item.photo.name, hashlib.sha256(picture).hexdigest(), item.instruction, options]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 

@@ -20,15 +20,10 @@ _MAGIC_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One edit of a batch.
-
-    Attributes:
-        number: how many earlier items have a photo of this file name and this instruction.
-    """
+    """One edit of a batch."""
 
     photo: Path
     instruction: str
-    number: int = 0
 
 
 def items(photos: Sequence[Path], instruction: str | None, prompts: Path | None) -> list[Item]:
@@ -44,7 +39,6 @@ def items(photos: Sequence[Path], instruction: str | None, prompts: Path | None)
     """
     pairs = [(photo, instruction) for photo in photos] if instruction is not None else _from_file(photos, prompts)
     seen: set[tuple[Path, str]] = set()
-    counts: dict[tuple[str, str], int] = {}
     found = []
     for photo, text in pairs:
         if (photo.resolve(), text) in seen:
@@ -52,9 +46,7 @@ def items(photos: Sequence[Path], instruction: str | None, prompts: Path | None)
             raise UsageError(message)
         seen.add((photo.resolve(), text))
         _check(photo)
-        number = counts.get((photo.name, text), 0)
-        counts[photo.name, text] = number + 1
-        found.append(Item(photo, text, number))
+        found.append(Item(photo, text))
     return found
 
 

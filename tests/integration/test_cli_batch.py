@@ -171,6 +171,21 @@ def test_results_replace_no_file_of_the_users(site: Site, photos: list[Path], tm
     assert {"a-2.png", "b-2.png"} <= set(results(tmp_path))
 
 
+def test_photos_of_the_same_name_are_different_edits(site: Site, photos: list[Path], tmp_path: Path) -> None:
+    """Also where their bytes are equal; and each is known again without the other."""
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    for folder, photo in zip(folders, (photos[0], photos[1], photos[1]), strict=True):
+        folder.mkdir()
+        (folder / "x.png").write_bytes(photo.read_bytes())
+    out, before = tmp_path / "out", site.sessions()
+    words = ("golden hour", "-o", out, "--server", site.url, "--max-turns", 1)
+    assert run("edit", *(folder / "x.png" for folder in folders), *words).returncode == 0
+    assert (results(out), site.sessions()) == (["x-2.png", "x-3.png", "x.png"], before + 3)
+    for folder in folders:
+        assert "1 photo: 1 there already" in run("edit", folder / "x.png", *words).stdout
+    assert site.sessions() == before + 3
+
+
 def test_photos_are_edited_several_at_a_time(photos: list[Path], tmp_path: Path) -> None:
     """As many as --jobs says: the server waits for three at once."""
     together = threading.Barrier(3)

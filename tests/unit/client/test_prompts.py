@@ -20,11 +20,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(folder: Path, data: bytes | str, *photos: str) -> list[tuple[str, str, int]]:
+def read(folder: Path, data: bytes | str, *photos: str) -> list[tuple[str, str]]:
     file = folder / "prompts.csv"
     file.write_bytes(data if isinstance(data, bytes) else data.encode())
     found = items([folder / photo for photo in photos], None, file)
-    return [(str(item.photo.relative_to(folder)), item.instruction, item.number) for item in found]
+    return [(str(item.photo.relative_to(folder)), item.instruction) for item in found]
 
 
 @pytest.mark.parametrize(
@@ -37,15 +37,15 @@ def read(folder: Path, data: bytes | str, *photos: str) -> list[tuple[str, str, 
     ],
 )
 def test_a_row_is_a_photo_and_its_instruction(folder: Path, data: bytes | str) -> None:
-    assert read(folder, data) == [("a.png", "warmer", 0), ("b.png", "colder, bluer", 0)]
+    assert read(folder, data) == [("a.png", "warmer"), ("b.png", "colder, bluer")]
 
 
 def test_photos_of_the_command_line_choose_rows(folder: Path) -> None:
     """By file name or path; a photo may have several rows."""
     data = "b.png,warmer\na.png,colder\nsub/a.png,bluer\n"
-    assert read(folder, data, "b.png") == [("b.png", "warmer", 0)]
-    assert read(folder, data, "sub/a.png") == [("sub/a.png", "colder", 0), ("sub/a.png", "bluer", 0)]
-    assert read(folder, data, "a.png", "sub/a.png")[:2] == [("a.png", "colder", 0), ("sub/a.png", "colder", 1)]
+    assert read(folder, data, "b.png") == [("b.png", "warmer")]
+    assert read(folder, data, "sub/a.png") == [("sub/a.png", "colder"), ("sub/a.png", "bluer")]
+    assert read(folder, data, "a.png", "sub/a.png")[:2] == [("a.png", "colder"), ("sub/a.png", "colder")]
 
 
 @pytest.mark.parametrize(
