@@ -1,4 +1,4 @@
-"""``editthinker edit``: one picture and one instruction in, one picture out."""
+"""``editthinker edit``: one picture and one instruction in, one picture out. Several pictures are a `batch`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Annotated, Final, cast
 import typer
 from rich.console import Console
 
-from editthinker.cli import target
+from editthinker.cli import batch, target
 from editthinker.cli.failures import FAILED, UsageError, friendly, interruptible, say
 from editthinker.cli.progress import Progress, follow, summary
+from editthinker.cli.prompts import items
 from editthinker.client import (
     EditThinker,
     EditThinkerError,
@@ -23,7 +24,7 @@ from editthinker.client import (
     SessionFailedError,
     SessionOptions,
 )
-from editthinker.client.calls import sniff
+from editthinker.client.pictures import sniff
 from editthinker.printable import json_text, one_line
 from editthinker.report import collect, render
 
@@ -58,10 +59,13 @@ class Job:
 
 
 def edit(  # noqa: PLR0913 - one parameter for each option of the command
-    photo: Annotated[
-        Path, typer.Argument(metavar="PHOTO", help="The picture to edit: PNG, JPEG or WebP; - reads it from stdin.")
-    ],
-    instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What to change, in words.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PHOTO... INSTRUCTION",
+            help="The pictures to edit, PNG, JPEG or WebP (- reads one from stdin), and what to change, in words.",
+        ),
+    ] = None,
     *,
     reference: Annotated[
         list[Path] | None, typer.Option(metavar="PHOTO", help="A further picture that the instruction refers to; repeatable.")
@@ -70,8 +74,13 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
         Path | None, typer.Option(metavar="PNG", help="Where it is transparent, the picture may change; of the same size.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Result: .png, .jpg or .webp; - writes a PNG to stdout.")
+        Path | None,
+        typer.Option("-o", "--output", help="Result: .png, .jpg or .webp; - writes a PNG to stdout. Of several photos a folder."),
     ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Instructions by photo, in place of INSTRUCTION: photo,instruction.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Photos edited at a time, of several.")] = 4,
     server: target.ServerOption = None,
     api_key: target.KeyOption = None,
     strategy: Annotated[Strategy | None, typer.Option(help="How a session chooses its edits.")] = None,
@@ -83,6 +92,7 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     deadline: Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Stop after this long.")] = None,
     semantic_threshold: Annotated[float | None, typer.Option(min=0, max=10, help="Score of 10 that is enough.")] = None,
     quality_threshold: Annotated[float | None, typer.Option(min=0, max=10, help="Score of 10 that is enough.")] = None,
+    metadata: target.MetadataOption = None,
     report: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page.")] = None,
     save_turns: Annotated[Path | None, typer.Option(metavar="DIR", help="Write every turn's pictures here.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the finished session as JSON.")] = False,
@@ -92,6 +102,9 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
 
     Without --server it starts the embedded stack for the time of the edit. A picture from stdin goes to stdout unless -o
     names a file.
+
+    Several photos are a batch: `editthinker edit *.jpg "golden hour" -o folder/`, or `--prompts file.csv`. A batch that was
+    stopped goes on where it was when the same command runs again. Exit status 1 when a photo failed.
     """
     given = {
         "strategy": strategy.value if strategy else None,
@@ -105,30 +118,83 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
         "quality_threshold": quality_threshold,
     }
     options = cast("SessionOptions", {name: value for name, value in given.items() if value is not None})
-    if output is None:
-        output = STREAM if photo == STREAM else photo.absolute().with_name(f"{photo.stem}-edited.png")
-    job = Job(photo, tuple(reference or ()), mask, instruction, options, output, report, save_turns, json, quiet)
-    carry_out(job, server, api_key)
-
-
-def carry_out(job: Job, server: str | None, api_key: str | None) -> None:
-    """Run the job on a server, or on an embedded stack started for it."""
     with friendly(), interruptible():
-        inputs = read_inputs(job)
-        image_format = output_format(job.output)
-        check_outputs(job)
-        with target.server_or_stack(server, api_key, quiet=job.quiet) as client:
-            session = run(client, inputs, job)
-            if job.json:
-                sys.stdout.write(json_text(session.model_dump_json(indent=2, exclude_unset=True)) + "\n")
-                sys.stdout.flush()
-            written = save(client, session, job, image_format)
-        if not job.json and not job.quiet:
-            out = sys.stderr if job.output == STREAM else sys.stdout
-            out.write("\n".join([summary(session), *written]) + "\n")
+        photos, instruction = split_words(words or [], prompts)
+        if pairs := target.pairs(metadata):
+            options["metadata"] = pairs
+        if instruction is not None and len(photos) == 1 and (output is None or output == STREAM or not output.is_dir()):
+            (photo,) = photos
+            if output is None:
+                output = STREAM if photo == STREAM else photo.absolute().with_name(f"{photo.stem}-edited.png")
+            job = Job(photo, tuple(reference or ()), mask, instruction, options, output, report, save_turns, json, quiet)
+            edited = carry_out(job, server, api_key)
+        else:
+            of_one = {"--report": report, "--save-turns": save_turns, "--reference": reference, "--mask": mask}
+            folder = folder_of_batch(output, photos, [name for name, value in of_one.items() if value])
+            many = batch.Batch(items(photos, instruction, prompts), folder, options, jobs, json, quiet)
+            edited = batch.carry_out(many, server, api_key)
+    if not edited:
+        raise typer.Exit(FAILED)
+
+
+def split_words(words: list[str], prompts: Path | None) -> tuple[list[Path], str | None]:
+    """The photos and the instruction of a command line; None where a file has the instructions.
+
+    Raises:
+        UsageError: when one of them is missing.
+    """
+    if prompts is not None:
+        return [Path(word) for word in words], None
+    if len(words) < 2:  # noqa: PLR2004 - a photo and an instruction
+        missing = "an instruction, in words, after the photo" if words else "a photo and an instruction"
+        message = f"give {missing}; or --prompts with a file that has them"
+        raise UsageError(message)
+    *photos, instruction = words
+    if len(photos) > 1 and Path(instruction).is_file():
+        message = f"{instruction} is a file, and the instruction comes last; give one, or --prompts with a file that has them"
+        raise UsageError(message)
+    return [Path(photo) for photo in photos], instruction
+
+
+def folder_of_batch(output: Path | None, photos: list[Path], of_one: list[str]) -> Path:
+    """The folder for the results of several photos.
+
+    Args:
+        of_one: the options given that are for one photo.
+
+    Raises:
+        UsageError: when an option is missing, or is for one photo.
+    """
+    if output is None or output == STREAM or output.is_file():
+        message = "the results of several photos need a folder: -o folder/"
+        raise UsageError(message)
+    if STREAM in photos:
+        message = "standard input is one photo, and cannot be among several; name files"
+        raise UsageError(message)
+    if of_one:
+        message = f"{of_one[0]} is for one photo; leave it out"
+        raise UsageError(message)
+    return output
+
+
+def carry_out(job: Job, server: str | None, api_key: str | None) -> bool:
+    """Run the job on a server, or on an embedded stack started for it; whether there is a result."""
+    inputs = read_inputs(job)
+    image_format = output_format(job.output)
+    check_outputs(job)
+    with target.server_or_stack(server, api_key, quiet=job.quiet) as client:
+        session = run(client, inputs, job)
+        if job.json:
+            sys.stdout.write(json_text(session.model_dump_json(indent=2, exclude_unset=True)) + "\n")
+            sys.stdout.flush()
+        written = save(client, session, job, image_format)
+    if not job.json and not job.quiet:
+        out = sys.stderr if job.output == STREAM else sys.stdout
+        out.write("\n".join([summary(session), *written]) + "\n")
     if session.best is None:
         say(f"editthinker: {one_line(str(SessionFailedError(session)))}")
-        raise typer.Exit(FAILED)
+        return False
+    return True
 
 
 def check_outputs(job: Job) -> None:
@@ -161,10 +227,9 @@ def check_outputs(job: Job) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The encoded pictures that are sent."""
+    """The encoded pictures that are sent: the source with its references, and the mask."""
 
-    image: bytes
-    references: list[bytes]
+    images: list[bytes]
     mask: bytes | None
 
 
@@ -179,7 +244,7 @@ def read_inputs(job: Job) -> Inputs:
         message = "only one picture can come from standard input; name files for the others"
         raise UsageError(message)
     mask = read_picture(job.mask) if job.mask else None
-    return Inputs(read_picture(job.photo), [read_picture(path) for path in job.references], mask)
+    return Inputs([read_picture(path) for path in (job.photo, *job.references)], mask)
 
 
 def read_picture(path: Path) -> bytes:
@@ -217,12 +282,8 @@ def output_format(path: Path) -> ImageFormat:
 
 def run(client: EditThinker, inputs: Inputs, job: Job) -> Session:
     """Create a session and show its progress until it has ended. An interrupt cancels the session."""
-    options = job.options
-    if inputs.references:
-        options = {**options, "references": inputs.references}
-    if inputs.mask is not None:
-        options = {**options, "mask": inputs.mask}
-    session = client.sessions.create(inputs.image, job.instruction, **options)
+    options: SessionOptions = {**job.options, "mask": inputs.mask}
+    session = client.sessions.create(inputs.images, job.instruction, **options)
     console = Console(stderr=True, quiet=job.quiet)
     try:
         follow(client.sessions.events(session.id), Progress(), console)

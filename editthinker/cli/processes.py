@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
@@ -12,8 +14,12 @@ import typer
 from typer.core import TyperCommand
 
 from editthinker.cli.failures import FAILED, friendly, interruptible, say
-from editthinker.local import Stack, embedded_plan, isolated
+from editthinker.environment import inherited
+from editthinker.local import Stack, default_home, embedded_plan, isolated
+from editthinker.local.collaborators import setting
+from editthinker.local.redis_server import running_url
 
+_REDIS_VARIABLE: Final = "EDITTHINKER_REDIS_URL"
 _HINT: Final = """\
 try: curl {url}/v1/images/edits -F image=@photo.jpg -F prompt='make it feel like golden hour'
  or: editthinker edit photo.jpg 'make it feel like golden hour' -o out.png --server {url}"""
@@ -37,7 +43,8 @@ def up(
 ) -> None:
     """Run the whole embedded stack on loopback, until Ctrl-C or SIGTERM.
 
-    Prints its base URL on standard output once it is ready.
+    Prints its base URL on standard output once it is ready. EDITTHINKER_EDITORS, EDITTHINKER_THINKERS and
+    EDITTHINKER_REGISTRY add editors and thinkers; the first of them is the default.
     """
     with friendly(), interruptible():
         try:
@@ -58,13 +65,13 @@ def serve(context: typer.Context) -> None:
 
 
 def keys(context: typer.Context) -> None:
-    """Create, list and revoke API keys (see keys --help)."""
-    _become("editthinker", "orchestrator", ["keys", *context.args])
+    """Create, list and revoke API keys (see keys --help), in the Redis of the running stack if no other is named."""
+    _become("editthinker", "orchestrator", ["keys", *context.args], _redis())
 
 
 def quota(context: typer.Context) -> None:
-    """Set, list and remove tenants' quotas (see quota --help)."""
-    _become("editthinker", "orchestrator", ["quota", *context.args])
+    """Set, list and remove tenants' quotas (see quota --help), in the Redis of the running stack if no other is named."""
+    _become("editthinker", "orchestrator", ["quota", *context.args], _redis())
 
 
 def sweep(context: typer.Context) -> None:
@@ -88,9 +95,20 @@ def service_app(name: str) -> typer.Typer:
     return group
 
 
-def _become(name: str, module: str, arguments: list[str]) -> NoReturn:
+def _redis() -> dict[str, str]:
+    """The variable that names the Redis of the stack that runs on this user's data directory, unless one is set."""
+    if setting(_REDIS_VARIABLE):
+        return {}
+    url = inherited().get("REDIS_URL")
+    # A container's user may have no home.
+    with suppress(RuntimeError):
+        url = running_url(default_home() / "redis") or url
+    return {_REDIS_VARIABLE: url} if url else {}
+
+
+def _become(name: str, module: str, arguments: list[str], env: Mapping[str, str] | None = None) -> NoReturn:
     if os.name == "nt":
         say("editthinker: servers, and the commands that administer them, run on Linux and macOS only")
         raise typer.Exit(FAILED)
     command = isolated(name, module, *arguments)
-    os.execv(command[0], command)  # noqa: S606 - this is what the command is for
+    os.execve(command[0], command, {**inherited(), **(env or {})})  # noqa: S606 - this is what the command is for

@@ -1,4 +1,4 @@
-"""``editthinker sessions ls | show | watch | cancel | export``: look after the sessions of a server."""
+"""``editthinker sessions ls | show | watch | cancel | feedback | rm | export``: look after the sessions of a server."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ import typer
 from rich.console import Console
 
 from editthinker.cli import target
-from editthinker.cli.failures import FAILED, UsageError, friendly, interruptible, say
+from editthinker.cli.failures import FAILED, UsageError, describe, friendly, interruptible, say
 from editthinker.cli.listing import listing
 from editthinker.cli.progress import Progress, follow, summary
-from editthinker.client import Candidate, Event, Session, calls
-from editthinker.client.export import moment
+from editthinker.client import APIStatusError, AuthenticationError, Candidate, Event, PermissionDeniedError, Session, calls
+from editthinker.client.export import Lines, moment
 from editthinker.printable import json_line, json_text, one_line
 
 app = typer.Typer(name="sessions", help="Look after the sessions of a server.", no_args_is_help=True)
+
+
+class Action(StrEnum):
+    """A person's answer to a review."""
+
+    ACCEPT = "accept"
+    PICK = "pick"
+    INSTRUCT = "instruct"
+    GO_ON = "go_on"
 
 
 class End(StrEnum):
@@ -41,6 +50,7 @@ def ls(
     *,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
     status: Annotated[str | None, typer.Option(help="Only sessions with this status.")] = None,
+    metadata: target.MetadataOption = None,
     cursor: Annotated[str | None, typer.Option(help="Continue after the last page.")] = None,
     server: target.ServerOption = None,
     api_key: target.KeyOption = None,
@@ -48,7 +58,7 @@ def ls(
 ) -> None:
     """List sessions, newest first. On a terminal the instruction is truncated."""
     with friendly(), target.connect(server, api_key) as client:
-        page = client.sessions.list(limit, cursor, status=status)
+        page = client.sessions.list(limit, cursor, status=status, metadata=target.pairs(metadata))
         if json:
             _print_json(page.model_dump_json(indent=2, exclude_unset=True))
             return
@@ -94,11 +104,51 @@ def watch(session_id: _Id, *, server: target.ServerOption = None, api_key: targe
 def cancel(session_id: _Id, *, server: target.ServerOption = None, api_key: target.KeyOption = None, json: _Json = False) -> None:
     """Cancel a session. Its images so far stay available."""
     with friendly(), target.connect(server, api_key) as client:
-        session = client.sessions.cancel(_given(session_id))
-        if json:
-            _print_json(session.model_dump_json(indent=2, exclude_unset=True))
-        else:
-            sys.stdout.write(f"{one_line(session.id)}: {one_line(session.status)}\n")
+        _print_status(client.sessions.cancel(_given(session_id)), json=json)
+
+
+@app.command("feedback")
+def feedback(  # noqa: PLR0913 - one parameter for each option of the command
+    session_id: _Id,
+    action: Annotated[Action, typer.Argument(help="What you say about the pictures so far.")],
+    *,
+    turn: Annotated[int | None, typer.Option(min=1, help="The turn to pick.")] = None,
+    candidate: Annotated[int | None, typer.Option(min=1, help="The candidate of that turn.")] = None,
+    instruction: Annotated[str | None, typer.Option(metavar="TEXT", help="The instruction of the next turn.")] = None,
+    server: target.ServerOption = None,
+    api_key: target.KeyOption = None,
+    json: _Json = False,
+) -> None:
+    """Answer a review: accept the best picture, pick another, instruct the next turn, or go_on without a word."""
+    with friendly(), target.connect(server, api_key) as client:
+        session = client.sessions.feedback(
+            _given(session_id), action=action.value, turn=turn, candidate=candidate, instruction=instruction
+        )
+        _print_status(session, json=json)
+
+
+@app.command("rm")
+def rm(
+    session_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The ids of finished sessions.")],
+    *,
+    server: target.ServerOption = None,
+    api_key: target.KeyOption = None,
+) -> None:
+    """Delete finished sessions with their images. Exit status 1 when one of them could not be deleted."""
+    failed = False
+    with friendly(), target.connect(server, api_key) as client:
+        for session_id in session_ids:
+            try:
+                client.sessions.delete(_given(session_id))
+            except (AuthenticationError, PermissionDeniedError):
+                raise
+            except APIStatusError as exc:
+                say(f"editthinker: {one_line(session_id)}: {describe(exc)}")
+                failed = True
+            else:
+                sys.stdout.write(f"{one_line(session_id)}: deleted\n")
+    if failed:
+        raise typer.Exit(FAILED)
 
 
 @app.command("export")
@@ -122,7 +172,7 @@ def export(
         # A file or a pipe gets the bytes that the server sent.
         shown = output is None and _is_terminal()
         with _destination(output) as file:
-            for line in client.lines(call, bytes):
+            for line in client.stream(call, lambda: Lines(bytes)):
                 file.write((json_line(line) if shown else line) + b"\n")
                 count += 1
             file.flush()
@@ -194,6 +244,13 @@ def _state(candidate: Candidate) -> dict[str, object]:
         kind = "edit_failed" if candidate.status == "failed" else "critique_failed"
         return {"type": kind, "message": candidate.error.message}
     return {"type": "edited" if candidate.image else "edit_started"}
+
+
+def _print_status(session: Session, *, json: bool) -> None:
+    if json:
+        _print_json(session.model_dump_json(indent=2, exclude_unset=True))
+    else:
+        sys.stdout.write(f"{one_line(session.id)}: {one_line(session.status)}\n")
 
 
 def _print_json(text: str) -> None:

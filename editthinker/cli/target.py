@@ -7,20 +7,38 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, BinaryIO
 
 import typer
 
 from editthinker.cli.failures import UsageError, say
 from editthinker.client import EditThinker
+from editthinker.client.transport import DEFAULT_SERVER, KEY_VARIABLE, SERVER_VARIABLES
 from editthinker.local import DataDirBusyError, Stack
 
-DEFAULT_SERVER: Final = "http://127.0.0.1:8080"
-
 ServerOption = Annotated[
-    str | None, typer.Option("--server", envvar="EDITTHINKER_SERVER", metavar="URL", help="The server to use.")
+    str | None, typer.Option("--server", envvar=list(SERVER_VARIABLES), metavar="URL", help="The server to use.")
 ]
-KeyOption = Annotated[str | None, typer.Option("--api-key", envvar="EDITTHINKER_API_KEY", metavar="KEY", help="Its API key.")]
+KeyOption = Annotated[str | None, typer.Option("--api-key", envvar=KEY_VARIABLE, metavar="KEY", help="Its API key.")]
+MetadataOption = Annotated[
+    list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A pair of your own; repeat it for more.")
+]
+
+
+def pairs(given: list[str] | None) -> dict[str, str]:
+    """The pairs of ``--metadata``.
+
+    Raises:
+        UsageError: for one without ``=``.
+    """
+    found = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            message = f"--metadata {text!r}: write KEY=VALUE, as in --metadata order=17"
+            raise UsageError(message)
+        found[key] = value
+    return found
 
 
 def connect(server: str | None, api_key: str | None) -> EditThinker:
@@ -30,19 +48,26 @@ def connect(server: str | None, api_key: str | None) -> EditThinker:
         UsageError: for an invalid URL or key.
     """
     try:
-        return EditThinker(server or DEFAULT_SERVER, api_key)
+        return EditThinker(server or DEFAULT_SERVER, api_key or "")
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
 
 
 @contextmanager
+def address(server: str | None, api_key: str | None, *, quiet: bool) -> Iterator[tuple[str, str]]:
+    """URL and key of the named server, or of an embedded stack that runs during the block."""
+    if server:
+        yield server, api_key or ""
+        return
+    with _embedded(quiet=quiet) as stack:
+        yield stack.base_url, ""
+
+
+@contextmanager
 def server_or_stack(server: str | None, api_key: str | None, *, quiet: bool) -> Iterator[EditThinker]:
     """A client of the named server, or of an embedded stack that runs during the block."""
-    with ExitStack() as exits:
-        if not server:
-            stack = exits.enter_context(_embedded(quiet=quiet))
-            server, api_key = stack.base_url, None
-        yield exits.enter_context(connect(server, api_key))
+    with address(server, api_key, quiet=quiet) as (url, key), connect(url, key) as client:
+        yield client
 
 
 @contextmanager

@@ -1,20 +1,21 @@
 """The client of the EditThinker Serving REST API, blocking and async.
 
     >>> from editthinker import EditThinker
-    >>> with EditThinker("http://127.0.0.1:8080") as server:  # doctest: +SKIP
-    ...     server.edit("photo.jpg", "make it feel like golden hour").save("out.png")
+    >>> with EditThinker() as client:  # doctest: +SKIP
+    ...     client.edit("photo.jpg", "make it feel like golden hour").save("out.png")
 
-`calls`, `retry` and `sse` hold the protocol and do no I/O; `sync` and `aio` perform it with httpx. `errors` has the tree of
-exceptions.
+`calls`, `pictures`, `pages`, `retry`, `sse` and `webhooks` hold the protocol; `sync` and `aio` perform it with httpx. `errors`
+has the tree of exceptions.
 """
 
 from typing import TYPE_CHECKING
 
-from editthinker.client.aio import AsyncEditThinker, AsyncSessions
-from editthinker.client.calls import ImageFormat, ImageSource, SessionOptions
+from editthinker.client.aio import AsyncEditThinker, AsyncImages, AsyncModels, AsyncSessions, AsyncWebhooks
+from editthinker.client.calls import EditOptions, ImagesOptions, SessionOptions
 from editthinker.client.errors import (
     RENAMED,
     APIConnectionError,
+    APIError,
     APIResponseError,
     APIStatusError,
     APITimeoutError,
@@ -24,19 +25,26 @@ from editthinker.client.errors import (
     EditThinkerError,
     InternalServerError,
     InvalidImageError,
+    InvalidWebhookSignatureError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
     SessionFailedError,
+    UnprocessableEntityError,
 )
 from editthinker.client.export import Moment
 from editthinker.client.models import (
+    Attempt,
     Candidate,
     CandidateRef,
+    Delivery,
     EditOutcome,
     Event,
     Failure,
+    ImageData,
+    ImageEvent,
     ImageRef,
+    ImagesResponse,
     ModelCard,
     OutsideMask,
     Readiness,
@@ -45,38 +53,61 @@ from editthinker.client.models import (
     SessionPage,
     Totals,
     Turn,
+    Webhook,
+    WebhookData,
+    WebhookEvent,
+    WebhookTest,
 )
+from editthinker.client.pages import AsyncPages, Page
+from editthinker.client.pictures import ImageFormat, Picture, Pictures
 from editthinker.client.retry import Retries
-from editthinker.client.sync import EditThinker, Sessions
+from editthinker.client.sync import EditThinker, Images, Models, Sessions, Webhooks
 from editthinker.deprecation import renamed
 
 __all__ = [
     "APIConnectionError",
+    "APIError",
     "APIResponseError",
     "APIStatusError",
     "APITimeoutError",
     "AsyncEditThinker",
+    "AsyncImages",
+    "AsyncModels",
+    "AsyncPages",
     "AsyncSessions",
+    "AsyncWebhooks",
+    "Attempt",
     "AuthenticationError",
     "BadRequestError",
     "Candidate",
     "CandidateRef",
     "ConflictError",
+    "Delivery",
+    "EditOptions",
     "EditOutcome",
     "EditThinker",
     "EditThinkerError",
     "Event",
     "Failure",
+    "ImageData",
+    "ImageEvent",
     "ImageFormat",
     "ImageRef",
-    "ImageSource",
+    "Images",
+    "ImagesOptions",
+    "ImagesResponse",
     "InternalServerError",
     "InvalidImageError",
+    "InvalidWebhookSignatureError",
     "ModelCard",
+    "Models",
     "Moment",
     "NotFoundError",
     "OutsideMask",
+    "Page",
     "PermissionDeniedError",
+    "Picture",
+    "Pictures",
     "RateLimitError",
     "Readiness",
     "Retries",
@@ -88,7 +119,13 @@ __all__ = [
     "Sessions",
     "Totals",
     "Turn",
+    "UnprocessableEntityError",
+    "Webhook",
+    "WebhookData",
+    "WebhookEvent",
+    "WebhookTest",
+    "Webhooks",
 ]
 
 if not TYPE_CHECKING:
-    __getattr__ = renamed(__name__, {**RENAMED, "Place": CandidateRef})
+    __getattr__ = renamed(__name__, {**RENAMED, "Place": CandidateRef, "ImageSource": Picture})

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from asyncio import sleep
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Never, Self, TypeVar, Unpack
+from typing import Any, Final, Literal, Never, Self, TypeVar, Unpack, overload
 
 import httpx
 
 from editthinker.client import calls, transport
-from editthinker.client.calls import Call, ImageFormat, ImageSource, Reply, SessionOptions
+from editthinker.client.calls import Call, ImagesOptions, Reply, SessionOptions
 from editthinker.client.errors import (
     APIConnectionError,
     APIResponseError,
@@ -21,21 +22,41 @@ from editthinker.client.errors import (
     SessionFailedError,
 )
 from editthinker.client.export import Lines, Moment, record
-from editthinker.client.models import EditOutcome, Event, ModelCard, Readiness, Session, SessionPage
+from editthinker.client.image_events import ImageEvents
+from editthinker.client.models import (
+    Delivery,
+    EditOutcome,
+    Event,
+    ImageEvent,
+    ImagesResponse,
+    ModelCard,
+    Readiness,
+    Session,
+    Webhook,
+    WebhookTest,
+)
+from editthinker.client.pages import AsyncPages
+from editthinker.client.pictures import ImageFormat, Pictures
 from editthinker.client.retry import Attempts, Done, Feed, Retries, RetryAfter
+from editthinker.client.webhooks import Verifier
+from editthinker.environment import inherited
 
 T = TypeVar("T")
+_AWAITING_REVIEW: Final = "awaiting_review"
 
 
 class AsyncEditThinker:
     """A client of one server, for asyncio. Close it with ``aclose``, or use it in an ``async with``.
 
     Args:
-        base_url: of the server, with or without ``/v1``.
-        api_key: sent as a bearer token; white space around it is removed.
+        base_url: of the server, with or without ``/v1``; by default ``EDITTHINKER_BASE_URL``, or where ``editthinker up``
+            listens.
+        api_key: sent as a bearer token; white space around it is removed. By default ``EDITTHINKER_API_KEY``; ``""`` for none.
         timeout: seconds that one response may take. It does not limit the wait for a session.
-        retries: how often and how long to retry.
+        max_retries: how often a request is repeated; 0 turns it off.
+        retries: how often and how long to retry, in detail.
         stall: seconds without a byte after which an event stream is reconnected.
+        webhook_secret: for ``webhooks``; by default ``EDITTHINKER_WEBHOOK_SECRET``.
 
     Raises:
         ValueError: for an invalid URL or key; the message does not contain the key.
@@ -43,18 +64,23 @@ class AsyncEditThinker:
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | None = None,
         api_key: str | None = None,
         timeout: float = transport.DEFAULT_TIMEOUT,
         *,
+        max_retries: int | None = None,
         retries: Retries | None = None,
         stall: float = transport.DEFAULT_STALL,
+        webhook_secret: str | None = None,
     ) -> None:
         self._timeout = timeout
-        self._retries = retries or Retries()
+        self._retries = (retries or Retries()).limited(max_retries)
         self._stall = stall
         self._http = httpx.AsyncClient(**transport.client_arguments(base_url, api_key, timeout))
         self.sessions = AsyncSessions(self)
+        self.images = AsyncImages(self)
+        self.models = AsyncModels(self)
+        self.webhooks = AsyncWebhooks(self, webhook_secret or inherited().get(transport.WEBHOOK_SECRET_VARIABLE))
 
     @property
     def base_url(self) -> str:
@@ -63,7 +89,7 @@ class AsyncEditThinker:
 
     async def edit(
         self,
-        image: ImageSource,
+        image: Pictures,
         prompt: str,
         *,
         format: ImageFormat | None = None,  # noqa: A002 - the API's word
@@ -84,10 +110,6 @@ class AsyncEditThinker:
         if ended.best is None:
             raise SessionFailedError(ended)
         return calls.outcome(ended, await self.sessions.image(ended.id, format=format))
-
-    async def models(self) -> list[ModelCard]:
-        """The editors and thinkers this server offers."""
-        return await self.perform(calls.models())
 
     async def ready(self) -> Readiness:
         """Whether the server can accept work, and what is missing if not."""
@@ -125,27 +147,27 @@ class AsyncEditThinker:
             if not feed.done:
                 await sleep(feed.reconnect_delay(cause))
 
-    async def lines(self, call: Call[Never], read: Callable[[bytes], T]) -> AsyncIterator[T]:
-        """Each line of an export, as `read` returns it. Retried like other calls until the first line has arrived."""
+    async def stream(self, call: Call[Never], begin: Callable[[], transport.Reader[T]]) -> AsyncIterator[T]:
+        """What a reader makes of a streamed response. Retried like other calls until something has arrived."""
         attempts = Attempts(call, self._retries)
         while True:
-            lines = Lines()
+            reader = begin()
             result: Reply | APIConnectionError
             try:
                 async with self._http.stream(
-                    **transport.stream_arguments(call.request, transport.EXPORT_READ_TIMEOUT)
+                    **transport.stream_arguments(call.request, transport.STREAM_READ_TIMEOUT)
                 ) as response:
-                    if transport.is_export(response):
+                    if transport.is_of(response, reader.media_type):
                         async for chunk in response.aiter_raw():
-                            for line in lines.feed(chunk):
-                                yield read(line)
-                        lines.end()
+                            for each in reader.feed(chunk):
+                                yield each
+                        reader.end()
                         return
                     await response.aread()
                     result = transport.reply_of(response)
             except httpx.TransportError as exc:
                 result = transport.failure_of(exc, self._http.base_url)
-                if lines.begun:
+                if reader.begun:
                     raise result from None
             step = attempts.next_step(result)
             if isinstance(step, RetryAfter):
@@ -181,7 +203,7 @@ class AsyncSessions:
     def __init__(self, client: AsyncEditThinker) -> None:
         self._client = client
 
-    async def create(self, image: ImageSource, prompt: str, **options: Unpack[SessionOptions]) -> Session:
+    async def create(self, image: Pictures, prompt: str, **options: Unpack[SessionOptions]) -> Session:
         """Start a session. It is safe to call again with the same ``idempotency_key``.
 
         Raises:
@@ -196,20 +218,22 @@ class AsyncSessions:
         """The current state of a session."""
         return await self._client.perform(calls.get(session_id))
 
-    async def list(
+    def list(
         self,
         limit: int | None = None,
         cursor: str | None = None,
         *,
         status: str | None = None,
         metadata: Mapping[str, str] | None = None,
-    ) -> SessionPage:
-        """One page of sessions, newest first.
+    ) -> AsyncPages:
+        """Sessions, newest first: ``async for`` goes through all of them, ``await`` gives one page.
 
         Args:
+            limit: sessions in each page.
+            cursor: ``next_cursor`` of the page before.
             metadata: pairs that the sessions must have.
         """
-        return await self._client.perform(calls.list_sessions(limit, cursor, status, metadata))
+        return AsyncPages(self._client.perform, lambda after: calls.list_sessions(limit, after, status, metadata), cursor)
 
     def events(
         self,
@@ -234,6 +258,18 @@ class AsyncSessions:
             pass
         return await self.get(session_id)
 
+    async def review(self, session_id: str, *, timeout: float | None = None) -> Session:  # noqa: ASYNC109 - as in sync
+        """Wait until the session waits for a person's review, or has ended. Answer with ``feedback``."""
+        session = await self.get(session_id)
+        if session.ended or session.status == _AWAITING_REVIEW:
+            return session
+        async for event in self.events(session_id, session.last_event, timeout=timeout):
+            if event.type == "review_requested":
+                session = await self.get(session_id)
+                if session.status == _AWAITING_REVIEW:
+                    return session
+        return await self.get(session_id)
+
     def export(
         self,
         *,
@@ -253,7 +289,7 @@ class AsyncSessions:
             APIConnectionError: when the connection breaks; every session yielded before is complete. Continue with
                 ``since`` at the ``created_at`` of the last one, and skip ids already received.
         """
-        return self._client.lines(calls.export(since, until, status), record)
+        return self._client.stream(calls.export(since, until, status), lambda: Lines(record))
 
     async def cancel(self, session_id: str) -> Session:
         """Cancel a session. Its images so far stay available."""
@@ -270,6 +306,10 @@ class AsyncSessions:
     ) -> Session:
         """Answer a review: ``accept``, ``pick`` (turn, candidate), ``instruct`` (instruction), or ``go_on``."""
         return await self._client.perform(calls.feedback(session_id, action, turn, candidate, instruction))
+
+    async def deliveries(self, session_id: str) -> Sequence[Delivery]:
+        """What the session's webhooks were sent, with every attempt."""
+        return await self._client.perform(calls.deliveries(session_id))
 
     async def delete(self, session_id: str) -> None:
         """Delete a session and its images."""
@@ -313,3 +353,93 @@ class AsyncSessions:
     ) -> bytes:
         """The mask of the session."""
         return await self._client.perform(calls.mask(session_id, format))
+
+
+class AsyncImages:
+    """OpenAI's images API: one call that waits for the result."""
+
+    def __init__(self, client: AsyncEditThinker) -> None:
+        self._client = client
+
+    @overload
+    async def edit(
+        self, image: Pictures, prompt: str, *, stream: Literal[False] = False, **options: Unpack[ImagesOptions]
+    ) -> ImagesResponse: ...
+
+    @overload
+    async def edit(
+        self, image: Pictures, prompt: str, *, stream: Literal[True], **options: Unpack[ImagesOptions]
+    ) -> AsyncIterator[ImageEvent]: ...
+
+    async def edit(
+        self, image: Pictures, prompt: str, *, stream: bool = False, **options: Unpack[ImagesOptions]
+    ) -> ImagesResponse | AsyncIterator[ImageEvent]:
+        """Edit an image and wait for the best pictures, or with ``stream`` get every candidate as it is made.
+
+        A session lives on when this call is interrupted; ``client.edit`` cancels it.
+
+        Raises:
+            InvalidImageError: when the bytes are not a picture.
+            OSError: when a named file cannot be read.
+            APIError: when a streamed edit fails; the message says why.
+        """
+        if stream:
+            # In a thread, because it may read a file.
+            events = await asyncio.to_thread(calls.stream_images, image, prompt, **options)
+            return self._client.stream(events, ImageEvents)
+        # In a thread, because it may read a file.
+        call = await asyncio.to_thread(calls.edit_images, image, prompt, **options)
+        return await self._client.perform(call)
+
+
+class AsyncModels:
+    """The editors and thinkers of one server."""
+
+    def __init__(self, client: AsyncEditThinker) -> None:
+        self._client = client
+
+    async def list(self) -> Sequence[ModelCard]:
+        """The editors and thinkers that the server offers, the default ones first."""
+        return await self._client.perform(calls.models())
+
+    async def __call__(self) -> Sequence[ModelCard]:
+        """As `list`: its name in version 0.1."""
+        warnings.warn("client.models() is now client.models.list()", DeprecationWarning, stacklevel=2)
+        return await self.list()
+
+
+class AsyncWebhooks(Verifier):
+    """The webhooks of a tenant, and what they receive."""
+
+    def __init__(self, client: AsyncEditThinker, secret: str | None) -> None:
+        super().__init__(secret)
+        self._client = client
+
+    async def create(self, url: str, *, events: Sequence[str] | None = None, description: str | None = None) -> Webhook:
+        """Create a webhook; only this response and that of `rotate_secret` have its secret.
+
+        Args:
+            url: an https URL that accepts POST.
+            events: ``session.finished``, ``session.awaiting_review``; both by default.
+        """
+        return await self._client.perform(calls.create_webhook(url, events, description))
+
+    async def list(self) -> Sequence[Webhook]:
+        """Your webhooks, without their secrets."""
+        return await self._client.perform(calls.list_webhooks())
+
+    async def get(self, webhook_id: str) -> Webhook:
+        """A webhook, without its secret."""
+        return await self._client.perform(calls.get_webhook(webhook_id))
+
+    async def rotate_secret(self, webhook_id: str) -> Webhook:
+        """Give the webhook a new secret; the one before signs too for 24 hours."""
+        return await self._client.perform(calls.rotate_webhook_secret(webhook_id))
+
+    async def test(self, webhook_id: str) -> WebhookTest:
+        """Send ``webhook.test`` once, now."""
+        return await self._client.perform(calls.test_webhook(webhook_id))
+
+    async def delete(self, webhook_id: str) -> None:
+        """Delete a webhook; what was not delivered is dropped."""
+        await self._client.perform(calls.delete_webhook(webhook_id))

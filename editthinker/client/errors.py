@@ -1,23 +1,22 @@
-"""The exceptions of the client, as one tree.
-
-The names are those of the ``openai`` package where it has the same error.
+"""The exceptions of the client, as one tree. The names are those of the ``openai`` package where it has the same error.
 
 EditThinkerError
-├── APIConnectionError         no response: refused, reset, or timed out on the way
-├── APITimeoutError            the time that the caller allowed for waiting is over; the session goes on
-├── APIResponseError           a response that is not this API's (a proxy's page, another server)
-├── InvalidImageError          raised before anything is sent: the bytes are not a picture
-├── APIStatusError             an error status: status, code, message, param, request_id, retry_after
-│   ├── BadRequestError        400, 413, 415, 422 and every other 4xx: the request has to change
-│   ├── AuthenticationError    401: the API key is missing or wrong
-│   ├── PermissionDeniedError  403: the API key lacks the scope
-│   ├── NotFoundError          404
-│   ├── ConflictError          409: the session's state does not allow it
-│   ├── RateLimitError         429: the same request may succeed later
-│   └── InternalServerError    5xx
-└── SessionFailedError         the session ended without a picture; carries the session
-
-Unlike openai's, `APITimeoutError` does not derive from `APIConnectionError`: the connection works, the session takes longer.
+├── APIError
+│   ├── APIConnectionError            no response: refused, reset, or broken on the way
+│   │   └── APITimeoutError           no response in time, or the session had not ended in the time that the caller allowed
+│   ├── APIResponseError              a response that is not this API's (a proxy's page, another server)
+│   └── APIStatusError                an error status: status_code, code, message, param, request_id, retry_after
+│       ├── BadRequestError           400, 413, 415 and every other 4xx: the request has to change
+│       ├── AuthenticationError       401: the API key is missing or wrong
+│       ├── PermissionDeniedError     403: the API key lacks the scope
+│       ├── NotFoundError             404
+│       ├── ConflictError             409: the session's state does not allow it
+│       ├── UnprocessableEntityError  422: the idempotency key was used for another request
+│       ├── RateLimitError            429: the same request may succeed later
+│       └── InternalServerError       5xx
+├── InvalidImageError                 raised before anything is sent: this is not a picture
+├── InvalidWebhookSignatureError      not sent by this server, or too long ago
+└── SessionFailedError                the session ended without a picture; carries the session
 """
 
 from __future__ import annotations
@@ -32,7 +31,11 @@ class EditThinkerError(Exception):
     """Base class of this package's exceptions."""
 
 
-class APIConnectionError(EditThinkerError):
+class APIError(EditThinkerError):
+    """Base class of what goes wrong between this client and a server."""
+
+
+class APIConnectionError(APIError):
     """The server did not answer.
 
     Args:
@@ -46,25 +49,33 @@ class APIConnectionError(EditThinkerError):
         self.sent = sent
 
 
-class APITimeoutError(EditThinkerError):
-    """The caller's own time limit passed. The session goes on."""
+class APITimeoutError(APIConnectionError):
+    """A response, or the end of a session, did not come within the caller's time limit. A session goes on."""
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message, sent=sent)
 
 
-class APIResponseError(EditThinkerError):
+class APIResponseError(APIError):
     """The response is not one of this API; the base URL is probably wrong."""
 
 
 class InvalidImageError(EditThinkerError):
-    """The bytes are not an image in a format that the API accepts."""
+    """This is not an image in a format that the API accepts."""
 
 
-class APIStatusError(EditThinkerError):
+class InvalidWebhookSignatureError(EditThinkerError, ValueError):
+    """The webhook was not signed with this secret, or too long ago. Answer it with 400 and do nothing."""
+
+
+class APIStatusError(APIError):
     """The server answered with an error.
 
     Attributes:
-        status: the HTTP status.
+        status, status_code: the HTTP status.
         code: the API's stable name for the error, such as ``invalid_image``.
         message: one sentence: what is wrong, and what to do about it.
+        type: openai's kind of error, such as ``invalid_request_error``.
         param: the request field at fault, or None.
         request_id: quote it when you report the error; the server's logs carry it too.
         retry_after: seconds after which to retry, or None.
@@ -76,6 +87,7 @@ class APIStatusError(EditThinkerError):
         code: str,
         message: str,
         *,
+        type: str | None = None,  # noqa: A002 - openai's name
         param: str | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
@@ -84,9 +96,15 @@ class APIStatusError(EditThinkerError):
         self.status = status
         self.code = code
         self.message = message
+        self.type = type
         self.param = param
         self.request_id = request_id
         self.retry_after = retry_after
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status, by openai's name."""
+        return self.status
 
     def __str__(self) -> str:
         """The message, with the parameter and the request id if known."""
@@ -122,6 +140,10 @@ class ConflictError(APIStatusError):
     """The session is not in a state in which this can be done."""
 
 
+class UnprocessableEntityError(APIStatusError):
+    """The idempotency key was used for another request."""
+
+
 class RateLimitError(APIStatusError):
     """The server accepts no more work now."""
 
@@ -153,6 +175,7 @@ _BY_STATUS: Final[dict[int, type[APIStatusError]]] = {
     403: PermissionDeniedError,
     404: NotFoundError,
     409: ConflictError,
+    422: UnprocessableEntityError,
     429: RateLimitError,
 }
 _FIRST_SERVER_STATUS: Final = 500

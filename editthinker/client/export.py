@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic_core import from_json
 
 from editthinker.client.errors import APIResponseError
 
+T = TypeVar("T")
 Moment = float | str | datetime
 """Unix seconds (as text, too), an ISO 8601 date or time, or a `datetime`. Without an offset it is this machine's time."""
 
@@ -46,22 +48,29 @@ def record(line: bytes) -> dict[str, Any]:
     return body
 
 
-class Lines:
-    """Splits chunks of bytes into whole lines. Only a line feed ends a line, not U+2028 and the like."""
+class Lines(Generic[T]):
+    """Splits chunks of bytes into whole lines. Only a line feed ends a line, not U+2028 and the like.
 
-    def __init__(self) -> None:
+    Args:
+        read: makes of a line, without its end, what is given to the caller.
+    """
+
+    media_type = "application/jsonl"
+
+    def __init__(self, read: Callable[[bytes], T]) -> None:
         self.begun = False
+        self._read = read
         self._parts: list[bytes] = []
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that the chunk completes, without their ends."""
+    def feed(self, chunk: bytes) -> list[T]:
+        """What is in the lines that the chunk completes."""
         *whole, rest = chunk.split(b"\n")
         if whole:
             whole[0] = b"".join([*self._parts, whole[0]])
             self._parts = []
             self.begun = True
         self._parts.append(rest)
-        return whole
+        return [self._read(line) for line in whole]
 
     def end(self) -> None:
         """Check that the last line was complete.

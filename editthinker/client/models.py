@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -209,6 +210,144 @@ class Event(_Model):
     def data(self) -> dict[str, Any]:
         """The whole event as the server sent it."""
         return self.model_dump(exclude_unset=True)
+
+
+class _Image(_Model):
+    b64_json: str | None = None
+    turn: int | None = None
+    candidate: int | None = None
+
+    @property
+    def image(self) -> bytes:
+        """The encoded picture.
+
+        Raises:
+            ValueError: for ``response_format="url"``, with which the response holds a link only.
+        """
+        if self.b64_json is None:
+            message = "the response has a link only; fetch url, or leave response_format out"
+            raise ValueError(message)
+        return base64.b64decode(self.b64_json)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture to a file, as it is."""
+        target = Path(path)
+        target.write_bytes(self.image)
+        return target
+
+
+class ImageData(_Image):
+    """One image of an edit, as base64 or as a link, and the turn and candidate that it is.
+
+    Attributes:
+        revised_prompt: the instruction that made it.
+    """
+
+    url: str | None = None
+    revised_prompt: str | None = None
+    scores: Scores | None = None
+
+
+class ImageEvent(_Image):
+    """One image of a streamed edit: a candidate, before it is scored, or a result.
+
+    Attributes:
+        type: ``image_edit.partial_image`` or ``image_edit.completed``.
+        instruction, revised_prompt: that made a partial image, or a result.
+    """
+
+    type: str
+    partial_image_index: int | None = None
+    instruction: str | None = None
+    revised_prompt: str | None = None
+    session_id: str | None = None
+    scores: Scores | None = None
+    turns: int | None = None
+    edits: int | None = None
+    finish_reason: str | None = None
+
+
+class ImagesResponse(_Model):
+    """The response of ``images.edit``: the images, best first, and the session that made them."""
+
+    created: int
+    data: list[ImageData]
+    output_format: str | None = None
+    size: str | None = None
+    session_id: str | None = None
+    scores: Scores | None = None
+    turns: int | None = None
+    edits: int | None = None
+    finish_reason: str | None = None
+    totals: Totals | None = None
+
+
+class Webhook(_Model):
+    """A URL that is notified of events of your sessions.
+
+    Attributes:
+        secret: signs what it gets; only in the responses that create or rotate it.
+    """
+
+    id: str
+    url: str
+    events: list[str] = []
+    description: str = ""
+    created_at: float | None = None
+    disabled: bool = False
+    secret: str | None = None
+    previous_secret_until: float | None = None
+
+
+class Attempt(_Model):
+    """One request to a webhook: its status, or why there was none."""
+
+    at: float
+    status: int | None = None
+    error: str | None = None
+
+
+class WebhookTest(_Model):
+    """The result of a test of a webhook."""
+
+    delivered: bool
+    attempt: Attempt
+
+
+class Delivery(_Model):
+    """One event on its way to one webhook.
+
+    Attributes:
+        state: ``pending | delivered | failed | dropped``.
+    """
+
+    id: str
+    state: str
+    attempts: list[Attempt] = []
+
+
+class WebhookData(_Model):
+    """The session that a webhook is about; fetch the rest with ``sessions.get``."""
+
+    id: str
+    status: str | None = None
+    finish_reason: str | None = None
+    metadata: dict[str, str] = {}
+
+
+class WebhookEvent(_Model):
+    """What a webhook was sent.
+
+    Attributes:
+        id: the same in every attempt at this event; use it to drop duplicates.
+        type: ``session.finished``, ``session.awaiting_review``, or ``webhook.test``.
+        timestamp: when it happened, in ISO 8601.
+    """
+
+    id: str
+    type: str
+    timestamp: str | None = None
+    data: WebhookData
 
 
 class ModelCard(_Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from dataclasses import KW_ONLY, InitVar, dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
@@ -18,8 +18,7 @@ from editthinker.client.sse import Decoder, Message
 
 T = TypeVar("T")
 
-_RETRYABLE: Final = frozenset({429, 503})
-_STREAM_RETRYABLE: Final = frozenset({429, 500, 502, 503, 504})
+_RETRYABLE: Final = frozenset({408, 429, 500, 502, 503, 504})
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 
@@ -53,6 +52,19 @@ class Retries:
             if value is not None:
                 warnings.warn(f"Retries({old}=…) is now {new}=…", DeprecationWarning, stacklevel=3)
                 object.__setattr__(self, new, value)
+
+    def limited(self, max_retries: int | None) -> Retries:
+        """These, with another number of repeats; None keeps it.
+
+        Raises:
+            ValueError: when it is negative.
+        """
+        if max_retries is None:
+            return self
+        if max_retries < 0:
+            message = f"max_retries is {max_retries}; write 0 or more"
+            raise ValueError(message)
+        return replace(self, attempts=max_retries + 1)
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after an attempt (from 1), with jitter so that clients do not retry at the same moment."""
@@ -100,8 +112,9 @@ class Attempts(Generic[T]):
             # An earlier attempt deleted it, and its response was lost.
             return Done(self._call.read(result))
         error = calls.read_error(result)
-        final = result.headers.get("x-should-retry") == "false"
-        if result.status in _RETRYABLE and self._call.repeatable and not final:
+        # The server's own word, as the openai client takes it.
+        said = result.headers.get("x-should-retry")
+        if self._call.repeatable and (said == "true" or (result.status in _RETRYABLE and said != "false")):
             return self._retry(error, error.retry_after)
         raise error
 
@@ -165,7 +178,7 @@ class Feed:
             message = "the response to the event request is not an event stream; check the base URL"
             raise APIResponseError(message)
         error = calls.read_error(reply)
-        if reply.status not in _STREAM_RETRYABLE or (error.retry_after or 0.0) > self._retries.max_retry_after:
+        if reply.status not in _RETRYABLE or (error.retry_after or 0.0) > self._retries.max_retry_after:
             raise error
         return error
 

@@ -26,7 +26,8 @@ class Decoder:
     """An incremental decoder for one connection. Feed it chunks cut anywhere."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._searched = 0
         self._event = ""
         self._data: list[str] = []
         self._id = ""
@@ -44,12 +45,15 @@ class Decoder:
         return messages
 
     def _next_line(self) -> str | None:
-        end = _LINE_END.search(self._rest)
+        # A picture in base64 is one line of megabytes: what was searched is not searched again.
+        end = _LINE_END.search(self._rest, self._searched)
         # A CR at the very end may be half of a CR LF: wait for the next byte before calling it a line end.
         if end is None or (end.group() == b"\r" and end.end() == len(self._rest)):
+            self._searched = len(self._rest) if end is None else end.start()
             return None
         line = self._rest[: end.start()].decode("utf-8", errors="replace")
-        self._rest = self._rest[end.end() :]
+        del self._rest[: end.end()]
+        self._searched = 0
         if self._first:
             self._first = False
             line = line.removeprefix("\ufeff")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import sleep
 from types import TracebackType
-from typing import Any, Never, Self, TypeVar, Unpack
+from typing import Any, Final, Literal, Never, Self, TypeVar, Unpack, overload
 
 import httpx
 
 from editthinker.client import calls, transport
-from editthinker.client.calls import Call, ImageFormat, ImageSource, Reply, SessionOptions
+from editthinker.client.calls import Call, ImagesOptions, Reply, SessionOptions
 from editthinker.client.errors import (
     APIConnectionError,
     APIResponseError,
@@ -20,21 +21,41 @@ from editthinker.client.errors import (
     SessionFailedError,
 )
 from editthinker.client.export import Lines, Moment, record
-from editthinker.client.models import EditOutcome, Event, ModelCard, Readiness, Session, SessionPage
+from editthinker.client.image_events import ImageEvents
+from editthinker.client.models import (
+    Delivery,
+    EditOutcome,
+    Event,
+    ImageEvent,
+    ImagesResponse,
+    ModelCard,
+    Readiness,
+    Session,
+    Webhook,
+    WebhookTest,
+)
+from editthinker.client.pages import Page
+from editthinker.client.pictures import ImageFormat, Pictures
 from editthinker.client.retry import Attempts, Done, Feed, Retries, RetryAfter
+from editthinker.client.webhooks import Verifier
+from editthinker.environment import inherited
 
 T = TypeVar("T")
+_AWAITING_REVIEW: Final = "awaiting_review"
 
 
 class EditThinker:
     """A client of one server. Safe to share between threads; close it, or use it in a ``with``.
 
     Args:
-        base_url: of the server, with or without ``/v1``.
-        api_key: sent as a bearer token; white space around it is removed.
+        base_url: of the server, with or without ``/v1``; by default ``EDITTHINKER_BASE_URL``, or where ``editthinker up``
+            listens.
+        api_key: sent as a bearer token; white space around it is removed. By default ``EDITTHINKER_API_KEY``; ``""`` for none.
         timeout: seconds that one response may take. It does not limit the wait for a session.
-        retries: how often and how long to retry.
+        max_retries: how often a request is repeated; 0 turns it off.
+        retries: how often and how long to retry, in detail.
         stall: seconds without a byte after which an event stream is reconnected.
+        webhook_secret: for ``webhooks``; by default ``EDITTHINKER_WEBHOOK_SECRET``.
 
     Raises:
         ValueError: for an invalid URL or key; the message does not contain the key.
@@ -46,18 +67,23 @@ class EditThinker:
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | None = None,
         api_key: str | None = None,
         timeout: float = transport.DEFAULT_TIMEOUT,
         *,
+        max_retries: int | None = None,
         retries: Retries | None = None,
         stall: float = transport.DEFAULT_STALL,
+        webhook_secret: str | None = None,
     ) -> None:
         self._timeout = timeout
-        self._retries = retries or Retries()
+        self._retries = (retries or Retries()).limited(max_retries)
         self._stall = stall
         self._http = httpx.Client(**transport.client_arguments(base_url, api_key, timeout))
         self.sessions = Sessions(self)
+        self.images = Images(self)
+        self.models = Models(self)
+        self.webhooks = Webhooks(self, webhook_secret or inherited().get(transport.WEBHOOK_SECRET_VARIABLE))
 
     @property
     def base_url(self) -> str:
@@ -66,7 +92,7 @@ class EditThinker:
 
     def edit(
         self,
-        image: ImageSource,
+        image: Pictures,
         prompt: str,
         *,
         format: ImageFormat | None = None,  # noqa: A002 - the API's word
@@ -87,10 +113,6 @@ class EditThinker:
         if ended.best is None:
             raise SessionFailedError(ended)
         return calls.outcome(ended, self.sessions.image(ended.id, format=format))
-
-    def models(self) -> list[ModelCard]:
-        """The editors and thinkers this server offers."""
-        return self.perform(calls.models())
 
     def ready(self) -> Readiness:
         """Whether the server can accept work, and what is missing if not."""
@@ -127,25 +149,24 @@ class EditThinker:
             if not feed.done:
                 sleep(feed.reconnect_delay(cause))
 
-    def lines(self, call: Call[Never], read: Callable[[bytes], T]) -> Iterator[T]:
-        """Each line of an export, as `read` returns it. Retried like other calls until the first line has arrived."""
+    def stream(self, call: Call[Never], begin: Callable[[], transport.Reader[T]]) -> Iterator[T]:
+        """What a reader makes of a streamed response. Retried like other calls until something has arrived."""
         attempts = Attempts(call, self._retries)
         while True:
-            lines = Lines()
+            reader = begin()
             result: Reply | APIConnectionError
             try:
-                with self._http.stream(**transport.stream_arguments(call.request, transport.EXPORT_READ_TIMEOUT)) as response:
-                    if transport.is_export(response):
+                with self._http.stream(**transport.stream_arguments(call.request, transport.STREAM_READ_TIMEOUT)) as response:
+                    if transport.is_of(response, reader.media_type):
                         for chunk in response.iter_raw():
-                            for line in lines.feed(chunk):
-                                yield read(line)
-                        lines.end()
+                            yield from reader.feed(chunk)
+                        reader.end()
                         return
                     response.read()
                     result = transport.reply_of(response)
             except httpx.TransportError as exc:
                 result = transport.failure_of(exc, self._http.base_url)
-                if lines.begun:
+                if reader.begun:
                     raise result from None
             step = attempts.next_step(result)
             if isinstance(step, RetryAfter):
@@ -181,7 +202,7 @@ class Sessions:
     def __init__(self, client: EditThinker) -> None:
         self._client = client
 
-    def create(self, image: ImageSource, prompt: str, **options: Unpack[SessionOptions]) -> Session:
+    def create(self, image: Pictures, prompt: str, **options: Unpack[SessionOptions]) -> Session:
         """Start a session. It is safe to call again with the same ``idempotency_key``.
 
         Raises:
@@ -201,13 +222,15 @@ class Sessions:
         *,
         status: str | None = None,
         metadata: Mapping[str, str] | None = None,
-    ) -> SessionPage:
-        """One page of sessions, newest first.
+    ) -> Page:
+        """Sessions, newest first: a page of them. Iterating over it goes through all pages.
 
         Args:
+            limit: sessions in each page.
+            cursor: ``next_cursor`` of the page before.
             metadata: pairs that the sessions must have.
         """
-        return self._client.perform(calls.list_sessions(limit, cursor, status, metadata))
+        return Page.fetch(self._client.perform, lambda after: calls.list_sessions(limit, after, status, metadata), cursor)
 
     def events(self, session_id: str, after: int = 0, *, timeout: float | None = None) -> Iterator[Event]:
         """The session's events after a given one, each exactly once, as they happen, up to ``finished``.
@@ -224,6 +247,18 @@ class Sessions:
         """Wait until the session has ended. A session that waits for a review has not ended."""
         for _ in self.events(session_id, timeout=timeout):
             pass
+        return self.get(session_id)
+
+    def review(self, session_id: str, *, timeout: float | None = None) -> Session:
+        """Wait until the session waits for a person's review, or has ended. Answer with ``feedback``."""
+        session = self.get(session_id)
+        if session.ended or session.status == _AWAITING_REVIEW:
+            return session
+        for event in self.events(session_id, session.last_event, timeout=timeout):
+            if event.type == "review_requested":
+                session = self.get(session_id)
+                if session.status == _AWAITING_REVIEW:
+                    return session
         return self.get(session_id)
 
     def export(
@@ -245,7 +280,7 @@ class Sessions:
             APIConnectionError: when the connection breaks; every session yielded before is complete. Continue with
                 ``since`` at the ``created_at`` of the last one, and skip ids already received.
         """
-        return self._client.lines(calls.export(since, until, status), record)
+        return self._client.stream(calls.export(since, until, status), lambda: Lines(record))
 
     def cancel(self, session_id: str) -> Session:
         """Cancel a session. Its images so far stay available."""
@@ -262,6 +297,10 @@ class Sessions:
     ) -> Session:
         """Answer a review: ``accept``, ``pick`` (turn, candidate), ``instruct`` (instruction), or ``go_on``."""
         return self._client.perform(calls.feedback(session_id, action, turn, candidate, instruction))
+
+    def deliveries(self, session_id: str) -> Sequence[Delivery]:
+        """What the session's webhooks were sent, with every attempt."""
+        return self._client.perform(calls.deliveries(session_id))
 
     def delete(self, session_id: str) -> None:
         """Delete a session and its images."""
@@ -300,3 +339,91 @@ class Sessions:
     ) -> bytes:
         """The mask of the session."""
         return self._client.perform(calls.mask(session_id, format))
+
+
+class Images:
+    """OpenAI's images API: one call that waits for the result."""
+
+    def __init__(self, client: EditThinker) -> None:
+        self._client = client
+
+    @overload
+    def edit(
+        self, image: Pictures, prompt: str, *, stream: Literal[False] = False, **options: Unpack[ImagesOptions]
+    ) -> ImagesResponse: ...
+
+    @overload
+    def edit(
+        self, image: Pictures, prompt: str, *, stream: Literal[True], **options: Unpack[ImagesOptions]
+    ) -> Iterator[ImageEvent]: ...
+
+    def edit(
+        self, image: Pictures, prompt: str, *, stream: bool = False, **options: Unpack[ImagesOptions]
+    ) -> ImagesResponse | Iterator[ImageEvent]:
+        """Edit an image and wait for the best pictures, or with ``stream`` get every candidate as it is made.
+
+        A session lives on when this call is interrupted; ``client.edit`` cancels it.
+
+        Raises:
+            InvalidImageError: when the bytes are not a picture.
+            OSError: when a named file cannot be read.
+            APIError: when a streamed edit fails; the message says why.
+        """
+        if stream:
+            events = calls.stream_images(image, prompt, **options)
+            return self._client.stream(events, ImageEvents)
+        call = calls.edit_images(image, prompt, **options)
+        return self._client.perform(call)
+
+
+class Models:
+    """The editors and thinkers of one server."""
+
+    def __init__(self, client: EditThinker) -> None:
+        self._client = client
+
+    def list(self) -> Sequence[ModelCard]:
+        """The editors and thinkers that the server offers, the default ones first."""
+        return self._client.perform(calls.models())
+
+    def __call__(self) -> Sequence[ModelCard]:
+        """As `list`: its name in version 0.1."""
+        warnings.warn("client.models() is now client.models.list()", DeprecationWarning, stacklevel=2)
+        return self.list()
+
+
+class Webhooks(Verifier):
+    """The webhooks of a tenant, and what they receive."""
+
+    def __init__(self, client: EditThinker, secret: str | None) -> None:
+        super().__init__(secret)
+        self._client = client
+
+    def create(self, url: str, *, events: Sequence[str] | None = None, description: str | None = None) -> Webhook:
+        """Create a webhook; only this response and that of `rotate_secret` have its secret.
+
+        Args:
+            url: an https URL that accepts POST.
+            events: ``session.finished``, ``session.awaiting_review``; both by default.
+        """
+        return self._client.perform(calls.create_webhook(url, events, description))
+
+    def list(self) -> Sequence[Webhook]:
+        """Your webhooks, without their secrets."""
+        return self._client.perform(calls.list_webhooks())
+
+    def get(self, webhook_id: str) -> Webhook:
+        """A webhook, without its secret."""
+        return self._client.perform(calls.get_webhook(webhook_id))
+
+    def rotate_secret(self, webhook_id: str) -> Webhook:
+        """Give the webhook a new secret; the one before signs too for 24 hours."""
+        return self._client.perform(calls.rotate_webhook_secret(webhook_id))
+
+    def test(self, webhook_id: str) -> WebhookTest:
+        """Send ``webhook.test`` once, now."""
+        return self._client.perform(calls.test_webhook(webhook_id))
+
+    def delete(self, webhook_id: str) -> None:
+        """Delete a webhook; what was not delivered is dropped."""
+        self._client.perform(calls.delete_webhook(webhook_id))

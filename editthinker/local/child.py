@@ -13,8 +13,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
+from editthinker.environment import inherited
 from editthinker.local import parent_death_signal
-from editthinker.local.environment import inherited
 from editthinker.local.errors import ServiceFailedError
 from editthinker.local.service import Service
 

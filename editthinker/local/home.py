@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from editthinker.local.environment import inherited
+from editthinker.environment import inherited
 from editthinker.local.errors import DataDirBusyError, StackError
 
 HOME_VARIABLE: Final = "EDITTHINKER_HOME"

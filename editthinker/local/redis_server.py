@@ -14,7 +14,7 @@ from typing import Final
 
 from editthinker.local.errors import RedisMissingError
 from editthinker.local.ports import LOOPBACK
-from editthinker.local.service import Service
+from editthinker.local.service import Service, is_ready
 
 _NAMES: Final = ("redis-server", "valkey-server")
 _MIN_MAJOR: Final = 7
@@ -29,6 +29,9 @@ save ""
 daemonize no
 requirepass {password}
 """
+
+
+_CONFIG_FILE: Final = "redis.conf"
 
 
 def find_server() -> str:
@@ -71,12 +74,27 @@ def redis_service(folder: Path, port: int) -> tuple[Service, str]:
     send to loopback.
     """
     password = secrets.token_hex(24)
-    config = folder / "redis.conf"
+    config = folder / _CONFIG_FILE
     config.unlink(missing_ok=True)
     with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(_CONFIG.format(host=LOOPBACK, port=port, folder=_quoted(folder), password=password))
-    url = f"redis://default:{password}@{LOOPBACK}:{port}/0"
+    url = _url(str(port), password)
     return Service("redis", [find_server(), str(config)], url), url
+
+
+def running_url(folder: Path) -> str | None:
+    """The URL of the Redis that a stack runs on this folder now; None where none does."""
+    try:
+        settings = dict(line.split(" ", 1) for line in (folder / _CONFIG_FILE).read_text("utf-8").splitlines() if " " in line)
+    except OSError:
+        return None
+    url = _url(settings.get("port", ""), settings.get("requirepass", ""))
+    # A file of a stack that has ended names a port that may be another server's now. That one has another password.
+    return url if is_ready(url) else None
+
+
+def _url(port: str, password: str) -> str:
+    return f"redis://default:{password}@{LOOPBACK}:{port}/0"
 
 
 def _quoted(path: Path) -> str:

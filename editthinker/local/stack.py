@@ -9,13 +9,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from editthinker.local.environment import inherited
+from editthinker.environment import inherited
+from editthinker.local.collaborators import role
 from editthinker.local.errors import PortBusyError, ServiceFailedError, StackError
 from editthinker.local.home import Home, default_home
 from editthinker.local.ports import LOOPBACK, free_port, is_taken
@@ -34,17 +34,18 @@ _TAKEN: Final = "address already in use"
 
 
 def embedded_plan(home: Home, port: int, aliases: Sequence[str] = ()) -> Plan:
-    """The whole product on one machine without models: the classical editor and the rules thinker.
+    """The whole product on one machine: the classical editor and the rules thinker, and those that the environment names.
 
     Args:
         aliases: further names of the editor, for clients that know only some.
 
     Raises:
-        StackError: when the packages of ``editthinker[local]`` are not installed.
+        StackError: when the packages of ``editthinker[local]`` are not installed, or the environment cannot be read.
     """
     if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
         message = f"the embedded stack needs packages that are not installed ({', '.join(missing)}): {_INSTALL}"
         raise StackError(message)
+    editors, thinkers = role("editor"), role("thinker")
     services = []
     redis_url = inherited().get("REDIS_URL")
     if not redis_url:
@@ -53,16 +54,13 @@ def embedded_plan(home: Home, port: int, aliases: Sequence[str] = ()) -> Plan:
     editor_port, thinker_port = free_port(), free_port()
     services.append(_service("editor", ["services.editor", "--pipeline", "classical"], editor_port))
     services.append(_service("thinker", ["services.thinker", "--profile", "rules"], thinker_port))
-    editors = {"classical": {"url": f"http://{LOOPBACK}:{editor_port}/v1", "mask": True, "images": 1, "aliases": aliases}}
-    thinkers = {"rules": {"url": f"http://{LOOPBACK}:{thinker_port}/v1", "model": "rules", "format": "editthinker"}}
+    classical = {"url": f"http://{LOOPBACK}:{editor_port}/v1", "mask": True, "images": 1, "aliases": list(aliases)}
+    rules = {"url": f"http://{LOOPBACK}:{thinker_port}/v1", "model": "rules", "format": "editthinker"}
     settings = {
         "EDITTHINKER_REDIS_URL": redis_url,
         "EDITTHINKER_BLOBS": str(home.blobs),
-        "EDITTHINKER_EDITORS": json.dumps(editors),
-        "EDITTHINKER_THINKERS": json.dumps(thinkers),
-        # Set here, because a default in the caller's environment is meant for another server.
-        "EDITTHINKER_DEFAULT_EDITOR": "classical",
-        "EDITTHINKER_DEFAULT_THINKER": "rules",
+        **editors.settings({"classical": classical}),
+        **thinkers.settings({"rules": rules}),
     }
     needs = [service.name for service in services if service.name == "redis"]
     services.append(_service("orchestrator", ["orchestrator"], port, settings, needs))

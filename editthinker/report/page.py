@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Final
 
 from editthinker.client import Candidate, CandidateRef, Session, Turn
-from editthinker.client.calls import sniff
+from editthinker.client.pictures import sniff
 from editthinker.printable import block
 from editthinker.report.pictures import Pictures
 

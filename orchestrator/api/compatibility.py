@@ -45,9 +45,7 @@ FIELDS: Final = (
     Field("image, image[], image[0]", "honoured", "the source and up to 15 [references](#references-and-masks), as files"),
     Field("images", "honoured", 'in JSON: `[{"image_url": …}, …]`'),
     Field("image_url, url", "honoured", "an https URL or a data URL in place of a file (vLLM-Omni, SGLang)"),
-    Field(
-        "mask", "editor", "[where the picture may change](#references-and-masks); refused in both modes by others"
-    ),
+    Field("mask", "editor", "[where the picture may change](#references-and-masks); refused in both modes by others"),
     Field("markup", "refused", "draw it into the picture, or say it in `prompt`"),
     Field("prompt", "honoured", "the instruction, 1 to 32,000 characters"),
     Field("model", "honoured", "the name or alias of a configured editor; the default one if absent"),

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from editthinker import EditThinker
 from tests.component.client.scripted import Answer, Asked, as_json, error, in_turn, scripted, session
 from tests.component.client.test_client_export import ARCHIVES, lines
 from tests.integration.test_cli_commands import command, photo, run, server
@@ -41,7 +42,7 @@ def listed(columns: int | None) -> list[str]:
         if columns is None:
             return run(*words, env={"COLUMNS": "40"}).stdout.splitlines()
         ours, theirs = pty.openpty()
-        env = {**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"}
+        env = {**os.environ, "COLUMNS": str(columns), "LINES": "50", "NO_COLOR": "1", "TERM": "dumb"}
         with subprocess.Popen(command(*words), stdout=theirs, env=env):
             os.close(theirs)
             text = b""
@@ -75,6 +76,38 @@ def test_an_id_is_never_truncated(columns: int | None) -> None:
     assert first.endswith("…")
     assert max(map(len, (head, first, second))) <= columns
     assert [name for name in ("started", "turns", "overall") if name in head] == KEPT[columns]
+
+
+def test_sessions_are_told_apart_by_metadata(server: str, photo: Path) -> None:
+    words = ("--server", server, "--metadata", "order=17", "--metadata", "note=a=b")
+    assert run("edit", photo, "golden hour", "-q", "--max-turns", 1, *words).returncode == 0
+    (made,) = json.loads(run("sessions", "ls", "--json", *words).stdout)["data"]
+    assert made["metadata"] == {"order": "17", "note": "a=b"}
+    assert json.loads(run("sessions", "ls", "--json", "--server", server, "--metadata", "order=18").stdout)["data"] == []
+    assert "write KEY=VALUE" in run("sessions", "ls", "--server", server, "--metadata", "order").stderr
+
+
+def test_a_review_is_answered_and_finished_sessions_are_deleted(server: str, photo: Path) -> None:
+    with EditThinker(server) as client:
+        made = client.sessions.create(photo, "golden hour", review="each_turn", max_turns=3)
+        assert client.sessions.review(made.id, timeout=60).status == "awaiting_review"
+        unfinished = run("sessions", "rm", made.id, "ses_unknown", "--server", server)
+        assert (unfinished.returncode, unfinished.stdout) == (1, "")
+        assert "session_conflict" in unfinished.stderr
+        assert "ses_unknown" in unfinished.stderr
+        words = ("sessions", "feedback", made.id)
+        instructed = run(*words, "instruct", "--instruction", "warmer, with grain", "--server", server)
+        assert (instructed.returncode, instructed.stdout.startswith(f"{made.id}: ")) == (0, True)
+        again = client.sessions.review(made.id, timeout=60)
+        assert [turn.instruction for turn in again.turns][-1] == "warmer, with grain"
+        picked = run(*words, "pick", "--turn", 1, "--candidate", 1, "--json", "--server", server)
+        assert json.loads(picked.stdout)["id"] == made.id
+        assert client.sessions.wait(made.id, timeout=60).finish_reason == "accepted"
+    assert run(*words, "hope", "--server", server).returncode == 2
+    assert run(*words, "pick", "--server", server).returncode == 1
+    removed = run("sessions", "rm", made.id, "--server", server)
+    assert (removed.returncode, removed.stdout) == (0, f"{made.id}: deleted\n")
+    assert run("sessions", "show", made.id, "--server", server).returncode == 1
 
 
 @pytest.mark.parametrize("verb", ["show", "watch", "cancel"])
@@ -133,7 +166,7 @@ def test_an_export_is_what_the_server_streams(tmp_path: Path) -> None:
     [
         (lines(*ARCHIVES, cut=True), "broke"),
         (lines(*ARCHIVES, tail=b"{"), "incomplete"),
-        (as_json({}), "is not an export"),
+        (as_json({}), "not the stream that was asked for"),
         (error(403, "forbidden"), "forbidden"),
     ],
 )

@@ -184,6 +184,9 @@ def test_the_command_line_works_against_a_server_without_fcntl(tmp_path: Path) -
         done = run(*program, "edit", photo, "golden hour", "-o", out, "--server", server.base_url)
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == PNG
+    with scripted(in_turn(*answers)) as server:
+        many = run(*program, "edit", photo, "golden hour", "-o", tmp_path, "--server", server.base_url)
+    assert (many.returncode, (tmp_path / "photo-2.png").read_bytes()) == (0, PNG), many.stderr
     refused = run(*program, "edit", photo, "golden hour", "-o", out, env={"EDITTHINKER_HOME": str(tmp_path / "home")})
     assert refused.returncode == 1
     assert b"the embedded stack runs on Linux and macOS only; name a running server with --server" in refused.stderr

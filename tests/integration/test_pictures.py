@@ -270,13 +270,13 @@ def test_the_official_client_and_ours_send_lists(start_orchestrator: Start, scri
     assert script.sent[-1] == [*expected, ("mask", mask())]
     with EditThinker(orchestrator.url) as server:
         options: dict[str, Any] = {"editor": "many", "max_turns": 1, "idempotency_key": "k"}
-        outcome = server.edit(PICTURES[0], PROMPT, references=PICTURES[1:3], **options)
+        outcome = server.edit(PICTURES[:3], PROMPT, **options)
         assert len(outcome.session.references) == 2 and outcome.session.mask is None
         assert server.sessions.reference(outcome.session.id, 2) == PICTURES[2]
-        again = server.sessions.create(PICTURES[0], PROMPT, references=PICTURES[1:3], **options)
+        again = server.sessions.create(PICTURES[:3], PROMPT, **options)
         assert again.id == outcome.session.id
         with pytest.raises(Exception, match="used for another request"):
-            server.sessions.create(PICTURES[0], PROMPT, references=PICTURES[2:0:-1], **options)
+            server.sessions.create([PICTURES[0], *PICTURES[2:0:-1]], PROMPT, **options)
     assert script.sent[-1] == expected
 
 

@@ -1,4 +1,4 @@
-"""Webhooks from real orchestrators to a real receiver that verifies with both libraries: errors, silence, kills, restarts."""
+"""Webhooks from real orchestrators to a real receiver that verifies with three libraries: errors, silence, kills, restarts."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import redis as redis_client
 import standardwebhooks
 from redis.asyncio import Redis
 
+from editthinker import EditThinker
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.scripts import KeySpace
 from orchestrator.webhooks.schedule import RETRY_DELAYS_S
@@ -33,6 +34,7 @@ SCALE = 0.0005
 LATE_S = 10.0
 """Timers are looked at twice a second; and these machines are busy."""
 VERIFIER = openai.OpenAI(api_key="x").webhooks
+OURS = EditThinker("http://127.0.0.1:9").webhooks
 OPEN = {
     "EDITTHINKER_WEBHOOK_ALLOW_PRIVATE": "true",
     "EDITTHINKER_WEBHOOK_TIME_SCALE": str(SCALE),
@@ -71,6 +73,7 @@ class Receiver:
         try:
             event = standardwebhooks.Webhook(self.secret).verify(body, headers)
             VERIFIER.unwrap(body, headers, secret=self.secret)
+            assert OURS.unwrap(body, headers, self.secret).data.id == event["data"]["id"]
         except (standardwebhooks.WebhookVerificationError, openai.OpenAIError, ValueError) as exc:
             self.wrong.append(repr(exc))
             return 400

@@ -13,17 +13,24 @@ from editthinker.client import (
     APIConnectionError,
     APIResponseError,
     APIStatusError,
+    AsyncImages,
+    AsyncModels,
     AsyncSessions,
+    AsyncWebhooks,
     AuthenticationError,
     BadRequestError,
     ConflictError,
+    Images,
     InternalServerError,
     InvalidImageError,
+    Models,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
     SessionFailedError,
     Sessions,
+    UnprocessableEntityError,
+    Webhooks,
 )
 from tests.component.client.conftest import Use
 from tests.component.client.scripted import EVENTS, PNG, Answer, Asked, as_json, error, in_turn, scripted, session, stream
@@ -80,7 +87,7 @@ def test_every_other_route(use: Use) -> None:
         assert use(base, lambda c: c.sessions.image("s")) == PNG
         assert use(base, lambda c: c.sessions.image("s", 2, format="jpeg")) == PNG
         assert use(base, lambda c: c.sessions.source("s")) == PNG
-        assert use(base, lambda c: c.models())[0].id == "classical"
+        assert use(base, lambda c: c.models.list())[0].id == "classical"
         ready = use(base, lambda c: c.ready())
     assert (ready.ready, ready.model_extra) == (False, {"redis": "unreachable"})
     assert server.paths() == [
@@ -107,7 +114,7 @@ def test_every_other_route(use: Use) -> None:
         (404, NotFoundError),
         (409, ConflictError),
         (413, BadRequestError),
-        (422, BadRequestError),
+        (422, UnprocessableEntityError),
         (429, RateLimitError),
         (500, InternalServerError),
         (502, InternalServerError),
@@ -120,7 +127,7 @@ def test_errors_have_their_class_and_all_their_parts(use: Use, status: int, kind
         use(server.base_url, lambda client: client.sessions.get("s"))
     exc = caught.value
     assert type(exc) is kind
-    assert (exc.status, exc.code, exc.message, exc.param) == (status, "a_code", "fix it", "seed")
+    assert (exc.status, exc.code, exc.message, exc.param, exc.type) == (status, "a_code", "fix it", "seed", "x")
     assert (exc.request_id, exc.retry_after) == ("req_1", 7.0)
     assert len(server.asked) == 1
     assert "fix it" in str(exc)
@@ -273,7 +280,16 @@ def test_the_base_url_is_taken_with_or_without_v1(url: str) -> None:
         assert client.base_url == "http://h:1"
 
 
-@pytest.mark.parametrize(("one", "other"), [(EditThinker, AsyncEditThinker), (Sessions, AsyncSessions)])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (EditThinker, AsyncEditThinker),
+        (Images, AsyncImages),
+        (Models, AsyncModels),
+        (Sessions, AsyncSessions),
+        (Webhooks, AsyncWebhooks),
+    ],
+)
 def test_both_clients_have_the_same_methods_and_parameters(one: type, other: type) -> None:
     def shape(kind: type) -> dict[str, list[tuple[str, object]]]:
         public = {name: value for name, value in vars(kind).items() if not name.startswith("_") and callable(value)}

@@ -90,7 +90,7 @@ def test_an_export_that_has_not_begun_is_asked_for_again(use: Use) -> None:
 def test_lines_may_be_cut_anywhere() -> None:
     whole = b'{"a": "\xc3\xa9\r"}\n\n{"b": 1}\n'
     for size in range(1, len(whole) + 1):
-        reader = Lines()
+        reader = Lines(bytes)
         got = [line for at in range(0, len(whole), size) for line in reader.feed(whole[at : at + size])]
         reader.end()
         assert got == [b'{"a": "\xc3\xa9\r"}', b"", b'{"b": 1}']

@@ -91,6 +91,8 @@ def check(result: Result) -> None:
         ("sessions", "watch", "ses_1", "--json"),
         ("sessions", "cancel", "ses_1"),
         ("sessions", "cancel", "ses_1", "--json"),
+        ("sessions", "feedback", "ses_1", "accept"),
+        ("sessions", "rm", HOSTILE),
         ("sessions", "export"),
     ],
     ids=" ".join,
@@ -125,6 +127,20 @@ def test_an_edit_prints_no_control_character(script: Any, options: tuple[str, ..
     photo = tmp_path / "photo.png"
     photo.write_bytes(PNG)
     result = run(script, "edit", str(photo), "warmer", *options, terminal=terminal)
+    check(result)
+    assert result.output
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize("script", [answer, fail, refuse])
+def test_a_batch_prints_no_control_character(script: Any, options: tuple[str, ...], terminal: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """Neither of what the server says nor of what the file of instructions holds."""
+    (tmp_path / "photo.png").write_bytes(PNG)
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text(f'photo.png,"{one_line(HOSTILE)}"\n')
+    words = ("edit", "--prompts", str(prompts), "-o", str(tmp_path / "out"), *options)
+    result = run(script, *words, terminal=terminal)
     check(result)
     assert result.output
 

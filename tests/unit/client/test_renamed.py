@@ -27,6 +27,7 @@ def test_an_old_exception_name_catches_what_the_new_one_raises(name: str) -> Non
 def test_old_names_of_other_classes_are_found() -> None:
     for module, old, new in (
         ("editthinker.client", "Place", "CandidateRef"),
+        ("editthinker.client", "ImageSource", "Picture"),
         ("editthinker.local", "DataDirBusy", "DataDirBusyError"),
         ("editthinker.local", "ServiceFailed", "ServiceFailedError"),
     ):

@@ -1,0 +1,147 @@
+"""The journal of a batch: what was asked for and what came of it, so that a batch that was killed goes on and pays for nothing
+twice.
+
+It is a file of JSON lines in the folder of the results. An edit's idempotency key is in it before the edit is requested, and its
+session once the server has named it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from editthinker.cli.failures import UsageError
+from editthinker.cli.prompts import Item
+
+NAME: Final = ".editthinker-batch.jsonl"
+_RESULTS: Final = frozenset({"edited", "failed"})
+
+
+@dataclass(slots=True)
+class Entry:
+    """What the journal has about one edit.
+
+    Attributes:
+        key: its idempotency key.
+        output: the file name of its result.
+        session: its session's id, once the server has named it.
+        result: ``edited`` or ``failed``, or None before its end.
+    """
+
+    key: str
+    output: str
+    session: str | None = None
+    result: str | None = None
+
+
+def task_of(item: Item, picture: bytes, options: Mapping[str, Any]) -> str:
+    """Names an edit by all that makes it: file name, picture, instruction and options."""
+    parts = [item.photo.name, hashlib.sha256(picture).hexdigest(), item.instruction, options]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+class Journal:
+    """The journal in a folder, for this process alone.
+
+    Raises:
+        UsageError: when another batch writes into the folder.
+        OSError: when the journal cannot be read or written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._entries: dict[str, Entry] = {}
+        self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(self._file, folder)
+            self._read()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def entry(self, task: str) -> Entry | None:
+        """What it has about an edit."""
+        return self._entries.get(task)
+
+    def begin(self, task: str, item: Item, suffix: str) -> Entry:
+        """Record that an edit is about to be requested, for the first time or after it failed."""
+        former = self._entries.get(task)
+        output = former.output if former else self._free_name(item.photo.stem, suffix)
+        entry = Entry(f"batch-{secrets.token_hex(16)}", output)
+        self._entries[task] = entry
+        self._append(task=task, photo=str(item.photo), instruction=item.instruction, key=entry.key, output=output)
+        return entry
+
+    def created(self, task: str, session_id: str) -> None:
+        """Record an edit's session."""
+        self._entries[task].session = session_id
+        self._append(task=task, session=session_id)
+
+    def ended(self, task: str, result: str) -> None:
+        """Record how an edit ended."""
+        self._entries[task].result = result
+        self._append(task=task, result=result)
+
+    def __enter__(self) -> Self:
+        """Use the journal in a ``with``."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the file, which releases its lock."""
+        os.close(self._file)
+
+    def _free_name(self, stem: str, suffix: str) -> str:
+        """A name that neither a result has nor a file of the user's: the folder may be that of the photos."""
+        taken = {entry.output for entry in self._entries.values()}
+        names = (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}" for number in count(1))
+        return next(name for name in names if name not in taken and not (self._folder / name).exists())
+
+    def _read(self) -> None:
+        with os.fdopen(os.dup(self._file), "rb") as file:
+            data = file.read()
+        for line in data.split(b"\n"):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # a kill can leave half a line
+            if isinstance(record, dict):
+                self._apply(record)
+        if data and not data.endswith(b"\n"):
+            os.write(self._file, b"\n")
+
+    def _apply(self, record: Mapping[str, Any]) -> None:
+        task = record.get("task")
+        if not isinstance(task, str):
+            return
+        if isinstance(record.get("key"), str) and isinstance(record.get("output"), str):
+            # Only a name: what the file says must not lead out of the folder.
+            self._entries[task] = Entry(record["key"], Path(record["output"]).name)
+        elif entry := self._entries.get(task):
+            entry.session = record["session"] if isinstance(record.get("session"), str) else entry.session
+            entry.result = record["result"] if record.get("result") in _RESULTS else entry.result
+
+    def _append(self, **record: str) -> None:
+        os.lseek(self._file, 0, os.SEEK_END)
+        os.write(self._file, json.dumps(record).encode() + b"\n")
+        os.fsync(self._file)
+
+
+def _lock(file: int, folder: Path) -> None:
+    try:
+        # Not on Windows.
+        import fcntl  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        message = f"another batch writes into {folder}; wait for it, or give another folder"
+        raise UsageError(message) from None
