@@ -174,7 +174,7 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
         UnreadableRequestError: when there are not exactly two pictures, or the text follows none of the templates.
         ApiError: ``invalid_image`` when a picture is not a base64 data URL.
     """
-    texts, pictures = _content(messages)
+    texts, pictures = contents(messages)
     if len(pictures) != 2:  # noqa: PLR2004 - source and candidate
         raise UnreadableRequestError(f"expected two images, the source and the candidate; got {len(pictures)}")
     values = _values(texts, [template.segments() for template in templates])
@@ -194,7 +194,7 @@ def read_questions(messages: Sequence[Any], templates: Iterable[Template]) -> Qu
         UnreadableRequestError: when there is not exactly one picture, or the text follows none of the templates.
         ApiError: ``invalid_image`` when the picture is not a base64 data URL.
     """
-    texts, pictures = _content(messages)
+    texts, pictures = contents(messages)
     if len(pictures) != 1:
         raise UnreadableRequestError(f"expected one image, the source; got {len(pictures)}")
     values = _values(texts, [template.opening() for template in templates])
@@ -251,7 +251,7 @@ def _user(texts: Sequence[str], urls: Sequence[str]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}]
 
 
-def _content(messages: Sequence[Any]) -> tuple[list[str], list[Picture]]:
+def contents(messages: Sequence[Any]) -> tuple[list[str], list[Picture]]:
     """The texts around the pictures, and the pictures."""
     texts: list[str] = [""]
     pictures: list[Picture] = []
