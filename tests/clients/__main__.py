@@ -1,0 +1,63 @@
+"""``python -m tests.clients [NAME …]``: every client against the embedded stack; prints the table of docs/clients.md.
+
+A NAME is a part of a client's name. ``EDITTHINKER_CLIENTS`` is the folder of `install.sh`. The exit code is 1 if a check failed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.clients import curl, python
+from tests.clients.server import Check, Client, Server, server
+from tests.doubles.browser import pages
+
+CLIENTS: tuple[Client, ...] = (*python.CLIENTS, *curl.CLIENTS)
+CHECKS: tuple[Check, ...] = (*python.CHECKS, *curl.CHECKS)
+
+
+def verdict(running: Server, check: Check) -> str:
+    """Why a check failed; nothing if it did not."""
+    began = time.monotonic()
+    try:
+        check.run(running)
+        failure = ""
+    except Exception as exc:  # noqa: BLE001 - any failure of a client is a verdict
+        failure = (str(exc) or type(exc).__name__).strip().replace("\n", " ")[:400]
+    sys.stderr.write(f"{time.monotonic() - began:6.1f} s  {check.client}: {check.name}: {failure or 'works'}\n")
+    return failure
+
+
+def row(running: Server, client: Client, failures: list[str]) -> str:
+    """A row of the table."""
+    count = sum(check.client == client.name for check in CHECKS)
+    works = f"works ({count})" if not failures else f"{count - len(failures)} of {count}; fails: {'; '.join(failures)}"
+    return f"| {client.name} | {client.version(running)} | {time.strftime('%Y-%m-%d')} | {works} | {client.note} |\n"
+
+
+def main(names: list[str]) -> int:
+    """Run the checks of the named clients."""
+    packages = os.environ.get("EDITTHINKER_CLIENTS")
+    failed = 0
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pages("") as site,
+        server(Path(folder), f"http://app.test:{site.port}", Path(packages).absolute() if packages else None) as running,
+    ):
+        sys.stdout.write("| client | version | date | verdict | note |\n|---|---|---|---|---|\n")
+        for client in CLIENTS:
+            if names and not any(name in client.name for name in names):
+                continue
+            seen = {check.name: verdict(running, check) for check in CHECKS if check.client == client.name}
+            failures = [name for name, failure in seen.items() if failure]
+            failed += len(failures)
+            sys.stdout.write(row(running, client, failures))
+            sys.stdout.flush()
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
