@@ -11,12 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.clients import curl, python
+from tests.clients import curl, node, python
 from tests.clients.server import Check, Client, Server, server
 from tests.doubles.browser import pages
 
-CLIENTS: tuple[Client, ...] = (*python.CLIENTS, *curl.CLIENTS)
-CHECKS: tuple[Check, ...] = (*python.CHECKS, *curl.CHECKS)
+CLIENTS: tuple[Client, ...] = (*python.CLIENTS, *curl.CLIENTS, *node.CLIENTS)
+CHECKS: tuple[Check, ...] = (*python.CHECKS, *curl.CHECKS, *node.CHECKS)
 
 
 def verdict(running: Server, check: Check) -> str:
