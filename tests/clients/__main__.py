@@ -11,12 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.clients import curl, node, python
+from tests.clients import curl, node, packages, python
 from tests.clients.server import Check, Client, Server, server
 from tests.doubles.browser import pages
 
-CLIENTS: tuple[Client, ...] = (*python.CLIENTS, *curl.CLIENTS, *node.CLIENTS)
-CHECKS: tuple[Check, ...] = (*python.CHECKS, *curl.CHECKS, *node.CHECKS)
+CLIENTS: tuple[Client, ...] = (*python.CLIENTS, *curl.CLIENTS, *node.CLIENTS, *packages.CLIENTS)
+CHECKS: tuple[Check, ...] = (*python.CHECKS, *curl.CHECKS, *node.CHECKS, *packages.CHECKS)
 
 
 def verdict(running: Server, check: Check) -> str:
@@ -40,12 +40,12 @@ def row(running: Server, client: Client, failures: list[str]) -> str:
 
 def main(names: list[str]) -> int:
     """Run the checks of the named clients."""
-    packages = os.environ.get("EDITTHINKER_CLIENTS")
+    installed = os.environ.get("EDITTHINKER_CLIENTS")
     failed = 0
     with (
         tempfile.TemporaryDirectory() as folder,
         pages("") as site,
-        server(Path(folder), f"http://app.test:{site.port}", Path(packages).absolute() if packages else None) as running,
+        server(Path(folder), f"http://app.test:{site.port}", Path(installed).absolute() if installed else None) as running,
     ):
         sys.stdout.write("| client | version | date | verdict | note |\n|---|---|---|---|---|\n")
         for client in CLIENTS:

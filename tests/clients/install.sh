@@ -13,6 +13,14 @@ for list in "$here"/requirements/*.txt; do
   "$folder/$name/bin/pip" install --quiet --disable-pip-version-check --requirement "$list"
   cp "$list" "$folder/$name/installed"
 done
+# Of these only the load generator is used, and what they depend on would be gigabytes for GPUs.
+for list in "$here"/requirements/alone/*.txt; do
+  name=$(basename "$list" .txt)
+  cmp --silent "$list" "$folder/$name/installed" && continue
+  rm -rf "${folder:?}/$name"
+  "$folder/node/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$folder/$name" --requirement "$list"
+  cp "$list" "$folder/$name/installed"
+done
 packages=$here/node/package-lock.json
 cmp --silent "$packages" "$folder/npm/installed" && exit
 rm -rf "$folder/npm"

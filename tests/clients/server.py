@@ -145,8 +145,8 @@ def pictures(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def server(folder: Path, origin: str = "", packages: Path | None = None) -> Iterator[Server]:
-    """Run the stack with a key."""
+def server(folder: Path, origin: str = "", packages: Path | None = None, *, keys: bool = True) -> Iterator[Server]:
+    """Run the stack; without `keys` it asks for none."""
     redis_url = ""
 
     def plan(home: Home, port: int) -> Plan:
@@ -159,7 +159,7 @@ def server(folder: Path, origin: str = "", packages: Path | None = None) -> Iter
         redis_url = env["EDITTHINKER_REDIS_URL"]
         env |= {
             "EDITTHINKER_EDITORS": json.dumps(editors),
-            "EDITTHINKER_KEYS": "required",
+            "EDITTHINKER_KEYS": "required" if keys else "off",
             "EDITTHINKER_CORS_ORIGINS": origin,
         }
         return replace(made, services=[*others, replace(orchestrator, env=env)])
