@@ -11,12 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.clients import curl, node, packages, python
+from tests.clients import curl, node, packages, programs, python, replayed
 from tests.clients.server import Check, Client, Server, server
 from tests.doubles.browser import pages
 
-CLIENTS: tuple[Client, ...] = (*python.CLIENTS, *curl.CLIENTS, *node.CLIENTS, *packages.CLIENTS)
-CHECKS: tuple[Check, ...] = (*python.CHECKS, *curl.CHECKS, *node.CHECKS, *packages.CHECKS)
+_MODULES = (python, curl, replayed, programs, node, packages)
+CLIENTS: tuple[Client, ...] = tuple(client for module in _MODULES for client in module.CLIENTS)
+CHECKS: tuple[Check, ...] = tuple(check for module in _MODULES for check in module.CHECKS)
 
 
 def verdict(running: Server, check: Check) -> str:
@@ -26,7 +27,7 @@ def verdict(running: Server, check: Check) -> str:
         check.run(running)
         failure = ""
     except Exception as exc:  # noqa: BLE001 - any failure of a client is a verdict
-        failure = (str(exc) or type(exc).__name__).strip().replace("\n", " ")[:400]
+        failure = (str(exc) or type(exc).__name__).strip().replace("\n", " ")[-400:]
     sys.stderr.write(f"{time.monotonic() - began:6.1f} s  {check.client}: {check.name}: {failure or 'works'}\n")
     return failure
 
@@ -35,7 +36,11 @@ def row(running: Server, client: Client, failures: list[str]) -> str:
     """A row of the table."""
     count = sum(check.client == client.name for check in CHECKS)
     works = f"works ({count})" if not failures else f"{count - len(failures)} of {count}; fails: {'; '.join(failures)}"
-    return f"| {client.name} | {client.version(running)} | {time.strftime('%Y-%m-%d')} | {works} | {client.note} |\n"
+    try:
+        version = client.version(running)
+    except (AssertionError, OSError):
+        version = "not installed"
+    return f"| {client.name} | {version} | {time.strftime('%Y-%m-%d')} | {works} | {client.note} |\n"
 
 
 def main(names: list[str]) -> int:
@@ -45,7 +50,7 @@ def main(names: list[str]) -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         pages("") as site,
-        server(Path(folder), f"http://app.test:{site.port}", Path(installed).absolute() if installed else None) as running,
+        server(Path(folder), site, Path(installed).absolute() if installed else None) as running,
     ):
         sys.stdout.write("| client | version | date | verdict | note |\n|---|---|---|---|---|\n")
         for client in CLIENTS:

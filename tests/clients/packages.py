@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import openai
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tests.clients.server import OPENAI_NAMES, PROMPT, Check, Client, Server, server
 from tests.doubles.processes import free_port, start, wait_ready
@@ -44,7 +45,7 @@ def _run(running: Server, program: Path | str, *arguments: str, seconds: float =
         timeout=seconds,
         check=False,
     )
-    assert done.returncode == 0, (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
+    assert done.returncode == 0, "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-12:])
     return done.stdout
 
 
@@ -90,6 +91,19 @@ SGLANG = Client(
 )
 
 
+def _tokenizer(folder: Path) -> Path:
+    """A tokenizer of bytes: AIPerf counts an instruction's tokens with one, and would fetch its own."""
+    alphabet = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(alphabet, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    made = folder / "tokenizer"
+    made.mkdir(exist_ok=True)
+    tokenizer.save(str(made / "tokenizer.json"))
+    (made / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    return made
+
+
 def _aiperf(*dataset: str) -> Callable[[Server], None]:
     def run(running: Server) -> None:
         rows = [{"text": PROMPT, "image": str(running.photo)}]
@@ -99,9 +113,11 @@ def _aiperf(*dataset: str) -> Callable[[Server], None]:
                 running,
                 _installed(running, "aiperf") / "bin/aiperf",
                 *("profile", "--model", "gpt-image-1", "--url", running.url, "--api-key", running.key),
-                *("--endpoint-type", "image_edit", "--tokenizer", "builtin", "--request-count", "3", "--concurrency", "2"),
+                *("--endpoint-type", "image_edit", "--tokenizer", str(_tokenizer(running.folder)), "--request-count", "3", "--concurrency", "2"),
                 *("--artifact-dir", folder, "--ui", "none", "--no-gpu-telemetry", "--no-server-metrics"),
                 *dataset,
+                # Offline, it takes a folder for the name of a cached repository.
+                HF_HUB_OFFLINE="",
             )
             (report,) = Path(folder).rglob("profile_export_aiperf.json")
             seen = json.loads(report.read_text())
@@ -119,7 +135,7 @@ def _vllm_omni(running: Server) -> None:
         running,
         Path(vllm).with_name("python"),
         *(str(LAUNCHERS / "vllm_omni_bench.py"), str(_installed(running, "vllm-omni"))),
-        *("--omni", "--backend", "openai-image-edits-omni", "--endpoint", "/v1/images/edits", "--base-url", running.url),
+        *("--backend", "openai-image-edits-omni", "--endpoint", "/v1/images/edits", "--base-url", running.url),
         *("--model", "gpt-image-1", "--dataset-name", "custom_image", "--dataset-path", "edits.jsonl", "--skip-tokenizer-init"),
         *("--num-prompts", "2", "--max-concurrency", "1"),
     )

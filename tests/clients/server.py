@@ -22,6 +22,7 @@ from editthinker.local.service import Plan
 from editthinker.local.stack import Stack, embedded_plan
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.scripts import KeySpace
+from tests.doubles.browser import Pages
 
 PHOTOGRAPH = Path(__file__).parents[2] / "examples/photos/coffee.jpg"
 SIZE = (240, 160)
@@ -38,14 +39,14 @@ class Server:
         url: of the orchestrator, without ``/v1``.
         key: an API key.
         folder: for files.
-        origin: whose pages may call it.
+        site: pages that may call it from ``app.test``.
         packages: where `install.sh` put the clients; None in `make test`.
     """
 
     url: str
     key: str
     folder: Path
-    origin: str
+    site: Pages | None = None
     packages: Path | None = None
 
     @property
@@ -145,7 +146,7 @@ def pictures(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def server(folder: Path, origin: str = "", packages: Path | None = None, *, keys: bool = True) -> Iterator[Server]:
+def server(folder: Path, site: Pages | None = None, packages: Path | None = None, *, keys: bool = True) -> Iterator[Server]:
     """Run the stack; without `keys` it asks for none."""
     redis_url = ""
 
@@ -160,7 +161,7 @@ def server(folder: Path, origin: str = "", packages: Path | None = None, *, keys
         env |= {
             "EDITTHINKER_EDITORS": json.dumps(editors),
             "EDITTHINKER_KEYS": "required" if keys else "off",
-            "EDITTHINKER_CORS_ORIGINS": origin,
+            "EDITTHINKER_CORS_ORIGINS": f"http://app.test:{site.port}" if site else "",
         }
         return replace(made, services=[*others, replace(orchestrator, env=env)])
 
@@ -173,4 +174,4 @@ def server(folder: Path, origin: str = "", packages: Path | None = None, *, keys
 
     pictures(folder)
     with Stack(folder / "home", planner=plan) as stack:
-        yield Server(stack.base_url, asyncio.run(key()), folder, origin, packages)
+        yield Server(stack.base_url, asyncio.run(key()), folder, site, packages)
