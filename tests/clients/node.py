@@ -120,7 +120,9 @@ def _openai(major: int) -> tuple[Check, ...]:
         Check(name, "bytes, quality, usage", _picture("openai.mjs", package, "bytes")),
         Check(name, "two pictures", _picture("openai.mjs", package, "two")),
         Check(name, "a stream", _events(package)),
-        Check(name, "a stream that is aborted", _abort("openai.mjs", package, "abort", says={"first": "image_edit.partial_image"})),
+        Check(
+            name, "a stream that is aborted", _abort("openai.mjs", package, "abort", says={"first": "image_edit.partial_image"})
+        ),
         Check(name, "an unknown model", _error(package)),
         Check(name, "models", _models(package)),
     )

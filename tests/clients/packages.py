@@ -84,7 +84,9 @@ def _proxy(running: Server) -> None:
 
 AIPERF = Client("AIPerf", _version("aiperf"), "`--endpoint-type image_edit`")
 VLLM_OMNI = Client(
-    "`vllm bench serve --omni`", _version("vllm-omni"), "the load generator of the wheel; it does not start next to our vLLM as it is"
+    "`vllm bench serve --omni`",
+    _version("vllm-omni"),
+    "the load generator of the wheel; it does not start next to our vLLM as it is",
 )
 SGLANG = Client(
     "SGLang `bench_serving`", _version("sglang"), "the load generator of the wheel; it sends no key, so the server has none"
@@ -113,7 +115,16 @@ def _aiperf(*dataset: str) -> Callable[[Server], None]:
                 running,
                 _installed(running, "aiperf") / "bin/aiperf",
                 *("profile", "--model", "gpt-image-1", "--url", running.url, "--api-key", running.key),
-                *("--endpoint-type", "image_edit", "--tokenizer", str(_tokenizer(running.folder)), "--request-count", "3", "--concurrency", "2"),
+                *(
+                    "--endpoint-type",
+                    "image_edit",
+                    "--tokenizer",
+                    str(_tokenizer(running.folder)),
+                    "--request-count",
+                    "3",
+                    "--concurrency",
+                    "2",
+                ),
                 *("--artifact-dir", folder, "--ui", "none", "--no-gpu-telemetry", "--no-server-metrics"),
                 *dataset,
                 # Offline, it takes a folder for the name of a cached repository.

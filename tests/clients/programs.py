@@ -19,12 +19,18 @@ def _java(_: Server) -> str:
 
 def _chromium(server: Server) -> str:
     program, env = browser()
-    done = subprocess.run([program, "--version", "--no-sandbox"], env={**env, "HOME": str(server.folder)}, capture_output=True, text=True)
+    done = subprocess.run(
+        [program, "--version", "--no-sandbox"],
+        check=True,
+        env={**env, "HOME": str(server.folder)},
+        capture_output=True,
+        text=True,
+    )
     return done.stdout.split()[1]
 
 
 JDK = Client("JDK `HttpClient`", _java, "by default; it offers HTTP/2, which is not taken up")
-CHROMIUM = Client("Chromium, a page of another origin", _chromium, "`EDITTHINKER_CORS_ORIGINS`; other pages are refused by the browser")
+CHROMIUM = Client("Chromium, a page of another origin", _chromium, "`EDITTHINKER_CORS_ORIGINS`; others are refused")
 
 
 def _jdk(server: Server) -> None:

@@ -19,10 +19,12 @@ import openai
 from tests.clients.server import PROMPT, Check, Client, Server
 
 OPEN_WEBUI = Client(
-    "Open WebUI", lambda _: "02530d50 (replayed)", "Images, Edit: engine OpenAI, our base URL; a chat's second turn sends two pictures"
+    "Open WebUI",
+    lambda _: "02530d50 (replayed)",
+    "Images, Edit: engine OpenAI, our base URL; a second turn sends two pictures",
 )
 LIBRECHAT = Client("LibreChat", lambda _: "00b3bc32 (replayed)", "`IMAGE_GEN_OAI_BASEURL`; it always asks for gpt-image-1")
-N8N = Client("n8n", lambda _: "2475cbe0 (replayed)", "OpenAI node, Edit Image: the base URL is in its credential; the size is 1024x1024")
+N8N = Client("n8n", lambda _: "2475cbe0 (replayed)", "OpenAI node, Edit Image; the base URL is in its credential")
 DIFY = Client("Dify", lambda _: "7af22831 (replayed)", "OpenAI tool, GPT Image Edit: `openai_base_url`; openai-python")
 
 Parts = list[tuple[str, tuple[str | None, bytes, str | None]]]
@@ -147,7 +149,7 @@ def _sglang(server: Server) -> None:
     assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200, "it waits for /health"
 
 
-GENERATORS = Client("the load generators' requests", lambda _: "vllm-omni 0.30.0, SGLang 0.5.23 (replayed)", "run themselves below")
+GENERATORS = Client("load generators' requests", lambda _: "vllm-omni 0.30.0, SGLang 0.5.23 (replayed)")
 
 CLIENTS = (OPEN_WEBUI, LIBRECHAT, N8N, DIFY, GENERATORS)
 CHECKS = (

@@ -287,9 +287,7 @@ def _reference_reply(server: _Server, chat: ChatRequest, prompt: ReferencePrompt
     return render_reference(prompt.kind, critique, request.instruction), [source, candidate][: 1 if candidate is source else 2]
 
 
-def _read_messages(
-    server: _Server, chat: ChatRequest
-) -> tuple[CritiqueRequest | QuestionsRequest | ReferencePrompt, FormatName]:
+def _read_messages(server: _Server, chat: ChatRequest) -> tuple[CritiqueRequest | QuestionsRequest | ReferencePrompt, FormatName]:
     """The request in the messages, and the name of the format that its prompt describes."""
     failure = UnreadableRequestError("no prompt template is known")
     for name, template in server.templates.items():
@@ -300,10 +298,11 @@ def _read_messages(
     reasons = [str(failure)]
     try:
         prompt = read_reference(chat.messages)
-        # The tags are those of our own format, which a constraint can ask for in the same way.
-        return (prompt.request if prompt.kind == "tagged" else prompt), "editthinker"
     except UnreadableRequestError as exc:
         reasons.append(str(exc))
+    else:
+        # The tags are those of our own format, which a constraint can ask for in the same way.
+        return (prompt.request if prompt.kind == "tagged" else prompt), "editthinker"
     try:
         return read_questions(chat.messages, server.templates.values()), "checklist"
     except UnreadableRequestError as exc:

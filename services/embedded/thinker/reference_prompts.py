@@ -73,7 +73,7 @@ def read_reference(messages: Sequence[Any]) -> ReferencePrompt:
         for kind, labels in _CRITIQUED.items():
             if found := labels.search(text):
                 instruction, turn = well_formed(found["instruction"]), well_formed(found["turn"])
-                return ReferencePrompt(kind, CritiqueRequest(*pictures, instruction, turn))
+                return ReferencePrompt(kind, CritiqueRequest(pictures[0], pictures[1], instruction, turn))
     raise UnreadableRequestError("nor has it the labels of the reference's prompts")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import litellm
 
-paths = sys.argv[1:]
-pictures = [open(path, "rb") for path in paths]  # noqa: SIM115 - as LiteLLM's documentation shows it
+pictures = [Path(path).open("rb") for path in sys.argv[1:]]  # noqa: SIM115 - as LiteLLM's documentation shows it
 reply = litellm.image_edit(
     model="openai/gpt-image-1",
     image=pictures if len(pictures) > 1 else pictures[0],
