@@ -74,13 +74,14 @@ def _session(server: Server) -> None:
 
 CLIENTS = (CURL,)
 _IMAGE = ("-F", "image=@photo.png")
+_SEVERAL = ("-F", "model=gpt-image-1")
 CHECKS = tuple(
     Check(CURL.name, name, run, light=shutil.which("curl") is not None)
     for name, run in {
         "`-F image=@photo.png`": _form(*_IMAGE),
         "`-F image[]=@photo.png`": _form("-F", "image[]=@photo.png"),
-        "`-F image[]=@…` twice": _form("-F", "image[]=@photo.png", "-F", "image[]=@second.jpg"),
-        "`-F image[0]=@… -F image[1]=@…`": _form("-F", "image[0]=@photo.png", "-F", "image[1]=@second.jpg"),
+        "`-F image[]=@…` twice": _form("-F", "image[]=@photo.png", "-F", "image[]=@second.jpg", *_SEVERAL),
+        "`-F image[0]=@… -F image[1]=@…`": _form("-F", "image[0]=@photo.png", "-F", "image[1]=@second.jpg", *_SEVERAL),
         "`-F 'image=@photo.png;type=application/octet-stream'`": _form("-F", "image=@photo.png;type=application/octet-stream"),
         "`-F image=@-` (standard input)": _form("-F", "image=@-", stdin=True),
         "`-F 'mask=;filename='` (an empty file input)": _form(*_IMAGE, "-F", "mask=;filename="),

@@ -12,7 +12,7 @@ from pathlib import Path
 import openai
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from tests.clients.server import OPENAI_NAMES, PROMPT, Check, Client, Server, server
+from tests.clients.server import PROMPT, Check, Client, Server, server
 from tests.doubles.processes import free_port, start, wait_ready
 
 LAUNCHERS = Path(__file__).parent / "launchers"
@@ -166,7 +166,7 @@ def _sglang(running: Server) -> None:
             running,
             _installed(running, "aiperf") / "bin/python",
             *(str(LAUNCHERS / "sglang_bench.py"), str(_installed(running, "sglang"))),
-            *("--base-url", open_server.url, "--model", OPENAI_NAMES[0], "--task", "image-to-image", "--dataset", "vbench"),
+            *("--base-url", open_server.url, "--model", "classical", "--task", "image-to-image", "--dataset", "vbench"),
             *("--dataset-path", str(dataset), "--num-prompts", "2", "--max-concurrency", "1", "--output-file", str(output)),
             seconds=120,
         )

@@ -110,9 +110,11 @@ def _n8n(size: str, *pictures: str, **options: str) -> Check:
     The pictures come before the texts; ``n``, ``size`` and ``quality`` are always sent, options when they were added.
     """
 
+    model = "gpt-image-1.5" if len(pictures) == 1 else "gpt-image-1"
+
     def run(server: Server) -> None:
         parts: Parts = [("image[]", _file(server.folder / picture, picture)) for picture in pictures]
-        texts = {"prompt": PROMPT, "model": "gpt-image-1", "n": "1", "size": size, **options, "quality": "auto"}
+        texts = {"prompt": PROMPT, "model": model, "n": "1", "size": size, **options, "quality": "auto"}
         parts += [(name, _text(value)) for name, value in texts.items()]
         wanted = (240, 160) if size == "auto" else (1024, 1024)
         form = {"webp": "WEBP"}.get(options.get("output_format", ""), "PNG")

@@ -1,4 +1,8 @@
-"""The embedded stack as the clients meet it: with keys, an allowed origin, and the names of OpenAI's models for its editor."""
+"""The embedded stack as the clients meet it: with keys, an allowed origin, and editors under the names of OpenAI's models.
+
+Pickers of models allow no other names. ``gpt-image-1`` takes several pictures (`several`); ``gpt-image-1.5`` is the embedded
+editor.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +26,13 @@ from editthinker.local.service import Plan
 from editthinker.local.stack import Stack, embedded_plan
 from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.scripts import KeySpace
+from tests.clients import several
 from tests.doubles.browser import Pages
+from tests.doubles.upstreams import serving
 
 PHOTOGRAPH = Path(__file__).parents[2] / "examples/photos/coffee.jpg"
 SIZE = (240, 160)
-PROMPT = "make it feel like golden hour"
-OPENAI_NAMES = ("gpt-image-1", "gpt-image-1.5")
-"""What pickers of models allow: the editor has these names too."""
+PROMPT = "increase the warmth by 40%"
 
 
 @dataclass
@@ -156,11 +160,13 @@ def server(folder: Path, site: Pages | None = None, packages: Path | None = None
         *others, orchestrator = made.services
         env = dict(orchestrator.env)
         editors = json.loads(env["EDITTHINKER_EDITORS"])
-        editors |= dict.fromkeys(OPENAI_NAMES, editors["classical"])
+        editors |= {"gpt-image-1.5": editors["classical"], "gpt-image-1": {"url": f"{several_url}/v1"}}
         redis_url = env["EDITTHINKER_REDIS_URL"]
         env |= {
             "EDITTHINKER_EDITORS": json.dumps(editors),
             "EDITTHINKER_KEYS": "required" if keys else "off",
+            # What an editor cannot honour is named in the reply, as these programs send it by themselves.
+            "EDITTHINKER_COMPATIBILITY": "lenient",
             "EDITTHINKER_CORS_ORIGINS": f"http://app.test:{site.port}" if site else "",
         }
         return replace(made, services=[*others, replace(orchestrator, env=env)])
@@ -173,5 +179,5 @@ def server(folder: Path, site: Pages | None = None, packages: Path | None = None
             await redis.aclose()
 
     pictures(folder)
-    with Stack(folder / "home", planner=plan) as stack:
+    with serving(several.application()) as several_url, Stack(folder / "home", planner=plan) as stack:
         yield Server(stack.base_url, asyncio.run(key()), folder, site, packages)

@@ -261,17 +261,15 @@ def _reply(server: _Server, chat: ChatRequest) -> Reply:
         source = _pixels(server, request.source.data, "source")
         candidate = _pixels(server, request.candidate.data, "candidate")
         critique = _critique(request, source, candidate, by_questions=requested.form.name == "checklist")
+        log.info("semantic %.1f quality %.1f request %s", critique.semantic, critique.quality, middleware.request_id.get())
         text, pictures = render_critique(critique, requested.form, requested.kind), [source, candidate]
     return reply(text, chat, [(picture.shape[1], picture.shape[0]) for picture in pictures], _text(chat))
 
 
 def _critique(request: CritiqueRequest, source: Bytes, candidate: Bytes, *, by_questions: bool) -> Critique:
     if by_questions:
-        critique = judge_by(request.questions, source, candidate, request.instruction, request.turn_instruction)
-    else:
-        critique = judge(source, candidate, request.instruction, request.turn_instruction)
-    log.info("semantic %.1f quality %.1f request %s", critique.semantic, critique.quality, middleware.request_id.get())
-    return critique
+        return judge_by(request.questions, source, candidate, request.instruction, request.turn_instruction)
+    return judge(source, candidate, request.instruction, request.turn_instruction)
 
 
 def _reference_reply(server: _Server, chat: ChatRequest, prompt: ReferencePrompt) -> tuple[str, list[Bytes]]:

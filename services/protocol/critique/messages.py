@@ -174,7 +174,7 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
         UnreadableRequestError: when there are not exactly two pictures, or the text follows none of the templates.
         ApiError: ``invalid_image`` when a picture is not a base64 data URL.
     """
-    texts, pictures = contents(messages)
+    texts, pictures = _content(messages)
     if len(pictures) != 2:  # noqa: PLR2004 - source and candidate
         raise UnreadableRequestError(f"expected two images, the source and the candidate; got {len(pictures)}")
     values = _values(texts, [template.segments() for template in templates])
@@ -194,7 +194,7 @@ def read_questions(messages: Sequence[Any], templates: Iterable[Template]) -> Qu
         UnreadableRequestError: when there is not exactly one picture, or the text follows none of the templates.
         ApiError: ``invalid_image`` when the picture is not a base64 data URL.
     """
-    texts, pictures = contents(messages)
+    texts, pictures = _content(messages)
     if len(pictures) != 1:
         raise UnreadableRequestError(f"expected one image, the source; got {len(pictures)}")
     values = _values(texts, [template.opening() for template in templates])
@@ -251,7 +251,7 @@ def _user(texts: Sequence[str], urls: Sequence[str]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}]
 
 
-def contents(messages: Sequence[Any]) -> tuple[list[str], list[Picture]]:
+def _content(messages: Sequence[Any]) -> tuple[list[str], list[Picture]]:
     """The texts around the pictures, and the pictures."""
     texts: list[str] = [""]
     pictures: list[Picture] = []
@@ -305,3 +305,13 @@ def _picture(value: object) -> Picture:
     data = from_base64(url, param="messages")
     declared = url[5:].partition(";")[0]
     return Picture(data, sniff(data) or declared)
+
+
+def contents(messages: Sequence[Any]) -> tuple[list[str], list[Picture]]:
+    """The texts around the pictures, and the pictures; for prompts that follow no template.
+
+    Raises:
+        UnreadableRequestError: when a picture is not a data URL.
+        ApiError: ``invalid_image`` when its base64 is broken.
+    """
+    return _content(messages)
