@@ -167,6 +167,8 @@ def server(folder: Path, site: Pages | None = None, packages: Path | None = None
             "EDITTHINKER_KEYS": "required" if keys else "off",
             # What an editor cannot honour is named in the reply, as these programs send it by themselves.
             "EDITTHINKER_COMPATIBILITY": "lenient",
+            # A caller who left is not waited for, so that checks see at once what becomes of the session.
+            "EDITTHINKER_REJOIN_S": "0",
             "EDITTHINKER_CORS_ORIGINS": f"http://app.test:{site.port}" if site else "",
         }
         return replace(made, services=[*others, replace(orchestrator, env=env)])

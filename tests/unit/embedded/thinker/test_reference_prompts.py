@@ -25,7 +25,7 @@ from tests.unit.embedded.thinker.test_chat_server import png
 
 SOURCE = png(photograph())
 WEAK = png(edit(photograph(), "increase the warmth by 2%"))
-WISH = 'make it feel like golden hour, "warm" {and} <soft>'
+ASKED = 'make it feel like golden hour, "warm" {and} <soft>'
 PLAIN = "make it feel like golden hour"
 TURN = "increase the warmth by 2%"
 
@@ -68,19 +68,19 @@ def text(value: str) -> dict[str, Any]:
     return {"type": "text", "text": value}
 
 
-def tagged(instruction: str = WISH, turn: str = TURN, candidate: Picture = WEAK) -> list[dict[str, Any]]:
+def tagged(instruction: str = ASKED, turn: str = TURN, candidate: Picture = WEAK) -> list[dict[str, Any]]:
     prompt = TAGGED.replace("{original_instruction}", instruction).replace("{rewritten_prompt}", turn)
     return [image(SOURCE), image(candidate), text(f"\n{prompt}")]
 
 
-def in_json(instruction: str = WISH, turn: str = TURN, candidate: Picture = WEAK) -> list[dict[str, Any]]:
+def in_json(instruction: str = ASKED, turn: str = TURN, candidate: Picture = WEAK) -> list[dict[str, Any]]:
     data = f"**Original User Instruction:** {instruction}\n\n**Rewritten Prompt Used:** {turn}"
     order = "**Images Order:** [Original Image, Edited Image]\n\nPlease evaluate:"
     prose = "\n# A Title\n- **Original User Instruction**: The request\n- **Rewritten Prompt**: The refined one\n\n"
     return [text(prose), text(f"\n\n## Input Data:\n\n{data}\n\n{order}"), image(SOURCE), image(candidate)]
 
 
-def rewrite(instruction: str = WISH) -> list[dict[str, Any]]:
+def rewrite(instruction: str = ASKED) -> list[dict[str, Any]]:
     return [text(f"\n# A Title\n\n\nUser Input: {instruction}\n\nRewritten Prompt:"), image(SOURCE)]
 
 
