@@ -11,11 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.clients import curl, node, packages, programs, python, replayed
+from tests.clients import curl, node, packages, programs, python, reference, replayed
 from tests.clients.server import Check, Client, Server, server
 from tests.doubles.browser import pages
 
-_MODULES = (python, curl, replayed, programs, node, packages)
+_MODULES = (python, curl, replayed, programs, node, packages, reference)
 CLIENTS: tuple[Client, ...] = tuple(client for module in _MODULES for client in module.CLIENTS)
 CHECKS: tuple[Check, ...] = tuple(check for module in _MODULES for check in module.CHECKS)
 

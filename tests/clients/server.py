@@ -45,6 +45,8 @@ class Server:
         folder: for files.
         site: pages that may call it from ``app.test``.
         packages: where `install.sh` put the clients; None in `make test`.
+        editor_url: of the embedded editor, without ``/v1``.
+        thinker_url: of the embedded thinker.
     """
 
     url: str
@@ -52,6 +54,8 @@ class Server:
     folder: Path
     site: Pages | None = None
     packages: Path | None = None
+    editor_url: str = ""
+    thinker_url: str = ""
 
     @property
     def base_url(self) -> str:
@@ -153,6 +157,7 @@ def pictures(folder: Path) -> None:
 def server(folder: Path, site: Pages | None = None, packages: Path | None = None, *, keys: bool = True) -> Iterator[Server]:
     """Run the stack; without `keys` it asks for none."""
     redis_url = ""
+    urls: dict[str, str] = {}
 
     def plan(home: Home, port: int) -> Plan:
         nonlocal redis_url
@@ -161,6 +166,8 @@ def server(folder: Path, site: Pages | None = None, packages: Path | None = None
         env = dict(orchestrator.env)
         editors = json.loads(env["EDITTHINKER_EDITORS"])
         editors |= {"gpt-image-1.5": editors["classical"], "gpt-image-1": {"url": f"{several_url}/v1"}}
+        urls["editor_url"] = editors["classical"]["url"].removesuffix("/v1")
+        urls["thinker_url"] = json.loads(env["EDITTHINKER_THINKERS"])["rules"]["url"].removesuffix("/v1")
         redis_url = env["EDITTHINKER_REDIS_URL"]
         env |= {
             "EDITTHINKER_EDITORS": json.dumps(editors),
@@ -182,4 +189,4 @@ def server(folder: Path, site: Pages | None = None, packages: Path | None = None
 
     pictures(folder)
     with serving(several.application()) as several_url, Stack(folder / "home", planner=plan) as stack:
-        yield Server(stack.base_url, asyncio.run(key()), folder, site, packages)
+        yield Server(stack.base_url, asyncio.run(key()), folder, site, packages, **urls)
