@@ -24,12 +24,13 @@ const calls = {
   async abort() {
     const endless = {max_turns: 20, patience: 20, semantic_threshold: 10, quality_threshold: 10};
     const leave = new AbortController();
-    const began = async () => {
-      const reply = await fetch(`${baseURL}/sessions?status=running`, {headers: {authorization: `Bearer ${apiKey}`}});
-      return (await reply.json()).data.length > 0;
+    const sessions = async () => {
+      const reply = await fetch(`${baseURL}/sessions?limit=100`, {headers: {authorization: `Bearer ${apiKey}`}});
+      return (await reply.json()).data.map((session) => session.id);
     };
+    const before = new Set(await sessions());
     (async () => {
-      while (!(await began()));
+      while ((await sessions()).every((id) => before.has(id)));
       leave.abort();
     })();
     const options = {providerOptions: {editthinker: endless}, abortSignal: leave.signal, maxRetries: 0};
