@@ -1,11 +1,12 @@
-"""``python -m tests.clients [NAME …]``: every client against the embedded stack; prints the table of docs/clients.md.
+"""``python -m tests.clients [--write] [NAME …]``: every client against the embedded stack; prints the table of docs/clients.md.
 
-A NAME is a part of a client's name. ``EDITTHINKER_CLIENTS`` is the folder of `install.sh`. The exit code is 1 if a check failed.
+A NAME is a part of a client's name; ``--write`` puts the table into the page. ``EDITTHINKER_CLIENTS`` is the folder of `install.sh`. The exit code is 1 if a check failed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from tests.clients import curl, node, packages, programs, python, reference, rep
 from tests.clients.server import Check, Client, Server, server
 from tests.doubles.browser import pages
 
+PAGE = Path(__file__).parents[2] / "docs/clients.md"
 _MODULES = (python, curl, replayed, programs, node, packages, reference)
 CLIENTS: tuple[Client, ...] = tuple(client for module in _MODULES for client in module.CLIENTS)
 CHECKS: tuple[Check, ...] = tuple(check for module in _MODULES for check in module.CHECKS)
@@ -43,8 +45,15 @@ def row(running: Server, client: Client, failures: list[str]) -> str:
     return f"| {client.name} | {version} | {time.strftime('%Y-%m-%d')} | {works} | {client.note} |\n"
 
 
+def write(table: str) -> None:
+    """Replace the table of the page."""
+    text = PAGE.read_text("utf-8")
+    PAGE.write_text(re.sub(r"\| client \|.*?\n\n", lambda _: f"{table}\n", text, count=1, flags=re.DOTALL), "utf-8")
+
+
 def main(names: list[str]) -> int:
     """Run the checks of the named clients."""
+    wanted = [name for name in names if name != "--write"]
     installed = os.environ.get("EDITTHINKER_CLIENTS")
     failed = 0
     with (
@@ -52,15 +61,19 @@ def main(names: list[str]) -> int:
         pages("") as site,
         server(Path(folder), site, Path(installed).absolute() if installed else None) as running,
     ):
-        sys.stdout.write("| client | version | date | verdict | note |\n|---|---|---|---|---|\n")
+        rows = ["| client | version | date | verdict | note |\n|---|---|---|---|---|\n"]
+        sys.stdout.write(rows[0])
         for client in CLIENTS:
-            if names and not any(name in client.name for name in names):
+            if wanted and not any(name in client.name for name in wanted):
                 continue
             seen = {check.name: verdict(running, check) for check in CHECKS if check.client == client.name}
             failures = [name for name, failure in seen.items() if failure]
             failed += len(failures)
-            sys.stdout.write(row(running, client, failures))
+            rows.append(row(running, client, failures))
+            sys.stdout.write(rows[-1])
             sys.stdout.flush()
+    if "--write" in names:
+        write("".join(rows))
     return int(failed > 0)
 
 
