@@ -1,6 +1,7 @@
 """``python -m tests.clients [--write] [NAME …]``: every client against the embedded stack; prints the table of docs/clients.md.
 
-A NAME is a part of a client's name; ``--write`` puts the table into the page. ``EDITTHINKER_CLIENTS`` is the folder of `install.sh`. The exit code is 1 if a check failed.
+A NAME is a part of a client's name; ``--write`` puts the table into the page. ``EDITTHINKER_CLIENTS`` is the folder of
+`install.sh`; the reference's scripts are run if ``EDITTHINKER_REFERENCE`` is set. The exit code is 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from tests.clients.server import Check, Client, Server, server
 from tests.doubles.browser import pages
 
 PAGE = Path(__file__).parents[2] / "docs/clients.md"
-_MODULES = (python, curl, replayed, programs, node, packages, reference)
+_REFERENCE = (reference,) if os.environ.get("EDITTHINKER_REFERENCE") else ()
+_MODULES = (python, curl, replayed, programs, node, packages, *_REFERENCE)
 CLIENTS: tuple[Client, ...] = tuple(client for module in _MODULES for client in module.CLIENTS)
 CHECKS: tuple[Check, ...] = tuple(check for module in _MODULES for check in module.CHECKS)
 
