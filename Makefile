@@ -1,11 +1,12 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak test-containers attacks sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm test-clients e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak test-containers attacks sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
+CLIENTS := .venv-clients
 READY := $(VENV)/.ready
 # The tests run diffusion models, so they need torch; the product on a laptop does not.
 READY_DEV := $(VENV)/.ready-dev
@@ -98,6 +99,11 @@ test-vllm: $(READY_DEV) ## a real vLLM on the CPU with toy models; installs it t
 	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
 	EDITTHINKER_VLLM=$(VLLM)/bin/vllm $(BIN)/pytest tests/vllm
 
+test-clients: $(READY_DEV) ## the clients that people use against the embedded stack; prints the table of docs/clients.md (5 GB, five minutes)
+	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
+	PYTHON=$(PYTHON) tests/clients/install.sh $(CLIENTS)
+	EDITTHINKER_CLIENTS=$(CLIENTS) EDITTHINKER_VLLM=$(VLLM)/bin/vllm $(BIN)/python -m tests.clients
+
 e2e-real: $(READY_DEV) ## one session with a diffusion editor, a vLLM thinker, Redis and the orchestrator, all real processes
 	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
 	EDITTHINKER_VLLM=$(VLLM)/bin/vllm $(BIN)/pytest -s tests/vllm/test_e2e_real.py
@@ -112,4 +118,4 @@ bench-overhead: $(READY_DEV) ## CPU, memory and latency of the orchestrator itse
 	$(BIN)/python -m benchmarks.overhead
 
 clean: ## remove the environment and all build results
-	rm -rf $(VENV) $(VLLM) .venv-audit out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM) $(CLIENTS) .venv-audit out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

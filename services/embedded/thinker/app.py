@@ -1,7 +1,8 @@
 """The embedded thinker as a server: OpenAI's chat completions in front of `judging.judge`.
 
 POST /v1/chat/completions   two pictures and two texts in (`services.protocol.critique.messages`), a critique out;
-                            one picture and an instruction in, the questions of a checklist out
+                            one picture and an instruction in, the questions of a checklist out;
+                            the prompts of the EditThinker reference (`reference_prompts`), answered as its scripts read them
 GET  /v1/models             the one model
 GET  /healthz, /health, /readyz   alive; able to answer now
 GET  /metrics               Prometheus
@@ -52,6 +53,7 @@ from services.embedded.thinker.chat_completions import (
 )
 from services.embedded.thinker.judging import judge, judge_by, questions_for
 from services.embedded.thinker.pixels import Bytes
+from services.embedded.thinker.reference_prompts import ReferencePrompt, read_reference, render_reference
 from services.embedded.thinker.reply_constraints import MAX_ECHO, critique_format, questions_format, render_critique
 from services.embedded.thinker.thread_pool import BoundedPool
 from services.errors import ApiError
@@ -259,7 +261,9 @@ def _reply(server: _Server, chat: ChatRequest) -> Reply:
         ApiError: when the messages hold no critique request or a picture cannot be read.
     """
     request, format_name = _read_messages(server, chat)
-    if isinstance(request, QuestionsRequest):
+    if isinstance(request, ReferencePrompt):
+        text, pictures = _reference_reply(server, chat, request)
+    elif isinstance(request, QuestionsRequest):
         questions = questions_format(chat.response_format, chat.structured_outputs)
         source = _pixels(server, request.source.data, "source")
         text, pictures = questions.form.render(questions_for(request.instruction)), [source]
@@ -293,9 +297,20 @@ def _with_remarks(critique: Critique, request: CritiqueRequest) -> Critique:
     return replace(critique, reasoning=" ".join(remark for remark in remarks if remark))
 
 
-def _read_messages(
-    server: _Server, chat: ChatRequest
-) -> tuple[CritiqueRequest, FormatName] | tuple[QuestionsRequest, FormatName]:
+def _reference_reply(server: _Server, chat: ChatRequest, prompt: ReferencePrompt) -> tuple[str, list[Bytes]]:
+    """The reply to a prompt of the reference whose form is its own, and the pictures."""
+    if chat.structured_outputs or chat.response_format:
+        param = "structured_outputs" if chat.structured_outputs else "response_format"
+        message = f"{param} cannot be kept: this prompt of the EditThinker reference has a form of its own; leave it out"
+        raise ApiError("unsupported_parameter", message, param=param)
+    request = prompt.request
+    source = _pixels(server, request.source.data, "source")
+    candidate = source if prompt.kind == "rewrite" else _pixels(server, request.candidate.data, "candidate")
+    critique = _critique(request, source, candidate, by_questions=False)
+    return render_reference(prompt.kind, critique, request.instruction), [source, candidate][: 1 if candidate is source else 2]
+
+
+def _read_messages(server: _Server, chat: ChatRequest) -> tuple[CritiqueRequest | QuestionsRequest | ReferencePrompt, FormatName]:
     """The request in the messages, and the name of the format that its prompt describes."""
     failure = UnreadableRequestError("no prompt template is known")
     for name, template in server.templates.items():
@@ -303,10 +318,19 @@ def _read_messages(
             return read(chat.messages, [template]), name
         except UnreadableRequestError as exc:
             failure = exc
+    reasons = [str(failure)]
+    try:
+        prompt = read_reference(chat.messages)
+    except UnreadableRequestError as exc:
+        reasons.append(str(exc))
+    else:
+        # The tags are those of our own format, which a constraint can ask for in the same way.
+        return (prompt.request if prompt.kind == "tagged" else prompt), "editthinker"
     try:
         return read_questions(chat.messages, server.templates.values()), "checklist"
     except UnreadableRequestError as exc:
-        raise ApiError("invalid_value", f"{failure}; for questions, {exc}", param="messages") from exc
+        reasons.append(f"for questions, {exc}")
+        raise ApiError("invalid_value", "; ".join(reasons), param="messages") from exc
 
 
 def _pixels(server: _Server, data: bytes, name: str) -> Bytes:

@@ -414,3 +414,13 @@ def _picture(value: object) -> Picture:
     data = from_base64(url, param="messages")
     declared = url[5:].partition(";")[0]
     return Picture(data, sniff(data) or declared)
+
+
+def contents(messages: Sequence[Any]) -> tuple[list[str], list[Picture]]:
+    """The texts around the pictures, and the pictures; for prompts that follow no template.
+
+    Raises:
+        UnreadableRequestError: when a picture is not a data URL.
+        ApiError: ``invalid_image`` when its base64 is broken.
+    """
+    return _content(messages)
