@@ -1,6 +1,6 @@
 """Sources kept for the next edits of the same session, so that a file is sent once and not with each turn.
 
-A key is a secret between a caller and this worker: whoever knows it can have the picture edited. So it is not the picture's
+A key is a secret between a caller and this worker: with it, anybody can have the picture edited. So it is not the picture's
 digest, which others may know. Nothing tells a key that was never used from one whose source was dropped.
 """
 

@@ -30,7 +30,7 @@ async def test_a_source_with_a_key_is_kept_and_named() -> None:
 
 
 async def test_another_key_names_nothing() -> None:
-    """Whoever has the picture but not the key, too: nothing is told apart."""
+    """Also for a caller who has the picture but not the key; a dropped source and a key that was never used look alike."""
     async with running() as app, client(app) as http:
         await ask(http, KEY, png())
         reply = await ask(http, OTHER)

@@ -78,6 +78,8 @@ def test_any_other_file_is_left_to_a_decode_process(name: str) -> None:
 
 
 def test_a_large_file_is_left_to_a_decode_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_files, "MAX_JPEG_BYTES", 100)
+    assert (plain_info(_encoded("JPEG")), plain_info(_encoded("PNG")) is None) == (None, False)
     monkeypatch.setattr(plain_files, "MAX_BYTES", 100)
     assert plain_info(_encoded("PNG")) is None
 
