@@ -160,5 +160,5 @@ def _normal_of_another(target: Target) -> float:
     return time.monotonic() - began
 
 
-ATTACKS = [tiny(10_000, 50), slow(200, 3, cut=False), streams(200)]
-HEAVY = [tiny(100_000, 200), slow(1000, 50, cut=True), streams(2000)]
+ATTACKS = [tiny(1_600, 50), slow(200, 3, cut=False), streams(200)]
+HEAVY = [tiny(10_000, 50), tiny(100_000, 200), slow(1000, 50, cut=True), streams(2000)]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from starlette.responses import JSONResponse, Response
 from orchestrator.api.view import show
 from orchestrator.loop.events import load
 from orchestrator.loop.session import fold
-from tests.doubles.processes import Process
+from orchestrator.store.scripts import KeySpace
+from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.doubles.upstreams import Script, picture
 from tests.integration.conftest import Start, settings
 from tests.integration.test_events import read_events
@@ -27,6 +30,39 @@ from tests.integration.test_sessions import create
 from tests.integration.test_takeover import until
 
 SHORT = {"EDITTHINKER_REDIS_RETENTION_S": "0.2"}
+
+
+@dataclass
+class Server:
+    """An orchestrator that keeps finished sessions in Redis for a moment, its folder of pictures, and its database."""
+
+    process: Process
+    blobs: Path
+    database: Any
+    """Untyped, as the library is."""
+
+
+@pytest.fixture(scope="module")
+def running(redis: Process, upstreams: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests that do not harm it."""
+    folder = tmp_path_factory.mktemp("retention")
+    url = f"redis://127.0.0.1:{redis.port}/8"
+    env = settings(redis, upstreams, folder / "blobs", EDITTHINKER_REDIS_URL=url, **SHORT)
+    process = module("orchestrator", free_port(), folder / "orchestrator.log", env=env)
+    wait_ready(process)
+    yield Server(process, folder / "blobs", redis_client.Redis(port=redis.port, db=8))
+    process.stop()
+
+
+@pytest.fixture
+def server(running: Server, script: Script) -> Iterator[Server]:
+    """It, without the sessions of other tests."""
+    yield running
+    script.release.set()
+    until(lambda: running.database.get(KeySpace().unfinished) in {None, b"0"})
+    running.database.flushdb()
+    for path in running.blobs.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @pytest.fixture
@@ -85,18 +121,17 @@ def test_a_session_answers_the_same_when_it_has_left_redis(
         assert late.status_code == 409, late.text
 
 
-def test_a_repeat_under_the_same_key_gets_the_archived_answer(start_orchestrator: Start, database: redis_client.Redis) -> None:
+def test_a_repeat_under_the_same_key_gets_the_archived_answer(server: Server) -> None:
     """The key is remembered for longer than the session is in Redis; its pictures are not stored twice."""
-    process = start_orchestrator(**SHORT)
 
     def ask() -> httpx.Response:
         files = {"image": ("a.png", picture(), "image/png")}
         return api.post("/v1/images/edits", files=files, data={"prompt": "x"}, headers={"Idempotency-Key": "k"})
 
-    with client(process) as api:
+    with client(server.process) as api:
         before = ask()
         session_id = before.headers["x-session-id"]
-        archived(database, session_id)
+        archived(server.database, session_id)
         after = ask()
         assert (after.status_code, after.json()) == (200, before.json())
         assert after.headers["x-session-id"] == session_id
@@ -105,18 +140,22 @@ def test_a_repeat_under_the_same_key_gets_the_archived_answer(start_orchestrator
         assert ask().headers["x-session-id"] != session_id
 
 
-@pytest.mark.parametrize("retention", [{}, SHORT], ids=["in Redis", "archived"])
+@pytest.mark.parametrize("leaves", [False, True], ids=["in Redis", "archived"])
 def test_deleting_removes_the_files_and_no_other_sessions(
-    start_orchestrator: Start, database: redis_client.Redis, tmp_path: Path, retention: dict[str, str]
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    leaves: bool,  # noqa: FBT001 - the parameter
 ) -> None:
     """Its pictures, its archive, its folder; another session of the same picture keeps its own. It is 404 everywhere."""
-    with client(start_orchestrator(**retention)) as api:
+    server = request.getfixturevalue("server") if leaves else None
+    process = server.process if server else request.getfixturevalue("start_orchestrator")()
+    with client(process) as api:
         gone, stays = (create(api, wait=20, seed=1).json() for _ in range(2))
-        folders = [tmp_path / "blobs" / session["id"] for session in (gone, stays)]
+        folders = [(server.blobs if server else tmp_path / "blobs") / session["id"] for session in (gone, stays)]
         until(lambda: all((folder / "session.json").exists() for folder in folders))
-        if retention:
-            archived(database, gone["id"])
-            archived(database, stays["id"])
+        if server:
+            archived(server.database, gone["id"])
+            archived(server.database, stays["id"])
         assert gone["source"]["sha256"] == stays["source"]["sha256"]
 
         assert api.delete(gone["urls"]["self"]).status_code == 204
@@ -134,15 +173,15 @@ def test_deleting_removes_the_files_and_no_other_sessions(
         assert api.get(stays["urls"]["image"]).status_code == 200
 
 
-def test_an_unfinished_session_is_not_deleted(start_orchestrator: Start, script: Script, tmp_path: Path) -> None:
+def test_an_unfinished_session_is_not_deleted(server: Server, script: Script) -> None:
     """Cancel it first; its picture stays until then."""
     script.hold_every = True
-    with client(start_orchestrator()) as api:
+    with client(server.process) as api:
         session = create(api).json()
         reply = api.delete(session["urls"]["self"])
 
         assert (reply.status_code, reply.json()["error"]["code"]) == (409, "session_conflict")
-        assert len(list((tmp_path / "blobs" / session["id"]).iterdir())) == 1
+        assert len(list((server.blobs / session["id"]).iterdir())) == 1
         script.release.set()
 
 
@@ -163,12 +202,12 @@ def test_nothing_is_left_after_the_archive_retention(
         until(lambda: not [key for key in database.scan_iter() if session["id"].encode() in key])
 
 
-def test_images_of_a_crashed_attempt_are_removed_by_archiving(start_orchestrator: Start, script: Script, tmp_path: Path) -> None:
+def test_images_of_a_crashed_attempt_are_removed_by_archiving(server: Server, script: Script) -> None:
     """An image that no event names: its replica died between storing it and recording it."""
     script.hold_edit = 1
-    with client(start_orchestrator()) as api:
+    with client(server.process) as api:
         session = create(api, max_turns=1).json()
-        folder = tmp_path / "blobs" / session["id"]
+        folder = server.blobs / session["id"]
         until(lambda: len(script.edits) == 1)
         orphan = folder / ("e" * 64)
         orphan.write_bytes(b"lost")
@@ -236,13 +275,13 @@ def test_a_sweep_without_redis_removes_nothing(upstreams: str, redis: Process, t
     assert orphan.exists()
 
 
-def test_an_export_is_the_sessions(start_orchestrator: Start, script: Script, database: redis_client.Redis) -> None:
+def test_an_export_is_the_sessions(server: Server, script: Script) -> None:
     """The events of each line, folded, show what the API shows; oldest first, the unfinished left out, filtered."""
-    with client(start_orchestrator(**SHORT)) as api:
+    with client(server.process) as api:
         empty = api.get("/v1/export")
         assert (empty.status_code, empty.text) == (200, "")
         first = create(api, wait=20, seed=1).json()
-        archived(database, first["id"])
+        archived(server.database, first["id"])
         script.edit_fault = lambda _: refusal()
         second = create(api, wait=20).json()
         assert second["status"] == "failed"
@@ -284,22 +323,20 @@ def refusal() -> Response:
     return JSONResponse({"error": {"message": "no"}}, 400)
 
 
-def test_an_interrupted_export_does_not_look_complete(
-    start_orchestrator: Start, database: redis_client.Redis, tmp_path: Path
-) -> None:
+def test_an_interrupted_export_does_not_look_complete(server: Server) -> None:
     """The blob store fails in the middle: the body does not end properly. It fails at the start: 503."""
-    with client(start_orchestrator(**SHORT)) as api:
+    with client(server.process) as api:
         session = create(api, wait=20, max_turns=1).json()
-        archived(database, session["id"])
-        document = (tmp_path / "blobs" / session["id"] / "session.json").read_bytes()
+        archived(server.database, session["id"])
+        document = (server.blobs / session["id"] / "session.json").read_bytes()
         for number in range(40):
-            folder = tmp_path / "blobs" / f"ses_{number:032x}"
+            folder = server.blobs / f"ses_{number:032x}"
             folder.mkdir()
             (folder / "session.json").write_bytes(document)
-            database.zadd("et:{0}:index:default", {folder.name: 1000 + number})
+            server.database.zadd("et:{0}:index:default", {folder.name: 1000 + number})
         assert len(api.get("/v1/export").text.splitlines()) == 41
 
-        broken = tmp_path / "blobs" / f"ses_{39:032x}"
+        broken = server.blobs / f"ses_{39:032x}"
         (broken / "session.json").unlink()
         broken.rmdir()
         broken.write_text("no folder")

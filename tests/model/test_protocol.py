@@ -23,11 +23,14 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 
 def test_the_protocol_holds(valkey: Process) -> None:
-    """Crashes, pauses, skewed and jumping clocks, lost, late and repeated messages, and a Redis restored from an older file."""
+    """Crashes, pauses, skewed and jumping clocks, lost, late and repeated messages, and a Redis restored from an older file.
+
+    `make soak` explores 20,000 examples.
+    """
     world = World(valkey.port, 0)
     try:
-        check(world, examples=120)
-        assert world.finished > 100
+        check(world, examples=40)
+        assert world.finished > 30
     finally:
         world.close()
 
