@@ -31,7 +31,7 @@ from services.protocol.critique.prompts import Template
 class UpstreamSettings(BaseModel):
     """An upstream's address and credentials, and the bounds of calls to it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     url: str = Field(pattern=r"^https?://", description="Base URL, up to and including /v1.")
     model: str | None = Field(None, description="The server's own name for the model.")

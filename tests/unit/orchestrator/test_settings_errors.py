@@ -125,3 +125,15 @@ def test_former_names_of_the_retention_settings_still_work(
     assert (settings.redis_retention_s, settings.archive_retention_s) == (60, 120)
     assert "set EDITTHINKER_REDIS_RETENTION_S instead" in caplog.text
     assert "set EDITTHINKER_ARCHIVE_RETENTION_S instead" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e300"])
+@pytest.mark.parametrize("name", ["LEASE_S", "DRAIN_S", "DEFAULT_DEADLINE_S", "REDIS_RETENTION_S", "ARCHIVE_RETENTION_S"])
+def test_a_time_that_no_clock_can_count_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    """At the start; each new session was answered with 500."""
+    monkeypatch.setenv(f"EDITTHINKER_{name}", value)
+
+    assert status() == 2
+    assert capsys.readouterr().err.startswith(f"EDITTHINKER_{name}: ")
