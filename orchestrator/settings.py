@@ -20,12 +20,14 @@ from services.serving.log_format import HttpUrl, LogFormat, LogLevel
 from services.serving.origins import OriginPolicy, hosts_in, is_loopback, origins_in
 
 _PREFIX = "EDITTHINKER_"
+_LONGEST_S = 1000 * 365 * 86_400
+"""A thousand years: Redis counts in milliseconds, of which it takes 63 bits."""
 
 
 class RedisSettings(ServiceSettings):
     """Settings of commands that need Redis alone."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, redis+sentinel:// or redis+cluster://."
@@ -120,16 +122,23 @@ class Settings(RedisSettings):
         0, ge=0, le=10, description="Replicas of Redis that must have a new session, and a result, before a caller is told of it."
     )
     redis_wait_s: float = Field(1.0, ge=0.01, le=4, description="Seconds to wait for them; without them a new session gets 503.")
-    lease_s: float = Field(10.0, gt=0.5, description="Seconds after which a silent replica's sessions are taken over.")
+    lease_s: float = Field(10.0, gt=0.5, le=3600, description="Seconds after which a silent replica's sessions are taken over.")
     drain_s: float = Field(
-        30.0, ge=0, description="Seconds at SIGTERM for edits under way and waiting callers, where other replicas run."
+        30.0, ge=0, le=86_400, description="Seconds at SIGTERM for edits under way and waiting callers, where other replicas run."
     )
-    default_deadline_s: float = Field(600.0, gt=0, description="Default deadline of a session, in seconds.")
-    review_deadline_s: float = Field(86_400.0, gt=0, description="Default deadline of a session with review, in seconds.")
-    max_deadline_s: float = Field(604_800.0, gt=0, description="The longest deadline that is accepted, in seconds.")
-    redis_retention_s: float = Field(86_400.0, gt=0, description="Seconds a finished session stays in Redis.")
+    default_deadline_s: float = Field(600.0, gt=0, le=_LONGEST_S, description="Default deadline of a session, in seconds.")
+    review_deadline_s: float = Field(
+        86_400.0, gt=0, le=_LONGEST_S, description="Default deadline of a session with review, in seconds."
+    )
+    max_deadline_s: float = Field(
+        604_800.0, gt=0, le=_LONGEST_S, description="The longest deadline that is accepted, in seconds."
+    )
+    redis_retention_s: float = Field(86_400.0, gt=0, le=_LONGEST_S, description="Seconds a finished session stays in Redis.")
     archive_retention_s: float | None = Field(
-        None, gt=0, description="Seconds from its end until a session, its images included, is deleted; never if absent."
+        None,
+        gt=0,
+        le=_LONGEST_S,
+        description="Seconds from its end until a session, its images included, is deleted; never if absent.",
     )
     max_image_bytes: int = Field(50 * 1024 * 1024, ge=1024, description="Encoded size of a source image.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Width x height of a source image.")

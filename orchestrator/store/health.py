@@ -24,6 +24,8 @@ _PAUSE_S: Final = 1.0
 _TENANTS_IN_REDIS: Final = 4
 """A tenant's default share of Redis' maxmemory is one in so many, so that none alone makes it full for all."""
 _RETRY_AFTER_S: Final = 10.0
+_BLOBS_S: Final = 5.0
+"""For the blob store's answer. A bucket's client waits for half a minute, in which Redis would not be looked at either."""
 _BROKEN_S: Final = 1.0
 """An answer that took longer than this is missing since Redis is silent; asking again would tell of it later."""
 
@@ -149,9 +151,13 @@ class StorageHealth:
         except StorageUnavailableError as exc:
             refusals["redis"] = exc
         try:
-            await self._probe_blobs()
+            async with asyncio.timeout(_BLOBS_S):
+                await self._probe_blobs()
         except StorageUnavailableError as exc:
             refusals["blobs"] = exc
+        except TimeoutError:
+            message = f"it did not answer within {_BLOBS_S:g} s"
+            refusals["blobs"] = StorageUnavailableError(message, shown="the blob store does not answer")
         for name in refusals.keys() - self._refusals.keys():
             log.error("%s accepts no writes: %s", name, refusals[name].message)
         for name in self._refusals.keys() - refusals.keys():

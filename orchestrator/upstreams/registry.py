@@ -37,7 +37,7 @@ _AZURE: Final = (".openai.azure.com", ".cognitiveservices.azure.com", ".services
 class UpstreamSettings(BaseModel):
     """An upstream's address and credentials, and the bounds of calls to it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     url: HttpUrl = Field(min_length=1, description="Base URL, up to and including /v1.")
     model: str | None = Field(None, description="The server's own name for the model.")

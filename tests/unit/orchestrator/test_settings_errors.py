@@ -136,3 +136,15 @@ def test_a_rate_in_another_form_is_told_with_the_form(
     assert status() == 2
     told = f"EDITTHINKER_QUOTA_RATE: {rate!r} is not a rate: write 60/minute, or 60/minute;1000/day for several\n"
     assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e300"])
+@pytest.mark.parametrize("name", ["LEASE_S", "DRAIN_S", "DEFAULT_DEADLINE_S", "REDIS_RETENTION_S", "ARCHIVE_RETENTION_S"])
+def test_a_time_that_no_clock_can_count_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    """At the start; each new session was answered with 500."""
+    monkeypatch.setenv(f"EDITTHINKER_{name}", value)
+
+    assert status() == 2
+    assert capsys.readouterr().err.startswith(f"EDITTHINKER_{name}: ")

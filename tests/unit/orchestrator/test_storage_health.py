@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from orchestrator.api.access import Access
 from orchestrator.api.errors import from_port
 from orchestrator.ports.errors import StorageFullError, StorageUnavailableError
 from orchestrator.ports.stores import Bounds, Quota, RateUsage
+from orchestrator.store import health as health_module
 from orchestrator.store.health import EvictingRedisError, RedisMemory, StorageHealth
 
 
@@ -76,6 +78,21 @@ async def test_one_broken_connection_refuses_no_session(shown: str | None, *, re
     await health.check()
 
     assert ("redis" in health.refusals) == refused
+
+
+async def test_a_blob_store_that_is_silent_refuses_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not keep Redis from being looked at."""
+    monkeypatch.setattr(health_module, "_BLOBS_S", 0.01)
+    stores = Stores()
+
+    async def silent() -> None:
+        await asyncio.Event().wait()
+
+    health = StorageHealth(stores.redis, silent, 90, stores, stores.fsync)
+    await health.check()
+
+    assert health.refusals == {"blobs": "the blob store does not answer"}
+    assert stores.observed == [({"redis": True, "blobs": False}, 0.0)]
 
 
 async def test_a_full_disk_is_a_507() -> None:
