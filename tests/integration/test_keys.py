@@ -19,6 +19,7 @@ import httpx
 import openai
 import pytest
 import redis as redis_client
+from PIL import Image
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
@@ -35,13 +36,19 @@ from orchestrator.store.scripts import KeySpace
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.doubles.upstreams import Script, picture
 from tests.integration.conftest import Start, settings
+from tests.unit.imaging.pictures import saved
 
 DB = 6
 OPEN = {("/health", "get"), ("/healthz", "get"), ("/readyz", "get"), ("/metrics", "get")}
 """The only routes of the document that need no key."""
 UNDOCUMENTED = {"/openapi.json", "/docs", "/docs/start.js", "/docs/{name}"}
 FORM: dict[str, Any] = {
-    "files": {"image": ("a.png", picture(), "image/png")},
+    # With a reference and a mask, which have routes too.
+    "files": [
+        ("image", ("a.png", picture(), "image/png")),
+        ("image", ("b.png", picture(shade=9), "image/png")),
+        ("mask", ("m.png", saved(Image.new("RGBA", (32, 24)), "PNG"), "image/png")),
+    ],
     "data": {"prompt": "make it golden", "max_turns": "1"},
 }
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
@@ -93,7 +100,13 @@ def processes(redis: Process, upstreams: str, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("keys")
     url = f"redis://127.0.0.1:{redis.port}/{DB}"
     redis_client.Redis.from_url(url).flushdb()
-    env = {"EDITTHINKER_REDIS_URL": url, "EDITTHINKER_KEYS": "required", "EDITTHINKER_REDIS_RETENTION_S": "1"}
+    editors = {"double": {"url": f"{upstreams}/editor/v1", "attempts": 3, "images": 2, "mask": True}}
+    env = {
+        "EDITTHINKER_REDIS_URL": url,
+        "EDITTHINKER_KEYS": "required",
+        "EDITTHINKER_REDIS_RETENTION_S": "1",
+        "EDITTHINKER_EDITORS": json.dumps(editors),
+    }
     ports = [free_port(), free_port()]
     with ExitStack() as stack:
         replicas = []
@@ -156,13 +169,13 @@ def belongings(site: Site, script: Script) -> list[dict[str, str]]:
         script.hold_every = True
         running = site.edit(site.keys["ann"], wait=0).json()
         webhook = client.post("/v1/webhooks", json={"url": "https://hooks.invalid/ann"})
-    shared = {"turn": "1", "candidate": "1", "webhook_id": webhook.json().get("id", "whk_0"), "model": "double"}
+    shared = {"turn": "1", "candidate": "1", "number": "1", "webhook_id": webhook.json().get("id", "whk_0"), "model": "double"}
     return [{"session_id": session["id"], **shared} for session in (running, reviewed, archived)]
 
 
 def test_every_route_requires_a_key(site: Site) -> None:
     """Except those listed here. A wrong or expired key, or another scheme, is refused."""
-    ids = {"session_id": "ses_0", "turn": "1", "candidate": "1", "webhook_id": "whk_0", "model": "double"}
+    ids = {"session_id": "ses_0", "turn": "1", "candidate": "1", "number": "1", "webhook_id": "whk_0", "model": "double"}
     expired = site.key("ann", expires_at=time.time() - 1)
     listed = operations(site)
     assert len(listed) > 15 and set(listed) > OPEN
@@ -241,13 +254,8 @@ def test_lists_streams_and_exports_are_of_the_callers_tenant(site: Site) -> None
 
 def test_scopes_bound_what_a_key_may_do(site: Site) -> None:
     """On every route `read` may read and `edit` may change; `admin` may do both, for the tenant that it names."""
-    ids = {
-        "session_id": site.edit(site.keys["ann"]).json()["id"],
-        "turn": "1",
-        "candidate": "1",
-        "webhook_id": "whk_0",
-        "model": "double",
-    }
+    ids = {"session_id": site.edit(site.keys["ann"]).json()["id"], "turn": "1", "candidate": "1", "number": "1"}
+    ids |= {"webhook_id": "whk_0", "model": "double"}
     for scope, refused in (("read", {"post", "delete"}), ("edit", {"get"})):
         with site.client(site.key("ann", scope)) as client:
             for operation in operations(site):
@@ -436,7 +444,8 @@ def test_a_tenant_without_a_quota_has_the_servers_own(start_orchestrator: Start)
     """Also where no keys are required and all callers are one tenant."""
     server = start_orchestrator(EDITTHINKER_QUOTA_UNFINISHED="0")
     with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as client:
-        assert refusal(client.post("/v1/sessions", **FORM), "quota_exceeded") == 5
+        plain = {**FORM, "files": FORM["files"][:1]}
+        assert refusal(client.post("/v1/sessions", **plain), "quota_exceeded") == 5
         assert client.get("/v1/sessions", headers={"x-tenant": "default"}).status_code == 200
         assert client.get("/v1/sessions", headers={"x-tenant": "ann"}).json()["error"]["code"] == "forbidden"
 

@@ -39,7 +39,10 @@ def models() -> list[type[BaseModel]]:
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, BaseModel) and value not in {BaseModel, BaseSettings}
     }
-    return sorted((model for model in found if model.__module__ != events.__name__), key=lambda model: model.__qualname__)
+    return sorted(
+        (model for model in found if model.__module__ != events.__name__),
+        key=lambda model: (model.__module__, model.__qualname__),
+    )
 
 
 MODELS = models()
