@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -48,8 +48,8 @@ def up(
     """
     with friendly(), interruptible():
         try:
-            planner = partial(embedded_plan, aliases=alias or ())
-            with Stack(data_dir, port, planner=planner, note=say) as stack:
+            named: dict[str, Any] = {"planner": partial(embedded_plan, aliases=alias)} if alias else {}
+            with Stack(data_dir, port, note=say, **named) as stack:
                 # The hint comes first: a reader of the URL may stop us at once.
                 say(_HINT.format(url=stack.base_url))
                 sys.stdout.write(f"{stack.base_url}\n")

@@ -164,7 +164,7 @@ def _shape_of(fields: ImagesEditFields | SessionFields) -> dict[str, Any]:
         message = f"quality: {quality} cannot be honoured; send high, or strategy=think_best_of_n for more candidates"
         raise ApiError("unsupported_parameter", message, param="quality")
     explicit = fields.model_fields_set & {"strategy", "max_turns", "candidates"}
-    named = {name: getattr(fields, name) for name in explicit}
+    named = {name: getattr(fields, name) for name in sorted(explicit)}
     if quality == "low":
         return _agreed(
             quality,

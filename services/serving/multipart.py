@@ -183,7 +183,7 @@ class _Parts:
         try:
             self.items.append((self._name, self._text.decode()))
         except UnicodeDecodeError as exc:
-            fix = 'send the form\'s texts in UTF-8, and a file as a part with filename="photo.png" in its Content-Disposition'
+            fix = 'send the form\'s texts in UTF-8, and a file as a part with filename="photo.png" (curl: -F image=@photo.png)'
             message = f"{self._name}: it has no file name, so it is a text, and is not valid UTF-8; {fix}"
             raise ApiError("invalid_value", message, param=self._name) from exc
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from PIL import Image
+from starlette.requests import Request
 
 from orchestrator.api import intake as intake_module
 from orchestrator.api.fields import ImagesEditFields, SessionFields
 from orchestrator.api.intake import Intake, Pictures
 from orchestrator.loop import events as ev
+from orchestrator.ports.collaborators import EditorCapabilities
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Bounds, Created, Idempotency
 from services.errors import ApiError
@@ -23,6 +26,7 @@ from services.imaging.codec import CheckedImage, ImageLimits
 from tests.doubles.decoding import InProcessPool
 from tests.doubles.images import checked
 from tests.unit.imaging.pictures import saved
+from tests.unit.orchestrator.test_fields import CATALOGUE, DEADLINES
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
 EVENT = ev.SessionCreated(at=1.0, source=IMAGE, instruction="x", editor="e", thinker="t", limits=ev.Limits(deadline_at=600))
@@ -102,6 +106,58 @@ async def test_an_upload_is_opened_once_and_hashed_once_for_each_bytes_it_has(
     assert (received.source, received.mask, received.references) == (hashlib.sha256(data).hexdigest(), "", ())
     assert image.sha256 == hashlib.sha256(image.data).hexdigest()
     assert (image.data == data) is passed_on_unchanged
+
+
+def request(body: dict[str, Any]) -> Request:
+    async def receive() -> Any:
+        return {"type": "http.request", "body": json.dumps(body).encode()}
+
+    return Request({"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}, receive)
+
+
+URL, MASK_URL = "https://example.com/photo.png", "https://example.com/mask.png"
+
+
+@pytest.mark.parametrize(
+    ("body", "fetched"),
+    [
+        ({"prompt": "x", "images": [{"image_url": URL}]}, [("image", URL)]),
+        (
+            {"prompt": "x", "url": URL, "model": "able", "mask": {"image_url": MASK_URL}},
+            [("image", URL), ("mask", MASK_URL)],
+        ),
+        ({"prompt": "x", "url": URL, "max_turn": 3}, []),
+        ({"prompt": "x", "url": [URL, URL], "model": "two"}, [("image[0]", URL), ("image[1]", URL)]),
+        ({"prompt": "x", "url": [URL, URL]}, []),
+        ({"prompt": "x", "url": URL, "mask": URL}, []),
+        ({"url": URL}, []),
+    ],
+    ids=["one", "with a mask", "misspelt", "two", "two for an editor of one", "mask for an editor without", "no prompt"],
+)
+async def test_urls_are_fetched_once_all_fields_are_right(
+    monkeypatch: pytest.MonkeyPatch, body: dict[str, Any], fetched: list[tuple[str, str]]
+) -> None:
+    """A request that is refused makes none of ours."""
+    seen: list[tuple[str, str]] = []
+
+    async def fetch(url: str, *, param: str, **_: Any) -> bytes:
+        seen.append((param, url))
+        return param.encode()
+
+    async def reserve(_: int) -> None:
+        pass
+
+    monkeypatch.setattr(intake_module, "fetch_image", fetch)
+    unused: Any = None
+    catalogue = replace(CATALOGUE, editors={**CATALOGUE.editors, "two": EditorCapabilities(frozenset(), mask=False, images=2)})
+    intake = Intake(unused, unused, unused, lambda: catalogue, DEADLINES, ImageLimits(), unused, unused)
+    with contextlib.nullcontext() if fetched else pytest.raises(ApiError):
+        given = await intake.receive(request(body), ImagesEditFields, "ann", reserve)
+        assert [param.encode() for param, _ in fetched] == [
+            picture for picture in (given.pictures.source, *given.pictures.references, given.pictures.mask) if picture
+        ]
+
+    assert seen == fetched
 
 
 RECEIVED = intake_module._Digests(hashlib.sha256(b"source").hexdigest(), hashlib.sha256(b"mask").hexdigest())
