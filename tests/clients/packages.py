@@ -144,7 +144,7 @@ def _vllm_omni(running: Server) -> None:
     (running.folder / "edits.jsonl").write_text(f"{json.dumps(row)}\n")
     text = _run(
         running,
-        Path(vllm).with_name("python"),
+        Path(vllm).absolute().with_name("python"),
         *(str(LAUNCHERS / "vllm_omni_bench.py"), str(_installed(running, "vllm-omni"))),
         *("--backend", "openai-image-edits-omni", "--endpoint", "/v1/images/edits", "--base-url", running.url),
         *("--model", "gpt-image-1", "--dataset-name", "custom_image", "--dataset-path", "edits.jsonl", "--skip-tokenizer-init"),
