@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import openai
@@ -62,9 +63,9 @@ PROXY = Client("LiteLLM proxy", _version("litellm"), "openai-python through it; 
 PYDANTIC = Client("Pydantic AI", _version("pydantic-ai"), "`ImageGenerator`")
 
 
-def _proxy(running: Server) -> None:
+def _proxy(running: Server, *, pictures: tuple[str, ...], model: str) -> None:
     """The openai client, through the proxy."""
-    params = {"model": "openai/classical", "api_base": running.base_url, "api_key": running.key}
+    params = {"model": f"openai/{model}", "api_base": running.base_url, "api_key": running.key}
     models = [{"model_name": "retouch", "litellm_params": params, "model_info": {"mode": "image_edit"}}]
     config = running.folder / "litellm.yaml"
     config.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": "sk-proxy"}}))
@@ -75,7 +76,8 @@ def _proxy(running: Server) -> None:
     try:
         wait_ready(process, "/health/liveliness", seconds=180)
         with openai.OpenAI(base_url=f"{process.url}/v1", api_key="sk-proxy", max_retries=0) as client, running.one_session():
-            reply = client.images.edit(image=running.photo, prompt=PROMPT, model="retouch")
+            images = [running.folder / picture for picture in pictures]
+            reply = client.images.edit(image=images if len(images) > 1 else images[0], prompt=PROMPT, model="retouch")
         assert reply.data
         running.check(reply.data[0].b64_json)
     finally:
@@ -144,7 +146,7 @@ def _vllm_omni(running: Server) -> None:
     (running.folder / "edits.jsonl").write_text(f"{json.dumps(row)}\n")
     text = _run(
         running,
-        Path(vllm).with_name("python"),
+        Path(vllm).absolute().with_name("python"),
         *(str(LAUNCHERS / "vllm_omni_bench.py"), str(_installed(running, "vllm-omni"))),
         *("--backend", "openai-image-edits-omni", "--endpoint", "/v1/images/edits", "--base-url", running.url),
         *("--model", "gpt-image-1", "--dataset-name", "custom_image", "--dataset-path", "edits.jsonl", "--skip-tokenizer-init"),
@@ -178,7 +180,8 @@ CLIENTS = (LITELLM, PROXY, PYDANTIC, AIPERF, VLLM_OMNI, SGLANG)
 CHECKS = (
     Check(LITELLM.name, "a file", _edit("litellm", "litellm_edit.py", "photo.png")),
     Check(LITELLM.name, "two pictures", _edit("litellm", "litellm_edit.py", "photo.png", "second.jpg")),
-    Check(PROXY.name, "a file", _proxy),
+    Check(PROXY.name, "a file", partial(_proxy, pictures=("photo.png",), model="classical")),
+    Check(PROXY.name, "two pictures", partial(_proxy, pictures=("photo.png", "second.jpg"), model="gpt-image-1")),
     Check(PYDANTIC.name, "a picture", _edit("pydantic-ai", "pydantic_ai_edit.py", "photo.png")),
     Check(PYDANTIC.name, "two pictures", _edit("pydantic-ai", "pydantic_ai_edit.py", "photo.png", "second.jpg")),
     Check(AIPERF.name, "an input file", _aiperf("--input-file", "edits.jsonl", "--custom-dataset-type", "single_turn")),

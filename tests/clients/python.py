@@ -116,7 +116,7 @@ def _asynchronous(make: Callable[[], Any]) -> Callable[[Server], None]:
 
 async def _abort(server: Server) -> None:
     """A task that is cancelled leaves; the session is cancelled with it."""
-    endless = {"max_turns": 20, "patience": 20, "semantic_threshold": 10, "quality_threshold": 10}
+    endless = {"max_turns": 20, "candidates": 4, "patience": 20, "semantic_threshold": 10, "quality_threshold": 10}
     async with openai.AsyncOpenAI(base_url=server.base_url, api_key=server.key) as client:
         stream = await client.images.edit(image=server.photo, prompt=PROMPT, stream=True, extra_body=endless)
         async for _ in stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.clients import curl
 from tests.clients.__main__ import CHECKS
 from tests.clients.server import Check, Server, server
 
@@ -50,4 +52,6 @@ def stack() -> Iterator[Server]:
 
 @pytest.mark.parametrize("check", [_parameter(check) for check in CHECKS if check.light])
 def test_a_client_gets_its_picture(stack: Server, check: Check) -> None:
+    if check.client == curl.CURL.name and not shutil.which("curl"):
+        pytest.skip("install curl")
     check.run(stack)

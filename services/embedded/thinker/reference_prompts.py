@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -28,19 +28,12 @@ Kind = Literal["tagged", "json", "rewrite"]
 SATISFIED: Final = 8.0
 """The reference's threshold for both scores."""
 
-_CRITIQUED: Final[dict[Kind, re.Pattern[str]]] = {
-    "tagged": re.compile(
-        r'^\W*Original User Instruction\b[^:\n]*: *"(?P<instruction>.*)" *\n'
-        r'\W*Rewritten Prompt\b[^:\n]*: *"(?P<turn>.*)" *$',
-        re.MULTILINE | re.DOTALL,
-    ),
-    "json": re.compile(
-        r"^\*\*Original User Instruction:\*\* (?P<instruction>.*?)\s*\n"
-        r"\*\*Rewritten Prompt Used:\*\* (?P<turn>.*?)\s*\n\*\*Images Order:\*\*",
-        re.MULTILINE | re.DOTALL,
-    ),
-}
-_REWRITTEN: Final = re.compile(r"^User Input: (?P<instruction>.*?)\s*\n\s*Rewritten Prompt:\s*\Z", re.MULTILINE | re.DOTALL)
+# Labels at the start of a line, behind a few marks of Markdown. Each is bounded, so that a search is linear in the text.
+_INSTRUCTION: Final = re.compile(r'^[#*> -]{0,8}Original User Instruction\b[^:"\n]{0,200}: ?"', re.MULTILINE)
+_TURN: Final = re.compile(r'" ?\n[#*> -]{0,8}Rewritten Prompt\b[^:"\n]{0,200}: ?"')
+_QUOTE_ENDS: Final = re.compile(r'" ?$', re.MULTILINE)
+_BOLD: Final = ("**Original User Instruction:** ", "**Rewritten Prompt Used:** ", "**Images Order:**")
+_REWRITE: Final = ("\nUser Input: ", "\n\nRewritten Prompt:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +59,49 @@ def read_reference(messages: Sequence[Any]) -> ReferencePrompt:
     """
     texts, pictures = contents(messages)
     text = "\n".join(texts)
-    if len(pictures) == 1 and (found := _REWRITTEN.search(text)):
-        instruction = well_formed(found["instruction"])
+    if len(pictures) == 1 and (instruction := _rewritten(text)) is not None:
         return ReferencePrompt("rewrite", CritiqueRequest(pictures[0], pictures[0], instruction, instruction))
     if len(pictures) == 2:  # noqa: PLR2004 - source and candidate
-        for kind, labels in _CRITIQUED.items():
-            if found := labels.search(text):
-                instruction, turn = well_formed(found["instruction"]), well_formed(found["turn"])
-                return ReferencePrompt(kind, CritiqueRequest(pictures[0], pictures[1], instruction, turn))
+        readers: dict[Kind, Callable[[str], tuple[str, str] | None]] = {"tagged": _tagged, "json": _bold}
+        for kind, reader in readers.items():
+            if found := reader(text):
+                return ReferencePrompt(kind, CritiqueRequest(pictures[0], pictures[1], *found))
     raise UnreadableRequestError("nor has it the labels of the reference's prompts")
+
+
+def _tagged(text: str) -> tuple[str, str] | None:
+    """The two quoted instructions, on lines that follow each other.
+
+    The caller's ends where the last label of the other begins, so a label that it imitates is a part of it.
+    """
+    first = _INSTRUCTION.search(text)
+    labels = list(_TURN.finditer(text, first.end())) if first else []
+    if not first or not labels:
+        return None
+    end = _QUOTE_ENDS.search(text, labels[-1].end())
+    return _pair(text[first.end() : labels[-1].start()], text[labels[-1].end() : end.start()]) if end else None
+
+
+def _bold(text: str) -> tuple[str, str] | None:
+    """The two instructions behind bold labels."""
+    begin, end = text.find(_BOLD[0]), text.rfind(_BOLD[2])
+    middle = text.rfind(_BOLD[1], 0, end)
+    if not -1 < begin < middle < end:
+        return None
+    return _pair(text[begin + len(_BOLD[0]) : middle], text[middle + len(_BOLD[1]) : end])
+
+
+def _rewritten(text: str) -> str | None:
+    """The instruction at the end of a text that asks for another one."""
+    body = text.rstrip()
+    begin = body.rfind(_REWRITE[0])
+    if begin < 0 or not body.endswith(_REWRITE[1]):
+        return None
+    return well_formed(body[begin + len(_REWRITE[0]) : -len(_REWRITE[1])]).strip()
+
+
+def _pair(instruction: str, turn: str) -> tuple[str, str]:
+    return well_formed(instruction).strip(), well_formed(turn).strip()
 
 
 def render_reference(kind: Kind, critique: Critique, instruction: str) -> str:

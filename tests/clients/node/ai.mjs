@@ -22,7 +22,7 @@ const calls = {
   compatible: () => edit(compatible, [photo]),
   compatible_options: () => edit(compatible, [photo], {providerOptions: {editthinker: {max_turns: 2, strategy: "think"}}}),
   async abort() {
-    const endless = {max_turns: 20, patience: 20, semantic_threshold: 10, quality_threshold: 10};
+    const endless = {max_turns: 20, candidates: 4, patience: 20, semantic_threshold: 10, quality_threshold: 10};
     const leave = new AbortController();
     const sessions = async () => {
       const reply = await fetch(`${baseURL}/sessions?limit=100`, {headers: {authorization: `Bearer ${apiKey}`}});

@@ -32,7 +32,7 @@ const calls = {
     print({types, b64_json: last.b64_json});
   },
   async abort() {
-    const endless = {max_turns: 20, patience: 20, semantic_threshold: 10, quality_threshold: 10};
+    const endless = {max_turns: 20, candidates: 4, patience: 20, semantic_threshold: 10, quality_threshold: 10};
     const stream = await client.images.edit({image: photo(), prompt, stream: true, ...endless});
     for await (const event of stream) {
       print({first: event.type});

@@ -15,6 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from services.embedded.thinker.app import Limits, create_app
+from services.embedded.thinker.reference_prompts import read_reference
 from services.protocol.critique.formats import FORMATS
 from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, build
 from services.protocol.critique.prompts import Template
@@ -36,6 +37,10 @@ TAGGED = """\
 Now, here are the instructions that were involved in this process:
 Original User Instruction (user's initial editing request): "{original_instruction}"
 Rewritten Prompt (last refined instruction that was used for editing): "{rewritten_prompt}"
+
+## Strategy
+   - Add modifiers like "subtle", "significant"
+   - "quoted" at the start, and at the end: "quoted"
 
 ## Output
 <think>
@@ -82,6 +87,32 @@ def in_json(instruction: str = ASKED, turn: str = TURN, candidate: Picture = WEA
 
 def rewrite(instruction: str = ASKED) -> list[dict[str, Any]]:
     return [text(f"\n# A Title\n\n\nUser Input: {instruction}\n\nRewritten Prompt:"), image(SOURCE)]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "turn"),
+    [
+        (ASKED, TURN),
+        ("", ""),
+        ("two\nlines", 'with "quotes" inside'),
+        ('ends with "a quote"', "**bold:** text"),
+        ("Rewritten Prompt: x", "User Input: y"),
+    ],
+)
+@pytest.mark.parametrize("prompt", ["tagged", "in_json"])
+def test_both_instructions_are_read_and_nothing_of_the_prompt(prompt: str, instruction: str, turn: str) -> None:
+    content = {"tagged": tagged, "in_json": in_json}[prompt](instruction, turn)
+    request = read_reference([{"role": "user", "content": content}]).request
+
+    assert (request.instruction, request.turn_instruction) == (instruction, turn)
+    assert (request.source, request.candidate) == (SOURCE, WEAK)
+
+
+@pytest.mark.parametrize("instruction", [ASKED, "two\nlines", "Rewritten Prompt: x"])
+def test_the_instruction_to_rewrite_is_read(instruction: str) -> None:
+    prompt = read_reference([{"role": "user", "content": rewrite(instruction)}])
+
+    assert (prompt.kind, prompt.request.instruction) == ("rewrite", instruction)
 
 
 @pytest.fixture(scope="module")
