@@ -102,11 +102,19 @@ class SessionJson(SessionFields):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Seconds that a session may take: by default, by default with a review, and at most."""
+    """Seconds that a session may take: by default, by default with a review, at most, and by default in a call that waits for it
+    without a stream, which no byte keeps open.
+    """
 
     default_s: float
     review_s: float
     max_s: float
+    call_s: float = math.inf
+
+    def default_of(self, *, reviewed: bool, waits: bool) -> float:
+        """The default for one session."""
+        default = self.review_s if reviewed else min(self.default_s, self.call_s) if waits else self.default_s
+        return min(default, self.max_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +237,8 @@ def _known(name: str | None, names: tuple[str, ...], param: str, code: str) -> s
 def _limits(fields: ImagesEditFields | SessionFields, deadlines: Deadlines, now: float) -> Limits:
     max_turns, candidates = _shape(fields)
     reviewed = _review(fields) != "never"
-    default = min(deadlines.review_s if reviewed else deadlines.default_s, deadlines.max_s)
+    waits = isinstance(fields, ImagesEditFields) and not fields.stream
+    default = deadlines.default_of(reviewed=reviewed, waits=waits)
     deadline_s = default if fields.deadline_s is None else fields.deadline_s
     if deadline_s > deadlines.max_s:
         message = f"deadline_s: at most {deadlines.max_s:g} seconds"
