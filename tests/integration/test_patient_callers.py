@@ -109,15 +109,14 @@ def test_an_error_after_the_head_breaks_the_reply_off_and_is_the_status_of_the_r
     process = start_orchestrator(**EARLY)
     call = call_of(process)
     pieces = call.pieces()
-    received = next(pieces)
+    received = [next(pieces)]
     script.release.set()
     with pytest.raises(IncompleteRead):
-        for piece in pieces:
-            received += piece
+        received.extend(pieces)
 
     with pytest.raises(json.JSONDecodeError):
-        json.loads(received)
-    error = json.loads(received + b"}")["error"]
+        json.loads(b"".join(received))
+    error = json.loads(b"".join([*received, b"}"]))["error"]
     repeat = edit(process)
     assert repeat.status_code >= 400
     assert repeat.json()["error"] == error
