@@ -123,7 +123,7 @@ class Settings(RedisSettings):
     )
     default_deadline_s: float = Field(600.0, gt=0, description="Default deadline of a session, in seconds.")
     call_deadline_s: float = Field(
-        240.0, gt=0, description="The same for a call that waits for its pictures: below what clients wait, 300 s in Node."
+        280.0, gt=0, description="The same for a call that waits for its pictures: below what clients wait, 300 s in Node."
     )
     reply_starts_s: float = Field(
         45.0,

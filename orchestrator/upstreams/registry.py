@@ -40,7 +40,7 @@ class UpstreamSettings(BaseModel):
     attempts: int = Field(4, ge=1, le=20, description="Requests of one call while the server is overloaded or away.")
     timeout_s: float = Field(600, gt=0, description="Seconds one call may take, retries included.")
     first_silence_s: float = Field(
-        120, gt=0, description="Seconds a request may go without an answer while the pace of the server is not known."
+        150, gt=0, description="Seconds a request may go without an answer while the pace of the server is not known."
     )
     min_silence_s: float = Field(
         10, gt=0, description="Seconds a request may go without an answer at least; twice what answers usually take if more."

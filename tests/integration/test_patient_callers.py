@@ -273,4 +273,4 @@ def test_the_default_deadline_of_a_call_is_below_what_clients_wait(start_orchest
         f"{process.url}/v1/sessions", files={"image": picture()}, data={"prompt": "x"}, trust_env=False
     ).json()
     found = [seconds(reply.headers["x-session-id"]) for reply in (whole, stream, asked)]
-    assert [*found, seconds(created["id"])] == [240, 600, 500, 600]
+    assert [*found, seconds(created["id"])] == [280, 600, 500, 600]

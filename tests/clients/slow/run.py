@@ -178,12 +178,14 @@ async def _ask(name: str, client: Client, setting: Setting) -> tuple[str, str | 
 def _orchestrator(folder: Path, script: Script, scale: float) -> Iterator[Process]:
     """With its defaults, scaled."""
     with redis_server(folder) as redis, serving(application(script)) as upstreams:
+        silence = {"first_silence_s": 150 * scale, "min_silence_s": 10 * scale}
+        editor = {"url": f"{upstreams}/editor/v1", "max_in_flight": 64, **silence}
         env = {
             "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
             "EDITTHINKER_BLOBS": str(folder / "blobs"),
-            "EDITTHINKER_EDITORS": json.dumps({"gpt-image-1": {"url": f"{upstreams}/editor/v1", "max_in_flight": 64}}),
+            "EDITTHINKER_EDITORS": json.dumps({"gpt-image-1": editor}),
             "EDITTHINKER_THINKERS": json.dumps({"double": {"url": f"{upstreams}/thinker/v1", "model": "double"}}),
-            "EDITTHINKER_CALL_DEADLINE_S": str(240 * scale),
+            "EDITTHINKER_CALL_DEADLINE_S": str(280 * scale),
             "EDITTHINKER_REPLY_STARTS_S": str(45 * scale),
             "EDITTHINKER_REJOIN_S": str(60 * scale),
         }
