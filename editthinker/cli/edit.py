@@ -62,7 +62,8 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What to change, in words.")],
     *,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Result: .png, .jpg or .webp; - writes a PNG to stdout.")
+        Path | None,
+        typer.Option("-o", "--output", help="Result: .png, .jpg or .webp; - writes it to stdout. In PHOTO's format if absent."),
     ] = None,
     server: target.ServerOption = None,
     api_key: target.KeyOption = None,
@@ -98,7 +99,8 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     }
     options = cast("SessionOptions", {name: value for name, value in given.items() if value is not None})
     if output is None:
-        output = STREAM if photo == STREAM else photo.absolute().with_name(f"{photo.stem}-edited.png")
+        suffix = photo.suffix if photo.suffix.lower() in _FORMATS else ".png"
+        output = STREAM if photo == STREAM else photo.absolute().with_name(f"{photo.stem}-edited{suffix}")
     carry_out(Job(photo, instruction, options, output, report, save_turns, json, quiet), server, api_key)
 
 
@@ -106,7 +108,7 @@ def carry_out(job: Job, server: str | None, api_key: str | None) -> None:
     """Run the job on a server, or on an embedded stack started for it."""
     with friendly(), interruptible():
         image = read_picture(job.photo)
-        image_format = output_format(job.output)
+        image_format = output_format(job.output, image)
         check_outputs(job)
         with target.server_or_stack(server, api_key, quiet=job.quiet) as client:
             session = run(client, image, job)
@@ -168,14 +170,14 @@ def read_picture(path: Path) -> bytes:
     return data
 
 
-def output_format(path: Path) -> ImageFormat:
-    """The image format of an output, by its suffix.
+def output_format(path: Path, image: bytes) -> ImageFormat:
+    """The image format of an output, by its suffix; that of the source for standard output.
 
     Raises:
         UsageError: when no format has that suffix.
     """
     if path == STREAM:
-        return "png"
+        return _FORMATS[f".{(sniff(image) or 'image/png').removeprefix('image/')}"]
     try:
         return _FORMATS[path.suffix.lower()]
     except KeyError:

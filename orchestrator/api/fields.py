@@ -6,13 +6,15 @@ import base64
 import binascii
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
 from orchestrator.ports.collaborators import Catalogue, EditorCapabilities
 from services.errors import ApiError
+from services.imaging.codec import sniff
+from services.imaging.shapes import Fit
 from services.protocol.images_api import SIZE_PATTERN, EditFields, Metadata, NegativePrompt, Prompt
 
 MAX_TURNS: Final = 20
@@ -29,7 +31,7 @@ _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
 }
 OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "response_format", "stream", "partial_images"})
 """How the result is sent, which is not part of what is asked for."""
-NEW_FIELDS: Final = frozenset({"metadata", "webhook", "webhook_secret"})
+NEW_FIELDS: Final = frozenset({"fit", "metadata", "webhook", "webhook_secret"})
 """Fields that version 0.1 did not have."""
 _SECRET_BYTES: Final = range(24, 65)
 """Of a secret, as the Standard Webhooks specification has it."""
@@ -67,6 +69,7 @@ class LoopFields(BaseModel):
     true_cfg_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
     image_guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
     strength: float | None = Field(None, ge=0, le=1, description="Passed on to editors that support it.")
+    fit: Fit = Field("cover", description="With size, for a source of another shape: cover crops it, contain pads it.")
     metadata: Metadata | None = Field(
         None, description="Up to 16 pairs of your own (in a form: metadata[key]=value), by which sessions can be listed."
     )
@@ -80,6 +83,18 @@ class LoopFields(BaseModel):
 
 class ImagesEditFields(LoopFields, EditFields):
     """Fields of ``POST /v1/images/edits``: OpenAI's and the extension fields, all flat."""
+
+    def delivered_as(self, source: bytes) -> Self:
+        """With the format of the result: that of the caller's own file, if the request names none.
+
+        Raises:
+            ApiError: when `output_compression` does not fit that format.
+        """
+        found = sniff(source)
+        own = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+        fields = self.model_copy(update={"output_format": self.output_format or own.get(found or "", "png")})
+        _check_output(fields, 0)
+        return fields
 
 
 class SessionFields(LoopFields):
@@ -119,10 +134,15 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The images of a request."""
+    """The images of a request, in the shape that it asks for.
+
+    Attributes:
+        alpha: whether a pixel of the source is not opaque.
+    """
 
     source: ImageRef
     mask: ImageRef | None = None
+    alpha: bool = False
 
 
 def first_event(
@@ -163,6 +183,8 @@ def first_event(
         user=fields.user,
         metadata=fields.metadata or {},
         tenant=tenant,
+        fit=fields.fit,
+        alpha=sources.alpha,
     )
 
 
@@ -279,6 +301,8 @@ def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorCapab
     wanted = {name: getattr(fields, name) for name in _EDITOR_FIELDS if getattr(fields, name) is not None}
     if fields.size != "auto":
         wanted["size"] = fields.size
+    elif fields.fit != "cover":
+        raise ApiError("invalid_value", "fit: it says how to come to a size; send size too, or leave it out", param="fit")
     if fields.seed is not None and not takes.seed:
         raise ApiError("unsupported_parameter", f"seed: the editor {editor!r} takes no seed; leave it out", param="seed")
     for name in wanted:

@@ -34,7 +34,7 @@ from orchestrator.api.pictures import PIECE, PiecesResponse, size_of, stored_pie
 from orchestrator.api.view import candidate_path, scores_of
 from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
-from orchestrator.loop.session import Session, fold
+from orchestrator.loop.session import Candidate, Session, fold
 from orchestrator.ports.errors import PortError
 from services.errors import ApiError
 from services.imaging.codec import to_base64
@@ -112,6 +112,7 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
     with contextlib.ExitStack() as slot:
         async with receiving(ctx.uploads, request, ctx.tenant) as body:
             fields, source, mask = await ctx.intake.from_form(body, ImagesEditFields)
+            delivered = fields.delivered_as(source)
             if fields.response_format == "url":
                 ctx.links.check_base(request.headers.get("host"))
             if fields.stream:
@@ -123,7 +124,7 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
             del source, mask  # do not hold them in memory while the caller waits
         session_id = created.session_id
         headers = {**_DONT_RETRY, "x-session-id": session_id}
-        call = _Waiting(ctx, session_id, fields, None if key else created.fingerprint)
+        call = _Waiting(ctx, session_id, delivered, None if key else created.fingerprint)
         if fields.stream:
             slot.enter_context(call.counted())
             return EventStreamResponse(_stream(call), slot.pop_all(), headers)
@@ -312,6 +313,7 @@ async def _facts_of(
         "turn": ref.turn,
         "candidate": ref.candidate,
         "scores": scores.model_dump() if scores else None,
+        **_alpha(candidate),
     }
     if fields.response_format == "url":
         query = [("format", str(fields.output_format))]
@@ -346,7 +348,7 @@ async def _converted(ctx: Context, session_id: str, image: ImageRef, fields: Ima
 
     if _as_stored(image, fields):
         return await load()
-    encoding = (fields.output_format, fields.output_compression)
+    encoding = (fields.output_format or "png", fields.output_compression)
     return await ctx.transcodes.get(image.sha256, load, encoding, tenant=ctx.tenant, param="output_format")
 
 
@@ -455,11 +457,17 @@ async def _completed_event(
         "turn": ref.turn,
         "candidate": ref.candidate,
         "scores": scores.model_dump() if scores else None,
+        **_alpha(candidate),
         "turns": finished.totals.turns,
         "edits": finished.totals.edits,
         "finish_reason": finished.reason,
     }
     return sse_message(body, event="image_edit.completed")
+
+
+def _alpha(candidate: Candidate) -> dict[str, str]:
+    """What became of the source's transparency, if it has any."""
+    return {"alpha": candidate.alpha} if candidate.alpha else {}
 
 
 def _facts(at: float, image: ImageRef, fields: ImagesEditFields) -> dict[str, Any]:

@@ -33,9 +33,10 @@ from orchestrator.ports.collaborators import Catalogue, Clock, image_ref
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Bounds, Created, Folders, Idempotency, Sessions
 from services.errors import ApiError
+from services.imaging import shapes
 from services.imaging.codec import CheckedImage, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
-from services.protocol.images_api import read_form, single_image, validate
+from services.protocol.images_api import pixels_of, read_form, single_image, validate
 from services.serving import logs, tracing
 from services.serving.middleware import read_json
 from services.serving.multipart import open_form
@@ -132,9 +133,11 @@ class Intake:
         images = [await self._check(source, "image", tenant.name)]
         if mask is not None:
             images.append(await self._check(mask, "mask", tenant.name))
-        sources = Sources(*(image_ref(image) for _, image in images))
-        if sources.mask and (sources.mask.width, sources.mask.height) != (sources.source.width, sources.source.height):
+        if mask is not None and (images[0][1].width, images[0][1].height) != (images[1][1].width, images[1][1].height):
             raise ApiError("invalid_image", "mask: it must have the size of image", param="mask")
+        images = await self._in_shape(images, fields, tenant.name)
+        refs = [image_ref(image) for _, image in images]
+        sources = Sources(refs[0], refs[1] if mask is not None else None, images[0][1].alpha)
         seed = secrets.randbelow(_MAX_SEED)
         event = first_event(fields, sources, self.catalogue, self.deadlines, now=self.clock.now(), seed=seed, tenant=tenant.name)
         received = [digest for digest, _ in images]
@@ -160,6 +163,29 @@ class Intake:
     async def _check(self, data: bytes, param: str, tenant: str) -> tuple[str, CheckedImage]:
         """Decode an image, once for the whole session: the digest of what was received, and the image that is passed on."""
         return await self.decoder.check(data, limits=self.limits, param=param, tenant=tenant)
+
+    async def _in_shape(
+        self, images: list[tuple[str, CheckedImage]], fields: ImagesEditFields | SessionFields, tenant: str
+    ) -> list[tuple[str, CheckedImage]]:
+        """Source and mask in the shape of the size that is asked for, so that no editor stretches them, and the thinker compares
+        pictures of one shape. Their digests stay those of what was received.
+        """
+        size = pixels_of(fields.size)
+        if size is None:
+            return images
+        source = images[0][1]
+        left, top, right, bottom = shapes.frame((source.width, source.height), size, fields.fit)
+        if (right - left) * (bottom - top) > self.limits.max_pixels or max(right - left, bottom - top) > self.limits.max_side:
+            message = (
+                f"size: padded to its shape, the image would have {right - left}x{bottom - top} pixels; choose another, or cover"
+            )
+            raise ApiError("invalid_value", message, param="size")
+        made = []
+        for (received, image), param in zip(images, ("image", "mask"), strict=False):
+            is_mask = param == "mask"
+            framed = await self.decoder.frame(image, size, fields.fit, param=param, tenant=tenant, is_mask=is_mask)
+            made.append((received, framed))
+        return made
 
     async def _record(
         self,
@@ -224,5 +250,7 @@ def _fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[st
 def _former_fingerprint(fields: ImagesEditFields | SessionFields, received: Sequence[str]) -> str:
     """As version 0.1 made it: of all its fields."""
     source, mask = [*received, ""][:2]
+    if isinstance(fields, ImagesEditFields):
+        fields = fields.model_copy(update={"output_format": fields.output_format or "png"})
     parts = (fields.model_dump_json(exclude=set(NEW_FIELDS)), source, mask)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

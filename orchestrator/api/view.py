@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from orchestrator.loop.events import (
     SUPERSEDED,
+    Alpha,
     Author,
     CandidateRef,
     ChecklistAnswer,
@@ -49,6 +50,8 @@ class CandidateView(BaseModel):
     status: CandidateStatus
     seed: int
     image: ImageView | None
+    alpha: Alpha | None = None
+    """What became of the source's transparency; null where the source has none."""
     scores: ScoresView | None
     reasoning: str | None
     answers: list[ChecklistAnswer]
@@ -250,6 +253,7 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         status=_status(candidate),
         seed=candidate.seed,
         image=ImageView(**image.model_dump(), url=url) if image else None,
+        alpha=candidate.alpha,
         scores=scores_of(candidate),
         reasoning=candidate.reasoning or None,
         answers=list(candidate.answers),

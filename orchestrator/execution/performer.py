@@ -107,6 +107,7 @@ class Performer:
             timings=_bounded_timings(reply.timings),
             repeated=resumed and not reply.replayed,
             editor=reply.editor,
+            alpha=reply.alpha,
         )
 
     async def _request_edit(
@@ -127,6 +128,8 @@ class Performer:
             tenant=created.tenant,
             options=created.editor_options,
             later=job.turn > 1,
+            fit=created.fit,
+            alpha=created.alpha,
         )
         return await _named(self.editors, created.editor, "editor").edit(order, usage)
 

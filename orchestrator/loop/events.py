@@ -18,6 +18,7 @@ SUPERSEDED: Final = "session_cancelled"
 TOO_LATE: Final = "deadline_exceeded"
 """The code of an edit that was not started, since it could not be finished by the deadline."""
 
+Alpha = Literal["kept", "dropped"]
 Strategy = Literal["think", "single", "best_of_n", "think_best_of_n"]
 Review = Literal["never", "each_turn", "before_finish"]
 Author = Literal["caller", "thinker", "person"]
@@ -136,6 +137,10 @@ class SessionCreated(_Event):
     user: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict, exclude_if=lambda metadata: not metadata)
     """The caller's own pairs; left out where there are none, as earlier versions wrote the event."""
+    fit: Literal["cover", "contain"] = Field(default="cover", exclude_if=lambda fit: fit == "cover")
+    """How a picture of another shape comes to the size in the editor's options; the source has its shape already."""
+    alpha: bool = Field(default=False, exclude_if=lambda alpha: not alpha)
+    """Whether a pixel of the source is not opaque."""
     tenant: str = "default"
 
 
@@ -167,7 +172,7 @@ class Edited(_Event):
     """A candidate was made; its image was stored before this event was recorded.
 
     `repeated`: an earlier driver had requested the same edit, and it was made a second time. `editor`: the fallback that made
-    it, if one did.
+    it, if one did. `alpha`: what became of the source's transparency; left out where the source has none.
     """
 
     type: Literal["edited"] = "edited"
@@ -178,6 +183,7 @@ class Edited(_Event):
     timings: dict[str, float] = Field(default_factory=dict)
     repeated: bool = False
     editor: str | None = None
+    alpha: Alpha | None = Field(default=None, exclude_if=lambda alpha: alpha is None)
 
 
 class EditFailed(_Event):

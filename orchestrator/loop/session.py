@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from orchestrator.loop.events import (
     SEEDS,
+    Alpha,
     Author,
     CancelRequested,
     CandidateRef,
@@ -71,6 +72,7 @@ class Candidate:
     allowance_s: float | None = None
     image: ImageRef | None = None
     editor_seconds: float = 0.0
+    alpha: Alpha | None = None
     edit_error: Failure | None = None
     edit_may_be_retried: bool = True
     scores: Scores | None = None
@@ -294,7 +296,8 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
             return replace(candidate, attempts=event.attempt, editing=True, seed=event.seed, allowance_s=event.allowance_s)
         case Edited():
             seconds = candidate.editor_seconds + event.editor_seconds
-            return replace(candidate, editing=False, image=event.image, editor_seconds=seconds, edit_error=None)
+            made = replace(candidate, editing=False, image=event.image, alpha=event.alpha, edit_error=None)
+            return replace(made, editor_seconds=seconds)
         case EditFailed():
             seconds = candidate.editor_seconds + event.editor_seconds
             error = Failure(code=event.code, message=event.message)

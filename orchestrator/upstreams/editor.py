@@ -11,16 +11,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from orchestrator.loop.events import TOO_LATE
+from orchestrator.loop.events import TOO_LATE, Alpha
 from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply, RequestTiming, StoredImage
 from orchestrator.ports.errors import EditorError
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
 from orchestrator.upstreams.liveness import Patience
 from services.errors import ApiError
+from services.imaging import shapes
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
-from services.protocol.images_api import RAW_IMAGE
+from services.protocol.images_api import RAW_IMAGE, pixels_of
 
 _PARAM: Final = "the editor's image"
 _MAX_TIMINGS: Final = 32
@@ -35,8 +36,6 @@ _BYTES_PER_PIXEL: Final = 4
 """RGBA without compression."""
 _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 """An uncompressed image of 12 megapixels in base64; the largest that models of 2026 make are PNGs of 16."""
-_ASPECT_TOLERANCE: Final = 0.04
-"""Editors round sizes to multiples of 8 to 64; an image of nearly the source's aspect ratio is scaled back to its size."""
 
 
 class HttpEditor:
@@ -101,29 +100,36 @@ class HttpEditor:
         reply = await self._post(call, order, requests, patience or Patience.of(order.timeout_s, order.start_s))
         requests.reported(reply)
         data = await _image_of(reply)
-        info = await self._checked(data, order)
-        if order.options.get("size") in {None, "auto"}:
-            data, info = await self._at_source_size(data, info, order)
-        return EditReply(CheckedImage.hashed(data, info), _timings(reply.json), _replayed(reply))
+        data, info, transparent = await self._received(data, order)
+        data, info = await self._at_size(data, info, order)
+        alpha = alpha_of(of_source=order.alpha, of_candidate=transparent)
+        return EditReply(CheckedImage.hashed(data, info), _timings(reply.json), _replayed(reply), alpha=alpha)
 
-    async def _checked(self, data: bytes, order: EditOrder) -> ImageInfo:
-        """Check an image's header and structure without decoding its pixels; the limit on replies bounds its bytes."""
+    async def _received(self, data: bytes, order: EditOrder) -> tuple[bytes, ImageInfo, bool]:
+        """An image whose header and structure were checked, without metadata: the editor's texts, EXIF and profiles are not for
+        callers. The limit on replies bounds its bytes.
+        """
         max_pixels = max(ImageLimits().max_pixels, _MAX_GROWTH * order.source.ref.width * order.source.ref.height)
         limits = replace(UNLIMITED, max_pixels=max_pixels)
         try:
-            return await self._decoder.inspect(data, limits=limits, param=_PARAM, tenant=order.tenant)
+            return await self._decoder.receive(data, limits=limits, param=_PARAM, tenant=order.tenant, alpha=order.alpha)
         except ApiError as exc:
             raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
 
-    async def _at_source_size(self, data: bytes, info: ImageInfo, order: EditOrder) -> tuple[bytes, ImageInfo]:
-        """Scale the image to the source's size if it has nearly its aspect ratio; a deliberate crop or rotation stays."""
-        width, height = order.source.ref.width, order.source.ref.height
-        same = (info.width, info.height) == (width, height)
-        aspect = (info.width / info.height) / (width / height)
-        if same or abs(aspect - 1) > _ASPECT_TOLERANCE:
+    async def _at_size(self, data: bytes, info: ImageInfo, order: EditOrder) -> tuple[bytes, ImageInfo]:
+        """The image at the size that was asked for, cropped or padded if the editor gave it another shape.
+
+        Without one it is scaled to the source's size if it has nearly its shape; a deliberate crop or rotation stays.
+        """
+        asked = _size_of(order)
+        made, wanted = (info.width, info.height), asked or (order.source.ref.width, order.source.ref.height)
+        rounded = shapes.nearly(made, wanted)
+        if made == wanted or not (rounded or asked):
             return data, info
+        fit = None if rounded else order.fit
+        width, height = wanted
         try:
-            scaled = await self._decoder.resize(data, (width, height), param=_PARAM, tenant=order.tenant)
+            scaled = await self._decoder.resize(data, wanted, param=_PARAM, tenant=order.tenant, fit=fit)
         except ApiError as exc:
             raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
         return scaled, ImageInfo("image/png", width, height)
@@ -220,9 +226,20 @@ def _max_reply(order: EditOrder) -> int:
     base64. Models that always answer at their own size make more of a small source, so there is a floor.
     """
     ref = order.source.ref
-    wanted = str(order.options.get("size", "")).partition("x")
-    size = int(wanted[0]) * int(wanted[2]) if wanted[0].isdigit() and wanted[2].isdigit() else 0
-    return max(_MIN_REPLY_BOUND, _MAX_GROWTH * max(ref.width * ref.height, size) * _BYTES_PER_PIXEL * 4 // 3)
+    width, height = _size_of(order) or (0, 0)
+    return max(_MIN_REPLY_BOUND, _MAX_GROWTH * max(ref.width * ref.height, width * height) * _BYTES_PER_PIXEL * 4 // 3)
+
+
+def _size_of(order: EditOrder) -> tuple[int, int] | None:
+    """The size that the caller asked for."""
+    return pixels_of(str(order.options.get("size", "auto")))
+
+
+def alpha_of(*, of_source: bool, of_candidate: bool) -> Alpha | None:
+    """What became of the source's transparency: a candidate without any has lost it, however the editor filled it."""
+    if not of_source:
+        return None
+    return "kept" if of_candidate else "dropped"
 
 
 async def _image_of(reply: Reply) -> bytes:

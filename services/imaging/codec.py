@@ -129,6 +129,7 @@ class CheckedImage:
 
     Attributes:
         sha256: of `data`, in hex: the image's name in the blob store.
+        alpha: whether a pixel is not opaque.
     """
 
     data: bytes
@@ -136,11 +137,12 @@ class CheckedImage:
     width: int
     height: int
     sha256: str
+    alpha: bool = False
 
     @classmethod
-    def hashed(cls, data: bytes, info: ImageInfo) -> Self:
+    def hashed(cls, data: bytes, info: ImageInfo, *, alpha: bool = False) -> Self:
         """The bytes with their digest."""
-        return cls(data, info.media_type, info.width, info.height, digest(data))
+        return cls(data, info.media_type, info.width, info.height, digest(data), alpha)
 
 
 def digest(data: bytes) -> str:
@@ -242,18 +244,29 @@ def check_image(opened: OpenedImage, sha256: str | None = None) -> CheckedImage:
     with _decoding(param):
         # Pillow raises on a truncated file by default; it would pad it with grey otherwise.
         opened.image.load()
-        stripped = strip_metadata(data) if _is_plain(opened.image, data) else None
+        stripped = without_metadata(opened)
         if stripped is data and sha256 is not None:
-            return CheckedImage(data, info.media_type, info.width, info.height, sha256)
+            return CheckedImage(data, info.media_type, info.width, info.height, sha256, is_transparent(opened.image))
         if stripped is not None:
-            return CheckedImage.hashed(stripped, info)
+            return CheckedImage.hashed(stripped, info, alpha=is_transparent(opened.image))
         image = _to_plain(opened.image)
+    alpha = is_transparent(image)
     made = encode(image, "png")
     if len(made) > limits.max_bytes and info.media_type == "image/jpeg":
         # A second JPEG encoding loses less than the camera's did.
         jpeg = _check_size(encode(image, "jpeg"), limits, param)
         return CheckedImage.hashed(jpeg, ImageInfo("image/jpeg", image.width, image.height))
-    return CheckedImage.hashed(_check_size(made, limits, param), ImageInfo("image/png", image.width, image.height))
+    return CheckedImage.hashed(_check_size(made, limits, param), ImageInfo("image/png", image.width, image.height), alpha=alpha)
+
+
+def without_metadata(opened: OpenedImage) -> bytes | None:
+    """The file without metadata, whose pixels need not be decoded; None if it must be encoded again, or is not complete."""
+    return strip_metadata(opened.data) if _is_plain(opened.image, opened.data) else None
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Whether a pixel of a loaded image in a plain mode is not opaque."""
+    return image.mode == "RGBA" and image.getchannel("A").getextrema()[0] < 255  # type: ignore[operator]  # noqa: PLR2004
 
 
 def encode(

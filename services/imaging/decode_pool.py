@@ -31,6 +31,7 @@ from PIL import Image
 
 import services
 from services.errors import TABLE, ApiError
+from services.imaging import shapes
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, MediaType, OutputFormat
 from services.imaging.decode_worker import BASE_BYTES, LIGHT_BYTES, TOO_MUCH_MEMORY
 
@@ -196,16 +197,43 @@ class DecodePool:
         reply, made = await self._run("check", data, _args(limits, param), tenant, bounded=True)
         info = ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
         whole = data if reply["unchanged"] else made
-        return str(reply["received"]), CheckedImage(whole, info.media_type, info.width, info.height, str(reply["sha256"]))
+        image = CheckedImage(whole, info.media_type, info.width, info.height, str(reply["sha256"]), bool(reply["alpha"]))
+        return str(reply["received"]), image
 
-    async def inspect(self, data: bytes, *, limits: ImageLimits, param: str, tenant: str) -> ImageInfo:
-        """`codec.inspect` of an image that is complete; its pixels are not decoded.
+    async def receive(
+        self, data: bytes, *, limits: ImageLimits, param: str, tenant: str, alpha: bool = False
+    ) -> tuple[bytes, ImageInfo, bool]:
+        """An editor's image without metadata, upright, in sRGB, and whether a pixel of it is not opaque.
+
+        Its pixels are decoded only if that has to be measured, or if it has to be encoded again (`codec.check_image`).
+
+        Args:
+            data: the encoded image.
+            limits: checked on its header.
+            param: what messages call it.
+            tenant: whose job it is.
+            alpha: measure transparency; otherwise it is reported as opaque.
 
         Raises:
             ApiError: as `codec.inspect`, and ``invalid_image`` for one that is truncated or has a wrong checksum.
         """
-        reply, _ = await self._run("inspect", data, _args(limits, param), tenant, bounded=False)
-        return ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
+        reply, made = await self._run("receive", data, {**_args(limits, param), "alpha": alpha}, tenant, bounded=False)
+        info = ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
+        return data if reply["unchanged"] else made, info, bool(reply["alpha"])
+
+    async def frame(
+        self, image: CheckedImage, size: shapes.Size, fit: shapes.Fit, *, param: str, tenant: str, is_mask: bool = False
+    ) -> CheckedImage:
+        """A checked image in the shape of that size (`shapes.framed`), as PNG; its own bytes if it has that shape."""
+        box = shapes.frame((image.width, image.height), size, fit)
+        if box == (0, 0, image.width, image.height):
+            return image
+        pixels = (box[2] - box[0]) * (box[3] - box[1])
+        args = {**_args(UNLIMITED, param), "size": size, "fit": fit, "is_mask": is_mask, "pixels": pixels}
+        reply, made = await self._run("frame", image.data, args, tenant, bounded=True)
+        return CheckedImage.hashed(
+            made, ImageInfo("image/png", int(reply["width"]), int(reply["height"])), alpha=bool(reply["alpha"])
+        )
 
     async def transcode(
         self, data: bytes, output_format: OutputFormat, compression: int | None = None, *, param: str, tenant: str
@@ -214,9 +242,20 @@ class DecodePool:
         args = {**_args(UNLIMITED, param), "format": output_format, "compression": compression}
         return (await self._run("transcode", data, args, tenant, bounded=True))[1]
 
-    async def resize(self, data: bytes, size: tuple[int, int], *, param: str, tenant: str) -> bytes:
-        """The image in exactly this size, as PNG."""
-        return (await self._run("resize", data, {**_args(UNLIMITED, param), "size": size}, tenant, bounded=False))[1]
+    async def resize(
+        self, data: bytes, size: tuple[int, int], *, param: str, tenant: str, fit: shapes.Fit | None = None
+    ) -> bytes:
+        """The image in exactly this size, as PNG.
+
+        Args:
+            data: the encoded image.
+            size: width and height.
+            param: what messages call it.
+            tenant: whose job it is.
+            fit: crop or pad an image of another shape; None scales its sides by themselves, which undoes an editor's rounding.
+        """
+        args = {**_args(UNLIMITED, param), "size": size, "fit": fit}
+        return (await self._run("resize", data, args, tenant, bounded=False))[1]
 
     async def reduce(self, data: bytes, max_pixels: int, *, param: str, tenant: str) -> tuple[bytes, int, int]:
         """`codec.reduced` as PNG, with its width and height."""

@@ -6,7 +6,7 @@ although_full()
 if redis.call('EXISTS', P .. 's:' .. ARGV[1]) == 0 then return 0 end
 local key = handed_over(ARGV[2], ARGV[3])
 redis.call('RPUSH', key, ARGV[1])
--- The list stays for longer than a caller who left has, so that whoever gives the session up finds it there if nobody came.
+-- The list stays for longer than a caller who left has, so that a session to which nobody came is found there.
 local ttl = ARGV[5] == '1' and ARGV[4] + 10000 or tonumber(ARGV[4])
 redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), ttl))
 renew_caller(ARGV[1], ARGV[4])

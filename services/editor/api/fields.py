@@ -13,7 +13,7 @@ from services.editor.engine.async_engine import EditRequest
 from services.editor.pipelines import Pipeline
 from services.editor.pipelines.base import Capabilities
 from services.errors import ApiError
-from services.imaging.codec import ImageLimits, digest
+from services.imaging.codec import ImageLimits, OutputFormat, digest
 from services.protocol.images_api import EditFields, EditForm, NegativePrompt, single_image
 
 MAX_SEED = 2**53 - 16
@@ -29,6 +29,7 @@ _DEFAULT_URGENCY = 3
 class WorkerFields(EditFields):
     """OpenAI's fields, and the extensions that diffusion editors share."""
 
+    output_format: OutputFormat = Field("png", description="Encoding of the returned images.")
     partial_images: int | None = Field(
         None, ge=0, le=3, description="How many unfinished pictures to stream; a pipeline without steps sends none."
     )
