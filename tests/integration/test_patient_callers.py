@@ -156,18 +156,28 @@ def test_a_repeat_of_a_client_that_timed_out_joins_its_session(start_orchestrato
     assert len(script.edits) == 1
 
 
+@pytest.mark.parametrize(("env", "fields"), [({}, {}), ({}, {"stream": "true"}), (EARLY, {})], ids=["waits", "stream", "begun"])
 def test_a_session_whose_caller_left_begins_nothing_until_it_is_back(
-    start_orchestrator: Start, redis: Process, script: Script, call_of: Make
+    start_orchestrator: Start,
+    redis: Process,
+    script: Script,
+    call_of: Make,
+    env: dict[str, str],
+    fields: dict[str, str],
 ) -> None:
-    """The edit under way is finished and judged; the repeat, wherever it comes, goes on from there."""
+    """The edit under way is finished and judged; the repeat, on any replica, goes on from there."""
     script.hold_edit = 1
-    first, second = start_orchestrator(), start_orchestrator()
-    call = call_of(first)
+    first, second = start_orchestrator(**env), start_orchestrator()
+    call = call_of(first, **fields)
     until(lambda: len(script.edits) == 1)
+    if env or fields:
+        call.head.result(20)
     call.leave()
     until(lambda: left(redis) == 1)
     script.release.set()
     until(lambda: len(script.critiques) == 1)
+    # A second replica would drive it on, if it could.
+    until(lambda: session(second, sessions(second)[0]["id"])["turns"][0]["candidates"][0]["image"] is not None)
     assert len(script.edits) == 1
 
     reply = edit(second, output_format="jpeg")

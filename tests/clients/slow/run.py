@@ -169,7 +169,7 @@ async def _ask(name: str, client: Client, setting: Setting) -> tuple[str, str | 
     error = None
     try:
         decode(base64.b64decode(await client(name, setting)))
-    except Exception as exc:  # noqa: BLE001 - whatever a client raises is its verdict
+    except Exception as exc:  # noqa: BLE001 - what a client raises is its verdict
         error = f"{type(exc).__name__}: {exc}"
     return name, error, time.monotonic() - began
 
