@@ -50,8 +50,8 @@ class CandidateView(BaseModel):
     status: CandidateStatus
     seed: int
     image: ImageView | None
-    alpha: Alpha | None = None
-    """What became of the source's transparency; null where the source has none."""
+    alpha: Alpha | None = Field(default=None, exclude_if=lambda alpha: alpha is None)
+    """What became of the source's transparency; left out where the source has none."""
     scores: ScoresView | None
     reasoning: str | None
     answers: list[ChecklistAnswer]

@@ -45,6 +45,7 @@ class HttpEditor:
         upstream: where to post.
         model: the server's name for the model, or None to leave the field out.
         send_seed: whether the server knows the extension field ``seed``.
+        ask_png: whether it is asked for PNG: SGLang answers JPEG otherwise, which would be encoded twice.
         limit: bounds the edits in flight; unbounded if None.
         decoder: checks and scales images; one of its own if absent.
     """
@@ -55,12 +56,14 @@ class HttpEditor:
         *,
         model: str | None = None,
         send_seed: bool = True,
+        ask_png: bool = True,
         limit: AdaptiveLimit | None = None,
         decoder: DecodePool | None = None,
     ) -> None:
         self._upstream = upstream
         self._model = model
         self._send_seed = send_seed
+        self._ask_png = ask_png
         self._limit = limit
         self._decoder = decoder or DecodePool()
 
@@ -89,6 +92,8 @@ class HttpEditor:
             fields["model"] = self._model
         if self._send_seed:
             fields["seed"] = order.seed
+        if self._ask_png:
+            fields["output_format"] = "png"
         boundary = secrets.token_hex(16)
         files = [("image", order.source)]
         if order.mask is not None:

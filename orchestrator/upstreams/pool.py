@@ -163,7 +163,8 @@ class UpstreamPool:
 
     def _editor(self, name: str, editor: EditorSettings, limit: AdaptiveLimit) -> HttpEditor:
         upstream = HttpUpstream("editor", _upstream(editor), self._client, self._health("editor", name, editor))
-        return HttpEditor(upstream, model=editor.model, send_seed=editor.send_seed, limit=limit, decoder=self._decoder)
+        asked = {"send_seed": editor.send_seed, "ask_png": editor.send_output_format}
+        return HttpEditor(upstream, model=editor.model, **asked, limit=limit, decoder=self._decoder)
 
     def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
         options = replace(_upstream(thinker), away_s=thinker.away_s)

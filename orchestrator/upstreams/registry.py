@@ -81,6 +81,7 @@ class EditorSettings(UpstreamSettings):
     )
     mask: bool = Field(False, description="Whether it takes a mask.")
     send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")
+    send_output_format: bool = Field(True, description="Whether it takes `output_format`; it is asked for png.")
     max_in_flight: int | None = Field(
         None, ge=1, description="Edits that this replica keeps in flight; found adaptively if absent."
     )
