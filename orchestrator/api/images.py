@@ -313,7 +313,7 @@ async def _facts_of(
         "turn": ref.turn,
         "candidate": ref.candidate,
         "scores": scores.model_dump() if scores else None,
-        **_alpha(candidate),
+        **_alpha(candidate, fields),
     }
     if fields.response_format == "url":
         query = [("format", str(fields.output_format))]
@@ -457,7 +457,7 @@ async def _completed_event(
         "turn": ref.turn,
         "candidate": ref.candidate,
         "scores": scores.model_dump() if scores else None,
-        **_alpha(candidate),
+        **_alpha(candidate, fields),
         "turns": finished.totals.turns,
         "edits": finished.totals.edits,
         "finish_reason": finished.reason,
@@ -465,9 +465,11 @@ async def _completed_event(
     return sse_message(body, event="image_edit.completed")
 
 
-def _alpha(candidate: Candidate) -> dict[str, str]:
-    """What became of the source's transparency, if it has any."""
-    return {"alpha": candidate.alpha} if candidate.alpha else {}
+def _alpha(candidate: Candidate, fields: ImagesEditFields) -> dict[str, str]:
+    """What became of the source's transparency, if it has any; JPEG has none."""
+    if candidate.alpha is None:
+        return {}
+    return {"alpha": "dropped" if fields.output_format == "jpeg" else candidate.alpha}
 
 
 def _facts(at: float, image: ImageRef, fields: ImagesEditFields) -> dict[str, Any]:
