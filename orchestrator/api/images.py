@@ -83,7 +83,7 @@ class _Waiting:
             await self.ctx.cancel(self.session_id, by="disconnect")
 
     async def failed(self) -> None:
-        """Its session failed after the reply's head was sent: the client's own repeat gets the status."""
+        """Its session, or the reply, failed after the reply's head was sent: the client's own repeat gets the status."""
         if self.fingerprint is not None:
             await self.ctx.hand_over(self.session_id, self.fingerprint, for_s=_FAILED_S)
 
@@ -148,6 +148,7 @@ async def _whole(request: Request, call: _Waiting, slot: contextlib.ExitStack) -
         done = await while_connected(request, ctx.ends, _within(ctx.waits.reply_starts_s or None, finishing))
         if not done:
             handed_on = True
+            slot.callback(finishing.cancel)
             pieces = _sent(call, _late(request, call, finishing))
             return SlotResponse(pieces, slot.pop_all(), media_type="application/json", headers={**headers, **_UNBUFFERED})
     except ClientDisconnectedError:
@@ -168,7 +169,7 @@ async def _whole(request: Request, call: _Waiting, slot: contextlib.ExitStack) -
     # The first piece is made before the head is sent, so that a failure still has its status.
     pieces = _pieces(request, call, session)
     started = [await anext(pieces)]
-    return PiecesResponse(_sent(call, _joined(started, pieces)), headers=headers, media_type="application/json")
+    return PiecesResponse(_sent(call, _joined(call, started, pieces)), headers=headers, media_type="application/json")
 
 
 async def _finished(ctx: Context, session_id: str) -> Session:
@@ -215,9 +216,8 @@ async def _late(request: Request, call: _Waiting, finishing: asyncio.Task[Sessio
         await call.ended()
         error = access_ended()
     except (PortError, ApiError) as exc:
+        await call.failed()
         error = from_port(exc) if isinstance(exc, PortError) else exc
-    finally:
-        finishing.cancel()
     yield orjson.dumps(error.body())[:-1]
     raise ReplyAbortedError(error.message)
 
@@ -272,13 +272,14 @@ async def _pieces(request: Request, call: _Waiting, session: Session) -> AsyncGe
     yield b"]," + orjson.dumps(body)[1:]
 
 
-async def _joined(started: list[bytes], pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def _joined(call: _Waiting, started: list[bytes], pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     async with contextlib.aclosing(pieces):
         yield started.pop()
         try:
             async for piece in pieces:
                 yield piece
         except (PortError, ApiError) as exc:
+            await call.failed()
             raise ReplyAbortedError(str(exc)) from exc
 
 

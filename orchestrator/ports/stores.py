@@ -327,7 +327,7 @@ class SessionStore(Sessions, Protocol):
         ...
 
     async def take_back(self, session_id: str, tenant: str, fingerprint: str) -> bool:
-        """Let nobody join the session any more; False if somebody has."""
+        """Let nobody join the session any more whose caller did not come back in time; False if somebody did."""
         ...
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:

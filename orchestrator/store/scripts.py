@@ -54,10 +54,6 @@ class KeySpace:
         """Sorted set: ``<kind>:<session id>`` by the millisecond at which it is due."""
         return f"{self.prefix}timers"
 
-    def handed_over(self, tenant: str, request: str) -> str:
-        """List: sessions that the next callers with that request join."""
-        return f"{self.prefix}handed:{tenant}:{request}"
-
     @property
     def waiting(self) -> str:
         """Hash: queued sessions by editor."""
@@ -167,6 +163,7 @@ class Scripts:
             "queue_position",
             "renew_callers",
             "hand_over",
+            "take_back",
             "delete",
             "expire",
             "add_endpoint",
@@ -229,6 +226,10 @@ class Scripts:
     async def hand_over(self, session_id: str, tenant: str, fingerprint: str, ttl_ms: int, *, left: bool) -> None:
         """See ``hand_over.lua``."""
         await self._call("hand_over", session_id, tenant, fingerprint, ttl_ms, int(left))
+
+    async def take_back(self, session_id: str, tenant: str, fingerprint: str) -> bool:
+        """See ``take_back.lua``."""
+        return bool(await self._call("take_back", session_id, tenant, fingerprint))
 
     async def queue_position(self, session_id: str) -> tuple[int, int | None] | None:
         """See ``queue_position.lua``: sessions ahead, and the wait in milliseconds if it is known; None: not queued."""

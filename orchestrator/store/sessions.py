@@ -302,9 +302,9 @@ class RedisSessions:
             await self.scripts.hand_over(session_id, tenant, fingerprint, int(for_s * 1000), left=left)
 
     async def take_back(self, session_id: str, tenant: str, fingerprint: str) -> bool:
-        """Let nobody join the session any more; False if somebody has."""
+        """Let nobody join the session any more whose caller did not come back in time; False if somebody did."""
         async with redis_call():
-            return bool(await self._redis.lrem(self._keys.handed_over(tenant, fingerprint), 1, session_id))
+            return await self.scripts.take_back(session_id, tenant, fingerprint)
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:
         """Where a session stands in its queue; None when it is not queued."""

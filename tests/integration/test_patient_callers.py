@@ -252,6 +252,23 @@ def test_without_a_time_to_come_back_a_caller_who_leaves_cancels(
     until(lambda: [found["status"] for found in sessions(process)] == ["cancelled"])
 
 
+def test_a_replica_that_closes_cuts_a_begun_reply_off_and_the_repeat_joins(
+    start_orchestrator: Start, script: Script, call_of: Make
+) -> None:
+    script.hold_every = True
+    first, second = start_orchestrator(**EARLY, EDITTHINKER_DRAIN_S="0.2"), start_orchestrator()
+    call = call_of(first)
+    pieces = call.pieces()
+    next(pieces)
+    first.stop()
+    with pytest.raises(IncompleteRead):
+        list(pieces)
+    script.hold_every = False
+    script.release.set()
+    assert edit(second).json()["session_id"] == call.head.result().headers["x-session-id"]
+    assert len(sessions(second)) == 1
+
+
 def test_the_session_outlives_the_replica_that_its_caller_left(
     start_orchestrator: Start, redis: Process, script: Script, call_of: Make
 ) -> None:
