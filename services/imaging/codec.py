@@ -244,7 +244,7 @@ def check_image(opened: OpenedImage, sha256: str | None = None) -> CheckedImage:
     with _decoding(param):
         # Pillow raises on a truncated file by default; it would pad it with grey otherwise.
         opened.image.load()
-        stripped = without_metadata(opened)
+        stripped = strip_metadata(data) if _is_plain(opened.image, data) else None
         if stripped is data and sha256 is not None:
             return CheckedImage(data, info.media_type, info.width, info.height, sha256, is_transparent(opened.image))
         if stripped is not None:
@@ -259,9 +259,11 @@ def check_image(opened: OpenedImage, sha256: str | None = None) -> CheckedImage:
     return CheckedImage.hashed(_check_size(made, limits, param), ImageInfo("image/png", image.width, image.height), alpha=alpha)
 
 
-def without_metadata(opened: OpenedImage) -> bytes | None:
-    """The file without metadata, whose pixels need not be decoded; None if it must be encoded again, or is not complete."""
-    return strip_metadata(opened.data) if _is_plain(opened.image, opened.data) else None
+def is_bare(opened: OpenedImage) -> bool:
+    """Whether the file is complete, and holds 8-bit grey, RGB or RGBA in sRGB and nothing else; its pixels are not decoded."""
+    # Its orientation is not looked at: Pillow decodes a PNG for that, and a file without metadata has none.
+    plain = opened.image.mode in _PLAIN_MODES and not _is_16_bit_png(opened.data)
+    return plain and strip_metadata(opened.data) is opened.data
 
 
 def is_transparent(image: Image.Image) -> bool:

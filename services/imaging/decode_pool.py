@@ -205,7 +205,7 @@ class DecodePool:
     ) -> tuple[bytes, ImageInfo, bool]:
         """An editor's image without metadata, upright, in sRGB, and whether a pixel of it is not opaque.
 
-        Its pixels are decoded only if that has to be measured, or if it has to be encoded again (`codec.check_image`).
+        Its pixels are decoded only if that has to be measured, or if the file holds more than them (`codec.is_bare`).
 
         Args:
             data: the encoded image.

@@ -23,7 +23,7 @@ from PIL import Image
 
 from services.errors import ApiError
 from services.imaging import codec, shapes
-from services.imaging.codec import UNLIMITED, ImageInfo, ImageLimits, MediaType, OpenedImage
+from services.imaging.codec import UNLIMITED, ImageLimits, MediaType, OpenedImage
 from services.imaging.containers import is_complete
 from services.imaging.structure import webp_size
 
@@ -85,17 +85,16 @@ def _check(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 def _receive(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     opened = codec.open_image(data, limits=ImageLimits(*args["limits"]), param=args["param"])
-    stripped, info = codec.without_metadata(opened), opened.info
-    if stripped is None and not is_complete(data):
+    if codec.is_bare(opened) and not args["alpha"]:
+        info = opened.info
+        facts = {"media_type": info.media_type, "width": info.width, "height": info.height, "unchanged": True, "alpha": False}
+        return facts, b""
+    if not is_complete(data):
         raise ApiError("invalid_image", f"{args['param']} is truncated or corrupt", param=args["param"])
-    alpha = False
-    if stripped is None or args["alpha"]:
-        checked = codec.check_image(replace(_open(data, args), limits=UNLIMITED))
-        stripped, alpha = checked.data, checked.alpha
-        info = ImageInfo(checked.media_type, checked.width, checked.height)
-    unchanged = stripped is data
-    facts = {"media_type": info.media_type, "width": info.width, "height": info.height, "unchanged": unchanged, "alpha": alpha}
-    return facts, b"" if unchanged else stripped
+    checked = codec.check_image(replace(_open(data, args), limits=UNLIMITED))
+    unchanged = checked.data is data
+    facts = {"media_type": checked.media_type, "width": checked.width, "height": checked.height, "unchanged": unchanged}
+    return {**facts, "alpha": checked.alpha}, b"" if unchanged else checked.data
 
 
 def _transcode(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
