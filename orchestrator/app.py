@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from orchestrator.api import errors, events, export, health, images, models, sessions, webhooks
 from orchestrator.api.access import Access, RateLimitHeaders
-from orchestrator.api.context import Context
+from orchestrator.api.context import Context, Waits
 from orchestrator.api.fields import Deadlines
 from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
@@ -160,6 +160,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     await _start(runner, stack)
     callers = Callers(store.renew_callers, settings.lease_s / 3)
     stack.callback(asyncio.create_task(callers.renew_forever(), name="callers").cancel)
+    stack.callback(callers.close)
 
     async def others() -> bool:
         return (await store.queue_stats()).replicas > 1
@@ -196,6 +197,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         storage,
         bounds,
         settings.archive_retention_s,
+        waits=Waits(settings.reply_starts_s, settings.rejoin_s),
     )
 
 
@@ -227,7 +229,7 @@ async def _connected(settings: Settings, stack: contextlib.AsyncExitStack) -> tu
 
 
 def _deadlines(settings: Settings) -> Deadlines:
-    return Deadlines(settings.default_deadline_s, settings.review_deadline_s, settings.max_deadline_s)
+    return Deadlines(settings.default_deadline_s, settings.review_deadline_s, settings.max_deadline_s, settings.call_deadline_s)
 
 
 def _options(settings: Settings) -> SessionsOptions:

@@ -127,6 +127,26 @@ class Settings(RedisSettings):
         30.0, ge=0, le=86_400, description="Seconds at SIGTERM for edits under way and waiting callers, where other replicas run."
     )
     default_deadline_s: float = Field(600.0, gt=0, le=_LONGEST_S, description="Default deadline of a session, in seconds.")
+    call_deadline_s: float = Field(
+        280.0,
+        gt=0,
+        le=_LONGEST_S,
+        description="The same for a call that waits for its pictures: below what clients wait, 300 s in Node.",
+    )
+    reply_starts_s: float = Field(
+        45.0,
+        ge=0,
+        le=_LONGEST_S,
+        description="Seconds after which a waiting call gets the head of its reply and white space, below the 60 s of proxies; "
+        "0 sends nothing before the result, so that the status is always the session's.",
+    )
+    rejoin_s: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="Seconds in which a caller without an idempotency key who left can repeat the request and join its session; "
+        "0 cancels the session at once.",
+    )
     review_deadline_s: float = Field(
         86_400.0, gt=0, le=_LONGEST_S, description="Default deadline of a session with review, in seconds."
     )

@@ -75,7 +75,11 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Result: .png, .jpg or .webp; - writes a PNG to stdout. Of several photos a folder."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="Result: .png, .jpg or .webp, as PHOTO if absent; - is stdout. Of several photos a folder.",
+        ),
     ] = None,
     prompts: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Instructions by photo, in place of INSTRUCTION: photo,instruction.")
@@ -125,7 +129,8 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
         if instruction is not None and len(photos) == 1 and (output is None or output == STREAM or not output.is_dir()):
             (photo,) = photos
             if output is None:
-                output = STREAM if photo == STREAM else photo.absolute().with_name(f"{photo.stem}-edited.png")
+                suffix = photo.suffix if photo.suffix.lower() in _FORMATS else ".png"
+                output = STREAM if photo == STREAM else photo.absolute().with_name(f"{photo.stem}-edited{suffix}")
             job = Job(photo, tuple(reference or ()), mask, instruction, options, output, report, save_turns, json, quiet)
             edited = carry_out(job, server, api_key)
         else:
@@ -180,7 +185,7 @@ def folder_of_batch(output: Path | None, photos: list[Path], of_one: list[str]) 
 def carry_out(job: Job, server: str | None, api_key: str | None) -> bool:
     """Run the job on a server, or on an embedded stack started for it; whether there is a result."""
     inputs = read_inputs(job)
-    image_format = output_format(job.output)
+    image_format = output_format(job.output, inputs.images[0])
     check_outputs(job)
     with target.server_or_stack(server, api_key, quiet=job.quiet) as client:
         session = run(client, inputs, job)
@@ -265,14 +270,14 @@ def read_picture(path: Path) -> bytes:
     return data
 
 
-def output_format(path: Path) -> ImageFormat:
-    """The image format of an output, by its suffix.
+def output_format(path: Path, image: bytes) -> ImageFormat:
+    """The image format of an output, by its suffix; that of the source for standard output.
 
     Raises:
         UsageError: when no format has that suffix.
     """
     if path == STREAM:
-        return "png"
+        return _FORMATS[f".{(sniff(image) or 'image/png').removeprefix('image/')}"]
     try:
         return _FORMATS[path.suffix.lower()]
     except KeyError:

@@ -34,9 +34,29 @@ from services.serving.byte_budget import ByteBudget
 _REFUSALS: Final = frozenset({"overloaded", "quota_exceeded", "rate_limited", "storage_unavailable"})
 _MAX_EXPORTS: Final = 2
 """Of one tenant on this replica: each holds sixteen sessions' events for a reader that may be slow."""
+JOIN_S: Final = 60.0
+"""How long a session waits for the repeat of a caller who was told to repeat; clients do so within seconds."""
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 _Expires = Annotated[str | None, Query(alias="expires", max_length=20, description="When a signed link expires.")]
 _Signature = Annotated[str | None, Query(max_length=100, description="The signature of a signed link, in place of a key.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How a call that waits for its session is treated.
+
+    Attributes:
+        reply_starts_s: seconds after which its reply begins, with white space; 0 is never.
+        rejoin_s: seconds in which a caller who left can join its session by repeating the request.
+    """
+
+    reply_starts_s: float = 45.0
+    rejoin_s: float = 60.0
+
+    @property
+    def space_s(self) -> float:
+        """Seconds between two spaces: below what any client or proxy waits for the next byte, which is 60 s at least."""
+        return self.reply_starts_s / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +76,7 @@ class Context:
         bounds: what one session may grow to.
         started_at: Unix seconds.
         kept_s: seconds for which a finished session is kept; None is for good.
+        waits: how calls that wait for their session are treated.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
         shutdown: how this replica ends.
@@ -90,6 +111,7 @@ class Context:
     bounds: SessionBounds = field(default_factory=SessionBounds)
     kept_s: float | None = None
     started_at: int = field(default_factory=lambda: int(time.time()))
+    waits: Waits = field(default_factory=Waits)
     listings: Listings = field(default_factory=Listings)
     exports: StreamLimits = field(default_factory=lambda: StreamLimits(_MAX_EXPORTS, "exports"))
     tenant: str = "default"
@@ -144,10 +166,24 @@ class Context:
                 return
             facts = await self.sessions.facts(session_id) or replace(facts, finished=True)
 
-    async def hand_over(self, session_id: str, fingerprint: str) -> None:
+    async def hand_over(self, session_id: str, fingerprint: str, *, for_s: float = JOIN_S) -> None:
         """Let the repeat of a caller without an idempotency key join its session."""
         with contextlib.suppress(StorageUnavailableError):
-            await self.sessions.hand_over(session_id, self.tenant, fingerprint)
+            await self.sessions.hand_over(session_id, self.tenant, fingerprint, for_s)
+
+    async def let_rejoin(self, session_id: str, fingerprint: str) -> None:
+        """As `hand_over`, for a caller who left: the session begins nothing more, and is cancelled if nobody comes in time."""
+        for_s = self.waits.rejoin_s
+        if for_s:
+            with contextlib.suppress(StorageUnavailableError):
+                await self.sessions.hand_over(session_id, self.tenant, fingerprint, for_s, left=True)
+                self.callers.later(for_s, lambda: self._give_up(session_id, fingerprint))
+                return
+        await self.cancel(session_id, by="disconnect")
+
+    async def _give_up(self, session_id: str, fingerprint: str) -> None:
+        if await self.sessions.take_back(session_id, self.tenant, fingerprint):
+            await self.cancel(session_id, by="disconnect")
 
     async def write(self, session_id: str, event: Callable[[Session], Event | None]) -> tuple[Session, int]:
         """Record an event that depends on the session, retrying while other writers append; the session afterwards.

@@ -6,13 +6,15 @@ import base64
 import binascii
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
 from orchestrator.ports.collaborators import Catalogue, EditorCapabilities
 from services.errors import ApiError
+from services.imaging.codec import sniff
+from services.imaging.shapes import Fit
 from services.protocol.images_api import SIZE_PATTERN, EditFields, Metadata, NegativePrompt, Prompt, Quality
 
 MAX_TURNS: Final = 20
@@ -30,7 +32,7 @@ _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
 OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "response_format", "stream", "partial_images"})
 """How the result is sent, which is not part of what is asked for."""
 NEW_FIELDS: Final = frozenset(
-    {"metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"}
+    {"fit", "metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"}
 )
 """Fields that version 0.1 did not have."""
 _SECRET_BYTES: Final = range(24, 65)
@@ -77,6 +79,7 @@ class LoopFields(BaseModel):
     moderation: Literal["auto", "low"] | None = Field(None, description="`low` is passed on to editors that support it.")
     complexity: Literal["low", "medium", "high"] | None = Field(None, description="Passed on to editors that support it.")
     safety_identifier: str | None = Field(None, max_length=500, description="The end user; goes before `user`.")
+    fit: Fit = Field("cover", description="With size, for a source of another shape: cover crops it, contain pads it.")
     metadata: Metadata | None = Field(
         None, description="Up to 16 pairs of your own (in a form: metadata[key]=value), by which sessions can be listed."
     )
@@ -90,6 +93,18 @@ class LoopFields(BaseModel):
 
 class ImagesEditFields(LoopFields, EditFields):
     """Fields of ``POST /v1/images/edits``: OpenAI's and the extension fields, all flat."""
+
+    def delivered_as(self, source: bytes) -> Self:
+        """With the format of the result: that of the caller's own file, if the request names none.
+
+        Raises:
+            ApiError: when `output_compression` does not fit that format.
+        """
+        found = sniff(source)
+        own = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+        fields = self.model_copy(update={"output_format": self.output_format or own.get(found or "", "png")})
+        _check_output(fields, 0)
+        return fields
 
 
 class SessionFields(LoopFields):
@@ -106,20 +121,33 @@ class SessionFields(LoopFields):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Seconds that a session may take: by default, by default with a review, and at most."""
+    """Seconds that a session may take: by default, by default with a review, at most, and by default in a call that waits for it
+    without a stream, which no byte keeps open.
+    """
 
     default_s: float
     review_s: float
     max_s: float
+    call_s: float = math.inf
+
+    def default_of(self, *, reviewed: bool, waits: bool) -> float:
+        """The default for one session."""
+        default = self.review_s if reviewed else min(self.default_s, self.call_s) if waits else self.default_s
+        return min(default, self.max_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The images of a request."""
+    """The images of a request, in the shape that it asks for.
+
+    Attributes:
+        alpha: whether a pixel of the source is not opaque.
+    """
 
     source: ImageRef
     mask: ImageRef | None = None
     references: tuple[ImageRef, ...] = ()
+    alpha: bool = False
 
 
 def first_event(
@@ -162,6 +190,8 @@ def first_event(
         user=fields.safety_identifier or fields.user,
         metadata=fields.metadata or {},
         tenant=tenant,
+        fit=fields.fit,
+        alpha=sources.alpha,
     )
 
 
@@ -311,7 +341,8 @@ def _known(name: str | None, names: tuple[str, ...], param: str, code: str) -> s
 def _limits(fields: ImagesEditFields | SessionFields, deadlines: Deadlines, now: float) -> Limits:
     max_turns, candidates = _shape(fields)
     reviewed = _review(fields) != "never"
-    default = min(deadlines.review_s if reviewed else deadlines.default_s, deadlines.max_s)
+    waits = isinstance(fields, ImagesEditFields) and not fields.stream
+    default = deadlines.default_of(reviewed=reviewed, waits=waits)
     deadline_s = default if fields.deadline_s is None else fields.deadline_s
     if deadline_s > deadlines.max_s:
         message = f"deadline_s: at most {deadlines.max_s:g} seconds"
@@ -352,6 +383,8 @@ def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorCapab
     wanted = {name: getattr(fields, name) for name in _EDITOR_FIELDS if getattr(fields, name) is not None}
     if fields.size != "auto":
         wanted["size"] = fields.size
+    elif fields.fit != "cover":
+        raise ApiError("invalid_value", "fit: it says how to come to a size; send size too, or leave it out", param="fit")
     if fields.moderation == "low":
         wanted["moderation"] = fields.moderation
     if isinstance(fields, ImagesEditFields) and fields.background == "transparent":

@@ -26,6 +26,7 @@ from orchestrator.api.live import (
     EventStreamResponse,
     HistoryLostError,
     ShuttingDownError,
+    SlotResponse,
     follow,
     until,
     until_finished,
@@ -36,7 +37,7 @@ from orchestrator.api.pictures import PIECE, PiecesResponse, size_of, stored_pie
 from orchestrator.api.view import candidate_path, scores_of
 from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
-from orchestrator.loop.session import Session, fold
+from orchestrator.loop.session import Candidate, Session, fold
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from services.errors import ApiError
 from services.imaging.alpha import HEAD_BYTES, has_alpha
@@ -52,6 +53,10 @@ _OK = {"description": "The best image; server-sent events with stream=true.", "c
 _EVENT_FACTOR = 2
 """An event holds its picture as bytes, as base64 and as JSON; the first are gone when it is sent."""
 _DONT_RETRY = {"x-should-retry": "false"}
+_UNBUFFERED = {"x-accel-buffering": "no"}
+"""nginx would hold the white space back."""
+_FAILED_S = 10.0
+"""How long a repeat gets the error of a session that failed after its reply had begun: clients repeat within 8 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +81,21 @@ class _Waiting:
         return self.ctx.callers.waiting(self.session_id, leased=self.fingerprint is not None)
 
     async def left(self) -> None:
-        """Its caller has left or may not wait any longer."""
+        """Its caller has left, and may come back for a minute."""
+        if self.fingerprint is not None:
+            await self.ctx.let_rejoin(self.session_id, self.fingerprint)
+
+    async def ended(self) -> None:
+        """Its caller may not wait any longer."""
         if self.fingerprint is not None:
             # Without the store its lease ends, and the session with it.
             with contextlib.suppress(StorageUnavailableError):
                 await self.ctx.cancel(self.session_id, by="disconnect")
+
+    async def failed(self) -> None:
+        """Its session, or the reply, failed after the reply's head was sent: the client's own repeat gets the status."""
+        if self.fingerprint is not None:
+            await self.ctx.hand_over(self.session_id, self.fingerprint, for_s=_FAILED_S)
 
     async def shutting_down(self) -> ApiError:
         """The error for it when this replica closes; the repeat of the request joins the session."""
@@ -99,9 +114,9 @@ class _Waiting:
 async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_access)]) -> Response:
     """Edit an image until the thinker finds that it follows the instruction, and return the best candidate of all turns.
 
-    The contract is OpenAI's, so its clients work; flat extension fields control the loop. If the connection breaks, a
-    session with an `Idempotency-Key` continues (repeat the request to get its result); one without is cancelled, unless the
-    server asked to repeat the request because it is shutting down.
+    The contract is OpenAI's, so its clients work; flat extension fields control the loop. A reply that takes long begins with
+    white space, which keeps clients and proxies waiting. If the connection breaks, a session with an `Idempotency-Key`
+    continues (repeat the request to get its result); one without waits a minute for the repeat, and is then cancelled.
     """
     key = idempotency_key(request)
     with contextlib.ExitStack() as slot:
@@ -111,6 +126,7 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
         ):
             given = await ctx.intake.receive(body, ImagesEditFields, ctx.tenant, fetched.grow)
             fields, ignored = given.fields, given.ignored
+            delivered = fields.delivered_as(given.pictures.source)
             if fields.response_format == "url":
                 ctx.links.check_base(request.headers.get("host"))
             if fields.stream:
@@ -122,37 +138,132 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
             del given  # do not hold its pictures in memory while the caller waits
         session_id = created.session_id
         headers = {**_DONT_RETRY, "x-session-id": session_id, **ignored_header(ignored), **({} if created.fresh else REPLAYED)}
-        call = _Waiting(ctx, session_id, fields, None if key else created.fingerprint, ignored, headers)
+        call = _Waiting(ctx, session_id, delivered, None if key else created.fingerprint, ignored, headers)
         if fields.stream:
             slot.enter_context(call.counted())
             return EventStreamResponse(_stream(call), slot.pop_all(), headers)
     try:
         # One call waits for each session; those that join it by its key are counted as streams are.
-        with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant):
-            return await _whole(request, call)
+        with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant) as slot:
+            slot.enter_context(call.counted())
+            return await _whole(request, call, slot)
     except (ApiError, PortError) as exc:
         # The session exists, so the client must not retry on its own: that would create another.
         return error_response(from_port(exc) if isinstance(exc, PortError) else exc, headers)
 
 
-async def _whole(request: Request, call: _Waiting) -> Response:
-    ctx, session_id, fields, headers = call.ctx, call.session_id, call.fields, call.headers
+async def _whole(request: Request, call: _Waiting, slot: contextlib.ExitStack) -> Response:
+    """The reply, with the status of the session, or begun with white space if the session takes long."""
+    ctx, session_id, headers = call.ctx, call.session_id, call.headers
+    finishing = asyncio.create_task(_finished(ctx, session_id))
+    handed_on = False
     try:
-        with call.counted():
-            session, _ = await while_connected(request, ctx.ends, until_finished(ctx.history, session_id))
+        done = await while_connected(request, ctx.ends, _within(ctx.waits.reply_starts_s or None, finishing))
+        if not done:
+            handed_on = True
+            slot.callback(finishing.cancel)
+            pieces = _sent(call, _late(request, call, finishing))
+            return SlotResponse(pieces, slot.pop_all(), media_type="application/json", headers={**headers, **_UNBUFFERED})
     except ClientDisconnectedError:
         await call.left()
         return Response(status_code=499)
     except ShuttingDownError:
         return error_response(await call.shutting_down(), {**headers, "x-should-retry": "true"})
     except AccessEndedError as exc:
-        await call.left()
+        await call.ended()
         raise access_ended() from exc
-    await ctx.confirm()
-    finished = session.finished
-    if finished is None or finished.best is None:
-        error = of_finished(finished) if finished else ApiError("internal_error", "the session did not finish")
+    finally:
+        if not handed_on:
+            finishing.cancel()
+            await asyncio.wait({finishing})
+    session = finishing.result()
+    if error := _error_of(session):
         return Response(orjson.dumps(error.body()), error.status, headers, media_type="application/json")
+    # The first piece is made before the head is sent, so that a failure still has its status.
+    pieces = _pieces(request, call, session)
+    started = [await anext(pieces)]
+    return PiecesResponse(_sent(call, _joined(call, started, pieces)), headers=headers, media_type="application/json")
+
+
+async def _finished(ctx: Context, session_id: str) -> Session:
+    session, _ = await until_finished(ctx.history, session_id)
+    await ctx.confirm()
+    return session
+
+
+async def _within(seconds: float | None, task: asyncio.Task[Any]) -> bool:
+    """Whether the task is done within so many seconds; it goes on if it is not."""
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    return bool(done)
+
+
+def _error_of(session: Session) -> ApiError | None:
+    """Why a session has no result."""
+    if session.finished is None:
+        return ApiError("internal_error", "the session did not finish")
+    return of_finished(session.finished) if session.finished.best is None else None
+
+
+async def _late(request: Request, call: _Waiting, finishing: asyncio.Task[Session]) -> AsyncGenerator[bytes]:
+    """White space until the session is finished, then the reply.
+
+    The status was sent. An error cuts the reply off, within its JSON, so that every client raises: one that is complete would be
+    taken for a result by those that do not look for an error under the status 200 (decision 121).
+    """
+    ctx = call.ctx
+    try:
+        async with contextlib.aclosing(until(ctx.ends, _spaces(ctx.waits.space_s, finishing))) as spaces:
+            async for space in spaces:
+                yield space
+        session = finishing.result()
+        error = _error_of(session)
+        if error is None:
+            async with contextlib.aclosing(_pieces(request, call, session)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        await call.failed()
+    except ShuttingDownError:
+        error = await call.shutting_down()
+    except AccessEndedError:
+        await call.ended()
+        error = access_ended()
+    except (PortError, ApiError) as exc:
+        await call.failed()
+        error = from_port(exc) if isinstance(exc, PortError) else exc
+    yield orjson.dumps(error.body())[:-1]
+    raise ReplyAbortedError(error.message)
+
+
+async def _spaces(every_s: float, finishing: asyncio.Task[Any]) -> AsyncGenerator[bytes]:
+    while True:
+        yield b" "
+        if await _within(every_s, finishing):
+            return
+
+
+async def _sent(call: _Waiting, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The pieces of a reply; a caller whose connection breaks before the last can come back for them."""
+    done = False
+    try:
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+        done = True
+    except ReplyAbortedError:
+        done = True
+        raise
+    finally:
+        if not done:
+            # Shielded: this task is cancelled while the generator is closed.
+            await asyncio.shield(asyncio.ensure_future(call.left()))
+
+
+async def _pieces(request: Request, call: _Waiting, session: Session) -> AsyncGenerator[bytes]:
+    """The reply's JSON, in pieces: a picture is not held as a whole for a reader that may be slow."""
+    ctx, session_id, fields, finished = call.ctx, call.session_id, call.fields, session.finished
+    assert finished is not None
+    assert finished.best is not None
     best = session.candidate(finished.best)
     scores = scores_of(best)
     body = {
@@ -171,22 +282,23 @@ async def _whole(request: Request, call: _Waiting) -> Response:
         **({"ignored": call.ignored} if call.ignored else {}),
         **({"safety_identifier": session.created.user} if session.created.user else {}),
     }
-    # The first part is made before the head is sent, so that a failure still has its status.
-    parts = _parts(request, ctx, session_id, session, finished.results, fields)
-    started = [await anext(parts)]
-    return PiecesResponse(_joined(started, parts, body), headers=headers, media_type="application/json")
+    before = b'{"data":['
+    async with contextlib.aclosing(_parts(request, ctx, session_id, session, finished.results, fields)) as parts:
+        async for part in parts:
+            yield before + part
+            before = b""
+    yield b"]," + orjson.dumps(body)[1:]
 
 
-async def _joined(started: list[bytes], parts: AsyncGenerator[bytes], rest: dict[str, Any]) -> AsyncGenerator[bytes]:
-    """The reply's JSON, in parts: a picture is not held as a whole for a reader that may be slow."""
-    async with contextlib.aclosing(parts):
-        yield b'{"data":[' + started.pop()
+async def _joined(call: _Waiting, started: list[bytes], pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with contextlib.aclosing(pieces):
+        yield started.pop()
         try:
-            async for part in parts:
-                yield part
+            async for piece in pieces:
+                yield piece
         except (PortError, ApiError) as exc:
+            await call.failed()
             raise ReplyAbortedError(str(exc)) from exc
-    yield b"]," + orjson.dumps(rest)[1:]
 
 
 async def _parts(
@@ -220,6 +332,7 @@ async def _facts_of(
         "turn": ref.turn,
         "candidate": ref.candidate,
         "scores": scores.model_dump() if scores else None,
+        **_alpha(candidate, fields),
     }
     if fields.response_format == "url":
         query = [("format", str(fields.output_format))]
@@ -265,7 +378,7 @@ async def _converted(ctx: Context, session_id: str, image: ImageRef, fields: Ima
 
     if _as_stored(image, fields):
         return await load()
-    encoding = (fields.output_format, fields.output_compression)
+    encoding = (fields.output_format or "png", fields.output_compression)
     opaque = fields.background == "opaque"
     return await ctx.transcodes.get(image.sha256, load, encoding, opaque=opaque, tenant=ctx.tenant, param="output_format")
 
@@ -282,6 +395,8 @@ async def _stream(call: _Waiting) -> AsyncIterator[bytes]:
         error = from_port(exc) if isinstance(exc, PortError) else exc
         yield sse_message(error.body(), event="error")
     except AccessEndedError:
+        done = True
+        await call.ended()
         yield sse_message(access_ended().body(), event="error")
     except ShuttingDownError:
         done = True
@@ -359,7 +474,8 @@ async def _completed(call: _Waiting, session: Session, finished: Finished) -> As
 async def _completed_event(
     call: _Waiting, session: Session, finished: Finished, ref: CandidateRef, image: ImageRef, usage: ImagesUsage
 ) -> bytes:
-    scores = scores_of(session.candidate(ref))
+    candidate = session.candidate(ref)
+    scores = scores_of(candidate)
     data = await _converted(call.ctx, call.session_id, image, call.fields)
     body = {
         "type": "image_edit.completed",
@@ -370,6 +486,7 @@ async def _completed_event(
         "turn": ref.turn,
         "candidate": ref.candidate,
         "scores": scores.model_dump() if scores else None,
+        **_alpha(candidate, call.fields),
         "turns": finished.totals.turns,
         "edits": finished.totals.edits,
         "finish_reason": finished.reason,
@@ -377,6 +494,13 @@ async def _completed_event(
         **({"safety_identifier": session.created.user} if session.created.user else {}),
     }
     return sse_message(body, event="image_edit.completed")
+
+
+def _alpha(candidate: Candidate, fields: ImagesEditFields) -> dict[str, str]:
+    """What became of the source's transparency, if it has any; JPEG has none."""
+    if candidate.alpha is None:
+        return {}
+    return {"alpha": "dropped" if fields.output_format == "jpeg" or fields.background == "opaque" else candidate.alpha}
 
 
 def _of_event(call: _Waiting, session: Session, at: float, image: ImageRef, data: bytes) -> dict[str, Any]:

@@ -35,9 +35,10 @@ from orchestrator.ports.collaborators import Catalogue, Clock, image_ref
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Bounds, Created, Folders, Idempotency, Sessions
 from services.errors import ApiError
+from services.imaging import shapes
 from services.imaging.codec import CheckedImage, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
-from services.protocol.images_api import INPUT_FACTOR, EditFields, EditForm, source_and_references
+from services.protocol.images_api import INPUT_FACTOR, EditFields, EditForm, pixels_of, source_and_references
 from services.serving import logs, tracing
 
 _Fields = TypeVar("_Fields", ImagesEditFields, SessionFields)
@@ -160,8 +161,9 @@ class Intake:
             ApiError: for an image that is not accepted, or a key that was used for another request.
         """
         images, mask, received = await self._check(pictures, tenant.name)
+        images[0], mask = await self._in_shape(images[0], mask, fields, tenant.name)
         source, *references = map(image_ref, images)
-        sources = Sources(source, image_ref(mask) if mask else None, tuple(references))
+        sources = Sources(source, image_ref(mask) if mask else None, tuple(references), images[0].alpha)
         seed = secrets.randbelow(_MAX_SEED)
         event = first_event(fields, sources, self.catalogue, self.deadlines, now=self.clock.now(), seed=seed, tenant=tenant.name)
         same = Idempotency(key or "", _fingerprint(fields, received), _former_fingerprint(fields, received))
@@ -207,6 +209,25 @@ class Intake:
         size_of_source = (images[0].width, images[0].height)
         digest, mask = await self.decoder.check_mask(pictures.mask, size_of_source, limits=self.limits, tenant=tenant)
         return images, mask, _Digests(digests[0], digest, tuple(digests[1:]))
+
+    async def _in_shape(
+        self, source: CheckedImage, mask: CheckedImage | None, fields: ImagesEditFields | SessionFields, tenant: str
+    ) -> tuple[CheckedImage, CheckedImage | None]:
+        """Source and mask in the shape of the size that is asked for, so that no editor stretches them, and the thinker compares
+        pictures of one shape. Their digests stay those of what was received.
+        """
+        size = pixels_of(fields.size)
+        if size is None:
+            return source, mask
+        left, top, right, bottom = shapes.frame((source.width, source.height), size, fields.fit)
+        width, height = right - left, bottom - top
+        if width * height > self.limits.max_pixels or max(width, height) > self.limits.max_side:
+            message = f"size: padded to its shape, the image would have {width}x{height} pixels; choose another, or cover"
+            raise ApiError("invalid_value", message, param="size")
+        framed = await self.decoder.frame(source, size, fields.fit, param="image", tenant=tenant)
+        if mask is not None:
+            mask = await self.decoder.frame(mask, size, fields.fit, param="mask", tenant=tenant, is_mask=True)
+        return framed, mask
 
     async def _record(
         self,
@@ -270,6 +291,8 @@ def _fingerprint(fields: ImagesEditFields | SessionFields, received: _Digests) -
 def _former_fingerprint(fields: ImagesEditFields | SessionFields, received: _Digests) -> str:
     """As version 0.1 made it: of all its fields."""
     new = NEW_FIELDS if isinstance(fields, EditFields) else {*NEW_FIELDS, "quality"}
+    if isinstance(fields, ImagesEditFields):
+        fields = fields.model_copy(update={"output_format": fields.output_format or "png"})
     parts = (fields.model_dump_json(exclude=set(new)), *_digests(received))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -15,7 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 
-from orchestrator.ports.errors import StorageUnavailableError
+from orchestrator.ports.errors import PortError, StorageUnavailableError
 from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Callers:
         self._leased: Counter[str] = Counter()
         self._left = asyncio.Event()
         self._left.set()
+        self._later: set[asyncio.Task[None]] = set()
 
     @contextlib.contextmanager
     def waiting(self, session_id: str, *, leased: bool) -> Iterator[None]:
@@ -58,6 +59,25 @@ class Callers:
                     del self._leased[session_id]
             if not self._waiting:
                 self._left.set()
+
+    def later(self, after_s: float, step: Callable[[], Awaitable[None]]) -> None:
+        """Do something for a caller who left, unless this process ends before: the lease of the caller then ends alike."""
+
+        async def wait() -> None:
+            await asyncio.sleep(after_s)
+            try:
+                await step()
+            except PortError as exc:
+                log.warning("cannot end the session of a caller who left: %s", exc.message)
+
+        task = asyncio.create_task(wait(), name="caller who left")
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    def close(self) -> None:
+        """Forget those who left."""
+        for task in self._later:
+            task.cancel()
 
     async def left(self) -> None:
         """Wait until nobody waits."""

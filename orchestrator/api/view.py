@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from orchestrator.loop.events import (
     SUPERSEDED,
+    Alpha,
     Author,
     CandidateRef,
     ChecklistAnswer,
@@ -58,6 +59,8 @@ class CandidateView(BaseModel):
     seed: int
     image: ImageView | None
     outside_mask: OutsideMaskView | None = Field(description="Where the session has a mask and this was measured.")
+    alpha: Alpha | None = Field(default=None, exclude_if=lambda alpha: alpha is None)
+    """What became of the source's transparency; left out where the source has none."""
     scores: ScoresView | None
     reasoning: str | None
     answers: list[ChecklistAnswer]
@@ -286,6 +289,7 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         seed=candidate.seed,
         image=_image(image, url) if image else None,
         outside_mask=OutsideMaskView(**outside.model_dump()) if outside else None,
+        alpha=candidate.alpha,
         scores=scores_of(candidate),
         reasoning=candidate.reasoning or None,
         answers=list(candidate.answers),

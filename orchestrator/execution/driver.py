@@ -29,7 +29,7 @@ from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
 from orchestrator.ports.collaborators import Clock, EditorUsage
-from orchestrator.ports.errors import AbandonedError, FencedError, StorageUnavailableError
+from orchestrator.ports.errors import AbandonedError, CallerLeftError, FencedError, StorageUnavailableError
 from orchestrator.ports.stores import Claim, Recorded, SessionObserver, Sessions
 from services.serving.retry import backoff_s
 
@@ -185,6 +185,11 @@ class Driver:
             self._failures, self._abandoned = 0, False
         except AbandonedError:
             await self._caller_unheard()
+            return False
+        except CallerLeftError:
+            # Until it is back, which is signalled, or for good.
+            await self._pause(self._options.caller_grace_s)
+            await self._resync()
             return False
         except StorageUnavailableError:
             # The append may have happened nevertheless: the log shows it.

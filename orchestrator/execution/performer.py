@@ -108,6 +108,7 @@ class Performer:
             repeated=resumed and not reply.replayed,
             editor=reply.editor,
             outside_mask=reply.outside_mask,
+            alpha=reply.alpha,
         )
 
     async def _request_edit(
@@ -129,6 +130,8 @@ class Performer:
             options=created.editor_options,
             later=job.turn > 1,
             references=self._all_stored(session_id, created.references),
+            fit=created.fit,
+            alpha=created.alpha,
         )
         return await _named(self.editors, created.editor, "editor").edit(order, usage)
 

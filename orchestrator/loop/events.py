@@ -21,6 +21,7 @@ SUPERSEDED: Final = "session_cancelled"
 TOO_LATE: Final = "deadline_exceeded"
 """The code of an edit that was not started, since it could not be finished by the deadline."""
 
+Alpha = Literal["kept", "dropped"]
 Strategy = Literal["think", "single", "best_of_n", "think_best_of_n"]
 Review = Literal["never", "each_turn", "before_finish"]
 Author = Literal["caller", "thinker", "person"]
@@ -153,6 +154,10 @@ class SessionCreated(_Event):
     user: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict, exclude_if=lambda metadata: not metadata)
     """The caller's own pairs; left out where there are none, as earlier versions wrote the event."""
+    fit: Literal["cover", "contain"] = Field(default="cover", exclude_if=lambda fit: fit == "cover")
+    """How a picture of another shape comes to the size in the editor's options; the source has its shape already."""
+    alpha: bool = Field(default=False, exclude_if=lambda alpha: not alpha)
+    """Whether a pixel of the source is not opaque."""
     tenant: str = "default"
 
     @property
@@ -190,6 +195,7 @@ class Edited(_Event):
 
     `repeated`: an earlier driver had requested the same edit, and it was made a second time. `editor`: the fallback that made
     it, if one did. `outside_mask`: what it changed outside the session's mask; None without one, or where it was not measured.
+    `alpha`: what became of the source's transparency; left out where the source has none.
     """
 
     type: Literal["edited"] = "edited"
@@ -201,6 +207,7 @@ class Edited(_Event):
     repeated: bool = False
     editor: str | None = None
     outside_mask: OutsideMask | None = Field(default=None, exclude_if=lambda outside: outside is None)
+    alpha: Alpha | None = Field(default=None, exclude_if=lambda alpha: alpha is None)
 
 
 class EditFailed(_Event):

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from orchestrator.loop.events import (
     SEEDS,
+    Alpha,
     Author,
     CancelRequested,
     CandidateRef,
@@ -73,6 +74,7 @@ class Candidate:
     image: ImageRef | None = None
     outside_mask: OutsideMask | None = None
     editor_seconds: float = 0.0
+    alpha: Alpha | None = None
     edit_error: Failure | None = None
     edit_may_be_retried: bool = True
     scores: Scores | None = None
@@ -300,14 +302,8 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
             return replace(candidate, attempts=event.attempt, editing=True, seed=event.seed, allowance_s=event.allowance_s)
         case Edited():
             seconds = candidate.editor_seconds + event.editor_seconds
-            return replace(
-                candidate,
-                editing=False,
-                image=event.image,
-                outside_mask=event.outside_mask,
-                editor_seconds=seconds,
-                edit_error=None,
-            )
+            made = replace(candidate, editing=False, image=event.image, outside_mask=event.outside_mask, alpha=event.alpha)
+            return replace(made, editor_seconds=seconds, edit_error=None)
         case EditFailed():
             seconds = candidate.editor_seconds + event.editor_seconds
             error = Failure(code=event.code, message=event.message)

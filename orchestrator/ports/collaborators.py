@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, ImageRef, OutsideMask
+from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, ImageRef, OutsideMask
 from services.imaging.codec import CheckedImage
+from services.imaging.shapes import Fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class EditOrder:
         start_s: seconds after which it no longer waits for a slot, since it would miss the deadline.
         session_id: the session it belongs to.
         tenant: whose session that is.
+        fit: how a picture comes to the size in the options.
+        alpha: whether a pixel of the source is not opaque.
     """
 
     source: StoredImage
@@ -94,6 +97,8 @@ class EditOrder:
     session_id: str = ""
     tenant: str = ""
     references: tuple[StoredImage, ...] = ()
+    fit: Fit = "cover"
+    alpha: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,7 @@ class EditReply:
         outside_mask: what it changed outside the order's mask, where that was measured.
         replayed: whether it is the stored response to an earlier request with the same key.
         editor: the name of the fallback that made it, if one did.
+        alpha: what became of the source's transparency, if it has any.
     """
 
     image: CheckedImage
@@ -111,6 +117,7 @@ class EditReply:
     replayed: bool = False
     editor: str | None = None
     outside_mask: OutsideMask | None = None
+    alpha: Alpha | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,5 +75,9 @@ class FencedError(Exception):
     """Another replica owns the session now; this one must stop driving it."""
 
 
+class CallerLeftError(Exception):
+    """The caller who alone can get the session's result left, and may come back: no turn and no edit is begun until then."""
+
+
 class AbandonedError(Exception):
     """The caller who alone could get the session's result is gone; work for it is not recorded any more."""

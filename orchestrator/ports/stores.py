@@ -263,6 +263,7 @@ class Sessions(Protocol):
         Raises:
             FencedError: another replica owns the session, or it was deleted.
             AbandonedError: for its driver, when the caller is gone; events that end the session are recorded.
+            CallerLeftError: for its driver, when the caller left and may come back; events that begin nothing are recorded.
         """
         ...
 
@@ -321,8 +322,12 @@ class SessionStore(Sessions, Protocol):
         """Renew the lease of the callers who wait for these sessions without an idempotency key."""
         ...
 
-    async def hand_over(self, session_id: str, tenant: str, fingerprint: str) -> None:
-        """Let the next request of that tenant and fingerprint join the session, since its caller was told to repeat it."""
+    async def hand_over(self, session_id: str, tenant: str, fingerprint: str, for_s: float, *, left: bool = False) -> None:
+        """Let the next request of that tenant and fingerprint join the session: its caller was told to repeat it, or left."""
+        ...
+
+    async def take_back(self, session_id: str, tenant: str, fingerprint: str) -> bool:
+        """Let nobody join the session any more whose caller did not come back in time; False if somebody did."""
         ...
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:

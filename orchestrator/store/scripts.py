@@ -16,7 +16,7 @@ from orchestrator.store.packing import Packed
 
 _ANY: Final = 1_000_000
 """More sessions than one claim can bring."""
-AppendOutcome = Literal["ok", "full", "conflict", "fenced", "gone", "abandoned"]
+AppendOutcome = Literal["ok", "full", "conflict", "fenced", "gone", "abandoned", "left"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,7 @@ class Append:
     ending: bool
     spent: float
     blob_bytes: int
+    begins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,7 @@ class Scripts:
             "queue_position",
             "renew_callers",
             "hand_over",
+            "take_back",
             "delete",
             "expire",
             "add_endpoint",
@@ -181,7 +183,7 @@ class Scripts:
     async def append(self, append: Append) -> AppendOutcome:
         """See ``append.lua``."""
         fence = "" if append.fence is None else append.fence
-        flags = (int(append.terminal), f"{append.spent:.6f}", int(append.ending), append.blob_bytes)
+        flags = (int(append.terminal), f"{append.spent:.6f}", int(append.ending), append.blob_bytes, int(append.begins))
         events = (part for packed in append.events for part in (packed.event, packed.digest, packed.head))
         reply = await self._call("append", append.session_id, append.expected, fence, *flags, *events)
         outcome: AppendOutcome = _text(reply[0])  # type: ignore[assignment]  # the script answers these words
@@ -221,9 +223,13 @@ class Scripts:
         """See ``renew_callers.lua``."""
         await self._call("renew_callers", caller_ms, *session_ids)
 
-    async def hand_over(self, session_id: str, tenant: str, fingerprint: str, ttl_ms: int) -> None:
+    async def hand_over(self, session_id: str, tenant: str, fingerprint: str, ttl_ms: int, *, left: bool) -> None:
         """See ``hand_over.lua``."""
-        await self._call("hand_over", session_id, tenant, fingerprint, ttl_ms)
+        await self._call("hand_over", session_id, tenant, fingerprint, ttl_ms, int(left))
+
+    async def take_back(self, session_id: str, tenant: str, fingerprint: str) -> bool:
+        """See ``take_back.lua``."""
+        return bool(await self._call("take_back", session_id, tenant, fingerprint))
 
     async def queue_position(self, session_id: str) -> tuple[int, int | None] | None:
         """See ``queue_position.lua``: sessions ahead, and the wait in milliseconds if it is known; None: not queued."""

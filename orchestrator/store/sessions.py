@@ -19,14 +19,16 @@ from orchestrator.loop.events import (
     CancelRequested,
     Edited,
     EditFailed,
+    EditStarted,
     Event,
     FeedbackGiven,
     Finished,
     SessionCreated,
+    TurnStarted,
     load,
 )
 from orchestrator.loop.session import CorruptLogError
-from orchestrator.ports.errors import AbandonedError, FencedError, PortError, StorageUnavailableError
+from orchestrator.ports.errors import AbandonedError, CallerLeftError, FencedError, PortError, StorageUnavailableError
 from orchestrator.ports.stores import (
     Appended,
     Bounds,
@@ -57,8 +59,6 @@ _BUDGET_SPENT: Final = -4
 _LOGS_FULL: Final = -5
 _BLOBS_FULL: Final = -6
 _MIB: Final = 1024 * 1024
-_JOIN_S: Final = 60.0
-"""How long a session waits for the repeat of a caller who was told to repeat; clients do so within seconds."""
 _CALLERS_AT_ONCE: Final = 500
 
 
@@ -223,6 +223,7 @@ class RedisSessions:
         Raises:
             FencedError: when another replica owns the session, or it was deleted.
             AbandonedError: when its caller is gone, unless these events end it.
+            CallerLeftError: when its caller left and may come back, and these events begin a turn or an edit.
         """
         terminal = any(isinstance(event, Finished) for event in events)
         append = Append(
@@ -235,6 +236,7 @@ class RedisSessions:
             ending=terminal or any(_ends(event) for event in events),
             spent=sum(event.editor_seconds for event in events if isinstance(event, Edited | EditFailed)),
             blob_bytes=sum(event.image.bytes for event in events if isinstance(event, Edited)),
+            begins=any(isinstance(event, TurnStarted | EditStarted) for event in events),
         )
         async with redis_call():
             outcome = await self.scripts.append(append)
@@ -242,6 +244,8 @@ class RedisSessions:
             raise FencedError(session_id)
         if outcome == "abandoned":
             raise AbandonedError(session_id)
+        if outcome == "left":
+            raise CallerLeftError(session_id)
         return outcome if outcome in {"ok", "full"} else None
 
     async def claim(self, replica: str, wanted: Wanted) -> Taken:
@@ -288,10 +292,19 @@ class RedisSessions:
             async with redis_call(repeatable=True):
                 await self.scripts.renew_callers(self._lease_ms, names[at : at + _CALLERS_AT_ONCE])
 
-    async def hand_over(self, session_id: str, tenant: str, fingerprint: str) -> None:
-        """Let the next request of that tenant and fingerprint join the session, for a minute."""
+    async def hand_over(self, session_id: str, tenant: str, fingerprint: str, for_s: float, *, left: bool = False) -> None:
+        """Let the next request of that tenant and fingerprint join the session, for so many seconds.
+
+        Args:
+            left: its caller left, and is not known to come back: it begins no turn and no edit until then.
+        """
         async with redis_call(repeatable=True):
-            await self.scripts.hand_over(session_id, tenant, fingerprint, int(_JOIN_S * 1000))
+            await self.scripts.hand_over(session_id, tenant, fingerprint, int(for_s * 1000), left=left)
+
+    async def take_back(self, session_id: str, tenant: str, fingerprint: str) -> bool:
+        """Let nobody join the session any more whose caller did not come back in time; False if somebody did."""
+        async with redis_call():
+            return await self.scripts.take_back(session_id, tenant, fingerprint)
 
     async def queue_position(self, session_id: str) -> QueuePosition | None:
         """Where a session stands in its queue; None when it is not queued."""

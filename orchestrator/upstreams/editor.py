@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from orchestrator.loop.events import TOO_LATE, OutsideMask
+from orchestrator.loop.events import TOO_LATE, Alpha, OutsideMask
 from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply, RequestTiming, StoredImage
 from orchestrator.ports.errors import EditorError
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
@@ -20,9 +20,10 @@ from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, Request
 from orchestrator.upstreams.kept_sources import UNKNOWN, KeptSources
 from orchestrator.upstreams.liveness import Patience
 from services.errors import ApiError
+from services.imaging import shapes
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
-from services.protocol.images_api import MAX_IMAGES, RAW_IMAGE, SOURCE_KEY
+from services.protocol.images_api import MAX_IMAGES, RAW_IMAGE, SOURCE_KEY, pixels_of
 
 _PARAM: Final = "the editor's image"
 _MAX_TIMINGS: Final = 32
@@ -37,8 +38,6 @@ _BYTES_PER_PIXEL: Final = 4
 """RGBA without compression."""
 _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 """An uncompressed image of 12 megapixels in base64; the largest that models of 2026 make are PNGs of 16."""
-_ASPECT_TOLERANCE: Final = 0.04
-"""Editors round sizes to multiples of 8 to 64; an image of nearly the source's aspect ratio is scaled back to its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +48,28 @@ class Told:
     images: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """Which optional fields the requests to an editor have: some servers refuse fields that they do not know.
+
+    Attributes:
+        seed: ``seed``, an extension.
+        base64: ``response_format``, without which some servers answer links.
+        png: ``output_format``: SGLang answers JPEG otherwise, which would be encoded twice.
+    """
+
+    seed: bool = True
+    base64: bool = True
+    png: bool = True
+
+
 class HttpEditor:
     """`orchestrator.ports.collaborators.Editor` over the Images API.
 
     Args:
         upstream: where to post.
         model: the server's name for the model, or None to leave the field out.
-        send_seed: whether the server knows the extension field ``seed``.
-        ask_base64: whether requests have the field ``response_format``, without which some servers answer links.
+        asks: the optional fields of its requests.
         links: fetches pictures that the server answers as links; refuses all if absent.
         limit: bounds the edits in flight; unbounded if None.
         decoder: checks and scales images; one of its own if absent.
@@ -67,16 +80,14 @@ class HttpEditor:
         upstream: HttpUpstream,
         *,
         model: str | None = None,
-        send_seed: bool = True,
-        ask_base64: bool = True,
+        asks: Asks | None = None,
         links: EditorLinks | None = None,
         limit: AdaptiveLimit | None = None,
         decoder: DecodePool | None = None,
     ) -> None:
         self._upstream = upstream
         self._model = model
-        self._send_seed = send_seed
-        self._ask_base64 = ask_base64
+        self._asks = asks or Asks()
         self._links = links or EditorLinks("")
         self._limit = limit
         self._decoder = decoder or DecodePool()
@@ -118,10 +129,12 @@ class HttpEditor:
         fields: dict[str, Any] = {"prompt": order.instruction, **order.options}
         if self._model:
             fields["model"] = self._model
-        if self._send_seed:
+        if self._asks.seed:
             fields["seed"] = order.seed
-        if self._ask_base64:
+        if self._asks.base64:
             fields["response_format"] = "b64_json"
+        if self._asks.png:
+            fields["output_format"] = "png"
         boundary = secrets.token_hex(16)
         # As OpenAI's own client names them: a list has brackets.
         files = [("image[]", image) for image in (order.source, *order.references)]
@@ -139,15 +152,17 @@ class HttpEditor:
         reply = await self._post(call, named, order, requests, patience or Patience.of(order.timeout_s, order.start_s))
         requests.reported(reply)
         data = await self._image_of(reply, order, call.max_reply)
-        info = await self._checked(data, order)
-        if order.options.get("size") in {None, "auto"}:
-            data, info = await self._at_source_size(data, info, order)
+        data, info, transparent = await self._received(data, order)
+        data, info = await self._at_size(data, info, order)
         outside = await self._outside_mask(data, info, order)
-        return EditReply(CheckedImage.hashed(data, info), _timings(reply.json), _replayed(reply), outside_mask=outside)
+        alpha = alpha_of(of_source=order.alpha, of_candidate=transparent)
+        made = CheckedImage.hashed(data, info)
+        return EditReply(made, _timings(reply.json), _replayed(reply), outside_mask=outside, alpha=alpha)
 
     async def _outside_mask(self, data: bytes, info: ImageInfo, order: EditOrder) -> OutsideMask | None:
         """What the edit changed outside the mask; None without one, or for a picture of another shape than the source."""
-        if order.mask is None or _aspect_error(info, order) > _ASPECT_TOLERANCE:
+        source_size = (order.source.ref.width, order.source.ref.height)
+        if order.mask is None or not shapes.nearly((info.width, info.height), source_size):
             return None
         source, mask = await order.source.load(), await order.mask.load()
         try:
@@ -173,23 +188,31 @@ class HttpEditor:
         except ApiError as exc:
             raise EditorError("editor_bad_reply", "the editor's image is not valid base64", retryable=True) from exc
 
-    async def _checked(self, data: bytes, order: EditOrder) -> ImageInfo:
-        """Check an image's header and structure without decoding its pixels; the limit on replies bounds its bytes."""
+    async def _received(self, data: bytes, order: EditOrder) -> tuple[bytes, ImageInfo, bool]:
+        """An image whose header and structure were checked, without metadata: the editor's texts, EXIF and profiles are not for
+        callers. The limit on replies bounds its bytes.
+        """
         max_pixels = max(ImageLimits().max_pixels, _MAX_GROWTH * order.source.ref.width * order.source.ref.height)
         limits = replace(UNLIMITED, max_pixels=max_pixels)
         try:
-            return await self._decoder.inspect(data, limits=limits, param=_PARAM, tenant=order.tenant)
+            return await self._decoder.receive(data, limits=limits, param=_PARAM, tenant=order.tenant, alpha=order.alpha)
         except ApiError as exc:
             raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
 
-    async def _at_source_size(self, data: bytes, info: ImageInfo, order: EditOrder) -> tuple[bytes, ImageInfo]:
-        """Scale the image to the source's size if it has nearly its aspect ratio; a deliberate crop or rotation stays."""
-        width, height = order.source.ref.width, order.source.ref.height
-        same = (info.width, info.height) == (width, height)
-        if same or _aspect_error(info, order) > _ASPECT_TOLERANCE:
+    async def _at_size(self, data: bytes, info: ImageInfo, order: EditOrder) -> tuple[bytes, ImageInfo]:
+        """The image at the size that was asked for, cropped or padded if the editor gave it another shape.
+
+        Without one it is scaled to the source's size if it has nearly its shape; a deliberate crop or rotation stays.
+        """
+        asked = _size_of(order)
+        made, wanted = (info.width, info.height), asked or (order.source.ref.width, order.source.ref.height)
+        rounded = shapes.nearly(made, wanted)
+        if made == wanted or not (rounded or asked):
             return data, info
+        fit = None if rounded else order.fit
+        width, height = wanted
         try:
-            scaled = await self._decoder.resize(data, (width, height), param=_PARAM, tenant=order.tenant)
+            scaled = await self._decoder.resize(data, wanted, param=_PARAM, tenant=order.tenant, fit=fit)
         except ApiError as exc:
             raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
         return scaled, ImageInfo("image/png", width, height)
@@ -230,12 +253,6 @@ class HttpEditor:
         if key:
             self._sources.answered(key, reply.headers)
         return reply
-
-
-def _aspect_error(info: ImageInfo, order: EditOrder) -> float:
-    """How far an image's aspect ratio is from the source's, relatively."""
-    source = order.source.ref
-    return abs((info.width / info.height) / (source.width / source.height) - 1)
 
 
 class _Requests(RequestObserver):
@@ -311,9 +328,20 @@ def _max_reply(order: EditOrder) -> int:
     base64. Models that always answer at their own size make more of a small source, so there is a floor.
     """
     ref = order.source.ref
-    wanted = str(order.options.get("size", "")).partition("x")
-    size = int(wanted[0]) * int(wanted[2]) if wanted[0].isdigit() and wanted[2].isdigit() else 0
-    return max(_MIN_REPLY_BOUND, _MAX_GROWTH * max(ref.width * ref.height, size) * _BYTES_PER_PIXEL * 4 // 3)
+    width, height = _size_of(order) or (0, 0)
+    return max(_MIN_REPLY_BOUND, _MAX_GROWTH * max(ref.width * ref.height, width * height) * _BYTES_PER_PIXEL * 4 // 3)
+
+
+def _size_of(order: EditOrder) -> tuple[int, int] | None:
+    """The size that the caller asked for."""
+    return pixels_of(str(order.options.get("size", "auto")))
+
+
+def alpha_of(*, of_source: bool, of_candidate: bool) -> Alpha | None:
+    """What became of the source's transparency: a candidate without any has lost it, however the editor filled it."""
+    if not of_source:
+        return None
+    return "kept" if of_candidate else "dropped"
 
 
 def _first_of(reply: Any) -> dict[str, Any]:

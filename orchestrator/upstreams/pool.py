@@ -17,7 +17,7 @@ from orchestrator.egress.resolver import NameResolver
 from orchestrator.ports.collaborators import Catalogue, Editor, EditorCapabilities, Thinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.connector import CleanConnector
-from orchestrator.upstreams.editor import HttpEditor, Told
+from orchestrator.upstreams.editor import Asks, HttpEditor, Told
 from orchestrator.upstreams.editor_links import EditorLinks
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
@@ -234,8 +234,7 @@ class UpstreamPool:
         return HttpEditor(
             upstream,
             model=editor.model,
-            send_seed=editor.send_seed,
-            ask_base64=editor.asks_for_base64,
+            asks=Asks(editor.send_seed, editor.asks_for_base64, editor.send_output_format),
             links=EditorLinks(editor.url, editor.image_hosts, self._resolver),
             limit=limit,
             decoder=self._decoder,

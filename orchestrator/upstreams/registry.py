@@ -46,7 +46,7 @@ class UpstreamSettings(BaseModel):
     attempts: int = Field(4, ge=1, le=20, description="Requests of one call while the server is overloaded or away.")
     timeout_s: float = Field(600, gt=0, description="Seconds one call may take, retries included.")
     first_silence_s: float = Field(
-        120, gt=0, description="Seconds a request may go without an answer while the pace of the server is not known."
+        150, gt=0, description="Seconds a request may go without an answer while the pace of the server is not known."
     )
     min_silence_s: float = Field(
         10, gt=0, description="Seconds a request may go without an answer at least; twice what answers usually take if more."
@@ -91,6 +91,7 @@ class EditorSettings(UpstreamSettings):
         None, ge=1, le=MAX_IMAGES, description="Pictures that an edit takes; if absent, as its list of models says, or else 1."
     )
     send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")
+    send_output_format: bool = Field(True, description="Whether it takes `output_format`; it is asked for png.")
     max_in_flight: int | None = Field(
         None, ge=1, description="Edits that this replica keeps in flight; found adaptively if absent."
     )

@@ -130,6 +130,7 @@ class CheckedImage:
 
     Attributes:
         sha256: of `data`, in hex: the image's name in the blob store.
+        alpha: whether a pixel is not opaque.
     """
 
     data: bytes
@@ -137,11 +138,12 @@ class CheckedImage:
     width: int
     height: int
     sha256: str
+    alpha: bool = False
 
     @classmethod
-    def hashed(cls, data: bytes, info: ImageInfo) -> Self:
+    def hashed(cls, data: bytes, info: ImageInfo, *, alpha: bool = False) -> Self:
         """The bytes with their digest."""
-        return cls(data, info.media_type, info.width, info.height, digest(data))
+        return cls(data, info.media_type, info.width, info.height, digest(data), alpha)
 
 
 def digest(data: bytes) -> str:
@@ -245,16 +247,29 @@ def check_image(opened: OpenedImage, sha256: str | None = None) -> CheckedImage:
         opened.image.load()
         stripped = strip_metadata(data) if _is_plain(opened.image, data) else None
         if stripped is data and sha256 is not None:
-            return CheckedImage(data, info.media_type, info.width, info.height, sha256)
+            return CheckedImage(data, info.media_type, info.width, info.height, sha256, is_transparent(opened.image))
         if stripped is not None:
-            return CheckedImage.hashed(stripped, info)
+            return CheckedImage.hashed(stripped, info, alpha=is_transparent(opened.image))
         image = _to_plain(opened.image)
+    alpha = is_transparent(image)
     made = encode(image, "png")
     if len(made) > limits.max_bytes and info.media_type == "image/jpeg":
         # A second JPEG encoding loses less than the camera's did.
         jpeg = _check_size(encode(image, "jpeg"), limits, param)
         return CheckedImage.hashed(jpeg, ImageInfo("image/jpeg", image.width, image.height))
-    return CheckedImage.hashed(_check_size(made, limits, param), ImageInfo("image/png", image.width, image.height))
+    return CheckedImage.hashed(_check_size(made, limits, param), ImageInfo("image/png", image.width, image.height), alpha=alpha)
+
+
+def is_bare(opened: OpenedImage) -> bool:
+    """Whether the file is complete, and holds 8-bit grey, RGB or RGBA in sRGB and nothing else; its pixels are not decoded."""
+    # Its orientation is not looked at: Pillow decodes a PNG for that, and a file without metadata has none.
+    plain = opened.image.mode in _PLAIN_MODES and not _is_16_bit_png(opened.data)
+    return plain and strip_metadata(opened.data) is opened.data
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Whether a pixel of a loaded image in a plain mode is not opaque."""
+    return image.mode == "RGBA" and image.getchannel("A").getextrema()[0] < 255  # type: ignore[operator]  # noqa: PLR2004
 
 
 def encode(

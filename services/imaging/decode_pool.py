@@ -31,7 +31,9 @@ from PIL import Image
 
 import services
 from services.errors import TABLE, ApiError
+from services.imaging import shapes
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, MediaType, OutputFormat
+from services.imaging.containers import strip_metadata
 from services.imaging.decode_worker import BASE_BYTES, LIGHT_BYTES, TOO_MUCH_MEMORY
 from services.imaging.masks import Outside
 from services.imaging.plain_files import plain_info
@@ -205,18 +207,47 @@ class DecodePool:
         reply, made = await self._run("mask", data, {**_args(limits, "mask"), "size": size}, tenant, bounded=True)
         return _checked(data, reply, made)
 
-    async def inspect(self, data: bytes, *, limits: ImageLimits, param: str, tenant: str) -> ImageInfo:
-        """`codec.inspect` of an image that is complete; its pixels are not decoded. Ordinary files need no process for it.
+    async def receive(
+        self, data: bytes, *, limits: ImageLimits, param: str, tenant: str, alpha: bool = False
+    ) -> tuple[bytes, ImageInfo, bool]:
+        """An editor's image without metadata, upright, in sRGB, and whether a pixel of it is not opaque.
+
+        Ordinary files need no process for it (`plain_files`). The pixels of others are decoded only if that has to be measured,
+        or if the file holds more than them (`codec.is_bare`).
+
+        Args:
+            data: the encoded image.
+            limits: checked on its header.
+            param: what messages call it.
+            tenant: whose job it is.
+            alpha: measure transparency; otherwise it is reported as opaque.
 
         Raises:
             ApiError: as `codec.inspect`, and ``invalid_image`` for one that is truncated or has a wrong checksum.
         """
-        plain = plain_info(data) if len(data) <= limits.max_bytes else None
+        plain = plain_info(data) if len(data) <= limits.max_bytes and not alpha else None
         if plain and max(plain.width, plain.height) <= limits.max_side and plain.width * plain.height <= limits.max_pixels:
-            self._observer.decoded("inspect", "ok")
-            return plain
-        reply, _ = await self._run("inspect", data, _args(limits, param), tenant, bounded=False)
-        return ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
+            stripped = strip_metadata(data)
+            if stripped is not None:
+                self._observer.decoded("receive", "ok")
+                return stripped, plain, False
+        reply, made = await self._run("receive", data, {**_args(limits, param), "alpha": alpha}, tenant, bounded=False)
+        info = ImageInfo(_MEDIA_TYPES[reply["media_type"]], int(reply["width"]), int(reply["height"]))
+        return data if reply["unchanged"] else made, info, bool(reply["alpha"])
+
+    async def frame(
+        self, image: CheckedImage, size: shapes.Size, fit: shapes.Fit, *, param: str, tenant: str, is_mask: bool = False
+    ) -> CheckedImage:
+        """A checked image in the shape of that size (`shapes.framed`), as PNG; its own bytes if it has that shape."""
+        box = shapes.frame((image.width, image.height), size, fit)
+        if box == (0, 0, image.width, image.height):
+            return image
+        pixels = (box[2] - box[0]) * (box[3] - box[1])
+        args = {**_args(UNLIMITED, param), "size": size, "fit": fit, "is_mask": is_mask, "pixels": pixels}
+        reply, made = await self._run("frame", image.data, args, tenant, bounded=True)
+        return CheckedImage.hashed(
+            made, ImageInfo("image/png", int(reply["width"]), int(reply["height"])), alpha=bool(reply["alpha"])
+        )
 
     async def transcode(
         self,
@@ -232,9 +263,20 @@ class DecodePool:
         args = {**_args(UNLIMITED, param), "format": output_format, "compression": compression, "opaque": opaque}
         return (await self._run("transcode", data, args, tenant, bounded=True))[1]
 
-    async def resize(self, data: bytes, size: tuple[int, int], *, param: str, tenant: str) -> bytes:
-        """The image in exactly this size, as PNG."""
-        return (await self._run("resize", data, {**_args(UNLIMITED, param), "size": size}, tenant, bounded=False))[1]
+    async def resize(
+        self, data: bytes, size: tuple[int, int], *, param: str, tenant: str, fit: shapes.Fit | None = None
+    ) -> bytes:
+        """The image in exactly this size, as PNG.
+
+        Args:
+            data: the encoded image.
+            size: width and height.
+            param: what messages call it.
+            tenant: whose job it is.
+            fit: crop or pad an image of another shape; None scales its sides by themselves, which undoes an editor's rounding.
+        """
+        args = {**_args(UNLIMITED, param), "size": size, "fit": fit}
+        return (await self._run("resize", data, args, tenant, bounded=False))[1]
 
     async def reduce(self, data: bytes, max_pixels: int, *, param: str, tenant: str) -> tuple[bytes, int, int]:
         """`codec.reduced` as PNG, with its width and height."""

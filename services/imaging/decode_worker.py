@@ -15,13 +15,14 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
 
 from services.errors import ApiError
-from services.imaging import codec, masks
+from services.imaging import codec, masks, shapes
 from services.imaging.codec import UNLIMITED, ImageLimits, MediaType, OpenedImage
 from services.imaging.containers import is_complete
 from services.imaging.structure import webp_size
@@ -78,14 +79,22 @@ def _check(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     checked = codec.check_image(opened, received)
     info = {"media_type": checked.media_type, "width": checked.width, "height": checked.height, "sha256": checked.sha256}
     unchanged = checked.data is data
-    return {"received": received, "unchanged": unchanged, **info}, b"" if unchanged else checked.data
+    facts = {"received": received, "unchanged": unchanged, "alpha": checked.alpha, **info}
+    return facts, b"" if unchanged else checked.data
 
 
-def _inspect(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    info = codec.inspect(data, limits=ImageLimits(*args["limits"]), param=args["param"])
+def _receive(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    opened = codec.open_image(data, limits=ImageLimits(*args["limits"]), param=args["param"])
+    if codec.is_bare(opened) and not args["alpha"]:
+        info = opened.info
+        facts = {"media_type": info.media_type, "width": info.width, "height": info.height, "unchanged": True, "alpha": False}
+        return facts, b""
     if not is_complete(data):
         raise ApiError("invalid_image", f"{args['param']} is truncated or corrupt", param=args["param"])
-    return {"media_type": info.media_type, "width": info.width, "height": info.height}, b""
+    checked = codec.check_image(replace(_open(data, args), limits=UNLIMITED))
+    unchanged = checked.data is data
+    facts = {"media_type": checked.media_type, "width": checked.width, "height": checked.height, "unchanged": unchanged}
+    return {**facts, "alpha": checked.alpha}, b"" if unchanged else checked.data
 
 
 def _transcode(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -97,7 +106,16 @@ def _resize(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     width, height = args["size"]
     _open(data, args, encoded_pixels=width * height)
     image = codec.decode(data, limits=UNLIMITED, param=args["param"])
+    if args["fit"]:
+        image = shapes.framed(image, (width, height), args["fit"])
     return {}, codec.encode(image.resize((width, height), Image.Resampling.LANCZOS), "png")
+
+
+def _frame(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    _open(data, args, encoded_pixels=args["pixels"])
+    image = codec.decode(data, limits=UNLIMITED, param=args["param"])
+    made = shapes.framed(image, tuple(args["size"]), args["fit"], is_mask=args["is_mask"])
+    return {"width": made.width, "height": made.height, "alpha": codec.is_transparent(made)}, codec.encode(made, "png")
 
 
 def _reduce(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -143,7 +161,8 @@ def _reduced(data: bytes, args: dict[str, Any], max_pixels: int) -> list[Image.I
 
 _OPERATIONS: Final[dict[str, Callable[[bytes, dict[str, Any]], tuple[dict[str, Any], bytes]]]] = {
     "check": _check,
-    "inspect": _inspect,
+    "receive": _receive,
+    "frame": _frame,
     "transcode": _transcode,
     "resize": _resize,
     "reduce": _reduce,

@@ -49,6 +49,12 @@ SOURCE_KEPT: Final = "x-source-kept"
 """The header, ``true``, with which a worker tells that it keeps the source under the key."""
 
 
+def pixels_of(size: str) -> tuple[int, int] | None:
+    """A size as (width, height), or None for ``auto``."""
+    width, _, height = size.partition("x")
+    return (int(width), int(height)) if width.isdigit() and height.isdigit() else None
+
+
 def _well_formed(value: object) -> object:
     # A longer text is refused for its length, without being read.
     if isinstance(value, str) and len(value) <= MAX_PROMPT and _UNFIT.search(value):
@@ -90,7 +96,7 @@ class EditFields(BaseModel):
     n: int = Field(1, ge=1, le=10, description="How many images to return.")
     size: str = Field("auto", pattern=SIZE_PATTERN, description="`auto` (the source's size) or WIDTHxHEIGHT in pixels.")
     response_format: Literal["b64_json", "url"] = Field("b64_json", description="Images inline, or as URLs.")
-    output_format: OutputFormat = Field("png", description="Encoding of the returned images.")
+    output_format: OutputFormat | None = Field(None, description="Encoding of the returned images; the source's if absent.")
     output_compression: int | None = Field(None, ge=0, le=100, description="Quality of jpeg and webp, 0-100.")
     stream: bool = Field(False, description="Answer with server-sent events.")
     partial_images: int | None = Field(None, ge=0, le=3, description="How many partial images to stream.")
@@ -100,10 +106,7 @@ class EditFields(BaseModel):
 
     def pixels(self) -> tuple[int, int] | None:
         """`size` as (width, height), or None for ``auto``."""
-        if self.size == "auto":
-            return None
-        width, height = self.size.split("x")
-        return int(width), int(height)
+        return pixels_of(self.size)
 
 
 class ImageData(BaseModel):

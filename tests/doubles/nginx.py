@@ -32,7 +32,8 @@ http {{
         listen 127.0.0.1:{port};
         location / {{
             proxy_pass http://orchestrator;
-            proxy_http_version 1.1;
+            proxy_http_version {version};
+            proxy_read_timeout {read_s}s;
             proxy_set_header Host $host;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection {connection};
@@ -54,7 +55,9 @@ def nginx_binary() -> str:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, upstream: int, *, buffering: bool, connection: str = '"upgrade"') -> Iterator[Process]:
+def nginx(
+    folder: Path, upstream: int, *, buffering: bool, connection: str = '"upgrade"', version: str = "1.1", read_s: int = 60
+) -> Iterator[Process]:
     """A running nginx.
 
     Args:
@@ -62,11 +65,13 @@ def nginx(folder: Path, upstream: int, *, buffering: bool, connection: str = '"u
         upstream: the port of the server behind it.
         buffering: of requests and responses.
         connection: the Connection header that the server gets; always "upgrade", as in most guides.
+        version: of HTTP to the server; for most of its life nginx's own default was 1.0.
+        read_s: seconds that it waits for the next bytes of the server; 60 is its default.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     config = folder / "nginx.conf"
-    modes = {"buffering": "on" if buffering else "off", "connection": connection}
+    modes = {"buffering": "on" if buffering else "off", "connection": connection, "version": version, "read_s": read_s}
     config.write_text(_CONFIG.format(folder=folder, upstream=upstream, port=port, **modes))
     process = start(
         [nginx_binary(), "-p", str(folder), "-c", str(config), "-e", str(folder / "start.log")], port, folder / "out.log"

@@ -207,7 +207,7 @@ async def test_a_repeat_whose_answer_was_lost_joins_the_same_session(redis: Proc
         for name in ("first", "second"):
             await sessions.create(name, made, same)
         for name in ("first", "second", "second"):
-            await sessions.hand_over(name, made.tenant, "digest")
+            await sessions.hand_over(name, made.tenant, "digest", 60.0)
         proxy.set(Fault("cut", bytes=1, scope="open"))
         joined = await sessions.create("repeat", made, same)
         assert proxy.hit == 1

@@ -1,23 +1,28 @@
 -- Append events to a session's log if its last sequence number is the expected one.
--- ARGV  id expected fence('' = not the driver) terminal spent ending blob_bytes {event digest head}…
+-- ARGV  id expected fence('' = not the driver) terminal spent ending blob_bytes begins {event digest head}…
 --       spent: editor seconds that these events report; blob_bytes: of the images that they name
 --       ending: whether they end the session or ask for its end, and are recorded even if Redis is full
+--       begins: whether they begin a turn or an edit
 --       digest, head: see record_event
 -- ->    {'ok', seq} | {'full', seq} recorded, and the tenant's images take all that they may | {'conflict', seq} | {'fenced'} | {'gone'}
 --       {'abandoned'} the caller who alone could get the result is gone, and these events do not end the session
+--       {'left'} that caller left and may come back, and these events begin something
 local id, expected, fence, terminal = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local key = P .. 's:' .. id
 local h = redis.call('HMGET', key, 'seq', 'fence', 'owner', 'state', 'lane', 'tenant', 'leaves', 'attempts', 'most_blobs', 'caller',
-  'webhook')
+  'webhook', 'left')
 if not h[1] then return {'gone'} end
 if fence ~= '' and (fence ~= h[2] or h[4] ~= 'owned') then return {'fenced'} end
 if h[1] ~= expected then return {'conflict', tonumber(h[1])} end
 if fence ~= '' and ARGV[6] ~= '1' and h[10] and tonumber(h[10]) < now_ms() then return {'abandoned'} end
+if fence ~= '' and ARGV[8] == '1' and h[12] then return {'left'} end
 if ARGV[6] == '1' then although_full() end
+-- What a caller ended themselves, a repeat of the request does not join.
+if fence == '' and ARGV[6] == '1' and h[12] then redis.call('HSET', key, 'left', 0) end
 local seq, bytes = tonumber(h[1]), 0
 -- Where the tenant or the session has webhooks, each event that they subscribe to becomes a chore in the same step.
 local announced = (h[11] or redis.call('EXISTS', P .. 'hooks:' .. h[6]) == 1) and {finished = true, review_requested = true} or {}
-for i = 8, #ARGV, 3 do
+for i = 9, #ARGV, 3 do
   seq = seq + 1
   bytes = bytes + record_event(id, seq, ARGV[i], ARGV[i + 1], ARGV[i + 2])
   if next(announced) and announced[cjson.decode(ARGV[i]).type] then

@@ -22,16 +22,18 @@ if idempotency ~= '' then
   local before = redis.call('HMGET', record, 'id', 'fingerprint', 'request')
   if before[1] then return {0, before[1], before[3] or before[2]} end
 elseif caller_ms ~= '' then
-  -- A caller was told to repeat the request, since its replica shut down: each repeat joins one of the sessions, and the same
-  -- one when this command comes again.
+  -- A caller was told to repeat the request, since its replica shut down, or left: each repeat joins one of the sessions, and the
+  -- same one when this command comes again.
   local joined = P .. 'joined:' .. id
   local before = redis.call('GET', joined)
   if before then return {0, before, request} end
   local left = redis.call('LPOP', handed_over(tenant, request))
   while left do
-    if redis.call('EXISTS', P .. 's:' .. left) == 1 then
+    local h = redis.call('HMGET', P .. 's:' .. left, 'seq', 'left')
+    if h[1] and not (h[2] and tonumber(h[2]) < now_ms()) then
       renew_caller(left, caller_ms)
       redis.call('SET', joined, left, 'PX', 60000)
+      if redis.call('HDEL', P .. 's:' .. left, 'left') == 1 then redis.call('PUBLISH', P .. 'signal', left) end
       return {0, left, request}
     end
     left = redis.call('LPOP', handed_over(tenant, request))

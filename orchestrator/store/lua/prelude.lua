@@ -13,8 +13,9 @@
 -- replicas           by the end of their lease        own:<replica>   the sessions a replica drives
 -- timers             <kind>:<id> by when it is due    unfinished   how many sessions are
 -- open:<tenant>      its unfinished sessions by their deadline     spent:<day>   editor seconds by tenant, of days since 1970
--- handed:<tenant>:<request>   sessions whose callers were told to repeat that request     joined:<id>   the one that the
---                    request with this id joined
+-- handed:<tenant>:<request>   sessions whose callers were told to repeat that request, or left; those have in
+--                    left of s:<id> until when they can come back
+-- joined:<id>        the one that the request with this id joined
 -- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session; in
 --                    endpoint the webhook that is notified of it alone, if there is one (field webhook of s:<id>)
 -- bytes:<tenant>     bytes of its sessions in Redis, by the time at which they leave it (see leave_slot)
@@ -110,7 +111,11 @@ end
 
 local function handed_over(tenant, request) return P .. 'handed:' .. tenant .. ':' .. request end
 
-local function renew_caller(id, ms) redis.call('HSET', P .. 's:' .. id, 'caller', string.format('%.0f', now_ms() + ms)) end
+-- Never shorter: the last renewal of one who waits may come after it was handed over.
+local function renew_caller(id, ms)
+  local ends = math.max(now_ms() + ms, tonumber(redis.call('HGET', P .. 's:' .. id, 'caller') or '0'))
+  redis.call('HSET', P .. 's:' .. id, 'caller', string.format('%.0f', ends))
+end
 
 local function inflight_of(editor, tenant) return tonumber(redis.call('HGET', P .. 'inflight:' .. editor, tenant) or '0') end
 

@@ -14,7 +14,7 @@ from services.editor.engine.async_engine import EditRequest
 from services.editor.pipelines import Pipeline
 from services.editor.pipelines.base import Capabilities
 from services.errors import ApiError
-from services.imaging.codec import ImageLimits, digest
+from services.imaging.codec import ImageLimits, OutputFormat, digest
 from services.protocol.images_api import EditFields, EditForm, NegativePrompt, source_and_references
 
 MAX_SEED = 2**53 - 16
@@ -32,6 +32,7 @@ class WorkerFields(EditFields):
 
     quality: Literal["auto"] | None = Field(None, description="Only `auto`.")
     background: Literal["auto"] | None = Field(None, description="Only `auto`.")
+    output_format: OutputFormat = Field("png", description="Encoding of the returned images.")
     partial_images: int | None = Field(
         None, ge=0, le=3, description="How many unfinished pictures to stream; a pipeline without steps sends none."
     )

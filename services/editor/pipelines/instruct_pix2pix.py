@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.sizes import Size, working_size
+from services.imaging.shapes import scaled
 
 _MULTIPLE = 8  # the VAE's factor; the U-Net takes any latents
 
@@ -29,7 +29,7 @@ def size(job: EditJob, pixels: int) -> Size:
 def arguments(job: EditJob, pixels: int) -> dict[str, Any]:
     """The arguments of the pipeline's call; the size is the source's."""
     return {
-        "image": job.image.resize(size(job, pixels), Image.Resampling.LANCZOS),
+        "image": scaled(job.image, size(job, pixels)),
         "prompt": job.prompt,
         "negative_prompt": job.negative_prompt,
         "guidance_scale": job.parameters["guidance_scale"],

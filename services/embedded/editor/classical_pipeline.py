@@ -19,6 +19,7 @@ from services.embedded.editor.masks import Masks
 from services.embedded.editor.parser import parse
 from services.embedded.editor.picture import Picture
 from services.embedded.editor.plan import SPECS, Area, Kind, Operation, Plan, Region, Strength, Term
+from services.imaging.shapes import framed, scaled
 
 _BACKGROUND = Region((Term(Area.BACKGROUND),))
 _SPREAD = 0.18  # standard deviation of the log of the strength
@@ -93,10 +94,15 @@ class ClassicalPipeline:
         plan = parse(job.prompt)
         shapes = [operation for operation in plan.operations if operation.kind in GEOMETRIC]
         image = reshape(job.image, shapes)
-        limit = None if job.mask is None else _limit(reshape(_fitted(job.mask, job.image.size), shapes))
+        mask = None if job.mask is None else reshape(_fitted(job.mask, job.image.size), shapes)
+        if job.size is not None:
+            # Cropped first, so that nothing is stretched, and what is drawn is within the result.
+            image = framed(image, job.size, "cover")
+            mask = mask and framed(mask, job.size, "cover", is_mask=True)
+        limit = None if mask is None else _limit(mask)
         edited, done, missing = _apply_plan(image, plan, job.seed, limit)
         if job.size is not None and job.size != edited.size:
-            edited = edited.resize(job.size, Image.Resampling.LANCZOS)
+            edited = scaled(edited, job.size)
         applied = tuple(operation.describe() for operation in plan.operations if operation in done or operation in shapes)
         return EditResult(edited, applied, (*plan.not_understood, *missing))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
+import io
 import json
 import struct
 import zlib
@@ -16,18 +18,19 @@ import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageChops, ImageCms, PngImagePlugin
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply, StoredImage
 from orchestrator.ports.errors import EditorError
-from orchestrator.upstreams.editor import HttpEditor
+from orchestrator.upstreams.editor import Asks, HttpEditor
 from orchestrator.upstreams.editor_links import EditorLinks
 from orchestrator.upstreams.http import Call, HttpUpstream, Reply, RequestObserver, Upstream
 from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.registry import EditorSettings
 from services.imaging.codec import inspect
 from services.imaging.decode_pool import DecodePool
+from services.imaging.shapes import Fit
 from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
 from tests.component.orchestrator.desk import WAIT_S, Desk, asking, holding, image_reply, stored
 from tests.doubles.decoding import InProcessPool
@@ -74,6 +77,7 @@ async def test_the_form_is_the_official_clients(desk: Desk) -> None:
             n=1,
             size="96x64",
             response_format="b64_json",
+            output_format="png",
             extra_body={"seed": 7},
         )
     ours, theirs = desk.seen
@@ -87,7 +91,9 @@ async def test_the_form_is_the_official_clients(desk: Desk) -> None:
 async def test_only_what_was_asked_for_is_sent(desk: Desk) -> None:
     """No model, no seed where the server knows none, no mask where there is none; options as they are."""
     desk.answers = [image_reply(EDITED)]
-    await edit(desk, order(options={"guidance_scale": 3.5, "num_inference_steps": 20}), send_seed=False, ask_base64=False)
+    await edit(
+        desk, order(options={"guidance_scale": 3.5, "num_inference_steps": 20}), asks=Asks(seed=False, base64=False, png=False)
+    )
 
     names = [name for name, _ in desk.seen[0].form]
     assert names == ["prompt", "guidance_scale", "num_inference_steps", "image"]
@@ -239,16 +245,16 @@ async def test_a_picture_larger_than_callers_may_send_is_taken(desk: Desk) -> No
 
 async def test_an_editor_may_answer_with_twice_the_sources_pixels() -> None:
     """Or with as many as anybody may send; not with a bomb."""
-    data = saved(Image.new("1", (8000, 6400)), "PNG")
+    data = saved(Image.new("L", (8000, 6400)), "PNG")
     editor = HttpEditor(_Answering({}), decoder=InProcessPool())
 
     def of(width: int) -> EditOrder:
         source = order().source
         return replace(order(), source=StoredImage(source.ref.model_copy(update={"width": width, "height": 5000}), source.load))
 
-    assert (await editor._checked(data, of(6000))).width == 8000
+    assert (await editor._received(data, of(6000)))[1].width == 8000
     with pytest.raises(EditorError):
-        await editor._checked(data, of(4000))
+        await editor._received(data, of(4000))
 
 
 BAD_PICTURES = {
@@ -486,3 +492,68 @@ async def test_a_reply_is_bounded_by_what_an_image_of_the_session_takes(width: i
             replace(order(options={"size": size}), source=large), EditorUsage()
         )
     assert [call.max_reply for call in calls] == [most]
+
+
+def with_extras() -> dict[str, bytes]:
+    """Files of an editor that carry what is its own: a text, EXIF with a place, a thumbnail's profile."""
+    place = Image.Exif()
+    place[0x010E] = "SECRET"
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("parameters", "SECRET prompt, seed 1")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = scene(size=(WIDTH, HEIGHT))
+    return {
+        "text": saved(picture, "PNG", pnginfo=texts),
+        "png exif": saved(picture, "PNG", exif=place),
+        "jpeg exif": saved(picture, "JPEG", exif=place),
+        "jpeg comment": saved(picture, "JPEG", comment=b"SECRET"),
+        "webp": saved(picture, "WEBP", exif=place, xmp=b"SECRET"),
+        "profile": saved(picture, "PNG", icc_profile=profile),
+        "jpeg profile": saved(picture, "JPEG", icc_profile=profile + b"SECRET"),
+        "trailing": saved(picture, "PNG") + b"SECRET",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(with_extras()))
+async def test_what_an_editors_file_carries_is_not_kept(desk: Desk, name: str) -> None:
+    desk.answers = [image_reply(with_extras()[name])]
+    image = (await edit(desk, order())).image
+
+    assert b"SECRET" not in image.data and b"ICC" not in image.data and b"iCCP" not in image.data
+    assert Image.open(io.BytesIO(image.data)).size == (WIDTH, HEIGHT)
+    assert image.sha256 == hashlib.sha256(image.data).hexdigest()
+
+
+async def test_a_picture_that_its_editor_marked_as_rotated_is_upright(desk: Desk) -> None:
+    """Without the mark it would be on its side."""
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    desk.answers = [image_reply(saved(scene(size=(WIDTH, HEIGHT)).transpose(Image.Transpose.ROTATE_90), "PNG", exif=turned))]
+    image = (await edit(desk, order())).image
+    assert (image.width, image.height) == (WIDTH, HEIGHT)
+    assert ImageChops.difference(Image.open(io.BytesIO(image.data)), scene(size=(WIDTH, HEIGHT))).getbbox() is None
+
+
+@pytest.mark.parametrize(("made", "alpha"), [("RGB", "dropped"), ("opaque", "dropped"), ("RGBA", "kept")])
+async def test_what_became_of_transparency_is_told(desk: Desk, made: str, alpha: str) -> None:
+    """A channel that is opaque everywhere has lost it too."""
+    picture = scene(size=(WIDTH, HEIGHT)).convert("RGB" if made == "RGB" else "RGBA")
+    if made == "RGBA":
+        picture.putpixel((0, 0), (1, 2, 3, 0))
+    desk.answers = [image_reply(saved(picture, "PNG"))] * 2
+    assert (await edit(desk, replace(order(), alpha=True))).alpha == alpha
+    assert (await edit(desk, order())).alpha is None
+
+
+@pytest.mark.parametrize("fit", ["cover", "contain"])
+async def test_an_editor_that_answers_in_another_shape_is_not_stretched(desk: Desk, fit: Fit) -> None:
+    """Its picture is cropped or padded to the size that was asked for."""
+    square = Image.new("RGB", (100, 100), "red")
+    desk.answers = [image_reply(saved(square, "PNG"))]
+    reply = await edit(desk, replace(order(options={"size": "300x150"}), fit=fit))
+    image = Image.open(io.BytesIO(reply.image.data))
+
+    assert image.size == (300, 150)
+    corner: Any = image.getpixel((2, 75))
+    assert corner == ((255, 0, 0) if fit == "cover" else (255, 255, 255))
+    assert image.getpixel((150, 75)) == (255, 0, 0)

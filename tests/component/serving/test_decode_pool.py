@@ -104,14 +104,15 @@ async def test_a_light_job_that_takes_too_long_is_begun_again_as_a_heavy_one() -
         assert [len(held._idle[light]) for light in (True, False)] == [0, 1]
 
 
-async def test_an_image_is_inspected_without_its_pixels() -> None:
+async def test_an_image_is_received_without_decoding_its_pixels() -> None:
     async with pool() as held:
-        info = await held.inspect(WIDE, limits=ImageLimits(), param="x", tenant="")
+        data, info, _ = await held.receive(WIDE, limits=ImageLimits(), param="x", tenant="")
+        assert data is WIDE
         assert (info.media_type, info.width, info.height) == ("image/jpeg", 2000, 500)
-        refused = await refusal(held.inspect(SMALL[:-20], limits=ImageLimits(), param="x", tenant=""))
+        refused = await refusal(held.receive(SMALL[:-20], limits=ImageLimits(), param="x", tenant=""))
         assert refused.message == "x is truncated or corrupt"
         # Pillow allocates its canvases when it opens it: more than a light process has, and less than a heavy one.
-        assert (await held.inspect(HEAVY, limits=ImageLimits(), param="x", tenant="")).width == 7000
+        assert (await held.receive(HEAVY, limits=ImageLimits(), param="x", tenant=""))[1].width == 7000
 
 
 async def test_a_light_process_may_take_less_than_a_heavy_one() -> None:

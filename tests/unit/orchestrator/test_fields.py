@@ -302,7 +302,7 @@ def test_references_are_kept_in_their_order_in_a_log_that_former_versions_do_not
         ({"review": "each_turn"}, "unknown_parameter", "review"),
         ({"max_turn": 3}, "unknown_parameter", "max_turn"),
         ({"output_format": "png", "output_compression": 50}, "invalid_value", "output_compression"),
-        ({"output_compression": 0}, "invalid_value", "output_compression"),
+        ({"output_format": "png", "output_compression": 0}, "invalid_value", "output_compression"),
         ({"partial_images": 1}, "invalid_value", "partial_images"),
         ({"stream": True, "response_format": "url"}, "invalid_value", "response_format"),
         ({"output_format": "webp", "size": "20000x100", "model": "able"}, "invalid_value", "output_format"),

@@ -31,6 +31,7 @@ from services.editor.pipelines.diffusion.invariance import BatchInvariance
 from services.editor.pipelines.diffusion.progress import Progress
 from services.editor.pipelines.diffusion.special_tokens import special_tokens
 from services.errors import ApiError
+from services.imaging.shapes import scaled
 
 
 @dataclass(slots=True, eq=False)
@@ -154,7 +155,7 @@ class InterleavedPipeline:
         target = family.reduced(job, pixels)
         if target[0] >= job.image.width or target[1] >= job.image.height:
             return job
-        smaller = job.image.resize(target, Image.Resampling.LANCZOS)
+        smaller = scaled(job.image, target)
         small = replace(job, image=smaller, source_size=job.image.size)
         # Only if the pipeline does not scale it again, and works at the same size: rounding may change the aspect ratio.
         same = family.reduced(small, pixels) == target and family.size(small, pixels) == family.size(job, pixels)
@@ -338,7 +339,7 @@ class InterleavedPipeline:
         size = job.size or job.source_size or job.image.size
         if result.image.size == size:
             return result
-        return replace(result, image=result.image.resize(size, Image.Resampling.LANCZOS))
+        return replace(result, image=scaled(result.image, size))
 
 
 def _opaque(image: Image.Image) -> Image.Image:

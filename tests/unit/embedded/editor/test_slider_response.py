@@ -15,6 +15,7 @@ from services.editor.pipelines import EditJob, load
 from services.embedded.editor import ClassicalPipeline
 from services.embedded.editor.classical_pipeline import strength_for
 from services.embedded.editor.plan import Kind, Operation
+from services.imaging.shapes import scaled
 from tests.unit.embedded.editor.photographs import chroma, detail, edit, lab, lightness, photo
 
 Measure = Callable[[Image.Image], float]
@@ -208,6 +209,14 @@ def test_a_protected_region_keeps_its_bytes() -> None:
     change = np.abs(np.asarray(edit("exposure +40%, but keep the subject unchanged"), int) - np.asarray(photo(), int))
     assert change[80:100, 100:120].max() == 0
     assert change[:10, -10:].mean() > 3
+
+
+def test_a_size_of_another_shape_is_reached_by_cropping() -> None:
+    """An instruction that nobody understands changes nothing else; a border is drawn within what is left."""
+    assert edit("zzzz", size=(64, 64)).tobytes() == scaled(photo(), (64, 64)).tobytes()
+    assert edit("zzzz", size=(64, 64)).tobytes() != photo().resize((64, 64), Image.Resampling.LANCZOS).tobytes()
+    border = edit("add a white border", size=(64, 64))
+    assert {border.getpixel(at) for at in ((0, 32), (63, 32), (32, 0), (32, 63))} == {(255, 255, 255)}
 
 
 def test_a_size_is_honoured() -> None:
