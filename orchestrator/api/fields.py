@@ -102,6 +102,8 @@ class ImagesEditFields(LoopFields, EditFields):
         """
         found = sniff(source)
         own = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+        if self.background == "transparent":
+            own["image/jpeg"] = "png"
         fields = self.model_copy(update={"output_format": self.output_format or own.get(found or "", "png")})
         _check_output(fields, 0)
         return fields

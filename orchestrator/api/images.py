@@ -496,9 +496,9 @@ async def _completed_event(
     return sse_message(body, event="image_edit.completed")
 
 
-def _alpha(candidate: Candidate, fields: ImagesEditFields) -> dict[str, str]:
+def _alpha(candidate: Candidate | None, fields: ImagesEditFields) -> dict[str, str]:
     """What became of the source's transparency, if it has any; JPEG has none."""
-    if candidate.alpha is None:
+    if candidate is None or candidate.alpha is None:
         return {}
     return {"alpha": "dropped" if fields.output_format == "jpeg" or fields.background == "opaque" else candidate.alpha}
 

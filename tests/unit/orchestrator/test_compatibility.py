@@ -40,7 +40,7 @@ def test_the_table_has_every_field_of_the_official_client() -> None:
 
 
 def test_every_honoured_field_is_a_field_of_the_request() -> None:
-    pictures = {"image", "image[]", "images", "image_url", "url", "mask"}
+    pictures = {"image", "image[]", "image[0]", "images", "image_url", "url", "mask"}
     for field in FIELDS:
         for name in field.name.split(", "):
             taken = name in ImagesEditFields.model_fields or name in pictures
