@@ -1,6 +1,6 @@
 """Runs a Python module and attributes its CPU time to areas of the code: ``python cpu_areas.py FIGURES MODULE [ARGUMENT …]``.
 
-A thread wakes up every fifth of a millisecond, reads the CPU clock of every other thread, and adds what each has used since to
+A thread wakes up twice a millisecond, reads the CPU clock of every other thread, and adds what each has used since to
 the area of the code that it is in. So the sum is exact, and its division is a sample. A thread that holds the interpreter's lock
 for long is looked at when it lets go: some of what the event loop's callbacks use is counted as the loop's. Threads that are not
 Python's are one area.
@@ -21,9 +21,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-_EVERY_S: Final = 0.0002
+_EVERY_S: Final = 0.0005
 WRITE_EVERY_S: Final = 0.25
-_SWITCH_S: Final = 0.00005
+_SWITCH_S: Final = 0.0001
 _THREAD_CLOCK: Final = 6
 """Linux: the clock of the CPU time of a thread is its number, inverted, shifted by three, and this."""
 
@@ -91,6 +91,7 @@ class Sampler(threading.Thread):
         super().__init__(name="cpu areas", daemon=True)
         self._figures = figures
         self._used: dict[int, float] = {}
+        self._total = 0.0
         self._areas: Counter[str] = Counter()
         self._places: Counter[str] = Counter()
 
@@ -107,24 +108,25 @@ class Sampler(threading.Thread):
     def _sample(self) -> None:
         frames = sys._current_frames()  # noqa: SLF001 - there is no other way
         total = time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
-        natives = total
+        natives, self._total = total - self._total, total
         for thread in threading.enumerate():
             number = thread.native_id or 0
             try:
                 seconds = time.clock_gettime(~number << 3 | _THREAD_CLOCK)
             except OSError:
                 continue
-            natives -= seconds
+            spent = seconds - self._used.get(number, seconds)
+            self._used[number] = seconds
+            natives -= spent
             if thread is not self:
-                self._add(number, seconds, area_of(frames.get(thread.ident or 0)))
-        self._add(0, natives, (_NATIVE, ""))
+                # A thread of a library that once called Python is known to Python, but is mostly in no frame of it.
+                frame = frames.get(thread.ident or 0)
+                self._add(spent, area_of(frame) if frame else (_NATIVE, ""))
+        self._add(natives, (_NATIVE, ""))
 
-    def _add(self, thread: int, seconds: float, where: tuple[str, str]) -> None:
-        spent = seconds - self._used.get(thread, 0.0)
-        if spent > 0:
-            self._used[thread] = seconds
-            self._areas[where[0]] += spent  # type: ignore[assignment]  # seconds, not a count
-            self._places[": ".join(where)] += spent  # type: ignore[assignment]
+    def _add(self, spent: float, where: tuple[str, str]) -> None:
+        self._areas[where[0]] += spent  # type: ignore[assignment]  # seconds, not a count
+        self._places[": ".join(where)] += spent  # type: ignore[assignment]
 
     def _write(self) -> None:
         new = self._figures.with_suffix(".new")

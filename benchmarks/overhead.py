@@ -168,7 +168,7 @@ async def sessions(api: httpx.AsyncClient, image: bytes, count: int, at_once: in
     async def one() -> dict[str, object]:
         async with slots:
             data = {"prompt": "make it golden", "patience": "20", **fields}
-            reply = await api.post("/v1/sessions", files={"image": image}, data=data, headers={"Prefer": "wait=300"})
+            reply = await api.post("/v1/sessions", files={"image": image}, data=data, headers={"Prefer": "wait=100"})
             reply.raise_for_status()
             body: dict[str, object] = reply.json()
             assert body["finish_reason"] == "max_turns", body
@@ -186,7 +186,7 @@ async def added_ms(api: httpx.AsyncClient, session: dict[str, object]) -> list[f
 
 
 def _client(side: Side) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=side.orchestrator.url, timeout=600, trust_env=False)
+    return httpx.AsyncClient(base_url=side.orchestrator.url, timeout=120, trust_env=False)
 
 
 async def turns(side: Side, image: bytes, count: int, into: Turn) -> None:

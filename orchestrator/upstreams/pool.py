@@ -266,6 +266,8 @@ def http_client() -> aiohttp.ClientSession:
         headers={"user-agent": "EditThinker"},
         # Encoded replies are refused: nobody asks for them, and 5 kB of gzip within gzip are 4 GB.
         auto_decompress=False,
+        # A picture, so that reading is not paused and resumed for each piece of it.
+        read_bufsize=1024 * 1024,
     )
 
 
