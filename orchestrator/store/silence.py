@@ -2,7 +2,7 @@
 
 Nothing raises, so each of them would cost the next caller the whole time of a call. Redis answers its connections in the order in
 which it reads from them. So when an answer is late, PING is sent on a new connection: once that is answered, the late one is
-dead. It is closed, and those that were idle since before it was used are made again when they are handed out. Where PING has no
+dead. It is closed, and those that were idle since before it was used are made again when they are used. Where PING has no
 answer either, Redis itself is silent or away, and nothing is closed.
 """
 
@@ -150,12 +150,12 @@ class WatchedConnection(ClosedTransport):
 
         reader.feed_data = feed_data
 
-    async def can_read(self, *args: Any, **options: Any) -> bool:
-        """Whether there is something to read; raises where the connection is to be made again."""
-        if self.silences.is_suspect(self):
+    async def send_packed_command(self, *args: Any, **options: Any) -> None:
+        """Send a command, on a new connection if this one was idle while others died."""
+        if self._writer is not None and self.silences.is_suspect(self):
             self._abort()
-            raise RedisConnectionError("the connection was idle while others died")
-        return await super().can_read(*args, **options)
+            await self.disconnect(nowait=True)
+        await super().send_packed_command(*args, **options)
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """Receive a response."""
