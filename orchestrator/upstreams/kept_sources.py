@@ -1,9 +1,9 @@
 """Sources that an editor's workers keep, so that a session's source is sent once to a worker and not with each turn.
 
-A source goes by a key: the HMAC of its session and digest under a secret of this process. Nobody can guess it: a stranger
-who knows a picture's digest cannot have that picture edited, and no session can name another's. A worker says in its reply
-that it keeps the source; servers that say nothing are always sent the file. Behind a balancer the next turn may reach another
-worker, which answers 412. That costs a request, so after each such answer twice as many edits in a row are sent with the file.
+A source goes by a key: the HMAC of its session and digest under a secret of this process. Nobody can guess it: a stranger who
+knows a picture's digest cannot have that picture edited, and no session can name another's. A worker says in its reply that it
+keeps the source; servers that say nothing are always sent the file. Behind a balancer the next turn may reach another worker,
+which answers 412. That costs a request, so after each such answer twice as many edits in a row are sent with the file.
 """
 
 from __future__ import annotations
