@@ -101,8 +101,12 @@ class UpstreamPool:
             {name: self._capabilities(name, registry.editors[name]) for name in names},
             tuple(thinkers),
             frozenset(name for name, thinker in registry.thinkers.items() if thinker.format == "checklist"),
+<<<<<<< HEAD
             {alias: name for name in names for alias in registry.editors[name].aliases},
             {name: thinker.images for name, thinker in registry.thinkers.items() if thinker.images is not None},
+=======
+            {name: most for name in registry.thinkers if (most := _most_images(registry, name)) is not None},
+>>>>>>> pictures
         )
 
     async def learn_forever(self) -> None:
@@ -253,6 +257,13 @@ class UpstreamPool:
             thinker.max_pixels,
         )
         return HttpThinker(upstream, dialect, self._observer.thinker_replied, self._decoder)
+
+
+def _most_images(registry: Registry, name: str) -> int | None:
+    """Pictures that a thinker and its fallback both take in a request; None for any number."""
+    thinker = registry.thinkers[name]
+    both = (thinker.images, registry.thinkers[thinker.fallback].images if thinker.fallback else None)
+    return min((images for images in both if images is not None), default=None)
 
 
 def http_client() -> aiohttp.ClientSession:

@@ -196,7 +196,9 @@ async def test_what_editors_take_is_learned_where_the_settings_do_not_say(desk: 
     desk.answers = [Response("starting", 503), listed({"id": "a", "capabilities": {"images": 3, "mask": True}})]
     url = f"{desk.url}/v1"
     editors = {"said": {"url": url, "images": 2, "mask": False}, "asked": {"url": url}, "half": {"url": url, "mask": False}}
-    registry = Registry.model_validate({"editors": editors, "thinkers": {"t": {"url": url, "model": "m", "images": 4}}})
+    thinker = {"url": url, "model": "m"}
+    thinkers = {"t": {**thinker, "images": 4}, "backed": {**thinker, "fallback": "t"}, "any": thinker}
+    registry = Registry.model_validate({"editors": editors, "thinkers": thinkers})
     async with http_client() as client:
         pool = UpstreamPool(lambda: registry, client, _Unobserved(), InProcessPool())
 
@@ -204,7 +206,7 @@ async def test_what_editors_take_is_learned_where_the_settings_do_not_say(desk: 
             return {name: (takes.mask, takes.images) for name, takes in pool.catalogue().editors.items()}
 
         assert known() == {"said": (False, 2), "asked": (None, None), "half": (False, None)}
-        assert pool.catalogue().thinker_images == {"t": 4}
+        assert pool.catalogue().thinker_images == {"t": 4, "backed": 4}
         await pool.learn(again=False)
         await pool.learn(again=False)
         assert known() == {"said": (False, 2), "asked": (True, 3), "half": (False, 3)}
