@@ -101,12 +101,8 @@ class UpstreamPool:
             {name: self._capabilities(name, registry.editors[name]) for name in names},
             tuple(thinkers),
             frozenset(name for name, thinker in registry.thinkers.items() if thinker.format == "checklist"),
-<<<<<<< HEAD
             {alias: name for name in names for alias in registry.editors[name].aliases},
-            {name: thinker.images for name, thinker in registry.thinkers.items() if thinker.images is not None},
-=======
             {name: most for name in registry.thinkers if (most := _most_images(registry, name)) is not None},
->>>>>>> pictures
         )
 
     async def learn_forever(self) -> None:
