@@ -23,7 +23,7 @@ OPEN_WEBUI = Client(
     lambda _: "02530d50 (replayed)",
     "Images, Edit: engine OpenAI, our base URL; a second turn sends two pictures",
 )
-LIBRECHAT = Client("LibreChat", lambda _: "00b3bc32 (replayed)", "`IMAGE_GEN_OAI_BASEURL`; it always asks for gpt-image-1")
+LIBRECHAT = Client("LibreChat", lambda _: "00b3bc32 (replayed)", "`IMAGE_GEN_OAI_BASEURL`; it asks for gpt-image-1")
 N8N = Client("n8n", lambda _: "2475cbe0 (replayed)", "OpenAI node, Edit Image; the base URL is in its credential")
 DIFY = Client("Dify", lambda _: "7af22831 (replayed)", "OpenAI tool, GPT Image Edit: `openai_base_url`; openai-python")
 
