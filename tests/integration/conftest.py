@@ -104,6 +104,8 @@ def orchestrator(redis: Process, upstreams: str, tmp_path_factory: pytest.TempPa
 @pytest.fixture
 def api(orchestrator: Process, redis: Process, script: Script) -> Iterator[httpx.Client]:
     """A client of it; sessions that a test leaves running are cancelled, and all are forgotten."""
+    # Another test may just have made the shared Redis refuse writes, which the orchestrator notices every second.
+    wait_ready(orchestrator)
     with httpx.Client(base_url=orchestrator.url, timeout=30, trust_env=False) as client:
         yield client
         ends = time.monotonic() + 20
