@@ -164,6 +164,17 @@ def test_quiet_prints_nothing(server: str, photo: Path) -> None:
     assert photo.with_name("photo-edited.png").exists()
 
 
+def test_a_result_has_the_format_of_its_photo(server: str, tmp_path: Path) -> None:
+    """As a file, whose name has it too, and on standard output."""
+    photo = tmp_path / "photo.JPG"
+    Image.new("RGB", (48, 32), (90, 60, 30)).save(photo, "JPEG")
+    assert run("edit", photo, "x", "-q", "--server", server, "--max-turns", 1).returncode == 0
+    words = command("edit", "-", "x", "-q", "--server", server, "--max-turns", 1)
+    done = subprocess.run(words, input=photo.read_bytes(), capture_output=True, timeout=60, check=False)
+    for picture in (photo.with_name("photo-edited.JPG").read_bytes(), done.stdout):
+        assert picture.startswith(b"\xff\xd8\xff")
+
+
 def test_a_picture_can_come_from_stdin_and_go_to_stdout(server: str, photo: Path) -> None:
     """The summary goes to standard error then."""
     words = command("edit", "-", "golden hour", "--server", server)
