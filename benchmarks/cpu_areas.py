@@ -1,31 +1,28 @@
 """Runs a Python module and attributes its CPU time to areas of the code: ``python cpu_areas.py FIGURES MODULE [ARGUMENT …]``.
 
-A thread wakes up twice a millisecond, reads the CPU clock of every other thread, and adds what each has used since to
-the area of the code that it is in. So the sum is exact, and its division is a sample. A thread that holds the interpreter's lock
-for long is looked at when it lets go: some of what the event loop's callbacks use is counted as the loop's. Threads that are not
-Python's are one area.
+A timer of the process's CPU time sends a signal every two milliseconds. Its handler adds what the main thread has used since the
+last one to the area of the code that it is in, and what the other threads have used to an area of their own. So the sum is exact,
+and its division is a sample. What the event loop does outside of Python (sockets, waiting) is mostly counted as the loop's.
 
 `benchmarks.overhead --profile` starts the orchestrator of any checkout with it; so it imports nothing of this project.
-pyinstrument samples wall-clock time, cProfile doubles the time of small functions, and py-spy needs ptrace: hence our own.
+pyinstrument samples wall-clock time, cProfile doubles the time of small functions, and py-spy needs ptrace. A sampling thread
+needs the lock of the interpreter, which it gets when the others wait; and a process that is forked while it runs may hang.
 """
 
 from __future__ import annotations
 
 import json
 import runpy
+import signal
 import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
-_EVERY_S: Final = 0.0005
-WRITE_EVERY_S: Final = 0.25
-_SWITCH_S: Final = 0.0001
-_THREAD_CLOCK: Final = 6
-"""Linux: the clock of the CPU time of a thread is its number, inverted, shifted by three, and this."""
+_EVERY_S: Final = 0.002
+WRITE_EVERY_S: Final = 0.05
 
 # (area, end of a file's name, functions or none for all), from the innermost frame outwards; the first that matches decides.
 _AREAS: Final = (
@@ -60,10 +57,9 @@ _AREAS: Final = (
     ("API and HTTP server", "h11/", ()),
     ("API and HTTP server", "/multipart", ()),
     ("API and HTTP server", "services/serving/", ()),
-    ("pictures to and from decode processes", "concurrent/futures/thread.py", ()),
     ("event loop and sockets", "asyncio/runners.py", ()),
 )
-_NATIVE: Final = "threads of the blob store"
+_THREADS: Final = "threads (blob store, pictures to decode processes)"
 _REST: Final = "rest"
 
 
@@ -80,7 +76,7 @@ def area_of(frame: FrameType | None) -> tuple[str, str]:
     return _REST, innermost
 
 
-class Sampler(threading.Thread):
+class Sampler:
     """Attributes CPU seconds while the process runs.
 
     Args:
@@ -88,41 +84,25 @@ class Sampler(threading.Thread):
     """
 
     def __init__(self, figures: Path) -> None:
-        super().__init__(name="cpu areas", daemon=True)
         self._figures = figures
-        self._used: dict[int, float] = {}
-        self._total = 0.0
+        self._main = self._others = 0.0
+        self._written = 0.0
         self._areas: Counter[str] = Counter()
         self._places: Counter[str] = Counter()
 
-    def run(self) -> None:
-        """Sample until the process ends."""
-        written = time.monotonic()
-        while True:
-            time.sleep(_EVERY_S)
-            self._sample()
-            if time.monotonic() - written > WRITE_EVERY_S:
-                written = time.monotonic()
-                self._write()
+    def start(self) -> None:
+        """Sample from now on, in the main thread."""
+        signal.signal(signal.SIGPROF, self._sample)
+        signal.setitimer(signal.ITIMER_PROF, _EVERY_S, _EVERY_S)
 
-    def _sample(self) -> None:
-        frames = sys._current_frames()  # noqa: SLF001 - there is no other way
-        total = time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
-        natives, self._total = total - self._total, total
-        for thread in threading.enumerate():
-            number = thread.native_id or 0
-            try:
-                seconds = time.clock_gettime(~number << 3 | _THREAD_CLOCK)
-            except OSError:
-                continue
-            spent = seconds - self._used.get(number, seconds)
-            self._used[number] = seconds
-            natives -= spent
-            if thread is not self:
-                # A thread of a library that once called Python is known to Python, but is mostly in no frame of it.
-                frame = frames.get(thread.ident or 0)
-                self._add(spent, area_of(frame) if frame else (_NATIVE, ""))
-        self._add(natives, (_NATIVE, ""))
+    def _sample(self, _: int, frame: FrameType | None) -> None:
+        main = time.thread_time()
+        others = time.process_time() - main
+        self._add(main - self._main, area_of(frame))
+        self._add(others - self._others, (_THREADS, ""))
+        if time.monotonic() - self._written > WRITE_EVERY_S:
+            self._write()
+        self._main, self._others = time.thread_time(), others
 
     def _add(self, spent: float, where: tuple[str, str]) -> None:
         self._areas[where[0]] += spent  # type: ignore[assignment]  # seconds, not a count
@@ -132,6 +112,7 @@ class Sampler(threading.Thread):
         new = self._figures.with_suffix(".new")
         new.write_text(json.dumps({"areas": dict(self._areas), "places": dict(self._places)}), "utf-8")
         new.replace(self._figures)
+        self._written = time.monotonic()
 
 
 def main() -> None:
@@ -140,8 +121,6 @@ def main() -> None:
     # `python file` puts the file's folder first; `python -m` the current one.
     sys.path[0] = str(Path.cwd())
     sys.argv = [module, *sys.argv[3:]]
-    # The sampler gets the interpreter's lock within this time, not in 5 ms, when the thread that has it waits for its sockets.
-    sys.setswitchinterval(_SWITCH_S)
     Sampler(figures).start()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
