@@ -58,7 +58,12 @@ def check(mask: Image.Image, size: tuple[int, int], *, param: str = "mask") -> N
 
 
 def opening(mask: Image.Image) -> Image.Image:
-    """Where the edit may act, in mode L: 255 where the mask is not opaque, else 0."""
+    """Where the edit may act, in mode L: 255 where the mask is not opaque, else 0.
+
+    Sessions of version 0.1 may have a mask without transparency, which says nothing: all of it is open.
+    """
+    if "A" not in mask.getbands():
+        return Image.new("L", mask.size, _OPAQUE)
     return mask.getchannel("A").point([_OPAQUE] * _OPAQUE + [0])
 
 

@@ -65,6 +65,8 @@ async def test_a_list_of_pictures_is_sent_as_the_official_client_sends_it(desk: 
             image=named,
             mask=("mask.png", MASK, "image/png"),
             prompt="x",
+            response_format="b64_json",
+            output_format="png",
             extra_body={"seed": 7},
         )
     ours, theirs = desk.seen

@@ -153,6 +153,13 @@ def test_without_an_outside_there_is_nothing_to_measure() -> None:
         assert outside(image, mask, Image.new("RGB", (64, 64), "red")) is None
 
 
+def test_a_mask_of_an_earlier_version_without_transparency_leaves_nothing_outside() -> None:
+    source = Image.new("RGB", (64, 64), "red")
+
+    assert outside(source, Image.new("L", (64, 64)), Image.new("RGB", (64, 64), "blue")) is None
+    assert overlay(source, Image.new("RGB", (64, 64))).getpixel((5, 5)) == (255, 0, 0)
+
+
 @given(scenes())
 @settings(max_examples=40, deadline=None)
 def test_the_picture_of_what_may_change_shows_it_as_it_is_and_the_rest_grey_and_pale(
