@@ -289,7 +289,9 @@ class _Display:
         self._counts: Counter[str] = Counter()
         self._console = Console(stderr=True, quiet=batch.quiet)
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal or batch.quiet)
+        hidden = not self._console.is_terminal or batch.quiet
+        # Lines of JSON stay whole on a terminal.
+        self._bar = Progress(*columns, console=self._console, disable=hidden, redirect_stdout=False)
         self._task = self._bar.add_task("", total=len(batch.items))
         self.failed: list[Outcome] = []
 

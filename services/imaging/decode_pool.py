@@ -505,8 +505,8 @@ class _Process:
 def _checked(data: bytes, reply: Mapping[str, Any], made: bytes) -> tuple[str, CheckedImage]:
     media_type = _MEDIA_TYPES[reply["media_type"]]
     whole = data if reply["unchanged"] else made
-    image = CheckedImage(whole, media_type, int(reply["width"]), int(reply["height"]), str(reply["sha256"]))
-    return str(reply["received"]), image
+    size = int(reply["width"]), int(reply["height"])
+    return str(reply["received"]), CheckedImage(whole, media_type, *size, str(reply["sha256"]), bool(reply["alpha"]))
 
 
 def _args(limits: ImageLimits, param: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_one_picture_is_one_picture_whichever_way_it_comes(api: httpx.Client, sc
     ]
     for reply in several:
         assert (reply.status_code, error(reply)["param"]) == (400, "image"), reply.text
-        assert "given 2 times" in error(reply)["message"]
+        assert "2 pictures were sent" in error(reply)["message"]
 
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.calls import Collation
@@ -28,8 +29,10 @@ def size(job: EditJob, pixels: int) -> Size:
 
 def arguments(job: EditJob, pixels: int) -> dict[str, Any]:
     """The arguments of the pipeline's call; the size is the source's."""
+    target = size(job, pixels)
     return {
-        "image": scaled(job.image, size(job, pixels)),
+        # One of another shape than was asked for is cropped, and not stretched.
+        "image": scaled(job.image, target) if job.size else job.image.resize(target, Image.Resampling.LANCZOS),
         "prompt": job.prompt,
         "negative_prompt": job.negative_prompt,
         "guidance_scale": job.parameters["guidance_scale"],

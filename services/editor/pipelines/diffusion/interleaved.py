@@ -31,7 +31,7 @@ from services.editor.pipelines.diffusion.invariance import BatchInvariance
 from services.editor.pipelines.diffusion.progress import Progress
 from services.editor.pipelines.diffusion.special_tokens import special_tokens
 from services.errors import ApiError
-from services.imaging.shapes import scaled
+from services.imaging.shapes import framed, nearly
 
 
 @dataclass(slots=True, eq=False)
@@ -155,7 +155,11 @@ class InterleavedPipeline:
         target = family.reduced(job, pixels)
         if target[0] >= job.image.width or target[1] >= job.image.height:
             return job
-        smaller = scaled(job.image, target)
+        image = job.image
+        if job.size is not None and nearly(target, job.size) and not nearly(image.size, target):
+            # The pipeline edits at the shape that was asked for, and would stretch the source to it.
+            image = framed(image, target, "cover")
+        smaller = image.resize(target, Image.Resampling.LANCZOS)
         small = replace(job, image=smaller, source_size=job.image.size)
         # Only if the pipeline does not scale it again, and works at the same size: rounding may change the aspect ratio.
         same = family.reduced(small, pixels) == target and family.size(small, pixels) == family.size(job, pixels)
@@ -339,7 +343,8 @@ class InterleavedPipeline:
         size = job.size or job.source_size or job.image.size
         if result.image.size == size:
             return result
-        return replace(result, image=scaled(result.image, size))
+        # The inverse of what the pipeline did to the source, also where its sizes have another aspect ratio.
+        return replace(result, image=result.image.resize(size, Image.Resampling.LANCZOS))
 
 
 def _opaque(image: Image.Image) -> Image.Image:
