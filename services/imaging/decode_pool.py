@@ -505,7 +505,8 @@ class _Process:
 def _checked(data: bytes, reply: Mapping[str, Any], made: bytes) -> tuple[str, CheckedImage]:
     media_type = _MEDIA_TYPES[reply["media_type"]]
     whole = data if reply["unchanged"] else made
-    image = CheckedImage(whole, media_type, int(reply["width"]), int(reply["height"]), str(reply["sha256"]))
+    sides = int(reply["width"]), int(reply["height"])
+    image = CheckedImage(whole, media_type, *sides, str(reply["sha256"]), alpha=bool(reply["alpha"]))
     return str(reply["received"]), image
 
 
