@@ -92,6 +92,11 @@ _ELSEWHERE: Final[Mapping[type[LoopFields], Mapping[str, str]]] = {
 _MAX_NAMES: Final = 200
 """That are looked up; `validate` refuses as many."""
 _NEVER_IGNORED: Final = frozenset({"review", "mask"})
+_PICTURES: Final = ("image", "images", "image[]", "image_url", "url", "mask", "mask[]", "mask_url")
+"""Names that are nearly one of these may be those of a picture."""
+_NEARLY: Final = 0.8
+_MAX_HEADER: Final = 1024
+"""Characters of a header's value; nginx takes 4 KiB of headers by default (proxy_buffer_size), Node 16 KiB."""
 
 
 def settle(
@@ -123,8 +128,17 @@ def settle(
 
 
 def ignored_header(ignored: tuple[str, ...]) -> dict[str, str]:
-    """The header that names what was ignored; none where nothing was."""
-    return {IGNORED_HEADER: ", ".join(quote(name, safe="[]") for name in ignored)} if ignored else {}
+    """The header that names what was ignored; none where nothing was. One that would be too long ends with dots."""
+    if not ignored:
+        return {}
+    names = [quote(name, safe="[]") for name in ignored]
+    shown_names, size = list[str](), len("...")
+    for name in names:
+        size += len(name) + len(", ")
+        shown_names.append(name if size <= _MAX_HEADER else "...")
+        if size > _MAX_HEADER:
+            break
+    return {IGNORED_HEADER: ", ".join(shown_names)}
 
 
 def _check_name(model: type[LoopFields], name: str) -> None:
@@ -146,7 +160,8 @@ def _may_be_ignored(exc: ApiError, given: Mapping[str, Any], model: type[LoopFie
         return False
     if exc.code == "unknown_parameter":
         # Likely misspelt: what it means would be lost.
-        return len(name) <= MAX_NAME and not difflib.get_close_matches(name, model.model_fields, 1)
+        misspelt = len(name) > MAX_NAME or difflib.get_close_matches(name, model.model_fields, 1)
+        return not misspelt and not difflib.get_close_matches(name, _PICTURES, 1, _NEARLY)
     return exc.code == "unsupported_parameter"
 
 

@@ -386,7 +386,8 @@ def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorCapab
     if fields.size != "auto":
         wanted["size"] = fields.size
     elif fields.fit != "cover":
-        raise ApiError("invalid_value", "fit: it says how to come to a size; send size too, or leave it out", param="fit")
+        message = "fit: it says how to come to a size; send size too, or leave it out"
+        raise ApiError("unsupported_parameter", message, param="fit")
     if fields.moderation == "low":
         wanted["moderation"] = fields.moderation
     if isinstance(fields, ImagesEditFields) and fields.background == "transparent":

@@ -121,10 +121,10 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
     key = idempotency_key(request)
     with contextlib.ExitStack() as slot:
         async with (
-            receiving(ctx.uploads, request, ctx.tenant, factor=memory_factor(request)) as body,
-            ctx.uploads.open(ctx.tenant) as fetched,
+            ctx.uploads.open(ctx.tenant) as held,
+            receiving(ctx.uploads, request, factor=memory_factor(request), held=held) as body,
         ):
-            given = await ctx.intake.receive(body, ImagesEditFields, ctx.tenant, fetched.grow)
+            given = await ctx.intake.receive(body, ImagesEditFields, ctx.tenant, held.grow)
             fields, ignored = given.fields, given.ignored
             delivered = fields.delivered_as(given.pictures.source)
             if fields.response_format == "url":

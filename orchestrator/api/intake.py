@@ -122,7 +122,18 @@ class Intake:
         has_mask = form.mask is not None
         right = partial(check, catalogue=self.catalogue, deadlines=self.deadlines, images=len(form.images), has_mask=has_mask)
         fields, ignored = settle(model, _with_metadata(form.fields), right, self.compatibility)
+        self._check_size(fields.size)
         return Received(fields, await self._pictures(form, tenant, reserve), ignored)
+
+    def _check_size(self, size: str) -> None:
+        """Refuse a size at which no candidate could be checked or scaled, before an edit is paid for."""
+        width, height = pixels_of(size) or (0, 0)
+        most = ImageLimits(
+            0, max(ImageLimits().max_pixels, self.limits.max_pixels), max(ImageLimits().max_side, self.limits.max_side)
+        )
+        if width * height > most.max_pixels or max(width, height) > most.max_side:
+            message = f"size: at most {most.max_pixels:,} pixels in all and {most.max_side:,} a side; ask for a smaller picture"
+            raise ApiError("invalid_value", message, param="size")
 
     async def _pictures(self, form: EditForm, tenant: str, reserve: Reserve) -> Pictures:
         """The pictures of a form as bytes; texts are read or fetched, one after the other."""
@@ -227,6 +238,12 @@ class Intake:
         framed = await self.decoder.frame(source, size, fields.fit, param="image", tenant=tenant)
         if mask is not None:
             mask = await self.decoder.frame(mask, size, fields.fit, param="mask", tenant=tenant, is_mask=True)
+            if not mask.alpha:
+                message = (
+                    f"mask: of what may change, size={fields.size} leaves nothing: the image is cropped to that shape in its "
+                    "middle; send fit=contain, which pads it, or another size"
+                )
+                raise ApiError("invalid_value", message, param="mask")
         return framed, mask
 
     async def _record(
@@ -263,6 +280,9 @@ def _with_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: _PAIR.fullmatch(name) for name in fields}
     pairs = {match[1]: fields[name] for name, match in found.items() if match}
     rest: dict[str, Any] = {name: text for name, text in fields.items() if not found[name]}
+    if pairs and rest.get("metadata") is not None:
+        message = "metadata was given more than once, as metadata and as metadata[key]; send one of them"
+        raise ApiError("invalid_value", message, param="metadata")
     return {**rest, "metadata": pairs} if pairs else rest
 
 

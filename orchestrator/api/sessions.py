@@ -133,10 +133,10 @@ async def create_session(
     wait_s = preferred_wait_s(request.headers.getlist("prefer"))
     key = idempotency_key(request)
     async with (
-        receiving(ctx.uploads, request, ctx.tenant, factor=memory_factor(request)) as body,
-        ctx.uploads.open(ctx.tenant) as fetched,
+        ctx.uploads.open(ctx.tenant) as held,
+        receiving(ctx.uploads, request, factor=memory_factor(request), held=held) as body,
     ):
-        given = await ctx.intake.receive(body, SessionFields, ctx.tenant, fetched.grow)
+        given = await ctx.intake.receive(body, SessionFields, ctx.tenant, held.grow)
         webhook = endpoint_of_request(ctx, given.fields)
         with ctx.counting_refusals():
             bounds = await ctx.tenant_bounds()

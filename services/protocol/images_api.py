@@ -215,8 +215,8 @@ async def read_form(form: _Form, model: type[BaseModel] | None = None) -> EditFo
             continue
         if _IMAGE_NAME.fullmatch(name):
             images.add(name, await _picture(value, "image"))
-        elif name in _URL_NAMES and not is_file and _is_url(value):
-            images.add("image", value)
+        elif name in _URL_NAMES and not is_file:
+            images.add("image", _url(value, name))
         elif name == "mask" and mask is not None:
             raise ApiError("invalid_value", "mask was given more than once; send it once", param="mask")
         elif name == "mask":
@@ -260,6 +260,12 @@ async def _filled(value: _Upload) -> bool:
 
 def _is_url(text: str) -> bool:
     return text[:8].lower().startswith(("data:", "https://", "http://"))
+
+
+def _url(text: str, name: str) -> str:
+    if not _is_url(text):
+        raise ApiError("invalid_value", f"{name} is not the URL of a picture; send it as an https URL or a data URL", param=name)
+    return text
 
 
 def _misplaced(name: str, model: type[BaseModel] | None) -> ApiError:

@@ -123,20 +123,23 @@ class ByteBudget:
 
 
 @contextlib.asynccontextmanager
-async def receiving(budget: ByteBudget, request: Request, holder: str = "", *, factor: int = 1) -> AsyncIterator[Request]:
+async def receiving(
+    budget: ByteBudget, request: Request, holder: str = "", *, factor: int = 1, held: Held | None = None
+) -> AsyncIterator[Request]:
     """The request, whose body is held until the end of the block: its Content-Length at once, or else as it arrives.
 
     Args:
         factor: times that a body is in memory while it is read; a JSON body is so as bytes and as text.
+        held: what the request holds besides, so that it does not wait for its own body; the holder's if there is one.
 
     Raises:
         ApiError: ``overloaded``, also while the body is read.
     """
-    async with budget.open(holder) as held:
+    async with contextlib.nullcontext(held) if held else budget.open(holder) as holding:
         length = request.headers.get("content-length", "")
         if length.isascii() and length.isdigit():
             if int(length) > SMALL:
-                await held.grow(int(length) * factor)
+                await holding.grow(int(length) * factor)
             yield request
             return
         arrived, reserved = 0, SMALL
@@ -146,7 +149,7 @@ async def receiving(budget: ByteBudget, request: Request, holder: str = "", *, f
             message = await request.receive()
             arrived += len(message.get("body", b""))
             while arrived > reserved:
-                await held.grow(_STEP * factor)
+                await holding.grow(_STEP * factor)
                 reserved += _STEP
             return message
 

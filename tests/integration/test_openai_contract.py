@@ -390,3 +390,15 @@ def test_a_wrong_parameter_of_a_path_is_told_without_a_pattern(api: httpx.Client
 
 def test_health_under_both_names(api: httpx.Client) -> None:
     assert api.get("/health?x=1").json() == api.get("/healthz").json() == {"status": "ok"}
+
+
+def test_a_picture_in_json_that_fills_the_budget_is_taken(start_orchestrator: Start, script: Script) -> None:
+    """Its text counts as the body and its bytes in addition; the request does not wait for itself."""
+    process = start_orchestrator(EDITTHINKER_UPLOAD_BYTES=str(1024 * 1024))
+    noise = Image.effect_noise((900, 900), 90)
+    file = io.BytesIO()
+    noise.save(file, "PNG")
+    text = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    with httpx.Client(base_url=process.url, timeout=60, trust_env=False) as client:
+        reply = client.post("/v1/images/edits", json={"prompt": "x", "images": [{"image_url": text}], "max_turns": 1})
+    assert reply.status_code == 200, reply.text

@@ -111,3 +111,34 @@ def test_the_header_has_no_odd_characters() -> None:
     """Names come from strangers."""
     assert ignored_header(()) == {}
     assert ignored_header(("style", "a, b", "ü\r\nx")) == {"EditThinker-Ignored": "style, a%2C%20b, %C3%BC%0D%0Ax"}
+
+
+def test_the_header_is_no_longer_than_proxies_take() -> None:
+    """The reply's `ignored` has all of them."""
+    names = tuple(f"ü{'é' * 90}{number}" for number in range(190))
+    header = ignored_header(names)["EditThinker-Ignored"]
+
+    assert len(header) <= 1024 and header.endswith(", ...")
+    assert header.startswith("%C3%BC")
+    short = tuple(f"name{number}" for number in range(20))
+    assert ignored_header(short) == {"EditThinker-Ignored": ", ".join(short)}
+
+
+@pytest.mark.parametrize(
+    "name", ["image[]", "image[1]", "images[]", "image2", "mask[]", "masks", "mask_url", "urls", "image_urls"]
+)
+def test_what_may_be_a_picture_is_not_ignored(name: str) -> None:
+    """A request whose mask or reference is left out is another one."""
+    with pytest.raises(ApiError) as caught:
+        settle(ImagesEditFields, {"prompt": "x", name: "…"}, accept, "lenient")
+
+    assert caught.value.param == name
+
+
+def test_a_fit_goes_with_its_size() -> None:
+    """For an editor that takes no size."""
+    given_ = {"prompt": "x", "size": "64x64", "fit": "contain"}
+    assert settle(ImagesEditFields, given_, accept, "lenient")[1] == ("size", "fit")
+    with pytest.raises(ApiError) as caught:
+        settle(ImagesEditFields, given_, accept, "strict")
+    assert caught.value.param == "size"

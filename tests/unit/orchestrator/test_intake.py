@@ -241,6 +241,41 @@ async def test_a_mask_that_cannot_be_used_is_refused(mask: Image.Image, words: s
     assert (caught.value.code, caught.value.param) == ("invalid_image", "mask")
 
 
+@pytest.mark.parametrize(("fit", "refused"), [("cover", True), ("contain", False)])
+async def test_a_mask_of_which_a_crop_leaves_nothing_open_is_refused(fit: str, refused: bool) -> None:  # noqa: FBT001
+    """Its opening is at the left edge, which a square of the middle does not have."""
+    mask = Image.new("RGBA", (40, 20), "black")
+    mask.paste((0, 0, 0, 0), (0, 0, 5, 20))
+    unused: Any = None
+    intake = Intake(unused, unused, unused, unused, unused, ImageLimits(), InProcessPool())
+    [source], kept, _ = await intake._check(Pictures(saved(Image.new("RGB", (40, 20)), "PNG"), saved(mask, "PNG")), "ann")
+    fields = ImagesEditFields.model_validate({"prompt": "x", "size": "64x64", "fit": fit})
+    with pytest.raises(ApiError, match=r"mask: .* fit=contain") if refused else contextlib.nullcontext():
+        framed, kept = await intake._in_shape(source, kept, fields, "ann")
+        assert kept is not None
+        assert (kept.width, kept.height) == (framed.width, framed.height) == (40, 40)
+
+
+async def test_a_size_that_no_picture_may_have_is_refused_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "fetch_image", None)
+    unused: Any = None
+    intake = Intake(unused, unused, unused, lambda: CATALOGUE, DEADLINES, ImageLimits(), unused, unused)
+    for size in ("99999x1", "9000x9000"):
+        with pytest.raises(ApiError, match="size: ") as caught:
+            await intake.receive(
+                request({"prompt": "x", "url": URL, "size": size, "model": "able"}), ImagesEditFields, "ann", unused
+            )
+        assert caught.value.param == "size"
+
+
+async def test_metadata_in_two_spellings_is_not_lost() -> None:
+    body = {"prompt": "x", "url": URL, "metadata": {"a": "1"}, "metadata[b]": "2"}
+    unused: Any = None
+    intake = Intake(unused, unused, unused, lambda: CATALOGUE, DEADLINES, ImageLimits(), unused, unused)
+    with pytest.raises(ApiError, match="metadata was given more than once"):
+        await intake.receive(request(body), ImagesEditFields, "ann", unused)
+
+
 def test_a_version_with_more_fields_makes_the_same_fingerprint() -> None:
     """Replicas of both run during an upgrade."""
 

@@ -105,6 +105,21 @@ async def test_a_body_is_held_by_its_length_or_as_it_arrives(pieces: int, length
     assert budget.used == 0
 
 
+@pytest.mark.parametrize("length", [3 * MIB, None])
+async def test_a_request_does_not_wait_for_its_own_body(length: int | None) -> None:
+    """The pictures in a body are held in addition to it, and together they may be more than a share."""
+    budget = ByteBudget(8 * MIB, 4 * MIB)
+    async with (
+        asyncio.timeout(5),
+        budget.open("ann") as held,
+        receiving(budget, request([bytes(MIB)] * 3, length), "ann", held=held) as read,
+    ):
+        await read.body()
+        await held.grow(6 * MIB)
+        assert budget.used == 9 * MIB
+    assert budget.used == 0
+
+
 async def test_a_body_without_a_length_is_refused_while_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(byte_budget, "WAIT_S", 0.01)
     budget = ByteBudget(2 * MIB)
