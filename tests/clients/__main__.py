@@ -1,6 +1,6 @@
 """``python -m tests.clients [--write] [NAME …]``: every client against the embedded stack; prints the table of docs/clients.md.
 
-A NAME is a part of a client's name; ``--write`` puts the table into the page. ``EDITTHINKER_CLIENTS`` is the folder of
+A NAME is a part of a client's name; ``--write`` puts the rows into the page. ``EDITTHINKER_CLIENTS`` is the folder of
 `install.sh`; the reference's scripts are run if ``EDITTHINKER_REFERENCE`` is set. The exit code is 1 if a check failed.
 """
 
@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 from tests.clients import curl, node, packages, programs, python, reference, replayed
-from tests.clients.server import Check, Client, Server, server
+from tests.clients.server import Check, Client, Server, installed, server
 from tests.doubles.browser import pages
 
 PAGE = Path(__file__).parents[2] / "docs/clients.md"
+HEAD = "| client | version | date | verdict | note |\n|---|---|---|---|---|\n"
 _REFERENCE = (reference,) if os.environ.get("EDITTHINKER_REFERENCE") else ()
 _MODULES = (python, curl, replayed, programs, node, packages, *_REFERENCE)
 CLIENTS: tuple[Client, ...] = tuple(client for module in _MODULES for client in module.CLIENTS)
@@ -47,35 +48,38 @@ def row(running: Server, client: Client, failures: list[str]) -> str:
     return f"| {client.name} | {version} | {time.strftime('%Y-%m-%d')} | {works} | {client.note} |\n"
 
 
-def write(table: str) -> None:
-    """Replace the table of the page."""
-    text = PAGE.read_text("utf-8")
-    PAGE.write_text(re.sub(r"\| client \|.*?\n\n", lambda _: f"{table}\n", text, count=1, flags=re.DOTALL), "utf-8")
+def updated(page: str, rows: dict[str, str]) -> str:
+    """The page with these rows in its table, by their clients; the rows of other clients stay."""
+
+    def table(found: re.Match[str]) -> str:
+        before = {line[2:].partition(" | ")[0]: line for line in found[2].splitlines(keepends=True)}
+        return found[1] + "".join((before | rows).values())
+
+    return re.sub(rf"({re.escape(HEAD)})((?:\|.*\n)*)", table, page, count=1)
 
 
 def main(names: list[str]) -> int:
     """Run the checks of the named clients."""
     wanted = [name for name in names if name != "--write"]
-    installed = os.environ.get("EDITTHINKER_CLIENTS")
     failed = 0
     with (
         tempfile.TemporaryDirectory() as folder,
         pages("") as site,
-        server(Path(folder), site, Path(installed).absolute() if installed else None) as running,
+        server(Path(folder), site, installed()) as running,
     ):
-        rows = ["| client | version | date | verdict | note |\n|---|---|---|---|---|\n"]
-        sys.stdout.write(rows[0])
+        rows: dict[str, str] = {}
+        sys.stdout.write(HEAD)
         for client in CLIENTS:
             if wanted and not any(name in client.name for name in wanted):
                 continue
             seen = {check.name: verdict(running, check) for check in CHECKS if check.client == client.name}
             failures = [name for name, failure in seen.items() if failure]
             failed += len(failures)
-            rows.append(row(running, client, failures))
-            sys.stdout.write(rows[-1])
+            rows[client.name] = row(running, client, failures)
+            sys.stdout.write(rows[client.name])
             sys.stdout.flush()
     if "--write" in names:
-        write("".join(rows))
+        PAGE.write_text(updated(PAGE.read_text("utf-8"), rows), "utf-8")
     return int(failed > 0)
 
 

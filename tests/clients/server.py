@@ -11,6 +11,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -144,6 +145,12 @@ class Client:
     name: str
     version: Callable[[Server], str]
     note: str = ""
+
+
+def installed() -> Path | None:
+    """Where `install.sh` put the clients, from anywhere: programs are started in folders of their own."""
+    folder = os.environ.get("EDITTHINKER_CLIENTS")
+    return Path(folder).absolute() if folder else None
 
 
 def pictures(folder: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 import tempfile
 from pathlib import Path
 
+from tests.clients.server import installed
 from tests.clients.slow.run import EDIT_S, LIGHT, NODE, run
 
 
@@ -17,8 +17,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edit-s", type=float, default=EDIT_S, help="seconds of an edit; the server's defaults scale with it")
     arguments = parser.parse_args()
-    folder = os.environ.get("EDITTHINKER_CLIENTS")
-    packages = Path(folder) if folder else None
+    packages = installed()
     with tempfile.TemporaryDirectory() as home:
         clients = {**LIGHT, **(NODE if packages else {})}
         verdicts = asyncio.run(run(Path(home), clients, scale=arguments.edit_s / EDIT_S, packages=packages))
