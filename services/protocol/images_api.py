@@ -264,7 +264,9 @@ def _is_url(text: str) -> bool:
 
 def _url(text: str, name: str) -> str:
     if not _is_url(text):
-        message = f"{name} is not the URL of a picture; send an https URL or a data URL, or the picture as the file part image"
+        message = (
+            f"{name} is not the URL of a picture; send it as an https URL or a data URL, or the picture as the file part image"
+        )
         raise ApiError("invalid_value", message, param=name)
     return text
 
