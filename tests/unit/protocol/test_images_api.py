@@ -102,8 +102,8 @@ async def test_an_empty_form_is_read() -> None:
         ([("user", upload(b"7", ""))], "user", "text field"),
         ([("prompt", "a"), ("prompt", "a")], "prompt", "more than once"),
         ([("mask", upload(b"a")), ("mask", upload(b"b"))], "mask", "more than once"),
-        ([("image", upload(b"a")), ("url", "photo.png")], "url", "https or data URL"),
-        ([("image_url[]", "")], "image_url[]", "https or data URL"),
+        ([("image", upload(b"a")), ("url", "photo.png")], "url", "https URL"),
+        ([("image_url[]", "")], "image_url[]", "https URL"),
     ],
 )
 async def test_a_part_of_the_wrong_kind(items: list[tuple[str, str | UploadFile]], param: str, words: str) -> None:
