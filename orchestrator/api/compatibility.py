@@ -77,6 +77,8 @@ FIELDS: Final = (
 )
 """The table."""
 _RULES: Final = {name: field for field in FIELDS for name in field.name.split(", ")}
+NAMES: Final = frozenset(_RULES)
+"""The names in the table."""
 _ELSEWHERE: Final[Mapping[type[LoopFields], Mapping[str, str]]] = {
     ImagesEditFields: {"review": "one call waits for no person; to review an edit, use POST /v1/sessions"},
     SessionFields: {

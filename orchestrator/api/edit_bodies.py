@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from starlette.datastructures import FormData
 from starlette.requests import Request
 
+from orchestrator.api.compatibility import NAMES
 from services.errors import ApiError, shown
 from services.protocol.images_api import EditForm, form_schema, may_be_picture, read_form, read_json_form
 from services.serving.middleware import read_json
@@ -49,7 +50,7 @@ async def read_edit_body(request: Request, model: type[BaseModel], *, max_file_b
         body = await read_json(request)
         if not isinstance(body, dict):
             raise ApiError("invalid_json", "the body must be a JSON object")
-        return read_json_form(body, model.model_fields)
+        return read_json_form(body, {*model.model_fields, *NAMES})
     message = (
         f"the body is {shown(kind) or 'of no type'}; send multipart/form-data with a file part `image` and a text field "
         "`prompt`, or application/json with images and prompt"

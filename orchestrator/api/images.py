@@ -143,8 +143,9 @@ async def edit_image(request: Request, ctx: Annotated[Context, Depends(create_ac
             slot.enter_context(call.counted())
             return EventStreamResponse(_stream(call), slot.pop_all(), headers)
     try:
-        # One call waits for each session; those that join it by its key are counted as streams are.
-        with contextlib.ExitStack() if created.fresh else ctx.streams.open(ctx.tenant) as slot:
+        # One call waits for each session, its first one or the repeat of one that left; those that join it by its key are counted
+        # as streams are.
+        with contextlib.ExitStack() if created.fresh or key is None else ctx.streams.open(ctx.tenant) as slot:
             slot.enter_context(call.counted())
             return await _whole(request, call, slot)
     except (ApiError, PortError) as exc:

@@ -45,6 +45,8 @@ _Fields = TypeVar("_Fields", ImagesEditFields, SessionFields)
 _MAX_SEED = 2**31
 REPLAYED: Final = {"idempotent-replayed": "true"}
 """The header of an answer about a session that an earlier request created."""
+_URLS_S: Final = 60.0
+"""Seconds after which no further URL of a request is fetched: each may take 20, and there may be 17."""
 _PAIR: Final = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 
@@ -139,9 +141,13 @@ class Intake:
         """The pictures of a form as bytes; texts are read or fetched, one after the other."""
         given = [*form.images, *([] if form.mask is None else [form.mask])]
         most, size = INPUT_FACTOR * self.limits.max_bytes, 0
+        ends = asyncio.get_running_loop().time() + _URLS_S
         read: list[bytes] = []
         for number, picture in enumerate(given):
             param = "mask" if number == len(form.images) else "image" if len(form.images) == 1 else f"image[{number}]"
+            if number and isinstance(picture, str) and _is_remote(picture) and asyncio.get_running_loop().time() >= ends:
+                message = f"{param}: the URLs before it took more than {_URLS_S:g} seconds; send the images themselves"
+                raise ApiError("url_unreachable", message, param=param)
             read.append(picture if isinstance(picture, bytes) else await self._image(picture, param, tenant, reserve))
             size += len(read[-1])
             if size > most:
@@ -191,7 +197,7 @@ class Intake:
         return created
 
     async def _image(self, text: str, param: str, tenant: str, reserve: Reserve) -> bytes:
-        if "://" in text[:16]:
+        if _is_remote(text):
             limit, resolver = self.limits.max_bytes, self.resolver
             return await fetch_image(text, max_bytes=limit, param=param, tenant=tenant, resolver=resolver, reserve=reserve)
         # As bytes in addition to the text, which counts as the body.
@@ -273,6 +279,11 @@ class Intake:
     async def _drop(self, session_id: str) -> None:
         with contextlib.suppress(StorageUnavailableError):
             await self.folders.remove(session_id)
+
+
+def _is_remote(text: str) -> bool:
+    """Whether the text of a picture is a URL that is to be fetched."""
+    return "://" in text[:16]
 
 
 def _with_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:

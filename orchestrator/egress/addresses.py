@@ -24,6 +24,9 @@ _LOCAL: Final = tuple(
     for block in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 )
 
+_METADATA: Final = ipaddress.ip_address("fd00:ec2::254")
+"""AWS keeps credentials behind this address too, which is not link-local ("Instance Metadata Service", IPv6 endpoint)."""
+
 
 class ForbiddenAddressError(Exception):
     """The host has an address that is not allowed."""
@@ -58,7 +61,7 @@ def is_public(address: str) -> bool:
 def is_public_or_local(address: str) -> bool:
     """Whether an IP address is public, loopback or of a private network. Link-local addresses (cloud metadata) are not."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    return is_public(address) or any(ip in block for block in _LOCAL if block.version == ip.version)
+    return ip != _METADATA and (is_public(address) or any(ip in block for block in _LOCAL if block.version == ip.version))
 
 
 class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):

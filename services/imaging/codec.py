@@ -338,9 +338,9 @@ def from_base64(text: str, *, param: str = "image") -> bytes:
     Raises:
         ApiError: ``invalid_image`` when it is not base64.
     """
-    if text.startswith("data:"):
+    if text[:5].lower() == "data:":
         head, _, text = text.partition(",")
-        if not head.endswith(";base64"):
+        if not head.lower().endswith(";base64"):
             raise ApiError("invalid_image", f"{param} is a data URL that is not base64; use data:image/png;base64,…", param=param)
     try:
         # Many tools break base64 into lines.

@@ -264,7 +264,10 @@ def _is_url(text: str) -> bool:
 
 def _url(text: str, name: str) -> str:
     if not _is_url(text):
-        raise ApiError("invalid_value", f"{name} is not the URL of a picture; send it as an https URL or a data URL", param=name)
+        message = (
+            f"{name} is not the URL of a picture; send it as an https URL or a data URL, or the picture as the file part image"
+        )
+        raise ApiError("invalid_value", message, param=name)
     return text
 
 

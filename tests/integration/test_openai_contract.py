@@ -46,6 +46,7 @@ JSON_PICTURES: list[dict[str, Any]] = [
     {"image": {"image_url": DATA_URL}},
     {"image_url": DATA_URL},
     {"url": [DATA_URL]},
+    {"url": DATA_URL.replace("data:", "DATA:").replace(";base64", ";BASE64")},
 ]
 
 
@@ -53,7 +54,17 @@ JSON_PICTURES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("path", ["/v1/images/edits", "/v1/sessions"])
 def test_json_bodies(api: httpx.Client, script: Script, path: str, pictures: dict[str, Any]) -> None:
     """As OpenAI's API takes them, and as the peers do; null is absence."""
-    body = {"prompt": "x", "max_turns": 1, "n": None, "seed": None, "size": None, "user": None, **pictures}
+    body = {
+        "prompt": "x",
+        "max_turns": 1,
+        "n": None,
+        "seed": None,
+        "size": None,
+        "user": None,
+        "style": None,
+        "markup": None,
+        **pictures,
+    }
     reply = api.post(path, json=body, headers={"prefer": "wait=20"})
 
     assert reply.status_code == 200, reply.text

@@ -186,6 +186,24 @@ def test_a_session_whose_caller_left_begins_nothing_until_it_is_back(
     assert [found["status"] for found in sessions(second)] == ["succeeded"]
 
 
+def test_the_repeat_of_a_caller_who_left_is_no_further_stream(
+    start_orchestrator: Start, redis: Process, script: Script, call_of: Make
+) -> None:
+    """It waits in that caller's place. Refused, it would lose the session, which it has taken from the list."""
+    script.hold_edit = 1
+    process = start_orchestrator(EDITTHINKER_TENANT_STREAMS="1")
+    call = call_of(process)
+    until(lambda: len(script.edits) == 1)
+    (found,) = sessions(process)
+    with httpx.stream("GET", f"{process.url}/v1/sessions/{found['id']}/events", trust_env=False, timeout=20):
+        call.leave()
+        until(lambda: left(redis) == 1)
+        script.release.set()
+        reply = edit(process)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["session_id"] == found["id"]
+
+
 def left(redis: Process) -> int:
     """How many sessions can be joined by a repeat of their request."""
     store: Any = redis_client.Redis(port=redis.port, db=1)

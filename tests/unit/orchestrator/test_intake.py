@@ -160,6 +160,26 @@ async def test_urls_are_fetched_once_all_fields_are_right(
     assert seen == fetched
 
 
+async def test_urls_that_take_too_long_together_are_not_fetched_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen slow ones would outlast every client, before a session exists."""
+    seen: list[str] = []
+
+    async def fetch(_: str, *, param: str, **__: Any) -> bytes:
+        seen.append(param)
+        return b"picture"
+
+    monkeypatch.setattr(intake_module, "fetch_image", fetch)
+    monkeypatch.setattr(intake_module, "_URLS_S", 0.0)
+    unused: Any = None
+    catalogue = replace(CATALOGUE, editors={"two": EditorCapabilities(frozenset(), mask=False, images=2)})
+    intake = Intake(unused, unused, unused, lambda: catalogue, DEADLINES, ImageLimits(), unused, unused)
+    await intake.receive(request({"prompt": "x", "url": URL}), ImagesEditFields, "ann", unused)
+    with pytest.raises(ApiError) as caught:
+        await intake.receive(request({"prompt": "x", "url": [URL, URL]}), ImagesEditFields, "ann", unused)
+
+    assert (caught.value.code, caught.value.param, seen) == ("url_unreachable", "image[1]", ["image", "image[0]"])
+
+
 RECEIVED = intake_module._Digests(hashlib.sha256(b"source").hexdigest(), hashlib.sha256(b"mask").hexdigest())
 UNMASKED = replace(RECEIVED, mask="")
 
