@@ -155,6 +155,9 @@ def split_words(words: list[str], prompts: Path | None) -> tuple[list[Path], str
         message = f"give {missing}; or --prompts with a file that has them"
         raise UsageError(message)
     *photos, instruction = words
+    if Path(instruction).is_file() and not any(Path(word).exists() for word in photos) and STREAM not in map(Path, photos):
+        message = f"{instruction} is a file, and the instruction comes last: editthinker edit {instruction} {photos[0]!r}"
+        raise UsageError(message)
     if len(photos) > 1 and Path(instruction).is_file():
         message = f"{instruction} is a file, and the instruction comes last; give one, or --prompts with a file that has them"
         raise UsageError(message)
@@ -170,7 +173,7 @@ def folder_of_batch(output: Path | None, photos: list[Path], of_one: list[str]) 
     Raises:
         UsageError: when an option is missing, or is for one photo.
     """
-    if output is None or output == STREAM or output.is_file():
+    if output is None or output == STREAM or output.is_file() or (output.suffix.lower() in _FORMATS and not output.is_dir()):
         message = "the results of several photos need a folder: -o folder/"
         raise UsageError(message)
     if STREAM in photos:

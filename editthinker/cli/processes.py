@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from editthinker.cli.failures import FAILED, friendly, interruptible, say
+from editthinker.client import EditThinker
 from editthinker.environment import inherited
 from editthinker.local import Stack, default_home, embedded_plan, isolated
 from editthinker.local.collaborators import setting
@@ -52,11 +53,21 @@ def up(
             with Stack(data_dir, port, note=say, **named) as stack:
                 # The hint comes first: a reader of the URL may stop us at once.
                 say(_HINT.format(url=stack.base_url))
+                for model in _not_ready(stack.base_url):
+                    say(f"{model} is not ready; sessions that ask for it wait or fail until it answers")
                 sys.stdout.write(f"{stack.base_url}\n")
                 sys.stdout.flush()
                 stack.wait()
         except KeyboardInterrupt:
             say("stopped")
+
+
+def _not_ready(url: str) -> list[str]:
+    """The editors and thinkers of the stack that did not answer at its start, as `editor 'kontext'`."""
+    with EditThinker(url, "") as client:
+        checks: dict[str, bool] = (client.ready().model_extra or {}).get("checks", {})
+    roles = {name.partition(":")[::2]: ok for name, ok in checks.items() if ":" in name}
+    return [f"{role} {name!r}" for (role, name), ok in roles.items() if not ok]
 
 
 def serve(context: typer.Context) -> None:

@@ -96,7 +96,7 @@ class Access:
         request.state.rate_limit = usages
         if not within:
             wait_s = max((usage.reset_s for usage in usages if not usage.remaining), default=1)
-            raise ApiError("rate_limited", f"no more than {rate} new sessions; try again later", retry_after=wait_s)
+            raise ApiError("rate_limited", f"no more than {rate} requests for new sessions; try again later", retry_after=wait_s)
 
     async def _quota(self, tenant: str) -> Quota:
         return await self.keys.quota(tenant) or replace(self.quota, redis_bytes=None, blob_bytes=None)

@@ -180,12 +180,23 @@ class RequestObserver:
 
 
 class HttpUpstream:
-    """Posts to one upstream; failures are raised as that role's `PortError`."""
+    """Posts to one upstream; failures are raised as that role's `PortError`.
+
+    Args:
+        name: of the upstream in the configuration, for messages.
+    """
 
     def __init__(
-        self, role: Role, upstream: Upstream, client: aiohttp.ClientSession, health: UpstreamHealth | None = None
+        self,
+        role: Role,
+        upstream: Upstream,
+        client: aiohttp.ClientSession,
+        health: UpstreamHealth | None = None,
+        *,
+        name: str | None = None,
     ) -> None:
         self._role = role
+        self._who = f"{role} {name!r}" if name else role
         self._upstream = upstream
         self._client = client
         self.health = health or UpstreamHealth(max_s=upstream.timeout_s)
@@ -215,7 +226,7 @@ class HttpUpstream:
             async with asyncio.timeout(allowed):
                 raw = await self._with_retries(call, patience, observer or RequestObserver())
         except TimeoutError as exc:
-            message = f"the {self._role} did not answer within {allowed:.1f} s"
+            message = f"the {self._who} did not answer within {allowed:.1f} s"
             raise self._error(f"{self._role}_timeout", message, retryable=True) from exc
         # Parsed outside the retries: an unreadable response must not make the server do the work again at once.
         if raw.is_image:
@@ -292,7 +303,7 @@ class HttpUpstream:
 
     async def _request(self, call: Call, patience: Patience, observer: RequestObserver) -> _RawReply:
         if patience.others and self.health.is_open:
-            message = f"the {self._role} has stopped answering, and is asked again in a while"
+            message = f"the {self._who} has stopped answering, and is asked again in a while"
             raise self._error(f"{self._role}_unreachable", message, kind="away")
         await self.health.wait_closed()
         timing = observer.request_started()
@@ -319,7 +330,7 @@ class HttpUpstream:
             if not silence.expired:
                 raise
             self.health.unanswered(began)
-            message = f"the {self._role} was silent for {silence.limit_s:.1f} s"
+            message = f"the {self._who} was silent for {silence.limit_s:.1f} s"
             raise self._error(f"{self._role}_timeout", message, kind="silent", retryable=True) from exc
         except PortError as exc:
             if exc.status is not None:
@@ -366,9 +377,9 @@ class HttpUpstream:
     def _connection_error(self, exc: Exception) -> PortError:
         # Other connection errors, such as a server that hangs up, come after the connection was made.
         if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError):
-            message = f"the {self._role} cannot be reached ({type(exc).__name__})"
+            message = f"the {self._who} cannot be reached ({type(exc).__name__})"
             return self._error(f"{self._role}_unreachable", message, kind="away", retryable=True)
-        message = f"the connection to the {self._role} broke ({type(exc).__name__})"
+        message = f"the connection to the {self._who} broke ({type(exc).__name__})"
         return self._error(f"{self._role}_failed", message, retryable=True)
 
     async def _read(self, reply: aiohttp.ClientResponse, max_reply: int | None, silence: Silence, *, is_image: bool) -> bytes:

@@ -230,7 +230,7 @@ class UpstreamPool:
         return health
 
     def _editor(self, name: str, editor: EditorSettings, limit: AdaptiveLimit) -> HttpEditor:
-        upstream = HttpUpstream("editor", _upstream(editor), self._client, self._health("editor", name, editor))
+        upstream = HttpUpstream("editor", _upstream(editor), self._client, self._health("editor", name, editor), name=name)
         return HttpEditor(
             upstream,
             model=editor.model,
@@ -242,7 +242,7 @@ class UpstreamPool:
 
     def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
         options = replace(_upstream(thinker), away_s=thinker.away_s)
-        upstream = HttpUpstream("thinker", options, self._client, self._health("thinker", name, thinker))
+        upstream = HttpUpstream("thinker", options, self._client, self._health("thinker", name, thinker), name=name)
         dialect = Dialect(
             thinker.model,
             FORMATS[thinker.format],

@@ -260,6 +260,8 @@ def test_what_every_photo_would_get_stops_the_batch(photos: list[Path], tmp_path
         (["a.png"], "give an instruction, in words, after the photo"),
         ([], "give a photo and an instruction"),
         (["a.png", "b.png", "warmer"], "need a folder: -o folder/"),
+        (["a.png", "b.png", "warmer", "-o", "out.png"], "need a folder: -o folder/"),
+        (["make it warmer", "a.png"], "a.png is a file, and the instruction comes last: editthinker edit a.png 'make it warmer'"),
         (["a.png", "b.png", "-o", "out"], "'b.png'|need a folder|name the result"),
         (["a.png", "b.png", "c.png", "-o", "out"], "c.png is a file, and the instruction comes last"),
         (["a.png", "missing.png", "warmer", "-o", "out"], "missing.png: No such file"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from editthinker import AuthenticationError, EditThinker
+from editthinker import AuthenticationError, EditThinker, SessionFailedError
 from editthinker.local import StackError, embedded_plan
 from editthinker.local.home import Home
 from editthinker.local.redis_server import running_url
@@ -31,8 +31,12 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def up(home: Path, **env: str) -> Iterator[str]:
-    """`editthinker up` on a free port; its base URL."""
+def up(home: Path, notes: list[str] | None = None, /, **env: str) -> Iterator[str]:
+    """`editthinker up` on a free port; its base URL.
+
+    Args:
+        notes: gets the two lines of the hint on standard error, and one more.
+    """
     words = command("up", "--port", free_port())
     with subprocess.Popen(
         words, env=environment(home, **env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -42,6 +46,8 @@ def up(home: Path, **env: str) -> Iterator[str]:
         try:
             url = running.stdout.readline().strip()
             assert url, running.stderr.read()
+            if notes is not None:
+                notes += [running.stderr.readline() for _ in range(3)]
             yield url
         finally:
             running.send_signal(signal.SIGTERM)
@@ -83,6 +89,16 @@ def test_up_has_the_editors_of_the_environment_and_its_own(tmp_path: Path, own: 
         for editor, thinker in (("mine", "rules"), ("classical", "seer")):
             session = client.edit(photo, "make it brighter", max_turns=1, editor=editor, thinker=thinker).session
             assert (session.editor, session.thinker, session.status) == (editor, thinker, "succeeded")
+
+
+def test_an_editor_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    """At the start, and to callers: the default is what the user named, and cannot be seen in the request."""
+    editors = {"mine": {"url": f"http://127.0.0.1:{free_port()}/v1", "attempts": 1}}
+    notes: list[str] = []
+    with up(tmp_path / "home", notes, EDITTHINKER_EDITORS=json.dumps(editors)) as url, EditThinker(url) as client:
+        assert notes[-1] == "editor 'mine' is not ready; sessions that ask for it wait or fail until it answers\n"
+        with pytest.raises(SessionFailedError, match="the editor 'mine' cannot be reached"):
+            client.edit(png(48, 32), "make it brighter", strategy="single")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.embedded.thinker.evidence import Evidence
-from services.embedded.thinker.score import Damage, Part, remaining
+from services.embedded.thinker.score import Damage, Part, followed_share, remaining
 
 _QUOTE = 80
 
@@ -61,8 +61,11 @@ def _look_sentence(evidence: Evidence) -> str:
         rows.append(("grain L*", evidence.grain_added, evidence.grain_wanted))
     rows.sort(key=lambda row: -abs(row[2] - row[1]) - 0.3 * abs(row[2]))
     figures = ", ".join(f"{name} {got:+.1f} of {wanted:+.1f} wanted" for name, got, wanted in rows[:4])
-    done = 100 * max(-1.0, 1.0 - remaining(evidence))
     names = " and ".join(evidence.intent.names[:4])
+    if evidence.intent.plain:
+        # Plain adjustments are scored with a wide tolerance, and the distance from the target would contradict that score.
+        return f"The plain adjustment {names} is followed to {100 * followed_share(evidence):.0f}%: {figures}."
+    done = 100 * max(-1.0, 1.0 - remaining(evidence))
     return f"For {names} the candidate is {done:.0f}% of the way from the source: {figures}."
 
 

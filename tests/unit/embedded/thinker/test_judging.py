@@ -56,6 +56,15 @@ def test_an_unchanged_picture_scores_low_and_the_target_high(instruction: str) -
     assert done.quality >= 9.0
 
 
+def test_the_reasoning_about_a_plain_adjustment_agrees_with_its_score() -> None:
+    """An editor brightens by its own measure; the distance from ours would say that little is done."""
+    source = photograph(height=200, width=260)
+    brighter = np.clip(source * 1.35, 0, 255).astype(np.uint8)
+    scored = judge(source, brighter, "make it brighter", "make it brighter")
+    assert scored.semantic >= 9
+    assert "brighter is followed to 100%" in scored.reasoning
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(LOOK_INSTRUCTIONS), st.floats(0, 0.9), st.floats(0.1, 1))
 def test_moving_towards_the_target_raises_the_score(instruction: str, share: float, step: float) -> None:
