@@ -68,7 +68,7 @@ def _notes(url: str) -> Iterator[str]:
         try:
             client.models.list()
         except AuthenticationError:
-            yield "it needs a key: editthinker keys create --tenant me; give it as EDITTHINKER_API_KEY, or in the curl as a bearer"
+            yield "it needs a key: editthinker keys create --tenant me; give it as EDITTHINKER_API_KEY, or to curl as a bearer"
         checks: dict[str, bool] = (client.ready().model_extra or {}).get("checks", {})
     for check, ok in checks.items():
         role, colon, name = check.partition(":")
