@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from editthinker.cli.failures import FAILED, friendly, interruptible, say
-from editthinker.client import EditThinker
+from editthinker.client import AuthenticationError, EditThinker
 from editthinker.environment import inherited
 from editthinker.local import Stack, default_home, embedded_plan, isolated
 from editthinker.local.collaborators import setting
@@ -53,8 +53,8 @@ def up(
             with Stack(data_dir, port, note=say, **named) as stack:
                 # The hint comes first: a reader of the URL may stop us at once.
                 say(_HINT.format(url=stack.base_url))
-                for model in _not_ready(stack.base_url):
-                    say(f"{model} is not ready; sessions that ask for it wait or fail until it answers")
+                for note in _notes(stack.base_url):
+                    say(note)
                 sys.stdout.write(f"{stack.base_url}\n")
                 sys.stdout.flush()
                 stack.wait()
@@ -62,12 +62,18 @@ def up(
             say("stopped")
 
 
-def _not_ready(url: str) -> list[str]:
-    """The editors and thinkers of the stack that did not answer at its start, as `editor 'kontext'`."""
+def _notes(url: str) -> Iterator[str]:
+    """What a caller of the stack should know: whether it needs a key, and which editors and thinkers do not answer."""
     with EditThinker(url, "") as client:
+        try:
+            client.models.list()
+        except AuthenticationError:
+            yield "it needs a key: editthinker keys create --tenant me; give it as EDITTHINKER_API_KEY, or to curl as a bearer"
         checks: dict[str, bool] = (client.ready().model_extra or {}).get("checks", {})
-    roles = {name.partition(":")[::2]: ok for name, ok in checks.items() if ":" in name}
-    return [f"{role} {name!r}" for (role, name), ok in roles.items() if not ok]
+    for check, ok in checks.items():
+        role, colon, name = check.partition(":")
+        if colon and not ok:
+            yield f"{role} {name!r} is not ready; sessions that ask for it wait or fail until it answers"
 
 
 def serve(context: typer.Context) -> None:

@@ -101,6 +101,12 @@ def test_an_editor_that_does_not_answer_is_named(tmp_path: Path) -> None:
             client.edit(png(48, 32), "make it brighter", strategy="single")
 
 
+def test_a_stack_that_needs_a_key_says_so(tmp_path: Path) -> None:
+    notes: list[str] = []
+    with up(tmp_path / "home", notes, EDITTHINKER_KEYS="required"):
+        assert notes[-1].startswith("it needs a key: editthinker keys create --tenant me; ")
+
+
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
