@@ -62,7 +62,7 @@ class ByteBudget:
 
     def __init__(self, total: int, share: int | None = None, *, what: str = "uploads") -> None:
         self._total = total
-        self._share = total if share is None else share
+        self.share = total if share is None else share
         self._what = what
         self._by: Counter[str] = Counter()
         self._waiting: list[tuple[Held, int, asyncio.Future[None]]] = []
@@ -105,7 +105,7 @@ class ByteBudget:
         for place in list(self._waiting):
             held, size, future = place
             own = self._by[held.holder]
-            if own > held.size and own + size > self._share:
+            if own > held.size and own + size > self.share:
                 continue
             if self.used > held.size and self.used + size > self._total:
                 return
@@ -126,7 +126,8 @@ class ByteBudget:
 async def receiving(
     budget: ByteBudget, request: Request, holder: str = "", *, factor: int = 1, held: Held | None = None
 ) -> AsyncIterator[Request]:
-    """The request, whose body is held until the end of the block: its Content-Length at once, or else as it arrives.
+    """The request, whose body is held until the end of the block: its Content-Length at once, or as it arrives if it has none, or
+    is more than one holder's share: a client that announces much and sends nothing delays nobody.
 
     Args:
         factor: times that a body is in memory while it is read; a JSON body is so as bytes and as text.
@@ -138,10 +139,12 @@ async def receiving(
     async with contextlib.nullcontext(held) if held else budget.open(holder) as holding:
         length = request.headers.get("content-length", "")
         if length.isascii() and length.isdigit():
-            if int(length) > SMALL:
-                await holding.grow(int(length) * factor)
-            yield request
-            return
+            size = int(length) * factor
+            if size <= budget.share:
+                if int(length) > SMALL:
+                    await holding.grow(size)
+                yield request
+                return
         arrived, reserved = 0, SMALL
 
         async def receive() -> Message:

@@ -263,6 +263,31 @@ def test_bytes_are_reserved_before_they_are_read(monkeypatch: pytest.MonkeyPatch
     assert reserved == [size]
 
 
+def test_a_server_that_does_not_tell_the_length_reserves_what_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen small pictures would otherwise hold sixteen times the limit of one."""
+    monkeypatch.setattr(fetch, "_STEP", 4)
+    _answering(monkeypatch, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n")
+    reserved: list[int] = []
+
+    assert asyncio.run(fetched("https://example.com/x.png", 1000, reserved)) == b"helloworld"
+    assert reserved == [4, 4, 4]
+
+
+@pytest.mark.parametrize("length", [b"content-length: 5", b"connection: close"])
+def test_waiting_for_other_requests_is_not_the_urls_time(monkeypatch: pytest.MonkeyPatch, length: bytes) -> None:
+    """What it waits for has an error of its own, which can be retried."""
+    _answering(monkeypatch, b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\nhello")
+    monkeypatch.setattr(fetch, "_TIMEOUT_S", 0.05)
+
+    async def reserve(_: int) -> None:
+        await asyncio.sleep(0.2)
+
+    fetching = fetch_image(
+        "https://example.com/x.png", max_bytes=9, param="image", tenant="ann", resolver=NameResolver(), reserve=reserve
+    )
+    assert asyncio.run(fetching) == b"hello"
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 204, 206, 304, 401, 403, 404, 500])
 def test_only_200_is_an_answer(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     """Redirects above all: where they lead was not checked."""

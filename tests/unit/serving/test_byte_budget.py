@@ -120,6 +120,26 @@ async def test_a_request_does_not_wait_for_its_own_body(length: int | None) -> N
     assert budget.used == 0
 
 
+async def test_a_large_body_that_does_not_come_delays_no_other_tenant() -> None:
+    """Its length is more than a tenant's share, and with its copies more than the whole budget."""
+    budget = ByteBudget(8 * MIB, 4 * MIB)
+    async with (
+        asyncio.timeout(5),
+        receiving(budget, request([], 9 * MIB), "ann", factor=2),
+        receiving(budget, request([bytes(MIB)], MIB), "bob", factor=2) as read,
+    ):
+        await read.body()
+        assert budget.used == 2 * MIB
+
+
+async def test_a_large_body_is_held_as_it_arrives() -> None:
+    budget = ByteBudget(8 * MIB, 4 * MIB)
+    async with asyncio.timeout(5), receiving(budget, request([bytes(MIB)] * 6, 6 * MIB), "ann", factor=2) as read:
+        await read.body()
+        assert budget.used == 12 * MIB
+    assert budget.used == 0
+
+
 async def test_a_body_without_a_length_is_refused_while_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(byte_budget, "WAIT_S", 0.01)
     budget = ByteBudget(2 * MIB)
