@@ -244,7 +244,8 @@ def test_more_pictures_than_an_editor_takes_are_refused_before_the_session(
         too_many = create(api, PICTURES[:1] * 17)
         other_size = create(api, PICTURES[:1], mask((64, 64)))
         assert len(api.get("/v1/sessions").json()["data"]) == known
-        cards = {card["id"]: card for card in api.get("/v1/models").json()["data"]}
+        models = api.get("/v1/models").json()
+    cards = {card["id"]: card for card in (*models["data"], *models["thinkers"])}
     errors = [reply.json()["error"] for reply in (several, masked, too_many, other_size)]
     assert [reply.status_code for reply in (several, masked, too_many, other_size)] == [400] * 4
     assert [error["param"] for error in errors] == ["image", "mask", "image", "mask"]
