@@ -129,13 +129,23 @@ class Fleet:
 
     Args:
         settings: more settings of the orchestrators.
+        clocks: whether the orchestrators' clocks can be set. Not for nothing: libfaketime takes a lock in every child that is
+            forked, and one that another thread held at that moment stops the child, and uvloop with it, for good.
 
     Attributes:
         front: HAProxy in front of the orchestrators, started only where it is asked for.
         routes: ports by (source, target) that lead to a member by way of a proxy; to be set before members are started.
     """
 
-    def __init__(self, folder: Path, size: Size, *, with_front: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        size: Size,
+        *,
+        with_front: bool = False,
+        settings: Mapping[str, str] | None = None,
+        clocks: bool = False,
+    ) -> None:
         self.folder = folder
         self.size = size
         self.blobs = folder / "blobs"
@@ -152,6 +162,7 @@ class Fleet:
         self._fronts = [self.front] if with_front else []
         self.routes: dict[tuple[str, str], int] = {}
         self._more_settings = dict(settings or {})
+        self._clocks = clocks
 
     def url(self, source: str, member: Member) -> str:
         """Where that process, or ``callers``, reaches a member."""
@@ -241,7 +252,9 @@ class Fleet:
         return module("services.thinker", member.port, self._log(member), "--profile", "rules")
 
     def _orchestrator(self, member: Member) -> Process:
-        env = {**self._settings(member.name), **self._more_settings, **clock(self._clock(member))}
+        env = {**self._settings(member.name), **self._more_settings}
+        if self._clocks:
+            env |= clock(self._clock(member))
         return module("tests.doubles.replica", member.port, self._log(member), env=env)
 
     def _clock(self, member: Member) -> Path:

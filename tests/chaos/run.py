@@ -194,7 +194,7 @@ class ProcessHavoc(Havoc[Action]):
 
 async def run(folder: Path, options: Options, say: Callable[[str], None] = lambda _: None) -> Report:
     """Run everything from the first process to the report; no process is left running."""
-    fleet = Fleet(folder, options.size, with_front=options.network)
+    fleet = Fleet(folder, options.size, with_front=options.network, clocks=not options.network)
     kinds = {name: member.kind for name, member in fleet.members.items()}
     ports = {name: member.port for name, member in fleet.members.items()}
     async with Network(ports, links(kinds) if options.network else ()) as network:
