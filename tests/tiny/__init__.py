@@ -19,6 +19,7 @@ _MODULES = {
     "instruct-pix2pix-xl": "instruct_pix2pix_xl",
     "kontext": "kontext",
     "longcat-image-edit": "longcat",
+    "qwen-image-2.1": "qwen_image_21",
     "qwen-image-edit": "qwen_edit",
     "qwen-image-edit-plus": "qwen_edit_plus",
 }

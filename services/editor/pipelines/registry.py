@@ -14,6 +14,7 @@ DIFFUSION: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "kontext": ("services.editor.pipelines.kontext", ("FluxKontextPipeline",)),
     "longcat-image-edit": ("services.editor.pipelines.longcat", ("LongCatImageEditPipeline",)),
     "omnigen2": ("services.editor.pipelines.omnigen2", ("OmniGen2Pipeline",)),
+    "qwen-image-2.1": ("services.editor.pipelines.qwen_image_21", ("QwenImage21Pipeline",)),
     "qwen-image-edit": ("services.editor.pipelines.qwen_edit", ("QwenImageEditPipeline",)),
     "qwen-image-edit-plus": ("services.editor.pipelines.qwen_edit_plus", ("QwenImageEditPlusPipeline",)),
 }

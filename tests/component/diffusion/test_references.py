@@ -17,7 +17,7 @@ from tests.component.diffusion.test_families import family_of, finished, served
 from tests.parity import Bench, difference, picture
 from tests.unit.editor import workers
 
-SEVERAL = {"flux2": 6, "flux2-klein": 4, "qwen-image-edit-plus": 3}
+SEVERAL = {"flux2": 6, "flux2-klein": 4, "qwen-image-2.1": 10, "qwen-image-edit-plus": 3}
 """Families that take several pictures, and how many; FLUX.2 [klein] KV is in test_flux2_klein."""
 CLOSE = 1e-5
 

@@ -17,6 +17,9 @@ from services.errors import ApiError
 NATIVE_PIXELS = 1024 * 1024
 """The training area of most editing models."""
 
+LIGHTNING: Mapping[str, Any] = {"base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
+"""The schedule that lightx2v's Lightning LoRAs were distilled for: a constant shift of 3, ending at 0."""
+
 
 Arguments = Callable[[EditJob, int], dict[str, Any]]
 """The keyword arguments of the pipeline's call (without generator and output type) for a job that has every parameter."""
@@ -47,6 +50,8 @@ class Family:
         calls_a_step: calls of the denoiser for each step of a job that has every parameter.
         rescale: makes a pipeline class work at another area than its hard-coded one; None where the area is an argument.
         step_caches: caches between steps that its denoiser supports (diffusers 0.42).
+        few_steps: what the scheduler's configuration becomes with a few-step LoRA (`Tuning.few_steps`).
+        alpha: whether the pipeline takes and makes transparent pictures; otherwise they are put on white first.
         licence: of the published weights.
         load: loads a model (a folder or hub id, in a dtype, at a revision or None) that diffusers does not know; raises
             ``ValueError`` with the remedy when its requirements are not installed.
@@ -70,6 +75,8 @@ class Family:
     calls_a_step: Callable[[EditJob], int] = field(default=lambda _: 1)
     rescale: Callable[[type, int], None] | None = None
     step_caches: frozenset[str] = frozenset({"first_block", "taylorseer"})
+    few_steps: Mapping[str, Any] = field(default_factory=lambda: LIGHTNING)
+    alpha: bool = False
     licence: str = ""
     load: Callable[[str, torch.dtype, str | None], Any] | None = None
     on_load: Callable[[Any], Family] | None = None

@@ -143,10 +143,11 @@ class InterleavedPipeline:
         return EditJob(grey, "warm up", parameters={"num_inference_steps": 2}, source="warm-up", previews=1)
 
     def prepare(self, job: EditJob) -> EditJob:
-        """The job with an opaque source, scaled down as the pipeline would: it needs little memory while it waits, and is not
-        scaled on the executor's thread.
+        """The job with an opaque source (unless the family takes transparent ones), scaled down as the pipeline would: it needs
+        little memory while it waits, and is not scaled on the executor's thread.
         """
-        job = replace(job, image=_opaque(job.image), references=tuple(map(_opaque, job.references)))
+        if not self._family.alpha:
+            job = replace(job, image=_opaque(job.image), references=tuple(map(_opaque, job.references)))
         self._family.check(job, self._pixels)
         return self._scaled_down(job)
 
@@ -203,7 +204,7 @@ class InterleavedPipeline:
             hook.offload()
 
     def _run(self, edit: InterleavedEdit) -> torch.Tensor:
-        """The body of the edit's greenlet: the pipeline's own call. Returns the picture (3, H, W) in 0 … 1."""
+        """The body of the edit's greenlet: the pipeline's own call. Returns the picture (C, H, W) in 0 … 1."""
         pipe = self._copy(edit)
         arguments = self._family.arguments(edit.job, self._pixels)
         generator = torch.Generator(self._device.generator).manual_seed(edit.job.seed)

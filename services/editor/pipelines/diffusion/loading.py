@@ -100,8 +100,9 @@ def _family_name(name: str, model: str, revision: str | None) -> str:
 
 
 def allow_image_only_processors() -> None:
-    """Let Qwen-VL's processor load without torchvision, which it needs for videos alone (transformers 5)."""
+    """Let Qwen-VL's processors load without torchvision, which it needs for videos alone (transformers 5)."""
     if is_torchvision_available():
         return
-    processor: Any = transformers.Qwen2VLProcessor
-    processor.get_attributes = classmethod(lambda _: ["image_processor", "tokenizer"])
+    processors: tuple[Any, ...] = (transformers.Qwen2VLProcessor, transformers.Qwen3VLProcessor)
+    for processor in processors:
+        processor.get_attributes = classmethod(lambda _: ["image_processor", "tokenizer"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -66,7 +65,7 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
     if tuning.lora is not None:
         _lora(pipe, tuning.lora, tuning.lora_scale, tuning.lora_revision)
         if tuning.few_steps is not None:
-            _few_steps(pipe)
+            _few_steps(pipe, family)
     if tuning.quantization is not None:
         _quantize(model, tuning.quantization)
     if tuning.attention is not None:
@@ -88,10 +87,9 @@ def _lora(pipe: Any, path: str, scale: float, revision: str | None) -> None:
     pipe.unload_lora_weights()
 
 
-def _few_steps(pipe: Any) -> None:
-    """Set the schedule that lightx2v's Lightning LoRAs were distilled for: a constant shift of 3, ending at 0."""
-    shift = {"base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
-    pipe.register_modules(scheduler=type(pipe.scheduler).from_config({**pipe.scheduler.config, **shift}))
+def _few_steps(pipe: Any, family: Family) -> None:
+    """Set the schedule that the family's few-step LoRAs were distilled for."""
+    pipe.register_modules(scheduler=type(pipe.scheduler).from_config({**pipe.scheduler.config, **family.few_steps}))
 
 
 def _quantize(model: Any, kind: str) -> None:
