@@ -11,6 +11,7 @@ import torch
 
 from services.editor.pipelines.base import Capabilities, EditJob
 from services.editor.pipelines.diffusion.calls import Collation
+from services.editor.pipelines.diffusion.inpainting import Inpainting
 from services.editor.pipelines.diffusion.sizes import Size
 from services.errors import ApiError
 
@@ -51,6 +52,7 @@ class Family:
         rescale: makes a pipeline class work at another area than its hard-coded one; None where the area is an argument.
         step_caches: caches between steps that its denoiser supports (diffusers 0.42).
         few_steps: what the scheduler's configuration becomes with a few-step LoRA (`Tuning.few_steps`).
+        inpainting: how it edits with a mask; None where it takes none.
         alpha: whether the pipeline takes and makes transparent pictures; otherwise they are put on white first.
         licence: of the published weights.
         load: loads a model (a folder or hub id, in a dtype, at a revision or None) that diffusers does not know; raises
@@ -76,6 +78,7 @@ class Family:
     rescale: Callable[[type, int], None] | None = None
     step_caches: frozenset[str] = frozenset({"first_block", "taylorseer"})
     few_steps: Mapping[str, Any] = field(default_factory=lambda: LIGHTNING)
+    inpainting: Inpainting | None = None
     alpha: bool = False
     licence: str = ""
     load: Callable[[str, torch.dtype, str | None], Any] | None = None
@@ -88,7 +91,12 @@ class Family:
 
     def arguments(self, job: EditJob, pixels: int) -> dict[str, Any]:
         """The keyword arguments of the pipeline's call for a job, without generator and output type."""
-        return self.call(self.completed(job), pixels)
+        call = self.call if job.mask is None or self.inpainting is None else self.inpainting.call
+        return call(self.completed(job), pixels)
+
+    def result_size(self, job: EditJob, pixels: int) -> Size:
+        """The size of the picture that the pipeline returns for a job, with or without a mask."""
+        return (self.size if job.mask is None or self.inpainting is None else self.inpainting.size)(job, pixels)
 
     def steps(self, job: EditJob) -> int:
         """Denoise steps of a job."""
@@ -102,8 +110,12 @@ class Family:
         """Refuse a job that the pipeline would refuse, or part of which it would ignore.
 
         Raises:
-            ApiError: ``invalid_image`` for a source that is too elongated, ``invalid_value`` for a parameter without effect.
+            ApiError: ``invalid_image`` for a source that is too elongated, ``invalid_value`` for a parameter without effect, and
+                for a mask with several pictures.
         """
+        if job.mask is not None and job.references:
+            message = f"{self.name} takes a mask with one picture only; leave mask out, or the further pictures"
+            raise ApiError("invalid_value", message, param="mask")
         limit = self.aspect(pixels)
         sizes = [job.source_size or job.image.size, *(reference.size for reference in job.references)]
         for number, (width, height) in enumerate(sizes):

@@ -70,6 +70,8 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
     # At the native area too: another pipeline of this class may have been loaded at a different one.
     if family.rescale is not None:
         family.rescale(type(pipe), pixels)
+        if family.inpainting is not None:
+            family.rescale(family.inpainting.pipeline, pixels)
     tune.apply(family, pipe, device, tuning)
     family = tune.with_few_steps(family, tuning)
     pipe.set_progress_bar_config(disable=True)
