@@ -63,11 +63,11 @@ class Call:
 
     @property
     def cost(self) -> int:
-        """Tokens: samples x (sequence length, or latent pixels; and the length of the text)."""
+        """Tokens: samples x (sequence length, or latent pixels; and the length of the text, and of pictures that are apart)."""
         shape = self.main.shape
-        text = self.arguments.get("encoder_hidden_states")
-        words = text.shape[1] if isinstance(text, torch.Tensor) else 0
-        return int(shape[0] * (words + (shape[1] if len(shape) == 3 else shape[2] * shape[3])))  # noqa: PLR2004 - (B, L, C)
+        others = (self.arguments.get(name) for name in ("encoder_hidden_states", "image_cond_hidden_states"))
+        more = sum(other.shape[1] for other in others if isinstance(other, torch.Tensor))
+        return int(shape[0] * (more + (shape[1] if len(shape) == 3 else shape[2] * shape[3])))  # noqa: PLR2004 - (B, L, C)
 
 
 class Fingerprints:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import transformers
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ModularPipeline
 from transformers.utils import is_torchvision_available
 
 from services.editor.pipelines.diffusion import tuning as tune
@@ -88,7 +88,16 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
 
 
 def _family_name(name: str, model: str, revision: str | None) -> str:
-    index = DiffusionPipeline.load_config(model, revision=revision)
+    try:
+        index = DiffusionPipeline.load_config(model, revision=revision)
+    except OSError:
+        # Models of blocks alone have another index; a model that has neither is reported as without the usual one.
+        try:
+            index = ModularPipeline.load_config(model, revision=revision)
+        except OSError:
+            index = None
+        if index is None:
+            raise
     pipeline_class = str(index.get("_class_name"))
     found = family_of(pipeline_class)
     if name == AUTO:

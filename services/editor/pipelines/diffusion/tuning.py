@@ -89,6 +89,8 @@ def _lora(pipe: Any, path: str, scale: float, revision: str | None) -> None:
 
 def _few_steps(pipe: Any, family: Family) -> None:
     """Set the schedule that the family's few-step LoRAs were distilled for."""
+    if not hasattr(pipe, "register_modules"):
+        raise ValueError(f"{family.name} has no few-step schedule; leave few_steps out")
     pipe.register_modules(scheduler=type(pipe.scheduler).from_config({**pipe.scheduler.config, **family.few_steps}))
 
 
@@ -117,6 +119,8 @@ def _cache(kind: str, threshold: float | None) -> Any:
 def _move(pipe: Any, device: Device, offload: str | None) -> None:
     if offload is None:
         pipe.to(device.device)
+    elif not hasattr(pipe, "enable_group_offload"):
+        raise ValueError(f"{type(pipe).__name__} cannot be offloaded; leave offload out")
     elif offload == "model":
         pipe.enable_model_cpu_offload(device=device.device)
     else:
