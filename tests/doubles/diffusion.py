@@ -49,13 +49,13 @@ class Plain:
         served = load(family, model, Tuning(pixels=PIXELS, device="cpu"))
         assert isinstance(served, InterleavedPipeline)
         self._served = served
-        family = served._family
-        if family.load is None:
+        described = served._family
+        if described.load is None:
             self._pipe = DiffusionPipeline.from_pretrained(model)
         else:  # diffusers has blocks for it, and the service the call
-            self._pipe = family.load(model, torch.float32, None)
-            if family.on_load is not None:
-                family.on_load(self._pipe)
+            self._pipe = described.load(model, torch.float32, None)
+            if described.on_load is not None:
+                described.on_load(self._pipe)
         self._pipe.set_progress_bar_config(disable=True)
 
     def picture(self, job: EditJob) -> np.ndarray:
