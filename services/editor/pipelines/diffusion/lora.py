@@ -107,7 +107,7 @@ def _took(pipe: Any, name: str) -> bool:
     """Whether a module (``transformer.blocks.0.attn.to_q``) has the adapter."""
     component, _, rest = name.partition(".")
     model = getattr(pipe, component, None)
-    if not hasattr(model, "get_submodule"):
+    if model is None:
         return False
     try:
         module = model.get_submodule(rest)

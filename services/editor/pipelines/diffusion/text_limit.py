@@ -51,7 +51,8 @@ class TextLimit:
         """Each with the tokens that it reads, and those of them that are not the prompt's."""
         for name in () if text is None else text.tokenizers:
             tokenizer = getattr(pipe, name, None)
-            most = (text.most if text else None) or getattr(tokenizer, "model_max_length", _NO_LIMIT)
+            own_most: int = getattr(tokenizer, "model_max_length", _NO_LIMIT)
+            most = own_most if text is None or text.most is None else text.most
             if tokenizer is not None and most < _NO_LIMIT:
                 own = copy.deepcopy(tokenizer)
                 self._tokenizers.append((own, int(most), self._tokens(own, "")))
