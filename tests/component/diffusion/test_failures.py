@@ -35,7 +35,7 @@ def lost() -> Exception:
         (ValueError("no"), None),
     ],
 )
-def test_whatever_torch_raises_for_a_lost_device_is_the_devices(error: Exception, kind: type | None) -> None:
+def test_what_torch_raises_for_a_lost_device_is_the_devices(error: Exception, kind: type | None) -> None:
     """Also as the cause of what a compiler or an attention backend raises in its place."""
     wrapped = ValueError("the backend failed")
     wrapped.__cause__ = error

@@ -55,7 +55,7 @@ def test_the_names_of_lightning_files_are_read(tmp_path: Path) -> None:
     start("qwen-image-edit", tmp_path)
 
 
-def elsewhere(tensors: Tensors) -> Tensors:
+def deeper(tensors: Tensors) -> Tensors:
     """One layer more than the model has."""
     key = next(key for key in tensors if "lora_A" in key)
     more = {key.replace("blocks.0.", "blocks.7."), key.replace("lora_A", "lora_B").replace("blocks.0.", "blocks.7.")}
@@ -78,7 +78,7 @@ def strange(tensors: Tensors) -> Tensors:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (elsewhere, r"does not fit QwenImageEditPipeline, which lacks transformer\.transformer_blocks\.7"),
+        (deeper, r"does not fit QwenImageEditPipeline, which lacks transformer\.transformer_blocks\.7"),
         (halved, "is incomplete: one of two matrices is missing for transformer"),
         (grown, "does not fit QwenImageEditPipeline: "),
         (strange, r"has tensors that are none of a LoRA's: transformer\.nonsense"),

@@ -54,7 +54,7 @@ def check(model: str, revision: str | None, file: str) -> None:
         )
     try:
         get_hf_file_metadata(hf_hub_url(model, file, revision=revision, endpoint=constants.ENDPOINT), timeout=_WAIT_S)
-    # Also whatever its HTTP client raises: no name, no route, no answer in time.
+    # Also all that its HTTP client raises: no name, no route, no answer in time.
     except Exception as exc:
         reason = next((text for kind, text in _REASONS.items() if isinstance(exc, kind)), _UNREACHABLE)
         raise ValueError(reason.format(at=at, file=file, exc=str(exc).partition("\n")[0] or type(exc).__name__)) from exc

@@ -38,7 +38,7 @@ def fuse(pipe: Any, path: str, scale: float, *, file: str | None = None, revisio
     halves = _halves(path, keys)
     try:
         pipe.load_lora_weights(path, adapter_name=_ADAPTER, **where)
-    # Whatever a file of another model makes diffusers and peft raise.
+    # A file of another model makes diffusers and peft raise many things.
     except Exception as exc:
         raise ValueError(f"the LoRA {path} does not fit {type(pipe).__name__}: {str(exc)[:500]}") from exc
     strange = sorted(module for module in halves if not _took(pipe, module))
