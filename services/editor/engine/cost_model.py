@@ -15,13 +15,14 @@ A value without I/O or clock: `schedule` takes it as an argument, and the execut
 # logarithms, and `marginal` linearly in the logarithm of c; outside them the line of the nearest one goes on. Both grow with
 # the size, so a pass never gets cheaper by more edits or larger ones.
 #
-# Refinement, in logarithms: the error of a prediction, at most `_CLIP` of it, times a gain that begins at one half and ends at
-# `_GAIN`. One pass that took a hundred times as long therefore moves an estimate by 3 %, and a device that has become ten times
-# slower is known after some 75 passes. A pass of one edit corrects `alone`; one of several corrects both, each as far as the
-# time depends on it.
+# Refinement: the error of a prediction, as a logarithm and at most `_CLIP`, times a gain that begins at one half and ends at
+# `_GAIN`, is divided between `alone` and `marginal` as the time depends on each (a normalized LMS filter). So one pass that took
+# a hundred times as long moves an estimate by 3 %. After `_SHIFTED` such errors in a row, all in one direction, it is the device
+# that has changed, and the gain begins at one half again.
 #
-# A size that is never batched shows nothing about its marginal time. Its passes of one edit bring it back to what the warm-up
-# measured, by 1/256 each, so that a wrong step is tried again.
+# A size that is never batched shows nothing about its marginal time. So each of its passes of one edit brings a marginal time
+# above `_TRIED` nearer to that, by 1/256 of the distance: a wrong one is tried again when enough requests are behind, and where
+# it was right, a pass or two correct it.
 
 from __future__ import annotations
 
@@ -32,7 +33,11 @@ from dataclasses import dataclass, replace
 _GAIN = 1 / 16
 """Least weight of a pass. Measurements that scatter by 10 % then scatter the estimate by less than 2 %."""
 _CLIP = 0.5
+_SHIFTED = 5
 _RETURN = 1 / 256
+_TRIED = 0.5
+_MARGINAL_UNIT = 0.3
+"""A change of ``marginal`` that is as likely as one of ``alone_s`` by a factor of e."""
 _SPACING = 0.5
 """Octaves of tokens within which sizes share a knot."""
 _MARGINAL = (0.01, 1.25)
@@ -55,16 +60,16 @@ class Knot:
         alone_s: seconds of a pass of one edit.
         marginal: what one more edit adds to a pass, as a share of ``alone_s``.
         ends_s: seconds of encoding and decoding of one edit.
-        measured_marginal: ``marginal`` as the warm-up measured it.
-        passes: how many were observed.
+        passes: how many were observed; from 0 again when the device has changed.
+        clipped: errors above the bound in a row; negative for passes that were too fast.
     """
 
     tokens: float
     alone_s: float
     marginal: float
     ends_s: float
-    measured_marginal: float
     passes: int = 0
+    clipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +101,8 @@ class CostModel:
         low, high = self.knots[after - 1], self.knots[after]
         share = math.log(tokens / low.tokens) / math.log(high.tokens / low.tokens)
         marginal = _between(low.marginal, high.marginal, share)
-        measured = _between(low.measured_marginal, high.measured_marginal, share)
         ends_s = _between(low.ends_s, high.ends_s, share)
-        return Knot(tokens, low.alone_s ** (1 - share) * high.alone_s**share, marginal, ends_s, measured)
+        return Knot(tokens, low.alone_s ** (1 - share) * high.alone_s**share, marginal, ends_s)
 
     def pass_s(self, edits: int, tokens: float) -> float:
         """Seconds of one pass of so many edits, which have so many tokens together."""
@@ -126,19 +130,22 @@ class CostModel:
         line = self.at(tokens / edits)
         knots, place = self._with_knot(line)
         knot = knots[place]
-        gain = max(_GAIN, 1 / (2 + knot.passes))
         error = _error(seconds, line.alone_s * (1 + (edits - 1) * line.marginal))
-        others = (edits - 1) * line.marginal
-        share = others / (1 + others)  # of the relative change of the time by that of `marginal`
-        step = gain * error / (1 + share**2)
-        marginal = knot.marginal * math.exp(step * share)
+        step = max(_GAIN, 1 / (2 + knot.passes)) * error
+        # The derivatives of the predicted logarithm are 1 by log(alone_s), and this by `marginal` in its unit.
+        slope = _MARGINAL_UNIT * (edits - 1) / (1 + (edits - 1) * knot.marginal)
+        step /= 1 + slope**2
+        marginal = knot.marginal + _MARGINAL_UNIT * slope * step
         if edits == 1:
-            marginal *= (knot.measured_marginal / marginal) ** _RETURN
+            marginal -= _RETURN * max(0.0, marginal - _TRIED)
+        clipped = _row(knot.clipped, error)
+        shifted = abs(clipped) == _SHIFTED
         knots[place] = replace(
             knot,
             alone_s=max(_LEAST_S, knot.alone_s * math.exp(step)),
             marginal=_clamped(marginal),
-            passes=knot.passes + 1,
+            passes=0 if shifted else knot.passes + 1,
+            clipped=0 if shifted else clipped,
         )
         return CostModel(_growing(knots, place))
 
@@ -158,21 +165,14 @@ class CostModel:
         if abs(math.log2(knots[place].tokens / line.tokens)) <= _SPACING:
             return knots, place
         place = bisect_left(knots, line.tokens, key=lambda knot: knot.tokens)
-        knots.insert(place, replace(line, passes=0))
+        knots.insert(place, line)
         return knots, place
 
 
 def fit(measurements: list[Measurement]) -> CostModel:
     """The model of a warm-up. Sizes within half an octave of each other should be measured once."""
     knots = [
-        Knot(
-            max(1.0, one.tokens),
-            max(_LEAST_S, one.alone_s),
-            _clamped(one.marginal),
-            max(0.0, one.ends_s),
-            _clamped(one.marginal),
-            1,
-        )
+        Knot(max(1.0, one.tokens), max(_LEAST_S, one.alone_s), _clamped(one.marginal), max(0.0, one.ends_s), passes=1)
         for one in sorted(measurements, key=lambda one: one.tokens)
     ]
     # The largest size takes longest, so it is measured best.
@@ -183,14 +183,9 @@ def fit(measurements: list[Measurement]) -> CostModel:
 
 def _continued(knot: Knot, tokens: float) -> Knot:
     """The line of a knot at another size."""
-    factor = tokens / knot.tokens
-
-    def at_size(marginal: float) -> float:
-        variable = min(1.0, marginal) * factor
-        return marginal / min(1.0, marginal) * variable / (1 - min(1.0, marginal) + variable)
-
-    grown = 1 - min(1.0, knot.marginal) + min(1.0, knot.marginal) * factor
-    return Knot(tokens, knot.alone_s * grown, at_size(knot.marginal), knot.ends_s * grown, at_size(knot.measured_marginal))
+    variable = min(1.0, knot.marginal) * tokens / knot.tokens
+    grown = 1 - min(1.0, knot.marginal) + variable
+    return Knot(tokens, knot.alone_s * grown, max(1.0, knot.marginal) * variable / grown, knot.ends_s * grown)
 
 
 def _growing(knots: list[Knot], place: int) -> tuple[Knot, ...]:
@@ -215,6 +210,14 @@ def _between(low: float, high: float, share: float) -> float:
 
 def _error(seconds: float, predicted: float) -> float:
     return max(-_CLIP, min(_CLIP, math.log(max(_LEAST_S, seconds) / max(_LEAST_S, predicted))))
+
+
+def _row(clipped: int, error: float) -> int:
+    """The errors at the bound in a row, after one more error."""
+    if abs(error) < _CLIP:
+        return 0
+    sign = 1 if error > 0 else -1
+    return clipped + sign if clipped * sign > 0 else sign
 
 
 def _clamped(marginal: float) -> float:

@@ -435,22 +435,22 @@ class Executor:
         if done:
             took = time.monotonic() - start
             self._observer.on_advance(len(done), took, start=output.start)
-            self._learn(done, took, tokens, start=output.start, whole=not short)
+            self._learn(done, took, tokens, start=output.start, whole=not short, lags=pipeline.lags)
             for handle in done:
                 handle.record_advance(took, len(done))
                 self._report(handle)
         if short:
             self._handle_out_of_memory(pipeline, short)
 
-    def _learn(self, handles: list[EditHandle], took: float, tokens: int, *, start: bool, whole: bool) -> None:
+    def _learn(self, handles: list[EditHandle], took: float, tokens: int, *, start: bool, whole: bool, lags: bool) -> None:
         """Refine the cost model by a pass, and let the limit of tokens recover."""
         edits = [handle.edit for handle in handles if handle.edit is not None]
         finished = [handle for handle in handles if handle.edit is not None and handle.edit.result is not None]
         this, before = (len(edits), tokens), self._last_pass
         pure = whole and not start and not finished and all(edit.error is None and edit.preview is None for edit in edits)
-        # A GPU lags one pass behind, so a pass counts if the one before it was alike.
+        # A device that lags shows here how long the pass before this one took.
         self._last_pass = this if pure else None
-        if pure and this == before:
+        if pure and (this == before or not lags):
             self._model = self._model.observe(*this, took)
         for handle in handles if start else finished:
             handle.ends_s += took if start else max(0.0, took - self._model.pass_s(*this)) / len(finished)

@@ -18,8 +18,8 @@ MAX_PROBED_BATCH = 8
 """The largest batch that is measured."""
 _USABLE = 0.85
 """Share of the free memory that is used; the rest is for pictures larger than the warm-up's."""
-_REPEATS = 3
-"""Passes of each batch, of which the median counts: the first one may allocate or compile."""
+_ROUNDS = 3
+"""Measurements of each batch, of which the median counts: the first one may allocate or compile."""
 _SMALLER = 4
 """The side of the smaller size that is measured, as a divisor of the warm-up job's."""
 _LEAST_SIDE = 16
@@ -123,7 +123,9 @@ class _BatchProbe:
     """Measures batches of growing size until memory runs out.
 
     Attributes:
-        seconds: the median of a pass, by its number of edits.
+        seconds: of the passes of one edit.
+        marginals: by number of edits, what one more added to a pass, as a share of the pass of one edit just before it: other
+            work on the machine slows both.
     """
 
     def __init__(self, pipeline: Pipeline, job: EditJob, operator_limits: OperatorLimits) -> None:
@@ -135,13 +137,12 @@ class _BatchProbe:
         self._edits: list[Edit] = []
         self._peak = 0
         self._tokens = 1
-        self.seconds: dict[int, float] = {}
+        self.seconds: list[float] = []
+        self.marginals: dict[int, float] = {}
 
     def measurement(self) -> Measurement:
         """The line of this size, with the median of the marginal times."""
-        alone_s = max(self.seconds[1], 1e-9)
-        marginals = [(seconds / alone_s - 1) / (edits - 1) for edits, seconds in self.seconds.items() if edits > 1]
-        return Measurement(self._tokens, alone_s, median(marginals) if marginals else 1.0)
+        return Measurement(self._tokens, median(self.seconds), median(self.marginals.values()) if self.marginals else 1.0)
 
     def limits(self, below: float | None = None) -> tuple[Limits, TokenLimit]:
         """The measured limits. The cost is counted in tokens, so that larger pictures make smaller batches.
@@ -165,7 +166,7 @@ class _BatchProbe:
             for edit in self._edits:
                 self._pipeline.close(edit)
         self._pipeline.reclaim()
-        best = max(self.seconds, default=1)
+        best = max(self.marginals, default=1)
         resident = self._resident(before, state)
         active = active if resident is None else min(active, resident)
         if self._batch is not None:
@@ -199,8 +200,8 @@ class _BatchProbe:
                     return
             if below is not None and self._edits[0].cost >= below:
                 return
-            seconds, peak = self._timed()
-            self.seconds[size], self._tokens = seconds, self._edits[0].cost
+            self._tokens = self._edits[0].cost
+            peak = self._measure()
             yield size
             free, _ = self._memory()
             if self._edits[0].group is None or (free is not None and 2 * peak > _USABLE * free):
@@ -224,14 +225,30 @@ class _BatchProbe:
             _advance(self._pipeline, [edit])
         return False
 
-    def _timed(self) -> tuple[float, int]:
-        """(median seconds, peak bytes) of a few advances of all edits; reading the memory also waits for the device."""
-        self._memory()
-        took, most = [], 0
-        for _ in range(_REPEATS):
-            start = time.monotonic()
-            _advance(self._pipeline, self._edits)
-            _, peak = self._memory()
-            took.append(time.monotonic() - start)
+    def _measure(self) -> int:
+        """Measure passes of all edits; returns the peak bytes."""
+        marginals, most = [], 0
+        first, size = self._edits[0], len(self._edits)
+        for _ in range(_ROUNDS):
+            group = self._edits[-1].group
+            alone_s, peak = self._timed([first])
+            self.seconds.append(alone_s)
             most = max(most, peak)
-        return median(took), most
+            for _ in range(_MAX_CALLS_PER_STEP - 1):  # back to the call at which the others wait
+                if size > 1 and first.group != group:
+                    self._timed([first])
+            if size > 1:
+                seconds, peak = self._timed(self._edits)
+                marginals.append((seconds / max(alone_s, 1e-9) - 1) / (size - 1))
+                most = max(most, peak)
+        if size > 1:
+            self.marginals[size] = median(marginals)
+        return most
+
+    def _timed(self, edits: Sequence[Edit]) -> tuple[float, int]:
+        """(seconds, peak bytes) of one advance; reading the memory also waits for the device."""
+        self._memory()
+        start = time.monotonic()
+        _advance(self._pipeline, edits)
+        _, peak = self._memory()
+        return time.monotonic() - start, peak

@@ -182,6 +182,11 @@ class Pipeline(Protocol):
         """Upper bound of edits started at a time, regardless of memory; None: any number."""
         ...
 
+    @property
+    def lags(self) -> bool:
+        """Whether `advance` returns while the device still computes, so that the next one waits for it."""
+        ...
+
     def prepare(self, job: EditJob) -> EditJob:
         """Preprocess a job without the device; on any thread."""
         ...

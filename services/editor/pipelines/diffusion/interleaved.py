@@ -141,6 +141,11 @@ class InterleavedPipeline:
         return 1 if self._exclusive else None
 
     @property
+    def lags(self) -> bool:
+        """On a GPU; see `Device.limit_lag`."""
+        return self._device.is_cuda
+
+    @property
     def warm_up(self) -> EditJob:
         """Two steps at the working area, with a preview."""
         side = max(16, round(self._pixels**0.5))
