@@ -21,7 +21,7 @@ from services.editor.pipelines.diffusion.interleaved import InterleavedPipeline,
 from services.editor.pipelines.flux2_klein import FAMILY
 
 SIDE = 512
-MIXES: Mapping[str, Mapping[int, int]] = {"64": {64: 24}, "128": {128: 24}, "512": {512: 6}, "all": {64: 12, 128: 12, 512: 3}}
+MIXES: Mapping[str, Mapping[int, int]] = {"64": {64: 16}, "128": {128: 16}, "512": {512: 3}, "all": {64: 8, 128: 8, 512: 2}}
 """By name: how many edits of each side arrive together."""
 _ACTIVE = 8
 _LIMIT_S = 120.0

@@ -36,7 +36,7 @@ _CLIP = 0.5
 _SHIFTED = 5
 _RETURN = 1 / 256
 _TRIED = 0.5
-_MARGINAL_UNIT = 0.3
+_MARGINAL_UNIT = 0.6
 """A change of ``marginal`` that is as likely as one of ``alone_s`` by a factor of e."""
 _SPACING = 0.5
 """Octaves of tokens within which sizes share a knot."""
@@ -254,6 +254,7 @@ class TokenLimit:
     def after_out_of_memory(self, tokens: int) -> TokenLimit:
         """The limit after a pass of so many tokens did not fit: half of them, with the slack of a measured limit."""
         lowered = max(1, min(tokens - 1, int(_COST_SLACK * tokens / 2)))
+        lowered = lowered if self.most is None else min(lowered, self.most)
         patience = self.patience if not self.failed else min(2 * self.patience, _MAX_RECOVERY_PASSES)
         return TokenLimit(lowered, self.most, tokens, patience)
 
