@@ -227,7 +227,8 @@ class _BatchProbe:
 
     def _measure(self) -> int:
         """Measure passes of all edits; returns the peak bytes."""
-        marginals, most = [], 0
+        marginals: list[float] = []
+        most = 0
         first, size = self._edits[0], len(self._edits)
         for _ in range(_ROUNDS):
             group = self._edits[-1].group
@@ -237,11 +238,11 @@ class _BatchProbe:
             for _ in range(_MAX_CALLS_PER_STEP - 1):  # back to the call at which the others wait
                 if size > 1 and first.group != group:
                     self._timed([first])
-            if size > 1:
+            if size > 1 and all(edit.group == first.group for edit in self._edits):
                 seconds, peak = self._timed(self._edits)
                 marginals.append((seconds / max(alone_s, 1e-9) - 1) / (size - 1))
                 most = max(most, peak)
-        if size > 1:
+        if marginals:
             self.marginals[size] = median(marginals)
         return most
 
