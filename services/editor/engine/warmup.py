@@ -20,6 +20,8 @@ _USABLE = 0.85
 """Share of the free memory that is used; the rest is for pictures larger than the warm-up's."""
 _ROUNDS = 3
 """Measurements of each batch, of which the median counts: the first one may allocate or compile."""
+_ROUNDS_SMALLER = 7
+"""The same at the smaller size, whose short passes other work on the machine disturbs most."""
 _SMALLER = 4
 """The side of the smaller size that is measured, as a divisor of the warm-up job's."""
 _LEAST_SIDE = 16
@@ -91,7 +93,7 @@ def _smaller(pipeline: Pipeline, job: EditJob, large: Measurement, operator_limi
         return None
     image = job.image.resize((size[0], size[1]))
     smaller = replace(job, image=image, size=image.size, source=f"{job.source} smaller")
-    probe = _BatchProbe(pipeline, pipeline.prepare(smaller), operator_limits)
+    probe = _BatchProbe(pipeline, pipeline.prepare(smaller), operator_limits, _ROUNDS_SMALLER)
     try:
         probe.limits(below=_DISTINCT * large.tokens)
     except RuntimeError as exc:
@@ -128,7 +130,8 @@ class _BatchProbe:
             work on the machine slows both.
     """
 
-    def __init__(self, pipeline: Pipeline, job: EditJob, operator_limits: OperatorLimits) -> None:
+    def __init__(self, pipeline: Pipeline, job: EditJob, operator_limits: OperatorLimits, rounds: int = _ROUNDS) -> None:
+        self._rounds = rounds
         self._pipeline = pipeline
         self._job = job
         self._batch = operator_limits.batch
@@ -230,7 +233,7 @@ class _BatchProbe:
         marginals: list[float] = []
         most = 0
         first, size = self._edits[0], len(self._edits)
-        for _ in range(_ROUNDS):
+        for _ in range(self._rounds):
             group = self._edits[-1].group
             alone_s, peak = self._timed([first])
             self.seconds.append(alone_s)
