@@ -506,7 +506,7 @@ class Executor:
                 self._finish(handle, ApiError("out_of_memory", message))
             else:
                 log.warning("out of memory with one edit; it is restarted once, alone on the device")
-                handle.exclusive, handle.edit = True, None
+                handle.exclusive, handle.edit, handle.ends_s = True, None, 0.0
         pipeline.reclaim()
 
     def _evict(self, pipeline: Pipeline) -> bool:
