@@ -7,6 +7,7 @@ time is up, so no retry outlives the session's deadline. How long each request m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 import time
@@ -237,19 +238,16 @@ class HttpUpstream:
     async def ready(self) -> bool:
         """Whether the upstream answers ``GET /models``, which every server of this protocol has."""
         try:
-            url = f"{self._upstream.url}/models"
-            async with asyncio.timeout(_READY_S), self._client.get(url, headers=self._auth(), allow_redirects=False) as reply:
-                pass
+            async with self._listing() as reply:
+                # Some servers lack this route; any response that is not a server error shows that one is running.
+                return reply.status < 500  # noqa: PLR2004
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return False
-        # Some servers lack this route; any response that is not a server error shows that one is running.
-        return reply.status < 500  # noqa: PLR2004
 
     async def models(self) -> list[Any] | None:
         """The models that the upstream lists; none if it has no such list, and None if it does not answer."""
         try:
-            url = f"{self._upstream.url}/models"
-            async with asyncio.timeout(_READY_S), self._client.get(url, headers=self._auth(), allow_redirects=False) as reply:
+            async with self._listing() as reply:
                 text = await _start(reply)
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
@@ -261,6 +259,13 @@ class HttpUpstream:
             return []
         found = body.get("data") if isinstance(body, dict) else None
         return found if isinstance(found, list) else []
+
+    @contextlib.asynccontextmanager
+    async def _listing(self) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response to ``GET /models``, within `_READY_S`."""
+        url = f"{self._upstream.url}/models"
+        async with asyncio.timeout(_READY_S), self._client.get(url, headers=self._auth(), allow_redirects=False) as reply:
+            yield reply
 
     async def _with_retries(self, call: Call, patience: Patience, observer: RequestObserver) -> _RawReply:
         """Retry faults up to `attempts` times, a busy server as long as there is time, and one that is away for `away_s`."""
