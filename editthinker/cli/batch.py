@@ -122,25 +122,35 @@ class _UnderWay:
 
     def __init__(self) -> None:
         self._count = 0
-        self._ended = asyncio.Event()
+        self._changed = asyncio.Event()
+        self.ends = 0
+        """How many have ended."""
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """A session is under way during the block."""
+        """A session is under way in the block: from the request that creates it, for it can hold the quota before its answer
+        is here. A block that ends by `RateLimitError` had none.
+        """
         self._count += 1
+        had_one = True
         try:
             yield
+        except RateLimitError:
+            had_one = False
+            raise
         finally:
             self._count -= 1
-            self._ended.set()
-            self._ended = asyncio.Event()
+            self.ends += had_one
+            self._changed.set()
+            self._changed = asyncio.Event()
 
-    async def one_ends(self) -> bool:
-        """Wait until one of them has ended; False at once when there is none."""
-        if self._count:
-            await self._ended.wait()
-            return True
-        return False
+    async def one_ends(self, ends: int) -> bool:
+        """Wait until more than ``ends`` have ended; False as soon as none is under way that could."""
+        while self.ends == ends:
+            if not self._count:
+                return False
+            await self._changed.wait()
+        return True
 
 
 async def _run(batch: Batch, journal: Journal, display: _Display, base_url: str, api_key: str) -> None:
@@ -211,13 +221,19 @@ class _Run:
 
     async def _ended_session(self, task: str, entry: Entry, item: Item, picture: bytes) -> Session:
         """The session of an edit once it has ended with a picture: the one that an earlier run made, or a new one."""
+        options: dict[str, Any] = {**self._batch.options, "idempotency_key": entry.key}
         session = await self._known_session(entry.session)
-        if session is None:
-            session = await self._created(item, picture, entry.key)
-            self._journal.created(task, session.id)
-        if not session.ended:
-            with self._under_way.one():
-                session = await self._client.sessions.wait(session.id)
+        while session is None or not session.ended:
+            ends = self._under_way.ends
+            try:
+                with self._under_way.one():
+                    if session is None:
+                        session = await self._client.sessions.create(picture, item.instruction, **options)
+                        self._journal.created(task, session.id)
+                    session = await self._client.sessions.wait(session.id)
+            except RateLimitError:
+                if not await self._under_way.one_ends(ends):
+                    raise
         if session.best is None:
             raise SessionFailedError(session)
         return session
@@ -230,15 +246,6 @@ class _Run:
             return await self._client.sessions.get(session_id)
         except NotFoundError:
             return None
-
-    async def _created(self, item: Item, picture: bytes, key: str) -> Session:
-        options: dict[str, Any] = {**self._batch.options, "idempotency_key": key}
-        while True:
-            try:
-                return await self._client.sessions.create(picture, item.instruction, **options)
-            except RateLimitError:
-                if not await self._under_way.one_ends():
-                    raise
 
 
 def _stops(exc: EditThinkerError) -> bool:

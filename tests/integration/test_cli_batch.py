@@ -230,6 +230,28 @@ def test_a_batch_keeps_to_the_tenants_quota(photos: list[Path], tmp_path: Path) 
     assert (done.returncode, "your day is over" in done.stderr) == (1, True)
 
 
+def test_a_session_holds_the_quota_before_its_answer_is_here(photos: list[Path], tmp_path: Path) -> None:
+    """The others are refused while the answer to the first request is on its way; they wait for it."""
+    unfinished, refusals, enough = threading.Semaphore(1), itertools.count(1), threading.Event()
+
+    def script(asked: Asked) -> Answer:
+        if asked.method == "POST":
+            if unfinished.acquire(blocking=False):
+                enough.wait(30)
+                return as_json(session("queued", best=None), 202)
+            if next(refusals) == 2 * RETRIES.attempts:
+                enough.set()
+            return error(429, "quota_exceeded", retry_after="0")
+        if asked.path.endswith("/events"):
+            unfinished.release()
+            return stream(EVENTS)
+        return Answer(200, PNG) if "/image" in asked.path else as_json(session())
+
+    with scripted(script) as server:
+        done = run("edit", *photos[:3], "x", "-o", tmp_path / "out", "--server", server.base_url, "--jobs", 3)
+    assert (done.returncode, results(tmp_path / "out")) == (0, ["a.png", "b.png", "c.png"]), done.stderr
+
+
 def test_a_batch_on_the_embedded_stack_goes_on_too(photos: list[Path], tmp_path: Path) -> None:
     """The stack is killed with the command; its sessions are in the data directory."""
     out, home = tmp_path / "out", tmp_path / "home"
