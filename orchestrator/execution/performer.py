@@ -53,6 +53,7 @@ class Performer:
 
     Attributes:
         edit_s: seconds that an edit currently takes at an editor; 0 while that is not known.
+        prompt_tokens: how many tokens of an instruction an editor reads; None while that is not known.
     """
 
     editors: Mapping[str, Editor]
@@ -60,6 +61,7 @@ class Performer:
     blobs: Blobs
     clock: Clock
     edit_s: Callable[[str], float] = lambda _: 0.0
+    prompt_tokens: Callable[[str], int | None] = lambda _: None
 
     async def perform(
         self, session_id: str, session: Session, job: Job, usage: EditorUsage, *, resumed: bool = False
@@ -151,6 +153,7 @@ class Performer:
                 references=self._all_stored(session_id, created.references),
                 mask=self._mask(session_id, created),
                 outside_mask=candidate.outside_mask if candidate else None,
+                prompt_tokens=self.prompt_tokens(created.editor),
             )
             reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
         except PortError as exc:

@@ -133,6 +133,7 @@ class CritiqueOrder:
         references: the pictures that the instruction may refer to.
         mask: where the candidate may differ from the source.
         outside_mask: what the candidate changed elsewhere.
+        prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
     """
 
     source: StoredImage
@@ -145,6 +146,7 @@ class CritiqueOrder:
     references: tuple[StoredImage, ...] = ()
     mask: StoredImage | None = None
     outside_mask: OutsideMask | None = None
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

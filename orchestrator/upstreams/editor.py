@@ -42,10 +42,13 @@ _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What an editor tells of itself: whether it takes a mask, and how many pictures an edit takes."""
+    """What an editor tells of itself: whether it takes a mask, how many pictures an edit takes, and how many tokens of a prompt
+    it reads (None if it does not say).
+    """
 
     mask: bool = False
     images: int = 1
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,9 @@ class HttpEditor:
             return Told()
         images = found.get("images")
         most = images if isinstance(images, int) and not isinstance(images, bool) else 1
-        return Told(found.get("mask") is True, min(max(1, most), MAX_IMAGES))
+        tokens = found.get("prompt_tokens")
+        limit = tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0 else None
+        return Told(found.get("mask") is True, min(max(1, most), MAX_IMAGES), limit)
 
     async def edit(self, order: EditOrder, usage: EditorUsage, patience: Patience | None = None) -> EditReply:
         """Edit the source once; the time queued for a slot counts toward its time.

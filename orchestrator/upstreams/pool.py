@@ -142,6 +142,13 @@ class UpstreamPool:
         same = known is not None and (known[0].url, known[0].model) == (editor.url, editor.model)
         return known[1] if known and same else None
 
+    def prompt_tokens(self, name: str) -> int | None:
+        """How many tokens of an instruction an editor and its fallback read, as far as they have told it."""
+        editor = self._registry.editors.get(name)
+        names = [] if editor is None else [name, *([editor.fallback] if editor.fallback else [])]
+        told = [self._told_of(each, self._registry.editors[each]) for each in names]
+        return min((each.prompt_tokens for each in told if each and each.prompt_tokens), default=None)
+
     def _capabilities(self, name: str, editor: EditorSettings) -> EditorCapabilities:
         told = self._told_of(name, editor)
         mask = editor.mask if editor.mask is not None else told.mask if told else None

@@ -103,7 +103,7 @@ class HttpThinker:
         pictures.append(await self._pictures.fit(order.candidate, order.tenant))
         outside = order.outside_mask
         strayed = None if outside is None else Strayed(outside.changed, outside.difference)
-        extras = Extras(len(order.references), order.mask is not None, strayed)
+        extras = Extras(len(order.references), order.mask is not None, strayed, order.prompt_tokens)
         template = self._dialect.template
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:

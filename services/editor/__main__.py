@@ -41,7 +41,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
 ) -> None:
-    """Serve an editor until SIGTERM; running edits are finished then.
+    """Serve an editor until SIGTERM; running edits are finished then. If the device fails, it ends with status 1.
 
     Everything else is set in the environment: EDITTHINKER_EDITOR_MAX_BATCH, EDITTHINKER_EDITOR_DTYPE … (docs/editors.md).
     """
@@ -65,7 +65,7 @@ def serve(
     server = uvicorn.Server(config)
     run_server("editor", server.run)
     if failures:
-        raise fail(f"the editor cannot start: {failures[0]}")
+        raise fail(f"the editor {failures[0]}")
 
 
 def main() -> None:

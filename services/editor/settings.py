@@ -58,6 +58,9 @@ class Settings(ServiceSettings):
     cache: Literal["first_block", "taylorseer"] | None = Field(None, description="Skip work between steps.")
     cache_threshold: float | None = Field(None, gt=0, description="Relative difference below which the cache skips work.")
     lora: str | None = Field(None, description="A LoRA to fuse: a file, a folder or a hub id.")
+    lora_file: str | None = Field(
+        None, min_length=1, description="The LoRA's file in the folder or on the hub, if it has several."
+    )
     lora_revision: str | None = Field(None, min_length=1, description="The commit of a LoRA of the hub.")
     lora_scale: float = Field(1.0, description="Strength of the LoRA.")
     few_steps: int | None = Field(None, ge=1, le=100, description="The LoRA is a few-step one, distilled for so many steps.")
@@ -121,6 +124,6 @@ class Settings(ServiceSettings):
         names = (
             *("served_name", "device", "dtype", "pixels", "encoder_cache_bytes", "attention", "compile", "quantization"),
             *("revision", "lora_revision"),
-            *("cache", "cache_threshold", "lora", "lora_scale", "few_steps", "offload"),
+            *("cache", "cache_threshold", "lora", "lora_file", "lora_scale", "few_steps", "offload"),
         )
         return Tuning(**{name: getattr(self, name) for name in names})

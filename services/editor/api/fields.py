@@ -17,8 +17,8 @@ from services.errors import ApiError
 from services.imaging.codec import ImageLimits, OutputFormat, digest
 from services.protocol.images_api import EditFields, EditForm, NegativePrompt, source_and_references
 
-MAX_SEED = 2**53 - 16
-"""Largest seed: seeds are JSON numbers (exact up to 2^53), and a request for n pictures uses the n - 1 seeds after it too."""
+MAX_SEED = 2**32 - 10
+"""Largest seed: torch's generator on a CPU has 32 bits of it, and a request for n pictures uses the n - 1 seeds after it too."""
 _LOSSLESS_DEFAULT = 100
 _EXTENSIONS = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "image_guidance_scale", "strength")
 _MAX_KEY = 255

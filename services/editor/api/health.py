@@ -52,6 +52,7 @@ def _model(pipeline: Pipeline, started_at: float) -> Model:
         "images": supported.max_images,
         "source_key": True,
         "partial_images": supported.partial_images,
+        "prompt_tokens": supported.prompt_tokens,
         "parameters": ranges,
     }
     return Model(id=pipeline.name, created=int(started_at), capabilities=capabilities)

@@ -413,8 +413,20 @@ class AsyncEngine:
         if not task.accepted.done():
             task.accepted.set_result(None)
         for index, handle in enumerate(task.handles):
-            outcome = await asyncio.wrap_future(handle.future)
+            outcome = await self._outcome(handle)
             task.images[index].set_result(await self._write(jobs[index], request, outcome, read_s))
+
+    async def _outcome(self, handle: EditHandle) -> Outcome:
+        try:
+            return await asyncio.wrap_future(handle.future)
+        except ApiError:
+            raise
+        # What the pipeline raised for this edit; the executor has logged it.
+        except Exception:  # noqa: BLE001 - the same edit would fail again: it is not answered as this worker's failure
+            blamed = "prompt" if handle.edit is None else handle.edit.blamed
+        # Outside the handler: the exception would be kept with this one.
+        message = f"the model failed on this edit, probably because of {blamed}: change it (the worker's log says why)"
+        raise ApiError("edit_failed", message, param=blamed)
 
     def _listener(self, task: EditTask, index: int) -> Listener:
         """Forwards an edit's progress from the executor's thread to the event loop."""

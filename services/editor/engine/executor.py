@@ -154,7 +154,7 @@ class Executor:
         observer: receives what the executor does.
         operator_limits: upper bounds set by the operator.
         queue: how many edits may wait in addition to those running.
-        on_failure: called with the cause if the pipeline cannot be built or warmed up.
+        on_failure: called with what happened if the pipeline cannot be built or warmed up, or breaks later.
     """
 
     def __init__(
@@ -345,10 +345,9 @@ class Executor:
         # The edge of the thread: callers must be answered and readiness withdrawn, no matter what ended it.
         except BaseException as exc:
             log.critical("the pipeline's thread died", exc_info=exc)
-            failed_at_start = self._state is State.STARTING
+            verb = "cannot start" if self._state is State.STARTING else "failed"
             self._terminate(f"the pipeline failed: {type(exc).__name__}")
-            if failed_at_start:
-                self._on_failure(f"{type(exc).__name__}: {exc}")
+            self._on_failure(f"{verb}: {type(exc).__name__}: {exc}")
         else:
             self._terminate("shut down")
 

@@ -65,6 +65,8 @@ class Capabilities:
         partial_images: previews of one edit.
         parameters: ranges of the API's extensions by name (``num_inference_steps``, ``guidance_scale``); others are refused.
         special_tokens: what the model's tokenizers read as their own marks; a prompt that spells one is refused.
+        prompt_tokens: how many tokens of a prompt, or of a negative prompt, the model reads; a longer one is refused.
+            None: any number.
     """
 
     mask: bool = False
@@ -75,6 +77,7 @@ class Capabilities:
     partial_images: int = 0
     parameters: Mapping[str, Range] = field(default_factory=dict)
     special_tokens: frozenset[str] = frozenset()
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class EditJob:
         negative_prompt: what the picture should not show.
         size: (width, height) of the result; None: the source's.
         parameters: values of parameters that the capabilities declare.
-        source: digest of the source, the key for caching its encodings; empty if they must not be cached.
+        source: digest of the source as it was sent; empty if what is made of the pictures must not be kept.
         previews: number of unfinished pictures to produce on the way.
         source_size: (width, height) of the source as sent, where `Pipeline.prepare` has reduced ``image``.
         references: pictures that the prompt may refer to, in the caller's order.
@@ -139,6 +142,7 @@ class Edit(Protocol):
         preview: the latest unfinished picture, until it is taken.
         timings: seconds of its stages (``encode``, ``denoise``, ``decode``), as far as they are known.
         result, error: one of them is set when the edit is finished.
+        blamed: the field of the request that an error is about.
     """
 
     started: bool
@@ -152,6 +156,7 @@ class Edit(Protocol):
     timings: dict[str, float]
     result: EditResult | None
     error: Exception | None
+    blamed: str
 
 
 class Pipeline(Protocol):

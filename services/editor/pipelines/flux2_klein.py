@@ -13,6 +13,7 @@ from typing import Any
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.family import Family
+from services.editor.pipelines.diffusion.text_limit import Text, counted
 from services.editor.pipelines.flux2 import COLLATIONS, aspect, reduced, size, source, to_vae
 
 MAX_IMAGES = 4
@@ -29,6 +30,14 @@ def arguments(job: EditJob, pixels: int) -> dict[str, Any]:
         "height": height,
         "width": width,
     }
+
+
+def in_template(tokenizer: Any, text: str) -> int:
+    """The tokens of a prompt as the pipeline wraps it."""
+    turn = [{"role": "user", "content": text}]
+    return counted(
+        tokenizer, tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    )
 
 
 def _distilled_arguments(job: EditJob, pixels: int) -> dict[str, Any]:
@@ -56,6 +65,7 @@ FAMILY = Family(
     to_vae=to_vae,
     on_load=_kind,
     step_caches=frozenset({"taylorseer"}),
+    text=Text(("tokenizer",), 512, in_template),
     licence="klein 4B and its base: Apache-2.0; klein 9B and its base: FLUX Non-Commercial License",
 )
 

@@ -27,6 +27,7 @@ from PIL import Image
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.sizes import Size, working_size
+from services.editor.pipelines.diffusion.text_limit import Text
 
 _MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
 _NEGATIVE_PROMPT = (
@@ -34,6 +35,8 @@ _NEGATIVE_PROMPT = (
     "(ugly), (poorly drawn hands), fused fingers, messy drawing, broken legs censor, censored, censor_bar"
 )
 _TEXT_TOKENS = 1024
+_TEMPLATE_TOKENS = 64
+"""More than upstream's template around a prompt has."""
 _SOURCE_SEED = 0
 
 
@@ -147,5 +150,6 @@ FAMILY = Family(
     load=load,
     on_load=_make_deterministic,
     step_caches=frozenset(),
+    text=Text(("processor",), _TEXT_TOKENS - _TEMPLATE_TOKENS),
     licence="Apache-2.0",
 )

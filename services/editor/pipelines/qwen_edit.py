@@ -7,6 +7,7 @@ the edit's size too unless another is requested. Defaults: the model card's (50 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family
 from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale, rescaled
 from services.editor.pipelines.diffusion.sizes import Size, working_size
+from services.editor.pipelines.diffusion.text_limit import Text
 
 _MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
 _MAX_ASPECT = 100
@@ -106,6 +108,10 @@ def family(name: str, pipeline: type, capabilities: Capabilities, *, text_encode
         to_vae=to_vae,
         calls_a_step=lambda job: 2 if job.parameters["true_cfg_scale"] > 1 else 1,
         rescale=rescale,
+        # The pipeline cuts nothing, but refuses to be asked for more; beyond 4096 the transformer has no positions.
+        text=Text(("tokenizer",), 1024),
+        # What lightx2v's Lightning LoRAs were distilled for: a constant shift of 3, ending at 0.
+        few_steps={"base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None},
         licence="Apache-2.0",
     )
 

@@ -34,6 +34,7 @@ class SingleStepEdit:
     timings: dict[str, float] = field(default_factory=dict)
     result: EditResult | None = None
     error: Exception | None = None
+    blamed: str = "prompt"
 
 
 class SingleStepPipeline:

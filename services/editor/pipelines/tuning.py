@@ -21,6 +21,7 @@ class Tuning:
         cache: ``first_block`` or ``taylorseer``: a cache that skips work between steps.
         cache_threshold: relative difference below which ``first_block`` skips.
         lora: a LoRA to fuse: a file, a folder or a hub id.
+        lora_file: its file in the folder or on the hub, where there are several.
         lora_scale: strength of the LoRA.
         revision, lora_revision: the commits of the model and the LoRA on the hub; None: the current ones.
         few_steps: the LoRA is a few-step one (Lightning), distilled for so many steps: they become the default, without
@@ -39,6 +40,7 @@ class Tuning:
     cache: str | None = None
     cache_threshold: float | None = None
     lora: str | None = None
+    lora_file: str | None = None
     lora_scale: float = 1.0
     few_steps: int | None = None
     offload: str | None = None

@@ -175,7 +175,7 @@ def test_few_steps_have_no_classifier_free_guidance_unless_requested(family: Fam
 
 
 def test_a_few_step_base_klein_takes_one_call_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.editor.pipelines.diffusion.tuning._lora", lambda *_: None)
+    monkeypatch.setattr("services.editor.pipelines.diffusion.lora.fuse", lambda *_, **__: None)
     tuning = replace(FEW, pixels=WORKING_PIXELS)
     pipeline = serve(flux2_klein.FAMILY, tiny_klein.build(distilled=False), Device("cpu"), tuning)
     edit = finished(pipeline, replace(job(), parameters={}))

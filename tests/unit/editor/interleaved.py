@@ -32,6 +32,7 @@ class Stepping:
     timings: dict[str, float] = field(default_factory=dict)
     result: EditResult | None = None
     error: Exception | None = None
+    blamed: str = "prompt"
 
 
 class Steps:

@@ -215,7 +215,7 @@ async def test_a_stream_that_fails_or_waits_says_so(monkeypatch: pytest.MonkeyPa
         pipeline.gate.set()
         text = (await asking).text
     assert ": keep-alive\n\n" in text
-    assert "event: error\n" in text and '"code":"internal_error"' in text and "bad luck" not in text
+    assert "event: error\n" in text and '"code":"edit_failed"' in text and "bad luck" not in text
 
 
 async def test_a_full_queue_answers_429_with_retry_after() -> None:
@@ -254,7 +254,8 @@ async def test_a_failed_edit_is_not_replayed_and_does_not_affect_others() -> Non
     key = {"idempotency-key": "k"}
     async with running(lambda: pipeline) as app, client(app) as http:
         pipeline.error = RuntimeError("bad luck")
-        assert (await post(http, key)).status_code == 500
+        failed = await post(http, key)
+        assert (failed.status_code, failed.json()["error"]["code"]) == (422, "edit_failed")
         pipeline.error = MemoryError()
         assert (await post(http)).status_code == 507
         pipeline.error = None

@@ -32,21 +32,19 @@ class EncoderCache:
         """Bytes in the cache."""
         return int(self._results.currsize)
 
-    def cached(self, method: Callable[..., Any], name: str, source: str, *, several: bool = False) -> Callable[..., Any]:
+    def cached(self, method: Callable[..., Any], name: str, source: str) -> Callable[..., Any]:
         """The method with its results cached.
 
         Args:
             method: its result must depend on its arguments alone; generators among them must not matter.
             name: the method's name, unique in its pipeline.
-            source: digest of the content that pictures and tensors among the arguments were made from, by their size alone;
-                empty if it is not known, and then only calls without such arguments are cached.
-            several: whether they were made from several pictures, which may have one size; then they are told apart by their
-                content.
+            source: digest of the source that the edit's pictures came with; empty if none of them may be kept, and then only
+                calls without pictures and tensors are cached. These are told apart by their content.
         """
 
         @functools.wraps(method)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            key = _key(name, _by_content if several else partial(_by_size, source), args, kwargs)
+            key = _key(name, partial(_by_content, source), args, kwargs)
             if key is None or self._results.maxsize == 0:
                 return method(*args, **kwargs)
             if key in self._results:
@@ -90,17 +88,13 @@ def _part(value: Any, picture: _Part) -> Hashable | None:
     return None
 
 
-def _by_size(source: str, value: torch.Tensor | Image.Image) -> Hashable | None:
+def _by_content(source: str, value: torch.Tensor | Image.Image) -> Hashable | None:
+    if not source:
+        return None
     if isinstance(value, torch.Tensor):
-        return (source, "tensor", tuple(value.shape), str(value.dtype)) if source else None
-    return (source, "image", value.size, value.mode) if source else None
-
-
-def _by_content(value: torch.Tensor | Image.Image) -> Hashable:
-    if isinstance(value, torch.Tensor):
-        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        return ("tensor", tuple(value.shape), str(value.dtype), hashlib.sha256(data).hexdigest())
-    return ("image", value.size, value.mode, hashlib.sha256(value.tobytes()).hexdigest())
+        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        return (source, "tensor", tuple(value.shape), str(value.dtype), hashlib.sha256(data).hexdigest())
+    return (source, "image", value.size, value.mode, hashlib.sha256(value.tobytes()).hexdigest())
 
 
 def _bytes(value: Any) -> int:

@@ -12,6 +12,7 @@ import torch
 from services.editor.pipelines.base import Capabilities, EditJob
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.sizes import Size
+from services.editor.pipelines.diffusion.text_limit import Text
 from services.errors import ApiError
 
 NATIVE_PIXELS = 1024 * 1024
@@ -47,6 +48,8 @@ class Family:
         calls_a_step: calls of the denoiser for each step of a job that has every parameter.
         rescale: makes a pipeline class work at another area than its hard-coded one; None where the area is an argument.
         step_caches: caches between steps that its denoiser supports (diffusers 0.42).
+        text: how its pipeline reads a prompt, and how many tokens of it; None: of any length.
+        few_steps: values that a few-step LoRA's scheduler has in place of the model's own.
         licence: of the published weights.
         load: loads a model (a folder or hub id, in a dtype, at a revision or None) that diffusers does not know; raises
             ``ValueError`` with the remedy when its requirements are not installed.
@@ -70,6 +73,8 @@ class Family:
     calls_a_step: Callable[[EditJob], int] = field(default=lambda _: 1)
     rescale: Callable[[type, int], None] | None = None
     step_caches: frozenset[str] = frozenset({"first_block", "taylorseer"})
+    text: Text | None = None
+    few_steps: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
     load: Callable[[str, torch.dtype, str | None], Any] | None = None
     on_load: Callable[[Any], Family] | None = None

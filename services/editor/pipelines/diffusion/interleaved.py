@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import itertools
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,12 +25,13 @@ from PIL import Image
 from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError
 from services.editor.pipelines.diffusion.calls import Call, Collation, Fingerprints, group_of, merge, split
 from services.editor.pipelines.diffusion.denoiser_proxy import DenoiserProxy
-from services.editor.pipelines.diffusion.device import Device, as_pipeline_error, without_traceback
+from services.editor.pipelines.diffusion.device import Device, NonFiniteError, as_pipeline_error, without_traceback
 from services.editor.pipelines.diffusion.encoder_cache import EncoderCache
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.invariance import BatchInvariance
 from services.editor.pipelines.diffusion.progress import Progress
 from services.editor.pipelines.diffusion.special_tokens import special_tokens
+from services.editor.pipelines.diffusion.text_limit import TextLimit
 from services.errors import ApiError
 from services.imaging.shapes import framed, nearly
 
@@ -42,10 +44,12 @@ class InterleavedEdit:
         job: with all parameters filled in.
         number: unique in its pipeline; prefix of its cache contexts.
         call: the call it is waiting at, once started.
-        call_index: index of that call in its step.
+        call_index: index of that call since the scheduler's last step.
+        passes: of its scheduler, until that call.
         progress: observes its scheduler.
         greenlet: runs its pipeline.
         fingerprints: of its constant tensors.
+        unchecked: of its passes whether all values were finite, where that was not read yet: (the pass's number, flags, index).
     """
 
     job: EditJob
@@ -61,11 +65,14 @@ class InterleavedEdit:
     timings: dict[str, float] = field(default_factory=dict)
     result: EditResult | None = None
     error: Exception | None = None
+    blamed: str = "prompt"
     call: Call | None = None
     call_index: int = -1
+    passes: int = 0
     progress: Progress | None = None
     greenlet: Any = None
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
+    unchecked: list[tuple[int, torch.Tensor, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,10 @@ class InterleavedPipeline:
     def __init__(self, family: Family, pipe: Any, device: Device, options: Options) -> None:
         self._name = options.name or family.name
         self._family = family
-        self._capabilities = replace(family.capabilities, special_tokens=special_tokens(pipe))
+        self._texts = TextLimit(pipe, family.text)
+        self._capabilities = replace(
+            family.capabilities, special_tokens=special_tokens(pipe), prompt_tokens=self._texts.prompt_tokens
+        )
         self._pipe = pipe
         self._device = device
         self._pixels = options.pixels
@@ -118,6 +128,7 @@ class InterleavedPipeline:
         # A compiled model cannot be patched, and on a GPU rounding depends on the batch size anyway.
         self._invariance = None if device.is_cuda or options.compiled else BatchInvariance(self._model)
         self._numbers = itertools.count(1)
+        self._passes = 0
         self.encoder_cache = EncoderCache(options.encoder_cache_bytes)
 
     @property
@@ -127,7 +138,7 @@ class InterleavedPipeline:
 
     @property
     def capabilities(self) -> Capabilities:
-        """The family's, with the special tokens of the loaded model."""
+        """The family's, with the special tokens of the loaded model, and how long a text it reads."""
         return self._capabilities
 
     @property
@@ -148,6 +159,7 @@ class InterleavedPipeline:
         """
         job = replace(job, image=_opaque(job.image), references=tuple(map(_opaque, job.references)))
         self._family.check(job, self._pixels)
+        self._texts.check(job, self._name)
         return self._scaled_down(job)
 
     def _scaled_down(self, job: EditJob) -> EditJob:
@@ -169,7 +181,10 @@ class InterleavedPipeline:
         """An edit of this job, with the defaults filled in."""
         job = self._family.completed(job)
         steps = self._family.steps(job)
-        return InterleavedEdit(job, steps, steps * self._family.calls_a_step(job), next(self._numbers))
+        # Heun and its like call the model once more in every step but the last.
+        order = getattr(self._pipe.scheduler, "order", 1)
+        passes = order * steps - (order - 1)
+        return InterleavedEdit(job, steps, passes * self._family.calls_a_step(job), next(self._numbers))
 
     def advance(self, edits: Sequence[Edit]) -> None:
         """Start one edit, or answer the calls at which the edits wait. Raises as `Pipeline.advance`."""
@@ -181,13 +196,33 @@ class InterleavedPipeline:
                 if not self._start(batch[0]):
                     short.append(batch[0])
             else:
-                for edit, answer in zip(batch, self._outputs(batch), strict=True):
+                answers = self._outputs(batch)
+                self._watch(batch, answers)
+                for edit, answer in zip(batch, answers, strict=True):
                     edit.calls_done += 1
                     if not self._resume(edit, answer):
                         short.append(edit)
                 self._device.limit_lag()
+                self._end_nonfinite(batch)
         if short:
             raise OutOfMemoryError("between two calls of the denoiser", short)
+
+    def _watch(self, edits: list[InterleavedEdit], answers: list[Any]) -> None:
+        """Have the device find out whether this pass's answers are finite."""
+        self._passes += 1
+        flags = self._device.finite(answers)
+        for index, edit in enumerate(edits):
+            edit.unchecked.append((self._passes, flags, index))
+
+    def _end_nonfinite(self, edits: list[InterleavedEdit]) -> None:
+        """End the edits of this pass that have got NaN or infinity, as far as the device has said so without being waited for."""
+        said = self._passes - 1 if self._device.lags else self._passes
+        for edit in edits:
+            known = [bool(flags[index]) for number, flags, index in edit.unchecked if number <= said]
+            edit.unchecked = [each for each in edit.unchecked if each[0] > said]
+            if edit.result is None and edit.error is None and not all(known):
+                self.close(edit)
+                edit.error = NonFiniteError()
 
     def _start(self, edit: InterleavedEdit) -> bool:
         if self._exclusive:
@@ -226,8 +261,11 @@ class InterleavedPipeline:
         # It would reset the step caches and the offloading of all other edits.
         own.__dict__["maybe_free_model_hooks"] = lambda: None
         for name in self._family.cached_methods:
-            method = getattr(self._pipe, name)
-            own.__dict__[name] = self.encoder_cache.cached(method, name, edit.job.source, several=bool(edit.job.references))
+            method = _blaming(edit, "prompt" if "prompt" in name else "image", getattr(self._pipe, name))
+            own.__dict__[name] = self.encoder_cache.cached(method, name, edit.job.source)
+        processor = getattr(self._pipe, "image_processor", None)
+        if processor is not None:
+            own.__dict__["image_processor"] = _watched(processor)
         return own
 
     def _previewer(self, edit: InterleavedEdit) -> Any:
@@ -288,18 +326,18 @@ class InterleavedPipeline:
         if fault is None:
             edit.error = failure
             return True
-        edit.started, edit.group, edit.preview = False, None, None
-        edit.calls_done, edit.step, edit.call_index = 0, 0, -1
+        edit.started, edit.group, edit.preview, edit.unchecked = False, None, None, []
+        edit.calls_done, edit.step, edit.passes, edit.call_index = 0, 0, 0, -1
         return False
 
     def _record(self, edit: InterleavedEdit, outcome: Any) -> None:
         """Record the edit's state: waiting at a call, or finished with a picture."""
         assert edit.progress is not None
-        before, edit.step = edit.step, edit.progress.step
+        before, edit.passes, edit.step = edit.passes, edit.progress.passes, edit.progress.step
         if isinstance(outcome, Call):
             edit.progress.called()
             edit.call = outcome
-            edit.call_index = edit.call_index + 1 if edit.step == before else 0
+            edit.call_index = edit.call_index + 1 if edit.progress.passes == before else 0
             edit.cost = outcome.cost
             edit.group = None if self._caching else group_of(outcome, self._collations, edit.fingerprints)
         else:
@@ -345,6 +383,33 @@ class InterleavedPipeline:
             return result
         # The inverse of what the pipeline did to the source, also where its sizes have another aspect ratio.
         return replace(result, image=result.image.resize(size, Image.Resampling.LANCZOS))
+
+
+def _blaming(edit: InterleavedEdit, field: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method; if it raises, the error is about this field of the request."""
+
+    @functools.wraps(method)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except Exception:
+            edit.blamed = field
+            raise
+
+    return wrapper
+
+
+def _watched(processor: Any) -> Any:
+    """The processor that makes pictures of what the VAE decoded, which refuses infinities: they would be clamped to white."""
+    own = copy.copy(processor)
+
+    def postprocess(image: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not bool(image.isfinite().all()):
+            raise NonFiniteError
+        return processor.postprocess(image, *args, **kwargs)
+
+    own.__dict__["postprocess"] = postprocess
+    return own
 
 
 def _opaque(image: Image.Image) -> Image.Image:

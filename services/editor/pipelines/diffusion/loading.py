@@ -13,6 +13,7 @@ import transformers
 from diffusers import DiffusionPipeline
 from transformers.utils import is_torchvision_available
 
+from services.editor.pipelines.diffusion import hub
 from services.editor.pipelines.diffusion import tuning as tune
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import Family
@@ -21,6 +22,7 @@ from services.editor.pipelines.registry import AUTO, DIFFUSION, family_of
 from services.editor.pipelines.tuning import Tuning
 
 log = logging.getLogger(__name__)
+_INDEX = "model_index.json"
 
 
 def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
@@ -35,6 +37,7 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
         ValueError: when the model is not of the family, or of no known family.
         OSError: when the model cannot be found or downloaded.
     """
+    hub.check(model, tuning.revision, _INDEX)
     _warn_if_unpinned(model, tuning.revision, "REVISION")
     if tuning.lora is not None:
         _warn_if_unpinned(tuning.lora, tuning.lora_revision, "LORA_REVISION")

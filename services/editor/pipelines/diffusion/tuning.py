@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from services.editor.pipelines.diffusion import lora
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import Family
@@ -64,9 +64,10 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
     model = getattr(pipe, family.denoiser)
     model.eval()
     if tuning.lora is not None:
-        _lora(pipe, tuning.lora, tuning.lora_scale, tuning.lora_revision)
-        if tuning.few_steps is not None:
-            _few_steps(pipe)
+        lora.fuse(pipe, tuning.lora, tuning.lora_scale, file=tuning.lora_file, revision=tuning.lora_revision)
+        if tuning.few_steps is not None and family.few_steps:
+            config = {**pipe.scheduler.config, **family.few_steps}
+            pipe.register_modules(scheduler=type(pipe.scheduler).from_config(config))
     if tuning.quantization is not None:
         _quantize(model, tuning.quantization)
     if tuning.attention is not None:
@@ -76,22 +77,6 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
     _move(pipe, device, tuning.offload)
     if tuning.compile is not None:
         model.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=tuning.compile)
-
-
-def _lora(pipe: Any, path: str, scale: float, revision: str | None) -> None:
-    if not hasattr(pipe, "load_lora_weights"):
-        raise ValueError(f"{type(pipe).__name__} takes no LoRA; leave it out")
-    pipe.load_lora_weights(path, adapter_name="served", revision=revision)
-    pipe.set_adapters("served", scale)
-    # Fused, so that it costs nothing at each step; pictures agree to about 4e-7.
-    pipe.fuse_lora(adapter_names=["served"])
-    pipe.unload_lora_weights()
-
-
-def _few_steps(pipe: Any) -> None:
-    """Set the schedule that lightx2v's Lightning LoRAs were distilled for: a constant shift of 3, ending at 0."""
-    shift = {"base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
-    pipe.register_modules(scheduler=type(pipe.scheduler).from_config({**pipe.scheduler.config, **shift}))
 
 
 def _quantize(model: Any, kind: str) -> None:
