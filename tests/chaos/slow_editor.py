@@ -41,6 +41,7 @@ class SlowPipeline:
     name = "slow"
     interruptible = True
     max_active = None
+    lags = False
 
     def __init__(self, step_s: float, journal: Path) -> None:
         self._step_s = step_s

@@ -19,11 +19,13 @@ from typing import Protocol
 
 from PIL import Image
 
+from services.editor.engine.cost_model import CostModel, Measurement, TokenLimit, fit
 from services.editor.engine.scheduler import (
-    COST_SLACK,
     Limits,
     Request,
     SchedulerOutput,
+    Work,
+    backlog_s,
     due_time,
     eviction_candidate,
     expired,
@@ -37,7 +39,6 @@ from services.errors import ApiError
 
 log = logging.getLogger(__name__)
 _INITIAL_CALL_S = 1.0  # assumed duration of a call until one has been measured
-_CALL_DECAY = 0.9  # weight of the past in the running mean of call durations
 _MAX_RETRY_AFTER_S = 60.0
 _MAX_PREEMPTED = 64  # beyond that, the preempted edit that expires first is dropped
 
@@ -107,6 +108,7 @@ class EditHandle:
     edit: Edit | None = None
     started_at: float | None = None
     device_s: float = 0.0
+    ends_s: float = 0.0
     advances: int = 0
     batch_sizes: int = 0
     exclusive: bool = False
@@ -117,6 +119,11 @@ class EditHandle:
         if edit is None or not edit.started:
             return Request(self.id, self.due, preempted_until=self.preempted_until, exclusive=self.exclusive)
         return Request(self.id, self.due, True, edit.group, edit.cost, self.preempted_until, self.exclusive)
+
+    def work(self) -> Work:
+        """What is left of the edit; of one that is not opened yet, one call is known."""
+        edit = self.edit
+        return Work(1, 1, started=False) if edit is None else Work(edit.cost, max(0, edit.calls - edit.calls_done), edit.started)
 
     def set_due(self, work_s: float) -> None:
         """Set the due time of an edit of ``work_s`` seconds."""
@@ -179,7 +186,9 @@ class Executor:
         self._cause = "starting"
         self._pipeline: Pipeline | None = None
         self._limits = Limits(1, 1, 1)
-        self._call_s = _INITIAL_CALL_S
+        self._tokens = TokenLimit.measured(None)
+        self._model = fit([Measurement(1, _INITIAL_CALL_S)])
+        self._last_pass: tuple[int, int] | None = None
         self._just_started = False
         self._retry_at = 0.0
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
@@ -203,6 +212,11 @@ class Executor:
     def limits(self) -> Limits:
         """What the device takes at a time: as configured and measured, and reduced where memory ran out."""
         return self._limits
+
+    @property
+    def cost_model(self) -> CostModel:
+        """What a pass costs: as the warm-up measured it, refined by every pass since."""
+        return self._model
 
     @property
     def waiting(self) -> int:
@@ -265,11 +279,7 @@ class Executor:
 
     def backlog_s(self) -> float:
         """Seconds until all edits present now, without the preempted ones, would be finished."""
-        calls = 0
-        for handle in self._schedulable():
-            edit = handle.edit
-            calls += 1 if edit is None else 1 + max(0, edit.calls - edit.calls_done)
-        return calls * self._call_s
+        return backlog_s([handle.work() for handle in self._schedulable()], self._limits, self._model)
 
     def release(self, edits: int = 1) -> None:
         """Return capacity reserved by `admit`."""
@@ -337,7 +347,8 @@ class Executor:
             pipeline = self._build()
             measured = warm_up(pipeline, self._operator_limits)
             with self._changed:
-                self._pipeline, self._limits, self._call_s = pipeline, measured.limits, measured.call_s
+                self._pipeline, self._limits = pipeline, measured.limits
+                self._tokens, self._model = measured.tokens, measured.model
                 if self._state is State.STARTING:
                     self._state, self._cause = State.READY, "ready"
             while self._step(pipeline):
@@ -373,7 +384,7 @@ class Executor:
             self._drop_finished(pipeline)
             self._open_new(pipeline)
             requests = self._requests()
-            output = schedule(requests, self._limits, just_started=self._just_started)
+            output = schedule(requests, self._limits, self._model, just_started=self._just_started)
             starts = output is not None and output.start
             if not starts or not memory_full(requests, self._limits) or not self._evict(pipeline):
                 return output
@@ -402,13 +413,14 @@ class Executor:
                 del self._handles[handle.id]
                 handle.resolve(exc)
             else:
-                handle.set_due((1 + handle.edit.calls) * self._call_s)
+                handle.set_due(self._model.work_s(handle.edit.cost, handle.edit.calls))
 
     def _advance(self, pipeline: Pipeline, output: SchedulerOutput, handles: list[EditHandle]) -> None:
         start = time.monotonic()
         for handle in handles:
             handle.started_at = handle.started_at or start
         short: list[EditHandle] = []
+        tokens = sum(handle.edit.cost for handle in handles if handle.edit is not None)  # of this pass, not of the next
         try:
             pipeline.advance([handle.edit for handle in handles if handle.edit is not None])
         except OutOfMemoryError as exc:
@@ -422,12 +434,36 @@ class Executor:
         if done:
             took = time.monotonic() - start
             self._observer.on_advance(len(done), took, start=output.start)
-            self._call_s = _CALL_DECAY * self._call_s + (1 - _CALL_DECAY) * took / len(done)
+            self._learn(done, took, tokens, start=output.start, whole=not short, lags=pipeline.lags)
             for handle in done:
                 handle.record_advance(took, len(done))
                 self._report(handle)
         if short:
             self._handle_out_of_memory(pipeline, short)
+
+    def _learn(self, handles: list[EditHandle], took: float, tokens: int, *, start: bool, whole: bool, lags: bool) -> None:
+        """Refine the cost model by a pass, and let the limit of tokens recover."""
+        edits = [handle.edit for handle in handles if handle.edit is not None]
+        finished = [handle for handle in handles if handle.edit is not None and handle.edit.result is not None]
+        this, before = (len(edits), tokens), self._last_pass
+        pure = whole and not start and not finished and all(edit.error is None and edit.preview is None for edit in edits)
+        # A device that lags shows here how long the pass before this one took.
+        self._last_pass = this if pure else None
+        if pure and (this == before or not lags):
+            self._model = self._model.observe(*this, took)
+        for handle in handles if start else finished:
+            handle.ends_s += took if start else max(0.0, took - self._model.pass_s(*this)) / len(finished)
+        for handle in finished:
+            assert handle.edit is not None
+            self._model = self._model.observe_ends(handle.edit.cost, handle.ends_s)
+        if whole and not start and len(edits) > 1:
+            self._set_tokens(self._tokens.after_pass())
+
+    def _set_tokens(self, tokens: TokenLimit) -> None:
+        if tokens.tokens != self._tokens.tokens:
+            self._limits = replace(self._limits, cost=tokens.tokens)
+            log.info("a pass may have %s tokens", tokens.tokens)
+        self._tokens = tokens
 
     def _report(self, handle: EditHandle) -> None:
         """Resolve a finished edit's future, or call the listener of one that goes on."""
@@ -448,16 +484,15 @@ class Executor:
             handle.resolve(outcome)
 
     def _handle_out_of_memory(self, pipeline: Pipeline, handles: list[EditHandle]) -> None:
-        """Reduce the batch limits if a batch ran out of memory. For an edit that was alone evict a preempted one; if there is
+        """Reduce the limit of tokens if a batch ran out of memory. For an edit that was alone evict a preempted one; if there is
         none, restart it once, exclusively, and then refuse it.
         """
         requests = [handle.request() for handle in handles]
         costs = [request.cost for request in requests if request.started]
         if len(costs) == len(handles) > 1:
             pipeline.reclaim()
-            cost = None if self._limits.cost is None else max(1, int(COST_SLACK * sum(costs) / 2))
-            self._limits = replace(self._limits, batch=len(handles) // 2, cost=cost)
-            log.warning("out of memory with a batch of %d edits; the limits are now %s", len(handles), self._limits)
+            log.warning("out of memory with a batch of %d edits of %d tokens", len(handles), sum(costs))
+            self._set_tokens(self._tokens.after_out_of_memory(sum(costs)))
             return
         for handle in handles:
             assert handle.edit is not None
@@ -470,7 +505,7 @@ class Executor:
                 self._finish(handle, ApiError("out_of_memory", message))
             else:
                 log.warning("out of memory with one edit; it is restarted once, alone on the device")
-                handle.exclusive, handle.edit = True, None
+                handle.exclusive, handle.edit, handle.ends_s = True, None, 0.0
         pipeline.reclaim()
 
     def _evict(self, pipeline: Pipeline) -> bool:

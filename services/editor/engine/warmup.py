@@ -1,4 +1,4 @@
-"""The warm-up before the worker is ready: run the pipeline once, and measure how many edits the device takes at a time."""
+"""The warm-up before the worker is ready: run the pipeline once, and measure what a pass costs and how many edits fit."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
-from services.editor.engine.scheduler import COST_SLACK, Limits
+from services.editor.engine.cost_model import CostModel, Measurement, TokenLimit, fit
+from services.editor.engine.scheduler import Limits
 from services.editor.pipelines import Edit, EditJob, OutOfMemoryError, Pipeline
 
 log = logging.getLogger(__name__)
 
 MAX_PROBED_BATCH = 8
 """The largest batch that is measured."""
-_NO_GAIN = 0.97
-"""Marginal time, as a share of an edit alone, above which larger batches are not measured."""
 _USABLE = 0.85
 """Share of the free memory that is used; the rest is for pictures larger than the warm-up's."""
-_REPEATS = 3
+_ROUNDS = 3
+"""Measurements of each batch, of which the median counts: the first one may allocate or compile."""
+_ROUNDS_SMALLER = 7
+"""The same at the smaller size, whose short passes other work on the machine disturbs most."""
+_SMALLER = 4
+"""The side of the smaller size that is measured, as a divisor of the warm-up job's."""
+_LEAST_SIDE = 16
+_DISTINCT = 0.7
+"""Share of the tokens below which the smaller size is a size of its own: half an octave."""
 _STEPS = "num_inference_steps"
 _MAX_CALLS_PER_STEP = 3  # of any family: text, image and no guidance (OmniGen2)
 _PROBE_STEPS = 64  # enough that no edit ends during the measurement
@@ -34,14 +42,21 @@ class OperatorLimits:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the warm-up measured: limits, and seconds of one call of one edit."""
+    """What the warm-up measured.
+
+    Attributes:
+        limits: what the device can take; ``cost`` is that of ``tokens``.
+        tokens: how many tokens fit into a pass.
+        model: what a pass costs.
+    """
 
     limits: Limits
-    call_s: float
+    tokens: TokenLimit
+    model: CostModel
 
 
 def warm_up(pipeline: Pipeline, operator_limits: OperatorLimits) -> Measured:
-    """Run the family's warm-up job, then measure how many edits the device takes at a time.
+    """Run the family's warm-up job, then measure passes of several edits at two sizes.
 
     Raises:
         RuntimeError: when the warm-up edit fails.
@@ -53,14 +68,40 @@ def warm_up(pipeline: Pipeline, operator_limits: OperatorLimits) -> Measured:
         pipeline.memory()
     start = time.monotonic()
     edit = _complete(pipeline, job)
-    call_s = (time.monotonic() - start) / (1 + edit.calls_done)
+    whole_s = time.monotonic() - start
     if not pipeline.interruptible:
-        return Measured(Limits(active=1, batch=1, cost=None), call_s)
+        # Such an edit is its start.
+        model = fit([Measurement(edit.cost, whole_s, ends_s=whole_s)])
+        return Measured(Limits(active=1, batch=1, cost=None), TokenLimit.measured(None), model)
+    probed = job
     if _STEPS in pipeline.capabilities.parameters:
-        job = replace(job, parameters={**job.parameters, _STEPS: _PROBE_STEPS})
-    limits = _BatchProbe(pipeline, job, operator_limits).limits()
-    log.info("%s: %.3f s a call, %s", pipeline.name, call_s, limits)
-    return Measured(limits, call_s)
+        probed = replace(job, parameters={**job.parameters, _STEPS: _PROBE_STEPS})
+    probe = _BatchProbe(pipeline, probed, operator_limits)
+    limits, tokens = probe.limits()
+    large = probe.measurement()
+    large = replace(large, ends_s=max(0.0, whole_s - edit.calls_done * large.alone_s))
+    small = _smaller(pipeline, probed, large, operator_limits)
+    model = fit([large] if small is None else [small, large])
+    log.info("%s: %s, %s", pipeline.name, limits, model)
+    return Measured(limits, tokens, model)
+
+
+def _smaller(pipeline: Pipeline, job: EditJob, large: Measurement, operator_limits: OperatorLimits) -> Measurement | None:
+    """The measurement of a smaller size; None where the family works at one size, or does not take this one."""
+    size = tuple(min(side, max(_LEAST_SIDE, side // _SMALLER)) for side in job.image.size)
+    if not pipeline.capabilities.resize or size == job.image.size:
+        return None
+    image = job.image.resize((size[0], size[1]))
+    smaller = replace(job, image=image, size=image.size, source=f"{job.source} smaller")
+    probe = _BatchProbe(pipeline, pipeline.prepare(smaller), operator_limits, _ROUNDS_SMALLER)
+    try:
+        probe.limits(below=_DISTINCT * large.tokens)
+    except RuntimeError as exc:
+        log.warning("the cost of %dx%d is not measured: %s", *image.size, exc)
+    if not probe.seconds:
+        return None
+    small = probe.measurement()
+    return replace(small, ends_s=large.ends_s * min(1.0, small.alone_s / large.alone_s))
 
 
 def _complete(pipeline: Pipeline, job: EditJob) -> Edit:
@@ -81,9 +122,16 @@ def _advance(pipeline: Pipeline, edits: Sequence[Edit]) -> None:
 
 
 class _BatchProbe:
-    """Measures batches of growing size until memory runs out or a larger one gains nothing."""
+    """Measures batches of growing size until memory runs out.
 
-    def __init__(self, pipeline: Pipeline, job: EditJob, operator_limits: OperatorLimits) -> None:
+    Attributes:
+        seconds: of the passes of one edit.
+        marginals: by number of edits, what one more added to a pass, as a share of the pass of one edit just before it: other
+            work on the machine slows both.
+    """
+
+    def __init__(self, pipeline: Pipeline, job: EditJob, operator_limits: OperatorLimits, rounds: int = _ROUNDS) -> None:
+        self._rounds = rounds
         self._pipeline = pipeline
         self._job = job
         self._batch = operator_limits.batch
@@ -91,30 +139,45 @@ class _BatchProbe:
         self._active = active if pipeline.max_active is None else min(active, pipeline.max_active)
         self._edits: list[Edit] = []
         self._peak = 0
+        self._tokens = 1
+        self.seconds: list[float] = []
+        self.marginals: dict[int, float] = {}
 
-    def limits(self) -> Limits:
-        """The measured limits. ``cost`` is counted in tokens, so that larger pictures make smaller batches."""
+    def measurement(self) -> Measurement:
+        """The line of this size, with the median of the marginal times."""
+        return Measurement(self._tokens, median(self.seconds), median(self.marginals.values()) if self.marginals else 1.0)
+
+    def limits(self, below: float | None = None) -> tuple[Limits, TokenLimit]:
+        """The measured limits. The cost is counted in tokens, so that larger pictures make smaller batches.
+
+        Args:
+            below: measure only if an edit has fewer tokens than these.
+        """
         before = self._memory()[0]  # and the peak of a whole edit, from encoding to decoding
-        best, cost, marginal, state, short = 1, 1, 0.0, 0, False
+        state, short = 0, False
+        active = self._active
         try:
-            for size, added in self._measurements():
-                best, cost, marginal = size, self._edits[0].cost, added
+            for size in self._measurements(below):
                 if before is not None and size == 1:
                     state = before - (self._memory()[0] or before)
         except OutOfMemoryError:
             log.warning("the device has no memory for a batch of %d", len(self._edits))
             short = True
-        active, resident = self._active, self._resident(before, state)
-        if short and not self._edits[-1].started:
-            active = max(1, min(active, len(self._edits) - 1))
-        for edit in self._edits:
-            self._pipeline.close(edit)
+            if not self._edits[-1].started:
+                active = max(1, min(active, len(self._edits) - 1))
+        finally:
+            for edit in self._edits:
+                self._pipeline.close(edit)
         self._pipeline.reclaim()
+        best = max(self.marginals, default=1)
+        resident = self._resident(before, state)
         active = active if resident is None else min(active, resident)
         if self._batch is not None:
-            return Limits(active, best if short else self._batch, None, resident=resident)
+            batch = best if short else self._batch
+            return Limits(active, batch, None, resident, always_batch=True), TokenLimit.measured(None)
         # Pictures smaller than the warm-up's may form larger batches within the same cost.
-        return Limits(active, active, int(COST_SLACK * best * cost), round(min(1.0, max(0.0, marginal)), 3), resident)
+        tokens = TokenLimit.measured(best * self._tokens)
+        return Limits(active, active, tokens.tokens, resident), tokens
 
     def _resident(self, free: int | None, state: int) -> int | None:
         """How many started edits fit into memory while one of them, or the largest batch, is advanced."""
@@ -132,21 +195,19 @@ class _BatchProbe:
         self._peak = max(self._peak, memory[1])
         return memory
 
-    def _measurements(self) -> Iterator[tuple[int, float]]:
-        """(size, marginal time) of each batch that memory allows."""
-        alone_s = marginal = 0.0
+    def _measurements(self, below: float | None) -> Iterator[int]:
+        """Measures each batch that memory allows, and yields its size."""
         for size in self._sizes():
             while len(self._edits) < size:
                 if not self._add():
                     return
-            seconds, peak = self._timed()
-            alone_s = alone_s or seconds
-            marginal = (seconds / alone_s - 1) / (size - 1) if size > 1 else 0.0
-            yield size, marginal
+            if below is not None and self._edits[0].cost >= below:
+                return
+            self._tokens = self._edits[0].cost
+            peak = self._measure()
+            yield size
             free, _ = self._memory()
             if self._edits[0].group is None or (free is not None and 2 * peak > _USABLE * free):
-                return
-            if self._batch is None and marginal > _NO_GAIN:
                 return
 
     def _sizes(self) -> list[int]:
@@ -167,13 +228,31 @@ class _BatchProbe:
             _advance(self._pipeline, [edit])
         return False
 
-    def _timed(self) -> tuple[float, int]:
-        """(seconds, peak bytes) of one advance of all edits, the best of a few; reading the memory also waits for the device."""
+    def _measure(self) -> int:
+        """Measure passes of all edits; returns the peak bytes."""
+        marginals: list[float] = []
+        most = 0
+        first, size = self._edits[0], len(self._edits)
+        for _ in range(self._rounds):
+            group = self._edits[-1].group
+            alone_s, peak = self._timed([first])
+            self.seconds.append(alone_s)
+            most = max(most, peak)
+            for _ in range(_MAX_CALLS_PER_STEP - 1):  # back to the call at which the others wait
+                if size > 1 and first.group != group:
+                    self._timed([first])
+            if size > 1 and all(edit.group == first.group for edit in self._edits):
+                seconds, peak = self._timed(self._edits)
+                marginals.append((seconds / max(alone_s, 1e-9) - 1) / (size - 1))
+                most = max(most, peak)
+        if marginals:
+            self.marginals[size] = median(marginals)
+        return most
+
+    def _timed(self, edits: Sequence[Edit]) -> tuple[float, int]:
+        """(seconds, peak bytes) of one advance; reading the memory also waits for the device."""
         self._memory()
-        best, most = float("inf"), 0
-        for _ in range(_REPEATS):
-            start = time.monotonic()
-            _advance(self._pipeline, self._edits)
-            _, peak = self._memory()
-            best, most = min(best, time.monotonic() - start), max(most, peak)
-        return best, most
+        start = time.monotonic()
+        _advance(self._pipeline, edits)
+        _, peak = self._memory()
+        return time.monotonic() - start, peak

@@ -136,7 +136,7 @@ class Edit(Protocol):
     Attributes:
         started: whether its first advance, which encodes text and source, is done.
         group: edits of equal groups can be advanced together; None until started, and for one that cannot be batched.
-        cost: tokens of its next advance, the unit of the batch limit.
+        cost: tokens of its next advance, the unit of the batch limit; an estimate until it is started.
         calls, calls_done: advances after the first one in all (an estimate), and done.
         steps, step: denoise steps in all, and done.
         preview: the latest unfinished picture, until it is taken.
@@ -185,6 +185,11 @@ class Pipeline(Protocol):
     @property
     def max_active(self) -> int | None:
         """Upper bound of edits started at a time, regardless of memory; None: any number."""
+        ...
+
+    @property
+    def lags(self) -> bool:
+        """Whether `advance` returns while the device still computes, so that the next one waits for it."""
         ...
 
     def prepare(self, job: EditJob) -> EditJob:

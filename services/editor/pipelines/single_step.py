@@ -42,6 +42,7 @@ class SingleStepPipeline:
 
     interruptible = False
     max_active = 1
+    lags = False
 
     def __init__(self, family: SingleStepFamily) -> None:
         self._family = family

@@ -14,7 +14,7 @@ from PIL import Image
 pytest.importorskip("diffusers")
 
 from benchmarks import editor_gpu
-from benchmarks.editing import report
+from benchmarks.editing import report, starts
 from benchmarks.editing.load import replay
 from benchmarks.editing.servers import Record
 from benchmarks.editing.trace import LONG, SHORT, Request, burst, mixed, rehearsal
@@ -140,6 +140,14 @@ def test_callers_leave_after_they_came_and_only_if_they_still_wait() -> None:
     assert slow.told == [("submit", 0), ("submit", 1), ("cancel", 1), ("submit", 2), ("cancel", 2), ("settle", 5)]
     replay(fast, trace, 0.01, 5.0)
     assert fast.told == [("submit", 0), ("submit", 1), ("submit", 2), ("settle", 5)]
+
+
+def test_starts_are_compared_by_their_throughput() -> None:
+    runs = [
+        dict.fromkeys(starts.MIXES, starts.Run(8, seconds, 4.0, calls)) for seconds, calls in ((4.0, 1.0), (4.0, 2.5), (8.0, 2.0))
+    ]
+    row = starts.table(runs).splitlines()[2]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["64", "2.00", "50%", "2.00", "0%", "1.00 to 2.50"]
 
 
 def test_the_gpu_benchmark_goes_its_way_with_toys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

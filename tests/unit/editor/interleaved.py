@@ -42,6 +42,7 @@ class Steps:
 
     interruptible = True
     max_active: int | None = None
+    lags = False
     name = "steps"
 
     def __init__(self) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from services.editor.engine.cost_model import Measurement, fit
 from services.editor.engine.scheduler import Request, SchedulerOutput, schedule
 from services.editor.engine.warmup import OperatorLimits, warm_up
 from services.editor.pipelines import Edit, OutOfMemoryError
 from tests.unit.editor.interleaved import Stepping, Steps
+
+FREE = fit([Measurement(1, 1.0, marginal=0.0)])
 
 
 class Device(Steps):
@@ -75,7 +79,7 @@ def test_a_batch_may_exceed_the_measured_cost_by_the_slack() -> None:
     limits = warm_up(Costly(pipeline), OperatorLimits(8, None)).limits
     assert limits.cost == 250
     there = [Request(number, number, True, "a", cost=120) for number in range(4)]
-    assert schedule(there, limits) == SchedulerOutput((0, 1), start=False)
+    assert schedule(there, replace(limits, always_batch=True), FREE) == SchedulerOutput((0, 1), start=False)
 
 
 class Costly(Steps):

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 from greenlet import GreenletExit, greenlet
 from PIL import Image
 
@@ -34,6 +35,9 @@ from services.editor.pipelines.diffusion.special_tokens import special_tokens
 from services.editor.pipelines.diffusion.text_limit import TextLimit
 from services.errors import ApiError
 from services.imaging.shapes import framed, nearly
+
+_MAX_SHAPES = 256
+"""Shapes of edits whose tokens are known."""
 
 
 @dataclass(slots=True, eq=False)
@@ -129,6 +133,7 @@ class InterleavedPipeline:
         self._invariance = None if device.is_cuda or options.compiled else BatchInvariance(self._model)
         self._numbers = itertools.count(1)
         self._passes = 0
+        self._costs: LRUCache[tuple[int, int], int] = LRUCache(_MAX_SHAPES)
         self.encoder_cache = EncoderCache(options.encoder_cache_bytes)
 
     @property
@@ -145,6 +150,11 @@ class InterleavedPipeline:
     def max_active(self) -> int | None:
         """See `Options.exclusive`."""
         return 1 if self._exclusive else None
+
+    @property
+    def lags(self) -> bool:
+        """On a GPU; see `Device.limit_lag`."""
+        return self._device.is_cuda
 
     @property
     def warm_up(self) -> EditJob:
@@ -184,7 +194,23 @@ class InterleavedPipeline:
         # Heun and its like call the model once more in every step but the last.
         order = getattr(self._pipe.scheduler, "order", 1)
         passes = order * steps - (order - 1)
-        return InterleavedEdit(job, steps, passes * self._family.calls_a_step(job), next(self._numbers))
+        cost = self._expected_cost(self._shape(job))
+        return InterleavedEdit(job, steps, passes * self._family.calls_a_step(job), next(self._numbers), cost=cost)
+
+    def _shape(self, job: EditJob) -> tuple[int, int]:
+        """What the tokens of a job's calls depend on: its area, and the number of its references."""
+        width, height = self._family.size(job, self._pixels)
+        return width * height, len(job.references)
+
+    def _expected_cost(self, shape: tuple[int, int]) -> int:
+        """Tokens of a call of an edit of this shape: as the last one had, or in proportion to that of the nearest area."""
+        if shape in self._costs:
+            return self._costs[shape]
+        alike = [known for known in self._costs if known[1] == shape[1]] or list(self._costs)
+        if not alike:
+            return 1
+        near = min(alike, key=lambda known: max(known[0], shape[0]) / min(known[0], shape[0]))
+        return max(1, self._costs[near] * shape[0] // near[0])
 
     def advance(self, edits: Sequence[Edit]) -> None:
         """Start one edit, or answer the calls at which the edits wait. Raises as `Pipeline.advance`."""
@@ -339,6 +365,8 @@ class InterleavedPipeline:
             edit.call = outcome
             edit.call_index = edit.call_index + 1 if edit.progress.passes == before else 0
             edit.cost = outcome.cost
+            if edit.call_index == 0 and edit.step == 0:
+                self._costs[self._shape(edit.job)] = edit.cost
             edit.group = None if self._caching else group_of(outcome, self._collations, edit.fingerprints)
         else:
             edit.timings = edit.progress.timings()
