@@ -15,10 +15,12 @@ _MODULES = {
     "flux2": "flux2",
     "flux2-klein": "flux2_klein",
     "flux2-klein-kv": "flux2_klein:build_kv",
+    "flux3-klein": "flux3_klein",
     "instruct-pix2pix": "instruct_pix2pix",
     "instruct-pix2pix-xl": "instruct_pix2pix_xl",
     "kontext": "kontext",
     "longcat-image-edit": "longcat",
+    "qwen-image-2.1": "qwen_image_21",
     "qwen-image-edit": "qwen_edit",
     "qwen-image-edit-plus": "qwen_edit_plus",
 }
@@ -43,5 +45,8 @@ def save(name: str, folder: Path) -> Path:
     Raises:
         KeyError: when there is no such family.
     """
-    BUILDERS[name]().save_pretrained(folder)
+    pipeline = BUILDERS[name]()
+    # Pipelines of blocks have an index that may point to other places; this one points to the folder.
+    here = {"overwrite_modular_index": True} if hasattr(pipeline, "blocks") else {}
+    pipeline.save_pretrained(str(folder), **here)
     return folder

@@ -96,6 +96,7 @@ class EditJob:
         previews: number of unfinished pictures to produce on the way.
         source_size: (width, height) of the source as sent, where `Pipeline.prepare` has reduced ``image``.
         references: pictures that the prompt may refer to, in the caller's order.
+        original: the source as it must stay where the mask is closed; set by `Pipeline.prepare`.
     """
 
     image: Image.Image
@@ -109,6 +110,7 @@ class EditJob:
     previews: int = 0
     source_size: tuple[int, int] | None = None
     references: tuple[Image.Image, ...] = ()
+    original: Image.Image | None = None
 
     def with_seed(self, seed: int) -> EditJob:
         """The same job with another seed."""

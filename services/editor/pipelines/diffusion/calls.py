@@ -30,6 +30,7 @@ class Collation(Enum):
         LIST: a list with one item a sample, concatenated.
         EXPAND: a scalar tensor, repeated for each sample of its call.
         DICT: a dictionary of tensors (B, …), concatenated by key.
+        PREFIX: the edit's store of a prefix's keys and values: its first call writes them, the others read (`Prefixes`).
     """
 
     CAT = "cat"
@@ -39,6 +40,7 @@ class Collation(Enum):
     LIST = "list"
     EXPAND = "expand"
     DICT = "dict"
+    PREFIX = "prefix"
 
 
 @dataclass(slots=True, eq=False)
@@ -61,11 +63,11 @@ class Call:
 
     @property
     def cost(self) -> int:
-        """Tokens: samples x (sequence length, or latent pixels; and the length of the text)."""
+        """Tokens: samples x (sequence length, or latent pixels; and the length of the text, and of pictures that are apart)."""
         shape = self.main.shape
-        text = self.arguments.get("encoder_hidden_states")
-        words = text.shape[1] if isinstance(text, torch.Tensor) else 0
-        return int(shape[0] * (words + (shape[1] if len(shape) == 3 else shape[2] * shape[3])))  # noqa: PLR2004 - (B, L, C)
+        others = (self.arguments.get(name) for name in ("encoder_hidden_states", "image_cond_hidden_states"))
+        more = sum(other.shape[1] for other in others if isinstance(other, torch.Tensor))
+        return int(shape[0] * (more + (shape[1] if len(shape) == 3 else shape[2] * shape[3])))  # noqa: PLR2004 - (B, L, C)
 
 
 class Fingerprints:
@@ -98,6 +100,8 @@ def group_of(call: Call, collations: Mapping[str, Collation], fingerprints: Fing
             part = _named_part(value, call.samples, fingerprints)
         elif collation is Collation.MASK and value is None:
             part = "mask"
+        elif collation is Collation.PREFIX and value is not None:
+            part = "prefix"
         else:
             part = repr(value) if _is_plain(value) else None
         if part is None:
@@ -164,12 +168,50 @@ def merge(calls: Sequence[Call], collations: Mapping[str, Collation]) -> dict[st
             merged[name] = torch.cat(values)
         elif collation is Collation.PAD and isinstance(first, torch.Tensor):
             merged[name] = _padded(values)
+        elif collation is Collation.PREFIX and first is not None:
+            merged[name] = Prefixes(values, [call.samples for call in calls])
         elif collation is Collation.MASK:
             merged[name] = None  # made below, once the lengths are known
         else:
             merged[name] = first
     _add_mask(merged, calls, collations)
     return merged
+
+
+class Prefixes:
+    """The prefix caches of several calls as that of one pass: diffusers' ``get_layer``, and its layers' ``store`` and ``get``.
+
+    Each edit keeps its own rows. They are joined layer by layer as they are read, so that a pass needs the memory of one layer
+    more, and not of all.
+
+    Args:
+        caches: of the calls, in order.
+        sizes: samples of each call.
+    """
+
+    def __init__(self, caches: Sequence[Any], sizes: Sequence[int]) -> None:
+        self._caches = caches
+        self._sizes = list(sizes)
+
+    def get_layer(self, index: int) -> _PrefixLayers:
+        """The caches' layers of this index."""
+        return _PrefixLayers([cache.get_layer(index) for cache in self._caches], self._sizes)
+
+
+class _PrefixLayers:
+    def __init__(self, layers: Sequence[Any], sizes: list[int]) -> None:
+        self._layers = layers
+        self._sizes = sizes
+
+    def store(self, k: torch.Tensor, v: torch.Tensor) -> None:
+        keys, values = (each.split(self._sizes) for each in (k, v))  # type: ignore[no-untyped-call]
+        for layer, key, value in zip(self._layers, keys, values, strict=True):
+            # Copies: a view would keep the rows of all edits in memory for as long as one of them runs.
+            layer.store(key.clone(), value.clone())
+
+    def get(self) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = zip(*(layer.get() for layer in self._layers), strict=True)
+        return torch.cat(keys), torch.cat(values)
 
 
 def _padded(values: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -11,13 +11,13 @@ import torch
 
 from services.editor.pipelines.base import Capabilities, EditJob
 from services.editor.pipelines.diffusion.calls import Collation
+from services.editor.pipelines.diffusion.inpainting import Inpainting
 from services.editor.pipelines.diffusion.sizes import Size
 from services.editor.pipelines.diffusion.text_limit import Text
 from services.errors import ApiError
 
 NATIVE_PIXELS = 1024 * 1024
 """The training area of most editing models."""
-
 
 Arguments = Callable[[EditJob, int], dict[str, Any]]
 """The keyword arguments of the pipeline's call (without generator and output type) for a job that has every parameter."""
@@ -50,6 +50,8 @@ class Family:
         step_caches: caches between steps that its denoiser supports (diffusers 0.42).
         text: how its pipeline reads a prompt, and how many tokens of it; None: of any length.
         few_steps: values that a few-step LoRA's scheduler has in place of the model's own.
+        inpainting: how it edits with a mask; None where it takes none.
+        alpha: whether the pipeline takes and makes transparent pictures; otherwise they are put on white first.
         licence: of the published weights.
         load: loads a model (a folder or hub id, in a dtype, at a revision or None) that diffusers does not know; raises
             ``ValueError`` with the remedy when its requirements are not installed.
@@ -75,6 +77,8 @@ class Family:
     step_caches: frozenset[str] = frozenset({"first_block", "taylorseer"})
     text: Text | None = None
     few_steps: Mapping[str, Any] = field(default_factory=dict)
+    inpainting: Inpainting | None = None
+    alpha: bool = False
     licence: str = ""
     load: Callable[[str, torch.dtype, str | None], Any] | None = None
     on_load: Callable[[Any], Family] | None = None
@@ -86,7 +90,12 @@ class Family:
 
     def arguments(self, job: EditJob, pixels: int) -> dict[str, Any]:
         """The keyword arguments of the pipeline's call for a job, without generator and output type."""
-        return self.call(self.completed(job), pixels)
+        call = self.call if job.mask is None or self.inpainting is None else self.inpainting.call
+        return call(self.completed(job), pixels)
+
+    def result_size(self, job: EditJob, pixels: int) -> Size:
+        """The size of the picture that the pipeline returns for a job, with or without a mask."""
+        return (self.size if job.mask is None or self.inpainting is None else self.inpainting.size)(job, pixels)
 
     def steps(self, job: EditJob) -> int:
         """Denoise steps of a job."""
@@ -100,8 +109,12 @@ class Family:
         """Refuse a job that the pipeline would refuse, or part of which it would ignore.
 
         Raises:
-            ApiError: ``invalid_image`` for a source that is too elongated, ``invalid_value`` for a parameter without effect.
+            ApiError: ``invalid_image`` for a source that is too elongated, ``invalid_value`` for a parameter without effect, and
+                for a mask with several pictures.
         """
+        if job.mask is not None and job.references:
+            message = f"{self.name} takes a mask with one picture only; leave mask out, or the further pictures"
+            raise ApiError("invalid_value", message, param="mask")
         limit = self.aspect(pixels)
         sizes = [job.source_size or job.image.size, *(reference.size for reference in job.references)]
         for number, (width, height) in enumerate(sizes):

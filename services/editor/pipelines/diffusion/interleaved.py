@@ -24,6 +24,7 @@ from greenlet import GreenletExit, greenlet
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError
+from services.editor.pipelines.diffusion import inpainting
 from services.editor.pipelines.diffusion.calls import Call, Collation, Fingerprints, group_of, merge, split
 from services.editor.pipelines.diffusion.denoiser_proxy import DenoiserProxy
 from services.editor.pipelines.diffusion.device import Device, NonFiniteError, as_pipeline_error, without_traceback
@@ -123,6 +124,7 @@ class InterleavedPipeline:
             family.capabilities, special_tokens=special_tokens(pipe), prompt_tokens=self._texts.prompt_tokens
         )
         self._pipe = pipe
+        self._inpaint = None if family.inpainting is None else inpainting.of_components(family.inpainting.pipeline, pipe)
         self._device = device
         self._pixels = options.pixels
         self._caching = options.caching
@@ -164,17 +166,18 @@ class InterleavedPipeline:
         return EditJob(grey, "warm up", parameters={"num_inference_steps": 2}, source="warm-up", previews=1)
 
     def prepare(self, job: EditJob) -> EditJob:
-        """The job with an opaque source, scaled down as the pipeline would: it needs little memory while it waits, and is not
-        scaled on the executor's thread.
+        """The job with an opaque source (unless the family takes transparent ones), scaled down as the pipeline would: it needs
+        little memory while it waits, and is not scaled on the executor's thread.
         """
-        job = replace(job, image=_opaque(job.image), references=tuple(map(_opaque, job.references)))
+        if not self._family.alpha:
+            job = replace(job, image=_opaque(job.image), references=tuple(map(_opaque, job.references)))
         self._family.check(job, self._pixels)
         self._texts.check(job, self._name)
-        return self._scaled_down(job)
+        return self._scaled_down(job if job.mask is None else inpainting.with_original(job))
 
     def _scaled_down(self, job: EditJob) -> EditJob:
         family, pixels = self._family, self._pixels
-        target = family.reduced(job, pixels)
+        target = family.reduced(job, pixels) if job.mask is None else family.result_size(job, pixels)
         if target[0] >= job.image.width or target[1] >= job.image.height:
             return job
         image = job.image
@@ -182,9 +185,10 @@ class InterleavedPipeline:
             # The pipeline edits at the shape that was asked for, and would stretch the source to it.
             image = framed(image, target, "cover")
         smaller = image.resize(target, Image.Resampling.LANCZOS)
-        small = replace(job, image=smaller, source_size=job.image.size)
+        small = replace(job, image=smaller, source_size=job.source_size or job.image.size)
         # Only if the pipeline does not scale it again, and works at the same size: rounding may change the aspect ratio.
-        same = family.reduced(small, pixels) == target and family.size(small, pixels) == family.size(job, pixels)
+        same = family.result_size(small, pixels) == family.result_size(job, pixels)
+        same = same and (job.mask is not None or family.reduced(small, pixels) == target)
         return small if same else job
 
     def open(self, job: EditJob) -> InterleavedEdit:
@@ -264,7 +268,7 @@ class InterleavedPipeline:
             hook.offload()
 
     def _run(self, edit: InterleavedEdit) -> torch.Tensor:
-        """The body of the edit's greenlet: the pipeline's own call. Returns the picture (3, H, W) in 0 … 1."""
+        """The body of the edit's greenlet: the pipeline's own call. Returns the picture (C, H, W) in 0 … 1."""
         pipe = self._copy(edit)
         arguments = self._family.arguments(edit.job, self._pixels)
         generator = torch.Generator(self._device.generator).manual_seed(edit.job.seed)
@@ -277,7 +281,10 @@ class InterleavedPipeline:
 
     def _copy(self, edit: InterleavedEdit) -> Any:
         """The pipeline for one edit: shared models, its own scheduler, a denoiser proxy, cached encoders."""
-        own = copy.copy(self._pipe)
+        pipe, methods = self._pipe, self._family.cached_methods
+        if edit.job.mask is not None and self._family.inpainting is not None:
+            pipe, methods = self._inpaint, self._family.inpainting.cached_methods
+        own = copy.copy(pipe)
         scheduler = copy.deepcopy(self._pipe.scheduler)
         assert edit.progress is not None
         edit.progress.watch(scheduler, self._previewer(edit))
@@ -286,10 +293,10 @@ class InterleavedPipeline:
         own.__dict__[self._family.denoiser] = DenoiserProxy(self._model)
         # It would reset the step caches and the offloading of all other edits.
         own.__dict__["maybe_free_model_hooks"] = lambda: None
-        for name in self._family.cached_methods:
-            method = _blaming(edit, "prompt" if "prompt" in name else "image", getattr(self._pipe, name))
+        for name in methods:
+            method = _blaming(edit, "prompt" if "prompt" in name else "image", getattr(pipe, name))
             own.__dict__[name] = self.encoder_cache.cached(method, name, edit.job.source)
-        processor = getattr(self._pipe, "image_processor", None)
+        processor = getattr(pipe, "image_processor", None)
         if processor is not None:
             own.__dict__["image_processor"] = _watched(processor)
         return own
@@ -298,7 +305,7 @@ class InterleavedPipeline:
         to_vae = self._family.to_vae
         if to_vae is None:
             return None
-        size = self._family.size(edit.job, self._pixels)
+        size = self._family.result_size(edit.job, self._pixels)
 
         def show(clean: torch.Tensor) -> None:
             edit.preview = self._device.preview(self._pipe, to_vae(self._pipe, clean, size))
@@ -405,12 +412,15 @@ class InterleavedPipeline:
         }
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
-        """The picture scaled to the requested size, or the source's."""
+        """The picture scaled to the requested size, or the source's; with a mask, the source where the mask is closed."""
         size = job.size or job.source_size or job.image.size
-        if result.image.size == size:
-            return result
-        # The inverse of what the pipeline did to the source, also where its sizes have another aspect ratio.
-        return replace(result, image=result.image.resize(size, Image.Resampling.LANCZOS))
+        image = result.image
+        if image.size != size:
+            # The inverse of what the pipeline did to the source, also where its sizes have another aspect ratio.
+            image = image.resize(size, Image.Resampling.LANCZOS)
+        if job.mask is not None:
+            image = inpainting.composed(job, image)
+        return result if image is result.image else replace(result, image=image)
 
 
 def _blaming(edit: InterleavedEdit, field: str, method: Callable[..., Any]) -> Callable[..., Any]:

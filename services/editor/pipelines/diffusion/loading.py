@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import transformers
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ModularPipeline
 from transformers.utils import is_torchvision_available
 
 from services.editor.pipelines.diffusion import hub
@@ -73,6 +73,8 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
     # At the native area too: another pipeline of this class may have been loaded at a different one.
     if family.rescale is not None:
         family.rescale(type(pipe), pixels)
+        if family.inpainting is not None:
+            family.rescale(family.inpainting.pipeline, pixels)
     tune.apply(family, pipe, device, tuning)
     family = tune.with_few_steps(family, tuning)
     pipe.set_progress_bar_config(disable=True)
@@ -89,7 +91,16 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
 
 
 def _family_name(name: str, model: str, revision: str | None) -> str:
-    index = DiffusionPipeline.load_config(model, revision=revision)
+    try:
+        index = DiffusionPipeline.load_config(model, revision=revision)
+    except OSError:
+        # Models of blocks alone have another index; a model that has neither is reported as without the usual one.
+        try:
+            index = ModularPipeline.load_config(model, revision=revision)
+        except OSError:
+            index = None
+        if index is None:
+            raise
     pipeline_class = str(index.get("_class_name"))
     found = family_of(pipeline_class)
     if name == AUTO:
@@ -103,8 +114,9 @@ def _family_name(name: str, model: str, revision: str | None) -> str:
 
 
 def allow_image_only_processors() -> None:
-    """Let Qwen-VL's processor load without torchvision, which it needs for videos alone (transformers 5)."""
+    """Let Qwen-VL's processors load without torchvision, which it needs for videos alone (transformers 5)."""
     if is_torchvision_available():
         return
-    processor: Any = transformers.Qwen2VLProcessor
-    processor.get_attributes = classmethod(lambda _: ["image_processor", "tokenizer"])
+    processors: tuple[Any, ...] = (transformers.Qwen2VLProcessor, transformers.Qwen3VLProcessor)
+    for processor in processors:
+        processor.get_attributes = classmethod(lambda _: ["image_processor", "tokenizer"])

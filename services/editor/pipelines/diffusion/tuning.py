@@ -104,6 +104,8 @@ def _cache(kind: str, threshold: float | None) -> Any:
 def _move(pipe: Any, device: Device, offload: str | None) -> None:
     if offload is None:
         pipe.to(device.device)
+    elif not hasattr(pipe, "enable_group_offload"):
+        raise ValueError(f"{type(pipe).__name__} cannot be offloaded; leave offload out")
     elif offload == "model":
         pipe.enable_model_cpu_offload(device=device.device)
     else:
