@@ -22,7 +22,8 @@ from services.editor.pipelines.registry import AUTO, DIFFUSION, family_of
 from services.editor.pipelines.tuning import Tuning
 
 log = logging.getLogger(__name__)
-_INDEX = "model_index.json"
+INDEXES = ("model_index.json", ModularPipeline.config_name)
+"""Models of blocks alone have the second."""
 
 
 def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
@@ -37,7 +38,7 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
         ValueError: when the model is not of the family, or of no known family.
         OSError: when the model cannot be found or downloaded.
     """
-    hub.check(model, tuning.revision, _INDEX)
+    hub.check(model, tuning.revision, INDEXES)
     _warn_if_unpinned(model, tuning.revision, "REVISION")
     if tuning.lora is not None:
         _warn_if_unpinned(tuning.lora, tuning.lora_revision, "LORA_REVISION")

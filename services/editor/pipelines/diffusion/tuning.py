@@ -42,10 +42,18 @@ def collations(family: Family, tuning: Tuning) -> Mapping[str, Collation]:
 
 
 def with_few_steps(family: Family, tuning: Tuning) -> Family:
-    """The family with a few-step LoRA's defaults: its number of steps, and no classifier-free guidance."""
+    """The family with a few-step LoRA's defaults: its number of steps, and no classifier-free guidance.
+
+    Raises:
+        ValueError: when the family does not take so many steps (a Turbo takes those of its own schedule only).
+    """
     if tuning.few_steps is None:
         return family
     ranges = dict(family.capabilities.parameters)
+    allowed = ranges["num_inference_steps"]
+    if not allowed.admits(tuning.few_steps):
+        steps = f"{allowed.low:g} to {allowed.high:g} steps, not {tuning.few_steps}"
+        raise ValueError(f"{family.name} takes {steps}: leave few_steps and the LoRA out")
     ranges["num_inference_steps"] = replace(ranges["num_inference_steps"], default=tuning.few_steps)
     if family.guided_by is not None:
         ranges[family.guided_by] = replace(ranges[family.guided_by], default=1.0)
