@@ -77,6 +77,8 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
         family.rescale(type(pipe), pixels)
         if family.inpainting is not None:
             family.rescale(family.inpainting.pipeline, pixels)
+    if any(module.name == (tuning.served_name or family.name) for module in tuning.loras):
+        raise ValueError(f"a LoRA is called {tuning.served_name or family.name}, as the model is; give it another name")
     loras = tune.apply(family, pipe, device, tuning)
     family = tune.with_few_steps(family, tuning)
     pipe.set_progress_bar_config(disable=True)
