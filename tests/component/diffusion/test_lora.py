@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.tuning import Tuning
-from tests.component.diffusion.loras import FILE, saved
 from tests.component.diffusion.test_families import family_of
 from tests.parity import WORKING_PIXELS
 from tests.tiny import BUILDERS
+from tests.tiny.loras import FILE, saved
 
 Tensors = dict[str, torch.Tensor]
 
