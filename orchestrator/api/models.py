@@ -28,7 +28,9 @@ class Model(BaseModel):
     images: int | None = Field(default=None, description="Pictures that an edit takes; null of a thinker, and while unknown.")
     mask: bool | None = Field(default=None, description="Whether an edit takes a mask; null likewise.")
     loras: list[str] | None = Field(
-        None, exclude_if=lambda names: names is None, description="LoRAs that an edit may name; absent where the editor tells none."
+        None,
+        exclude_if=lambda names: names is None,
+        description="LoRAs that an edit may name; absent where the editor tells none.",
     )
     alias_of: str | None = Field(
         None, exclude_if=lambda name: name is None, description="The editor that this is another name of."

@@ -32,13 +32,17 @@ def parse(text: str) -> tuple[LoraModule, ...]:
     """
     text = text.strip()
     try:
-        entries = _LIST.validate_python(json.loads(text) if text.startswith(("[", "{")) else [_pair(each) for each in text.split()])
+        entries = _LIST.validate_python(
+            json.loads(text) if text.startswith(("[", "{")) else [_pair(each) for each in text.split()]
+        )
     except json.JSONDecodeError as exc:
         raise ValueError(f"the list of LoRAs is not JSON: {exc}") from exc
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f'{where or "the list of LoRAs"}: {reason_of(first)}; write name=path, or [{{"name": …, "path": …}}]') from exc
+        raise ValueError(
+            f'{where or "the list of LoRAs"}: {reason_of(first)}; write name=path, or [{{"name": …, "path": …}}]'
+        ) from exc
     names = [entry.name for entry in entries]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"the LoRA {twice[0]!r} is registered twice; give each its own name")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 LORA_BYTES = 4 * 1024**3
 """Default of `Tuning.lora_bytes`: about a dozen of rank 32 for FLUX.1 in bfloat16."""
 

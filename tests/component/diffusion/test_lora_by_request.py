@@ -125,7 +125,9 @@ def test_with_weights_in_fp8_it_is_that_of_plain_diffusers(tmp_path: Path) -> No
     assert difference(bench.alone(wanted), plain(bench, wanted, loras, **fp8)) == 0
 
 
-@pytest.mark.parametrize("tuning", [{"offload": "model"}, {"cache": "first_block", "cache_threshold": 0.3}], ids=["offload", "cache"])
+@pytest.mark.parametrize(
+    "tuning", [{"offload": "model"}, {"cache": "first_block", "cache_threshold": 0.3}], ids=["offload", "cache"]
+)
 def test_it_works_with_model_offload_and_with_a_step_cache(tuning: dict[str, Any], tmp_path: Path) -> None:
     loras = modules("kontext", tmp_path)
     bench = Bench("kontext", tuning=Tuning(loras=loras, **tuning))
@@ -206,7 +208,9 @@ def test_one_of_several_files_is_named_in_the_list(tmp_path: Path) -> None:
 def test_one_of_a_text_encoder_is_refused(tmp_path: Path) -> None:
     """Its embeddings would be other ones than those in the encoder cache; fused at the start it works."""
     file = saved("kontext", tmp_path, component="text_encoder", targets=("q_proj",))
-    with pytest.raises(ValueError, match=r"changes text_encoder.*only transformer can be changed by request.*EDITTHINKER_EDITOR_LORA"):
+    with pytest.raises(
+        ValueError, match=r"changes text_encoder.*only transformer can be changed by request.*EDITTHINKER_EDITOR_LORA"
+    ):
         served("kontext", loras=(LoraModule("x", str(file)),))
 
 

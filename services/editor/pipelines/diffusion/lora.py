@@ -101,9 +101,7 @@ def _only_file(path: str, revision: str | None, setting: str) -> str | None:
     if folder.is_dir():
         names = [found.name for found in folder.iterdir()]
     elif hub.offline():
-        raise ValueError(
-            f"HF_HUB_OFFLINE is set, so the files of {path} cannot be listed; {naming}"
-        )
+        raise ValueError(f"HF_HUB_OFFLINE is set, so the files of {path} cannot be listed; {naming}")
     else:
         names = HfApi().list_repo_files(path, revision=revision)
     files = sorted(name for name in names if name.endswith(_SUFFIX))

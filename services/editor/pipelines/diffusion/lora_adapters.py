@@ -44,17 +44,14 @@ class LoraAdapters:
         """Use this LoRA, or none, from the next pass on."""
         if choice == self._chosen:
             return
-        self._chosen = choice
-        self.switches += 1
-        if choice is None:
-            self._active.clear()
-            return
-        adapter = self._names[choice.name]
-        if self._scale_of[choice.name] != choice.scale:
-            self._scale_of[choice.name] = choice.scale
+        adapter = None if choice is None else self._names[choice.name]
+        if choice is not None and self._scale_of[choice.name] != choice.scale:
             for layer in self._layers:
                 layer.set_scale(adapter, choice.scale)
-        self._active[:] = [adapter]
+            self._scale_of[choice.name] = choice.scale
+        self._active[:] = [] if adapter is None else [adapter]
+        self._chosen = choice
+        self.switches += 1
 
 
 def load(pipe: Any, component: str, modules: Sequence[LoraModule], limit: int) -> LoraAdapters:
