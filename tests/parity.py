@@ -69,11 +69,12 @@ class Recorder(Device):
 class Bench:
     """A family's tiny pipeline twice: as diffusers runs it, and as the service does."""
 
-    def __init__(self, name: str, device: str = "cpu") -> None:
+    def __init__(self, name: str, device: str = "cpu", tuning: Tuning | None = None) -> None:
         self.device = Recorder(device)
         built = BUILDERS[name]()
         family: Family = importlib.import_module(DIFFUSION[name][0]).FAMILY
-        self.pipeline: InterleavedPipeline = serve(family, built, self.device, Tuning(device=device, pixels=WORKING_PIXELS))
+        tuning = replace(tuning or Tuning(), device=device, pixels=WORKING_PIXELS)
+        self.pipeline: InterleavedPipeline = serve(family, built, self.device, tuning)
         self.plain = BUILDERS[name]().to(device)
         # The family as loaded: defaults may depend on the model's configuration.
         self.family: Family = self.pipeline._family

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import secrets
 import time
@@ -27,6 +28,7 @@ from services.protocol.images_api import MAX_IMAGES, RAW_IMAGE, SOURCE_KEY, pixe
 
 _PARAM: Final = "the editor's image"
 _MAX_TIMINGS: Final = 32
+_MAX_LORAS: Final = 1000
 _MAX_TIMING_NAME: Final = 64
 _LATER_TURN: Final = {"priority": "u=2"}
 """RFC 9218, section 4.1: one level more urgent than the default, u=3."""
@@ -42,13 +44,14 @@ _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What an editor tells of itself: whether it takes a mask, how many pictures an edit takes, and how many tokens of a prompt
-    it reads (None if it does not say).
+    """What an editor tells of itself: whether it takes a mask, how many pictures an edit takes, how many tokens of a prompt it
+    reads, and which LoRAs a request may name (None if it does not say).
     """
 
     mask: bool = False
     images: int = 1
     prompt_tokens: int | None = None
+    loras: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,9 @@ class HttpEditor:
         most = images if isinstance(images, int) and not isinstance(images, bool) else 1
         tokens = found.get("prompt_tokens")
         limit = tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0 else None
-        return Told(found.get("mask") is True, min(max(1, most), MAX_IMAGES), limit)
+        loras = found.get("loras")
+        names = frozenset(itertools.islice(map(str, loras), _MAX_LORAS)) if isinstance(loras, dict) else None
+        return Told(found.get("mask") is True, min(max(1, most), MAX_IMAGES), limit, names)
 
     async def edit(self, order: EditOrder, usage: EditorUsage, patience: Patience | None = None) -> EditReply:
         """Edit the source once; the time queued for a slot counts toward its time.

@@ -132,7 +132,7 @@ class UpstreamPool:
         open_questions = [
             (name, settings, self._plain[name])
             for name, settings in self._registry.editors.items()
-            if (settings.mask is None or settings.images is None) and (again or self._told_of(name, settings) is None)
+            if _asks(settings) and (again or self._told_of(name, settings) is None)
         ]
         await asyncio.gather(*(ask(*question) for question in open_questions))
 
@@ -144,16 +144,25 @@ class UpstreamPool:
 
     def prompt_tokens(self, name: str) -> int | None:
         """How many tokens of an instruction an editor and its fallback read, as far as they have told it."""
+        return min((each.prompt_tokens for each in self._told_by(name) if each.prompt_tokens), default=None)
+
+    def _told_by(self, name: str) -> list[Told]:
+        """What an editor and its fallback have told."""
         editor = self._registry.editors.get(name)
         names = [] if editor is None else [name, *([editor.fallback] if editor.fallback else [])]
-        told = [self._told_of(each, self._registry.editors[each]) for each in names]
-        return min((each.prompt_tokens for each in told if each and each.prompt_tokens), default=None)
+        told = (self._told_of(each, self._registry.editors[each]) for each in names)
+        return [each for each in told if each is not None]
+
+    def _loras(self, name: str) -> frozenset[str] | None:
+        """The LoRAs that an editor and its fallback both take; None if neither has told any."""
+        told = [each.loras for each in self._told_by(name) if each.loras is not None]
+        return frozenset.intersection(*told) if told else None
 
     def _capabilities(self, name: str, editor: EditorSettings) -> EditorCapabilities:
         told = self._told_of(name, editor)
         mask = editor.mask if editor.mask is not None else told.mask if told else None
         images = editor.images if editor.images is not None else told.images if told else None
-        return EditorCapabilities(editor.parameters, mask, editor.send_seed, images, editor.fallback)
+        return EditorCapabilities(editor.parameters, mask, editor.send_seed, images, editor.fallback, self._loras(name))
 
     async def follow(self) -> None:
         """Read the registry and the key files again when they change. An invalid registry is logged, and changes nothing."""
@@ -260,6 +269,11 @@ class UpstreamPool:
             thinker.max_pixels,
         )
         return HttpThinker(upstream, dialect, self._observer.thinker_replied, self._decoder)
+
+
+def _asks(editor: EditorSettings) -> bool:
+    """Whether its settings leave open what it takes."""
+    return editor.mask is None or editor.images is None or "lora" in editor.parameters
 
 
 def _most_images(registry: Registry, name: str) -> int | None:

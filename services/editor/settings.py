@@ -11,7 +11,9 @@ from typing import ClassVar, Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.editor.lora_modules import parse
 from services.editor.pipelines import NAMES, Tuning
+from services.editor.pipelines.tuning import LORA_BYTES
 from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import HttpUrl, LogFormat, LogLevel
 from services.serving.origins import OriginPolicy, hosts_in
@@ -63,6 +65,8 @@ class Settings(ServiceSettings):
     )
     lora_revision: str | None = Field(None, min_length=1, description="The commit of a LoRA of the hub.")
     lora_scale: float = Field(1.0, description="Strength of the LoRA.")
+    loras: str = Field("", description="LoRAs that requests may name: name=path, separated by spaces; or a JSON list.")
+    lora_bytes: int = Field(LORA_BYTES, ge=1, description="Bytes of the LoRAs that requests may name, on the device.")
     few_steps: int | None = Field(None, ge=1, le=100, description="The LoRA is a few-step one, distilled for so many steps.")
     offload: Literal["group", "model"] | None = Field(None, description="Keep weights in host memory, for small GPUs.")
 
@@ -105,6 +109,12 @@ class Settings(ServiceSettings):
         hosts_in(text)
         return text
 
+    @field_validator("loras")
+    @classmethod
+    def _are_loras(cls, text: str) -> str:
+        parse(text)
+        return text
+
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
         if self.pipeline == "classical" and self.model is not None:
@@ -113,7 +123,21 @@ class Settings(ServiceSettings):
             raise ValueError(f"the pipeline {self.pipeline} needs model: a folder, or a model of the hub")
         if self.few_steps is not None and self.lora is None:
             raise ValueError("few_steps describes a LoRA; set lora too")
+        if self.loras.strip():
+            self._take_loras()
         return self
+
+    def _take_loras(self) -> None:
+        """Raise `ValueError` for what does not work with LoRAs by request."""
+        if self.pipeline == "classical":
+            raise ValueError("the classical editor takes no LoRA; leave loras out")
+        if self.compile is not None:
+            raise ValueError("loras do not work with compile: the blocks would be compiled again for each of them; leave one out")
+        if self.quantization not in {None, "fp8"}:
+            raise ValueError(f"loras work with fp8 only, not with {self.quantization}; set quantization=fp8, or leave one out")
+        if self.offload == "group":
+            # Its streams fetch the layers in the order of the first pass, and which layers a pass has depends on its LoRA.
+            raise ValueError("loras do not work with offload=group; use offload=model")
 
     def origins(self) -> OriginPolicy:
         """The host names that requests may come with."""
@@ -124,6 +148,6 @@ class Settings(ServiceSettings):
         names = (
             *("served_name", "device", "dtype", "pixels", "encoder_cache_bytes", "attention", "compile", "quantization"),
             *("revision", "lora_revision"),
-            *("cache", "cache_threshold", "lora", "lora_file", "lora_scale", "few_steps", "offload"),
+            *("cache", "cache_threshold", "lora", "lora_file", "lora_scale", "lora_bytes", "few_steps", "offload"),
         )
-        return Tuning(**{name: getattr(self, name) for name in names})
+        return Tuning(**{name: getattr(self, name) for name in names}, loras=parse(self.loras))

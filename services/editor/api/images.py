@@ -76,6 +76,8 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
     fields = validate(WorkerFields, form.fields)
     edit_request = build_request(form, fields, ctx.pipeline, ctx.limits, urgency(request))
     task, joined = ctx.engine.add_request(edit_request, key)
+    if edit_request.lora is not None and not joined:
+        ctx.metrics.on_lora(edit_request.lora.name)
     headers = {"cache-control": "no-store", **kept, **(_REPLAYED if joined else {})}
     if not fields.stream:
         edited = await results(request, ctx, task)

@@ -17,7 +17,7 @@ from cachetools import FIFOCache
 from PIL import Image
 
 from services.editor.engine.executor import EditHandle, Executor, Listener, Outcome
-from services.editor.pipelines import EditJob
+from services.editor.pipelines import EditJob, LoraChoice
 from services.errors import ApiError
 from services.imaging import masks
 from services.imaging.codec import Effort, ImageLimits, OutputFormat, encode
@@ -81,6 +81,7 @@ class EditRequest:
         previews: unfinished pictures of each edit.
         urgency: head starts in the queue.
         references: the encoded references.
+        lora: the LoRA to edit with.
     """
 
     image: bytes
@@ -97,6 +98,7 @@ class EditRequest:
     previews: int = 0
     urgency: int = 0
     references: tuple[bytes, ...] = ()
+    lora: LoraChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,6 +474,7 @@ class AsyncEngine:
             source=request.source,
             previews=request.previews,
             references=tuple(references),
+            lora=request.lora,
         )
         return await self._in_codec_thread(lambda: self._executor.pipeline.prepare(job))
 

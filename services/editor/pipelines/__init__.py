@@ -7,6 +7,7 @@ from services.editor.pipelines.base import (
     Edit,
     EditJob,
     EditResult,
+    LoraChoice,
     OutOfMemoryError,
     Pipeline,
     PipelineBrokenError,
@@ -17,7 +18,7 @@ from services.editor.pipelines.base import (
 from services.editor.pipelines.loading import load
 from services.editor.pipelines.registry import NAMES
 from services.editor.pipelines.single_step import SingleStepPipeline
-from services.editor.pipelines.tuning import Tuning
+from services.editor.pipelines.tuning import LoraModule, Tuning
 
 __all__ = [
     "NAMES",
@@ -25,6 +26,8 @@ __all__ = [
     "Edit",
     "EditJob",
     "EditResult",
+    "LoraChoice",
+    "LoraModule",
     "OutOfMemoryError",
     "Pipeline",
     "PipelineBrokenError",

@@ -53,6 +53,14 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class LoraChoice:
+    """A LoRA that an edit is made with, by its registered name, and its strength."""
+
+    name: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a pipeline family supports. A request that asks for more is refused.
 
@@ -67,6 +75,7 @@ class Capabilities:
         special_tokens: what the model's tokenizers read as their own marks; a prompt that spells one is refused.
         prompt_tokens: how many tokens of a prompt, or of a negative prompt, the model reads; a longer one is refused.
             None: any number.
+        loras: the LoRAs that a request may name, with their default strengths.
     """
 
     mask: bool = False
@@ -78,6 +87,7 @@ class Capabilities:
     parameters: Mapping[str, Range] = field(default_factory=dict)
     special_tokens: frozenset[str] = frozenset()
     prompt_tokens: int | None = None
+    loras: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,7 @@ class EditJob:
         source_size: (width, height) of the source as sent, where `Pipeline.prepare` has reduced ``image``.
         references: pictures that the prompt may refer to, in the caller's order.
         original: the source as it must stay where the mask is closed; set by `Pipeline.prepare`.
+        lora: of those that the capabilities name.
     """
 
     image: Image.Image
@@ -111,6 +122,7 @@ class EditJob:
     source_size: tuple[int, int] | None = None
     references: tuple[Image.Image, ...] = ()
     original: Image.Image | None = None
+    lora: LoraChoice | None = None
 
     def with_seed(self, seed: int) -> EditJob:
         """The same job with another seed."""

@@ -4,6 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LORA_BYTES = 4 * 1024**3
+"""Default of `Tuning.lora_bytes`: about a dozen of rank 32 for FLUX.1 in bfloat16."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraModule:
+    """A LoRA that requests may name, as the operator registered it.
+
+    Attributes:
+        name: what requests call it.
+        path: a file, a folder or a hub id.
+        file: its file in the folder or on the hub, where there are several.
+        revision: the commit on the hub; None: the current one.
+        scale: its strength where a request gives none.
+    """
+
+    name: str
+    path: str
+    file: str | None = None
+    revision: str | None = None
+    scale: float = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
@@ -26,6 +48,8 @@ class Tuning:
         revision, lora_revision: the commits of the model and the LoRA on the hub; None: the current ones.
         few_steps: the LoRA is a few-step one (Lightning), distilled for so many steps: they become the default, without
             classifier-free guidance.
+        loras: those that a request may name; not fused.
+        lora_bytes: what they may hold in all, on the device.
         offload: ``group`` or ``model``: keep the weights in host memory.
     """
 
@@ -46,3 +70,5 @@ class Tuning:
     offload: str | None = None
     revision: str | None = None
     lora_revision: str | None = None
+    loras: tuple[LoraModule, ...] = ()
+    lora_bytes: int = LORA_BYTES

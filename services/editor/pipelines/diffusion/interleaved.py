@@ -31,6 +31,7 @@ from services.editor.pipelines.diffusion.device import Device, NonFiniteError, a
 from services.editor.pipelines.diffusion.encoder_cache import EncoderCache
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.invariance import BatchInvariance
+from services.editor.pipelines.diffusion.lora_adapters import LoraAdapters
 from services.editor.pipelines.diffusion.progress import Progress
 from services.editor.pipelines.diffusion.special_tokens import special_tokens
 from services.editor.pipelines.diffusion.text_limit import TextLimit
@@ -93,6 +94,7 @@ class Options:
         exclusive: whether only one edit may be started at a time: with model offload, the models of two edits would be on the
             device together.
         collations: instead of the family's (for attention backends that take no mask).
+        loras: those that edits may name.
     """
 
     pixels: int
@@ -102,6 +104,7 @@ class Options:
     compiled: bool = False
     exclusive: bool = False
     collations: Mapping[str, Collation] | None = None
+    loras: LoraAdapters | None = None
 
 
 class InterleavedPipeline:
@@ -121,7 +124,10 @@ class InterleavedPipeline:
         self._family = family
         self._texts = TextLimit(pipe, family.text)
         self._capabilities = replace(
-            family.capabilities, special_tokens=special_tokens(pipe), prompt_tokens=self._texts.prompt_tokens
+            family.capabilities,
+            special_tokens=special_tokens(pipe),
+            prompt_tokens=self._texts.prompt_tokens,
+            loras={} if options.loras is None else options.loras.scales,
         )
         self._pipe = pipe
         self._inpaint = None if family.inpainting is None else inpainting.of_components(family.inpainting.pipeline, pipe)
@@ -129,6 +135,7 @@ class InterleavedPipeline:
         self._pixels = options.pixels
         self._caching = options.caching
         self._exclusive = options.exclusive
+        self._loras = options.loras
         self._collations = family.collations if options.collations is None else options.collations
         self._model = getattr(pipe, family.denoiser)
         # A compiled model cannot be patched, and on a GPU rounding depends on the batch size anyway.
@@ -329,6 +336,8 @@ class InterleavedPipeline:
         raise fault from failure
 
     def _compute(self, edits: list[InterleavedEdit], arguments: Mapping[str, Any]) -> Any:
+        if self._loras is not None:
+            self._loras.select(edits[0].job.lora)
         if not self._caching:
             sizes = [edit.call.samples for edit in edits if edit.call is not None]
             with self._invariance.batch(sizes) if self._invariance else contextlib.nullcontext():
@@ -374,7 +383,9 @@ class InterleavedPipeline:
             edit.cost = outcome.cost
             if edit.call_index == 0 and edit.step == 0:
                 self._costs[self._shape(edit.job)] = edit.cost
-            edit.group = None if self._caching else group_of(outcome, self._collations, edit.fingerprints)
+            group = None if self._caching else group_of(outcome, self._collations, edit.fingerprints)
+            # One LoRA acts in a pass, at one strength.
+            edit.group = None if group is None else (edit.job.lora, group)
         else:
             edit.timings = edit.progress.timings()
             edit.result = EditResult(outcome)
@@ -402,13 +413,15 @@ class InterleavedPipeline:
         return self._device.memory()
 
     def figures(self) -> Mapping[str, float]:
-        """Figures of the encoder cache, and the device's memory in use."""
-        cache = self.encoder_cache
+        """Figures of the encoder cache and the LoRAs, and the device's memory in use."""
+        cache, loras = self.encoder_cache, self._loras
         return {
             "encoder_cache_hits": cache.hits,
             "encoder_cache_misses": cache.misses,
             "encoder_cache_bytes": cache.size,
             "device_bytes": self._device.allocated(),
+            "lora_bytes": 0 if loras is None else loras.bytes,
+            "lora_switches": 0 if loras is None else loras.switches,
         }
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:

@@ -42,6 +42,8 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
     _warn_if_unpinned(model, tuning.revision, "REVISION")
     if tuning.lora is not None:
         _warn_if_unpinned(tuning.lora, tuning.lora_revision, "LORA_REVISION")
+    for module in tuning.loras:
+        _warn_if_unpinned(module.path, module.revision, "LORAS")
     name = _family_name(name, model, tuning.revision)
     family: Family = importlib.import_module(DIFFUSION[name][0]).FAMILY
     device = Device(tuning.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -63,7 +65,7 @@ def _from_pretrained(model: str, dtype: torch.dtype, revision: str | None) -> An
 
 def _warn_if_unpinned(model: str, revision: str | None, setting: str) -> None:
     if revision is None and not Path(model).exists():
-        log.warning("%s may change on the hub: set EDITTHINKER_EDITOR_%s to the commit that you tested", model, setting)
+        log.warning("%s may change on the hub: give EDITTHINKER_EDITOR_%s the commit that you tested", model, setting)
 
 
 def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> InterleavedPipeline:
@@ -76,7 +78,9 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
         family.rescale(type(pipe), pixels)
         if family.inpainting is not None:
             family.rescale(family.inpainting.pipeline, pixels)
-    tune.apply(family, pipe, device, tuning)
+    if any(module.name == (tuning.served_name or family.name) for module in tuning.loras):
+        raise ValueError(f"a LoRA is called {tuning.served_name or family.name}, as the model is; give it another name")
+    loras = tune.apply(family, pipe, device, tuning)
     family = tune.with_few_steps(family, tuning)
     pipe.set_progress_bar_config(disable=True)
     options = Options(
@@ -87,6 +91,7 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
         compiled=tuning.compile is not None,
         exclusive=tuning.offload == "model",
         collations=tune.collations(family, tuning),
+        loras=loras,
     )
     return InterleavedPipeline(family, pipe, device, options)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from services.editor.pipelines.diffusion import lora
+from services.editor.pipelines.diffusion import lora, lora_adapters
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import Family
+from services.editor.pipelines.diffusion.lora_adapters import LoraAdapters
 from services.editor.pipelines.tuning import Tuning
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -60,8 +61,8 @@ def with_few_steps(family: Family, tuning: Tuning) -> Family:
     return replace(family, capabilities=replace(family.capabilities, parameters=ranges))
 
 
-def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
-    """Apply the operator's options to a loaded pipeline and move it to its device.
+def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> LoraAdapters | None:
+    """Apply the operator's options to a loaded pipeline and move it to its device. Returns the LoRAs that requests may name.
 
     Raises:
         ValueError: when the family does not support an option.
@@ -76,6 +77,8 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
         if tuning.few_steps is not None and family.few_steps:
             config = {**pipe.scheduler.config, **family.few_steps}
             pipe.register_modules(scheduler=type(pipe.scheduler).from_config(config))
+    # After the fused one, whose adapter is unloaded, and before the quantization, which leaves them as they are.
+    loras = lora_adapters.load(pipe, family.denoiser, tuning.loras, tuning.lora_bytes) if tuning.loras else None
     if tuning.quantization is not None:
         _quantize(model, tuning.quantization)
     if tuning.attention is not None:
@@ -85,6 +88,7 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> None:
     _move(pipe, device, tuning.offload)
     if tuning.compile is not None:
         model.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=tuning.compile)
+    return loras
 
 
 def _quantize(model: Any, kind: str) -> None:
