@@ -65,6 +65,9 @@ class Settings(ServiceSettings):
     lora_scale: float = Field(1.0, description="Strength of the LoRA.")
     few_steps: int | None = Field(None, ge=1, le=100, description="The LoRA is a few-step one, distilled for so many steps.")
     offload: Literal["group", "model"] | None = Field(None, description="Keep weights in host memory, for small GPUs.")
+    overlap: bool | None = Field(
+        None, description="Encode and decode one edit while others denoise; on a GPU if absent. Off with offload."
+    )
 
     codec_threads: int = Field(2, ge=1, le=64, description="Threads that encode pictures, and processes that decode them.")
     decode_cpu_s: float = Field(20.0, gt=0, description="CPU seconds that decoding one picture may take.")
@@ -124,6 +127,6 @@ class Settings(ServiceSettings):
         names = (
             *("served_name", "device", "dtype", "pixels", "encoder_cache_bytes", "attention", "compile", "quantization"),
             *("revision", "lora_revision"),
-            *("cache", "cache_threshold", "lora", "lora_file", "lora_scale", "few_steps", "offload"),
+            *("cache", "cache_threshold", "lora", "lora_file", "lora_scale", "few_steps", "offload", "overlap"),
         )
         return Tuning(**{name: getattr(self, name) for name in names})

@@ -78,6 +78,7 @@ def warm_up(pipeline: Pipeline, operator_limits: OperatorLimits) -> Measured:
         probed = replace(job, parameters={**job.parameters, _STEPS: _PROBE_STEPS})
     probe = _BatchProbe(pipeline, probed, operator_limits)
     limits, tokens = probe.limits()
+    limits = replace(limits, overlap=pipeline.overlaps)
     large = probe.measurement()
     large = replace(large, ends_s=max(0.0, whole_s - edit.calls_done * large.alone_s))
     small = _smaller(pipeline, probed, large, operator_limits)
@@ -115,8 +116,11 @@ def _complete(pipeline: Pipeline, job: EditJob) -> Edit:
 
 
 def _advance(pipeline: Pipeline, edits: Sequence[Edit]) -> None:
+    """Advance edits, and let each that needs its encoder or decoder wait for that."""
     pipeline.advance(edits)
     for edit in edits:
+        while edit.pending is not None:
+            pipeline.advance([edit])
         if edit.error is not None:
             raise RuntimeError(f"the warm-up edit failed: {edit.error}") from edit.error
 
@@ -139,6 +143,7 @@ class _BatchProbe:
         self._active = active if pipeline.max_active is None else min(active, pipeline.max_active)
         self._edits: list[Edit] = []
         self._peak = 0
+        self._ends = 0
         self._tokens = 1
         self.seconds: list[float] = []
         self.marginals: dict[int, float] = {}
@@ -154,6 +159,9 @@ class _BatchProbe:
             below: measure only if an edit has fewer tokens than these.
         """
         before = self._memory()[0]  # and the peak of a whole edit, from encoding to decoding
+        if self._pipeline.overlaps:
+            # One may be encoded or decoded during a pass: their peaks add up.
+            self._ends, self._peak = self._peak, 0
         state, short = 0, False
         active = self._active
         try:
@@ -183,7 +191,7 @@ class _BatchProbe:
         """How many started edits fit into memory while one of them, or the largest batch, is advanced."""
         if free is None or state <= 0:
             return None
-        return max(1, int((_USABLE * free - self._peak) / state))
+        return max(1, int((_USABLE * free - self._peak - self._ends) / state))
 
     def _memory(self) -> tuple[int | None, int]:
         """(bytes free, peak bytes allocated since the last call) of the device, once it is idle; (None, 0) where memory is not
@@ -207,7 +215,7 @@ class _BatchProbe:
             peak = self._measure()
             yield size
             free, _ = self._memory()
-            if self._edits[0].group is None or (free is not None and 2 * peak > _USABLE * free):
+            if self._edits[0].group is None or (free is not None and 2 * peak + self._ends > _USABLE * free):
                 return
 
     def _sizes(self) -> list[int]:

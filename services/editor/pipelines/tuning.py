@@ -27,6 +27,7 @@ class Tuning:
         few_steps: the LoRA is a few-step one (Lightning), distilled for so many steps: they become the default, without
             classifier-free guidance.
         offload: ``group`` or ``model``: keep the weights in host memory.
+        overlap: encode and decode one edit while others denoise; None: on a GPU. Off with ``offload``.
     """
 
     served_name: str | None = None
@@ -44,5 +45,6 @@ class Tuning:
     lora_scale: float = 1.0
     few_steps: int | None = None
     offload: str | None = None
+    overlap: bool | None = None
     revision: str | None = None
     lora_revision: str | None = None

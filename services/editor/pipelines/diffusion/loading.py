@@ -86,6 +86,7 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
         compiled=tuning.compile is not None,
         exclusive=tuning.offload == "model",
         collations=tune.collations(family, tuning),
+        overlap=tune.overlap(tuning, device),
     )
     return InterleavedPipeline(family, pipe, device, options)
 
