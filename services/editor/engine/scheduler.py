@@ -30,8 +30,8 @@
 # start. A request that ran out of memory in company is `exclusive`: it is started on an empty device and keeps it to itself.
 #
 # Overlap: where text encoders and the VAE run on a thread of their own, a running request is `pending` while it is there, and
-# cannot be advanced. Then one waiting request is also started ahead of its turn, so that it is encoded while the batch runs. At
-# most `_MAX_PENDING` are pending before another is started: one on that thread, and one behind it.
+# cannot be advanced. Then one waiting request is also started ahead of its turn, so that it is encoded while the batch runs.
+# None is started while `_MAX_PENDING` are pending: one on that thread, and one behind it.
 
 from __future__ import annotations
 

@@ -142,8 +142,8 @@ class _BatchProbe:
         active = operator_limits.active
         self._active = active if pipeline.max_active is None else min(active, pipeline.max_active)
         self._edits: list[Edit] = []
-        self._peak = 0
-        self._ends = 0
+        self._pass_peak = 0
+        self._ends_peak = 0
         self._tokens = 1
         self.seconds: list[float] = []
         self.marginals: dict[int, float] = {}
@@ -159,9 +159,6 @@ class _BatchProbe:
             below: measure only if an edit has fewer tokens than these.
         """
         before = self._memory()[0]  # and the peak of a whole edit, from encoding to decoding
-        if self._pipeline.overlaps:
-            # One may be encoded or decoded during a pass: their peaks add up.
-            self._ends, self._peak = self._peak, 0
         state, short = 0, False
         active = self._active
         try:
@@ -191,16 +188,25 @@ class _BatchProbe:
         """How many started edits fit into memory while one of them, or the largest batch, is advanced."""
         if free is None or state <= 0:
             return None
-        return max(1, int((_USABLE * free - self._peak - self._ends) / state))
+        return max(1, int((_USABLE * free - self._peak) / state))
 
-    def _memory(self) -> tuple[int | None, int]:
+    @property
+    def _peak(self) -> int:
+        """Bytes that passes, and encoding and decoding one edit, take in addition to the edits' state."""
+        peaks = (self._pass_peak, self._ends_peak)
+        return sum(peaks) if self._pipeline.overlaps else max(peaks)
+
+    def _memory(self, *, of_pass: bool = False) -> tuple[int | None, int]:
         """(bytes free, peak bytes allocated since the last call) of the device, once it is idle; (None, 0) where memory is not
         measured.
         """
         memory = self._pipeline.memory()
         if memory is None:
             return None, 0
-        self._peak = max(self._peak, memory[1])
+        if of_pass:
+            self._pass_peak = max(self._pass_peak, memory[1])
+        else:
+            self._ends_peak = max(self._ends_peak, memory[1])
         return memory
 
     def _measurements(self, below: float | None) -> Iterator[int]:
@@ -215,7 +221,8 @@ class _BatchProbe:
             peak = self._measure()
             yield size
             free, _ = self._memory()
-            if self._edits[0].group is None or (free is not None and 2 * peak + self._ends > _USABLE * free):
+            beside = self._ends_peak if self._pipeline.overlaps else 0
+            if self._edits[0].group is None or (free is not None and 2 * peak + beside > _USABLE * free):
                 return
 
     def _sizes(self) -> list[int]:
@@ -262,5 +269,5 @@ class _BatchProbe:
         self._memory()
         start = time.monotonic()
         _advance(self._pipeline, edits)
-        _, peak = self._memory()
+        _, peak = self._memory(of_pass=True)
         return time.monotonic() - start, peak
