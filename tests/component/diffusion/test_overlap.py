@@ -172,7 +172,8 @@ def lost() -> Exception:
 
 @pytest.mark.parametrize("part", ["_encode_vae_image", "decode"])
 @pytest.mark.parametrize(
-    ("raised", "kind"), [(torch.OutOfMemoryError("no"), OutOfMemoryError), (lost(), PipelineBrokenError), (ValueError("no"), None)]
+    ("raised", "kind"),
+    [(torch.OutOfMemoryError("no"), OutOfMemoryError), (lost(), PipelineBrokenError), (ValueError("no"), None)],
 )
 def test_a_failure_on_the_thread_is_what_it_would_be_on_the_executors(
     part: str, raised: Exception, kind: type[Exception] | None, monkeypatch: pytest.MonkeyPatch

@@ -64,7 +64,10 @@ class Device:
     def own_stream(self) -> Iterator[None]:
         """A new stream for what the calling thread asks of a GPU; nothing on a CPU."""
         self.adopt()
-        with torch.cuda.stream(torch.cuda.Stream(self.device)) if self.is_cuda else contextlib.nullcontext():
+        if not self.is_cuda:
+            yield
+            return
+        with torch.cuda.stream(torch.cuda.Stream(self.device)):  # type: ignore[no-untyped-call]
             yield
 
     def mark(self) -> Any:

@@ -338,7 +338,7 @@ class InterleavedPipeline:
         for name in methods:
             method = _blaming(edit, "prompt" if "prompt" in name else "image", getattr(pipe, name))
             own.__dict__[name] = self._aside(self.encoder_cache.cached(method, name, edit.job.source))
-        if self._side is not None:
+        if self._side is not None and hasattr(pipe, "vae"):
             own.__dict__["vae"] = VaeProxy(pipe.vae, self._aside)
         processor = getattr(pipe, "image_processor", None)
         if processor is not None:
@@ -384,7 +384,7 @@ class InterleavedPipeline:
             return self._model(**arguments)
 
     def _resume(self, edit: InterleavedEdit, answer: Any) -> bool:
-        """Run the edit's pipeline to where it yields next, or its end; False if memory ran out, and the edit is back at its beginning."""
+        """Run the edit's pipeline to where it yields next, or its end; False if memory ran out: it is back at its beginning."""
         assert edit.progress is not None
         try:
             raised = isinstance(answer, Exception)
