@@ -69,6 +69,9 @@ class Settings(ServiceSettings):
     lora_bytes: int = Field(LORA_BYTES, ge=1, description="Bytes of the LoRAs that requests may name, on the device.")
     few_steps: int | None = Field(None, ge=1, le=100, description="The LoRA is a few-step one, distilled for so many steps.")
     offload: Literal["group", "model"] | None = Field(None, description="Keep weights in host memory, for small GPUs.")
+    overlap: bool | None = Field(
+        None, description="Encode and decode one edit while others denoise; on a GPU if absent. Off with offload."
+    )
 
     codec_threads: int = Field(2, ge=1, le=64, description="Threads that encode pictures, and processes that decode them.")
     decode_cpu_s: float = Field(20.0, gt=0, description="CPU seconds that decoding one picture may take.")
@@ -148,6 +151,6 @@ class Settings(ServiceSettings):
         names = (
             *("served_name", "device", "dtype", "pixels", "encoder_cache_bytes", "attention", "compile", "quantization"),
             *("revision", "lora_revision"),
-            *("cache", "cache_threshold", "lora", "lora_file", "lora_scale", "lora_bytes", "few_steps", "offload"),
+            *("cache", "cache_threshold", "lora", "lora_file", "lora_scale", "lora_bytes", "few_steps", "offload", "overlap"),
         )
         return Tuning(**{name: getattr(self, name) for name in names}, loras=parse(self.loras))

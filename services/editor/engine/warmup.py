@@ -78,6 +78,7 @@ def warm_up(pipeline: Pipeline, operator_limits: OperatorLimits) -> Measured:
         probed = replace(job, parameters={**job.parameters, _STEPS: _PROBE_STEPS})
     probe = _BatchProbe(pipeline, probed, operator_limits)
     limits, tokens = probe.limits()
+    limits = replace(limits, overlap=pipeline.overlaps)
     large = probe.measurement()
     large = replace(large, ends_s=max(0.0, whole_s - edit.calls_done * large.alone_s))
     small = _smaller(pipeline, probed, large, operator_limits)
@@ -115,8 +116,11 @@ def _complete(pipeline: Pipeline, job: EditJob) -> Edit:
 
 
 def _advance(pipeline: Pipeline, edits: Sequence[Edit]) -> None:
+    """Advance edits, and let each that needs its encoder or decoder wait for that."""
     pipeline.advance(edits)
     for edit in edits:
+        while edit.pending is not None:
+            pipeline.advance([edit])
         if edit.error is not None:
             raise RuntimeError(f"the warm-up edit failed: {edit.error}") from edit.error
 
@@ -138,7 +142,8 @@ class _BatchProbe:
         active = operator_limits.active
         self._active = active if pipeline.max_active is None else min(active, pipeline.max_active)
         self._edits: list[Edit] = []
-        self._peak = 0
+        self._pass_peak = 0
+        self._ends_peak = 0
         self._tokens = 1
         self.seconds: list[float] = []
         self.marginals: dict[int, float] = {}
@@ -185,14 +190,23 @@ class _BatchProbe:
             return None
         return max(1, int((_USABLE * free - self._peak) / state))
 
-    def _memory(self) -> tuple[int | None, int]:
+    @property
+    def _peak(self) -> int:
+        """Bytes that passes, and encoding and decoding one edit, take in addition to the edits' state."""
+        peaks = (self._pass_peak, self._ends_peak)
+        return sum(peaks) if self._pipeline.overlaps else max(peaks)
+
+    def _memory(self, *, of_pass: bool = False) -> tuple[int | None, int]:
         """(bytes free, peak bytes allocated since the last call) of the device, once it is idle; (None, 0) where memory is not
         measured.
         """
         memory = self._pipeline.memory()
         if memory is None:
             return None, 0
-        self._peak = max(self._peak, memory[1])
+        if of_pass:
+            self._pass_peak = max(self._pass_peak, memory[1])
+        else:
+            self._ends_peak = max(self._ends_peak, memory[1])
         return memory
 
     def _measurements(self, below: float | None) -> Iterator[int]:
@@ -207,7 +221,8 @@ class _BatchProbe:
             peak = self._measure()
             yield size
             free, _ = self._memory()
-            if self._edits[0].group is None or (free is not None and 2 * peak > _USABLE * free):
+            beside = self._ends_peak if self._pipeline.overlaps else 0
+            if self._edits[0].group is None or (free is not None and 2 * peak + beside > _USABLE * free):
                 return
 
     def _sizes(self) -> list[int]:
@@ -254,5 +269,5 @@ class _BatchProbe:
         self._memory()
         start = time.monotonic()
         _advance(self._pipeline, edits)
-        _, peak = self._memory()
+        _, peak = self._memory(of_pass=True)
         return time.monotonic() - start, peak

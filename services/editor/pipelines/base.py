@@ -11,8 +11,9 @@ indivisible call implement `SingleStepFamily` and run as a `services.editor.pipe
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -148,7 +149,7 @@ class Edit(Protocol):
     """One edit in progress, used by the executor's thread only.
 
     Attributes:
-        started: whether its first advance, which encodes text and source, is done.
+        started: whether its first advance, which begins to encode text and source, is done.
         group: edits of equal groups can be advanced together; None until started, and for one that cannot be batched.
         cost: tokens of its next advance, the unit of the batch limit; an estimate until it is started.
         calls, calls_done: advances after the first one in all (an estimate), and done.
@@ -157,6 +158,8 @@ class Edit(Protocol):
         timings: seconds of its stages (``encode``, ``denoise``, ``decode``), as far as they are known.
         result, error: one of them is set when the edit is finished.
         blamed: the field of the request that an error is about.
+        pending: work of its text encoder or VAE on another thread, which its next advance needs; None if it needs none.
+        side_s: seconds of such work so far.
     """
 
     started: bool
@@ -171,6 +174,12 @@ class Edit(Protocol):
     result: EditResult | None
     error: Exception | None
     blamed: str
+    side_s: float
+
+    @property
+    def pending(self) -> Future[Any] | None:
+        """See above."""
+        ...
 
 
 class Pipeline(Protocol):
@@ -206,6 +215,11 @@ class Pipeline(Protocol):
         """Whether `advance` returns while the device still computes, so that the next one waits for it."""
         ...
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether it encodes and decodes on another thread, at the same time as it advances other edits."""
+        ...
+
     def prepare(self, job: EditJob) -> EditJob:
         """Preprocess a job without the device; on any thread."""
         ...
@@ -215,8 +229,9 @@ class Pipeline(Protocol):
         ...
 
     def advance(self, edits: Sequence[Edit]) -> None:
-        """Start one edit, or advance each of several of one group by one call.
+        """Start one edit, advance each of several of one group by one call, or let one go on whose ``pending`` work is done.
 
+        An advance of an edit whose work is not done waits for it.
         An edit that fails sets its ``error`` and does not affect others.
 
         Raises:

@@ -51,6 +51,7 @@ class Tuning:
         loras: those that a request may name; not fused.
         lora_bytes: what they may hold in all, on the device.
         offload: ``group`` or ``model``: keep the weights in host memory.
+        overlap: encode and decode one edit while others denoise; None: on a GPU. Off with ``offload``.
     """
 
     served_name: str | None = None
@@ -68,6 +69,7 @@ class Tuning:
     lora_scale: float = 1.0
     few_steps: int | None = None
     offload: str | None = None
+    overlap: bool | None = None
     revision: str | None = None
     lora_revision: str | None = None
     loras: tuple[LoraModule, ...] = ()

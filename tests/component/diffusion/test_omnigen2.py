@@ -175,9 +175,10 @@ def device() -> Recorder:
     return Recorder("cpu")
 
 
-@pytest.fixture
-def served(device: Recorder) -> InterleavedPipeline:
-    return serve(FAMILY, PipelineDouble(), device, Tuning(device="cpu", pixels=WORKING_PIXELS))
+@pytest.fixture(params=[False, True], ids=["one thread", "overlap"])
+def served(device: Recorder, request: pytest.FixtureRequest) -> InterleavedPipeline:
+    tuning = Tuning(device="cpu", pixels=WORKING_PIXELS, overlap=bool(request.param))
+    return serve(FAMILY, PipelineDouble(), device, tuning)
 
 
 def plain(job: EditJob) -> torch.Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -58,6 +59,34 @@ class Device:
         """Make it the calling thread's default GPU."""
         if self.is_cuda and self.device.index is not None:
             torch.cuda.set_device(self.device)
+
+    @contextlib.contextmanager
+    def own_stream(self) -> Iterator[None]:
+        """A new stream for what the calling thread asks of a GPU; nothing on a CPU."""
+        self.adopt()
+        if not self.is_cuda:
+            yield
+            return
+        with torch.cuda.stream(torch.cuda.Stream(self.device)):  # type: ignore[no-untyped-call]
+            yield
+
+    def mark(self) -> Any:
+        """Where the calling thread's stream is, for `follow`; None on a CPU."""
+        return torch.cuda.current_stream(self.device).record_event() if self.is_cuda else None
+
+    def follow(self, mark: Any) -> None:
+        """Let the calling thread's stream wait until another has reached a mark."""
+        if mark is not None:
+            torch.cuda.current_stream(self.device).wait_event(mark)
+
+    def hand_over(self, result: Any) -> None:
+        """Wait until the calling thread's stream has computed a result, and let the default stream, too, use its memory."""
+        if not self.is_cuda:
+            return
+        for tensor in tensors_in(result):
+            if tensor.is_cuda:
+                tensor.record_stream(torch.cuda.default_stream(self.device))
+        torch.cuda.current_stream(self.device).synchronize()
 
     def limit_lag(self) -> None:
         """Let the device lag at most one pass behind the host, so that a cancelled edit stops within a step."""
@@ -131,6 +160,20 @@ class Device:
                     if isinstance(state, StateManager):
                         for name in [name for name in state._state_cache if name.startswith(prefix)]:  # noqa: SLF001
                             del state._state_cache[name]  # noqa: SLF001
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors in what a method of a pipeline returns: of sequences, mappings, and objects such as distributions."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
+    elif hasattr(value, "__dict__") and not isinstance(value, type):
+        yield from tensors_in(vars(value))
 
 
 def _image(picture: torch.Tensor) -> Image.Image:

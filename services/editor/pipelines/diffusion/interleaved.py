@@ -5,6 +5,9 @@ the models. The copy has its own scheduler and a `DenoiserProxy`, at which it yi
 group are answered by one pass over the model; then each edit runs to its next call. So an edit alone is bit-identical to the
 plain pipeline, edits join and leave a batch between any two calls, and an edit is cancelled by an exception raised at its
 current call.
+
+Text encoders and the VAE may run on a thread of their own (`SideThread`). Then an edit also yields where it calls one of them,
+and others are advanced until that is done.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from cachetools import LRUCache
-from greenlet import GreenletExit, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, Edit, EditJob, EditResult, OutOfMemoryError
@@ -33,6 +37,7 @@ from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.invariance import BatchInvariance
 from services.editor.pipelines.diffusion.lora_adapters import LoraAdapters
 from services.editor.pipelines.diffusion.progress import Progress
+from services.editor.pipelines.diffusion.side_thread import SideThread, SideWork, VaeProxy
 from services.editor.pipelines.diffusion.special_tokens import special_tokens
 from services.editor.pipelines.diffusion.text_limit import TextLimit
 from services.errors import ApiError
@@ -49,7 +54,7 @@ class InterleavedEdit:
     Attributes:
         job: with all parameters filled in.
         number: unique in its pipeline; prefix of its cache contexts.
-        call: the call it is waiting at, once started.
+        call: the call it is waiting at, once started; None while it waits for the side thread.
         call_index: index of that call since the scheduler's last step.
         passes: of its scheduler, until that call.
         progress: observes its scheduler.
@@ -72,6 +77,8 @@ class InterleavedEdit:
     result: EditResult | None = None
     error: Exception | None = None
     blamed: str = "prompt"
+    pending: SideWork | None = None
+    side_s: float = 0.0
     call: Call | None = None
     call_index: int = -1
     passes: int = 0
@@ -95,6 +102,7 @@ class Options:
             device together.
         collations: instead of the family's (for attention backends that take no mask).
         loras: those that edits may name.
+        overlap: whether text encoders and the VAE run on a thread of their own.
     """
 
     pixels: int
@@ -105,6 +113,7 @@ class Options:
     exclusive: bool = False
     collations: Mapping[str, Collation] | None = None
     loras: LoraAdapters | None = None
+    overlap: bool = False
 
 
 class InterleavedPipeline:
@@ -136,6 +145,7 @@ class InterleavedPipeline:
         self._caching = options.caching
         self._exclusive = options.exclusive
         self._loras = options.loras
+        self._side = SideThread(device) if options.overlap and not options.exclusive else None
         self._collations = family.collations if options.collations is None else options.collations
         self._model = getattr(pipe, family.denoiser)
         # A compiled model cannot be patched, and on a GPU rounding depends on the batch size anyway.
@@ -164,6 +174,11 @@ class InterleavedPipeline:
     def lags(self) -> bool:
         """On a GPU; see `Device.limit_lag`."""
         return self._device.is_cuda
+
+    @property
+    def overlaps(self) -> bool:
+        """See `Options.overlap`; never where only one edit may be started."""
+        return self._side is not None
 
     @property
     def warm_up(self) -> EditJob:
@@ -224,13 +239,18 @@ class InterleavedPipeline:
         return max(1, self._costs[near] * shape[0] // near[0])
 
     def advance(self, edits: Sequence[Edit]) -> None:
-        """Start one edit, or answer the calls at which the edits wait. Raises as `Pipeline.advance`."""
+        """Start one edit, answer the calls at which the edits wait, or let one go on that waits for the side thread. Raises as
+        `Pipeline.advance`.
+        """
         batch = [edit for edit in edits if isinstance(edit, InterleavedEdit)]
         assert len(batch) == len(edits)
         short: list[Edit] = []
         with torch.no_grad():
             if len(batch) == 1 and not batch[0].started:
                 if not self._start(batch[0]):
+                    short.append(batch[0])
+            elif len(batch) == 1 and batch[0].pending is not None:
+                if not self._go_on(batch[0], batch[0].pending):
                     short.append(batch[0])
             else:
                 answers = self._outputs(batch)
@@ -269,6 +289,28 @@ class InterleavedPipeline:
         edit.progress = Progress(edit.steps, edit.job.previews, time.perf_counter())
         return self._resume(edit, edit)
 
+    def _go_on(self, edit: InterleavedEdit, work: SideWork) -> bool:
+        wait([work])
+        edit.pending = None
+        edit.side_s += work.seconds
+        return self._resume(edit, None)
+
+    def _aside(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The method as an edit calls it: on the side thread, while the edit yields; directly where there is none."""
+        side = self._side
+        if side is None:
+            return method
+
+        @functools.wraps(method)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            work = side.submit(functools.partial(method, *args, **kwargs))
+            parent = getcurrent().parent
+            assert parent is not None
+            parent.switch(work)
+            return work.result()
+
+        return wrapper
+
     def _offload_all(self) -> None:
         """Move every model off the device, as a pipeline does when it ends: a cancelled edit may have left some there."""
         for hook in getattr(self._pipe, "_all_hooks", ()):
@@ -302,7 +344,9 @@ class InterleavedPipeline:
         own.__dict__["maybe_free_model_hooks"] = lambda: None
         for name in methods:
             method = _blaming(edit, "prompt" if "prompt" in name else "image", getattr(pipe, name))
-            own.__dict__[name] = self.encoder_cache.cached(method, name, edit.job.source)
+            own.__dict__[name] = self._aside(self.encoder_cache.cached(method, name, edit.job.source))
+        if self._side is not None and hasattr(pipe, "vae"):
+            own.__dict__["vae"] = VaeProxy(pipe.vae, self._aside)
         processor = getattr(pipe, "image_processor", None)
         if processor is not None:
             own.__dict__["image_processor"] = _watched(processor)
@@ -315,7 +359,7 @@ class InterleavedPipeline:
         size = self._family.result_size(edit.job, self._pixels)
 
         def show(clean: torch.Tensor) -> None:
-            edit.preview = self._device.preview(self._pipe, to_vae(self._pipe, clean, size))
+            edit.preview = self._aside(self._device.preview)(self._pipe, to_vae(self._pipe, clean, size))
 
         return show
 
@@ -349,12 +393,12 @@ class InterleavedPipeline:
             return self._model(**arguments)
 
     def _resume(self, edit: InterleavedEdit, answer: Any) -> bool:
-        """Run the edit's pipeline to its next call or its end; False if memory ran out, and the edit is back at its beginning."""
+        """Run the edit's pipeline to where it yields next, or its end; False if memory ran out: it is back at its beginning."""
         assert edit.progress is not None
         try:
             raised = isinstance(answer, Exception)
             outcome = edit.greenlet.throw(answer) if raised else edit.greenlet.switch(answer)
-            if not isinstance(outcome, Call):
+            if not isinstance(outcome, Call | SideWork):
                 outcome = self._device.to_image(outcome)
         # A failure of this edit must not affect the others.
         except Exception as exc:  # noqa: BLE001 - it becomes the edit's
@@ -373,8 +417,11 @@ class InterleavedPipeline:
         return False
 
     def _record(self, edit: InterleavedEdit, outcome: Any) -> None:
-        """Record the edit's state: waiting at a call, or finished with a picture."""
+        """Record the edit's state: waiting for the side thread or at a call, or finished with a picture."""
         assert edit.progress is not None
+        if isinstance(outcome, SideWork):
+            edit.pending, edit.step, edit.call, edit.group = outcome, edit.progress.step, None, None
+            return
         before, edit.passes, edit.step = edit.passes, edit.progress.passes, edit.progress.step
         if isinstance(outcome, Call):
             edit.progress.called()
@@ -392,8 +439,11 @@ class InterleavedPipeline:
             self.close(edit)
 
     def close(self, edit: Edit) -> None:
-        """End the edit's greenlet at its current call, and drop its state in the step caches."""
+        """End the edit's greenlet where it waits, and drop its state in the step caches."""
         assert isinstance(edit, InterleavedEdit)
+        if edit.pending is not None:
+            edit.pending.cancel()  # work that has begun ends by itself, and nobody reads its result
+            edit.pending = None
         if edit.greenlet is not None and not edit.greenlet.dead:
             edit.greenlet.throw(GreenletExit)
         if edit.progress is not None:

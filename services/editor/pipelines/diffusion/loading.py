@@ -92,6 +92,7 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
         exclusive=tuning.offload == "model",
         collations=tune.collations(family, tuning),
         loras=loras,
+        overlap=tune.overlap(tuning, device),
     )
     return InterleavedPipeline(family, pipe, device, options)
 

@@ -35,6 +35,12 @@ def dtype(tuning: Tuning, device: Device) -> torch.dtype:
     return _DTYPES[name]
 
 
+def overlap(tuning: Tuning, device: Device) -> bool:
+    """Whether encoders and the VAE run on a thread of their own: on a GPU, unless their weights come and go with each call."""
+    wanted = device.is_cuda if tuning.overlap is None else tuning.overlap
+    return wanted and tuning.offload is None
+
+
 def collations(family: Family, tuning: Tuning) -> Mapping[str, Collation]:
     """The family's collations, without padding if the attention backend takes no mask."""
     if tuning.attention is None or not tuning.attention.startswith(_MASKLESS):
