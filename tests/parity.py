@@ -83,13 +83,17 @@ class Bench:
         build = {**BUILDERS, **UNKNOWN}[name]
         built = build()
         self.plain = build().to(device)
-        if generic or name in UNKNOWN:
+        generic = generic or name in UNKNOWN
+        # FLUX.2's pipelines refuse a side below 64, and without their family nothing keeps to that.
+        self.pixels = 96 * 64 if generic else WORKING_PIXELS
+        self._wide, self._tall = ((96, 64), (64, 96)) if generic else ((96, 48), (48, 64))
+        if generic:
             family = family_for(built)
             family_for(self.plain)
             self.plain.set_progress_bar_config(disable=True)
         else:
             family = importlib.import_module(DIFFUSION[name][0]).FAMILY
-        self.pipeline: InterleavedPipeline = serve(family, built, self.device, Tuning(device=device, pixels=WORKING_PIXELS))
+        self.pipeline: InterleavedPipeline = serve(family, built, self.device, Tuning(device=device, pixels=self.pixels))
         # The family as loaded: defaults may depend on the model's configuration.
         self.family: Family = self.pipeline._family
         if family.on_load is not None:
@@ -115,11 +119,11 @@ class Bench:
             chosen[needs] = 2.5
         refused = able.negative_prompt and (needs is None or chosen[needs] > 1)
         return EditJob(
-            picture(place, (96, 48) if place == 3 else (64, 64)),
+            picture(place, self._wide if place == 3 else (64, 64)),
             ("make it blue", "snow everywhere, please, thank you", "x", "brighter", "a hat")[place],
             seed=place + 1,
             negative_prompt="ugly" if refused and place != 0 else None,
-            size=(48, 64) if place == 4 else None,
+            size=self._tall if place == 4 else None,
             parameters={**chosen, "num_inference_steps": 3 + place % 4},
             source=str(place),
         )
@@ -127,11 +131,11 @@ class Bench:
     def expected(self, job: EditJob) -> torch.Tensor:
         """The plain pipeline's picture (3, H, W) for a job."""
         generator = torch.Generator(self.device.generator).manual_seed(job.seed)
-        arguments = self.family.arguments(job, WORKING_PIXELS)
+        arguments = self.family.arguments(job, self.pixels)
         images = self.plain(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
         # Of a video the last frame.
         expected: torch.Tensor = images[0].float().cpu()
-        return expected if expected.ndim == 3 else expected[-1]  # noqa: PLR2004 - (C, H, W)
+        return expected if expected.ndim == 3 else expected[-1]  # (C, H, W)
 
     def alone(self, job: EditJob) -> torch.Tensor:
         """The service's picture for a job that runs alone."""
@@ -194,7 +198,7 @@ class Bench:
 def small_sources() -> Iterator[None]:
     """Kontext's own sizes are small ones: without its family the pipeline scales every source to one of them."""
     module = importlib.import_module("diffusers.pipelines.flux.pipeline_flux_kontext")
-    with mock.patch.object(module, "PREFERRED_KONTEXT_RESOLUTIONS", [(64, 64), (80, 48), (48, 80)]):
+    with mock.patch.object(module, "PREFERRED_KONTEXT_RESOLUTIONS", [(64, 64), (96, 64), (64, 96)]):
         yield
 
 

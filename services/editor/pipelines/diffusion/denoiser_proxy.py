@@ -11,7 +11,6 @@ from greenlet import getcurrent
 
 from services.editor.pipelines.diffusion.calls import Call
 
-
 _SETTERS = ("set_", "enable_", "disable_", "fuse_", "unfuse_")
 
 

@@ -2,7 +2,7 @@
 
 Only what the signature and the components say is used: its arguments by the names that diffusers gives them, its defaults, and
 the component that denoises. Nothing is batched, because a call is batched only if each of its arguments is described; nothing is
-cached, because an encoder may read more than its arguments; a mask is refused.
+cached, because an encoder may read more than its arguments; a mask and further pictures are refused.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from PIL import Image
 from diffusers import ModularPipeline
+from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
@@ -27,8 +27,9 @@ from services.editor.pipelines.registry import GENERIC
 from services.imaging.shapes import scaled
 
 _ONE, _SEVERAL = ("image",), ("images", "input_images")
-"""Names of the source, and of a list of pictures. A list of ``image`` is one edit's in some pipelines, and many edits' in others."""
-_MAX_IMAGES = 4
+"""Names of the source, alone or in a list. An edit has one picture: a list of ``image`` is one edit's in some pipelines, and many
+edits' in others, and how many a model takes is not in its pipeline.
+"""
 _NEEDED = ("prompt", "num_inference_steps", "generator", "output_type", "return_dict")
 _OTHER_PICTURES = ("mask_image", "control_image")
 _DENOISERS = ("transformer", "unet")
@@ -69,7 +70,7 @@ def family_for(pipe: Any) -> Family:
         first = scaled(job.image, (width, height)) if job.size else job.image.resize((width, height), Image.Resampling.LANCZOS)
         areas = {"height": height, "width": width, "max_area": width * height, "output_resolution": math.isqrt(pixels)}
         return {
-            source: [first, *job.references] if source in _SEVERAL else first,
+            source: [first] if source in _SEVERAL else first,
             "prompt": job.prompt,
             **({"negative_prompt": _negative_prompt(job, guidance)} if negative else {}),
             **{scale: job.parameters[scale] for scale in parameters if scale != "num_inference_steps"},
@@ -82,14 +83,13 @@ def family_for(pipe: Any) -> Family:
         capabilities=Capabilities(
             negative_prompt=negative,
             negative_prompt_needs=guidance if negative else None,
-            max_images=_MAX_IMAGES if source in _SEVERAL else 1,
             partial_images=0 if to_vae is None else 3,
             parameters=parameters,
         ),
         call=arguments,
         collations={},
         size=size,
-        reduces=size if source in _ONE else None,
+        reduces=size,
         pixels=_native_pixels(pipe, defaults),
         denoiser=denoiser,
         cached_methods=(),
@@ -170,7 +170,7 @@ def _parameters(defaults: Mapping[str, Any]) -> dict[str, Range]:
 
 
 def _negative_prompt(job: EditJob, guidance: str | None) -> str | None:
-    """diffusers skips guidance by ``true_cfg_scale`` without a negative prompt; a space stands for none, as for Qwen."""
+    """The caller's; else a space, as for Qwen, where ``true_cfg_scale`` would have no effect without one."""
     if guidance == "true_cfg_scale" and job.negative_prompt is None and job.parameters[guidance] > 1:
         return " "
     return job.negative_prompt
@@ -213,8 +213,9 @@ def _text(pipe: Any, defaults: Mapping[str, Any]) -> Text:
 
 
 def _to_vae(pipe: Any, denoiser: str) -> ToVae | None:
-    """How latents are decoded, of pipelines that do as most: packed by FLUX's method or not at all, and scaled as the VAE says."""
-    vae, kind = getattr(pipe, "vae", None), type(getattr(pipe, "vae", None)).__name__
+    """How latents are decoded where a pipeline does as most: packed by FLUX's method or not at all, scaled as the VAE says."""
+    vae: Any = getattr(pipe, "vae", None)
+    kind = type(vae).__name__
     if type(pipe.scheduler).__name__ not in _PREDICTING:
         return None
     unpack = _unpacking(pipe)

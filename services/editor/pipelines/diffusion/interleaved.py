@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 from cachetools import LRUCache
-from diffusers import ConfigMixin
+from diffusers import SchedulerMixin
+from diffusers.guiders import BaseGuidance
 from greenlet import GreenletExit, greenlet
 from PIL import Image
 
@@ -136,12 +137,8 @@ class InterleavedPipeline:
         # A compiled model cannot be patched, and on a GPU rounding depends on the batch size anyway.
         self._invariance = None if device.is_cuda or options.compiled else BatchInvariance(self._model)
         # Further schedulers, and the guiders of modular pipelines, keep the state of one edit.
-        components = getattr(pipe, "components", {}).items()
-        self._stateful = {
-            name: each
-            for name, each in components
-            if name != "scheduler" and isinstance(each, ConfigMixin) and not isinstance(each, torch.nn.Module)
-        }
+        kinds = (SchedulerMixin, BaseGuidance)
+        self._stateful = {name: each for name, each in vars(pipe).items() if name != "scheduler" and isinstance(each, kinds)}
         self._numbers = itertools.count(1)
         self._passes = 0
         self._costs: LRUCache[tuple[int, int], int] = LRUCache(_MAX_SHAPES)
