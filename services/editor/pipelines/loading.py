@@ -15,7 +15,7 @@ def load(name: str, model: str | None = None, tuning: Tuning | None = None) -> P
     """Build a pipeline.
 
     Args:
-        name: a family, or ``auto``.
+        name: a family, ``auto`` or ``generic``.
         model: a local folder or a hub id; diffusion families need one.
         tuning: how to run it.
 

@@ -101,7 +101,7 @@ class Device:
         """For each output of a denoiser whether all its values are finite, on the host; `lags` says when they can be read."""
         tensors = [_first_tensor(output) for output in outputs]
         unknown = torch.ones((), dtype=torch.bool, device=self.device)
-        flags = torch.stack([unknown if each is None else each.isfinite().all() for each in tensors])
+        flags = torch.stack([unknown if each is None else each.isfinite().all().to(self.device) for each in tensors])
         if not flags.is_cuda:
             return flags
         # Into pinned memory, behind the pass in the device's queue: the host does not wait.
@@ -182,13 +182,15 @@ def _image(picture: torch.Tensor) -> Image.Image:
 
 
 def _first_tensor(output: Any) -> torch.Tensor | None:
-    if isinstance(output, torch.Tensor):
-        return output
-    try:
-        first = output[0]
-    except (TypeError, IndexError, KeyError):
-        return None
-    return first if isinstance(first, torch.Tensor) else None
+    while not isinstance(output, torch.Tensor):
+        if isinstance(output, str | bytes):
+            return None
+        try:
+            output = output[0]
+        # Any object may be asked; a `BaseOutput` has its first field there.
+        except (TypeError, IndexError, KeyError):
+            return None
+    return output
 
 
 def as_pipeline_error(exc: Exception) -> PipelineError | None:

@@ -22,8 +22,9 @@ NATIVE_PIXELS = 1024 * 1024
 Arguments = Callable[[EditJob, int], dict[str, Any]]
 """The keyword arguments of the pipeline's call (without generator and output type) for a job that has every parameter."""
 
-ToVae = Callable[[Any, torch.Tensor, Size], torch.Tensor]
-"""Converts latents of an edit of a given size from the form of the pipeline's loop to the form its VAE decodes."""
+ToVae = Callable[[Any, torch.Tensor, Size], torch.Tensor | None]
+"""Converts latents of an edit of a given size from the form of the pipeline's loop to the form its VAE decodes; None for latents
+that it cannot convert, of which there is no preview."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,9 @@ class Family:
         return (self.size if job.mask is None or self.inpainting is None else self.inpainting.size)(job, pixels)
 
     def steps(self, job: EditJob) -> int:
-        """Denoise steps of a job."""
-        return int(self.completed(job).parameters["num_inference_steps"])
+        """Denoise steps of a job: with ``strength``, that part of them."""
+        parameters = self.completed(job).parameters
+        return max(1, int(parameters["num_inference_steps"] * parameters.get("strength", 1)))
 
     def reduced(self, job: EditJob, pixels: int) -> Size:
         """The size to which a source can be scaled early; its own if it must not be scaled."""

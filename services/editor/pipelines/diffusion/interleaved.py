@@ -24,6 +24,8 @@ from typing import Any
 
 import torch
 from cachetools import LRUCache
+from diffusers import SchedulerMixin
+from diffusers.guiders import BaseGuidance
 from greenlet import GreenletExit, getcurrent, greenlet
 from PIL import Image
 
@@ -36,6 +38,7 @@ from services.editor.pipelines.diffusion.encoder_cache import EncoderCache
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.invariance import BatchInvariance
 from services.editor.pipelines.diffusion.lora_adapters import LoraAdapters
+from services.editor.pipelines.diffusion.outputs import is_refused, picture_of
 from services.editor.pipelines.diffusion.progress import Progress
 from services.editor.pipelines.diffusion.side_thread import SideThread, SideWork, VaeProxy
 from services.editor.pipelines.diffusion.special_tokens import special_tokens
@@ -150,6 +153,9 @@ class InterleavedPipeline:
         self._model = getattr(pipe, family.denoiser)
         # A compiled model cannot be patched, and on a GPU rounding depends on the batch size anyway.
         self._invariance = None if device.is_cuda or options.compiled else BatchInvariance(self._model)
+        # Further schedulers, and the guiders of modular pipelines, keep the state of one edit.
+        kinds = (SchedulerMixin, BaseGuidance)
+        self._stateful = {name: each for name, each in vars(pipe).items() if name != "scheduler" and isinstance(each, kinds)}
         self._numbers = itertools.count(1)
         self._passes = 0
         self._costs: LRUCache[tuple[int, int], int] = LRUCache(_MAX_SHAPES)
@@ -185,7 +191,11 @@ class InterleavedPipeline:
         """Two steps at the working area, with a preview."""
         side = max(16, round(self._pixels**0.5))
         grey = Image.new("RGB", (side, side), "grey")
-        return EditJob(grey, "warm up", parameters={"num_inference_steps": 2}, source="warm-up", previews=1)
+        parameters: dict[str, float] = {"num_inference_steps": 2}
+        if "strength" in self._capabilities.parameters:
+            # A part of two steps may be none.
+            parameters["strength"] = 1
+        return EditJob(grey, "warm up", parameters=parameters, source="warm-up", previews=1)
 
     def prepare(self, job: EditJob) -> EditJob:
         """The job with an opaque source (unless the family takes transparent ones), scaled down as the pipeline would: it needs
@@ -321,15 +331,13 @@ class InterleavedPipeline:
         pipe = self._copy(edit)
         arguments = self._family.arguments(edit.job, self._pixels)
         generator = torch.Generator(self._device.generator).manual_seed(edit.job.seed)
-        images, *flags = pipe(**arguments, generator=generator, output_type="pt", return_dict=False)
-        # Stable Diffusion's safety checker blackens flagged pictures and returns its flags.
-        if flags and flags[0] and any(flags[0]):
+        output = pipe(**arguments, generator=generator, output_type="pt", return_dict=False)
+        if is_refused(output):
             raise ApiError("content_refused", "the model's safety checker refused the edited picture; change the prompt")
-        picture: torch.Tensor = images[0]
-        return picture
+        return picture_of(output)
 
     def _copy(self, edit: InterleavedEdit) -> Any:
-        """The pipeline for one edit: shared models, its own scheduler, a denoiser proxy, cached encoders."""
+        """The pipeline for one edit: shared models, its own schedulers and guiders, a denoiser proxy, cached encoders."""
         pipe, methods = self._pipe, self._family.cached_methods
         if edit.job.mask is not None and self._family.inpainting is not None:
             pipe, methods = self._inpaint, self._family.inpainting.cached_methods
@@ -338,6 +346,7 @@ class InterleavedPipeline:
         assert edit.progress is not None
         edit.progress.watch(scheduler, self._previewer(edit))
         # Bypasses the pipeline's __setattr__, which writes to the configuration that all copies share.
+        own.__dict__.update({name: copy.deepcopy(component) for name, component in self._stateful.items()})
         own.__dict__["scheduler"] = scheduler
         own.__dict__[self._family.denoiser] = DenoiserProxy(self._model)
         # It would reset the step caches and the offloading of all other edits.
@@ -359,7 +368,9 @@ class InterleavedPipeline:
         size = self._family.result_size(edit.job, self._pixels)
 
         def show(clean: torch.Tensor) -> None:
-            edit.preview = self._aside(self._device.preview)(self._pipe, to_vae(self._pipe, clean, size))
+            latents = to_vae(self._pipe, clean, size)
+            if latents is not None:
+                edit.preview = self._aside(self._device.preview)(self._pipe, latents)
 
         return show
 
@@ -385,12 +396,17 @@ class InterleavedPipeline:
         if not self._caching:
             sizes = [edit.call.samples for edit in edits if edit.call is not None]
             with self._invariance.batch(sizes) if self._invariance else contextlib.nullcontext():
-                return self._model(**arguments)
+                return self._model(*self._positional(edits), **arguments)
         (edit,) = edits
         assert edit.call is not None
         # A pipeline without cache contexts may make several calls a step: each has its own cache, by its index.
         with self._model.cache_context(f"{edit.number}/{edit.call.context or edit.call_index}"):
-            return self._model(**arguments)
+            return self._model(*self._positional(edits), **arguments)
+
+    @staticmethod
+    def _positional(edits: list[InterleavedEdit]) -> tuple[Any, ...]:
+        """Arguments without a name; calls of several edits have none."""
+        return edits[0].call.positional if len(edits) == 1 and edits[0].call is not None else ()
 
     def _resume(self, edit: InterleavedEdit, answer: Any) -> bool:
         """Run the edit's pipeline to where it yields next, or its end; False if memory ran out: it is back at its beginning."""
@@ -400,11 +416,11 @@ class InterleavedPipeline:
             outcome = edit.greenlet.throw(answer) if raised else edit.greenlet.switch(answer)
             if not isinstance(outcome, Call | SideWork):
                 outcome = self._device.to_image(outcome)
+            self._record(edit, outcome)
         # A failure of this edit must not affect the others.
         except Exception as exc:  # noqa: BLE001 - it becomes the edit's
             fault, failure = as_pipeline_error(exc), without_traceback(exc)
         else:
-            self._record(edit, outcome)
             return True
         if fault is not None and not isinstance(fault, OutOfMemoryError):
             raise fault from failure
@@ -504,8 +520,8 @@ def _watched(processor: Any) -> Any:
     """The processor that makes pictures of what the VAE decoded, which refuses infinities: they would be clamped to white."""
     own = copy.copy(processor)
 
-    def postprocess(image: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if not bool(image.isfinite().all()):
+    def postprocess(image: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(image, torch.Tensor) and not bool(image.isfinite().all()):
             raise NonFiniteError
         return processor.postprocess(image, *args, **kwargs)
 

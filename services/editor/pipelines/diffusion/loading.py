@@ -8,17 +8,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline, ModularPipeline
 from transformers.utils import is_torchvision_available
 
-from services.editor.pipelines.diffusion import hub
+from services.editor.pipelines.diffusion import generic, hub
 from services.editor.pipelines.diffusion import tuning as tune
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.interleaved import InterleavedPipeline, Options
-from services.editor.pipelines.registry import AUTO, DIFFUSION, family_of
+from services.editor.pipelines.registry import AUTO, DIFFUSION, GENERIC, family_of
 from services.editor.pipelines.tuning import Tuning
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
     """Load a model.
 
     Args:
-        name: a diffusion family, or ``auto``.
+        name: a diffusion family, ``auto`` or ``generic``.
         model: a local folder or a hub id (huggingface_hub's environment variables apply).
         tuning: how to run it.
 
@@ -44,8 +45,8 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
         _warn_if_unpinned(tuning.lora, tuning.lora_revision, "LORA_REVISION")
     for module in tuning.loras:
         _warn_if_unpinned(module.path, module.revision, "LORAS")
-    name = _family_name(name, model, tuning.revision)
-    family: Family = importlib.import_module(DIFFUSION[name][0]).FAMILY
+    name, pipeline_class = _family_name(name, model, tuning.revision)
+    family: Family | None = importlib.import_module(DIFFUSION[name][0]).FAMILY if name in DIFFUSION else None
     device = Device(tuning.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     device.adopt()
     dtype = tune.dtype(tuning, device)
@@ -55,8 +56,30 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
     allow_image_only_processors()
     log.info("loading %s (%s) on %s as %s", model, name, device.device, dtype)
+    if family is None:
+        pipe = _load_any(pipeline_class, model, dtype, tuning.revision)
+        return serve(generic.family_for(pipe), pipe, device, tuning)
     load = family.load or _from_pretrained
     return serve(family, load(model, dtype, tuning.revision), device, tuning)
+
+
+def _load_any(pipeline_class: str, model: str, dtype: torch.dtype, revision: str | None) -> Any:
+    """A pipeline of any class of diffusers, also of blocks."""
+    known = family_of(pipeline_class)
+    load = importlib.import_module(DIFFUSION[known][0]).FAMILY.load if known else None
+    if load is not None:
+        return load(model, dtype, revision)
+    found = getattr(diffusers, pipeline_class, None)
+    if found is None:
+        raise ValueError(
+            f"{model} is a {pipeline_class}, which diffusers {diffusers.__version__} does not have: install one that has it"
+        )
+    if not issubclass(found, ModularPipeline):
+        return _from_pretrained(model, dtype, revision)
+    pipe = ModularPipeline.from_pretrained(model, revision=revision)
+    # A component that cannot be loaded is a warning to diffusers; `generic.family_for` refuses the pipeline then.
+    pipe.load_components(dtype=dtype)
+    return pipe
 
 
 def _from_pretrained(model: str, dtype: torch.dtype, revision: str | None) -> Any:
@@ -97,7 +120,8 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
     return InterleavedPipeline(family, pipe, device, options)
 
 
-def _family_name(name: str, model: str, revision: str | None) -> str:
+def _family_name(name: str, model: str, revision: str | None) -> tuple[str, str]:
+    """The family to serve a model as, and its pipeline class."""
     try:
         index = DiffusionPipeline.load_config(model, revision=revision)
     except OSError:
@@ -113,11 +137,14 @@ def _family_name(name: str, model: str, revision: str | None) -> str:
     if name == AUTO:
         if found is None:
             known = ", ".join(f"{family} ({', '.join(classes)})" for family, (_, classes) in sorted(DIFFUSION.items()))
-            raise ValueError(f"{model} is a {pipeline_class}, which no family serves; known: {known}")
-        return found
-    if found != name:
+            message = (
+                f"{model} is a {pipeline_class}, which no family serves; try --pipeline {GENERIC}, or one of the known: {known}"
+            )
+            raise ValueError(message)
+        return found, pipeline_class
+    if name not in {found, GENERIC}:
         raise ValueError(f"{model} is a {pipeline_class}, which {found or 'no family'} serves, not {name}")
-    return name
+    return name, pipeline_class
 
 
 def allow_image_only_processors() -> None:
