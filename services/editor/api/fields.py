@@ -43,6 +43,12 @@ class WorkerFields(EditFields):
     true_cfg_scale: float | None = Field(None, ge=0, le=100, description="The same by classifier-free guidance; twice the work.")
     image_guidance_scale: float | None = Field(None, ge=0, le=100, description="How closely to keep to the source.")
     strength: float | None = Field(None, ge=0, le=1, description="How far to depart from the source.")
+    native_size: bool = Field(
+        False, description="Return the picture as the model made it, about `native_pixels` large, not scaled to `size`."
+    )
+    draft: bool = Field(
+        False, description="An edit at a lower area and with fewer steps, returned at its own size; num_inference_steps wins."
+    )
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -85,6 +91,8 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
         raise _unsupported("mask", pipeline.name, capabilities)
     if fields.negative_prompt is not None:
         _check_negative_prompt(fields, capabilities, pipeline.name)
+    if fields.draft and not capabilities.draft:
+        raise _unsupported("draft", pipeline.name, capabilities)
     for name in ("prompt", "negative_prompt"):
         _check_tokens(name, getattr(fields, name), capabilities, pipeline.name)
     size = fields.pixels()
@@ -106,6 +114,8 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
         previews=min(fields.partial_images or 0, capabilities.partial_images),
         urgency=urgency,
         references=references,
+        native_size=fields.native_size,
+        draft=fields.draft,
     )
 
 
@@ -168,14 +178,22 @@ def _check_negative_prompt(fields: WorkerFields, capabilities: Capabilities, nam
 
 
 def _unsupported(parameter: str, name: str, capabilities: Capabilities) -> ApiError:
-    flags = {"negative_prompt": capabilities.negative_prompt, "mask": capabilities.mask, "size": capabilities.resize}
+    flags = {
+        "negative_prompt": capabilities.negative_prompt,
+        "mask": capabilities.mask,
+        "size": capabilities.resize,
+        "draft": capabilities.draft,
+    }
     takes = sorted([*capabilities.parameters, *(flag for flag, has in flags.items() if has)])
     message = f"{name} cannot honour {parameter}; leave it out (it takes {', '.join(['seed', *takes])})"
     return ApiError("unsupported_parameter", message, param=parameter)
 
 
 def _fingerprint(form: EditForm) -> str:
-    """Equal for requests with the same fields and files."""
+    """Equal for requests with the same fields and files. Only `native_size` may differ: another replica of a caller, which has
+    not read the list of models yet, repeats an edit without it.
+    """
     pictures = [picture.encode() if isinstance(picture, str) else picture for picture in (*form.images, form.mask or b"")]
-    parts = [*sorted(form.fields.items()), *map(digest, pictures)]
+    fields = sorted((name, value) for name, value in form.fields.items() if name != "native_size")
+    parts = [*fields, *map(digest, pictures)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()

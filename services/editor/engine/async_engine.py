@@ -81,6 +81,8 @@ class EditRequest:
         previews: unfinished pictures of each edit.
         urgency: head starts in the queue.
         references: the encoded references.
+        native_size: whether the results are not scaled.
+        draft: whether the edits are drafts.
     """
 
     image: bytes
@@ -97,6 +99,8 @@ class EditRequest:
     previews: int = 0
     urgency: int = 0
     references: tuple[bytes, ...] = ()
+    native_size: bool = False
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,6 +476,8 @@ class AsyncEngine:
             source=request.source,
             previews=request.previews,
             references=tuple(references),
+            native_size=request.native_size,
+            draft=request.draft,
         )
         return await self._in_codec_thread(lambda: self._executor.pipeline.prepare(job))
 

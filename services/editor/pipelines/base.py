@@ -67,6 +67,9 @@ class Capabilities:
         special_tokens: what the model's tokenizers read as their own marks; a prompt that spells one is refused.
         prompt_tokens: how many tokens of a prompt, or of a negative prompt, the model reads; a longer one is refused.
             None: any number.
+        native_pixels: the area (width x height) at which it edits, before the picture is scaled to the answer's size; None for a
+            pipeline that edits at that size.
+        draft: whether an edit at a lower area and with fewer steps may be requested.
     """
 
     mask: bool = False
@@ -78,6 +81,8 @@ class Capabilities:
     parameters: Mapping[str, Range] = field(default_factory=dict)
     special_tokens: frozenset[str] = frozenset()
     prompt_tokens: int | None = None
+    native_pixels: int | None = None
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,8 @@ class EditJob:
         source_size: (width, height) of the source as sent, where `Pipeline.prepare` has reduced ``image``.
         references: pictures that the prompt may refer to, in the caller's order.
         original: the source as it must stay where the mask is closed; set by `Pipeline.prepare`.
+        native_size: return the picture as the pipeline made it, not scaled to ``size`` or the source's.
+        draft: edit at a lower area and with fewer steps; returned at its native size.
     """
 
     image: Image.Image
@@ -111,6 +118,8 @@ class EditJob:
     source_size: tuple[int, int] | None = None
     references: tuple[Image.Image, ...] = ()
     original: Image.Image | None = None
+    native_size: bool = False
+    draft: bool = False
 
     def with_seed(self, seed: int) -> EditJob:
         """The same job with another seed."""
