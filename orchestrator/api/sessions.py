@@ -300,7 +300,7 @@ async def get_candidate_image(
 
 
 @router.get(
-    "/{session_id}/turns/{turn}/candidates/{candidate}/answer", response_class=Response, responses=documented(409, 416, ok=_IMAGE)
+    "/{session_id}/turns/{turn}/candidates/{candidate}/answer", response_class=Response, responses=documented(416, ok=_IMAGE)
 )
 async def get_answer_image(
     session_id: SessionId,

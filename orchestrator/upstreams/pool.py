@@ -250,7 +250,7 @@ class UpstreamPool:
     def _native_pixels(self, name: str) -> int | None:
         """The area at which an editor edits, if it told that it can answer at that."""
         editor = self._registry.editors.get(name)
-        told = None if editor is None else self._told_of(name, editor)
+        told = None if editor is None or not editor.native_size else self._told_of(name, editor)
         return told.native_pixels if told else None
 
     def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
