@@ -72,7 +72,7 @@ def job(**changes: Any) -> EditJob:
 
 
 def test_a_draft_is_the_plain_pipelines_picture_at_its_area(sizes: Sizes) -> None:
-    """Also beside an edit of the same source at the whole area, whose encodings are in the cache."""
+    """Also together with an edit of the same source at the whole area, whose encodings are in the cache."""
     area = int(PIXELS * OWN_AREA.get(sizes.family.name, 1 / 4))
     whole, draft = sizes.together(job(), job(draft=True))
 
