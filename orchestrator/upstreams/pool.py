@@ -9,6 +9,7 @@ import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import aiohttp
@@ -106,9 +107,7 @@ class UpstreamPool:
         )
 
     async def learn_forever(self) -> None:
-        """Ask editors what they take, where their settings do not say: every one now and then, and one that has not answered
-        soon again.
-        """
+        """Ask editors what they take: every one now and then, and one that has not answered soon again."""
         rounds = itertools.count()
 
         async def learn() -> None:
@@ -132,7 +131,7 @@ class UpstreamPool:
         open_questions = [
             (name, settings, self._plain[name])
             for name, settings in self._registry.editors.items()
-            if _asks(settings) and (again or self._told_of(name, settings) is None)
+            if again or self._told_of(name, settings) is None
         ]
         await asyncio.gather(*(ask(*question) for question in open_questions))
 
@@ -254,7 +253,14 @@ class UpstreamPool:
             links=EditorLinks(editor.url, editor.image_hosts, self._resolver),
             limit=limit,
             decoder=self._decoder,
+            native_pixels=partial(self._native_pixels, name),
         )
+
+    def _native_pixels(self, name: str) -> int | None:
+        """The area at which an editor edits, if it told that it can answer at that."""
+        editor = self._registry.editors.get(name)
+        told = None if editor is None or not editor.native_size else self._told_of(name, editor)
+        return told.native_pixels if told else None
 
     def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
         options = replace(_upstream(thinker), away_s=thinker.away_s)
@@ -269,11 +275,6 @@ class UpstreamPool:
             thinker.max_pixels,
         )
         return HttpThinker(upstream, dialect, self._observer.thinker_replied, self._decoder)
-
-
-def _asks(editor: EditorSettings) -> bool:
-    """Whether its settings leave open what it takes."""
-    return editor.mask is None or editor.images is None or "lora" in editor.parameters
 
 
 def _most_images(registry: Registry, name: str) -> int | None:

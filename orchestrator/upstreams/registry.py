@@ -93,6 +93,9 @@ class EditorSettings(UpstreamSettings):
     )
     send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")
     send_output_format: bool = Field(True, description="Whether it takes `output_format`; it is asked for png.")
+    native_size: bool = Field(
+        True, description="Whether it may answer at its native size between turns, where its list of models says that it can."
+    )
     max_in_flight: int | None = Field(
         None, ge=1, description="Edits that this replica keeps in flight; found adaptively if absent."
     )

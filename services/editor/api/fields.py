@@ -46,6 +46,12 @@ class WorkerFields(EditFields):
     lora_scale: float | None = Field(
         None, ge=LORA_SCALES[0], le=LORA_SCALES[1], description="Its strength; as registered if absent."
     )
+    native_size: bool = Field(
+        False, description="Return the picture as the model made it, about `native_pixels` large, not scaled to `size`."
+    )
+    draft: bool = Field(
+        False, description="An edit at a lower area and with fewer steps, returned at its own size; num_inference_steps wins."
+    )
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -88,6 +94,8 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
         raise _unsupported("mask", pipeline.name, capabilities)
     if fields.negative_prompt is not None:
         _check_negative_prompt(fields, capabilities, pipeline.name)
+    if fields.draft and not capabilities.draft:
+        raise _unsupported("draft", pipeline.name, capabilities)
     for name in ("prompt", "negative_prompt"):
         _check_tokens(name, getattr(fields, name), capabilities, pipeline.name)
     size = fields.pixels()
@@ -110,6 +118,8 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
         urgency=urgency,
         references=references,
         lora=_lora(fields, capabilities, pipeline.name),
+        native_size=fields.native_size,
+        draft=fields.draft,
     )
 
 
@@ -205,6 +215,7 @@ def _unsupported(parameter: str, name: str, capabilities: Capabilities) -> ApiEr
         "mask": capabilities.mask,
         "size": capabilities.resize,
         "lora": bool(capabilities.loras),
+        "draft": capabilities.draft,
     }
     takes = sorted([*capabilities.parameters, *(flag for flag, has in flags.items() if has)])
     message = f"{name} cannot honour {parameter}; leave it out (it takes {', '.join(['seed', *takes])})"
@@ -212,7 +223,10 @@ def _unsupported(parameter: str, name: str, capabilities: Capabilities) -> ApiEr
 
 
 def _fingerprint(form: EditForm) -> str:
-    """Equal for requests with the same fields and files."""
+    """Equal for requests with the same fields and files. Only `native_size` may differ: another replica of a caller, which has
+    not read the list of models yet, repeats an edit without it.
+    """
     pictures = [picture.encode() if isinstance(picture, str) else picture for picture in (*form.images, form.mask or b"")]
-    parts = [*sorted(form.fields.items()), *map(digest, pictures)]
+    fields = sorted((name, value) for name, value in form.fields.items() if name != "native_size")
+    parts = [*fields, *map(digest, pictures)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()

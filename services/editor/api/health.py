@@ -65,6 +65,8 @@ def _model(pipeline: Pipeline, started_at: float) -> Model:
         "source_key": True,
         "partial_images": supported.partial_images,
         "prompt_tokens": supported.prompt_tokens,
+        "native_pixels": supported.native_pixels,
+        "draft": supported.draft,
         "parameters": ranges,
         "loras": dict(supported.loras),
     }

@@ -82,6 +82,8 @@ class EditRequest:
         urgency: head starts in the queue.
         references: the encoded references.
         lora: the LoRA to edit with.
+        native_size: whether the results are not scaled.
+        draft: whether the edits are drafts.
     """
 
     image: bytes
@@ -99,6 +101,8 @@ class EditRequest:
     urgency: int = 0
     references: tuple[bytes, ...] = ()
     lora: LoraChoice | None = None
+    native_size: bool = False
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,6 +479,8 @@ class AsyncEngine:
             previews=request.previews,
             references=tuple(references),
             lora=request.lora,
+            native_size=request.native_size,
+            draft=request.draft,
         )
         return await self._in_codec_thread(lambda: self._executor.pipeline.prepare(job))
 

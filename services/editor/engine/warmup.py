@@ -88,12 +88,17 @@ def warm_up(pipeline: Pipeline, operator_limits: OperatorLimits) -> Measured:
 
 
 def _smaller(pipeline: Pipeline, job: EditJob, large: Measurement, operator_limits: OperatorLimits) -> Measurement | None:
-    """The measurement of a smaller size; None where the family works at one size, or does not take this one."""
+    """The measurement of a smaller size, below that of a draft where the family takes a size; None where it takes neither, or not
+    this one.
+    """
     size = tuple(min(side, max(_LEAST_SIDE, side // _SMALLER)) for side in job.image.size)
-    if not pipeline.capabilities.resize or size == job.image.size:
+    if size == job.image.size or not (pipeline.capabilities.resize or pipeline.capabilities.draft):
         return None
     image = job.image.resize((size[0], size[1]))
     smaller = replace(job, image=image, size=image.size, source=f"{job.source} smaller")
+    if not pipeline.capabilities.resize:
+        # It edits every picture at one area, and drafts at another.
+        smaller = replace(job, draft=True, source=smaller.source)
     probe = _BatchProbe(pipeline, pipeline.prepare(smaller), operator_limits, _ROUNDS_SMALLER)
     try:
         probe.limits(below=_DISTINCT * large.tokens)

@@ -77,6 +77,9 @@ class Capabilities:
         prompt_tokens: how many tokens of a prompt, or of a negative prompt, the model reads; a longer one is refused.
             None: any number.
         loras: the LoRAs that a request may name, with their default strengths.
+        native_pixels: the area (width x height) at which it edits, before the picture is scaled to the answer's size; None for a
+            pipeline that edits at that size.
+        draft: whether an edit at a lower area and with fewer steps may be requested.
     """
 
     mask: bool = False
@@ -89,6 +92,8 @@ class Capabilities:
     special_tokens: frozenset[str] = frozenset()
     prompt_tokens: int | None = None
     loras: Mapping[str, float] = field(default_factory=dict)
+    native_pixels: int | None = None
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,8 @@ class EditJob:
         references: pictures that the prompt may refer to, in the caller's order.
         original: the source as it must stay where the mask is closed; set by `Pipeline.prepare`.
         lora: of those that the capabilities name.
+        native_size: return the picture as the pipeline made it, not scaled to ``size`` or the source's.
+        draft: edit at a lower area and with fewer steps; returned at its native size.
     """
 
     image: Image.Image
@@ -124,6 +131,8 @@ class EditJob:
     references: tuple[Image.Image, ...] = ()
     original: Image.Image | None = None
     lora: LoraChoice | None = None
+    native_size: bool = False
+    draft: bool = False
 
     def with_seed(self, seed: int) -> EditJob:
         """The same job with another seed."""

@@ -40,7 +40,9 @@ from services.editor.pipelines.diffusion.invariance import BatchInvariance
 from services.editor.pipelines.diffusion.lora_adapters import LoraAdapters
 from services.editor.pipelines.diffusion.outputs import is_refused, picture_of
 from services.editor.pipelines.diffusion.progress import Progress
+from services.editor.pipelines.diffusion.rescaling import working_area
 from services.editor.pipelines.diffusion.side_thread import SideThread, SideWork, VaeProxy
+from services.editor.pipelines.diffusion.sizes import unstretched
 from services.editor.pipelines.diffusion.special_tokens import special_tokens
 from services.editor.pipelines.diffusion.text_limit import TextLimit
 from services.errors import ApiError
@@ -140,6 +142,8 @@ class InterleavedPipeline:
             special_tokens=special_tokens(pipe),
             prompt_tokens=self._texts.prompt_tokens,
             loras={} if options.loras is None else options.loras.scales,
+            native_pixels=options.pixels,
+            draft=True,
         )
         self._pipe = pipe
         self._inpaint = None if family.inpainting is None else inpainting.of_components(family.inpainting.pipeline, pipe)
@@ -168,7 +172,7 @@ class InterleavedPipeline:
 
     @property
     def capabilities(self) -> Capabilities:
-        """The family's, with the special tokens of the loaded model, and how long a text it reads."""
+        """The family's, with the special tokens of the loaded model, how long a text it reads, and the working area."""
         return self._capabilities
 
     @property
@@ -203,12 +207,12 @@ class InterleavedPipeline:
         """
         if not self._family.alpha:
             job = replace(job, image=_opaque(job.image), references=tuple(map(_opaque, job.references)))
-        self._family.check(job, self._pixels)
+        self._family.check(job, self._area(job))
         self._texts.check(job, self._name)
         return self._scaled_down(job if job.mask is None else inpainting.with_original(job))
 
     def _scaled_down(self, job: EditJob) -> EditJob:
-        family, pixels = self._family, self._pixels
+        family, pixels = self._family, self._area(job)
         target = family.reduced(job, pixels) if job.mask is None else family.result_size(job, pixels)
         if target[0] >= job.image.width or target[1] >= job.image.height:
             return job
@@ -223,6 +227,9 @@ class InterleavedPipeline:
         same = same and (job.mask is not None or family.reduced(small, pixels) == target)
         return small if same else job
 
+    def _area(self, job: EditJob) -> int:
+        return self._family.area(job, self._pixels)
+
     def open(self, job: EditJob) -> InterleavedEdit:
         """An edit of this job, with the defaults filled in."""
         job = self._family.completed(job)
@@ -235,7 +242,7 @@ class InterleavedPipeline:
 
     def _shape(self, job: EditJob) -> tuple[int, int]:
         """What the tokens of a job's calls depend on: its area, and the number of its references."""
-        width, height = self._family.size(job, self._pixels)
+        width, height = self._family.size(job, self._area(job))
         return width * height, len(job.references)
 
     def _expected_cost(self, shape: tuple[int, int]) -> int:
@@ -328,8 +335,11 @@ class InterleavedPipeline:
 
     def _run(self, edit: InterleavedEdit) -> torch.Tensor:
         """The body of the edit's greenlet: the pipeline's own call. Returns the picture (C, H, W) in 0 … 1."""
+        area = self._area(edit.job)
+        # A greenlet has a context of its own.
+        working_area.set(area)
         pipe = self._copy(edit)
-        arguments = self._family.arguments(edit.job, self._pixels)
+        arguments = self._family.arguments(edit.job, area)
         generator = torch.Generator(self._device.generator).manual_seed(edit.job.seed)
         output = pipe(**arguments, generator=generator, output_type="pt", return_dict=False)
         if is_refused(output):
@@ -365,7 +375,7 @@ class InterleavedPipeline:
         to_vae = self._family.to_vae
         if to_vae is None:
             return None
-        size = self._family.result_size(edit.job, self._pixels)
+        size = self._family.result_size(edit.job, self._area(edit.job))
 
         def show(clean: torch.Tensor) -> None:
             latents = to_vae(self._pipe, clean, size)
@@ -491,9 +501,13 @@ class InterleavedPipeline:
         }
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
-        """The picture scaled to the requested size, or the source's; with a mask, the source where the mask is closed."""
+        """The picture scaled to the requested size, or the source's, unless its native size was asked for; with a mask, the
+        source where the mask is closed.
+        """
         size = job.size or job.source_size or job.image.size
         image = result.image
+        if job.native_size or job.draft:
+            size = unstretched(image.size, size)
         if image.size != size:
             # The inverse of what the pipeline did to the source, also where its sizes have another aspect ratio.
             image = image.resize(size, Image.Resampling.LANCZOS)
