@@ -53,6 +53,21 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeedReport:
+    """How fast a pipeline runs, and at what cost in exactness, as its operator chose.
+
+    Attributes:
+        preset: ``exact``, ``fast`` or ``turbo``.
+        applied: options of loading and running that are in effect, by name.
+        left_out: what the preset has and this model or device does not, with the reason.
+    """
+
+    preset: str = "exact"
+    applied: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a pipeline family supports. A request that asks for more is refused.
 
@@ -67,6 +82,7 @@ class Capabilities:
         special_tokens: what the model's tokenizers read as their own marks; a prompt that spells one is refused.
         prompt_tokens: how many tokens of a prompt, or of a negative prompt, the model reads; a longer one is refused.
             None: any number.
+        speed: how the pipeline runs.
     """
 
     mask: bool = False
@@ -78,6 +94,7 @@ class Capabilities:
     parameters: Mapping[str, Range] = field(default_factory=dict)
     special_tokens: frozenset[str] = frozenset()
     prompt_tokens: int | None = None
+    speed: SpeedReport = field(default_factory=SpeedReport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +248,10 @@ class Pipeline(Protocol):
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
         """Postprocess a result without the device; on any thread."""
+        ...
+
+    def shutdown(self) -> None:
+        """End what the pipeline has outside this process; the last call, when a worker ends as it should."""
         ...
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OFF = "off"
+"""Keeps an option off that the preset would set."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """Options of loading and running. All but ``dtype`` are off, or exact, by default.
 
     Attributes:
+        speed: the preset that fills the options left open: ``exact`` (none of them), ``fast``, ``turbo``.
         served_name: the model name that the service announces; None: the family's.
         device: as torch names it; None: the first GPU, else the CPU.
         dtype: ``bfloat16``, ``float16`` or ``float32``; None: bfloat16 on a GPU, float32 on a CPU.
         pixels: the area to work at; None: the one the family was trained at.
         encoder_cache_bytes: size of the encoder cache.
         attention: an attention backend of diffusers (``native``, ``flash``, ``_flash_3``, ``sage`` …).
+            This and the next three may be ``off``, against the preset.
         compile: compile the repeated blocks of the denoiser with this backend of torch (``inductor``).
         quantization: ``fp8`` (layerwise casting), or torchao's ``int8wo``, ``float8wo``, ``float8dq``.
         cache: ``first_block`` or ``taylorseer``: a cache that skips work between steps.
@@ -27,8 +32,10 @@ class Tuning:
         few_steps: the LoRA is a few-step one (Lightning), distilled for so many steps: they become the default, without
             classifier-free guidance.
         offload: ``group`` or ``model``: keep the weights in host memory.
+        parallel: ``ulysses``: split each pass over the processes that torchrun started.
     """
 
+    speed: str = "exact"
     served_name: str | None = None
     device: str | None = None
     dtype: str | None = None
@@ -46,3 +53,4 @@ class Tuning:
     offload: str | None = None
     revision: str | None = None
     lora_revision: str | None = None
+    parallel: str | None = None

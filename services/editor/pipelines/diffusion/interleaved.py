@@ -93,6 +93,8 @@ class Options:
         exclusive: whether only one edit may be started at a time: with model offload, the models of two edits would be on the
             device together.
         collations: instead of the family's (for attention backends that take no mask).
+        split: whether the denoiser's passes are split over processes.
+        end: ends those processes.
     """
 
     pixels: int
@@ -102,6 +104,8 @@ class Options:
     compiled: bool = False
     exclusive: bool = False
     collations: Mapping[str, Collation] | None = None
+    split: bool = False
+    end: Callable[[], None] | None = None
 
 
 class InterleavedPipeline:
@@ -131,8 +135,10 @@ class InterleavedPipeline:
         self._exclusive = options.exclusive
         self._collations = family.collations if options.collations is None else options.collations
         self._model = getattr(pipe, family.denoiser)
-        # A compiled model cannot be patched, and on a GPU rounding depends on the batch size anyway.
-        self._invariance = None if device.is_cuda or options.compiled else BatchInvariance(self._model)
+        # A compiled model cannot be patched, nor one in parts; and on a GPU rounding depends on the batch size anyway.
+        patched = not (device.is_cuda or options.compiled or options.split)
+        self._invariance = BatchInvariance(self._model) if patched else None
+        self._end = options.end
         self._numbers = itertools.count(1)
         self._passes = 0
         self._costs: LRUCache[tuple[int, int], int] = LRUCache(_MAX_SHAPES)
@@ -421,6 +427,11 @@ class InterleavedPipeline:
         if job.mask is not None:
             image = inpainting.composed(job, image)
         return result if image is result.image else replace(result, image=image)
+
+    def shutdown(self) -> None:
+        """End the processes that share the denoiser's passes."""
+        if self._end is not None:
+            self._end()
 
 
 def _blaming(edit: InterleavedEdit, field: str, method: Callable[..., Any]) -> Callable[..., Any]:
