@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from services.editor.pipelines.diffusion import attention, speed
+from services.editor.pipelines.diffusion import attention, parallel, speed
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.registry import DIFFUSION
@@ -121,7 +121,6 @@ def test_on_a_cpu_fast_is_exact_and_says_what_it_could_not_do() -> None:
         ("kontext", {"attention": "flash"}, "flash"),
         ("kontext", {"attention": "_native_cudnn"}, "_native_cudnn does not work here"),
         ("kontext", {"quantization": "float8dq"}, "float8dq needs"),
-        ("instruct-pix2pix", {"compile": "aot_eager"}, "does not name its repeated blocks"),
         ("kontext", {"compile": "aot_eager", "cache": "first_block"}, "leave one of them out"),
     ],
 )
@@ -134,3 +133,40 @@ def test_a_wrong_kernel_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "dispatch_attention_fn", lambda query, *_, **__: torch.zeros_like(query))
     with pytest.raises(ValueError, match="wrong values"):
         attention.probe("native", CPU, torch.float32, 16, masked=False)
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "message"),
+    [
+        ({}, "cpu", "start the worker with torchrun"),
+        ({"WORLD_SIZE": "4", "RANK": "0", "LOCAL_WORLD_SIZE": "2"}, "cuda", "works on one machine"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "cuda:1", "leave device out"),
+    ],
+)
+def test_parallel_needs_processes_on_this_machine_and_gives_each_its_gpu(
+    environment: dict[str, str], name: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=message):
+        parallel.device_of(name)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert (parallel.device_of("cuda"), parallel.device_of("cpu")) == ("cuda:1", "cpu")
+
+
+@pytest.mark.parametrize("name", ["qwen-image-2.1", "longcat-image-edit", "instruct-pix2pix"])
+def test_a_model_that_diffusers_cannot_split_is_refused(name: str) -> None:
+    pipe = BUILDERS[name]()
+    with pytest.raises(ValueError, match="leave parallel out"):
+        parallel.split(getattr(pipe, family(name).denoiser), CPU)
+
+
+def test_an_object_with_a_state_is_not_sent_to_other_processes() -> None:
+    """As the kept keys and values of `flux2-klein-kv`."""
+    with pytest.raises(ValueError, match="kv_cache is a object, which stays in one process"):
+        parallel._described("kv_cache", object(), [])

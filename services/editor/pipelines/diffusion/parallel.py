@@ -89,16 +89,18 @@ class Peers:
 
 
 def device_of(name: str) -> str:
-    """The device of this rank: where the operator named no GPU, the one of its number on this machine.
+    """The device of this rank: of GPUs, the one of its number on this machine.
 
     Raises:
-        ValueError: when torchrun did not start this process, or started others elsewhere.
+        ValueError: when torchrun did not start this process, or started others elsewhere; for a certain GPU.
     """
     size, here = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("LOCAL_WORLD_SIZE")
     if size < 2 or "RANK" not in os.environ:  # noqa: PLR2004 - several
         raise ValueError("parallel needs several processes: start the worker with torchrun --standalone --nproc-per-node N")
     if here is not None and int(here) != size:
         raise ValueError("parallel works on one machine; start the worker with torchrun --standalone --nproc-per-node N")
+    if name.startswith("cuda:"):
+        raise ValueError("with parallel each process has the GPU of its number; leave device out")
     return f"cuda:{os.environ.get('LOCAL_RANK', os.environ['RANK'])}" if name == "cuda" else name
 
 
@@ -143,6 +145,7 @@ def _leading(forward: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(forward)
     def lead(**arguments: Any) -> Any:
         tensors: list[torch.Tensor] = []
+        # An argument that cannot be sent fails here, before the others have begun.
         message = {name: _described(name, value, tensors) for name, value in arguments.items()}
         try:
             _broadcast(message)

@@ -52,14 +52,12 @@ class LeftOutError(Exception):
 def abilities(family: Family, model: Any, device: Device, tuning: Tuning) -> Abilities:
     """The abilities of a loaded model's device. Attention backends are tried only where a preset chooses one."""
     masked = family.masked or Collation.MASK in family.collations.values()
-    chooses = tuning.speed != "exact" and tuning.attention is None
-    found = (
-        attention.usable(model, device, model.dtype, masked=masked, split=tuning.parallel is not None) if chooses else iter(())
-    )
+    best = None
+    if tuning.speed != "exact" and tuning.attention is None:
+        best = attention.best(model, device, masked=masked, split=tuning.parallel is not None)
     return Abilities(
         capability=device.capability,
-        # The first that works is the one: the others are not tried.
-        attention=tuple(backend for backend, _ in zip(found, range(1), strict=False)),
+        attention=best,
         compiler=device.is_cuda and importlib.util.find_spec("triton") is not None,
         blocks=bool(getattr(model, "_repeated_blocks", None)),
         torchao=importlib.util.find_spec("torchao") is not None,
