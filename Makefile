@@ -51,7 +51,7 @@ format: $(READY_DEV) ## format and apply ruff's fixes
 bench-editor: $(READY_DEV) ## interleaved edits against plain serving (random weights; about six minutes)
 	$(BIN)/python -m benchmarks.editor
 
-bench-editor-gpu: $(READY_DEV) ## full-size editors with random weights; needs a GPU
+bench-editor-gpu: $(READY_DEV) ## full-size editors with random weights at every speed preset; needs a GPU (at most eight minutes)
 	$(BIN)/python -m benchmarks.editor_gpu
 
 bench-crowd: $(READY_DEV) ## a queue of 100,000 sessions and 1,000 tenants, and single edits in a crowd (about three minutes)

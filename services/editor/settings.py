@@ -48,6 +48,9 @@ class Settings(ServiceSettings):
         30, ge=0, description="Seconds an edit with an Idempotency-Key is kept for a caller who disconnected."
     )
 
+    speed: Literal["exact", "fast", "turbo"] = Field(
+        "exact", description="What fills the speed options that are left open; exact: plain diffusers to rounding."
+    )
     device: str | None = Field(None, description="As torch names it; the first GPU, else the CPU, if absent.")
     dtype: Literal["bfloat16", "float16", "float32"] | None = Field(None, description="bfloat16 on a GPU if absent.")
     pixels: int | None = Field(None, ge=1024, description="Area to work at; what the family was trained at if absent.")
@@ -56,8 +59,8 @@ class Settings(ServiceSettings):
     )
     attention: str | None = Field(None, description="An attention backend of diffusers.")
     compile: str | None = Field(None, description="Compile the denoiser's repeated blocks with this backend (inductor).")
-    quantization: Literal["fp8", "int8wo", "float8wo", "float8dq"] | None = Field(None, description="Smaller weights.")
-    cache: Literal["first_block", "taylorseer"] | None = Field(None, description="Skip work between steps.")
+    quantization: Literal["fp8", "int8wo", "float8wo", "float8dq", "off"] | None = Field(None, description="Smaller weights.")
+    cache: Literal["first_block", "taylorseer", "off"] | None = Field(None, description="Skip work between steps.")
     cache_threshold: float | None = Field(None, gt=0, description="Relative difference below which the cache skips work.")
     lora: str | None = Field(None, description="A LoRA to fuse: a file, a folder or a hub id.")
     lora_file: str | None = Field(
@@ -72,6 +75,7 @@ class Settings(ServiceSettings):
     overlap: bool | None = Field(
         None, description="Encode and decode one edit while others denoise; on a GPU if absent. Off with offload."
     )
+    parallel: Literal["ulysses"] | None = Field(None, description="Split each pass over the processes that torchrun started.")
 
     codec_threads: int = Field(2, ge=1, le=64, description="Threads that encode pictures, and processes that decode them.")
     decode_cpu_s: float = Field(20.0, gt=0, description="CPU seconds that decoding one picture may take.")
@@ -124,6 +128,8 @@ class Settings(ServiceSettings):
             raise ValueError("the classical editor has no model; leave model out, or set pipeline to auto")
         if self.pipeline != "classical" and self.model is None:
             raise ValueError(f"the pipeline {self.pipeline} needs model: a folder, or a model of the hub")
+        if self.parallel is not None and self.model is None:
+            raise ValueError("parallel splits a diffusion model; set model, or leave parallel out")
         if self.few_steps is not None and self.lora is None:
             raise ValueError("few_steps describes a LoRA; set lora too")
         if self.loras.strip():
@@ -152,5 +158,6 @@ class Settings(ServiceSettings):
             *("served_name", "device", "dtype", "pixels", "encoder_cache_bytes", "attention", "compile", "quantization"),
             *("revision", "lora_revision"),
             *("cache", "cache_threshold", "lora", "lora_file", "lora_scale", "lora_bytes", "few_steps", "offload", "overlap"),
+            *("speed", "parallel"),
         )
         return Tuning(**{name: getattr(self, name) for name in names}, loras=parse(self.loras))

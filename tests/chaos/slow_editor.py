@@ -100,6 +100,8 @@ class SlowPipeline:
     def reclaim(self) -> None:
         """Nothing to free."""
 
+    def shutdown(self) -> None: ...
+
     def memory(self) -> None:
         """Not measured."""
 

@@ -23,6 +23,14 @@ _TEXT: dict[int | str, dict[str, Any]] = {
 }
 
 
+class Speed(BaseModel):
+    """How the model runs: the preset, the options in effect, and what the preset left out here."""
+
+    preset: str
+    applied: dict[str, str]
+    left_out: list[str]
+
+
 class Model(BaseModel):
     """A model in OpenAI's shape, with its capabilities."""
 
@@ -32,6 +40,7 @@ class Model(BaseModel):
     owned_by: str = "editthinker"
     parent: str | None = Field(None, description="The model without the LoRA, of one that is a LoRA's.")
     capabilities: dict[str, Any]
+    speed: Speed
 
 
 class Models(BaseModel):
@@ -70,7 +79,9 @@ def _model(pipeline: Pipeline, started_at: float) -> Model:
         "parameters": ranges,
         "loras": dict(supported.loras),
     }
-    return Model(id=pipeline.name, created=int(started_at), capabilities=capabilities)
+    report = supported.speed
+    speed = Speed(preset=report.preset, applied=dict(report.applied), left_out=list(report.left_out))
+    return Model(id=pipeline.name, created=int(started_at), capabilities=capabilities, speed=speed)
 
 
 @router.get("/v1/models", responses=documented())

@@ -366,6 +366,7 @@ class Executor:
                     self._state, self._cause = State.READY, "ready"
             while self._step(pipeline):
                 pass
+            pipeline.shutdown()
         # The edge of the thread: callers must be answered and readiness withdrawn, no matter what ended it.
         except BaseException as exc:
             log.critical("the pipeline's thread died", exc_info=exc)

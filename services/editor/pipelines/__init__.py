@@ -14,8 +14,9 @@ from services.editor.pipelines.base import (
     PipelineError,
     Range,
     SingleStepFamily,
+    SpeedReport,
 )
-from services.editor.pipelines.loading import load
+from services.editor.pipelines.loading import follow, load
 from services.editor.pipelines.registry import NAMES
 from services.editor.pipelines.single_step import SingleStepPipeline
 from services.editor.pipelines.tuning import LoraModule, Tuning
@@ -35,6 +36,8 @@ __all__ = [
     "Range",
     "SingleStepFamily",
     "SingleStepPipeline",
+    "SpeedReport",
     "Tuning",
+    "follow",
     "load",
 ]

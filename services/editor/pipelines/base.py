@@ -62,6 +62,21 @@ class LoraChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeedReport:
+    """How fast a pipeline runs, and at what cost in exactness, as its operator chose.
+
+    Attributes:
+        preset: ``exact``, ``fast`` or ``turbo``.
+        applied: options of loading and running that are in effect, by name.
+        left_out: what the preset has and this model or device does not, with the reason.
+    """
+
+    preset: str = "exact"
+    applied: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a pipeline family supports. A request that asks for more is refused.
 
@@ -80,6 +95,7 @@ class Capabilities:
         native_pixels: the area (width x height) at which it edits, before the picture is scaled to the answer's size; None for a
             pipeline that edits at that size.
         draft: whether an edit at a lower area and with fewer steps may be requested.
+        speed: how the pipeline runs.
     """
 
     mask: bool = False
@@ -94,6 +110,7 @@ class Capabilities:
     loras: Mapping[str, float] = field(default_factory=dict)
     native_pixels: int | None = None
     draft: bool = False
+    speed: SpeedReport = field(default_factory=SpeedReport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +284,10 @@ class Pipeline(Protocol):
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
         """Postprocess a result without the device; on any thread."""
+        ...
+
+    def shutdown(self) -> None:
+        """End what the pipeline has outside this process; the last call, when a worker ends as it should."""
         ...
 
 

@@ -119,6 +119,8 @@ FAMILY = Family(
     to_vae=to_vae,
     calls_a_step=lambda job: 2 if job.parameters["true_cfg_scale"] > 1 else 1,
     step_caches=frozenset(),
+    # The first step attends to the prefix causally.
+    masked=True,
     text=Text(("processor",), _TEXT_TOKENS),
     few_steps={"shift_terminal": None},
     alpha=True,

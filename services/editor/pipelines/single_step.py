@@ -108,3 +108,6 @@ class SingleStepPipeline:
         """Nothing to do: the family returns the requested size."""
         del job
         return result
+
+    def shutdown(self) -> None:
+        """Nothing to end."""

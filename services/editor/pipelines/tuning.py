@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OFF = "off"
+"""Keeps an option off that the preset would set."""
+
 LORA_BYTES = 4 * 1024**3
 """Default of `Tuning.lora_bytes`: about a dozen of rank 32 for FLUX.1 in bfloat16."""
 
@@ -32,12 +35,14 @@ class Tuning:
     """Options of loading and running. All but ``dtype`` are off, or exact, by default.
 
     Attributes:
+        speed: the preset that fills the options left open: ``exact`` (none of them), ``fast``, ``turbo``.
         served_name: the model name that the service announces; None: the family's.
         device: as torch names it; None: the first GPU, else the CPU.
         dtype: ``bfloat16``, ``float16`` or ``float32``; None: bfloat16 on a GPU, float32 on a CPU.
         pixels: the area to work at; None: the one the family was trained at.
         encoder_cache_bytes: size of the encoder cache.
         attention: an attention backend of diffusers (``native``, ``flash``, ``_flash_3``, ``sage`` …).
+            This and the next three may be ``off``, against the preset.
         compile: compile the repeated blocks of the denoiser with this backend of torch (``inductor``).
         quantization: ``fp8`` (layerwise casting), or torchao's ``int8wo``, ``float8wo``, ``float8dq``.
         cache: ``first_block`` or ``taylorseer``: a cache that skips work between steps.
@@ -52,8 +57,10 @@ class Tuning:
         lora_bytes: what they may hold in all, on the device.
         offload: ``group`` or ``model``: keep the weights in host memory.
         overlap: encode and decode one edit while others denoise; None: on a GPU. Off with ``offload``.
+        parallel: ``ulysses``: split each pass over the processes that torchrun started.
     """
 
+    speed: str = "exact"
     served_name: str | None = None
     device: str | None = None
     dtype: str | None = None
@@ -74,3 +81,4 @@ class Tuning:
     lora_revision: str | None = None
     loras: tuple[LoraModule, ...] = ()
     lora_bytes: int = LORA_BYTES
+    parallel: str | None = None

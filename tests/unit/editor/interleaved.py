@@ -115,6 +115,8 @@ class Steps:
     def reclaim(self) -> None:
         self.reclaimed += 1
 
+    def shutdown(self) -> None: ...
+
     def memory(self) -> tuple[int, int] | None:
         return self.device_memory
 

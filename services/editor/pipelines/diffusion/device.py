@@ -46,6 +46,11 @@ class Device:
         return self.device.type == "cuda"
 
     @property
+    def capability(self) -> tuple[int, int] | None:
+        """The compute capability of an NVIDIA GPU; None for other devices."""
+        return torch.cuda.get_device_capability(self.device) if self.is_cuda and torch.version.cuda else None
+
+    @property
     def lags(self) -> bool:
         """Whether it computes later than the host asks: `limit_lag` then waits for the pass before the last one."""
         return self.is_cuda

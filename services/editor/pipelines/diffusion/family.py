@@ -53,6 +53,8 @@ class Family:
         calls_a_step: calls of the denoiser for each step of a job that has every parameter.
         rescale: makes a pipeline class work at another area than its hard-coded one; None where the area is an argument.
         step_caches: caches between steps that its denoiser supports (diffusers 0.42).
+        fp8: whether it is known to hold matrix products in fp8.
+        masked: whether its denoiser attends with masks, also for a single edit.
         text: how its pipeline reads a prompt, and how many tokens of it; None: of any length.
         few_steps: values that a few-step LoRA's scheduler has in place of the model's own.
         inpainting: how it edits with a mask; None where it takes none.
@@ -81,6 +83,8 @@ class Family:
     calls_a_step: Callable[[EditJob], int] = field(default=lambda _: 1)
     rescale: Callable[[type, int], None] | None = None
     step_caches: frozenset[str] = frozenset({"first_block", "taylorseer"})
+    fp8: bool = False
+    masked: bool = False
     text: Text | None = None
     few_steps: Mapping[str, Any] = field(default_factory=dict)
     inpainting: Inpainting | None = None

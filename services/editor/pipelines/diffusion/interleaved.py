@@ -108,6 +108,8 @@ class Options:
         collations: instead of the family's (for attention backends that take no mask).
         loras: those that edits may name.
         overlap: whether text encoders and the VAE run on a thread of their own.
+        split: whether the denoiser's passes are split over processes.
+        end: ends those processes.
     """
 
     pixels: int
@@ -119,6 +121,8 @@ class Options:
     collations: Mapping[str, Collation] | None = None
     loras: LoraAdapters | None = None
     overlap: bool = False
+    split: bool = False
+    end: Callable[[], None] | None = None
 
 
 class InterleavedPipeline:
@@ -155,11 +159,13 @@ class InterleavedPipeline:
         self._side = SideThread(device) if options.overlap and not options.exclusive else None
         self._collations = family.collations if options.collations is None else options.collations
         self._model = getattr(pipe, family.denoiser)
-        # A compiled model cannot be patched, and on a GPU rounding depends on the batch size anyway.
-        self._invariance = None if device.is_cuda or options.compiled else BatchInvariance(self._model)
         # Further schedulers, and the guiders of modular pipelines, keep the state of one edit.
         kinds = (SchedulerMixin, BaseGuidance)
         self._stateful = {name: each for name, each in vars(pipe).items() if name != "scheduler" and isinstance(each, kinds)}
+        # A compiled model cannot be patched, nor one in parts; and on a GPU rounding depends on the batch size anyway.
+        patched = not (device.is_cuda or options.compiled or options.split)
+        self._invariance = BatchInvariance(self._model) if patched else None
+        self._end = options.end
         self._numbers = itertools.count(1)
         self._passes = 0
         self._costs: LRUCache[tuple[int, int], int] = LRUCache(_MAX_SHAPES)
@@ -514,6 +520,11 @@ class InterleavedPipeline:
         if job.mask is not None:
             image = inpainting.composed(job, image)
         return result if image is result.image else replace(result, image=image)
+
+    def shutdown(self) -> None:
+        """End the processes that share the denoiser's passes."""
+        if self._end is not None:
+            self._end()
 
 
 def _blaming(edit: InterleavedEdit, field: str, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import diffusers
 import torch
@@ -14,7 +16,8 @@ import transformers
 from diffusers import DiffusionPipeline, ModularPipeline
 from transformers.utils import is_torchvision_available
 
-from services.editor.pipelines.diffusion import generic, hub
+from services.editor.pipelines.base import SpeedReport
+from services.editor.pipelines.diffusion import generic, hub, parallel, speed
 from services.editor.pipelines.diffusion import tuning as tune
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import Family
@@ -39,6 +42,40 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
         ValueError: when the model is not of the family, or of no known family.
         OSError: when the model cannot be found or downloaded.
     """
+    device = _device(tuning)
+    end = parallel.join(device).end if tuning.parallel is not None else None
+    family, pipe = _load(name, model, tuning, device)
+    return serve(family, pipe, device, tuning, end)
+
+
+def follow(name: str, model: str, tuning: Tuning) -> NoReturn:
+    """Load a model's denoiser, and take part in the passes of rank 0; see `services.editor.pipelines.diffusion.parallel`.
+
+    Raises:
+        ValueError, OSError: as `build`.
+        RuntimeError: when a pass fails.
+    """
+    device = _device(tuning)
+    parallel.join(device)
+    family, pipe = _load(name, model, tuning, device)
+    denoiser = getattr(pipe, family.denoiser)
+    others = [part for part, held in pipe.components.items() if isinstance(held, torch.nn.Module) and part != family.denoiser]
+    pipe.register_modules(**dict.fromkeys(others))
+    if family.on_load is not None:
+        family = family.on_load(pipe)
+    tuning, _ = _at_speed(family, pipe, device, tuning)
+    tune.apply(family, pipe, device, tuning)
+    parallel.follow(denoiser, device)
+
+
+def _device(tuning: Tuning) -> Device:
+    name = tuning.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = Device(name if tuning.parallel is None else parallel.device_of(name))
+    device.adopt()
+    return device
+
+
+def _load(name: str, model: str, tuning: Tuning, device: Device) -> tuple[Family, Any]:
     hub.check(model, tuning.revision, INDEXES)
     _warn_if_unpinned(model, tuning.revision, "REVISION")
     if tuning.lora is not None:
@@ -47,8 +84,6 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
         _warn_if_unpinned(module.path, module.revision, "LORAS")
     name, pipeline_class = _family_name(name, model, tuning.revision)
     family: Family | None = importlib.import_module(DIFFUSION[name][0]).FAMILY if name in DIFFUSION else None
-    device = Device(tuning.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    device.adopt()
     dtype = tune.dtype(tuning, device)
     if not device.is_cuda and "OMP_NUM_THREADS" not in os.environ:
         # One core is left for the service and the codecs: torch's threads synchronise at every layer, so a core taken from one
@@ -58,9 +93,9 @@ def build(name: str, model: str, tuning: Tuning) -> InterleavedPipeline:
     log.info("loading %s (%s) on %s as %s", model, name, device.device, dtype)
     if family is None:
         pipe = _load_any(pipeline_class, model, dtype, tuning.revision)
-        return serve(generic.family_for(pipe), pipe, device, tuning)
+        return generic.family_for(pipe), pipe
     load = family.load or _from_pretrained
-    return serve(family, load(model, dtype, tuning.revision), device, tuning)
+    return family, load(model, dtype, tuning.revision)
 
 
 def _load_any(pipeline_class: str, model: str, dtype: torch.dtype, revision: str | None) -> Any:
@@ -91,8 +126,10 @@ def _warn_if_unpinned(model: str, revision: str | None, setting: str) -> None:
         log.warning("%s may change on the hub: give EDITTHINKER_EDITOR_%s the commit that you tested", model, setting)
 
 
-def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> InterleavedPipeline:
-    """Tune a loaded pipeline and make it an `InterleavedPipeline`."""
+def serve(
+    family: Family, pipe: Any, device: Device, tuning: Tuning, end: Callable[[], None] | None = None
+) -> InterleavedPipeline:
+    """Tune a loaded pipeline and make it an `InterleavedPipeline`, whose shutdown calls ``end``."""
     if family.on_load is not None:
         family = family.on_load(pipe)
     pixels = tuning.pixels or family.pixels
@@ -103,8 +140,10 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
             family.rescale(family.inpainting.pipeline, pixels)
     if any(module.name == (tuning.served_name or family.name) for module in tuning.loras):
         raise ValueError(f"a LoRA is called {tuning.served_name or family.name}, as the model is; give it another name")
+    tuning, report = _at_speed(family, pipe, device, tuning)
     loras = tune.apply(family, pipe, device, tuning)
     family = tune.with_few_steps(family, tuning)
+    family = replace(family, capabilities=replace(family.capabilities, speed=report))
     pipe.set_progress_bar_config(disable=True)
     options = Options(
         pixels,
@@ -112,12 +151,23 @@ def serve(family: Family, pipe: Any, device: Device, tuning: Tuning) -> Interlea
         name=tuning.served_name,
         caching=tuning.cache is not None,
         compiled=tuning.compile is not None,
+        split=tuning.parallel is not None,
         exclusive=tuning.offload == "model",
         collations=tune.collations(family, tuning),
         loras=loras,
         overlap=tune.overlap(tuning, device),
+        end=end,
     )
     return InterleavedPipeline(family, pipe, device, options)
+
+
+def _at_speed(family: Family, pipe: Any, device: Device, tuning: Tuning) -> tuple[Tuning, SpeedReport]:
+    """The tuning that the preset leads to, which is logged."""
+    model = getattr(pipe, family.denoiser)
+    tuning, report = speed.preset(tuning, family, speed.abilities(family, model, device, tuning))
+    applied = ", ".join(f"{name} {value}" for name, value in report.applied.items()) or "nothing"
+    log.info("speed %s: %s applied%s", report.preset, applied, "".join(f"; no {each}" for each in report.left_out))
+    return tuning, report
 
 
 def _family_name(name: str, model: str, revision: str | None) -> tuple[str, str]:

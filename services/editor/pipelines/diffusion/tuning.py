@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from services.editor.pipelines.diffusion import lora, lora_adapters
+from services.editor.pipelines.diffusion import attention, lora, lora_adapters, parallel, speed
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import Family
@@ -42,8 +42,10 @@ def overlap(tuning: Tuning, device: Device) -> bool:
 
 
 def collations(family: Family, tuning: Tuning) -> Mapping[str, Collation]:
-    """The family's collations, without padding if the attention backend takes no mask."""
-    if tuning.attention is None or not tuning.attention.startswith(_MASKLESS):
+    """The family's collations, without padding if the attention takes no mask."""
+    # Split over processes, diffusers 0.42 gathers masks of unequal parts in the wrong places.
+    maskless = tuning.parallel is not None or (tuning.attention is not None and tuning.attention.startswith(_MASKLESS))
+    if not maskless:
         return family.collations
     return {name: Collation.CAT if how is Collation.PAD else how for name, how in family.collations.items()}
 
@@ -77,6 +79,7 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> LoraAdap
         known = ", ".join(sorted(family.step_caches)) or "none"
         raise ValueError(f"{family.name} does not work with the cache {tuning.cache} (it does with: {known}); leave cache out")
     model = getattr(pipe, family.denoiser)
+    speed.check(tuning, model, device)
     model.eval()
     if tuning.lora is not None:
         lora.fuse(pipe, tuning.lora, tuning.lora_scale, file=tuning.lora_file, revision=tuning.lora_revision)
@@ -89,9 +92,12 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> LoraAdap
         _quantize(model, tuning.quantization)
     if tuning.attention is not None:
         model.set_attention_backend(tuning.attention)
+        attention.probe(tuning.attention, device, model.dtype, attention.head_dim(model), masked=family.masked)
     if tuning.cache is not None:
         model.enable_cache(_cache(tuning.cache, tuning.cache_threshold))
     _move(pipe, device, tuning.offload)
+    if tuning.parallel is not None:
+        parallel.split(model, device)
     if tuning.compile is not None:
         model.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=tuning.compile)
     return loras
