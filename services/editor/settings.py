@@ -13,7 +13,8 @@ from pydantic_settings import SettingsConfigDict
 
 from services.editor.lora_modules import parse
 from services.editor.pipelines import NAMES, Tuning
-from services.editor.pipelines.tuning import LORA_BYTES
+from services.editor.pipelines.registry import GENERIC
+from services.editor.pipelines.tuning import LORA_BYTES, OFF
 from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import HttpUrl, LogFormat, LogLevel
 from services.serving.origins import OriginPolicy, hosts_in
@@ -130,6 +131,8 @@ class Settings(ServiceSettings):
             raise ValueError(f"the pipeline {self.pipeline} needs model: a folder, or a model of the hub")
         if self.parallel is not None and self.model is None:
             raise ValueError("parallel splits a diffusion model; set model, or leave parallel out")
+        if self.parallel is not None and self.pipeline == GENERIC:
+            raise ValueError("parallel needs a model whose calls a family describes; name its family, or leave parallel out")
         if self.few_steps is not None and self.lora is None:
             raise ValueError("few_steps describes a LoRA; set lora too")
         if self.loras.strip():
@@ -140,13 +143,15 @@ class Settings(ServiceSettings):
         """Raise `ValueError` for what does not work with LoRAs by request."""
         if self.pipeline == "classical":
             raise ValueError("the classical editor takes no LoRA; leave loras out")
-        if self.compile is not None:
+        if self.compile not in {None, OFF}:
             raise ValueError("loras do not work with compile: the blocks would be compiled again for each of them; leave one out")
-        if self.quantization not in {None, "fp8"}:
+        if self.quantization not in {None, OFF, "fp8"}:
             raise ValueError(f"loras work with fp8 only, not with {self.quantization}; set quantization=fp8, or leave one out")
         if self.offload == "group":
             # Its streams fetch the layers in the order of the first pass, and which layers a pass has depends on its LoRA.
             raise ValueError("loras do not work with offload=group; use offload=model")
+        if self.parallel is not None:
+            raise ValueError("loras do not work with parallel: the other processes would not switch; leave one out")
 
     def origins(self) -> OriginPolicy:
         """The host names that requests may come with."""

@@ -135,6 +135,7 @@ def test_a_wrong_list_is_refused_with_what_to_write(text: str, told: str) -> Non
         ({"compile": "inductor"}, "would be compiled again for each of them"),
         ({"quantization": "int8wo"}, "with fp8 only"),
         ({"offload": "group"}, "use offload=model"),
+        ({"parallel": "ulysses"}, "the other processes would not switch"),
     ],
 )
 def test_options_that_do_not_work_with_loras_are_refused_at_once(settings: dict[str, Any], told: str) -> None:

@@ -121,6 +121,8 @@ def _quantization(tuning: Tuning, family: Family, able: Abilities) -> str:
 def _compile(tuning: Tuning, family: Family, able: Abilities) -> str:
     if tuning.cache not in {None, OFF}:
         raise LeftOutError("blocks with a step cache are not compiled")
+    if tuning.loras:
+        raise LeftOutError("blocks would be compiled again for each of the LoRAs by request")
     if not able.blocks:
         raise LeftOutError(f"{family.name} does not name its repeated blocks")
     if not able.compiler:
