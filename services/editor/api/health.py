@@ -68,7 +68,7 @@ def _model(pipeline: Pipeline, started_at: float) -> Model:
         "parameters": ranges,
         "loras": dict(supported.loras),
     }
-    return Model(id=pipeline.name, created=int(started_at), capabilities=capabilities)
+    return Model(id=pipeline.name, created=int(started_at), parent=None, capabilities=capabilities)
 
 
 @router.get("/v1/models", responses=documented())

@@ -91,9 +91,9 @@ def test_an_edit_without_a_lora_is_that_of_a_worker_without_any(tmp_path: Path) 
     """After others, too, and with a fused LoRA under the others."""
     loras = modules("kontext", tmp_path)
     fused = str(saved("kontext", tmp_path / "fused", seed=3))
-    for options in ({}, {"lora": fused}):
-        with_loras = Bench("kontext", tuning=Tuning(loras=loras, **options))
-        wanted = Bench("kontext", tuning=Tuning(**options)).alone(job(1, None))
+    for tuning in (Tuning(), Tuning(lora=fused)):
+        with_loras = Bench("kontext", tuning=replace(tuning, loras=loras))
+        wanted = Bench("kontext", tuning=tuning).alone(job(1, None))
         changed = with_loras.alone(job(1, LoraChoice("one", 1.0)))
         assert difference(with_loras.alone(job(1, None)), wanted) == 0
         assert difference(changed, wanted) > 0.01
