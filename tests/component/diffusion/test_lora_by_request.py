@@ -1,4 +1,4 @@
-"""LoRAs that a request names: pictures are those of plain diffusers with that LoRA, whatever runs between their steps."""
+"""LoRAs that a request names: pictures are those of plain diffusers with that LoRA, in any company."""
 
 from __future__ import annotations
 
