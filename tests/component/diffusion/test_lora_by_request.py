@@ -47,7 +47,7 @@ def plain(bench: Bench, wanted: EditJob, loras: tuple[LoraModule, ...], **layerw
         path = next(lora.path for lora in loras if lora.name == wanted.lora.name)
         pipe.load_lora_weights(path, adapter_name="only")
         pipe.set_adapters("only", wanted.lora.scale)
-        pipe.transformer.eval()
+        getattr(pipe, bench.family.denoiser).eval()
     if layerwise:
         pipe.transformer.enable_layerwise_casting(**layerwise)
     bench.plain = pipe
@@ -73,6 +73,17 @@ def test_edits_of_different_loras_and_of_none_run_together_as_alone(name: str, t
     assert max(map(difference, pictures, expected)) <= ROUNDING
     same = replace(jobs[0], seed=jobs[1].seed)
     assert difference(bench.alone(same), bench.alone(replace(same, lora=one))) > 0.01
+
+
+@pytest.mark.parametrize("name", ["flux2-klein", "qwen-image-2.1", "instruct-pix2pix"])
+def test_the_other_kinds_of_denoiser_take_loras_too(name: str, tmp_path: Path) -> None:
+    """One that caches a prefix, and a U-Net: to the last bit as plain diffusers with that LoRA."""
+    loras = modules(name, tmp_path)
+    bench = Bench(name, tuning=Tuning(loras=loras))
+    wanted = bench.jobs()[0]
+    chosen = replace(wanted, lora=LoraChoice("one", 1.0))
+    assert difference(bench.alone(chosen), plain(bench, chosen, loras)) == 0
+    assert difference(bench.alone(wanted), bench.alone(chosen)) > 0
 
 
 def test_only_edits_of_the_same_lora_and_strength_have_the_same_group(tmp_path: Path) -> None:
