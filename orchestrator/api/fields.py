@@ -41,7 +41,10 @@ _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
 OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "response_format", "stream", "partial_images"})
 """How the result is sent, which is not part of what is asked for."""
 NEW_FIELDS: Final = frozenset(
-    {"fit", "metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"}
+    {
+        *("fit", "metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"),
+        *("lora", "lora_scale"),
+    }
 )
 """Fields that version 0.1 did not have."""
 _SECRET_BYTES: Final = range(24, 65)

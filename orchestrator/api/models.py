@@ -64,7 +64,8 @@ async def list_models(ctx: ReadAccess) -> Models:
         )
 
     def thinker(name: str) -> Model:
-        return Model(id=name, created=created, owned_by="thinker", ready=results.get(f"thinker:{name}", False), alias_of=None)
+        ready = results.get(f"thinker:{name}", False)
+        return Model(id=name, created=created, owned_by="thinker", ready=ready, loras=None, alias_of=None)
 
     aliases = [editor(name, catalogue.editors[name], alias) for alias, name in catalogue.aliases.items()]
     return Models(

@@ -11,8 +11,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.editor.lora_modules import parse
 from services.editor.pipelines import NAMES, Tuning
+from services.editor.pipelines.lora_modules import parse
 from services.editor.pipelines.registry import GENERIC
 from services.editor.pipelines.tuning import LORA_BYTES, OFF
 from services.serving.deprecated_settings import ServiceSettings

@@ -35,12 +35,12 @@ def saved(
     config = LoraConfig(r=2, target_modules=list(targets), init_lora_weights=False, lora_dropout=dropout)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.add_adapter(config) if hasattr(model, "add_adapter") else None
+        model.add_adapter(config)
     for key, parameter in model.named_parameters():
         if "lora_" in key:
             parameter.data.mul_(strength)
     layers: dict[str, Any] = {f"{component}_lora_layers": get_peft_model_state_dict(model)}
     if dropout:
-        layers[f"{component}_lora_adapter_metadata"] = config.to_dict()
+        layers[f"{component}_lora_adapter_metadata"] = config.to_dict()  # type: ignore[no-untyped-call]
     pipe.save_lora_weights(folder, **layers)
     return folder / FILE

@@ -81,7 +81,7 @@ def _model(pipeline: Pipeline, started_at: float) -> Model:
     }
     report = supported.speed
     speed = Speed(preset=report.preset, applied=dict(report.applied), left_out=list(report.left_out))
-    return Model(id=pipeline.name, created=int(started_at), capabilities=capabilities, speed=speed)
+    return Model(id=pipeline.name, created=int(started_at), parent=None, capabilities=capabilities, speed=speed)
 
 
 @router.get("/v1/models", responses=documented())

@@ -1,4 +1,4 @@
-"""LoRAs that a request names: pictures are those of plain diffusers with that LoRA, whatever runs between their steps."""
+"""LoRAs that a request names: pictures are those of plain diffusers with that LoRA, in any company."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def plain(bench: Bench, wanted: EditJob, loras: tuple[LoraModule, ...], **layerw
         path = next(lora.path for lora in loras if lora.name == wanted.lora.name)
         pipe.load_lora_weights(path, adapter_name="only")
         pipe.set_adapters("only", wanted.lora.scale)
-        pipe.transformer.eval()
+        getattr(pipe, bench.family.denoiser).eval()
     if layerwise:
         pipe.transformer.enable_layerwise_casting(**layerwise)
     bench.plain = pipe
@@ -75,6 +75,17 @@ def test_edits_of_different_loras_and_of_none_run_together_as_alone(name: str, t
     assert difference(bench.alone(same), bench.alone(replace(same, lora=one))) > 0.01
 
 
+@pytest.mark.parametrize("name", ["flux2-klein", "qwen-image-2.1", "instruct-pix2pix"])
+def test_the_other_kinds_of_denoiser_take_loras_too(name: str, tmp_path: Path) -> None:
+    """One that caches a prefix, and a U-Net: to the last bit as plain diffusers with that LoRA."""
+    loras = modules(name, tmp_path)
+    bench = Bench(name, tuning=Tuning(loras=loras))
+    wanted = bench.jobs()[0]
+    chosen = replace(wanted, lora=LoraChoice("one", 1.0))
+    assert difference(bench.alone(chosen), plain(bench, chosen, loras)) == 0
+    assert difference(bench.alone(wanted), bench.alone(chosen)) > 0
+
+
 def test_only_edits_of_the_same_lora_and_strength_have_the_same_group(tmp_path: Path) -> None:
     pipeline = served("kontext", loras=modules("kontext", tmp_path))
     chosen = (None, LoraChoice("one", 1.0), LoraChoice("one", 0.5), LoraChoice("other", 1.0))
@@ -91,9 +102,9 @@ def test_an_edit_without_a_lora_is_that_of_a_worker_without_any(tmp_path: Path) 
     """After others, too, and with a fused LoRA under the others."""
     loras = modules("kontext", tmp_path)
     fused = str(saved("kontext", tmp_path / "fused", seed=3))
-    for options in ({}, {"lora": fused}):
-        with_loras = Bench("kontext", tuning=Tuning(loras=loras, **options))
-        wanted = Bench("kontext", tuning=Tuning(**options)).alone(job(1, None))
+    for tuning in (Tuning(), Tuning(lora=fused)):
+        with_loras = Bench("kontext", tuning=replace(tuning, loras=loras))
+        wanted = Bench("kontext", tuning=tuning).alone(job(1, None))
         changed = with_loras.alone(job(1, LoraChoice("one", 1.0)))
         assert difference(with_loras.alone(job(1, None)), wanted) == 0
         assert difference(changed, wanted) > 0.01

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.editor.lora_modules import parse
 from services.editor.pipelines import Capabilities, LoraChoice, LoraModule
+from services.editor.pipelines.lora_modules import parse
 from services.editor.settings import Settings
 from tests.unit.editor.workers import HeldPipeline, client, post, running
 
@@ -59,9 +59,10 @@ async def test_another_name_is_refused(fields: dict[str, Any], status: int, para
 
 async def test_a_worker_without_loras_refuses_the_fields() -> None:
     async with running(HeldPipeline) as app, client(app) as http:
-        for name, value in (("lora", "anime"), ("lora_scale", 1)):
-            refused = (await post(http, **{name: value})).json()["error"]
-            assert refused["param"] == name
+        sent: tuple[dict[str, Any], ...] = ({"lora": "anime"}, {"lora_scale": 1})
+        for fields in sent:
+            refused = (await post(http, **fields)).json()["error"]
+            assert (refused["code"], [refused["param"]]) == ("unsupported_parameter", list(fields))
 
 
 async def test_the_models_list_has_each_lora_with_its_parent() -> None:
@@ -78,7 +79,8 @@ async def test_the_models_list_has_each_lora_with_its_parent() -> None:
 async def test_edits_are_counted_by_lora() -> None:
     """The labels are the registered names, so no request can make one."""
     async with running(lambda: HeldPipeline(ABLE)) as app, client(app) as http:
-        for fields in ({}, {"lora": "anime"}, {"model": "anime"}, {"lora": "nope"}, {"model": "nope"}):
+        sent: tuple[dict[str, Any], ...] = ({}, {"lora": "anime"}, {"model": "anime"}, {"lora": "nope"}, {"model": "nope"})
+        for fields in sent:
             await post(http, **fields)
         text = (await http.get("/metrics")).text
     counted = [line for line in text.splitlines() if line.startswith("editthinker_editor_lora_requests_total")]
@@ -146,5 +148,6 @@ def test_options_that_do_not_work_with_loras_are_refused_at_once(settings: dict[
 
 
 def test_the_settings_reach_the_pipeline() -> None:
-    tuning = Settings(pipeline="kontext", model="x", loras="a=x", lora_bytes=5).tuning()
+    given: dict[str, Any] = {"pipeline": "kontext", "model": "x", "loras": "a=x", "lora_bytes": 5}
+    tuning = Settings(**given).tuning()
     assert (tuning.loras, tuning.lora_bytes) == ((LoraModule("a", "x"),), 5)

@@ -44,12 +44,14 @@ class LoraAdapters:
         """Use this LoRA, or none, from the next pass on."""
         if choice == self._chosen:
             return
-        adapter = None if choice is None else self._names[choice.name]
-        if choice is not None and self._scale_of[choice.name] != choice.scale:
-            for layer in self._layers:
-                layer.set_scale(adapter, choice.scale)
-            self._scale_of[choice.name] = choice.scale
-        self._active[:] = [] if adapter is None else [adapter]
+        active = []
+        if choice is not None:
+            active = [self._names[choice.name]]
+            if self._scale_of[choice.name] != choice.scale:
+                for layer in self._layers:
+                    layer.set_scale(active[0], choice.scale)
+                self._scale_of[choice.name] = choice.scale
+        self._active[:] = active
         self._chosen = choice
         self.switches += 1
 

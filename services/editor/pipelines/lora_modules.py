@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from services.editor.pipelines import LoraModule
-from services.protocol.images_api import LORA_SCALES, LoraName, reason_of
+from services.editor.pipelines.tuning import LoraModule
+from services.errors import reason_of
+from services.protocol.images_api import LORA_SCALES, LoraName
 
 
 class _Entry(BaseModel):
