@@ -273,10 +273,12 @@ def test_the_worker_with_the_overlap_serves_its_edits_and_ends() -> None:
         ("cuda", {"overlap": False}, False),
         ("cuda", {"offload": "model"}, False),
         ("cuda", {"offload": "group", "overlap": True}, False),
+        ("cuda", {"compile": "inductor"}, True),
+        ("cuda", {"compile": "cudagraphs"}, False),
     ],
 )
 def test_it_is_on_where_a_gpu_has_all_weights(device: str, tuning: dict[str, Any], *, expected: bool) -> None:
-    """Offloaded weights come and go with each call, on a stream that two threads would share."""
+    """Offloaded weights come and go with each call, on a stream that two threads would share; a CUDA graph is captured alone."""
     assert overlap(Tuning(**tuning), Device(device)) is expected
 
 
