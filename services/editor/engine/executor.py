@@ -1,6 +1,7 @@
 """The executor: the one thread that owns the pipeline and the device.
 
-Threads that share a pipeline produce silently wrong pictures, so it is built, warmed up and used on a single thread.
+Threads that share a pipeline produce silently wrong pictures, so it is built, warmed up and used on a single thread. (A pipeline
+may run its text encoders and VAE on another; the executor then sees edits with ``pending`` work.)
 Concurrency comes from interleaving: between two advances edits join, leave and change order as
 `services.editor.engine.scheduler` decides. When the thread ends, for any reason, every pending future is resolved.
 """

@@ -226,8 +226,8 @@ class _BatchProbe:
             peak = self._measure()
             yield size
             free, _ = self._memory()
-            beside = self._ends_peak if self._pipeline.overlaps else 0
-            if self._edits[0].group is None or (free is not None and 2 * peak + beside > _USABLE * free):
+            overlapping = self._ends_peak if self._pipeline.overlaps else 0
+            if self._edits[0].group is None or (free is not None and 2 * peak + overlapping > _USABLE * free):
                 return
 
     def _sizes(self) -> list[int]:

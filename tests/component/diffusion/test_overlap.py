@@ -16,6 +16,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKLOutput
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from services.editor.engine.executor import Executor, State
+from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines.base import OutOfMemoryError, PipelineBrokenError
 from services.editor.pipelines.diffusion.device import Device, tensors_in
 from services.editor.pipelines.diffusion.interleaved import InterleavedPipeline
@@ -29,6 +30,7 @@ from tests.component.diffusion.test_families import family_of, finished
 from tests.doubles.waiting import LIMIT_S, wait
 from tests.parity import Bench, difference
 from tests.tiny import BUILDERS
+from tests.unit.editor.interleaved import CountingObserver
 
 CLOSE = 1e-5
 """As in `test_parity`."""
@@ -251,7 +253,7 @@ def test_the_worker_with_the_overlap_serves_its_edits_and_ends() -> None:
     """Through the executor, with warm-up and measured limits."""
     pipeline = served()
     alone = [finished(release.served(), release.job(number)) for number in range(4)]
-    executor = Executor(lambda: pipeline, release.CountingObserver(), release.OperatorLimits(4, None), queue=8)
+    executor = Executor(lambda: pipeline, CountingObserver(), OperatorLimits(4, None), queue=8)
     executor.start()
     wait(lambda: executor.state is not State.STARTING)
     assert executor.limits.overlap
@@ -273,10 +275,12 @@ def test_the_worker_with_the_overlap_serves_its_edits_and_ends() -> None:
         ("cuda", {"overlap": False}, False),
         ("cuda", {"offload": "model"}, False),
         ("cuda", {"offload": "group", "overlap": True}, False),
+        ("cuda", {"compile": "inductor"}, True),
+        ("cuda", {"compile": "cudagraphs"}, False),
     ],
 )
 def test_it_is_on_where_a_gpu_has_all_weights(device: str, tuning: dict[str, Any], *, expected: bool) -> None:
-    """Offloaded weights come and go with each call, on a stream that two threads would share."""
+    """Offloaded weights come and go with each call, on a stream that two threads would share; a CUDA graph is captured alone."""
     assert overlap(Tuning(**tuning), Device(device)) is expected
 
 

@@ -69,7 +69,7 @@ def test_what_the_operator_chose_wins_over_the_preset() -> None:
         (speed.Abilities((8, 0), "flash", compiler=True, torchao=True), {}, "quantization: the device does not multiply fp8"),
         (speed.Abilities((9, 0), "flash", compiler=True), {}, "quantization: torchao is not installed"),
         (speed.Abilities((9, 0), "flash", torchao=True), {"cache": "off"}, "compile: there is no GPU with Triton"),
-        (H200, {"loras": (LoraModule("a", "x"),), "cache": "off"}, "compile: blocks would be compiled again for each of the LoRAs"),
+        (H200, {"loras": (LoraModule("a", "x"),), "cache": "off"}, "compile: blocks would be compiled again"),
         (H200, {"offload": "group", "cache": "off"}, "compile: weights are offloaded"),
         (H200, {}, "compile: blocks with a step cache are not compiled"),
         (H200, {}, "quantization: it gains only in compiled blocks"),

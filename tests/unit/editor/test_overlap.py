@@ -282,7 +282,7 @@ def test_work_elsewhere_is_counted_as_the_edits_and_in_no_pass() -> None:
     assert heard == [0, 1, 2, 3]
 
 
-def test_passes_beside_work_elsewhere_do_not_refine_the_cost_model() -> None:
+def test_passes_during_work_elsewhere_do_not_refine_the_cost_model() -> None:
     """They share the device with it, so they would say that passes have become slower."""
 
     def passes(executor: Executor) -> Any:

@@ -8,7 +8,7 @@
 # the same for equal arguments.
 #
 # On a GPU the thread has a stream of its own. Work begins when the executor's stream has computed its arguments, and is done only
-# when the device has computed its result: who reads it needs no further synchronisation. The allocator is told that the
+# when the device has computed its result: a reader needs no further synchronisation. The allocator is told that the
 # executor's stream uses the result, so that its memory is not given to this stream's next work too early.
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _complete(device: Device, work: SideWork, call: Callable[[], Any], mark: Any
         device.follow(mark)
         result = call()
         device.hand_over(result)
-    # The edge of the thread: whoever waits gets what happened, and the next call goes on.
+    # The edge of the thread: the edit that waits gets what happened, and the next call goes on.
     except BaseException as exc:  # noqa: BLE001 - raised where the result is read
         work.seconds = time.perf_counter() - began
         work.set_exception(exc)

@@ -36,9 +36,12 @@ def dtype(tuning: Tuning, device: Device) -> torch.dtype:
 
 
 def overlap(tuning: Tuning, device: Device) -> bool:
-    """Whether encoders and the VAE run on a thread of their own: on a GPU, unless their weights come and go with each call."""
+    """Whether encoders and the VAE run on a thread of their own: on a GPU, unless their weights come and go with each call.
+
+    Nor with CUDA graphs: while one is captured, no other thread may allocate memory.
+    """
     wanted = device.is_cuda if tuning.overlap is None else tuning.overlap
-    return wanted and tuning.offload is None
+    return wanted and tuning.offload is None and tuning.compile != "cudagraphs"
 
 
 def collations(family: Family, tuning: Tuning) -> Mapping[str, Collation]:
