@@ -172,7 +172,7 @@ def test_a_call_of_any_form_ends_nobody_else_s_edit(form: str, denoiser: type) -
     assert found[1] == (expected[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy().tobytes()
 
 
-def test_described_calls_share_a_pass_beside_others() -> None:
+def test_described_calls_share_a_pass_among_others() -> None:
     pipeline = served(any_form(), collations={"x": Collation.CAT, "timestep": Collation.CAT})
     edits = [pipeline.open(job(form, seed)) for seed, form in enumerate(("plain", "list", "plain"))]
     for edit in edits:
