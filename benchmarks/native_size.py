@@ -1,6 +1,6 @@
 """``python -m benchmarks.native_size``: bytes and CPU seconds of a turn over a large source, with and without native sizes.
 
-The worker is a real one with a tiny random model at its whole working area; the thinker, the orchestrator and its store are real
+The worker is a real one with a tiny random model; the thinker, the orchestrator and its store are real
 too. Both ways run in turn, in the same minutes. Between machines only the ratio means something.
 """
 
@@ -73,7 +73,7 @@ def main() -> None:
     """Measure, and print JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", default="flux2-klein")
-    parser.add_argument("--pixels", type=int, default=1024 * 1024)
+    parser.add_argument("--pixels", type=int, default=512 * 512, help="the working area")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
@@ -84,7 +84,7 @@ def main() -> None:
         thinker = module("services.thinker", free_port(), folder / "thinker.log", "--profile", "rules")
         stack.callback(thinker.stop)
         wait_ready(thinker)
-        editor = stack.enter_context(worker(options.family, folder, pixels=options.pixels))
+        editor = stack.enter_context(worker(options.family, folder, pixels=options.pixels, max_batch=1))
         ways = {
             native: stack.enter_context(orchestrator(folder, redis, editor, thinker, native=native)) for native in (False, True)
         }

@@ -152,3 +152,21 @@ def test_a_picture_in_another_shape_than_the_sources_is_not_returned_stretched()
 def test_capabilities_tell_the_area_and_that_there_are_drafts(sizes: Sizes) -> None:
     assert sizes.pipeline.capabilities.native_pixels == PIXELS
     assert sizes.pipeline.capabilities.draft
+
+
+@pytest.mark.parametrize("name", ["flux2-klein", "kontext", "qwen-image-edit"])
+def test_with_a_mask_a_draft_has_the_source_where_it_is_closed(name: str) -> None:
+    """At its own size: the source, scaled."""
+    sizes = Sizes(name)
+    source = picture(3, (256, 256))
+    mask = Image.new("RGBA", source.size, (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 128, 256))
+    asked = sizes.pipeline.prepare(job(image=source, mask=mask, draft=True))
+    edit = sizes.pipeline.open(asked)
+    while edit.result is None:
+        sizes.pipeline.advance([edit])
+    draft = sizes.pipeline.finish(asked, edit.result).image
+    assert draft.size == edit.result.image.size == (64, 64)
+    scaled = np.asarray(source.resize(draft.size, Image.Resampling.LANCZOS))
+    assert np.array_equal(np.asarray(draft)[:, 32:], scaled[:, 32:])
+    assert not np.array_equal(np.asarray(draft)[:, :28], scaled[:, :28])

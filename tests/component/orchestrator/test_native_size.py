@@ -48,8 +48,8 @@ async def edit(desk: Desk, *, pixels: int | None = PIXELS, mask: bytes | None = 
         return await HttpEditor(upstream, decoder=InProcessPool(), native_pixels=lambda: pixels).edit(order, EditorUsage())
 
 
-def asked(desk: Desk, number: int = -1) -> str | None:
-    return dict(desk.seen[number].form).get("native_size")  # type: ignore[arg-type]
+def asked(desk: Desk, number: int = -1) -> object:
+    return dict(desk.seen[number].form).get("native_size")
 
 
 async def test_a_picture_that_would_be_scaled_up_is_asked_for_and_kept_at_its_native_size(desk: Desk) -> None:
@@ -177,7 +177,7 @@ def logged(**changes: Any) -> Log:
 
 
 def driver(log: Log, blobs: Blobs) -> Driver:
-    performer = Performer({"e": Native()}, {"t": Thinker()}, blobs, Now(), decoder=InProcessPool())  # type: ignore[arg-type]
+    performer = Performer({"e": Native()}, {"t": Thinker()}, blobs, Now(), decoder=InProcessPool())
     return Driver(Claim(NAME, 1, "e"), log, performer, Now(), Observer(), list(log.entries))  # type: ignore[arg-type]
 
 
@@ -233,7 +233,7 @@ async def test_a_crash_before_the_end_is_recorded_loses_nothing_and_scales_again
     with pytest.raises(DiesError):
         await driver(log, blobs).run()
     assert log.types[-1] == "critiqued" and len(blobs.puts) == 2
-    del log.append  # type: ignore[misc]
+    del log.append
     await driver(log, blobs).run()
 
     [scaled] = ended(log).scaled

@@ -33,7 +33,8 @@ class Sized(Steps):
 async def test_the_pipeline_is_told(name: str) -> None:
     pipeline = Sized()
     async with running(lambda: pipeline) as app, client(app) as http:
-        replies = [await post(http, **fields) for fields in ({}, {name: "false"}, {name: "true"})]
+        asked: list[dict[str, Any]] = [{}, {name: "false"}, {name: "true"}]
+        replies = [await post(http, **fields) for fields in asked]
     assert [reply.status_code for reply in replies] == [200, 200, 200]
     assert [getattr(job, name) for job in pipeline.jobs] == [False, False, True]
 
