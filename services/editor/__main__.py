@@ -54,7 +54,7 @@ def serve(
     tracing.configure("editthinker-editor", settings.otlp_endpoint)
     if settings.parallel is not None and int(os.environ.get("RANK", "0")) > 0:
         _follow(settings)
-    if settings.parallel is None and "TORCHELASTIC_RUN_ID" in os.environ:
+    if settings.parallel is None and "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1":
         raise fail("torchrun started several editors; set EDITTHINKER_EDITOR_PARALLEL=ulysses to make one of them")
     failures: list[str] = []
 

@@ -130,6 +130,11 @@ def test_an_option_that_cannot_work_here_is_refused_at_load(name: str, tuning: d
         served(name, **tuning)
 
 
+def test_a_backend_is_tried_in_the_dtype_that_is_computed_in() -> None:
+    """Not in that of the stored weights."""
+    alone(served(quantization="fp8", attention="native"), job(1))
+
+
 def test_a_wrong_kernel_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "dispatch_attention_fn", lambda query, *_, **__: torch.zeros_like(query))
     with pytest.raises(ValueError, match="wrong values"):

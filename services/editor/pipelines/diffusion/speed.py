@@ -66,16 +66,20 @@ def abilities(family: Family, model: Any, device: Device, tuning: Tuning) -> Abi
 
 def preset(tuning: Tuning, family: Family, able: Abilities) -> tuple[Tuning, SpeedReport]:
     """The tuning with what its preset adds, and a report. What the operator chose stays; ``off`` becomes None."""
-    chosen, left_out = tuning, []
+    chosen = tuning
+    left_out: list[str] = []
     # In this order: blocks with a cache are not compiled, and fp8 gains only where they are.
     for knob, choose in _presets(tuning.speed).items():
         if getattr(chosen, knob) is not None:
             continue
         try:
-            chosen = replace(chosen, **{knob: choose(chosen, family, able)})
+            choice: dict[str, Any] = {knob: choose(chosen, family, able)}
         except LeftOutError as exc:
             left_out.append(f"{knob}: {exc}")
-    chosen = replace(chosen, **{knob: None for knob in _KNOBS if getattr(chosen, knob) == OFF})  # type: ignore[arg-type]
+        else:
+            chosen = replace(chosen, **choice)
+    off: dict[str, Any] = {knob: None for knob in _KNOBS if getattr(chosen, knob) == OFF}
+    chosen = replace(chosen, **off)
     applied = {knob: getattr(chosen, knob) for knob in _KNOBS if getattr(chosen, knob) is not None}
     return chosen, SpeedReport(tuning.speed, applied, tuple(left_out))
 
