@@ -107,7 +107,8 @@ class Asker:
         """A request with everything right, or with one thing wrong."""
         random, able = self.random, self.capabilities
         data, size = pictures.source(random, self._size())
-        fields, headers = {"prompt": self._prompt()}, {}
+        fields = {"prompt": self._prompt()}
+        headers: dict[str, str] = {}
         files = [("image", data)]
         if random.random() < 0.3:
             more = min(able.max_images - 1, random.choice((1, 2, 3, able.max_images)))

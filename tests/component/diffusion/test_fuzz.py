@@ -1,4 +1,4 @@
-"""Random edits to a worker of every family; ``make fuzz`` sends ten thousand."""
+"""Random edits to workers of five families that differ most; ``make fuzz`` sends ten thousand to all."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from PIL import ImageOps
 from services.editor.pipelines import SingleStepPipeline
 from services.embedded.editor import ClassicalPipeline
 from tests.fuzz import worker
-from tests.fuzz.families import NAMES, fuzz
+from tests.fuzz.families import fuzz
 
-EDITS = 16
+EDITS = 40
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["classical", "flux2-klein", "flux3-klein", "kontext", "qwen-image-2.1"])
 async def test_random_edits_are_answered_with_their_picture_or_with_the_field_at_fault(name: str) -> None:
     report = await fuzz(name, edits=EDITS, seed=4)
     assert report.faults == []
