@@ -308,7 +308,13 @@ async def fuzzed(build: Callable[[], Pipeline], plain: Plain, *, edits: int, see
         seed: decides them.
         aspect: the largest aspect ratio of a source.
     """
-    settings = {"queue": 24, "replay_bytes": 1 << 20, "source_cache_bytes": 1 << 20, "detached_edit_s": 30, "max_active": 4}
+    settings: dict[str, Any] = {
+        "queue": 24,
+        "replay_bytes": 1 << 20,
+        "source_cache_bytes": 1 << 20,
+        "detached_edit_s": 30,
+        "max_active": 4,
+    }
     async with workers.running(build, **settings) as app:
         random = Random(seed)
         pipeline = workers.context(app).pipeline
