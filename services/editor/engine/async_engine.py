@@ -20,7 +20,7 @@ from services.editor.engine.executor import EditHandle, Executor, Listener, Outc
 from services.editor.pipelines import EditJob, LoraChoice
 from services.errors import ApiError
 from services.imaging import masks
-from services.imaging.codec import Effort, ImageLimits, OutputFormat, encode
+from services.imaging.codec import Effort, ImageLimits, OutputFormat, check_fits, encode
 from services.imaging.decode_pool import DecodePool
 
 log = logging.getLogger(__name__)
@@ -462,6 +462,8 @@ class AsyncEngine:
 
     async def _read(self, request: EditRequest) -> EditJob:
         image = await self._decoder.decode(request.image, limits=self._options.image_limits)
+        # Before the edit, which would be for nothing.
+        check_fits(request.size or image.size, request.output_format)
         mask = None if request.mask is None else await self._read_mask(request.mask, image)
         limits = self._options.image_limits
         references = [

@@ -73,7 +73,7 @@ class Flux3KleinPipeline(Flux3DistilledModularPipeline):  # type: ignore[misc,un
 
     def set_progress_bar_config(self, **config: Any) -> None:
         """As the pipelines have it; the base class reaches the outermost blocks only."""
-        waiting = [self.blocks]
+        waiting = [self._blocks]  # the property is a copy
         while waiting:
             block = waiting.pop()
             waiting += list(getattr(block, "sub_blocks", {}).values())
