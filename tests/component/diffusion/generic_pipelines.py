@@ -89,7 +89,7 @@ class AnyFormPipeline(DiffusionPipeline):  # type: ignore[misc,unused-ignore]
         pictures = self.image_processor.postprocess(decoded, output_type=output_type)
         return pictures if not return_dict and prompt == "flat" else (pictures,)
 
-    def _call(self, form: str, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def _call(self, form: str, latents: torch.Tensor, t: torch.Tensor) -> Any:
         model = self.transformer
         if form == "list":
             return torch.stack(model([each.unsqueeze(1)[:, 0] for each in latents], t.view(1))[0])

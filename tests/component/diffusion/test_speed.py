@@ -53,7 +53,7 @@ def test_a_preset_depends_on_the_family(name: str, tuning: dict[str, Any], expec
 
 def test_what_the_operator_chose_wins_over_the_preset() -> None:
     """Also what they chose not to have, and in exact."""
-    chosen = {"attention": "sage", "compile": "off", "quantization": "fp8", "cache": "taylorseer"}
+    chosen: dict[str, Any] = {"attention": "sage", "compile": "off", "quantization": "fp8", "cache": "taylorseer"}
     assert applied("kontext", speed="turbo", **chosen) == {
         "attention": "sage",
         "quantization": "fp8",
