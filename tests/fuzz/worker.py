@@ -315,14 +315,21 @@ async def fuzzed(build: Callable[[], Pipeline], plain: Plain, *, edits: int, see
         "detached_edit_s": 30,
         "max_active": 4,
     }
+    before = {id(each) for each in _edits()}  # of other tests in this process
     async with workers.running(build, **settings) as app:
         random = Random(seed)
         pipeline = workers.context(app).pipeline
         player = Player(app, Asker(random, pipeline.capabilities, aspect), plain)
         report = await player.play(edits)
-    alive = sum(type(each).__name__ == "InterleavedEdit" for each in gc.get_objects())
+    alive = sum(id(each) not in before for each in _edits())
     if alive:
         report.faults.append(f"{alive} edits are still in memory")
     if report.growth > _GROWTH:
         report.faults.append(f"memory grew by {report.growth / 2**20:.0f} MiB")
     return report
+
+
+def _edits() -> list[object]:
+    """Those of diffusion pipelines that are in memory."""
+    gc.collect()
+    return [each for each in gc.get_objects() if type(each).__name__ == "InterleavedEdit"]

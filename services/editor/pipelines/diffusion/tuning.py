@@ -94,8 +94,9 @@ def apply(family: Family, pipe: Any, device: Device, tuning: Tuning) -> LoraAdap
     if tuning.quantization is not None:
         _quantize(model, tuning.quantization)
     if tuning.attention is not None:
-        model.set_attention_backend(tuning.attention)
+        # Set only if it works: it becomes the default of all models of the process.
         attention.probe(tuning.attention, device, model.dtype, attention.head_dim(model), masked=family.masked)
+        model.set_attention_backend(tuning.attention)
     if tuning.cache is not None:
         model.enable_cache(_cache(tuning.cache, tuning.cache_threshold))
     _move(pipe, device, tuning.offload)
