@@ -64,23 +64,20 @@ def test_the_warm_up_measures_two_sizes(clock: ManualTime) -> None:
 
 
 class Counted(Timed):
-    """Counts the passes of the warm-up, and the edits in them; ``pace`` times as slow."""
+    """Records the passes of the warm-up: how many edits, and the tokens of one; ``pace`` times as slow."""
 
     def __init__(self, clock: ManualTime, pace: float = 1.0) -> None:
         super().__init__(clock, 128, lambda seconds: pace * seconds)
         self.passes: list[tuple[int, int]] = []
-        self.spent_s = 0.0
 
     def advance(self, edits: Sequence[Edit]) -> None:
-        before = self.clock.now()
         if edits[0].started:
             self.passes.append((len(edits), edits[0].cost))
         super().advance(edits)
-        self.spent_s += self.clock.now() - before
 
 
 def test_a_quiet_warm_up_makes_few_passes_and_each_size_of_batch(clock: ManualTime) -> None:
-    pipeline = Counted(clock)
+    pipeline = Counted(clock, pace=0.1)
     warm_up(pipeline, OperatorLimits(8, None))
     for side in (128, 32):
         sizes = [edits for edits, tokens in pipeline.passes if tokens == side * side]
@@ -102,8 +99,9 @@ def test_a_warm_up_with_slow_passes_does_not_take_minutes(clock: ManualTime) -> 
     pipeline = Counted(clock, pace=2.0)
     measured = warm_up(pipeline, OperatorLimits(8, None))
     alone_s = 2.0 * (BASE_S + TOKEN_S * 128 * 128)
-    assert pipeline.spent_s < 20 * alone_s
-    assert {edits for edits, tokens in pipeline.passes if tokens == 128 * 128} == {1, 2}
+    sizes = [edits for edits, tokens in pipeline.passes if tokens == 128 * 128]
+    assert set(sizes) == {1, 2}
+    assert sum(sizes) <= 4 + 8  # the warm-up's own edits have two passes each
     assert measured.tokens == TokenLimit.measured(2 * 128 * 128, 8 * 128 * 128)
     assert measured.limits.cost == measured.tokens.tokens
     assert measured.model.pass_s(1, 128 * 128) == pytest.approx(alone_s, rel=0.05)
