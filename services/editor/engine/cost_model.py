@@ -14,17 +14,20 @@ A value without I/O or clock: `schedule` takes it as an argument, and the execut
 # kernels' launches. So there is a line for each size that was seen, a `Knot`. Between two knots `alone_s` is interpolated in
 # logarithms, and `marginal` linearly in the logarithm of c; outside them the line of the nearest one goes on.
 #
-# Refinement: an extended Kalman filter for each knot. Its state is (log alone_s, marginal), its measurement the time of a pass.
+# Refinement: a Kalman filter for each knot. Its state is (log alone_s, marginal), its measurement the time of a pass. It is
+# updated in seconds, in which the time is linear: in (log alone_s, marginal) a filter was certain of a time of one edit three
+# times too long with a marginal time as much too short, as passes of eight cannot tell the two from each other.
 # `alone_s` drifts (a device throttles, a neighbour comes and goes), `marginal` hardly does. So passes of one number of edits
 # that all became slower change `alone_s`; only passes of different numbers, compared with each other, tell `marginal`. The noise
 # is what passes of one number differ by. An error counts up to `_CLIP` standard deviations, so that a pass that took a hundred
 # times as long moves little; `_CHANGED` such errors in a row are a device that has changed. It is the error of the time and not
 # of its logarithm: where a step cache answers some passes, the mean is what a backlog is made of.
 #
-# Trials: passes of one edit tell nothing about `marginal`, so its variance grows with each of them. Where a batch would pay if
-# `marginal` were `_OPTIMISM` standard deviations lower, every `_TRIAL`th pass takes the edit along. That settles it: either
-# batches pay, or the next trial is hundreds of passes away, and the farther the more they cost. So no measurement, at the start
-# or later, decides for the life of a process.
+# Trials: passes alike in their number of edits tell nothing about `marginal`, so its variance grows with each of them. After
+# `_TRIAL` passes of one edit a batch is formed if it would pay with `marginal` `_TRIAL_DEVIATIONS` standard deviations lower;
+# after as many alike of several, none is if it would not pay with `marginal` as much higher. That settles it: the next trial is
+# hundreds of passes away, and the farther the more it costs. So no measurement, at the start or later, decides for the life of
+# a process.
 
 from __future__ import annotations
 
@@ -37,8 +40,8 @@ _ALONE_DRIFT = 1 / 256
 """Variance that ``log alone_s`` gains in a pass, in that of the noise: a pass then weighs a sixteenth, once much is known."""
 _MARGINAL_DRIFT = 1e-5
 _DOUBT = 1 + 1 / 256
-"""Factor of the variance of ``marginal`` in a pass of one edit."""
-_OPTIMISM = 2.0
+"""Factor of the variance of ``marginal`` in a pass of as many edits as the last one."""
+_TRIAL_DEVIATIONS = 2.0
 _TRIAL = 16
 _CLIP = 2.0
 _LEAST_CLIP = 0.5
@@ -61,6 +64,7 @@ _SPACING = 0.5
 """Octaves of tokens within which sizes share a knot."""
 _ENDS_GAIN = 1 / 16
 _LEAST_S = 1e-6
+_LEAST_SCALE = 0.25
 _MIN_SAVING = 0.1
 """Share of an edit alone that joining a pass must save to pay: its edits wait for one another."""
 
@@ -77,7 +81,7 @@ class Knot:
         alone_variance, marginal_variance, covariance: of the errors of ``log alone_s`` and ``marginal``.
         noise: standard deviation of a pass, as a share of its time.
         last: edits in the last pass, and its error.
-        alone_passes: passes of one edit since the last one of several.
+        alike: passes of as many edits in a row.
         surprises: errors beyond the bound in a row; negative for passes that were too fast.
     """
 
@@ -90,7 +94,7 @@ class Knot:
     covariance: float = 0.0
     noise: float = _NOISE[1]
     last: tuple[int, float] = (0, 0.0)
-    alone_passes: int = 0
+    alike: int = 0
     surprises: int = 0
 
     def pass_s(self, edits: int) -> float:
@@ -102,39 +106,46 @@ class Knot:
         """Standard deviation of ``marginal``."""
         return math.sqrt(self.marginal_variance)
 
-    def hoped(self) -> Knot:
-        """The line as a trial would have it."""
-        return replace(self, marginal=max(0.0, self.marginal - _OPTIMISM * self.marginal_deviation))
+    def doubted(self, sign: int) -> Knot:
+        """The line with a marginal time as much lower (-1) or higher (1) as a trial supposes."""
+        return replace(self, marginal=max(0.0, self.marginal + sign * _TRIAL_DEVIATIONS * self.marginal_deviation))
 
     def observed(self, edits: int, error: float) -> Knot:
         """The line after a pass of so many edits, whose time differed from the predicted one by this share of it."""
         noise = self.noise**2
         alone, marginal, both = self.alone_variance + _ALONE_DRIFT * noise, self.marginal_variance, self.covariance
-        doubt = _DOUBT if edits == 1 and marginal < _MARGINAL_VARIANCE[1] else 1.0
+        alike = edits == self.last[0]
+        doubt = _DOUBT if alike and marginal < _MARGINAL_VARIANCE[1] else 1.0
         marginal, both = max(_MARGINAL_VARIANCE[0], doubt * marginal + _MARGINAL_DRIFT * noise), math.sqrt(doubt) * both
-        # The derivatives of the logarithm of the time are 1 by `log alone_s`, and this by `marginal`.
-        slope = (edits - 1) / (1 + (edits - 1) * self.marginal)
-        alone_share, marginal_share = alone + slope * both, both + slope * marginal
-        variance = alone_share + slope * marginal_share + noise
+        # In seconds, as shares of `alone_s`, the time is linear in what one edit takes and what each more adds.
+        added, both = marginal + self.marginal * (2 * both + self.marginal * alone), both + self.marginal * alone
+        more, size = edits - 1, 1 + (edits - 1) * self.marginal
+        alone_share, added_share = (alone + more * both) / size, (both + more * added) / size
+        variance = (alone_share + more * added_share) / size + noise
         # What exceeds the bound is taken for noise of this pass.
         bound = min(_CLIP * math.sqrt(variance), max(_LEAST_CLIP, _CLIP * self.noise))
         variance *= max(1.0, abs(error) / bound)
         # Of two passes alike: an estimate that is wrong is no noise.
         spread = _DEVIATION_OF_DIFFERENCE * min(_MOST_ERROR, abs(error - self.last[1]))
-        known = self.noise + _NOISE_GAIN * (spread - self.noise) if edits == self.last[0] else self.noise
+        known = self.noise + _NOISE_GAIN * (spread - self.noise) if alike else self.noise
         surprises = _row(self.surprises, error, bound)
         if abs(surprises) >= _CHANGED:
             return replace(self, alone_variance=_CHANGED_VARIANCE, covariance=0.0, surprises=0).observed(edits, error)
+        scale = max(_LEAST_SCALE, 1 + alone_share / variance * error)
+        line = _within(_MARGINAL, (self.marginal + added_share / variance * error) / scale)
+        alone = (alone - alone_share**2 / variance) / scale**2
+        added = (added - added_share**2 / variance) / scale**2
+        both = (both - alone_share * added_share / variance) / scale**2
         return replace(
             self,
-            alone_s=max(_LEAST_S, self.alone_s * math.exp(alone_share / variance * error)),
-            marginal=_within(_MARGINAL, self.marginal + marginal_share / variance * error),
-            alone_variance=alone - alone_share**2 / variance,
-            marginal_variance=marginal - marginal_share**2 / variance,
-            covariance=both - alone_share * marginal_share / variance,
+            alone_s=max(_LEAST_S, self.alone_s * scale),
+            marginal=line,
+            alone_variance=alone,
+            marginal_variance=max(0.0, added - line * (2 * both - line * alone)),
+            covariance=both - line * alone,
             noise=max(_NOISE[0], known),
             last=(edits, error),
-            alone_passes=self.alone_passes + 1 if edits == 1 else 0,
+            alike=self.alike + 1 if alike else 1,
             surprises=surprises,
         )
 
@@ -162,13 +173,15 @@ class CostModel:
             return _continued(self.knots[0 if after == 0 else -1], tokens)
         low, high = self.knots[after - 1], self.knots[after]
         share = math.log(tokens / low.tokens) / math.log(high.tokens / low.tokens)
+        nearest = low if share < 1 / 2 else high
         return Knot(
             tokens,
             low.alone_s ** (1 - share) * high.alone_s**share,
             _between(low.marginal, high.marginal, share),
             _between(low.ends_s, high.ends_s, share),
             marginal_variance=_between(low.marginal_deviation, high.marginal_deviation, share) ** 2,
-            alone_passes=(low if share < 1 / 2 else high).alone_passes,
+            last=nearest.last,
+            alike=nearest.alike,
         )
 
     def pass_s(self, edits: int, tokens: float) -> float:
@@ -183,8 +196,9 @@ class CostModel:
         """
         line = self.at(tokens / edits)
         longer = self.at((tokens + added) / (edits + 1))
-        if line.alone_passes >= _TRIAL:
-            line, longer = line.hoped(), longer.hoped()
+        if line.alike >= _TRIAL:
+            sign = -1 if line.last[0] == 1 else 1
+            line, longer = line.doubted(sign), longer.doubted(sign)
         alone_s = self.at(added).alone_s
         delay_s = max(0.0, longer.pass_s(edits + 1) - line.pass_s(edits))
         saved_s = alone_s - delay_s

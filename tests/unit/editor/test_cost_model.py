@@ -39,8 +39,8 @@ def test_more_edits_never_take_less_time(model: CostModel, edits: int, tokens: i
 
 @given(models(), st.integers(1, 8), st.integers(1, 5000), st.integers(0, 50))
 def test_an_edit_joins_only_where_the_longer_pass_saves_time(model: CostModel, edits: int, tokens: int, behind: int) -> None:
-    """But for a trial, which the longest row of passes of one edit comes before."""
-    model = CostModel.of([replace(knot, alone_passes=0) for knot in model.knots])
+    """But for a trial, which a row of passes alike comes before."""
+    model = CostModel.of([replace(knot, alike=0) for knot in model.knots])
     if model.joins(edits, edits * tokens, tokens, behind):
         longer = model.pass_s(edits + 1, (edits + 1) * tokens)
         assert longer < model.pass_s(edits, edits * tokens) + model.pass_s(1, tokens)
