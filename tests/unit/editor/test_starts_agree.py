@@ -20,7 +20,7 @@ from services.editor.pipelines import Edit
 from tests.doubles.clock import ManualTime, manual_time
 from tests.unit.editor.test_cost_in_the_engine import Timed
 
-STARTS, ACTIVE, BEHIND, CALLS = 40, 8, 8, 9
+STARTS, SETTLE, ACTIVE, BEHIND, CALLS = 40, 6, 8, 8, 9
 SIDES = (16, 128)
 
 
@@ -97,11 +97,11 @@ def started(seed: int, device: Device, clock: ManualTime) -> CostModel:
 
 
 def steady(seed: int, device: Device, clock: ManualTime) -> Mapping[int, tuple[float, float]]:
-    """By side, what `serve` finds once the worker has run for a while."""
+    """By side, what `serve` finds after `SETTLE` fillings, some sixty passes where batches form."""
     model, noise = started(seed, device, clock), Noisy(seed + 1000)
     found: dict[int, tuple[float, float]] = {}
     for side in SIDES:
-        model, _, _ = serve(model, device, noise, side, 2)
+        model, _, _ = serve(model, device, noise, side, SETTLE)
     for side in SIDES:
         model, rate, edits = serve(model, device, noise, side, 3)
         found[side] = (rate, edits)
@@ -168,7 +168,7 @@ def _recovers(model: CostModel, device: Device, side: int, fillings: int) -> Non
 @pytest.mark.parametrize("device", [LAUNCHES, HALF], ids=["launches", "half"])
 def test_a_slow_period_does_not_stop_batching(device: Device, clock: ManualTime) -> None:
     """Everything takes five times as long for a while: a hot device, or a neighbour."""
-    for seed in range(5):
+    for seed in range(3):
         model, noise = started(seed, device, clock), Noisy(seed)
         for side in SIDES:
             model, _, edits = serve(model, device, lambda seconds, noise=noise: 5 * noise(seconds), side, 20)
@@ -178,7 +178,7 @@ def test_a_slow_period_does_not_stop_batching(device: Device, clock: ManualTime)
 
 def test_passes_of_several_that_were_slow_for_a_while_do_not_stop_batching_for_ever(clock: ManualTime) -> None:
     """The worst that a neighbour can do: it works only while batches are measured."""
-    for seed in range(5):
+    for seed in range(3):
         model = started(seed, LAUNCHES, clock)
         for number in range(400):
             edits = number % 8 + 1
