@@ -5,6 +5,7 @@ servers in this process, all with the same mid-sized Kontext of random weights o
 the plain pipeline taking equal requests as a list, and ours. Then short edits arrive behind long ones. Every picture of ours
 is compared with the plain pipeline's; the exit status is 1 if one differs by more than 1 of 255.
 
+``--overlap 5`` compares workers with text encoders and VAE on a thread of their own and without, in five rounds of each in turn.
 ``--starts 8`` starts one worker eight times instead, with a tiny FLUX.2 [klein], and prints how far its throughput differs.
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from benchmarks.editing import report, starts
+from benchmarks.editing import overlap, report, starts
 from benchmarks.editing.load import replay
 from benchmarks.editing.plain import Plain
 from benchmarks.editing.servers import Interleaved, Lists, Record, Server
@@ -133,12 +134,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--load", type=float, default=1.0, help="work that arrives, as a share of what the lock can do (1.0)")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--starts", type=int, default=0, help="only start a worker so many times, and compare the starts")
-    parser.add_argument("--steps", type=int, default=8, help="steps of an edit, with --starts (8)")
+    parser.add_argument("--overlap", type=int, default=0, help="only compare encoders on a thread of their own, so many rounds")
+    parser.add_argument("--steps", type=int, default=8, help="steps of an edit, with --starts and --overlap (8)")
     parser.add_argument("--threads", type=int, help="torch's threads (as many as it chooses)")
     options = parser.parse_args(argv)
     options.requests = options.requests or (5 if options.quick else 44)
-    if options.starts < 0 or options.steps < 1:
-        parser.error("--starts and --steps are above 0")
+    if min(options.starts, options.overlap) < 0 or options.steps < 1:
+        parser.error("--starts, --overlap and --steps are above 0")
     if options.requests < 1 or options.load <= 0 or options.seconds <= 0:
         parser.error("--requests, --load and --seconds are above 0")
     return options
@@ -200,6 +202,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(compare_starts(options.starts, options.steps))
         print(f"\nwall time {time.perf_counter() - started:.0f} s")
         return 0
+    if options.overlap:
+        quiet()
+        table, equal = overlap.compare(BUILDERS["flux2-klein"](), options.overlap, options.steps)
+        print(f"{table}\n\npictures are {'equal' if equal else 'NOT equal'}; wall time {time.perf_counter() - started:.0f} s")
+        return 0 if equal else 1
     results, worst = run(options)
     right = worst <= TOLERANCE
     print(f"\npictures of ours differ from the plain pipeline's by at most {worst} of 255{'' if right else ': WRONG'}")

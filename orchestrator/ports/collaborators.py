@@ -254,6 +254,7 @@ class EditorCapabilities:
         mask: None until an editor that is to tell this has answered once.
         images: the source and its references, likewise.
         fallback: the name of its fallback.
+        loras: the LoRAs that it and its fallback take; None where they have not told.
     """
 
     parameters: frozenset[str]
@@ -261,6 +262,7 @@ class EditorCapabilities:
     seed: bool = True
     images: int | None = 1
     fallback: str | None = None
+    loras: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,9 @@ class HttpThinker:
         """
         patience = patience or Patience.of(order.timeout_s)
         questions = tuple(Question(question.kind, question.text) for question in order.questions)
-        pictures = await self._pictures.of_session(order.source, order.references, order.mask, order.tenant)
+        pictures = await self._pictures.of_session(
+            order.source, order.references, order.mask, order.tenant, candidate=order.candidate
+        )
         pictures.append(await self._pictures.fit(order.candidate, order.tenant))
         outside = order.outside_mask
         strayed = None if outside is None else Strayed(outside.changed, outside.difference)

@@ -25,6 +25,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._requests = Counter("editthinker_editor_requests_total", "Edit requests.", ["outcome"], registry=self.registry)
+        # Of registered names only.
+        self._loras = Counter(
+            "editthinker_editor_lora_requests_total", "Edit requests with a LoRA.", ["lora"], registry=self.registry
+        )
         self._stages = Histogram(
             "editthinker_editor_stage_seconds",
             "Time of each stage of an edit.",
@@ -70,6 +74,10 @@ class Metrics:
         """See `services.editor.engine.async_engine.EngineObserver`."""
         self._requests.labels(outcome).inc()
 
+    def on_lora(self, name: str) -> None:
+        """A request for this registered LoRA was taken."""
+        self._loras.labels(name).inc()
+
     def on_stage(self, stage: str, seconds: float) -> None:
         """See `services.editor.engine.async_engine.EngineObserver`."""
         self._stages.labels(stage).observe(seconds)
@@ -104,6 +112,8 @@ _FIGURES: Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str]
     "encoder_cache_hits": (CounterMetricFamily, "Encodings of sources and texts that were cached."),
     "encoder_cache_misses": (CounterMetricFamily, "Encodings of sources and texts that were computed."),
     "encoder_cache_bytes": (GaugeMetricFamily, "Size of the encoder cache."),
+    "lora_bytes": (GaugeMetricFamily, "Size of the LoRAs that requests may name."),
+    "lora_switches": (CounterMetricFamily, "Passes before which another LoRA, or none, was chosen."),
     "device_bytes": (GaugeMetricFamily, "Memory of the device that is in use."),
 }
 _FORMER_NAMES = {

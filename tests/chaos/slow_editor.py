@@ -42,6 +42,7 @@ class SlowPipeline:
     interruptible = True
     max_active = None
     lags = False
+    overlaps = False
 
     def __init__(self, step_s: float, journal: Path) -> None:
         self._step_s = step_s
@@ -98,6 +99,8 @@ class SlowPipeline:
 
     def reclaim(self) -> None:
         """Nothing to free."""
+
+    def shutdown(self) -> None: ...
 
     def memory(self) -> None:
         """Not measured."""

@@ -58,6 +58,11 @@ class Plain:
                 described.on_load(self._pipe)
         self._pipe.set_progress_bar_config(disable=True)
 
+    def load_lora(self, path: Path, scale: float) -> None:
+        """Make the pictures with this LoRA."""
+        self._pipe.load_lora_weights(str(path), adapter_name="only")
+        self._pipe.set_adapters("only", scale)
+
     def picture(self, job: EditJob) -> np.ndarray:
         """The edited picture (H, W, channels), in 8 bits, at the source's size."""
         family = self._served._family

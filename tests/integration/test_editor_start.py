@@ -28,6 +28,8 @@ def start(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ([], {"max_batch": "0"}, "EDITTHINKER_EDITOR_MAX_BATCH"),
         ([], {"cache": "everything"}, "EDITTHINKER_EDITOR_CACHE"),
         ([], {"few_steps": "8"}, "few_steps describes a LoRA; set lora too"),
+        ([], {"loras": "/loras/anime"}, "is not name=path"),
+        ([], {"loras": "a=x"}, "the classical editor takes no LoRA"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_loaded(arguments: list[str], settings: dict[str, str], told: str) -> None:

@@ -24,6 +24,11 @@ _MODULES = {
     "qwen-image-edit": "qwen_edit",
     "qwen-image-edit-plus": "qwen_edit_plus",
 }
+_UNKNOWN = {
+    "chronoedit": "chronoedit",
+    "stable-diffusion-img2img": "instruct_pix2pix:build_img2img",
+    "z-image-img2img": "z_image",
+}
 
 
 def _lazily(where: str) -> Callable[[], Any]:
@@ -38,6 +43,9 @@ def _lazily(where: str) -> Callable[[], Any]:
 BUILDERS: Mapping[str, Callable[[], Any]] = {name: _lazily(module) for name, module in _MODULES.items()}
 """By the family's name: makes its pipeline, the same weights every time. torch is imported when one is called."""
 
+UNKNOWN: Mapping[str, Callable[[], Any]] = {name: _lazily(module) for name, module in _UNKNOWN.items()}
+"""Pipelines of diffusers that no family serves."""
+
 
 def save(name: str, folder: Path) -> Path:
     """Write a family's tiny pipeline into a folder, which is returned.
@@ -45,7 +53,7 @@ def save(name: str, folder: Path) -> Path:
     Raises:
         KeyError: when there is no such family.
     """
-    pipeline = BUILDERS[name]()
+    pipeline = {**BUILDERS, **UNKNOWN}[name]()
     # Pipelines of blocks have an index that may point to other places; this one points to the folder.
     here = {"overwrite_modular_index": True} if hasattr(pipeline, "blocks") else {}
     pipeline.save_pretrained(str(folder), **here)

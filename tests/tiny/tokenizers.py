@@ -14,6 +14,8 @@ from transformers import (
     Qwen2Tokenizer,
     Qwen2VLImageProcessorPil,
     Qwen2VLProcessor,
+    Qwen3Config,
+    Qwen3Model,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
@@ -165,6 +167,23 @@ def qwen3_processor(tokenizer: Any) -> Any:
 
         video = {"video_processor": Qwen3VLVideoProcessor()}
     return Qwen3VLProcessor(image_processor=pictures, tokenizer=tokenizer, chat_template=_QWEN3_TEMPLATE, **video)
+
+
+def qwen3(width: int = 16) -> Any:
+    """A Qwen3 for `qwen_tokenizer`, whose hidden states have ``width`` channels."""
+    config = Qwen3Config(
+        vocab_size=len(_QWEN_VOCABULARY),
+        hidden_size=width,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=_QWEN_VOCABULARY["<|endoftext|>"],
+    )
+    return Qwen3Model(config).eval()
 
 
 def qwen3_vl(width: int = 16, *, layers: int = 2) -> Any:

@@ -17,10 +17,10 @@ from cachetools import FIFOCache
 from PIL import Image
 
 from services.editor.engine.executor import EditHandle, Executor, Listener, Outcome
-from services.editor.pipelines import EditJob
+from services.editor.pipelines import EditJob, LoraChoice
 from services.errors import ApiError
 from services.imaging import masks
-from services.imaging.codec import Effort, ImageLimits, OutputFormat, encode
+from services.imaging.codec import Effort, ImageLimits, OutputFormat, check_fits, encode
 from services.imaging.decode_pool import DecodePool
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,9 @@ class EditRequest:
         previews: unfinished pictures of each edit.
         urgency: head starts in the queue.
         references: the encoded references.
+        lora: the LoRA to edit with.
+        native_size: whether the results are not scaled.
+        draft: whether the edits are drafts.
     """
 
     image: bytes
@@ -97,6 +100,9 @@ class EditRequest:
     previews: int = 0
     urgency: int = 0
     references: tuple[bytes, ...] = ()
+    lora: LoraChoice | None = None
+    native_size: bool = False
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,6 +462,8 @@ class AsyncEngine:
 
     async def _read(self, request: EditRequest) -> EditJob:
         image = await self._decoder.decode(request.image, limits=self._options.image_limits)
+        # Before the edit, which would be for nothing.
+        check_fits(request.size or image.size, request.output_format)
         mask = None if request.mask is None else await self._read_mask(request.mask, image)
         limits = self._options.image_limits
         references = [
@@ -472,6 +480,9 @@ class AsyncEngine:
             source=request.source,
             previews=request.previews,
             references=tuple(references),
+            lora=request.lora,
+            native_size=request.native_size,
+            draft=request.draft,
         )
         return await self._in_codec_thread(lambda: self._executor.pipeline.prepare(job))
 

@@ -94,6 +94,7 @@ def warm_up(pipeline: Pipeline, operator_limits: OperatorLimits) -> Measured:
         probed = replace(job, parameters={**job.parameters, _STEPS: _PROBE_STEPS})
     probe = _BatchProbe(pipeline, probed, operator_limits)
     limits, tokens = probe.limits()
+    limits = replace(limits, overlap=pipeline.overlaps)
     large = probe.knot
     large = replace(large, ends_s=max(0.0, whole_s - edit.calls_done * large.alone_s))
     small = _smaller(pipeline, probed, large, operator_limits)
@@ -103,12 +104,17 @@ def warm_up(pipeline: Pipeline, operator_limits: OperatorLimits) -> Measured:
 
 
 def _smaller(pipeline: Pipeline, job: EditJob, large: Knot, operator_limits: OperatorLimits) -> Knot | None:
-    """The line of a smaller size; None where the family works at one size, or does not take this one."""
+    """The line of a smaller size, below that of a draft where the family takes a size; None where it takes neither, or not this
+    one.
+    """
     size = tuple(min(side, max(_LEAST_SIDE, side // _SMALLER)) for side in job.image.size)
-    if not pipeline.capabilities.resize or size == job.image.size:
+    if size == job.image.size or not (pipeline.capabilities.resize or pipeline.capabilities.draft):
         return None
     image = job.image.resize((size[0], size[1]))
     smaller = replace(job, image=image, size=image.size, source=f"{job.source} smaller")
+    if not pipeline.capabilities.resize:
+        # It edits every picture at one area, and drafts at another.
+        smaller = replace(smaller, draft=True)
     probe = _BatchProbe(pipeline, pipeline.prepare(smaller), operator_limits)
     try:
         probe.limits(below=_DISTINCT * large.tokens)
@@ -130,8 +136,11 @@ def _complete(pipeline: Pipeline, job: EditJob) -> Edit:
 
 
 def _advance(pipeline: Pipeline, edits: Sequence[Edit]) -> None:
+    """Advance edits, and let each that needs its encoder or decoder wait for that."""
     pipeline.advance(edits)
     for edit in edits:
+        while edit.pending is not None:
+            pipeline.advance([edit])
         if edit.error is not None:
             raise RuntimeError(f"the warm-up edit failed: {edit.error}") from edit.error
 
@@ -153,7 +162,8 @@ class _BatchProbe:
         active = operator_limits.active
         self._active = active if pipeline.max_active is None else min(active, pipeline.max_active)
         self._edits: list[Edit] = []
-        self._peak = 0
+        self._pass_peak = 0
+        self._ends_peak = 0
         self._left_s = _MOST_S
         self._tokens = 1
         self.largest = 1
@@ -220,14 +230,23 @@ class _BatchProbe:
             return None
         return max(1, int((_USABLE * free - self._peak) / state))
 
-    def _memory(self) -> tuple[int | None, int]:
+    @property
+    def _peak(self) -> int:
+        """Bytes that passes, and encoding and decoding one edit, take in addition to the edits' state."""
+        peaks = (self._pass_peak, self._ends_peak)
+        return sum(peaks) if self._pipeline.overlaps else max(peaks)
+
+    def _memory(self, *, of_pass: bool = False) -> tuple[int | None, int]:
         """(bytes free, peak bytes allocated since the last call) of the device, once it is idle; (None, 0) where memory is not
         measured.
         """
         memory = self._pipeline.memory()
         if memory is None:
             return None, 0
-        self._peak = max(self._peak, memory[1])
+        if of_pass:
+            self._pass_peak = max(self._pass_peak, memory[1])
+        else:
+            self._ends_peak = max(self._ends_peak, memory[1])
         return memory
 
     def _measurements(self, below: float | None) -> Iterator[int]:
@@ -244,7 +263,8 @@ class _BatchProbe:
             peak = self._alone() if size == 1 else self._batched(size)
             yield size
             free, _ = self._memory()
-            if self._edits[0].group is None or (free is not None and 2 * peak > _USABLE * free):
+            overlapping = self._ends_peak if self._pipeline.overlaps else 0
+            if self._edits[0].group is None or (free is not None and 2 * peak + overlapping > _USABLE * free):
                 return
 
     def _sizes(self) -> list[int]:
@@ -314,7 +334,7 @@ class _BatchProbe:
         self._memory()
         start = time.monotonic()
         _advance(self._pipeline, edits)
-        _, peak = self._memory()
+        _, peak = self._memory(of_pass=True)
         return time.monotonic() - start, peak
 
 

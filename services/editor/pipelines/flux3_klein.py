@@ -26,6 +26,7 @@ from PIL import Image
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.family import Family
+from services.editor.pipelines.diffusion.text_limit import Text, counted
 from services.editor.pipelines.flux2 import aspect, reduced, size, to_vae
 
 MAX_IMAGES = 10
@@ -72,7 +73,7 @@ class Flux3KleinPipeline(Flux3DistilledModularPipeline):  # type: ignore[misc,un
 
     def set_progress_bar_config(self, **config: Any) -> None:
         """As the pipelines have it; the base class reaches the outermost blocks only."""
-        waiting = [self.blocks]
+        waiting = [self._blocks]  # the property is a copy
         while waiting:
             block = waiting.pop()
             waiting += list(getattr(block, "sub_blocks", {}).values())
@@ -115,6 +116,12 @@ def _one_call(pipe: Any) -> Family:
     return FAMILY
 
 
+def _in_template(processor: Any, text: str) -> int:
+    """The tokens of a prompt as its block wraps it."""
+    turn = [{"role": "user", "content": text}]
+    return counted(processor, processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+
+
 def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
     width, height = size(job, pixels)
     pictures = [replace(job, image=image) for image in (job.image, *job.references)]
@@ -148,6 +155,7 @@ FAMILY = Family(
     aspect=aspect,
     to_vae=to_vae,
     step_caches=frozenset(),
+    text=Text(("tokenizer",), 8192, _in_template),
     load=load,
     on_load=_one_call,
     licence="FLUX Kommunity License; read it before commercial use",

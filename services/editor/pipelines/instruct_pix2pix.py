@@ -72,6 +72,7 @@ FAMILY = Family(
     guided_by="guidance_scale",
     guided=frozenset({"image_guidance_scale"}),
     pixels=512 * 512,
+    draft_area=1.0,  # Stable Diffusion 1.5 was trained at this area, and no lower one
     denoiser="unet",
     cached_methods=("_encode_prompt", "prepare_image_latents"),
     to_vae=_to_vae,

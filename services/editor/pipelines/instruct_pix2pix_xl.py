@@ -47,6 +47,7 @@ FAMILY = replace(
     call=_arguments,
     collations={**base.FAMILY.collations, "added_cond_kwargs": Collation.DICT},
     pixels=768 * 768,
+    draft_area=4 / 9,  # 512 x 512
     cached_methods=("encode_prompt", "prepare_image_latents"),
     to_vae=_to_vae,
     on_load=_in_a_safe_dtype,

@@ -104,6 +104,8 @@ FAMILY = Family(
     to_vae=_to_vae,
     calls_a_step=lambda job: 2 if job.parameters["true_cfg_scale"] > 1 else 1,
     inpainting=Inpainting(FluxKontextInpaintPipeline, _inpaint_arguments, _inpainted_size),
+    # As FLUX.1 [dev], which has the same architecture: huggingface.co/diffusers/FLUX.1-dev-torchao-fp8.
+    fp8=True,
     # CLIP, which reads 77 tokens, gives the pooled embedding only.
     text=Text(("tokenizer_2",), 512),
     licence="FLUX.1 [dev] Non-Commercial License; FLUX.1 Kontext [pro] is an API, not weights",

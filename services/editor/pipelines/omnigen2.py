@@ -7,7 +7,7 @@ pipeline, and the repository's code was run with random weights only (on a CPU, 
 Guidance has two scales, for the text (``guidance_scale``, upstream's ``text_guidance_scale``) and for the source. Each of them
 above 1 costs one more call a step, and the latter has no effect without the former. Defaults: those of upstream's editing
 script, including its negative prompt. As upstream does, the source is scaled to at most the working area and a longest side of
-its square root, and so are up to two references; an edit has the source's size unless another is requested. Calls of its
+its square root, and so are up to four references; an edit has the source's size unless another is requested. Calls of its
 transformer take lists: edits are interleaved but not batched. Its scheduler gives no previews.
 """
 
@@ -38,8 +38,8 @@ _NEGATIVE_PROMPT = (
 _TEXT_TOKENS = 1024
 _TEMPLATE_TOKENS = 64
 """More than upstream's template around a prompt has."""
-_MAX_IMAGES = 3
-"""As many as upstream's demonstration takes (its ``app.py``)."""
+_MAX_IMAGES = 5
+"""As many as its transformer has embeddings for (``image_index_embedding``); upstream's demonstration (``app.py``) takes 3."""
 _SOURCE_SEED = 0
 
 

@@ -26,6 +26,7 @@ from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.sizes import Size, working_size
+from services.editor.pipelines.diffusion.text_limit import Text
 from services.editor.pipelines.qwen_edit import to_vae
 
 MAX_IMAGES = 10
@@ -35,6 +36,11 @@ _MAX_ASPECT = 100
 """The text encoder accepts pictures up to 200:1, after rounding to multiples of 32; the rest is a margin for that rounding."""
 _MIN_SIDE = 20
 """Before that rounding: 16 and less would be rounded to 0."""
+_MAX_SIDE = 10_240
+"""Of a picture, so that ten and the result, each of which takes as many of the transformer's 8192 positions as its longer side
+has tokens of 16 pixels, leave 1152 to the text; beyond, diffusers would take positions for negative ones."""
+_TEXT_TOKENS = 1024
+"""Of a prompt, which the pipeline does not cut; its template takes at most 100 of those positions."""
 
 
 def reduced(job: EditJob, pixels: int) -> Size:
@@ -49,8 +55,8 @@ def size(job: EditJob, pixels: int) -> Size:
 
 
 def aspect(pixels: int) -> float:
-    """The aspect ratio up to which no side is rounded to 0."""
-    return min(_MAX_ASPECT, pixels / _MIN_SIDE**2)
+    """The aspect ratio up to which no side is rounded to 0, and all pictures have positions."""
+    return min(_MAX_ASPECT, pixels / _MIN_SIDE**2, _MAX_SIDE**2 / pixels)
 
 
 def _turbo_arguments(job: EditJob, pixels: int) -> dict[str, Any]:
@@ -113,6 +119,9 @@ FAMILY = Family(
     to_vae=to_vae,
     calls_a_step=lambda job: 2 if job.parameters["true_cfg_scale"] > 1 else 1,
     step_caches=frozenset(),
+    # The first step attends to the prefix causally.
+    masked=True,
+    text=Text(("processor",), _TEXT_TOKENS),
     few_steps={"shift_terminal": None},
     alpha=True,
     on_load=_kind,

@@ -22,7 +22,9 @@ DIFFUSION: Mapping[str, tuple[str, tuple[str, ...]]] = {
 EMBEDDED = "classical"
 AUTO = "auto"
 """The family is read from the model's `model_index.json`."""
-NAMES = (AUTO, EMBEDDED, *sorted(DIFFUSION))
+GENERIC = "generic"
+"""The family is made from the signature of the model's pipeline."""
+NAMES = (AUTO, EMBEDDED, GENERIC, *sorted(DIFFUSION))
 
 
 def family_of(pipeline_class: str) -> str | None:

@@ -35,6 +35,8 @@ class SingleStepEdit:
     result: EditResult | None = None
     error: Exception | None = None
     blamed: str = "prompt"
+    pending: None = None
+    side_s: float = 0.0
 
 
 class SingleStepPipeline:
@@ -43,6 +45,7 @@ class SingleStepPipeline:
     interruptible = False
     max_active = 1
     lags = False
+    overlaps = False
 
     def __init__(self, family: SingleStepFamily) -> None:
         self._family = family
@@ -105,3 +108,6 @@ class SingleStepPipeline:
         """Nothing to do: the family returns the requested size."""
         del job
         return result
+
+    def shutdown(self) -> None:
+        """Nothing to end."""

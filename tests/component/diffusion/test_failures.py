@@ -163,6 +163,8 @@ def test_a_text_that_the_encoder_would_cut_is_refused_with_the_limit(name: str) 
 def test_the_longest_text_is_read_to_its_end(name: str) -> None:
     """Its last letter changes the embeddings; one more letter is refused."""
     pipeline = served(name)
+    if name == "flux3-klein":
+        without_attention(pipeline)
     limit = pipeline.capabilities.prompt_tokens or 0
     fits = longest(pipeline, limit)
     pipeline.prepare(replace(job(), prompt=fits))
@@ -176,6 +178,12 @@ def test_the_longest_text_is_read_to_its_end(name: str) -> None:
         read.append(edit.call.arguments["encoder_hidden_states"])
         pipeline.close(edit)
     assert read[0].shape == read[1].shape and not torch.equal(*read)
+
+
+def without_attention(pipeline: InterleavedPipeline) -> None:
+    """Let the text encoder compute each token alone: with 8192 of them its attention takes half a minute."""
+    for layer in pipeline._pipe.text_encoder.model.language_model.layers:
+        layer.self_attn.forward = lambda hidden_states, **_: (torch.zeros_like(hidden_states), None)
 
 
 def longest(pipeline: InterleavedPipeline, limit: int) -> str:

@@ -66,3 +66,9 @@ async def test_a_worker_serves_it_and_refuses_guidance() -> None:
         wrong = await workers.post(http, image=workers.png((64, 64)), guidance_scale=4)
     assert (fine.status_code, wrong.status_code) == (200, 400)
     assert wrong.json()["error"]["param"] == "guidance_scale"
+
+
+def test_an_edit_shows_no_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    """On the worker's stderr they would be among its log lines."""
+    assert finished(served(NAME), job()).error is None
+    assert capfd.readouterr().err == ""

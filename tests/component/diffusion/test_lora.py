@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from services.editor.pipelines.diffusion.device import Device
@@ -17,19 +15,9 @@ from services.editor.pipelines.tuning import Tuning
 from tests.component.diffusion.test_families import family_of
 from tests.parity import WORKING_PIXELS
 from tests.tiny import BUILDERS
+from tests.tiny.loras import FILE, saved
 
-FILE = "pytorch_lora_weights.safetensors"
 Tensors = dict[str, torch.Tensor]
-
-
-def saved(name: str, folder: Path) -> Path:
-    """A LoRA of a family's denoiser."""
-    pipe = BUILDERS[name]()
-    denoiser = "unet" if hasattr(pipe, "unet") else "transformer"
-    model = getattr(pipe, denoiser)
-    model.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-    pipe.save_lora_weights(folder, **{f"{denoiser}_lora_layers": get_peft_model_state_dict(model)})
-    return folder / FILE
 
 
 def start(name: str, lora: Path, **tuning: str) -> None:

@@ -175,9 +175,10 @@ def device() -> Recorder:
     return Recorder("cpu")
 
 
-@pytest.fixture
-def served(device: Recorder) -> InterleavedPipeline:
-    return serve(FAMILY, PipelineDouble(), device, Tuning(device="cpu", pixels=WORKING_PIXELS))
+@pytest.fixture(params=[False, True], ids=["one thread", "overlap"])
+def served(device: Recorder, request: pytest.FixtureRequest) -> InterleavedPipeline:
+    tuning = Tuning(device="cpu", pixels=WORKING_PIXELS, overlap=bool(request.param))
+    return serve(FAMILY, PipelineDouble(), device, tuning)
 
 
 def plain(job: EditJob) -> torch.Tensor:
@@ -213,13 +214,13 @@ def test_references_and_their_order_reach_the_pipeline(served: InterleavedPipeli
         finish(served, edit)
         pictures.append(device.exact(edit))
     assert len({found.numpy().tobytes() for found in pictures}) == 5
-    assert FAMILY.capabilities.max_images == 3
+    assert FAMILY.capabilities.max_images == 5
     again = served.open(served.prepare(jobs[1]))
     finish(served, again)
     assert difference(device.exact(again), pictures[1]) == 0
 
 
-@pytest.mark.parametrize("references", [(6,), (6, 7), (8, 6)])
+@pytest.mark.parametrize("references", [(6,), (6, 7), (8, 6), (9, 8, 7, 6)])
 def test_an_edit_with_references_is_the_plain_pipelines(
     served: InterleavedPipeline, device: Recorder, references: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

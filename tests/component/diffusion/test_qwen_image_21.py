@@ -112,6 +112,13 @@ def test_a_turbo_takes_the_steps_of_its_own_schedule() -> None:
     assert not pipeline.capabilities.negative_prompt
 
 
+def test_a_turbo_is_not_served_with_another_number_of_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.editor.pipelines.diffusion.lora.fuse", lambda *_, **__: None)
+    built = tiny.build(sample_sigmas=tiny.TURBO_SIGMAS)
+    with pytest.raises(ValueError, match="takes 4 to 4 steps, not 8: leave few_steps and the LoRA out"):
+        serve(qwen_image_21.FAMILY, built, Device("cpu"), Tuning(pixels=WORKING_PIXELS, lora="some", few_steps=8))
+
+
 async def test_a_turbo_refuses_other_steps_and_guidance() -> None:
     async with workers.running(turbo, max_active=1) as app, workers.client(app) as http:
         replies = [
@@ -156,3 +163,13 @@ def test_no_side_is_rounded_to_nothing(shape: tuple[int, int]) -> None:
     width, height = qwen_image_21.size(source, NATIVE_PIXELS)
     assert min(width, height) >= 32
     assert width % 32 == height % 32 == 0
+
+
+@pytest.mark.parametrize("pixels", [64 * 64, NATIVE_PIXELS, 4 * NATIVE_PIXELS])
+def test_ten_of_the_widest_pictures_and_the_longest_text_have_positions(pixels: int) -> None:
+    """diffusers would take those beyond 8192 for negative ones. The template has at most 100 tokens."""
+    wide = replace(job(), image=Image.new("1", (int(1000 * qwen_image_21.aspect(pixels)), 1000), None))
+    longer = max(qwen_image_21.size(wide, pixels)) // 16
+    text = qwen_image_21.FAMILY.text
+    assert text is not None and text.most is not None
+    assert (qwen_image_21.MAX_IMAGES + 1) * longer + text.most + 100 <= 8192

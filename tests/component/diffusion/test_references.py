@@ -33,7 +33,7 @@ def job(place: int, references: int, **changes: object) -> EditJob:
 
 def test_only_families_whose_pipelines_take_several_pictures_say_so() -> None:
     said = {name: family_of(name).capabilities.max_images for name in DIFFUSION}
-    assert {name: most for name, most in said.items() if most > 1} == {**SEVERAL, "flux2-klein-kv": 4, "omnigen2": 3}
+    assert {name: most for name, most in said.items() if most > 1} == {**SEVERAL, "flux2-klein-kv": 4, "omnigen2": 5}
 
 
 @pytest.mark.parametrize("name", SEVERAL)

@@ -197,6 +197,9 @@ def listed(*models: dict[str, Any]) -> Response:
         (listed({"id": "a", "capabilities": {"prompt_tokens": 75}}), None, Told(prompt_tokens=75)),
         (listed({"id": "a", "capabilities": {"prompt_tokens": 0}}), None, Told()),
         (listed({"id": "a", "capabilities": {"prompt_tokens": True}}), None, Told()),
+        (listed({"id": "a", "capabilities": {"loras": {"x": 1.0, "y": 0.5}}}), None, Told(loras=frozenset("xy"))),
+        (listed({"id": "a", "capabilities": {"loras": {}}}), None, Told(loras=frozenset())),
+        (listed({"id": "a", "capabilities": {"loras": "all"}}), None, Told()),
         (listed({"id": "a", "capabilities": [1]}), None, Told()),
         (listed(), None, Told()),
         (JSONResponse(["x"]), None, Told()),
@@ -241,7 +244,7 @@ async def test_what_editors_take_is_learned_where_the_settings_do_not_say(desk: 
         await pool.learn(again=False)
         assert len(desk.seen) == asked
         await pool.learn(again=True)
-        assert len(desk.seen) == asked + 2
+        assert len(desk.seen) == asked + 3  # what settings do not say: the area at which they edit
 
 
 @pytest.mark.parametrize(

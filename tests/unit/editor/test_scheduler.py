@@ -29,6 +29,7 @@ limits = st.builds(
     batch=st.integers(1, 4),
     cost=st.one_of(st.none(), st.integers(1, 30)),
     always_batch=st.booleans(),
+    overlap=st.booleans(),
 )
 
 knots = st.builds(
@@ -94,6 +95,39 @@ def test_the_device_is_never_idle_while_a_request_is_present(present: list[Reque
     """Unless all are preempted."""
     free = [request for request in present if request.preempted_until is None]
     assert (schedule(present, limit, FREE) is None) == (not free)
+
+
+@given(present=requests(), limit=limits, model=models, just=st.booleans(), pending=st.sets(st.integers(0, 11)))
+def test_pending_requests_are_not_advanced_and_keep_their_slots(
+    *, present: list[Request], limit: Limits, model: CostModel, just: bool, pending: set[int]
+) -> None:
+    """An exclusive one keeps the device, too; otherwise the device is idle only while two are pending or every slot is taken."""
+    present = [replace(request, pending=request.started and request.id in pending) for request in present]
+    output = schedule(present, limit, model, just_started=just)
+    free = [request for request in present if request.preempted_until is None]
+    started = [request for request in free if request.started]
+    away = [request for request in started if request.pending]
+    waiting = sorted((request for request in free if not request.started), key=lambda request: (request.due, request.id))
+    if output is None:
+        alone = any(request.exclusive for request in (*started, *waiting[:1]))
+        assert len(started) == len(away) and (not waiting or alone or len(away) >= 2 or len(started) >= limit.active)
+        return
+    chosen = [present[number] for number in output.ids]
+    assert not any(request.pending for request in chosen)
+    if output.start and started:
+        assert len(away) < 2 and len(started) < limit.active and not any(request.exclusive for request in (*started, *chosen))
+
+
+def test_one_request_is_started_ahead_where_encoding_overlaps() -> None:
+    """Although no other may join the batch; and none before the batch has had its pass."""
+    running, ahead = Request(1, 1, True, "a"), Request(2, 2, True, "a")
+    waiting = Request(3, 3)
+    alone = Limits(8, 1, None, overlap=True)
+    assert schedule([running, waiting], alone, FREE) == SchedulerOutput((3,), start=True)
+    assert schedule([running, waiting], alone, FREE, just_started=True) == SchedulerOutput((1,), start=False)
+    assert schedule([running, waiting], replace(alone, overlap=False), FREE) == SchedulerOutput((1,), start=False)
+    for other in (ahead, replace(ahead, group=None, pending=True)):
+        assert schedule([running, other, waiting], alone, FREE) == SchedulerOutput((1,), start=False)
 
 
 @dataclass

@@ -509,3 +509,18 @@ async def test_a_special_token_of_the_model_is_refused_before_any_work(field: st
         assert f"{field}: it holds {token.lower()}, which held reads as a mark of its own; leave it out" == error["message"]
     assert good.status_code == 200
     assert pipeline.edits == 1
+
+
+async def test_a_result_that_is_too_long_for_webp_is_refused_before_the_edit() -> None:
+    """Whether the size is asked for or the source's; also of a stream, with its own status."""
+    pipeline = HeldPipeline()
+    async with running(lambda: pipeline) as app, client(app) as http:
+        refused = [
+            await post(http, None, size="20000x1", output_format="webp"),
+            await post(http, None, image=png((20_000, 1)), output_format="webp"),
+            await post(http, None, size="20000x1", output_format="webp", stream="true"),
+        ]
+        good = await post(http, None, size="20000x1", output_format="jpeg")
+    assert [(reply.status_code, reply.json()["error"]["param"]) for reply in refused] == [(400, "output_format")] * 3
+    assert good.status_code == 200
+    assert pipeline.edits == 1

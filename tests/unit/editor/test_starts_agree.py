@@ -20,7 +20,7 @@ from services.editor.pipelines import Edit
 from tests.doubles.clock import ManualTime, manual_time
 from tests.unit.editor.test_cost_in_the_engine import Timed
 
-STARTS, SETTLE, ACTIVE, BEHIND, CALLS = 40, 6, 8, 8, 9
+STARTS, SETTLE, ACTIVE, BEHIND, CALLS = 20, 12, 8, 8, 9
 SIDES = (16, 128)
 
 
@@ -97,7 +97,7 @@ def started(seed: int, device: Device, clock: ManualTime) -> CostModel:
 
 
 def steady(seed: int, device: Device, clock: ManualTime) -> Mapping[int, tuple[float, float]]:
-    """By side, what `serve` finds after `SETTLE` fillings, some sixty passes where batches form."""
+    """By side, what `serve` finds after `SETTLE` fillings, some 120 passes where batches form."""
     model, noise = started(seed, device, clock), Noisy(seed + 1000)
     found: dict[int, tuple[float, float]] = {}
     for side in SIDES:
@@ -165,13 +165,18 @@ def _recovers(model: CostModel, device: Device, side: int, fillings: int) -> Non
     assert rate > 0.84 * max(device.rate(side, edits) for edits in range(1, ACTIVE + 1))
 
 
+def _slower(noise: Noisy, factor: float) -> Callable[[float], float]:
+    return lambda seconds: factor * noise(seconds)
+
+
 @pytest.mark.parametrize("device", [LAUNCHES, HALF], ids=["launches", "half"])
 def test_a_slow_period_does_not_stop_batching(device: Device, clock: ManualTime) -> None:
     """Everything takes five times as long for a while: a hot device, or a neighbour."""
     for seed in range(3):
         model, noise = started(seed, device, clock), Noisy(seed)
+        hot = _slower(noise, 5)
         for side in SIDES:
-            model, _, edits = serve(model, device, lambda seconds, noise=noise: 5 * noise(seconds), side, 20)
+            model, _, edits = serve(model, device, hot, side, 20)
             assert side == max(SIDES) or edits > 6
             _recovers(model, device, side, 10)
 

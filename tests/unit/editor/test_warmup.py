@@ -59,6 +59,16 @@ def test_started_edits_leave_memory_for_a_pass() -> None:
     assert (limits.active, limits.resident) == (4, 4)
 
 
+def test_where_encoding_overlaps_both_need_their_memory_at_a_time() -> None:
+    """30 for an edit that is encoded or decoded, and 4 for each edit of a pass."""
+    device = Device(step=4, start=30)
+    device.overlaps = True
+    both = warm_up(device, OperatorLimits(8, None)).limits
+    one = warm_up(Device(step=4, start=30), OperatorLimits(8, None)).limits
+    assert (one.resident, one.overlap) == (5, False)
+    assert (both.resident, both.overlap) == (3, True)
+
+
 def test_the_peak_of_encoding_counts() -> None:
     """Even if the warm-up's source is in the encoder cache."""
     assert warm_up(Device(start=40), OperatorLimits(8, None)).limits.resident == 4

@@ -7,7 +7,8 @@ batched, unless the argument is a plain value that is equal for all calls: only 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -45,29 +46,52 @@ class Collation(Enum):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of the denoiser by one edit: its arguments by name, and the cache context it was made in."""
+    """One call of the denoiser by one edit: its arguments by name, and the cache context it was made in.
+
+    Attributes:
+        arguments: by their names in the model's ``forward``.
+        context: of step caches, where the pipeline names one.
+        positional: those without a name, of a ``forward`` that takes any number; a call with some is not batched.
+    """
 
     arguments: dict[str, Any]
     context: str | None = None
+    positional: tuple[Any, ...] = ()
 
     @property
-    def main(self) -> torch.Tensor:
-        """The noisy latents: the first tensor argument, (B, tokens, channels) or (B, channels, height, width)."""
-        tensor: torch.Tensor = next(value for value in self.arguments.values() if isinstance(value, torch.Tensor))
-        return tensor
+    def main(self) -> torch.Tensor | None:
+        """The noisy latents: the first tensor argument of three dimensions or more, (B, tokens, channels) or (B, channels, …,
+        height, width); None for a model that takes them in a list.
+        """
+        values = self.arguments.values()
+        return next((value for value in values if isinstance(value, torch.Tensor) and value.ndim > 2), None)  # noqa: PLR2004
 
     @property
     def samples(self) -> int:
-        """B."""
-        return int(self.main.shape[0])
+        """B; 1 where it is not known."""
+        return 1 if self.main is None else int(self.main.shape[0])
 
     @property
     def cost(self) -> int:
-        """Tokens: samples x (sequence length, or latent pixels; and the length of the text, and of pictures that are apart)."""
+        """Tokens: samples x (sequence length, or latent pixels; and the length of the text, and of pictures that are apart).
+
+        Without latents of a known form the values of the largest tensor: they grow with the picture too.
+        """
+        if self.main is None:
+            return max((tensor.numel() for tensor in _tensors([*self.positional, *self.arguments.values()])), default=1) or 1
         shape = self.main.shape
         others = (self.arguments.get(name) for name in ("encoder_hidden_states", "image_cond_hidden_states"))
-        more = sum(other.shape[1] for other in others if isinstance(other, torch.Tensor))
-        return int(shape[0] * (more + (shape[1] if len(shape) == 3 else shape[2] * shape[3])))  # noqa: PLR2004 - (B, L, C)
+        more = sum(other.shape[1] for other in others if isinstance(other, torch.Tensor) and other.ndim > 1)
+        return max(1, shape[0] * (more + (shape[1] if len(shape) == 3 else math.prod(shape[2:]))))  # noqa: PLR2004 - (B, L, C)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in nested lists and dictionaries."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
 
 
 class Fingerprints:
@@ -90,14 +114,17 @@ def group_of(call: Call, collations: Mapping[str, Collation], fingerprints: Fing
     """A key that is equal for calls that can share a pass; None for a call that cannot share one."""
     parts: list[Hashable] = []
     collations = _present(call, collations)
+    if call.main is None or call.positional:
+        return None
+    samples = call.samples
     for name, value in call.arguments.items():
         collation = collations.get(name)
         if isinstance(value, torch.Tensor):
-            part = _tensor_part(value, collation, call.samples, fingerprints)
-        elif collation is Collation.LIST and isinstance(value, list) and len(value) == call.samples:
-            part = repr(value[0]) if all(item == value[0] for item in value) else None
+            part = _tensor_part(value, collation, samples, fingerprints)
+        elif collation is Collation.LIST and isinstance(value, list) and len(value) == samples:
+            part = _listed_part(value)
         elif collation is Collation.DICT and isinstance(value, dict):
-            part = _named_part(value, call.samples, fingerprints)
+            part = _named_part(value, samples, fingerprints)
         elif collation is Collation.MASK and value is None:
             part = "mask"
         elif collation is Collation.PREFIX and value is not None:
@@ -134,6 +161,12 @@ def _tensor_part(value: torch.Tensor, collation: Collation | None, samples: int,
     if collation is Collation.EXPAND and value.ndim == 0:
         return kind
     return None
+
+
+def _listed_part(value: Sequence[Any]) -> Hashable | None:
+    if any(True for _ in _tensors(value)):
+        return None
+    return repr(value[0]) if all(item == value[0] for item in value) else None
 
 
 def _named_part(value: Mapping[str, Any], samples: int, fingerprints: Fingerprints) -> Hashable | None:

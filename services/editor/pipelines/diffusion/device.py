@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +46,11 @@ class Device:
         return self.device.type == "cuda"
 
     @property
+    def capability(self) -> tuple[int, int] | None:
+        """The compute capability of an NVIDIA GPU; None for other devices."""
+        return torch.cuda.get_device_capability(self.device) if self.is_cuda and torch.version.cuda else None
+
+    @property
     def lags(self) -> bool:
         """Whether it computes later than the host asks: `limit_lag` then waits for the pass before the last one."""
         return self.is_cuda
@@ -59,6 +65,34 @@ class Device:
         if self.is_cuda and self.device.index is not None:
             torch.cuda.set_device(self.device)
 
+    @contextlib.contextmanager
+    def own_stream(self) -> Iterator[None]:
+        """A new stream for what the calling thread asks of a GPU; nothing on a CPU."""
+        self.adopt()
+        if not self.is_cuda:
+            yield
+            return
+        with torch.cuda.stream(torch.cuda.Stream(self.device)):  # type: ignore[no-untyped-call]
+            yield
+
+    def mark(self) -> Any:
+        """Where the calling thread's stream is, for `follow`; None on a CPU."""
+        return torch.cuda.current_stream(self.device).record_event() if self.is_cuda else None
+
+    def follow(self, mark: Any) -> None:
+        """Let the calling thread's stream wait until another has reached a mark."""
+        if mark is not None:
+            torch.cuda.current_stream(self.device).wait_event(mark)
+
+    def hand_over(self, result: Any) -> None:
+        """Wait until the calling thread's stream has computed a result, and let the default stream, too, use its memory."""
+        if not self.is_cuda:
+            return
+        for tensor in tensors_in(result):
+            if tensor.is_cuda:
+                tensor.record_stream(torch.cuda.default_stream(self.device))
+        torch.cuda.current_stream(self.device).synchronize()
+
     def limit_lag(self) -> None:
         """Let the device lag at most one pass behind the host, so that a cancelled edit stops within a step."""
         if not self.is_cuda:
@@ -72,7 +106,7 @@ class Device:
         """For each output of a denoiser whether all its values are finite, on the host; `lags` says when they can be read."""
         tensors = [_first_tensor(output) for output in outputs]
         unknown = torch.ones((), dtype=torch.bool, device=self.device)
-        flags = torch.stack([unknown if each is None else each.isfinite().all() for each in tensors])
+        flags = torch.stack([unknown if each is None else each.isfinite().all().to(self.device) for each in tensors])
         if not flags.is_cuda:
             return flags
         # Into pinned memory, behind the pass in the device's queue: the host does not wait.
@@ -133,19 +167,35 @@ class Device:
                             del state._state_cache[name]  # noqa: SLF001
 
 
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors in what a method of a pipeline returns: of sequences, mappings, and objects such as distributions."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
+    elif hasattr(value, "__dict__") and not isinstance(value, type):
+        yield from tensors_in(vars(value))
+
+
 def _image(picture: torch.Tensor) -> Image.Image:
     pixels = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
 def _first_tensor(output: Any) -> torch.Tensor | None:
-    if isinstance(output, torch.Tensor):
-        return output
-    try:
-        first = output[0]
-    except (TypeError, IndexError, KeyError):
-        return None
-    return first if isinstance(first, torch.Tensor) else None
+    while not isinstance(output, torch.Tensor):
+        if isinstance(output, str | bytes):
+            return None
+        try:
+            output = output[0]
+        # Any object may be asked; a `BaseOutput` has its first field there.
+        except (TypeError, IndexError, KeyError):
+            return None
+    return output
 
 
 def as_pipeline_error(exc: Exception) -> PipelineError | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image
 class EncoderCache:
     """Results of encoders by a digest of their arguments; the least recently used are evicted first.
 
-    Used by the executor's thread alone. Results stay on the device, as the pipelines returned them.
+    Results stay on the device, as the pipelines returned them. Any thread may clear it while one computes.
 
     Args:
         limit: bytes to keep at most; 0 disables the cache.
@@ -24,6 +25,7 @@ class EncoderCache:
 
     def __init__(self, limit: int) -> None:
         self._results: LRUCache[Hashable, Any] = LRUCache(limit, getsizeof=_bytes)
+        self._lock = threading.Lock()
         self.hits = 0
         self.misses = 0
 
@@ -47,20 +49,23 @@ class EncoderCache:
             key = _key(name, partial(_by_content, source), args, kwargs)
             if key is None or self._results.maxsize == 0:
                 return method(*args, **kwargs)
-            if key in self._results:
-                self.hits += 1
-                return self._results[key]
+            with self._lock:
+                if key in self._results:
+                    self.hits += 1
+                    return self._results[key]
             self.misses += 1
             result = method(*args, **kwargs)
             if _bytes(result) <= self._results.maxsize:
-                self._results[key] = result
+                with self._lock:
+                    self._results[key] = result
             return result
 
         return wrapper
 
     def clear(self) -> None:
         """Drop all results."""
-        self._results.clear()
+        with self._lock:
+            self._results.clear()
 
 
 _Part = Callable[[torch.Tensor | Image.Image], Hashable | None]

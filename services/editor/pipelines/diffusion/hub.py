@@ -4,6 +4,7 @@ that a file is missing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
@@ -33,16 +34,16 @@ def offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def check(model: str, revision: str | None, file: str) -> None:
-    """Refuse a hub id whose ``file`` is neither in the cache nor to be had.
+def check(model: str, revision: str | None, files: Sequence[str]) -> None:
+    """Refuse a hub id of which none of ``files`` is in the cache or to be had.
 
     Raises:
-        ValueError: with the reason.
+        ValueError: with the reason, for the first of them where the hub has none.
     """
     if Path(model).exists():
         return
     try:
-        cached = isinstance(try_to_load_from_cache(model, file, revision=revision), str)
+        cached = any(isinstance(try_to_load_from_cache(model, file, revision=revision), str) for file in files)
     except HFValidationError:
         raise ValueError(f"there is no folder {model}, and it is no hub id, which is owner/name") from None
     if cached:
@@ -52,9 +53,15 @@ def check(model: str, revision: str | None, file: str) -> None:
         raise ValueError(
             f"{at} is no folder here and not in the hub's cache, and HF_HUB_OFFLINE is set: name a folder, or unset it"
         )
-    try:
-        get_hf_file_metadata(hf_hub_url(model, file, revision=revision, endpoint=constants.ENDPOINT), timeout=_WAIT_S)
-    # Also all that its HTTP client raises: no name, no route, no answer in time.
-    except Exception as exc:
-        reason = next((text for kind, text in _REASONS.items() if isinstance(exc, kind)), _UNREACHABLE)
-        raise ValueError(reason.format(at=at, file=file, exc=str(exc).partition("\n")[0] or type(exc).__name__)) from exc
+    for number, file in enumerate(files, 1):
+        try:
+            get_hf_file_metadata(hf_hub_url(model, file, revision=revision, endpoint=constants.ENDPOINT), timeout=_WAIT_S)
+        except EntryNotFoundError as exc:
+            if number == len(files):
+                raise ValueError(_REASONS[EntryNotFoundError].format(at=at, file=files[0])) from exc
+        # Also all that its HTTP client raises: no name, no route, no answer in time.
+        except Exception as exc:
+            reason = next((text for kind, text in _REASONS.items() if isinstance(exc, kind)), _UNREACHABLE)
+            raise ValueError(reason.format(at=at, exc=str(exc).partition("\n")[0] or type(exc).__name__)) from exc
+        else:
+            return

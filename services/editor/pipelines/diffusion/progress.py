@@ -39,7 +39,7 @@ class Progress:
         # Pipelines inspect the signature for the parameters a scheduler takes; `wraps` keeps it.
         @functools.wraps(step)
         def counting(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            sigma = _sigma(scheduler, timestep)
+            sigma = None if on_preview is None else _sigma(scheduler, timestep)
             answer = step(model_output, timestep, sample, *args, **kwargs)
             self.passes += 1
             before, self.step = self.step, self._done(scheduler)
@@ -60,7 +60,8 @@ class Progress:
         order = getattr(scheduler, "order", 1)
         if order > 1 and self.passes >= len(scheduler.timesteps):
             return self._steps
-        return int(self.passes // order)
+        # PNDM makes one pass more than steps.
+        return min(self._steps, int(self.passes // order))
 
     def close(self) -> None:
         """Restore the scheduler, which breaks the reference cycle with the edit."""
