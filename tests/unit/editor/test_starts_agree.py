@@ -45,7 +45,7 @@ LAUNCHES = Device(0.1, 1e-6)
 FULL = Device(0.0, 1e-5, 0.03)
 """One edit fills it: batches of eight lose a sixth."""
 HALF = Device(0.02, 1e-5)
-"""As a GPU: small edits gain 5, large ones 1.1."""
+"""As a GPU: small edits gain 4.5, large ones 1.1."""
 
 
 class Noisy:
