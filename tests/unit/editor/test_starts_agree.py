@@ -20,7 +20,7 @@ from services.editor.pipelines import Edit
 from tests.doubles.clock import ManualTime, manual_time
 from tests.unit.editor.test_cost_in_the_engine import Timed
 
-STARTS, SETTLE, ACTIVE, BEHIND, CALLS = 20, 12, 8, 8, 9
+STARTS, SETTLE, ACTIVE, BEHIND, CALLS = 12, 12, 8, 8, 9
 SIDES = (16, 128)
 
 
