@@ -148,7 +148,7 @@ class _CostFigures(Collector):
         alone = GaugeMetricFamily("editthinker_editor_cost_seconds", "Time of a step of one edit.", labels=["tokens"])
         marginal = GaugeMetricFamily(
             "editthinker_editor_cost_marginal",
-            "What one more edit adds to a step, as a share of a step of one: batches form below 0.97.",
+            "What one more edit adds to a step, as a share of a step of one: batches form below 0.9, where the queue is long.",
             labels=["tokens"],
         )
         for knot in self._executor.cost_model.knots:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from services.editor.engine.cost_model import CostModel, Measurement, TokenLimit, fit
+from services.editor.engine.cost_model import CostModel, Knot
 from services.editor.engine.scheduler import (
     Limits,
     Request,
@@ -34,6 +34,7 @@ from services.editor.engine.scheduler import (
     next_expiry,
     schedule,
 )
+from services.editor.engine.token_limit import TokenLimit
 from services.editor.engine.warmup import OperatorLimits, warm_up
 from services.editor.pipelines import Edit, EditJob, EditResult, OutOfMemoryError, Pipeline, PipelineBrokenError
 from services.errors import ApiError
@@ -200,7 +201,7 @@ class Executor:
         self._pipeline: Pipeline | None = None
         self._limits = Limits(1, 1, 1)
         self._tokens = TokenLimit.measured(None)
-        self._model = fit([Measurement(1, _INITIAL_CALL_S)])
+        self._model = CostModel.of([Knot(1, _INITIAL_CALL_S)])
         self._last_pass: tuple[int, int] | None = None
         self._just_started = False
         self._side_work: list[Future[Any]] = []
@@ -471,7 +472,7 @@ class Executor:
             ends = output.start or output.resume
             self._learn(done, took, tokens, ends=ends, exact=not short and not overlapped, lags=pipeline.lags)
             if not ends and not short and len(done) > 1:
-                self._set_tokens(self._tokens.after_pass())
+                self._set_tokens(self._tokens.after_pass(tokens))
             self._watch(done)
             if not output.resume:
                 self._observer.on_advance(len(done), took, start=output.start)
@@ -495,12 +496,14 @@ class Executor:
         edits = [handle.edit for handle in handles if handle.edit is not None]
         finished = [handle for handle in handles if handle.edit is not None and handle.edit.result is not None]
         this, before = (len(edits), tokens), self._last_pass
-        pure = exact and not ends and not finished
+        pure = exact and not ends
         pure = pure and all(edit.error is None and edit.preview is None and edit.pending is None for edit in edits)
-        # A device that lags shows here how long the pass before this one took.
+        # A device that lags shows here how long the pass before this one took, and in a decode also what was left to compute.
+        pure = pure and not (lags and finished)
         self._last_pass = this if pure else None
-        if pure and (this == before or not lags):
-            self._model = self._model.observe(*this, took)
+        pass_s = took - sum(handle.edit.timings.get("decode", 0.0) for handle in finished if handle.edit is not None)
+        if pure and (this == before or not lags) and pass_s > 0:
+            self._model = self._model.observe(*this, pass_s)
         for handle in handles if ends else finished:
             handle.ends_s += took if ends else max(0.0, took - self._model.pass_s(*this)) / len(finished)
         for handle in finished:

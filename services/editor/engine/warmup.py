@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from services.editor.engine.cost_model import CostModel, Measurement, TokenLimit, fit
+from services.editor.engine.cost_model import CostModel, Knot
 from services.editor.engine.scheduler import Limits
+from services.editor.engine.token_limit import TokenLimit
 from services.editor.pipelines import Edit, EditJob, OutOfMemoryError, Pipeline
 
 log = logging.getLogger(__name__)
@@ -18,10 +20,24 @@ MAX_PROBED_BATCH = 8
 """The largest batch that is measured."""
 _USABLE = 0.85
 """Share of the free memory that is used; the rest is for pictures larger than the warm-up's."""
-_ROUNDS = 3
-"""Measurements of each batch, of which the median counts: the first one may allocate or compile."""
-_ROUNDS_SMALLER = 7
-"""The same at the smaller size, whose short passes other work on the machine disturbs most."""
+_ALONE = 3
+"""Passes of one edit before those of several, where they are short."""
+_MOST_ROUNDS = 6
+"""Further comparisons of one edit with the largest batch. With them a size takes at most 24 passes, and those that bring an edit
+on to the call at which the others wait.
+"""
+_CERTAIN = 0.06
+"""Standard deviation of the marginal time below which it is not measured further."""
+_MOST_S = 12.0
+"""Seconds of measured passes at one size, but a pass of two edits is always measured. Each size of a batch has one pass before
+that, which may allocate and compile: so a size takes at most twice as long, and what is compiled.
+"""
+_UNKNOWN = (0.5, 0.5)
+"""The marginal time where none was measured, and its standard deviation; of one measured n times at least its n²th part."""
+_MOST_MARGINAL = 1.5
+_SCATTER = 1.25
+"""Standard deviation of a median, in mean deviations from it and by the root of their number."""
+_LEAST_S = 1e-6
 _SMALLER = 4
 """The side of the smaller size that is measured, as a divisor of the warm-up job's."""
 _LEAST_SIDE = 16
@@ -71,7 +87,7 @@ def warm_up(pipeline: Pipeline, operator_limits: OperatorLimits) -> Measured:
     whole_s = time.monotonic() - start
     if not pipeline.interruptible:
         # Such an edit is its start.
-        model = fit([Measurement(edit.cost, whole_s, ends_s=whole_s)])
+        model = CostModel.of([Knot(edit.cost, whole_s, ends_s=whole_s)])
         return Measured(Limits(active=1, batch=1, cost=None), TokenLimit.measured(None), model)
     probed = job
     if _STEPS in pipeline.capabilities.parameters:
@@ -79,17 +95,17 @@ def warm_up(pipeline: Pipeline, operator_limits: OperatorLimits) -> Measured:
     probe = _BatchProbe(pipeline, probed, operator_limits)
     limits, tokens = probe.limits()
     limits = replace(limits, overlap=pipeline.overlaps)
-    large = probe.measurement()
+    large = probe.knot
     large = replace(large, ends_s=max(0.0, whole_s - edit.calls_done * large.alone_s))
     small = _smaller(pipeline, probed, large, operator_limits)
-    model = fit([large] if small is None else [small, large])
+    model = CostModel.of([large] if small is None else [small, large])
     log.info("%s: %s, %s", pipeline.name, limits, model)
     return Measured(limits, tokens, model)
 
 
-def _smaller(pipeline: Pipeline, job: EditJob, large: Measurement, operator_limits: OperatorLimits) -> Measurement | None:
-    """The measurement of a smaller size, below that of a draft where the family takes a size; None where it takes neither, or not
-    this one.
+def _smaller(pipeline: Pipeline, job: EditJob, large: Knot, operator_limits: OperatorLimits) -> Knot | None:
+    """The line of a smaller size, below that of a draft where the family takes a size; None where it takes neither, or not this
+    one.
     """
     size = tuple(min(side, max(_LEAST_SIDE, side // _SMALLER)) for side in job.image.size)
     if size == job.image.size or not (pipeline.capabilities.resize or pipeline.capabilities.draft):
@@ -98,16 +114,15 @@ def _smaller(pipeline: Pipeline, job: EditJob, large: Measurement, operator_limi
     smaller = replace(job, image=image, size=image.size, source=f"{job.source} smaller")
     if not pipeline.capabilities.resize:
         # It edits every picture at one area, and drafts at another.
-        smaller = replace(job, draft=True, source=smaller.source)
-    probe = _BatchProbe(pipeline, pipeline.prepare(smaller), operator_limits, _ROUNDS_SMALLER)
+        smaller = replace(smaller, draft=True)
+    probe = _BatchProbe(pipeline, pipeline.prepare(smaller), operator_limits)
     try:
         probe.limits(below=_DISTINCT * large.tokens)
     except RuntimeError as exc:
         log.warning("the cost of %dx%d is not measured: %s", *image.size, exc)
     if not probe.seconds:
         return None
-    small = probe.measurement()
-    return replace(small, ends_s=large.ends_s * min(1.0, small.alone_s / large.alone_s))
+    return replace(probe.knot, ends_s=large.ends_s * min(1.0, probe.knot.alone_s / large.alone_s))
 
 
 def _complete(pipeline: Pipeline, job: EditJob) -> Edit:
@@ -131,16 +146,16 @@ def _advance(pipeline: Pipeline, edits: Sequence[Edit]) -> None:
 
 
 class _BatchProbe:
-    """Measures batches of growing size until memory runs out.
+    """Measures batches of growing size, until memory or time runs out.
 
     Attributes:
+        largest: the largest batch that was measured.
         seconds: of the passes of one edit.
-        marginals: by number of edits, what one more added to a pass, as a share of the pass of one edit just before it: other
-            work on the machine slows both.
+        marginals: what each more edit added to a pass, as a share of the pass of one just before it: other work on the machine
+            slows both.
     """
 
-    def __init__(self, pipeline: Pipeline, job: EditJob, operator_limits: OperatorLimits, rounds: int = _ROUNDS) -> None:
-        self._rounds = rounds
+    def __init__(self, pipeline: Pipeline, job: EditJob, operator_limits: OperatorLimits) -> None:
         self._pipeline = pipeline
         self._job = job
         self._batch = operator_limits.batch
@@ -149,13 +164,28 @@ class _BatchProbe:
         self._edits: list[Edit] = []
         self._pass_peak = 0
         self._ends_peak = 0
+        self._left_s = _MOST_S
         self._tokens = 1
+        self.largest = 1
         self.seconds: list[float] = []
-        self.marginals: dict[int, float] = {}
+        self.marginals: list[float] = []
 
-    def measurement(self) -> Measurement:
-        """The line of this size, with the median of the marginal times."""
-        return Measurement(self._tokens, median(self.seconds), median(self.marginals.values()) if self.marginals else 1.0)
+    @property
+    def knot(self) -> Knot:
+        """The line of this size. Medians count: on a shared machine a pass may take many times as long."""
+        marginal, deviation = _UNKNOWN
+        if self.marginals:
+            marginal, scatter = _median(self.marginals)
+            deviation = max(scatter, deviation / len(self.marginals) ** 2)
+        alone_s, alone_deviation = _median(self.seconds)
+        alone_s = max(_LEAST_S, alone_s)
+        return Knot(
+            self._tokens,
+            alone_s,
+            max(0.0, min(_MOST_MARGINAL, marginal)),
+            alone_variance=(alone_deviation / alone_s) ** 2,
+            marginal_variance=deviation**2,
+        )
 
     def limits(self, below: float | None = None) -> tuple[Limits, TokenLimit]:
         """The measured limits. The cost is counted in tokens, so that larger pictures make smaller batches.
@@ -167,26 +197,31 @@ class _BatchProbe:
         state, short = 0, False
         active = self._active
         try:
-            for size in self._measurements(below):
-                if before is not None and size == 1:
-                    state = before - (self._memory()[0] or before)
-        except OutOfMemoryError:
-            log.warning("the device has no memory for a batch of %d", len(self._edits))
-            short = True
-            if not self._edits[-1].started:
-                active = max(1, min(active, len(self._edits) - 1))
+            try:
+                for size in self._measurements(below):
+                    if before is not None and size == 1:
+                        state = before - (self._memory()[0] or before)
+            except OutOfMemoryError:
+                log.warning("the device has no memory for a batch of %d", len(self._edits))
+                short = True
+                if not self._edits[-1].started:
+                    active = max(1, min(active, len(self._edits) - 1))
+            self._pipeline.reclaim()
+            with contextlib.suppress(OutOfMemoryError):  # it had fitted before
+                self._refine()
         finally:
             for edit in self._edits:
                 self._pipeline.close(edit)
         self._pipeline.reclaim()
-        best = max(self.marginals, default=1)
         resident = self._resident(before, state)
         active = active if resident is None else min(active, resident)
         if self._batch is not None:
-            batch = best if short else self._batch
+            batch = self.largest if short else self._batch
             return Limits(active, batch, None, resident, always_batch=True), TokenLimit.measured(None)
-        # Pictures smaller than the warm-up's may form larger batches within the same cost.
-        tokens = TokenLimit.measured(best * self._tokens)
+        # Pictures smaller than the warm-up's may form larger batches within the same cost. Where there was no time to try more
+        # edits, the limit rises in service.
+        late = not short and self._left_s <= 0
+        tokens = TokenLimit.measured(self.largest * self._tokens, MAX_PROBED_BATCH * self._tokens if late else None)
         return Limits(active, active, tokens.tokens, resident), tokens
 
     def _resident(self, free: int | None, state: int) -> int | None:
@@ -215,15 +250,17 @@ class _BatchProbe:
         return memory
 
     def _measurements(self, below: float | None) -> Iterator[int]:
-        """Measures each batch that memory allows, and yields its size."""
+        """Measures each batch that memory and time allow, and yields its size."""
         for size in self._sizes():
+            if size > 2 and self.knot.pass_s(size) > self._left_s:  # noqa: PLR2004 - two are always measured
+                self._left_s = 0.0
+                return
             while len(self._edits) < size:
                 if not self._add():
                     return
             if below is not None and self._edits[0].cost >= below:
                 return
-            self._tokens = self._edits[0].cost
-            peak = self._measure()
+            peak = self._alone() if size == 1 else self._batched(size)
             yield size
             free, _ = self._memory()
             overlapping = self._ends_peak if self._pipeline.overlaps else 0
@@ -248,26 +285,49 @@ class _BatchProbe:
             _advance(self._pipeline, [edit])
         return False
 
-    def _measure(self) -> int:
-        """Measure passes of all edits; returns the peak bytes."""
-        marginals: list[float] = []
-        most = 0
-        first, size = self._edits[0], len(self._edits)
-        for _ in range(self._rounds):
-            group = self._edits[-1].group
-            alone_s, peak = self._timed([first])
-            self.seconds.append(alone_s)
-            most = max(most, peak)
-            for _ in range(_MAX_CALLS_PER_STEP - 1):  # back to the call at which the others wait
-                if size > 1 and first.group != group:
-                    self._timed([first])
-            if size > 1 and all(edit.group == first.group for edit in self._edits):
-                seconds, peak = self._timed(self._edits)
-                marginals.append((seconds / max(alone_s, 1e-9) - 1) / (size - 1))
-                most = max(most, peak)
-        if marginals:
-            self.marginals[size] = median(marginals)
-        return most
+    def _alone(self) -> int:
+        """Measure passes of one edit; returns the peak bytes."""
+        peak = 0
+        while len(self.seconds) < _ALONE and sum(self.seconds) <= self._left_s / _ALONE:
+            self._tokens = self._edits[0].cost
+            peak = max(peak, self._time_alone())
+        return peak
+
+    def _batched(self, size: int) -> int:
+        """Measure a pass of all edits; returns the peak bytes."""
+        _, first = self._timed(self._edits)  # may allocate or compile
+        self.largest = size
+        return max(first, self._compare())
+
+    def _refine(self) -> None:
+        """Measure the largest batch again, until the marginal time is certain."""
+        for _ in range(_MOST_ROUNDS if self.marginals else 0):
+            knot = self.knot
+            if knot.marginal_deviation < _CERTAIN or knot.pass_s(1) + knot.pass_s(self.largest) > self._left_s:
+                return
+            self._compare()
+
+    def _compare(self) -> int:
+        """Measure a pass of one edit, and then one of the largest batch; returns the peak bytes."""
+        batch = self._edits[: self.largest]
+        group = batch[-1].group
+        alone = self._time_alone()
+        for _ in range(_MAX_CALLS_PER_STEP - 1):  # on to the call at which the others wait
+            if batch[0].group != group:
+                self._timed(batch[:1])
+        if batch[0].group != group:
+            return alone
+        seconds, peak = self._timed(batch)
+        self._left_s -= seconds
+        self.marginals.append((seconds / max(_LEAST_S, self.seconds[-1]) - 1) / (self.largest - 1))
+        return max(alone, peak)
+
+    def _time_alone(self) -> int:
+        """Measure a pass of one edit; returns the peak bytes."""
+        seconds, peak = self._timed(self._edits[:1])
+        self._left_s -= seconds
+        self.seconds.append(seconds)
+        return peak
 
     def _timed(self, edits: Sequence[Edit]) -> tuple[float, int]:
         """(seconds, peak bytes) of one advance; reading the memory also waits for the device."""
@@ -276,3 +336,9 @@ class _BatchProbe:
         _advance(self._pipeline, edits)
         _, peak = self._memory(of_pass=True)
         return time.monotonic() - start, peak
+
+
+def _median(values: Sequence[float]) -> tuple[float, float]:
+    """The median, and its standard deviation as far as the values show it."""
+    middle = median(values)
+    return middle, _SCATTER * median(abs(value - middle) for value in values) / len(values) ** 0.5

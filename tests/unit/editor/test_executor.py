@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.editor.engine.cost_model import Measurement, fit
+from services.editor.engine.cost_model import CostModel, Knot
 from services.editor.engine.executor import EditHandle, Executor, State
 from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines import EditJob, PipelineBrokenError
@@ -226,7 +226,7 @@ def test_capacity_is_counted_in_edits_and_a_refusal_says_when_to_retry() -> None
     with pytest.raises(ApiError) as refused:
         executor.admit(1)
     assert refused.value.code == "overloaded" and (refused.value.retry_after or 0) >= 1
-    executor._model = fit([Measurement(1, 2.0)])
+    executor._model = CostModel.of([Knot(1, 2.0)])
     pipeline.free = False
     executor.submit([job(1), job(2)])
     waits = []

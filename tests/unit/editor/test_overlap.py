@@ -286,7 +286,7 @@ def test_passes_during_work_elsewhere_do_not_refine_the_cost_model() -> None:
     """They share the device with it, so they would say that passes have become slower."""
 
     def passes(executor: Executor) -> Any:
-        return [knot.passes for knot in executor.cost_model.knots]
+        return [(knot.alike, knot.alone_variance) for knot in executor.cost_model.knots]
 
     pipeline = Encoding(1)
     with running(pipeline) as executor:
@@ -298,4 +298,4 @@ def test_passes_during_work_elsewhere_do_not_refine_the_cost_model() -> None:
         pipeline.finish_work("encode", 1)
         pipeline.finish_work("decode", 1)
         executor.submit([job(3, steps=9)])[0].future.result(20)
-        assert passes(executor) > before
+        assert passes(executor) != before

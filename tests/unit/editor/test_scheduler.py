@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.editor.engine.cost_model import CostModel, Measurement, fit
+from services.editor.engine.cost_model import CostModel, Knot
 from services.editor.engine.scheduler import (
     HEAD_START_S,
     Limits,
@@ -32,11 +32,11 @@ limits = st.builds(
     overlap=st.booleans(),
 )
 
-measurements = st.builds(
-    Measurement, tokens=st.integers(1, 40), alone_s=st.floats(0.001, 10), marginal=st.floats(0, 1.3), ends_s=st.floats(0, 10)
+knots = st.builds(
+    Knot, tokens=st.integers(1, 40), alone_s=st.floats(0.001, 10), marginal=st.floats(0, 1.3), ends_s=st.floats(0, 10)
 )
-models = st.lists(measurements, min_size=1, max_size=3, unique_by=lambda one: one.tokens).map(fit)
-FREE = fit([Measurement(1, 1.0, marginal=0.0)])
+models = st.lists(knots, min_size=1, max_size=3, unique_by=lambda one: one.tokens).map(CostModel.of)
+FREE = CostModel.of([Knot(1, 1.0, marginal=0.0)])
 
 
 @st.composite
@@ -218,7 +218,7 @@ def test_a_batch_grows_with_the_queue_where_batching_gains_little() -> None:
     """And at once where it gains much."""
     running = [Request(number, number, True, "a") for number in range(3)]
     waiting = [Request(number, number) for number in range(3, 15)]
-    little, much = (fit([Measurement(1, 1.0, marginal)]) for marginal in (0.8, 0.1))
+    little, much = (CostModel.of([Knot(1, 1.0, marginal)]) for marginal in (0.8, 0.1))
 
     def size(present: list[Request], model: CostModel) -> int:
         output = schedule(present, Limits(3, 8, 100), model)

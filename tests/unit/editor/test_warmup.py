@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from services.editor.engine.cost_model import Measurement, fit
+from services.editor.engine.cost_model import CostModel, Knot
 from services.editor.engine.scheduler import Request, SchedulerOutput, schedule
 from services.editor.engine.warmup import OperatorLimits, warm_up
 from services.editor.pipelines import Edit, OutOfMemoryError
 from tests.unit.editor.interleaved import Stepping, Steps
 
-FREE = fit([Measurement(1, 1.0, marginal=0.0)])
+FREE = CostModel.of([Knot(1, 1.0, marginal=0.0)])
 
 
 class Device(Steps):
