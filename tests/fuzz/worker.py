@@ -166,6 +166,7 @@ class Player:
         """Requests that are sent at once; some repeat another's key, with the same form or another."""
         asked = [self._asker.asked() for _ in range(number)]
         random = self._asker.random
+        conflicting = set()
         for place in range(1, number):
             if asked[place - 1].key is not None and random.random() < 0.3:
                 earlier = asked[place - 1]
@@ -173,10 +174,10 @@ class Player:
                     asked[place] = dataclasses.replace(earlier, leave_s=None)
                 else:
                     asked[place].headers["idempotency-key"] = earlier.key or ""
-                    earlier.conflicts = asked[place].conflicts = True
+                    conflicting.add(earlier.key)
         stopped = {each.key for each in asked if each.delete_s is not None}
         for each in asked:
-            each.stopped = each.key in stopped
+            each.stopped, each.conflicts = each.key in stopped, each.key in conflicting
         return asked
 
     async def _one(self, asked: Asked) -> Answer | None:
