@@ -184,17 +184,16 @@ def _family_name(name: str, model: str, revision: str | None) -> tuple[str, str]
             raise
     pipeline_class = str(index.get("_class_name"))
     found = family_of(pipeline_class)
-    if name == AUTO:
-        if found is None:
-            known = ", ".join(f"{family} ({', '.join(classes)})" for family, (_, classes) in sorted(DIFFUSION.items()))
-            message = (
-                f"{model} is a {pipeline_class}, which no family serves; try --pipeline {GENERIC}, or one of the known: {known}"
-            )
-            raise ValueError(message)
-        return found, pipeline_class
-    if name not in {found, GENERIC}:
-        raise ValueError(f"{model} is a {pipeline_class}, which {found or 'no family'} serves, not {name}")
-    return name, pipeline_class
+    if name == GENERIC:
+        return name, pipeline_class
+    if found is None:
+        known = ", ".join(f"{family} ({', '.join(classes)})" for family, (_, classes) in sorted(DIFFUSION.items()))
+        raise ValueError(
+            f"{model} is a {pipeline_class}, which no family serves; try --pipeline {GENERIC}, or one of the known: {known}"
+        )
+    if name not in {found, AUTO}:
+        raise ValueError(f"{model} is a {pipeline_class}, which {found} serves, not {name}")
+    return found, pipeline_class
 
 
 def allow_image_only_processors() -> None:
