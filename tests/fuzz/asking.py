@@ -34,7 +34,7 @@ class Asked:
         fields: of the form, in order.
         files: (name, bytes) of the form, in order.
         headers: of the request.
-        size: of the result, if all is right.
+        size: of the result, if all is right; None: as the model made it.
         wrong: fields one of which a refusal must name; empty if all is right.
         leave_s: seconds after which the caller disconnects; None: it waits.
         delete_s: seconds after which the edit is stopped by its key.
@@ -45,7 +45,7 @@ class Asked:
     fields: list[tuple[str, bytes]]
     files: list[tuple[str, bytes]]
     headers: dict[str, str]
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     wrong: frozenset[str] = frozenset()
     leave_s: float | None = None
     delete_s: float | None = None
@@ -126,7 +126,10 @@ class Asker:
         if random.random() < 0.15:
             fields["n"] = str(random.randint(1, 3))
         fields |= self._output(headers, n=int(fields.get("n", "1")))
-        asked = Asked([(name, value.encode()) for name, value in fields.items()], files, headers, size)
+        extensions = self._extensions()
+        fields |= extensions
+        native = extensions.get("draft") == "true" or (extensions.get("native_size") == "true" and able.native_pixels is not None)
+        asked = Asked([(name, value.encode()) for name, value in fields.items()], files, headers, None if native else size)
         if random.random() < 0.35:
             self._spoil(asked)
         if random.random() < 0.3:
@@ -171,6 +174,20 @@ class Asker:
             texts["negative_prompt"] = random.choice(("", "ugly", self._prompt()))
         return texts
 
+    def _extensions(self) -> dict[str, str]:
+        """Drafts, native sizes and LoRAs."""
+        random, able = self.random, self.capabilities
+        fields: dict[str, str] = {}
+        if random.random() < 0.25:
+            fields["native_size"] = random.choice(("true", "true", "false"))
+        if able.draft and random.random() < 0.25:
+            fields["draft"] = random.choice(("true", "true", "false"))
+        if able.loras and random.random() < 0.6:
+            fields[random.choice(("lora", "model"))] = random.choice(sorted(able.loras))
+            if random.random() < 0.5:
+                fields["lora_scale"] = random.choice(("0", "-1", "0.5", "1", "4"))
+        return fields
+
     def _output(self, headers: dict[str, str], *, n: int) -> dict[str, str]:
         random = self.random
         fields: dict[str, str] = {}
@@ -213,6 +230,10 @@ class Asker:
             ("strength", b"0.5"),
             ("foo", b"1"),
             ("\u200b", b"1"),
+            ("native_size", b"perhaps"),
+            ("draft", b"perhaps" if able.draft else b"true"),
+            ("lora", random.choice((b"../x", b"nothing", b""))),
+            ("lora_scale", random.choice((b"nan", b"5", b"-inf", b"x"))),
         ]
         for name in ("num_inference_steps", "guidance_scale", "true_cfg_scale", "image_guidance_scale"):
             allowed = able.parameters.get(name)
