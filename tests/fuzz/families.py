@@ -86,4 +86,5 @@ async def fuzz(name: str, *, edits: int, seed: int, generic: bool = False, **opt
 
     reference = build()
     plain = _Alone(reference._family, reference._pipe, reference)
-    return await fuzzed(build, plain, edits=edits, seed=seed, aspect=reference._family.aspect(PIXELS))
+    aspects = [reference._family.aspect(int(PIXELS * share)) for share in (1, reference._family.draft_area)]
+    return await fuzzed(build, plain, edits=edits, seed=seed, aspect=aspects[0], draft_aspect=aspects[1])

@@ -10,6 +10,7 @@ import dataclasses
 import gc
 import io
 import json
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -302,7 +303,9 @@ def job_of(asked: Asked, seed: int, loras: Mapping[str, float]) -> EditJob:
     )
 
 
-async def fuzzed(build: Callable[[], Pipeline], plain: Plain, *, edits: int, seed: int, aspect: float) -> Report:
+async def fuzzed(
+    build: Callable[[], Pipeline], plain: Plain, *, edits: int, seed: int, aspect: float, draft_aspect: float = math.inf
+) -> Report:
     """Send random requests to a worker in this process.
 
     Args:
@@ -311,6 +314,7 @@ async def fuzzed(build: Callable[[], Pipeline], plain: Plain, *, edits: int, see
         edits: how many requests.
         seed: decides them.
         aspect: the largest aspect ratio of a source.
+        draft_aspect: that of a draft's.
     """
     settings: dict[str, Any] = {
         "queue": 24,
@@ -322,7 +326,7 @@ async def fuzzed(build: Callable[[], Pipeline], plain: Plain, *, edits: int, see
     async with workers.running(build, **settings) as app:
         random = Random(seed)
         pipeline = workers.context(app).pipeline
-        player = Player(app, Asker(random, pipeline.capabilities, aspect), plain)
+        player = Player(app, Asker(random, pipeline.capabilities, aspect, draft_aspect), plain)
         report = await player.play(edits)
     alive = sum(type(each).__name__ == "InterleavedEdit" for each in gc.get_objects())
     if alive:
