@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass, field
 from random import Random
@@ -34,7 +35,7 @@ class Asked:
         fields: of the form, in order.
         files: (name, bytes) of the form, in order.
         headers: of the request.
-        size: of the result, if all is right.
+        size: of the result, if all is right; None: as the model made it.
         wrong: fields one of which a refusal must name; empty if all is right.
         leave_s: seconds after which the caller disconnects; None: it waits.
         delete_s: seconds after which the edit is stopped by its key.
@@ -45,7 +46,7 @@ class Asked:
     fields: list[tuple[str, bytes]]
     files: list[tuple[str, bytes]]
     headers: dict[str, str]
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     wrong: frozenset[str] = frozenset()
     leave_s: float | None = None
     delete_s: float | None = None
@@ -94,12 +95,14 @@ class Asker:
         random: decides everything.
         capabilities: the worker's.
         aspect: the largest aspect ratio of a source.
+        draft_aspect: the largest of a draft.
         few: how many steps more than the fewest are asked for at most.
     """
 
     random: Random
     capabilities: Capabilities
     aspect: float
+    draft_aspect: float = math.inf
     few: int = 3
     _parameters: dict[str, float] = field(default_factory=dict)
 
@@ -107,12 +110,15 @@ class Asker:
         """A request with everything right, or with one thing wrong."""
         random, able = self.random, self.capabilities
         data, size = pictures.source(random, self._size())
+        elongated = max(size) / min(size)
         fields = {"prompt": self._prompt()}
         headers: dict[str, str] = {}
         files = [("image", data)]
         if random.random() < 0.3:
             more = min(able.max_images - 1, random.choice((1, 2, 3, able.max_images)))
-            files += [("image", pictures.source(random, self._size())[0]) for _ in range(more)]
+            others = [pictures.source(random, self._size()) for _ in range(more)]
+            files += [("image", data) for data, _ in others]
+            elongated = max(elongated, *(max(each) / min(each) for _, each in others)) if others else elongated
         if able.mask and len(files) == 1 and random.random() < 0.5:
             files.append(("mask", pictures.mask(random, size)))
         fields |= self._numbers()
@@ -126,7 +132,10 @@ class Asker:
         if random.random() < 0.15:
             fields["n"] = str(random.randint(1, 3))
         fields |= self._output(headers, n=int(fields.get("n", "1")))
-        asked = Asked([(name, value.encode()) for name, value in fields.items()], files, headers, size)
+        extensions = self._extensions(draft=able.draft and elongated <= self.draft_aspect)
+        fields |= extensions
+        native = extensions.get("draft") == "true" or (extensions.get("native_size") == "true" and able.native_pixels is not None)
+        asked = Asked([(name, value.encode()) for name, value in fields.items()], files, headers, None if native else size)
         if random.random() < 0.35:
             self._spoil(asked)
         if random.random() < 0.3:
@@ -171,6 +180,20 @@ class Asker:
             texts["negative_prompt"] = random.choice(("", "ugly", self._prompt()))
         return texts
 
+    def _extensions(self, *, draft: bool) -> dict[str, str]:
+        """Drafts, native sizes and LoRAs."""
+        random, able = self.random, self.capabilities
+        fields: dict[str, str] = {}
+        if random.random() < 0.25:
+            fields["native_size"] = random.choice(("true", "true", "false"))
+        if draft and random.random() < 0.25:
+            fields["draft"] = random.choice(("true", "true", "false"))
+        if able.loras and random.random() < 0.6:
+            fields[random.choice(("lora", "model"))] = random.choice(sorted(able.loras))
+            if random.random() < 0.5:
+                fields["lora_scale"] = random.choice(("0", "-1", "0.5", "1", "4"))
+        return fields
+
     def _output(self, headers: dict[str, str], *, n: int) -> dict[str, str]:
         random = self.random
         fields: dict[str, str] = {}
@@ -213,6 +236,10 @@ class Asker:
             ("strength", b"0.5"),
             ("foo", b"1"),
             ("\u200b", b"1"),
+            ("native_size", b"perhaps"),
+            ("draft", b"perhaps" if able.draft else b"true"),
+            ("lora", random.choice((b"../x", b"nothing", b""))),
+            ("lora_scale", random.choice((b"nan", b"5", b"-inf", b"x"))),
         ]
         for name in ("num_inference_steps", "guidance_scale", "true_cfg_scale", "image_guidance_scale"):
             allowed = able.parameters.get(name)

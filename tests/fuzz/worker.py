@@ -10,9 +10,10 @@ import dataclasses
 import gc
 import io
 import json
+import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -22,7 +23,7 @@ import numpy as np
 from fastapi import FastAPI
 from PIL import Image
 
-from services.editor.pipelines import EditJob, Pipeline
+from services.editor.pipelines import EditJob, LoraChoice, Pipeline
 from services.imaging import codec
 from tests.doubles.waiting import until
 from tests.fuzz.asking import Asked, Asker
@@ -256,7 +257,7 @@ class Player:
             picture = Image.open(io.BytesIO(data))
             picture.load()
             kind = given.get("output_format", "png")
-            if (picture.size, str(picture.format).lower()) != (asked.size, kind):
+            if (asked.size or picture.size, kind) != (picture.size, str(picture.format).lower()):
                 yield f"a picture of {picture.size} in {picture.format}, not of {asked.size} in {kind}"
             if "seed" in given and seed != int(given["seed"]) + place:
                 yield f"seed {seed}"
@@ -267,12 +268,12 @@ class Player:
     def _compared(self, asked: Asked, picture: Image.Image, seed: int) -> Iterator[str]:
         self.report.compared += 1
         given = asked.given
-        alone = self._plain(job_of(asked, seed))
+        alone = self._plain(job_of(asked, seed, self._asker.capabilities.loras))
         quality = given.get("output_compression")
         kind: Any = given.get("output_format", "png")
         expected = Image.open(io.BytesIO(codec.encode(alone, kind, None if quality is None else int(quality))))
-        if expected.mode != picture.mode:
-            yield f"a picture in {picture.mode}, not in {expected.mode}"
+        if (expected.mode, expected.size) != (picture.mode, picture.size):
+            yield f"a picture in {picture.mode} of {picture.size}, not in {expected.mode} of {expected.size}"
             return
         difference = np.abs(np.asarray(picture, dtype=np.int16) - np.asarray(expected, dtype=np.int16))
         # Sums of a batch are rounded in another order: a value between two levels moves by one. JPEG and WebP spread that.
@@ -280,13 +281,14 @@ class Player:
             yield f"another picture: levels differ by {difference.max()}, by {difference.mean():.3f} on average"
 
 
-def job_of(asked: Asked, seed: int) -> EditJob:
-    """The job that a request describes, made of what was sent."""
+def job_of(asked: Asked, seed: int, loras: Mapping[str, float]) -> EditJob:
+    """The job that a request describes, made of what was sent; ``loras`` are those of the worker, with their strengths."""
     given = asked.given
     images = [data for name, data in asked.files if name == "image"]
     masks = [data for name, data in asked.files if name == "mask"]
     scales = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "image_guidance_scale")
     width, _, height = given.get("size", "").partition("x")
+    lora = given.get("lora") or (given["model"] if given.get("model") in loras else None)
     return EditJob(
         codec.decode(images[0]),
         given["prompt"],
@@ -296,10 +298,15 @@ def job_of(asked: Asked, seed: int) -> EditJob:
         size=(int(width), int(height)) if height else None,
         parameters={name: float(given[name]) for name in scales if name in given},
         references=tuple(codec.reduced(data, _REFERENCE_PIXELS) for data in images[1:]),
+        lora=None if lora is None else LoraChoice(lora, float(given.get("lora_scale", loras[lora]))),
+        native_size=given.get("native_size") == "true",
+        draft=given.get("draft") == "true",
     )
 
 
-async def fuzzed(build: Callable[[], Pipeline], plain: Plain, *, edits: int, seed: int, aspect: float) -> Report:
+async def fuzzed(
+    build: Callable[[], Pipeline], plain: Plain, *, edits: int, seed: int, aspect: float, draft_aspect: float = math.inf
+) -> Report:
     """Send random requests to a worker in this process.
 
     Args:
@@ -308,6 +315,7 @@ async def fuzzed(build: Callable[[], Pipeline], plain: Plain, *, edits: int, see
         edits: how many requests.
         seed: decides them.
         aspect: the largest aspect ratio of a source.
+        draft_aspect: that of a draft's.
     """
     settings: dict[str, Any] = {
         "queue": 24,
@@ -320,7 +328,7 @@ async def fuzzed(build: Callable[[], Pipeline], plain: Plain, *, edits: int, see
     async with workers.running(build, **settings) as app:
         random = Random(seed)
         pipeline = workers.context(app).pipeline
-        player = Player(app, Asker(random, pipeline.capabilities, aspect), plain)
+        player = Player(app, Asker(random, pipeline.capabilities, aspect, draft_aspect), plain)
         report = await player.play(edits)
     alive = sum(id(each) not in before for each in _edits())
     if alive:

@@ -18,9 +18,10 @@ from services.editor.pipelines.base import EditJob, EditResult, Range
 from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family
 from services.editor.pipelines.diffusion.interleaved import InterleavedPipeline
 from services.editor.pipelines.diffusion.loading import serve
-from services.editor.pipelines.diffusion.sizes import unstretched
+from services.editor.pipelines.diffusion.sizes import Size, unstretched
 from services.editor.pipelines.registry import DIFFUSION
 from services.editor.pipelines.tuning import Tuning
+from services.imaging.codec import OutputFormat, encode
 from services.imaging.shapes import nearly
 from tests.parity import Recorder, picture
 from tests.tiny import BUILDERS
@@ -147,6 +148,17 @@ def test_a_picture_in_another_shape_than_the_sources_is_not_returned_stretched()
     native = pipeline.finish(source, EditResult(made)).image
     assert nearly(native.size, (4000, 500)) and native.width * native.height == pytest.approx(made.width * made.height, rel=0.01)
     assert unstretched((1184, 880), (4000, 3000)) == (1184, 880)
+
+
+@pytest.mark.parametrize("shape", [(600, 2), (2, 600), (5000, 1), (1, 30_000)])
+@pytest.mark.parametrize("output_format", ["webp", "jpeg"])
+def test_an_elongated_picture_of_native_size_fits_where_its_source_does(shape: Size, output_format: OutputFormat) -> None:
+    """It was up to 88,681 pixels long, which JPEG cannot hold: the worker answered 500 after the edit."""
+    made = kontext.FAMILY.size(EditJob(Image.new("1", shape), "x"), NATIVE_PIXELS)
+    size = unstretched(made, shape)
+    assert max(size) <= max(*made, *shape)
+    if output_format == "jpeg" or max(shape) < 16_384:
+        assert encode(Image.new("RGB", size), output_format)
 
 
 def test_capabilities_tell_the_area_and_that_there_are_drafts(sizes: Sizes) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from PIL import ImageOps
 
 from services.editor.pipelines import SingleStepPipeline
 from services.embedded.editor import ClassicalPipeline
+from tests.component.diffusion.test_lora_by_request import modules
 from tests.fuzz import worker
 from tests.fuzz.families import fuzz
 
@@ -18,6 +21,11 @@ async def test_random_edits_are_answered_with_their_picture_or_with_the_field_at
     report = await fuzz(name, edits=EDITS, seed=4)
     assert report.faults == []
     assert sum(report.answers.values()) == EDITS
+
+
+async def test_with_loras_and_encoders_on_their_own_thread_too(tmp_path: Path) -> None:
+    report = await fuzz("kontext", edits=EDITS, seed=5, overlap=True, loras=modules("kontext", tmp_path))
+    assert report.faults == []
 
 
 async def test_another_picture_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -306,6 +307,21 @@ def test_defaults_and_the_limit_of_text_are_the_signature_s() -> None:
         "strength": 0.8,
     }
     assert (able.negative_prompt_needs, able.prompt_tokens, able.resize) == ("guidance_scale", 75, True)
+
+
+@pytest.mark.parametrize("told", [inspect.Parameter.empty, None, 0, "many"])
+def test_a_signature_without_a_number_of_steps_is_served_with_fifty(told: Any) -> None:
+    """One without any default ended the start with a TypeError that named nothing."""
+
+    def call(
+        self: Any, image: Any, prompt: Any, num_inference_steps: Any, generator: Any, output_type: Any, return_dict: Any
+    ) -> Any: ...
+
+    signature = inspect.signature(call)
+    steps = signature.parameters["num_inference_steps"].replace(default=told, kind=inspect.Parameter.KEYWORD_ONLY)
+    others = [each for name, each in signature.parameters.items() if name not in {"num_inference_steps", "pose"}]
+    call.__signature__ = signature.replace(parameters=[*others, steps])  # type: ignore[attr-defined]
+    assert family_for(with_call(call)).capabilities.parameters["num_inference_steps"].default == 50
 
 
 def test_a_text_longer_than_it_reads_is_refused() -> None:

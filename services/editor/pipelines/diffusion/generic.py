@@ -35,6 +35,7 @@ _OTHER_PICTURES = ("mask_image", "control_image")
 _DENOISERS = ("transformer", "unet")
 _SCALES = ("guidance_scale", "true_cfg_scale", "image_guidance_scale", "strength")
 _HIGHEST_SCALE, _MOST_STEPS = 30.0, 100
+_STEPS = 50  # where the signature has no default
 _CLASSIFIER_FREE = ("true_cfg_scale", "guidance_scale")
 _CLIP_TOKENS = 77
 _PREDICTING = {"FlowMatchEulerDiscreteScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "DDIMScheduler"}
@@ -160,7 +161,8 @@ def _defaults(name: str, pipe: Any) -> Mapping[str, Any]:
 
 def _parameters(defaults: Mapping[str, Any]) -> dict[str, Range]:
     """The ranges of what a caller may choose. A scale without a default has no effect in pipelines that leave it out."""
-    steps = defaults["num_inference_steps"] or 50
+    told = defaults["num_inference_steps"]
+    steps = told if isinstance(told, int) and told > 0 else _STEPS
     ranges = {"num_inference_steps": Range(1, max(_MOST_STEPS, 2 * steps), steps, whole=True)}
     for name in _SCALES:
         default = defaults.get(name)

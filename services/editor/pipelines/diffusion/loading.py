@@ -130,6 +130,7 @@ def serve(
     family: Family, pipe: Any, device: Device, tuning: Tuning, end: Callable[[], None] | None = None
 ) -> InterleavedPipeline:
     """Tune a loaded pipeline and make it an `InterleavedPipeline`, whose shutdown calls ``end``."""
+    _check_vae(pipe)
     if family.on_load is not None:
         family = family.on_load(pipe)
     pixels = tuning.pixels or family.pixels
@@ -159,6 +160,15 @@ def serve(
         end=end,
     )
     return InterleavedPipeline(family, pipe, device, options)
+
+
+def _check_vae(pipe: Any) -> None:
+    """Refuse a VAE that the pipeline (SDXL's kind) casts to float32 and back around each use: other edits use it in between, and
+    one that fails there leaves it cast.
+    """
+    vae = getattr(pipe, "vae", None)
+    if hasattr(pipe, "upcast_vae") and vae is not None and vae.dtype == torch.float16 and vae.config.force_upcast:
+        raise ValueError("this model's VAE overflows in float16; choose bfloat16 or float32 as dtype")
 
 
 def _at_speed(family: Family, pipe: Any, device: Device, tuning: Tuning) -> tuple[Tuning, SpeedReport]:
