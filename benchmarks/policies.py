@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import CritiqueJob, EditJob, Finish, StartTurn, Work, decide
+from orchestrator.loop.actions import CritiqueJob, EditJob, Finish, StartTurn, Work
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import Session, apply, fold
 
 Kind = Literal["easy", "hard"]

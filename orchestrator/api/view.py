@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from orchestrator.loop.choosing import best, ranking
 from orchestrator.loop.events import (
     SUPERSEDED,
     Alpha,
@@ -21,7 +22,6 @@ from orchestrator.loop.events import (
     Strategy,
     Totals,
 )
-from orchestrator.loop.policy import best, ranking
 from orchestrator.loop.session import Candidate, Session, Status
 from orchestrator.ports.stores import QueuePosition
 

@@ -26,7 +26,8 @@ import stamina
 from orchestrator.execution.performer import Job, Performer
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
+from orchestrator.loop.actions import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
 from orchestrator.ports.collaborators import Clock, EditorUsage
 from orchestrator.ports.errors import AbandonedError, CallerLeftError, FencedError, StorageUnavailableError

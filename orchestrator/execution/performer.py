@@ -12,8 +12,9 @@ from typing import Any, Final, TypeVar
 import stamina
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob, latest_start
+from orchestrator.loop.actions import ChecklistJob, CritiqueJob, EditJob
 from orchestrator.loop.session import Session
+from orchestrator.loop.spending import latest_start
 from orchestrator.ports.collaborators import (
     ChecklistOrder,
     Clock,

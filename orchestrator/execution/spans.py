@@ -10,7 +10,7 @@ from opentelemetry.trace import Span
 
 from orchestrator.execution.performer import Job
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import ChecklistJob, EditJob
+from orchestrator.loop.actions import ChecklistJob, EditJob
 from orchestrator.loop.session import Session
 from services.serving import logs, tracing
 

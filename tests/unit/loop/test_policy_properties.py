@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import Rest, decide
+from orchestrator.loop.actions import Rest
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import Session, fold
 from tests.unit.loop.worlds import World, created, refold
 

@@ -9,20 +9,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import (
-    Action,
-    AskReview,
-    ChecklistJob,
-    CritiqueJob,
-    EditJob,
-    Finish,
-    Rest,
-    StartTurn,
-    Wait,
-    Work,
-    best,
-    decide,
-)
+from orchestrator.loop.actions import Action, AskReview, ChecklistJob, CritiqueJob, EditJob, Finish, Rest, StartTurn, Wait, Work
+from orchestrator.loop.choosing import best
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import Session, apply, fold
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from orchestrator.api.fields import SessionFields, Sources, first_event
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob, Finish, StartTurn, Work, decide
+from orchestrator.loop.actions import ChecklistJob, CritiqueJob, EditJob, Finish, StartTurn, Work
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import Session, fold
 from services.errors import ApiError
 from services.protocol.images_api import validate
