@@ -51,13 +51,34 @@ class CritiqueJob:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifyJob:
+    """Critique a candidate once more, for the `number`th time."""
+
+    turn: int
+    candidate: int
+    number: int
+    attempt: int
+    instruction: str
+    image: ImageRef
+
+
+@dataclass(frozen=True, slots=True)
+class CompareJob:
+    """Compare a candidate with another one, or with the unedited source (None)."""
+
+    first: CandidateRef
+    second: CandidateRef | None
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChecklistJob:
     """Write the session's checklist, while the first edits are made."""
 
     attempt: int
 
 
-Job = EditJob | CritiqueJob | ChecklistJob
+Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +110,7 @@ class Finish:
     best: CandidateRef | None
     results: tuple[CandidateRef, ...]
     error: Failure | None
+    preferred: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

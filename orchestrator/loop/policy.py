@@ -3,7 +3,7 @@
     edit the source with the caller's instruction          turn 1
     let the thinker critique every candidate               scores, reasons, a refined instruction
     edit the *source* again with the refined instruction   turn 2, 3 …
-    until a candidate satisfies, or turns, patience, time or budget run out
+    until a candidate satisfies for certain, or turns, patience, time or budget run out
     and answer with the best candidate of all turns, the first included
 
 The driver carries the action out, records its outcome as events, and calls `decide` again. After a crash, `decide` runs again:
@@ -21,20 +21,22 @@ from orchestrator.loop.actions import (
     Action,
     AskReview,
     ChecklistJob,
+    CompareJob,
     CritiqueJob,
     EditJob,
     Finish,
     Job,
     Rest,
     StartTurn,
+    VerifyJob,
     Wait,
     Work,
 )
-from orchestrator.loop.choosing import best, next_instruction, ranking
+from orchestrator.loop.choosing import best, doubt_of_all, doubts, next_instruction, preferred, ranking
 from orchestrator.loop.events import SEEDS, SUPERSEDED, TOO_LATE, CandidateRef, Failure, FinishReason
 from orchestrator.loop.session import Candidate, Session, Turn
 from orchestrator.loop.spending import affordable, budget_is_spent, images_are_full, latest_start, turns_are_used_up
-from orchestrator.loop.stopping import exhausted, nothing_can_be_made, satisfied
+from orchestrator.loop.stopping import confirmations, exhausted, nothing_can_be_made, satisfied
 
 
 def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
@@ -64,6 +66,9 @@ def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
 
 def _after_turn(session: Session) -> Action:
     """The action once the current turn is complete: finish, request a review, or start the next turn."""
+    asked: list[VerifyJob | CompareJob] = [*confirmations(session)] or [*doubts(session)]
+    if asked:
+        return Work(tuple(asked))
     if nothing_can_be_made(session):
         late = any(candidate.edit_error and candidate.edit_error.code == TOO_LATE for candidate in session.candidates)
         return _finish(session, "budget" if budget_is_spent(session) else "deadline" if late else "failed")
@@ -75,7 +80,10 @@ def _after_turn(session: Session) -> Action:
 
 
 def _end(session: Session, reason: FinishReason) -> Action:
-    """Finish, or request a review first if the session wants one."""
+    """Finish, or request a review first if the session wants one; before both, settle which candidate is the best."""
+    asked: list[VerifyJob | CompareJob] = [*doubts(session)] or ([] if reason == "satisfied" else [*doubt_of_all(session)])
+    if asked:
+        return Work(tuple(asked))
     if session.created.review != "never" and best(session):
         return _ask(session, reason)
     return _finish(session, reason)
@@ -89,7 +97,8 @@ def _finish(session: Session, reason: FinishReason) -> Finish:
         results = (picked, *(ref for ref in results if ref != picked))
     results = results[: session.created.results]
     error = None if results and reason != "failed" else _error(session, reason)
-    return Finish(reason, results[0] if results else None, results, error)
+    top = results[0] if results else None
+    return Finish(reason, top, results, error, preferred(session, top))
 
 
 def _error(session: Session, reason: FinishReason) -> Failure | None:
