@@ -299,7 +299,16 @@ def first_event(strategy: ev.Strategy, choosing: ev.Choosing | None = None) -> e
     )
 
 
-def sessions(rules: RuleSet, strategy: ev.Strategy, judge: Judge, kind: Kind, count: int, seed: int) -> Iterator[Outcome]:
+def sessions(
+    rules: RuleSet,
+    strategy: ev.Strategy,
+    judge: Judge,
+    kind: Kind,
+    count: int,
+    seed: int,
+    *,
+    confirmations: int = CONFIRMATIONS,
+) -> Iterator[Outcome]:
     """The outcomes of so many cases of a kind; the same seed makes the same cases. One judge serves them all, so what is learnt
     of its noise stays.
     """
@@ -309,7 +318,7 @@ def sessions(rules: RuleSet, strategy: ev.Strategy, judge: Judge, kind: Kind, co
         world = World(kind, judge, rng, progress=number / count)
         choosing = None
         if rules != "single scores" and strategy != "single":
-            choosing = known.choosing("t", now=0.0, confirmations=CONFIRMATIONS, compares=rules == "pairs")
+            choosing = known.choosing("t", now=0.0, confirmations=confirmations, compares=rules == "pairs")
         session, end = simulate(world, first_event(strategy, choosing))
         for candidate in session.candidates:
             known.repeated("t", candidate.critiques, now=0.0)
@@ -342,6 +351,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bias", nargs="*", default=BIASES, choices=BIASES, help="biased judges (all)")
     parser.add_argument("--strategy", nargs="*", default=STRATEGIES, choices=STRATEGIES, help="strategies (all)")
     parser.add_argument("--rules", nargs="*", default=RULES, choices=RULES, help="rules (all)")
+    parser.add_argument("--confirmations", type=int, default=CONFIRMATIONS, help="further critiques of a candidate at most (8)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every row here")
     return parser.parse_args(argv)
@@ -358,7 +368,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for strategy, judge, rules in itertools.product(options.strategy, judges, options.rules):
         both: list[Outcome] = []
         for kind in KINDS:
-            outcomes = list(sessions(rules, strategy, judge, kind, options.sessions, options.seed))
+            outcomes = list(
+                sessions(rules, strategy, judge, kind, options.sessions, options.seed, confirmations=options.confirmations)
+            )
             rows.append(summarize(rules, strategy, judge, kind, outcomes))
             both += outcomes
         rows.append(summarize(rules, strategy, judge, "both", both))
