@@ -64,7 +64,12 @@ def test_repeated_critiques_and_comparisons_are_shown() -> None:
         {"first": first, "second": None, "winner": "second"},
         {"first": first, "second": {"turn": 2, "candidate": 1}, "winner": "tie"},
     ]
-    told = {"turns": [{**TURN, "candidates": [candidate]}], "preferred": False, "comparisons": comparisons, "best": first}
+    told: dict[str, Any] = {
+        "turns": [{**TURN, "candidates": [candidate]}],
+        "preferred": False,
+        "comparisons": comparisons,
+        "best": first,
+    }
     page = render(Session.model_validate(session(instruction="x", **told)), Pictures(PNG, {(1, 1): PNG}))
 
     assert "means of 2 critiques (overall 8.5, 5.0)" in page
