@@ -129,18 +129,18 @@ class _UnderWay:
     @contextmanager
     def one(self) -> Iterator[None]:
         """A session is under way in the block: from the request that creates it, for it can hold the quota before its answer
-        is here. A block that ends by `RateLimitError` had none.
+        is here. With `RateLimitError` none has ended.
         """
         self._count += 1
-        had_one = True
+        ended = True
         try:
             yield
         except RateLimitError:
-            had_one = False
+            ended = False
             raise
         finally:
             self._count -= 1
-            self.ends += had_one
+            self.ends += ended
             self._changed.set()
             self._changed = asyncio.Event()
 

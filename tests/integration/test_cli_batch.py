@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import json
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from editthinker import EditThinker
-from editthinker.cli.batch import RETRIES
+from editthinker.cli.batch import RETRIES, _UnderWay
 from editthinker.cli.journal import NAME, Journal
+from editthinker.client import RateLimitError
 from editthinker.local import Stack
 from tests.component.client.scripted import EVENTS, PNG, Answer, Asked, as_json, error, in_turn, scripted, session, stream
 from tests.integration.test_cli_commands import command, on_standins, plan, png, run
@@ -203,25 +206,36 @@ def test_photos_are_edited_several_at_a_time(photos: list[Path], tmp_path: Path)
     assert (done.returncode, results(tmp_path / "out")) == (0, ["a.png", "b.png", "c.png"]), done.stderr
 
 
-def test_a_batch_keeps_to_the_tenants_quota(photos: list[Path], tmp_path: Path) -> None:
-    """With more jobs than unfinished sessions allowed, a refused photo waits for another one's end."""
-    unfinished, refusals, enough = threading.Semaphore(1), itertools.count(1), threading.Event()
+def one_unfinished(others: int, *, late: bool = False) -> Callable[[Asked], Answer]:
+    """A server that allows one unfinished session, which ends when all attempts of so many others are refused. ``late``: the last
+    refusal is sent when the first picture has been asked for, so after the batch knows of that end.
+    """
+    unfinished, refusals, enough, edited = threading.Semaphore(1), itertools.count(1), threading.Event(), threading.Event()
 
     def script(asked: Asked) -> Answer:
         if asked.method == "POST":
             if unfinished.acquire(blocking=False):
                 return as_json(session("queued", best=None), 202)
-            # All attempts of both others are over.
-            if next(refusals) == 2 * RETRIES.attempts:
+            if next(refusals) == others * RETRIES.attempts:
                 enough.set()
+                if late:
+                    edited.wait(30)
             return error(429, "quota_exceeded", retry_after="0")
         if asked.path.endswith("/events"):
             enough.wait(30)
             unfinished.release()
             return stream(EVENTS)
-        return Answer(200, PNG) if "/image" in asked.path else as_json(session())
+        if "/image" in asked.path:
+            edited.set()
+            return Answer(200, PNG)
+        return as_json(session())
 
-    with scripted(script) as server:
+    return script
+
+
+def test_a_batch_keeps_to_the_tenants_quota(photos: list[Path], tmp_path: Path) -> None:
+    """With more jobs than unfinished sessions allowed, a refused photo waits for another one's end."""
+    with scripted(one_unfinished(2)) as server:
         done = run("edit", *photos[:3], "x", "-o", tmp_path / "out", "--server", server.base_url, "--jobs", 3)
     assert (done.returncode, results(tmp_path / "out")) == (0, ["a.png", "b.png", "c.png"]), done.stderr
     refused = error(429, "quota_exceeded", "your day is over", retry_after="9999")
@@ -230,26 +244,26 @@ def test_a_batch_keeps_to_the_tenants_quota(photos: list[Path], tmp_path: Path) 
     assert (done.returncode, "your day is over" in done.stderr) == (1, True)
 
 
-def test_a_session_holds_the_quota_before_its_answer_is_here(photos: list[Path], tmp_path: Path) -> None:
-    """The others are refused while the answer to the first request is on its way; they wait for it."""
-    unfinished, refusals, enough = threading.Semaphore(1), itertools.count(1), threading.Event()
+def test_a_refusal_is_no_end_if_a_session_ended_since_the_photo_was_sent(photos: list[Path], tmp_path: Path) -> None:
+    with scripted(one_unfinished(1, late=True)) as server:
+        done = run("edit", *photos[:2], "x", "-o", tmp_path / "out", "--server", server.base_url, "--jobs", 2)
+    assert (done.returncode, results(tmp_path / "out")) == (0, ["a.png", "b.png"]), done.stderr
 
-    def script(asked: Asked) -> Answer:
-        if asked.method == "POST":
-            if unfinished.acquire(blocking=False):
-                enough.wait(30)
-                return as_json(session("queued", best=None), 202)
-            if next(refusals) == 2 * RETRIES.attempts:
-                enough.set()
-            return error(429, "quota_exceeded", retry_after="0")
-        if asked.path.endswith("/events"):
-            unfinished.release()
-            return stream(EVENTS)
-        return Answer(200, PNG) if "/image" in asked.path else as_json(session())
 
-    with scripted(script) as server:
-        done = run("edit", *photos[:3], "x", "-o", tmp_path / "out", "--server", server.base_url, "--jobs", 3)
-    assert (done.returncode, results(tmp_path / "out")) == (0, ["a.png", "b.png", "c.png"]), done.stderr
+async def test_a_session_holds_the_quota_before_its_answer_is_here() -> None:
+    """What is refused by then waits for its end, or until it is refused too."""
+    under_way = _UnderWay()
+    with under_way.one():
+        first = asyncio.create_task(under_way.one_ends(under_way.ends))
+        await asyncio.sleep(0)
+        assert not first.done()
+    assert await first
+    with contextlib.suppress(RateLimitError), under_way.one():
+        second = asyncio.create_task(under_way.one_ends(under_way.ends))
+        await asyncio.sleep(0)
+        assert not second.done()
+        raise RateLimitError(429, "quota_exceeded", "no")
+    assert not await second
 
 
 def test_a_batch_on_the_embedded_stack_goes_on_too(photos: list[Path], tmp_path: Path) -> None:
