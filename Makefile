@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm test-clients e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak test-containers attacks sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm test-clients e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak test-containers attacks fuzz sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -51,7 +51,7 @@ format: $(READY_DEV) ## format and apply ruff's fixes
 bench-editor: $(READY_DEV) ## interleaved edits against plain serving (random weights; about six minutes)
 	$(BIN)/python -m benchmarks.editor
 
-bench-editor-gpu: $(READY_DEV) ## full-size editors with random weights; needs a GPU
+bench-editor-gpu: $(READY_DEV) ## full-size editors with random weights at every speed preset; needs a GPU (at most eight minutes)
 	$(BIN)/python -m benchmarks.editor_gpu
 
 bench-crowd: $(READY_DEV) ## a queue of 100,000 sessions and 1,000 tenants, and single edits in a crowd (about three minutes)
@@ -85,6 +85,9 @@ test-containers: $(READY_DEV) ## real containers: builds the CPU images, runs th
 
 attacks: $(READY_DEV) ## every attack, heavy ones included; two tenants, a day in minutes, the worst pictures; prints the tables of docs/security.md (about 20 minutes)
 	$(BIN)/python -m tests.attacks
+
+fuzz: $(READY_DEV) ## ten thousand random edits over all families with random weights: statuses, pictures, memory (about an hour)
+	$(BIN)/python -m tests.fuzz --edits 10000
 
 sbom: ## software bill of materials of the orchestrator's image: out/sbom.json (CycloneDX) and a list with hashes
 	PYTHON=$(PYTHON) deploy/audit/sbom.sh

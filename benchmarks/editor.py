@@ -4,6 +4,9 @@ One trace of requests (mixed steps and sizes, some with a negative prompt, some 
 servers in this process, all with the same mid-sized Kontext of random weights on the CPU: the plain pipeline behind a lock,
 the plain pipeline taking equal requests as a list, and ours. Then short edits arrive behind long ones. Every picture of ours
 is compared with the plain pipeline's; the exit status is 1 if one differs by more than 1 of 255.
+
+``--overlap 5`` compares workers with text encoders and VAE on a thread of their own and without, in five rounds of each in turn.
+``--starts 8`` starts one worker eight times instead, with a tiny FLUX.2 [klein], and prints how far its throughput differs.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ from typing import Any
 import torch
 from PIL import Image
 
-from benchmarks.editing import report
+from benchmarks.editing import overlap, report, starts
 from benchmarks.editing.load import replay
 from benchmarks.editing.plain import Plain
 from benchmarks.editing.servers import Interleaved, Lists, Record, Server
 from benchmarks.editing.trace import SHORT, SIZES, STEPS, Request, burst, mixed, rehearsal
 from benchmarks.midsize import kontext, quiet
+from tests.tiny import BUILDERS
 
 MAX_LIST = 8
 LOCK, LISTS, OURS = "behind a lock", "equal ones as a list", "ours"
@@ -129,9 +133,14 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="leave out requests that arrive later than this (60)")
     parser.add_argument("--load", type=float, default=1.0, help="work that arrives, as a share of what the lock can do (1.0)")
     parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--starts", type=int, default=0, help="only start a worker so many times, and compare the starts")
+    parser.add_argument("--overlap", type=int, default=0, help="only compare encoders on a thread of their own, so many rounds")
+    parser.add_argument("--steps", type=int, default=8, help="steps of an edit, with --starts and --overlap (8)")
     parser.add_argument("--threads", type=int, help="torch's threads (as many as it chooses)")
     options = parser.parse_args(argv)
     options.requests = options.requests or (5 if options.quick else 44)
+    if min(options.starts, options.overlap) < 0 or options.steps < 1:
+        parser.error("--starts, --overlap and --steps are above 0")
     if options.requests < 1 or options.load <= 0 or options.seconds <= 0:
         parser.error("--requests, --load and --seconds are above 0")
     return options
@@ -171,12 +180,33 @@ def run(options: argparse.Namespace) -> tuple[dict[str, report.Figures], int]:
     return results, worst
 
 
+def compare_starts(number: int, steps: int) -> str:
+    """Start one worker so many times; the table of all starts."""
+    quiet()
+    pipe = BUILDERS["flux2-klein"]()
+    made = []
+    for index in range(number):
+        runs, model = starts.start(pipe, steps)
+        print(f"start {index + 1}: {model}", flush=True)
+        made.append(runs)
+    return starts.table(made)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables; the last line is one JSON object."""
     started = time.perf_counter()
     options = arguments(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.starts:
+        print(compare_starts(options.starts, options.steps))
+        print(f"\nwall time {time.perf_counter() - started:.0f} s")
+        return 0
+    if options.overlap:
+        quiet()
+        table, equal = overlap.compare(BUILDERS["flux2-klein"](), options.overlap, options.steps)
+        print(f"{table}\n\npictures are {'equal' if equal else 'NOT equal'}; wall time {time.perf_counter() - started:.0f} s")
+        return 0 if equal else 1
     results, worst = run(options)
     right = worst <= TOLERANCE
     print(f"\npictures of ours differ from the plain pipeline's by at most {worst} of 255{'' if right else ': WRONG'}")

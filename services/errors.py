@@ -64,6 +64,7 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "unsupported_media_type": ErrorCode(415, Blame.CALLER),
     "range_not_satisfiable": ErrorCode(416, Blame.CALLER),
     "idempotency_key_reused": ErrorCode(422, Blame.CALLER),
+    "edit_failed": ErrorCode(422, Blame.CALLER),
     # Capacity.
     "overloaded": ErrorCode(429, Blame.CAPACITY, retryable=True),
     "rate_limited": ErrorCode(429, Blame.CAPACITY, retryable=True),

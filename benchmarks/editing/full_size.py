@@ -5,7 +5,7 @@ Text encoders are not measured: they are replaced by fixed embeddings of a reali
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,16 @@ from accelerate import init_empty_weights  # type: ignore[import-untyped,unused-
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLQwenImage,
+    AutoencoderKLQwenImage21,
     FlowMatchEulerDiscreteScheduler,
     FluxKontextPipeline,
     FluxTransformer2DModel,
+    QwenImage21Pipeline,
+    QwenImage21Transformer2DModel,
     QwenImageEditPipeline,
     QwenImageTransformer2DModel,
 )
+from PIL import Image
 from torch import nn
 
 SIDE, TINY_SIDE = 1024, 64
@@ -144,6 +148,57 @@ def _qwen(tiny: bool, device: torch.device, dtype: torch.dtype) -> Any:  # noqa:
     return _without_text(pipe, (_normal((1, _QWEN_TEXT, text), device, dtype), None))
 
 
+class _NoText:
+    """The part of a processor that the constructor of Qwen-Image-2.1's pipeline reads."""
+
+    tokenizer: Any = property(lambda self: self)
+
+    def apply_chat_template(self, *_: Any, **__: Any) -> list[list[int]]:
+        return [[0]]
+
+    def encode(self, _: str) -> list[int]:
+        return [0]
+
+
+def _qwen_21(tiny: bool, device: torch.device, dtype: torch.dtype) -> Any:  # noqa: FBT001 - as `Model.make`
+    size: dict[str, Any] = {}  # the published size is the class's default
+    text, vae_size = 4096, {}
+    if tiny:
+        size = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16, "axes_dims_rope": (4, 6, 6)}
+        size |= {"in_channels": 8, "out_channels": 8, "context_in_dim": 16}
+        text = 16
+        vae_size = {"base_dim": 4, "decoder_base_dim": 4, "z_dim": 8, "dim_mult": [1, 1, 1, 1, 1], "num_res_blocks": 1}
+        vae_size |= {"latents_mean": [0.0] * 8, "latents_std": [1.0] * 8}
+    transformer = random_weights(lambda: QwenImage21Transformer2DModel(**size), device, dtype)
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=0.9,
+        base_image_seq_len=256,
+        max_image_seq_len=8192,
+        shift_terminal=0.02,
+    )
+    pipe = QwenImage21Pipeline(
+        scheduler=scheduler,
+        vae=AutoencoderKLQwenImage21(**vae_size).to(device, dtype).eval(),
+        text_encoder=None,
+        processor=_NoText(),
+        transformer=transformer,
+    )
+    pipe.register_modules(processor=None)
+
+    def encode_prompt(image: Sequence[Image.Image], **_: Any) -> tuple[torch.Tensor, None, torch.Tensor]:
+        """A text, and of each picture a slot for every 2 x 2 of its tokens of 16 x 16 pixels."""
+        slots = sum((each.width // 32) * (each.height // 32) for each in image)
+        pictured = torch.zeros(1, _QWEN_TEXT + slots, dtype=torch.bool, device=device)
+        pictured[:, _QWEN_TEXT // 2 : _QWEN_TEXT // 2 + slots] = True
+        return _normal((1, _QWEN_TEXT + slots, text), device, dtype), None, pictured
+
+    pipe.encode_prompt = encode_prompt
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 def _normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator(device).manual_seed(1), device=device, dtype=dtype)
 
@@ -162,7 +217,8 @@ def _without_text(pipe: Any, answer: tuple[Any, ...]) -> Any:
 MODELS: Mapping[str, Model] = {
     model.name: model
     for model in (
-        Model("qwen-image-edit", "QwenImageEditPipeline", 50, {"true_cfg_scale": 1.0}, _qwen),
+        Model("qwen-image-2.1", "QwenImage21Pipeline", 40, {}, _qwen_21),
         Model("kontext", "FluxKontextPipeline", 28, {}, _kontext),
+        Model("qwen-image-edit", "QwenImageEditPipeline", 50, {"true_cfg_scale": 1.0}, _qwen),
     )
 }

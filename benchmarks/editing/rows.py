@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
+import importlib
 import statistics
 import sys
 import time
@@ -28,21 +28,32 @@ from services.editor.pipelines.diffusion.loading import serve
 from services.editor.pipelines.registry import DIFFUSION, family_of
 from services.editor.pipelines.tuning import Tuning
 
-_READY_S, _EDITS_S = 900.0, 900.0
+_MOST = 8
+"""Edits on the device at a time."""
+_BRIEF = 4
+"""Rows of several edits take this fraction of the steps: what a step costs does not depend on their number."""
+_MARGIN = 1.5
+"""A row is begun if this multiple of its expected time is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A way to run a model: ``tuning`` None is the plain pipeline's call; ``concurrency`` edits are submitted together."""
+    """A way to run a model, and how many edits are submitted together.
+
+    Attributes:
+        name: ``plain`` is the plain pipeline's call; others are speed presets.
+        concurrency: edits submitted together.
+        half: whether they are half as wide and high.
+    """
 
     name: str
-    tuning: Tuning | None
     concurrency: int = 1
+    half: bool = False
 
     @property
     def label(self) -> str:
         """Its name in the table, and for ``--only``."""
-        return f"{self.name} x{self.concurrency}" if self.tuning else self.name
+        return self.name if self.name == "plain" else f"{self.name} x{self.concurrency}{' half' if self.half else ''}"
 
 
 @dataclass(slots=True)
@@ -50,12 +61,14 @@ class Row:
     """What was measured.
 
     Attributes:
+        side: width and height of the pictures.
         seconds: until the last of the edits submitted together has finished; the median of the repeats.
         per_edit: the same for each of them.
         share: of the device's peak, for the operations of the plain pipeline; NaN where it is unknown.
-        done: share of the linear operations that a step cache did not skip.
+        peak_bytes: most device memory allocated at a time.
         batch: mean edits in one advance.
         differs: largest difference from the plain pipeline's picture, of 255.
+        applied: options of the preset in effect.
         reason: of a failure.
     """
 
@@ -63,12 +76,14 @@ class Row:
     variant: str
     concurrency: int
     steps: int
+    side: int
     seconds: float = UNKNOWN
     per_edit: float = UNKNOWN
     share: float = UNKNOWN
-    done: float = UNKNOWN
+    peak_bytes: float = UNKNOWN
     batch: float = UNKNOWN
     differs: float = UNKNOWN
+    applied: str = ""
     reason: str = ""
 
 
@@ -79,6 +94,7 @@ class Bench:
     Attributes:
         repeats: how often each row is measured after its warm-up.
         peak: operations a second that the device could do; None if unknown.
+        ready_s: how long a preset may take to warm up, which compiles.
         count: operations of one edit of the plain pipeline, once counted.
         expected: the plain pipeline's picture of the first job.
     """
@@ -90,11 +106,14 @@ class Bench:
     steps: int
     repeats: int
     peak: float | None
+    ready_s: float = 120.0
     count: Count | None = None
     expected: Image.Image | None = None
     family: Family = field(init=False)
     _pipe: Any = None
-    _exact: bool = True
+    _preset: str | None = None
+    _executor: Executor | None = None
+    _step_s: float = 0.0
 
     def __post_init__(self) -> None:
         name = family_of(self.model.pipeline_class)
@@ -107,15 +126,24 @@ class Bench:
         """Pixels of a side of the pictures."""
         return TINY_SIDE if self.tiny else SIDE
 
-    def measure(self, variant: Variant) -> Row:
-        """Measure a variant; on failure the row has a ``reason``."""
-        row = Row(self.model.name, variant.label, variant.concurrency, self.steps)
+    def measure(self, variant: Variant, left_s: float) -> Row:
+        """Measure a variant within so many seconds; on failure the row has a ``reason``."""
+        steps = self.steps if variant.concurrency == 1 else max(2, self.steps // _BRIEF)
+        side = self.side // 2 if variant.half else self.side
+        row = Row(self.model.name, variant.label, variant.concurrency, steps, side)
+        expected = _MARGIN * self._step_s * steps * variant.concurrency * self.repeats
+        if left_s <= expected:
+            row.reason = f"out of time: it would take about {expected:.0f} s"
+            return row
         try:
-            pipe = self._fresh(variant.tuning)
-            if variant.tuning is None:
-                self._plain(pipe, row)
+            if self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.device)
+            if variant.name == "plain":
+                self._plain(row)
             else:
-                self._ours(pipe, variant.tuning, row)
+                self._ours(variant, row, left_s)
+            if self.device.type == "cuda":
+                row.peak_bytes = float(torch.cuda.max_memory_allocated(self.device))
         except Exception as exc:  # noqa: BLE001 - a missing kernel or too little memory must not end the other rows
             row.reason = f"{type(exc).__name__}: {str(exc).splitlines()[0][:160] if str(exc) else ''}"
             self.drop()
@@ -123,109 +151,103 @@ class Bench:
 
     def drop(self) -> None:
         """Free the model."""
-        self._pipe = None
+        if self._executor is not None:
+            self._executor.stop(10.0)
+        self._executor = self._pipe = self._preset = None
         gc.collect()
         if "torch._dynamo" in sys.modules:
             torch.compiler.reset()  # or the next model's compilations would count towards the limit of recompilations
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _fresh(self, tuning: Tuning | None) -> Any:
-        """The model, rebuilt if a tuning has changed it in place or will do so."""
-        exact = tuning is None or tuning == tuned(self.tiny)
-        if self._pipe is None or not exact or not self._exact:
-            self.drop()
-            self._pipe = self.model.pipeline(self.tiny, self.device, self.dtype)
-            self._exact = exact
-            # Sets the working area of the class, for the plain call too.
-            if self.family.rescale is not None:
-                self.family.rescale(type(self._pipe), self.side**2)
-        return self._pipe
+    def _fresh(self) -> Any:
+        """The model, whose class works at the area of the benchmark, for the plain call too."""
+        self.drop()
+        pipe = self.model.pipeline(self.tiny, self.device, self.dtype)
+        if self.family.rescale is not None:
+            self.family.rescale(type(pipe), self.side**2)
+        return pipe
 
-    def _job(self, number: int) -> EditJob:
+    def _job(self, number: int, row: Row) -> EditJob:
         dice = np.random.default_rng(number)
         patches = Image.fromarray(dice.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-        source = patches.resize((self.side, self.side), Image.Resampling.BICUBIC)
-        parameters = {"num_inference_steps": float(self.steps), **self.model.parameters}
-        return EditJob(source, f"instruction {number}", seed=number, parameters=parameters, source=f"picture {number}")
+        source = patches.resize((row.side, row.side), Image.Resampling.BICUBIC)
+        parameters = {"num_inference_steps": float(row.steps), **self.model.parameters}
+        size = None if row.side == self.side else (row.side, row.side)
+        return EditJob(source, f"instruction {number}", seed=number, size=size, parameters=parameters, source=f"picture {number}")
 
-    def _plain(self, pipe: Any, row: Row) -> None:
+    def _plain(self, row: Row) -> None:
+        pipe = self._fresh()
         with counted(getattr(pipe, self.family.denoiser)) as self.count:
-            self._call(pipe, self._job(0))
+            self._call(pipe, row)
         times = []
         for _ in range(self.repeats):
             start = time.perf_counter()
-            self.expected = self._call(pipe, self._job(0))
+            self.expected = self._call(pipe, row)
             times.append(time.perf_counter() - start)
         self._fill(row, times)
 
-    def _call(self, pipe: Any, job: EditJob) -> Image.Image:
+    def _call(self, pipe: Any, row: Row) -> Image.Image:
+        job = self._job(0, row)
         arguments = self.family.arguments(job, self.side**2)
         generator = torch.Generator("cpu").manual_seed(job.seed)
         pictures = pipe(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
         return Device(str(self.device)).to_image(pictures[0])
 
-    def _ours(self, pipe: Any, tuning: Tuning, row: Row) -> None:
-        device = Device(str(self.device))
-        if tuning.quantization not in (None, "fp8") and importlib.util.find_spec("torchao") is None:
-            raise ModuleNotFoundError("torchao is not installed")
-        limits = OperatorLimits(active=row.concurrency, batch=row.concurrency)
-        executor = Executor(lambda: serve(self.family, pipe, device, tuning), Passes(), limits, queue=4 * row.concurrency)
-        executor.start()
-        try:
-            wait_for(lambda: executor.state is not State.STARTING, _READY_S, "warming up")
-            if executor.state is not State.READY:
-                raise RuntimeError(executor.cause)
-            times = [self._edits(executor, row, 1000 * repeat) for repeat in range(self.repeats)]
-            if tuning.cache is not None and self.count is not None:
-                with counted(getattr(pipe, self.family.denoiser)) as count:
-                    self._edits(executor, row, -1)
-                row.done = count.linear / row.concurrency / self.count.linear
-        finally:
-            executor.stop(30.0)
-        # With random weights, the effect of a lossy tuning on the picture says nothing about trained models.
-        if tuning.cache is not None or tuning.quantization is not None:
+    def _ours(self, variant: Variant, row: Row, left_s: float) -> None:
+        ends = time.perf_counter() + left_s
+        executor = self._executor_at(variant.name, min(left_s, self.ready_s))
+        report = executor.pipeline.capabilities.speed
+        row.applied = ", ".join(f"{name} {value}" for name, value in report.applied.items())
+        times = [self._edits(executor, row, 1000 * repeat, ends) for repeat in range(self.repeats)]
+        # With random weights, the effect of a lossy preset on the picture says nothing about trained models.
+        if {"cache", "quantization"} & set(report.applied):
             row.differs = UNKNOWN
         self._fill(row, times)
 
-    def _edits(self, executor: Executor, row: Row, first: int) -> float:
+    def _executor_at(self, preset: str, ready_s: float) -> Executor:
+        """An executor that serves the model at a preset, warmed up; kept for the rows of the same preset."""
+        if self._executor is None or self._preset != preset:
+            pipe, device = self._fresh(), Device(str(self.device))
+            # Without the encoder cache: every source is new.
+            tuning = Tuning(speed=preset, pixels=self.side**2, encoder_cache_bytes=0)
+            limits = OperatorLimits(active=_MOST, batch=None)
+            self._executor = Executor(lambda: serve(self.family, pipe, device, tuning), Passes(), limits, queue=_MOST)
+            self._preset, self._pipe = preset, pipe
+            self._executor.start()
+        executor = self._executor
+        wait_for(lambda: executor.state is not State.STARTING, ready_s, "warming up")
+        if executor.state is not State.READY:
+            raise RuntimeError(executor.cause)
+        return executor
+
+    def _edits(self, executor: Executor, row: Row, first: int, ends: float) -> float:
         """Seconds from submitting ``row.concurrency`` edits until the last picture is there."""
-        jobs = [self._job(abs(first) + place) for place in range(row.concurrency)]
+        jobs = [executor.pipeline.prepare(self._job(first + place, row)) for place in range(row.concurrency)]
         executor.admit(row.concurrency)
         start = time.perf_counter()
         try:
-            outcomes = [handle.future.result(_EDITS_S) for handle in executor.submit(jobs)]
+            outcomes = [handle.future.result(ends - time.perf_counter()) for handle in executor.submit(jobs)]
         finally:
             executor.release(row.concurrency)
         took = time.perf_counter() - start
         row.batch = statistics.mean(outcome.batch for outcome in outcomes)
-        if first == 0 and self.expected is not None:
+        if first == 0 and self.expected is not None and row.side == self.side and row.steps == self.steps:
             row.differs = difference(outcomes[0].result.image, self.expected)
         return took
 
     def _fill(self, row: Row, times: Sequence[float]) -> None:
         row.seconds = statistics.median(times)
         row.per_edit = row.seconds / row.concurrency
-        if self.peak and self.count:
-            row.share = self.count.total / row.per_edit / self.peak
+        if row.concurrency == 1:
+            self._step_s = row.per_edit / row.steps
+        if self.peak and self.count and row.side == self.side:
+            row.share = self.count.total * (row.steps / self.steps) / row.per_edit / self.peak
 
 
-def tuned(tiny: bool, **choices: Any) -> Tuning:  # noqa: FBT001 - a size
-    """A tuning for a size, without the encoder cache: every source is new."""
-    return Tuning(pixels=TINY_SIDE**2 if tiny else None, encoder_cache_bytes=0, **choices)
-
-
-def variants(tiny: bool) -> list[Variant]:  # noqa: FBT001 - a size
-    """All variants, ordered so that those with equal tuning share a model; compiled ones come last."""
-    choices: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
-        ("ours", {}, (1, 2, 4, 8)),
-        ("first_block", {"cache": "first_block"}, (1,)),
-        ("fp8", {"quantization": "fp8"}, (1, 4)),
-        ("float8dq", {"quantization": "float8dq"}, (1, 4)),
-        ("compile", {"compile": True}, (1, 4)),
-        ("compile, float8dq", {"compile": True, "quantization": "float8dq"}, (1, 4)),
-    ]
-    return [
-        Variant("plain", None),
-        *(Variant(name, tuned(tiny, **choice), n) for name, choice, counts in choices for n in counts),
-    ]
+def variants(family: Family) -> list[Variant]:
+    """All variants of a family; those of one preset follow each other, and the most certain come first."""
+    # Without a step cache turbo is fast.
+    presets = ("exact", "fast", "turbo") if family.step_caches else ("exact", "fast")
+    loads = ((1, False), (4, False), (8, True))
+    return [Variant("plain"), *(Variant(preset, count, half) for preset in presets for count, half in loads)]

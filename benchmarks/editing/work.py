@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ def peak_tflops(name: str) -> float | None:
 
 @dataclass(slots=True)
 class Count:
-    """Floating-point operations. ``linear``: 2 x weights x rows; ``attention``: 4 x layers x tokens² x width a sample."""
+    """Floating-point operations. ``linear``: 2 x weights x rows; ``attention``: 4 x layers x queries x keys x width a sample."""
 
     linear: float = 0.0
     attention: float = 0.0
@@ -46,8 +47,10 @@ def counted(model: Any) -> Iterator[Count]:
 
     def call(_: nn.Module, __: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         samples, picture, *_rest = kwargs["hidden_states"].shape
-        tokens = picture + kwargs["encoder_hidden_states"].shape[1]
-        count.attention += 4.0 * layers * samples * tokens**2 * width
+        keys = picture + _text(kwargs)
+        # Where keys and values of the prefix are kept, only the edited picture's tokens are computed.
+        queries = math.prod(kwargs["img_shapes"][0][-1]) if kwargs.get("kv_cache_mode") == "cached" else keys
+        count.attention += 4.0 * layers * samples * queries * keys * width
         count.calls += 1
 
     hooks = [module.register_forward_hook(linear) for module in model.modules() if isinstance(module, nn.Linear)]
@@ -57,3 +60,9 @@ def counted(model: Any) -> Iterator[Count]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _text(kwargs: dict[str, Any]) -> int:
+    """Tokens of a call's text, without the slots that stand for pictures (Qwen-Image-2.1)."""
+    mask = kwargs.get("img_mask")
+    return int(kwargs["encoder_hidden_states"].shape[1] if mask is None else (~mask[0]).sum())

@@ -78,6 +78,8 @@ class EditOptions(TypedDict, total=False):
     true_cfg_scale: float
     image_guidance_scale: float
     strength: float
+    lora: str
+    lora_scale: float
     user: str
     metadata: Mapping[str, str]
     webhook: str

@@ -15,7 +15,16 @@ from orchestrator.ports.collaborators import Catalogue, EditorCapabilities
 from services.errors import ApiError
 from services.imaging.codec import sniff
 from services.imaging.shapes import Fit
-from services.protocol.images_api import SIZE_PATTERN, EditFields, Metadata, NegativePrompt, Prompt, Quality
+from services.protocol.images_api import (
+    LORA_SCALES,
+    SIZE_PATTERN,
+    EditFields,
+    LoraName,
+    Metadata,
+    NegativePrompt,
+    Prompt,
+    Quality,
+)
 
 MAX_TURNS: Final = 20
 MAX_CANDIDATES: Final = 16
@@ -32,7 +41,10 @@ _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
 OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "response_format", "stream", "partial_images"})
 """How the result is sent, which is not part of what is asked for."""
 NEW_FIELDS: Final = frozenset(
-    {"fit", "metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"}
+    {
+        *("fit", "metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"),
+        *("lora", "lora_scale"),
+    }
 )
 """Fields that version 0.1 did not have."""
 _SECRET_BYTES: Final = range(24, 65)
@@ -48,6 +60,8 @@ _EDITOR_FIELDS: Final = (
     "true_cfg_scale",
     "image_guidance_scale",
     "strength",
+    "lora",
+    "lora_scale",
     "input_fidelity",
     "complexity",
 )
@@ -75,6 +89,10 @@ class LoopFields(BaseModel):
     true_cfg_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
     image_guidance_scale: float | None = Field(None, ge=0, le=100, description="Passed on to editors that support it.")
     strength: float | None = Field(None, ge=0, le=1, description="Passed on to editors that support it.")
+    lora: LoraName | None = Field(None, description="Passed on to editors that have a LoRA of this name.")
+    lora_scale: float | None = Field(
+        None, ge=LORA_SCALES[0], le=LORA_SCALES[1], description="Strength of the LoRA; the editor's default if absent."
+    )
     input_fidelity: Literal["high", "low"] | None = Field(None, description="Passed on to editors that support it.")
     moderation: Literal["auto", "low"] | None = Field(None, description="`low` is passed on to editors that support it.")
     complexity: Literal["low", "medium", "high"] | None = Field(None, description="Passed on to editors that support it.")
@@ -399,4 +417,8 @@ def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorCapab
             known = ", ".join(sorted(takes.parameters)) or "none"
             message = f"{name}: the editor {editor!r} does not take it (it takes: {known}); leave it out"
             raise ApiError("unsupported_parameter", message, param=name)
+    if fields.lora is not None and takes.loras is not None and fields.lora not in takes.loras:
+        known = ", ".join(sorted(takes.loras)) or "none"
+        message = f"lora: the editor {editor!r} has no LoRA {fields.lora!r} (it has: {known}); send one of them, or leave it out"
+        raise ApiError("invalid_value", message, param="lora")
     return wanted

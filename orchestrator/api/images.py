@@ -34,7 +34,7 @@ from orchestrator.api.live import (
     while_connected,
 )
 from orchestrator.api.pictures import PIECE, PiecesResponse, size_of, stored_pieces
-from orchestrator.api.view import candidate_path, scores_of
+from orchestrator.api.view import answer_path, scores_of
 from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
 from orchestrator.loop.session import Candidate, Session, fold
@@ -266,13 +266,14 @@ async def _pieces(request: Request, call: _Waiting, session: Session) -> AsyncGe
     assert finished is not None
     assert finished.best is not None
     best = session.candidate(finished.best)
+    answer = best.answer if best else None
     scores = scores_of(best)
     body = {
         "created": int(session.created.at),
         "output_format": fields.output_format,
-        "size": f"{best.image.width}x{best.image.height}" if best and best.image else None,
+        "size": f"{answer.width}x{answer.height}" if answer else None,
         "quality": quality_of(session.created),
-        "background": await _background(call, best.image) if best and best.image else None,
+        "background": await _background(call, answer) if answer else None,
         "usage": usage_of(session).model_dump(),
         "session_id": session_id,
         "scores": scores.model_dump() if scores else None,
@@ -325,7 +326,7 @@ async def _facts_of(
 ) -> tuple[ImageRef | None, dict[str, Any]]:
     """An image that is sent inline, or None, and the other fields of its element of `data`."""
     candidate = session.candidate(ref)
-    if candidate is None or candidate.image is None:
+    if candidate is None or candidate.answer is None:
         raise ApiError("internal_error", "the finished session names a candidate without an image")
     scores = scores_of(candidate)
     out: dict[str, Any] = {
@@ -342,9 +343,9 @@ async def _facts_of(
             query.append(("compression", str(fields.output_compression)))
         if fields.background == "opaque" and fields.output_format != "jpeg":
             query.append(("background", "opaque"))
-        path = candidate_path(session_id, ref)
+        path = answer_path(session_id, candidate)
         return None, {"url": await ctx.links.link(str(request.base_url), path, query, ctx.clock.now()), **out}
-    return candidate.image, out
+    return candidate.answer, out
 
 
 async def _encoded(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields) -> AsyncGenerator[bytes]:
@@ -463,7 +464,7 @@ async def _completed(call: _Waiting, session: Session, finished: Finished) -> As
         error = of_finished(finished)
         yield sse_message(error.body(), event="error")
         return
-    found = [(ref, candidate.image) for ref in finished.results if (candidate := session.candidate(ref)) and candidate.image]
+    found = [(ref, candidate.answer) for ref in finished.results if (candidate := session.candidate(ref)) and candidate.answer]
     for number, (ref, image) in enumerate(found, 1):
         async with call.ctx.replies.open(call.ctx.tenant, patient=True) as held:
             await held.grow(_EVENT_FACTOR * size_of(image))

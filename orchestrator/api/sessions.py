@@ -234,13 +234,13 @@ async def get_best_image(
     ctx: ImageAccess,
     wanted: Wanted,
 ) -> Response:
-    """The best image so far; for a finished session, its result."""
+    """The best image so far, as the editor made it; for a finished session, its result."""
     session = await _session_of_image(ctx, session_id)
     top = session.finished.best if session.finished else best(session)
     if top is None:
         raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
     final = session.finished is not None
-    return await _serve(ctx, session_id, session, _image_of(session, top), wanted, final=final)
+    return await _serve(ctx, session_id, session, _images_of(session, top)[1], wanted, final=final)
 
 
 @router.get("/{session_id}/source", response_class=Response, responses=documented(416, ok=_IMAGE))
@@ -293,10 +293,28 @@ async def get_candidate_image(
     ctx: ImageAccess,
     wanted: Wanted,
 ) -> Response:
-    """One candidate's image."""
+    """One candidate's image, as the editor made it: it may be smaller than the session's result."""
     session = await _session_of_image(ctx, session_id)
-    image = _image_of(session, CandidateRef(turn=turn, candidate=candidate))
+    image, _ = _images_of(session, CandidateRef(turn=turn, candidate=candidate))
     return await _serve(ctx, session_id, session, image, wanted, final=True)
+
+
+@router.get(
+    "/{session_id}/turns/{turn}/candidates/{candidate}/answer", response_class=Response, responses=documented(416, ok=_IMAGE)
+)
+async def get_answer_image(
+    session_id: SessionId,
+    turn: Annotated[int, Path(ge=1, le=10_000)],
+    candidate: Annotated[int, Path(ge=1, le=10_000)],
+    ctx: ImageAccess,
+    wanted: Wanted,
+) -> Response:
+    """The picture of one of a finished session's results, at the size of the answer."""
+    session = await _session_of_image(ctx, session_id)
+    ref = CandidateRef(turn=turn, candidate=candidate)
+    if session.finished is None or ref not in session.finished.results:
+        raise ApiError("image_not_found", "only results of a finished session have this; ask for image", param="candidate")
+    return await _serve(ctx, session_id, session, _images_of(session, ref)[1], wanted, final=True)
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
@@ -407,7 +425,7 @@ def _check_feedback(session: Session, feedback: Feedback) -> None:
     if feedback.action == "accept" and best(session) is None:
         raise ApiError("session_conflict", "there is no candidate to accept yet", param="action")
     if feedback.action == "pick" and feedback.turn:
-        _image_of(session, CandidateRef(turn=feedback.turn, candidate=feedback.candidate or 1))
+        _images_of(session, CandidateRef(turn=feedback.turn, candidate=feedback.candidate or 1))
 
 
 def _full(session: Session) -> str | None:
@@ -423,12 +441,13 @@ def _full(session: Session) -> str | None:
     return None
 
 
-def _image_of(session: Session, ref: CandidateRef) -> ImageRef:
+def _images_of(session: Session, ref: CandidateRef) -> tuple[ImageRef, ImageRef]:
+    """A candidate's image, and its picture as a result."""
     candidate = session.candidate(ref)
-    if candidate is None or candidate.image is None:
+    if candidate is None or candidate.image is None or candidate.answer is None:
         message = f"turn {ref.turn} has no image of candidate {ref.candidate}"
         raise ApiError("image_not_found", message, param="candidate" if candidate is None else "turn")
-    return candidate.image
+    return candidate.image, candidate.answer
 
 
 async def _serve(

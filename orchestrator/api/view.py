@@ -58,6 +58,11 @@ class CandidateView(BaseModel):
     status: CandidateStatus
     seed: int
     image: ImageView | None
+    answer: ImageView | None = Field(
+        default=None,
+        exclude_if=lambda image: image is None,
+        description="Of a result: the picture at the size of the answer, where the editor's own is smaller.",
+    )
     outside_mask: OutsideMaskView | None = Field(description="Where the session has a mask and this was measured.")
     alpha: Alpha | None = Field(default=None, exclude_if=lambda alpha: alpha is None)
     """What became of the source's transparency; left out where the source has none."""
@@ -275,19 +280,21 @@ def scores_of(candidate: Candidate | None) -> ScoresView | None:
     )
 
 
-def candidate_path(session_id: str, ref: CandidateRef) -> str:
-    """The path of a candidate's image."""
-    return f"/v1/sessions/{session_id}/turns/{ref.turn}/candidates/{ref.candidate}/image"
+def answer_path(session_id: str, candidate: Candidate) -> str:
+    """The path of a result's picture."""
+    path = f"/v1/sessions/{session_id}/turns/{candidate.turn}/candidates/{candidate.number}"
+    return f"{path}/{'answer' if candidate.scaled else 'image'}"
 
 
 def _candidate(path: str, candidate: Candidate) -> CandidateView:
     image, outside = candidate.image, candidate.outside_mask
-    url = f"{path}/turns/{candidate.turn}/candidates/{candidate.number}/image"
+    url = f"{path}/turns/{candidate.turn}/candidates/{candidate.number}"
     return CandidateView(
         candidate=candidate.number,
         status=_status(candidate),
         seed=candidate.seed,
-        image=_image(image, url) if image else None,
+        image=_image(image, f"{url}/image") if image else None,
+        answer=_image(candidate.scaled, f"{url}/answer") if candidate.scaled else None,
         outside_mask=OutsideMaskView(**outside.model_dump()) if outside else None,
         alpha=candidate.alpha,
         scores=scores_of(candidate),

@@ -23,7 +23,7 @@ from typing import Final
 
 import stamina
 
-from orchestrator.execution.performer import Job, Performer
+from orchestrator.execution.performer import Job, Performer, needs_scaling
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
@@ -164,6 +164,8 @@ class Driver:
                 return await self._leave()
             case Work(jobs):
                 await self._work(jobs)
+            case Finish() if needs_scaling(self._session, action.results):
+                await self._finish_scaled(action)
             case _:
                 self._draft(_decision(action, self._session, self._clock.now()))
         return False
@@ -306,6 +308,14 @@ class Driver:
                 perform = partial(self._performer.perform, self._claim.session_id, self._session, job, usage, resumed=resumed)
                 self._running[key] = _Running(asyncio.create_task(self._spans.job(job, perform)), usage)
         await self._wait_for_change()
+
+    async def _finish_scaled(self, action: Finish) -> None:
+        """Scale the results, and finish. After a crash in between, or if the log has grown, `decide` runs again."""
+        # It takes seconds: what is known is recorded first.
+        if not await self._flush():
+            return
+        scaled = await self._performer.scaled(self._claim.session_id, self._session, action.results)
+        self._draft(_decision(action, self._session, self._clock.now()).model_copy(update={"scaled": scaled}))
 
     async def _leave(self) -> bool:
         """Queue the session for another replica once no job is running; True when that is done."""

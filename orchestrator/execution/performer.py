@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
+import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import stamina
@@ -29,8 +31,13 @@ from orchestrator.ports.collaborators import (
 )
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Blobs
-from services.imaging.codec import CheckedImage
+from services.errors import ApiError
+from services.imaging.codec import CheckedImage, ImageInfo
+from services.imaging.decode_pool import DecodePool
+from services.imaging.shapes import enlarges
+from services.protocol.images_api import pixels_of
 
+log = logging.getLogger(__name__)
 Job = EditJob | CritiqueJob | ChecklistJob
 _Role = TypeVar("_Role")
 _STORAGE_RETRIES: Final = stamina.AsyncRetryingCaller(attempts=5, timeout=30.0)
@@ -53,6 +60,8 @@ class Performer:
 
     Attributes:
         edit_s: seconds that an edit currently takes at an editor; 0 while that is not known.
+        prompt_tokens: how many tokens of an instruction an editor reads; None while that is not known.
+        decoder: scales the results.
     """
 
     editors: Mapping[str, Editor]
@@ -60,6 +69,8 @@ class Performer:
     blobs: Blobs
     clock: Clock
     edit_s: Callable[[str], float] = lambda _: 0.0
+    prompt_tokens: Callable[[str], int | None] = lambda _: None
+    decoder: DecodePool = field(default_factory=DecodePool)
 
     async def perform(
         self, session_id: str, session: Session, job: Job, usage: EditorUsage, *, resumed: bool = False
@@ -151,6 +162,7 @@ class Performer:
                 references=self._all_stored(session_id, created.references),
                 mask=self._mask(session_id, created),
                 outside_mask=candidate.outside_mask if candidate else None,
+                prompt_tokens=self.prompt_tokens(created.editor),
             )
             reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
         except PortError as exc:
@@ -197,6 +209,31 @@ class Performer:
         )
         return ev.ChecklistMade(at=now, questions=questions, thinker_seconds=seconds, **_tokens(reply.usage))
 
+    async def scaled(
+        self, session_id: str, session: Session, results: Sequence[ev.CandidateRef]
+    ) -> tuple[ev.ImageRef | None, ...]:
+        """For each result whose picture is to be larger: that picture, scaled and stored. Repeating it stores the same again."""
+        made: dict[str, ev.ImageRef | None] = {}
+        for ref in results:
+            image = _unscaled(session, ref)
+            if image is not None and image.sha256 not in made:
+                made[image.sha256] = await self._scaled(session_id, session.created, image)
+        images = [_unscaled(session, ref) for ref in results]
+        return tuple(None if image is None else made[image.sha256] for image in images)
+
+    async def _scaled(self, session_id: str, created: ev.SessionCreated, image: ev.ImageRef) -> ev.ImageRef | None:
+        """None, and a log record, if it fails: a small picture is a better answer than none."""
+        width, height = _answer_size(created)
+        try:
+            data = await self._load(session_id, image.sha256)
+            data = await self.decoder.resize(data, (width, height), param="the result", tenant=created.tenant)
+            scaled = await asyncio.to_thread(CheckedImage.hashed, data, ImageInfo("image/png", width, height))
+            await self._store(session_id, scaled)
+        except (PortError, ApiError) as exc:
+            log.warning("a result of session %s keeps its size: %s", session_id, exc.message)
+            return None
+        return image_ref(scaled)
+
     def _failure(self, job: CritiqueJob | ChecklistJob, exc: PortError, began: float) -> dict[str, Any]:
         """The fields that the events of both failures share."""
         now = self.clock.now()
@@ -223,6 +260,24 @@ class Performer:
             await self.blobs.put(session_id, image)
         except StorageUnavailableError:
             await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.put, session_id, image)
+
+
+def needs_scaling(session: Session, results: Iterable[ev.CandidateRef]) -> bool:
+    """Whether the picture of one of these results is to be larger."""
+    return any(_unscaled(session, ref) for ref in results)
+
+
+def _unscaled(session: Session, ref: ev.CandidateRef) -> ev.ImageRef | None:
+    """A result's picture, if it has the answer's shape and not its size."""
+    candidate = session.candidate(ref)
+    image = candidate.image if candidate else None
+    if image is None or not enlarges((image.width, image.height), _answer_size(session.created)):
+        return None
+    return image
+
+
+def _answer_size(created: ev.SessionCreated) -> tuple[int, int]:
+    return pixels_of(str(created.editor_options.get("size", "auto"))) or (created.source.width, created.source.height)
 
 
 def cut(text: str, most_bytes: int) -> str:

@@ -193,9 +193,10 @@ class EditStarted(_Event):
 class Edited(_Event):
     """A candidate was made; its image was stored before this event was recorded.
 
-    `repeated`: an earlier driver had requested the same edit, and it was made a second time. `editor`: the fallback that made
-    it, if one did. `outside_mask`: what it changed outside the session's mask; None without one, or where it was not measured.
-    `alpha`: what became of the source's transparency; left out where the source has none.
+    `image` may be smaller than the answer, as the editor's model made it (decision 151). `repeated`: an earlier driver had
+    requested the same edit, and it was made a second time. `editor`: the fallback that made it, if one did. `outside_mask`: what
+    it changed outside the session's mask; None without one, or where it was not measured. `alpha`: what became of the
+    source's transparency; left out where the source has none.
     """
 
     type: Literal["edited"] = "edited"
@@ -313,12 +314,17 @@ class CancelRequested(_Event):
 
 
 class Finished(_Event):
-    """The session finished. `best` is the answer, `results` the n best, with it first; both are empty if there is no image."""
+    """The session finished. `best` is the answer, `results` the n best, with it first; both are empty if there is no image.
+
+    `scaled` has a picture for each result whose candidate is smaller than the answer should be, stored before this event was
+    recorded; None for others, and left out if it would have no picture.
+    """
 
     type: Literal["finished"] = "finished"
     reason: FinishReason
     best: CandidateRef | None
     results: tuple[CandidateRef, ...] = ()
+    scaled: tuple[ImageRef | None, ...] = Field(default=(), exclude_if=lambda scaled: not any(scaled))
     error: Failure | None = None
     totals: Totals
 

@@ -63,7 +63,12 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One edit with one seed, and its outcome."""
+    """One edit with one seed, and its outcome.
+
+    Attributes:
+        image: as the editor made it.
+        scaled: the same at the size of the answer, where it is a result and the editor made it smaller.
+    """
 
     turn: int
     number: int
@@ -72,6 +77,7 @@ class Candidate:
     editing: bool = False
     allowance_s: float | None = None
     image: ImageRef | None = None
+    scaled: ImageRef | None = None
     outside_mask: OutsideMask | None = None
     editor_seconds: float = 0.0
     alpha: Alpha | None = None
@@ -90,6 +96,11 @@ class Candidate:
     def ref(self) -> CandidateRef:
         """Its turn and number."""
         return CandidateRef(turn=self.turn, candidate=self.number)
+
+    @property
+    def answer(self) -> ImageRef | None:
+        """Its picture as a result of the session."""
+        return self.scaled or self.image
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +169,7 @@ class Session:
     @property
     def image_bytes(self) -> int:
         """Bytes of its images: those of its caller, and the candidates."""
-        images = [*self.created.inputs, *(candidate.image for candidate in self.candidates)]
+        images = [*self.created.inputs, *(image for each in self.candidates for image in (each.image, each.scaled))]
         return sum(image.bytes for image in images if image)
 
     @property
@@ -223,6 +234,8 @@ def _size(event: Event) -> int:
             images = len(event.references)
             texts = [event.instruction, *event.metadata.keys(), *event.metadata.values()]
             texts += [value for value in event.editor_options.values() if isinstance(value, str)]
+        case Finished():
+            images = sum(image is not None for image in event.scaled)
         case FeedbackGiven():
             texts = [event.instruction]
         case Critiqued():
@@ -249,7 +262,7 @@ def _apply(session: Session, event: Event) -> Session:
         case CancelRequested():
             return replace(session, cancelled=True)
         case Finished():
-            return replace(session, finished=event, review=None)
+            return replace(_with_scaled(session, event), finished=event, review=None)
         case SessionCreated():
             raise CorruptLogError("session_created twice")
 
@@ -279,6 +292,17 @@ def _feedback(session: Session, event: FeedbackGiven) -> Session:
     if event.action in {"accept", "pick"}:
         return replace(session, accepted=event)
     return replace(session, floor=len(session.turns), new_instruction=event.instruction)
+
+
+def _with_scaled(session: Session, event: Finished) -> Session:
+    scaled = {ref: image for ref, image in zip(event.results, event.scaled, strict=False) if image is not None}
+    if not scaled:
+        return session
+    turns = (
+        replace(turn, candidates=tuple(replace(each, scaled=scaled.get(each.ref)) for each in turn.candidates))
+        for turn in session.turns
+    )
+    return replace(session, turns=tuple(turns))
 
 
 _CandidateEvent = EditStarted | Edited | EditFailed | Critiqued | CritiqueFailed

@@ -133,6 +133,7 @@ class CritiqueOrder:
         references: the pictures that the instruction may refer to.
         mask: where the candidate may differ from the source.
         outside_mask: what the candidate changed elsewhere.
+        prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
     """
 
     source: StoredImage
@@ -145,6 +146,7 @@ class CritiqueOrder:
     references: tuple[StoredImage, ...] = ()
     mask: StoredImage | None = None
     outside_mask: OutsideMask | None = None
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,7 @@ class EditorCapabilities:
         mask: None until an editor that is to tell this has answered once.
         images: the source and its references, likewise.
         fallback: the name of its fallback.
+        loras: the LoRAs that it and its fallback take; None where they have not told.
     """
 
     parameters: frozenset[str]
@@ -259,6 +262,7 @@ class EditorCapabilities:
     seed: bool = True
     images: int | None = 1
     fallback: str | None = None
+    loras: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

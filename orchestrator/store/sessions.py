@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from orchestrator.loop.events import (
     Event,
     FeedbackGiven,
     Finished,
+    ImageRef,
     SessionCreated,
     TurnStarted,
     load,
@@ -235,7 +236,7 @@ class RedisSessions:
             # They are what frees memory, and must not fail for want of it.
             ending=terminal or any(_ends(event) for event in events),
             spent=sum(event.editor_seconds for event in events if isinstance(event, Edited | EditFailed)),
-            blob_bytes=sum(event.image.bytes for event in events if isinstance(event, Edited)),
+            blob_bytes=sum(image.bytes for event in events for image in _images(event)),
             begins=any(isinstance(event, TurnStarted | EditStarted) for event in events),
         )
         async with redis_call():
@@ -468,6 +469,13 @@ def _message(seq: int, payload: bytes) -> Recorded | Silence:
         return Recorded(seq, load(payload)) if payload else Silence.GAP
     except ValidationError:
         return Silence.GAP
+
+
+def _images(event: Event) -> Iterable[ImageRef]:
+    """The images that were stored for an event."""
+    if isinstance(event, Edited):
+        return [event.image]
+    return [image for image in event.scaled if image is not None] if isinstance(event, Finished) else []
 
 
 def _ends(event: Event) -> bool:

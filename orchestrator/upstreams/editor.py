@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -26,7 +27,10 @@ from services.imaging.decode_pool import DecodePool
 from services.protocol.images_api import MAX_IMAGES, RAW_IMAGE, SOURCE_KEY, pixels_of
 
 _PARAM: Final = "the editor's image"
+_NATIVE: Final = "native_size"
+_REFUSED: Final = frozenset({400, 422})
 _MAX_TIMINGS: Final = 32
+_MAX_LORAS: Final = 1000
 _MAX_TIMING_NAME: Final = 64
 _LATER_TURN: Final = {"priority": "u=2"}
 """RFC 9218, section 4.1: one level more urgent than the default, u=3."""
@@ -42,10 +46,16 @@ _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What an editor tells of itself: whether it takes a mask, and how many pictures an edit takes."""
+    """What an editor tells of itself: whether it takes a mask, how many pictures an edit takes, how many tokens of a prompt it
+    reads and the area at which it edits (None if it cannot answer at its native size), and which LoRAs a request may name. What
+    it does not tell is None.
+    """
 
     mask: bool = False
     images: int = 1
+    prompt_tokens: int | None = None
+    loras: frozenset[str] | None = None
+    native_pixels: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,7 @@ class HttpEditor:
         links: fetches pictures that the server answers as links; refuses all if absent.
         limit: bounds the edits in flight; unbounded if None.
         decoder: checks and scales images; one of its own if absent.
+        native_pixels: the area at which the editor is known to edit, see `Told`.
     """
 
     def __init__(
@@ -84,7 +95,9 @@ class HttpEditor:
         links: EditorLinks | None = None,
         limit: AdaptiveLimit | None = None,
         decoder: DecodePool | None = None,
+        native_pixels: Callable[[], int | None] = lambda: None,
     ) -> None:
+        self._native_pixels = native_pixels
         self._upstream = upstream
         self._model = model
         self._asks = asks or Asks()
@@ -113,7 +126,10 @@ class HttpEditor:
             return Told()
         images = found.get("images")
         most = images if isinstance(images, int) and not isinstance(images, bool) else 1
-        return Told(found.get("mask") is True, min(max(1, most), MAX_IMAGES))
+        loras = found.get("loras")
+        names = frozenset(itertools.islice(map(str, loras), _MAX_LORAS)) if isinstance(loras, dict) else None
+        tokens, pixels = (_positive(found.get(name)) for name in ("prompt_tokens", "native_pixels"))
+        return Told(found.get("mask") is True, min(max(1, most), MAX_IMAGES), tokens, names, pixels)
 
     async def edit(self, order: EditOrder, usage: EditorUsage, patience: Patience | None = None) -> EditReply:
         """Edit the source once; the time queued for a slot counts toward its time.
@@ -126,6 +142,36 @@ class HttpEditor:
         Raises:
             EditorError: if no valid image came back.
         """
+        patience = patience or Patience.of(order.timeout_s, order.start_s)
+        native = self._takes_native(order)
+        requests = _Requests(usage)
+        try:
+            reply, max_reply = await self._request(order, self._fields(order, native=native), requests, patience)
+        except EditorError as exc:
+            # Behind a balancer another worker, of an earlier version, may have got it than the one that told.
+            if not native or exc.status not in _REFUSED or _NATIVE not in exc.message:
+                raise
+            native = False
+            reply, max_reply = await self._request(order, self._fields(order, native=native), requests, patience)
+        requests.reported(reply)
+        data = await self._image_of(reply, order, max_reply)
+        data, info, transparent = await self._received(data, order)
+        data, info = await self._at_size(data, info, order, native=native)
+        outside = await self._outside_mask(data, info, order)
+        alpha = alpha_of(of_source=order.alpha, of_candidate=transparent)
+        made = CheckedImage.hashed(data, info)
+        return EditReply(made, _timings(reply.json), _replayed(reply), outside_mask=outside, alpha=alpha)
+
+    def _takes_native(self, order: EditOrder) -> bool:
+        """Whether the picture should come at the editor's native size, because it would be scaled up.
+
+        Not with a mask: where it is closed the picture has the source's own pixels.
+        """
+        pixels = self._native_pixels()
+        width, height = _wanted_size(order)
+        return pixels is not None and width * height > pixels and order.mask is None
+
+    def _fields(self, order: EditOrder, *, native: bool) -> dict[str, Any]:
         fields: dict[str, Any] = {"prompt": order.instruction, **order.options}
         if self._model:
             fields["model"] = self._model
@@ -135,6 +181,14 @@ class HttpEditor:
             fields["response_format"] = "b64_json"
         if self._asks.png:
             fields["output_format"] = "png"
+        if native:
+            fields[_NATIVE] = "true"
+        return fields
+
+    async def _request(
+        self, order: EditOrder, fields: Mapping[str, Any], requests: _Requests, patience: Patience
+    ) -> tuple[Reply, int]:
+        """The reply, and the most bytes that it may have."""
         boundary = secrets.token_hex(16)
         # As OpenAI's own client names them: a list has brackets.
         files = [("image[]", image) for image in (order.source, *order.references)]
@@ -146,18 +200,10 @@ class HttpEditor:
         key = self._sources.key(order) if len(files) == 1 else None
         headers = {"idempotency-key": order.key, "accept": _ACCEPT, **(_LATER_TURN if order.later else {})}
         headers |= {SOURCE_KEY: key} if key else {}
-        call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers, _max_reply(order))
+        most = _max_reply(order)
+        call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers, most)
         named = replace(call, body=_multipart(boundary, fields, [])) if key and self._sources.is_kept(key) else None
-        requests = _Requests(usage)
-        reply = await self._post(call, named, order, requests, patience or Patience.of(order.timeout_s, order.start_s))
-        requests.reported(reply)
-        data = await self._image_of(reply, order, call.max_reply)
-        data, info, transparent = await self._received(data, order)
-        data, info = await self._at_size(data, info, order)
-        outside = await self._outside_mask(data, info, order)
-        alpha = alpha_of(of_source=order.alpha, of_candidate=transparent)
-        made = CheckedImage.hashed(data, info)
-        return EditReply(made, _timings(reply.json), _replayed(reply), outside_mask=outside, alpha=alpha)
+        return await self._post(call, named, order, requests, patience), most
 
     async def _outside_mask(self, data: bytes, info: ImageInfo, order: EditOrder) -> OutsideMask | None:
         """What the edit changed outside the mask; None without one, or for a picture of another shape than the source."""
@@ -199,14 +245,16 @@ class HttpEditor:
         except ApiError as exc:
             raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
 
-    async def _at_size(self, data: bytes, info: ImageInfo, order: EditOrder) -> tuple[bytes, ImageInfo]:
+    async def _at_size(self, data: bytes, info: ImageInfo, order: EditOrder, *, native: bool) -> tuple[bytes, ImageInfo]:
         """The image at the size that was asked for, cropped or padded if the editor gave it another shape.
 
-        Without one it is scaled to the source's size if it has nearly its shape; a deliberate crop or rotation stays.
+        Without one it is scaled to the source's size if it has nearly its shape; a deliberate crop or rotation stays. One of the
+        editor's native size is scaled up when the session ends.
         """
-        asked = _size_of(order)
-        made, wanted = (info.width, info.height), asked or (order.source.ref.width, order.source.ref.height)
-        rounded = shapes.nearly(made, wanted)
+        made, wanted = (info.width, info.height), _wanted_size(order)
+        asked, rounded = _size_of(order), shapes.nearly(made, wanted)
+        if native and shapes.enlarges(made, wanted):
+            return data, info
         if made == wanted or not (rounded or asked):
             return data, info
         fit = None if rounded else order.fit
@@ -335,6 +383,15 @@ def _max_reply(order: EditOrder) -> int:
 def _size_of(order: EditOrder) -> tuple[int, int] | None:
     """The size that the caller asked for."""
     return pixels_of(str(order.options.get("size", "auto")))
+
+
+def _wanted_size(order: EditOrder) -> tuple[int, int]:
+    """The size that the caller's picture will have: the one asked for, or the source's."""
+    return _size_of(order) or (order.source.ref.width, order.source.ref.height)
+
+
+def _positive(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def alpha_of(*, of_source: bool, of_candidate: bool) -> Alpha | None:

@@ -9,6 +9,7 @@ import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import aiohttp
@@ -106,9 +107,7 @@ class UpstreamPool:
         )
 
     async def learn_forever(self) -> None:
-        """Ask editors what they take, where their settings do not say: every one now and then, and one that has not answered
-        soon again.
-        """
+        """Ask editors what they take: every one now and then, and one that has not answered soon again."""
         rounds = itertools.count()
 
         async def learn() -> None:
@@ -132,7 +131,7 @@ class UpstreamPool:
         open_questions = [
             (name, settings, self._plain[name])
             for name, settings in self._registry.editors.items()
-            if (settings.mask is None or settings.images is None) and (again or self._told_of(name, settings) is None)
+            if again or self._told_of(name, settings) is None
         ]
         await asyncio.gather(*(ask(*question) for question in open_questions))
 
@@ -142,11 +141,27 @@ class UpstreamPool:
         same = known is not None and (known[0].url, known[0].model) == (editor.url, editor.model)
         return known[1] if known and same else None
 
+    def prompt_tokens(self, name: str) -> int | None:
+        """How many tokens of an instruction an editor and its fallback read, as far as they have told it."""
+        return min((each.prompt_tokens for each in self._told_by(name) if each.prompt_tokens), default=None)
+
+    def _told_by(self, name: str) -> list[Told]:
+        """What an editor and its fallback have told."""
+        editor = self._registry.editors.get(name)
+        names = [] if editor is None else [name, *([editor.fallback] if editor.fallback else [])]
+        told = (self._told_of(each, self._registry.editors[each]) for each in names)
+        return [each for each in told if each is not None]
+
+    def _loras(self, name: str) -> frozenset[str] | None:
+        """The LoRAs that an editor and its fallback both take; None if neither has told any."""
+        told = [each.loras for each in self._told_by(name) if each.loras is not None]
+        return frozenset.intersection(*told) if told else None
+
     def _capabilities(self, name: str, editor: EditorSettings) -> EditorCapabilities:
         told = self._told_of(name, editor)
         mask = editor.mask if editor.mask is not None else told.mask if told else None
         images = editor.images if editor.images is not None else told.images if told else None
-        return EditorCapabilities(editor.parameters, mask, editor.send_seed, images, editor.fallback)
+        return EditorCapabilities(editor.parameters, mask, editor.send_seed, images, editor.fallback, self._loras(name))
 
     async def follow(self) -> None:
         """Read the registry and the key files again when they change. An invalid registry is logged, and changes nothing."""
@@ -238,7 +253,14 @@ class UpstreamPool:
             links=EditorLinks(editor.url, editor.image_hosts, self._resolver),
             limit=limit,
             decoder=self._decoder,
+            native_pixels=partial(self._native_pixels, name),
         )
+
+    def _native_pixels(self, name: str) -> int | None:
+        """The area at which an editor edits, if it told that it can answer at that."""
+        editor = self._registry.editors.get(name)
+        told = None if editor is None or not editor.native_size else self._told_of(name, editor)
+        return told.native_pixels if told else None
 
     def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
         options = replace(_upstream(thinker), away_s=thinker.away_s)

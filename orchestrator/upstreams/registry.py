@@ -83,7 +83,8 @@ class EditorSettings(UpstreamSettings):
     parameters: frozenset[str] = Field(
         frozenset({"size"}),
         description="Extension fields it takes (size, negative_prompt, num_inference_steps, guidance_scale, true_cfg_scale, "
-        "image_guidance_scale, strength, background, input_fidelity, moderation, complexity); others are refused.",
+        "image_guidance_scale, strength, lora, lora_scale, background, input_fidelity, moderation, complexity); others are "
+        "refused.",
     )
     aliases: tuple[str, ...] = Field((), description="Further names by which callers may ask for it, as gpt-image-1.")
     mask: bool | None = Field(None, description="Whether it takes a mask; if absent, as its list of models says, or else not.")
@@ -92,6 +93,9 @@ class EditorSettings(UpstreamSettings):
     )
     send_seed: bool = Field(True, description="Whether it takes the extension field `seed`.")
     send_output_format: bool = Field(True, description="Whether it takes `output_format`; it is asked for png.")
+    native_size: bool = Field(
+        True, description="Whether it may answer at its native size between turns, where its list of models says that it can."
+    )
     max_in_flight: int | None = Field(
         None, ge=1, description="Edits that this replica keeps in flight; found adaptively if absent."
     )

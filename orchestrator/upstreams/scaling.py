@@ -13,6 +13,7 @@ from orchestrator.loop.events import ImageRef
 from orchestrator.ports.collaborators import StoredImage
 from orchestrator.ports.errors import ThinkerError
 from services.errors import ApiError
+from services.imaging import shapes
 from services.imaging.codec import digest
 from services.imaging.decode_pool import DecodePool
 from services.imaging.masks import WORKING_PIXELS
@@ -36,18 +37,26 @@ class Pictures:
         """By the originals' digests, and the budget."""
 
     async def of_session(
-        self, source: StoredImage, references: Sequence[StoredImage], mask: StoredImage | None, tenant: str = ""
+        self,
+        source: StoredImage,
+        references: Sequence[StoredImage],
+        mask: StoredImage | None,
+        tenant: str = "",
+        *,
+        candidate: StoredImage | None = None,
     ) -> list[StoredImage]:
         """The pictures that are the same in all requests of a session: the source, its references, and what may change.
 
         References and area share the budget of one picture, so that the tokens of a request are bounded however many there are.
+        The source comes at the candidate's size, where that is smaller and has nearly its shape: that an editor's native size is
+        smaller is none of the edit's faults.
 
         Raises:
             ThinkerError: as `fit`.
         """
         most = self._max_pixels
         share = None if most is None else max(1, most // max(1, len(references) + (mask is not None)))
-        shown = [await self.fit(source, tenant)]
+        shown = [await self._as_large(source, candidate or source, tenant)]
         shown += [await self._within(reference, share, tenant) for reference in references]
         if mask is not None:
             shown.append(await self._area(source, mask, min(share or WORKING_PIXELS, WORKING_PIXELS), tenant))
@@ -62,6 +71,16 @@ class Pictures:
                 every picture would cost more than the few that are corrupt.
         """
         return await self._within(image, self._max_pixels, tenant)
+
+    async def _as_large(self, source: StoredImage, candidate: StoredImage, tenant: str) -> StoredImage:
+        made, ref = (candidate.ref.width, candidate.ref.height), source.ref
+        if not shapes.enlarges(made, (ref.width, ref.height)):
+            return await self.fit(source, tenant)
+
+        async def make() -> tuple[bytes, int, int]:
+            return await self._decoder.resize(await source.load(), made, param=_PARAM, tenant=tenant), *made
+
+        return await self.fit(await self._cached((ref.sha256, made), make), tenant)
 
     async def _within(self, image: StoredImage, limit: int | None, tenant: str) -> StoredImage:
         if limit is None or image.ref.width * image.ref.height <= limit:

@@ -99,11 +99,13 @@ class HttpThinker:
         """
         patience = patience or Patience.of(order.timeout_s)
         questions = tuple(Question(question.kind, question.text) for question in order.questions)
-        pictures = await self._pictures.of_session(order.source, order.references, order.mask, order.tenant)
+        pictures = await self._pictures.of_session(
+            order.source, order.references, order.mask, order.tenant, candidate=order.candidate
+        )
         pictures.append(await self._pictures.fit(order.candidate, order.tenant))
         outside = order.outside_mask
         strayed = None if outside is None else Strayed(outside.changed, outside.difference)
-        extras = Extras(len(order.references), order.mask is not None, strayed)
+        extras = Extras(len(order.references), order.mask is not None, strayed, order.prompt_tokens)
         template = self._dialect.template
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ def create_app(
     Args:
         settings: what to serve, and the limits.
         build: makes the pipeline; by default the family named by the settings.
-        on_failure: called, on another thread, with the cause if the pipeline cannot be built or warmed up.
+        on_failure: called, on another thread, with what happened if the pipeline cannot be built or warmed up, or breaks later.
         decoder: decodes pictures; by default in processes of its own.
     """
     origins = settings.origins()

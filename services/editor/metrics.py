@@ -25,6 +25,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._requests = Counter("editthinker_editor_requests_total", "Edit requests.", ["outcome"], registry=self.registry)
+        # Of registered names only.
+        self._loras = Counter(
+            "editthinker_editor_lora_requests_total", "Edit requests with a LoRA.", ["lora"], registry=self.registry
+        )
         self._stages = Histogram(
             "editthinker_editor_stage_seconds",
             "Time of each stage of an edit.",
@@ -54,15 +58,25 @@ class Metrics:
             ("waiting", "Edits that wait for their first pass over the device.", lambda: executor.waiting),
             ("running", "Edits that are started and not finished.", lambda: executor.running),
             ("backlog_seconds", "Seconds until all edits in flight would be finished.", executor.backlog_s),
-            ("batch_limit", "Most edits in one step; less after the device ran out of memory.", lambda: executor.limits.batch),
+            ("batch_limit", "Most edits in one step.", lambda: executor.limits.batch),
+            (
+                "batch_token_limit",
+                "Most tokens in one step of several edits; 0 without a limit.",
+                lambda: executor.limits.cost or 0,
+            ),
             ("ready", "Whether the worker takes requests.", lambda: executor.state is State.READY),
         ):
             Gauge(f"editthinker_editor_{name}", text, registry=self.registry).set_function(read)
         self.registry.register(_PipelineFigures(executor))
+        self.registry.register(_CostFigures(executor))
 
     def on_finished(self, outcome: str) -> None:
         """See `services.editor.engine.async_engine.EngineObserver`."""
         self._requests.labels(outcome).inc()
+
+    def on_lora(self, name: str) -> None:
+        """A request for this registered LoRA was taken."""
+        self._loras.labels(name).inc()
 
     def on_stage(self, stage: str, seconds: float) -> None:
         """See `services.editor.engine.async_engine.EngineObserver`."""
@@ -98,6 +112,8 @@ _FIGURES: Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str]
     "encoder_cache_hits": (CounterMetricFamily, "Encodings of sources and texts that were cached."),
     "encoder_cache_misses": (CounterMetricFamily, "Encodings of sources and texts that were computed."),
     "encoder_cache_bytes": (GaugeMetricFamily, "Size of the encoder cache."),
+    "lora_bytes": (GaugeMetricFamily, "Size of the LoRAs that requests may name."),
+    "lora_switches": (CounterMetricFamily, "Passes before which another LoRA, or none, was chosen."),
     "device_bytes": (GaugeMetricFamily, "Memory of the device that is in use."),
 }
 _FORMER_NAMES = {
@@ -120,3 +136,22 @@ class _PipelineFigures(Collector):
             yield kind(f"editthinker_editor_{name}", text, value=value)
             if name in _FORMER_NAMES:
                 yield kind(f"editthinker_editor_{_FORMER_NAMES[name]}", _DEPRECATED.format(name), value=value)
+
+
+class _CostFigures(Collector):
+    """Exports the executor's cost model, by the size of an edit."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def collect(self) -> Iterable[Metric]:
+        alone = GaugeMetricFamily("editthinker_editor_cost_seconds", "Time of a step of one edit.", labels=["tokens"])
+        marginal = GaugeMetricFamily(
+            "editthinker_editor_cost_marginal",
+            "What one more edit adds to a step, as a share of a step of one: batches form below 0.9, where the queue is long.",
+            labels=["tokens"],
+        )
+        for knot in self._executor.cost_model.knots:
+            alone.add_metric([str(round(knot.tokens))], knot.alone_s)
+            marginal.add_metric([str(round(knot.tokens))], knot.marginal)
+        return [alone, marginal]

@@ -272,6 +272,17 @@ def is_transparent(image: Image.Image) -> bool:
     return image.mode == "RGBA" and image.getchannel("A").getextrema()[0] < 255  # type: ignore[operator]  # noqa: PLR2004
 
 
+def check_fits(size: tuple[int, int], output_format: OutputFormat, *, param: str = "output_format") -> None:
+    """Check that a format takes pictures of this size (width, height).
+
+    Raises:
+        ApiError: ``invalid_value`` naming `param`, for a side that is too long for WebP.
+    """
+    if output_format == "webp" and max(size) > _MAX_WEBP_SIDE:
+        message = f"{param}: webp ends at {_MAX_WEBP_SIDE:,} pixels a side, the image is {size[0]}x{size[1]}"
+        raise ApiError("invalid_value", f"{message}; choose png or jpeg", param=param)
+
+
 def encode(
     image: Image.Image,
     output_format: OutputFormat,
@@ -292,9 +303,7 @@ def encode(
     Raises:
         ApiError: ``invalid_value`` naming `param`, when the image is too long for WebP.
     """
-    if output_format == "webp" and max(image.size) > _MAX_WEBP_SIDE:
-        message = f"{param}: webp ends at {_MAX_WEBP_SIDE:,} pixels a side, the image is {image.width}x{image.height}"
-        raise ApiError("invalid_value", f"{message}; choose png or jpeg", param=param)
+    check_fits(image.size, output_format, param=param)
     buffer = io.BytesIO()
     effort = effort or Effort()
     if output_format == "png":

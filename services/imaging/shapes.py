@@ -44,6 +44,11 @@ def nearly(size: Size, shape: Size) -> bool:
     return abs((size[0] * shape[1]) / (size[1] * shape[0]) - 1) <= _SAME
 
 
+def enlarges(size: Size, wanted: Size) -> bool:
+    """Whether a picture of that size becomes one of the wanted size by being scaled up, and by nothing else."""
+    return size[0] * size[1] < wanted[0] * wanted[1] and nearly(size, wanted)
+
+
 def framed(image: Image.Image, shape: Size, fit: Fit, *, is_mask: bool = False) -> Image.Image:
     """The picture in another shape. Padding is transparent, or white where the picture has no alpha; that of a mask says that the
     edit may not act there.

@@ -21,11 +21,14 @@ from services.imaging.codec import OutputFormat
 MAX_PROMPT: Final = 32_000
 MAX_IMAGES: Final = 16
 """Input pictures of a request, as OpenAI's API has it: the source and its references."""
+LORA_SCALES: Final = (-4.0, 4.0)
+"""The least and the largest strength of a LoRA; a negative one is the opposite of what it was trained for (sliders)."""
 INPUT_FACTOR: Final = 3
 """Bytes of all pictures of a request, its mask included, as a multiple of the most that one of them may have."""
 _MAX_FIELDS: Final = 200
 """Fields of a request: more than a form may have, and several times the number there is."""
 _IMAGE_NAME: Final = re.compile(r"image(?:\[(?P<number>[0-9]{0,4})\])?")
+_LORA_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _UNFIT: Final = re.compile("[\x00\ud800-\udfff]")
 _Model = TypeVar("_Model", bound=BaseModel)
 _Picture = TypeVar("_Picture")
@@ -68,10 +71,18 @@ def _not_blank(value: object) -> object:
     return _well_formed(value)
 
 
+def _lora_name(value: object) -> object:
+    if isinstance(value, str) and not _LORA_NAME.fullmatch(value):
+        raise ValueError("a registered name has letters, digits, `.`, `_` and `-`; no path or hub id is taken")
+    return value
+
+
 # The validator comes last: before the length, it would hide from pydantic that the length is a string's, in characters.
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT, examples=["make it feel like golden hour"]), BeforeValidator(_not_blank)]
 NegativePrompt = Annotated[str, Field(max_length=MAX_PROMPT), BeforeValidator(_well_formed)]
 """May be blank."""
+LoraName = Annotated[str, Field(max_length=100), BeforeValidator(_lora_name)]
+"""The name under which an editor's operator registered a LoRA."""
 MetadataKey = Annotated[str, Field(min_length=1, max_length=64), BeforeValidator(_well_formed)]
 MetadataValue = Annotated[str, Field(max_length=512), BeforeValidator(_well_formed)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]

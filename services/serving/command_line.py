@@ -87,7 +87,8 @@ def _mistakes(exc: ValidationError, prefix: str) -> Iterator[str]:
         first, *rest = (str(part) for part in error["loc"]) if error["loc"] else ("",)
         setting = ".".join((first.upper().removeprefix(prefix), *rest))
         message = _reason(error)
-        yield f"{prefix}{setting}: {message}" if setting else message
+        # One about several settings has their names without the prefix.
+        yield message if not setting and prefix in message else f"{prefix}{setting or '*'}: {message}"
 
 
 def _reason(error: Mapping[str, Any]) -> str:

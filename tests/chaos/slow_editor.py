@@ -41,6 +41,8 @@ class SlowPipeline:
     name = "slow"
     interruptible = True
     max_active = None
+    lags = False
+    overlaps = False
 
     def __init__(self, step_s: float, journal: Path) -> None:
         self._step_s = step_s
@@ -97,6 +99,8 @@ class SlowPipeline:
 
     def reclaim(self) -> None:
         """Nothing to free."""
+
+    def shutdown(self) -> None: ...
 
     def memory(self) -> None:
         """Not measured."""

@@ -49,11 +49,22 @@ class Plain:
         served = load(family, model, Tuning(pixels=PIXELS, device="cpu"))
         assert isinstance(served, InterleavedPipeline)
         self._served = served
-        self._pipe = DiffusionPipeline.from_pretrained(model)
+        described = served._family
+        if described.load is None:
+            self._pipe = DiffusionPipeline.from_pretrained(model)
+        else:  # diffusers has blocks for it, and the service the call
+            self._pipe = described.load(model, torch.float32, None)
+            if described.on_load is not None:
+                described.on_load(self._pipe)
         self._pipe.set_progress_bar_config(disable=True)
 
+    def load_lora(self, path: Path, scale: float) -> None:
+        """Make the pictures with this LoRA."""
+        self._pipe.load_lora_weights(str(path), adapter_name="only")
+        self._pipe.set_adapters("only", scale)
+
     def picture(self, job: EditJob) -> np.ndarray:
-        """The edited picture (H, W, 3), in 8 bits, at the source's size."""
+        """The edited picture (H, W, channels), in 8 bits, at the source's size."""
         family = self._served._family
         job = self._served.open(job).job  # with its defaults, and the source as it was sent
         threads = torch.get_num_threads()
@@ -84,12 +95,12 @@ def png(image: Image.Image) -> bytes:
 
 
 def pixels(b64_json: str) -> np.ndarray:
-    """A returned picture's pixels (H, W, 3)."""
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(b64_json))).convert("RGB"))
+    """A returned picture's pixels (H, W, 3), or (H, W, 4) with its transparency."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(b64_json))))
 
 
 def drawn_alike(picture: np.ndarray, wanted: np.ndarray) -> bool:
-    """Whether two pictures (H, W, 3) of 8 bits are one drawing, but for values that lie between two levels.
+    """Whether two pictures of 8 bits are one drawing, but for values that lie between two levels.
 
     A processor's kernels may round a sum differently by the number of rows in it, which moves such a value by a level.
     """

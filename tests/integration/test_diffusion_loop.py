@@ -15,10 +15,11 @@ from services.editor.pipelines import EditJob
 from tests.doubles.diffusion import Plain, drawn_alike, png, source, worker
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.integration.conftest import Start
+from tests.tiny.loras import saved
 
 
 def _upstreams(editor: Process, thinker: Process) -> dict[str, str]:
-    parameters = ["size", "negative_prompt", "num_inference_steps", "guidance_scale", "true_cfg_scale"]
+    parameters = ["size", "negative_prompt", "num_inference_steps", "guidance_scale", "true_cfg_scale", "lora", "lora_scale"]
     return {
         "EDITTHINKER_EDITORS": json.dumps({"kontext": {"url": f"{editor.url}/v1", "parameters": parameters}}),
         "EDITTHINKER_THINKERS": json.dumps({"rules": {"url": f"{thinker.url}/v1", "model": "rules"}}),
@@ -59,6 +60,50 @@ def test_a_session_thinks_over_a_diffusion_editors_pictures(tmp_path: Path, star
     timings = _of(events, "edited")[0]["timings"]
     assert timings["steps"] == 3 and timings["denoise_ms"] > 0
     assert len({turn["instruction"] for turn in _of(events, "turn_started")}) > 1
+
+
+def test_a_session_is_edited_with_the_lora_that_it_names(tmp_path: Path, start_orchestrator: Start) -> None:
+    """As an option, and as an editor of its own by the worker's name of the model; the log says which."""
+    image = source(3)
+    lora = saved("kontext", tmp_path / "lora")
+    fields = {"prompt": "make it snow", "strategy": "single", "num_inference_steps": 2, "seed": 7, "lora_scale": 0.5}
+    thinker = module("services.thinker", free_port(), tmp_path / "thinker.log", "--profile", "rules")
+    try:
+        wait_ready(thinker)
+        with worker("kontext", tmp_path, loras=f"anime={lora}") as editor:
+            settings = _upstreams(editor, thinker)
+            editors = json.loads(settings["EDITTHINKER_EDITORS"])
+            editors["drawn"] = {**editors["kontext"], "model": "anime"}
+            orchestrator = start_orchestrator(**{**settings, "EDITTHINKER_EDITORS": json.dumps(editors)})
+            with httpx.Client(base_url=orchestrator.url, timeout=120, trust_env=False) as http:
+                pictures, created = [], []
+                for chosen in ({"lora": "anime"}, {"model": "drawn"}, {"lora_scale": None}):
+                    sent = {name: value for name, value in {**fields, **chosen}.items() if value is not None}
+                    reply = http.post("/v1/sessions", data=sent, files={"image": png(image)}, headers={"prefer": "wait=100"})
+                    session = reply.json()
+                    assert session["status"] == "succeeded", session
+                    events = [json.loads(line[6:]) for line in _events(http, session["id"]) if line.startswith("data: ")]
+                    pictures.append(_picture(http, session["id"], _of(events, "edited")[0]))
+                    created.append(_of(events, "session_created")[0])
+                refused = http.post("/v1/sessions", data={**fields, "lora": "other"}, files={"image": png(image)})
+                models = {model["id"]: model.get("loras") for model in http.get("/v1/models").json()["data"]}
+    finally:
+        thinker.stop()
+
+    assert refused.status_code == 400 and "(it has: anime)" in refused.json()["error"]["message"]
+    assert models == {"kontext": ["anime"], "drawn": ["anime"]}
+    assert [(event["editor"], event["editor_options"].get("lora")) for event in created] == [
+        ("kontext", "anime"),
+        ("drawn", None),
+        ("kontext", None),
+    ]
+    plain = Plain("kontext", tmp_path)
+    job = EditJob(image, "make it snow", 7, parameters={"num_inference_steps": 2})
+    assert drawn_alike(pictures[2], plain.picture(job))
+    plain.load_lora(lora, 0.5)
+    wanted = plain.picture(job)
+    assert drawn_alike(pictures[0], wanted) and drawn_alike(pictures[1], wanted)
+    assert not drawn_alike(pictures[2], wanted)
 
 
 def _of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

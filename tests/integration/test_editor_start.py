@@ -27,7 +27,9 @@ def start(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         (["--pipeline", "nope"], {}, "'nope': write one of auto, classical, "),
         ([], {"max_batch": "0"}, "EDITTHINKER_EDITOR_MAX_BATCH"),
         ([], {"cache": "everything"}, "EDITTHINKER_EDITOR_CACHE"),
-        ([], {"few_steps": "8"}, "few_steps describes a LoRA; set lora too"),
+        ([], {"few_steps": "8"}, "EDITTHINKER_EDITOR_*: few_steps describes a LoRA; set lora too"),
+        ([], {"loras": "/loras/anime"}, "is not name=path"),
+        ([], {"loras": "a=x"}, "the classical editor takes no LoRA"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_loaded(arguments: list[str], settings: dict[str, str], told: str) -> None:
@@ -44,13 +46,15 @@ def test_a_model_that_cannot_be_served_ends_the_worker_with_the_reason(tmp_path:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "model_index.json").write_text(json.dumps({"_class_name": "StableAudioPipeline", "_diffusers_version": "0.42.1"}))
+    told_of_generic = "is a StableAudioPipeline, which no family serves; try --pipeline generic, or one of the known:"
     for arguments, told in (
         (["--pipeline", "auto", "--model", str(tmp_path / "empty")], "model_index.json"),
         (
             ["--pipeline", "flux2", "--model", str(tmp_path / "kontext")],
             "is a FluxKontextPipeline, which kontext serves, not flux2",
         ),
-        (["--pipeline", "auto", "--model", str(foreign)], "is a StableAudioPipeline, which no family serves; known:"),
+        (["--pipeline", "auto", "--model", str(foreign)], told_of_generic),
+        (["--pipeline", "flux2", "--model", str(foreign)], told_of_generic),
     ):
         ended = start(*arguments)
         assert ended.returncode == 1

@@ -15,12 +15,19 @@ _MODULES = {
     "flux2": "flux2",
     "flux2-klein": "flux2_klein",
     "flux2-klein-kv": "flux2_klein:build_kv",
+    "flux3-klein": "flux3_klein",
     "instruct-pix2pix": "instruct_pix2pix",
     "instruct-pix2pix-xl": "instruct_pix2pix_xl",
     "kontext": "kontext",
     "longcat-image-edit": "longcat",
+    "qwen-image-2.1": "qwen_image_21",
     "qwen-image-edit": "qwen_edit",
     "qwen-image-edit-plus": "qwen_edit_plus",
+}
+_UNKNOWN = {
+    "chronoedit": "chronoedit",
+    "stable-diffusion-img2img": "instruct_pix2pix:build_img2img",
+    "z-image-img2img": "z_image",
 }
 
 
@@ -36,6 +43,9 @@ def _lazily(where: str) -> Callable[[], Any]:
 BUILDERS: Mapping[str, Callable[[], Any]] = {name: _lazily(module) for name, module in _MODULES.items()}
 """By the family's name: makes its pipeline, the same weights every time. torch is imported when one is called."""
 
+UNKNOWN: Mapping[str, Callable[[], Any]] = {name: _lazily(module) for name, module in _UNKNOWN.items()}
+"""Pipelines of diffusers that no family serves."""
+
 
 def save(name: str, folder: Path) -> Path:
     """Write a family's tiny pipeline into a folder, which is returned.
@@ -43,5 +53,8 @@ def save(name: str, folder: Path) -> Path:
     Raises:
         KeyError: when there is no such family.
     """
-    BUILDERS[name]().save_pretrained(folder)
+    pipeline = {**BUILDERS, **UNKNOWN}[name]()
+    # Pipelines of blocks have an index that may point to other places; this one points to the folder.
+    here = {"overwrite_modular_index": True} if hasattr(pipeline, "blocks") else {}
+    pipeline.save_pretrained(str(folder), **here)
     return folder

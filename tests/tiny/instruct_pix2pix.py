@@ -8,6 +8,8 @@ import torch
 from diffusers import (
     AutoencoderKL,
     EulerAncestralDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionImg2ImgPipeline,
     StableDiffusionInstructPix2PixPipeline,
     UNet2DConditionModel,
 )
@@ -26,6 +28,26 @@ def build(*, seed: int = 0) -> Any:
             unet=UNet2DConditionModel(**UNET, cross_attention_dim=32).eval(),
             scheduler=EulerAncestralDiscreteScheduler(
                 beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+            ),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def build_img2img(*, seed: int = 0) -> Any:
+    """Stable Diffusion's pipeline from picture to picture, with its published scheduler, which makes one pass more than steps."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pipeline = StableDiffusionImg2ImgPipeline(
+            vae=vae(),
+            text_encoder=clip_text_encoder(),
+            tokenizer=clip_tokenizer(),
+            unet=UNet2DConditionModel(**{**UNET, "in_channels": 4}, cross_attention_dim=32).eval(),
+            scheduler=PNDMScheduler(
+                beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
             ),
             safety_checker=None,
             feature_extractor=None,

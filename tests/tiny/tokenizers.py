@@ -14,6 +14,11 @@ from transformers import (
     Qwen2Tokenizer,
     Qwen2VLImageProcessorPil,
     Qwen2VLProcessor,
+    Qwen3Config,
+    Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
@@ -140,3 +145,80 @@ def qwen_vl(width: int = 16) -> Any:
         vision_end_token_id=place["<|vision_end|>"],
     )
     return Qwen2_5_VLForConditionalGeneration(config).eval()
+
+
+_QWEN3_TEMPLATE = (
+    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n"
+    "{% if turn.content is string %}{{ turn.content }}{% else %}"
+    "{% for part in turn.content %}{{ part.text }}{% endfor %}{% endif %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def qwen3_processor(tokenizer: Any) -> Any:
+    """The processor of text and pictures, which sees 32 x 32 pixels as a token and scales no picture of a test."""
+    allow_image_only_processors()
+    pictures = Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 32 * 32, "longest_edge": 4096 * 32 * 32}, patch_size=16, merge_size=2, temporal_patch_size=2
+    )
+    video: dict[str, Any] = {}
+    if "video_processor" in Qwen3VLProcessor.get_attributes():
+        from transformers import Qwen3VLVideoProcessor  # noqa: PLC0415 - it needs torchvision
+
+        video = {"video_processor": Qwen3VLVideoProcessor()}
+    return Qwen3VLProcessor(image_processor=pictures, tokenizer=tokenizer, chat_template=_QWEN3_TEMPLATE, **video)
+
+
+def qwen3(width: int = 16) -> Any:
+    """A Qwen3 for `qwen_tokenizer`, whose hidden states have ``width`` channels."""
+    config = Qwen3Config(
+        vocab_size=len(_QWEN_VOCABULARY),
+        hidden_size=width,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=_QWEN_VOCABULARY["<|endoftext|>"],
+    )
+    return Qwen3Model(config).eval()
+
+
+def qwen3_vl(width: int = 16, *, layers: int = 2) -> Any:
+    """A Qwen3-VL for `qwen3_processor`, whose hidden states have ``width`` channels."""
+    place = _QWEN_VOCABULARY
+    text = {
+        "hidden_size": width,
+        "intermediate_size": 16,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "vocab_size": len(place),
+        "max_position_embeddings": 16384,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
+        "bos_token_id": place["<|endoftext|>"],
+        "eos_token_id": place["<|im_end|>"],
+        "pad_token_id": place["<|endoftext|>"],
+    }
+    sight = {
+        "depth": 2,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": width,
+        "patch_size": 16,
+        "num_position_embeddings": 256,
+        "deepstack_visual_indexes": [0],
+    }
+    config = Qwen3VLConfig(
+        text_config=text,
+        vision_config=sight,
+        image_token_id=place["<|image_pad|>"],
+        video_token_id=place["<|video_pad|>"],
+        vision_start_token_id=place["<|vision_start|>"],
+        vision_end_token_id=place["<|vision_end|>"],
+    )
+    return Qwen3VLForConditionalGeneration(config).eval()

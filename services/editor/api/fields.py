@@ -11,14 +11,13 @@ from fastapi import Request
 from pydantic import Field
 
 from services.editor.engine.async_engine import EditRequest
-from services.editor.pipelines import Pipeline
-from services.editor.pipelines.base import Capabilities
+from services.editor.pipelines import Capabilities, LoraChoice, Pipeline
 from services.errors import ApiError
 from services.imaging.codec import ImageLimits, OutputFormat, digest
-from services.protocol.images_api import EditFields, EditForm, NegativePrompt, source_and_references
+from services.protocol.images_api import LORA_SCALES, EditFields, EditForm, LoraName, NegativePrompt, source_and_references
 
-MAX_SEED = 2**53 - 16
-"""Largest seed: seeds are JSON numbers (exact up to 2^53), and a request for n pictures uses the n - 1 seeds after it too."""
+MAX_SEED = 2**32 - 10
+"""Largest seed: torch's generator on a CPU has 32 bits of it, and a request for n pictures uses the n - 1 seeds after it too."""
 _LOSSLESS_DEFAULT = 100
 _EXTENSIONS = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "image_guidance_scale", "strength")
 _MAX_KEY = 255
@@ -43,6 +42,16 @@ class WorkerFields(EditFields):
     true_cfg_scale: float | None = Field(None, ge=0, le=100, description="The same by classifier-free guidance; twice the work.")
     image_guidance_scale: float | None = Field(None, ge=0, le=100, description="How closely to keep to the source.")
     strength: float | None = Field(None, ge=0, le=1, description="How far to depart from the source.")
+    lora: LoraName | None = Field(None, description="The LoRA to edit with, by its registered name; `model` may name it, too.")
+    lora_scale: float | None = Field(
+        None, ge=LORA_SCALES[0], le=LORA_SCALES[1], description="Its strength; as registered if absent."
+    )
+    native_size: bool = Field(
+        False, description="Return the picture as the model made it, about `native_pixels` large, not scaled to `size`."
+    )
+    draft: bool = Field(
+        False, description="An edit at a lower area and with fewer steps, returned at its own size; num_inference_steps wins."
+    )
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -75,8 +84,8 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
         raise ApiError("unsupported_parameter", message, param="image" if texts else "mask")
     images = [picture for picture in form.images if isinstance(picture, bytes)]
     image, references = source_and_references(images)
-    _check_common(fields, pipeline.name)
     capabilities = pipeline.capabilities
+    _check_common(fields, pipeline.name, capabilities)
     if len(form.images) > capabilities.max_images:
         most = f"{capabilities.max_images} picture{'' if capabilities.max_images == 1 else 's'}"
         message = f"image was given {len(form.images)} times; {pipeline.name} takes {most}: send no more"
@@ -85,6 +94,8 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
         raise _unsupported("mask", pipeline.name, capabilities)
     if fields.negative_prompt is not None:
         _check_negative_prompt(fields, capabilities, pipeline.name)
+    if fields.draft and not capabilities.draft:
+        raise _unsupported("draft", pipeline.name, capabilities)
     for name in ("prompt", "negative_prompt"):
         _check_tokens(name, getattr(fields, name), capabilities, pipeline.name)
     size = fields.pixels()
@@ -106,12 +117,15 @@ def build_request(form: EditForm, fields: WorkerFields, pipeline: Pipeline, limi
         previews=min(fields.partial_images or 0, capabilities.partial_images),
         urgency=urgency,
         references=references,
+        lora=_lora(fields, capabilities, pipeline.name),
+        native_size=fields.native_size,
+        draft=fields.draft,
     )
 
 
-def _check_common(fields: WorkerFields, name: str) -> None:
-    if fields.model is not None and fields.model != name:
-        raise ApiError("model_not_found", f"there is no model {fields.model!r} here; this worker serves {name!r}", param="model")
+def _check_common(fields: WorkerFields, name: str, capabilities: Capabilities) -> None:
+    if fields.model is not None and fields.model != name and fields.model not in capabilities.loras:
+        raise unknown_model(fields.model, name, capabilities)
     if fields.response_format != "b64_json":
         message = "this worker keeps no files to point at; leave response_format out or send b64_json"
         raise ApiError("unsupported_parameter", message, param="response_format")
@@ -120,6 +134,34 @@ def _check_common(fields: WorkerFields, name: str) -> None:
     if fields.output_format == "png" and fields.output_compression not in (None, _LOSSLESS_DEFAULT):
         message = "output_compression is the quality of jpeg and webp; leave it out for png"
         raise ApiError("invalid_value", message, param="output_compression")
+
+
+def unknown_model(model: str, name: str, capabilities: Capabilities) -> ApiError:
+    """The refusal of a model that a worker does not serve; names those it does."""
+    loras = ", ".join(map(repr, sorted(capabilities.loras)))
+    served = f"{name!r}" + (f", and with a LoRA {loras}" if loras else "")
+    return ApiError("model_not_found", f"there is no model {model!r} here; this worker serves {served}", param="model")
+
+
+def _lora(fields: WorkerFields, capabilities: Capabilities, name: str) -> LoraChoice | None:
+    """The LoRA that the fields ``lora`` or ``model`` name."""
+    known, chosen = capabilities.loras, fields.lora
+    given = next((param for param in ("lora", "lora_scale") if getattr(fields, param) is not None), None)
+    if given is not None and not known:
+        raise _unsupported(given, name, capabilities)
+    if fields.model in known:
+        if chosen not in {None, fields.model}:
+            message = f"lora: the model {fields.model!r} is {name} with another LoRA; leave lora out, or send model={name}"
+            raise ApiError("invalid_value", message, param="lora")
+        chosen = fields.model
+    if chosen is None:
+        if fields.lora_scale is not None:
+            raise ApiError("invalid_value", "lora_scale is the strength of a LoRA; send lora too", param="lora_scale")
+        return None
+    if chosen not in known:
+        message = f"lora: there is no LoRA {chosen!r} here; registered are: {', '.join(sorted(known))}"
+        raise ApiError("invalid_value", message, param="lora")
+    return LoraChoice(chosen, known[chosen] if fields.lora_scale is None else fields.lora_scale)
 
 
 def _check_tokens(param: str, text: str | None, capabilities: Capabilities, name: str) -> None:
@@ -168,14 +210,23 @@ def _check_negative_prompt(fields: WorkerFields, capabilities: Capabilities, nam
 
 
 def _unsupported(parameter: str, name: str, capabilities: Capabilities) -> ApiError:
-    flags = {"negative_prompt": capabilities.negative_prompt, "mask": capabilities.mask, "size": capabilities.resize}
+    flags = {
+        "negative_prompt": capabilities.negative_prompt,
+        "mask": capabilities.mask,
+        "size": capabilities.resize,
+        "lora": bool(capabilities.loras),
+        "draft": capabilities.draft,
+    }
     takes = sorted([*capabilities.parameters, *(flag for flag, has in flags.items() if has)])
     message = f"{name} cannot honour {parameter}; leave it out (it takes {', '.join(['seed', *takes])})"
     return ApiError("unsupported_parameter", message, param=parameter)
 
 
 def _fingerprint(form: EditForm) -> str:
-    """Equal for requests with the same fields and files."""
+    """Equal for requests with the same fields and files. Only `native_size` may differ: another replica of a caller, which has
+    not read the list of models yet, repeats an edit without it.
+    """
     pictures = [picture.encode() if isinstance(picture, str) else picture for picture in (*form.images, form.mask or b"")]
-    parts = [*sorted(form.fields.items()), *map(digest, pictures)]
+    fields = sorted((name, value) for name, value in form.fields.items() if name != "native_size")
+    parts = [*fields, *map(digest, pictures)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -7,19 +7,28 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from services.editor.api.context import Context, context, documented
+from services.editor.api.fields import unknown_model
 from services.editor.engine.executor import State
 from services.editor.pipelines import Pipeline
-from services.errors import ApiError, error_body
+from services.errors import error_body
 
 router = APIRouter(tags=["service"])
 Ctx = Annotated[Context, Depends(context)]
 _TEXT: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
+
+
+class Speed(BaseModel):
+    """How the model runs: the preset, the options in effect, and what the preset left out here."""
+
+    preset: str
+    applied: dict[str, str]
+    left_out: list[str]
 
 
 class Model(BaseModel):
@@ -29,14 +38,26 @@ class Model(BaseModel):
     object: str = "model"
     created: int
     owned_by: str = "editthinker"
+    parent: str | None = Field(None, description="The model without the LoRA, of one that is a LoRA's.")
     capabilities: dict[str, Any]
+    speed: Speed
 
 
 class Models(BaseModel):
-    """The one model that this worker serves."""
+    """The model that this worker serves, and itself with each of its LoRAs."""
 
     object: str = "list"
     data: list[Model]
+
+
+def _models(pipeline: Pipeline, started_at: float) -> list[Model]:
+    base = _model(pipeline, started_at)
+
+    def with_lora(name: str, scale: float) -> Model:
+        capabilities = {**base.capabilities, "loras": {name: scale}}
+        return base.model_copy(update={"id": name, "parent": base.id, "capabilities": capabilities})
+
+    return [base, *(with_lora(name, scale) for name, scale in pipeline.capabilities.loras.items())]
 
 
 def _model(pipeline: Pipeline, started_at: float) -> Model:
@@ -52,25 +73,30 @@ def _model(pipeline: Pipeline, started_at: float) -> Model:
         "images": supported.max_images,
         "source_key": True,
         "partial_images": supported.partial_images,
+        "prompt_tokens": supported.prompt_tokens,
+        "native_pixels": supported.native_pixels,
+        "draft": supported.draft,
         "parameters": ranges,
+        "loras": dict(supported.loras),
     }
-    return Model(id=pipeline.name, created=int(started_at), capabilities=capabilities)
+    report = supported.speed
+    speed = Speed(preset=report.preset, applied=dict(report.applied), left_out=list(report.left_out))
+    return Model(id=pipeline.name, created=int(started_at), parent=None, capabilities=capabilities, speed=speed)
 
 
 @router.get("/v1/models", responses=documented())
 async def list_models(ctx: Ctx) -> Models:
-    """The model that requests may name, with its capabilities."""
-    return Models(data=[_model(ctx.pipeline, ctx.started_at)])
+    """The models that requests may name, with their capabilities: the one served, and itself with each LoRA."""
+    return Models(data=_models(ctx.pipeline, ctx.started_at))
 
 
 @router.get("/v1/models/{model}", responses=documented())
 async def show_model(model: str, ctx: Ctx) -> Model:
     """One model."""
-    if model != ctx.pipeline.name:
-        raise ApiError(
-            "model_not_found", f"there is no model {model!r} here; this worker serves {ctx.pipeline.name!r}", param="model"
-        )
-    return _model(ctx.pipeline, ctx.started_at)
+    for each in _models(ctx.pipeline, ctx.started_at):
+        if each.id == model:
+            return each
+    raise unknown_model(model, ctx.pipeline.name, ctx.pipeline.capabilities)
 
 
 @router.get("/healthz", responses=documented())

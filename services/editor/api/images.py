@@ -58,10 +58,11 @@ class Stopped(BaseModel):
 async def edit_image(request: Request, ctx: Caller) -> Response:
     """Edit one picture by an instruction.
 
-    OpenAI's contract; seed, negative_prompt, num_inference_steps and the guidance scales are extensions, refused if the
-    pipeline does not support them. A repeat with the same `Idempotency-Key` joins the running or just finished edit. With
-    stream=true there are `image_edit.progress` events, `image_edit.partial_image` ones if partial_images asks for them (where
-    the pipeline has steps), and an `image_edit.completed` for each picture. `Priority: u=2` (RFC 9218) puts an edit ahead.
+    OpenAI's contract; seed, negative_prompt, num_inference_steps, the guidance scales, native_size and draft are extensions,
+    refused if the pipeline does not support them. A repeat with the same `Idempotency-Key` joins the running or just finished
+    edit. With stream=true there are `image_edit.progress` events, `image_edit.partial_image` ones if partial_images asks for
+    them (where the pipeline has steps), and an `image_edit.completed` for each picture. `Priority: u=2` (RFC 9218) puts an edit
+    ahead.
     With the header `x-source-key` (64 random hexadecimal digits) the source is kept, and a later request with the same key may
     leave `image` out; it is answered 412 `source_unknown` if the source is no longer here.
     An answer shared with an earlier request of the same key has the header `Idempotent-Replayed: true`.
@@ -76,6 +77,8 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
     fields = validate(WorkerFields, form.fields)
     edit_request = build_request(form, fields, ctx.pipeline, ctx.limits, urgency(request))
     task, joined = ctx.engine.add_request(edit_request, key)
+    if edit_request.lora is not None and not joined:
+        ctx.metrics.on_lora(edit_request.lora.name)
     headers = {"cache-control": "no-store", **kept, **(_REPLAYED if joined else {})}
     if not fields.stream:
         edited = await results(request, ctx, task)

@@ -17,10 +17,10 @@ from cachetools import FIFOCache
 from PIL import Image
 
 from services.editor.engine.executor import EditHandle, Executor, Listener, Outcome
-from services.editor.pipelines import EditJob
+from services.editor.pipelines import EditJob, LoraChoice
 from services.errors import ApiError
 from services.imaging import masks
-from services.imaging.codec import Effort, ImageLimits, OutputFormat, encode
+from services.imaging.codec import Effort, ImageLimits, OutputFormat, check_fits, encode
 from services.imaging.decode_pool import DecodePool
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,9 @@ class EditRequest:
         previews: unfinished pictures of each edit.
         urgency: head starts in the queue.
         references: the encoded references.
+        lora: the LoRA to edit with.
+        native_size: whether the results are not scaled.
+        draft: whether the edits are drafts.
     """
 
     image: bytes
@@ -97,6 +100,9 @@ class EditRequest:
     previews: int = 0
     urgency: int = 0
     references: tuple[bytes, ...] = ()
+    lora: LoraChoice | None = None
+    native_size: bool = False
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,8 +419,20 @@ class AsyncEngine:
         if not task.accepted.done():
             task.accepted.set_result(None)
         for index, handle in enumerate(task.handles):
-            outcome = await asyncio.wrap_future(handle.future)
+            outcome = await self._outcome(handle)
             task.images[index].set_result(await self._write(jobs[index], request, outcome, read_s))
+
+    async def _outcome(self, handle: EditHandle) -> Outcome:
+        try:
+            return await asyncio.wrap_future(handle.future)
+        except ApiError:
+            raise
+        # What the pipeline raised for this edit; the executor has logged it.
+        except Exception:  # noqa: BLE001 - the same edit would fail again: it is not answered as this worker's failure
+            blamed = "prompt" if handle.edit is None else handle.edit.blamed
+        # Outside the handler: the exception would be kept with this one.
+        message = f"the model failed on this edit, probably because of {blamed}: change it (the worker's log says why)"
+        raise ApiError("edit_failed", message, param=blamed)
 
     def _listener(self, task: EditTask, index: int) -> Listener:
         """Forwards an edit's progress from the executor's thread to the event loop."""
@@ -444,6 +462,8 @@ class AsyncEngine:
 
     async def _read(self, request: EditRequest) -> EditJob:
         image = await self._decoder.decode(request.image, limits=self._options.image_limits)
+        # Before the edit, which would be for nothing.
+        check_fits(request.size or image.size, request.output_format)
         mask = None if request.mask is None else await self._read_mask(request.mask, image)
         limits = self._options.image_limits
         references = [
@@ -460,6 +480,9 @@ class AsyncEngine:
             source=request.source,
             previews=request.previews,
             references=tuple(references),
+            lora=request.lora,
+            native_size=request.native_size,
+            draft=request.draft,
         )
         return await self._in_codec_thread(lambda: self._executor.pipeline.prepare(job))
 

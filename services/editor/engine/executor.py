@@ -1,6 +1,7 @@
 """The executor: the one thread that owns the pipeline and the device.
 
-Threads that share a pipeline produce silently wrong pictures, so it is built, warmed up and used on a single thread.
+Threads that share a pipeline produce silently wrong pictures, so it is built, warmed up and used on a single thread. (A pipeline
+may run its text encoders and VAE on another; the executor then sees edits with ``pending`` work.)
 Concurrency comes from interleaving: between two advances edits join, leave and change order as
 `services.editor.engine.scheduler` decides. When the thread ends, for any reason, every pending future is resolved.
 """
@@ -15,15 +16,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
+from services.editor.engine.cost_model import CostModel, Knot
 from services.editor.engine.scheduler import (
-    COST_SLACK,
     Limits,
     Request,
     SchedulerOutput,
+    Work,
+    backlog_s,
     due_time,
     eviction_candidate,
     expired,
@@ -31,13 +34,13 @@ from services.editor.engine.scheduler import (
     next_expiry,
     schedule,
 )
+from services.editor.engine.token_limit import TokenLimit
 from services.editor.engine.warmup import OperatorLimits, warm_up
 from services.editor.pipelines import Edit, EditJob, EditResult, OutOfMemoryError, Pipeline, PipelineBrokenError
 from services.errors import ApiError
 
 log = logging.getLogger(__name__)
 _INITIAL_CALL_S = 1.0  # assumed duration of a call until one has been measured
-_CALL_DECAY = 0.9  # weight of the past in the running mean of call durations
 _MAX_RETRY_AFTER_S = 60.0
 _MAX_PREEMPTED = 64  # beyond that, the preempted edit that expires first is dropped
 
@@ -70,7 +73,8 @@ class Outcome:
     Attributes:
         result: the picture, before `Pipeline.finish`.
         queue_s: seconds until its first advance.
-        edit_s: seconds of device time: its share of the advances, without the pauses between them.
+        edit_s: seconds of device time: its share of the advances, without the pauses between them, and its text encoder's and
+            VAE's, where they run on another thread.
         stages: seconds of the stages that the pipeline reports (``encode``, ``denoise``, ``decode``).
         steps: denoise steps done; 0 for families without steps.
         batch: mean number of edits in its advances.
@@ -107,6 +111,7 @@ class EditHandle:
     edit: Edit | None = None
     started_at: float | None = None
     device_s: float = 0.0
+    ends_s: float = 0.0
     advances: int = 0
     batch_sizes: int = 0
     exclusive: bool = False
@@ -116,16 +121,28 @@ class EditHandle:
         edit = self.edit
         if edit is None or not edit.started:
             return Request(self.id, self.due, preempted_until=self.preempted_until, exclusive=self.exclusive)
-        return Request(self.id, self.due, True, edit.group, edit.cost, self.preempted_until, self.exclusive)
+        pending = edit.pending is not None
+        return Request(self.id, self.due, True, edit.group, edit.cost, self.preempted_until, self.exclusive, pending)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the work that the edit waited for is done."""
+        pending = None if self.edit is None else self.edit.pending
+        return pending is not None and pending.done() and self.preempted_until is None
+
+    def work(self) -> Work:
+        """What is left of the edit; of one that is not opened yet, one call is known."""
+        edit = self.edit
+        return Work(1, 1, started=False) if edit is None else Work(edit.cost, max(0, edit.calls - edit.calls_done), edit.started)
 
     def set_due(self, work_s: float) -> None:
         """Set the due time of an edit of ``work_s`` seconds."""
         self.due = due_time(self.arrived_at, work_s, self.urgency)
 
     def record_advance(self, seconds: float, batch: int) -> None:
-        """Account for one advance in a batch of so many."""
-        self.device_s += seconds / batch
-        self.advances += 1
+        """Account for one advance in a batch of so many; 0: it only went on after work on another thread."""
+        self.device_s += seconds / max(1, batch)
+        self.advances += batch > 0
         self.batch_sizes += batch
 
     def outcome(self, result: EditResult) -> Outcome:
@@ -134,7 +151,7 @@ class EditHandle:
         assert self.started_at is not None
         queue_s = self.started_at - self.arrived_at
         batch = self.batch_sizes / self.advances if self.advances else 1.0
-        return Outcome(result, queue_s, self.device_s, dict(self.edit.timings), self.edit.step, batch)
+        return Outcome(result, queue_s, self.device_s + self.edit.side_s, dict(self.edit.timings), self.edit.step, batch)
 
     def resolve(self, outcome: Outcome | Exception) -> None:
         """Resolve the future, unless it was cancelled or a shutdown has resolved it already."""
@@ -146,6 +163,10 @@ class EditHandle:
             self.future.set_result(outcome)
 
 
+def _by_due(handle: EditHandle) -> float:
+    return handle.due
+
+
 class Executor:
     """Runs edits, interleaved, on its own thread.
 
@@ -154,7 +175,7 @@ class Executor:
         observer: receives what the executor does.
         operator_limits: upper bounds set by the operator.
         queue: how many edits may wait in addition to those running.
-        on_failure: called with the cause if the pipeline cannot be built or warmed up.
+        on_failure: called with what happened if the pipeline cannot be built or warmed up, or breaks later.
     """
 
     def __init__(
@@ -179,8 +200,11 @@ class Executor:
         self._cause = "starting"
         self._pipeline: Pipeline | None = None
         self._limits = Limits(1, 1, 1)
-        self._call_s = _INITIAL_CALL_S
+        self._tokens = TokenLimit.measured(None)
+        self._model = CostModel.of([Knot(1, _INITIAL_CALL_S)])
+        self._last_pass: tuple[int, int] | None = None
         self._just_started = False
+        self._side_work: list[Future[Any]] = []
         self._retry_at = 0.0
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
 
@@ -203,6 +227,11 @@ class Executor:
     def limits(self) -> Limits:
         """What the device takes at a time: as configured and measured, and reduced where memory ran out."""
         return self._limits
+
+    @property
+    def cost_model(self) -> CostModel:
+        """What a pass costs: as the warm-up measured it, refined by every pass since."""
+        return self._model
 
     @property
     def waiting(self) -> int:
@@ -265,11 +294,7 @@ class Executor:
 
     def backlog_s(self) -> float:
         """Seconds until all edits present now, without the preempted ones, would be finished."""
-        calls = 0
-        for handle in self._schedulable():
-            edit = handle.edit
-            calls += 1 if edit is None else 1 + max(0, edit.calls - edit.calls_done)
-        return calls * self._call_s
+        return backlog_s([handle.work() for handle in self._schedulable()], self._limits, self._model)
 
     def release(self, edits: int = 1) -> None:
         """Return capacity reserved by `admit`."""
@@ -337,18 +362,19 @@ class Executor:
             pipeline = self._build()
             measured = warm_up(pipeline, self._operator_limits)
             with self._changed:
-                self._pipeline, self._limits, self._call_s = pipeline, measured.limits, measured.call_s
+                self._pipeline, self._limits = pipeline, measured.limits
+                self._tokens, self._model = measured.tokens, measured.model
                 if self._state is State.STARTING:
                     self._state, self._cause = State.READY, "ready"
             while self._step(pipeline):
                 pass
+            pipeline.shutdown()
         # The edge of the thread: callers must be answered and readiness withdrawn, no matter what ended it.
         except BaseException as exc:
             log.critical("the pipeline's thread died", exc_info=exc)
-            failed_at_start = self._state is State.STARTING
+            verb = "cannot start" if self._state is State.STARTING else "failed"
             self._terminate(f"the pipeline failed: {type(exc).__name__}")
-            if failed_at_start:
-                self._on_failure(f"{type(exc).__name__}: {exc}")
+            self._on_failure(f"{verb}: {type(exc).__name__}: {exc}")
         else:
             self._terminate("shut down")
 
@@ -364,7 +390,7 @@ class Executor:
                 self._changed.wait(None if expiry is None else max(0.0, expiry - time.monotonic()))
                 return True
             scheduled = [self._handles[number] for number in output.ids]
-        self._just_started = output.start
+        self._just_started = output.start or (self._just_started and output.resume)
         self._advance(pipeline, output, scheduled)
         return True
 
@@ -373,11 +399,30 @@ class Executor:
         while True:
             self._drop_finished(pipeline)
             self._open_new(pipeline)
+            resumable = min((handle for handle in self._handles.values() if handle.resumable), key=_by_due, default=None)
+            if resumable is not None:
+                return SchedulerOutput((resumable.id,), start=False, resume=True)
             requests = self._requests()
-            output = schedule(requests, self._limits, just_started=self._just_started)
-            starts = output is not None and output.start
-            if not starts or not memory_full(requests, self._limits) or not self._evict(pipeline):
+            output = schedule(requests, self._limits, self._model, just_started=self._just_started)
+            if output is None or not output.start:
                 return output
+            if self._handles[output.ids[0]].exclusive and self._overlapping():
+                return None  # of a cancelled edit: the device is not empty yet
+            if not memory_full(requests, self._limits) or not self._evict(pipeline):
+                return output
+
+    def _overlapping(self) -> bool:
+        """Whether a text encoder or a VAE is at work on another thread."""
+        self._side_work = [work for work in self._side_work if not work.done()]
+        return bool(self._side_work)
+
+    def _watch(self, handles: list[EditHandle]) -> None:
+        """Have the thread woken when the work that these edits wait for is done."""
+        for handle in handles:
+            pending = None if handle.edit is None else handle.edit.pending
+            if pending is not None:
+                self._side_work.append(pending)
+                pending.add_done_callback(lambda _: self.wake())
 
     def _requests(self) -> list[Request]:
         return [handle.request() for handle in self._handles.values()]
@@ -403,13 +448,15 @@ class Executor:
                 del self._handles[handle.id]
                 handle.resolve(exc)
             else:
-                handle.set_due((1 + handle.edit.calls) * self._call_s)
+                handle.set_due(self._model.work_s(handle.edit.cost, handle.edit.calls))
 
     def _advance(self, pipeline: Pipeline, output: SchedulerOutput, handles: list[EditHandle]) -> None:
         start = time.monotonic()
         for handle in handles:
             handle.started_at = handle.started_at or start
         short: list[EditHandle] = []
+        tokens = sum(handle.edit.cost for handle in handles if handle.edit is not None)  # of this pass, not of the next
+        overlapped = self._overlapping()
         try:
             pipeline.advance([handle.edit for handle in handles if handle.edit is not None])
         except OutOfMemoryError as exc:
@@ -422,16 +469,55 @@ class Executor:
         done = [handle for handle in handles if handle not in short]
         if done:
             took = time.monotonic() - start
-            self._observer.on_advance(len(done), took, start=output.start)
-            self._call_s = _CALL_DECAY * self._call_s + (1 - _CALL_DECAY) * took / len(done)
+            ends = output.start or output.resume
+            self._learn(done, took, tokens, ends=ends, exact=not short and not overlapped, lags=pipeline.lags)
+            if not ends and not short and len(done) > 1:
+                self._set_tokens(self._tokens.after_pass(tokens))
+            self._watch(done)
+            if not output.resume:
+                self._observer.on_advance(len(done), took, start=output.start)
             for handle in done:
-                handle.record_advance(took, len(done))
-                self._report(handle)
+                handle.record_advance(took, 0 if output.resume else len(done))
+                self._report(handle, went_on=output.resume)
         if short:
             self._handle_out_of_memory(pipeline, short)
 
-    def _report(self, handle: EditHandle) -> None:
-        """Resolve a finished edit's future, or call the listener of one that goes on."""
+    def _learn(self, handles: list[EditHandle], took: float, tokens: int, *, ends: bool, exact: bool, lags: bool) -> None:
+        """Refine the cost model by a pass.
+
+        Args:
+            handles: that were advanced.
+            took: seconds of the pass.
+            tokens: of the pass.
+            ends: whether it was not a pass of the denoiser.
+            exact: whether it was all of the pass, and had the device to itself.
+            lags: see `Pipeline.lags`.
+        """
+        edits = [handle.edit for handle in handles if handle.edit is not None]
+        finished = [handle for handle in handles if handle.edit is not None and handle.edit.result is not None]
+        this, before = (len(edits), tokens), self._last_pass
+        pure = exact and not ends
+        pure = pure and all(edit.error is None and edit.preview is None and edit.pending is None for edit in edits)
+        # A device that lags shows here how long the pass before this one took, and in a decode also what was left to compute.
+        pure = pure and not (lags and finished)
+        self._last_pass = this if pure else None
+        pass_s = took - sum(handle.edit.timings.get("decode", 0.0) for handle in finished if handle.edit is not None)
+        if pure and (this == before or not lags) and pass_s > 0:
+            self._model = self._model.observe(*this, pass_s)
+        for handle in handles if ends else finished:
+            handle.ends_s += took if ends else max(0.0, took - self._model.pass_s(*this)) / len(finished)
+        for handle in finished:
+            assert handle.edit is not None
+            self._model = self._model.observe_ends(handle.edit.cost, handle.ends_s + handle.edit.side_s)
+
+    def _set_tokens(self, tokens: TokenLimit) -> None:
+        if tokens.tokens != self._tokens.tokens:
+            self._limits = replace(self._limits, cost=tokens.tokens)
+            log.info("a pass may have %s tokens", tokens.tokens)
+        self._tokens = tokens
+
+    def _report(self, handle: EditHandle, *, went_on: bool) -> None:
+        """Resolve a finished edit's future, or tell the listener of another the step it has made, or its preview."""
         edit = handle.edit
         assert edit is not None
         if edit.error is not None:
@@ -439,7 +525,7 @@ class Executor:
             self._finish(handle, edit.error)
         elif edit.result is not None:
             self._finish(handle, handle.outcome(edit.result))
-        elif handle.listener is not None and not handle.future.done():
+        elif handle.listener is not None and not handle.future.done() and (edit.preview is not None or not went_on):
             preview, edit.preview = edit.preview, None
             handle.listener(edit.step, edit.steps, preview)
 
@@ -449,16 +535,15 @@ class Executor:
             handle.resolve(outcome)
 
     def _handle_out_of_memory(self, pipeline: Pipeline, handles: list[EditHandle]) -> None:
-        """Reduce the batch limits if a batch ran out of memory. For an edit that was alone evict a preempted one; if there is
+        """Reduce the limit of tokens if a batch ran out of memory. For an edit that was alone evict a preempted one; if there is
         none, restart it once, exclusively, and then refuse it.
         """
         requests = [handle.request() for handle in handles]
         costs = [request.cost for request in requests if request.started]
         if len(costs) == len(handles) > 1:
             pipeline.reclaim()
-            cost = None if self._limits.cost is None else max(1, int(COST_SLACK * sum(costs) / 2))
-            self._limits = replace(self._limits, batch=len(handles) // 2, cost=cost)
-            log.warning("out of memory with a batch of %d edits; the limits are now %s", len(handles), self._limits)
+            log.warning("out of memory with a batch of %d edits of %d tokens", len(handles), sum(costs))
+            self._set_tokens(self._tokens.after_out_of_memory(sum(costs)))
             return
         for handle in handles:
             assert handle.edit is not None
@@ -471,7 +556,7 @@ class Executor:
                 self._finish(handle, ApiError("out_of_memory", message))
             else:
                 log.warning("out of memory with one edit; it is restarted once, alone on the device")
-                handle.exclusive, handle.edit = True, None
+                handle.exclusive, handle.edit, handle.ends_s = True, None, 0.0
         pipeline.reclaim()
 
     def _evict(self, pipeline: Pipeline) -> bool:

@@ -22,19 +22,26 @@
 # a request that arrives after another's due time (plus the head starts) cannot pass it.
 #
 # Batching: the running request that is due first leads, and others of its group join while a larger batch shortens the total
-# wait. With m = the marginal time of one more request as a share of a request alone, adding one to a batch of n delays each of
-# the n by m, and brings the requests behind (k of them) forward by 1 - m: join while k (1 - m) > n m. An idle device therefore
-# serves requests one at a time where batching gains little, and forms batches as its queue grows.
+# wait by the cost model: one more request delays those in the batch, and brings itself and the requests behind forward. An idle
+# device therefore serves requests one at a time where batching gains little, and forms batches as its queue grows. Where it
+# gains nothing it forms none.
 #
 # Starts: at most one between two passes of the running batch, so that encoding stalls it for no longer than one request's
 # start. A request that ran out of memory in company is `exclusive`: it is started on an empty device and keeps it to itself.
+#
+# Overlap: where text encoders and the VAE run on a thread of their own, a running request is `pending` while it is there, and
+# cannot be advanced. Then one waiting request is also started ahead of its turn, so that it is encoded while the batch runs.
+# None is started while `_MAX_PENDING` are pending: one on that thread, and one behind it.
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+
+from services.editor.engine.cost_model import CostModel
 
 TARGET_SLOWDOWN = 4.0
 """Latency at which a request is due, in multiples of its own work. At 1, requests run nearly in order of arrival; larger values
@@ -42,8 +49,8 @@ favour short ones. At 4 and a load of 1, the median latency is a quarter lower, 
 """
 HEAD_START_S = 30.0
 """How much earlier a request counts as having arrived for each level of urgency: later turns of a session go first."""
-COST_SLACK = 1.25
-"""How far a batch may exceed the measured cost: sources differ in shape, and prompts in length."""
+
+_MAX_PENDING = 2
 
 
 class Status(StrEnum):
@@ -66,6 +73,7 @@ class Request:
         cost: tokens of its next advance.
         preempted_until: when it is dropped unless it is resumed; None if it is not preempted.
         exclusive: must be on the device alone, because it ran out of memory in company.
+        pending: it waits for its text encoder or VAE, which run on another thread.
     """
 
     id: int
@@ -75,6 +83,7 @@ class Request:
     cost: int = 1
     preempted_until: float | None = None
     exclusive: bool = False
+    pending: bool = False
 
     @property
     def status(self) -> Status:
@@ -92,24 +101,26 @@ class Limits:
         active: requests running at a time.
         batch: requests in one advance.
         cost: tokens in one advance of several; None: any number.
-        marginal: the time that one more request adds to an advance, as a share of a request alone: 1 where batching gains
-            nothing, near 0 where a single request leaves the device mostly idle.
         resident: started requests that fit into the device's memory, preempted ones included; None where it is not measured.
+        always_batch: whether batches are formed even where the cost model says that they do not pay: the operator's choice.
+        overlap: whether a request can be encoded while others run.
     """
 
     active: int
     batch: int
     cost: int | None
-    marginal: float = 0.0
     resident: int | None = None
+    always_batch: bool = False
+    overlap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerOutput:
-    """The requests to advance next: one to start, or a batch of running ones."""
+    """The requests to advance next: one to start, one that was pending and goes on, or a batch of running ones."""
 
     ids: tuple[int, ...]
     start: bool
+    resume: bool = False
 
 
 def due_time(arrived_at: float, work_s: float, urgency: int = 0) -> float:
@@ -117,51 +128,83 @@ def due_time(arrived_at: float, work_s: float, urgency: int = 0) -> float:
     return arrived_at + TARGET_SLOWDOWN * work_s - HEAD_START_S * urgency
 
 
-def schedule(requests: Iterable[Request], limits: Limits, *, just_started: bool = False) -> SchedulerOutput | None:
-    """The next pass over the device; None if there is nothing to run.
+def schedule(
+    requests: Iterable[Request], limits: Limits, model: CostModel, *, just_started: bool = False
+) -> SchedulerOutput | None:
+    """The next pass over the device; None if there is nothing to run now.
 
     A waiting request is started if it is due before the running ones, or if their batch has capacity for it.
 
     Args:
         requests: all that are present.
         limits: what the device can take.
+        model: what a pass costs.
         just_started: whether the last pass was a start; then running requests go first.
     """
     present = sorted((request for request in requests if request.status is not Status.PREEMPTED), key=lambda r: (r.due, r.id))
-    running = [request for request in present if request.status is Status.RUNNING]
+    started = [request for request in present if request.status is Status.RUNNING]
     waiting = [request for request in present if request.status is Status.WAITING]
-    if not running:
+    running = [request for request in started if not request.pending]
+    if not started:
         return SchedulerOutput((waiting[0].id,), start=True) if waiting else None
-    batch, has_capacity = _batch(running, len(present), limits)
-    may_start = waiting and not just_started and len(running) < limits.active
-    shareable = may_start and not any(request.exclusive for request in (waiting[0], *running))
-    if shareable and (has_capacity or waiting[0].due < running[0].due):
+    may_start = waiting and len(started) < limits.active and len(started) - len(running) < _MAX_PENDING
+    shareable = may_start and not any(request.exclusive for request in (waiting[0], *started))
+    if not running:
+        return SchedulerOutput((waiting[0].id,), start=True) if shareable else None
+    batch, has_capacity = _batch(running, len(present), limits, model)
+    ahead = limits.overlap and len(started) == len(batch)
+    if shareable and not just_started and (has_capacity or ahead or waiting[0].due < running[0].due):
         return SchedulerOutput((waiting[0].id,), start=True)
     return SchedulerOutput(batch, start=False)
 
 
-def _batch(running: list[Request], present: int, limits: Limits) -> tuple[tuple[int, ...], bool]:
+def _batch(running: list[Request], present: int, limits: Limits, model: CostModel) -> tuple[tuple[int, ...], bool]:
     """The batch led by the first running request, and whether one more like the leader should join it."""
     leader = running[0]
     batch, cost = [leader.id], leader.cost
-    max_cost = math.inf if limits.cost is None else limits.cost
     if leader.group is None or leader.exclusive:
         return (leader.id,), False
     for request in running[1:]:
-        if not _larger_is_better(len(batch), present, limits):
-            break
-        if request.group == leader.group and not request.exclusive and cost + request.cost <= max_cost:
+        if (
+            request.group == leader.group
+            and not request.exclusive
+            and _joins(len(batch), cost, request.cost, present, limits, model)
+        ):
             batch.append(request.id)
             cost += request.cost
-    return tuple(batch), _larger_is_better(len(batch), present, limits) and cost + leader.cost <= max_cost
+    return tuple(batch), _joins(len(batch), cost, leader.cost, present, limits, model)
 
 
-def _larger_is_better(size: int, present: int, limits: Limits) -> bool:
-    """Whether one more request in a batch of ``size`` shortens the total wait; see the theory of operation."""
-    if size == limits.batch:
+def _joins(size: int, cost: int, added: int, present: int, limits: Limits, model: CostModel) -> bool:
+    """Whether a request of ``added`` tokens joins a batch of ``size`` that has ``cost``; see the theory of operation."""
+    if size >= limits.batch or cost + added > (math.inf if limits.cost is None else limits.cost):
         return False
-    behind = present - size
-    return behind * (1 - limits.marginal) > size * limits.marginal
+    return limits.always_batch or model.joins(size, cost, added, present - size)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is left of an edit: its calls, of so many tokens, and its start."""
+
+    cost: int
+    calls: int
+    started: bool
+
+
+def backlog_s(works: Iterable[Work], limits: Limits, model: CostModel) -> float:
+    """Seconds until all of this work is done, with the batches that would be formed of edits of equal cost."""
+    alike: defaultdict[int, list[Work]] = defaultdict(list)
+    for work in works:
+        alike[work.cost].append(work)
+    present = sum(map(len, alike.values()))
+    total_s = 0.0
+    for cost, edits in alike.items():
+        size, most = 1, min(len(edits), limits.active)
+        while size < most and _joins(size, size * cost, cost, present, limits, model):
+            size += 1
+        calls_s = sum(work.calls for work in edits) * model.pass_s(size, size * cost) / size
+        total_s += calls_s + sum(model.work_s(cost, 0, started=work.started) for work in edits)
+    return total_s
 
 
 def memory_full(requests: Iterable[Request], limits: Limits) -> bool:

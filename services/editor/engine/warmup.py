@@ -1,24 +1,48 @@
-"""The warm-up before the worker is ready: run the pipeline once, and measure how many edits the device takes at a time."""
+"""The warm-up before the worker is ready: run the pipeline once, and measure what a pass costs and how many edits fit."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
-from services.editor.engine.scheduler import COST_SLACK, Limits
+from services.editor.engine.cost_model import CostModel, Knot
+from services.editor.engine.scheduler import Limits
+from services.editor.engine.token_limit import TokenLimit
 from services.editor.pipelines import Edit, EditJob, OutOfMemoryError, Pipeline
 
 log = logging.getLogger(__name__)
 
 MAX_PROBED_BATCH = 8
 """The largest batch that is measured."""
-_NO_GAIN = 0.97
-"""Marginal time, as a share of an edit alone, above which larger batches are not measured."""
 _USABLE = 0.85
 """Share of the free memory that is used; the rest is for pictures larger than the warm-up's."""
-_REPEATS = 3
+_ALONE = 3
+"""Passes of one edit before those of several, where they are short."""
+_MOST_ROUNDS = 6
+"""Further comparisons of one edit with the largest batch. With them a size takes at most 24 passes, and those that bring an edit
+on to the call at which the others wait.
+"""
+_CERTAIN = 0.06
+"""Standard deviation of the marginal time below which it is not measured further."""
+_MOST_S = 12.0
+"""Seconds of measured passes at one size, but a pass of two edits is always measured. Each size of a batch has one pass before
+that, which may allocate and compile: so a size takes at most twice as long, and what is compiled.
+"""
+_UNKNOWN = (0.5, 0.5)
+"""The marginal time where none was measured, and its standard deviation; of one measured n times at least its n²th part."""
+_MOST_MARGINAL = 1.5
+_SCATTER = 1.25
+"""Standard deviation of a median, in mean deviations from it and by the root of their number."""
+_LEAST_S = 1e-6
+_SMALLER = 4
+"""The side of the smaller size that is measured, as a divisor of the warm-up job's."""
+_LEAST_SIDE = 16
+_DISTINCT = 0.7
+"""Share of the tokens below which the smaller size is a size of its own: half an octave."""
 _STEPS = "num_inference_steps"
 _MAX_CALLS_PER_STEP = 3  # of any family: text, image and no guidance (OmniGen2)
 _PROBE_STEPS = 64  # enough that no edit ends during the measurement
@@ -34,14 +58,21 @@ class OperatorLimits:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the warm-up measured: limits, and seconds of one call of one edit."""
+    """What the warm-up measured.
+
+    Attributes:
+        limits: what the device can take; ``cost`` is that of ``tokens``.
+        tokens: how many tokens fit into a pass.
+        model: what a pass costs.
+    """
 
     limits: Limits
-    call_s: float
+    tokens: TokenLimit
+    model: CostModel
 
 
 def warm_up(pipeline: Pipeline, operator_limits: OperatorLimits) -> Measured:
-    """Run the family's warm-up job, then measure how many edits the device takes at a time.
+    """Run the family's warm-up job, then measure passes of several edits at two sizes.
 
     Raises:
         RuntimeError: when the warm-up edit fails.
@@ -53,14 +84,45 @@ def warm_up(pipeline: Pipeline, operator_limits: OperatorLimits) -> Measured:
         pipeline.memory()
     start = time.monotonic()
     edit = _complete(pipeline, job)
-    call_s = (time.monotonic() - start) / (1 + edit.calls_done)
+    whole_s = time.monotonic() - start
     if not pipeline.interruptible:
-        return Measured(Limits(active=1, batch=1, cost=None), call_s)
+        # Such an edit is its start.
+        model = CostModel.of([Knot(edit.cost, whole_s, ends_s=whole_s)])
+        return Measured(Limits(active=1, batch=1, cost=None), TokenLimit.measured(None), model)
+    probed = job
     if _STEPS in pipeline.capabilities.parameters:
-        job = replace(job, parameters={**job.parameters, _STEPS: _PROBE_STEPS})
-    limits = _BatchProbe(pipeline, job, operator_limits).limits()
-    log.info("%s: %.3f s a call, %s", pipeline.name, call_s, limits)
-    return Measured(limits, call_s)
+        probed = replace(job, parameters={**job.parameters, _STEPS: _PROBE_STEPS})
+    probe = _BatchProbe(pipeline, probed, operator_limits)
+    limits, tokens = probe.limits()
+    limits = replace(limits, overlap=pipeline.overlaps)
+    large = probe.knot
+    large = replace(large, ends_s=max(0.0, whole_s - edit.calls_done * large.alone_s))
+    small = _smaller(pipeline, probed, large, operator_limits)
+    model = CostModel.of([large] if small is None else [small, large])
+    log.info("%s: %s, %s", pipeline.name, limits, model)
+    return Measured(limits, tokens, model)
+
+
+def _smaller(pipeline: Pipeline, job: EditJob, large: Knot, operator_limits: OperatorLimits) -> Knot | None:
+    """The line of a smaller size, below that of a draft where the family takes a size; None where it takes neither, or not this
+    one.
+    """
+    size = tuple(min(side, max(_LEAST_SIDE, side // _SMALLER)) for side in job.image.size)
+    if size == job.image.size or not (pipeline.capabilities.resize or pipeline.capabilities.draft):
+        return None
+    image = job.image.resize((size[0], size[1]))
+    smaller = replace(job, image=image, size=image.size, source=f"{job.source} smaller")
+    if not pipeline.capabilities.resize:
+        # It edits every picture at one area, and drafts at another.
+        smaller = replace(smaller, draft=True)
+    probe = _BatchProbe(pipeline, pipeline.prepare(smaller), operator_limits)
+    try:
+        probe.limits(below=_DISTINCT * large.tokens)
+    except RuntimeError as exc:
+        log.warning("the cost of %dx%d is not measured: %s", *image.size, exc)
+    if not probe.seconds:
+        return None
+    return replace(probe.knot, ends_s=large.ends_s * min(1.0, probe.knot.alone_s / large.alone_s))
 
 
 def _complete(pipeline: Pipeline, job: EditJob) -> Edit:
@@ -74,14 +136,24 @@ def _complete(pipeline: Pipeline, job: EditJob) -> Edit:
 
 
 def _advance(pipeline: Pipeline, edits: Sequence[Edit]) -> None:
+    """Advance edits, and let each that needs its encoder or decoder wait for that."""
     pipeline.advance(edits)
     for edit in edits:
+        while edit.pending is not None:
+            pipeline.advance([edit])
         if edit.error is not None:
             raise RuntimeError(f"the warm-up edit failed: {edit.error}") from edit.error
 
 
 class _BatchProbe:
-    """Measures batches of growing size until memory runs out or a larger one gains nothing."""
+    """Measures batches of growing size, until memory or time runs out.
+
+    Attributes:
+        largest: the largest batch that was measured.
+        seconds: of the passes of one edit.
+        marginals: what each more edit added to a pass, as a share of the pass of one just before it: other work on the machine
+            slows both.
+    """
 
     def __init__(self, pipeline: Pipeline, job: EditJob, operator_limits: OperatorLimits) -> None:
         self._pipeline = pipeline
@@ -90,31 +162,67 @@ class _BatchProbe:
         active = operator_limits.active
         self._active = active if pipeline.max_active is None else min(active, pipeline.max_active)
         self._edits: list[Edit] = []
-        self._peak = 0
+        self._pass_peak = 0
+        self._ends_peak = 0
+        self._left_s = _MOST_S
+        self._tokens = 1
+        self.largest = 1
+        self.seconds: list[float] = []
+        self.marginals: list[float] = []
 
-    def limits(self) -> Limits:
-        """The measured limits. ``cost`` is counted in tokens, so that larger pictures make smaller batches."""
+    @property
+    def knot(self) -> Knot:
+        """The line of this size. Medians count: on a shared machine a pass may take many times as long."""
+        marginal, deviation = _UNKNOWN
+        if self.marginals:
+            marginal, scatter = _median(self.marginals)
+            deviation = max(scatter, deviation / len(self.marginals) ** 2)
+        alone_s, alone_deviation = _median(self.seconds)
+        alone_s = max(_LEAST_S, alone_s)
+        return Knot(
+            self._tokens,
+            alone_s,
+            max(0.0, min(_MOST_MARGINAL, marginal)),
+            alone_variance=(alone_deviation / alone_s) ** 2,
+            marginal_variance=deviation**2,
+        )
+
+    def limits(self, below: float | None = None) -> tuple[Limits, TokenLimit]:
+        """The measured limits. The cost is counted in tokens, so that larger pictures make smaller batches.
+
+        Args:
+            below: measure only if an edit has fewer tokens than these.
+        """
         before = self._memory()[0]  # and the peak of a whole edit, from encoding to decoding
-        best, cost, marginal, state, short = 1, 1, 0.0, 0, False
+        state, short = 0, False
+        active = self._active
         try:
-            for size, added in self._measurements():
-                best, cost, marginal = size, self._edits[0].cost, added
-                if before is not None and size == 1:
-                    state = before - (self._memory()[0] or before)
-        except OutOfMemoryError:
-            log.warning("the device has no memory for a batch of %d", len(self._edits))
-            short = True
-        active, resident = self._active, self._resident(before, state)
-        if short and not self._edits[-1].started:
-            active = max(1, min(active, len(self._edits) - 1))
-        for edit in self._edits:
-            self._pipeline.close(edit)
+            try:
+                for size in self._measurements(below):
+                    if before is not None and size == 1:
+                        state = before - (self._memory()[0] or before)
+            except OutOfMemoryError:
+                log.warning("the device has no memory for a batch of %d", len(self._edits))
+                short = True
+                if not self._edits[-1].started:
+                    active = max(1, min(active, len(self._edits) - 1))
+            self._pipeline.reclaim()
+            with contextlib.suppress(OutOfMemoryError):  # it had fitted before
+                self._refine()
+        finally:
+            for edit in self._edits:
+                self._pipeline.close(edit)
         self._pipeline.reclaim()
+        resident = self._resident(before, state)
         active = active if resident is None else min(active, resident)
         if self._batch is not None:
-            return Limits(active, best if short else self._batch, None, resident=resident)
-        # Pictures smaller than the warm-up's may form larger batches within the same cost.
-        return Limits(active, active, int(COST_SLACK * best * cost), round(min(1.0, max(0.0, marginal)), 3), resident)
+            batch = self.largest if short else self._batch
+            return Limits(active, batch, None, resident, always_batch=True), TokenLimit.measured(None)
+        # Pictures smaller than the warm-up's may form larger batches within the same cost. Where there was no time to try more
+        # edits, the limit rises in service.
+        late = not short and self._left_s <= 0
+        tokens = TokenLimit.measured(self.largest * self._tokens, MAX_PROBED_BATCH * self._tokens if late else None)
+        return Limits(active, active, tokens.tokens, resident), tokens
 
     def _resident(self, free: int | None, state: int) -> int | None:
         """How many started edits fit into memory while one of them, or the largest batch, is advanced."""
@@ -122,31 +230,41 @@ class _BatchProbe:
             return None
         return max(1, int((_USABLE * free - self._peak) / state))
 
-    def _memory(self) -> tuple[int | None, int]:
+    @property
+    def _peak(self) -> int:
+        """Bytes that passes, and encoding and decoding one edit, take in addition to the edits' state."""
+        peaks = (self._pass_peak, self._ends_peak)
+        return sum(peaks) if self._pipeline.overlaps else max(peaks)
+
+    def _memory(self, *, of_pass: bool = False) -> tuple[int | None, int]:
         """(bytes free, peak bytes allocated since the last call) of the device, once it is idle; (None, 0) where memory is not
         measured.
         """
         memory = self._pipeline.memory()
         if memory is None:
             return None, 0
-        self._peak = max(self._peak, memory[1])
+        if of_pass:
+            self._pass_peak = max(self._pass_peak, memory[1])
+        else:
+            self._ends_peak = max(self._ends_peak, memory[1])
         return memory
 
-    def _measurements(self) -> Iterator[tuple[int, float]]:
-        """(size, marginal time) of each batch that memory allows."""
-        alone_s = marginal = 0.0
+    def _measurements(self, below: float | None) -> Iterator[int]:
+        """Measures each batch that memory and time allow, and yields its size."""
         for size in self._sizes():
+            if size > 2 and self.knot.pass_s(size) > self._left_s:  # noqa: PLR2004 - two are always measured
+                self._left_s = 0.0
+                return
             while len(self._edits) < size:
                 if not self._add():
                     return
-            seconds, peak = self._timed()
-            alone_s = alone_s or seconds
-            marginal = (seconds / alone_s - 1) / (size - 1) if size > 1 else 0.0
-            yield size, marginal
-            free, _ = self._memory()
-            if self._edits[0].group is None or (free is not None and 2 * peak > _USABLE * free):
+            if below is not None and self._edits[0].cost >= below:
                 return
-            if self._batch is None and marginal > _NO_GAIN:
+            peak = self._alone() if size == 1 else self._batched(size)
+            yield size
+            free, _ = self._memory()
+            overlapping = self._ends_peak if self._pipeline.overlaps else 0
+            if self._edits[0].group is None or (free is not None and 2 * peak + overlapping > _USABLE * free):
                 return
 
     def _sizes(self) -> list[int]:
@@ -167,13 +285,60 @@ class _BatchProbe:
             _advance(self._pipeline, [edit])
         return False
 
-    def _timed(self) -> tuple[float, int]:
-        """(seconds, peak bytes) of one advance of all edits, the best of a few; reading the memory also waits for the device."""
+    def _alone(self) -> int:
+        """Measure passes of one edit; returns the peak bytes."""
+        peak = 0
+        while len(self.seconds) < _ALONE and sum(self.seconds) <= self._left_s / _ALONE:
+            self._tokens = self._edits[0].cost
+            peak = max(peak, self._time_alone())
+        return peak
+
+    def _batched(self, size: int) -> int:
+        """Measure a pass of all edits; returns the peak bytes."""
+        _, first = self._timed(self._edits)  # may allocate or compile
+        self.largest = size
+        return max(first, self._compare())
+
+    def _refine(self) -> None:
+        """Measure the largest batch again, until the marginal time is certain."""
+        for _ in range(_MOST_ROUNDS if self.marginals else 0):
+            knot = self.knot
+            if knot.marginal_deviation < _CERTAIN or knot.pass_s(1) + knot.pass_s(self.largest) > self._left_s:
+                return
+            self._compare()
+
+    def _compare(self) -> int:
+        """Measure a pass of one edit, and then one of the largest batch; returns the peak bytes."""
+        batch = self._edits[: self.largest]
+        group = batch[-1].group
+        alone = self._time_alone()
+        for _ in range(_MAX_CALLS_PER_STEP - 1):  # on to the call at which the others wait
+            if batch[0].group != group:
+                self._timed(batch[:1])
+        if batch[0].group != group:
+            return alone
+        seconds, peak = self._timed(batch)
+        self._left_s -= seconds
+        self.marginals.append((seconds / max(_LEAST_S, self.seconds[-1]) - 1) / (self.largest - 1))
+        return max(alone, peak)
+
+    def _time_alone(self) -> int:
+        """Measure a pass of one edit; returns the peak bytes."""
+        seconds, peak = self._timed(self._edits[:1])
+        self._left_s -= seconds
+        self.seconds.append(seconds)
+        return peak
+
+    def _timed(self, edits: Sequence[Edit]) -> tuple[float, int]:
+        """(seconds, peak bytes) of one advance; reading the memory also waits for the device."""
         self._memory()
-        best, most = float("inf"), 0
-        for _ in range(_REPEATS):
-            start = time.monotonic()
-            _advance(self._pipeline, self._edits)
-            _, peak = self._memory()
-            best, most = min(best, time.monotonic() - start), max(most, peak)
-        return best, most
+        start = time.monotonic()
+        _advance(self._pipeline, edits)
+        _, peak = self._memory(of_pass=True)
+        return time.monotonic() - start, peak
+
+
+def _median(values: Sequence[float]) -> tuple[float, float]:
+    """The median, and its standard deviation as far as the values show it."""
+    middle = median(values)
+    return middle, _SCATTER * median(abs(value - middle) for value in values) / len(values) ** 0.5

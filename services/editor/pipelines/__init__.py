@@ -7,17 +7,19 @@ from services.editor.pipelines.base import (
     Edit,
     EditJob,
     EditResult,
+    LoraChoice,
     OutOfMemoryError,
     Pipeline,
     PipelineBrokenError,
     PipelineError,
     Range,
     SingleStepFamily,
+    SpeedReport,
 )
-from services.editor.pipelines.loading import load
+from services.editor.pipelines.loading import follow, load
 from services.editor.pipelines.registry import NAMES
 from services.editor.pipelines.single_step import SingleStepPipeline
-from services.editor.pipelines.tuning import Tuning
+from services.editor.pipelines.tuning import LoraModule, Tuning
 
 __all__ = [
     "NAMES",
@@ -25,6 +27,8 @@ __all__ = [
     "Edit",
     "EditJob",
     "EditResult",
+    "LoraChoice",
+    "LoraModule",
     "OutOfMemoryError",
     "Pipeline",
     "PipelineBrokenError",
@@ -32,6 +36,8 @@ __all__ = [
     "Range",
     "SingleStepFamily",
     "SingleStepPipeline",
+    "SpeedReport",
     "Tuning",
+    "follow",
     "load",
 ]

@@ -11,8 +11,9 @@ indivisible call implement `SingleStepFamily` and run as a `services.editor.pipe
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -53,6 +54,29 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class LoraChoice:
+    """A LoRA that an edit is made with, by its registered name, and its strength."""
+
+    name: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedReport:
+    """How fast a pipeline runs, and at what cost in exactness, as its operator chose.
+
+    Attributes:
+        preset: ``exact``, ``fast`` or ``turbo``.
+        applied: options of loading and running that are in effect, by name.
+        left_out: what the preset has and this model or device does not, with the reason.
+    """
+
+    preset: str = "exact"
+    applied: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a pipeline family supports. A request that asks for more is refused.
 
@@ -65,6 +89,13 @@ class Capabilities:
         partial_images: previews of one edit.
         parameters: ranges of the API's extensions by name (``num_inference_steps``, ``guidance_scale``); others are refused.
         special_tokens: what the model's tokenizers read as their own marks; a prompt that spells one is refused.
+        prompt_tokens: how many tokens of a prompt, or of a negative prompt, the model reads; a longer one is refused.
+            None: any number.
+        loras: the LoRAs that a request may name, with their default strengths.
+        native_pixels: the area (width x height) at which it edits, before the picture is scaled to the answer's size; None for a
+            pipeline that edits at that size.
+        draft: whether an edit at a lower area and with fewer steps may be requested.
+        speed: how the pipeline runs.
     """
 
     mask: bool = False
@@ -75,6 +106,11 @@ class Capabilities:
     partial_images: int = 0
     parameters: Mapping[str, Range] = field(default_factory=dict)
     special_tokens: frozenset[str] = frozenset()
+    prompt_tokens: int | None = None
+    loras: Mapping[str, float] = field(default_factory=dict)
+    native_pixels: int | None = None
+    draft: bool = False
+    speed: SpeedReport = field(default_factory=SpeedReport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +125,14 @@ class EditJob:
         negative_prompt: what the picture should not show.
         size: (width, height) of the result; None: the source's.
         parameters: values of parameters that the capabilities declare.
-        source: digest of the source, the key for caching its encodings; empty if they must not be cached.
+        source: digest of the source as it was sent; empty if what is made of the pictures must not be kept.
         previews: number of unfinished pictures to produce on the way.
         source_size: (width, height) of the source as sent, where `Pipeline.prepare` has reduced ``image``.
         references: pictures that the prompt may refer to, in the caller's order.
+        original: the source as it must stay where the mask is closed; set by `Pipeline.prepare`.
+        lora: of those that the capabilities name.
+        native_size: return the picture as the pipeline made it, not scaled to ``size`` or the source's.
+        draft: edit at a lower area and with fewer steps; returned at its native size.
     """
 
     image: Image.Image
@@ -106,6 +146,10 @@ class EditJob:
     previews: int = 0
     source_size: tuple[int, int] | None = None
     references: tuple[Image.Image, ...] = ()
+    original: Image.Image | None = None
+    lora: LoraChoice | None = None
+    native_size: bool = False
+    draft: bool = False
 
     def with_seed(self, seed: int) -> EditJob:
         """The same job with another seed."""
@@ -131,14 +175,17 @@ class Edit(Protocol):
     """One edit in progress, used by the executor's thread only.
 
     Attributes:
-        started: whether its first advance, which encodes text and source, is done.
+        started: whether its first advance, which begins to encode text and source, is done.
         group: edits of equal groups can be advanced together; None until started, and for one that cannot be batched.
-        cost: tokens of its next advance, the unit of the batch limit.
+        cost: tokens of its next advance, the unit of the batch limit; an estimate until it is started.
         calls, calls_done: advances after the first one in all (an estimate), and done.
         steps, step: denoise steps in all, and done.
         preview: the latest unfinished picture, until it is taken.
         timings: seconds of its stages (``encode``, ``denoise``, ``decode``), as far as they are known.
         result, error: one of them is set when the edit is finished.
+        blamed: the field of the request that an error is about.
+        pending: work of its text encoder or VAE on another thread, which its next advance needs; None if it needs none.
+        side_s: seconds of such work so far.
     """
 
     started: bool
@@ -152,6 +199,13 @@ class Edit(Protocol):
     timings: dict[str, float]
     result: EditResult | None
     error: Exception | None
+    blamed: str
+    side_s: float
+
+    @property
+    def pending(self) -> Future[Any] | None:
+        """See above."""
+        ...
 
 
 class Pipeline(Protocol):
@@ -182,6 +236,16 @@ class Pipeline(Protocol):
         """Upper bound of edits started at a time, regardless of memory; None: any number."""
         ...
 
+    @property
+    def lags(self) -> bool:
+        """Whether `advance` returns while the device still computes, so that the next one waits for it."""
+        ...
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether it encodes and decodes on another thread, at the same time as it advances other edits."""
+        ...
+
     def prepare(self, job: EditJob) -> EditJob:
         """Preprocess a job without the device; on any thread."""
         ...
@@ -191,8 +255,9 @@ class Pipeline(Protocol):
         ...
 
     def advance(self, edits: Sequence[Edit]) -> None:
-        """Start one edit, or advance each of several of one group by one call.
+        """Start one edit, advance each of several of one group by one call, or let one go on whose ``pending`` work is done.
 
+        An advance of an edit whose work is not done waits for it.
         An edit that fails sets its ``error`` and does not affect others.
 
         Raises:
@@ -219,6 +284,10 @@ class Pipeline(Protocol):
 
     def finish(self, job: EditJob, result: EditResult) -> EditResult:
         """Postprocess a result without the device; on any thread."""
+        ...
+
+    def shutdown(self) -> None:
+        """End what the pipeline has outside this process; the last call, when a worker ends as it should."""
         ...
 
 

@@ -12,12 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from diffusers.pipelines.flux2.pipeline_flux2 import SYSTEM_MESSAGE, format_input
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family
 from services.editor.pipelines.diffusion.sizes import Size, working_size
+from services.editor.pipelines.diffusion.text_limit import Text
 
 MULTIPLE = 16
 """The VAE's factor 8, and patches of 2 x 2."""
@@ -78,6 +80,12 @@ def to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
     return clean
 
 
+def _in_template(tokenizer: Any, text: str) -> int:
+    conversation = format_input(prompts=[text], system_message=SYSTEM_MESSAGE)
+    found = tokenizer.apply_chat_template(conversation, add_generation_prompt=False, tokenize=True, return_dict=True)
+    return len(found["input_ids"][0])
+
+
 def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
     width, height = size(job, pixels)
     return {
@@ -104,5 +112,6 @@ FAMILY = Family(
     aspect=aspect,
     to_vae=to_vae,
     step_caches=frozenset({"taylorseer"}),
+    text=Text(("tokenizer",), 512, _in_template),
     licence="FLUX Non-Commercial License",
 )

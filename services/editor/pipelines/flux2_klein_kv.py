@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from services.editor.pipelines.base import Capabilities, Range
 from services.editor.pipelines.diffusion.family import Family
+from services.editor.pipelines.diffusion.text_limit import Text
 from services.editor.pipelines.flux2 import aspect, reduced, size, to_vae
-from services.editor.pipelines.flux2_klein import MAX_IMAGES, arguments
+from services.editor.pipelines.flux2_klein import MAX_IMAGES, arguments, in_template
 
 FAMILY = Family(
     name="flux2-klein-kv",
@@ -24,5 +25,6 @@ FAMILY = Family(
     aspect=aspect,
     to_vae=to_vae,
     step_caches=frozenset(),
+    text=Text(("tokenizer",), 512, in_template),
     licence="FLUX Non-Commercial License (klein 9B KV)",
 )

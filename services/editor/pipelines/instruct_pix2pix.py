@@ -17,6 +17,7 @@ from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.sizes import Size, working_size
+from services.editor.pipelines.diffusion.text_limit import Text
 from services.imaging.shapes import scaled
 
 _MULTIPLE = 8  # the VAE's factor; the U-Net takes any latents
@@ -71,9 +72,11 @@ FAMILY = Family(
     guided_by="guidance_scale",
     guided=frozenset({"image_guidance_scale"}),
     pixels=512 * 512,
+    draft_area=1.0,  # Stable Diffusion 1.5 was trained at this area, and no lower one
     denoiser="unet",
     cached_methods=("_encode_prompt", "prepare_image_latents"),
     to_vae=_to_vae,
     step_caches=frozenset(),
+    text=Text(("tokenizer", "tokenizer_2")),
     licence="timbrooks/instruct-pix2pix: MIT, with Stable Diffusion 1.5's CreativeML OpenRAIL-M",
 )

@@ -14,7 +14,6 @@ import torch
 from services.editor.pipelines import instruct_pix2pix as base
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.calls import Collation
-from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.sizes import Size
 
 
@@ -33,13 +32,6 @@ def _to_vae(pipe: Any, latents: torch.Tensor, size: Size) -> torch.Tensor:
     return clean * clean.new_tensor(deviation).view(1, -1, 1, 1) + clean.new_tensor(mean).view(1, -1, 1, 1)
 
 
-def _in_a_safe_dtype(pipe: Any) -> Family:
-    """Refuse a VAE that the pipeline casts to float32 and back around each use: an edit that fails in between leaves it cast."""
-    if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
-        raise ValueError("this model's VAE overflows in float16; choose bfloat16 or float32 as dtype")
-    return FAMILY
-
-
 FAMILY = replace(
     base.FAMILY,
     name="instruct-pix2pix-xl",
@@ -47,8 +39,8 @@ FAMILY = replace(
     call=_arguments,
     collations={**base.FAMILY.collations, "added_cond_kwargs": Collation.DICT},
     pixels=768 * 768,
+    draft_area=4 / 9,  # 512 x 512
     cached_methods=("encode_prompt", "prepare_image_latents"),
     to_vae=_to_vae,
-    on_load=_in_a_safe_dtype,
     licence="diffusers/sdxl-instructpix2pix-768 and SDXL: CreativeML Open RAIL++-M; CosXL: Stability AI non-commercial",
 )

@@ -10,12 +10,14 @@ from services.editor.pipelines.registry import EMBEDDED, NAMES
 from services.editor.pipelines.single_step import SingleStepPipeline
 from services.editor.pipelines.tuning import Tuning
 
+_DIFFUSION = "services.editor.pipelines.diffusion.loading"
+
 
 def load(name: str, model: str | None = None, tuning: Tuning | None = None) -> Pipeline:
     """Build a pipeline.
 
     Args:
-        name: a family, or ``auto``.
+        name: a family, ``auto`` or ``generic``.
         model: a local folder or a hub id; diffusion families need one.
         tuning: how to run it.
 
@@ -31,5 +33,15 @@ def load(name: str, model: str | None = None, tuning: Tuning | None = None) -> P
         return SingleStepPipeline(importlib.import_module("services.embedded.editor").ClassicalPipeline())
     if model is None:
         raise ValueError(f"the pipeline {name} needs --model: a folder, or a model of the hub")
-    build: Callable[[str, str, Tuning], Pipeline] = importlib.import_module("services.editor.pipelines.diffusion.loading").build
+    build: Callable[[str, str, Tuning], Pipeline] = importlib.import_module(_DIFFUSION).build
     return build(name, model, tuning or Tuning())
+
+
+def follow(name: str, model: str, tuning: Tuning) -> None:
+    """Take part in the passes of another process of this worker, until that ends this one.
+
+    Raises:
+        ValueError, OSError: as `load`.
+        RuntimeError: when a pass fails.
+    """
+    importlib.import_module(_DIFFUSION).follow(name, model, tuning)

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from diffusers import LongCatImageEditPipeline
+from diffusers.pipelines.longcat_image.pipeline_longcat_image_edit import split_quotation
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale
 from services.editor.pipelines.diffusion.sizes import Size
+from services.editor.pipelines.diffusion.text_limit import Text, counted
 
 _MAX_ASPECT = 100  # the text encoder's limit of 200, with a margin for rounding
 
@@ -24,6 +26,12 @@ _MAX_ASPECT = 100  # the text encoder's limit of 200, with a margin for rounding
 def size(job: EditJob, pixels: int) -> Size:
     """The edit's size: the source's aspect ratio at the working area."""
     return calculated_size(LongCatImageEditPipeline, job.image.size, pixels)
+
+
+def _in_quotations(tokenizer: Any, text: str) -> int:
+    """The pipeline splits what is between quotation marks into letters."""
+    pieces = [piece for part, quoted in split_quotation(text) for piece in (part if quoted else [part])]
+    return sum(counted(tokenizer, piece, marks=False) for piece in pieces)
 
 
 def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
@@ -71,5 +79,6 @@ FAMILY = Family(
     calls_a_step=lambda job: 2 if job.parameters["guidance_scale"] > 1 else 1,
     rescale=rescale,
     step_caches=frozenset({"taylorseer"}),
+    text=Text(("tokenizer",), 512, _in_quotations),
     licence="Apache-2.0",
 )

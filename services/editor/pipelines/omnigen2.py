@@ -7,14 +7,15 @@ pipeline, and the repository's code was run with random weights only (on a CPU, 
 Guidance has two scales, for the text (``guidance_scale``, upstream's ``text_guidance_scale``) and for the source. Each of them
 above 1 costs one more call a step, and the latter has no effect without the former. Defaults: those of upstream's editing
 script, including its negative prompt. As upstream does, the source is scaled to at most the working area and a longest side of
-its square root; an edit has that size unless another is requested. Calls of its transformer take lists: edits are interleaved
-but not batched. Its scheduler gives no previews.
+its square root, and so are up to four references; an edit has the source's size unless another is requested. Calls of its
+transformer take lists: edits are interleaved but not batched. Its scheduler gives no previews.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from PIL import Image
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.family import Family
 from services.editor.pipelines.diffusion.sizes import Size, working_size
+from services.editor.pipelines.diffusion.text_limit import Text
 
 _MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
 _NEGATIVE_PROMPT = (
@@ -34,6 +36,10 @@ _NEGATIVE_PROMPT = (
     "(ugly), (poorly drawn hands), fused fingers, messy drawing, broken legs censor, censored, censor_bar"
 )
 _TEXT_TOKENS = 1024
+_TEMPLATE_TOKENS = 64
+"""More than upstream's template around a prompt has."""
+_MAX_IMAGES = 5
+"""As many as its transformer has embeddings for (``image_index_embedding``); upstream's demonstration (``app.py``) takes 3."""
 _SOURCE_SEED = 0
 
 
@@ -49,12 +55,14 @@ def size(job: EditJob, pixels: int) -> Size:
 
 
 def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
-    source = job.image.resize(_source_size(job, pixels), Image.Resampling.LANCZOS)
+    given = [replace(job, image=image) for image in (job.image, *job.references)]
+    pictures = [each.image.resize(_source_size(each, pixels), Image.Resampling.LANCZOS) for each in given]
     width, height = size(job, pixels)
     return {
         "prompt": job.prompt,
         "negative_prompt": _NEGATIVE_PROMPT if job.negative_prompt is None else job.negative_prompt,
-        "input_images": [source],
+        # The pipeline takes a flat list as one picture for each prompt of a batch: several of one prompt are a list within it.
+        "input_images": [pictures] if job.references else pictures,
         "text_guidance_scale": job.parameters["guidance_scale"],
         "image_guidance_scale": job.parameters["image_guidance_scale"],
         "num_inference_steps": int(job.parameters["num_inference_steps"]),
@@ -62,9 +70,9 @@ def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
         "height": height,
         "width": width,
         "align_res": False,
-        # The source has its final size already: the pipeline must not scale it again, nor round differently.
-        "max_pixels": max(width * height, source.width * source.height),
-        "max_input_image_side_length": max(source.size),
+        # Pictures have their final size already: the pipeline must not scale them again, nor round differently.
+        "max_pixels": max(width * height, *(picture.width * picture.height for picture in pictures)),
+        "max_input_image_side_length": max(side for picture in pictures for side in picture.size),
     }
 
 
@@ -130,6 +138,7 @@ FAMILY = Family(
     capabilities=Capabilities(
         negative_prompt=True,
         negative_prompt_needs="guidance_scale",
+        max_images=_MAX_IMAGES,
         parameters={
             "num_inference_steps": Range(1, 100, 50, whole=True),
             "guidance_scale": Range(1, 10, 5),
@@ -147,5 +156,6 @@ FAMILY = Family(
     load=load,
     on_load=_make_deterministic,
     step_caches=frozenset(),
+    text=Text(("processor",), _TEXT_TOKENS - _TEMPLATE_TOKENS),
     licence="Apache-2.0",
 )

@@ -2,22 +2,27 @@
 
 Guidance is classifier-free: ``true_cfg_scale`` above 1 doubles the work. diffusers skips it without a negative prompt, so a
 single space is passed if the caller sends none, as on the model card. Sources are scaled to about the working area, which is
-the edit's size too unless another is requested. Defaults: the model card's (50 steps, true CFG 4).
+the edit's size too unless another is requested. With a mask `QwenImageEditInpaintPipeline` edits.
+Defaults: the model card's (50 steps, true CFG 4).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import QwenImageEditPipeline
+from diffusers import QwenImageEditInpaintPipeline, QwenImageEditPipeline
+from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, Range
 from services.editor.pipelines.diffusion.calls import Collation
 from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family
+from services.editor.pipelines.diffusion.inpainting import Inpainting, in_shape, pictures, with_original
 from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale, rescaled
 from services.editor.pipelines.diffusion.sizes import Size, working_size
+from services.editor.pipelines.diffusion.text_limit import Text
 
 _MULTIPLE = 16  # the VAE's factor 8, and patches of 2 x 2
 _MAX_ASPECT = 100
@@ -58,7 +63,14 @@ _COLLATIONS = {
 }
 
 
-def family(name: str, pipeline: type, capabilities: Capabilities, *, text_encoder_pixels: int = NATIVE_PIXELS) -> Family:
+def family(
+    name: str,
+    pipeline: type,
+    capabilities: Capabilities,
+    *,
+    text_encoder_pixels: int = NATIVE_PIXELS,
+    inpaint: type | None = None,
+) -> Family:
     """A Qwen-Image-Edit family.
 
     Args:
@@ -66,6 +78,7 @@ def family(name: str, pipeline: type, capabilities: Capabilities, *, text_encode
         pipeline: its class in diffusers.
         capabilities: with its default of steps.
         text_encoder_pixels: the area of the text encoder's copy of the source, at the native working area.
+        inpaint: its inpaint class in diffusers, if there is one.
     """
 
     def reduced(job: EditJob, pixels: int) -> Size:
@@ -94,9 +107,29 @@ def family(name: str, pipeline: type, capabilities: Capabilities, *, text_encode
             "width": width,
         }
 
+    def inpainted_size(job: EditJob, pixels: int) -> Size:
+        """With a mask the edit has the size that the pipeline gives a source of the requested shape."""
+        return reduced(replace(job, image=Image.new("1", limited(in_shape(job).image.size, pixels), None)), pixels)
+
+    def limited(shape: Size, pixels: int) -> Size:
+        """A requested shape with its long side shortened to what the pipeline takes; the result is stretched back."""
+        longest = int(aspect(pixels))
+        return min(shape[0], longest * shape[1]), min(shape[1], longest * shape[0])
+
+    def inpaint_arguments(job: EditJob, pixels: int) -> dict[str, Any]:
+        # The pipeline computes the size itself; all of the opening is made from noise.
+        own = {name: value for name, value in arguments(job, pixels).items() if name not in {"height", "width"}}
+        image = with_original(job).image
+        shape = limited(image.size, pixels)
+        given = {
+            **pictures(job, inpainted_size(job, pixels)),
+            "image": image if image.size == shape else image.resize(shape, Image.Resampling.LANCZOS),
+        }
+        return {**own, **given, "strength": 1.0}
+
     return Family(
         name=name,
-        capabilities=capabilities,
+        capabilities=replace(capabilities, mask=inpaint is not None),
         call=arguments,
         collations=_COLLATIONS,
         size=size,
@@ -106,6 +139,12 @@ def family(name: str, pipeline: type, capabilities: Capabilities, *, text_encode
         to_vae=to_vae,
         calls_a_step=lambda job: 2 if job.parameters["true_cfg_scale"] > 1 else 1,
         rescale=rescale,
+        # The pipeline cuts nothing, but refuses to be asked for more; beyond 4096 the transformer has no positions.
+        text=Text(("tokenizer",), 1024),
+        # What lightx2v's Lightning LoRAs were distilled for: a constant shift of 3, ending at 0.
+        few_steps={"base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None},
+        # Unlike the others, this inpaint pipeline samples the source's encoding, with the edit's own generator.
+        inpainting=None if inpaint is None else Inpainting(inpaint, inpaint_arguments, inpainted_size, ("encode_prompt",)),
         licence="Apache-2.0",
     )
 
@@ -116,4 +155,4 @@ def with_steps(steps: int, *, max_images: int = 1) -> Capabilities:
     return replace(_CAPABILITIES, parameters=ranges, max_images=max_images)
 
 
-FAMILY = family("qwen-image-edit", QwenImageEditPipeline, with_steps(50))
+FAMILY = family("qwen-image-edit", QwenImageEditPipeline, with_steps(50), inpaint=QwenImageEditInpaintPipeline)

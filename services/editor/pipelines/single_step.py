@@ -34,6 +34,9 @@ class SingleStepEdit:
     timings: dict[str, float] = field(default_factory=dict)
     result: EditResult | None = None
     error: Exception | None = None
+    blamed: str = "prompt"
+    pending: None = None
+    side_s: float = 0.0
 
 
 class SingleStepPipeline:
@@ -41,6 +44,8 @@ class SingleStepPipeline:
 
     interruptible = False
     max_active = 1
+    lags = False
+    overlaps = False
 
     def __init__(self, family: SingleStepFamily) -> None:
         self._family = family
@@ -103,3 +108,6 @@ class SingleStepPipeline:
         """Nothing to do: the family returns the requested size."""
         del job
         return result
+
+    def shutdown(self) -> None:
+        """Nothing to end."""

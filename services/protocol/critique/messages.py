@@ -114,6 +114,7 @@ class CritiqueRequest:
         references: the pictures that the instruction may refer to.
         area: the source as a picture of what may change (`services.imaging.masks.overlay`), where a mask limits that.
         strayed: what was measured to have changed elsewhere; only with an area.
+        prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
         source: the picture before the edit.
         candidate: the edited picture.
         instruction: the caller's.
@@ -130,6 +131,7 @@ class CritiqueRequest:
     references: tuple[Picture, ...] = ()
     area: Picture | None = None
     strayed: Strayed | None = None
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,20 +170,27 @@ _STRAYED_PATTERN: Final = re.compile(
     re.escape(_STRAYED).replace(r"\{changed\}", r"([0-9.]+)").replace(r"\{difference\}", r"([0-9.]+)") + r"(?:\n|$)"
 )
 
+_LIMIT: Final = (
+    "The editor reads at most {tokens} tokens of an instruction, about {words} English words, and refuses a longer one: keep the "
+    "instruction for the next attempt within that."
+)
+_LIMIT_PATTERN: Final = re.compile(re.escape(_LIMIT).replace(r"\{tokens\}", r"(\d+)").replace(r"\{words\}", r"\d+") + r"(?:\n|$)")
+
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What a request shows besides source and candidate.
+    """What a request shows and tells besides source and candidate.
 
     Attributes:
         references: how many.
         area: whether there is one.
-        strayed: as in `CritiqueRequest`.
+        strayed, prompt_tokens: as in `CritiqueRequest`.
     """
 
     references: int = 0
     area: bool = False
     strayed: Strayed | None = None
+    prompt_tokens: int | None = None
 
     def headings(self) -> list[str]:
         """The texts before the references and the area."""
@@ -192,7 +201,7 @@ class Extras:
 def build(request: CritiqueRequest, template: Template) -> list[dict[str, Any]]:
     """The messages of a critique's chat completion: one user message, pictures in place of the template's marks."""
     urls = [data_url(picture.data, picture.media_type) for picture in (*_shown(request), request.candidate)]
-    extras = Extras(len(request.references), request.area is not None, request.strayed)
+    extras = Extras(len(request.references), request.area is not None, request.strayed, request.prompt_tokens)
     return messages(
         request.instruction, request.turn_instruction, template, urls=urls, questions=request.questions, extras=extras
     )
@@ -216,6 +225,8 @@ def messages(
         before, between = (before, between) if template.marks_pictures else (_SOURCE, _CANDIDATE)
     if extras.strayed is not None:
         after = f"{_percent(extras.strayed)}\n{after}"
+    if extras.prompt_tokens is not None:
+        after = f"{_LIMIT.format(tokens=extras.prompt_tokens, words=extras.prompt_tokens * 3 // 4)}\n{after}"
     return _user([before, *headings, between, after], urls)
 
 
@@ -251,6 +262,9 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
     before, between, after = texts[0], texts[-2], texts[-1]
     if extras.headings() and (before, between) == (_SOURCE, _CANDIDATE):
         before, between = "", ""
+    if limit := _LIMIT_PATTERN.match(after):
+        after = after[limit.end() :]
+        extras = replace(extras, prompt_tokens=int(limit[1]))
     if extras.area and (measured := _STRAYED_PATTERN.match(after)):
         after = after[measured.end() :]
         extras = replace(extras, strayed=Strayed(round(float(measured[1]) / 100, 3), float(measured[2])))
@@ -269,6 +283,7 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
         tuple(pictures[1 : 1 + extras.references]),
         pictures[-2] if extras.area else None,
         extras.strayed,
+        extras.prompt_tokens,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +15,9 @@ from PIL import Image
 pytest.importorskip("diffusers")
 
 from benchmarks import editor_gpu
-from benchmarks.editing import report
+from benchmarks.editing import report, starts
 from benchmarks.editing.load import replay
+from benchmarks.editing.rows import Bench, Row, Variant
 from benchmarks.editing.servers import Record
 from benchmarks.editing.trace import LONG, SHORT, Request, burst, mixed, rehearsal
 
@@ -142,16 +144,49 @@ def test_callers_leave_after_they_came_and_only_if_they_still_wait() -> None:
     assert fast.told == [("submit", 0), ("submit", 1), ("submit", 2), ("settle", 5)]
 
 
-def test_the_gpu_benchmark_goes_its_way_with_toys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_starts_are_compared_by_their_throughput() -> None:
+    runs = [
+        dict.fromkeys(starts.MIXES, starts.Run(8, seconds, 4.0, calls)) for seconds, calls in ((4.0, 1.0), (4.0, 2.5), (8.0, 2.0))
+    ]
+    row = starts.table(runs).splitlines()[2]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["64", "2.00", "50%", "2.00", "0%", "1.00 to 2.50"]
+
+
+def test_the_gpu_benchmark_runs_dry_with_toys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Plain diffusers and one preset of each model; what a device lacks is said in the row."""
     out = tmp_path / "gpu.json"
-    only = ["--models", "kontext", "--only", "^(plain|ours x2|float8dq x1)$", "--steps", "2", "--repeats", "1"]
-    assert editor_gpu.main(["--tiny", *only, "--peak-tflops", "1", "--out", str(out)]) == 0
-    plain, ours, missing = json.loads(out.read_text())["rows"]
-    assert plain["seconds"] > 0 and 0 < plain["share"] < 1 and plain["batch"] is None
-    assert ours["concurrency"] == 2 and ours["per_edit"] == pytest.approx(ours["seconds"] / 2)
-    assert ours["differs"] <= 1 and ours["batch"] > 1
-    assert missing["seconds"] is not None or "torchao" in missing["reason"]
-    assert "| kontext | ours x2 | 2 |" in capsys.readouterr().out
+    only = ["--only", "^(plain|exact x1|fast x8 half)$", "--steps", "4", "--peak-tflops", "1", "--out", str(out)]
+    assert editor_gpu.main(["--dry-run", *only]) == 0
+    rows = {(row["model"], row["variant"]): row for row in json.loads(out.read_text())["rows"]}
+    for model in ("qwen-image-2.1", "kontext"):
+        plain, exact, fast = (rows[model, variant] for variant in ("plain", "exact x1", "fast x8 half"))
+        assert [row["reason"] for row in (plain, exact, fast)] == [""] * 3
+        assert plain["seconds"] > 0 and 0 < plain["share"] < 1 and plain["batch"] is None
+        assert exact["differs"] == 0 and exact["applied"] == ""
+        assert (fast["concurrency"], fast["side"], fast["steps"], fast["applied"]) == (8, 32, 2, "attention native")
+        assert fast["per_edit"] == pytest.approx(fast["seconds"] / 8)
+    assert "| kontext | exact x1 | 64 | 4 |" in capsys.readouterr().out
+
+
+def test_the_gpu_benchmark_begins_no_row_that_it_cannot_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert editor_gpu.main(["--dry-run", "--models", "kontext", "--only", "plain", "--seconds", "5"]) == 0
+    assert "out of time" in capsys.readouterr().out
+
+
+def test_the_gpu_benchmark_reports_what_it_has_when_the_time_is_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even in the middle of a row that does not end."""
+    ended = threading.Event()
+
+    def stuck(_: object, variant: Variant, __: float) -> Row:
+        assert ended.wait(60)
+        return Row("kontext", variant.label, 1, 1, 1)
+
+    monkeypatch.setattr(Bench, "measure", stuck)
+    only = ["--models", "kontext", "--only", "plain", "--seconds", "0.1"]
+    assert editor_gpu.main(["--dry-run", *only], end=lambda _: ended.set()) == 0
+    assert "the time is up" in capsys.readouterr().err
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

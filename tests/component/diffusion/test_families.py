@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from services.editor.pipelines import flux2, flux2_klein, kontext, longcat, omnigen2, qwen_edit, qwen_edit_plus
+from services.editor.pipelines import flux2, flux2_klein, kontext, longcat, omnigen2, qwen_edit, qwen_edit_plus, qwen_image_21
 from services.editor.pipelines.base import EditJob
 from services.editor.pipelines.diffusion.device import Device
 from services.editor.pipelines.diffusion.family import NATIVE_PIXELS, Family
@@ -159,6 +159,7 @@ async def test_a_family_that_uses_its_source_twice_refuses_aspect_ratios_early_t
         (flux2.FAMILY, {"guidance_scale": 4}),  # distilled into the model: no classifier-free guidance
         (kontext.FAMILY, {"guidance_scale": 3.5, "true_cfg_scale": 1}),
         (qwen_edit.FAMILY, {"true_cfg_scale": 1}),
+        (qwen_image_21.FAMILY, {"true_cfg_scale": 1}),
         (longcat.FAMILY, {"guidance_scale": 1}),
         (omnigen2.FAMILY, {"guidance_scale": 1, "image_guidance_scale": 2}),
         (family_of("instruct-pix2pix"), {"guidance_scale": 1, "image_guidance_scale": 1.5}),
@@ -175,14 +176,14 @@ def test_few_steps_have_no_classifier_free_guidance_unless_requested(family: Fam
 
 
 def test_a_few_step_base_klein_takes_one_call_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.editor.pipelines.diffusion.tuning._lora", lambda *_: None)
+    monkeypatch.setattr("services.editor.pipelines.diffusion.lora.fuse", lambda *_, **__: None)
     tuning = replace(FEW, pixels=WORKING_PIXELS)
     pipeline = serve(flux2_klein.FAMILY, tiny_klein.build(distilled=False), Device("cpu"), tuning)
     edit = finished(pipeline, replace(job(), parameters={}))
     assert (edit.error, edit.calls, edit.calls_done) == (None, 4, 4)
 
 
-@pytest.mark.parametrize("name", ["kontext", "qwen-image-edit", "qwen-image-edit-plus", "longcat-image-edit"])
+@pytest.mark.parametrize("name", ["kontext", "qwen-image-2.1", "qwen-image-edit", "qwen-image-edit-plus", "longcat-image-edit"])
 def test_a_scale_of_classifier_free_guidance_counts_without_a_negative_prompt(name: str) -> None:
     pipeline = served(name)
     guided_by = pipeline._family.guided_by
@@ -212,7 +213,7 @@ def test_the_pipeline_is_called_with_the_served_family_s_defaults(name: str) -> 
     assert few.arguments(bare, WORKING_PIXELS)["num_inference_steps"] == few.steps(bare) == 4
 
 
-@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize("name", sorted(BUILDERS.keys() - {"flux3-klein"}))  # blocks, with the service's own call
 def test_the_pipeline_accepts_every_argument_it_is_called_with(name: str) -> None:
     """Stable Diffusion's would ignore others silently."""
     for class_name in DIFFUSION[name][1]:
@@ -229,7 +230,9 @@ def test_the_fewest_steps_give_a_picture(name: str) -> None:
     assert edit.error is None and edit.step == fewest
 
 
-@pytest.mark.parametrize("name", ["flux2", "instruct-pix2pix", "instruct-pix2pix-xl", "kontext", "longcat-image-edit"])
+@pytest.mark.parametrize(
+    "name", ["flux2", "instruct-pix2pix", "instruct-pix2pix-xl", "kontext", "longcat-image-edit", "qwen-image-2.1"]
+)
 def test_documented_pipeline_defaults_are_the_pipeline_s(name: str) -> None:
     taken = inspect.signature(getattr(diffusers, DIFFUSION[name][1][0]).__call__).parameters
     found = {name: allowed.default for name, allowed in family_of(name).capabilities.parameters.items()}
@@ -248,7 +251,9 @@ def test_previews_of_both_kinds_undo_the_scaling_that_their_vae_has(name: str) -
     to_vae = family_of(name).to_vae
     assert to_vae is not None
     latents = torch.ones(1, 4, 8, 8)
-    assert torch.equal(to_vae(pipe, latents, (64, 64)), latents / pipe.vae.config.scaling_factor)
+    decodable = to_vae(pipe, latents, (64, 64))
+    assert decodable is not None
+    assert torch.equal(decodable, latents / pipe.vae.config.scaling_factor)
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))

@@ -36,10 +36,16 @@ class Transformer(torch.nn.Module):
         text_attention_mask: torch.Tensor,
         ref_image_hidden_states: list[list[torch.Tensor]] | None = None,
     ) -> torch.Tensor:
-        seen = 0.0 if ref_image_hidden_states is None else ref_image_hidden_states[0][0].mean()
+        seen = 0.0 if ref_image_hidden_states is None else _seen(ref_image_hidden_states)
         said = (text_hidden_states * text_attention_mask).sum() + freqs_cis[0].sum()
         answer: torch.Tensor = self.mix(hidden_states).tanh() * (1 + timestep.view(-1, 1, 1, 1)) + seen + said.sin()
         return answer
+
+
+def _seen(pictures: list[list[torch.Tensor]]) -> torch.Tensor:
+    """Something that depends on every picture of the only sample, and on their order."""
+    (of_one,) = pictures
+    return torch.stack([picture.mean() * (1 + place) for place, picture in enumerate(of_one)]).sum()
 
 
 class Scheduler:
@@ -105,14 +111,18 @@ class PipelineDouble:
         return_dict: bool = True,
     ) -> Any:
         assert input_images is not None and height is not None and width is not None and not align_res
-        (source,) = input_images
-        assert source.width * source.height <= max_pixels and max(source.size) <= max_input_image_side_length
-        assert not any(side % 16 for side in (*source.size, width, height)) and width * height <= max_pixels
+        # As upstream's prepare_image: one item a prompt, which is a picture or a list of them.
+        (given,) = input_images
+        given = given if isinstance(given, list) else [given]
+        for each in given:
+            assert each.width * each.height <= max_pixels and max(each.size) <= max_input_image_side_length
+            assert not any(side % 16 for side in each.size)
+        assert not width % 16 and not height % 16 and width * height <= max_pixels
         text, mask, negative, negative_mask = self.encode_prompt(
             prompt, guided=text_guidance_scale > 1, negative_prompt=negative_prompt, max_sequence_length=max_sequence_length
         )
-        pixels = torch.tensor(list(source.tobytes()), dtype=torch.float32).view(1, source.height, source.width, 3)
-        seen = [[self.encode_vae(pixels.permute(0, 3, 1, 2) / 127.5 - 1).squeeze(0)]]
+        pixels = [torch.tensor(list(each.tobytes()), dtype=torch.float32).view(1, each.height, each.width, 3) for each in given]
+        seen = [[self.encode_vae(each.permute(0, 3, 1, 2) / 127.5 - 1).squeeze(0) for each in pixels]]
         latents = torch.randn((1, 3, height, width), generator=generator)
         self.scheduler.set_timesteps(num_inference_steps)
         frequencies = [torch.ones(2)]
@@ -154,14 +164,21 @@ JOBS = (
 )
 
 
+def with_references(*seeds: int) -> EditJob:
+    """The first job with pictures of one size, and one of another."""
+    sizes = ((64, 64), (64, 64), (40, 96))
+    return replace(JOBS[0], references=tuple(picture(seed, sizes[seed % 3]) for seed in seeds))
+
+
 @pytest.fixture
 def device() -> Recorder:
     return Recorder("cpu")
 
 
-@pytest.fixture
-def served(device: Recorder) -> InterleavedPipeline:
-    return serve(FAMILY, PipelineDouble(), device, Tuning(device="cpu", pixels=WORKING_PIXELS))
+@pytest.fixture(params=[False, True], ids=["one thread", "overlap"])
+def served(device: Recorder, request: pytest.FixtureRequest) -> InterleavedPipeline:
+    tuning = Tuning(device="cpu", pixels=WORKING_PIXELS, overlap=bool(request.param))
+    return serve(FAMILY, PipelineDouble(), device, tuning)
 
 
 def plain(job: EditJob) -> torch.Tensor:
@@ -187,6 +204,32 @@ def test_an_edit_alone_is_the_plain_pipelines(served: InterleavedPipeline, devic
         edit = served.open(job)
         finish(served, edit)
         assert difference(device.exact(edit), plain(job)) == 0
+
+
+def test_references_and_their_order_reach_the_pipeline(served: InterleavedPipeline, device: Recorder) -> None:
+    jobs = [with_references(6), with_references(6, 7), with_references(7, 6), with_references(8, 6), JOBS[0]]
+    pictures = []
+    for job in jobs:
+        edit = served.open(served.prepare(job))
+        finish(served, edit)
+        pictures.append(device.exact(edit))
+    assert len({found.numpy().tobytes() for found in pictures}) == 5
+    assert FAMILY.capabilities.max_images == 5
+    again = served.open(served.prepare(jobs[1]))
+    finish(served, again)
+    assert difference(device.exact(again), pictures[1]) == 0
+
+
+@pytest.mark.parametrize("references", [(6,), (6, 7), (8, 6), (9, 8, 7, 6)])
+def test_an_edit_with_references_is_the_plain_pipelines(
+    served: InterleavedPipeline, device: Recorder, references: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Every picture's encoding draws the same noise in the service; here, none at all.
+    monkeypatch.setattr(PipelineDouble, "encode_vae", lambda _, img: img)
+    job = with_references(*references)
+    edit = served.open(served.prepare(job))
+    finish(served, edit)
+    assert difference(device.exact(edit), plain(job)) == 0
 
 
 def test_interleaved_edits_are_the_plain_pipelines_and_none_is_batched(served: InterleavedPipeline, device: Recorder) -> None:

@@ -52,7 +52,7 @@ def test_a_cancelled_and_a_failed_edit_leave_nothing_behind(rows: dict[str, Row]
     assert rows["after"].difference == 0
 
 
-@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("place", range(6))
 def test_the_family_s_size_is_the_picture_s(bench: Bench, place: int) -> None:
     job = bench.jobs()[place]
     height, width = bench.expected(job).shape[1:]

@@ -17,8 +17,8 @@ from tests.component.diffusion.test_families import family_of, finished, served
 from tests.parity import Bench, difference, picture
 from tests.unit.editor import workers
 
-SEVERAL = {"flux2": 6, "flux2-klein": 4, "qwen-image-edit-plus": 3}
-"""Families that take several pictures, and how many; FLUX.2 [klein] KV is in test_flux2_klein."""
+SEVERAL = {"flux2": 6, "flux2-klein": 4, "flux3-klein": 10, "qwen-image-2.1": 10, "qwen-image-edit-plus": 3}
+"""Families that take several pictures, and how many; FLUX.2 [klein] KV is in test_flux2_klein, OmniGen2 in test_omnigen2."""
 CLOSE = 1e-5
 
 
@@ -33,7 +33,7 @@ def job(place: int, references: int, **changes: object) -> EditJob:
 
 def test_only_families_whose_pipelines_take_several_pictures_say_so() -> None:
     said = {name: family_of(name).capabilities.max_images for name in DIFFUSION}
-    assert {name: most for name, most in said.items() if most > 1} == {**SEVERAL, "flux2-klein-kv": 4}
+    assert {name: most for name, most in said.items() if most > 1} == {**SEVERAL, "flux2-klein-kv": 4, "omnigen2": 5}
 
 
 @pytest.mark.parametrize("name", SEVERAL)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Any
 
 import pytest
 from diffusers import LongCatImageEditPipeline, QwenImageEditPipeline, QwenImageEditPlusPipeline
+from greenlet import greenlet
 
 from services.editor.pipelines.diffusion.family import NATIVE_PIXELS
-from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale
+from services.editor.pipelines.diffusion.rescaling import calculated_size, rescale, working_area
 
 CLASSES = (LongCatImageEditPipeline, QwenImageEditPipeline, QwenImageEditPlusPipeline)
 
@@ -36,13 +38,22 @@ def test_rescaling_is_not_cumulative(pipeline_class: type) -> None:
     assert _computed(pipeline_class, NATIVE_PIXELS, 1.0) == (256, 256)
 
 
-def test_the_native_area_restores_the_original_function(pipeline_class: type) -> None:
+@pytest.mark.parametrize("area", [NATIVE_PIXELS, 384 * 384])
+def test_at_the_native_area_sizes_are_the_original_function_s(pipeline_class: type, area: int) -> None:
     module: Any = sys.modules[pipeline_class.__module__]
-    own = module.calculate_dimensions
     rescale(pipeline_class, 512 * 512)
-    assert module.calculate_dimensions is not own
     rescale(pipeline_class, NATIVE_PIXELS)
-    assert module.calculate_dimensions is own
+    assert module.calculate_dimensions(area, 1.5) == inspect.unwrap(module.calculate_dimensions)(area, 1.5)
+
+
+def test_an_edit_in_a_context_of_its_own_works_at_its_area(pipeline_class: type) -> None:
+    def draft() -> tuple[int, int]:
+        working_area.set(256 * 256)
+        return _computed(pipeline_class, NATIVE_PIXELS, 1.0)
+
+    rescale(pipeline_class, 512 * 512)
+    assert greenlet(draft).switch() == (256, 256)
+    assert _computed(pipeline_class, NATIVE_PIXELS, 1.0) == (512, 512)
 
 
 @pytest.mark.parametrize("shape", [(640, 480), (333, 1000), (1, 1), (4000, 900)])

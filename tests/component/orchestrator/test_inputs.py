@@ -134,6 +134,28 @@ async def test_references_and_area_share_the_budget_of_one_picture(desk: Desk) -
     assert [body.strayed and body.strayed.changed for body in bodies] == [None, 0.25]
 
 
+async def test_a_thinker_is_told_how_long_an_instruction_the_editor_reads(desk: Desk) -> None:
+    """Behind the pictures, and only where the editor says so; the checklist does not need it."""
+    desk.answers = [JSONResponse(GOOD)]
+    wanted = CritiqueOrder(stored(SOURCE), stored(SOURCE), "x", "y", WAIT_S)
+    async with asking("thinker", desk.url) as upstream:
+        thinker = HttpThinker(upstream, dialect(), decoder=InProcessPool())
+        await thinker.critique(wanted)
+        await thinker.critique(replace(wanted, prompt_tokens=75))
+    plain, told = (json.loads(seen.body)["messages"][0]["content"] for seen in desk.seen)
+    assert plain[:-1] == told[:-1] and told[-1]["text"].endswith(plain[-1]["text"])
+    assert told[-1]["text"].startswith("The editor reads at most 75 tokens of an instruction, about 56 English words, ")
+    assert read([{"role": "user", "content": told}], [FORMATS["editthinker"].template()]).prompt_tokens == 75
+
+
+async def test_an_edit_that_failed_by_its_own_fault_is_not_repeated(desk: Desk) -> None:
+    """The worker's 422 ``edit_failed`` names the field; another try would fail the same way."""
+    desk.answers = [JSONResponse({"error": {"code": "edit_failed", "param": "prompt", "message": "change the prompt"}}, 422)]
+    with pytest.raises(EditorError, match="change the prompt") as caught:
+        await edit(desk, order())
+    assert (caught.value.code, caught.value.retryable, len(desk.seen)) == ("editor_refused", False, 1)
+
+
 async def test_without_a_budget_references_are_sent_unchanged(desk: Desk) -> None:
     desk.answers = [JSONResponse(GOOD)]
     wanted = CritiqueOrder(
@@ -172,6 +194,12 @@ def listed(*models: dict[str, Any]) -> Response:
         (listed({"id": "a", "capabilities": {"images": 4}}), "b", Told()),
         (listed({"id": "a", "capabilities": {"images": 99}}), None, Told(False, 16)),
         (listed({"id": "a", "capabilities": {"images": "many", "mask": "yes"}}), None, Told()),
+        (listed({"id": "a", "capabilities": {"prompt_tokens": 75}}), None, Told(prompt_tokens=75)),
+        (listed({"id": "a", "capabilities": {"prompt_tokens": 0}}), None, Told()),
+        (listed({"id": "a", "capabilities": {"prompt_tokens": True}}), None, Told()),
+        (listed({"id": "a", "capabilities": {"loras": {"x": 1.0, "y": 0.5}}}), None, Told(loras=frozenset("xy"))),
+        (listed({"id": "a", "capabilities": {"loras": {}}}), None, Told(loras=frozenset())),
+        (listed({"id": "a", "capabilities": {"loras": "all"}}), None, Told()),
         (listed({"id": "a", "capabilities": [1]}), None, Told()),
         (listed(), None, Told()),
         (JSONResponse(["x"]), None, Told()),
@@ -216,7 +244,7 @@ async def test_what_editors_take_is_learned_where_the_settings_do_not_say(desk: 
         await pool.learn(again=False)
         assert len(desk.seen) == asked
         await pool.learn(again=True)
-        assert len(desk.seen) == asked + 2
+        assert len(desk.seen) == asked + 3  # what settings do not say: the area at which they edit
 
 
 @pytest.mark.parametrize(

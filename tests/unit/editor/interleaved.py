@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,9 @@ class Stepping:
     timings: dict[str, float] = field(default_factory=dict)
     result: EditResult | None = None
     error: Exception | None = None
+    blamed: str = "prompt"
+    pending: Future[Any] | None = None
+    side_s: float = 0.0
 
 
 class Steps:
@@ -41,6 +45,8 @@ class Steps:
 
     interruptible = True
     max_active: int | None = None
+    lags = False
+    overlaps = False
     name = "steps"
 
     def __init__(self) -> None:
@@ -108,6 +114,8 @@ class Steps:
 
     def reclaim(self) -> None:
         self.reclaimed += 1
+
+    def shutdown(self) -> None: ...
 
     def memory(self) -> tuple[int, int] | None:
         return self.device_memory

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.editor.engine.cost_model import CostModel, Knot
 from services.editor.engine.executor import EditHandle, Executor, State
 from services.editor.engine.warmup import OperatorLimits
 from services.editor.pipelines import EditJob, PipelineBrokenError
@@ -122,7 +123,7 @@ def test_a_batch_that_runs_out_of_memory_is_split_and_loses_no_step() -> None:
         pipeline.fits = lambda batch: len(batch) <= 2
         handles = executor.submit([job(seed) for seed in range(6)])
         assert [handle.future.result(10).steps for handle in handles] == [4] * 6
-        assert executor.limits.batch <= 2 and pipeline.reclaimed >= 1
+        assert executor.limits.cost is not None and executor.limits.cost <= 2 and pipeline.reclaimed >= 1
 
 
 def test_an_edit_that_does_not_fit_alone_is_retried_once_and_then_refused() -> None:
@@ -225,7 +226,7 @@ def test_capacity_is_counted_in_edits_and_a_refusal_says_when_to_retry() -> None
     with pytest.raises(ApiError) as refused:
         executor.admit(1)
     assert refused.value.code == "overloaded" and (refused.value.retry_after or 0) >= 1
-    executor._call_s = 2.0
+    executor._model = CostModel.of([Knot(1, 2.0)])
     pipeline.free = False
     executor.submit([job(1), job(2)])
     waits = []

@@ -184,7 +184,7 @@ def test_edits_that_fit_are_advanced_although_another_did_not() -> None:
     with running(pipeline, observer) as executor:
         handles = executor.submit([job(1), job(2), job(3)])
         assert [handle.future.result(10).steps for handle in handles] == [4, 4, 4]
-        assert executor.limits.batch == 4
+        assert (executor.limits.batch, executor.limits.cost) == (4, None)
     assert [sum(seed in seeds for seeds in pipeline.log) for seed in (1, 2, 3)] == [5, 8, 5]
 
 

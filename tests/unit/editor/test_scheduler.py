@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.editor.engine.cost_model import CostModel, Knot
 from services.editor.engine.scheduler import (
     HEAD_START_S,
     Limits,
     Request,
     SchedulerOutput,
+    Work,
+    backlog_s,
     due_time,
     eviction_candidate,
     expired,
@@ -25,8 +28,15 @@ limits = st.builds(
     active=st.integers(1, 5),
     batch=st.integers(1, 4),
     cost=st.one_of(st.none(), st.integers(1, 30)),
-    marginal=st.one_of(st.just(0.0), st.floats(0, 1)),
+    always_batch=st.booleans(),
+    overlap=st.booleans(),
 )
+
+knots = st.builds(
+    Knot, tokens=st.integers(1, 40), alone_s=st.floats(0.001, 10), marginal=st.floats(0, 1.3), ends_s=st.floats(0, 10)
+)
+models = st.lists(knots, min_size=1, max_size=3, unique_by=lambda one: one.tokens).map(CostModel.of)
+FREE = CostModel.of([Knot(1, 1.0, marginal=0.0)])
 
 
 @st.composite
@@ -46,10 +56,10 @@ def requests(draw: st.DrawFn) -> list[Request]:
     ]
 
 
-@given(present=requests(), limit=limits, just=st.booleans())
-def test_a_scheduled_batch_keeps_every_limit(*, present: list[Request], limit: Limits, just: bool) -> None:
+@given(present=requests(), limit=limits, model=models, just=st.booleans())
+def test_a_scheduled_batch_keeps_every_limit(*, present: list[Request], limit: Limits, model: CostModel, just: bool) -> None:
     """Running requests, batch size, cost, one group, and exclusive requests."""
-    output = schedule(present, limit, just_started=just)
+    output = schedule(present, limit, model, just_started=just)
     free = [request for request in present if request.preempted_until is None]
     if output is None:
         assert not free
@@ -70,10 +80,10 @@ def test_a_scheduled_batch_keeps_every_limit(*, present: list[Request], limit: L
         assert not any(request.exclusive for request in chosen)
 
 
-@given(present=requests(), limit=limits, just=st.booleans())
-def test_the_request_due_first_leads(*, present: list[Request], limit: Limits, just: bool) -> None:
+@given(present=requests(), limit=limits, model=models, just=st.booleans())
+def test_the_request_due_first_leads(*, present: list[Request], limit: Limits, model: CostModel, just: bool) -> None:
     """Among the waiting and among the running requests."""
-    output = schedule(present, limit, just_started=just)
+    output = schedule(present, limit, model, just_started=just)
     if output is not None:
         lead = present[output.ids[0]]
         rivals = [request for request in present if request.preempted_until is None and request.started == lead.started]
@@ -84,7 +94,40 @@ def test_the_request_due_first_leads(*, present: list[Request], limit: Limits, j
 def test_the_device_is_never_idle_while_a_request_is_present(present: list[Request], limit: Limits) -> None:
     """Unless all are preempted."""
     free = [request for request in present if request.preempted_until is None]
-    assert (schedule(present, limit) is None) == (not free)
+    assert (schedule(present, limit, FREE) is None) == (not free)
+
+
+@given(present=requests(), limit=limits, model=models, just=st.booleans(), pending=st.sets(st.integers(0, 11)))
+def test_pending_requests_are_not_advanced_and_keep_their_slots(
+    *, present: list[Request], limit: Limits, model: CostModel, just: bool, pending: set[int]
+) -> None:
+    """An exclusive one keeps the device, too; otherwise the device is idle only while two are pending or every slot is taken."""
+    present = [replace(request, pending=request.started and request.id in pending) for request in present]
+    output = schedule(present, limit, model, just_started=just)
+    free = [request for request in present if request.preempted_until is None]
+    started = [request for request in free if request.started]
+    away = [request for request in started if request.pending]
+    waiting = sorted((request for request in free if not request.started), key=lambda request: (request.due, request.id))
+    if output is None:
+        alone = any(request.exclusive for request in (*started, *waiting[:1]))
+        assert len(started) == len(away) and (not waiting or alone or len(away) >= 2 or len(started) >= limit.active)
+        return
+    chosen = [present[number] for number in output.ids]
+    assert not any(request.pending for request in chosen)
+    if output.start and started:
+        assert len(away) < 2 and len(started) < limit.active and not any(request.exclusive for request in (*started, *chosen))
+
+
+def test_one_request_is_started_ahead_where_encoding_overlaps() -> None:
+    """Although no other may join the batch; and none before the batch has had its pass."""
+    running, ahead = Request(1, 1, True, "a"), Request(2, 2, True, "a")
+    waiting = Request(3, 3)
+    alone = Limits(8, 1, None, overlap=True)
+    assert schedule([running, waiting], alone, FREE) == SchedulerOutput((3,), start=True)
+    assert schedule([running, waiting], alone, FREE, just_started=True) == SchedulerOutput((1,), start=False)
+    assert schedule([running, waiting], replace(alone, overlap=False), FREE) == SchedulerOutput((1,), start=False)
+    for other in (ahead, replace(ahead, group=None, pending=True)):
+        assert schedule([running, other, waiting], alone, FREE) == SchedulerOutput((1,), start=False)
 
 
 @dataclass
@@ -105,7 +148,7 @@ class World:
             for number, (at, calls, urgency, _) in enumerate(self.arrivals):
                 if at == turn:
                     present[number] = Request(number, due_time(at, 1 + calls, urgency))
-            output = schedule(present.values(), self.limit, just_started=just)
+            output = schedule(present.values(), self.limit, FREE, just_started=just)
             turn += 1
             if output is None:
                 continue
@@ -175,10 +218,10 @@ def test_a_batch_grows_with_the_queue_where_batching_gains_little() -> None:
     """And at once where it gains much."""
     running = [Request(number, number, True, "a") for number in range(3)]
     waiting = [Request(number, number) for number in range(3, 15)]
-    little, much = Limits(3, 8, 100, marginal=0.8), Limits(3, 8, 100, marginal=0.1)
+    little, much = (CostModel.of([Knot(1, 1.0, marginal)]) for marginal in (0.8, 0.1))
 
-    def size(present: list[Request], limit: Limits) -> int:
-        output = schedule(present, limit)
+    def size(present: list[Request], model: CostModel) -> int:
+        output = schedule(present, Limits(3, 8, 100), model)
         assert output is not None and not output.start
         return len(output.ids)
 
@@ -186,21 +229,43 @@ def test_a_batch_grows_with_the_queue_where_batching_gains_little() -> None:
     assert [size([*running, *waiting[:behind]], much) for behind in (0, 3, 8)] == [3, 3, 3]
 
 
+@given(present=requests(), limit=limits, model=models, just=st.booleans())
+def test_no_batch_is_formed_that_the_model_says_does_not_pay(
+    *, present: list[Request], limit: Limits, model: CostModel, just: bool
+) -> None:
+    """Its pass takes less time than its requests would one after another."""
+    output = schedule(present, replace(limit, always_batch=False), model, just_started=just)
+    if output is not None and len(output.ids) > 1:
+        costs = [present[number].cost for number in output.ids]
+        assert model.pass_s(len(costs), sum(costs)) < sum(model.pass_s(1, cost) for cost in costs)
+
+
+@given(st.integers(1, 8), st.integers(0, 30), models, limits)
+def test_the_backlog_counts_the_batches_that_would_be_formed(number: int, calls: int, model: CostModel, limit: Limits) -> None:
+    """It is never more than the work of all edits one after another, and without batches exactly that."""
+    works = [Work(7, calls, started=False)] * number
+    alone_s = number * model.work_s(7, calls)
+    assert backlog_s(works, replace(limit, always_batch=False), model) <= alone_s * (1 + 1e-9)
+    assert abs(backlog_s(works, replace(limit, batch=1), model) - alone_s) <= 1e-9 * alone_s
+
+
 def test_an_exclusive_request_waits_for_an_empty_device_and_keeps_it() -> None:
     """Requests due before it go first; later ones do not pass it."""
     alone, running, later = Request(2, 2, exclusive=True), Request(1, 1, True, "a"), Request(3, 3)
     limit = Limits(8, 8, None)
-    assert schedule([running, alone, later], limit) == SchedulerOutput((1,), start=False)
-    assert schedule([running, alone, later, Request(0, 0)], limit) == SchedulerOutput((0,), start=True)
-    assert schedule([alone, later], limit) == SchedulerOutput((2,), start=True)
-    assert schedule([replace(alone, started=True, group="a"), later, Request(0, 0)], limit) == SchedulerOutput((2,), start=False)
+    assert schedule([running, alone, later], limit, FREE) == SchedulerOutput((1,), start=False)
+    assert schedule([running, alone, later, Request(0, 0)], limit, FREE) == SchedulerOutput((0,), start=True)
+    assert schedule([alone, later], limit, FREE) == SchedulerOutput((2,), start=True)
+    assert schedule([replace(alone, started=True, group="a"), later, Request(0, 0)], limit, FREE) == SchedulerOutput(
+        (2,), start=False
+    )
 
 
 def test_without_a_cost_limit_only_the_number_counts() -> None:
     """As with an operator's MAX_BATCH."""
     present = [Request(number, number, True, "a", cost=1000) for number in range(4)]
-    assert schedule(present, Limits(4, 3, None)) == SchedulerOutput((0, 1, 2), start=False)
-    assert schedule(present, Limits(4, 3, 2000)) == SchedulerOutput((0, 1), start=False)
+    assert schedule(present, Limits(4, 3, None, always_batch=True), FREE) == SchedulerOutput((0, 1, 2), start=False)
+    assert schedule(present, Limits(4, 3, 2000, always_batch=True), FREE) == SchedulerOutput((0, 1), start=False)
 
 
 def test_preempted_requests_count_as_memory_and_are_evicted_in_the_order_of_their_expiry() -> None:
@@ -219,6 +284,6 @@ def test_preempted_requests_count_as_memory_and_are_evicted_in_the_order_of_thei
 def test_a_preempted_request_is_not_scheduled_and_expires() -> None:
     """The next expiry is how long the executor may wait."""
     present = [Request(1, 0, preempted_until=7.0), Request(2, 1, preempted_until=5.0), Request(3, 2)]
-    assert schedule(present, Limits(1, 1, 1)) == SchedulerOutput((3,), start=True)
+    assert schedule(present, Limits(1, 1, 1), FREE) == SchedulerOutput((3,), start=True)
     assert expired(present, 4.9) == [] and expired(present, 6) == [2] and expired(present, 7) == [1, 2]
     assert next_expiry(present) == 5.0 and next_expiry([present[2]]) is None

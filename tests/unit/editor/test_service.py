@@ -215,7 +215,7 @@ async def test_a_stream_that_fails_or_waits_says_so(monkeypatch: pytest.MonkeyPa
         pipeline.gate.set()
         text = (await asking).text
     assert ": keep-alive\n\n" in text
-    assert "event: error\n" in text and '"code":"internal_error"' in text and "bad luck" not in text
+    assert "event: error\n" in text and '"code":"edit_failed"' in text and "bad luck" not in text
 
 
 async def test_a_full_queue_answers_429_with_retry_after() -> None:
@@ -254,7 +254,8 @@ async def test_a_failed_edit_is_not_replayed_and_does_not_affect_others() -> Non
     key = {"idempotency-key": "k"}
     async with running(lambda: pipeline) as app, client(app) as http:
         pipeline.error = RuntimeError("bad luck")
-        assert (await post(http, key)).status_code == 500
+        failed = await post(http, key)
+        assert (failed.status_code, failed.json()["error"]["code"]) == (422, "edit_failed")
         pipeline.error = MemoryError()
         assert (await post(http)).status_code == 507
         pipeline.error = None
@@ -506,5 +507,20 @@ async def test_a_special_token_of_the_model_is_refused_before_any_work(field: st
         error = refused.json()["error"]
         assert (refused.status_code, error["code"], error["param"]) == (400, "invalid_value", field)
         assert f"{field}: it holds {token.lower()}, which held reads as a mark of its own; leave it out" == error["message"]
+    assert good.status_code == 200
+    assert pipeline.edits == 1
+
+
+async def test_a_result_that_is_too_long_for_webp_is_refused_before_the_edit() -> None:
+    """Whether the size is asked for or the source's; also of a stream, with its own status."""
+    pipeline = HeldPipeline()
+    async with running(lambda: pipeline) as app, client(app) as http:
+        refused = [
+            await post(http, None, size="20000x1", output_format="webp"),
+            await post(http, None, image=png((20_000, 1)), output_format="webp"),
+            await post(http, None, size="20000x1", output_format="webp", stream="true"),
+        ]
+        good = await post(http, None, size="20000x1", output_format="jpeg")
+    assert [(reply.status_code, reply.json()["error"]["param"]) for reply in refused] == [(400, "output_format")] * 3
     assert good.status_code == 200
     assert pipeline.edits == 1

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from services.editor.engine.cost_model import CostModel, Knot
 from services.editor.engine.scheduler import Request, SchedulerOutput, schedule
 from services.editor.engine.warmup import OperatorLimits, warm_up
 from services.editor.pipelines import Edit, OutOfMemoryError
 from tests.unit.editor.interleaved import Stepping, Steps
+
+FREE = CostModel.of([Knot(1, 1.0, marginal=0.0)])
 
 
 class Device(Steps):
@@ -55,6 +59,16 @@ def test_started_edits_leave_memory_for_a_pass() -> None:
     assert (limits.active, limits.resident) == (4, 4)
 
 
+def test_where_encoding_overlaps_both_need_their_memory_at_a_time() -> None:
+    """30 for an edit that is encoded or decoded, and 4 for each edit of a pass."""
+    device = Device(step=4, start=30)
+    device.overlaps = True
+    both = warm_up(device, OperatorLimits(8, None)).limits
+    one = warm_up(Device(step=4, start=30), OperatorLimits(8, None)).limits
+    assert (one.resident, one.overlap) == (5, False)
+    assert (both.resident, both.overlap) == (3, True)
+
+
 def test_the_peak_of_encoding_counts() -> None:
     """Even if the warm-up's source is in the encoder cache."""
     assert warm_up(Device(start=40), OperatorLimits(8, None)).limits.resident == 4
@@ -75,7 +89,7 @@ def test_a_batch_may_exceed_the_measured_cost_by_the_slack() -> None:
     limits = warm_up(Costly(pipeline), OperatorLimits(8, None)).limits
     assert limits.cost == 250
     there = [Request(number, number, True, "a", cost=120) for number in range(4)]
-    assert schedule(there, limits) == SchedulerOutput((0, 1), start=False)
+    assert schedule(there, replace(limits, always_batch=True), FREE) == SchedulerOutput((0, 1), start=False)
 
 
 class Costly(Steps):

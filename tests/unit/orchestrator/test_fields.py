@@ -410,3 +410,42 @@ def test_any_fields_make_an_event_or_our_error(given_: dict[str, Any]) -> None:
         assert code in TABLE
     else:
         assert ev.load(ev.dump(created)) == created
+
+
+WITH_LORAS = Catalogue(
+    {
+        "tells": EditorCapabilities(frozenset({"lora", "lora_scale"}), mask=False, loras=frozenset({"anime", "relight"})),
+        "bare": EditorCapabilities(frozenset({"lora"}), mask=False, loras=frozenset()),
+        "silent": EditorCapabilities(frozenset({"lora"}), mask=False),
+        "without": EditorCapabilities(NONE, mask=False, loras=frozenset({"anime"})),
+    },
+    ("judge",),
+)
+
+
+@pytest.mark.parametrize("kind", [ImagesEditFields, SessionFields])
+def test_a_lora_is_recorded_with_the_session(kind: type[Fields]) -> None:
+    """So that every turn, and who reads the log later, has it."""
+    for editor, chosen in (("tells", {"lora": "anime", "lora_scale": 0.5}), ("silent", {"lora": "any"})):
+        fields = validate(kind, {"prompt": "x", "model": editor, **chosen})
+        check(fields, WITH_LORAS, DEADLINES, has_mask=False)
+        created = first_event(fields, Sources(SOURCE, None), WITH_LORAS, DEADLINES, now=1000.0, seed=99)
+        assert ev.SessionCreated.model_validate_json(created.model_dump_json()).editor_options == chosen
+
+
+@pytest.mark.parametrize(
+    ("chosen", "code", "told"),
+    [
+        ({"model": "tells", "lora": "other"}, "invalid_value", "has no LoRA 'other' (it has: anime, relight)"),
+        ({"model": "bare", "lora": "other"}, "invalid_value", "(it has: none)"),
+        ({"model": "without", "lora": "anime"}, "unsupported_parameter", "does not take it"),
+        ({"model": "silent", "lora": "/loras/anime.safetensors"}, "invalid_value", "no path or hub id"),
+        ({"model": "silent", "lora": "someone/anime"}, "invalid_value", "no path or hub id"),
+    ],
+)
+def test_a_lora_that_the_editor_does_not_have_is_refused(chosen: dict[str, Any], code: str, told: str) -> None:
+    """A path is refused before anybody looks for it."""
+    with pytest.raises(ApiError) as caught:
+        check(validate(ImagesEditFields, {"prompt": "x", **chosen}), WITH_LORAS, DEADLINES, has_mask=False)
+    assert (caught.value.code, caught.value.param) == (code, "lora")
+    assert told in caught.value.message

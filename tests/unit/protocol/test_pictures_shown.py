@@ -60,6 +60,7 @@ def test_with_one_picture_the_prompt_is_byte_for_byte_what_it_was(name: str) -> 
     references=st.lists(pictures, max_size=5),
     area=st.none() | pictures,
     strayed=st.none() | measured,
+    prompt_tokens=st.none() | st.integers(1, 100_000),
     instruction=texts,
 )
 @settings(max_examples=60, deadline=None)
@@ -70,12 +71,13 @@ def test_any_pictures_read_back(
     references: list[Picture],
     area: Picture | None,
     strayed: Strayed | None,
+    prompt_tokens: int | None,
     instruction: str,
 ) -> None:
     """Critique and checklist, for any text of the caller."""
     questions = QUESTIONS if name == "checklist" else ()
     request = CritiqueRequest(
-        source, candidate, instruction, "warmer", questions, tuple(references), area, strayed if area else None
+        source, candidate, instruction, "warmer", questions, tuple(references), area, strayed if area else None, prompt_tokens
     )
     asked = QuestionsRequest(source, instruction, tuple(references), area)
 

@@ -7,7 +7,8 @@ batched, unless the argument is a plain value that is equal for all calls: only 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -30,6 +31,7 @@ class Collation(Enum):
         LIST: a list with one item a sample, concatenated.
         EXPAND: a scalar tensor, repeated for each sample of its call.
         DICT: a dictionary of tensors (B, …), concatenated by key.
+        PREFIX: the edit's store of a prefix's keys and values: its first call writes them, the others read (`Prefixes`).
     """
 
     CAT = "cat"
@@ -39,33 +41,57 @@ class Collation(Enum):
     LIST = "list"
     EXPAND = "expand"
     DICT = "dict"
+    PREFIX = "prefix"
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of the denoiser by one edit: its arguments by name, and the cache context it was made in."""
+    """One call of the denoiser by one edit: its arguments by name, and the cache context it was made in.
+
+    Attributes:
+        arguments: by their names in the model's ``forward``.
+        context: of step caches, where the pipeline names one.
+        positional: those without a name, of a ``forward`` that takes any number; a call with some is not batched.
+    """
 
     arguments: dict[str, Any]
     context: str | None = None
+    positional: tuple[Any, ...] = ()
 
     @property
-    def main(self) -> torch.Tensor:
-        """The noisy latents: the first tensor argument, (B, tokens, channels) or (B, channels, height, width)."""
-        tensor: torch.Tensor = next(value for value in self.arguments.values() if isinstance(value, torch.Tensor))
-        return tensor
+    def main(self) -> torch.Tensor | None:
+        """The noisy latents: the first tensor argument of three dimensions or more, (B, tokens, channels) or (B, channels, …,
+        height, width); None for a model that takes them in a list.
+        """
+        values = self.arguments.values()
+        return next((value for value in values if isinstance(value, torch.Tensor) and value.ndim > 2), None)  # noqa: PLR2004
 
     @property
     def samples(self) -> int:
-        """B."""
-        return int(self.main.shape[0])
+        """B; 1 where it is not known."""
+        return 1 if self.main is None else int(self.main.shape[0])
 
     @property
     def cost(self) -> int:
-        """Tokens: samples x (sequence length, or latent pixels; and the length of the text)."""
+        """Tokens: samples x (sequence length, or latent pixels; and the length of the text, and of pictures that are apart).
+
+        Without latents of a known form the values of the largest tensor: they grow with the picture too.
+        """
+        if self.main is None:
+            return max((tensor.numel() for tensor in _tensors([*self.positional, *self.arguments.values()])), default=1) or 1
         shape = self.main.shape
-        text = self.arguments.get("encoder_hidden_states")
-        words = text.shape[1] if isinstance(text, torch.Tensor) else 0
-        return int(shape[0] * (words + (shape[1] if len(shape) == 3 else shape[2] * shape[3])))  # noqa: PLR2004 - (B, L, C)
+        others = (self.arguments.get(name) for name in ("encoder_hidden_states", "image_cond_hidden_states"))
+        more = sum(other.shape[1] for other in others if isinstance(other, torch.Tensor) and other.ndim > 1)
+        return max(1, shape[0] * (more + (shape[1] if len(shape) == 3 else math.prod(shape[2:]))))  # noqa: PLR2004 - (B, L, C)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in nested lists and dictionaries."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
 
 
 class Fingerprints:
@@ -88,16 +114,21 @@ def group_of(call: Call, collations: Mapping[str, Collation], fingerprints: Fing
     """A key that is equal for calls that can share a pass; None for a call that cannot share one."""
     parts: list[Hashable] = []
     collations = _present(call, collations)
+    if call.main is None or call.positional:
+        return None
+    samples = call.samples
     for name, value in call.arguments.items():
         collation = collations.get(name)
         if isinstance(value, torch.Tensor):
-            part = _tensor_part(value, collation, call.samples, fingerprints)
-        elif collation is Collation.LIST and isinstance(value, list) and len(value) == call.samples:
-            part = repr(value[0]) if all(item == value[0] for item in value) else None
+            part = _tensor_part(value, collation, samples, fingerprints)
+        elif collation is Collation.LIST and isinstance(value, list) and len(value) == samples:
+            part = _listed_part(value)
         elif collation is Collation.DICT and isinstance(value, dict):
-            part = _named_part(value, call.samples, fingerprints)
+            part = _named_part(value, samples, fingerprints)
         elif collation is Collation.MASK and value is None:
             part = "mask"
+        elif collation is Collation.PREFIX and value is not None:
+            part = "prefix"
         else:
             part = repr(value) if _is_plain(value) else None
         if part is None:
@@ -132,6 +163,12 @@ def _tensor_part(value: torch.Tensor, collation: Collation | None, samples: int,
     return None
 
 
+def _listed_part(value: Sequence[Any]) -> Hashable | None:
+    if any(True for _ in _tensors(value)):
+        return None
+    return repr(value[0]) if all(item == value[0] for item in value) else None
+
+
 def _named_part(value: Mapping[str, Any], samples: int, fingerprints: Fingerprints) -> Hashable | None:
     if not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
         return None
@@ -164,12 +201,50 @@ def merge(calls: Sequence[Call], collations: Mapping[str, Collation]) -> dict[st
             merged[name] = torch.cat(values)
         elif collation is Collation.PAD and isinstance(first, torch.Tensor):
             merged[name] = _padded(values)
+        elif collation is Collation.PREFIX and first is not None:
+            merged[name] = Prefixes(values, [call.samples for call in calls])
         elif collation is Collation.MASK:
             merged[name] = None  # made below, once the lengths are known
         else:
             merged[name] = first
     _add_mask(merged, calls, collations)
     return merged
+
+
+class Prefixes:
+    """The prefix caches of several calls as that of one pass: diffusers' ``get_layer``, and its layers' ``store`` and ``get``.
+
+    Each edit keeps its own rows. They are joined layer by layer as they are read, so that a pass needs the memory of one layer
+    more, and not of all.
+
+    Args:
+        caches: of the calls, in order.
+        sizes: samples of each call.
+    """
+
+    def __init__(self, caches: Sequence[Any], sizes: Sequence[int]) -> None:
+        self._caches = caches
+        self._sizes = list(sizes)
+
+    def get_layer(self, index: int) -> _PrefixLayers:
+        """The caches' layers of this index."""
+        return _PrefixLayers([cache.get_layer(index) for cache in self._caches], self._sizes)
+
+
+class _PrefixLayers:
+    def __init__(self, layers: Sequence[Any], sizes: list[int]) -> None:
+        self._layers = layers
+        self._sizes = sizes
+
+    def store(self, k: torch.Tensor, v: torch.Tensor) -> None:
+        keys, values = (each.split(self._sizes) for each in (k, v))  # type: ignore[no-untyped-call]
+        for layer, key, value in zip(self._layers, keys, values, strict=True):
+            # Copies: a view would keep the rows of all edits in memory for as long as one of them runs.
+            layer.store(key.clone(), value.clone())
+
+    def get(self) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = zip(*(layer.get() for layer in self._layers), strict=True)
+        return torch.cat(keys), torch.cat(values)
 
 
 def _padded(values: Sequence[torch.Tensor]) -> torch.Tensor:

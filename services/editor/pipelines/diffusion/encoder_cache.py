@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image
 class EncoderCache:
     """Results of encoders by a digest of their arguments; the least recently used are evicted first.
 
-    Used by the executor's thread alone. Results stay on the device, as the pipelines returned them.
+    Results stay on the device, as the pipelines returned them. Any thread may clear it while one computes.
 
     Args:
         limit: bytes to keep at most; 0 disables the cache.
@@ -24,6 +25,7 @@ class EncoderCache:
 
     def __init__(self, limit: int) -> None:
         self._results: LRUCache[Hashable, Any] = LRUCache(limit, getsizeof=_bytes)
+        self._lock = threading.Lock()
         self.hits = 0
         self.misses = 0
 
@@ -32,37 +34,38 @@ class EncoderCache:
         """Bytes in the cache."""
         return int(self._results.currsize)
 
-    def cached(self, method: Callable[..., Any], name: str, source: str, *, several: bool = False) -> Callable[..., Any]:
+    def cached(self, method: Callable[..., Any], name: str, source: str) -> Callable[..., Any]:
         """The method with its results cached.
 
         Args:
             method: its result must depend on its arguments alone; generators among them must not matter.
             name: the method's name, unique in its pipeline.
-            source: digest of the content that pictures and tensors among the arguments were made from, by their size alone;
-                empty if it is not known, and then only calls without such arguments are cached.
-            several: whether they were made from several pictures, which may have one size; then they are told apart by their
-                content.
+            source: digest of the source that the edit's pictures came with; empty if none of them may be kept, and then only
+                calls without pictures and tensors are cached. These are told apart by their content.
         """
 
         @functools.wraps(method)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            key = _key(name, _by_content if several else partial(_by_size, source), args, kwargs)
+            key = _key(name, partial(_by_content, source), args, kwargs)
             if key is None or self._results.maxsize == 0:
                 return method(*args, **kwargs)
-            if key in self._results:
-                self.hits += 1
-                return self._results[key]
+            with self._lock:
+                if key in self._results:
+                    self.hits += 1
+                    return self._results[key]
             self.misses += 1
             result = method(*args, **kwargs)
             if _bytes(result) <= self._results.maxsize:
-                self._results[key] = result
+                with self._lock:
+                    self._results[key] = result
             return result
 
         return wrapper
 
     def clear(self) -> None:
         """Drop all results."""
-        self._results.clear()
+        with self._lock:
+            self._results.clear()
 
 
 _Part = Callable[[torch.Tensor | Image.Image], Hashable | None]
@@ -90,17 +93,13 @@ def _part(value: Any, picture: _Part) -> Hashable | None:
     return None
 
 
-def _by_size(source: str, value: torch.Tensor | Image.Image) -> Hashable | None:
+def _by_content(source: str, value: torch.Tensor | Image.Image) -> Hashable | None:
+    if not source:
+        return None
     if isinstance(value, torch.Tensor):
-        return (source, "tensor", tuple(value.shape), str(value.dtype)) if source else None
-    return (source, "image", value.size, value.mode) if source else None
-
-
-def _by_content(value: torch.Tensor | Image.Image) -> Hashable:
-    if isinstance(value, torch.Tensor):
-        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        return ("tensor", tuple(value.shape), str(value.dtype), hashlib.sha256(data).hexdigest())
-    return ("image", value.size, value.mode, hashlib.sha256(value.tobytes()).hexdigest())
+        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        return (source, "tensor", tuple(value.shape), str(value.dtype), hashlib.sha256(data).hexdigest())
+    return (source, "image", value.size, value.mode, hashlib.sha256(value.tobytes()).hexdigest())
 
 
 def _bytes(value: Any) -> int:

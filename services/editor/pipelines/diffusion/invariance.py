@@ -41,8 +41,13 @@ class BatchInvariance:
         def linear(input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: A002 - torch's name
             total = sum(self._sizes)
             rows = input.numel() // input.shape[-1]
-            if len(self._sizes) < 2 or rows % total or rows != input.shape[0]:  # noqa: PLR2004 - several calls
+            if len(self._sizes) < 2 or rows != input.shape[0] or rows % total > 1:  # noqa: PLR2004 - several calls
                 return forward(input, *args, **kwargs)
+            if rows % total:
+                # One row more, for all samples (Qwen-Image-2.1: the timestep 0 of text and pictures): each call has it, alone.
+                calls = [torch.cat([part, input[-1:]]) for part in input[:-1].split(list(self._sizes))]  # type: ignore[no-untyped-call]
+                outputs = [forward(part) for part in calls]
+                return torch.cat([*(output[:-1] for output in outputs), outputs[0][-1:]])
             # (k x samples, C): some models stack k vectors for each sample, the k-th ones behind each other.
             stacked = input.reshape(rows // total, total, -1).split(list(self._sizes), dim=1)  # type: ignore[no-untyped-call]
             answers = [forward(part.reshape(-1, input.shape[-1]), *args, **kwargs) for part in stacked]

@@ -24,6 +24,8 @@ class Progress:
 
     def __init__(self, steps: int, previews: int, began: float) -> None:
         self.step = 0
+        self.passes = 0
+        self._steps = steps
         self._due = {round(steps * index / (previews + 1)) for index in range(1, previews + 1)}
         self._began = began
         self._first_call: float | None = None
@@ -37,11 +39,12 @@ class Progress:
         # Pipelines inspect the signature for the parameters a scheduler takes; `wraps` keeps it.
         @functools.wraps(step)
         def counting(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            sigma = _sigma(scheduler, timestep)
+            sigma = None if on_preview is None else _sigma(scheduler, timestep)
             answer = step(model_output, timestep, sample, *args, **kwargs)
-            self.step += 1
+            self.passes += 1
+            before, self.step = self.step, self._done(scheduler)
             self._last_step = time.perf_counter()
-            if on_preview is not None and self.step in self._due:
+            if on_preview is not None and self.step in self._due and self.step != before:
                 if isinstance(answer, tuple) and len(answer) > 1:
                     on_preview(answer[1])  # Stable Diffusion's schedulers predict the clean picture themselves
                 elif sigma is not None:
@@ -51,6 +54,14 @@ class Progress:
 
         scheduler.step = counting
         self._scheduler = scheduler
+
+    def _done(self, scheduler: Any) -> int:
+        """Denoise steps that are done: a scheduler of order 2 (Heun) is stepped twice for each, and once for the last."""
+        order = getattr(scheduler, "order", 1)
+        if order > 1 and self.passes >= len(scheduler.timesteps):
+            return self._steps
+        # PNDM makes one pass more than steps.
+        return min(self._steps, int(self.passes // order))
 
     def close(self) -> None:
         """Restore the scheduler, which breaks the reference cycle with the edit."""

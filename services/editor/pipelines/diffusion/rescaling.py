@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
 from services.editor.pipelines.diffusion.sizes import Size
 
+working_area: ContextVar[int | None] = ContextVar("working_area", default=None)
+"""The area that the current edit works at, in place of its class's."""
 _HARD_CODED = 1024 * 1024
 _MIN_AREA = 56 * 56
 """Lower bound of the text encoder's copy (Qwen-Image-Edit-Plus gives it 384 x 384 of 1024 x 1024): 2 x 2 tokens of 28 pixels."""
@@ -18,16 +21,16 @@ _MIN_AREA = 56 * 56
 def rescale(pipeline_class: type, pixels: int) -> None:
     """Make a pipeline class work at ``pixels`` instead of 1024 x 1024, and scale its other areas in proportion.
 
-    Replaces ``calculate_dimensions`` of its module for the whole process; 1024 x 1024 restores the original.
+    Replaces ``calculate_dimensions`` of its module for the whole process. Where `working_area` is set, that counts instead.
     """
     module: Any = _module(pipeline_class)
     original = inspect.unwrap(module.calculate_dimensions)
 
     @functools.wraps(original)
     def scaled(target_area: int, ratio: float) -> Any:
-        return original(rescaled(target_area, pixels), ratio)
+        return original(rescaled(target_area, working_area.get() or pixels), ratio)
 
-    module.calculate_dimensions = original if pixels == _HARD_CODED else scaled
+    module.calculate_dimensions = scaled
 
 
 def rescaled(area: int, pixels: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from services.imaging.shapes import nearly
+
 Size = tuple[int, int]
 """(width, height)"""
 
@@ -36,3 +38,16 @@ def closest_shape(shape: Size, sizes: tuple[Size, ...]) -> Size:
     """The size among ``sizes`` whose width / height is closest to ``shape``'s."""
     aspect = shape[0] / shape[1]
     return min(sizes, key=lambda size: (abs(aspect - size[0] / size[1]), size))
+
+
+def unstretched(made: Size, shape: Size) -> Size:
+    """The size of a picture in the shape of ``shape``: as it was made if that is nearly its shape, else of about its area.
+
+    Kontext's training shapes are up to a factor of 2 from a source's. Of one that is far more elongated the area is smaller: no
+    side is longer than the longest of both sizes, or 600 x 2 would become 17779 x 59, which WebP does not hold.
+    """
+    if nearly(made, shape):
+        return made
+    scale = math.sqrt(made[0] * made[1] / (shape[0] * shape[1]))
+    scale = min(scale, max(*made, *shape) / max(shape))
+    return _whole(shape[0] * scale, 1), _whole(shape[1] * scale, 1)
