@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -65,6 +66,16 @@ def create_app(
     return app
 
 
+def _loaded(settings: Settings) -> Pipeline:
+    """The pipeline. What was made so far lives as long as the process: a collection need not go through it, which takes half a
+    second with torch and diffusers, and holds every thread.
+    """
+    pipeline = load(settings.pipeline, settings.model, settings.tuning())
+    gc.collect()
+    gc.freeze()
+    return pipeline
+
+
 def _lifespan(
     settings: Settings,
     origins: OriginPolicy,
@@ -74,7 +85,7 @@ def _lifespan(
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        make = build or (lambda: load(settings.pipeline, settings.model, settings.tuning()))
+        make = build or (lambda: _loaded(settings))
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_side)
         metrics = Metrics()
         metrics.registry.register(origins.refused)

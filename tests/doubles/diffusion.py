@@ -16,13 +16,13 @@ from PIL import Image
 
 from services.editor.pipelines import EditJob, Tuning, load
 from services.editor.pipelines.diffusion.interleaved import InterleavedPipeline
-from tests.doubles.processes import Process, free_port, module, wait_ready
+from tests.doubles.forked import forked
+from tests.doubles.processes import Process, free_port, wait_ready
 from tests.tiny import save
 
 PIXELS = 64 * 64
 """The working area of the tiny models."""
-# One thread each, as tests run side by side; sums of many threads would also be rounded in another order.
-_ENV = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "EDITTHINKER_EDITOR_PIXELS": str(PIXELS)}
+_ENV = {"EDITTHINKER_EDITOR_PIXELS": str(PIXELS)}
 
 
 @contextlib.contextmanager
@@ -32,7 +32,9 @@ def worker(family: str, folder: Path, **settings: Any) -> Iterator[Process]:
     if not model.exists():
         save(family, model)
     env = {**_ENV, **{f"EDITTHINKER_EDITOR_{name.upper()}": str(value) for name, value in settings.items()}}
-    process = module("services.editor", free_port(), folder / "log", "--pipeline", "auto", "--model", str(model), env=env)
+    port, log = free_port(), folder / "log"
+    arguments = ["--port", str(port), "--pipeline", "auto", "--model", str(model)]
+    process = Process(forked("services.editor", arguments, log, env), port, log)
     try:
         wait_ready(process, seconds=120)
         yield process

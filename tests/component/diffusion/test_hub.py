@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from services.editor.pipelines.diffusion import hub, loading
+from tests.doubles.processes import free_port
 
 USUAL, MODULAR = loading.INDEXES
 
@@ -80,3 +81,17 @@ def test_a_hub_that_refuses_a_model_is_asked_once(there: Hub) -> None:
     with pytest.raises(ValueError, match="owner/model is gated: accept its licence"):
         hub.check("owner/model", None, loading.INDEXES)
     assert there.asked == [USUAL]
+
+
+def test_a_hub_that_does_not_answer_is_no_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    at = f"http://127.0.0.1:{free_port()}"  # where nobody listens
+    monkeypatch.setattr(constants, "ENDPOINT", at)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", at + "/{repo_id}/resolve/{revision}/{filename}")
+    with pytest.raises(ValueError, match=r"some/model is no folder here .* and the hub cannot be reached \("):
+        hub.check("some/model", None, loading.INDEXES)
+
+
+def test_a_folder_that_is_not_there_is_no_hub_id() -> None:
+    with pytest.raises(ValueError, match="there is no folder /no/such/folder, and it is no hub id"):
+        hub.check("/no/such/folder", None, loading.INDEXES)
