@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,14 @@ class Stack:
     collected: Collector
 
 
-@pytest.fixture(scope="session")
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """One stack for all tests of this package, which ends with them: its processes are never quite idle."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("telemetry"))
+
+
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """All of them with an endpoint for traces."""
     folder = tmp_path_factory.mktemp("telemetry")
@@ -69,7 +76,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield Stack(orchestrator, editor, thinker, pool, collected)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def tools() -> None:
     """promtool and Prometheus; where they cannot be had, these tests say what to install."""
     try:
@@ -78,7 +85,7 @@ def tools() -> None:
         pytest.skip(str(exc))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def watching(stack: Stack, tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A real Prometheus that scrapes the stack, with our alerts."""
     jobs = {"orchestrator": stack.orchestrator, "editor": stack.editor, "thinker": stack.thinker}
