@@ -191,7 +191,7 @@ def _parameters(fields: WorkerFields, capabilities: Capabilities, name: str) -> 
         if allowed is None:
             raise _unsupported(parameter, name, capabilities)
         if not allowed.admits(value):
-            message = f"{parameter} must lie between {allowed.low:g} and {allowed.high:g} for {name}"
+            message = f"{parameter} must be {allowed.words} for {name}"
             raise ApiError("invalid_value", message, param=parameter)
         chosen[parameter] = value
     return chosen

@@ -52,6 +52,11 @@ class Range:
         """Whether ``value`` lies in the range (and is a whole number where it must be)."""
         return self.low <= value <= self.high and (not self.whole or float(value).is_integer())
 
+    @property
+    def words(self) -> str:
+        """As ``1 to 50``, or the only value."""
+        return f"{self.low:g}" if self.low == self.high else f"{self.low:g} to {self.high:g}"
+
 
 @dataclass(frozen=True, slots=True)
 class LoraChoice:

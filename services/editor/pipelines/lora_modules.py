@@ -36,7 +36,8 @@ def parse(text: str) -> tuple[LoraModule, ...]:
         entries = _LIST.validate_python(
             json.loads(text) if text.startswith(("[", "{")) else [_pair(each) for each in text.split()]
         )
-    except json.JSONDecodeError as exc:
+    # Also lists in lists without end.
+    except (json.JSONDecodeError, RecursionError) as exc:
         raise ValueError(f"the list of LoRAs is not JSON: {exc}") from exc
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]

@@ -115,7 +115,7 @@ def test_a_turbo_takes_the_steps_of_its_own_schedule() -> None:
 def test_a_turbo_is_not_served_with_another_number_of_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.editor.pipelines.diffusion.lora.fuse", lambda *_, **__: None)
     built = tiny.build(sample_sigmas=tiny.TURBO_SIGMAS)
-    with pytest.raises(ValueError, match="takes 4 to 4 steps, not 8: leave few_steps and the LoRA out"):
+    with pytest.raises(ValueError, match="takes 4 steps, not 8: leave few_steps and the LoRA out"):
         serve(qwen_image_21.FAMILY, built, Device("cpu"), Tuning(pixels=WORKING_PIXELS, lora="some", few_steps=8))
 
 
@@ -127,6 +127,7 @@ async def test_a_turbo_refuses_other_steps_and_guidance() -> None:
         ]
     assert [reply.status_code for reply in replies] == [400] * 3
     assert [reply.json()["error"]["param"] for reply in replies] == ["num_inference_steps", "true_cfg_scale", "negative_prompt"]
+    assert "num_inference_steps must be 4 for " in replies[0].json()["error"]["message"]
 
 
 def test_lightning_keeps_the_published_shifts_and_is_not_stretched_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,7 @@ def test_the_list_is_read_in_both_forms_of_vllm(text: str, modules: tuple[LoraMo
         ('[{"name": "a", "path": "x", "scale": 9}]', "scale"),
         ('{"name": "a", "path": "x"}', "valid list"),
         ("[", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_a_wrong_list_is_refused_with_what_to_write(text: str, told: str) -> None:

@@ -179,7 +179,7 @@ async def test_a_family_with_parameters_gets_them_within_their_ranges() -> None:
         mask = await post(http, mask=png(mode="RGBA"))
     assert good.status_code == 200
     assert pipeline.seen[-1].parameters == {"num_inference_steps": 12} and pipeline.seen[-1].negative_prompt == "rain"
-    assert bad.json()["error"]["message"] == "num_inference_steps must lie between 1 and 50 for held"
+    assert bad.json()["error"]["message"] == "num_inference_steps must be 1 to 50 for held"
     assert mask.json()["error"]["param"] == "mask"
     assert len(pipeline.threads) == 1
 

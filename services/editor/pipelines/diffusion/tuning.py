@@ -64,8 +64,8 @@ def with_few_steps(family: Family, tuning: Tuning) -> Family:
     ranges = dict(family.capabilities.parameters)
     allowed = ranges["num_inference_steps"]
     if not allowed.admits(tuning.few_steps):
-        steps = f"{allowed.low:g} to {allowed.high:g} steps, not {tuning.few_steps}"
-        raise ValueError(f"{family.name} takes {steps}: leave few_steps and the LoRA out")
+        told = f"{family.name} takes {allowed.words} steps, not {tuning.few_steps}"
+        raise ValueError(f"{told}: leave few_steps and the LoRA out")
     ranges["num_inference_steps"] = replace(ranges["num_inference_steps"], default=tuning.few_steps)
     if family.guided_by is not None:
         ranges[family.guided_by] = replace(ranges[family.guided_by], default=1.0)
