@@ -153,7 +153,7 @@ async def test_editors_are_added_and_removed_under_load(tmp_path: Path) -> None:
 
 
 async def test_replicas_are_added_and_removed_under_load(tmp_path: Path) -> None:
-    """Another replica drives sessions beside the first. When the first one gets SIGTERM, every session continues."""
+    """Another replica drives sessions at the same time as the first. When the first one gets SIGTERM, every session continues."""
     # Two sessions per replica, so that replicas are the bottleneck.
     async with town(tmp_path, Size(1, 1, 1, step_s=STEP_S, active=8, capacity=CAPACITY), callers=8) as here:
         began = await here.edits()

@@ -22,10 +22,6 @@ TWELVE_MEGAPIXELS = (4000, 3000)
 FIELDS = {"prompt": "make it feel like golden hour", "max_turns": "2", "patience": "2", "num_inference_steps": "2", "seed": "7"}
 
 
-# One worker for all of them.
-pytestmark = pytest.mark.xdist_group("native_size")
-
-
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, Process]]:
     """The editor's worker, and a thinker."""

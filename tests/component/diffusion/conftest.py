@@ -22,17 +22,6 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.filterwarnings(_THEIRS))
-            shared = _shared(item)
-            if shared is not None:
-                item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{shared}"))
-
-
-def _shared(item: pytest.Item) -> str | None:
-    """The family whose pipelines the tests of a module share, so that one process makes them."""
-    call = getattr(item, "callspec", None)
-    if call is None:
-        return None
-    return next((str(call.params[name]) for name in ("name", "sizes") if name in call.params), None)
 
 
 @pytest.fixture(autouse=True, scope="package")

@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,6 @@ class Stack:
     thinker: Process
     pool: HAProxy
     collected: Collector
-
-
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """One stack for all tests of this package, which ends with them: its processes are never quite idle."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("telemetry"))
 
 
 @pytest.fixture(scope="package")
