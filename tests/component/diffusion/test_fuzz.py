@@ -13,7 +13,7 @@ from tests.component.diffusion.test_lora_by_request import modules
 from tests.fuzz import worker
 from tests.fuzz.families import fuzz
 
-EDITS = 40
+EDITS = 24
 
 
 @pytest.mark.parametrize("name", ["classical", "flux2-klein", "flux3-klein", "kontext", "qwen-image-2.1"])
