@@ -10,7 +10,7 @@ CLIENTS := .venv-clients
 READY := $(VENV)/.ready
 # The tests run diffusion models, so they need torch; the product on a laptop does not.
 READY_DEV := $(VENV)/.ready-dev
-# Test workers. Two cores run all tests within 20 minutes.
+# Test workers. Two cores run all tests in 15 to 40 minutes, by how busy they are.
 WORKERS ?= auto
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
