@@ -1,7 +1,6 @@
 """Editor workers in processes of their own that need not import torch and diffusers for ten seconds: forked from one that has.
 
-A process that nobody forked is in `test_e2e_real.py`, in the tests of one edit on several processes, and wherever a server of
-another editor is started.
+Workers that nobody forked are in `test_editor_dockerfile.py` and `test_parallel_editor.py`.
 """
 
 from __future__ import annotations
