@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import gc
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import stamina.instrumentation
@@ -26,10 +27,13 @@ from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver, DriverOptions
+from orchestrator.execution.judge_noise import JudgeNoise, NoiseObserver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
+from orchestrator.loop.events import Choosing
 from orchestrator.loop.session import SessionBounds
 from orchestrator.metrics import Metrics
+from orchestrator.ports.collaborators import Catalogue, Comparer, Thinker
 from orchestrator.ports.stores import Quota
 from orchestrator.settings import Settings
 from orchestrator.store.api_keys import ApiKeyStore
@@ -138,7 +142,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     await storage.start()
     stack.push_async_callback(storage.stop)
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
-    limits = AdaptiveLimits(upstreams.limits)
+    limits, noise = AdaptiveLimits(upstreams.limits), JudgeNoise()
     performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s, upstreams.prompt_tokens, decoder)
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
     resolver, bounds = NameResolver(), _bounds(settings)
@@ -147,7 +151,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     runner = Runner(
         Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3, upstreams.thinkers),
         store,
-        lambda claim, log: Driver(claim, store, performer, clock, metrics, log, options=driving),
+        lambda claim, log: Driver(claim, store, performer, clock, NoiseObserver(noise, metrics), log, options=driving),
         RedisNotifications(pubsub, keys),
         editors=limits,
         chore=_chores(archive, webhook_sender),
@@ -168,7 +172,12 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     shutdown.prepare(runner.drain, callers.left, others=others)
     deadlines, limits_of_images = _deadlines(settings), _limits(settings)
     mode = settings.compatibility
-    intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver, mode)
+
+    def catalogue() -> Catalogue:
+        known = upstreams.catalogue()
+        return replace(known, choosing=_choosing(known, upstreams.thinkers, noise, clock.now(), settings.confirmations))
+
+    intake = Intake(store, blobs, clock, catalogue, deadlines, limits_of_images, decoder, resolver, mode)
     stack.callback(asyncio.create_task(upstreams.learn_forever(), name="capabilities").cancel)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
@@ -199,6 +208,18 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         settings.archive_retention_s,
         waits=Waits(settings.reply_starts_s, settings.rejoin_s),
     )
+
+
+def _choosing(
+    known: Catalogue, thinkers: Mapping[str, Thinker], noise: JudgeNoise, now: float, confirmations: int
+) -> dict[str, Choosing]:
+    """What a session that begins now knows of its judge, by thinker; empty where single scores are to be trusted."""
+    if not confirmations:
+        return {}
+    return {
+        name: noise.choosing(name, now, confirmations=confirmations, compares=isinstance(thinkers.get(name), Comparer))
+        for name in known.thinkers
+    }
 
 
 def _budget(total: int, what: Literal["uploads", "replies"], settings: Settings, metrics: Metrics) -> ByteBudget:

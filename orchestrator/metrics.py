@@ -14,6 +14,8 @@ from orchestrator.loop.events import (
     SUPERSEDED,
     ChecklistFailed,
     ChecklistMade,
+    Compared,
+    CompareFailed,
     Critiqued,
     CritiqueFailed,
     Edited,
@@ -22,6 +24,8 @@ from orchestrator.loop.events import (
     Finished,
     FinishReason,
     TurnStarted,
+    Verified,
+    VerifyFailed,
 )
 from orchestrator.loop.session import Session
 from orchestrator.ports.stores import Recorded
@@ -35,6 +39,7 @@ _LONG_BUCKETS_S: Final = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1800
 _STAGES: Final = ("read", "queue", "encode", "denoise", "decode", "edit", "write", "total")
 """Stages that our editor worker reports. Others that an editor may report are ignored: they would be unbounded label values."""
 _OUTCOMES: Final = ("useful", "repeated", "failed", "superseded")
+_FAILED: Final = (EditFailed, CritiqueFailed, ChecklistFailed, VerifyFailed, CompareFailed)
 _LOGGED: Final = ("turn", "candidate", "attempt", "code", "semantic", "quality", "editor_seconds", "thinker_seconds", "reason")
 _EDITS: Final[Mapping[str, tuple[str, Callable[[AdaptiveLimit], int]]]] = {
     "limit": ("Edits that may be in flight.", lambda limit: limit.limit),
@@ -164,7 +169,7 @@ class Metrics:
         self._editor = self._counter("editor_seconds_total", "Editor time, by outcome.", {"editor": (), "outcome": ()})
 
     def _add_critique_metrics(self) -> None:
-        self._critique = self._histogram("critique_seconds", "Time of a critique.", _BUCKETS_S)
+        self._critique = self._histogram("critique_seconds", "Time of a critique or a comparison.", _BUCKETS_S)
         self._thinker = self._counter("thinker_seconds_total", "Thinker time.", {"thinker": ()})
         kinds = {"kind": ("prompt", "cached", "completion")}
         self._tokens = self._counter("thinker_tokens_total", "Tokens that thinkers reported.", kinds)
@@ -250,12 +255,12 @@ class Metrics:
                 self._count_edit(event, event.editor or created.editor)
             case EditFailed():
                 self._count_edit(event, created.editor)
-            case Critiqued():
+            case Critiqued() | Verified() | Compared():
                 self._critique.observe(event.thinker_seconds)
                 self._count_thinker(event, event.thinker or created.thinker)
             case ChecklistMade():
                 self._count_thinker(event, created.thinker)
-            case CritiqueFailed() | ChecklistFailed():
+            case CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed():
                 self._failures.labels("thinker", event.code).inc()
                 self._thinker.labels(created.thinker).inc(event.thinker_seconds)
             case Finished():
@@ -265,7 +270,9 @@ class Metrics:
     def _log(self, session_id: str, recorded: Recorded, session: Session) -> None:
         """Log failures as warnings, ends as info, and everything else at the debug level."""
         event = recorded.event
-        failed = event if isinstance(event, EditFailed | CritiqueFailed | ChecklistFailed) else None
+        failed = (
+            event if isinstance(event, EditFailed | CritiqueFailed | ChecklistFailed | VerifyFailed | CompareFailed) else None
+        )
         level = logging.WARNING if failed else logging.INFO if isinstance(event, Finished) else logging.DEBUG
         if not log.isEnabledFor(level):
             return
@@ -325,7 +332,7 @@ class Metrics:
             outcome = "failed"
         self._editor.labels(editor, outcome).inc(event.editor_seconds)
 
-    def _count_thinker(self, event: Critiqued | ChecklistMade, thinker: str) -> None:
+    def _count_thinker(self, event: Critiqued | Verified | Compared | ChecklistMade, thinker: str) -> None:
         self._thinker.labels(thinker).inc(event.thinker_seconds)
         # Cached tokens are part of the prompt's.
         counts = {"prompt": event.prompt_tokens, "cached": event.cached_tokens, "completion": event.completion_tokens}

@@ -102,6 +102,12 @@ class Settings(RedisSettings):
     tenant_streams: int | None = Field(
         None, ge=1, description="Event streams of one tenant at a time, on each replica; 1000 where keys are required."
     )
+    confirmations: int = Field(
+        8,
+        ge=0,
+        le=16,
+        description="Further critiques of one candidate at most, where its judge's scores are noisy; 0 trusts single scores.",
+    )
     session_turns: int = Field(100, ge=20, description="Turns of one session in all, those after feedback included.")
     session_log_bytes: int = Field(
         1024 * 1024, ge=200_000, description="Bytes of one session's events, about; at that it ends with what it has."

@@ -75,6 +75,8 @@ class Candidate(_Model):
         outside_mask: what it changed outside the mask; None without one, or where it was not measured.
         status: ``editing | edited | critiqued | unscored | failed``.
         refined_instruction: what the thinker proposes for the next turn; None when it proposes no change.
+        scores: the means of its critiques.
+        critiques: the scores of each, where the thinker was asked more than once.
     """
 
     candidate: int
@@ -83,11 +85,28 @@ class Candidate(_Model):
     image: ImageRef | None = None
     outside_mask: OutsideMask | None = None
     scores: Scores | None = None
+    critiques: list[Scores] = []
     reasoning: str | None = None
     refined_instruction: str | None = None
     error: Failure | None = None
     editor_seconds: float | None = None
     thinker_seconds: float | None = None
+
+
+class Comparison(_Model):
+    """Two pictures that the judge compared.
+
+    Attributes:
+        second: None is the unedited source.
+        winner: ``first | second | tie``.
+        by: ``pair``, side by side, or ``scores``, each alone.
+    """
+
+    first: CandidateRef
+    second: CandidateRef | None = None
+    winner: str
+    by: str | None = None
+    reasoning: str | None = None
 
 
 class Turn(_Model):
@@ -124,6 +143,7 @@ class Session(_Model):
         best: the candidate that is the session's answer so far.
         results: the best candidates, best first, when more than one was asked for.
         revised_prompt: the instruction that made the best candidate.
+        preferred: whether the judge prefers the best candidate to the unedited source; None where it was not asked.
         metadata: the pairs that its caller gave it.
         expires_at: when it is deleted, in Unix seconds; None while it runs, or if it is kept.
         last_event: the sequence number of the newest event, to continue the event stream after.
@@ -147,6 +167,8 @@ class Session(_Model):
     best: CandidateRef | None = None
     results: list[CandidateRef] = []
     scores: Scores | None = None
+    preferred: bool | None = None
+    comparisons: list[Comparison] = []
     revised_prompt: str | None = None
     turns: list[Turn] = []
     totals: Totals = Totals()
@@ -184,7 +206,8 @@ class Event(_Model):
     Attributes:
         seq: the event's number in its session, 1 and up without gaps; 0 for a live update that is not stored.
         type: ``session_created``, ``turn_started``, ``edit_started``, ``edited``, ``edit_failed``, ``critiqued``,
-            ``critique_failed``, ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``; and ``reset``, when
+            ``critique_failed``, ``verified``, ``verify_failed``, ``compared``, ``compare_failed``,
+            ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``; and ``reset``, when
             the server has lost what it sent, which is followed by all events again;
             a newer server may send others.
         at: seconds since the epoch.

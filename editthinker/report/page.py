@@ -8,7 +8,7 @@ from html import escape as html_escape
 from importlib.resources import files
 from typing import Final
 
-from editthinker.client import Candidate, CandidateRef, Session, Turn
+from editthinker.client import Candidate, CandidateRef, Comparison, Session, Turn
 from editthinker.client.pictures import sniff
 from editthinker.printable import block
 from editthinker.report.pictures import Pictures
@@ -87,7 +87,8 @@ def _lead(session: Session) -> str:
         return f"{reason}: {session.error.message} ({session.error.code})"
     if session.best is None:
         return f"{reason}. There is no result."
-    return f"{reason}. The best picture is from turn {session.best.turn}."
+    text = f"{reason}. The best picture is from turn {session.best.turn}."
+    return f"{text} The judge does not prefer it to the unedited picture." if session.preferred is False else text
 
 
 def _hero(session: Session, pictures: Pictures) -> str:
@@ -162,7 +163,11 @@ def _marks(candidate: Candidate) -> str:
         f"</meter> {value:.1f}</dd></div>"
         for name, value in (("Semantic", scores.semantic), ("Quality", scores.quality), ("Overall", scores.overall))
     )
-    return f'<dl class="marks">{rows}</dl>'
+    marks = f'<dl class="marks">{rows}</dl>'
+    if not candidate.critiques:
+        return marks
+    each = ", ".join(f"{critique.overall:.1f}" for critique in candidate.critiques)
+    return f'{marks}\n<p class="facts">means of {len(candidate.critiques)} critiques (overall {each})</p>'
 
 
 def _facts(candidate: Candidate) -> str:
@@ -187,11 +192,19 @@ def _totals(session: Session) -> list[str]:
     facts.append(("Thinking", f"{totals.thinker_seconds:.2f} s"))
     if totals.prompt_tokens or totals.completion_tokens:
         facts.append(("Tokens", f"{totals.prompt_tokens:,} in, {totals.completion_tokens:,} out"))
+    facts += [("Compared", _comparison(each)) for each in session.comparisons]
     if session.created_at is not None and session.finished_at is not None:
         facts.append(("Total time", f"{session.finished_at - session.created_at:.2f} s"))
     if session.revised_prompt and session.revised_prompt != session.instruction:
         facts.append(("Instruction of the result", session.revised_prompt))
     return [f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts]
+
+
+def _comparison(comparison: Comparison) -> str:
+    first, second = (f"turn {ref.turn}" if ref else "the unedited picture" for ref in (comparison.first, comparison.second))
+    if comparison.winner == "tie":
+        return f"{first} and {second} are as good"
+    return f"{first} over {second}" if comparison.winner == "first" else f"{second} over {first}"
 
 
 def _footer(session: Session) -> str:

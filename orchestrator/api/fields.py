@@ -53,6 +53,7 @@ _LONGEST_WEBP_SIDE: Final = 16_383
 _NEUTRAL_COMPRESSION: Final = 100
 _UNKNOWN_RETRY_S: Final = 5.0
 _VERSION_WITH_REFERENCES: Final = 2
+_VERSION_WITH_CHOOSING: Final = 3
 _EDITOR_FIELDS: Final = (
     "negative_prompt",
     "num_inference_steps",
@@ -191,9 +192,11 @@ def first_event(
     editor = editor_of(fields.model, catalogue)
     thinker = _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
     _check_output(fields, max(sources.source.width, sources.source.height) if fields.size == "auto" else 0)
+    # `single` is the plain editor: its one candidate is the answer, also if the judge dislikes it.
+    choosing = None if fields.strategy == "single" else catalogue.choosing.get(thinker)
     return SessionCreated(
         at=now,
-        version=_VERSION_WITH_REFERENCES if sources.references else 1,
+        version=_VERSION_WITH_CHOOSING if choosing else _VERSION_WITH_REFERENCES if sources.references else 1,
         source=sources.source,
         references=sources.references,
         mask=sources.mask,
@@ -212,6 +215,7 @@ def first_event(
         tenant=tenant,
         fit=fields.fit,
         alpha=sources.alpha,
+        choosing=choosing,
     )
 
 

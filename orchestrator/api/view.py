@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from orchestrator.loop.choosing import best, preferred, ranking
 from orchestrator.loop.events import (
     SUPERSEDED,
     Alpha,
@@ -13,6 +14,7 @@ from orchestrator.loop.events import (
     CandidateRef,
     ChecklistAnswer,
     ChecklistQuestion,
+    Compared,
     Failure,
     FinishReason,
     ImageRef,
@@ -20,9 +22,9 @@ from orchestrator.loop.events import (
     Review,
     Strategy,
     Totals,
+    Winner,
 )
-from orchestrator.loop.policy import best, ranking
-from orchestrator.loop.session import Candidate, Session, Status
+from orchestrator.loop.session import Candidate, Scores, Session, Status
 from orchestrator.ports.stores import QueuePosition
 
 CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored", "failed", "stopped"]
@@ -34,8 +36,8 @@ class ScoresView(BaseModel):
     semantic: float
     quality: float
     overall: float
-    semantic_spread: float = Field(0.0, description="Standard deviation over the thinker's samples.")
-    quality_spread: float = Field(0.0, description="Standard deviation over the thinker's samples.")
+    semantic_spread: float = Field(0.0, description="Standard deviation over the thinker's samples and critiques.")
+    quality_spread: float = Field(0.0, description="Standard deviation over the thinker's samples and critiques.")
 
 
 class ImageView(ImageRef):
@@ -66,13 +68,28 @@ class CandidateView(BaseModel):
     outside_mask: OutsideMaskView | None = Field(description="Where the session has a mask and this was measured.")
     alpha: Alpha | None = Field(default=None, exclude_if=lambda alpha: alpha is None)
     """What became of the source's transparency; left out where the source has none."""
-    scores: ScoresView | None
+    scores: ScoresView | None = Field(description="The means of its critiques.")
+    critiques: list[ScoresView] = Field(
+        default=[],
+        exclude_if=lambda critiques: not critiques,
+        description="The scores of each, where the judge was asked more than once.",
+    )
     reasoning: str | None
     answers: list[ChecklistAnswer]
     refined_instruction: str | None
     error: Failure | None
     editor_seconds: float
     thinker_seconds: float
+
+
+class ComparisonView(BaseModel):
+    """Two pictures that the judge compared."""
+
+    first: CandidateRef
+    second: CandidateRef | None = Field(description="null is the unedited source.")
+    winner: Winner
+    by: Literal["pair", "scores"] = Field(description="Side by side, or each scored alone.")
+    reasoning: str | None
 
 
 class TurnView(BaseModel):
@@ -140,6 +157,12 @@ class SessionView(BaseModel):
     finish_reason: FinishReason | None
     best: CandidateRef | None
     results: list[CandidateRef]
+    preferred: bool | None = Field(
+        default=None,
+        exclude_if=lambda preferred: preferred is None,
+        description="Whether the judge prefers the best candidate to the unedited source; left out where it was not asked.",
+    )
+    comparisons: list[ComparisonView] = Field(default=[], exclude_if=lambda comparisons: not comparisons)
     scores: ScoresView | None
     revised_prompt: str | None
     checklist: list[ChecklistQuestion] = Field(description="Always empty in lists.")
@@ -211,6 +234,8 @@ def show(
         finish_reason=finished.reason if finished else None,
         best=top,
         results=results,
+        preferred=finished.preferred if finished else preferred(session, top),
+        comparisons=[_compared(each) for each in session.comparisons if isinstance(each, Compared)],
         scores=scores_of(chosen),
         revised_prompt=session.turns[top.turn - 1].instruction if top else None,
         checklist=list(session.checklist.questions),
@@ -252,7 +277,7 @@ def summary(session_id: str, session: Session, last_event: int, *, kept_s: float
 
 def in_list(view: SessionView) -> SessionView:
     """A session without what lists leave out."""
-    return view.model_copy(update={"turns": [], "checklist": []})
+    return view.model_copy(update={"turns": [], "checklist": [], "comparisons": []})
 
 
 _POLL_S: Final[dict[str, int]] = {"running": 2, "cancelling": 1, "awaiting_review": 10}
@@ -270,13 +295,16 @@ def scores_of(candidate: Candidate | None) -> ScoresView | None:
     """A candidate's scores, rounded; None while it has none."""
     if candidate is None or candidate.scores is None:
         return None
-    scores = candidate.scores
+    return _scores(candidate.scores)
+
+
+def _scores(scores: Scores) -> ScoresView:
     return ScoresView(
-        semantic=scores.semantic,
-        quality=scores.quality,
+        semantic=round(scores.semantic, 3),
+        quality=round(scores.quality, 3),
         overall=round(scores.overall, 3),
-        semantic_spread=scores.semantic_spread,
-        quality_spread=scores.quality_spread,
+        semantic_spread=round(scores.semantic_spread, 3),
+        quality_spread=round(scores.quality_spread, 3),
     )
 
 
@@ -284,6 +312,11 @@ def answer_path(session_id: str, candidate: Candidate) -> str:
     """The path of a result's picture."""
     path = f"/v1/sessions/{session_id}/turns/{candidate.turn}/candidates/{candidate.number}"
     return f"{path}/{'answer' if candidate.scaled else 'image'}"
+
+
+def _compared(event: Compared) -> ComparisonView:
+    reasoning = event.reasoning or None
+    return ComparisonView(first=event.first, second=event.second, winner=event.winner, by=event.by, reasoning=reasoning)
 
 
 def _candidate(path: str, candidate: Candidate) -> CandidateView:
@@ -298,6 +331,7 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         outside_mask=OutsideMaskView(**outside.model_dump()) if outside else None,
         alpha=candidate.alpha,
         scores=scores_of(candidate),
+        critiques=[_scores(scores) for scores in candidate.critiques] if len(candidate.critiques) > 1 else [],
         reasoning=candidate.reasoning or None,
         answers=list(candidate.answers),
         refined_instruction=candidate.refined_instruction,

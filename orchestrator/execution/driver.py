@@ -23,10 +23,24 @@ from typing import Final
 
 import stamina
 
-from orchestrator.execution.performer import Job, Performer, needs_scaling
+from orchestrator.execution.performer import Performer, needs_scaling
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
+from orchestrator.loop.actions import (
+    Action,
+    AskReview,
+    ChecklistJob,
+    CompareJob,
+    EditJob,
+    Finish,
+    Job,
+    Rest,
+    StartTurn,
+    VerifyJob,
+    Wait,
+    Work,
+)
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
 from orchestrator.ports.collaborators import Clock, EditorUsage
 from orchestrator.ports.errors import AbandonedError, CallerLeftError, FencedError, StorageUnavailableError
@@ -399,6 +413,7 @@ def _decision(action: StartTurn | AskReview | Finish, session: Session, now: flo
                 best=action.best,
                 results=action.results,
                 error=action.error,
+                preferred=action.preferred,
                 totals=session.totals,
             )
 
@@ -437,4 +452,8 @@ def _is_new(job: Job) -> bool:
 def _job_key(job: Job) -> _JobKey:
     if isinstance(job, ChecklistJob):
         return "checklist", 0, 0
-    return ("edit" if isinstance(job, EditJob) else "critique", job.turn, job.candidate)
+    if isinstance(job, CompareJob):
+        second = job.second or ev.CandidateRef(turn=0, candidate=0)
+        return f"compare {second.turn}/{second.candidate}", job.first.turn, job.first.candidate
+    kind = "edit" if isinstance(job, EditJob) else "verify" if isinstance(job, VerifyJob) else "critique"
+    return kind, job.turn, job.candidate

@@ -1,4 +1,4 @@
-"""Performs one job of a session: an edit, a critique or a checklist. Failures are returned as events, not raised."""
+"""Performs one job of a session: an edit, a critique, a comparison, a checklist. Failures are returned as events, not raised."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from typing import Any, Final, TypeVar
 import stamina
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob, latest_start
+from orchestrator.loop.actions import ChecklistJob, CompareJob, CritiqueJob, EditJob, Job, VerifyJob
 from orchestrator.loop.session import Session
+from orchestrator.loop.spending import latest_start
 from orchestrator.ports.collaborators import (
     ChecklistOrder,
     Clock,
+    CompareOrder,
+    Comparer,
     CritiqueOrder,
+    CritiqueReply,
     Editor,
     EditOrder,
     EditorUsage,
@@ -38,7 +42,6 @@ from services.imaging.shapes import enlarges
 from services.protocol.images_api import pixels_of
 
 log = logging.getLogger(__name__)
-Job = EditJob | CritiqueJob | ChecklistJob
 _Role = TypeVar("_Role")
 _STORAGE_RETRIES: Final = stamina.AsyncRetryingCaller(attempts=5, timeout=30.0)
 # Bounds on what an event keeps of a reply, so that nobody fills Redis by making a thinker ramble or an editor explain itself.
@@ -88,6 +91,8 @@ class Performer:
             return await self._edit(session_id, session, job, usage, resumed=resumed)
         if isinstance(job, ChecklistJob):
             return await self._checklist(session_id, session, job)
+        if isinstance(job, CompareJob):
+            return await self._compare(session_id, session, job)
         return await self._critique(session_id, session, job)
 
     async def _edit(
@@ -146,36 +151,24 @@ class Performer:
         )
         return await _named(self.editors, created.editor, "editor").edit(order, usage)
 
-    async def _critique(self, session_id: str, session: Session, job: CritiqueJob) -> ev.Critiqued | ev.CritiqueFailed:
+    async def _critique(self, session_id: str, session: Session, job: CritiqueJob | VerifyJob) -> ev.Event:
         began = self.clock.now()
-        created = session.created
-        candidate = session.candidate(ev.CandidateRef(turn=job.turn, candidate=job.candidate))
+        number = job.number if isinstance(job, VerifyJob) else 1
         try:
-            order = CritiqueOrder(
-                source=self._stored(session_id, created.source),
-                candidate=self._stored(session_id, job.image),
-                instruction=created.instruction,
-                turn_instruction=job.instruction,
-                timeout_s=created.limits.deadline_at - began + _GRACE_S,
-                questions=session.checklist.questions,
-                tenant=created.tenant,
-                references=self._all_stored(session_id, created.references),
-                mask=self._mask(session_id, created),
-                outside_mask=candidate.outside_mask if candidate else None,
-                prompt_tokens=self.prompt_tokens(created.editor),
-            )
-            reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
+            reply = await self._request_critique(session_id, session, job, number)
         except PortError as exc:
-            return ev.CritiqueFailed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
+            failed = ev.VerifyFailed if isinstance(job, VerifyJob) else ev.CritiqueFailed
+            return failed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
         now = self.clock.now()
-        return ev.Critiqued(
+        outcome = ev.Verified if isinstance(job, VerifyJob) else ev.Critiqued
+        return outcome(
             at=now,
             turn=job.turn,
             candidate=job.candidate,
             semantic=reply.semantic,
             quality=reply.quality,
             reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
-            instruction=_bounded_instruction(reply.refined_instruction, created.instruction),
+            instruction=_bounded_instruction(reply.refined_instruction, session.created.instruction),
             answers=tuple(answer.model_copy(update={"reason": cut(answer.reason, _MAX_TEXT_BYTES)}) for answer in reply.answers),
             samples=reply.samples,
             semantic_spread=reply.semantic_spread,
@@ -183,6 +176,87 @@ class Performer:
             thinker=reply.thinker,
             repaired=reply.repaired,
             thinker_seconds=max(0.0, now - began),
+            **_tokens(reply.usage),
+        )
+
+    async def _request_critique(
+        self, session_id: str, session: Session, shown: CritiqueJob | VerifyJob | None, number: int
+    ) -> CritiqueReply:
+        """The judge's critique of a candidate, or of the source as if it were one (None)."""
+        created = session.created
+        candidate = session.candidate(ev.CandidateRef(turn=shown.turn, candidate=shown.candidate)) if shown else None
+        order = CritiqueOrder(
+            source=self._stored(session_id, created.source),
+            candidate=self._stored(session_id, shown.image if shown else created.source),
+            instruction=created.instruction,
+            turn_instruction=shown.instruction if shown else created.instruction,
+            timeout_s=created.limits.deadline_at - self.clock.now() + _GRACE_S,
+            questions=session.checklist.questions,
+            tenant=created.tenant,
+            references=self._all_stored(session_id, created.references),
+            mask=self._mask(session_id, created),
+            outside_mask=candidate.outside_mask if candidate else None,
+            prompt_tokens=self.prompt_tokens(created.editor),
+            number=number,
+        )
+        return await _named(self.thinkers, created.thinker, "thinker").critique(order)
+
+    async def _compare(self, session_id: str, session: Session, job: CompareJob) -> ev.Compared | ev.CompareFailed:
+        began = self.clock.now()
+        choosing = session.created.choosing
+        judge = self.thinkers.get(session.created.thinker)
+        try:
+            if choosing and choosing.compares and isinstance(judge, Comparer):
+                told = await self._compare_pair(session_id, session, job, judge)
+            else:
+                told = await self._compare_scores(session_id, session, job)
+        except PortError as exc:
+            return ev.CompareFailed(first=job.first, second=job.second, **self._failure(job, exc, began))
+        now = self.clock.now()
+        return told.model_copy(update={"at": now, "thinker_seconds": max(0.0, now - began)})
+
+    async def _compare_pair(self, session_id: str, session: Session, job: CompareJob, judge: Comparer) -> ev.Compared:
+        created = session.created
+        first, second = _picture(session, job.first), _picture(session, job.second)
+        order = CompareOrder(
+            source=self._stored(session_id, created.source),
+            first=self._stored(session_id, first),
+            second=self._stored(session_id, second),
+            instruction=created.instruction,
+            timeout_s=created.limits.deadline_at - self.clock.now() + _GRACE_S,
+            tenant=created.tenant,
+            references=self._all_stored(session_id, created.references),
+            mask=self._mask(session_id, created),
+        )
+        reply = await judge.compare(order)
+        return ev.Compared(
+            at=0.0,
+            first=job.first,
+            second=job.second,
+            winner=reply.winner,
+            by="pair",
+            reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
+            **_tokens(reply.usage),
+        )
+
+    async def _compare_scores(self, session_id: str, session: Session, job: CompareJob) -> ev.Compared:
+        """The score of a candidate against that of the untouched source."""
+        if job.second is not None:
+            # Between candidates, further critiques decide instead; a session that began with another judge may still ask.
+            raise PortError("thinker_unreachable", "this judge does not compare two pictures", retryable=False)
+        reply = await self._request_critique(session_id, session, None, 1)
+        known = session.candidate(job.first)
+        scores = known.scores if known else None
+        nothing = math.sqrt(reply.semantic * reply.quality)
+        gap = (scores.overall if scores else 0.0) - nothing
+        return ev.Compared(
+            at=0.0,
+            first=job.first,
+            second=None,
+            winner="first" if gap > 0 else "second" if gap < 0 else "tie",
+            by="scores",
+            reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
+            thinker=reply.thinker,
             **_tokens(reply.usage),
         )
 
@@ -234,7 +308,7 @@ class Performer:
             return None
         return image_ref(scaled)
 
-    def _failure(self, job: CritiqueJob | ChecklistJob, exc: PortError, began: float) -> dict[str, Any]:
+    def _failure(self, job: CritiqueJob | VerifyJob | CompareJob | ChecklistJob, exc: PortError, began: float) -> dict[str, Any]:
         """The fields that the events of both failures share."""
         now = self.clock.now()
         failure = {"code": exc.code, "message": cut(exc.message, _MAX_TEXT_BYTES), "retryable": exc.retryable}
@@ -278,6 +352,12 @@ def _unscaled(session: Session, ref: ev.CandidateRef) -> ev.ImageRef | None:
 
 def _answer_size(created: ev.SessionCreated) -> tuple[int, int]:
     return pixels_of(str(created.editor_options.get("size", "auto"))) or (created.source.width, created.source.height)
+
+
+def _picture(session: Session, ref: ev.CandidateRef | None) -> ev.ImageRef:
+    """A candidate's picture; the source for None."""
+    candidate = session.candidate(ref) if ref else None
+    return candidate.image if candidate and candidate.image else session.created.source
 
 
 def cut(text: str, most_bytes: int) -> str:

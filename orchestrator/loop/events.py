@@ -10,9 +10,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The latest version of a log. Version 2 is that of sessions with references: a server that does not know them would edit and
-judge without them. All other sessions are of version 1 (docs/decisions/0115).
+judge without them (docs/decisions/0115). Version 3 is that of sessions with `choosing`: a server that does not know it would
+end them by other rules (docs/decisions/0160). All other sessions are of version 1.
 """
 SEEDS: Final = 2**31
 """Seeds are 0 to SEEDS - 1: the range that editors accept."""
@@ -26,6 +27,7 @@ Strategy = Literal["think", "single", "best_of_n", "think_best_of_n"]
 Review = Literal["never", "each_turn", "before_finish"]
 Author = Literal["caller", "thinker", "person"]
 FeedbackAction = Literal["accept", "pick", "instruct", "go_on"]
+Winner = Literal["first", "second", "tie"]
 FinishReason = Literal["satisfied", "max_turns", "plateau", "deadline", "budget", "accepted", "cancelled", "failed"]
 
 
@@ -87,6 +89,23 @@ class Limits(_Frozen):
     budget_editor_s: float | None = Field(default=None, gt=0)
     edit_attempts: int = Field(default=2, ge=1)
     critique_attempts: int = Field(default=3, ge=1)
+
+
+class Choosing(_Frozen):
+    """What a session knows of its judge's noise, and how much it may spend against it. Sessions without one trust single scores.
+
+    Attributes:
+        noise: standard deviation of one score around the judge's own mean for that picture, in points of 10, as it was measured
+            when the session began.
+        weight: how many repeated scores that measurement is worth; the session's own are added to it.
+        confirmations: further critiques of one candidate at most.
+        compares: whether the judge compares two pictures side by side.
+    """
+
+    noise: float = Field(ge=0, le=10)
+    weight: float = Field(gt=0)
+    confirmations: int = Field(ge=1)
+    compares: bool = False
 
 
 class Failure(_Frozen):
@@ -158,6 +177,8 @@ class SessionCreated(_Event):
     """How a picture of another shape comes to the size in the editor's options; the source has its shape already."""
     alpha: bool = Field(default=False, exclude_if=lambda alpha: not alpha)
     """Whether a pixel of the source is not opaque."""
+    choosing: Choosing | None = Field(default=None, exclude_if=lambda choosing: choosing is None)
+    """Left out in sessions that trust single scores, as those of earlier versions do."""
     tenant: str = "default"
 
     @property
@@ -286,6 +307,80 @@ class CritiqueFailed(_Event):
     thinker_seconds: float = 0.0
 
 
+class Verified(_Event):
+    """A candidate was critiqued again: before it is called satisfying, or because another one is about as good.
+
+    Its scores are the means of all its critiques. `instruction` is the refined instruction of this one, None for the turn's; the
+    strictest critique of a candidate refines the next turn, since it names what is missing.
+    """
+
+    type: Literal["verified"] = "verified"
+    turn: int
+    candidate: int
+    semantic: float
+    quality: float
+    reasoning: str
+    instruction: str | None
+    answers: tuple[ChecklistAnswer, ...] = ()
+    samples: int = 1
+    semantic_spread: float = 0.0
+    quality_spread: float = 0.0
+    thinker: str | None = None
+    repaired: bool = False
+    thinker_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class VerifyFailed(_Event):
+    """An attempt at a further critique failed; without one, the earlier ones count."""
+
+    type: Literal["verify_failed"] = "verify_failed"
+    turn: int
+    candidate: int
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    thinker_seconds: float = 0.0
+
+
+class Compared(_Event):
+    """The judge compared two pictures.
+
+    Attributes:
+        first, second: candidates; `second` is None for the unedited source.
+        winner: a tie where the judge preferred neither in both orders, or scored both the same.
+        by: whether it saw both side by side, or scored each alone.
+    """
+
+    type: Literal["compared"] = "compared"
+    first: CandidateRef
+    second: CandidateRef | None = None
+    winner: Winner
+    by: Literal["pair", "scores"]
+    reasoning: str = ""
+    thinker: str | None = None
+    thinker_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class CompareFailed(_Event):
+    """An attempt at a comparison failed; without one, the scores decide."""
+
+    type: Literal["compare_failed"] = "compare_failed"
+    first: CandidateRef
+    second: CandidateRef | None = None
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    thinker_seconds: float = 0.0
+
+
 class ReviewRequested(_Event):
     """The loop waits for a review. `reason` is why it would finish now; None if it would continue."""
 
@@ -326,6 +421,8 @@ class Finished(_Event):
     results: tuple[CandidateRef, ...] = ()
     scaled: tuple[ImageRef | None, ...] = Field(default=(), exclude_if=lambda scaled: not any(scaled))
     error: Failure | None = None
+    preferred: bool | None = Field(default=None, exclude_if=lambda preferred: preferred is None)
+    """Whether the judge prefers `best` to the unedited source; left out where it was not asked."""
     totals: Totals
 
 
@@ -337,6 +434,10 @@ Event = Annotated[
     | EditFailed
     | Critiqued
     | CritiqueFailed
+    | Verified
+    | VerifyFailed
+    | Compared
+    | CompareFailed
     | ChecklistMade
     | ChecklistFailed
     | ReviewRequested

@@ -7,7 +7,7 @@ order of events that a crash, a late response or a cancellation can produce.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Final, Literal
@@ -22,6 +22,8 @@ from orchestrator.loop.events import (
     ChecklistFailed,
     ChecklistMade,
     ChecklistQuestion,
+    Compared,
+    CompareFailed,
     Critiqued,
     CritiqueFailed,
     Edited,
@@ -37,6 +39,8 @@ from orchestrator.loop.events import (
     SessionCreated,
     Totals,
     TurnStarted,
+    Verified,
+    VerifyFailed,
 )
 
 Status = Literal["queued", "running", "awaiting_review", "cancelling", "succeeded", "failed", "cancelled"]
@@ -61,6 +65,29 @@ class Scores:
         return math.sqrt(self.semantic * self.quality)
 
 
+def mean_scores(critiques: tuple[Scores, ...]) -> Scores:
+    """The mean of one critique or more, with the spread within and between them."""
+    if len(critiques) == 1:
+        return critiques[0]
+    semantic = [scores.semantic for scores in critiques]
+    quality = [scores.quality for scores in critiques]
+    return Scores(
+        _mean(semantic),
+        _mean(quality),
+        math.hypot(_spread(semantic), _mean([scores.semantic_spread for scores in critiques])),
+        math.hypot(_spread(quality), _mean([scores.quality_spread for scores in critiques])),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _spread(values: Sequence[float]) -> float:
+    middle = _mean(values)
+    return math.sqrt(_mean([(value - middle) ** 2 for value in values]))
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One edit with one seed, and its outcome.
@@ -83,13 +110,20 @@ class Candidate:
     alpha: Alpha | None = None
     edit_error: Failure | None = None
     edit_may_be_retried: bool = True
+    critiques: tuple[Scores, ...] = ()
     scores: Scores | None = None
+    """The mean of its critiques."""
     reasoning: str = ""
     answers: tuple[ChecklistAnswer, ...] = ()
     refined_instruction: str | None = None
+    refinements: tuple[str, ...] = ()
+    """The refined instructions of all its critiques, the strictest critique's first."""
     critique_attempts: int = 0
     critique_error: Failure | None = None
     critique_may_be_retried: bool = True
+    verify_attempts: int = 0
+    """Failed ones since the last critique."""
+    verify_may_be_retried: bool = True
     thinker_seconds: float = 0.0
 
     @property
@@ -157,6 +191,7 @@ class Session:
     totals: Totals = field(default_factory=Totals)
     checklist: Checklist = field(default_factory=Checklist)
     floor: int = 0
+    comparisons: tuple[Compared | CompareFailed, ...] = ()
     review: ReviewRequested | None = None
     accepted: FeedbackGiven | None = None
     new_instruction: str | None = None
@@ -238,11 +273,13 @@ def _size(event: Event) -> int:
             images = sum(image is not None for image in event.scaled)
         case FeedbackGiven():
             texts = [event.instruction]
-        case Critiqued():
+        case Critiqued() | Verified():
             texts = [event.instruction, event.reasoning, *(answer.reason for answer in event.answers)]
         case ChecklistMade():
             texts = [question.text for question in event.questions]
-        case EditFailed() | CritiqueFailed() | ChecklistFailed():
+        case Compared():
+            texts = [event.reasoning]
+        case EditFailed() | CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed():
             texts = [event.message]
     return _EVENT_BYTES + images * _IMAGE_BYTES + sum(len(text.encode()) for text in texts if text)
 
@@ -251,10 +288,12 @@ def _apply(session: Session, event: Event) -> Session:
     match event:
         case TurnStarted():
             return _turn_started(session, event)
-        case EditStarted() | Edited() | EditFailed() | Critiqued() | CritiqueFailed():
+        case EditStarted() | Edited() | EditFailed() | Critiqued() | CritiqueFailed() | Verified() | VerifyFailed():
             return _candidate_event(session, event)
         case ChecklistMade() | ChecklistFailed():
             return _checklist(session, event)
+        case Compared() | CompareFailed():
+            return _comparison(session, event)
         case ReviewRequested():
             return replace(session, review=event)
         case FeedbackGiven():
@@ -287,6 +326,16 @@ def _checklist(session: Session, event: ChecklistMade | ChecklistFailed) -> Sess
     return replace(session, checklist=after, totals=session.totals.model_copy(update={"thinker_seconds": seconds, **tokens}))
 
 
+def _comparison(session: Session, event: Compared | CompareFailed) -> Session:
+    for ref in filter(None, (event.first, event.second)):
+        if session.candidate(ref) is None:
+            raise CorruptLogError(f"{event.type} for turn {ref.turn}, candidate {ref.candidate}, which was never started")
+    seconds = session.totals.thinker_seconds + event.thinker_seconds
+    tokens = _tokens(session.totals, event) if isinstance(event, Compared) else {}
+    totals = session.totals.model_copy(update={"thinker_seconds": seconds, **tokens})
+    return replace(session, comparisons=(*session.comparisons, event), totals=totals)
+
+
 def _feedback(session: Session, event: FeedbackGiven) -> Session:
     session = replace(session, review=None, feedback=session.feedback + 1)
     if event.action in {"accept", "pick"}:
@@ -305,7 +354,7 @@ def _with_scaled(session: Session, event: Finished) -> Session:
     return replace(session, turns=tuple(turns))
 
 
-_CandidateEvent = EditStarted | Edited | EditFailed | Critiqued | CritiqueFailed
+_CandidateEvent = EditStarted | Edited | EditFailed | Critiqued | CritiqueFailed | Verified | VerifyFailed
 
 
 def _candidate_event(session: Session, event: _CandidateEvent) -> Session:
@@ -335,15 +384,14 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
                 candidate, editing=False, editor_seconds=seconds, edit_error=error, edit_may_be_retried=event.retryable
             )
         case Critiqued():
-            return replace(
-                candidate,
-                scores=Scores(event.semantic, event.quality, event.semantic_spread, event.quality_spread),
-                reasoning=event.reasoning,
-                answers=event.answers,
-                refined_instruction=event.instruction,
-                critique_error=None,
-                thinker_seconds=candidate.thinker_seconds + event.thinker_seconds,
-            )
+            # The first critique, also if Redis forgot an earlier one.
+            return replace(_critiqued(replace(candidate, critiques=(), refinements=()), event), critique_error=None)
+        case Verified():
+            return replace(_critiqued(candidate, event), verify_attempts=0)
+        case VerifyFailed():
+            seconds = candidate.thinker_seconds + event.thinker_seconds
+            attempts, again = event.attempt, event.retryable
+            return replace(candidate, verify_attempts=attempts, verify_may_be_retried=again, thinker_seconds=seconds)
         case CritiqueFailed():
             return replace(
                 candidate,
@@ -354,20 +402,39 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
             )
 
 
+def _critiqued(candidate: Candidate, event: Critiqued | Verified) -> Candidate:
+    """The candidate with one more critique; its texts are those of the strictest, the earlier one where they are equal."""
+    scores = Scores(event.semantic, event.quality, event.semantic_spread, event.quality_spread)
+    stricter = not candidate.critiques or scores.overall < min(known.overall for known in candidate.critiques)
+    seconds = candidate.thinker_seconds + event.thinker_seconds
+    critiques = (*candidate.critiques, scores)
+    after = replace(candidate, critiques=critiques, scores=mean_scores(critiques), thinker_seconds=seconds)
+    refined = () if event.instruction is None else (event.instruction,)
+    if not stricter:
+        return replace(after, refinements=(*candidate.refinements, *refined))
+    return replace(
+        after,
+        reasoning=event.reasoning,
+        answers=event.answers,
+        refined_instruction=event.instruction,
+        refinements=(*refined, *candidate.refinements),
+    )
+
+
 def _count(totals: Totals, event: _CandidateEvent) -> Totals:
     match event:
         case EditStarted():
             return totals.model_copy(update={"edits": totals.edits + 1})
         case Edited() | EditFailed():
             return totals.model_copy(update={"editor_seconds": totals.editor_seconds + event.editor_seconds})
-        case Critiqued():
+        case Critiqued() | Verified():
             seconds = totals.thinker_seconds + event.thinker_seconds
             return totals.model_copy(update={"thinker_seconds": seconds, **_tokens(totals, event)})
-        case CritiqueFailed():
+        case CritiqueFailed() | VerifyFailed():
             return totals.model_copy(update={"thinker_seconds": totals.thinker_seconds + event.thinker_seconds})
 
 
-def _tokens(totals: Totals, event: Critiqued | ChecklistMade) -> dict[str, int]:
+def _tokens(totals: Totals, event: Critiqued | Verified | Compared | ChecklistMade) -> dict[str, int]:
     return {
         "prompt_tokens": totals.prompt_tokens + event.prompt_tokens,
         "completion_tokens": totals.completion_tokens + event.completion_tokens,

@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, ImageRef, OutsideMask
+from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, Choosing, ImageRef, OutsideMask, Winner
 from services.imaging.codec import CheckedImage
 from services.imaging.shapes import Fit
 
@@ -134,6 +134,7 @@ class CritiqueOrder:
         mask: where the candidate may differ from the source.
         outside_mask: what the candidate changed elsewhere.
         prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
+        number: how often the judge was asked about this candidate, this time included. Its answer must not be a repetition.
     """
 
     source: StoredImage
@@ -147,6 +148,25 @@ class CritiqueOrder:
     mask: StoredImage | None = None
     outside_mask: OutsideMask | None = None
     prompt_tokens: int | None = None
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CompareOrder:
+    """A comparison of two edited pictures, or of one with the unedited source, against the caller's instruction.
+
+    Attributes:
+        timeout_s: seconds it may take.
+    """
+
+    source: StoredImage
+    first: StoredImage
+    second: StoredImage
+    instruction: str
+    timeout_s: float
+    tenant: str = ""
+    references: tuple[StoredImage, ...] = ()
+    mask: StoredImage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +208,15 @@ class CritiqueReply:
     quality_spread: float = 0.0
     thinker: str | None = None
     repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CompareReply:
+    """A judge's preference; a tie where it depends on the order in which it sees the pictures."""
+
+    winner: Winner
+    reasoning: str = ""
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +267,15 @@ class Thinker(Protocol):
         ...
 
 
+@runtime_checkable
+class Comparer(Protocol):
+    """A judge that sees two edited pictures side by side. It asks in both orders; where the answers differ, it is a tie."""
+
+    async def compare(self, order: CompareOrder) -> CompareReply:
+        """Compare; raises `ThinkerError`."""
+        ...
+
+
 class Clock(Protocol):
     """A clock."""
 
@@ -271,6 +309,7 @@ class Catalogue:
 
     Attributes:
         by_checklist: thinkers that judge by a checklist.
+        choosing: by thinker, what a session that begins now knows of its noise; those that are absent are asked once.
         aliases: further names of editors, and the editor of each.
         thinker_images: by thinker, the pictures that one request may hold; others take any number.
     """
@@ -280,3 +319,4 @@ class Catalogue:
     by_checklist: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     thinker_images: Mapping[str, int] = field(default_factory=dict)
+    choosing: Mapping[str, Choosing] = field(default_factory=dict)

@@ -30,6 +30,8 @@ _MAX_REASONING: Final = 8_000
 _CUT: Final = frozenset({"length", "content_filter"})
 """Reasons to end a reply before its form is complete."""
 _NOT_RETRYABLE: Final = frozenset({"instruction_too_long"})
+_AGAIN_TEMPERATURE: Final = 0.7
+"""Of a further critique by a thinker that is asked at temperature 0, where it would repeat itself (EditScore samples at 0.7)."""
 _T = TypeVar("_T")
 
 
@@ -111,7 +113,9 @@ class HttpThinker:
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
             return messages(order.instruction, order.turn_instruction, template, urls=urls, questions=questions, extras=extras)
 
-        contract = ReplyContract(self._dialect.format.bind(questions), build, pictures, self._sources)
+        greedy = self._dialect.sampling.get("temperature") == 0
+        sampling = {"temperature": _AGAIN_TEMPERATURE} if order.number > 1 and greedy else {}
+        contract = ReplyContract(self._dialect.format.bind(questions), build, pictures, self._sources, sampling)
         critiques, usage, repaired = await self._request(contract, self._critiques, patience, self._dialect.samples)
         return replace(_mean(critiques), usage=usage, repaired=repaired)
 

@@ -57,6 +57,26 @@ def test_references_and_the_mask_are_shown_once_and_named() -> None:
     assert "inputs" not in plain.partition("</style>")[2]
 
 
+def test_repeated_critiques_and_comparisons_are_shown() -> None:
+    candidate = {**TURN["candidates"][0], "critiques": [{**SCORES, "overall": 8.5}, {**SCORES, "overall": 5.0}]}
+    first = {"turn": 1, "candidate": 1}
+    comparisons = [
+        {"first": first, "second": None, "winner": "second"},
+        {"first": first, "second": {"turn": 2, "candidate": 1}, "winner": "tie"},
+    ]
+    told: dict[str, Any] = {
+        "turns": [{**TURN, "candidates": [candidate]}],
+        "preferred": False,
+        "comparisons": comparisons,
+        "best": first,
+    }
+    page = render(Session.model_validate(session(instruction="x", **told)), Pictures(PNG, {(1, 1): PNG}))
+
+    assert "means of 2 critiques (overall 8.5, 5.0)" in page
+    assert "The judge does not prefer it to the unedited picture." in page
+    assert "the unedited picture over turn 1" in page and "turn 1 and turn 2 are as good" in page
+
+
 @pytest.mark.parametrize(
     ("more", "articles"),
     [

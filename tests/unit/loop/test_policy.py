@@ -7,19 +7,9 @@ from typing import Any
 import pytest
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import (
-    AskReview,
-    ChecklistJob,
-    CritiqueJob,
-    EditJob,
-    Finish,
-    Rest,
-    StartTurn,
-    Wait,
-    Work,
-    best,
-    decide,
-)
+from orchestrator.loop.actions import AskReview, ChecklistJob, CritiqueJob, EditJob, Finish, Rest, StartTurn, Wait, Work
+from orchestrator.loop.choosing import best
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, fold
 from tests.unit.loop.worlds import IMAGE
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 import pytest
-from hypothesis import HealthCheck, find, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import Rest, decide
+from orchestrator.loop.actions import Rest
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import Session, fold
 from tests.unit.loop.worlds import World, created, refold
 
@@ -60,10 +63,19 @@ def test_nothing_is_started_after_the_deadline(data: st.DataObject) -> None:
     assert not any(isinstance(event, ev.TurnStarted | ev.EditStarted | ev.ReviewRequested) for event in late)
 
 
+def _means(world: World) -> dict[tuple[int, int], tuple[float, float]]:
+    """By candidate, the means of all its critiques' scores."""
+    heard: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for event in world.events:
+        if isinstance(event, ev.Critiqued | ev.Verified):
+            heard.setdefault((event.turn, event.candidate), []).append((event.semantic, event.quality))
+    return {place: (fmean(s for s, _ in scores), fmean(q for _, q in scores)) for place, scores in heard.items()}
+
+
 @worlds
 @given(st.data())
 def test_the_answer_is_the_best_of_what_was_critiqued(data: st.DataObject) -> None:
-    """Unless a person picked: a satisfying candidate first, then the overall score, then the earlier one."""
+    """Unless a person picked or the judge compared: satisfying candidates first, then the overall score, then the earlier."""
     world, session = _run(data)
     finished = session.finished
     assert finished
@@ -72,12 +84,13 @@ def test_the_answer_is_the_best_of_what_was_critiqued(data: st.DataObject) -> No
     assert (finished.best is None) == (not made)
     if finished.best is None or (session.accepted and session.accepted.action == "pick"):
         return
+    if any(isinstance(event, ev.Compared) and event.second for event in world.events):
+        return
     limits = session.created.limits
     judged = []
-    for event in world.events:
-        if isinstance(event, ev.Critiqued):
-            meets = event.semantic >= limits.semantic_threshold and event.quality >= limits.quality_threshold
-            judged.append(((meets, (event.semantic * event.quality) ** 0.5), (event.turn, event.candidate)))
+    for place, (semantic, quality) in _means(world).items():
+        meets = semantic >= limits.semantic_threshold and quality >= limits.quality_threshold
+        judged.append(((meets, round((semantic * quality) ** 0.5, 9)), place))
     if not judged:
         assert finished.best == made[0].ref
         return
@@ -88,19 +101,49 @@ def test_the_answer_is_the_best_of_what_was_critiqued(data: st.DataObject) -> No
 
 @worlds
 @given(st.data())
-def test_satisfied_needs_a_critique_at_both_thresholds(data: st.DataObject) -> None:
-    """`satisfied` needs a recorded critique at both thresholds, and as many images as were asked for."""
+def test_a_compared_answer_is_one_of_the_pair_that_was_compared_last_or_scored_better(data: st.DataObject) -> None:
+    """A comparison decides between the two best; it never lifts a third one above them."""
+    world, session = _run(data)
+    finished = session.finished
+    assert finished
+    if finished.best is None or (session.accepted and session.accepted.action == "pick"):
+        return
+    scores = sorted((round((s * q) ** 0.5, 9) for s, q in _means(world).values()), reverse=True)
+    if len(scores) > 2 and (scored := _means(world).get((finished.best.turn, finished.best.candidate))):
+        limits = session.created.limits
+        meeting = [s >= limits.semantic_threshold and q >= limits.quality_threshold for s, q in _means(world).values()]
+        assert any(meeting) or round((scored[0] * scored[1]) ** 0.5, 9) >= scores[1]
+
+
+@worlds
+@given(st.data())
+def test_satisfied_needs_critiques_at_both_thresholds(data: st.DataObject) -> None:
+    """`satisfied` needs a candidate whose critiques reach both thresholds on average, and as many images as were asked for."""
     world, session = _run(data)
     limits, finished = session.created.limits, session.finished
     assert finished
     if finished.reason == "satisfied":
-        assert any(
-            isinstance(event, ev.Critiqued)
-            and event.semantic >= limits.semantic_threshold
-            and event.quality >= limits.quality_threshold
-            for event in world.events
-        )
+        assert any(s >= limits.semantic_threshold and q >= limits.quality_threshold for s, q in _means(world).values())
         assert len(finished.results) == session.created.results
+
+
+@worlds
+@given(st.data())
+def test_a_judge_is_asked_again_within_bounds(data: st.DataObject) -> None:
+    """At most as often as the session says, with bounded attempts; and never where single scores are trusted."""
+    world, session = _run(data)
+    choosing, limits = session.created.choosing, session.created.limits
+    more = [event for event in world.events if isinstance(event, ev.Verified)]
+    again = [event for event in world.events if isinstance(event, ev.VerifyFailed | ev.CompareFailed)]
+
+    if choosing is None:
+        assert not more and not again and not session.comparisons
+        return
+    for candidate in session.candidates:
+        assert len(candidate.critiques) <= 1 + choosing.confirmations
+    assert all(event.attempt <= limits.critique_attempts for event in again)
+    told = [(event.first, event.second) for event in world.events if isinstance(event, ev.Compared)]
+    assert len(told) == len(set(map(str, told)))
 
 
 @worlds
@@ -146,7 +189,9 @@ def test_every_finish_reason_is_reached_by_some_world(reason: str) -> None:
         assert finished
         return finished.reason
 
+    # The smallest such world is of no interest here.
+    search = settings(max_examples=5_000, deadline=None, database=None, phases=[Phase.generate])
     try:
-        find(ended(), lambda got: got == reason, settings=settings(max_examples=5_000, deadline=None, database=None))
+        find(ended(), lambda got: got == reason, settings=search)
     except NoSuchExample:
         pytest.fail(f"no world ends with {reason}")

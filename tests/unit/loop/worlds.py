@@ -9,26 +9,35 @@ from typing import Any
 from hypothesis import strategies as st
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import (
+from orchestrator.loop.actions import (
     Action,
     AskReview,
     ChecklistJob,
+    CompareJob,
     CritiqueJob,
     EditJob,
     Finish,
     Rest,
     StartTurn,
+    VerifyJob,
     Wait,
     Work,
-    best,
-    decide,
 )
+from orchestrator.loop.choosing import best
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import Session, apply, fold
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
 STEPS = 2_000
 
 scores = st.sampled_from([0.0, 2.0, 5.0, 7.0, 7.5, 8.0, 9.0, 10.0])
+choosings = st.builds(
+    ev.Choosing,
+    noise=st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+    weight=st.sampled_from([0.2, 20.0]),
+    confirmations=st.integers(1, 3),
+    compares=st.booleans(),
+)
 
 
 @st.composite
@@ -60,16 +69,19 @@ def created(draw: st.DrawFn) -> ev.SessionCreated:
         results=draw(st.integers(1, min(3, limits.max_turns * limits.candidates))),
         seed=7,
         checklist=draw(st.booleans()),
+        choosing=draw(st.none() | choosings),
     )
 
 
-Job = EditJob | CritiqueJob | ChecklistJob
+Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob
 
 
 def place_of(job: Job) -> tuple[str, int, int]:
     """A job's identity within its session."""
     if isinstance(job, ChecklistJob):
         return type(job).__name__, 0, 0
+    if isinstance(job, CompareJob):
+        return type(job).__name__, job.first.turn, job.first.candidate
     return type(job).__name__, job.turn, job.candidate
 
 
@@ -127,6 +139,7 @@ class World:
                         best=action.best,
                         results=action.results,
                         error=action.error,
+                        preferred=action.preferred,
                         totals=session.totals,
                     )
                 )
@@ -221,6 +234,13 @@ class World:
             made = ev.ChecklistMade(at=self.now, questions=questions)
             self.record(made if outcome == "good" else ev.ChecklistFailed(at=self.now, **failure))
             return
+        if isinstance(job, CompareJob):
+            pair: dict[str, Any] = {"at": self.now, "first": job.first, "second": job.second}
+            winners: list[ev.Winner] = ["first", "second", "tie"]
+            winner = self.draw.draw(st.sampled_from(winners))
+            compared = ev.Compared(**pair, winner=winner, by="pair")
+            self.record(compared if outcome == "good" else ev.CompareFailed(**pair, **failure))
+            return
         place: dict[str, Any] = {"at": self.now, "turn": job.turn, "candidate": job.candidate}
         if isinstance(job, EditJob):
             seconds = took
@@ -231,9 +251,11 @@ class World:
         elif outcome == "good":
             refined = self.draw.draw(st.sampled_from([None, job.instruction, f"{job.instruction}!"]))
             semantic, quality = self.draw.draw(scores), self.draw.draw(scores)
-            self.record(ev.Critiqued(**place, semantic=semantic, quality=quality, reasoning="", instruction=refined))
+            kind = ev.Verified if isinstance(job, VerifyJob) else ev.Critiqued
+            self.record(kind(**place, semantic=semantic, quality=quality, reasoning="", instruction=refined))
         else:
-            self.record(ev.CritiqueFailed(**place, **failure))
+            failed = ev.VerifyFailed if isinstance(job, VerifyJob) else ev.CritiqueFailed
+            self.record(failed(**place, **failure))
 
 
 def refold(events: list[ev.Event], cut: int) -> Session:
