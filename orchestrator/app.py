@@ -143,7 +143,16 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     stack.push_async_callback(storage.stop)
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
     limits, noise = AdaptiveLimits(upstreams.limits), JudgeNoise()
-    performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s, upstreams.prompt_tokens, decoder)
+    performer = Performer(
+        upstreams.editors,
+        upstreams.thinkers,
+        blobs,
+        clock,
+        limits.edit_s,
+        upstreams.prompt_tokens,
+        decoder,
+        upstreams.preparers,
+    )
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
     resolver, bounds = NameResolver(), _bounds(settings)
     driving = DriverOptions(bounds, settings.lease_s / 2)

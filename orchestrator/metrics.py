@@ -23,6 +23,8 @@ from orchestrator.loop.events import (
     Event,
     Finished,
     FinishReason,
+    Prepared,
+    PrepareFailed,
     TurnStarted,
     Verified,
     VerifyFailed,
@@ -39,7 +41,7 @@ _LONG_BUCKETS_S: Final = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1800
 _STAGES: Final = ("read", "queue", "encode", "denoise", "decode", "edit", "write", "total")
 """Stages that our editor worker reports. Others that an editor may report are ignored: they would be unbounded label values."""
 _OUTCOMES: Final = ("useful", "repeated", "failed", "superseded")
-_FAILED: Final = (EditFailed, CritiqueFailed, ChecklistFailed, VerifyFailed, CompareFailed)
+_FAILED: Final = (EditFailed, CritiqueFailed, ChecklistFailed, VerifyFailed, CompareFailed, PrepareFailed)
 _LOGGED: Final = ("turn", "candidate", "attempt", "code", "semantic", "quality", "editor_seconds", "thinker_seconds", "reason")
 _EDITS: Final[Mapping[str, tuple[str, Callable[[AdaptiveLimit], int]]]] = {
     "limit": ("Edits that may be in flight.", lambda limit: limit.limit),
@@ -250,7 +252,8 @@ class Metrics:
         created = session.created
         match event:
             case TurnStarted(turn=1):
-                self._queue_seconds.observe(max(0.0, event.at - created.at))
+                # What preparing the instruction took is no wait.
+                self._queue_seconds.observe(max(0.0, event.at - created.at - session.preparation.thinker_seconds))
             case Edited():
                 self._count_edit(event, event.editor or created.editor)
             case EditFailed():
@@ -260,6 +263,11 @@ class Metrics:
                 self._count_thinker(event, event.thinker or created.thinker)
             case ChecklistMade():
                 self._count_thinker(event, created.thinker)
+            case Prepared():
+                self._count_thinker(event, event.thinker or created.preparer or created.thinker)
+            case PrepareFailed():
+                self._failures.labels("thinker", event.code).inc()
+                self._thinker.labels(created.preparer or created.thinker).inc(event.thinker_seconds)
             case CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed():
                 self._failures.labels("thinker", event.code).inc()
                 self._thinker.labels(created.thinker).inc(event.thinker_seconds)
@@ -270,9 +278,7 @@ class Metrics:
     def _log(self, session_id: str, recorded: Recorded, session: Session) -> None:
         """Log failures as warnings, ends as info, and everything else at the debug level."""
         event = recorded.event
-        failed = (
-            event if isinstance(event, EditFailed | CritiqueFailed | ChecklistFailed | VerifyFailed | CompareFailed) else None
-        )
+        failed = event if isinstance(event, _FAILED) else None
         level = logging.WARNING if failed else logging.INFO if isinstance(event, Finished) else logging.DEBUG
         if not log.isEnabledFor(level):
             return
@@ -332,7 +338,7 @@ class Metrics:
             outcome = "failed"
         self._editor.labels(editor, outcome).inc(event.editor_seconds)
 
-    def _count_thinker(self, event: Critiqued | Verified | Compared | ChecklistMade, thinker: str) -> None:
+    def _count_thinker(self, event: Critiqued | Verified | Compared | ChecklistMade | Prepared, thinker: str) -> None:
         self._thinker.labels(thinker).inc(event.thinker_seconds)
         # Cached tokens are part of the prompt's.
         counts = {"prompt": event.prompt_tokens, "cached": event.cached_tokens, "completion": event.completion_tokens}

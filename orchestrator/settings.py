@@ -14,7 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from orchestrator.store import rates
 from orchestrator.store.connection import Address, parse
 from orchestrator.upstreams import registry
-from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings
+from orchestrator.upstreams.registry import EditorSettings, PreparerSettings, Registry, ThinkerSettings
 from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import HttpUrl, LogFormat, LogLevel
 from services.serving.origins import OriginPolicy, hosts_in, is_loopback, origins_in
@@ -89,6 +89,9 @@ class Settings(RedisSettings):
     blobs: str = Field("./blobs", description="The blob store: a directory, or s3://bucket/prefix.")
     editors: dict[str, EditorSettings] = Field(default_factory=dict, description="Editors by name, given as `model`.")
     thinkers: dict[str, ThinkerSettings] = Field(default_factory=dict, description="Thinkers by name, given as `thinker`.")
+    preparers: dict[str, PreparerSettings] = Field(
+        default_factory=dict, description="Models that rewrite instructions before the first edit, by the name that editors give."
+    )
     registry: Path | None = Field(None, description="A TOML file with further editors and thinkers, reloaded when it changes.")
     default_editor: str | None = Field(None, description="The default editor; the first one if absent.")
     default_thinker: str | None = Field(None, description="The default thinker; the first one if absent.")
@@ -285,10 +288,11 @@ class Settings(RedisSettings):
 
 def _merged(settings: Settings, given: dict[str, Any]) -> dict[str, Any]:
     """Merge the registry file with the variables: its entries come first and override those of the same name."""
-    editors, thinkers = given.get("editors", {}), given.get("thinkers", {})
+    editors, thinkers, preparers = (given.get(what, {}) for what in ("editors", "thinkers", "preparers"))
     return {
         "editors": {**editors, **settings.editors, **editors},
         "thinkers": {**thinkers, **settings.thinkers, **thinkers},
+        "preparers": {**settings.preparers, **preparers},
         "default_editor": given.get("default_editor", settings.default_editor),
         "default_thinker": given.get("default_thinker", settings.default_thinker),
     }

@@ -88,6 +88,9 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     server: target.ServerOption = None,
     api_key: target.KeyOption = None,
     strategy: Annotated[Strategy | None, typer.Option(help="How a session chooses its edits.")] = None,
+    prepare: Annotated[
+        bool | None, typer.Option("--prepare/--no-prepare", help="Rewrite the instruction for the editor first, or do not.")
+    ] = None,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Most turns.")] = None,
     candidates: Annotated[int | None, typer.Option(min=1, help="Edits in each turn.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the edits repeatable.")] = None,
@@ -112,6 +115,7 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     """
     given = {
         "strategy": strategy.value if strategy else None,
+        "prepare": prepare,
         "max_turns": max_turns,
         "candidates": candidates,
         "seed": seed,

@@ -155,6 +155,8 @@ def summary(session: Session) -> str:
     if session.scores is not None:
         scores = session.scores
         parts.append(f"semantic {scores.semantic:.1f}, quality {scores.quality:.1f}, overall {scores.overall:.1f}")
+    if session.preparation is not None and session.preparation.error is not None:
+        parts.append(f"the instruction was not rewritten: {one_line(session.preparation.error.message)}")
     if session.preferred is False:
         parts.append("the judge does not prefer it to the unedited picture")
     return "; ".join(parts)

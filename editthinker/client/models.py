@@ -109,11 +109,26 @@ class Comparison(_Model):
     reasoning: str | None = None
 
 
+class Preparation(_Model):
+    """How the instruction was rewritten for the editor before the first edit.
+
+    Attributes:
+        preparer: the model that was asked.
+        instruction: the rewritten instruction; None until it is there, and if that failed.
+        error: why the latest attempt failed; the first turn then has the caller's own words.
+    """
+
+    preparer: str
+    instruction: str | None = None
+    error: Failure | None = None
+    thinker_seconds: float = 0.0
+
+
 class Turn(_Model):
     """One turn: an instruction, and one or more edits made with it.
 
     Attributes:
-        author: who wrote the instruction: ``caller | thinker | person``.
+        author: who wrote the instruction: ``caller | preparer | thinker | person``.
     """
 
     turn: int
@@ -144,6 +159,7 @@ class Session(_Model):
         results: the best candidates, best first, when more than one was asked for.
         revised_prompt: the instruction that made the best candidate.
         preferred: whether the judge prefers the best candidate to the unedited source; None where it was not asked.
+        preparation: how its instruction was rewritten for the editor; None where nothing rewrites.
         metadata: the pairs that its caller gave it.
         expires_at: when it is deleted, in Unix seconds; None while it runs, or if it is kept.
         last_event: the sequence number of the newest event, to continue the event stream after.
@@ -168,6 +184,7 @@ class Session(_Model):
     results: list[CandidateRef] = []
     scores: Scores | None = None
     preferred: bool | None = None
+    preparation: Preparation | None = None
     comparisons: list[Comparison] = []
     revised_prompt: str | None = None
     turns: list[Turn] = []
@@ -205,9 +222,9 @@ class Event(_Model):
 
     Attributes:
         seq: the event's number in its session, 1 and up without gaps; 0 for a live update that is not stored.
-        type: ``session_created``, ``turn_started``, ``edit_started``, ``edited``, ``edit_failed``, ``critiqued``,
-            ``critique_failed``, ``verified``, ``verify_failed``, ``compared``, ``compare_failed``,
-            ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``; and ``reset``, when
+        type: ``session_created``, ``prepared``, ``prepare_failed``, ``turn_started``, ``edit_started``, ``edited``,
+            ``edit_failed``, ``critiqued``, ``critique_failed``, ``verified``, ``verify_failed``, ``compared``,
+            ``compare_failed``, ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``; and ``reset``, when
             the server has lost what it sent, which is followed by all events again;
             a newer server may send others.
         at: seconds since the epoch.

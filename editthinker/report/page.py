@@ -8,12 +8,17 @@ from html import escape as html_escape
 from importlib.resources import files
 from typing import Final
 
-from editthinker.client import Candidate, CandidateRef, Comparison, Session, Turn
+from editthinker.client import Candidate, CandidateRef, Comparison, Preparation, Session, Turn
 from editthinker.client.pictures import sniff
 from editthinker.printable import block
 from editthinker.report.pictures import Pictures
 
-_AUTHORS: Final = {"caller": "as given", "thinker": "refined by the thinker", "person": "written by a person"}
+_AUTHORS: Final = {
+    "caller": "as given",
+    "preparer": "rewritten for the editor",
+    "thinker": "refined by the thinker",
+    "person": "written by a person",
+}
 _REASONS: Final = {
     "satisfied": "The thinker was satisfied",
     "max_turns": "All turns were used",
@@ -192,12 +197,20 @@ def _totals(session: Session) -> list[str]:
     facts.append(("Thinking", f"{totals.thinker_seconds:.2f} s"))
     if totals.prompt_tokens or totals.completion_tokens:
         facts.append(("Tokens", f"{totals.prompt_tokens:,} in, {totals.completion_tokens:,} out"))
+    if session.preparation is not None:
+        facts.append((f"Rewriting by {session.preparation.preparer}", _preparation(session.preparation)))
     facts += [("Compared", _comparison(each)) for each in session.comparisons]
     if session.created_at is not None and session.finished_at is not None:
         facts.append(("Total time", f"{session.finished_at - session.created_at:.2f} s"))
     if session.revised_prompt and session.revised_prompt != session.instruction:
         facts.append(("Instruction of the result", session.revised_prompt))
     return [f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts]
+
+
+def _preparation(preparation: Preparation) -> str:
+    if preparation.error is not None:
+        return f"failed: {preparation.error.message} ({preparation.error.code})"
+    return f"{preparation.thinker_seconds:.2f} s" if preparation.instruction else "not done"
 
 
 def _comparison(comparison: Comparison) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
-from orchestrator.ports.collaborators import Catalogue, EditorCapabilities
+from orchestrator.ports.collaborators import SESSIONS_THINKER, Catalogue, EditorCapabilities
 from services.errors import ApiError
 from services.imaging.codec import sniff
 from services.imaging.shapes import Fit
@@ -43,7 +43,7 @@ OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "respon
 NEW_FIELDS: Final = frozenset(
     {
         *("fit", "metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"),
-        *("lora", "lora_scale"),
+        *("lora", "lora_scale", "prepare"),
     }
 )
 """Fields that version 0.1 did not have."""
@@ -75,6 +75,10 @@ class LoopFields(BaseModel):
 
     thinker: str | None = Field(None, max_length=200, description="Name of a configured thinker; the default one if absent.")
     strategy: Strategy = Field("think", description="think (the paper's loop), best_of_n, think_best_of_n or single.")
+    prepare: bool | None = Field(
+        None,
+        description="Whether the instruction is rewritten for the editor before the first edit; as the editor is set if absent.",
+    )
     max_turns: int | None = Field(None, ge=1, le=MAX_TURNS, description="Maximum turns; 5, or 1 for best_of_n and single.")
     candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="Edits of each instruction, with different seeds.")
     semantic_threshold: float = Field(8, ge=0, le=10, description="Semantic score at which the loop stops.")
@@ -194,9 +198,11 @@ def first_event(
     _check_output(fields, max(sources.source.width, sources.source.height) if fields.size == "auto" else 0)
     # `single` is the plain editor: its one candidate is the answer, also if the judge dislikes it.
     choosing = None if fields.strategy == "single" else catalogue.choosing.get(thinker)
+    preparer = _preparer(fields, catalogue.editors[editor], editor)
+    preparer = thinker if preparer == SESSIONS_THINKER else preparer
     return SessionCreated(
         at=now,
-        version=_VERSION_WITH_CHOOSING if choosing else _VERSION_WITH_REFERENCES if sources.references else 1,
+        version=_VERSION_WITH_CHOOSING if choosing or preparer else _VERSION_WITH_REFERENCES if sources.references else 1,
         source=sources.source,
         references=sources.references,
         mask=sources.mask,
@@ -216,6 +222,7 @@ def first_event(
         fit=fields.fit,
         alpha=sources.alpha,
         choosing=choosing,
+        preparer=preparer,
     )
 
 
@@ -236,6 +243,7 @@ def check(
     _check_webhook(fields)
     _check_output(fields, 0)
     _limits(fields, deadlines, 0.0)
+    _preparer(fields, catalogue.editors[editor], editor)
     _editor_options(fields, catalogue.editors[editor], editor)
 
 
@@ -401,6 +409,14 @@ def _shape(fields: ImagesEditFields | SessionFields) -> tuple[int, int]:
         message = f"n: {max_turns} turns of {candidates} candidates cannot make {fields.n} images; raise candidates or lower n"
         raise ApiError("invalid_value", message, param="n")
     return max_turns, candidates
+
+
+def _preparer(fields: LoopFields, takes: EditorCapabilities, editor: str) -> str | None:
+    """What rewrites the instruction; None if nothing does."""
+    if fields.prepare and takes.preparer is None:
+        message = f"prepare: the editor {editor!r} has no preparer; leave it out, or name one in the editor's settings"
+        raise ApiError("unsupported_parameter", message, param="prepare")
+    return takes.preparer if (takes.prepare if fields.prepare is None else fields.prepare) else None
 
 
 def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorCapabilities, editor: str) -> dict[str, Any]:

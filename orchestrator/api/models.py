@@ -32,6 +32,14 @@ class Model(BaseModel):
         exclude_if=lambda names: names is None,
         description="LoRAs that an edit may name; absent where the editor tells none.",
     )
+    preparer: str | None = Field(
+        None, exclude_if=lambda name: name is None, description="What can rewrite an editor's instructions; absent if nothing."
+    )
+    prepare: bool | None = Field(
+        None,
+        exclude_if=lambda default: default is None,
+        description="Whether it does where a request does not say; with `preparer`.",
+    )
     alias_of: str | None = Field(
         None, exclude_if=lambda name: name is None, description="The editor that this is another name of."
     )
@@ -60,12 +68,16 @@ async def list_models(ctx: ReadAccess) -> Models:
             images=takes.images,
             mask=takes.mask,
             loras=None if takes.loras is None or "lora" not in takes.parameters else sorted(takes.loras),
+            preparer=takes.preparer,
+            prepare=takes.prepare if takes.preparer else None,
             alias_of=name if alias else None,
         )
 
     def thinker(name: str) -> Model:
         ready = results.get(f"thinker:{name}", False)
-        return Model(id=name, created=created, owned_by="thinker", ready=ready, loras=None, alias_of=None)
+        return Model(
+            id=name, created=created, owned_by="thinker", ready=ready, loras=None, preparer=None, prepare=None, alias_of=None
+        )
 
     aliases = [editor(name, catalogue.editors[name], alias) for alias, name in catalogue.aliases.items()]
     return Models(

@@ -92,6 +92,15 @@ class ComparisonView(BaseModel):
     reasoning: str | None
 
 
+class PreparationView(BaseModel):
+    """How the instruction was rewritten for the editor before the first edit."""
+
+    preparer: str = Field(description="The configured preparer, or the thinker.")
+    instruction: str | None = Field(description="The rewritten instruction; null until it is there, and if that failed.")
+    error: Failure | None = Field(description="Why the latest attempt failed; the first turn then has the caller's own words.")
+    thinker_seconds: float
+
+
 class TurnView(BaseModel):
     """One instruction and its candidates."""
 
@@ -161,6 +170,11 @@ class SessionView(BaseModel):
         default=None,
         exclude_if=lambda preferred: preferred is None,
         description="Whether the judge prefers the best candidate to the unedited source; left out where it was not asked.",
+    )
+    preparation: PreparationView | None = Field(
+        default=None,
+        exclude_if=lambda preparation: preparation is None,
+        description="Left out where nothing rewrites, and in lists.",
     )
     comparisons: list[ComparisonView] = Field(default=[], exclude_if=lambda comparisons: not comparisons)
     scores: ScoresView | None
@@ -235,6 +249,7 @@ def show(
         best=top,
         results=results,
         preferred=finished.preferred if finished else preferred(session, top),
+        preparation=_preparation(session),
         comparisons=[_compared(each) for each in session.comparisons if isinstance(each, Compared)],
         scores=scores_of(chosen),
         revised_prompt=session.turns[top.turn - 1].instruction if top else None,
@@ -277,7 +292,7 @@ def summary(session_id: str, session: Session, last_event: int, *, kept_s: float
 
 def in_list(view: SessionView) -> SessionView:
     """A session without what lists leave out."""
-    return view.model_copy(update={"turns": [], "checklist": [], "comparisons": []})
+    return view.model_copy(update={"turns": [], "checklist": [], "comparisons": [], "preparation": None})
 
 
 _POLL_S: Final[dict[str, int]] = {"running": 2, "cancelling": 1, "awaiting_review": 10}
@@ -312,6 +327,18 @@ def answer_path(session_id: str, candidate: Candidate) -> str:
     """The path of a result's picture."""
     path = f"/v1/sessions/{session_id}/turns/{candidate.turn}/candidates/{candidate.number}"
     return f"{path}/{'answer' if candidate.scaled else 'image'}"
+
+
+def _preparation(session: Session) -> PreparationView | None:
+    if session.created.preparer is None:
+        return None
+    known = session.preparation
+    return PreparationView(
+        preparer=session.created.preparer,
+        instruction=known.instruction,
+        error=known.error,
+        thinker_seconds=round(known.thinker_seconds, 4),
+    )
 
 
 def _compared(event: Compared) -> ComparisonView:

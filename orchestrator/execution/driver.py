@@ -34,6 +34,7 @@ from orchestrator.loop.actions import (
     EditJob,
     Finish,
     Job,
+    PrepareJob,
     Rest,
     StartTurn,
     VerifyJob,
@@ -450,8 +451,8 @@ def _is_new(job: Job) -> bool:
 
 
 def _job_key(job: Job) -> _JobKey:
-    if isinstance(job, ChecklistJob):
-        return "checklist", 0, 0
+    if isinstance(job, ChecklistJob | PrepareJob):
+        return "checklist" if isinstance(job, ChecklistJob) else "prepare", 0, 0
     if isinstance(job, CompareJob):
         second = job.second or ev.CandidateRef(turn=0, candidate=0)
         return f"compare {second.turn}/{second.candidate}", job.first.turn, job.first.candidate

@@ -1,4 +1,4 @@
-"""Performs one job of a session: an edit, a critique, a comparison, a checklist. Failures are returned as events, not raised."""
+"""Performs one job of a session: a preparation, an edit, a critique, a comparison, a checklist. Failures are returned as events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar
 import stamina
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.actions import ChecklistJob, CompareJob, CritiqueJob, EditJob, Job, VerifyJob
+from orchestrator.loop.actions import ChecklistJob, CompareJob, CritiqueJob, EditJob, Job, PrepareJob, VerifyJob
+from orchestrator.loop.preparing import prepare_until
 from orchestrator.loop.session import Session
 from orchestrator.loop.spending import latest_start
 from orchestrator.ports.collaborators import (
@@ -28,6 +29,8 @@ from orchestrator.ports.collaborators import (
     EditOrder,
     EditorUsage,
     EditReply,
+    PrepareOrder,
+    Preparer,
     StoredImage,
     Thinker,
     Usage,
@@ -65,6 +68,7 @@ class Performer:
         edit_s: seconds that an edit currently takes at an editor; 0 while that is not known.
         prompt_tokens: how many tokens of an instruction an editor reads; None while that is not known.
         decoder: scales the results.
+        preparers: rewrite instructions; the thinkers can, too.
     """
 
     editors: Mapping[str, Editor]
@@ -74,6 +78,7 @@ class Performer:
     edit_s: Callable[[str], float] = lambda _: 0.0
     prompt_tokens: Callable[[str], int | None] = lambda _: None
     decoder: DecodePool = field(default_factory=DecodePool)
+    preparers: Mapping[str, Preparer] = field(default_factory=dict)
 
     async def perform(
         self, session_id: str, session: Session, job: Job, usage: EditorUsage, *, resumed: bool = False
@@ -89,11 +94,46 @@ class Performer:
         """
         if isinstance(job, EditJob):
             return await self._edit(session_id, session, job, usage, resumed=resumed)
+        if isinstance(job, PrepareJob):
+            return await self._prepare(session_id, session, job)
         if isinstance(job, ChecklistJob):
             return await self._checklist(session_id, session, job)
         if isinstance(job, CompareJob):
             return await self._compare(session_id, session, job)
         return await self._critique(session_id, session, job)
+
+    async def _prepare(self, session_id: str, session: Session, job: PrepareJob) -> ev.Prepared | ev.PrepareFailed:
+        began = self.clock.now()
+        created = session.created
+        tokens = self.prompt_tokens(created.editor)
+        left_s = prepare_until(session, self.edit_s(created.editor)) - began
+        try:
+            if left_s <= 0:
+                raise PortError("thinker_timeout", "the time that is left is for the edits")
+            order = PrepareOrder(
+                self._stored(session_id, created.source),
+                created.instruction,
+                left_s,
+                created.tenant,
+                self._all_stored(session_id, created.references),
+                self._mask(session_id, created),
+                tokens,
+            )
+            reply = await self._preparer(created.preparer or "").prepare(order)
+            _check_length(reply.instruction, created.instruction, tokens)
+        except PortError as exc:
+            return ev.PrepareFailed(**self._failure(job, exc, began))
+        now = self.clock.now()
+        seconds = max(0.0, now - began)
+        return ev.Prepared(
+            at=now, instruction=reply.instruction, thinker=reply.thinker, thinker_seconds=seconds, **_tokens(reply.usage)
+        )
+
+    def _preparer(self, name: str) -> Preparer:
+        found = self.preparers[name] if name in self.preparers else _named(self.thinkers, name, "thinker")
+        if not isinstance(found, Preparer):
+            raise PortError("thinker_misconfigured", f"the thinker {name!r} does not rewrite instructions")
+        return found
 
     async def _edit(
         self, session_id: str, session: Session, job: EditJob, usage: EditorUsage, *, resumed: bool
@@ -308,7 +348,9 @@ class Performer:
             return None
         return image_ref(scaled)
 
-    def _failure(self, job: CritiqueJob | VerifyJob | CompareJob | ChecklistJob, exc: PortError, began: float) -> dict[str, Any]:
+    def _failure(
+        self, job: CritiqueJob | VerifyJob | CompareJob | ChecklistJob | PrepareJob, exc: PortError, began: float
+    ) -> dict[str, Any]:
         """The fields that the events of both failures share."""
         now = self.clock.now()
         failure = {"code": exc.code, "message": cut(exc.message, _MAX_TEXT_BYTES), "retryable": exc.retryable}
@@ -370,6 +412,17 @@ def _bounded_instruction(refined: str | None, given: str) -> str | None:
     """A refined instruction; None, which keeps the turn's, for one that is too long: half of one asks for other things."""
     most_bytes = max(_MAX_REFINED_BYTES, len(given.encode()))
     return None if refined is None or len(refined.encode()) > most_bytes else refined
+
+
+def _check_length(rewritten: str, given: str, tokens: int | None) -> None:
+    """Refuse an instruction that the editor would refuse, or a session's log would: the caller's own is better than its half."""
+    # Every word is a token at least. What is too long in spite of that is the editor's to refuse.
+    words, size, most = len(rewritten.split()), len(rewritten.encode()), max(_MAX_REFINED_BYTES, len(given.encode()))
+    if tokens is not None and words > tokens:
+        message = f"the rewritten instruction has {words:,} words, and the editor reads {tokens:,} tokens"
+        raise PortError("thinker_bad_reply", message)
+    if size > most:
+        raise PortError("thinker_bad_reply", f"the rewritten instruction has {size:,} bytes, and may have {most:,}")
 
 
 def _bounded_timings(timings: Mapping[str, float]) -> dict[str, float]:

@@ -9,11 +9,11 @@ from typing import Final
 from opentelemetry.trace import Span
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.actions import ChecklistJob, CompareJob, EditJob, Job, VerifyJob
+from orchestrator.loop.actions import ChecklistJob, CompareJob, EditJob, Job, PrepareJob, VerifyJob
 from orchestrator.loop.session import Session
 from services.serving import logs, tracing
 
-_FAILURES: Final = (ev.EditFailed, ev.CritiqueFailed, ev.ChecklistFailed, ev.VerifyFailed, ev.CompareFailed)
+_FAILURES: Final = (ev.EditFailed, ev.CritiqueFailed, ev.ChecklistFailed, ev.VerifyFailed, ev.CompareFailed, ev.PrepareFailed)
 
 
 class SessionSpans:
@@ -62,14 +62,14 @@ class SessionSpans:
             tracing.record("session", (session.created.at, event.at), attributes, ids=self._root)
 
     async def job(self, job: Job, work: Callable[[], Awaitable[ev.Event]]) -> ev.Event:
-        """Run a job in a span; its parent is the turn's span, or the session's for a checklist or a comparison."""
-        if not isinstance(job, ChecklistJob | CompareJob):
+        """Run a job in a span; its parent is the turn's span, or the session's for a job of no turn."""
+        if not isinstance(job, ChecklistJob | CompareJob | PrepareJob):
             logs.bind(turn=job.turn, candidate=job.candidate)
         if not tracing.enabled():
             return await work()
         attributes = self._attributes()
-        if isinstance(job, ChecklistJob | CompareJob):
-            name, parent = ("checklist" if isinstance(job, ChecklistJob) else "compare"), self._root
+        if isinstance(job, ChecklistJob | CompareJob | PrepareJob):
+            name, parent = type(job).__name__.removesuffix("Job").lower(), self._root
         else:
             kind = "edit" if isinstance(job, EditJob) else "verify" if isinstance(job, VerifyJob) else "critique"
             name, parent = kind, tracing.turn_context(self._id, job.turn)

@@ -72,13 +72,20 @@ class CompareJob:
 
 
 @dataclass(frozen=True, slots=True)
+class PrepareJob:
+    """Rewrite the caller's instruction for the editor, before the first turn."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChecklistJob:
     """Write the session's checklist, while the first edits are made."""
 
     attempt: int
 
 
-Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob
+Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob | PrepareJob
 
 
 @dataclass(frozen=True, slots=True)

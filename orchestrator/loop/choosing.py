@@ -13,6 +13,7 @@ from typing import Final
 
 from orchestrator.loop.actions import CompareJob, VerifyJob
 from orchestrator.loop.events import Author, CandidateRef, Compared
+from orchestrator.loop.preparing import is_refused, opening
 from orchestrator.loop.session import Candidate, Scores, Session, Turn
 from orchestrator.loop.spending import log_is_full
 
@@ -173,12 +174,12 @@ def _verdict(session: Session, first: Candidate | CandidateRef, second: Candidat
 
 
 def next_instruction(session: Session) -> tuple[str, Author]:
-    """A person's new instruction; otherwise a refined one; otherwise the same."""
+    """A person's new instruction; of the first turn the caller's or the rewritten one; then a refined one; otherwise the same."""
     if session.new_instruction:
         return session.new_instruction, "person"
     turn = session.turn
-    if turn is None:
-        return session.created.instruction, "caller"
+    if turn is None or is_refused(session):
+        return opening(session)
     if session.created.strategy in {"think", "think_best_of_n"}:
         refined = _best_refinement(session) if session.created.choosing else _last_refinement(session, turn)
         if refined and refined != turn.instruction:

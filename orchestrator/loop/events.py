@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 VERSION: Final = 3
 """The latest version of a log. Version 2 is that of sessions with references: a server that does not know them would edit and
 judge without them (docs/decisions/0115). Version 3 is that of sessions with `choosing`: a server that does not know it would
-end them by other rules (docs/decisions/0160). All other sessions are of version 1.
+end them by other rules (docs/decisions/0160), and of those with a `preparer` (docs/decisions/0174). All other sessions are of
+version 1.
 """
 SEEDS: Final = 2**31
 """Seeds are 0 to SEEDS - 1: the range that editors accept."""
@@ -25,7 +26,7 @@ TOO_LATE: Final = "deadline_exceeded"
 Alpha = Literal["kept", "dropped"]
 Strategy = Literal["think", "single", "best_of_n", "think_best_of_n"]
 Review = Literal["never", "each_turn", "before_finish"]
-Author = Literal["caller", "thinker", "person"]
+Author = Literal["caller", "preparer", "thinker", "person"]
 FeedbackAction = Literal["accept", "pick", "instruct", "go_on"]
 Winner = Literal["first", "second", "tie"]
 FinishReason = Literal["satisfied", "max_turns", "plateau", "deadline", "budget", "accepted", "cancelled", "failed"]
@@ -179,12 +180,40 @@ class SessionCreated(_Event):
     """Whether a pixel of the source is not opaque."""
     choosing: Choosing | None = Field(default=None, exclude_if=lambda choosing: choosing is None)
     """Left out in sessions that trust single scores, as those of earlier versions do."""
+    preparer: str | None = Field(default=None, exclude_if=lambda preparer: preparer is None)
+    """The configured preparer, or the thinker, that rewrites the instruction before the first edit; left out where none does."""
     tenant: str = "default"
 
     @property
     def inputs(self) -> tuple[ImageRef, ...]:
         """The caller's pictures: the source, its references, and the mask if there is one."""
         return (self.source, *self.references, *([self.mask] if self.mask else []))
+
+
+class Prepared(_Event):
+    """The caller's instruction was rewritten for the editor: `instruction` makes the first turn. Critiques measure against the
+    caller's own.
+    """
+
+    type: Literal["prepared"] = "prepared"
+    instruction: str
+    thinker: str | None = None
+    """The fallback that replied, if one did."""
+    thinker_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class PrepareFailed(_Event):
+    """An attempt at rewriting the instruction failed; without one, the caller's own makes the first turn."""
+
+    type: Literal["prepare_failed"] = "prepare_failed"
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    thinker_seconds: float = 0.0
 
 
 class TurnStarted(_Event):
@@ -428,6 +457,8 @@ class Finished(_Event):
 
 Event = Annotated[
     SessionCreated
+    | Prepared
+    | PrepareFailed
     | TurnStarted
     | EditStarted
     | Edited

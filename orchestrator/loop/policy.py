@@ -1,5 +1,6 @@
 """The Think-while-Edit cycle: `decide` computes the next action from a session and the time.
 
+    (let a preparer rewrite the caller's instruction)      where the editor was trained on longer ones
     edit the source with the caller's instruction          turn 1
     let the thinker critique every candidate               scores, reasons, a refined instruction
     edit the *source* again with the refined instruction   turn 2, 3 …
@@ -9,8 +10,8 @@
 The driver carries the action out, records its outcome as events, and calls `decide` again. After a crash, `decide` runs again:
 work without a recorded event is retried.
 
-`stopping` says when it ends, `choosing` which candidate is the answer and which one is refined, `spending` what may still be
-spent; `actions` are what can be decided.
+`stopping` says when it ends, `choosing` which candidate is the answer and which one is refined, `preparing` what comes before the
+first edit, `spending` what may still be spent; `actions` are what can be decided.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from orchestrator.loop.actions import (
 )
 from orchestrator.loop.choosing import best, doubt_of_all, doubts, next_instruction, preferred, ranking
 from orchestrator.loop.events import SEEDS, SUPERSEDED, TOO_LATE, CandidateRef, Failure, FinishReason
+from orchestrator.loop.preparing import is_refused, preparation
 from orchestrator.loop.session import Candidate, Session, Turn
 from orchestrator.loop.spending import affordable, budget_is_spent, images_are_full, latest_start, turns_are_used_up
 from orchestrator.loop.stopping import confirmations, exhausted, nothing_can_be_made, satisfied
@@ -52,7 +54,7 @@ def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
     late = now > latest_start(session, edit_s)
     instructed = session.new_instruction and not (budget_is_spent(session) or turns_are_used_up(session))
     if session.turn is None or instructed:
-        return _finish(session, "deadline") if late else _start_turn(session)
+        return _finish(session, "deadline") if late else _begin_turn(session)
     if session.review:
         return Wait()
     if satisfied(session):
@@ -64,8 +66,16 @@ def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
     return _finish(session, "deadline") if late and (jobs or isinstance(action, StartTurn)) else action
 
 
+def _begin_turn(session: Session) -> Action:
+    """Start the first turn, once its instruction is prepared, or one with a person's instruction."""
+    job = preparation(session)
+    return Work((job,)) if job else _start_turn(session)
+
+
 def _after_turn(session: Session) -> Action:
     """The action once the current turn is complete: finish, request a review, or start the next turn."""
+    if is_refused(session) and not budget_is_spent(session):
+        return _start_turn(session)
     asked: list[VerifyJob | CompareJob] = [*confirmations(session)] or [*doubts(session)]
     if asked:
         return Work(tuple(asked))

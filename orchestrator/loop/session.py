@@ -35,6 +35,8 @@ from orchestrator.loop.events import (
     Finished,
     ImageRef,
     OutsideMask,
+    Prepared,
+    PrepareFailed,
     ReviewRequested,
     SessionCreated,
     Totals,
@@ -148,6 +150,22 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Preparation:
+    """The instruction as it was rewritten for the editor, if it was, and the attempts at that.
+
+    Attributes:
+        attempts: failed ones.
+        error: of the latest.
+    """
+
+    instruction: str | None = None
+    attempts: int = 0
+    may_be_retried: bool = True
+    error: Failure | None = None
+    thinker_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Checklist:
     """The session's checklist, and the attempts at it."""
 
@@ -189,6 +207,7 @@ class Session:
     created: SessionCreated
     turns: tuple[Turn, ...] = ()
     totals: Totals = field(default_factory=Totals)
+    preparation: Preparation = field(default_factory=Preparation)
     checklist: Checklist = field(default_factory=Checklist)
     floor: int = 0
     comparisons: tuple[Compared | CompareFailed, ...] = ()
@@ -271,7 +290,7 @@ def _size(event: Event) -> int:
             texts += [value for value in event.editor_options.values() if isinstance(value, str)]
         case Finished():
             images = sum(image is not None for image in event.scaled)
-        case FeedbackGiven():
+        case FeedbackGiven() | Prepared():
             texts = [event.instruction]
         case Critiqued() | Verified():
             texts = [event.instruction, event.reasoning, *(answer.reason for answer in event.answers)]
@@ -279,7 +298,7 @@ def _size(event: Event) -> int:
             texts = [question.text for question in event.questions]
         case Compared():
             texts = [event.reasoning]
-        case EditFailed() | CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed():
+        case EditFailed() | CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed() | PrepareFailed():
             texts = [event.message]
     return _EVENT_BYTES + images * _IMAGE_BYTES + sum(len(text.encode()) for text in texts if text)
 
@@ -290,8 +309,8 @@ def _apply(session: Session, event: Event) -> Session:
             return _turn_started(session, event)
         case EditStarted() | Edited() | EditFailed() | Critiqued() | CritiqueFailed() | Verified() | VerifyFailed():
             return _candidate_event(session, event)
-        case ChecklistMade() | ChecklistFailed():
-            return _checklist(session, event)
+        case Prepared() | PrepareFailed() | ChecklistMade() | ChecklistFailed():
+            return _text_of_session(session, event)
         case Compared() | CompareFailed():
             return _comparison(session, event)
         case ReviewRequested():
@@ -314,6 +333,23 @@ def _turn_started(session: Session, event: TurnStarted) -> Session:
     turn = Turn(event.turn, event.instruction, event.author, candidates)
     totals = session.totals.model_copy(update={"turns": event.turn})
     return replace(session, turns=(*session.turns, turn), totals=totals, new_instruction=None)
+
+
+def _text_of_session(session: Session, event: Prepared | PrepareFailed | ChecklistMade | ChecklistFailed) -> Session:
+    """What a model writes once for the whole session."""
+    return _preparation(session, event) if isinstance(event, Prepared | PrepareFailed) else _checklist(session, event)
+
+
+def _preparation(session: Session, event: Prepared | PrepareFailed) -> Session:
+    before = session.preparation
+    seconds = session.totals.thinker_seconds + event.thinker_seconds
+    after = replace(before, thinker_seconds=before.thinker_seconds + event.thinker_seconds)
+    if isinstance(event, Prepared):
+        after, tokens = replace(after, instruction=event.instruction, error=None), _tokens(session.totals, event)
+    else:
+        error = Failure(code=event.code, message=event.message)
+        after, tokens = replace(after, attempts=event.attempt, may_be_retried=event.retryable, error=error), {}
+    return replace(session, preparation=after, totals=session.totals.model_copy(update={"thinker_seconds": seconds, **tokens}))
 
 
 def _checklist(session: Session, event: ChecklistMade | ChecklistFailed) -> Session:
@@ -434,7 +470,7 @@ def _count(totals: Totals, event: _CandidateEvent) -> Totals:
             return totals.model_copy(update={"thinker_seconds": totals.thinker_seconds + event.thinker_seconds})
 
 
-def _tokens(totals: Totals, event: Critiqued | Verified | Compared | ChecklistMade) -> dict[str, int]:
+def _tokens(totals: Totals, event: Critiqued | Verified | Compared | ChecklistMade | Prepared) -> dict[str, int]:
     return {
         "prompt_tokens": totals.prompt_tokens + event.prompt_tokens,
         "completion_tokens": totals.completion_tokens + event.completion_tokens,

@@ -9,6 +9,7 @@ from typing import Final
 from orchestrator.loop.actions import VerifyJob
 from orchestrator.loop.choosing import is_measured, meets, noise, rank, verification
 from orchestrator.loop.events import FinishReason
+from orchestrator.loop.preparing import counted_turns
 from orchestrator.loop.session import Candidate, Session
 from orchestrator.loop.spending import budget_is_spent, log_is_full, turns_are_used_up
 
@@ -65,7 +66,7 @@ def _fresh(session: Session) -> list[Candidate]:
 def exhausted(session: Session) -> FinishReason | None:
     """Why no further turn is started; None if one is."""
     limits = session.created.limits
-    if len(session.turns) - session.floor >= limits.max_turns or turns_are_used_up(session):
+    if counted_turns(session) >= limits.max_turns or turns_are_used_up(session):
         return "max_turns"
     if session.created.strategy != "best_of_n" and stale_turns(session) >= limits.patience and enough_made(session):
         return "plateau"

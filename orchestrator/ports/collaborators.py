@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, Choosing, ImageRef, OutsideMask, Winner
 from services.imaging.codec import CheckedImage
@@ -239,6 +239,37 @@ class ChecklistReply:
     usage: Usage = field(default_factory=Usage)
 
 
+@dataclass(frozen=True, slots=True)
+class PrepareOrder:
+    """The order to rewrite the caller's instruction for an editor.
+
+    Attributes:
+        timeout_s: seconds it may take.
+        prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
+    """
+
+    source: StoredImage
+    instruction: str
+    timeout_s: float
+    tenant: str = ""
+    references: tuple[StoredImage, ...] = ()
+    mask: StoredImage | None = None
+    prompt_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareReply:
+    """The rewritten instruction.
+
+    Attributes:
+        thinker: the name of the fallback that replied, if one did.
+    """
+
+    instruction: str
+    usage: Usage = field(default_factory=Usage)
+    thinker: str | None = None
+
+
 class Editor(Protocol):
     """An image editor."""
 
@@ -276,12 +307,25 @@ class Comparer(Protocol):
         ...
 
 
+@runtime_checkable
+class Preparer(Protocol):
+    """A model that rewrites an instruction for an editor."""
+
+    async def prepare(self, order: PrepareOrder) -> PrepareReply:
+        """Rewrite; raises `ThinkerError`."""
+        ...
+
+
 class Clock(Protocol):
     """A clock."""
 
     def now(self) -> float:
         """Unix seconds."""
         ...
+
+
+SESSIONS_THINKER: Final = "thinker"
+"""In place of a preparer's name: the thinker of the session rewrites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +337,8 @@ class EditorCapabilities:
         images: the source and its references, likewise.
         fallback: the name of its fallback.
         loras: the LoRAs that it and its fallback take; None where they have not told.
+        preparer: the name of the model that rewrites instructions for it, or `SESSIONS_THINKER`.
+        prepare: whether it does unless a request says otherwise.
     """
 
     parameters: frozenset[str]
@@ -301,6 +347,8 @@ class EditorCapabilities:
     images: int | None = 1
     fallback: str | None = None
     loras: frozenset[str] | None = None
+    preparer: str | None = None
+    prepare: bool = False
 
 
 @dataclass(frozen=True, slots=True)

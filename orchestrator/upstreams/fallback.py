@@ -15,6 +15,8 @@ from orchestrator.ports.collaborators import (
     EditOrder,
     EditorUsage,
     EditReply,
+    PrepareOrder,
+    PrepareReply,
 )
 from orchestrator.ports.errors import PortError
 from orchestrator.upstreams.editor import HttpEditor
@@ -75,6 +77,11 @@ class ThinkerWithFallback(_WithFallback[HttpThinker]):
         """Write a checklist. Raises the second's `ThinkerError` if both fail."""
         reply, _ = await self._ask(Patience.of(order.timeout_s), lambda thinker, left: thinker.checklist(order, left))
         return reply
+
+    async def prepare(self, order: PrepareOrder) -> PrepareReply:
+        """Rewrite an instruction. Raises the second's `ThinkerError` if both fail."""
+        reply, name = await self._ask(Patience.of(order.timeout_s), lambda thinker, left: thinker.prepare(order, left))
+        return replace(reply, thinker=reply.thinker or name)
 
 
 class EditorWithFallback(_WithFallback[HttpEditor]):

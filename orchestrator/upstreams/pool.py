@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol
 import aiohttp
 
 from orchestrator.egress.resolver import NameResolver
-from orchestrator.ports.collaborators import Catalogue, Editor, EditorCapabilities, Thinker
+from orchestrator.ports.collaborators import Catalogue, Editor, EditorCapabilities, Preparer, Thinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.connector import CleanConnector
 from orchestrator.upstreams.editor import Asks, HttpEditor, Told
@@ -23,7 +23,7 @@ from orchestrator.upstreams.editor_links import EditorLinks
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
 from orchestrator.upstreams.liveness import UpstreamHealth
-from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings, UpstreamSettings
+from orchestrator.upstreams.registry import EditorSettings, PreparerSettings, Registry, ThinkerSettings, UpstreamSettings
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.formats import FORMATS
@@ -86,6 +86,7 @@ class UpstreamPool:
         self._health_of: dict[tuple[Role, str], tuple[UpstreamSettings, UpstreamHealth]] = {}
         self.editors: dict[str, Editor] = {}
         self.thinkers: dict[str, Thinker] = {}
+        self.preparers: dict[str, Preparer] = {}
         self.limits: dict[str, AdaptiveLimit] = {}
         self._told: dict[str, tuple[EditorSettings, Told]] = {}
         """By editor, what it told of itself, and the settings that it had then."""
@@ -161,7 +162,16 @@ class UpstreamPool:
         told = self._told_of(name, editor)
         mask = editor.mask if editor.mask is not None else told.mask if told else None
         images = editor.images if editor.images is not None else told.images if told else None
-        return EditorCapabilities(editor.parameters, mask, editor.send_seed, images, editor.fallback, self._loras(name))
+        return EditorCapabilities(
+            editor.parameters,
+            mask,
+            editor.send_seed,
+            images,
+            editor.fallback,
+            self._loras(name),
+            editor.preparer,
+            _is_prepared(self._registry, editor),
+        )
 
     async def follow(self) -> None:
         """Read the registry and the key files again when they change. An invalid registry is logged, and changes nothing."""
@@ -188,14 +198,17 @@ class UpstreamPool:
         limits = {name: self._limit(name, editor) for name, editor in registry.editors.items()}
         editors = {name: self._editor(name, editor, limits[name]) for name, editor in registry.editors.items()}
         thinkers = {name: self._thinker(name, thinker) for name, thinker in registry.thinkers.items()}
+        preparers = {name: self._preparer(name, preparer) for name, preparer in registry.preparers.items()}
         self._registry, self._keys = registry, keys
-        configured = {("editor", name) for name in registry.editors} | {("thinker", name) for name in registry.thinkers}
+        configured = {("editor", name) for name in registry.editors}
+        configured |= {("thinker", name) for name in (*registry.thinkers, *registry.preparers)}
         for role, name in self._health_of.keys() - configured:
             del self._health_of[role, name]
             self._observer.upstream_silent(role, name, False)
-        for mapping in (self.limits, self.editors, self.thinkers):
+        for mapping in (self.limits, self.editors, self.thinkers, self.preparers):
             mapping.clear()
         self.limits.update(limits)
+        self.preparers.update(preparers)
         self._plain = editors
         # A fallback's own fallback is not asked in turn.
         for name, editor in registry.editors.items():
@@ -275,6 +288,29 @@ class UpstreamPool:
             thinker.max_pixels,
         )
         return HttpThinker(upstream, dialect, self._observer.thinker_replied, self._decoder)
+
+    def _preparer(self, name: str, preparer: PreparerSettings) -> HttpThinker:
+        options = replace(_upstream(preparer), away_s=preparer.away_s)
+        upstream = HttpUpstream("thinker", options, self._client, self._health("thinker", name, preparer), name=name)
+        dialect = Dialect(
+            preparer.model,
+            FORMATS["json_schema"],
+            FORMATS["json_schema"].template(),
+            preparer.constraint,
+            dict(preparer.rewriter.sampling if preparer.sampling is None else preparer.sampling),
+            max_pixels=preparer.max_pixels,
+            rewriter=preparer.rewriter,
+            rewriting_prompt=preparer.prompt(),
+        )
+        return HttpThinker(upstream, dialect, self._observer.thinker_replied, self._decoder)
+
+
+def _is_prepared(registry: Registry, editor: EditorSettings) -> bool:
+    """Whether instructions for an editor are rewritten unless a request says otherwise: where its makers ask for it."""
+    if editor.prepare is not None:
+        return editor.prepare
+    named = registry.preparers.get(editor.preparer or "")
+    return named is not None and named.rewriter.required
 
 
 def _most_images(registry: Registry, name: str) -> int | None:

@@ -25,10 +25,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from orchestrator.ports.collaborators import SESSIONS_THINKER
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.prompts import Template
 from services.protocol.images_api import MAX_IMAGES
+from services.protocol.rewriting import REWRITERS, Rewriter, RewriterName, default_prompt
 from services.serving.log_format import HttpUrl
 
 _AZURE: Final = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
@@ -100,6 +102,12 @@ class EditorSettings(UpstreamSettings):
         None, ge=1, description="Edits that this replica keeps in flight; found adaptively if absent."
     )
     fallback: str | None = Field(None, description="The editor to use when this one is away or fails.")
+    preparer: str | None = Field(
+        None, description="Which preparer rewrites instructions for it, or `thinker` for the session's thinker; none if absent."
+    )
+    prepare: bool | None = Field(
+        None, description="Whether that is done unless a request says otherwise; if absent, where the editor's makers ask for it."
+    )
     response_format: Literal["auto", "send", "omit"] = Field(
         "auto", description="Whether it is asked for b64_json; auto: unless it is OpenAI's or Azure's, which refuse the field."
     )
@@ -179,13 +187,52 @@ class ThinkerSettings(UpstreamSettings):
         return self
 
 
+class PreparerSettings(UpstreamSettings):
+    """A preparer: a server of ``POST /v1/chat/completions`` whose model rewrites instructions before the first edit."""
+
+    model: str = Field(description="The server's name for the model.")
+    format: RewriterName = Field("template", description="template for any model; qwen-pe-i2i or flux3-pup for those two.")
+    template: Path | None = Field(
+        None, description="The prompt: for template a template file, ours if absent; else the system prompt of the checkpoint."
+    )
+    constraint: Constraint | Literal["auto"] = Field("auto", description="As a thinker's; only for the format template.")
+    sampling: dict[str, Any] | None = Field(None, description="Further fields of the request; those of its makers if absent.")
+    max_reply_bytes: int = Field(1024 * 1024, ge=1024, description="Bytes of a reply, thoughts included.")
+    max_pixels: int | None = Field(
+        1_048_576, ge=1024, description="Larger images are scaled down to it; null sends them unchanged."
+    )
+    away_s: float = Field(5, ge=0, description="Seconds for which calls are retried while it restarts.")
+
+    @property
+    def rewriter(self) -> Rewriter:
+        """How it is asked."""
+        return REWRITERS[self.format]
+
+    def prompt(self) -> str:
+        """Its prompt."""
+        return default_prompt() if self.template is None else self.template.read_text("utf-8")
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        if self.rewriter.is_system and self.template is None:
+            raise ValueError(f"the format {self.format} needs template: a file with the system prompt of its checkpoint")
+        try:
+            prompt = self.prompt()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ValueError(f"the template cannot be read: {exc}") from exc
+        if not self.rewriter.is_system and Template(prompt).marks_pictures:
+            raise ValueError("the template of a preparer has no <image> marks: the pictures come first; remove them")
+        return self
+
+
 class Registry(BaseModel):
-    """The configured editors and thinkers."""
+    """The configured editors, thinkers and preparers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     editors: dict[str, EditorSettings] = Field(default_factory=dict)
     thinkers: dict[str, ThinkerSettings] = Field(default_factory=dict)
+    preparers: dict[str, PreparerSettings] = Field(default_factory=dict)
     default_editor: str | None = None
     default_thinker: str | None = None
 
@@ -204,6 +251,7 @@ class Registry(BaseModel):
                 if entry.fallback is not None and (entry.fallback not in entries or entry.fallback == name):
                     raise ValueError(f"{what}.{name}.fallback is {entry.fallback!r}; name another of {sorted(entries)}")
         _check_aliases(self.editors)
+        _check_preparers(self)
         for name, editor in self.editors.items():
             if editor.fallback is not None:
                 _check_fallback(name, editor, self.editors[editor.fallback])
@@ -220,8 +268,10 @@ class Registry(BaseModel):
         return self.default_thinker or next(iter(self.thinkers))
 
     def keys(self) -> list[str]:
-        """The API keys of all editors and thinkers, which logs must not contain."""
-        return [key for entry in (*self.editors.values(), *self.thinkers.values()) if (key := entry.key())]
+        """The API keys of all upstreams, which logs must not contain."""
+        return [
+            key for entry in (*self.editors.values(), *self.thinkers.values(), *self.preparers.values()) if (key := entry.key())
+        ]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -236,7 +286,7 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"the registry {path} cannot be read: {exc}") from exc
     if unknown := sorted(fields.keys() - Registry.model_fields.keys()):
         raise ValueError(f"the registry {path} has {unknown[0]!r}; it may have {', '.join(Registry.model_fields)}")
-    for what in ("editors", "thinkers"):
+    for what in ("editors", "thinkers", "preparers"):
         if not isinstance(fields.get(what, {}), dict):
             raise ValueError(f"the registry {path}: {what} is not a table; write [{what}.<name>]")  # noqa: TRY004 - as documented
     return fields
@@ -249,6 +299,20 @@ def _check_aliases(editors: Mapping[str, EditorSettings]) -> None:
         for alias in editor.aliases:
             if (owner := taken.setdefault(alias, name)) != name or alias == name or not alias.strip():
                 raise ValueError(f"editors.{name}.aliases: {alias!r} is a name of {owner} already; choose another")
+
+
+def _check_preparers(registry: Registry) -> None:
+    """Check that every editor's preparer exists, by a name that no thinker has."""
+    for name in registry.preparers:
+        if name in registry.thinkers or name == SESSIONS_THINKER:
+            raise ValueError(f"preparers.{name}: a thinker has this name; choose another")
+    for name, editor in registry.editors.items():
+        if editor.preparer is None and editor.prepare:
+            raise ValueError(f"editors.{name}.prepare: it has no preparer; name one in preparer, or leave it out")
+        if editor.preparer not in {None, SESSIONS_THINKER, *registry.preparers}:
+            known = ", ".join(sorted(registry.preparers)) or "none"
+            message = f"editors.{name}.preparer is {editor.preparer!r}; name one of EDITTHINKER_PREPARERS ({known}), or thinker"
+            raise ValueError(message)
 
 
 def _check_fallback(name: str, editor: EditorSettings, other: EditorSettings) -> None:

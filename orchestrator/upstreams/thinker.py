@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion
-from orchestrator.ports.collaborators import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply, Usage
+from orchestrator.ports.collaborators import (
+    ChecklistOrder,
+    ChecklistReply,
+    CritiqueOrder,
+    CritiqueReply,
+    PrepareOrder,
+    PrepareReply,
+    Usage,
+)
 from orchestrator.ports.errors import ThinkerError
 from orchestrator.upstreams.constraint_probe import ConstraintProbe
 from orchestrator.upstreams.http import Call, HttpUpstream
@@ -23,6 +31,7 @@ from services.protocol.critique.prompts import Template
 from services.protocol.critique.questions import Question
 from services.protocol.critique.replies import Reply, read_completions
 from services.protocol.critique.special_tokens import without_tokens
+from services.protocol.rewriting import REWRITERS, Rewriter, default_prompt
 from services.serving import tracing
 
 _MAX_REASONING: Final = 8_000
@@ -47,6 +56,8 @@ class Dialect:
         sampling: further fields of the request (temperature, max_tokens …), sent unchanged.
         samples: critiques of each candidate; the mean of their scores counts.
         max_pixels: larger pictures are scaled down to it before they are sent; None sends them unchanged.
+        rewriter: how it is asked to rewrite an instruction before the first edit.
+        rewriting_prompt: the prompt of that.
     """
 
     model: str
@@ -56,10 +67,12 @@ class Dialect:
     sampling: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0, "max_tokens": 2048})
     samples: int = 1
     max_pixels: int | None = None
+    rewriter: Rewriter = REWRITERS["template"]
+    rewriting_prompt: str = field(default_factory=default_prompt)
 
 
 class HttpThinker:
-    """`orchestrator.ports.collaborators.Thinker` over chat completions.
+    """`orchestrator.ports.collaborators.Thinker` and `Preparer` over chat completions.
 
     Args:
         upstream: where to post.
@@ -80,6 +93,9 @@ class HttpThinker:
         self._on_reply = on_reply
         self._critiques = ConstraintProbe(dialect.constraint, dialect.format.bind())
         self._checklists = ConstraintProbe(dialect.constraint, QUESTIONS)
+        # The makers' own models think before they answer, which a constraint would forbid.
+        constraint = "none" if dialect.rewriter.is_system else dialect.constraint
+        self._rewrites = ConstraintProbe(constraint, dialect.rewriter.format)
         self._pictures = Pictures(dialect.max_pixels, decoder or DecodePool())
         self._sources = EncodedSources()
 
@@ -135,6 +151,34 @@ class HttpThinker:
         contract = ReplyContract(QUESTIONS, build, pictures, self._sources)
         (questions, *_), usage, _ = await self._request(contract, self._checklists, patience, 1)
         return ChecklistReply(tuple(ChecklistQuestion(kind=each.kind, text=each.text) for each in questions), usage)
+
+    async def prepare(self, order: PrepareOrder, patience: Patience | None = None) -> PrepareReply:
+        """The instruction, rewritten for an editor. An unreadable reply is not repaired: rewriters know no other conversation.
+
+        Raises:
+            ThinkerError: when the server fails, or its reply holds no instruction; retryable where another may differ.
+        """
+        patience = patience or Patience.of(order.timeout_s)
+        rewriter, prompt = self._dialect.rewriter, self._dialect.rewriting_prompt
+        mask = None if rewriter.is_system else order.mask
+        if rewriter.is_system:
+            # Each as large as in the model's training.
+            pictures = [await self._pictures.fit(picture, order.tenant) for picture in (order.source, *order.references)]
+        else:
+            pictures = await self._pictures.of_session(order.source, order.references, mask, order.tenant)
+        extras = Extras(len(order.references), mask is not None, prompt_tokens=order.prompt_tokens)
+
+        def build(urls: Sequence[str]) -> list[dict[str, Any]]:
+            return rewriter.messages(prompt, order.instruction, urls, extras)
+
+        contract = ReplyContract(rewriter.format, build, pictures, self._sources)
+        (reply,), usage = await self._complete(contract, self._rewrites, patience, 1)
+        result = self._parse(contract, reply)
+        if isinstance(result, Unparseable):
+            error = _unreadable(result, "instruction")
+            error.retryable = error.retryable and self._dialect.sampling.get("temperature") != 0
+            raise error
+        return PrepareReply(result, usage)
 
     async def _request(
         self, contract: ReplyContract[_T], probe: ConstraintProbe, patience: Patience, samples: int
@@ -207,8 +251,8 @@ def _is_whole(reply: Reply | Unparseable) -> bool:
     return reply.finish_reason not in _CUT and not reply.refusal
 
 
-def _unreadable(unparseable: Unparseable) -> ThinkerError:
-    message = f"the thinker's reply holds no usable critique: {unparseable.reason}"
+def _unreadable(unparseable: Unparseable, what: str = "critique") -> ThinkerError:
+    message = f"the thinker's reply holds no usable {what}: {unparseable.reason}"
     message += f" ({unparseable.detail})" if unparseable.detail else ""
     if unparseable.reason == "refusal":
         return ThinkerError("thinker_refused", message)

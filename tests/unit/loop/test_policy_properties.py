@@ -48,8 +48,10 @@ def test_no_budget_is_exceeded(data: st.DataObject) -> None:
         if isinstance(event, ev.EditStarted) and limits.budget_editor_s is not None:
             assert fold(world.events[:place]).totals.editor_seconds < limits.budget_editor_s
     assert all(event.attempt <= limits.edit_attempts for event in started)
-    assert len(session.turns) - session.floor <= limits.max_turns or session.new_instruction
-    failed = [event for event in world.events if isinstance(event, ev.CritiqueFailed)]
+    first = session.turns[0] if session.turns and not session.floor else None
+    refused = bool(first and first.author == "preparer" and not any(each.image for each in first.candidates))
+    assert len(session.turns) - session.floor - refused <= limits.max_turns or session.new_instruction
+    failed = [event for event in world.events if isinstance(event, ev.CritiqueFailed | ev.PrepareFailed)]
     assert all(event.attempt <= limits.critique_attempts for event in failed)
 
 
@@ -160,13 +162,44 @@ def test_resuming_after_any_event_gives_the_same_session(data: st.DataObject) ->
 @worlds
 @given(st.data())
 def test_turn_one_is_the_callers_instruction_and_edits_use_distinct_seeds(data: st.DataObject) -> None:
-    """The caller's instruction comes first, unchanged; one instruction never gets the same seed twice."""
+    """The caller's instruction comes first, unchanged unless a preparer rewrote it; one never gets the same seed twice."""
     _, session = _run(data)
     if session.turns:
-        first = session.turns[0]
-        assert first.author == "person" or first.instruction == session.created.instruction
+        first, prepared = session.turns[0], session.preparation.instruction
+        assert first.author == "person" or first.instruction == (prepared or session.created.instruction)
     tried = [(turn.instruction, c.seed) for turn in session.turns for c in turn.candidates]
     assert len(tried) == len(set(tried))
+
+
+@worlds
+@given(st.data())
+def test_an_instruction_is_prepared_once_before_the_first_turn(data: st.DataObject) -> None:
+    """And only where the session has a preparer; what fails costs time alone."""
+    world, session = _run(data)
+    told = [event for event in world.events if isinstance(event, ev.Prepared | ev.PrepareFailed)]
+
+    assert not told or session.created.preparer
+    assert sum(isinstance(event, ev.Prepared) for event in told) <= 1
+    assert world.events[1 : 1 + len(told)] == told or any(
+        isinstance(event, ev.FeedbackGiven | ev.CancelRequested) for event in world.events[: 1 + len(told)]
+    )
+    assert session.preparation.thinker_seconds == sum(event.thinker_seconds for event in told)
+    assert session.totals.thinker_seconds == pytest.approx(session.preparation.thinker_seconds)
+
+
+@worlds
+@given(st.data())
+def test_words_that_the_editor_refuses_are_given_up_for_the_callers_own(data: st.DataObject) -> None:
+    """A session ends without a picture only after the caller's own words failed too, or no edit could be paid for."""
+    world, session = _run(data)
+    finished, first = session.finished, session.turns[0] if session.turns else None
+    assert finished
+    if finished.reason == "failed" and first and first.author == "preparer":
+        refused = any(
+            isinstance(event, ev.EditFailed) and not event.retryable and event.code == "x" and event.turn == 1
+            for event in world.events
+        )
+        assert not refused or len(session.turns) > 1
 
 
 @worlds

@@ -17,6 +17,7 @@ from orchestrator.loop.actions import (
     CritiqueJob,
     EditJob,
     Finish,
+    PrepareJob,
     Rest,
     StartTurn,
     VerifyJob,
@@ -70,15 +71,16 @@ def created(draw: st.DrawFn) -> ev.SessionCreated:
         seed=7,
         checklist=draw(st.booleans()),
         choosing=draw(st.none() | choosings),
+        preparer=draw(st.sampled_from([None, None, "p"])),
     )
 
 
-Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob
+Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob | PrepareJob
 
 
 def place_of(job: Job) -> tuple[str, int, int]:
     """A job's identity within its session."""
-    if isinstance(job, ChecklistJob):
+    if isinstance(job, ChecklistJob | PrepareJob):
         return type(job).__name__, 0, 0
     if isinstance(job, CompareJob):
         return type(job).__name__, job.first.turn, job.first.candidate
@@ -229,6 +231,11 @@ class World:
         self.now = max(self.now, began + took)
         outcome = self.draw.draw(st.sampled_from(["good", "good", "good", "broken", "refused"]))
         failure: dict[str, Any] = {"attempt": job.attempt, "code": "x", "message": "x", "retryable": outcome == "broken"}
+        if isinstance(job, PrepareJob):
+            rewritten = self.draw.draw(st.sampled_from(["a golden scene", "make it golden"]))
+            prepared = ev.Prepared(at=self.now, instruction=rewritten, thinker_seconds=took)
+            self.record(prepared if outcome == "good" else ev.PrepareFailed(at=self.now, **failure, thinker_seconds=took))
+            return
         if isinstance(job, ChecklistJob):
             questions = (ev.ChecklistQuestion(kind="change", text="Is it golden?"),)
             made = ev.ChecklistMade(at=self.now, questions=questions)
