@@ -1,4 +1,4 @@
-"""Performs one job of a session: a preparation, an edit, a critique, a comparison, a checklist. Failures are returned as events."""
+"""Performs one job of a session: preparation, edit, critique, comparison or checklist. Failures are returned as events."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class UpstreamPool:
             editor.fallback,
             self._loras(name),
             editor.preparer,
-            _is_prepared(self._registry, editor),
+            self._registry.prepares(editor),
         )
 
     async def follow(self) -> None:
@@ -303,14 +303,6 @@ class UpstreamPool:
             rewriting_prompt=preparer.prompt(),
         )
         return HttpThinker(upstream, dialect, self._observer.thinker_replied, self._decoder)
-
-
-def _is_prepared(registry: Registry, editor: EditorSettings) -> bool:
-    """Whether instructions for an editor are rewritten unless a request says otherwise: where its makers ask for it."""
-    if editor.prepare is not None:
-        return editor.prepare
-    named = registry.preparers.get(editor.preparer or "")
-    return named is not None and named.rewriter.required
 
 
 def _most_images(registry: Registry, name: str) -> int | None:

@@ -267,6 +267,13 @@ class Registry(BaseModel):
         """The thinker when none is named."""
         return self.default_thinker or next(iter(self.thinkers))
 
+    def prepares(self, editor: EditorSettings) -> bool:
+        """Whether instructions for an editor are rewritten unless a request says otherwise: where its makers ask for it."""
+        if editor.prepare is not None:
+            return editor.prepare
+        named = self.preparers.get(editor.preparer or "")
+        return named is not None and named.rewriter.required
+
     def keys(self) -> list[str]:
         """The API keys of all upstreams, which logs must not contain."""
         return [

@@ -14,3 +14,11 @@ def test_further_critiques_make_a_row_show_the_means() -> None:
 
     assert row is not None
     assert (row.semantic, row.quality, row.overall) == (6.0, 8.0, 48**0.5)
+
+
+def test_an_instruction_that_could_not_be_rewritten_is_told() -> None:
+    failure = {"preparer": "p", "error": {"code": "thinker_failed", "message": "it is\naway"}}
+    told = summary(Session.model_validate(session(preparation=failure)))
+
+    assert "the instruction was not rewritten: it is away" in told
+    assert "rewritten" not in summary(Session.model_validate(session(preparation={"preparer": "p", "instruction": "long"})))

@@ -96,3 +96,19 @@ def test_the_page_is_valid_for_any_text(more: dict[str, Any], articles: int) -> 
     assert not re.search(r"""(?:src|href)=(?!"data:image/png;base64,)""", page)
     assert not re.search(r"https?://", page)
     assert ("★ best" in page) == bool(articles)
+
+
+@pytest.mark.parametrize(
+    ("preparation", "says"),
+    [
+        ({"preparer": "pup", "instruction": "long", "thinker_seconds": 1.5}, "Rewriting by pup</dt><dd>1.50 s"),
+        ({"preparer": "pup", "error": {"code": "thinker_failed", "message": HOSTILE}}, "failed: &lt;/p&gt;"),
+    ],
+)
+def test_a_rewritten_instruction_is_told_as_such(preparation: dict[str, Any], says: str) -> None:
+    turn = {**TURN, "author": "preparer"}
+    page = render(Session.model_validate(session(instruction="x", turns=[turn], preparation=preparation)), Pictures(PNG, {}))
+
+    assert says in page
+    assert "Turn 1 <small>rewritten for the editor" in page
+    assert "<script>" not in page

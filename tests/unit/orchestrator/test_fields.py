@@ -449,3 +449,45 @@ def test_a_lora_that_the_editor_does_not_have_is_refused(chosen: dict[str, Any],
         check(validate(ImagesEditFields, {"prompt": "x", **chosen}), WITH_LORAS, DEADLINES, has_mask=False)
     assert (caught.value.code, caught.value.param) == (code, "lora")
     assert told in caught.value.message
+
+
+PREPARED = Catalogue(
+    {
+        "plain": EditorCapabilities(NONE, mask=False),
+        "asks": EditorCapabilities(NONE, mask=False, preparer="pup", prepare=True),
+        "may": EditorCapabilities(NONE, mask=False, preparer="thinker"),
+    },
+    ("judge", "expert"),
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "prepare", "preparer"),
+    [
+        ("plain", None, None),
+        ("plain", False, None),
+        ("asks", None, "pup"),
+        ("asks", True, "pup"),
+        ("asks", False, None),
+        ("may", None, None),
+        ("may", True, "expert"),
+    ],
+)
+def test_an_instruction_is_rewritten_as_the_editor_is_set_or_as_the_request_says(
+    model: str, *, prepare: bool | None, preparer: str | None
+) -> None:
+    """By the session's own thinker where the editor's settings say so."""
+    fields = validate(SessionFields, {"prompt": "golden", "model": model, "thinker": "expert", "prepare": prepare})
+    check(fields, PREPARED, DEADLINES, has_mask=False)
+    created = first_event(fields, Sources(SOURCE, None), PREPARED, DEADLINES, now=0.0, seed=1)
+
+    assert (created.preparer, created.version, created.instruction) == (preparer, 3 if preparer else 1, "golden")
+
+
+def test_an_editor_without_a_preparer_is_named() -> None:
+    fields = validate(SessionFields, {"prompt": "golden", "model": "plain", "prepare": "true"})
+    with pytest.raises(ApiError) as caught:
+        check(fields, PREPARED, DEADLINES, has_mask=False)
+
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "prepare")
+    assert "the editor 'plain' has no preparer" in caught.value.message
