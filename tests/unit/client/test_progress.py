@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from editthinker.cli.progress import Progress
-from editthinker.client import Event
+from editthinker.cli.progress import Progress, summary
+from editthinker.client import Event, Session
+from tests.component.client.scripted import session
 
 
 def test_further_critiques_make_a_row_show_the_means() -> None:
