@@ -24,6 +24,7 @@ from typing import Final, Literal
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.policies_picture import draw
 from orchestrator.execution.judge_noise import CONFIRMATIONS, JudgeNoise
 from orchestrator.loop import events as ev
 from orchestrator.loop.actions import CompareJob, CritiqueJob, EditJob, Finish, StartTurn, VerifyJob, Work
@@ -354,6 +355,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--confirmations", type=int, default=CONFIRMATIONS, help="further critiques of a candidate at most (8)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every row here")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the strategies under one judge here, as SVG")
     return parser.parse_args(argv)
 
 
@@ -377,6 +379,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Console(width=None if sys.stdout.isatty() else 150).print(table(rows))
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+    if options.picture:
+        options.picture.write_text(draw(rows), encoding="utf-8")
     return 0
 
 

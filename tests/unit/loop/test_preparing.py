@@ -69,7 +69,7 @@ class Story:
             ),
             ev.EditStarted(**place, attempt=1, key=f"{action.turn}/1", seed=1),
         )
-        failure = {"attempt": 1, "code": code, "message": "no", "retryable": retryable}
+        failure: dict[str, Any] = {"attempt": 1, "code": code, "message": "no", "retryable": retryable}
         return self.add(ev.EditFailed(**place, **failure) if code else ev.Edited(**place, image=IMAGE, editor_seconds=1))
 
 
