@@ -18,7 +18,7 @@ from orchestrator.ports.collaborators import EditorUsage, PrepareOrder, PrepareR
 from orchestrator.ports.errors import ThinkerError
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.protocol.critique.formats import FORMATS
-from services.protocol.rewriting import REWRITERS, RewriterName
+from services.protocol.rewriting import REWRITERS, RewriterName, default_prompt
 from tests.component.orchestrator.desk import WAIT_S, Desk, asking, stored
 from tests.component.orchestrator.test_comparisons import Judge
 from tests.component.orchestrator.test_editor_seconds import PICTURE, Store
@@ -31,7 +31,6 @@ LONG = "golden evening light on the house"
 
 async def prepare(desk: Desk, name: RewriterName, **order: Any) -> PrepareReply:
     spoken = REWRITERS[name]
-    prompt = {"rewriting_prompt": "be expert"} if spoken.is_system else {}
     dialect = Dialect(
         "m",
         FORMATS["json_schema"],
@@ -40,7 +39,7 @@ async def prepare(desk: Desk, name: RewriterName, **order: Any) -> PrepareReply:
         spoken.sampling,
         max_pixels=spoken.max_pixels,
         rewriter=spoken,
-        **prompt,  # type: ignore[arg-type]
+        rewriting_prompt="be expert" if spoken.is_system else default_prompt(),
     )
     async with asking("thinker", desk.url) as upstream:
         return await HttpThinker(upstream, dialect).prepare(PrepareOrder(stored(SOURCE), "golden", WAIT_S, **order))

@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def row(strategy: Any, edits: float, true: float, *, rules: RuleSet = "single scores", **more: Any) -> Row:
     given: dict[str, Any] = {"judge": "noise 1", "kind": "both", "sessions": 9, **more}
-    figures = dict.fromkeys(("best", "false_satisfied", "satisfied", "critiques", "gain_per_edit"), (0.5, 0.1))
+    figures: dict[str, Any] = dict.fromkeys(("best", "false_satisfied", "satisfied", "critiques", "gain_per_edit"), (0.5, 0.1))
     return Row(rules, strategy, **given, **figures, true=(true, 0.05), edits=(edits, 0.1))
 
 
