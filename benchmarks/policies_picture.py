@@ -1,6 +1,6 @@
-"""The picture of docs/strategies.md: what a strategy's answers are worth, by the edits that it takes.
+"""A picture of the simulation: what a strategy's answers are worth, by the edits that it takes.
 
-python -m benchmarks.policies --noise 1 --bias --rules "single scores" repeated --picture docs/images/strategies.svg
+python -m benchmarks.policies --noise 1 --bias --rules "single scores" repeated --picture strategies.svg
 """
 
 from __future__ import annotations
