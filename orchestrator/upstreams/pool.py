@@ -24,9 +24,11 @@ from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallb
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
 from orchestrator.upstreams.liveness import UpstreamHealth
 from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings, UpstreamSettings
+from orchestrator.upstreams.scorer import HttpScorer, ScoreDialect
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.formats import FORMATS
+from services.protocol.critique.score_formats import SCORE_FORMATS
 from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
@@ -262,9 +264,21 @@ class UpstreamPool:
         told = None if editor is None or not editor.native_size else self._told_of(name, editor)
         return told.native_pixels if told else None
 
-    def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
+    def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker | HttpScorer:
         options = replace(_upstream(thinker), away_s=thinker.away_s)
         upstream = HttpUpstream("thinker", options, self._client, self._health("thinker", name, thinker), name=name)
+        if (scores := SCORE_FORMATS.get(thinker.format)) is not None:
+            asks = ScoreDialect(
+                thinker.model,
+                scores,
+                thinker.prompt(),
+                thinker.quality_prompt(),
+                thinker.constraint,
+                dict(thinker.sampling),
+                thinker.samples,
+                thinker.max_pixels,
+            )
+            return HttpScorer(upstream, asks, self._observer.thinker_replied, self._decoder)
         dialect = Dialect(
             thinker.model,
             FORMATS[thinker.format],

@@ -26,8 +26,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from services.protocol.critique.constraints import Constraint
-from services.protocol.critique.formats import FORMATS, FormatName
+from services.protocol.critique.formats import FORMATS, FormatName, ReplyFormat
 from services.protocol.critique.prompts import Template
+from services.protocol.critique.score_formats import SCORE_FORMATS, ScoreFormatName
 from services.protocol.images_api import MAX_IMAGES
 from services.serving.log_format import HttpUrl
 
@@ -129,11 +130,14 @@ class ThinkerSettings(UpstreamSettings):
     """A thinker: any server of ``POST /v1/chat/completions`` that takes images."""
 
     model: str = Field(description="The server's name for the model.")
-    format: FormatName = Field("editthinker", description="The format of its critiques.")
+    format: FormatName | ScoreFormatName = Field("editthinker", description="The format of its critiques.")
     constraint: Constraint | Literal["auto"] = Field(
         "auto", description="How the server constrains its replies; `auto` probes it."
     )
     template: Path | None = Field(None, description="A prompt template file; ours if absent.")
+    quality_template: Path | None = Field(
+        None, description="The prompt file of the second request of editscore and digit; ours if absent."
+    )
     sampling: dict[str, Any] = Field(
         default_factory=lambda: {"temperature": 0, "max_tokens": 4096}, description="Further fields of the request."
     )
@@ -153,8 +157,14 @@ class ThinkerSettings(UpstreamSettings):
     def prompt(self) -> Template:
         """Its prompt template."""
         if self.template is None:
-            return FORMATS[self.format].template()
+            return (SCORE_FORMATS.get(self.format) or FORMATS[self.format]).template()
         return Template(self.template.read_text("utf-8"))
+
+    def quality_prompt(self) -> str:
+        """The prompt of the second request of a format that only gives scores."""
+        if self.quality_template is None:
+            return SCORE_FORMATS[self.format].quality_prompt()
+        return self.quality_template.read_text("utf-8")
 
     @field_validator("constraint", mode="before")
     @classmethod
@@ -172,8 +182,23 @@ class ThinkerSettings(UpstreamSettings):
             raise ValueError(f"the template cannot be read: {exc}") from exc
         if self.format == "checklist" and not template.lists_questions:
             raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
-        if self.constraint not in {"none", "auto"} and not FORMATS[self.format].bind().constraint(self.constraint):  # type: ignore[arg-type]
+        scores = SCORE_FORMATS.get(self.format)
+        if self.quality_template is not None:
+            if scores is None:
+                raise ValueError(
+                    f"quality_template is for {' and '.join(SCORE_FORMATS)}; the format {self.format} has one request"
+                )
+            try:
+                marks = self.quality_prompt().count("<image>")
+            except OSError as exc:
+                raise ValueError(f"the quality_template cannot be read: {exc}") from exc
+            if marks > 1:
+                raise ValueError(f"the quality_template shows one picture, and has {marks} <image> marks; leave one")
+        form: ReplyFormat[Any] = scores.reply_format if scores else FORMATS[self.format].bind()
+        if self.constraint not in {"none", "auto"} and not form.constraint(self.constraint):  # type: ignore[arg-type]
             raise ValueError(f"the format {self.format} has no {self.constraint} constraint")
+        if self.samples > 1 and scores and not scores.sampled:
+            raise ValueError(f"samples above 1 are all alike with the format {self.format}; leave samples at 1")
         if self.samples > 1 and not self.sampling.get("temperature"):
             raise ValueError("samples above 1 would all be alike at temperature 0; set sampling.temperature too")
         return self

@@ -25,12 +25,14 @@ from services.protocol.critique.replies import Reply, read_completions
 from services.protocol.critique.special_tokens import without_tokens
 from services.serving import tracing
 
-_MAX_REASONING: Final = 8_000
+MAX_REASONING: Final = 8_000
 """Characters of reasoning that are stored, so that a rambling thinker does not fill the session store."""
 _CUT: Final = frozenset({"length", "content_filter"})
 """Reasons to end a reply before its form is complete."""
-_NOT_RETRYABLE: Final = frozenset({"instruction_too_long"})
-_AGAIN_TEMPERATURE: Final = 0.7
+_NOT_RETRYABLE: Final = frozenset({"instruction_too_long", "no_logprobs"})
+_NOT_REPAIRABLE: Final = frozenset({"no_logprobs"})
+"""Reasons that are the server's, which no other wording changes."""
+AGAIN_TEMPERATURE: Final = 0.7
 """Of a further critique by a thinker that is asked at temperature 0, where it would repeat itself (EditScore samples at 0.7)."""
 _T = TypeVar("_T")
 
@@ -77,7 +79,7 @@ class HttpThinker:
     ) -> None:
         self._upstream = upstream
         self._dialect = dialect
-        self._on_reply = on_reply
+        self._chat = Chat(upstream, dialect.model, dialect.sampling, on_reply)
         self._critiques = ConstraintProbe(dialect.constraint, dialect.format.bind())
         self._checklists = ConstraintProbe(dialect.constraint, QUESTIONS)
         self._pictures = Pictures(dialect.max_pixels, decoder or DecodePool())
@@ -114,9 +116,9 @@ class HttpThinker:
             return messages(order.instruction, order.turn_instruction, template, urls=urls, questions=questions, extras=extras)
 
         greedy = self._dialect.sampling.get("temperature") == 0
-        sampling = {"temperature": _AGAIN_TEMPERATURE} if order.number > 1 and greedy else {}
+        sampling = {"temperature": AGAIN_TEMPERATURE} if order.number > 1 and greedy else {}
         contract = ReplyContract(self._dialect.format.bind(questions), build, pictures, self._sources, sampling)
-        critiques, usage, repaired = await self._request(contract, self._critiques, patience, self._dialect.samples)
+        critiques, usage, repaired = await self._chat.request(contract, self._critiques, patience, self._dialect.samples)
         return replace(_mean(critiques), usage=usage, repaired=repaired)
 
     async def checklist(self, order: ChecklistOrder, patience: Patience | None = None) -> ChecklistReply:
@@ -133,13 +135,34 @@ class HttpThinker:
             return questions_messages(order.instruction, self._dialect.template, urls=urls, extras=extras)
 
         contract = ReplyContract(QUESTIONS, build, pictures, self._sources)
-        (questions, *_), usage, _ = await self._request(contract, self._checklists, patience, 1)
+        (questions, *_), usage, _ = await self._chat.request(contract, self._checklists, patience, 1)
         return ChecklistReply(tuple(ChecklistQuestion(kind=each.kind, text=each.text) for each in questions), usage)
 
-    async def _request(
+
+class Chat:
+    """Requests to one server, and what its replies hold.
+
+    Args:
+        upstream: where to post.
+        model: the server's name for the model.
+        sampling: further fields of each request.
+        on_reply: as for `HttpThinker`.
+    """
+
+    def __init__(self, upstream: HttpUpstream, model: str, sampling: Mapping[str, Any], on_reply: Callable[[str], None]) -> None:
+        self._upstream = upstream
+        self._model = model
+        self._sampling = sampling
+        self._on_reply = on_reply
+
+    async def request(
         self, contract: ReplyContract[_T], probe: ConstraintProbe, patience: Patience, samples: int
     ) -> tuple[list[_T], Usage, bool]:
-        """What the replies hold, the tokens used, and whether it took a second, repairing request."""
+        """What the replies hold, the tokens used, and whether it took a second, repairing request.
+
+        Raises:
+            ThinkerError: as `HttpThinker.critique`.
+        """
         replies, usage = await self._complete(contract, probe, patience, samples)
         usable: list[_T] = []
         failures: list[Unparseable] = []
@@ -153,6 +176,8 @@ class HttpThinker:
             return usable, usage, False
         # A reply without a message has no text to show.
         first = replies[0]
+        if failures[0].reason in _NOT_REPAIRABLE:
+            raise _unreadable(failures[0])
         shown = first.content or first.reasoning if isinstance(first, Reply) else ""
         repair = contract.repair(shown, failures[0])
         replies, more = await self._complete(repair, probe, patience, 1)
@@ -185,11 +210,11 @@ class HttpThinker:
 
     async def _post(self, contract: ReplyContract[Any], kind: Constraint, samples: int, patience: Patience) -> Any:
         """The JSON of a chat completion."""
-        fields = {"model": self._dialect.model, **self._dialect.sampling, **contract.format.constraint(kind)}
+        fields = {"model": self._model, **self._sampling, **contract.format.constraint(kind)}
         if samples > 1:
             fields["n"] = samples
         call = Call("/chat/completions", contract.body(fields), "application/json", {})
-        with tracing.span(f"chat {self._dialect.model}", "client", tracing.chat_request(fields)) as span:
+        with tracing.span(f"chat {self._model}", "client", tracing.chat_request(fields)) as span:
             completion = (await self._upstream.post(call, patience)).json
             span.set_attributes(tracing.chat_response(completion))
         return completion
@@ -227,7 +252,7 @@ def _mean(critiques: Sequence[Critique]) -> CritiqueReply:
     return CritiqueReply(
         round(statistics.fmean(semantic), 3),
         round(statistics.fmean(quality), 3),
-        texts.reasoning[:_MAX_REASONING],
+        texts.reasoning[:MAX_REASONING],
         refined,
         answers=tuple(
             ChecklistAnswer(number=answer.number, kind=answer.kind, answer=answer.answer, reason=answer.reason)

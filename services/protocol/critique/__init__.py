@@ -7,6 +7,9 @@
     scores        scores read from a reply, or computed from a checklist's answers; quoted scores are refused
     constraints   the exact form of a reply as a regular expression or a JSON schema
     formats       the three critique formats and the checklist's questions format
+    editscore     two numbers from 0 to 25, as the reward model EditScore answers
+    digit         one digit, read with its probabilities
+    score_formats the formats of judges that only give scores: these two
 
 Each module imports only those above it.
 """

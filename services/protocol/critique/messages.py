@@ -48,6 +48,7 @@ UnparseableReason = Literal[
     "unasked_answer",
     "unknown_answer",
     "missing_questions",
+    "no_logprobs",
 ]
 
 
@@ -342,6 +343,7 @@ _COMPLAINTS: Final[dict[UnparseableReason, str]] = {
     "unasked_answer": "Your reply answered a question that was not asked.",
     "unknown_answer": 'An answer in your reply was none of the words "yes", "partly" and "no".',
     "missing_questions": "Your reply did not hold enough different questions of both kinds.",
+    "no_logprobs": "Your reply came without the probabilities of its tokens.",
 }
 
 
