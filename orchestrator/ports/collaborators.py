@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, Choosing, ImageRef, OutsideMask, Winner
+from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, Choosing, ImageRef, OutsideMask, Place, Winner
 from services.imaging.codec import CheckedImage
 from services.imaging.shapes import Fit
 
@@ -133,6 +133,7 @@ class CritiqueOrder:
         references: the pictures that the instruction may refer to.
         mask: where the candidate may differ from the source.
         outside_mask: what the candidate changed elsewhere.
+        outside_places: how it differs from the candidate that it was to improve, outside of the places that were pointed at.
         prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
         number: how often the judge was asked about this candidate, this time included. Its answer must not be a repetition.
     """
@@ -149,6 +150,7 @@ class CritiqueOrder:
     outside_mask: OutsideMask | None = None
     prompt_tokens: int | None = None
     number: int = 1
+    outside_places: OutsideMask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,7 @@ class CritiqueReply:
     Attributes:
         refined_instruction: the instruction for the next turn; None to keep the current one.
         answers: to the checklist, if the session has one.
+        places: what it points at in the candidate's picture.
         samples: usable replies; the scores are their means, the spreads their standard deviations.
         thinker: the name of the fallback that replied, if one did.
         repaired: whether the thinker was asked to rewrite an unreadable reply.
@@ -208,6 +211,7 @@ class CritiqueReply:
     quality_spread: float = 0.0
     thinker: str | None = None
     repaired: bool = False
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

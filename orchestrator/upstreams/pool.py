@@ -287,6 +287,7 @@ class UpstreamPool:
             dict(thinker.sampling),
             thinker.samples,
             thinker.max_pixels,
+            thinker.places,
         )
         return HttpThinker(upstream, dialect, self._observer.thinker_replied, self._decoder)
 

@@ -148,6 +148,7 @@ class ThinkerSettings(UpstreamSettings):
     max_pixels: int | None = Field(
         4_194_304, ge=1024, description="Larger images are scaled down to it, once; null sends them unchanged."
     )
+    places: bool = Field(False, description="Whether its critiques point at places; formats json_schema and checklist.")
     images: int | None = Field(
         None, ge=2, description="Pictures that a request may hold; a request for which a critique needs more is refused."
     )
@@ -175,16 +176,9 @@ class ThinkerSettings(UpstreamSettings):
         return constraint
 
     @model_validator(mode="after")
-    def _can_be_asked(self) -> Self:
-        try:
-            template = self.prompt()
-        except OSError as exc:
-            raise ValueError(f"the template cannot be read: {exc}") from exc
-        if self.format == "checklist" and not template.lists_questions:
-            raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
-        scores = SCORE_FORMATS.get(self.format)
+    def _second_prompt(self) -> Self:
         if self.quality_template is not None:
-            if scores is None:
+            if self.format not in SCORE_FORMATS:
                 raise ValueError(
                     f"quality_template is for {' and '.join(SCORE_FORMATS)}; the format {self.format} has one request"
                 )
@@ -194,6 +188,20 @@ class ThinkerSettings(UpstreamSettings):
                 raise ValueError(f"the quality_template cannot be read: {exc}") from exc
             if marks > 1:
                 raise ValueError(f"the quality_template shows one picture, and has {marks} <image> marks; leave one")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        try:
+            template = self.prompt()
+        except OSError as exc:
+            raise ValueError(f"the template cannot be read: {exc}") from exc
+        if self.format == "checklist" and not template.lists_questions:
+            raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
+        scores = SCORE_FORMATS.get(self.format)
+        if self.places and (scores or not FORMATS[self.format].points):
+            names = " or ".join(name for name, form in FORMATS.items() if form.points)
+            raise ValueError(f"the format {self.format} cannot point at places; use {names}, or leave places out")
         form: ReplyFormat[Any] = scores.reply_format if scores else FORMATS[self.format].bind()
         if self.constraint not in {"none", "auto"} and not form.constraint(self.constraint):  # type: ignore[arg-type]
             raise ValueError(f"the format {self.format} has no {self.constraint} constraint")

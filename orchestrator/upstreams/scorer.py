@@ -19,11 +19,11 @@ from orchestrator.upstreams.http import HttpUpstream
 from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.reply_contract import EncodedSources, ReplyContract
 from orchestrator.upstreams.scaling import Pictures
-from orchestrator.upstreams.thinker import AGAIN_TEMPERATURE, MAX_REASONING, Chat
+from orchestrator.upstreams.thinker import AGAIN_TEMPERATURE, MAX_REASONING, Chat, strayed
 from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.digit import FIX
-from services.protocol.critique.messages import Extras, Strayed, messages
+from services.protocol.critique.messages import Extras, messages
 from services.protocol.critique.prompts import Template
 from services.protocol.critique.score_formats import ScoreFormat, quality_messages
 from services.protocol.critique.scores import Rating
@@ -92,9 +92,8 @@ class HttpScorer:
             order.source, order.references, order.mask, order.tenant, candidate=order.candidate
         )
         candidate = await self._pictures.fit(order.candidate, order.tenant)
-        outside = order.outside_mask
-        strayed = None if outside is None else Strayed(outside.changed, outside.difference)
-        extras = Extras(len(order.references), order.mask is not None, strayed)
+        measured = {"strayed": strayed(order.outside_mask), "moved": strayed(order.outside_places)}
+        extras = Extras(len(order.references), order.mask is not None, **measured)
 
         def followed(urls: Sequence[str]) -> list[dict[str, Any]]:
             return messages(order.instruction, order.turn_instruction, self._dialect.template, urls=urls, extras=extras)

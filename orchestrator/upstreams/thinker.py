@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
-from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion
+from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, OutsideMask, Place
 from orchestrator.ports.collaborators import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply, Usage
 from orchestrator.ports.errors import ThinkerError
 from orchestrator.upstreams.constraint_probe import ConstraintProbe
@@ -49,6 +49,7 @@ class Dialect:
         sampling: further fields of the request (temperature, max_tokens …), sent unchanged.
         samples: critiques of each candidate; the mean of their scores counts.
         max_pixels: larger pictures are scaled down to it before they are sent; None sends them unchanged.
+        places: whether critiques are asked to point at places.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Dialect:
     sampling: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0, "max_tokens": 2048})
     samples: int = 1
     max_pixels: int | None = None
+    places: bool = False
 
 
 class HttpThinker:
@@ -80,7 +82,7 @@ class HttpThinker:
         self._upstream = upstream
         self._dialect = dialect
         self._chat = Chat(upstream, dialect.model, dialect.sampling, on_reply)
-        self._critiques = ConstraintProbe(dialect.constraint, dialect.format.bind())
+        self._critiques = ConstraintProbe(dialect.constraint, dialect.format.bind(places=dialect.places))
         self._checklists = ConstraintProbe(dialect.constraint, QUESTIONS)
         self._pictures = Pictures(dialect.max_pixels, decoder or DecodePool())
         self._sources = EncodedSources()
@@ -107,9 +109,14 @@ class HttpThinker:
             order.source, order.references, order.mask, order.tenant, candidate=order.candidate
         )
         pictures.append(await self._pictures.fit(order.candidate, order.tenant))
-        outside = order.outside_mask
-        strayed = None if outside is None else Strayed(outside.changed, outside.difference)
-        extras = Extras(len(order.references), order.mask is not None, strayed, order.prompt_tokens)
+        extras = Extras(
+            len(order.references),
+            order.mask is not None,
+            strayed(order.outside_mask),
+            order.prompt_tokens,
+            self._dialect.places,
+            strayed(order.outside_places),
+        )
         template = self._dialect.template
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
@@ -117,7 +124,8 @@ class HttpThinker:
 
         greedy = self._dialect.sampling.get("temperature") == 0
         sampling = {"temperature": AGAIN_TEMPERATURE} if order.number > 1 and greedy else {}
-        contract = ReplyContract(self._dialect.format.bind(questions), build, pictures, self._sources, sampling)
+        form = self._dialect.format.bind(questions, places=self._dialect.places)
+        contract = ReplyContract(form, build, pictures, self._sources, sampling)
         critiques, usage, repaired = await self._chat.request(contract, self._critiques, patience, self._dialect.samples)
         return replace(_mean(critiques), usage=usage, repaired=repaired)
 
@@ -225,6 +233,11 @@ class Chat:
         return result
 
 
+def strayed(outside: OutsideMask | None) -> Strayed | None:
+    """What was measured, as a request tells it."""
+    return None if outside is None else Strayed(outside.changed, outside.difference)
+
+
 def _is_whole(reply: Reply | Unparseable) -> bool:
     """Whether a reply proves something about the constraint: one that was cut, filtered or refused does not."""
     if isinstance(reply, Unparseable):
@@ -257,6 +270,10 @@ def _mean(critiques: Sequence[Critique]) -> CritiqueReply:
         answers=tuple(
             ChecklistAnswer(number=answer.number, kind=answer.kind, answer=answer.answer, reason=answer.reason)
             for answer in texts.answers
+        ),
+        places=tuple(
+            Place(left=place.left, top=place.top, right=place.right, bottom=place.bottom, word=place.word)
+            for place in texts.places
         ),
         samples=len(critiques),
         semantic_spread=_spread(semantic),

@@ -1,6 +1,7 @@
 """The critique protocol: what a thinker is sent, how it replies, and how its replies are read.
 
     questions     the checklist: questions and answers
+    places        boxes that a critique points at
     prompts       prompt templates
     messages      chat messages of a request, and of the request after an unreadable reply; Critique
     replies       chat completions, and the JSON objects in a reply

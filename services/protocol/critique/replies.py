@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.protocol.critique.messages import MAX_INSTRUCTION, Critique, Unparseable, UnparseableReason, well_formed
+from services.protocol.critique.places import Place
 from services.protocol.critique.questions import Answer
 
 MAX_REASONING: Final = 2_000
@@ -250,10 +251,14 @@ def labelled(instruction: str | None) -> str:
 
 
 def critique_of(
-    scores: tuple[float, float], reasoning: str, instruction: str, answers: tuple[Answer, ...] = ()
+    scores: tuple[float, float],
+    reasoning: str,
+    instruction: str,
+    answers: tuple[Answer, ...] = (),
+    places: tuple[Place, ...] = (),
 ) -> Critique | Unparseable:
     """The critique, with labels and surrounding white space stripped from its texts."""
     instruction = _LABEL.sub("", well_formed(instruction).strip()).strip()
     if len(instruction) > MAX_INSTRUCTION:
         return Unparseable("instruction_too_long", f"{len(instruction)} characters")
-    return Critique(scores[0], scores[1], well_formed(reasoning).strip(), instruction or None, answers)
+    return Critique(scores[0], scores[1], well_formed(reasoning).strip(), instruction or None, answers, places)

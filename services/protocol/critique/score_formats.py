@@ -52,7 +52,7 @@ def quality_messages(prompt: str, url: str) -> list[dict[str, Any]]:
     before, mark, after = prompt.strip("\n").partition("<image>")
     texts: Sequence[str] = (before, after) if mark else ("", before)
     picture = {"type": "image_url", "image_url": {"url": url}}
-    parts = [{"type": "text", "text": texts[0]}, picture, {"type": "text", "text": texts[1]}]
+    parts: list[dict[str, Any]] = [{"type": "text", "text": texts[0]}, picture, {"type": "text", "text": texts[1]}]
     return [{"role": "user", "content": [part for part in parts if part.get("text") != ""]}]
 
 
