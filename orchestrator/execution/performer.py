@@ -134,6 +134,7 @@ class Performer:
         self, session_id: str, session: Session, job: EditJob, usage: EditorUsage, *, resumed: bool
     ) -> EditReply:
         created, now = session.created, self.clock.now()
+        former = improves(session, ev.CandidateRef(turn=job.turn, candidate=job.candidate))
         # A resumed edit may be finished already at the editor.
         start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor)) - now
         order = EditOrder(
@@ -151,6 +152,7 @@ class Performer:
             references=self._all_stored(session_id, created.references),
             fit=created.fit,
             alpha=created.alpha,
+            boxes=former.places if former else (),
         )
         return await _named(self.editors, created.editor, "editor").edit(order, usage)
 

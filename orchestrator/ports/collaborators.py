@@ -83,6 +83,7 @@ class EditOrder:
         tenant: whose session that is.
         fit: how a picture comes to the size in the options.
         alpha: whether a pixel of the source is not opaque.
+        boxes: what the critique that refined the instruction points at; for editors that take boxes.
     """
 
     source: StoredImage
@@ -99,6 +100,7 @@ class EditOrder:
     references: tuple[StoredImage, ...] = ()
     fit: Fit = "cover"
     alpha: bool = False
+    boxes: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,12 +251,18 @@ class UpstreamPool:
         return HttpEditor(
             upstream,
             model=editor.model,
-            asks=Asks(editor.send_seed, editor.asks_for_base64, editor.send_output_format),
+            asks=Asks(editor.send_seed, editor.asks_for_base64, editor.send_output_format, partial(self._takes_boxes, name)),
             links=EditorLinks(editor.url, editor.image_hosts, self._resolver),
             limit=limit,
             decoder=self._decoder,
             native_pixels=partial(self._native_pixels, name),
         )
+
+    def _takes_boxes(self, name: str) -> bool:
+        """Whether an editor is handed boxes: configured, and told by its list of models."""
+        editor = self._registry.editors.get(name)
+        told = None if editor is None or not editor.boxes else self._told_of(name, editor)
+        return told is not None and told.boxes
 
     def _native_pixels(self, name: str) -> int | None:
         """The area at which an editor edits, if it told that it can answer at that."""

@@ -97,6 +97,11 @@ class EditorSettings(UpstreamSettings):
     native_size: bool = Field(
         True, description="Whether it may answer at its native size between turns, where its list of models says that it can."
     )
+    boxes: bool = Field(
+        False,
+        description="Whether an edit is handed the places of the critique that refined its instruction, where its list of models "
+        "says that it takes boxes.",
+    )
     max_in_flight: int | None = Field(
         None, ge=1, description="Edits that this replica keeps in flight; found adaptively if absent."
     )

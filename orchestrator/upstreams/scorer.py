@@ -92,8 +92,12 @@ class HttpScorer:
             order.source, order.references, order.mask, order.tenant, candidate=order.candidate
         )
         candidate = await self._pictures.fit(order.candidate, order.tenant)
-        measured = {"strayed": strayed(order.outside_mask), "moved": strayed(order.outside_places)}
-        extras = Extras(len(order.references), order.mask is not None, **measured)
+        extras = Extras(
+            len(order.references),
+            order.mask is not None,
+            strayed=strayed(order.outside_mask),
+            moved=strayed(order.outside_places),
+        )
 
         def followed(urls: Sequence[str]) -> list[dict[str, Any]]:
             return messages(order.instruction, order.turn_instruction, self._dialect.template, urls=urls, extras=extras)

@@ -18,14 +18,17 @@ from orchestrator.loop import events as ev
 from orchestrator.loop.session import fold
 from orchestrator.ports.collaborators import CritiqueOrder, CritiqueReply, EditOrder, EditorUsage, EditReply
 from orchestrator.ports.stores import Claim
-from orchestrator.upstreams.registry import ThinkerSettings
+from orchestrator.upstreams.editor import Asks, HttpEditor
+from orchestrator.upstreams.pool import UpstreamPool, http_client
+from orchestrator.upstreams.registry import Registry, ThinkerSettings
 from services.imaging.codec import CheckedImage, ImageInfo, encode
 from services.imaging.masks import of_boxes, opening, outside
 from services.protocol.critique.formats import FORMATS
 from services.protocol.critique.messages import Critique
 from services.protocol.critique.places import Place
-from tests.component.orchestrator.desk import WAIT_S, Desk
+from tests.component.orchestrator.desk import WAIT_S, Desk, asking, image_reply, stored
 from tests.component.orchestrator.test_driver import NAME, InstantEditor, Log, Now, Thinker, Told
+from tests.component.orchestrator.test_native_size import _Unobserved
 from tests.component.orchestrator.test_thinker_client import completion, critique, dialect
 from tests.doubles.decoding import InProcessPool
 
@@ -100,7 +103,7 @@ class Pointer(Thinker):
 async def test_the_next_critique_is_told_what_changed_outside_of_the_boxes() -> None:
     """Compared with the candidate that was pointed at; both stand in the log and in the view."""
     log, thinker = Log(), Pointer()
-    performer = Performer({"e": Painter()}, {"t": thinker}, Blobs(), Now(), decoder=InProcessPool())  # type: ignore[arg-type]
+    performer = Performer({"e": Painter()}, {"t": thinker}, Blobs(), Now(), decoder=InProcessPool())
     driving = Driver(Claim(NAME, 1, "e"), log, performer, Now(), Told(), list(log.entries))  # type: ignore[arg-type]
     await asyncio.wait_for(driving.run(), WAIT_S)
     first, second = (recorded.event for recorded in log.entries if isinstance(recorded.event, ev.Critiqued))
@@ -131,4 +134,57 @@ async def test_a_thinker_is_asked_for_places_only_if_it_is_configured_to(desk: D
 @pytest.mark.parametrize("name", ["editthinker", "editscore", "digit"])
 def test_a_format_that_cannot_point_is_refused_at_start(name: Any) -> None:
     with pytest.raises(ValidationError, match=f"the format {name} cannot point at places; use json_schema or checklist"):
-        ThinkerSettings(url="http://judge.test/v1", model="m", format=name, places=True)
+        ThinkerSettings.model_validate({"url": "http://judge.test/v1", "model": "m", "format": name, "places": True})
+
+
+@pytest.mark.parametrize("boxes", [(), (HAT,)])
+@pytest.mark.parametrize("takes", [True, False])
+async def test_boxes_are_appended_for_an_editor_that_is_handed_them(
+    desk: Desk,
+    boxes: tuple[ev.Place, ...],
+    takes: bool,  # noqa: FBT001 - a case
+) -> None:
+    """With the top first, as JSON on a line of its own."""
+    desk.answers = [image_reply(encode(GREY, "png"))]
+    order = EditOrder(stored(encode(GREY, "png")), None, "a red hat", 1, "k", WAIT_S, boxes=boxes)
+    async with asking("editor", desk.url) as upstream:
+        await HttpEditor(upstream, decoder=InProcessPool(), asks=Asks(boxes=lambda: takes)).edit(order, EditorUsage())
+
+    added = '\n[{"bbox": [0, 0, 500, 500], "label": "hat"}]' if boxes and takes else ""
+    assert dict(desk.seen[0].form)["prompt"] == f"a red hat{added}"
+
+
+@pytest.mark.parametrize(
+    ("told", "configured", "taken"),
+    [(True, True, True), (False, True, False), ("yes", True, False), (None, True, False), (True, False, False)],
+)
+async def test_an_editor_is_handed_boxes_if_it_takes_them_and_is_configured_to(
+    desk: Desk, told: Any, configured: Any, taken: Any
+) -> None:
+    """Off by default."""
+    picture = encode(GREY, "png")
+    card = JSONResponse({"data": [{"id": "a", "capabilities": {"boxes": told}}]})
+    desk.answers = [image_reply(picture), card, image_reply(picture)]
+    settings = {"url": f"{desk.url}/v1", "model": "a", **({"boxes": True} if configured else {})}
+    thinkers = {"t": {"url": f"{desk.url}/v1", "model": "m"}}
+    registry = Registry.model_validate({"editors": {"e": settings}, "thinkers": thinkers})
+    order = EditOrder(stored(picture), None, "a red hat", 1, "k", WAIT_S, boxes=(HAT,))
+    async with http_client() as client:
+        pool = UpstreamPool(lambda: registry, client, _Unobserved(), InProcessPool())
+        await pool.editors["e"].edit(order, EditorUsage())
+        await pool.learn(again=True)
+        await pool.editors["e"].edit(order, EditorUsage())
+    before, after = (dict(seen.form)["prompt"] for seen in desk.seen if seen.method == "POST")
+
+    assert before == "a red hat"
+    assert ("bbox" in after) is taken
+
+
+async def test_the_next_edit_is_ordered_with_the_boxes() -> None:
+    """Of the critique whose instruction it has; the first edit has none."""
+    log, editor = Log(), Painter()
+    performer = Performer({"e": editor}, {"t": Pointer()}, Blobs(), Now(), decoder=InProcessPool())
+    driving = Driver(Claim(NAME, 1, "e"), log, performer, Now(), Told(), list(log.entries))  # type: ignore[arg-type]
+    await asyncio.wait_for(driving.run(), WAIT_S)
+
+    assert [(order.instruction, order.boxes) for order in editor.orders] == [("x", ()), ("a red hat", (HAT,))]

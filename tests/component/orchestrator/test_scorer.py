@@ -206,7 +206,7 @@ def test_prompts_of_ones_own_take_the_place_of_ours(tmp_path: Path) -> None:
     """Those that a reward model was trained on."""
     (tmp_path / "a.txt").write_text("{original_instruction}")
     (tmp_path / "b.txt").write_text("how sound?")
-    files = {"template": tmp_path / "a.txt", "quality_template": tmp_path / "b.txt"}
+    files: dict[str, Any] = {"template": tmp_path / "a.txt", "quality_template": tmp_path / "b.txt"}
     settings = ThinkerSettings(url="http://judge.test/v1", model="m", format="editscore", **files)
 
     assert (settings.prompt().text, settings.quality_prompt()) == ("{original_instruction}", "how sound?")
