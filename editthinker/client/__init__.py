@@ -35,6 +35,7 @@ from editthinker.client.errors import (
 from editthinker.client.export import Moment
 from editthinker.client.models import (
     Attempt,
+    Box,
     Candidate,
     CandidateRef,
     Comparison,
@@ -81,6 +82,7 @@ __all__ = [
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
+    "Box",
     "Candidate",
     "CandidateRef",
     "Comparison",

@@ -68,6 +68,20 @@ class OutsideMask(_Model):
     difference: float
 
 
+class Box(_Model):
+    """A box that a critique points at, and a word for what is there.
+
+    Attributes:
+        left, top, right, bottom: on a grid of 0 to 1000 across the candidate's picture.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    word: str = ""
+
+
 class Candidate(_Model):
     """One edit of the source image in a turn, and its critique.
 
@@ -77,6 +91,8 @@ class Candidate(_Model):
         refined_instruction: what the thinker proposes for the next turn; None when it proposes no change.
         scores: the means of its critiques.
         critiques: the scores of each, where the thinker was asked more than once.
+        places: what its critique points at in the picture.
+        outside_places: how it differs from the candidate that it was to improve, outside of what was pointed at there.
     """
 
     candidate: int
@@ -87,6 +103,8 @@ class Candidate(_Model):
     scores: Scores | None = None
     critiques: list[Scores] = []
     reasoning: str | None = None
+    places: list[Box] = []
+    outside_places: OutsideMask | None = None
     refined_instruction: str | None = None
     error: Failure | None = None
     editor_seconds: float | None = None

@@ -8,7 +8,7 @@ from html import escape as html_escape
 from importlib.resources import files
 from typing import Final
 
-from editthinker.client import Candidate, CandidateRef, Comparison, Preparation, Session, Turn
+from editthinker.client import Box, Candidate, CandidateRef, Comparison, Preparation, Session, Turn
 from editthinker.client.pictures import sniff
 from editthinker.printable import block
 from editthinker.report.pictures import Pictures
@@ -138,6 +138,8 @@ def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures
     alt = f"Turn {turn.turn}, {label.lower()}: {turn.instruction}"
     if data is not None:
         picture = f'<img src="{_data_url(data)}" alt="{escape(alt)}" loading="lazy">'
+        if boxes := "".join(_box(number, place) for number, place in enumerate(candidate.places, 1)):
+            picture = f'<div class="places">{picture}{boxes}</div>'
     else:
         picture = '<div class="missing">no picture</div>'
     parts = [
@@ -148,6 +150,9 @@ def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures
     ]
     if candidate.reasoning:
         parts.append(f'<p class="reasoning">{escape(candidate.reasoning)}</p>')
+    if candidate.places:
+        words = "".join(f"<li>{escape(place.word) or 'here'}</li>" for place in candidate.places)
+        parts.append(f'<ol class="words" aria-label="What the critique points at">{words}</ol>')
     if candidate.refined_instruction:
         parts.append(f'<p class="next"><span>Next:</span> {escape(candidate.refined_instruction)}</p>')
     if candidate.error is not None:
@@ -157,6 +162,14 @@ def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures
         parts.append(f'<p class="facts">{escape(facts)}</p>')
     parts.append("</article>")
     return "\n".join(parts)
+
+
+def _box(number: int, place: Box) -> str:
+    """A place over its picture, with its number in the list below."""
+    edges = (place.left, place.top, 1000 - place.right, 1000 - place.bottom)
+    # Whatever a server says, nothing is drawn outside of the picture.
+    left, top, right, bottom = (f"{min(max(edge, 0), 1000) / 10:.1f}%" for edge in edges)
+    return f'<span class="place" aria-hidden="true" style="inset: {top} {right} {bottom} {left}"><b>{number}</b></span>'
 
 
 def _marks(candidate: Candidate) -> str:
@@ -181,6 +194,8 @@ def _facts(candidate: Candidate) -> str:
         parts.append(f"{candidate.image.width} \u00d7 {candidate.image.height}")
     if candidate.outside_mask is not None:
         parts.append(f"outside the mask {candidate.outside_mask.changed:.1%} changed")
+    if candidate.outside_places is not None:
+        parts.append(f"outside of what was pointed at {candidate.outside_places.changed:.1%} changed")
     if candidate.seed is not None:
         parts.append(f"seed {candidate.seed}")
     if candidate.editor_seconds is not None:

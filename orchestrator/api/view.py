@@ -19,6 +19,7 @@ from orchestrator.loop.events import (
     FinishReason,
     ImageRef,
     OutsideMask,
+    Place,
     Review,
     Strategy,
     Totals,
@@ -76,6 +77,16 @@ class CandidateView(BaseModel):
     )
     reasoning: str | None
     answers: list[ChecklistAnswer]
+    places: list[Place] = Field(
+        default=[],
+        exclude_if=lambda places: not places,
+        description="What its critique points at: boxes on a grid of 0 to 1000 across the picture, each with a word.",
+    )
+    outside_places: OutsideMaskView | None = Field(
+        default=None,
+        exclude_if=lambda outside: outside is None,
+        description="How it differs from the candidate that it was to improve, outside of what was pointed at there.",
+    )
     refined_instruction: str | None
     error: Failure | None
     editor_seconds: float
@@ -361,6 +372,8 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         critiques=[_scores(scores) for scores in candidate.critiques] if len(candidate.critiques) > 1 else [],
         reasoning=candidate.reasoning or None,
         answers=list(candidate.answers),
+        places=list(candidate.places),
+        outside_places=OutsideMaskView(**moved.model_dump()) if (moved := candidate.outside_places) else None,
         refined_instruction=candidate.refined_instruction,
         error=candidate.edit_error or candidate.critique_error,
         editor_seconds=round(candidate.editor_seconds, 4),

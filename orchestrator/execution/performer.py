@@ -9,12 +9,14 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import stamina
 
 from orchestrator.loop import events as ev
 from orchestrator.loop.actions import ChecklistJob, CompareJob, CritiqueJob, EditJob, Job, PrepareJob, VerifyJob
+from orchestrator.loop.choosing import improves
 from orchestrator.loop.preparing import prepare_until
 from orchestrator.loop.session import Session
 from orchestrator.loop.spending import latest_start
@@ -39,9 +41,10 @@ from orchestrator.ports.collaborators import (
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Blobs
 from services.errors import ApiError
-from services.imaging.codec import CheckedImage, ImageInfo
+from services.imaging.codec import CheckedImage, ImageInfo, encode
 from services.imaging.decode_pool import DecodePool
-from services.imaging.shapes import enlarges
+from services.imaging.masks import of_boxes
+from services.imaging.shapes import enlarges, nearly
 from services.protocol.images_api import pixels_of
 
 log = logging.getLogger(__name__)
@@ -171,6 +174,7 @@ class Performer:
         self, session_id: str, session: Session, job: EditJob, usage: EditorUsage, *, resumed: bool
     ) -> EditReply:
         created, now = session.created, self.clock.now()
+        former = improves(session, ev.CandidateRef(turn=job.turn, candidate=job.candidate))
         # A resumed edit may be finished already at the editor.
         start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor)) - now
         order = EditOrder(
@@ -188,6 +192,7 @@ class Performer:
             references=self._all_stored(session_id, created.references),
             fit=created.fit,
             alpha=created.alpha,
+            boxes=former.places if former else (),
         )
         return await _named(self.editors, created.editor, "editor").edit(order, usage)
 
@@ -195,12 +200,13 @@ class Performer:
         began = self.clock.now()
         number = job.number if isinstance(job, VerifyJob) else 1
         try:
-            reply = await self._request_critique(session_id, session, job, number)
+            moved = await self._outside_places(session_id, session, job)
+            reply = await self._request_critique(session_id, session, job, number, moved)
         except PortError as exc:
             failed = ev.VerifyFailed if isinstance(job, VerifyJob) else ev.CritiqueFailed
             return failed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
         now = self.clock.now()
-        outcome = ev.Verified if isinstance(job, VerifyJob) else ev.Critiqued
+        outcome = ev.Verified if isinstance(job, VerifyJob) else partial(ev.Critiqued, outside_places=moved)
         return outcome(
             at=now,
             turn=job.turn,
@@ -210,6 +216,7 @@ class Performer:
             reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
             instruction=_bounded_instruction(reply.refined_instruction, session.created.instruction),
             answers=tuple(answer.model_copy(update={"reason": cut(answer.reason, _MAX_TEXT_BYTES)}) for answer in reply.answers),
+            places=reply.places,
             samples=reply.samples,
             semantic_spread=reply.semantic_spread,
             quality_spread=reply.quality_spread,
@@ -220,7 +227,12 @@ class Performer:
         )
 
     async def _request_critique(
-        self, session_id: str, session: Session, shown: CritiqueJob | VerifyJob | None, number: int
+        self,
+        session_id: str,
+        session: Session,
+        shown: CritiqueJob | VerifyJob | None,
+        number: int,
+        moved: ev.OutsideMask | None = None,
     ) -> CritiqueReply:
         """The judge's critique of a candidate, or of the source as if it were one (None)."""
         created = session.created
@@ -238,8 +250,32 @@ class Performer:
             outside_mask=candidate.outside_mask if candidate else None,
             prompt_tokens=self.prompt_tokens(created.editor),
             number=number,
+            outside_places=moved,
         )
         return await _named(self.thinkers, created.thinker, "thinker").critique(order)
+
+    async def _outside_places(self, session_id: str, session: Session, job: CritiqueJob | VerifyJob) -> ev.OutsideMask | None:
+        """How a candidate differs from the one that it was to improve, outside of the places that were pointed at there.
+
+        None, and a log record, where it cannot be measured: a critique without it is better than none.
+        """
+        ref = ev.CandidateRef(turn=job.turn, candidate=job.candidate)
+        known, former = session.candidate(ref), improves(session, ref)
+        if known is not None and known.critiques:
+            return known.outside_places
+        if former is None or former.image is None:
+            return None
+        if not nearly((former.image.width, former.image.height), (job.image.width, job.image.height)):
+            return None
+        boxes = [(place.left, place.top, place.right, place.bottom) for place in former.places]
+        before, after = await self._load(session_id, former.image.sha256), await self._load(session_id, job.image.sha256)
+        try:
+            mask = await asyncio.to_thread(lambda: encode(of_boxes(boxes), "png"))
+            found = await self.decoder.outside(before, mask, after, param="the candidate", tenant=session.created.tenant)
+        except ApiError as exc:
+            log.warning("what a candidate of session %s changed was not measured: %s", session_id, exc.message)
+            return None
+        return None if found is None else ev.OutsideMask(changed=found.changed, difference=found.difference)
 
     async def _compare(self, session_id: str, session: Session, job: CompareJob) -> ev.Compared | ev.CompareFailed:
         began = self.clock.now()

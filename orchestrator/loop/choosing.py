@@ -188,6 +188,14 @@ def next_instruction(session: Session) -> tuple[str, Author]:
     return turn.instruction, turn.author
 
 
+def improves(session: Session, ref: CandidateRef) -> Candidate | None:
+    """The candidate that this one was made to improve, if the critique that refined its instruction points at places."""
+    instruction = session.turns[ref.turn - 1].instruction
+    earlier = [candidate for turn in session.turns[: ref.turn - 1] for candidate in turn.candidates]
+    pointed = [candidate for candidate in earlier if candidate.places and candidate.refined_instruction == instruction]
+    return pointed[-1] if pointed else None
+
+
 def _last_refinement(session: Session, turn: Turn) -> str | None:
     """What the critique of this turn's best candidate proposes."""
     critiqued = [candidate for candidate in turn.candidates if candidate.scores]

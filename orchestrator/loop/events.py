@@ -59,6 +59,20 @@ class OutsideMask(_Frozen):
     difference: float
 
 
+class Place(_Frozen):
+    """A box that a critique points at, and a word for what is there.
+
+    Attributes:
+        left, top, right, bottom: on a grid of 0 to 1000 across the candidate's picture.
+    """
+
+    left: int = Field(ge=0, le=1000)
+    top: int = Field(ge=0, le=1000)
+    right: int = Field(ge=0, le=1000)
+    bottom: int = Field(ge=0, le=1000)
+    word: str = ""
+
+
 class CandidateRef(_Frozen):
     """A candidate of a turn, both counted from 1."""
 
@@ -313,6 +327,12 @@ class Critiqued(_Event):
     samples: int = 1
     semantic_spread: float = 0.0
     quality_spread: float = 0.0
+    places: tuple[Place, ...] = Field(default=(), exclude_if=lambda places: not places)
+    """What it points at in the picture; left out where it does not, as earlier versions wrote the event."""
+    outside_places: OutsideMask | None = Field(default=None, exclude_if=lambda outside: outside is None)
+    """How the candidate differs from the one that it was to improve, outside of the places which that one's critique points at,
+    as the judge was told; left out where none were.
+    """
     thinker: str | None = None
     """The fallback that replied, if one did."""
     repaired: bool = False
@@ -354,6 +374,7 @@ class Verified(_Event):
     samples: int = 1
     semantic_spread: float = 0.0
     quality_spread: float = 0.0
+    places: tuple[Place, ...] = Field(default=(), exclude_if=lambda places: not places)
     thinker: str | None = None
     repaired: bool = False
     thinker_seconds: float = 0.0

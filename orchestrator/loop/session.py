@@ -35,6 +35,7 @@ from orchestrator.loop.events import (
     Finished,
     ImageRef,
     OutsideMask,
+    Place,
     Prepared,
     PrepareFailed,
     ReviewRequested,
@@ -117,6 +118,8 @@ class Candidate:
     """The mean of its critiques."""
     reasoning: str = ""
     answers: tuple[ChecklistAnswer, ...] = ()
+    places: tuple[Place, ...] = ()
+    outside_places: OutsideMask | None = None
     refined_instruction: str | None = None
     refinements: tuple[str, ...] = ()
     """The refined instructions of all its critiques, the strictest critique's first."""
@@ -275,6 +278,8 @@ def apply(session: Session, event: Event) -> Session:
 
 _EVENT_BYTES: Final = 300
 """An event without its texts; those of the recorded sessions have 120 to 700 bytes."""
+_PLACE_BYTES: Final = 60
+"""A box and the names of its fields, without its word."""
 _IMAGE_BYTES: Final = 150
 """An image's digest, type and size."""
 
@@ -282,7 +287,7 @@ _IMAGE_BYTES: Final = 150
 def _size(event: Event) -> int:
     """About how many bytes an event adds to a log, which has each instruction once."""
     texts: list[str | None] = []
-    images = 0
+    images = places = 0
     match event:
         case SessionCreated():
             images = len(event.references)
@@ -294,13 +299,15 @@ def _size(event: Event) -> int:
             texts = [event.instruction]
         case Critiqued() | Verified():
             texts = [event.instruction, event.reasoning, *(answer.reason for answer in event.answers)]
+            texts += [place.word for place in event.places]
+            places = len(event.places)
         case ChecklistMade():
             texts = [question.text for question in event.questions]
         case Compared():
             texts = [event.reasoning]
         case EditFailed() | CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed() | PrepareFailed():
             texts = [event.message]
-    return _EVENT_BYTES + images * _IMAGE_BYTES + sum(len(text.encode()) for text in texts if text)
+    return _EVENT_BYTES + images * _IMAGE_BYTES + places * _PLACE_BYTES + sum(len(text.encode()) for text in texts if text)
 
 
 def _apply(session: Session, event: Event) -> Session:
@@ -421,7 +428,8 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
             )
         case Critiqued():
             # The first critique, also if Redis forgot an earlier one.
-            return replace(_critiqued(replace(candidate, critiques=(), refinements=()), event), critique_error=None)
+            first = replace(candidate, critiques=(), refinements=(), outside_places=event.outside_places)
+            return replace(_critiqued(first, event), critique_error=None)
         case Verified():
             return replace(_critiqued(candidate, event), verify_attempts=0)
         case VerifyFailed():
@@ -452,6 +460,7 @@ def _critiqued(candidate: Candidate, event: Critiqued | Verified) -> Candidate:
         after,
         reasoning=event.reasoning,
         answers=event.answers,
+        places=event.places,
         refined_instruction=event.instruction,
         refinements=(*refined, *candidate.refinements),
     )

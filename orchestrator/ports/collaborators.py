@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
-from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, Choosing, ImageRef, OutsideMask, Winner
+from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, Choosing, ImageRef, OutsideMask, Place, Winner
 from services.imaging.codec import CheckedImage
 from services.imaging.shapes import Fit
 
@@ -83,6 +83,7 @@ class EditOrder:
         tenant: whose session that is.
         fit: how a picture comes to the size in the options.
         alpha: whether a pixel of the source is not opaque.
+        boxes: what the critique that refined the instruction points at; for editors that take boxes.
     """
 
     source: StoredImage
@@ -99,6 +100,7 @@ class EditOrder:
     references: tuple[StoredImage, ...] = ()
     fit: Fit = "cover"
     alpha: bool = False
+    boxes: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class CritiqueOrder:
         references: the pictures that the instruction may refer to.
         mask: where the candidate may differ from the source.
         outside_mask: what the candidate changed elsewhere.
+        outside_places: how it differs from the candidate that it was to improve, outside of the places that were pointed at.
         prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
         number: how often the judge was asked about this candidate, this time included. Its answer must not be a repetition.
     """
@@ -149,6 +152,7 @@ class CritiqueOrder:
     outside_mask: OutsideMask | None = None
     prompt_tokens: int | None = None
     number: int = 1
+    outside_places: OutsideMask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +196,7 @@ class CritiqueReply:
     Attributes:
         refined_instruction: the instruction for the next turn; None to keep the current one.
         answers: to the checklist, if the session has one.
+        places: what it points at in the candidate's picture.
         samples: usable replies; the scores are their means, the spreads their standard deviations.
         thinker: the name of the fallback that replied, if one did.
         repaired: whether the thinker was asked to rewrite an unreadable reply.
@@ -208,6 +213,7 @@ class CritiqueReply:
     quality_spread: float = 0.0
     thinker: str | None = None
     repaired: bool = False
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from services.errors import ApiError
 from services.imaging import shapes
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
+from services.protocol.critique.places import Place, top_first
 from services.protocol.images_api import MAX_IMAGES, RAW_IMAGE, SOURCE_KEY, pixels_of
 
 _PARAM: Final = "the editor's image"
@@ -47,8 +48,8 @@ _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Told:
     """What an editor tells of itself: whether it takes a mask, how many pictures an edit takes, how many tokens of a prompt it
-    reads and the area at which it edits (None if it cannot answer at its native size), and which LoRAs a request may name. What
-    it does not tell is None.
+    reads and the area at which it edits (None if it cannot answer at its native size), which LoRAs a request may name, and
+    whether a prompt may end with boxes. What it does not tell is None.
     """
 
     mask: bool = False
@@ -56,6 +57,7 @@ class Told:
     prompt_tokens: int | None = None
     loras: frozenset[str] | None = None
     native_pixels: int | None = None
+    boxes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,13 @@ class Asks:
         seed: ``seed``, an extension.
         base64: ``response_format``, without which some servers answer links.
         png: ``output_format``: SGLang answers JPEG otherwise, which would be encoded twice.
+        boxes: whether an instruction ends with the order's boxes now.
     """
 
     seed: bool = True
     base64: bool = True
     png: bool = True
+    boxes: Callable[[], bool] = lambda: False
 
 
 class HttpEditor:
@@ -129,7 +133,7 @@ class HttpEditor:
         loras = found.get("loras")
         names = frozenset(itertools.islice(map(str, loras), _MAX_LORAS)) if isinstance(loras, dict) else None
         tokens, pixels = (_positive(found.get(name)) for name in ("prompt_tokens", "native_pixels"))
-        return Told(found.get("mask") is True, min(max(1, most), MAX_IMAGES), tokens, names, pixels)
+        return Told(found.get("mask") is True, min(max(1, most), MAX_IMAGES), tokens, names, pixels, found.get("boxes") is True)
 
     async def edit(self, order: EditOrder, usage: EditorUsage, patience: Patience | None = None) -> EditReply:
         """Edit the source once; the time queued for a slot counts toward its time.
@@ -172,7 +176,7 @@ class HttpEditor:
         return pixels is not None and width * height > pixels and order.mask is None
 
     def _fields(self, order: EditOrder, *, native: bool) -> dict[str, Any]:
-        fields: dict[str, Any] = {"prompt": order.instruction, **order.options}
+        fields: dict[str, Any] = {"prompt": self._prompt(order), **order.options}
         if self._model:
             fields["model"] = self._model
         if self._asks.seed:
@@ -184,6 +188,13 @@ class HttpEditor:
         if native:
             fields[_NATIVE] = "true"
         return fields
+
+    def _prompt(self, order: EditOrder) -> str:
+        """The instruction, with the order's boxes at its end for an editor that is handed them."""
+        if not order.boxes or not self._asks.boxes():
+            return order.instruction
+        boxes = (Place(box.left, box.top, box.right, box.bottom, box.word) for box in order.boxes)
+        return f"{order.instruction}\n{top_first(boxes)}"
 
     async def _request(
         self, order: EditOrder, fields: Mapping[str, Any], requests: _Requests, patience: Patience

@@ -21,10 +21,11 @@ from orchestrator.ports.collaborators import (
 from orchestrator.ports.errors import PortError
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.liveness import Patience
+from orchestrator.upstreams.scorer import HttpScorer
 from orchestrator.upstreams.thinker import HttpThinker
 
 log = logging.getLogger(__name__)
-_Role = TypeVar("_Role", bound=HttpEditor | HttpThinker)
+_Role = TypeVar("_Role", bound=HttpEditor | HttpThinker | HttpScorer)
 _Reply = TypeVar("_Reply")
 _FAILED: Final = frozenset({"editor_unreachable", "editor_failed", "editor_bad_reply", "editor_timeout", "editor_overloaded"})
 
@@ -64,7 +65,7 @@ class _WithFallback(Generic[_Role]):
         return await ask(self._second, patience.with_others(False)), self._name
 
 
-class ThinkerWithFallback(_WithFallback[HttpThinker]):
+class ThinkerWithFallback(_WithFallback[HttpThinker | HttpScorer]):
     """`orchestrator.ports.collaborators.Thinker`: asks the first, and the second if that fails for any reason."""
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:

@@ -24,9 +24,11 @@ from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallb
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
 from orchestrator.upstreams.liveness import UpstreamHealth
 from orchestrator.upstreams.registry import EditorSettings, PreparerSettings, Registry, ThinkerSettings, UpstreamSettings
+from orchestrator.upstreams.scorer import HttpScorer, ScoreDialect
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.formats import FORMATS
+from services.protocol.critique.score_formats import SCORE_FORMATS
 from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
@@ -262,12 +264,18 @@ class UpstreamPool:
         return HttpEditor(
             upstream,
             model=editor.model,
-            asks=Asks(editor.send_seed, editor.asks_for_base64, editor.send_output_format),
+            asks=Asks(editor.send_seed, editor.asks_for_base64, editor.send_output_format, partial(self._takes_boxes, name)),
             links=EditorLinks(editor.url, editor.image_hosts, self._resolver),
             limit=limit,
             decoder=self._decoder,
             native_pixels=partial(self._native_pixels, name),
         )
+
+    def _takes_boxes(self, name: str) -> bool:
+        """Whether an editor is handed boxes: configured, and told by its list of models."""
+        editor = self._registry.editors.get(name)
+        told = None if editor is None or not editor.boxes else self._told_of(name, editor)
+        return told is not None and told.boxes
 
     def _native_pixels(self, name: str) -> int | None:
         """The area at which an editor edits, if it told that it can answer at that."""
@@ -275,9 +283,21 @@ class UpstreamPool:
         told = None if editor is None or not editor.native_size else self._told_of(name, editor)
         return told.native_pixels if told else None
 
-    def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
+    def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker | HttpScorer:
         options = replace(_upstream(thinker), away_s=thinker.away_s)
         upstream = HttpUpstream("thinker", options, self._client, self._health("thinker", name, thinker), name=name)
+        if (scores := SCORE_FORMATS.get(thinker.format)) is not None:
+            asks = ScoreDialect(
+                thinker.model,
+                scores,
+                thinker.prompt(),
+                thinker.quality_prompt(),
+                thinker.constraint,
+                dict(thinker.sampling),
+                thinker.samples,
+                thinker.max_pixels,
+            )
+            return HttpScorer(upstream, asks, self._observer.thinker_replied, self._decoder)
         dialect = Dialect(
             thinker.model,
             FORMATS[thinker.format],
@@ -286,6 +306,7 @@ class UpstreamPool:
             dict(thinker.sampling),
             thinker.samples,
             thinker.max_pixels,
+            thinker.places,
         )
         return HttpThinker(upstream, dialect, self._observer.thinker_replied, self._decoder)
 

@@ -27,8 +27,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from orchestrator.ports.collaborators import SESSIONS_THINKER
 from services.protocol.critique.constraints import Constraint
-from services.protocol.critique.formats import FORMATS, FormatName
+from services.protocol.critique.formats import FORMATS, FormatName, ReplyFormat
 from services.protocol.critique.prompts import Template
+from services.protocol.critique.score_formats import SCORE_FORMATS, ScoreFormatName
 from services.protocol.images_api import MAX_IMAGES
 from services.protocol.rewriting import REWRITERS, Rewriter, RewriterName, default_prompt
 from services.serving.log_format import HttpUrl
@@ -98,6 +99,11 @@ class EditorSettings(UpstreamSettings):
     native_size: bool = Field(
         True, description="Whether it may answer at its native size between turns, where its list of models says that it can."
     )
+    boxes: bool = Field(
+        False,
+        description="Whether an edit is handed the places of the critique that refined its instruction, where its list of models "
+        "says that it takes boxes.",
+    )
     max_in_flight: int | None = Field(
         None, ge=1, description="Edits that this replica keeps in flight; found adaptively if absent."
     )
@@ -137,11 +143,14 @@ class ThinkerSettings(UpstreamSettings):
     """A thinker: any server of ``POST /v1/chat/completions`` that takes images."""
 
     model: str = Field(description="The server's name for the model.")
-    format: FormatName = Field("editthinker", description="The format of its critiques.")
+    format: FormatName | ScoreFormatName = Field("editthinker", description="The format of its critiques.")
     constraint: Constraint | Literal["auto"] = Field(
         "auto", description="How the server constrains its replies; `auto` probes it."
     )
     template: Path | None = Field(None, description="A prompt template file; ours if absent.")
+    quality_template: Path | None = Field(
+        None, description="The prompt file of the second request of editscore and digit; ours if absent."
+    )
     sampling: dict[str, Any] = Field(
         default_factory=lambda: {"temperature": 0, "max_tokens": 4096}, description="Further fields of the request."
     )
@@ -152,6 +161,7 @@ class ThinkerSettings(UpstreamSettings):
     max_pixels: int | None = Field(
         4_194_304, ge=1024, description="Larger images are scaled down to it, once; null sends them unchanged."
     )
+    places: bool = Field(False, description="Whether its critiques point at places; formats json_schema and checklist.")
     images: int | None = Field(
         None, ge=2, description="Pictures that a request may hold; a request for which a critique needs more is refused."
     )
@@ -161,8 +171,14 @@ class ThinkerSettings(UpstreamSettings):
     def prompt(self) -> Template:
         """Its prompt template."""
         if self.template is None:
-            return FORMATS[self.format].template()
+            return (SCORE_FORMATS.get(self.format) or FORMATS[self.format]).template()
         return Template(self.template.read_text("utf-8"))
+
+    def quality_prompt(self) -> str:
+        """The prompt of the second request of a format that only gives scores."""
+        if self.quality_template is None:
+            return SCORE_FORMATS[self.format].quality_prompt()
+        return self.quality_template.read_text("utf-8")
 
     @field_validator("constraint", mode="before")
     @classmethod
@@ -173,6 +189,21 @@ class ThinkerSettings(UpstreamSettings):
         return constraint
 
     @model_validator(mode="after")
+    def _second_prompt(self) -> Self:
+        if self.quality_template is not None:
+            if self.format not in SCORE_FORMATS:
+                raise ValueError(
+                    f"quality_template is for {' and '.join(SCORE_FORMATS)}; the format {self.format} has one request"
+                )
+            try:
+                marks = self.quality_prompt().count("<image>")
+            except OSError as exc:
+                raise ValueError(f"the quality_template cannot be read: {exc}") from exc
+            if marks > 1:
+                raise ValueError(f"the quality_template shows one picture, and has {marks} <image> marks; leave one")
+        return self
+
+    @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
         try:
             template = self.prompt()
@@ -180,8 +211,15 @@ class ThinkerSettings(UpstreamSettings):
             raise ValueError(f"the template cannot be read: {exc}") from exc
         if self.format == "checklist" and not template.lists_questions:
             raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
-        if self.constraint not in {"none", "auto"} and not FORMATS[self.format].bind().constraint(self.constraint):  # type: ignore[arg-type]
+        scores = SCORE_FORMATS.get(self.format)
+        if self.places and (scores or not FORMATS[self.format].points):
+            names = " or ".join(name for name, form in FORMATS.items() if form.points)
+            raise ValueError(f"the format {self.format} cannot point at places; use {names}, or leave places out")
+        form: ReplyFormat[Any] = scores.reply_format if scores else FORMATS[self.format].bind()
+        if self.constraint not in {"none", "auto"} and not form.constraint(self.constraint):  # type: ignore[arg-type]
             raise ValueError(f"the format {self.format} has no {self.constraint} constraint")
+        if self.samples > 1 and scores and not scores.sampled:
+            raise ValueError(f"samples above 1 are all alike with the format {self.format}; leave samples at 1")
         if self.samples > 1 and not self.sampling.get("temperature"):
             raise ValueError("samples above 1 would all be alike at temperature 0; set sampling.temperature too")
         return self

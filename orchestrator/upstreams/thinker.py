@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
-from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion
+from orchestrator.loop.events import ChecklistAnswer, ChecklistQuestion, OutsideMask, Place
 from orchestrator.ports.collaborators import (
     ChecklistOrder,
     ChecklistReply,
@@ -34,12 +34,14 @@ from services.protocol.critique.special_tokens import without_tokens
 from services.protocol.rewriting import REWRITERS, Rewriter, default_prompt
 from services.serving import tracing
 
-_MAX_REASONING: Final = 8_000
+MAX_REASONING: Final = 8_000
 """Characters of reasoning that are stored, so that a rambling thinker does not fill the session store."""
 _CUT: Final = frozenset({"length", "content_filter"})
 """Reasons to end a reply before its form is complete."""
-_NOT_RETRYABLE: Final = frozenset({"instruction_too_long"})
-_AGAIN_TEMPERATURE: Final = 0.7
+_NOT_RETRYABLE: Final = frozenset({"instruction_too_long", "no_logprobs"})
+_NOT_REPAIRABLE: Final = frozenset({"no_logprobs"})
+"""Reasons that are the server's, which no other wording changes."""
+AGAIN_TEMPERATURE: Final = 0.7
 """Of a further critique by a thinker that is asked at temperature 0, where it would repeat itself (EditScore samples at 0.7)."""
 _T = TypeVar("_T")
 
@@ -58,6 +60,7 @@ class Dialect:
         max_pixels: larger pictures are scaled down to it before they are sent; None sends them unchanged.
         rewriter: how it is asked to rewrite an instruction before the first edit.
         rewriting_prompt: the prompt of that.
+        places: whether critiques are asked to point at places.
     """
 
     model: str
@@ -69,6 +72,7 @@ class Dialect:
     max_pixels: int | None = None
     rewriter: Rewriter = REWRITERS["template"]
     rewriting_prompt: str = field(default_factory=default_prompt)
+    places: bool = False
 
 
 class HttpThinker:
@@ -90,8 +94,8 @@ class HttpThinker:
     ) -> None:
         self._upstream = upstream
         self._dialect = dialect
-        self._on_reply = on_reply
-        self._critiques = ConstraintProbe(dialect.constraint, dialect.format.bind())
+        self._chat = Chat(upstream, dialect.model, dialect.sampling, on_reply)
+        self._critiques = ConstraintProbe(dialect.constraint, dialect.format.bind(places=dialect.places))
         self._checklists = ConstraintProbe(dialect.constraint, QUESTIONS)
         # The makers' own models think before they answer, which a constraint would forbid.
         constraint = "none" if dialect.rewriter.is_system else dialect.constraint
@@ -121,18 +125,24 @@ class HttpThinker:
             order.source, order.references, order.mask, order.tenant, candidate=order.candidate
         )
         pictures.append(await self._pictures.fit(order.candidate, order.tenant))
-        outside = order.outside_mask
-        strayed = None if outside is None else Strayed(outside.changed, outside.difference)
-        extras = Extras(len(order.references), order.mask is not None, strayed, order.prompt_tokens)
+        extras = Extras(
+            len(order.references),
+            order.mask is not None,
+            strayed(order.outside_mask),
+            order.prompt_tokens,
+            self._dialect.places,
+            strayed(order.outside_places),
+        )
         template = self._dialect.template
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
             return messages(order.instruction, order.turn_instruction, template, urls=urls, questions=questions, extras=extras)
 
         greedy = self._dialect.sampling.get("temperature") == 0
-        sampling = {"temperature": _AGAIN_TEMPERATURE} if order.number > 1 and greedy else {}
-        contract = ReplyContract(self._dialect.format.bind(questions), build, pictures, self._sources, sampling)
-        critiques, usage, repaired = await self._request(contract, self._critiques, patience, self._dialect.samples)
+        sampling = {"temperature": AGAIN_TEMPERATURE} if order.number > 1 and greedy else {}
+        form = self._dialect.format.bind(questions, places=self._dialect.places)
+        contract = ReplyContract(form, build, pictures, self._sources, sampling)
+        critiques, usage, repaired = await self._chat.request(contract, self._critiques, patience, self._dialect.samples)
         return replace(_mean(critiques), usage=usage, repaired=repaired)
 
     async def checklist(self, order: ChecklistOrder, patience: Patience | None = None) -> ChecklistReply:
@@ -149,7 +159,7 @@ class HttpThinker:
             return questions_messages(order.instruction, self._dialect.template, urls=urls, extras=extras)
 
         contract = ReplyContract(QUESTIONS, build, pictures, self._sources)
-        (questions, *_), usage, _ = await self._request(contract, self._checklists, patience, 1)
+        (questions, *_), usage, _ = await self._chat.request(contract, self._checklists, patience, 1)
         return ChecklistReply(tuple(ChecklistQuestion(kind=each.kind, text=each.text) for each in questions), usage)
 
     async def prepare(self, order: PrepareOrder, patience: Patience | None = None) -> PrepareReply:
@@ -172,23 +182,44 @@ class HttpThinker:
             return rewriter.messages(prompt, order.instruction, urls, extras)
 
         contract = ReplyContract(rewriter.format, build, pictures, self._sources)
-        (reply,), usage = await self._complete(contract, self._rewrites, patience, 1)
-        result = self._parse(contract, reply)
+        (reply,), usage = await self._chat.complete(contract, self._rewrites, patience, 1)
+        result = self._chat.parse(contract, reply)
         if isinstance(result, Unparseable):
             error = _unreadable(result, "instruction")
             error.retryable = error.retryable and self._dialect.sampling.get("temperature") != 0
             raise error
         return PrepareReply(result, usage)
 
-    async def _request(
+
+class Chat:
+    """Requests to one server, and what its replies hold.
+
+    Args:
+        upstream: where to post.
+        model: the server's name for the model.
+        sampling: further fields of each request.
+        on_reply: as for `HttpThinker`.
+    """
+
+    def __init__(self, upstream: HttpUpstream, model: str, sampling: Mapping[str, Any], on_reply: Callable[[str], None]) -> None:
+        self._upstream = upstream
+        self._model = model
+        self._sampling = sampling
+        self._on_reply = on_reply
+
+    async def request(
         self, contract: ReplyContract[_T], probe: ConstraintProbe, patience: Patience, samples: int
     ) -> tuple[list[_T], Usage, bool]:
-        """What the replies hold, the tokens used, and whether it took a second, repairing request."""
-        replies, usage = await self._complete(contract, probe, patience, samples)
+        """What the replies hold, the tokens used, and whether it took a second, repairing request.
+
+        Raises:
+            ThinkerError: as `HttpThinker.critique`.
+        """
+        replies, usage = await self.complete(contract, probe, patience, samples)
         usable: list[_T] = []
         failures: list[Unparseable] = []
         for reply in replies:
-            result = self._parse(contract, reply)
+            result = self.parse(contract, reply)
             if isinstance(result, Unparseable):
                 failures.append(result)
             else:
@@ -197,15 +228,17 @@ class HttpThinker:
             return usable, usage, False
         # A reply without a message has no text to show.
         first = replies[0]
+        if failures[0].reason in _NOT_REPAIRABLE:
+            raise _unreadable(failures[0])
         shown = first.content or first.reasoning if isinstance(first, Reply) else ""
         repair = contract.repair(shown, failures[0])
-        replies, more = await self._complete(repair, probe, patience, 1)
-        result = self._parse(contract, replies[0])
+        replies, more = await self.complete(repair, probe, patience, 1)
+        result = self.parse(contract, replies[0])
         if isinstance(result, Unparseable):
             raise _unreadable(result)
         return [result], usage + more, True
 
-    async def _complete(
+    async def complete(
         self, contract: ReplyContract[Any], probe: ConstraintProbe, patience: Patience, samples: int
     ) -> tuple[list[Reply | Unparseable], Usage]:
         """The replies of one request, under the constraint that the server is known, or found, to enforce."""
@@ -229,19 +262,24 @@ class HttpThinker:
 
     async def _post(self, contract: ReplyContract[Any], kind: Constraint, samples: int, patience: Patience) -> Any:
         """The JSON of a chat completion."""
-        fields = {"model": self._dialect.model, **self._dialect.sampling, **contract.format.constraint(kind)}
+        fields = {"model": self._model, **self._sampling, **contract.format.constraint(kind)}
         if samples > 1:
             fields["n"] = samples
         call = Call("/chat/completions", contract.body(fields), "application/json", {})
-        with tracing.span(f"chat {self._dialect.model}", "client", tracing.chat_request(fields)) as span:
+        with tracing.span(f"chat {self._model}", "client", tracing.chat_request(fields)) as span:
             completion = (await self._upstream.post(call, patience)).json
             span.set_attributes(tracing.chat_response(completion))
         return completion
 
-    def _parse(self, contract: ReplyContract[_T], reply: Reply | Unparseable) -> _T | Unparseable:
+    def parse(self, contract: ReplyContract[_T], reply: Reply | Unparseable) -> _T | Unparseable:
         result = reply if isinstance(reply, Unparseable) else contract.format.parse(reply)
         self._on_reply(result.reason if isinstance(result, Unparseable) else "ok")
         return result
+
+
+def strayed(outside: OutsideMask | None) -> Strayed | None:
+    """What was measured, as a request tells it."""
+    return None if outside is None else Strayed(outside.changed, outside.difference)
 
 
 def _is_whole(reply: Reply | Unparseable) -> bool:
@@ -271,11 +309,15 @@ def _mean(critiques: Sequence[Critique]) -> CritiqueReply:
     return CritiqueReply(
         round(statistics.fmean(semantic), 3),
         round(statistics.fmean(quality), 3),
-        texts.reasoning[:_MAX_REASONING],
+        texts.reasoning[:MAX_REASONING],
         refined,
         answers=tuple(
             ChecklistAnswer(number=answer.number, kind=answer.kind, answer=answer.answer, reason=answer.reason)
             for answer in texts.answers
+        ),
+        places=tuple(
+            Place(left=place.left, top=place.top, right=place.right, bottom=place.bottom, word=place.word)
+            for place in texts.places
         ),
         samples=len(critiques),
         semantic_spread=_spread(semantic),

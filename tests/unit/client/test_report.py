@@ -112,3 +112,28 @@ def test_a_rewritten_instruction_is_told_as_such(preparation: dict[str, Any], sa
     assert says in page
     assert "Turn 1 <small>rewritten for the editor" in page
     assert "<script>" not in page
+
+
+def test_places_are_drawn_over_their_picture_and_named() -> None:
+    """Within the picture, whatever the server says; their words are text."""
+    pointed = [
+        {"left": 100, "top": 200, "right": 300, "bottom": 450, "word": HOSTILE},
+        {"left": -50, "top": 0, "right": 5000, "bottom": 1000, "word": ""},
+    ]
+    turn = {**TURN, "candidates": [{**TURN["candidates"][0], "places": pointed}]}
+    shown = Session.model_validate(session(instruction="x", turns=[turn]))
+    page = render(shown, Pictures(PNG, {(1, 1): PNG}))
+    balance = Balance()
+    balance.feed(page)
+
+    assert (balance.open, balance.wrong) == ([], [])
+    assert re.findall(r'<span class="place" aria-hidden="true" style="([^"]*)"><b>(\d)</b>', page) == [
+        ("inset: 20.0% 70.0% 55.0% 10.0%", "1"),
+        ("inset: 0.0% 0.0% 0.0% 0.0%", "2"),
+    ]
+    assert "<script>" not in page and "<li>here</li>" in page
+    assert page.index('<div class="places">') < page.index('<ol class="words"')
+    # Without the picture there is nothing to draw on; the words are still told.
+    assert '<div class="places">' not in render(shown, Pictures(PNG, {})) and '<ol class="words"' in render(
+        shown, Pictures(PNG, {})
+    )
