@@ -35,13 +35,14 @@ KINDS: Final[tuple[Kind, ...]] = ("easy", "hard")
 RuleSet = Literal["single scores", "repeated", "pairs"]
 RULES: Final[tuple[RuleSet, ...]] = ("single scores", "repeated", "pairs")
 """Trusting single scores, as sessions without `choosing` do; asking again; and comparing pairs, with a judge that can."""
-STRATEGIES: Final[tuple[ev.Strategy, ...]] = ("single", "best_of_n", "think", "think_best_of_n")
+STRATEGIES: Final[tuple[ev.Strategy, ...]] = ("single", "best_of_n", "think", "think_best_of_n", "adaptive")
 NOISES: Final = (0.0, 0.5, 1.0, 2.0)
 BIASES: Final = ("always 10", "always 5", "drifting")
 SHAPES: Final[dict[ev.Strategy, tuple[int, int]]] = {
     # max_turns, candidates
     "think": (5, 1),
     "think_best_of_n": (5, 2),
+    "adaptive": (8, 1),
     "best_of_n": (1, 4),
     "single": (1, 1),
 }

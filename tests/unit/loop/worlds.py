@@ -43,7 +43,7 @@ choosings = st.builds(
 @st.composite
 def created(draw: st.DrawFn) -> ev.SessionCreated:
     """A session of any strategy and limits; time starts at 0."""
-    strategies: list[ev.Strategy] = ["think", "single", "best_of_n", "think_best_of_n"]
+    strategies: list[ev.Strategy] = ["think", "single", "best_of_n", "think_best_of_n", "adaptive"]
     strategy = draw(st.sampled_from(strategies))
     limits = ev.Limits(
         max_turns=1 if strategy == "single" else draw(st.integers(1, 5)),
@@ -70,6 +70,7 @@ def created(draw: st.DrawFn) -> ev.SessionCreated:
         seed=7,
         checklist=draw(st.booleans()),
         choosing=draw(st.none() | choosings),
+        draft=draw(st.booleans()),
     )
 
 
@@ -127,6 +128,8 @@ class World:
                         author=action.author,
                         candidates=action.candidates,
                         first_seed=action.first_seed,
+                        draft=action.draft,
+                        renders=action.renders,
                     )
                 )
             case AskReview():
