@@ -27,6 +27,9 @@ class Model(BaseModel):
     ready: bool = Field(description="Whether it, or its fallback, accepts requests now.")
     images: int | None = Field(default=None, description="Pictures that an edit takes; null of a thinker, and while unknown.")
     mask: bool | None = Field(default=None, description="Whether an edit takes a mask; null likewise.")
+    draft: bool | None = Field(
+        None, exclude_if=lambda draft: draft is None, description="Whether it makes drafts; absent of thinkers and while unknown."
+    )
     loras: list[str] | None = Field(
         None,
         exclude_if=lambda names: names is None,
@@ -59,13 +62,14 @@ async def list_models(ctx: ReadAccess) -> Models:
             ready=results.get(f"editor:{name}", False),
             images=takes.images,
             mask=takes.mask,
+            draft=takes.draft,
             loras=None if takes.loras is None or "lora" not in takes.parameters else sorted(takes.loras),
             alias_of=name if alias else None,
         )
 
     def thinker(name: str) -> Model:
         ready = results.get(f"thinker:{name}", False)
-        return Model(id=name, created=created, owned_by="thinker", ready=ready, loras=None, alias_of=None)
+        return Model(id=name, created=created, owned_by="thinker", ready=ready, draft=None, loras=None, alias_of=None)
 
     aliases = [editor(name, catalogue.editors[name], alias) for alias, name in catalogue.aliases.items()]
     return Models(

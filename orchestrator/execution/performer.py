@@ -132,7 +132,7 @@ class Performer:
     ) -> EditReply:
         created, now = session.created, self.clock.now()
         # A resumed edit may be finished already at the editor.
-        start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor)) - now
+        start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor), draft=job.draft) - now
         order = EditOrder(
             source=self._stored(session_id, created.source),
             mask=self._mask(session_id, created),
@@ -148,6 +148,7 @@ class Performer:
             references=self._all_stored(session_id, created.references),
             fit=created.fit,
             alpha=created.alpha,
+            draft=job.draft,
         )
         return await _named(self.editors, created.editor, "editor").edit(order, usage)
 

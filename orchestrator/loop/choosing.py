@@ -229,6 +229,7 @@ def _since_a_person(session: Session) -> tuple[Turn, ...]:
     """The turns since a person last gave an instruction; all if none did."""
     first = 0
     for number, turn in enumerate(session.turns):
-        if turn.author == "person" and not turn.renders and (number == 0 or session.turns[number - 1].instruction != turn.instruction):
+        another = number == 0 or session.turns[number - 1].instruction != turn.instruction
+        if turn.author == "person" and another and not turn.renders:
             first = number
     return session.turns[first:]

@@ -59,10 +59,15 @@ def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
         return _finish(session, "deadline") if late else _start_turn(session, draft=not late_for_drafts)
     if session.review:
         return Wait()
+    return _continue(session, session.turn, late=late, late_for_drafts=late_for_drafts)
+
+
+def _continue(session: Session, turn: Turn, *, late: bool, late_for_drafts: bool) -> Action:
+    """The next action in a turn, or after it. No edit is started late, and no draft that leaves no time for an edit in full."""
     if satisfied(session):
         action, left_over = _end(session, "satisfied"), False
     else:
-        jobs = tuple(_open_jobs(session, session.turn))
+        jobs = tuple(_open_jobs(session, turn))
         if possible := tuple(job for job in jobs if not _is_late(job, late=late, late_for_drafts=late_for_drafts)):
             return Work(possible)
         action, left_over = _after_turn(session), bool(jobs)
@@ -221,4 +226,5 @@ def _wants_critique(session: Session, candidate: Candidate) -> bool:
 def _edit_job(turn: Turn, candidate: Candidate, attempt: int, allowance: float | None) -> EditJob:
     # The same for every attempt, so that an edit finished after its connection broke is not made again.
     key = f"{turn.number}/{candidate.number}"
-    return EditJob(turn.number, candidate.number, attempt, key, turn.instruction, candidate.seed, candidate.editing, allowance, turn.draft)
+    started, seed = candidate.editing, candidate.seed
+    return EditJob(turn.number, candidate.number, attempt, key, turn.instruction, seed, started, allowance, turn.draft)

@@ -75,8 +75,8 @@ def exhausted(session: Session) -> FinishReason | None:
 
 
 def patience(session: Session) -> int:
-    """Turns in vain after which the session ends. The strategy `adaptive` allows one more for each whole point of 10 that the first
-    turn's best candidate lacks, at most twice as many: turns of hard cases are more often worth their edits (decision 0170).
+    """Turns in vain after which the session ends. The strategy `adaptive` allows one more for each whole point of 10 that the
+    first turn's best candidate lacks, at most twice as many: turns of hard cases are more often worth it (decision 0170).
     """
     limits = session.created.limits
     lacks = [lack(session, candidate) for candidate in session.turns[0].candidates if candidate.scores] if session.turns else []

@@ -83,6 +83,7 @@ class EditOrder:
         tenant: whose session that is.
         fit: how a picture comes to the size in the options.
         alpha: whether a pixel of the source is not opaque.
+        draft: whether a small picture of fewer steps is enough; editors that make none edit in full.
     """
 
     source: StoredImage
@@ -99,6 +100,7 @@ class EditOrder:
     references: tuple[StoredImage, ...] = ()
     fit: Fit = "cover"
     alpha: bool = False
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +295,7 @@ class EditorCapabilities:
         images: the source and its references, likewise.
         fallback: the name of its fallback.
         loras: the LoRAs that it and its fallback take; None where they have not told.
+        draft: whether it makes drafts; None until it has answered once.
     """
 
     parameters: frozenset[str]
@@ -301,6 +304,7 @@ class EditorCapabilities:
     images: int | None = 1
     fallback: str | None = None
     loras: frozenset[str] | None = None
+    draft: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)

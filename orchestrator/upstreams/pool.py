@@ -161,7 +161,8 @@ class UpstreamPool:
         told = self._told_of(name, editor)
         mask = editor.mask if editor.mask is not None else told.mask if told else None
         images = editor.images if editor.images is not None else told.images if told else None
-        return EditorCapabilities(editor.parameters, mask, editor.send_seed, images, editor.fallback, self._loras(name))
+        draft = told.draft if told else None
+        return EditorCapabilities(editor.parameters, mask, editor.send_seed, images, editor.fallback, self._loras(name), draft)
 
     async def follow(self) -> None:
         """Read the registry and the key files again when they change. An invalid registry is logged, and changes nothing."""
@@ -253,14 +254,16 @@ class UpstreamPool:
             links=EditorLinks(editor.url, editor.image_hosts, self._resolver),
             limit=limit,
             decoder=self._decoder,
-            native_pixels=partial(self._native_pixels, name),
+            told=partial(self._makes_smaller, name),
         )
 
-    def _native_pixels(self, name: str) -> int | None:
-        """The area at which an editor edits, if it told that it can answer at that."""
+    def _makes_smaller(self, name: str) -> Told:
+        """What an editor told, as far as its settings let it answer with smaller pictures."""
         editor = self._registry.editors.get(name)
-        told = None if editor is None or not editor.native_size else self._told_of(name, editor)
-        return told.native_pixels if told else None
+        told = self._told_of(name, editor) if editor else None
+        if editor is None or told is None:
+            return Told()
+        return told if editor.native_size else replace(told, native_pixels=None)
 
     def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
         options = replace(_upstream(thinker), away_s=thinker.away_s)

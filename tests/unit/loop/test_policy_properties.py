@@ -76,7 +76,7 @@ def _means(world: World) -> dict[tuple[int, int], tuple[float, float]]:
 @worlds
 @given(st.data())
 def test_the_answer_is_the_best_of_what_was_critiqued(data: st.DataObject) -> None:
-    """Unless a person picked or the judge compared: satisfying candidates first, then the overall score, then the earlier. A draft
+    """Unless a person picked or the judge compared: satisfying candidates first, then the overall score, then the earlier; drafts
     only where nothing was made in full.
     """
     world, session = _run(data)
@@ -168,7 +168,7 @@ def test_resuming_after_any_event_gives_the_same_session(data: st.DataObject) ->
 @worlds
 @given(st.data())
 def test_turn_one_is_the_callers_instruction_and_edits_use_distinct_seeds(data: st.DataObject) -> None:
-    """The caller's instruction comes first, unchanged; one instruction never gets the same seed twice, except to render a draft."""
+    """The caller's instruction comes first, unchanged; one instruction gets a seed twice only to render a draft."""
     _, session = _run(data)
     if session.turns:
         first = session.turns[0]
@@ -181,7 +181,7 @@ def test_turn_one_is_the_callers_instruction_and_edits_use_distinct_seeds(data: 
 @given(st.data())
 def test_a_draft_is_the_answer_only_where_nothing_was_made_in_full(data: st.DataObject) -> None:
     """Unless a person picked it and its render failed. What is called satisfied is never a draft."""
-    world, session = _run(data)
+    _, session = _run(data)
     finished = session.finished
     assert finished
     top = session.candidate(finished.best) if finished.best else None
