@@ -48,8 +48,8 @@ _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Told:
     """What an editor tells of itself: whether it takes a mask, how many pictures an edit takes, how many tokens of a prompt it
-    reads, the area at which it edits (None if it cannot answer at its native size), which LoRAs a request may name, whether it makes
-    drafts. What it does not tell is None.
+    reads, the area at which it edits (None if it cannot answer at its native size), which LoRAs a request may name, and drafts.
+    What it does not tell is None.
     """
 
     mask: bool = False

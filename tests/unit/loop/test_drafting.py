@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.api.view import show
 from orchestrator.loop import events as ev
 from orchestrator.loop.actions import CritiqueJob, EditJob, Finish, StartTurn, Work
 from orchestrator.loop.policy import decide
@@ -273,3 +274,14 @@ def test_a_log_without_drafts_is_written_as_before() -> None:
     plain = ev.TurnStarted(at=1, turn=1, instruction="x", author="caller", candidates=1, first_seed=1)
 
     assert not {"draft", "renders"} & plain.model_dump().keys()
+
+
+def test_a_view_tells_drafts_and_what_renders_them() -> None:
+    shown = show("ses_1", Drafting().turn(9).turn(8).session, 9).model_dump()
+
+    assert shown["draft"] is True
+    assert [(turn.get("draft"), turn.get("renders")) for turn in shown["turns"]] == [
+        (True, None),
+        (None, {"turn": 1, "candidate": 1}),
+    ]
+    assert shown["best"] == {"turn": 2, "candidate": 1}
