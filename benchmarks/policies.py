@@ -6,6 +6,7 @@ sees the true scores with noise or a bias. Because the truth is known, so is wha
 
     python -m benchmarks.policies                              # the table of docs/decisions/0163
     python -m benchmarks.policies --sessions 200 --noise 1     # a quick look
+    python -m benchmarks.policies --noise 1 --bias --draft .5  # with drafts that agree so far with renders
 """
 
 from __future__ import annotations
@@ -36,13 +37,14 @@ KINDS: Final[tuple[Kind, ...]] = ("easy", "hard")
 RuleSet = Literal["single scores", "repeated", "pairs"]
 RULES: Final[tuple[RuleSet, ...]] = ("single scores", "repeated", "pairs")
 """Trusting single scores, as sessions without `choosing` do; asking again; and comparing pairs, with a judge that can."""
-STRATEGIES: Final[tuple[ev.Strategy, ...]] = ("single", "best_of_n", "think", "think_best_of_n")
+STRATEGIES: Final[tuple[ev.Strategy, ...]] = ("single", "best_of_n", "think", "think_best_of_n", "adaptive")
 NOISES: Final = (0.0, 0.5, 1.0, 2.0)
 BIASES: Final = ("always 10", "always 5", "drifting")
 SHAPES: Final[dict[ev.Strategy, tuple[int, int]]] = {
     # max_turns, candidates
     "think": (5, 1),
     "think_best_of_n": (5, 2),
+    "adaptive": (8, 1),
     "best_of_n": (1, 4),
     "single": (1, 1),
 }
@@ -52,6 +54,8 @@ _REACH: Final[dict[Kind, tuple[float, float]]] = {"easy": (8.1, 1.2), "hard": (5
 _QUALITY: Final = (8.5, 0.8)
 _SCATTER: Final = 0.7
 """Deviation of an edit around what its instruction reaches, from seed to seed."""
+_DRAFT_COST: Final = 1 / 8
+"""Of an edit in full: a quarter of the area and half of the steps (docs/decisions/0152)."""
 _CEILING: Final = 9.0
 _REFINING: Final = (0.2, 0.6)
 """The share of the way to the ceiling that a refined instruction makes on average, and the deviation of where it arrives."""
@@ -105,9 +109,13 @@ class World:
     judge: Judge
     rng: random.Random
     progress: float = 0.0
+    agreement: float = 0.0
+    """Correlation of the scatter of a draft with that of its render, which has the same seed."""
     reach: dict[str, float] = field(default_factory=dict)
     """What an instruction reaches: the mean semantic score of its edits."""
     truths: dict[tuple[int, int], Truth] = field(default_factory=dict)
+    drafted: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
+    """By instruction and seed, the scatter of a draft."""
     critiques: int = 0
 
     def __post_init__(self) -> None:
@@ -116,9 +124,16 @@ class World:
 
     def edit(self, job: EditJob) -> ev.Edited:
         """Make a candidate."""
-        semantic = self.reach[job.instruction] + self.rng.gauss(0, _SCATTER)
-        self.truths[job.turn, job.candidate] = Truth(_score(semantic), _score(self.quality + self.rng.gauss(0, _SCATTER / 2)))
-        return ev.Edited(at=0, turn=job.turn, candidate=job.candidate, image=_IMAGE, editor_seconds=1.0)
+        scatter = self.rng.gauss(0, _SCATTER), self.rng.gauss(0, _SCATTER / 2)
+        if job.draft:
+            self.drafted[job.instruction, job.seed] = scatter
+        elif of_draft := self.drafted.get((job.instruction, job.seed)):
+            own = math.sqrt(1 - self.agreement**2)
+            scatter = tuple(self.agreement * old + own * new for old, new in zip(of_draft, scatter, strict=True))  # type: ignore[assignment]
+        truth = Truth(_score(self.reach[job.instruction] + scatter[0]), _score(self.quality + scatter[1]))
+        self.truths[job.turn, job.candidate] = truth
+        cost = _DRAFT_COST if job.draft else 1.0
+        return ev.Edited(at=0, turn=job.turn, candidate=job.candidate, image=_IMAGE, editor_seconds=cost)
 
     def critique(self, job: CritiqueJob | VerifyJob) -> ev.Critiqued | ev.Verified:
         """Judge a candidate and refine its instruction."""
@@ -162,6 +177,7 @@ class Outcome:
     """One simulated session.
 
     Attributes:
+        cost: of its edits, in edits in full.
         true: the true overall score of its answer.
         best: whether no other candidate is truly better.
         gain: true overall score of the answer minus that of the first candidate.
@@ -175,6 +191,7 @@ class Outcome:
     rightly: bool
     edits: int
     critiques: int
+    cost: float
 
 
 def simulate(world: World, created: ev.SessionCreated) -> tuple[Session, Finish]:
@@ -202,6 +219,8 @@ def _turn(action: StartTurn) -> ev.TurnStarted:
         author=action.author,
         candidates=action.candidates,
         first_seed=action.first_seed,
+        draft=action.draft,
+        renders=action.renders,
     )
 
 
@@ -222,7 +241,8 @@ def _perform(session: Session, world: World, job: object) -> Session:
 def _outcome(session: Session, world: World, end: Finish) -> Outcome:
     assert end.best is not None
     answer = world.truths[end.best.turn, end.best.candidate]
-    top = max(truth.overall for truth in world.truths.values())
+    full = [candidate for candidate in session.candidates if not candidate.draft]
+    top = max(world.truths[candidate.turn, candidate.number].overall for candidate in full)
     return Outcome(
         true=answer.overall,
         best=answer.overall >= top,
@@ -231,6 +251,7 @@ def _outcome(session: Session, world: World, end: Finish) -> Outcome:
         rightly=answer.satisfies,
         edits=session.totals.edits,
         critiques=world.critiques,
+        cost=session.totals.editor_seconds,
     )
 
 
@@ -249,6 +270,7 @@ class Row:
     satisfied: tuple[float, float]
     edits: tuple[float, float]
     critiques: tuple[float, float]
+    cost: tuple[float, float]
     gain_per_edit: tuple[float, float]
 
 
@@ -287,20 +309,29 @@ def summarize(rules: RuleSet, strategy: ev.Strategy, judge: Judge, kind: str, ou
         satisfied=mean([float(outcome.satisfied) for outcome in outcomes]),
         edits=mean([float(outcome.edits) for outcome in outcomes]),
         critiques=mean([float(outcome.critiques) for outcome in outcomes]),
+        cost=mean([outcome.cost for outcome in outcomes]),
         gain_per_edit=ratio([outcome.gain for outcome in outcomes], further),
     )
 
 
-def first_event(strategy: ev.Strategy, choosing: ev.Choosing | None = None) -> ev.SessionCreated:
+def first_event(strategy: ev.Strategy, choosing: ev.Choosing | None = None, *, draft: bool = False) -> ev.SessionCreated:
     """The first event of a simulated session."""
     turns, candidates = SHAPES[strategy]
     limits = ev.Limits(max_turns=turns, candidates=candidates, deadline_at=1e9)
     return ev.SessionCreated(
-        at=0.0, source=_IMAGE, instruction="given", editor="e", thinker="t", strategy=strategy, limits=limits, choosing=choosing
+        at=0.0,
+        source=_IMAGE,
+        instruction="given",
+        editor="e",
+        thinker="t",
+        strategy=strategy,
+        limits=limits,
+        choosing=choosing,
+        draft=draft,
     )
 
 
-def sessions(
+def sessions(  # noqa: PLR0913 - what a case is made of
     rules: RuleSet,
     strategy: ev.Strategy,
     judge: Judge,
@@ -309,18 +340,22 @@ def sessions(
     seed: int,
     *,
     confirmations: int = CONFIRMATIONS,
+    agreement: float | None = None,
 ) -> Iterator[Outcome]:
     """The outcomes of so many cases of a kind; the same seed makes the same cases. One judge serves them all, so what is learnt
     of its noise stays.
+
+    Args:
+        agreement: with drafts that agree so far with their renders; None is without drafts.
     """
     known = JudgeNoise()
     for number in range(count):
         rng = random.Random(f"{seed} {kind} {number}")
-        world = World(kind, judge, rng, progress=number / count)
+        world = World(kind, judge, rng, progress=number / count, agreement=agreement or 0.0)
         choosing = None
         if rules != "single scores" and strategy != "single":
             choosing = known.choosing("t", now=0.0, confirmations=confirmations, compares=rules == "pairs")
-        session, end = simulate(world, first_event(strategy, choosing))
+        session, end = simulate(world, first_event(strategy, choosing, draft=agreement is not None))
         for candidate in session.candidates:
             known.repeated("t", candidate.critiques, now=0.0)
         yield _outcome(session, world, end)
@@ -335,11 +370,12 @@ def table(rows: Sequence[Row]) -> Table:
     shown = Table(show_edge=False, pad_edge=False)
     for name in ("rules", "strategy", "judge", "cases"):
         shown.add_column(name, no_wrap=True)
-    for name in ("true score", "best %", "falsely satisfied %", "satisfied %", "edits", "critiques", "gain/edit"):
+    for name in ("true score", "best %", "falsely satisfied %", "satisfied %", "edits", "cost", "critiques", "gain/edit"):
         shown.add_column(name, justify="right")
     for row in rows:
         shares = [f"{100 * middle:.0f} ±{100 * width:.0f}" for middle, width in (row.best, row.false_satisfied, row.satisfied)]
-        means = [f"{middle:.2f} ±{width:.2f}" for middle, width in (row.true, row.edits, row.critiques, row.gain_per_edit)]
+        figures = (row.true, row.edits, row.cost, row.critiques, row.gain_per_edit)
+        means = [f"{middle:.2f} ±{width:.2f}" for middle, width in figures]
         shown.add_row(row.rules, row.strategy, row.judge, row.kind, means[0], *shares, *means[1:])
     return shown
 
@@ -353,6 +389,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--strategy", nargs="*", default=STRATEGIES, choices=STRATEGIES, help="strategies (all)")
     parser.add_argument("--rules", nargs="*", default=RULES, choices=RULES, help="rules (all)")
     parser.add_argument("--confirmations", type=int, default=CONFIRMATIONS, help="further critiques of a candidate at most (8)")
+    parser.add_argument(
+        "--draft",
+        type=float,
+        metavar="AGREEMENT",
+        help="with drafts: correlation of their scatter with renders (0 to 1)",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every row here")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the strategies under one judge here, as SVG")
@@ -370,9 +412,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for strategy, judge, rules in itertools.product(options.strategy, judges, options.rules):
         both: list[Outcome] = []
         for kind in KINDS:
-            outcomes = list(
-                sessions(rules, strategy, judge, kind, options.sessions, options.seed, confirmations=options.confirmations)
-            )
+            chosen = {"confirmations": options.confirmations, "agreement": options.draft}
+            outcomes = list(sessions(rules, strategy, judge, kind, options.sessions, options.seed, **chosen))
             rows.append(summarize(rules, strategy, judge, kind, outcomes))
             both += outcomes
         rows.append(summarize(rules, strategy, judge, "both", both))

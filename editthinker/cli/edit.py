@@ -37,6 +37,7 @@ class Strategy(StrEnum):
     """The strategies of a session."""
 
     THINK = "think"
+    ADAPTIVE = "adaptive"
     BEST_OF_N = "best_of_n"
     THINK_BEST_OF_N = "think_best_of_n"
     SINGLE = "single"
@@ -93,6 +94,7 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     ] = None,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Most turns.")] = None,
     candidates: Annotated[int | None, typer.Option(min=1, help="Edits in each turn.")] = None,
+    draft: Annotated[bool, typer.Option("--draft", help="Try with drafts, and edit the best in full.")] = False,
     seed: Annotated[int | None, typer.Option(help="Makes the edits repeatable.")] = None,
     editor: Annotated[str | None, typer.Option(help="Name of the editor.")] = None,
     thinker: Annotated[str | None, typer.Option(help="Name of the thinker.")] = None,
@@ -118,6 +120,7 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
         "prepare": prepare,
         "max_turns": max_turns,
         "candidates": candidates,
+        "draft": draft or None,
         "seed": seed,
         "editor": editor,
         "thinker": thinker,

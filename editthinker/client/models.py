@@ -147,12 +147,16 @@ class Turn(_Model):
 
     Attributes:
         author: who wrote the instruction: ``caller | preparer | thinker | person``.
+        draft: whether its pictures are drafts: small, and of fewer steps.
+        renders: the draft that its candidate is in full.
     """
 
     turn: int
     instruction: str
     author: str
     candidates: list[Candidate] = []
+    draft: bool = False
+    renders: CandidateRef | None = None
 
 
 class Totals(_Model):
@@ -190,6 +194,7 @@ class Session(_Model):
     editor: str
     thinker: str | None = None
     strategy: str | None = None
+    draft: bool = False
     review: str | None = None
     created_at: float | None = None
     finished_at: float | None = None

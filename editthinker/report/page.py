@@ -118,6 +118,10 @@ def _hero(session: Session, pictures: Pictures) -> str:
 
 def _turn(session: Session, turn: Turn, pictures: Pictures) -> str:
     author = _AUTHORS.get(turn.author, turn.author)
+    if turn.draft:
+        author += " · drafts"
+    if turn.renders is not None:
+        author += f" · the draft of turn {turn.renders.turn} in full"
     cards = "\n".join(_card(session, turn, candidate, pictures) for candidate in turn.candidates)
     return f"""\
 <section class="turn">

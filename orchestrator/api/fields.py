@@ -37,13 +37,14 @@ _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
     "think_best_of_n": (5, 2),
     "best_of_n": (1, 4),
     "single": (1, 1),
+    "adaptive": (8, 1),
 }
 OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "response_format", "stream", "partial_images"})
 """How the result is sent, which is not part of what is asked for."""
 NEW_FIELDS: Final = frozenset(
     {
         *("fit", "metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"),
-        *("lora", "lora_scale", "prepare"),
+        *("lora", "lora_scale", "prepare", "draft"),
     }
 )
 """Fields that version 0.1 did not have."""
@@ -54,6 +55,9 @@ _NEUTRAL_COMPRESSION: Final = 100
 _UNKNOWN_RETRY_S: Final = 5.0
 _VERSION_WITH_REFERENCES: Final = 2
 _VERSION_WITH_CHOOSING: Final = 3
+_VERSION_WITH_DRAFTS: Final = 4
+_DRAFT_AND_RENDER: Final = 2
+"""Edits of the shortest session with drafts."""
 _EDITOR_FIELDS: Final = (
     "negative_prompt",
     "num_inference_steps",
@@ -74,12 +78,12 @@ class LoopFields(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     thinker: str | None = Field(None, max_length=200, description="Name of a configured thinker; the default one if absent.")
-    strategy: Strategy = Field("think", description="think (the paper's loop), best_of_n, think_best_of_n or single.")
+    strategy: Strategy = Field("think", description="think (the paper's loop), adaptive, best_of_n, think_best_of_n or single.")
     prepare: bool | None = Field(
         None,
         description="Whether the instruction is rewritten for the editor before the first edit; as the editor is set if absent.",
     )
-    max_turns: int | None = Field(None, ge=1, le=MAX_TURNS, description="Maximum turns; 5, or 1 for best_of_n and single.")
+    max_turns: int | None = Field(None, ge=1, le=MAX_TURNS, description="Maximum turns; 5, or by strategy.")
     candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="Edits of each instruction, with different seeds.")
     semantic_threshold: float = Field(8, ge=0, le=10, description="Semantic score at which the loop stops.")
     quality_threshold: float = Field(8, ge=0, le=10, description="Quality score at which the loop stops.")
@@ -87,6 +91,9 @@ class LoopFields(BaseModel):
     deadline_s: float | None = Field(None, ge=1, description="Seconds after which the best candidate so far is the result.")
     budget_edits: int | None = Field(None, ge=1, le=1000, description="Maximum number of edits, retries included.")
     budget_editor_s: float | None = Field(None, ge=1, description="Editor seconds after which no edit is started.")
+    draft: bool = Field(
+        False, description="Turns make drafts, with editors that can; the best one is edited in full before the session ends."
+    )
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the first candidate; random if absent.")
     negative_prompt: NegativePrompt | None = Field(None, description="Passed on to editors that support it.")
     num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Passed on to editors that support it.")
@@ -200,9 +207,10 @@ def first_event(
     choosing = None if fields.strategy == "single" else catalogue.choosing.get(thinker)
     preparer = _preparer(fields, catalogue.editors[editor], editor)
     preparer = thinker if preparer == SESSIONS_THINKER else preparer
+    draft = _draft(fields, catalogue.editors[editor], editor)
     return SessionCreated(
         at=now,
-        version=_VERSION_WITH_CHOOSING if choosing or preparer else _VERSION_WITH_REFERENCES if sources.references else 1,
+        version=_version(draft=draft, choosing=bool(choosing or preparer), references=bool(sources.references)),
         source=sources.source,
         references=sources.references,
         mask=sources.mask,
@@ -223,7 +231,15 @@ def first_event(
         alpha=sources.alpha,
         choosing=choosing,
         preparer=preparer,
+        draft=draft,
     )
+
+
+def _version(*, draft: bool, choosing: bool, references: bool) -> int:
+    """The earliest version of a log that has all of this."""
+    if draft:
+        return _VERSION_WITH_DRAFTS
+    return _VERSION_WITH_CHOOSING if choosing else _VERSION_WITH_REFERENCES if references else 1
 
 
 def check(
@@ -245,6 +261,7 @@ def check(
     _limits(fields, deadlines, 0.0)
     _preparer(fields, catalogue.editors[editor], editor)
     _editor_options(fields, catalogue.editors[editor], editor)
+    _draft(fields, catalogue.editors[editor], editor)
 
 
 def check_pictures(catalogue: Catalogue, editor: str, thinker: str, *, images: int, has_mask: bool) -> None:
@@ -417,6 +434,27 @@ def _preparer(fields: LoopFields, takes: EditorCapabilities, editor: str) -> str
         message = f"prepare: the editor {editor!r} has no preparer; leave it out, or name one in the editor's settings"
         raise ApiError("unsupported_parameter", message, param="prepare")
     return takes.preparer if (takes.prepare if fields.prepare is None else fields.prepare) else None
+
+
+def _draft(fields: ImagesEditFields | SessionFields, takes: EditorCapabilities, editor: str) -> bool:
+    """Whether turns make drafts, or a refusal where they could not or would be of no use."""
+    if not fields.draft:
+        return False
+    if takes.draft is None:
+        message = f"draft: it is not known yet whether the editor {editor!r} makes drafts; try again in a moment"
+        raise ApiError("not_ready", message, param="draft", retry_after=_UNKNOWN_RETRY_S)
+    if not takes.draft:
+        message = f"draft: the editor {editor!r} makes no drafts; leave it out, or choose an editor with capabilities.draft"
+        raise ApiError("unsupported_parameter", message, param="draft")
+    if fields.strategy == "single":
+        message = "draft: the strategy single makes one edit; leave it out, or choose think"
+        raise ApiError("unsupported_parameter", message, param="draft")
+    if fields.n > 1:
+        raise ApiError("invalid_value", "draft: one draft is edited in full; leave it out, or send n=1", param="draft")
+    if fields.budget_edits is not None and fields.budget_edits < _DRAFT_AND_RENDER:
+        message = "draft: a draft and the edit in full are two edits; raise budget_edits, or leave draft out"
+        raise ApiError("invalid_value", message, param="draft")
+    return True
 
 
 def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorCapabilities, editor: str) -> dict[str, Any]:

@@ -27,6 +27,9 @@ class Model(BaseModel):
     ready: bool = Field(description="Whether it, or its fallback, accepts requests now.")
     images: int | None = Field(default=None, description="Pictures that an edit takes; null of a thinker, and while unknown.")
     mask: bool | None = Field(default=None, description="Whether an edit takes a mask; null likewise.")
+    draft: bool | None = Field(
+        None, exclude_if=lambda draft: draft is None, description="Whether it makes drafts; absent of thinkers and while unknown."
+    )
     loras: list[str] | None = Field(
         None,
         exclude_if=lambda names: names is None,
@@ -67,6 +70,7 @@ async def list_models(ctx: ReadAccess) -> Models:
             ready=results.get(f"editor:{name}", False),
             images=takes.images,
             mask=takes.mask,
+            draft=takes.draft,
             loras=None if takes.loras is None or "lora" not in takes.parameters else sorted(takes.loras),
             preparer=takes.preparer,
             prepare=takes.prepare if takes.preparer else None,
@@ -76,7 +80,15 @@ async def list_models(ctx: ReadAccess) -> Models:
     def thinker(name: str) -> Model:
         ready = results.get(f"thinker:{name}", False)
         return Model(
-            id=name, created=created, owned_by="thinker", ready=ready, loras=None, preparer=None, prepare=None, alias_of=None
+            id=name,
+            created=created,
+            owned_by="thinker",
+            ready=ready,
+            draft=None,
+            loras=None,
+            preparer=None,
+            prepare=None,
+            alias_of=None,
         )
 
     aliases = [editor(name, catalogue.editors[name], alias) for alias, name in catalogue.aliases.items()]

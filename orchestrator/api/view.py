@@ -119,6 +119,12 @@ class TurnView(BaseModel):
     instruction: str
     author: Author
     candidates: list[CandidateView]
+    draft: bool = Field(
+        default=False, exclude_if=lambda draft: not draft, description="Its pictures are drafts: small, and of fewer steps."
+    )
+    renders: CandidateRef | None = Field(
+        default=None, exclude_if=lambda renders: renders is None, description="The draft that its candidate is in full."
+    )
 
 
 class LimitsView(BaseModel):
@@ -162,6 +168,9 @@ class SessionView(BaseModel):
     editor: str
     thinker: str
     strategy: Strategy
+    draft: bool = Field(
+        default=False, exclude_if=lambda draft: not draft, description="Whether turns make drafts; the best is edited in full."
+    )
     review: Review
     created_at: float
     finished_at: float | None
@@ -246,6 +255,7 @@ def show(
         editor=created.editor,
         thinker=created.thinker,
         strategy=created.strategy,
+        draft=created.draft,
         review=created.review,
         created_at=created.at,
         finished_at=finished.at if finished else None,
@@ -271,6 +281,8 @@ def show(
                 instruction=turn.instruction,
                 author=turn.author,
                 candidates=[_candidate(path, candidate) for candidate in turn.candidates],
+                draft=turn.draft,
+                renders=turn.renders,
             )
             for turn in session.turns
         ],

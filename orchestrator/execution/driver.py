@@ -404,6 +404,8 @@ def _decision(action: StartTurn | AskReview | Finish, session: Session, now: flo
                 author=action.author,
                 candidates=action.candidates,
                 first_seed=action.first_seed,
+                draft=action.draft,
+                renders=action.renders,
             )
         case AskReview():
             return ev.ReviewRequested(at=now, turn=action.turn, best=action.best, reason=action.reason)

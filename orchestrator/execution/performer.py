@@ -176,7 +176,7 @@ class Performer:
         created, now = session.created, self.clock.now()
         former = improves(session, ev.CandidateRef(turn=job.turn, candidate=job.candidate))
         # A resumed edit may be finished already at the editor.
-        start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor)) - now
+        start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor), draft=job.draft) - now
         order = EditOrder(
             source=self._stored(session_id, created.source),
             mask=self._mask(session_id, created),
@@ -193,6 +193,7 @@ class Performer:
             fit=created.fit,
             alpha=created.alpha,
             boxes=former.places if former else (),
+            draft=job.draft,
         )
         return await _named(self.editors, created.editor, "editor").edit(order, usage)
 

@@ -9,13 +9,20 @@ from orchestrator.loop.events import Author, CandidateRef, Failure, FinishReason
 
 @dataclass(frozen=True, slots=True)
 class StartTurn:
-    """Record a new turn with this instruction, this many candidates, and seeds from `first_seed` on."""
+    """Record a new turn with this instruction, this many candidates, and seeds from `first_seed` on.
+
+    Attributes:
+        draft: whether it makes drafts.
+        renders: the draft that it edits in full.
+    """
 
     turn: int
     instruction: str
     author: Author
     candidates: int
     first_seed: int
+    draft: bool = False
+    renders: CandidateRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,7 @@ class EditJob:
         started: whether the intent is recorded already.
         allowance_s: editor seconds of the session's budget that are reserved for it; None is no limit. An edit that takes
             longer is finished, since its seconds are spent already, but no other is started then.
+        draft: whether it is made at a lower area and with fewer steps.
     """
 
     turn: int
@@ -37,6 +45,7 @@ class EditJob:
     seed: int
     started: bool
     allowance_s: float | None
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ a judge without noise is asked once. Sessions without `choosing` trust single sc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from orchestrator.loop.actions import CompareJob, VerifyJob
@@ -36,6 +36,13 @@ def meets(session: Session, candidate: Candidate) -> bool:
     return bool(scores and scores.semantic >= limits.semantic_threshold and scores.quality >= limits.quality_threshold)
 
 
+def lack(session: Session, candidate: Candidate) -> float:
+    """Points of 10 by which the worse of a candidate's scores is below its threshold."""
+    limits, scores = session.created.limits, candidate.scores
+    assert scores is not None
+    return max(limits.semantic_threshold - scores.semantic, limits.quality_threshold - scores.quality)
+
+
 def rank(session: Session, candidate: Candidate | None) -> tuple[bool, float]:
     """A key that orders candidates; None and unscored ones come last."""
     if candidate is None or candidate.scores is None:
@@ -52,9 +59,24 @@ def best(session: Session) -> CandidateRef | None:
 
 
 def ranking(session: Session) -> list[Candidate]:
-    """Every candidate with an image, best first. Where the judge compared the first two, the winner leads, or the earlier one."""
+    """Every candidate with an image, best first, and drafts after all others."""
     made = [candidate for candidate in session.candidates if candidate.image]
-    ranked = sorted(made, key=lambda candidate: rank(session, candidate), reverse=True)
+    drafts = [candidate for candidate in made if candidate.draft]
+    return [*ranked(session, (each for each in made if not each.draft)), *ranked(session, drafts)]
+
+
+def contenders(session: Session) -> list[Candidate]:
+    """The candidates with an image between which is chosen now: in a turn of drafts, those that no turn renders; in any other
+    turn, those in full. A draft and its render are two pictures, and only the render can be the answer.
+    """
+    drafting = session.turn is not None and session.turn.draft
+    made = (candidate for candidate in session.candidates if candidate.image and candidate.draft == drafting)
+    return [candidate for candidate in made if session.render_of(candidate.ref) is None]
+
+
+def ranked(session: Session, candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Candidates, best first. Where the judge compared the first two, the winner leads, or the earlier one."""
+    ranked = sorted(candidates, key=lambda candidate: rank(session, candidate), reverse=True)
     verdict = _verdict(session, *_in_order(*ranked[:2])) if len(ranked) > 1 else None
     if verdict is None:
         return ranked
@@ -117,7 +139,7 @@ def verification(session: Session, candidate: Candidate) -> VerifyJob | None:
 
 def doubts(session: Session) -> Iterator[VerifyJob | CompareJob]:
     """What to ask before the best candidate is the answer: which one it is, where others are about as good."""
-    scored = [candidate for candidate in session.candidates if candidate.image and candidate.scores]
+    scored = [candidate for candidate in contenders(session) if candidate.scores]
     if not scored:
         return
     leader = max(scored, key=lambda candidate: rank(session, candidate))
@@ -180,7 +202,7 @@ def next_instruction(session: Session) -> tuple[str, Author]:
     turn = session.turn
     if turn is None or is_refused(session):
         return opening(session)
-    if session.created.strategy in {"think", "think_best_of_n"}:
+    if session.created.strategy in {"think", "think_best_of_n", "adaptive"}:
         refined = _best_refinement(session) if session.created.choosing else _last_refinement(session, turn)
         if refined and refined != turn.instruction:
             return refined, "thinker"
@@ -216,6 +238,7 @@ def _since_a_person(session: Session) -> tuple[Turn, ...]:
     """The turns since a person last gave an instruction; all if none did."""
     first = 0
     for number, turn in enumerate(session.turns):
-        if turn.author == "person" and (number == 0 or session.turns[number - 1].instruction != turn.instruction):
+        another = number == 0 or session.turns[number - 1].instruction != turn.instruction
+        if turn.author == "person" and another and not turn.renders:
             first = number
     return session.turns[first:]

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-VERSION: Final = 3
+VERSION: Final = 4
 """The latest version of a log. Version 2 is that of sessions with references: a server that does not know them would edit and
 judge without them (docs/decisions/0115). Version 3 is that of sessions with `choosing`: a server that does not know it would
-end them by other rules (docs/decisions/0160), and of those with a `preparer` (docs/decisions/0174). All other sessions are of
-version 1.
+end them by other rules (docs/decisions/0160), and of those with a `preparer` (docs/decisions/0174). Version 4 is that of sessions
+with `draft`: a server that does not know it would answer with a draft (docs/decisions/0171). All other sessions are of version 1.
 """
 SEEDS: Final = 2**31
 """Seeds are 0 to SEEDS - 1: the range that editors accept."""
@@ -24,7 +24,7 @@ TOO_LATE: Final = "deadline_exceeded"
 """The code of an edit that was not started, since it could not be finished by the deadline."""
 
 Alpha = Literal["kept", "dropped"]
-Strategy = Literal["think", "single", "best_of_n", "think_best_of_n"]
+Strategy = Literal["think", "single", "best_of_n", "think_best_of_n", "adaptive"]
 Review = Literal["never", "each_turn", "before_finish"]
 Author = Literal["caller", "preparer", "thinker", "person"]
 FeedbackAction = Literal["accept", "pick", "instruct", "go_on"]
@@ -196,6 +196,8 @@ class SessionCreated(_Event):
     """Left out in sessions that trust single scores, as those of earlier versions do."""
     preparer: str | None = Field(default=None, exclude_if=lambda preparer: preparer is None)
     """The configured preparer, or the thinker, that rewrites the instruction before the first edit; left out where none does."""
+    draft: bool = Field(default=False, exclude_if=lambda draft: not draft)
+    """Whether turns make drafts, and the winner is rendered: edited in full at the end."""
     tenant: str = "default"
 
     @property
@@ -239,6 +241,10 @@ class TurnStarted(_Event):
     author: Author
     candidates: int
     first_seed: int
+    draft: bool = Field(default=False, exclude_if=lambda draft: not draft)
+    """Whether its edits are at a lower area and with fewer steps."""
+    renders: CandidateRef | None = Field(default=None, exclude_if=lambda renders: renders is None)
+    """The draft that this turn edits in full, with its instruction and seed."""
 
 
 class EditStarted(_Event):

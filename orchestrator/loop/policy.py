@@ -7,11 +7,13 @@
     until a candidate satisfies for certain, or turns, patience, time or budget run out
     and answer with the best candidate of all turns, the first included
 
+With `draft`, turns make drafts, and before the answer the best of them is edited in full and critiqued.
+
 The driver carries the action out, records its outcome as events, and calls `decide` again. After a crash, `decide` runs again:
 work without a recorded event is retried.
 
 `stopping` says when it ends, `choosing` which candidate is the answer and which one is refined, `preparing` what comes before the
-first edit, `spending` what may still be spent; `actions` are what can be decided.
+first edit, `drafting` which draft is edited in full, `spending` what may still be spent; `actions` are what can be decided.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from orchestrator.loop.actions import (
     Work,
 )
 from orchestrator.loop.choosing import best, doubt_of_all, doubts, next_instruction, preferred, ranking
+from orchestrator.loop.drafting import can_render, makes_drafts, to_render
 from orchestrator.loop.events import SEEDS, SUPERSEDED, TOO_LATE, CandidateRef, Failure, FinishReason
 from orchestrator.loop.preparing import is_refused, preparation
 from orchestrator.loop.session import Candidate, Session, Turn
@@ -47,29 +50,44 @@ def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
         return Rest()
     if session.cancelled:
         return _finish(session, "cancelled")
+    late = now > latest_start(session, edit_s)
+    late_for_drafts = session.created.draft and now > latest_start(session, edit_s, draft=True)
     if session.accepted:
-        return _finish(session, "accepted")
+        return _accept(session, late=late, over=now >= session.created.limits.deadline_at)
     if now >= session.created.limits.deadline_at:
         return _finish(session, "deadline")
-    late = now > latest_start(session, edit_s)
     instructed = session.new_instruction and not (budget_is_spent(session) or turns_are_used_up(session))
     if session.turn is None or instructed:
-        return _finish(session, "deadline") if late else _begin_turn(session)
+        return _finish(session, "deadline") if late else _begin_turn(session, draft=not late_for_drafts)
     if session.review:
         return Wait()
+    return _continue(session, session.turn, late=late, late_for_drafts=late_for_drafts)
+
+
+def _continue(session: Session, turn: Turn, *, late: bool, late_for_drafts: bool) -> Action:
+    """The next action in a turn, or after it. No edit is started late, and no draft that leaves no time for an edit in full."""
     if satisfied(session):
-        return _end(session, "satisfied")
-    jobs = tuple(_open_jobs(session, session.turn))
-    if possible := tuple(job for job in jobs if not (late and isinstance(job, EditJob) and not job.started)):
-        return Work(possible)
-    action = _after_turn(session)
-    return _finish(session, "deadline") if late and (jobs or isinstance(action, StartTurn)) else action
+        action, left_over = _end(session, "satisfied"), False
+    else:
+        jobs = tuple(_open_jobs(session, turn))
+        if possible := tuple(job for job in jobs if not _is_late(job, late=late, late_for_drafts=late_for_drafts)):
+            return Work(possible)
+        action, left_over = _after_turn(session), bool(jobs)
+    if late and (left_over or isinstance(action, StartTurn)):
+        return _finish(session, "deadline")
+    if late_for_drafts and (left_over or (isinstance(action, StartTurn) and not action.renders)):
+        return _render(session) or _finish(session, "deadline")
+    return action
 
 
-def _begin_turn(session: Session) -> Action:
+def _is_late(job: Job, *, late: bool, late_for_drafts: bool) -> bool:
+    return isinstance(job, EditJob) and not job.started and (late_for_drafts if job.draft else late)
+
+
+def _begin_turn(session: Session, *, draft: bool) -> Action:
     """Start the first turn, once its instruction is prepared, or one with a person's instruction."""
     job = preparation(session)
-    return Work((job,)) if job else _start_turn(session)
+    return Work((job,)) if job else _start_turn(session, draft=draft)
 
 
 def _after_turn(session: Session) -> Action:
@@ -90,8 +108,17 @@ def _after_turn(session: Session) -> Action:
 
 
 def _end(session: Session, reason: FinishReason) -> Action:
-    """Finish, or request a review first if the session wants one; before both, settle which candidate is the best."""
-    asked: list[VerifyJob | CompareJob] = [*doubts(session)] or ([] if reason == "satisfied" else [*doubt_of_all(session)])
+    """Finish, or request a review first if the session wants one; before both, settle which candidate is the best, and edit it in
+    full if it is a draft.
+    """
+    is_satisfied = reason == "satisfied"
+    asked: list[VerifyJob | CompareJob] = [*doubts(session)]
+    if not asked and (render := _render(session, satisfied=is_satisfied)):
+        return render
+    if is_satisfied and session.turn and session.turn.draft:
+        # Only drafts satisfy, and none of them can be rendered any more.
+        is_satisfied, reason = False, exhausted(session) or "budget"
+    asked = asked or ([] if is_satisfied else [*doubt_of_all(session)])
     if asked:
         return Work(tuple(asked))
     if session.created.review != "never" and best(session):
@@ -99,11 +126,31 @@ def _end(session: Session, reason: FinishReason) -> Action:
     return _finish(session, reason)
 
 
-def _finish(session: Session, reason: FinishReason) -> Finish:
-    results = tuple(candidate.ref for candidate in ranking(session))
+def _accept(session: Session, *, late: bool, over: bool) -> Action:
+    """Finish with what a person accepted; a draft is edited in full first."""
+    accepted = _picked(session) or best(session)
+    draft = session.candidate(accepted) if accepted else None
+    if draft is None or not draft.draft or over:
+        return _finish(session, "accepted")
+    if session.render_of(draft.ref) is None:
+        return _finish(session, "accepted") if late or not can_render(session) else _turn_of(session, draft)
+    jobs = _open_jobs(session, session.turn) if session.turn and session.turn.renders == draft.ref else ()
+    edits = tuple(job for job in jobs if isinstance(job, EditJob) and (job.started or not late))
+    return Work(edits) if edits else _finish(session, "accepted")
+
+
+def _picked(session: Session) -> CandidateRef | None:
     accepted = session.accepted
     if accepted and accepted.action == "pick" and accepted.turn and accepted.candidate:
-        picked = CandidateRef(turn=accepted.turn, candidate=accepted.candidate)
+        return CandidateRef(turn=accepted.turn, candidate=accepted.candidate)
+    return None
+
+
+def _finish(session: Session, reason: FinishReason) -> Finish:
+    results = tuple(candidate.ref for candidate in ranking(session))
+    if picked := _picked(session):
+        render = session.render_of(picked)
+        picked = render.ref if render and render.image else picked
         results = (picked, *(ref for ref in results if ref != picked))
     results = results[: session.created.results]
     error = None if results and reason != "failed" else _error(session, reason)
@@ -127,13 +174,26 @@ def _error(session: Session, reason: FinishReason) -> Failure | None:
     return None
 
 
-def _start_turn(session: Session) -> StartTurn:
+def _start_turn(session: Session, *, draft: bool = True) -> StartTurn:
+    """The next turn; of drafts, where the session wants them and both `draft` and what is left allow it."""
     instruction, author = next_instruction(session)
-    tried = sum(len(turn.candidates) for turn in session.turns if turn.instruction == instruction)
+    tried = sum(len(turn.candidates) for turn in session.turns if turn.instruction == instruction and not turn.renders)
     # A new instruction gets the first turn's seed, so that only the instruction changes the result;
     # an instruction that was used before gets other seeds.
     first_seed = (session.created.seed + tried) % SEEDS
-    return StartTurn(len(session.turns) + 1, instruction, author, session.created.limits.candidates, first_seed)
+    candidates, number = session.created.limits.candidates, len(session.turns) + 1
+    return StartTurn(number, instruction, author, candidates, first_seed, draft and makes_drafts(session))
+
+
+def _render(session: Session, *, satisfied: bool = False) -> StartTurn | None:
+    draft = to_render(session, satisfied=satisfied)
+    return _turn_of(session, draft) if draft else None
+
+
+def _turn_of(session: Session, draft: Candidate) -> StartTurn:
+    """The turn that edits a draft in full: its instruction and its seed."""
+    turn = session.turns[draft.turn - 1]
+    return StartTurn(len(session.turns) + 1, turn.instruction, turn.author, 1, draft.seed, renders=draft.ref)
 
 
 def _ask(session: Session, reason: FinishReason | None) -> AskReview:
@@ -176,4 +236,5 @@ def _wants_critique(session: Session, candidate: Candidate) -> bool:
 def _edit_job(turn: Turn, candidate: Candidate, attempt: int, allowance: float | None) -> EditJob:
     # The same for every attempt, so that an edit finished after its connection broke is not made again.
     key = f"{turn.number}/{candidate.number}"
-    return EditJob(turn.number, candidate.number, attempt, key, turn.instruction, candidate.seed, candidate.editing, allowance)
+    started, seed = candidate.editing, candidate.seed
+    return EditJob(turn.number, candidate.number, attempt, key, turn.instruction, seed, started, allowance, turn.draft)

@@ -46,8 +46,9 @@ def is_refused(session: Session) -> bool:
 
 
 def counted_turns(session: Session) -> int:
-    """Turns since the last feedback, without one whose rewritten instruction the editor refused."""
-    return len(session.turns) - session.floor - (session.floor == 0 and len(session.turns) > 1 and _first_is_refused(session))
+    """Turns since the last feedback, without those that render a draft and one whose rewritten instruction the editor refused."""
+    turns = sum(1 for turn in session.turns[session.floor :] if not turn.renders)
+    return turns - (session.floor == 0 and len(session.turns) > 1 and _first_is_refused(session))
 
 
 def _first_is_refused(session: Session) -> bool:

@@ -98,11 +98,13 @@ class Candidate:
     Attributes:
         image: as the editor made it.
         scaled: the same at the size of the answer, where it is a result and the editor made it smaller.
+        draft: whether it is made at a lower area and with fewer steps.
     """
 
     turn: int
     number: int
     seed: int
+    draft: bool = False
     attempts: int = 0
     editing: bool = False
     allowance_s: float | None = None
@@ -144,12 +146,19 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One instruction and its candidates."""
+    """One instruction and its candidates.
+
+    Attributes:
+        draft: whether they are drafts.
+        renders: the draft that its only candidate is in full.
+    """
 
     number: int
     instruction: str
     author: Author
     candidates: tuple[Candidate, ...]
+    draft: bool = False
+    renders: CandidateRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +255,10 @@ class Session:
         candidates = self.turns[ref.turn - 1].candidates
         return candidates[ref.candidate - 1] if 1 <= ref.candidate <= len(candidates) else None
 
+    def render_of(self, draft: CandidateRef) -> Candidate | None:
+        """The candidate that was or is being made of a draft in full; None if no turn renders it."""
+        return next((turn.candidates[0] for turn in self.turns if turn.renders == draft), None)
+
     @property
     def status(self) -> Status:
         """The status as the API names it."""
@@ -336,8 +349,9 @@ def _turn_started(session: Session, event: TurnStarted) -> Session:
     if event.turn != len(session.turns) + 1:
         raise CorruptLogError(f"turn {event.turn} after turn {len(session.turns)}")
     numbers = range(1, event.candidates + 1)
-    candidates = tuple(Candidate(event.turn, number, (event.first_seed + number - 1) % SEEDS) for number in numbers)
-    turn = Turn(event.turn, event.instruction, event.author, candidates)
+    seeds = ((event.first_seed + number - 1) % SEEDS for number in numbers)
+    candidates = tuple(Candidate(event.turn, number, seed, event.draft) for number, seed in zip(numbers, seeds, strict=True))
+    turn = Turn(event.turn, event.instruction, event.author, candidates, event.draft, event.renders)
     totals = session.totals.model_copy(update={"turns": event.turn})
     return replace(session, turns=(*session.turns, turn), totals=totals, new_instruction=None)
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from orchestrator.loop.actions import VerifyJob
-from orchestrator.loop.choosing import is_measured, meets, noise, rank, verification
+from orchestrator.loop.choosing import contenders, is_measured, lack, meets, noise, rank, verification
 from orchestrator.loop.events import FinishReason
 from orchestrator.loop.preparing import counted_turns
 from orchestrator.loop.session import Candidate, Session
-from orchestrator.loop.spending import budget_is_spent, log_is_full, turns_are_used_up
+from orchestrator.loop.spending import budget_is_spent, drafts_are_spent, log_is_full, turns_are_used_up
 
 _CERTAIN: Final = 1.15
 """Standard errors by which a score exceeds its threshold for certain (decision 0163)."""
@@ -60,30 +60,43 @@ def _exceeds(session: Session, candidate: Candidate, critiques: int) -> bool:
 
 
 def _fresh(session: Session) -> list[Candidate]:
-    return [candidate for turn in session.turns[session.floor :] for candidate in turn.candidates]
+    return [candidate for candidate in contenders(session) if candidate.turn > session.floor]
 
 
 def exhausted(session: Session) -> FinishReason | None:
     """Why no further turn is started; None if one is."""
-    limits = session.created.limits
-    if counted_turns(session) >= limits.max_turns or turns_are_used_up(session):
+    limits, drafts = session.created.limits, session.created.draft
+    if counted_turns(session) >= limits.max_turns or turns_are_used_up(session, kept=drafts):
         return "max_turns"
-    if session.created.strategy != "best_of_n" and stale_turns(session) >= limits.patience and enough_made(session):
+    if session.created.strategy != "best_of_n" and stale_turns(session) >= patience(session) and enough_made(session):
         return "plateau"
-    return "budget" if budget_is_spent(session) or log_is_full(session) else None
+    spent = drafts_are_spent(session) if drafts else budget_is_spent(session)
+    return "budget" if spent or log_is_full(session) else None
+
+
+def patience(session: Session) -> int:
+    """Turns in vain after which the session ends. The strategy `adaptive` allows one more for each whole point of 10 that the
+    first turn's best candidate lacks, at most twice as many: turns of hard cases are more often worth it (decision 0170).
+    """
+    limits = session.created.limits
+    lacks = [lack(session, candidate) for candidate in session.turns[0].candidates if candidate.scores] if session.turns else []
+    if session.created.strategy != "adaptive" or not lacks:
+        return limits.patience
+    return limits.patience + min(limits.patience, max(0, math.floor(min(lacks))))
 
 
 def stale_turns(session: Session) -> int:
-    """Turns since the last one with a better candidate, counted from the last feedback. Better is what exceeds the record by
-    more than the judge's noise explains.
+    """Turns since the last one with a better candidate, counted from the last feedback; those that render a draft do not count.
+    Better is what exceeds the record by more than the judge's noise explains.
     """
     stale, record = 0, rank(session, None)
     margin = _BETTER * noise(session) if is_measured(session) else 0.0
     for turn in session.turns:
-        top = max((rank(session, candidate) for candidate in turn.candidates), default=record)
-        better = top > record and top[1] - record[1] > margin
-        stale = 0 if better or (top > record and not margin) else stale + 1
-        record = max(record, top)
+        if not turn.renders:
+            top = max((rank(session, candidate) for candidate in turn.candidates), default=record)
+            better = top > record and top[1] - record[1] > margin
+            stale = 0 if better or (top > record and not margin) else stale + 1
+            record = max(record, top)
         if turn.number == session.floor:
             stale = 0
     return stale

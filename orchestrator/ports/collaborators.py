@@ -84,6 +84,7 @@ class EditOrder:
         fit: how a picture comes to the size in the options.
         alpha: whether a pixel of the source is not opaque.
         boxes: what the critique that refined the instruction points at; for editors that take boxes.
+        draft: whether a small picture of fewer steps is enough; editors that make none edit in full.
     """
 
     source: StoredImage
@@ -101,6 +102,7 @@ class EditOrder:
     fit: Fit = "cover"
     alpha: bool = False
     boxes: tuple[Place, ...] = ()
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +347,7 @@ class EditorCapabilities:
         loras: the LoRAs that it and its fallback take; None where they have not told.
         preparer: the name of the model that rewrites instructions for it, or `SESSIONS_THINKER`.
         prepare: whether it does unless a request says otherwise.
+        draft: whether it makes drafts; None until it has answered once.
     """
 
     parameters: frozenset[str]
@@ -355,6 +358,7 @@ class EditorCapabilities:
     loras: frozenset[str] | None = None
     preparer: str | None = None
     prepare: bool = False
+    draft: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)

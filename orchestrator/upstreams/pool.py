@@ -171,8 +171,9 @@ class UpstreamPool:
             images,
             editor.fallback,
             self._loras(name),
-            editor.preparer,
-            self._registry.prepares(editor),
+            preparer=editor.preparer,
+            prepare=self._registry.prepares(editor),
+            draft=told.draft if told else None,
         )
 
     async def follow(self) -> None:
@@ -268,7 +269,7 @@ class UpstreamPool:
             links=EditorLinks(editor.url, editor.image_hosts, self._resolver),
             limit=limit,
             decoder=self._decoder,
-            native_pixels=partial(self._native_pixels, name),
+            told=partial(self._makes_smaller, name),
         )
 
     def _takes_boxes(self, name: str) -> bool:
@@ -277,11 +278,13 @@ class UpstreamPool:
         told = None if editor is None or not editor.boxes else self._told_of(name, editor)
         return told is not None and told.boxes
 
-    def _native_pixels(self, name: str) -> int | None:
-        """The area at which an editor edits, if it told that it can answer at that."""
+    def _makes_smaller(self, name: str) -> Told:
+        """What an editor told, as far as its settings let it answer with smaller pictures."""
         editor = self._registry.editors.get(name)
-        told = None if editor is None or not editor.native_size else self._told_of(name, editor)
-        return told.native_pixels if told else None
+        told = self._told_of(name, editor) if editor else None
+        if editor is None or told is None:
+            return Told()
+        return told if editor.native_size else replace(told, native_pixels=None)
 
     def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker | HttpScorer:
         options = replace(_upstream(thinker), away_s=thinker.away_s)

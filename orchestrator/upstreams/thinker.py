@@ -272,6 +272,7 @@ class Chat:
         return completion
 
     def parse(self, contract: ReplyContract[_T], reply: Reply | Unparseable) -> _T | Unparseable:
+        """The reply in the contract's format, or why it is none; both are counted."""
         result = reply if isinstance(reply, Unparseable) else contract.format.parse(reply)
         self._on_reply(result.reason if isinstance(result, Unparseable) else "ok")
         return result

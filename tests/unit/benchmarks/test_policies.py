@@ -42,6 +42,18 @@ def test_a_judge_without_noise_is_soon_asked_once() -> None:
     assert all(outcome.critiques == outcome.edits + (not outcome.satisfied) for outcome in outcomes[10:])
 
 
+def test_a_render_is_as_good_as_its_draft_where_they_agree() -> None:
+    """Then drafts find the same answers for less: here the judge has no noise."""
+    judge, kinds = Judge(), policies.KINDS
+    agreeing = [each for kind in kinds for each in sessions("single scores", "think", judge, kind, 40, 1, agreement=1.0)]
+    strangers = [each for kind in kinds for each in sessions("single scores", "think", judge, kind, 40, 1, agreement=0.0)]
+
+    assert all(outcome.rightly for outcome in agreeing if outcome.satisfied)
+    assert all(outcome.cost < outcome.edits for outcome in agreeing)
+    # One render of each draft that satisfies, where they agree; more where the luck of a draft says nothing of its render's.
+    assert policies.mean([each.cost for each in agreeing])[0] < policies.mean([each.cost for each in strangers])[0]
+
+
 def test_the_same_seed_makes_the_same_cases() -> None:
     assert list(sessions("single scores", "think", Judge(1.0), "hard", 5, 3)) == list(
         sessions("single scores", "think", Judge(1.0), "hard", 5, 3)

@@ -57,6 +57,15 @@ def test_references_and_the_mask_are_shown_once_and_named() -> None:
     assert "inputs" not in plain.partition("</style>")[2]
 
 
+def test_turns_of_drafts_and_the_render_are_named() -> None:
+    given = {**TURN, "author": "caller"}
+    turns = [{**given, "draft": True}, {**given, "turn": 2, "renders": {"turn": 1, "candidate": 1}}]
+    page = render(Session.model_validate(session(instruction="x", turns=turns)), Pictures(PNG, {}))
+
+    assert "<small>as given · drafts</small>" in page
+    assert "<small>as given · the draft of turn 1 in full</small>" in page
+
+
 def test_repeated_critiques_and_comparisons_are_shown() -> None:
     candidate = {**TURN["candidates"][0], "critiques": [{**SCORES, "overall": 8.5}, {**SCORES, "overall": 5.0}]}
     first = {"turn": 1, "candidate": 1}

@@ -186,6 +186,26 @@ def test_patience_counts_turns_without_a_better_candidate() -> None:
     assert finish(story.turn(5).next()).reason == "plateau"
 
 
+def test_adaptive_is_as_patient_as_the_first_candidate_is_far_from_satisfying() -> None:
+    """One further turn in vain for each whole point that it lacks, at most twice as many."""
+    turns = {}
+    for first in (7.5, 6.5, 6.0, 1.0):
+        story = Story(strategy="adaptive", max_turns=10, patience=2).turn(first)
+        while isinstance(story.next(), StartTurn):
+            story.turn(first, refined=f"golden {len(story.session.turns)}")
+        assert finish(story.next()).reason == "plateau"
+        turns[first] = len(story.session.turns)
+
+    assert turns == {7.5: 3, 6.5: 4, 6.0: 5, 1.0: 5}
+
+
+def test_adaptive_is_as_patient_as_asked_where_the_first_candidate_has_no_score() -> None:
+    story = Story(strategy="adaptive", max_turns=10, patience=2).begin().edit().unscored()
+    story.turn(5).turn(5)
+
+    assert finish(story.turn(5).next()).reason == "plateau"
+
+
 def test_best_of_n_uses_no_refined_instruction_and_no_patience() -> None:
     """The equal-compute baseline: the same instruction, new seeds."""
     story = Story(strategy="best_of_n", max_turns=4, patience=1).turn(5).turn(4).turn(3)

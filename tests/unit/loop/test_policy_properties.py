@@ -48,9 +48,10 @@ def test_no_budget_is_exceeded(data: st.DataObject) -> None:
         if isinstance(event, ev.EditStarted) and limits.budget_editor_s is not None:
             assert fold(world.events[:place]).totals.editor_seconds < limits.budget_editor_s
     assert all(event.attempt <= limits.edit_attempts for event in started)
+    turns = [turn for turn in session.turns[session.floor :] if not turn.renders]
     first = session.turns[0] if session.turns and not session.floor else None
     refused = bool(first and first.author == "preparer" and not any(each.image for each in first.candidates))
-    assert len(session.turns) - session.floor - refused <= limits.max_turns or session.new_instruction
+    assert len(turns) - refused <= limits.max_turns or session.new_instruction
     failed = [event for event in world.events if isinstance(event, ev.CritiqueFailed | ev.PrepareFailed)]
     assert all(event.attempt <= limits.critique_attempts for event in failed)
 
@@ -77,7 +78,9 @@ def _means(world: World) -> dict[tuple[int, int], tuple[float, float]]:
 @worlds
 @given(st.data())
 def test_the_answer_is_the_best_of_what_was_critiqued(data: st.DataObject) -> None:
-    """Unless a person picked or the judge compared: satisfying candidates first, then the overall score, then the earlier."""
+    """Unless a person picked or the judge compared: satisfying candidates first, then the overall score, then the earlier; drafts
+    only where nothing was made in full.
+    """
     world, session = _run(data)
     finished = session.finished
     assert finished
@@ -89,8 +92,13 @@ def test_the_answer_is_the_best_of_what_was_critiqued(data: st.DataObject) -> No
     if any(isinstance(event, ev.Compared) and event.second for event in world.events):
         return
     limits = session.created.limits
+    drafts = {(each.turn, each.number) for each in made if each.draft}
+    in_full = [candidate for candidate in made if not candidate.draft]
+    made = in_full or made
     judged = []
     for place, (semantic, quality) in _means(world).items():
+        if in_full and place in drafts:
+            continue
         meets = semantic >= limits.semantic_threshold and quality >= limits.quality_threshold
         judged.append(((meets, round((semantic * quality) ** 0.5, 9)), place))
     if not judged:
@@ -162,12 +170,12 @@ def test_resuming_after_any_event_gives_the_same_session(data: st.DataObject) ->
 @worlds
 @given(st.data())
 def test_turn_one_is_the_callers_instruction_and_edits_use_distinct_seeds(data: st.DataObject) -> None:
-    """The caller's instruction comes first, unchanged unless a preparer rewrote it; one never gets the same seed twice."""
+    """The caller's instruction comes first, or what a preparer made of it; one gets a seed twice only to render a draft."""
     _, session = _run(data)
     if session.turns:
         first, prepared = session.turns[0], session.preparation.instruction
         assert first.author == "person" or first.instruction == (prepared or session.created.instruction)
-    tried = [(turn.instruction, c.seed) for turn in session.turns for c in turn.candidates]
+    tried = [(turn.instruction, c.seed, bool(turn.renders)) for turn in session.turns for c in turn.candidates]
     assert len(tried) == len(set(tried))
 
 
@@ -200,6 +208,53 @@ def test_words_that_the_editor_refuses_are_given_up_for_the_callers_own(data: st
             for event in world.events
         )
         assert not refused or len(session.turns) > 1
+
+
+@worlds
+@given(st.data())
+def test_a_draft_is_the_answer_only_where_nothing_was_made_in_full(data: st.DataObject) -> None:
+    """Unless a person picked it and its render failed. What is called satisfied is never a draft."""
+    _, session = _run(data)
+    finished = session.finished
+    assert finished
+    top = session.candidate(finished.best) if finished.best else None
+
+    if not session.created.draft:
+        assert not any(candidate.draft for candidate in session.candidates)
+    if top and top.draft:
+        assert finished.reason != "satisfied"
+        picked = session.accepted and session.accepted.action == "pick"
+        assert picked or not any(each.image for each in session.candidates if not each.draft)
+
+
+@worlds
+@given(st.data())
+def test_a_render_has_the_instruction_and_the_seed_of_its_draft(data: st.DataObject) -> None:
+    """Every draft is rendered once at most, in a turn of its own, and never before an edit could be afforded."""
+    _, session = _run(data)
+    renders = [turn for turn in session.turns if turn.renders]
+
+    assert len({turn.renders for turn in renders}) == len(renders)
+    for turn in renders:
+        assert turn.renders
+        draft = session.candidate(turn.renders)
+        assert draft and draft.draft and draft.image and not turn.draft
+        assert [candidate.seed for candidate in turn.candidates] == [draft.seed]
+        assert turn.instruction == session.turns[draft.turn - 1].instruction
+
+
+@worlds
+@given(st.data())
+def test_drafts_leave_an_edit_and_half_of_the_seconds_for_a_render(data: st.DataObject) -> None:
+    """However many are retried."""
+    world, session = _run(data)
+    limits = session.created.limits
+    drafts = {turn.number for turn in session.turns if turn.draft}
+    for place, event in enumerate(world.events):
+        if isinstance(event, ev.EditStarted) and event.turn in drafts:
+            before = fold(world.events[:place]).totals
+            assert limits.budget_edits is None or before.edits + 1 < limits.budget_edits
+            assert limits.budget_editor_s is None or before.editor_seconds < limits.budget_editor_s / 2
 
 
 @worlds

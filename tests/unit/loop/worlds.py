@@ -44,7 +44,7 @@ choosings = st.builds(
 @st.composite
 def created(draw: st.DrawFn) -> ev.SessionCreated:
     """A session of any strategy and limits; time starts at 0."""
-    strategies: list[ev.Strategy] = ["think", "single", "best_of_n", "think_best_of_n"]
+    strategies: list[ev.Strategy] = ["think", "single", "best_of_n", "think_best_of_n", "adaptive"]
     strategy = draw(st.sampled_from(strategies))
     limits = ev.Limits(
         max_turns=1 if strategy == "single" else draw(st.integers(1, 5)),
@@ -72,6 +72,7 @@ def created(draw: st.DrawFn) -> ev.SessionCreated:
         checklist=draw(st.booleans()),
         choosing=draw(st.none() | choosings),
         preparer=draw(st.sampled_from([None, None, "p"])),
+        draft=draw(st.booleans()),
     )
 
 
@@ -129,6 +130,8 @@ class World:
                         author=action.author,
                         candidates=action.candidates,
                         first_seed=action.first_seed,
+                        draft=action.draft,
+                        renders=action.renders,
                     )
                 )
             case AskReview():
