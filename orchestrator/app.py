@@ -30,10 +30,9 @@ from orchestrator.execution.driver import Driver, DriverOptions
 from orchestrator.execution.judge_noise import JudgeNoise, NoiseObserver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
-from orchestrator.loop.events import Choosing
 from orchestrator.loop.session import SessionBounds
 from orchestrator.metrics import Metrics
-from orchestrator.ports.collaborators import Catalogue, Comparer, Thinker
+from orchestrator.ports.collaborators import Catalogue, Comparer, Judge
 from orchestrator.ports.stores import Quota
 from orchestrator.settings import Settings
 from orchestrator.store.api_keys import ApiKeyStore
@@ -143,13 +142,22 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     stack.push_async_callback(storage.stop)
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
     limits, noise = AdaptiveLimits(upstreams.limits), JudgeNoise()
-    performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s, upstreams.prompt_tokens, decoder)
+    performer = Performer(
+        upstreams.editors,
+        upstreams.thinkers,
+        blobs,
+        clock,
+        limits.edit_s,
+        upstreams.prompt_tokens,
+        decoder,
+        upstreams.judges,
+    )
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
     resolver, bounds = NameResolver(), _bounds(settings)
     driving = DriverOptions(bounds, settings.lease_s / 2)
     webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), metrics)
     runner = Runner(
-        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3, upstreams.thinkers),
+        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3, upstreams.judging),
         store,
         lambda claim, log: Driver(claim, store, performer, clock, NoiseObserver(noise, metrics), log, options=driving),
         RedisNotifications(pubsub, keys),
@@ -175,7 +183,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
 
     def catalogue() -> Catalogue:
         known = upstreams.catalogue()
-        return replace(known, choosing=_choosing(known, upstreams.thinkers, noise, clock.now(), settings.confirmations))
+        return _with_choosing(known, upstreams.judging(), noise, clock.now(), settings.confirmations)
 
     intake = Intake(store, blobs, clock, catalogue, deadlines, limits_of_images, decoder, resolver, mode)
     stack.callback(asyncio.create_task(upstreams.learn_forever(), name="capabilities").cancel)
@@ -198,7 +206,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         _links(settings, api_keys, origins),
         webhook_store,
         webhook_sender,
-        ReadinessChecks(upstreams.editors, upstreams.thinkers),
+        ReadinessChecks(upstreams.editors, upstreams.thinkers, upstreams.judges),
         StreamLimits(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
         Transcodes(decoder, settings.tenant_transcodes, settings.transcode_cache_bytes),
         _budget(settings.upload_bytes, "uploads", settings, metrics),
@@ -210,16 +218,16 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     )
 
 
-def _choosing(
-    known: Catalogue, thinkers: Mapping[str, Thinker], noise: JudgeNoise, now: float, confirmations: int
-) -> dict[str, Choosing]:
-    """What a session that begins now knows of its judge, by thinker; empty where single scores are to be trusted."""
-    if not confirmations:
-        return {}
-    return {
-        name: noise.choosing(name, now, confirmations=confirmations, compares=isinstance(thinkers.get(name), Comparer))
-        for name in known.thinkers
-    }
+def _with_choosing(
+    known: Catalogue, judging: Mapping[str, Judge | Comparer], noise: JudgeNoise, now: float, confirmations: int
+) -> Catalogue:
+    """The catalogue with what judges can do, and what a session that begins now knows of their noise: nothing where single
+    scores are to be trusted.
+    """
+    comparing = frozenset(name for name, judge in judging.items() if isinstance(judge, Comparer))
+    scoring = {name for name, judge in judging.items() if isinstance(judge, Judge)}
+    choosing = {name: noise.choosing(name, now, confirmations=confirmations) for name in scoring} if confirmations else {}
+    return replace(known, comparing=comparing, not_scoring=frozenset(judging.keys() - scoring), choosing=choosing)
 
 
 def _budget(total: int, what: Literal["uploads", "replies"], settings: Settings, metrics: Metrics) -> ByteBudget:

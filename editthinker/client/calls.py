@@ -49,6 +49,7 @@ class EditOptions(TypedDict, total=False):
     Attributes:
         mask: a PNG of the picture's size; where it is transparent, the picture may change.
         thinker: name of the thinker.
+        judge: name of a judge, or of a thinker, that scores and compares in place of the session's thinker.
         strategy: ``think | best_of_n | think_best_of_n | single``.
         metadata: up to 16 pairs of your own, by which sessions can be listed.
         webhook, webhook_secret: an https URL that is notified of this session, and the secret that signs what it gets.
@@ -58,6 +59,7 @@ class EditOptions(TypedDict, total=False):
 
     mask: Picture | None
     thinker: str
+    judge: str
     strategy: str
     max_turns: int
     candidates: int
@@ -321,7 +323,7 @@ def models() -> Call[list[ModelCard]]:
     def read(reply: Reply) -> list[ModelCard]:
         # Servers up to version 0.1 listed thinkers among the rest.
         body = _json(reply)
-        return [_valid(ModelCard, entry) for entry in (*body.get("data", []), *body.get("thinkers", []))]
+        return [_valid(ModelCard, entry) for entry in (*body.get("data", []), *body.get("thinkers", []), *body.get("judges", []))]
 
     return Call(Request("GET", "/v1/models"), read)
 

@@ -1,4 +1,4 @@
-"""``GET /v1/models``: the configured editors with their aliases, and apart from them the thinkers."""
+"""``GET /v1/models``: the configured editors with their aliases, and apart from them the thinkers and judges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ReadAccess = Annotated[Context, Depends(read_access)]
 
 
 class Model(BaseModel):
-    """A configured editor or thinker, in OpenAI's shape."""
+    """A configured editor, thinker or judge, in OpenAI's shape."""
 
     id: str
     object: str = "model"
@@ -38,16 +38,17 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """The editors and their aliases (values of `model`), and the thinkers (values of `thinker`)."""
+    """The editors and their aliases (values of `model`), the thinkers (values of `thinker`), and the judges (of `judge`)."""
 
     object: str = "list"
     data: list[Model]
     thinkers: list[Model] = Field(description="Not among `data`, where clients look for models that make images.")
+    judges: list[Model] = Field(description="Those that are no thinkers; a thinker can be named as a judge too.")
 
 
 @router.get("/v1/models", responses=documented(example=MODELS))
 async def list_models(ctx: ReadAccess) -> Models:
-    """The configured editors and their aliases as `data`, the thinkers as `thinkers`; the defaults come first."""
+    """The configured editors and their aliases as `data`, the thinkers and judges apart from them; the defaults come first."""
     catalogue, results = ctx.intake.catalogue, await ctx.readiness.results()
     created = ctx.started_at
 
@@ -63,25 +64,26 @@ async def list_models(ctx: ReadAccess) -> Models:
             alias_of=name if alias else None,
         )
 
-    def thinker(name: str) -> Model:
-        ready = results.get(f"thinker:{name}", False)
-        return Model(id=name, created=created, owned_by="thinker", ready=ready, loras=None, alias_of=None)
+    def other(role: str, name: str) -> Model:
+        ready = results.get(f"{role}:{name}", False)
+        return Model(id=name, created=created, owned_by=role, ready=ready, loras=None, alias_of=None)
 
     aliases = [editor(name, catalogue.editors[name], alias) for alias, name in catalogue.aliases.items()]
     return Models(
         data=[*(editor(name, takes) for name, takes in catalogue.editors.items()), *aliases],
-        thinkers=[thinker(name) for name in catalogue.thinkers],
+        thinkers=[other("thinker", name) for name in catalogue.thinkers],
+        judges=[other("judge", name) for name in catalogue.judges],
     )
 
 
 @router.get("/v1/models/{model:path}", responses=documented(example=MODELS["data"][0]))
 async def show_model(model: str, ctx: ReadAccess) -> Model:
-    """One editor, alias or thinker; of an editor and a thinker of the same name, the editor."""
+    """One editor, alias, thinker or judge; of an editor and another of the same name, the editor."""
     if not model:
         raise ApiError("not_found", "the path ends with a slash; send the request to /v1/models")
     listed = await list_models(ctx)
-    for each in (*listed.data, *listed.thinkers):
+    for each in (*listed.data, *listed.thinkers, *listed.judges):
         if each.id == model:
             return each
-    known = ", ".join(each.id for each in (*listed.data, *listed.thinkers))
+    known = ", ".join(each.id for each in (*listed.data, *listed.thinkers, *listed.judges))
     raise ApiError("model_not_found", f"model {model!r} is not configured; known are: {known}", param="model")

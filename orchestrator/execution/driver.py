@@ -36,9 +36,9 @@ from orchestrator.loop.actions import (
     Job,
     Rest,
     StartTurn,
-    VerifyJob,
     Wait,
     Work,
+    kind_of,
 )
 from orchestrator.loop.policy import decide
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
@@ -455,5 +455,4 @@ def _job_key(job: Job) -> _JobKey:
     if isinstance(job, CompareJob):
         second = job.second or ev.CandidateRef(turn=0, candidate=0)
         return f"compare {second.turn}/{second.candidate}", job.first.turn, job.first.candidate
-    kind = "edit" if isinstance(job, EditJob) else "verify" if isinstance(job, VerifyJob) else "critique"
-    return kind, job.turn, job.candidate
+    return kind_of(job), job.turn, job.candidate

@@ -9,11 +9,11 @@ from typing import Final
 from opentelemetry.trace import Span
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.actions import ChecklistJob, CompareJob, EditJob, Job, VerifyJob
+from orchestrator.loop.actions import ChecklistJob, CompareJob, Job, kind_of
 from orchestrator.loop.session import Session
 from services.serving import logs, tracing
 
-_FAILURES: Final = (ev.EditFailed, ev.CritiqueFailed, ev.ChecklistFailed, ev.VerifyFailed, ev.CompareFailed)
+_FAILURES: Final = (ev.EditFailed, ev.CritiqueFailed, ev.ChecklistFailed, ev.VerifyFailed, ev.CompareFailed, ev.RefineFailed)
 
 
 class SessionSpans:
@@ -69,10 +69,9 @@ class SessionSpans:
             return await work()
         attributes = self._attributes()
         if isinstance(job, ChecklistJob | CompareJob):
-            name, parent = ("checklist" if isinstance(job, ChecklistJob) else "compare"), self._root
+            name, parent = kind_of(job), self._root
         else:
-            kind = "edit" if isinstance(job, EditJob) else "verify" if isinstance(job, VerifyJob) else "critique"
-            name, parent = kind, tracing.turn_context(self._id, job.turn)
+            name, parent = kind_of(job), tracing.turn_context(self._id, job.turn)
             attributes |= {"editthinker.turn": job.turn, "editthinker.candidate": job.candidate}
         with tracing.span(name, attributes=attributes | {"editthinker.attempt": job.attempt}, parent=parent) as span:
             event = await work()

@@ -1,7 +1,8 @@
 """The Think-while-Edit cycle: `decide` computes the next action from a session and the time.
 
     edit the source with the caller's instruction          turn 1
-    let the thinker critique every candidate               scores, reasons, a refined instruction
+    let the judge critique every candidate                 scores, reasons
+    let the thinker write the next instruction             in the same reply, where it is the judge
     edit the *source* again with the refined instruction   turn 2, 3 …
     until a candidate satisfies for certain, or turns, patience, time or budget run out
     and answer with the best candidate of all turns, the first included
@@ -26,13 +27,14 @@ from orchestrator.loop.actions import (
     EditJob,
     Finish,
     Job,
+    RefineJob,
     Rest,
     StartTurn,
     VerifyJob,
     Wait,
     Work,
 )
-from orchestrator.loop.choosing import best, doubt_of_all, doubts, next_instruction, preferred, ranking
+from orchestrator.loop.choosing import best, doubt_of_all, doubts, next_instruction, preferred, ranking, refinement
 from orchestrator.loop.events import SEEDS, SUPERSEDED, TOO_LATE, CandidateRef, Failure, FinishReason
 from orchestrator.loop.session import Candidate, Session, Turn
 from orchestrator.loop.spending import affordable, budget_is_spent, images_are_full, latest_start, turns_are_used_up
@@ -61,7 +63,11 @@ def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
     if possible := tuple(job for job in jobs if not (late and isinstance(job, EditJob) and not job.started)):
         return Work(possible)
     action = _after_turn(session)
-    return _finish(session, "deadline") if late and (jobs or isinstance(action, StartTurn)) else action
+    return _finish(session, "deadline") if late and (jobs or _leads_to_a_turn(action)) else action
+
+
+def _leads_to_a_turn(action: Action) -> bool:
+    return isinstance(action, StartTurn) or (isinstance(action, Work) and isinstance(action.jobs[0], RefineJob))
 
 
 def _after_turn(session: Session) -> Action:
@@ -74,6 +80,8 @@ def _after_turn(session: Session) -> Action:
         return _finish(session, "budget" if budget_is_spent(session) else "deadline" if late else "failed")
     if reason := exhausted(session):
         return _end(session, reason)
+    if job := refinement(session):
+        return Work((job,))
     if session.created.review == "each_turn" and session.floor < len(session.turns):
         return _ask(session, None)
     return _start_turn(session)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, Choosing, ImageRef, OutsideMask, Winner
 from services.imaging.codec import CheckedImage
 from services.imaging.shapes import Fit
+from services.protocol.critique.messages import Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ class CritiqueOrder:
         outside_mask: what the candidate changed elsewhere.
         prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
         number: how often the judge was asked about this candidate, this time included. Its answer must not be a repetition.
+        judgement: another judge's. It is told to a thinker that is asked for the next instruction alone: its own scores of this
+            candidate do not count.
     """
 
     source: StoredImage
@@ -149,6 +152,7 @@ class CritiqueOrder:
     outside_mask: OutsideMask | None = None
     prompt_tokens: int | None = None
     number: int = 1
+    judgement: Judgement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +191,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class CritiqueReply:
-    """A thinker's critique of a candidate.
+    """A judge's critique of a candidate.
 
     Attributes:
         refined_instruction: the instruction for the next turn; None to keep the current one.
@@ -251,8 +255,9 @@ class Editor(Protocol):
         ...
 
 
-class Thinker(Protocol):
-    """A vision-language model that critiques edits and refines instructions."""
+@runtime_checkable
+class Judge(Protocol):
+    """A model that scores edited pictures."""
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
         """Critique a candidate; raises `ThinkerError`."""
@@ -267,12 +272,20 @@ class Thinker(Protocol):
         ...
 
 
+class Thinker(Judge, Protocol):
+    """A vision-language model whose critiques refine the instruction. It judges too, where a session has no other judge."""
+
+
 @runtime_checkable
 class Comparer(Protocol):
     """A judge that sees two edited pictures side by side. It asks in both orders; where the answers differ, it is a tie."""
 
     async def compare(self, order: CompareOrder) -> CompareReply:
         """Compare; raises `ThinkerError`."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether it accepts requests now."""
         ...
 
 
@@ -305,13 +318,17 @@ class EditorCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The configured editors and thinkers that callers can name, the defaults first.
+    """The configured editors, thinkers and judges that callers can name, the defaults first.
 
     Attributes:
-        by_checklist: thinkers that judge by a checklist.
-        choosing: by thinker, what a session that begins now knows of its noise; those that are absent are asked once.
+        judges: those that are no thinkers; a thinker can be named as a judge too.
+        default_judge: the judge when none is named; None is the session's thinker.
+        comparing: thinkers and judges that compare two pictures side by side.
+        not_scoring: judges that do nothing else.
+        by_checklist: thinkers and judges that score by a checklist.
+        choosing: by thinker or judge, what a session that begins now knows of its noise; those that are absent are asked once.
         aliases: further names of editors, and the editor of each.
-        thinker_images: by thinker, the pictures that one request may hold; others take any number.
+        thinker_images: by thinker or judge, the pictures that one request may hold; others take any number.
     """
 
     editors: Mapping[str, EditorCapabilities]
@@ -320,3 +337,7 @@ class Catalogue:
     aliases: Mapping[str, str] = field(default_factory=dict)
     thinker_images: Mapping[str, int] = field(default_factory=dict)
     choosing: Mapping[str, Choosing] = field(default_factory=dict)
+    judges: tuple[str, ...] = ()
+    default_judge: str | None = None
+    comparing: frozenset[str] = frozenset()
+    not_scoring: frozenset[str] = frozenset()

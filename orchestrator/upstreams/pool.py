@@ -1,5 +1,5 @@
-"""Editors and thinkers as they are configured now. The mappings are changed in place when the registry's file changes; sessions
-under way keep the clients they started with.
+"""Editors, thinkers and judges as they are configured now. The mappings are changed in place when the registry's file changes;
+sessions under way keep the clients they started with.
 """
 
 from __future__ import annotations
@@ -7,15 +7,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import aiohttp
 
 from orchestrator.egress.resolver import NameResolver
-from orchestrator.ports.collaborators import Catalogue, Editor, EditorCapabilities, Thinker
+from orchestrator.ports.collaborators import Catalogue, Comparer, Editor, EditorCapabilities, Judge, Thinker
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.connector import CleanConnector
 from orchestrator.upstreams.editor import Asks, HttpEditor, Told
@@ -23,7 +23,7 @@ from orchestrator.upstreams.editor_links import EditorLinks
 from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
 from orchestrator.upstreams.liveness import UpstreamHealth
-from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings, UpstreamSettings
+from orchestrator.upstreams.registry import EditorSettings, JudgeSettings, Registry, ThinkerSettings, UpstreamSettings
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.formats import FORMATS
@@ -43,11 +43,11 @@ class UpstreamObserver(Protocol):
         """An editor has a limit now, in place of one it had before."""
         ...
 
-    def upstream_silent(self, role: Literal["editor", "thinker"], name: str, silent: bool) -> None:  # noqa: FBT001 - a value
+    def upstream_silent(self, role: Role, name: str, silent: bool) -> None:  # noqa: FBT001 - a value
         """Whether an upstream has stopped answering."""
         ...
 
-    def request_unanswered(self, role: Literal["editor", "thinker"], name: str) -> None:
+    def request_unanswered(self, role: Role, name: str) -> None:
         """An upstream did not answer a request."""
         ...
 
@@ -57,7 +57,7 @@ class UpstreamObserver(Protocol):
 
 
 class UpstreamPool:
-    """The editors and thinkers by name.
+    """The editors, thinkers and judges by name.
 
     Args:
         read_registry: reads the current configuration; raises `ValueError` or `OSError` if it is invalid.
@@ -86,6 +86,7 @@ class UpstreamPool:
         self._health_of: dict[tuple[Role, str], tuple[UpstreamSettings, UpstreamHealth]] = {}
         self.editors: dict[str, Editor] = {}
         self.thinkers: dict[str, Thinker] = {}
+        self.judges: dict[str, Judge | Comparer] = {}
         self.limits: dict[str, AdaptiveLimit] = {}
         self._told: dict[str, tuple[EditorSettings, Told]] = {}
         """By editor, what it told of itself, and the settings that it had then."""
@@ -94,17 +95,28 @@ class UpstreamPool:
         self._configure(read_registry())
 
     def catalogue(self) -> Catalogue:
-        """The editors and thinkers that callers can name; the defaults come first."""
+        """The editors, thinkers and judges that callers can name; the defaults come first."""
         registry = self._registry
         names = sorted(registry.editors, key=lambda name: name != registry.first_editor)
         thinkers = sorted(registry.thinkers, key=lambda name: name != registry.first_thinker)
         return Catalogue(
             {name: self._capabilities(name, registry.editors[name]) for name in names},
             tuple(thinkers),
-            frozenset(name for name, thinker in registry.thinkers.items() if thinker.format == "checklist"),
+            frozenset(name for name, model in {**registry.thinkers, **registry.judges}.items() if model.format == "checklist"),
             {alias: name for name in names for alias in registry.editors[name].aliases},
-            {name: most for name in registry.thinkers if (most := _most_images(registry, name)) is not None},
+            {
+                name: most
+                for entries in (registry.thinkers, registry.judges)
+                for name in entries
+                if (most := _most_images(entries, name)) is not None
+            },
+            judges=tuple(sorted(registry.judges, key=lambda name: name != registry.default_judge)),
+            default_judge=registry.default_judge,
         )
+
+    def judging(self) -> Mapping[str, Judge | Comparer]:
+        """Everyone who can be named as a judge: judges and thinkers."""
+        return {**self.thinkers, **self.judges}
 
     async def learn_forever(self) -> None:
         """Ask editors what they take: every one now and then, and one that has not answered soon again."""
@@ -180,7 +192,8 @@ class UpstreamPool:
                 log.error("the registry stays as it was: %s", exc)  # noqa: TRY400 - the message is enough
             return
         self._last_error = ""
-        log.info("the registry was read again: editors %s; thinkers %s", sorted(self.editors), sorted(self.thinkers))
+        names = [sorted(roles) for roles in (self.editors, self.thinkers, self.judges)]
+        log.info("the registry was read again: editors %s; thinkers %s; judges %s", *names)
 
     def _configure(self, registry: Registry) -> None:
         # Everything that may fail comes before the first change.
@@ -189,11 +202,13 @@ class UpstreamPool:
         editors = {name: self._editor(name, editor, limits[name]) for name, editor in registry.editors.items()}
         thinkers = {name: self._thinker(name, thinker) for name, thinker in registry.thinkers.items()}
         self._registry, self._keys = registry, keys
+        judges = {name: self._judge(name, judge) for name, judge in registry.judges.items()}
         configured = {("editor", name) for name in registry.editors} | {("thinker", name) for name in registry.thinkers}
+        configured |= {("judge", name) for name in registry.judges}
         for role, name in self._health_of.keys() - configured:
             del self._health_of[role, name]
             self._observer.upstream_silent(role, name, False)
-        for mapping in (self.limits, self.editors, self.thinkers):
+        for mapping in (self.limits, self.editors, self.thinkers, self.judges):
             mapping.clear()
         self.limits.update(limits)
         self._plain = editors
@@ -204,6 +219,9 @@ class UpstreamPool:
         for name, thinker in registry.thinkers.items():
             other = thinker.fallback
             self.thinkers[name] = ThinkerWithFallback(thinkers[name], thinkers[other], other) if other else thinkers[name]
+        for name, judge in registry.judges.items():
+            other = judge.fallback
+            self.judges[name] = ThinkerWithFallback(judges[name], judges[other], other) if other else judges[name]
 
     def _limit(self, name: str, editor: EditorSettings) -> AdaptiveLimit:
         """The limit that an editor has already, with what it has measured, if it is still the same pool; otherwise another."""
@@ -263,24 +281,28 @@ class UpstreamPool:
         return told.native_pixels if told else None
 
     def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
-        options = replace(_upstream(thinker), away_s=thinker.away_s)
-        upstream = HttpUpstream("thinker", options, self._client, self._health("thinker", name, thinker), name=name)
-        dialect = Dialect(
-            thinker.model,
-            FORMATS[thinker.format],
-            thinker.prompt(),
-            thinker.constraint,
-            dict(thinker.sampling),
-            thinker.samples,
-            thinker.max_pixels,
-        )
-        return HttpThinker(upstream, dialect, self._observer.thinker_replied, self._decoder)
+        upstream = self._vision_model("thinker", name, thinker)
+        return HttpThinker(upstream, dialect_of(thinker, thinker.format), self._observer.thinker_replied, self._decoder)
+
+    def _judge(self, name: str, judge: JudgeSettings) -> HttpThinker:
+        upstream = self._vision_model("judge", name, judge)
+        return HttpThinker(upstream, dialect_of(judge, judge.format), self._observer.thinker_replied, self._decoder)
+
+    def _vision_model(self, role: Role, name: str, settings: ThinkerSettings | JudgeSettings) -> HttpUpstream:
+        options = replace(_upstream(settings), away_s=settings.away_s)
+        return HttpUpstream(role, options, self._client, self._health(role, name, settings), name=name)
 
 
-def _most_images(registry: Registry, name: str) -> int | None:
-    """Pictures that a thinker and its fallback both take in a request; None for any number."""
-    thinker = registry.thinkers[name]
-    both = (thinker.images, registry.thinkers[thinker.fallback].images if thinker.fallback else None)
+def dialect_of(model: ThinkerSettings | JudgeSettings, name: str) -> Dialect:
+    """How to ask a thinker or judge for critiques in this format."""
+    template, sampling = model.prompt_of(name), dict(model.sampling)
+    return Dialect(model.model, FORMATS[name], template, model.constraint, sampling, model.samples, model.max_pixels)
+
+
+def _most_images(entries: Mapping[str, ThinkerSettings] | Mapping[str, JudgeSettings], name: str) -> int | None:
+    """Pictures that a thinker or judge and its fallback both take in a request; None for any number."""
+    model = entries[name]
+    both = (model.images, entries[model.fallback].images if model.fallback else None)
     return min((images for images in both if images is not None), default=None)
 
 

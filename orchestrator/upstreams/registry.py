@@ -1,6 +1,6 @@
-"""Editors and thinkers by name: from two variables, or from a file that can be changed while the server runs.
+"""Editors, thinkers and judges by name: from three variables, or from a file that can be changed while the server runs.
 
-A file is TOML. Its editors and thinkers are added to those of the variables, and take precedence where names are equal::
+A file is TOML. Its editors, thinkers and judges are added to those of the variables, and take precedence where names are equal::
 
     default_editor = "kontext"
 
@@ -31,6 +31,7 @@ from services.protocol.critique.prompts import Template
 from services.protocol.images_api import MAX_IMAGES
 from services.serving.log_format import HttpUrl
 
+JudgeFormatName = FormatName
 _AZURE: Final = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
@@ -125,11 +126,9 @@ class EditorSettings(UpstreamSettings):
         return host != "api.openai.com" and not host.endswith(_AZURE)
 
 
-class ThinkerSettings(UpstreamSettings):
-    """A thinker: any server of ``POST /v1/chat/completions`` that takes images."""
+class _VisionModelSettings(UpstreamSettings):
+    """What thinkers and judges have in common."""
 
-    model: str = Field(description="The server's name for the model.")
-    format: FormatName = Field("editthinker", description="The format of its critiques.")
     constraint: Constraint | Literal["auto"] = Field(
         "auto", description="How the server constrains its replies; `auto` probes it."
     )
@@ -148,13 +147,28 @@ class ThinkerSettings(UpstreamSettings):
         None, ge=2, description="Pictures that a request may hold; a request for which a critique needs more is refused."
     )
     away_s: float = Field(60, ge=0, description="Seconds for which calls are retried while it restarts.")
-    fallback: str | None = Field(None, description="The thinker to use when this one fails.")
+    fallback: str | None = Field(None, description="The one of its kind to use when this one fails.")
 
-    def prompt(self) -> Template:
-        """Its prompt template."""
-        if self.template is None:
-            return FORMATS[self.format].template()
-        return Template(self.template.read_text("utf-8"))
+    def prompt_of(self, name: str) -> Template:
+        """Its prompt template, or the packaged one of a format."""
+        return Template.named(name) if self.template is None else Template(self.template.read_text("utf-8"))
+
+    def check_format(self, name: str) -> None:
+        """Whether it can be asked for critiques in this format.
+
+        Raises:
+            ValueError: with what does not fit.
+        """
+        try:
+            template = self.prompt_of(name)
+        except OSError as exc:
+            raise ValueError(f"the template cannot be read: {exc}") from exc
+        if name == "checklist" and not template.lists_questions:
+            raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
+        if self.constraint not in {"none", "auto"} and not FORMATS[name].bind().constraint(self.constraint):  # type: ignore[arg-type]
+            raise ValueError(f"the format {name} has no {self.constraint} constraint")
+        if self.samples > 1 and not self.sampling.get("temperature"):
+            raise ValueError("samples above 1 would all be alike at temperature 0; set sampling.temperature too")
 
     @field_validator("constraint", mode="before")
     @classmethod
@@ -164,30 +178,46 @@ class ThinkerSettings(UpstreamSettings):
             raise ValueError(f"the constraint {constraint} was removed; use auto, regex or json_schema")
         return constraint
 
+
+class ThinkerSettings(_VisionModelSettings):
+    """A thinker: any server of ``POST /v1/chat/completions`` that takes images."""
+
+    model: str = Field(description="The server's name for the model.")
+    format: FormatName = Field("editthinker", description="The format of its critiques.")
+
+    def prompt(self) -> Template:
+        """Its prompt template."""
+        return self.prompt_of(self.format)
+
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
-        try:
-            template = self.prompt()
-        except OSError as exc:
-            raise ValueError(f"the template cannot be read: {exc}") from exc
-        if self.format == "checklist" and not template.lists_questions:
-            raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
-        if self.constraint not in {"none", "auto"} and not FORMATS[self.format].bind().constraint(self.constraint):  # type: ignore[arg-type]
-            raise ValueError(f"the format {self.format} has no {self.constraint} constraint")
-        if self.samples > 1 and not self.sampling.get("temperature"):
-            raise ValueError("samples above 1 would all be alike at temperature 0; set sampling.temperature too")
+        self.check_format(self.format)
+        return self
+
+
+class JudgeSettings(_VisionModelSettings):
+    """A judge that is no thinker: it scores candidates, and another model writes the next instruction."""
+
+    model: str = Field(description="The server's name for the model.")
+    format: JudgeFormatName = Field("json_schema", description="How it is asked and how it answers.")
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        self.check_format(self.format)
         return self
 
 
 class Registry(BaseModel):
-    """The configured editors and thinkers."""
+    """The configured editors, thinkers and judges."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     editors: dict[str, EditorSettings] = Field(default_factory=dict)
     thinkers: dict[str, ThinkerSettings] = Field(default_factory=dict)
+    judges: dict[str, JudgeSettings] = Field(default_factory=dict)
     default_editor: str | None = None
     default_thinker: str | None = None
+    default_judge: str | None = None
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -199,7 +229,7 @@ class Registry(BaseModel):
                 raise ValueError(f"there are no {what}: name at least one in EDITTHINKER_{what.upper()} or EDITTHINKER_REGISTRY")
             if default is not None and default not in names:
                 raise ValueError(f"EDITTHINKER_DEFAULT_{what[:-1].upper()} is {default!r}, which is none of {sorted(names)}")
-        for what, entries in (("thinkers", self.thinkers), ("editors", self.editors)):
+        for what, entries in (("thinkers", self.thinkers), ("judges", self.judges), ("editors", self.editors)):
             for name, entry in entries.items():
                 if entry.fallback is not None and (entry.fallback not in entries or entry.fallback == name):
                     raise ValueError(f"{what}.{name}.fallback is {entry.fallback!r}; name another of {sorted(entries)}")
@@ -207,6 +237,15 @@ class Registry(BaseModel):
         for name, editor in self.editors.items():
             if editor.fallback is not None:
                 _check_fallback(name, editor, self.editors[editor.fallback])
+        return self
+
+    @model_validator(mode="after")
+    def _judges_exist(self) -> Self:
+        if both := sorted(self.judges.keys() & self.thinkers.keys()):
+            raise ValueError(f"{both[0]!r} is both a thinker and a judge; rename one: a thinker can be named as a judge as well")
+        known = sorted({*self.judges, *self.thinkers})
+        if self.default_judge is not None and self.default_judge not in known:
+            raise ValueError(f"EDITTHINKER_DEFAULT_JUDGE is {self.default_judge!r}, which is none of {known}")
         return self
 
     @property
@@ -220,8 +259,9 @@ class Registry(BaseModel):
         return self.default_thinker or next(iter(self.thinkers))
 
     def keys(self) -> list[str]:
-        """The API keys of all editors and thinkers, which logs must not contain."""
-        return [key for entry in (*self.editors.values(), *self.thinkers.values()) if (key := entry.key())]
+        """The API keys of all editors, thinkers and judges, which logs must not contain."""
+        entries = (*self.editors.values(), *self.thinkers.values(), *self.judges.values())
+        return [key for entry in entries if (key := entry.key())]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -236,7 +276,7 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"the registry {path} cannot be read: {exc}") from exc
     if unknown := sorted(fields.keys() - Registry.model_fields.keys()):
         raise ValueError(f"the registry {path} has {unknown[0]!r}; it may have {', '.join(Registry.model_fields)}")
-    for what in ("editors", "thinkers"):
+    for what in ("editors", "thinkers", "judges"):
         if not isinstance(fields.get(what, {}), dict):
             raise ValueError(f"the registry {path}: {what} is not a table; write [{what}.<name>]")  # noqa: TRY004 - as documented
     return fields

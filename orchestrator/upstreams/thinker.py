@@ -107,7 +107,7 @@ class HttpThinker:
         pictures.append(await self._pictures.fit(order.candidate, order.tenant))
         outside = order.outside_mask
         strayed = None if outside is None else Strayed(outside.changed, outside.difference)
-        extras = Extras(len(order.references), order.mask is not None, strayed, order.prompt_tokens)
+        extras = Extras(len(order.references), order.mask is not None, strayed, order.prompt_tokens, order.judgement)
         template = self._dialect.template
 
         def build(urls: Sequence[str]) -> list[dict[str, Any]]:
@@ -116,7 +116,9 @@ class HttpThinker:
         greedy = self._dialect.sampling.get("temperature") == 0
         sampling = {"temperature": _AGAIN_TEMPERATURE} if order.number > 1 and greedy else {}
         contract = ReplyContract(self._dialect.format.bind(questions), build, pictures, self._sources, sampling)
-        critiques, usage, repaired = await self._request(contract, self._critiques, patience, self._dialect.samples)
+        # Only its instruction counts where another judge has scored.
+        samples = 1 if order.judgement else self._dialect.samples
+        critiques, usage, repaired = await self._request(contract, self._critiques, patience, samples)
         return replace(_mean(critiques), usage=usage, repaired=repaired)
 
     async def checklist(self, order: ChecklistOrder, patience: Patience | None = None) -> ChecklistReply:

@@ -50,6 +50,8 @@ class Script:
     sent: list[list[tuple[str, bytes]]] = field(default_factory=list)
     """Of each edit, its files as (name of the part, bytes), in their order."""
     critiques: list[dict[str, Any]] = field(default_factory=list)
+    judged: list[dict[str, Any]] = field(default_factory=list)
+    """Requests for scores at /judge/v1, which are answered by `scores` in turn, without an instruction."""
     disconnected: int = 0
 
     def begin(self) -> None:
@@ -106,6 +108,16 @@ def application(script: Script) -> Starlette:
         usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
         return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
 
+    async def judge(request: Request) -> Response:
+        body = await request.json()
+        script.judged.append(body)
+        number = len(script.judged)
+        semantic, quality = script.scores[min(number, len(script.scores)) - 1]
+        critique = Critique(semantic, quality, f"judgement {number}", "the judge's own idea")
+        message = {"role": "assistant", "content": FORMATS["json_schema"].bind().render(critique)}
+        usage = {"prompt_tokens": 50, "completion_tokens": 5, "total_tokens": 55}
+        return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
+
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": []})
 
@@ -120,6 +132,8 @@ def application(script: Script) -> Starlette:
         Route("/thinker/v1/chat/completions", completions, methods=["POST"]),
         Route("/editor/v1/models", models),
         Route("/thinker/v1/models", models),
+        Route("/judge/v1/chat/completions", judge, methods=["POST"]),
+        Route("/judge/v1/models", models),
     ]
     return Starlette(routes=routes)
 

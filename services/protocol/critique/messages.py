@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 from services.imaging.codec import data_url, from_base64, sniff
 from services.protocol.critique.prompts import Placeholder, Template, pattern, placeholders_of
 from services.protocol.critique.questions import Answer, Question, load_list
-from services.protocol.critique.special_tokens import unspaced, without_tokens
+from services.protocol.critique.special_tokens import json_string, unspaced, without_tokens
 
 MIN_SCORE: Final = 0.0
 MAX_SCORE: Final = 10.0
@@ -107,6 +107,15 @@ class Strayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What another judge found of a candidate: its scores, 0-10, and its reasons, which may be empty."""
+
+    semantic: float
+    quality: float
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CritiqueRequest:
     """A request for a critique.
 
@@ -115,6 +124,7 @@ class CritiqueRequest:
         area: the source as a picture of what may change (`services.imaging.masks.overlay`), where a mask limits that.
         strayed: what was measured to have changed elsewhere; only with an area.
         prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
+        judgement: another judge's, where only the next instruction is wanted.
         source: the picture before the edit.
         candidate: the edited picture.
         instruction: the caller's.
@@ -132,6 +142,7 @@ class CritiqueRequest:
     area: Picture | None = None
     strayed: Strayed | None = None
     prompt_tokens: int | None = None
+    judgement: Judgement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +188,22 @@ _LIMIT: Final = (
 _LIMIT_PATTERN: Final = re.compile(re.escape(_LIMIT).replace(r"\{tokens\}", r"(\d+)").replace(r"\{words\}", r"\d+") + r"(?:\n|$)")
 
 
+_JUDGED: Final = (
+    "Another judge has scored this edited picture: semantic {semantic}, quality {quality} of 10. Its reasons, as a JSON string: "
+    "{reasoning}\nYour own scores do not count this time. What counts is the instruction for the next attempt: let it mend what "
+    "that judge found."
+)
+_JUDGED_PATTERN: Final = re.compile(
+    re.escape(_JUDGED)
+    .replace(r"\{semantic\}", r"([0-9.]+)")
+    .replace(r"\{quality\}", r"([0-9.]+)")
+    .replace(r"\{reasoning\}", r'("(?:[^"\\\n]|\\.)*")')
+    + r"(?:\n|$)"
+)
+MAX_REASONS: Final = 2_000
+"""Characters of another judge's reasons that a thinker is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extras:
     """What a request shows and tells besides source and candidate.
@@ -184,13 +211,14 @@ class Extras:
     Attributes:
         references: how many.
         area: whether there is one.
-        strayed, prompt_tokens: as in `CritiqueRequest`.
+        strayed, prompt_tokens, judgement: as in `CritiqueRequest`.
     """
 
     references: int = 0
     area: bool = False
     strayed: Strayed | None = None
     prompt_tokens: int | None = None
+    judgement: Judgement | None = None
 
     def headings(self) -> list[str]:
         """The texts before the references and the area."""
@@ -201,7 +229,7 @@ class Extras:
 def build(request: CritiqueRequest, template: Template) -> list[dict[str, Any]]:
     """The messages of a critique's chat completion: one user message, pictures in place of the template's marks."""
     urls = [data_url(picture.data, picture.media_type) for picture in (*_shown(request), request.candidate)]
-    extras = Extras(len(request.references), request.area is not None, request.strayed, request.prompt_tokens)
+    extras = Extras(len(request.references), request.area is not None, request.strayed, request.prompt_tokens, request.judgement)
     return messages(
         request.instruction, request.turn_instruction, template, urls=urls, questions=request.questions, extras=extras
     )
@@ -223,6 +251,8 @@ def messages(
     if headings:
         # A template without marks has both pictures first, which are then not alone.
         before, between = (before, between) if template.marks_pictures else (_SOURCE, _CANDIDATE)
+    if extras.judgement is not None:
+        after = f"{_judged(extras.judgement)}\n{after}"
     if extras.strayed is not None:
         after = f"{_percent(extras.strayed)}\n{after}"
     if extras.prompt_tokens is not None:
@@ -268,6 +298,10 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
     if extras.area and (measured := _STRAYED_PATTERN.match(after)):
         after = after[measured.end() :]
         extras = replace(extras, strayed=Strayed(round(float(measured[1]) / 100, 3), float(measured[2])))
+    if judged := _JUDGED_PATTERN.match(after):
+        after = after[judged.end() :]
+        reasons = well_formed(_string(judged[3]))
+        extras = replace(extras, judgement=Judgement(float(judged[1]), float(judged[2]), reasons))
     values = _values([before, between, after], [template.segments() for template in templates])
     instruction = values["original_instruction"]
     try:
@@ -284,6 +318,7 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
         pictures[-2] if extras.area else None,
         extras.strayed,
         extras.prompt_tokens,
+        extras.judgement,
     )
 
 
@@ -310,6 +345,11 @@ def _shown(request: CritiqueRequest | QuestionsRequest) -> list[Picture]:
 
 def _percent(strayed: Strayed) -> str:
     return _STRAYED.format(changed=f"{100 * strayed.changed:.1f}", difference=f"{strayed.difference:.1f}")
+
+
+def _judged(judgement: Judgement) -> str:
+    reasoning = json_string(without_tokens(judgement.reasoning)[:MAX_REASONS])
+    return _JUDGED.format(semantic=f"{judgement.semantic:.1f}", quality=f"{judgement.quality:.1f}", reasoning=reasoning)
 
 
 def _extras(headings: Sequence[str]) -> Extras:
@@ -404,6 +444,10 @@ def _value(placeholder: Placeholder, text: str) -> str:
         return unspaced(text)
     if placeholder.name == "questions":
         return text
+    return _string(text)
+
+
+def _string(text: str) -> str:
     try:
         value = json.loads(text, strict=False)
     except ValueError as exc:
