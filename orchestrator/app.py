@@ -27,6 +27,7 @@ from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver, DriverOptions
+from orchestrator.execution.judge_check import JudgeChecks
 from orchestrator.execution.judge_noise import JudgeNoise, NoiseObserver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
@@ -181,12 +182,16 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     deadlines, limits_of_images = _deadlines(settings), _limits(settings)
     mode = settings.compatibility
 
+    checks = JudgeChecks(upstreams.judging, upstreams.judge_settings, metrics)
+
     def catalogue() -> Catalogue:
-        known = upstreams.catalogue()
-        return _with_choosing(known, upstreams.judging(), noise, clock.now(), settings.confirmations)
+        known = _with_choosing(upstreams.catalogue(), upstreams.judging(), noise, clock.now(), settings.confirmations)
+        return replace(known, unfit=checks.failures()) if settings.judge_check == "refuse" else known
 
     intake = Intake(store, blobs, clock, catalogue, deadlines, limits_of_images, decoder, resolver, mode)
     stack.callback(asyncio.create_task(upstreams.learn_forever(), name="capabilities").cancel)
+    if settings.judge_check != "off":
+        stack.callback(asyncio.create_task(checks.check_forever(), name="judge checks").cancel)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys, clock.now)
@@ -215,6 +220,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         bounds,
         settings.archive_retention_s,
         waits=Waits(settings.reply_starts_s, settings.rejoin_s),
+        judge_checks=checks.results,
     )
 
 

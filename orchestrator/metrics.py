@@ -31,6 +31,7 @@ from orchestrator.loop.events import (
     VerifyFailed,
 )
 from orchestrator.loop.session import Session
+from orchestrator.ports.collaborators import CheckResult
 from orchestrator.ports.stores import Recorded
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from services.imaging.decode_pool import DecodePool
@@ -179,6 +180,31 @@ class Metrics:
         self._replies = self._counter(
             "thinker_replies_total", "Replies of thinkers and judges, by how they could be parsed.", {"outcome": ("ok",)}
         )
+
+        registry = self._registry
+        self._judge_passed = Gauge(
+            "editthinker_judge_check_passed", "Whether a judge tells a good edit from none.", ["judge"], registry=registry
+        )
+        self._judge_margin = Gauge(
+            "editthinker_judge_check_margin",
+            "Points by which a judge scored a good edit above another case.",
+            ["judge", "case"],
+            registry=registry,
+        )
+        self._judge_preference = Gauge(
+            "editthinker_judge_check_preference",
+            "Whether a judge preferred a good edit to another case (1), neither (0), or the other (-1).",
+            ["judge", "case"],
+            registry=registry,
+        )
+
+    def judge_checked(self, judge: str, result: CheckResult) -> None:
+        """A judge answered all questions of its check."""
+        self._judge_passed.labels(judge).set(int(not result.failed))
+        for case, margin in (result.margins or {}).items():
+            self._judge_margin.labels(judge, case).set(margin)
+        for case, preference in (result.preferences or {}).items():
+            self._judge_preference.labels(judge, case).set(preference)
 
     def watch_decoder(self, decoder: DecodePool) -> None:
         """Export how many pictures wait to be decoded and are being decoded, read at each scrape."""

@@ -98,6 +98,11 @@ class Settings(RedisSettings):
     default_editor: str | None = Field(None, description="The default editor; the first one if absent.")
     default_thinker: str | None = Field(None, description="The default thinker; the first one if absent.")
     default_judge: str | None = Field(None, description="The default judge; the session's thinker if absent.")
+    judge_check: Literal["off", "warn", "refuse"] = Field(
+        "warn",
+        description="Whether each judge, thinkers included, is asked about a small fixed set once it answers; one that cannot "
+        "tell a good edit from none is warned of in the log, or refused to new sessions.",
+    )
     compatibility: Literal["strict", "lenient"] = Field(
         "strict",
         description="Fields of requests that cannot be honoured: strict refuses them; lenient leaves them out and names them.",

@@ -263,6 +263,7 @@ def check(
     editor = editor_of(fields.model, catalogue)
     thinker = _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
     judge = judge_of(fields.judge, thinker, catalogue)
+    _check_judges(thinker, judge, catalogue)
     check_pictures(catalogue, editor, thinker, judge, images=images, has_mask=has_mask)
     check_bytes("prompt", fields.prompt)
     check_bytes("negative_prompt", fields.negative_prompt)
@@ -270,6 +271,14 @@ def check(
     _check_output(fields, 0)
     _limits(fields, deadlines, 0.0)
     _editor_options(fields, catalogue.editors[editor], editor)
+
+
+def _check_judges(thinker: str, judge: str | None, catalogue: Catalogue) -> None:
+    """Refuse a judge that failed the server's check; the thinker too, where it scores."""
+    for name in {judge or thinker, thinker if judge in catalogue.not_scoring else judge or thinker}:
+        if failed := catalogue.unfit.get(name):
+            message = f"judge {name!r} cannot tell a good edit from: {', '.join(failed)}; choose another judge"
+            raise ApiError("judge_unfit", message, param="judge")
 
 
 def check_pictures(

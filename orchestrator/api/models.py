@@ -10,11 +10,23 @@ from pydantic import BaseModel, Field
 from orchestrator.api.context import Context, read_access
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import MODELS
-from orchestrator.ports.collaborators import EditorCapabilities
+from orchestrator.ports.collaborators import CheckResult, EditorCapabilities
 from services.errors import ApiError
 
 router = APIRouter(tags=["service"])
 ReadAccess = Annotated[Context, Depends(read_access)]
+
+
+class Check(BaseModel):
+    """What came of asking a judge about a small fixed set, each case against a good edit."""
+
+    passed: bool
+    margins: dict[str, float] | None = Field(
+        description="Points of 10 by which it scored the good edit higher; at least 1 passes. null of one that does not score."
+    )
+    preferences: dict[str, int] | None = Field(
+        description="1: it preferred the good edit in both orders, 0: a tie, -1: the other. null of one that does not compare."
+    )
 
 
 class Model(BaseModel):
@@ -34,6 +46,11 @@ class Model(BaseModel):
     )
     alias_of: str | None = Field(
         None, exclude_if=lambda name: name is None, description="The editor that this is another name of."
+    )
+    check: Check | None = Field(
+        None,
+        exclude_if=lambda check: check is None,
+        description="Of a thinker or judge, whether it can tell a good edit from none; absent until it has answered.",
     )
 
 
@@ -65,8 +82,8 @@ async def list_models(ctx: ReadAccess) -> Models:
         )
 
     def other(role: str, name: str) -> Model:
-        ready = results.get(f"{role}:{name}", False)
-        return Model(id=name, created=created, owned_by=role, ready=ready, loras=None, alias_of=None)
+        ready, check = results.get(f"{role}:{name}", False), _check(ctx.judge_checks.get(name))
+        return Model(id=name, created=created, owned_by=role, ready=ready, loras=None, alias_of=None, check=check)
 
     aliases = [editor(name, catalogue.editors[name], alias) for alias, name in catalogue.aliases.items()]
     return Models(
@@ -74,6 +91,14 @@ async def list_models(ctx: ReadAccess) -> Models:
         thinkers=[other("thinker", name) for name in catalogue.thinkers],
         judges=[other("judge", name) for name in catalogue.judges],
     )
+
+
+def _check(result: CheckResult | None) -> Check | None:
+    if result is None:
+        return None
+    margins = dict(result.margins) if result.margins is not None else None
+    preferences = dict(result.preferences) if result.preferences is not None else None
+    return Check(passed=not result.failed, margins=margins, preferences=preferences)
 
 
 @router.get("/v1/models/{model:path}", responses=documented(example=MODELS["data"][0]))

@@ -287,6 +287,7 @@ class Performer:
             winner=reply.winner,
             by="pair",
             reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
+            thinker=reply.thinker,
             **_tokens(reply.usage),
         )
 

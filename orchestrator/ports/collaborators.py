@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, Choosing, ImageRef, OutsideMask, Winner
 from services.imaging.codec import CheckedImage
@@ -221,6 +221,37 @@ class CompareReply:
     winner: Winner
     reasoning: str = ""
     usage: Usage = field(default_factory=Usage)
+    thinker: str | None = None
+    """The name of the fallback that replied, if one did."""
+
+
+_CASES: Final = ("untouched", "black", "swapped")
+_MARGIN: Final = 1.0
+"""Points of 10 by which the good edit's overall score must exceed each of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What came of asking a judge about a small fixed set, in which a good edit is to be told from three other pictures.
+
+    Attributes:
+        margins: by case, the points by which the good edit was scored higher; None for a judge that does not score.
+        preferences: by case, 1 where the good edit was preferred in both orders, 0 for a tie, -1 for the other; None for a judge
+            that does not compare.
+    """
+
+    margins: Mapping[str, float] | None = None
+    preferences: Mapping[str, int] | None = None
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The cases that it could not tell from the good edit."""
+        return tuple(
+            case
+            for case in _CASES
+            if (self.margins is not None and self.margins[case] < _MARGIN)
+            or (self.preferences is not None and self.preferences[case] < 1)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +356,7 @@ class Catalogue:
         default_judge: the judge when none is named; None is the session's thinker.
         comparing: thinkers and judges that compare two pictures side by side.
         not_scoring: judges that do nothing else.
+        unfit: by thinker or judge, what it could not tell from a good edit, where such judges are refused.
         by_checklist: thinkers and judges that score by a checklist.
         choosing: by thinker or judge, what a session that begins now knows of its noise; those that are absent are asked once.
         aliases: further names of editors, and the editor of each.
@@ -341,3 +373,4 @@ class Catalogue:
     default_judge: str | None = None
     comparing: frozenset[str] = frozenset()
     not_scoring: frozenset[str] = frozenset()
+    unfit: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -16,17 +16,18 @@ import aiohttp
 
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.ports.collaborators import Catalogue, Comparer, Editor, EditorCapabilities, Judge, Thinker
+from orchestrator.upstreams import judges as judge_formats
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.connector import CleanConnector
 from orchestrator.upstreams.editor import Asks, HttpEditor, Told
 from orchestrator.upstreams.editor_links import EditorLinks
-from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
+from orchestrator.upstreams.fallback import ComparerWithFallback, EditorWithFallback, with_fallback
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
 from orchestrator.upstreams.liveness import UpstreamHealth
+from orchestrator.upstreams.pairwise import PairwiseJudge
 from orchestrator.upstreams.registry import EditorSettings, JudgeSettings, Registry, ThinkerSettings, UpstreamSettings
-from orchestrator.upstreams.thinker import Dialect, HttpThinker
+from orchestrator.upstreams.thinker import HttpThinker
 from services.imaging.decode_pool import DecodePool
-from services.protocol.critique.formats import FORMATS
 from services.serving.background import run_forever
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,10 @@ class UpstreamPool:
         return Catalogue(
             {name: self._capabilities(name, registry.editors[name]) for name in names},
             tuple(thinkers),
-            frozenset(name for name, model in {**registry.thinkers, **registry.judges}.items() if model.format == "checklist"),
+            frozenset(
+                [name for name, thinker in registry.thinkers.items() if thinker.format == "checklist"]
+                + [name for name, judge in registry.judges.items() if judge.format == "checklist"]
+            ),
             {alias: name for name in names for alias in registry.editors[name].aliases},
             {
                 name: most
@@ -117,6 +121,10 @@ class UpstreamPool:
     def judging(self) -> Mapping[str, Judge | Comparer]:
         """Everyone who can be named as a judge: judges and thinkers."""
         return {**self.thinkers, **self.judges}
+
+    def judge_settings(self) -> Mapping[str, ThinkerSettings | JudgeSettings]:
+        """What each of them is configured as."""
+        return {**self._registry.thinkers, **self._registry.judges}
 
     async def learn_forever(self) -> None:
         """Ask editors what they take: every one now and then, and one that has not answered soon again."""
@@ -218,10 +226,10 @@ class UpstreamPool:
             self.editors[name] = EditorWithFallback(editors[name], editors[other], other) if other else editors[name]
         for name, thinker in registry.thinkers.items():
             other = thinker.fallback
-            self.thinkers[name] = ThinkerWithFallback(thinkers[name], thinkers[other], other) if other else thinkers[name]
+            self.thinkers[name] = with_fallback(thinkers[name], thinkers[other], other) if other else thinkers[name]
         for name, judge in registry.judges.items():
             other = judge.fallback
-            self.judges[name] = ThinkerWithFallback(judges[name], judges[other], other) if other else judges[name]
+            self.judges[name] = _judge_with_fallback(judges[name], judges[other], other) if other else judges[name]
 
     def _limit(self, name: str, editor: EditorSettings) -> AdaptiveLimit:
         """The limit that an editor has already, with what it has measured, if it is still the same pool; otherwise another."""
@@ -282,21 +290,24 @@ class UpstreamPool:
 
     def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
         upstream = self._vision_model("thinker", name, thinker)
-        return HttpThinker(upstream, dialect_of(thinker, thinker.format), self._observer.thinker_replied, self._decoder)
+        return judge_formats.thinker(upstream, thinker, thinker.format, self._observer.thinker_replied, self._decoder)
 
-    def _judge(self, name: str, judge: JudgeSettings) -> HttpThinker:
-        upstream = self._vision_model("judge", name, judge)
-        return HttpThinker(upstream, dialect_of(judge, judge.format), self._observer.thinker_replied, self._decoder)
+    def _judge(self, name: str, judge: JudgeSettings) -> judge_formats.HttpJudge:
+        make = judge_formats.MAKERS[judge.format]
+        return make(self._vision_model("judge", name, judge), judge, self._observer.thinker_replied, self._decoder)
 
     def _vision_model(self, role: Role, name: str, settings: ThinkerSettings | JudgeSettings) -> HttpUpstream:
         options = replace(_upstream(settings), away_s=settings.away_s)
         return HttpUpstream(role, options, self._client, self._health(role, name, settings), name=name)
 
 
-def dialect_of(model: ThinkerSettings | JudgeSettings, name: str) -> Dialect:
-    """How to ask a thinker or judge for critiques in this format."""
-    template, sampling = model.prompt_of(name), dict(model.sampling)
-    return Dialect(model.model, FORMATS[name], template, model.constraint, sampling, model.samples, model.max_pixels)
+def _judge_with_fallback(first: judge_formats.HttpJudge, second: judge_formats.HttpJudge, name: str) -> Judge | Comparer:
+    """Two of the same abilities, which the registry checks."""
+    if isinstance(first, PairwiseJudge) and isinstance(second, PairwiseJudge):
+        return ComparerWithFallback(first, second, name)
+    assert not isinstance(first, PairwiseJudge)
+    assert not isinstance(second, PairwiseJudge)
+    return with_fallback(first, second, name)
 
 
 def _most_images(entries: Mapping[str, ThinkerSettings] | Mapping[str, JudgeSettings], name: str) -> int | None:

@@ -27,11 +27,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
+from services.protocol.critique.pairs import pair_template
 from services.protocol.critique.prompts import Template
 from services.protocol.images_api import MAX_IMAGES
 from services.serving.log_format import HttpUrl
 
-JudgeFormatName = FormatName
+JudgeFormatName = FormatName | Literal["pairwise", "http"]
+"""How a judge is asked and answers (`orchestrator.upstreams.judges`)."""
+NOT_SCORING: Final[frozenset[JudgeFormatName]] = frozenset({"pairwise"})
+"""Formats of judges that only compare: the session's thinker scores."""
 _AZURE: Final = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
@@ -146,6 +150,7 @@ class _VisionModelSettings(UpstreamSettings):
     images: int | None = Field(
         None, ge=2, description="Pictures that a request may hold; a request for which a critique needs more is refused."
     )
+    pairs: bool = Field(False, description="Whether it also compares two pictures side by side, in the format `pairwise`.")
     away_s: float = Field(60, ge=0, description="Seconds for which calls are retried while it restarts.")
     fallback: str | None = Field(None, description="The one of its kind to use when this one fails.")
 
@@ -196,15 +201,37 @@ class ThinkerSettings(_VisionModelSettings):
 
 
 class JudgeSettings(_VisionModelSettings):
-    """A judge that is no thinker: it scores candidates, and another model writes the next instruction."""
+    """A judge that is no thinker: it scores or compares candidates, and another model writes the next instruction."""
 
-    model: str = Field(description="The server's name for the model.")
     format: JudgeFormatName = Field("json_schema", description="How it is asked and how it answers.")
+
+    @property
+    def scores(self) -> bool:
+        """Whether it scores single pictures."""
+        return self.format not in NOT_SCORING
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares two pictures side by side."""
+        return self.pairs or not self.scores
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
-        self.check_format(self.format)
+        if self.format == "http":
+            return self
+        if self.model is None:
+            raise ValueError(f"the format {self.format} needs the server's name for the model; give model")
+        if self.format == "pairwise":
+            self._check_pairs()
+        else:
+            self.check_format(self.format)
         return self
+
+    def _check_pairs(self) -> None:
+        try:
+            pair_template(self.template.read_text("utf-8") if self.template else None)
+        except OSError as exc:
+            raise ValueError(f"the template cannot be read: {exc}") from exc
 
 
 class Registry(BaseModel):
@@ -246,6 +273,10 @@ class Registry(BaseModel):
         known = sorted({*self.judges, *self.thinkers})
         if self.default_judge is not None and self.default_judge not in known:
             raise ValueError(f"EDITTHINKER_DEFAULT_JUDGE is {self.default_judge!r}, which is none of {known}")
+        for name, judge in self.judges.items():
+            other = self.judges[judge.fallback] if judge.fallback else judge
+            if (judge.scores, judge.compares) != (other.scores, other.compares):
+                raise ValueError(f"judges.{name}.fallback: {judge.fallback} does not score and compare as {name} does")
         return self
 
     @property

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,6 +53,11 @@ class Script:
     critiques: list[dict[str, Any]] = field(default_factory=list)
     judged: list[dict[str, Any]] = field(default_factory=list)
     """Requests for scores at /judge/v1, which are answered by `scores` in turn, without an instruction."""
+    winner: Callable[[bytes, bytes], str] = lambda *_: "tie"
+    """Of two pictures as /pairs/v1 is shown them: ``A``, ``B`` or ``tie``."""
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    heads: list[dict[str, Any]] = field(default_factory=list)
+    """Requests for scores at /heads/v1, which are answered by `scores` in turn."""
     disconnected: int = 0
 
     def begin(self) -> None:
@@ -118,6 +124,20 @@ def application(script: Script) -> Starlette:
         usage = {"prompt_tokens": 50, "completion_tokens": 5, "total_tokens": 55}
         return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
 
+    async def pairs(request: Request) -> Response:
+        body = await request.json()
+        script.pairs.append(body)
+        urls = [part["image_url"]["url"] for part in body["messages"][0]["content"] if part["type"] == "image_url"]
+        winner = script.winner(*(base64.b64decode(url.partition(",")[2]) for url in urls[-2:]))
+        message = {"role": "assistant", "content": json.dumps({"winner": winner})}
+        usage = {"prompt_tokens": 30, "completion_tokens": 3, "total_tokens": 33}
+        return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
+
+    async def heads(request: Request) -> Response:
+        script.heads.append(await request.json())
+        semantic, quality = script.scores[min(len(script.heads), len(script.scores)) - 1]
+        return JSONResponse({"semantic": semantic, "quality": quality})
+
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": []})
 
@@ -134,6 +154,10 @@ def application(script: Script) -> Starlette:
         Route("/thinker/v1/models", models),
         Route("/judge/v1/chat/completions", judge, methods=["POST"]),
         Route("/judge/v1/models", models),
+        Route("/pairs/v1/chat/completions", pairs, methods=["POST"]),
+        Route("/pairs/v1/models", models),
+        Route("/heads/v1/scores", heads, methods=["POST"]),
+        Route("/heads/v1/models", models),
     ]
     return Starlette(routes=routes)
 

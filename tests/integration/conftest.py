@@ -67,6 +67,7 @@ def settings(redis: Process, upstreams: str, blobs: Path, **extra: str) -> dict[
         "EDITTHINKER_LEASE_S": "1.5",
         # Scripts of the doubles say what each critique of a session is; tests of choosing set it.
         "EDITTHINKER_CONFIRMATIONS": "0",
+        "EDITTHINKER_JUDGE_CHECK": "off",
         **extra,
     }
 

@@ -7,6 +7,7 @@
     scores        scores read from a reply, or computed from a checklist's answers; quoted scores are refused
     constraints   the exact form of a reply as a regular expression or a JSON schema
     formats       the three critique formats and the checklist's questions format
+    pairs         comparisons of two pictures
 
 Each module imports only those above it.
 """

@@ -48,6 +48,7 @@ UnparseableReason = Literal[
     "unasked_answer",
     "unknown_answer",
     "missing_questions",
+    "unknown_winner",
 ]
 
 
@@ -166,6 +167,8 @@ def well_formed(text: str) -> str:
 
 _SOURCE: Final = "The source picture:"
 _CANDIDATE: Final = "The edited picture:"
+_FIRST: Final = "Picture A:"
+_SECOND: Final = "Picture B:"
 _REFERENCE: Final = (
     "Picture {number}, a reference (the source picture is picture 1). The instruction may refer to it; it is not edited itself, "
     "and the next attempt gets it too:"
@@ -258,6 +261,23 @@ def messages(
     if extras.prompt_tokens is not None:
         after = f"{_LIMIT.format(tokens=extras.prompt_tokens, words=extras.prompt_tokens * 3 // 4)}\n{after}"
     return _user([before, *headings, between, after], urls)
+
+
+def pair_messages(
+    instruction: str, template: Template, *, urls: Sequence[str], extras: Extras | None = None
+) -> list[dict[str, Any]]:
+    """The messages of a comparison, with any URLs for source, references, area, and the pictures A and B.
+
+    Args:
+        instruction: the caller's.
+        template: of three pictures (`services.protocol.critique.pairs.pair_template`).
+        urls: in that order.
+        extras: references and area that are shown.
+    """
+    before, first, second, after = (template.fill(text, instruction, "") for text in template.segments())
+    if not template.marks_pictures:
+        before, first, second = _SOURCE, _FIRST, _SECOND
+    return _user([before, *(extras or Extras()).headings(), first, second, after], urls)
 
 
 def build_questions(request: QuestionsRequest, template: Template) -> list[dict[str, Any]]:
@@ -382,6 +402,7 @@ _COMPLAINTS: Final[dict[UnparseableReason, str]] = {
     "unasked_answer": "Your reply answered a question that was not asked.",
     "unknown_answer": 'An answer in your reply was none of the words "yes", "partly" and "no".',
     "missing_questions": "Your reply did not hold enough different questions of both kinds.",
+    "unknown_winner": 'The winner in your reply was none of "A", "B" and "tie".',
 }
 
 
