@@ -209,8 +209,8 @@ class UpstreamPool:
         limits = {name: self._limit(name, editor) for name, editor in registry.editors.items()}
         editors = {name: self._editor(name, editor, limits[name]) for name, editor in registry.editors.items()}
         thinkers = {name: self._thinker(name, thinker) for name, thinker in registry.thinkers.items()}
-        self._registry, self._keys = registry, keys
         judges = {name: self._judge(name, judge) for name, judge in registry.judges.items()}
+        self._registry, self._keys = registry, keys
         configured = {("editor", name) for name in registry.editors} | {("thinker", name) for name in registry.thinkers}
         configured |= {("judge", name) for name in registry.judges}
         for role, name in self._health_of.keys() - configured:

@@ -95,7 +95,7 @@ async def test_a_judge_that_compares_must_prefer_the_good_edit() -> None:
 
 
 async def test_the_stand_in_passes_over_http() -> None:
-    with serving(create_app()) as url:
+    with serving(create_app(), lifespan="on") as url:
         async with asking("thinker", url) as upstream:
             spoken = FORMATS["editthinker"]
             result = await checked(HttpThinker(upstream, Dialect("rules", spoken, spoken.template())))
