@@ -27,13 +27,13 @@ from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver, DriverOptions
+from orchestrator.execution.judge_check import JudgeChecks
 from orchestrator.execution.judge_noise import JudgeNoise, NoiseObserver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
-from orchestrator.loop.events import Choosing
 from orchestrator.loop.session import SessionBounds
 from orchestrator.metrics import Metrics
-from orchestrator.ports.collaborators import Catalogue, Comparer, Thinker
+from orchestrator.ports.collaborators import Catalogue, Comparer, Judge
 from orchestrator.ports.stores import Quota
 from orchestrator.settings import Settings
 from orchestrator.store.api_keys import ApiKeyStore
@@ -151,14 +151,15 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         limits.edit_s,
         upstreams.prompt_tokens,
         decoder,
-        upstreams.preparers,
+        preparers=upstreams.preparers,
+        judges=upstreams.judges,
     )
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
     resolver, bounds = NameResolver(), _bounds(settings)
     driving = DriverOptions(bounds, settings.lease_s / 2)
     webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), metrics)
     runner = Runner(
-        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3, upstreams.thinkers),
+        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3, upstreams.judging),
         store,
         lambda claim, log: Driver(claim, store, performer, clock, NoiseObserver(noise, metrics), log, options=driving),
         RedisNotifications(pubsub, keys),
@@ -182,12 +183,16 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     deadlines, limits_of_images = _deadlines(settings), _limits(settings)
     mode = settings.compatibility
 
+    checks = JudgeChecks(upstreams.judging, upstreams.judge_settings, metrics)
+
     def catalogue() -> Catalogue:
-        known = upstreams.catalogue()
-        return replace(known, choosing=_choosing(known, upstreams.thinkers, noise, clock.now(), settings.confirmations))
+        known = _with_choosing(upstreams.catalogue(), upstreams.judging(), noise, clock.now(), settings.confirmations)
+        return replace(known, unfit=checks.failures()) if settings.judge_check == "refuse" else known
 
     intake = Intake(store, blobs, clock, catalogue, deadlines, limits_of_images, decoder, resolver, mode)
     stack.callback(asyncio.create_task(upstreams.learn_forever(), name="capabilities").cancel)
+    if settings.judge_check != "off":
+        stack.callback(asyncio.create_task(checks.check_forever(), name="judge checks").cancel)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys, clock.now)
@@ -207,7 +212,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         _links(settings, api_keys, origins),
         webhook_store,
         webhook_sender,
-        ReadinessChecks(upstreams.editors, upstreams.thinkers),
+        ReadinessChecks(upstreams.editors, upstreams.thinkers, upstreams.judges),
         StreamLimits(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
         Transcodes(decoder, settings.tenant_transcodes, settings.transcode_cache_bytes),
         _budget(settings.upload_bytes, "uploads", settings, metrics),
@@ -216,19 +221,20 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         bounds,
         settings.archive_retention_s,
         waits=Waits(settings.reply_starts_s, settings.rejoin_s),
+        judge_checks=checks.results,
     )
 
 
-def _choosing(
-    known: Catalogue, thinkers: Mapping[str, Thinker], noise: JudgeNoise, now: float, confirmations: int
-) -> dict[str, Choosing]:
-    """What a session that begins now knows of its judge, by thinker; empty where single scores are to be trusted."""
-    if not confirmations:
-        return {}
-    return {
-        name: noise.choosing(name, now, confirmations=confirmations, compares=isinstance(thinkers.get(name), Comparer))
-        for name in known.thinkers
-    }
+def _with_choosing(
+    known: Catalogue, judging: Mapping[str, Judge | Comparer], noise: JudgeNoise, now: float, confirmations: int
+) -> Catalogue:
+    """The catalogue with what judges can do, and what a session that begins now knows of their noise: nothing where single
+    scores are to be trusted.
+    """
+    comparing = frozenset(name for name, judge in judging.items() if isinstance(judge, Comparer))
+    scoring = {name for name, judge in judging.items() if isinstance(judge, Judge)}
+    choosing = {name: noise.choosing(name, now, confirmations=confirmations) for name in scoring} if confirmations else {}
+    return replace(known, comparing=comparing, not_scoring=frozenset(judging.keys() - scoring), choosing=choosing)
 
 
 def _budget(total: int, what: Literal["uploads", "replies"], settings: Settings, metrics: Metrics) -> ByteBudget:

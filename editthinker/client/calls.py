@@ -49,6 +49,7 @@ class EditOptions(TypedDict, total=False):
     Attributes:
         mask: a PNG of the picture's size; where it is transparent, the picture may change.
         thinker: name of the thinker.
+        judge: name of a judge, or of a thinker, that scores and compares in place of the session's thinker.
         strategy: ``think | adaptive | best_of_n | think_best_of_n | single``.
         prepare: whether the instruction is rewritten for the editor first; as the editor is set if left out.
         draft: whether turns make drafts, of which the best is edited in full before the session ends.
@@ -60,6 +61,7 @@ class EditOptions(TypedDict, total=False):
 
     mask: Picture | None
     thinker: str
+    judge: str
     strategy: str
     prepare: bool
     max_turns: int
@@ -325,7 +327,7 @@ def models() -> Call[list[ModelCard]]:
     def read(reply: Reply) -> list[ModelCard]:
         # Servers up to version 0.1 listed thinkers among the rest.
         body = _json(reply)
-        return [_valid(ModelCard, entry) for entry in (*body.get("data", []), *body.get("thinkers", []))]
+        return [_valid(ModelCard, entry) for entry in (*body.get("data", []), *body.get("thinkers", []), *body.get("judges", []))]
 
     return Call(Request("GET", "/v1/models"), read)
 

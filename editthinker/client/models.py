@@ -18,7 +18,7 @@ class _Model(BaseModel):
 
 
 class Scores(_Model):
-    """The thinker's scores, each from 0 to 10.
+    """The judge's scores, each from 0 to 10.
 
     Attributes:
         semantic: how far the instruction was followed.
@@ -89,8 +89,9 @@ class Candidate(_Model):
         outside_mask: what it changed outside the mask; None without one, or where it was not measured.
         status: ``editing | edited | critiqued | unscored | failed``.
         refined_instruction: what the thinker proposes for the next turn; None when it proposes no change.
+        refinement_reasoning: what it said about that, where another judge scored the candidate.
         scores: the means of its critiques.
-        critiques: the scores of each, where the thinker was asked more than once.
+        critiques: the scores of each, where the judge was asked more than once.
         places: what its critique points at in the picture.
         outside_places: how it differs from the candidate that it was to improve, outside of what was pointed at there.
     """
@@ -106,6 +107,7 @@ class Candidate(_Model):
     places: list[Box] = []
     outside_places: OutsideMask | None = None
     refined_instruction: str | None = None
+    refinement_reasoning: str | None = None
     error: Failure | None = None
     editor_seconds: float | None = None
     thinker_seconds: float | None = None
@@ -193,6 +195,7 @@ class Session(_Model):
     instruction: str
     editor: str
     thinker: str | None = None
+    judge: str | None = None
     strategy: str | None = None
     draft: bool = False
     review: str | None = None
@@ -414,7 +417,7 @@ class WebhookEvent(_Model):
 
 
 class ModelCard(_Model):
-    """An editor or a thinker that the server knows."""
+    """An editor, a thinker or a judge that the server knows."""
 
     id: str
     object: str = "model"

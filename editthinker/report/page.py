@@ -243,6 +243,8 @@ def _footer(session: Session) -> str:
     parts = [f"editor {session.editor}"]
     if session.thinker:
         parts.append(f"thinker {session.thinker}")
+    if session.judge and session.judge != session.thinker:
+        parts.append(f"judge {session.judge}")
     if session.strategy:
         parts.append(f"strategy {session.strategy}")
     if session.created_at is not None:

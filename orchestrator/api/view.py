@@ -32,13 +32,13 @@ CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored
 
 
 class ScoresView(BaseModel):
-    """A thinker's scores from 0 to 10; overall = sqrt(semantic x quality)."""
+    """A judge's scores from 0 to 10; overall = sqrt(semantic x quality)."""
 
     semantic: float
     quality: float
     overall: float
-    semantic_spread: float = Field(0.0, description="Standard deviation over the thinker's samples and critiques.")
-    quality_spread: float = Field(0.0, description="Standard deviation over the thinker's samples and critiques.")
+    semantic_spread: float = Field(0.0, description="Standard deviation over the judge's samples and critiques.")
+    quality_spread: float = Field(0.0, description="Standard deviation over the judge's samples and critiques.")
 
 
 class ImageView(ImageRef):
@@ -88,6 +88,11 @@ class CandidateView(BaseModel):
         description="How it differs from the candidate that it was to improve, outside of what was pointed at there.",
     )
     refined_instruction: str | None
+    refinement_reasoning: str | None = Field(
+        default=None,
+        exclude_if=lambda reasoning: reasoning is None,
+        description="What the thinker said about it, where another judge scored the candidate.",
+    )
     error: Failure | None
     editor_seconds: float
     thinker_seconds: float
@@ -167,6 +172,7 @@ class SessionView(BaseModel):
     instruction: str
     editor: str
     thinker: str
+    judge: str = Field(description="Who scores and compares; the thinker, unless another judge was chosen.")
     strategy: Strategy
     draft: bool = Field(
         default=False, exclude_if=lambda draft: not draft, description="Whether turns make drafts; the best is edited in full."
@@ -254,6 +260,7 @@ def show(
         instruction=created.instruction,
         editor=created.editor,
         thinker=created.thinker,
+        judge=created.judge or created.thinker,
         strategy=created.strategy,
         draft=created.draft,
         review=created.review,
@@ -387,6 +394,7 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         places=list(candidate.places),
         outside_places=OutsideMaskView(**moved.model_dump()) if (moved := candidate.outside_places) else None,
         refined_instruction=candidate.refined_instruction,
+        refinement_reasoning=candidate.refinement_reasoning or None,
         error=candidate.edit_error or candidate.critique_error,
         editor_seconds=round(candidate.editor_seconds, 4),
         thinker_seconds=round(candidate.thinker_seconds, 4),

@@ -37,9 +37,9 @@ from orchestrator.loop.actions import (
     PrepareJob,
     Rest,
     StartTurn,
-    VerifyJob,
     Wait,
     Work,
+    kind_of,
 )
 from orchestrator.loop.policy import decide
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
@@ -454,9 +454,8 @@ def _is_new(job: Job) -> bool:
 
 def _job_key(job: Job) -> _JobKey:
     if isinstance(job, ChecklistJob | PrepareJob):
-        return "checklist" if isinstance(job, ChecklistJob) else "prepare", 0, 0
+        return kind_of(job), 0, 0
     if isinstance(job, CompareJob):
         second = job.second or ev.CandidateRef(turn=0, candidate=0)
         return f"compare {second.turn}/{second.candidate}", job.first.turn, job.first.candidate
-    kind = "edit" if isinstance(job, EditJob) else "verify" if isinstance(job, VerifyJob) else "critique"
-    return kind, job.turn, job.candidate
+    return kind_of(job), job.turn, job.candidate

@@ -70,7 +70,7 @@ class NoiseObserver:
         """This replica recorded an event."""
         if isinstance(recorded.event, Finished):
             for candidate in session.candidates:
-                self.noise.repeated(session.created.thinker, candidate.critiques, recorded.event.at)
+                self.noise.repeated(session.created.scorer, candidate.critiques, recorded.event.at)
         self.then.recorded(session_id, recorded, session)
 
     def forgotten(self, session_id: str, events: int) -> None:

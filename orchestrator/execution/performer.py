@@ -1,4 +1,6 @@
-"""Performs one job of a session: preparation, edit, critique, comparison or checklist. Failures are returned as events."""
+"""Performs one job of a session: a preparation, an edit, a critique, a comparison, a refinement, a checklist. Failures are
+returned as events, not raised.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from typing import Any, Final, TypeVar
 import stamina
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.actions import ChecklistJob, CompareJob, CritiqueJob, EditJob, Job, PrepareJob, VerifyJob
+from orchestrator.loop.actions import ChecklistJob, CompareJob, CritiqueJob, EditJob, Job, PrepareJob, RefineJob, VerifyJob
 from orchestrator.loop.choosing import improves
 from orchestrator.loop.preparing import prepare_until
 from orchestrator.loop.session import Session
@@ -31,6 +33,7 @@ from orchestrator.ports.collaborators import (
     EditOrder,
     EditorUsage,
     EditReply,
+    Judge,
     PrepareOrder,
     Preparer,
     StoredImage,
@@ -45,6 +48,7 @@ from services.imaging.codec import CheckedImage, ImageInfo, encode
 from services.imaging.decode_pool import DecodePool
 from services.imaging.masks import of_boxes
 from services.imaging.shapes import enlarges, nearly
+from services.protocol.critique.messages import Judgement
 from services.protocol.images_api import pixels_of
 
 log = logging.getLogger(__name__)
@@ -65,9 +69,10 @@ cancelled twice, its connection would stay open, and the editor would go on work
 
 @dataclass(frozen=True, slots=True)
 class Performer:
-    """Performs the jobs of all sessions with the editors and thinkers by their configured names.
+    """Performs the jobs of all sessions with the editors, thinkers and judges by their configured names.
 
     Attributes:
+        judges: those that are no thinkers.
         edit_s: seconds that an edit currently takes at an editor; 0 while that is not known.
         prompt_tokens: how many tokens of an instruction an editor reads; None while that is not known.
         decoder: scales the results.
@@ -82,6 +87,7 @@ class Performer:
     prompt_tokens: Callable[[str], int | None] = lambda _: None
     decoder: DecodePool = field(default_factory=DecodePool)
     preparers: Mapping[str, Preparer] = field(default_factory=dict)
+    judges: Mapping[str, Judge | Comparer] = field(default_factory=dict)
 
     async def perform(
         self, session_id: str, session: Session, job: Job, usage: EditorUsage, *, resumed: bool = False
@@ -103,6 +109,8 @@ class Performer:
             return await self._checklist(session_id, session, job)
         if isinstance(job, CompareJob):
             return await self._compare(session_id, session, job)
+        if isinstance(job, RefineJob):
+            return await self._refine(session_id, session, job)
         return await self._critique(session_id, session, job)
 
     async def _prepare(self, session_id: str, session: Session, job: PrepareJob) -> ev.Prepared | ev.PrepareFailed:
@@ -208,6 +216,8 @@ class Performer:
             return failed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
         now = self.clock.now()
         outcome = ev.Verified if isinstance(job, VerifyJob) else partial(ev.Critiqued, outside_places=moved)
+        # The next instruction is the thinker's to write; it is asked for it once one is needed.
+        refined = reply.refined_instruction if session.created.scorer == session.created.thinker else None
         return outcome(
             at=now,
             turn=job.turn,
@@ -215,7 +225,7 @@ class Performer:
             semantic=reply.semantic,
             quality=reply.quality,
             reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
-            instruction=_bounded_instruction(reply.refined_instruction, session.created.instruction),
+            instruction=_bounded_instruction(refined, session.created.instruction),
             answers=tuple(answer.model_copy(update={"reason": cut(answer.reason, _MAX_TEXT_BYTES)}) for answer in reply.answers),
             places=reply.places,
             samples=reply.samples,
@@ -236,9 +246,25 @@ class Performer:
         moved: ev.OutsideMask | None = None,
     ) -> CritiqueReply:
         """The judge's critique of a candidate, or of the source as if it were one (None)."""
+        name = session.created.scorer
+        judge = self._judge(name)
+        if not isinstance(judge, Judge):
+            # It did when the session began.
+            raise PortError("thinker_unreachable", f"the judge {name!r} does not score pictures on this replica", retryable=False)
+        return await judge.critique(self._order(session_id, session, shown, number, moved=moved))
+
+    def _order(
+        self,
+        session_id: str,
+        session: Session,
+        shown: CritiqueJob | VerifyJob | RefineJob | None,
+        number: int = 1,
+        judgement: Judgement | None = None,
+        moved: ev.OutsideMask | None = None,
+    ) -> CritiqueOrder:
         created = session.created
         candidate = session.candidate(ev.CandidateRef(turn=shown.turn, candidate=shown.candidate)) if shown else None
-        order = CritiqueOrder(
+        return CritiqueOrder(
             source=self._stored(session_id, created.source),
             candidate=self._stored(session_id, shown.image if shown else created.source),
             instruction=created.instruction,
@@ -252,8 +278,35 @@ class Performer:
             prompt_tokens=self.prompt_tokens(created.editor),
             number=number,
             outside_places=moved,
+            judgement=judgement,
         )
-        return await _named(self.thinkers, created.thinker, "thinker").critique(order)
+
+    async def _refine(self, session_id: str, session: Session, job: RefineJob) -> ev.Refined | ev.RefineFailed:
+        began, created = self.clock.now(), session.created
+        candidate = session.candidate(ev.CandidateRef(turn=job.turn, candidate=job.candidate))
+        scores = candidate.scores if candidate else None
+        try:
+            judgement = Judgement(scores.semantic, scores.quality, candidate.reasoning) if candidate and scores else None
+            moved = candidate.outside_places if candidate else None
+            order = self._order(session_id, session, job, judgement=judgement, moved=moved)
+            reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
+        except PortError as exc:
+            return ev.RefineFailed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
+        now = self.clock.now()
+        return ev.Refined(
+            at=now,
+            turn=job.turn,
+            candidate=job.candidate,
+            instruction=_bounded_instruction(reply.refined_instruction, created.instruction),
+            reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
+            thinker=reply.thinker,
+            repaired=reply.repaired,
+            thinker_seconds=max(0.0, now - began),
+            **_tokens(reply.usage),
+        )
+
+    def _judge(self, name: str) -> Judge | Comparer:
+        return self.judges[name] if name in self.judges else _named(self.thinkers, name, "judge")
 
     async def _outside_places(self, session_id: str, session: Session, job: CritiqueJob | VerifyJob) -> ev.OutsideMask | None:
         """How a candidate differs from the one that it was to improve, outside of the places that were pointed at there.
@@ -281,8 +334,8 @@ class Performer:
     async def _compare(self, session_id: str, session: Session, job: CompareJob) -> ev.Compared | ev.CompareFailed:
         began = self.clock.now()
         choosing = session.created.choosing
-        judge = self.thinkers.get(session.created.thinker)
         try:
+            judge = self._judge(session.created.comparer)
             if choosing and choosing.compares and isinstance(judge, Comparer):
                 told = await self._compare_pair(session_id, session, job, judge)
             else:
@@ -313,6 +366,7 @@ class Performer:
             winner=reply.winner,
             by="pair",
             reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
+            thinker=reply.thinker,
             **_tokens(reply.usage),
         )
 
@@ -350,7 +404,10 @@ class Performer:
                 self._all_stored(session_id, created.references),
                 self._mask(session_id, created),
             )
-            reply = await _named(self.thinkers, created.thinker, "thinker").checklist(order)
+            judge = self._judge(created.scorer)
+            if not isinstance(judge, Judge):
+                raise PortError("thinker_unreachable", f"the judge {created.scorer!r} writes no checklist on this replica")
+            reply = await judge.checklist(order)
         except PortError as exc:
             return ev.ChecklistFailed(**self._failure(job, exc, began))
         now = self.clock.now()
@@ -385,9 +442,7 @@ class Performer:
             return None
         return image_ref(scaled)
 
-    def _failure(
-        self, job: CritiqueJob | VerifyJob | CompareJob | ChecklistJob | PrepareJob, exc: PortError, began: float
-    ) -> dict[str, Any]:
+    def _failure(self, job: Job, exc: PortError, began: float) -> dict[str, Any]:
         """The fields that the events of both failures share."""
         now = self.clock.now()
         failure = {"code": exc.code, "message": cut(exc.message, _MAX_TEXT_BYTES), "retryable": exc.retryable}

@@ -9,11 +9,14 @@ from typing import Final
 from opentelemetry.trace import Span
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.actions import ChecklistJob, CompareJob, EditJob, Job, PrepareJob, VerifyJob
+from orchestrator.loop.actions import ChecklistJob, CompareJob, Job, PrepareJob, kind_of
 from orchestrator.loop.session import Session
 from services.serving import logs, tracing
 
-_FAILURES: Final = (ev.EditFailed, ev.CritiqueFailed, ev.ChecklistFailed, ev.VerifyFailed, ev.CompareFailed, ev.PrepareFailed)
+_FAILURES: Final = (
+    *(ev.EditFailed, ev.CritiqueFailed, ev.ChecklistFailed, ev.VerifyFailed, ev.CompareFailed, ev.RefineFailed),
+    ev.PrepareFailed,
+)
 
 
 class SessionSpans:
@@ -69,10 +72,9 @@ class SessionSpans:
             return await work()
         attributes = self._attributes()
         if isinstance(job, ChecklistJob | CompareJob | PrepareJob):
-            name, parent = type(job).__name__.removesuffix("Job").lower(), self._root
+            name, parent = kind_of(job), self._root
         else:
-            kind = "edit" if isinstance(job, EditJob) else "verify" if isinstance(job, VerifyJob) else "critique"
-            name, parent = kind, tracing.turn_context(self._id, job.turn)
+            name, parent = kind_of(job), tracing.turn_context(self._id, job.turn)
             attributes |= {"editthinker.turn": job.turn, "editthinker.candidate": job.candidate}
         with tracing.span(name, attributes=attributes | {"editthinker.attempt": job.attempt}, parent=parent) as span:
             event = await work()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from orchestrator.loop.events import Author, CandidateRef, Failure, FinishReason, ImageRef
 
@@ -88,13 +89,38 @@ class PrepareJob:
 
 
 @dataclass(frozen=True, slots=True)
+class RefineJob:
+    """Let the thinker write the next instruction for a candidate that another judge scored."""
+
+    turn: int
+    candidate: int
+    attempt: int
+    instruction: str
+    image: ImageRef
+
+
+@dataclass(frozen=True, slots=True)
 class ChecklistJob:
     """Write the session's checklist, while the first edits are made."""
 
     attempt: int
 
 
-Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob | PrepareJob
+Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob | RefineJob | PrepareJob
+_KINDS: Final[dict[type[Job], str]] = {
+    EditJob: "edit",
+    CritiqueJob: "critique",
+    ChecklistJob: "checklist",
+    VerifyJob: "verify",
+    CompareJob: "compare",
+    RefineJob: "refine",
+    PrepareJob: "prepare",
+}
+
+
+def kind_of(job: Job) -> str:
+    """What a job does, in a word."""
+    return _KINDS[type(job)]
 
 
 @dataclass(frozen=True, slots=True)

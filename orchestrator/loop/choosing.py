@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from orchestrator.loop.actions import CompareJob, VerifyJob
+from orchestrator.loop.actions import CompareJob, RefineJob, VerifyJob
 from orchestrator.loop.events import Author, CandidateRef, Compared
 from orchestrator.loop.preparing import is_refused, opening
 from orchestrator.loop.session import Candidate, Scores, Session, Turn
@@ -24,6 +24,8 @@ _MEASURED: Final = 4.0
 """Repeated scores that measure a judge: those of two further critiques."""
 _BEFORE_A_PAIR: Final = 3
 """Critiques of each of the two best before a judge that can compares them side by side: fewer pick the wrong two."""
+_REFINING: Final = frozenset({"think", "think_best_of_n", "adaptive"})
+"""Strategies whose next turn has another instruction."""
 _SILENT: Final = 0.2
 """Noise below it counts as none: judges that score in whole or half points do not show less."""
 
@@ -202,8 +204,8 @@ def next_instruction(session: Session) -> tuple[str, Author]:
     turn = session.turn
     if turn is None or is_refused(session):
         return opening(session)
-    if session.created.strategy in {"think", "think_best_of_n", "adaptive"}:
-        refined = _best_refinement(session) if session.created.choosing else _last_refinement(session, turn)
+    if session.created.strategy in _REFINING:
+        refined = _best_refinement(session) if session.created.choosing else _last_refinement(session)
         if refined and refined != turn.instruction:
             return refined, "thinker"
     # No refinement is not satisfaction: below the thresholds the same instruction is tried with another seed.
@@ -218,20 +220,40 @@ def improves(session: Session, ref: CandidateRef) -> Candidate | None:
     return pointed[-1] if pointed else None
 
 
-def _last_refinement(session: Session, turn: Turn) -> str | None:
+def refinement(session: Session) -> RefineJob | None:
+    """What to ask the thinker before the next turn; None where it scores itself, or has an instruction that was not tried."""
+    created = session.created
+    if created.scorer == created.thinker or created.strategy not in _REFINING or log_is_full(session):
+        return None
+    tried = {turn.instruction for turn in _since_a_person(session)}
+    for candidate in _refinable(session):
+        if any(text not in tried for text in candidate.refinements):
+            return None
+        tries_left = candidate.refine_may_be_retried and candidate.refine_attempts < created.limits.critique_attempts
+        if not candidate.refined and tries_left and candidate.image:
+            instruction, attempt = session.turns[candidate.turn - 1].instruction, candidate.refine_attempts + 1
+            return RefineJob(candidate.turn, candidate.number, attempt, instruction, candidate.image)
+    return None
+
+
+def _refinable(session: Session) -> list[Candidate]:
+    """The candidates that the next turn may refine, best first: without `choosing` this turn's best alone."""
+    turns = _since_a_person(session) if session.created.choosing else session.turns[-1:]
+    critiqued = [candidate for turn in turns for candidate in turn.candidates if candidate.scores]
+    ranked = sorted(critiqued, key=lambda candidate: rank(session, candidate), reverse=True)
+    return ranked if session.created.choosing else ranked[:1]
+
+
+def _last_refinement(session: Session) -> str | None:
     """What the critique of this turn's best candidate proposes."""
-    critiqued = [candidate for candidate in turn.candidates if candidate.scores]
-    top = max(critiqued, key=lambda candidate: rank(session, candidate), default=None)
+    top = next(iter(_refinable(session)), None)
     return top.refined_instruction if top else None
 
 
 def _best_refinement(session: Session) -> str | None:
     """What the critiques of the best candidate so far propose; of the next best one, where all of that was tried."""
-    turns = _since_a_person(session)
-    tried = {turn.instruction for turn in turns}
-    critiqued = [candidate for turn in turns for candidate in turn.candidates if candidate.scores]
-    ranked = sorted(critiqued, key=lambda candidate: rank(session, candidate), reverse=True)
-    return next((text for candidate in ranked for text in candidate.refinements if text not in tried), None)
+    tried = {turn.instruction for turn in _since_a_person(session)}
+    return next((text for candidate in _refinable(session) for text in candidate.refinements if text not in tried), None)
 
 
 def _since_a_person(session: Session) -> tuple[Turn, ...]:

@@ -14,7 +14,8 @@ VERSION: Final = 4
 """The latest version of a log. Version 2 is that of sessions with references: a server that does not know them would edit and
 judge without them (docs/decisions/0115). Version 3 is that of sessions with `choosing`: a server that does not know it would
 end them by other rules (docs/decisions/0160), and of those with a `preparer` (docs/decisions/0174). Version 4 is that of sessions
-with `draft`: a server that does not know it would answer with a draft (docs/decisions/0171). All other sessions are of version 1.
+with `draft`, where it would answer with a draft (docs/decisions/0171), and with a judge of their own, where it would let the
+thinker judge (docs/decisions/0164). All other sessions are of version 1.
 """
 SEEDS: Final = 2**31
 """Seeds are 0 to SEEDS - 1: the range that editors accept."""
@@ -175,6 +176,10 @@ class SessionCreated(_Event):
     instruction: str
     editor: str
     thinker: str
+    judge: str | None = Field(default=None, exclude_if=lambda judge: judge is None)
+    """Who judges in place of the thinker; left out where the thinker does, as in earlier versions."""
+    judge_scores: bool = Field(default=True, exclude_if=lambda scores: scores)
+    """Whether that judge scores pictures; one that does not only compares them, and the thinker scores."""
     strategy: Strategy = "think"
     review: Review = "never"
     limits: Limits
@@ -184,7 +189,7 @@ class SessionCreated(_Event):
     editor_options: dict[str, Any] = Field(default_factory=dict)
     """Fields passed to the editor unchanged (size, negative_prompt, num_inference_steps …)."""
     checklist: bool = False
-    """Whether the thinker judges by a checklist, written once before the first critique."""
+    """Whether candidates are scored by a checklist, written once before the first critique."""
     user: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict, exclude_if=lambda metadata: not metadata)
     """The caller's own pairs; left out where there are none, as earlier versions wrote the event."""
@@ -199,6 +204,16 @@ class SessionCreated(_Event):
     draft: bool = Field(default=False, exclude_if=lambda draft: not draft)
     """Whether turns make drafts, and the winner is rendered: edited in full at the end."""
     tenant: str = "default"
+
+    @property
+    def scorer(self) -> str:
+        """Who scores candidates, and writes the checklist."""
+        return self.judge if self.judge and self.judge_scores else self.thinker
+
+    @property
+    def comparer(self) -> str:
+        """Who compares two pictures, if it can."""
+        return self.judge or self.thinker
 
     @property
     def inputs(self) -> tuple[ImageRef, ...]:
@@ -437,6 +452,36 @@ class CompareFailed(_Event):
     thinker_seconds: float = 0.0
 
 
+class Refined(_Event):
+    """The thinker wrote the next instruction for a candidate that another judge had scored; None keeps the turn's."""
+
+    type: Literal["refined"] = "refined"
+    turn: int
+    candidate: int
+    instruction: str | None
+    reasoning: str = ""
+    thinker: str | None = None
+    """The fallback that replied, if one did."""
+    repaired: bool = False
+    thinker_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class RefineFailed(_Event):
+    """An attempt at the next instruction failed; without one, that of the next best candidate or the same one is tried."""
+
+    type: Literal["refine_failed"] = "refine_failed"
+    turn: int
+    candidate: int
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    thinker_seconds: float = 0.0
+
+
 class ReviewRequested(_Event):
     """The loop waits for a review. `reason` is why it would finish now; None if it would continue."""
 
@@ -496,6 +541,8 @@ Event = Annotated[
     | VerifyFailed
     | Compared
     | CompareFailed
+    | Refined
+    | RefineFailed
     | ChecklistMade
     | ChecklistFailed
     | ReviewRequested

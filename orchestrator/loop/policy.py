@@ -2,7 +2,8 @@
 
     (let a preparer rewrite the caller's instruction)      where the editor was trained on longer ones
     edit the source with the caller's instruction          turn 1
-    let the thinker critique every candidate               scores, reasons, a refined instruction
+    let the judge critique every candidate                 scores, reasons
+    let the thinker write the next instruction             in the same reply, where it is the judge
     edit the *source* again with the refined instruction   turn 2, 3 …
     until a candidate satisfies for certain, or turns, patience, time or budget run out
     and answer with the best candidate of all turns, the first included
@@ -29,13 +30,14 @@ from orchestrator.loop.actions import (
     EditJob,
     Finish,
     Job,
+    RefineJob,
     Rest,
     StartTurn,
     VerifyJob,
     Wait,
     Work,
 )
-from orchestrator.loop.choosing import best, doubt_of_all, doubts, next_instruction, preferred, ranking
+from orchestrator.loop.choosing import best, doubt_of_all, doubts, next_instruction, preferred, ranking, refinement
 from orchestrator.loop.drafting import can_render, makes_drafts, to_render
 from orchestrator.loop.events import SEEDS, SUPERSEDED, TOO_LATE, CandidateRef, Failure, FinishReason
 from orchestrator.loop.preparing import is_refused, preparation
@@ -73,15 +75,23 @@ def _continue(session: Session, turn: Turn, *, late: bool, late_for_drafts: bool
         if possible := tuple(job for job in jobs if not _is_late(job, late=late, late_for_drafts=late_for_drafts)):
             return Work(possible)
         action, left_over = _after_turn(session), bool(jobs)
-    if late and (left_over or isinstance(action, StartTurn)):
+    if late and (left_over or _leads_to_a_turn(action)):
         return _finish(session, "deadline")
-    if late_for_drafts and (left_over or (isinstance(action, StartTurn) and not action.renders)):
+    if late_for_drafts and (left_over or (_leads_to_a_turn(action) and not _renders(action))):
         return _render(session) or _finish(session, "deadline")
     return action
 
 
 def _is_late(job: Job, *, late: bool, late_for_drafts: bool) -> bool:
     return isinstance(job, EditJob) and not job.started and (late_for_drafts if job.draft else late)
+
+
+def _leads_to_a_turn(action: Action) -> bool:
+    return isinstance(action, StartTurn) or (isinstance(action, Work) and isinstance(action.jobs[0], RefineJob))
+
+
+def _renders(action: Action) -> bool:
+    return isinstance(action, StartTurn) and action.renders is not None
 
 
 def _begin_turn(session: Session, *, draft: bool) -> Action:
@@ -102,6 +112,8 @@ def _after_turn(session: Session) -> Action:
         return _finish(session, "budget" if budget_is_spent(session) else "deadline" if late else "failed")
     if reason := exhausted(session):
         return _end(session, reason)
+    if job := refinement(session):
+        return Work((job,))
     if session.created.review == "each_turn" and session.floor < len(session.turns):
         return _ask(session, None)
     return _start_turn(session)

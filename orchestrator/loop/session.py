@@ -38,6 +38,8 @@ from orchestrator.loop.events import (
     Place,
     Prepared,
     PrepareFailed,
+    Refined,
+    RefineFailed,
     ReviewRequested,
     SessionCreated,
     Totals,
@@ -131,6 +133,13 @@ class Candidate:
     verify_attempts: int = 0
     """Failed ones since the last critique."""
     verify_may_be_retried: bool = True
+    refined: bool = False
+    """Whether the thinker was asked for an instruction, where another judge scored it."""
+    refinement_reasoning: str = ""
+    """What the thinker then said."""
+    refine_attempts: int = 0
+    """Failed ones."""
+    refine_may_be_retried: bool = True
     thinker_seconds: float = 0.0
 
     @property
@@ -318,7 +327,11 @@ def _size(event: Event) -> int:
             texts = [question.text for question in event.questions]
         case Compared():
             texts = [event.reasoning]
-        case EditFailed() | CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed() | PrepareFailed():
+        case Refined():
+            texts = [event.instruction, event.reasoning]
+        case (EditFailed() | CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed()) | (
+            RefineFailed() | PrepareFailed()
+        ):
             texts = [event.message]
     return _EVENT_BYTES + images * _IMAGE_BYTES + places * _PLACE_BYTES + sum(len(text.encode()) for text in texts if text)
 
@@ -327,7 +340,9 @@ def _apply(session: Session, event: Event) -> Session:
     match event:
         case TurnStarted():
             return _turn_started(session, event)
-        case EditStarted() | Edited() | EditFailed() | Critiqued() | CritiqueFailed() | Verified() | VerifyFailed():
+        case (EditStarted() | Edited() | EditFailed() | Critiqued() | CritiqueFailed()) | (
+            Verified() | VerifyFailed() | Refined() | RefineFailed()
+        ):
             return _candidate_event(session, event)
         case Prepared() | PrepareFailed() | ChecklistMade() | ChecklistFailed():
             return _text_of_session(session, event)
@@ -411,7 +426,9 @@ def _with_scaled(session: Session, event: Finished) -> Session:
     return replace(session, turns=tuple(turns))
 
 
-_CandidateEvent = EditStarted | Edited | EditFailed | Critiqued | CritiqueFailed | Verified | VerifyFailed
+_CandidateEvent = (
+    EditStarted | Edited | EditFailed | Critiqued | CritiqueFailed | Verified | VerifyFailed | Refined | RefineFailed
+)
 
 
 def _candidate_event(session: Session, event: _CandidateEvent) -> Session:
@@ -450,6 +467,12 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
             seconds = candidate.thinker_seconds + event.thinker_seconds
             attempts, again = event.attempt, event.retryable
             return replace(candidate, verify_attempts=attempts, verify_may_be_retried=again, thinker_seconds=seconds)
+        case Refined():
+            return _refined(candidate, event)
+        case RefineFailed():
+            seconds = candidate.thinker_seconds + event.thinker_seconds
+            attempts, again = event.attempt, event.retryable
+            return replace(candidate, refine_attempts=attempts, refine_may_be_retried=again, thinker_seconds=seconds)
         case CritiqueFailed():
             return replace(
                 candidate,
@@ -475,8 +498,20 @@ def _critiqued(candidate: Candidate, event: Critiqued | Verified) -> Candidate:
         reasoning=event.reasoning,
         answers=event.answers,
         places=event.places,
-        refined_instruction=event.instruction,
+        refined_instruction=candidate.refined_instruction if candidate.refined else event.instruction,
         refinements=(*refined, *candidate.refinements),
+    )
+
+
+def _refined(candidate: Candidate, event: Refined) -> Candidate:
+    refined = () if event.instruction is None else (event.instruction,)
+    return replace(
+        candidate,
+        refined=True,
+        refinement_reasoning=event.reasoning,
+        refined_instruction=event.instruction,
+        refinements=(*candidate.refinements, *refined),
+        thinker_seconds=candidate.thinker_seconds + event.thinker_seconds,
     )
 
 
@@ -486,14 +521,14 @@ def _count(totals: Totals, event: _CandidateEvent) -> Totals:
             return totals.model_copy(update={"edits": totals.edits + 1})
         case Edited() | EditFailed():
             return totals.model_copy(update={"editor_seconds": totals.editor_seconds + event.editor_seconds})
-        case Critiqued() | Verified():
+        case Critiqued() | Verified() | Refined():
             seconds = totals.thinker_seconds + event.thinker_seconds
             return totals.model_copy(update={"thinker_seconds": seconds, **_tokens(totals, event)})
-        case CritiqueFailed() | VerifyFailed():
+        case CritiqueFailed() | VerifyFailed() | RefineFailed():
             return totals.model_copy(update={"thinker_seconds": totals.thinker_seconds + event.thinker_seconds})
 
 
-def _tokens(totals: Totals, event: Critiqued | Verified | Compared | ChecklistMade | Prepared) -> dict[str, int]:
+def _tokens(totals: Totals, event: Critiqued | Verified | Compared | Refined | ChecklistMade | Prepared) -> dict[str, int]:
     return {
         "prompt_tokens": totals.prompt_tokens + event.prompt_tokens,
         "completion_tokens": totals.completion_tokens + event.completion_tokens,

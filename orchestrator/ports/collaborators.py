@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, Choosing, ImageRef, OutsideMask, Place, Winner
 from services.imaging.codec import CheckedImage
 from services.imaging.shapes import Fit
+from services.protocol.critique.messages import Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,8 @@ class CritiqueOrder:
         outside_places: how it differs from the candidate that it was to improve, outside of the places that were pointed at.
         prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
         number: how often the judge was asked about this candidate, this time included. Its answer must not be a repetition.
+        judgement: another judge's. It is told to a thinker that is asked for the next instruction alone: its own scores of this
+            candidate do not count.
     """
 
     source: StoredImage
@@ -155,6 +158,7 @@ class CritiqueOrder:
     prompt_tokens: int | None = None
     number: int = 1
     outside_places: OutsideMask | None = None
+    judgement: Judgement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +197,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class CritiqueReply:
-    """A thinker's critique of a candidate.
+    """A judge's critique of a candidate.
 
     Attributes:
         refined_instruction: the instruction for the next turn; None to keep the current one.
@@ -225,6 +229,37 @@ class CompareReply:
     winner: Winner
     reasoning: str = ""
     usage: Usage = field(default_factory=Usage)
+    thinker: str | None = None
+    """The name of the fallback that replied, if one did."""
+
+
+_CASES: Final = ("untouched", "black", "swapped")
+_MARGIN: Final = 1.0
+"""Points of 10 by which the good edit's overall score must exceed each of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What came of asking a judge about a small fixed set, in which a good edit is to be told from three other pictures.
+
+    Attributes:
+        margins: by case, the points by which the good edit was scored higher; None for a judge that does not score.
+        preferences: by case, 1 where the good edit was preferred in both orders, 0 for a tie, -1 for the other; None for a judge
+            that does not compare.
+    """
+
+    margins: Mapping[str, float] | None = None
+    preferences: Mapping[str, int] | None = None
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The cases that it could not tell from the good edit."""
+        return tuple(
+            case
+            for case in _CASES
+            if (self.margins is not None and self.margins[case] < _MARGIN)
+            or (self.preferences is not None and self.preferences[case] < 1)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +325,9 @@ class Editor(Protocol):
         ...
 
 
-class Thinker(Protocol):
-    """A vision-language model that critiques edits and refines instructions."""
+@runtime_checkable
+class Judge(Protocol):
+    """A model that scores edited pictures."""
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
         """Critique a candidate; raises `ThinkerError`."""
@@ -306,12 +342,20 @@ class Thinker(Protocol):
         ...
 
 
+class Thinker(Judge, Protocol):
+    """A vision-language model whose critiques refine the instruction. It judges too, where a session has no other judge."""
+
+
 @runtime_checkable
 class Comparer(Protocol):
     """A judge that sees two edited pictures side by side. It asks in both orders; where the answers differ, it is a tie."""
 
     async def compare(self, order: CompareOrder) -> CompareReply:
         """Compare; raises `ThinkerError`."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether it accepts requests now."""
         ...
 
 
@@ -363,13 +407,18 @@ class EditorCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The configured editors and thinkers that callers can name, the defaults first.
+    """The configured editors, thinkers and judges that callers can name, the defaults first.
 
     Attributes:
-        by_checklist: thinkers that judge by a checklist.
-        choosing: by thinker, what a session that begins now knows of its noise; those that are absent are asked once.
+        judges: those that are no thinkers; a thinker can be named as a judge too.
+        default_judge: the judge when none is named; None is the session's thinker.
+        comparing: thinkers and judges that compare two pictures side by side.
+        not_scoring: judges that do nothing else.
+        unfit: by thinker or judge, what it could not tell from a good edit, where such judges are refused.
+        by_checklist: thinkers and judges that score by a checklist.
+        choosing: by thinker or judge, what a session that begins now knows of its noise; those that are absent are asked once.
         aliases: further names of editors, and the editor of each.
-        thinker_images: by thinker, the pictures that one request may hold; others take any number.
+        thinker_images: by thinker or judge, the pictures that one request may hold; others take any number.
     """
 
     editors: Mapping[str, EditorCapabilities]
@@ -378,3 +427,8 @@ class Catalogue:
     aliases: Mapping[str, str] = field(default_factory=dict)
     thinker_images: Mapping[str, int] = field(default_factory=dict)
     choosing: Mapping[str, Choosing] = field(default_factory=dict)
+    judges: tuple[str, ...] = ()
+    default_judge: str | None = None
+    comparing: frozenset[str] = frozenset()
+    not_scoring: frozenset[str] = frozenset()
+    unfit: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

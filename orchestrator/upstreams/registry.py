@@ -1,6 +1,6 @@
-"""Editors and thinkers by name: from two variables, or from a file that can be changed while the server runs.
+"""Editors, thinkers and judges by name: from three variables, or from a file that can be changed while the server runs.
 
-A file is TOML. Its editors and thinkers are added to those of the variables, and take precedence where names are equal::
+A file is TOML. Its editors, thinkers and judges are added to those of the variables, and take precedence where names are equal::
 
     default_editor = "kontext"
 
@@ -28,12 +28,17 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from orchestrator.ports.collaborators import SESSIONS_THINKER
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName, ReplyFormat
+from services.protocol.critique.pairs import pair_template
 from services.protocol.critique.prompts import Template
 from services.protocol.critique.score_formats import SCORE_FORMATS, ScoreFormatName
 from services.protocol.images_api import MAX_IMAGES
 from services.protocol.rewriting import REWRITERS, Rewriter, RewriterName, default_prompt
 from services.serving.log_format import HttpUrl
 
+JudgeFormatName = FormatName | ScoreFormatName | Literal["pairwise", "http"]
+"""How a judge is asked and answers (`orchestrator.upstreams.judges`)."""
+NOT_SCORING: Final[frozenset[JudgeFormatName]] = frozenset({"pairwise"})
+"""Formats of judges that only compare: the session's thinker scores."""
 _AZURE: Final = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
@@ -139,11 +144,9 @@ class EditorSettings(UpstreamSettings):
         return host != "api.openai.com" and not host.endswith(_AZURE)
 
 
-class ThinkerSettings(UpstreamSettings):
-    """A thinker: any server of ``POST /v1/chat/completions`` that takes images."""
+class _VisionModelSettings(UpstreamSettings):
+    """What thinkers and judges have in common."""
 
-    model: str = Field(description="The server's name for the model.")
-    format: FormatName | ScoreFormatName = Field("editthinker", description="The format of its critiques.")
     constraint: Constraint | Literal["auto"] = Field(
         "auto", description="How the server constrains its replies; `auto` probes it."
     )
@@ -165,20 +168,58 @@ class ThinkerSettings(UpstreamSettings):
     images: int | None = Field(
         None, ge=2, description="Pictures that a request may hold; a request for which a critique needs more is refused."
     )
+    pairs: bool = Field(False, description="Whether it also compares two pictures side by side, in the format `pairwise`.")
     away_s: float = Field(60, ge=0, description="Seconds for which calls are retried while it restarts.")
-    fallback: str | None = Field(None, description="The thinker to use when this one fails.")
+    fallback: str | None = Field(None, description="The one of its kind to use when this one fails.")
 
-    def prompt(self) -> Template:
-        """Its prompt template."""
-        if self.template is None:
-            return (SCORE_FORMATS.get(self.format) or FORMATS[self.format]).template()
-        return Template(self.template.read_text("utf-8"))
+    def prompt_of(self, name: str) -> Template:
+        """Its prompt template, or the packaged one of a format."""
+        return Template.named(name) if self.template is None else Template(self.template.read_text("utf-8"))
 
-    def quality_prompt(self) -> str:
+    def quality_prompt_of(self, name: str) -> str:
         """The prompt of the second request of a format that only gives scores."""
         if self.quality_template is None:
-            return SCORE_FORMATS[self.format].quality_prompt()
+            return SCORE_FORMATS[name].quality_prompt()
         return self.quality_template.read_text("utf-8")
+
+    def check_format(self, name: str) -> None:
+        """Whether it can be asked for critiques in this format.
+
+        Raises:
+            ValueError: with what does not fit.
+        """
+        try:
+            template = self.prompt_of(name)
+        except OSError as exc:
+            raise ValueError(f"the template cannot be read: {exc}") from exc
+        if name == "checklist" and not template.lists_questions:
+            raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
+        scores = SCORE_FORMATS.get(name)
+        if self.places and (scores or not FORMATS[name].points):
+            names = " or ".join(name for name, form in FORMATS.items() if form.points)
+            raise ValueError(f"the format {name} cannot point at places; use {names}, or leave places out")
+        if self.pairs and scores:
+            raise ValueError(f"the format {name} only gives scores; leave pairs out, or add a judge of the format pairwise")
+        form: ReplyFormat[Any] = scores.reply_format if scores else FORMATS[name].bind()
+        if self.constraint not in {"none", "auto"} and not form.constraint(self.constraint):  # type: ignore[arg-type]
+            raise ValueError(f"the format {name} has no {self.constraint} constraint")
+        if self.samples > 1 and scores and not scores.sampled:
+            raise ValueError(f"samples above 1 are all alike with the format {name}; leave samples at 1")
+        if self.samples > 1 and not self.sampling.get("temperature"):
+            raise ValueError("samples above 1 would all be alike at temperature 0; set sampling.temperature too")
+        self._check_quality_prompt(name)
+
+    def _check_quality_prompt(self, name: str) -> None:
+        if self.quality_template is None:
+            return
+        if name not in SCORE_FORMATS:
+            raise ValueError(f"quality_template is for {' and '.join(SCORE_FORMATS)}; the format {name} has one request")
+        try:
+            marks = self.quality_prompt_of(name).count("<image>")
+        except OSError as exc:
+            raise ValueError(f"the quality_template cannot be read: {exc}") from exc
+        if marks > 1:
+            raise ValueError(f"the quality_template shows one picture, and has {marks} <image> marks; leave one")
 
     @field_validator("constraint", mode="before")
     @classmethod
@@ -188,40 +229,24 @@ class ThinkerSettings(UpstreamSettings):
             raise ValueError(f"the constraint {constraint} was removed; use auto, regex or json_schema")
         return constraint
 
-    @model_validator(mode="after")
-    def _second_prompt(self) -> Self:
-        if self.quality_template is not None:
-            if self.format not in SCORE_FORMATS:
-                raise ValueError(
-                    f"quality_template is for {' and '.join(SCORE_FORMATS)}; the format {self.format} has one request"
-                )
-            try:
-                marks = self.quality_prompt().count("<image>")
-            except OSError as exc:
-                raise ValueError(f"the quality_template cannot be read: {exc}") from exc
-            if marks > 1:
-                raise ValueError(f"the quality_template shows one picture, and has {marks} <image> marks; leave one")
-        return self
+
+class ThinkerSettings(_VisionModelSettings):
+    """A thinker: any server of ``POST /v1/chat/completions`` that takes images."""
+
+    model: str = Field(description="The server's name for the model.")
+    format: FormatName | ScoreFormatName = Field("editthinker", description="The format of its critiques.")
+
+    def prompt(self) -> Template:
+        """Its prompt template."""
+        return self.prompt_of(self.format)
+
+    def quality_prompt(self) -> str:
+        """The prompt of the second request of a format that only gives scores."""
+        return self.quality_prompt_of(self.format)
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
-        try:
-            template = self.prompt()
-        except OSError as exc:
-            raise ValueError(f"the template cannot be read: {exc}") from exc
-        if self.format == "checklist" and not template.lists_questions:
-            raise ValueError("the format checklist needs a template that lists {questions}; leave template out, or add it")
-        scores = SCORE_FORMATS.get(self.format)
-        if self.places and (scores or not FORMATS[self.format].points):
-            names = " or ".join(name for name, form in FORMATS.items() if form.points)
-            raise ValueError(f"the format {self.format} cannot point at places; use {names}, or leave places out")
-        form: ReplyFormat[Any] = scores.reply_format if scores else FORMATS[self.format].bind()
-        if self.constraint not in {"none", "auto"} and not form.constraint(self.constraint):  # type: ignore[arg-type]
-            raise ValueError(f"the format {self.format} has no {self.constraint} constraint")
-        if self.samples > 1 and scores and not scores.sampled:
-            raise ValueError(f"samples above 1 are all alike with the format {self.format}; leave samples at 1")
-        if self.samples > 1 and not self.sampling.get("temperature"):
-            raise ValueError("samples above 1 would all be alike at temperature 0; set sampling.temperature too")
+        self.check_format(self.format)
         return self
 
 
@@ -263,16 +288,52 @@ class PreparerSettings(UpstreamSettings):
         return self
 
 
+class JudgeSettings(_VisionModelSettings):
+    """A judge that is no thinker: it scores or compares candidates, and another model writes the next instruction."""
+
+    format: JudgeFormatName = Field("json_schema", description="How it is asked and how it answers.")
+
+    @property
+    def scores(self) -> bool:
+        """Whether it scores single pictures."""
+        return self.format not in NOT_SCORING
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares two pictures side by side."""
+        return self.pairs or not self.scores
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        if self.format == "http":
+            return self
+        if self.model is None:
+            raise ValueError(f"the format {self.format} needs the server's name for the model; give model")
+        if self.format == "pairwise":
+            self._check_pairs()
+        else:
+            self.check_format(self.format)
+        return self
+
+    def _check_pairs(self) -> None:
+        try:
+            pair_template(self.template.read_text("utf-8") if self.template else None)
+        except OSError as exc:
+            raise ValueError(f"the template cannot be read: {exc}") from exc
+
+
 class Registry(BaseModel):
-    """The configured editors, thinkers and preparers."""
+    """The configured editors, thinkers, judges and preparers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     editors: dict[str, EditorSettings] = Field(default_factory=dict)
     thinkers: dict[str, ThinkerSettings] = Field(default_factory=dict)
+    judges: dict[str, JudgeSettings] = Field(default_factory=dict)
     preparers: dict[str, PreparerSettings] = Field(default_factory=dict)
     default_editor: str | None = None
     default_thinker: str | None = None
+    default_judge: str | None = None
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -284,7 +345,7 @@ class Registry(BaseModel):
                 raise ValueError(f"there are no {what}: name at least one in EDITTHINKER_{what.upper()} or EDITTHINKER_REGISTRY")
             if default is not None and default not in names:
                 raise ValueError(f"EDITTHINKER_DEFAULT_{what[:-1].upper()} is {default!r}, which is none of {sorted(names)}")
-        for what, entries in (("thinkers", self.thinkers), ("editors", self.editors)):
+        for what, entries in (("thinkers", self.thinkers), ("judges", self.judges), ("editors", self.editors)):
             for name, entry in entries.items():
                 if entry.fallback is not None and (entry.fallback not in entries or entry.fallback == name):
                     raise ValueError(f"{what}.{name}.fallback is {entry.fallback!r}; name another of {sorted(entries)}")
@@ -293,6 +354,19 @@ class Registry(BaseModel):
         for name, editor in self.editors.items():
             if editor.fallback is not None:
                 _check_fallback(name, editor, self.editors[editor.fallback])
+        return self
+
+    @model_validator(mode="after")
+    def _judges_exist(self) -> Self:
+        if both := sorted(self.judges.keys() & self.thinkers.keys()):
+            raise ValueError(f"{both[0]!r} is both a thinker and a judge; rename one: a thinker can be named as a judge as well")
+        known = sorted({*self.judges, *self.thinkers})
+        if self.default_judge is not None and self.default_judge not in known:
+            raise ValueError(f"EDITTHINKER_DEFAULT_JUDGE is {self.default_judge!r}, which is none of {known}")
+        for name, judge in self.judges.items():
+            other = self.judges[judge.fallback] if judge.fallback else judge
+            if (judge.scores, judge.compares) != (other.scores, other.compares):
+                raise ValueError(f"judges.{name}.fallback: {judge.fallback} does not score and compare as {name} does")
         return self
 
     @property
@@ -314,9 +388,8 @@ class Registry(BaseModel):
 
     def keys(self) -> list[str]:
         """The API keys of all upstreams, which logs must not contain."""
-        return [
-            key for entry in (*self.editors.values(), *self.thinkers.values(), *self.preparers.values()) if (key := entry.key())
-        ]
+        roles: tuple[Mapping[str, UpstreamSettings], ...] = (self.editors, self.thinkers, self.judges, self.preparers)
+        return [key for entries in roles for entry in entries.values() if (key := entry.key())]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -331,7 +404,7 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"the registry {path} cannot be read: {exc}") from exc
     if unknown := sorted(fields.keys() - Registry.model_fields.keys()):
         raise ValueError(f"the registry {path} has {unknown[0]!r}; it may have {', '.join(Registry.model_fields)}")
-    for what in ("editors", "thinkers", "preparers"):
+    for what in ("editors", "thinkers", "judges", "preparers"):
         if not isinstance(fields.get(what, {}), dict):
             raise ValueError(f"the registry {path}: {what} is not a table; write [{what}.<name>]")  # noqa: TRY004 - as documented
     return fields

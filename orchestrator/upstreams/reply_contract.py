@@ -51,6 +51,7 @@ class ReplyContract(Generic[_T]):
         pictures: in the order of the messages; the session's source is the first.
         sources: keeps sources as base64.
         sampling: fields of this request in place of the thinker's own.
+        wanted: what a reply should hold, in a word.
         unreadable: the text of a first reply and why it could not be read, if this is the second attempt.
     """
 
@@ -59,6 +60,7 @@ class ReplyContract(Generic[_T]):
     pictures: Sequence[StoredImage]
     sources: EncodedSources
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    wanted: str = "critique"
     unreadable: tuple[str, Unparseable] | None = None
 
     def repair(self, reply: str, unparseable: Unparseable) -> ReplyContract[_T]:

@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from orchestrator.ports.collaborators import ChecklistOrder, ChecklistReply, CritiqueOrder, CritiqueReply
 from orchestrator.ports.errors import ThinkerError
+from orchestrator.upstreams.chat import ChatModel
 from orchestrator.upstreams.constraint_probe import ConstraintProbe
 from orchestrator.upstreams.http import HttpUpstream
 from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.reply_contract import EncodedSources, ReplyContract
 from orchestrator.upstreams.scaling import Pictures
-from orchestrator.upstreams.thinker import AGAIN_TEMPERATURE, MAX_REASONING, Chat, strayed
+from orchestrator.upstreams.thinker import AGAIN_TEMPERATURE, MAX_REASONING, strayed
 from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.digit import FIX
@@ -64,21 +65,20 @@ class HttpScorer:
         on_reply: Callable[[str], None] = lambda _: None,
         decoder: DecodePool | None = None,
     ) -> None:
-        self._upstream = upstream
         self._dialect = dialect
-        self._chat = Chat(upstream, dialect.model, dialect.sampling, on_reply)
+        self._chat = ChatModel(upstream, dialect.model, dialect.sampling, on_reply)
         self._probe = ConstraintProbe(dialect.constraint, dialect.format.reply_format)
         self._pictures = Pictures(dialect.max_pixels, decoder or DecodePool())
         self._sources = EncodedSources()
 
     async def ready(self) -> bool:
         """Whether the judge accepts requests now."""
-        return await self._upstream.ready()
+        return await self._chat.ready()
 
     @property
     def is_open(self) -> bool:
         """Whether it has stopped answering, and is not asked now."""
-        return self._upstream.health.is_open
+        return self._chat.is_open
 
     async def critique(self, order: CritiqueOrder, patience: Patience | None = None) -> CritiqueReply:
         """The scores of one candidate: the means of the samples that could be read. The refined instruction is None.
@@ -113,7 +113,7 @@ class HttpScorer:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._chat.request(contract, self._probe, patience, self._dialect.samples))
+                    group.create_task(self._chat.ask(contract, self._probe, patience, self._dialect.samples))
                     for contract in asked
                 ]
         except ExceptionGroup as failed:

@@ -11,6 +11,7 @@
     editscore     two numbers from 0 to 25, as the reward model EditScore answers
     digit         one digit, read with its probabilities
     score_formats the formats of judges that only give scores: these two
+    pairs         comparisons of two pictures
 
 Each module imports only those above it.
 """

@@ -24,7 +24,7 @@ from services.imaging.codec import data_url, from_base64, sniff
 from services.protocol.critique.places import GRID, MAX_PLACES, Place
 from services.protocol.critique.prompts import Placeholder, Template, pattern, placeholders_of
 from services.protocol.critique.questions import Answer, Question, load_list
-from services.protocol.critique.special_tokens import unspaced, without_tokens
+from services.protocol.critique.special_tokens import json_string, unspaced, without_tokens
 
 MIN_SCORE: Final = 0.0
 MAX_SCORE: Final = 10.0
@@ -50,6 +50,7 @@ UnparseableReason = Literal[
     "unknown_answer",
     "missing_questions",
     "no_logprobs",
+    "unknown_winner",
 ]
 
 
@@ -111,6 +112,15 @@ class Strayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What another judge found of a candidate: its scores, 0-10, and its reasons, which may be empty."""
+
+    semantic: float
+    quality: float
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CritiqueRequest:
     """A request for a critique.
 
@@ -121,6 +131,7 @@ class CritiqueRequest:
         prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
         places: whether the critique is asked to point at places.
         moved: what was measured to differ from the attempt before, outside of the places that its critique pointed at.
+        judgement: another judge's, where only the next instruction is wanted.
         source: the picture before the edit.
         candidate: the edited picture.
         instruction: the caller's.
@@ -140,6 +151,7 @@ class CritiqueRequest:
     prompt_tokens: int | None = None
     places: bool = False
     moved: Strayed | None = None
+    judgement: Judgement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +175,8 @@ def well_formed(text: str) -> str:
 
 _SOURCE: Final = "The source picture:"
 _CANDIDATE: Final = "The edited picture:"
+_FIRST: Final = "Picture A:"
+_SECOND: Final = "Picture B:"
 _REFERENCE: Final = (
     "Picture {number}, a reference (the source picture is picture 1). The instruction may refer to it; it is not edited itself, "
     "and the next attempt gets it too:"
@@ -199,6 +213,22 @@ _MOVED_PATTERN: Final = re.compile(
 )
 
 
+_JUDGED: Final = (
+    "Another judge has scored this edited picture: semantic {semantic}, quality {quality} of 10. Its reasons, as a JSON string: "
+    "{reasoning}\nYour own scores do not count this time. What counts is the instruction for the next attempt: let it mend what "
+    "that judge found."
+)
+_JUDGED_PATTERN: Final = re.compile(
+    re.escape(_JUDGED)
+    .replace(r"\{semantic\}", r"([0-9.]+)")
+    .replace(r"\{quality\}", r"([0-9.]+)")
+    .replace(r"\{reasoning\}", r'("(?:[^"\\\n]|\\.)*")')
+    + r"(?:\n|$)"
+)
+MAX_REASONS: Final = 2_000
+"""Characters of another judge's reasons that a thinker is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extras:
     """What a request shows and tells besides source and candidate.
@@ -206,7 +236,7 @@ class Extras:
     Attributes:
         references: how many.
         area: whether there is one.
-        strayed, prompt_tokens, places, moved: as in `CritiqueRequest`.
+        strayed, prompt_tokens, places, moved, judgement: as in `CritiqueRequest`.
     """
 
     references: int = 0
@@ -215,6 +245,7 @@ class Extras:
     prompt_tokens: int | None = None
     places: bool = False
     moved: Strayed | None = None
+    judgement: Judgement | None = None
 
     def headings(self) -> list[str]:
         """The texts before the references and the area."""
@@ -232,6 +263,7 @@ def build(request: CritiqueRequest, template: Template) -> list[dict[str, Any]]:
         request.prompt_tokens,
         request.places,
         request.moved,
+        request.judgement,
     )
     return messages(
         request.instruction, request.turn_instruction, template, urls=urls, questions=request.questions, extras=extras
@@ -254,6 +286,8 @@ def messages(
     if headings:
         # A template without marks has both pictures first, which are then not alone.
         before, between = (before, between) if template.marks_pictures else (_SOURCE, _CANDIDATE)
+    if extras.judgement is not None:
+        after = f"{_judged(extras.judgement)}\n{after}"
     if extras.strayed is not None:
         after = f"{_percent(_STRAYED, extras.strayed)}\n{after}"
     if extras.moved is not None:
@@ -263,6 +297,23 @@ def messages(
     if extras.prompt_tokens is not None:
         after = f"{_LIMIT.format(tokens=extras.prompt_tokens, words=extras.prompt_tokens * 3 // 4)}\n{after}"
     return _user([before, *headings, between, after], urls)
+
+
+def pair_messages(
+    instruction: str, template: Template, *, urls: Sequence[str], extras: Extras | None = None
+) -> list[dict[str, Any]]:
+    """The messages of a comparison, with any URLs for source, references, area, and the pictures A and B.
+
+    Args:
+        instruction: the caller's.
+        template: of three pictures (`services.protocol.critique.pairs.pair_template`).
+        urls: in that order.
+        extras: references and area that are shown.
+    """
+    before, first, second, after = (template.fill(text, instruction, "") for text in template.segments())
+    if not template.marks_pictures:
+        before, first, second = _SOURCE, _FIRST, _SECOND
+    return _user([before, *(extras or Extras()).headings(), first, second, after], urls)
 
 
 def build_questions(request: QuestionsRequest, template: Template) -> list[dict[str, Any]]:
@@ -309,6 +360,10 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
     if extras.area and (measured := _STRAYED_PATTERN.match(after)):
         after = after[measured.end() :]
         extras = replace(extras, strayed=Strayed(round(float(measured[1]) / 100, 3), float(measured[2])))
+    if judged := _JUDGED_PATTERN.match(after):
+        after = after[judged.end() :]
+        reasons = well_formed(_string(judged[3]))
+        extras = replace(extras, judgement=Judgement(float(judged[1]), float(judged[2]), reasons))
     values = _values([before, between, after], [template.segments() for template in templates])
     instruction = values["original_instruction"]
     try:
@@ -327,6 +382,7 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
         extras.prompt_tokens,
         extras.places,
         extras.moved,
+        extras.judgement,
     )
 
 
@@ -353,6 +409,11 @@ def _shown(request: CritiqueRequest | QuestionsRequest) -> list[Picture]:
 
 def _percent(text: str, strayed: Strayed) -> str:
     return text.format(changed=f"{100 * strayed.changed:.1f}", difference=f"{strayed.difference:.1f}")
+
+
+def _judged(judgement: Judgement) -> str:
+    reasoning = json_string(without_tokens(judgement.reasoning)[:MAX_REASONS])
+    return _JUDGED.format(semantic=f"{judgement.semantic:.1f}", quality=f"{judgement.quality:.1f}", reasoning=reasoning)
 
 
 def _extras(headings: Sequence[str]) -> Extras:
@@ -386,6 +447,7 @@ _COMPLAINTS: Final[dict[UnparseableReason, str]] = {
     "unknown_answer": 'An answer in your reply was none of the words "yes", "partly" and "no".',
     "missing_questions": "Your reply did not hold enough different questions of both kinds.",
     "no_logprobs": "Your reply came without the probabilities of its tokens.",
+    "unknown_winner": 'The winner in your reply was none of "A", "B" and "tie".',
 }
 
 
@@ -448,6 +510,10 @@ def _value(placeholder: Placeholder, text: str) -> str:
         return unspaced(text)
     if placeholder.name == "questions":
         return text
+    return _string(text)
+
+
+def _string(text: str) -> str:
     try:
         value = json.loads(text, strict=False)
     except ValueError as exc:

@@ -18,6 +18,7 @@ from orchestrator.loop.actions import (
     EditJob,
     Finish,
     PrepareJob,
+    RefineJob,
     Rest,
     StartTurn,
     VerifyJob,
@@ -64,6 +65,8 @@ def created(draw: st.DrawFn) -> ev.SessionCreated:
         instruction="make it golden",
         editor="e",
         thinker="t",
+        judge=draw(st.sampled_from([None, None, "j"])),
+        judge_scores=draw(st.booleans()),
         strategy=strategy,
         review=draw(st.sampled_from(["never", "each_turn", "before_finish"])),
         limits=limits,
@@ -76,7 +79,7 @@ def created(draw: st.DrawFn) -> ev.SessionCreated:
     )
 
 
-Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob | PrepareJob
+Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob | RefineJob | PrepareJob
 
 
 def place_of(job: Job) -> tuple[str, int, int]:
@@ -258,8 +261,14 @@ class World:
                 self.record(ev.Edited(**place, image=IMAGE, editor_seconds=seconds))
             else:
                 self.record(ev.EditFailed(**place, **failure, editor_seconds=seconds))
+        elif isinstance(job, RefineJob):
+            refined = self.draw.draw(st.sampled_from([None, job.instruction, f"{job.instruction}!"]))
+            heard = ev.Refined(**place, instruction=refined)
+            self.record(heard if outcome == "good" else ev.RefineFailed(**place, **failure))
         elif outcome == "good":
             refined = self.draw.draw(st.sampled_from([None, job.instruction, f"{job.instruction}!"]))
+            if self.session.created.scorer != self.session.created.thinker:
+                refined = None
             semantic, quality = self.draw.draw(scores), self.draw.draw(scores)
             kind = ev.Verified if isinstance(job, VerifyJob) else ev.Critiqued
             self.record(kind(**place, semantic=semantic, quality=quality, reasoning="", instruction=refined))
