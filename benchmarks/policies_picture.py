@@ -88,5 +88,5 @@ def _strategy(name: str, rows: Sequence[Row], x: Callable[[float], float], y: Ca
         parts.append(f'<circle cx="{across}" cy="{up}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2"/>')
     across, up = points[-1]
     left = across > (_LEFT + _WIDTH - _RIGHT) / 2
-    anchor, beside = ("end", across - 12) if left else ("start", across + 12)
-    return [*parts, f'<text x="{round(beside, 1)}" y="{round(up - 10, 1)}" text-anchor="{anchor}">{escape(name)}</text>']
+    anchor, text_x = ("end", across - 12) if left else ("start", across + 12)
+    return [*parts, f'<text x="{round(text_x, 1)}" y="{round(up - 10, 1)}" text-anchor="{anchor}">{escape(name)}</text>']

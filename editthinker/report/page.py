@@ -171,7 +171,7 @@ def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures
 def _box(number: int, place: Box) -> str:
     """A place over its picture, with its number in the list below."""
     edges = (place.left, place.top, 1000 - place.right, 1000 - place.bottom)
-    # Whatever a server says, nothing is drawn outside of the picture.
+    # Nothing is drawn outside of the picture, even if a server says so.
     left, top, right, bottom = (f"{min(max(edge, 0), 1000) / 10:.1f}%" for edge in edges)
     return f'<span class="place" aria-hidden="true" style="inset: {top} {right} {bottom} {left}"><b>{number}</b></span>'
 

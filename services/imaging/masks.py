@@ -25,7 +25,7 @@ THRESHOLD: Final = 12
 encoded again (JPEG from quality 50, WebP from 60, 4:2:0) or scaled to another size and back it differs by 9 at most
 (`tests/unit/imaging/test_masks.py`)."""
 GRID: Final = 1000
-"""Side of a mask of boxes; it is scaled to the picture's size, whatever that is."""
+"""Side of a mask of boxes; it is scaled to the picture's size."""
 _OPAQUE: Final = 255
 _VEIL: Final = 0.7
 

@@ -55,7 +55,7 @@ def judging(choose: Callable[[bytes, bytes], str]) -> Any:
     """Answers by what it is shown as A and as B."""
 
     async def answer(_: Desk, request: Request) -> Response:
-        _, first, second = pictures_in(await request.body())
+        first, second = pictures_in(await request.body())[1:]
         winner = choose(first, second)
         return said(json.dumps({"reasoning": f"because of {winner}", "winner": winner}))
 

@@ -118,7 +118,7 @@ async def test_a_pair_that_cannot_be_read_is_repaired(desk: Desk) -> None:
 
 
 async def test_a_digit_is_one_token_read_with_its_probabilities(desk: Desk) -> None:
-    """Whatever the configured token limit and temperature."""
+    """The configured token limit and temperature do not count."""
     desk.answers = [by_picture(digits(d4=0.5, d3=0.5), digits(d5=0.8, dThe=0.2))]
     reply = await critique(desk, dialect("digit", constraint="regex"), number=2)
 

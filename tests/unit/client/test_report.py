@@ -124,7 +124,7 @@ def test_a_rewritten_instruction_is_told_as_such(preparation: dict[str, Any], sa
 
 
 def test_places_are_drawn_over_their_picture_and_named() -> None:
-    """Within the picture, whatever the server says; their words are text."""
+    """Within the picture, also if the server says otherwise; their words are text."""
     pointed = [
         {"left": 100, "top": 200, "right": 300, "bottom": 450, "word": HOSTILE},
         {"left": -50, "top": 0, "right": 5000, "bottom": 1000, "word": ""},
