@@ -317,7 +317,7 @@ class Performer:
         known, former = session.candidate(ref), improves(session, ref)
         if known is not None and known.critiques:
             return known.outside_places
-        if former is None or former.image is None:
+        if former is None or known is None or former.image is None or former.draft != known.draft:
             return None
         if not nearly((former.image.width, former.image.height), (job.image.width, job.image.height)):
             return None

@@ -17,7 +17,7 @@ from orchestrator.execution.performer import Performer
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import fold
 from orchestrator.ports.collaborators import CritiqueOrder, CritiqueReply, EditOrder, EditorUsage, EditReply
-from orchestrator.ports.stores import Claim
+from orchestrator.ports.stores import Claim, Recorded
 from orchestrator.upstreams.editor import Asks, HttpEditor
 from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.upstreams.registry import Registry, ThinkerSettings
@@ -117,6 +117,23 @@ async def test_the_next_critique_is_told_what_changed_outside_of_the_boxes() -> 
     views = [_candidate("/s", each) for each in fold(recorded.event for recorded in log.entries).candidates]
     assert [view.places for view in views] == [[HAT], []]
     assert [view.outside_places and view.outside_places.changed for view in views] == [None, second.outside_places.changed]
+
+
+async def test_a_render_is_not_measured_against_a_draft() -> None:
+    """A draft is blurred, so all of the render would seem changed; drafts are measured against each other."""
+    log, thinker = Log(), Pointer()
+    log.entries = [Recorded(1, log.entries[0].event.model_copy(update={"draft": True}))]
+    performer = Performer({"e": Painter()}, {"t": thinker}, Blobs(), Now(), decoder=InProcessPool())
+    driving = Driver(Claim(NAME, 1, "e"), log, performer, Now(), Told(), list(log.entries))  # type: ignore[arg-type]
+    await asyncio.wait_for(driving.run(), WAIT_S)
+    turns = fold(recorded.event for recorded in log.entries).turns
+
+    assert [(turn.draft, bool(turn.renders), turn.instruction) for turn in turns] == [
+        (True, False, "x"),
+        (True, False, "a red hat"),
+        (False, True, "a red hat"),
+    ]
+    assert [order.outside_places is not None for order in thinker.orders] == [False, True, False]
 
 
 async def test_a_thinker_is_asked_for_places_only_if_it_is_configured_to(desk: Desk) -> None:
