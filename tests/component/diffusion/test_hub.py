@@ -30,6 +30,14 @@ class Hub:
         self.asked: list[str] = []
 
 
+def _ask(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Ask this hub."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    # Made of the other one when it was imported.
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
 @pytest.fixture
 def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The hub in place of the real one."""
@@ -51,11 +59,7 @@ def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    at = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", at)
-    # Made of the other one when it was imported.
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", at + "/{repo_id}/resolve/{revision}/{filename}")
+    _ask(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     yield state
     server.shutdown()
     thread.join()
@@ -84,10 +88,7 @@ def test_a_hub_that_refuses_a_model_is_asked_once(there: Hub) -> None:
 
 
 def test_a_hub_that_does_not_answer_is_no_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    at = f"http://127.0.0.1:{free_port()}"  # where nobody listens
-    monkeypatch.setattr(constants, "ENDPOINT", at)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", at + "/{repo_id}/resolve/{revision}/{filename}")
+    _ask(monkeypatch, f"http://127.0.0.1:{free_port()}")  # where nobody listens
     with pytest.raises(ValueError, match=r"some/model is no folder here .* and the hub cannot be reached \("):
         hub.check("some/model", None, loading.INDEXES)
 
