@@ -114,7 +114,7 @@ e2e-real: $(READY_DEV) ## one session with a diffusion editor, a vLLM thinker, R
 parity: $(READY_DEV) ## difference between interleaved edits and plain diffusers, by family
 	$(BIN)/python -m tests.parity
 
-bench: $(READY_DEV) ## closed-loop benchmark: single, best_of_n and think at equal numbers of edits
+bench: $(READY_DEV) ## closed-loop benchmark: all strategies at equal numbers of edits
 	$(BIN)/python -m benchmarks.closed_loop
 
 bench-overhead: $(READY_DEV) ## CPU, memory and latency of the orchestrator itself

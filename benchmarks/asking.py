@@ -15,8 +15,10 @@ from benchmarks.cases import Case
 from benchmarks.colorimetry import Pixels
 from benchmarks.photos import photo
 
-Strategy = Literal["single", "best_of_n", "think"]
-STRATEGIES: tuple[Strategy, ...] = ("single", "best_of_n", "think")
+Strategy = Literal["single", "best_of_n", "think", "think_best_of_n", "adaptive"]
+STRATEGIES: tuple[Strategy, ...] = ("single", "best_of_n", "think", "think_best_of_n", "adaptive")
+SHAPES: dict[Strategy, tuple[int, int]] = {"think_best_of_n": (5, 2), "adaptive": (8, 1), "think": (5, 1)}
+"""Turns and candidates of sessions that stop by themselves: the server's defaults."""
 
 # Only a perfect score ends a session early, and patience covers all its turns, so that every edit is used.
 THRESHOLD = 10
@@ -33,40 +35,52 @@ class Answer:
     turns: int = 0
     finish_reason: str = ""
     overall: float | None = None
+    editor_seconds: float = 0.0
+    thinker_seconds: float = 0.0
     session_id: str = ""
     seconds: float = 0.0
     error: str = ""
 
 
-def form(strategy: Strategy, edits: int, seed: int) -> dict[str, str]:
-    """The form fields that give a strategy exactly `edits` edits (single: one)."""
-    turns = edits if strategy == "think" else 1
-    candidates = edits if strategy == "best_of_n" else 1
-    return {
-        "strategy": strategy,
+def form(strategy: Strategy, edits: int, seed: int, *, stopping: bool = False) -> dict[str, str]:
+    """The form fields that give a strategy exactly `edits` edits (single: one; two candidates a turn: the even number below).
+
+    Args:
+        stopping: at most so many edits instead; thresholds and patience are the server's.
+    """
+    fields = {"strategy": strategy, "seed": str(seed), "response_format": "b64_json"}
+    if stopping:
+        turns, candidates = SHAPES.get(strategy, (1, edits if strategy == "best_of_n" else 1))
+        return fields | {"max_turns": str(turns), "candidates": str(candidates), "budget_edits": str(edits)}
+    turns, candidates = {
+        "single": (1, 1),
+        "best_of_n": (1, edits),
+        "think_best_of_n": (max(1, edits // 2), min(2, edits)),
+    }.get(strategy, (edits, 1))
+    return fields | {
         "max_turns": str(turns),
         "candidates": str(candidates),
         "semantic_threshold": str(THRESHOLD),
         "quality_threshold": str(THRESHOLD),
         "patience": str(edits),
-        "seed": str(seed),
-        "response_format": "b64_json",
     }
 
 
-def ask(client: httpx.Client, case: Case, strategy: Strategy, edits: int, seed: int) -> Answer:
-    """Send the photograph and the instruction; wait for the picture."""
+def ask(client: httpx.Client, case: Case, fields: dict[str, str]) -> Answer:
+    """Send the photograph, the instruction and the fields of `form`; wait for the picture."""
     started = time.perf_counter()
     try:
-        body = _post(client, case, form(strategy, edits, seed))
+        body = _post(client, case, fields)
         pixels = _decoded(body["data"][0]["b64_json"], photo(case.photo).pixels.shape)
-        overall = (body.get("scores") or {}).get("overall")
+        overall, totals = (body.get("scores") or {}).get("overall"), body.get("totals") or {}
         answer = Answer(
             pixels=pixels,
             edits=int(body["edits"]),
             turns=int(body["turns"]),
             finish_reason=str(body.get("finish_reason", "")),
             overall=None if overall is None else float(overall),
+            editor_seconds=float(totals.get("editor_seconds", 0.0)),
+            thinker_seconds=float(totals.get("thinker_seconds", 0.0)),
             session_id=str(body.get("session_id", "")),
             seconds=time.perf_counter() - started,
         )

@@ -18,20 +18,24 @@ from benchmarks.colorimetry import Pixels
 from benchmarks.photos import photo
 from benchmarks.scoring import SUCCESS, THRESHOLDS, Interval, Outcome, Trial, duel, summary
 from benchmarks.targets import target
-from benchmarks.verdict import COLUMNS, Verdict, families, lost
+from benchmarks.verdict import Verdict, columns, costs, families, lost
 
 THUMBNAIL = 240
 
 
-def print_report(console: Console, results: Sequence[Outcome], verdict: Verdict, edits: int) -> None:
-    """Print distances, success rates, intervals and lost cases."""
+def print_report(console: Console, results: Sequence[Outcome], trials: Sequence[Trial], verdict: Verdict, edits: int) -> None:
+    """Print distances, costs, success rates, intervals and lost cases."""
     console.print(_by_family(results, edits))
+    console.print(_costs(trials))
     console.print(_successes(results))
     wins, ties, losses = verdict.record
     console.print(f"think against best_of_n: {wins} wins, {ties} ties, {losses} losses")
     console.print(f"think - best_of_n, mean ΔE, 95 % over cases:   {_interval(verdict.by_case)}")
     console.print(f"think - best_of_n, mean ΔE, 95 % over recipes: {_interval(verdict.by_recipe)}")
     console.print(f"think - best_of_n, ratio,   95 % over recipes: {_interval(verdict.ratio_by_recipe)}")
+    for family, gap in verdict.over_single.items():
+        below = "  below single" if family in verdict.below_single else ""
+        console.print(f"think - single, ratio, 95 % over cases, {family}: {_interval(gap)}{below}")
     for against, words in (("best_of_n", "best_of_n"), ("source", "doing nothing")):
         console.print(_losses(lost(results, against), against, words))
     for label, lines in (("more edits than allowed", verdict.over_budget), ("failed", verdict.errors)):
@@ -43,7 +47,7 @@ def print_report(console: Console, results: Sequence[Outcome], verdict: Verdict,
 def _by_family(results: Sequence[Outcome], edits: int) -> Table:
     table = Table(title=f"mean ΔE to the target (ratio to the source's), {edits} edits; single: 1")
     table.add_column("family")
-    for heading in ("cases", *COLUMNS, "think W-T-L"):
+    for heading in ("cases", *columns(results), "think W-T-L"):
         table.add_column(heading, justify="right")
     for family, group in families(results).items():
         table.add_row(*_row(family, group))
@@ -54,7 +58,7 @@ def _by_family(results: Sequence[Outcome], edits: int) -> Table:
 
 def _row(name: str, group: Sequence[Outcome]) -> list[str]:
     cells = [name, str(len(group))]
-    for column in COLUMNS:
+    for column in columns(group):
         numbers = summary(group, column)
         cells.append(f"{numbers['distance']:.2f} ({numbers['ratio']:.2f})")
     return [*cells, "-".join(map(str, duel(group, "think", "best_of_n")))]
@@ -65,11 +69,21 @@ def _successes(results: Sequence[Outcome]) -> Table:
         title=f"success: distance(result, target) at most {SUCCESS} of distance(source, target); other limits for comparison"
     )
     table.add_column("at most")
-    for column in COLUMNS:
+    for column in columns(results):
         table.add_column(column, justify="right")
     for limit in THRESHOLDS:
-        cells = [f"{summary(results, column)[f'success_{limit}']:.1%}" for column in COLUMNS]
+        cells = [f"{summary(results, column)[f'success_{limit}']:.1%}" for column in columns(results)]
         table.add_row(str(limit), *cells, style="bold" if limit == SUCCESS else "")
+    return table
+
+
+def _costs(trials: Sequence[Trial]) -> Table:
+    table = Table(title="means of a session")
+    for heading in ("strategy", "edits", "editor seconds", "thinker seconds", "satisfied"):
+        table.add_column(heading, justify="left" if heading == "strategy" else "right")
+    for strategy, cost in costs(trials).items():
+        seconds = (f"{cost.editor_seconds:.3f}", f"{cost.thinker_seconds:.3f}")
+        table.add_row(strategy, f"{cost.edits:.2f}", *seconds, f"{cost.satisfied:.0%}")
     return table
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.asking import STRATEGIES, Answer, Strategy
+from benchmarks.asking import Answer, Strategy
 from benchmarks.cases import Case
 from benchmarks.colorimetry import difference, difference_2000
 from benchmarks.photos import photo
@@ -76,7 +76,7 @@ def outcomes(trials: Sequence[Trial]) -> list[Outcome]:
 def _outcome(case: Case, trials: list[Trial]) -> Outcome:
     before = trials[0].before
     distances = {"source": before}
-    for strategy in STRATEGIES:
+    for strategy in dict.fromkeys(trial.strategy for trial in trials):
         distances[strategy] = float(np.mean([trial.distance for trial in trials if trial.strategy == strategy]))
     return Outcome(case, before, distances)
 

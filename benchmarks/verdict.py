@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.asking import STRATEGIES
+from benchmarks.asking import Answer, Strategy
 from benchmarks.scoring import Interval, Outcome, Trial, bootstrap, duel, summary
-
-COLUMNS = ("source", *STRATEGIES)
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class Verdict:
         ratio_by_recipe: the same for the ratio to the source's distance.
         record: wins, ties, losses of think against best_of_n.
         against_nothing: wins, ties, losses of think against the untouched source.
+        over_single: by family, the mean ratio difference think - single, with an interval over cases.
         over_budget: trials that made more edits than allowed; any invalidates the comparison.
         errors: requests that failed, counted as the untouched source.
     """
@@ -33,29 +33,47 @@ class Verdict:
     ratio_by_recipe: Interval
     record: tuple[int, int, int]
     against_nothing: tuple[int, int, int]
+    over_single: dict[str, Interval]
     over_budget: list[str]
     errors: list[str]
 
     @property
     def wins(self) -> bool:
-        """Whether think is significantly nearer by both intervals, without failed requests or extra edits."""
-        return self.by_case.high < 0 and self.by_recipe.high < 0 and not self.over_budget and not self.errors
+        """Whether think is significantly nearer by both intervals, and not below single in any family, without failed requests
+        or extra edits.
+        """
+        nearer = self.by_case.high < 0 and self.by_recipe.high < 0 and not self.below_single
+        return nearer and not self.over_budget and not self.errors
+
+    @property
+    def below_single(self) -> list[str]:
+        """The families in which think is farther from the targets than one plain edit."""
+        return [family for family, gap in self.over_single.items() if gap.mean > 0]
 
 
 def judge(results: Sequence[Outcome], trials: Sequence[Trial], edits: int) -> Verdict:
     """Compare think with best_of_n over all cases."""
     gaps = np.array([result.distances["think"] - result.distances["best_of_n"] for result in results])
-    ratios = np.array([result.ratio("think") - result.ratio("best_of_n") for result in results])
     recipes = [result.case.recipe for result in results]
     return Verdict(
         by_case=bootstrap(gaps),
         by_recipe=bootstrap(gaps, recipes),
-        ratio_by_recipe=bootstrap(ratios, recipes),
+        ratio_by_recipe=bootstrap(_gaps(results, "think", "best_of_n"), recipes),
         record=duel(results, "think", "best_of_n"),
         against_nothing=duel(results, "think", "source"),
+        over_single={family: bootstrap(_gaps(group, "think", "single")) for family, group in families(results).items()},
         over_budget=[_label(trial) for trial in trials if trial.answer.edits > _allowed(trial, edits)],
         errors=[f"{_label(trial)}: {trial.answer.error}" for trial in trials if trial.answer.error],
     )
+
+
+def columns(results: Sequence[Outcome]) -> list[str]:
+    """The untouched source and the strategies that were run."""
+    return list(results[0].distances)
+
+
+def _gaps(results: Sequence[Outcome], first: str, second: str) -> NDArray[np.float64]:
+    return np.array([result.ratio(first) - result.ratio(second) for result in results])
 
 
 def lost(results: Sequence[Outcome], against: str) -> list[Outcome]:
@@ -77,8 +95,11 @@ def headline(verdict: Verdict, results: Sequence[Outcome], trials: Sequence[Tria
     return {
         "think_wins": verdict.wins,
         "cases": len(results),
-        "totals": {name: _rounded(summary(results, name)) for name in COLUMNS},
-        "mean_edits": {name: round(_mean_edits(trials, name), 3) for name in STRATEGIES},
+        "totals": {name: _rounded(summary(results, name)) for name in columns(results)},
+        "mean_edits": {name: cost.edits for name, cost in costs(trials).items()},
+        "costs": {name: asdict(cost) for name, cost in costs(trials).items()},
+        "think_minus_single": {family: _rounded(asdict(gap)) for family, gap in verdict.over_single.items()},
+        "below_single": verdict.below_single,
         "ciede2000": _newer(trials),
         "think_minus_best_of_n": _rounded(asdict(verdict.by_case)),
         "think_minus_best_of_n_by_recipe": _rounded(asdict(verdict.by_recipe)),
@@ -108,6 +129,8 @@ def details(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             "turns": trial.answer.turns,
             "finish_reason": trial.answer.finish_reason,
             "overall": trial.answer.overall,
+            "editor_seconds": trial.answer.editor_seconds,
+            "thinker_seconds": trial.answer.thinker_seconds,
             "session_id": trial.answer.session_id,
             "seconds": round(trial.answer.seconds, 3),
             "error": trial.answer.error,
@@ -124,14 +147,33 @@ def _label(trial: Trial) -> str:
     return f"{trial.case.id} {trial.strategy} seed {trial.seed}"
 
 
-def _mean_edits(trials: Sequence[Trial], strategy: str) -> float:
-    return float(np.mean([trial.answer.edits for trial in trials if trial.strategy == strategy]))
+@dataclass(frozen=True)
+class Cost:
+    """Means over the sessions of a strategy, and the share of them that ended as satisfied."""
+
+    edits: float
+    editor_seconds: float
+    thinker_seconds: float
+    satisfied: float
+
+
+def costs(trials: Sequence[Trial]) -> dict[Strategy, Cost]:
+    """What each strategy took."""
+    grouped: dict[Strategy, list[Trial]] = {}
+    for trial in trials:
+        grouped.setdefault(trial.strategy, []).append(trial)
+    return {strategy: _cost([trial.answer for trial in group]) for strategy, group in grouped.items()}
+
+
+def _cost(answers: Sequence[Answer]) -> Cost:
+    rows = [(one.edits, one.editor_seconds, one.thinker_seconds, one.finish_reason == "satisfied") for one in answers]
+    return Cost(*(round(float(value), 3) for value in np.mean(rows, axis=0)))
 
 
 def _newer(trials: Sequence[Trial]) -> dict[str, float] | None:
     """Mean CIEDE2000 distance per strategy, if it was measured."""
     means: dict[str, float] = {}
-    for strategy in STRATEGIES:
+    for strategy in dict.fromkeys(trial.strategy for trial in trials):
         values = [t.distance_2000 for t in trials if t.strategy == strategy and t.distance_2000 is not None]
         if not values:
             return None

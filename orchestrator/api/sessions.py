@@ -40,9 +40,10 @@ from orchestrator.api.pictures import Representation, size_of, stored_response
 from orchestrator.api.queries import METADATA_QUERY, wanted_metadata
 from orchestrator.api.view import SessionList, SessionView, in_list, poll_after_s, show, show_unreadable, summary
 from orchestrator.api.webhooks import endpoint_of_request
+from orchestrator.loop.choosing import best
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
-from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import CorruptLogError, Session, Status, fold
+from orchestrator.loop.spending import images_are_full, log_is_full, turns_are_used_up
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Created, Recorded
 from services.errors import ApiError
@@ -315,6 +316,24 @@ async def get_answer_image(
     if session.finished is None or ref not in session.finished.results:
         raise ApiError("image_not_found", "only results of a finished session have this; ask for image", param="candidate")
     return await _serve(ctx, session_id, session, _images_of(session, ref)[1], wanted, final=True)
+
+
+@router.get(
+    "/{session_id}/turns/{turn}/candidates/{candidate}/preview", response_class=Response, responses=documented(416, ok=_IMAGE)
+)
+async def get_preview_image(
+    session_id: SessionId,
+    turn: Annotated[int, Path(ge=1, le=10_000)],
+    candidate: Annotated[int, Path(ge=1, le=10_000)],
+    ctx: ImageAccess,
+    wanted: Wanted,
+) -> Response:
+    """The unfinished picture by which an edit of a session with reject_early was judged while it ran."""
+    session = await _session_of_image(ctx, session_id)
+    known = session.candidate(CandidateRef(turn=turn, candidate=candidate))
+    if known is None or known.preview is None:
+        raise ApiError("image_not_found", "this candidate has no unfinished picture; ask for image", param="candidate")
+    return await _serve(ctx, session_id, session, known.preview, wanted, final=True)
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))

@@ -24,6 +24,7 @@ from orchestrator.loop.events import (
     FeedbackGiven,
     Finished,
     ImageRef,
+    Previewed,
     SessionCreated,
     TurnStarted,
     load,
@@ -140,6 +141,7 @@ class RedisSessions:
             caller_ms=self._lease_ms if idempotency and not idempotency.key else "",
             webhook=webhook,
             thinker=event.thinker,
+            judge=event.judge or "",
         )
         async with redis_call(repeatable=True):
             created, name, known = await self.scripts.create(new)
@@ -473,7 +475,7 @@ def _message(seq: int, payload: bytes) -> Recorded | Silence:
 
 def _images(event: Event) -> Iterable[ImageRef]:
     """The images that were stored for an event."""
-    if isinstance(event, Edited):
+    if isinstance(event, Edited | Previewed):
         return [event.image]
     return [image for image in event.scaled if image is not None] if isinstance(event, Finished) else []
 

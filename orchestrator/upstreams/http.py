@@ -21,15 +21,18 @@ import stamina
 
 from orchestrator.ports.collaborators import RequestTiming
 from orchestrator.ports.errors import EditorError, PortError, ThinkerError
+from orchestrator.upstreams.event_stream import EventStream
 from orchestrator.upstreams.liveness import Patience, Silence, UpstreamHealth
-from services.errors import shown
+from services.errors import TABLE, shown
 from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
 from services.serving import tracing
 from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
 from services.serving.retry import read_retry_after
 
-Role = Literal["editor", "thinker"]
-_ERRORS: Final[Mapping[Role, type[PortError]]] = {"editor": EditorError, "thinker": ThinkerError}
+Role = Literal["editor", "thinker", "judge"]
+_ERRORS: Final[Mapping[Role, type[PortError]]] = {"editor": EditorError, "thinker": ThinkerError, "judge": ThinkerError}
+_CODES: Final[Mapping[Role, str]] = {"editor": "editor", "thinker": "thinker", "judge": "thinker"}
+"""What the error codes of a role begin with: a judge's failures are of the same kinds as a thinker's, and concern no caller."""
 _BUSY: Final = 429
 _NOT_READY: Final = 503
 _FULL: Final = frozenset({_BUSY, _NOT_READY})
@@ -50,6 +53,9 @@ _MAX_RETRY_AFTER_S: Final = 60.0
 _MAX_MESSAGE: Final = 500
 _MAX_ERROR_BYTES: Final = 128 * 1024
 """Of an error's body that are read; its message is at the start. A list of models is shorter."""
+_EVENT_STREAM: Final = "text/event-stream"
+_STREAMED_PICTURES: Final = 4
+"""Three unfinished pictures at most, and the result."""
 _IDENTITY: Final = frozenset({"", "identity"})
 _WRITE_BYTES: Final = 256 * 1024
 _READY_S: Final = 2.0
@@ -98,6 +104,7 @@ class Call:
         content_type: of the body.
         headers: further ones.
         max_reply: bytes that the reply to this call may have, if that is less than the upstream's bound.
+        on_partial: is handed the unfinished pictures, where the call asks for a stream and gets one.
     """
 
     path: str
@@ -105,6 +112,7 @@ class Call:
     content_type: str
     headers: Mapping[str, str]
     max_reply: int | None = None
+    on_partial: Callable[[dict[str, Any]], Awaitable[None]] | None = None
 
     @property
     def size(self) -> int:
@@ -202,6 +210,7 @@ class HttpUpstream:
         self._client = client
         self.health = health or UpstreamHealth(max_s=upstream.timeout_s)
         self._error = _ERRORS[role]
+        self._codes = _CODES[role]
         # Without a password that the URL may hold.
         address = upstream.url.partition("//")[2].partition("/")[0].rpartition("@")[2]
         self._attributes: tracing.Attributes = {
@@ -228,7 +237,7 @@ class HttpUpstream:
                 raw = await self._with_retries(call, patience, observer or RequestObserver())
         except TimeoutError as exc:
             message = f"the {self._who} did not answer within {allowed:.1f} s"
-            raise self._error(f"{self._role}_timeout", message, retryable=True) from exc
+            raise self._error(f"{self._codes}_timeout", message, retryable=True) from exc
         # Parsed outside the retries: an unreadable response must not make the server do the work again at once.
         if raw.is_image:
             timings = self._json(raw.headers.get(RAW_TIMINGS, "{}").encode("latin-1", "replace"))
@@ -309,7 +318,7 @@ class HttpUpstream:
     async def _request(self, call: Call, patience: Patience, observer: RequestObserver) -> _RawReply:
         if patience.others and self.health.is_open:
             message = f"the {self._who} has stopped answering, and is asked again in a while"
-            raise self._error(f"{self._role}_unreachable", message, kind="away")
+            raise self._error(f"{self._codes}_unreachable", message, kind="away")
         await self.health.wait_closed()
         timing = observer.request_started()
         timing.unanswered_s = self.health.usual_s or math.inf
@@ -336,7 +345,7 @@ class HttpUpstream:
                 raise
             self.health.unanswered(began)
             message = f"the {self._who} was silent for {silence.limit_s:.1f} s"
-            raise self._error(f"{self._role}_timeout", message, kind="silent", retryable=True) from exc
+            raise self._error(f"{self._codes}_timeout", message, kind="silent", retryable=True) from exc
         except PortError as exc:
             if exc.status is not None:
                 self.health.answered()
@@ -366,10 +375,14 @@ class HttpUpstream:
                 silence.received()
                 ok = 200 <= reply.status < 300  # noqa: PLR2004
                 is_image = reply.content_type == RAW_IMAGE and RAW_IMAGE in headers["accept"]
-                body = await self._read(reply, call.max_reply, silence, is_image=is_image) if ok else await _start(reply)
+                streams = ok and call.on_partial is not None and reply.content_type == _EVENT_STREAM
+                if streams:
+                    body = await self._read_events(reply, call, silence)
+                else:
+                    body = await self._read(reply, call.max_reply, silence, is_image=is_image) if ok else await _start(reply)
         except _CONFIGURATION_ERRORS as exc:
             message = f"the {self._role}'s URL or key is not valid: {exc}"
-            raise self._error(f"{self._role}_unreachable", message, kind="away") from exc
+            raise self._error(f"{self._codes}_unreachable", message, kind="away") from exc
         except aiohttp.ClientError as exc:
             raise load_errors[0] if load_errors else self._connection_error(exc) from exc
         timing.unanswered_s = math.inf
@@ -383,29 +396,63 @@ class HttpUpstream:
         # Other connection errors, such as a server that hangs up, come after the connection was made.
         if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError):
             message = f"the {self._who} cannot be reached ({type(exc).__name__})"
-            return self._error(f"{self._role}_unreachable", message, kind="away", retryable=True)
+            return self._error(f"{self._codes}_unreachable", message, kind="away", retryable=True)
         message = f"the connection to the {self._who} broke ({type(exc).__name__})"
-        return self._error(f"{self._role}_failed", message, retryable=True)
+        return self._error(f"{self._codes}_failed", message, retryable=True)
 
     async def _read(self, reply: aiohttp.ClientResponse, max_reply: int | None, silence: Silence, *, is_image: bool) -> bytes:
         """The body of a successful response: unencoded, and bounded in bytes and values before any of it is parsed."""
-        encoding = reply.headers.get("content-encoding", "").strip().lower()
-        if encoding not in _IDENTITY:
-            # A few kilobytes can stand for gigabytes, and identity was asked for.
-            message = f"the {self._role}'s reply has the content encoding {shown(encoding)}; identity was requested"
-            raise self._error(f"{self._role}_bad_reply", message)
+        self._check_encoding(reply)
         limit = min(self._upstream.max_reply, max_reply or self._upstream.max_reply)
         body = _ImageBody() if is_image else JsonBody()
         try:
             async for chunk in reply.content.iter_any():
                 if body.size + len(chunk) > limit:
-                    raise self._error(f"{self._role}_bad_reply", f"the {self._role}'s reply is larger than {limit:,} bytes")
+                    raise self._error(f"{self._codes}_bad_reply", f"the {self._role}'s reply is larger than {limit:,} bytes")
                 body.add(chunk)
                 silence.received(chunk)
         except TooManyValuesError as exc:
             message = f"the {self._role}'s reply has more than {MAX_JSON_VALUES:,} values"
-            raise self._error(f"{self._role}_bad_reply", message) from exc
+            raise self._error(f"{self._codes}_bad_reply", message) from exc
         return body.content()
+
+    async def _read_events(self, reply: aiohttp.ClientResponse, call: Call, silence: Silence) -> bytes:
+        """The result of a stream in the form of a whole reply; its unfinished pictures are handed on as they come."""
+        self._check_encoding(reply)
+        # The result and the unfinished pictures before it.
+        limit = _STREAMED_PICTURES * min(self._upstream.max_reply, call.max_reply or self._upstream.max_reply)
+        stream = EventStream()
+        try:
+            async for chunk in reply.content.iter_any():
+                if stream.size + len(chunk) > limit:
+                    raise self._error(f"{self._codes}_bad_reply", f"the {self._role}'s stream is larger than {limit:,} bytes")
+                silence.received(chunk)
+                for picture in stream.add(chunk):
+                    assert call.on_partial is not None
+                    await call.on_partial(picture)
+                    silence.received()
+                if stream.error is not None:
+                    raise self._stream_error(stream.error)
+        except orjson.JSONDecodeError as exc:
+            message = f"an event of the {self._role}'s stream is not JSON"
+            raise self._error(f"{self._codes}_bad_reply", message, retryable=True) from exc
+        if stream.completed is None:
+            message = f"the {self._role}'s stream ended without a result"
+            raise self._error(f"{self._codes}_bad_reply", message, retryable=True)
+        return orjson.dumps({"data": [stream.completed], "timings": stream.completed.get("timings")})
+
+    def _stream_error(self, body: bytes) -> PortError:
+        """The error of a stream that had begun: its code tells the status that it would have had."""
+        code = _error_code(body)
+        status = TABLE[code].status if code in TABLE else 500
+        return self._error_of(status, body)
+
+    def _check_encoding(self, reply: aiohttp.ClientResponse) -> None:
+        encoding = reply.headers.get("content-encoding", "").strip().lower()
+        if encoding not in _IDENTITY:
+            # A few kilobytes can stand for gigabytes, and identity was asked for.
+            message = f"the {self._role}'s reply has the content encoding {shown(encoding)}; identity was requested"
+            raise self._error(f"{self._codes}_bad_reply", message)
 
     def _json(self, body: bytes) -> Any:
         try:
@@ -413,21 +460,23 @@ class HttpUpstream:
         except orjson.JSONDecodeError as exc:
             start = body[:40].decode("utf-8", "replace")
             message = f"the {self._role}'s reply is not JSON: {start!r}"
-            raise self._error(f"{self._role}_bad_reply", message, retryable=True) from exc
+            raise self._error(f"{self._codes}_bad_reply", message, retryable=True) from exc
 
     def _status_error(self, reply: aiohttp.ClientResponse, body: bytes) -> PortError:
-        status, retry_after = reply.status, _retry_after(reply)
-        message = f"the {self._role} answered {status}: {_error_message(body)}"
         # The header overrides the status, as in OpenAI's clients: a retry may repeat work that was done.
         retry_allowed = reply.headers.get("x-should-retry") != "false"
+        return self._error_of(reply.status, body, _retry_after(reply), retry_allowed=retry_allowed)
+
+    def _error_of(self, status: int, body: bytes, retry_after: float | None = None, *, retry_allowed: bool = True) -> PortError:
+        message = f"the {self._role} answered {status}: {_error_message(body)}"
         if status == _BUSY:
-            code = f"{self._role}_overloaded"
+            code = f"{self._codes}_overloaded"
             return self._error(code, message, kind="busy", retryable=retry_allowed, retry_after=retry_after, status=status)
         if status >= 500:  # noqa: PLR2004
             kind: Literal["away", "fault"] = "away" if status == _NOT_READY else "fault"
             retry_after = retry_after if status in _RETRY_AFTER_HONOURED else None
             return self._error(
-                f"{self._role}_failed", message, kind=kind, retryable=retry_allowed, retry_after=retry_after, status=status
+                f"{self._codes}_failed", message, kind=kind, retryable=retry_allowed, retry_after=retry_after, status=status
             )
         retryable = retry_allowed and status == 408  # noqa: PLR2004
         code = self._refusal_code(status, _error_code(body), message)

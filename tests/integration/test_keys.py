@@ -231,6 +231,9 @@ def test_resources_of_another_tenant_do_not_exist(site: Site, script: Script) ->
     # That these ids are right is seen by their owner, who may do all of it: an answer other than 404, at least for one of them.
     with site.client(site.keys["ann"]) as ann:
         for operation in by_id:
+            # Only an edit of an editor that streams leaves an unfinished picture: tests/integration/test_draft_sessions.py.
+            if operation[0].endswith("/preview"):
+                continue
             statuses = [call(ann, operation, ids).status_code for ids in theirs]
             assert any(status != 404 for status in statuses), (operation, statuses)
 

@@ -39,6 +39,7 @@ OPERATIONS = [
     ("/v1/sessions/{session_id}/mask", "get"),
     ("/v1/sessions/{session_id}/turns/{turn}/candidates/{candidate}/image", "get"),
     ("/v1/sessions/{session_id}/turns/{turn}/candidates/{candidate}/answer", "get"),
+    ("/v1/sessions/{session_id}/turns/{turn}/candidates/{candidate}/preview", "get"),
     ("/v1/sessions/{session_id}/cancel", "post"),
     ("/v1/sessions/{session_id}/feedback", "post"),
     ("/v1/sessions/{session_id}/events", "get"),

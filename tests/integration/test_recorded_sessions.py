@@ -112,7 +112,7 @@ def as_shown_now(view: dict[str, Any], mask: Any) -> dict[str, Any]:
         {**turn, "candidates": [{**candidate, "outside_mask": None} for candidate in turn["candidates"]]}
         for turn in view["turns"]
     ]
-    return {**view, **ADDED, "turns": turns, "mask": mask}
+    return {**view, **ADDED, "judge": view["thinker"], "turns": turns, "mask": mask}
 
 
 def test_every_finished_session_is_shown_as_it_was(recorded: Recorded) -> None:

@@ -391,6 +391,7 @@ def test_a_request_names_its_own_webhook(start_orchestrator: Start, receiver: Re
         ({"webhook_secret": "whsec_" + "A" * 44}, "missing_parameter", "webhook"),
         ({"webhook": "https://example.com/h", "webhook_secret": "whsec_AAAA"}, "invalid_value", "webhook_secret"),
         ({"webhook": "https://example.com/h", "webhook_secret": "whsec_" + "?" * 44}, "invalid_value", "webhook_secret"),
+        ({"webhook": "https://example.com/h", "webhook_secret": "whsec_" + "é" * 44}, "invalid_value", "webhook_secret"),
         ({"webhook": "https://10.0.0.1/h", "webhook_secret": "whsec_" + "A" * 44}, "url_forbidden", "webhook"),
         ({"webhook": "ftp://example.com/h", "webhook_secret": "whsec_" + "A" * 44}, "invalid_url", "webhook"),
     ],

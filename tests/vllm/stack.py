@@ -25,14 +25,17 @@ def thinker(vllm: Process, ending: str, name: str = "editthinker", **more: Any) 
 
 
 @contextlib.contextmanager
-def orchestrator(folder: Path, editors: Mapping[str, Any], thinkers: Mapping[str, Any]) -> Iterator[httpx.Client]:
-    """A client of an orchestrator with these upstreams and its own Valkey."""
+def orchestrator(folder: Path, editors: Mapping[str, Any], thinkers: Mapping[str, Any], **more: str) -> Iterator[httpx.Client]:
+    """A client of an orchestrator with these upstreams, more settings, and its own Valkey."""
     with redis_server(folder) as redis:
         env = {
             "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
             "EDITTHINKER_BLOBS": str(folder / "blobs"),
             "EDITTHINKER_EDITORS": json.dumps(editors),
+            "EDITTHINKER_CONFIRMATIONS": "0",  # one critique of each candidate
+            "EDITTHINKER_JUDGE_CHECK": "off",
             "EDITTHINKER_THINKERS": json.dumps(thinkers),
+            **more,
         }
         process = module("orchestrator", free_port(), folder / "orchestrator.log", env=env)
         try:

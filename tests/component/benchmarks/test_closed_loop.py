@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import closed_loop
-from benchmarks.asking import form
+from benchmarks.asking import STRATEGIES, form
 from benchmarks.cases import cases
 from benchmarks.photos import photo
 from benchmarks.scoring import Outcome, bootstrap, duel, summary
@@ -50,6 +50,7 @@ class Stand(BaseHTTPRequestHandler):
             "edits": made + self.spend,
             "finish_reason": "max_turns",
             "session_id": "s",
+            "totals": {"editor_seconds": 2.0, "thinker_seconds": 1.0},
         }
         raw = json.dumps(reply).encode()
         self.send_response(200)
@@ -75,18 +76,20 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_think_wins_and_everything_is_reported(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, sheet = tmp_path / "out.json", tmp_path / "deep" / "sheet.html"
-    argv = ["--server", server, "--limit", "6", "--json", str(out), "--html", str(sheet), "--ciede2000"]
+    argv = ["--server", server, "--limit", "4", "--json", str(out), "--html", str(sheet), "--ciede2000"]
     assert closed_loop.main(argv) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["think_wins"] is True
-    assert line["cases"] == 6
-    assert line["wins_ties_losses"] == [6, 0, 0]
+    assert line["cases"] == 4
+    assert line["wins_ties_losses"] == [4, 0, 0]
     assert line["totals"]["source"]["ratio"] == 1
     assert line["totals"]["think"]["ratio"] < 0.6 < line["totals"]["best_of_n"]["ratio"] < 1
-    assert line["mean_edits"] == {"single": 1, "best_of_n": 4, "think": 4}
+    assert line["mean_edits"] == {"single": 1, "best_of_n": 4, "think": 4, "think_best_of_n": 4, "adaptive": 4}
+    assert line["costs"]["think"] == {"edits": 4, "editor_seconds": 2, "thinker_seconds": 1, "satisfied": 0}
+    assert line["below_single"] == []
     assert line["ciede2000"]["think"] < line["ciede2000"]["best_of_n"]
-    assert len(json.loads(out.read_text(encoding="utf-8"))["trials"]) == 18
-    assert sheet.read_text(encoding="utf-8").count("<img") == 6 * 5
+    assert len(json.loads(out.read_text(encoding="utf-8"))["trials"]) == 20
+    assert sheet.read_text(encoding="utf-8").count("<img") == 4 * 7
 
 
 def test_losing_fails_and_names_the_cases(
@@ -107,8 +110,25 @@ def test_more_edits_than_allowed_void_a_win(server: str, monkeypatch: pytest.Mon
 def test_a_server_that_fails_counts_as_doing_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert closed_loop.main(["--server", "http://127.0.0.1:9", "--limit", "1"]) == 1
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert line["errors"] == 3
+    assert line["errors"] == 5
     assert line["totals"]["think"]["ratio"] == 1
+
+
+def test_think_below_single_in_a_group_voids_a_win(
+    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Stand, "best", "single")
+    argv = ["--server", server, "--match", "^pastel/", "--strategy", "single", "best_of_n", "think"]
+    assert closed_loop.main(argv) == 1
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["below_single"] == ["mood and grade"]
+    assert line["think_minus_single"]["mood and grade"]["mean"] > 0
+
+
+def test_strategies_without_a_verdict_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        closed_loop.main(["--strategy", "think"])
+    assert "needs best_of_n, single, too" in capsys.readouterr().err
 
 
 def test_targets_only_needs_no_server(tmp_path: Path) -> None:
@@ -118,10 +138,16 @@ def test_targets_only_needs_no_server(tmp_path: Path) -> None:
 
 
 def test_strategies_get_equal_edits() -> None:
-    for strategy, edits in (("best_of_n", 4), ("think", 4), ("single", 1)):
+    for strategy, edits in (("best_of_n", 4), ("think", 4), ("single", 1), ("think_best_of_n", 4), ("adaptive", 4)):
         fields = form(strategy, 4, seed=7)  # type: ignore[arg-type]
         assert int(fields["max_turns"]) * int(fields["candidates"]) == edits
         assert int(fields["patience"]) >= int(fields["max_turns"])
+
+
+def test_a_session_that_stops_by_itself_has_the_rules_of_the_server_and_the_same_budget() -> None:
+    fields = [form(strategy, 4, seed=7, stopping=True) for strategy in STRATEGIES]
+    assert {each["budget_edits"] for each in fields} == {"4"}
+    assert not any(name in each for each in fields for name in ("semantic_threshold", "quality_threshold", "patience"))
 
 
 def test_limit_spreads_over_the_families() -> None:

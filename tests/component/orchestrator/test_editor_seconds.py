@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from orchestrator.execution.performer import Performer
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import EditJob
+from orchestrator.loop.actions import EditJob
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports.collaborators import Editor, EditorUsage
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
@@ -54,8 +54,9 @@ def session(*, age_s: float = 0.0, left_s: float = 20.0) -> Session:
     now = time.time()
     limits = ev.Limits(deadline_at=now + left_s)
     source = stored(PICTURE).ref
+    turn = ev.TurnStarted(at=now - age_s, turn=1, instruction="warmer", author="caller", candidates=1, first_seed=7)
     return fold(
-        [ev.SessionCreated(at=now - age_s, source=source, instruction="x", editor="e", thinker="t", limits=limits)],
+        [ev.SessionCreated(at=now - age_s, source=source, instruction="x", editor="e", thinker="t", limits=limits), turn],
     )
 
 
