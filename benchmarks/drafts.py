@@ -7,10 +7,10 @@ The worker runs a diffusers pipeline of a tiny model with random weights on the 
 real too. Every case is run as today, with `draft`, with `reject_early`, and with both; no session is satisfied, so that all have
 the same number of turns.
 
-Random weights follow no instruction. The wish is therefore a mean colour, drawn from those that the pipeline makes, and a score
-is how near a picture's mean colour is to it. Other words and other seeds give other colours, so a session is a search among
-pictures, as it is with a real model. The judge is that measure with noise; the independent score is the measure alone, of the
-answer.
+Random weights follow no instruction. What is wanted is therefore a mean colour, drawn from those that the pipeline makes, and
+a score is how near a picture's mean colour is to it. Other words and other seeds give other colours, so a session is a search
+among pictures, as it is with a real model. The judge is that measure with noise; the independent score is the measure alone,
+of the answer.
 
 This shows what the mechanism costs and saves, and how far a draft and an unfinished picture of *this* pipeline agree with the
 finished one, which is printed first. It does not show how far those of published weights agree, how well a model judges an
@@ -70,7 +70,8 @@ Colour = np.ndarray
 
 def colour(data: bytes) -> Colour:
     """A picture's mean colour."""
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=float).mean(axis=(0, 1))
+    mean: Colour = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=float).mean(axis=(0, 1))
+    return mean
 
 
 def words(*seed: object) -> str:
@@ -90,14 +91,15 @@ class Measure:
     middle: Colour
     spread: Colour
 
-    def wish(self, case: int) -> Colour:
+    def target(self, case: int) -> Colour:
         """The colour that a case wants."""
-        rng = random.Random(f"wish {case}")
-        return self.middle + self.spread * [rng.gauss(0, 1) for _ in range(3)]
+        rng = random.Random(f"target {case}")
+        target: Colour = self.middle + self.spread * [rng.gauss(0, 1) for _ in range(3)]
+        return target
 
     def score(self, case: int, data: bytes) -> float:
         """0 to 10; the root mean square over the channels counts."""
-        off = (colour(data) - self.wish(case)) / self.spread
+        off = (colour(data) - self.target(case)) / self.spread
         return float(max(0.0, 10.0 - _POINTS * math.sqrt(float((off**2).mean()))))
 
 

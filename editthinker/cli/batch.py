@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from editthinker.cli import target
-from editthinker.cli.failures import UsageError, describe
+from editthinker.cli.failures import FAILED, UNCHANGED, UsageError, describe
 from editthinker.cli.journal import Entry, Journal, task_of
 from editthinker.cli.progress import summary
 from editthinker.cli.prompts import Item
@@ -66,7 +66,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Outcome:
-    """How one edit ended: ``edited``, ``kept`` (it was there already) or ``failed``."""
+    """How one edit ended: ``edited``, ``unchanged`` (nothing is written), ``kept`` (it was there already) or ``failed``."""
 
     item: Item
     result: str
@@ -90,8 +90,8 @@ class Outcome:
         return json_text(json.dumps(known, ensure_ascii=False))
 
 
-def carry_out(batch: Batch, server: str | None, api_key: str | None) -> bool:
-    """Run a batch on a server, or on an embedded stack started for it; whether every photo was edited.
+def carry_out(batch: Batch, server: str | None, api_key: str | None) -> int:
+    """Run a batch on a server, or on an embedded stack started for it; the exit status.
 
     Raises:
         UsageError: when the folder cannot be used.
@@ -111,7 +111,8 @@ def carry_out(batch: Batch, server: str | None, api_key: str | None) -> bool:
                 display.stopped()
                 raise _first(group) from None
     display.ended()
-    return not display.failed
+    results = {outcome.result for outcome in display.without}
+    return FAILED if "failed" in results else UNCHANGED if results else 0
 
 
 class _UnderWay:
@@ -201,6 +202,10 @@ class _Run:
             entry = self._journal.begin(task, item, suffix)
         try:
             session = await self._ended_session(task, entry, item, picture)
+            if session.unchanged:
+                # As a failed one, the next run tries it again.
+                self._journal.ended(task, "failed")
+                return Outcome(item, "unchanged", summary(session), session=session)
             result = await self._client.sessions.image(session.id, format=image_format)
         except EditThinkerError as exc:
             if _stops(exc):
@@ -300,7 +305,8 @@ class _Display:
         # Lines of JSON stay whole on a terminal.
         self._bar = Progress(*columns, console=self._console, disable=hidden, redirect_stdout=False)
         self._task = self._bar.add_task("", total=len(batch.items))
-        self.failed: list[Outcome] = []
+        self.without: list[Outcome] = []
+        """Those that there is no result of."""
 
     def shown(self) -> Progress:
         """Show the bar while the block runs."""
@@ -309,8 +315,8 @@ class _Display:
     def add(self, outcome: Outcome) -> None:
         """Count an edit that ended, and print its line."""
         self._counts[outcome.result] += 1
-        if outcome.result == "failed":
-            self.failed.append(outcome)
+        if outcome.result in {"failed", "unchanged"}:
+            self.without.append(outcome)
         done = sum(self._counts.values())
         state = "failed: " if outcome.result == "failed" else ""
         line = f"{done}/{len(self._batch.items)} {outcome.item.photo}: {state}{outcome.note}"
@@ -333,10 +339,10 @@ class _Display:
             return
         total = len(self._batch.items)
         left = total - sum(self._counts.values())
-        counts = [("edited", "edited"), ("kept", "there already"), ("failed", "failed")]
+        counts = [("edited", "edited"), ("kept", "there already"), ("unchanged", "unchanged"), ("failed", "failed")]
         told = [f"{self._counts[name]} {words}" for name, words in counts if self._counts[name]]
         told += [f"{left} left"] if left else []
         out.write(f"{total} photo{'' if total == 1 else 's'}: {', '.join(told)}; results in {self._batch.folder}{more}\n")
-        for outcome in self.failed:
-            out.write(f"failed: {one_line(f'{outcome.item.photo}: {outcome.note}')}\n")
+        for outcome in self.without:
+            out.write(f"{outcome.result}: {one_line(f'{outcome.item.photo}: {outcome.note}')}\n")
         out.flush()

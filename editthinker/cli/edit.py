@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from editthinker.cli import batch, target
-from editthinker.cli.failures import FAILED, UsageError, friendly, interruptible, say
+from editthinker.cli.failures import FAILED, UNCHANGED, UsageError, friendly, interruptible, say
 from editthinker.cli.progress import Progress, follow, summary
 from editthinker.cli.prompts import items
 from editthinker.client import (
@@ -115,7 +115,8 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     names a file.
 
     Several photos are a batch: `editthinker edit *.jpg "golden hour" -o folder/`, or `--prompts file.csv`. A batch that was
-    stopped goes on where it was when the same command runs again. Exit status 1 when a photo failed.
+    stopped goes on where it was when the same command runs again. Exit status 1 when a photo failed, 3 when nothing was
+    changed; no picture is written then.
     """
     given = {
         "strategy": strategy.value if strategy else None,
@@ -143,14 +144,14 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
                 suffix = photo.suffix if photo.suffix.lower() in _FORMATS else ".png"
                 output = STREAM if photo == STREAM else photo.absolute().with_name(f"{photo.stem}-edited{suffix}")
             job = Job(photo, tuple(reference or ()), mask, instruction, options, output, report, save_turns, json, quiet)
-            edited = carry_out(job, server, api_key)
+            status = carry_out(job, server, api_key)
         else:
             of_one = {"--report": report, "--save-turns": save_turns, "--reference": reference, "--mask": mask}
             folder = folder_of_batch(output, photos, [name for name, value in of_one.items() if value])
             many = batch.Batch(items(photos, instruction, prompts), folder, options, jobs, json, quiet)
-            edited = batch.carry_out(many, server, api_key)
-    if not edited:
-        raise typer.Exit(FAILED)
+            status = batch.carry_out(many, server, api_key)
+    if status:
+        raise typer.Exit(status)
 
 
 def split_words(words: list[str], prompts: Path | None) -> tuple[list[Path], str | None]:
@@ -196,8 +197,8 @@ def folder_of_batch(output: Path | None, photos: list[Path], of_one: list[str]) 
     return output
 
 
-def carry_out(job: Job, server: str | None, api_key: str | None) -> bool:
-    """Run the job on a server, or on an embedded stack started for it; whether there is a result."""
+def carry_out(job: Job, server: str | None, api_key: str | None) -> int:
+    """Run the job on a server, or on an embedded stack started for it; the exit status."""
     inputs = read_inputs(job)
     image_format = output_format(job.output, inputs.images[0])
     check_outputs(job)
@@ -212,8 +213,8 @@ def carry_out(job: Job, server: str | None, api_key: str | None) -> bool:
         out.write("\n".join([summary(session), *written]) + "\n")
     if session.best is None:
         say(f"editthinker: {one_line(str(SessionFailedError(session)))}")
-        return False
-    return True
+        return FAILED
+    return UNCHANGED if session.unchanged else 0
 
 
 def check_outputs(job: Job) -> None:
@@ -316,7 +317,7 @@ def run(client: EditThinker, inputs: Inputs, job: Job) -> Session:
 def save(client: EditThinker, session: Session, job: Job, image_format: ImageFormat) -> list[str]:
     """Write the result, the turns and the report, as requested and available; a line about each file."""
     written = []
-    if session.best is not None:
+    if session.best is not None and not session.unchanged:
         picture = client.sessions.image(session.id, format=image_format)
         if job.output == STREAM:
             sys.stdout.buffer.write(picture)

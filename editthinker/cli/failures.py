@@ -16,6 +16,8 @@ from editthinker.printable import block, one_line
 
 FAILED: Final = 1
 USAGE: Final = 2
+UNCHANGED: Final = 3
+"""An edit ended, and the answer is the source."""
 INTERRUPTED: Final = 130
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from editthinker.client import CandidateRef, Event, Session
 from editthinker.printable import one_line
+from editthinker.unchanged import unchanged_sentence
 
 _GOOD: Final = 8.0
 _FAIR: Final = 5.0
@@ -148,6 +149,8 @@ def as_line(row: Row) -> str:
 
 def summary(session: Session) -> str:
     """How a session ended, as one sentence."""
+    if session.unchanged:
+        return one_line(unchanged_sentence(session))
     turns = session.totals.turns or len(session.turns)
     parts = [f"{one_line(session.finish_reason or session.status)} after {turns} turn{'' if turns == 1 else 's'}"]
     if session.best is not None:

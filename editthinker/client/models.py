@@ -94,6 +94,8 @@ class Candidate(_Model):
     Attributes:
         outside_mask: what it changed outside the mask; None without one, or where it was not measured.
         status: ``planned | editing | edited | critiqued | unscored | rejected | stopped | failed``.
+        unchanged: whether it has the source's pixels.
+        not_understood: what of the instruction the editor says it did not carry out.
         preview: its unfinished picture, in a session with `reject_early`.
         refined_instruction: what the thinker proposes for the next turn; None when it proposes no change.
         refinement_reasoning: what it said about that, where another judge scored the candidate.
@@ -107,6 +109,8 @@ class Candidate(_Model):
     status: str
     seed: int | None = None
     image: ImageRef | None = None
+    unchanged: bool = False
+    not_understood: list[str] = []
     preview: Preview | None = None
     outside_mask: OutsideMask | None = None
     scores: Scores | None = None
@@ -185,11 +189,12 @@ class Session(_Model):
 
     Attributes:
         status: ``queued | running | awaiting_review | cancelling | succeeded | failed | cancelled``.
-        finish_reason: ``satisfied | max_turns | plateau | deadline | budget | accepted | cancelled | failed``,
+        finish_reason: ``satisfied | unchanged | max_turns | plateau | deadline | budget | accepted | cancelled | failed``,
             or None while the session runs.
         best: the candidate that is the session's answer so far.
         results: the best candidates, best first, when more than one was asked for.
         revised_prompt: the instruction that made the best candidate.
+        unchanged: whether the best candidate is the source: nothing was changed.
         preferred: whether the judge prefers the best candidate to the unedited source; None where it was not asked.
         preparation: how its instruction was rewritten for the editor; None where nothing rewrites.
         metadata: the pairs that its caller gave it.
@@ -206,6 +211,7 @@ class Session(_Model):
     judge: str | None = None
     strategy: str | None = None
     draft: bool = False
+    unchanged: bool = False
     review: str | None = None
     created_at: float | None = None
     finished_at: float | None = None
@@ -353,6 +359,7 @@ class ImagesResponse(_Model):
     turns: int | None = None
     edits: int | None = None
     finish_reason: str | None = None
+    unchanged: bool = False
     totals: Totals | None = None
 
 

@@ -12,6 +12,7 @@ from editthinker.client import Box, Candidate, CandidateRef, Comparison, Prepara
 from editthinker.client.pictures import sniff
 from editthinker.printable import block
 from editthinker.report.pictures import Pictures
+from editthinker.unchanged import unchanged_sentence
 
 _AUTHORS: Final = {
     "caller": "as given",
@@ -21,6 +22,7 @@ _AUTHORS: Final = {
 }
 _REASONS: Final = {
     "satisfied": "The thinker was satisfied",
+    "unchanged": "Nothing was changed",
     "max_turns": "All turns were used",
     "plateau": "More turns brought no improvement",
     "deadline": "The deadline passed",
@@ -92,6 +94,8 @@ def _lead(session: Session) -> str:
         return f"{reason}: {session.error.message} ({session.error.code})"
     if session.best is None:
         return f"{reason}. There is no result."
+    if session.unchanged:
+        return unchanged_sentence(session)
     text = f"{reason}. The best picture is from turn {session.best.turn}."
     return f"{text} The judge does not prefer it to the unedited picture." if session.preferred is False else text
 
@@ -154,6 +158,8 @@ def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures
         f"<h4>{label}{badge}</h4>",
         _marks(candidate),
     ]
+    if candidate.unchanged:
+        parts.append('<p class="error">the source, unchanged</p>')
     if candidate.reasoning:
         parts.append(f'<p class="reasoning">{escape(candidate.reasoning)}</p>')
     if candidate.places:

@@ -252,6 +252,7 @@ def first_event(
         preparer=preparer,
         draft=draft,
         reject_early=reject_early,
+        deterministic=catalogue.editors[editor].deterministic,
     )
 
 

@@ -281,6 +281,7 @@ async def _pieces(request: Request, call: _Waiting, session: Session) -> AsyncGe
         "edits": finished.totals.edits,
         "finish_reason": finished.reason,
         "totals": finished.totals.model_dump(),
+        **({"unchanged": True} if best and best.unchanged else {}),
         **({"ignored": call.ignored} if call.ignored else {}),
         **({"safety_identifier": session.created.user} if session.created.user else {}),
     }
@@ -492,6 +493,7 @@ async def _completed_event(
         "turns": finished.totals.turns,
         "edits": finished.totals.edits,
         "finish_reason": finished.reason,
+        **({"unchanged": True} if candidate and candidate.unchanged else {}),
         **({"ignored": call.ignored} if call.ignored else {}),
         **({"safety_identifier": session.created.user} if session.created.user else {}),
     }

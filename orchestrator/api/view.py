@@ -72,6 +72,14 @@ class CandidateView(BaseModel):
         exclude_if=lambda image: image is None,
         description="Of a result: the picture at the size of the answer, where the editor's own is smaller.",
     )
+    unchanged: bool = Field(
+        default=False, exclude_if=lambda unchanged: not unchanged, description="Whether it has the source's pixels."
+    )
+    not_understood: list[str] = Field(
+        default=[],
+        exclude_if=lambda phrases: not phrases,
+        description="What of the instruction the editor says it did not carry out.",
+    )
     preview: PreviewView | None = Field(
         default=None,
         exclude_if=lambda preview: preview is None,
@@ -206,6 +214,11 @@ class SessionView(BaseModel):
     finish_reason: FinishReason | None
     best: CandidateRef | None
     results: list[CandidateRef]
+    unchanged: bool = Field(
+        default=False,
+        exclude_if=lambda unchanged: not unchanged,
+        description="Whether the best candidate is the source: nothing was changed.",
+    )
     preferred: bool | None = Field(
         default=None,
         exclude_if=lambda preferred: preferred is None,
@@ -291,6 +304,7 @@ def show(
         finish_reason=finished.reason if finished else None,
         best=top,
         results=results,
+        unchanged=bool(chosen and chosen.unchanged),
         preferred=finished.preferred if finished else preferred(session, top),
         preparation=_preparation(session),
         comparisons=[_compared(each) for each in session.comparisons if isinstance(each, Compared)],
@@ -400,6 +414,8 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         seed=candidate.seed,
         image=_image(image, f"{url}/image") if image else None,
         answer=_image(candidate.scaled, f"{url}/answer") if candidate.scaled else None,
+        unchanged=candidate.unchanged,
+        not_understood=list(candidate.not_understood),
         preview=_preview(candidate, f"{url}/preview"),
         outside_mask=OutsideMaskView(**outside.model_dump()) if outside else None,
         alpha=candidate.alpha,

@@ -215,6 +215,8 @@ class Performer:
             editor=reply.editor,
             outside_mask=reply.outside_mask,
             alpha=reply.alpha,
+            unchanged=reply.unchanged,
+            not_understood=reply.not_understood,
         )
 
     def _edit_order(self, session_id: str, session: Session, job: EditJob, *, resumed: bool) -> EditOrder:

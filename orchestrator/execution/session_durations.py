@@ -8,7 +8,7 @@ from typing import Final
 
 from orchestrator.loop.events import Finished
 
-_ENDED_BY_LOOP: Final = frozenset({"satisfied", "max_turns", "plateau", "budget"})
+_ENDED_BY_LOOP: Final = frozenset({"satisfied", "unchanged", "max_turns", "plateau", "budget"})
 _SMOOTHING: Final = 0.95
 """Weight of the earlier mean against one more session."""
 _P90_DEVIATIONS: Final = 1.5

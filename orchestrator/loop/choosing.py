@@ -33,9 +33,14 @@ _SILENT: Final = 0.2
 
 
 def meets(session: Session, candidate: Candidate) -> bool:
-    """Whether both scores reach their thresholds. An unscored candidate never does."""
+    """Whether both scores reach their thresholds. An unscored candidate never does, nor one that is the source."""
     limits, scores = session.created.limits, candidate.scores
-    return bool(scores and scores.semantic >= limits.semantic_threshold and scores.quality >= limits.quality_threshold)
+    return bool(
+        scores
+        and not candidate.unchanged
+        and scores.semantic >= limits.semantic_threshold
+        and scores.quality >= limits.quality_threshold
+    )
 
 
 def lack(session: Session, candidate: Candidate) -> float:
@@ -237,7 +242,7 @@ def refinement(session: Session) -> RefineJob | None:
 
 
 def _refinable(session: Session) -> list[Candidate]:
-    """The candidates that the next turn may refine, best first and rejected ones last: without `choosing` this turn's best alone."""
+    """The candidates that the next turn may refine, best first and rejected ones last; without `choosing` of this turn alone."""
     turns = _since_a_person(session) if session.created.choosing else session.turns[-1:]
     critiqued = [candidate for turn in turns for candidate in turn.candidates if candidate.scores or candidate.rejected]
     ranked = sorted(critiqued, key=lambda candidate: rank(session, candidate), reverse=True)

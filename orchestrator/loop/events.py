@@ -30,7 +30,7 @@ Review = Literal["never", "each_turn", "before_finish"]
 Author = Literal["caller", "preparer", "thinker", "person"]
 FeedbackAction = Literal["accept", "pick", "instruct", "go_on"]
 Winner = Literal["first", "second", "tie"]
-FinishReason = Literal["satisfied", "max_turns", "plateau", "deadline", "budget", "accepted", "cancelled", "failed"]
+FinishReason = Literal["satisfied", "unchanged", "max_turns", "plateau", "deadline", "budget", "accepted", "cancelled", "failed"]
 
 
 class _Frozen(BaseModel):
@@ -203,6 +203,8 @@ class SessionCreated(_Event):
     """The configured preparer, or the thinker, that rewrites the instruction before the first edit; left out where none does."""
     draft: bool = Field(default=False, exclude_if=lambda draft: not draft)
     """Whether turns make drafts, and the winner is rendered: edited in full at the end."""
+    deterministic: bool = Field(default=False, exclude_if=lambda deterministic: not deterministic)
+    """Whether the editor makes the same picture of an instruction with every seed."""
     reject_early: bool = Field(default=False, exclude_if=lambda reject: not reject)
     """Whether the judge scores an unfinished picture of each edit, and edits that cannot become the best are stopped."""
     tenant: str = "default"
@@ -296,6 +298,10 @@ class Edited(_Event):
     editor: str | None = None
     outside_mask: OutsideMask | None = Field(default=None, exclude_if=lambda outside: outside is None)
     alpha: Alpha | None = Field(default=None, exclude_if=lambda alpha: alpha is None)
+    unchanged: bool = Field(default=False, exclude_if=lambda unchanged: not unchanged)
+    """Whether it has the source's pixels; left out where it has not, as earlier versions wrote the event."""
+    not_understood: tuple[str, ...] = Field(default=(), exclude_if=lambda phrases: not phrases)
+    """What of the instruction the editor says it did not carry out."""
 
 
 class EditFailed(_Event):
@@ -321,8 +327,8 @@ class Previewed(_Event):
 
 
 class PreviewCritiqued(_Event):
-    """The judge scored the unfinished picture of an edit. `instruction` is the refined instruction, where the judge is the thinker;
-    it is used if the edit is rejected.
+    """The judge scored the unfinished picture of an edit. `instruction` is the refined instruction, where the judge is the
+    thinker; it is used if the edit is rejected.
     """
 
     type: Literal["preview_critiqued"] = "preview_critiqued"

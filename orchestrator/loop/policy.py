@@ -47,7 +47,7 @@ from orchestrator.loop.preparing import is_refused, preparation
 from orchestrator.loop.rejecting import hopeless, preview_to_score
 from orchestrator.loop.session import Candidate, Session, Turn
 from orchestrator.loop.spending import affordable, budget_is_spent, images_are_full, latest_start, turns_are_used_up
-from orchestrator.loop.stopping import confirmations, exhausted, nothing_can_be_made, satisfied
+from orchestrator.loop.stopping import confirmations, exhausted, in_vain, nothing_can_be_made, satisfied, told
 
 
 def decide(session: Session, now: float, edit_s: float = 0.0) -> Action:
@@ -120,6 +120,8 @@ def _after_turn(session: Session) -> Action:
         return _end(session, reason)
     if job := refinement(session):
         return Work((job,))
+    if in_vain(session):
+        return _end(session, "plateau")
     if session.created.review == "each_turn" and session.floor < len(session.turns):
         return _ask(session, None)
     return _start_turn(session)
@@ -165,6 +167,7 @@ def _picked(session: Session) -> CandidateRef | None:
 
 
 def _finish(session: Session, reason: FinishReason) -> Finish:
+    reason = told(session, reason)
     results = tuple(candidate.ref for candidate in ranking(session))
     if picked := _picked(session):
         render = session.render_of(picked)
@@ -215,7 +218,7 @@ def _turn_of(session: Session, draft: Candidate) -> StartTurn:
 
 
 def _ask(session: Session, reason: FinishReason | None) -> AskReview:
-    return AskReview(len(session.turns), best(session), reason)
+    return AskReview(len(session.turns), best(session), told(session, reason) if reason else None)
 
 
 def _open_jobs(session: Session, turn: Turn) -> Iterator[Job]:

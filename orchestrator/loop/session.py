@@ -105,6 +105,8 @@ class Candidate:
         image: as the editor made it.
         scaled: the same at the size of the answer, where it is a result and the editor made it smaller.
         draft: whether it is made at a lower area and with fewer steps.
+        unchanged: whether it has the source's pixels.
+        not_understood: what of the instruction the editor says it did not carry out.
         preview: the unfinished picture by which it may be rejected, and its scores; both None where there was none.
         preview_refinement: the instruction that its critique proposes, which is the candidate's once it is rejected.
         preview_failed: whether that could not be scored.
@@ -123,6 +125,8 @@ class Candidate:
     outside_mask: OutsideMask | None = None
     editor_seconds: float = 0.0
     alpha: Alpha | None = None
+    unchanged: bool = False
+    not_understood: tuple[str, ...] = ()
     edit_error: Failure | None = None
     edit_may_be_retried: bool = True
     critiques: tuple[Scores, ...] = ()
@@ -337,6 +341,8 @@ def _size(event: Event) -> int:
             images = sum(image is not None for image in event.scaled)
         case FeedbackGiven() | Prepared():
             texts = [event.instruction]
+        case Edited():
+            texts = [*event.not_understood]
         case Critiqued() | Verified():
             texts = [event.instruction, event.reasoning, *(answer.reason for answer in event.answers)]
             texts += [place.word for place in event.places]
@@ -469,7 +475,8 @@ def _advance(candidate: Candidate, event: _EditEvent) -> Candidate:
         case Edited():
             seconds = candidate.editor_seconds + event.editor_seconds
             made = replace(candidate, editing=False, image=event.image, outside_mask=event.outside_mask, alpha=event.alpha)
-            return replace(made, editor_seconds=seconds, edit_error=None)
+            told = replace(made, unchanged=event.unchanged, not_understood=event.not_understood)
+            return replace(told, editor_seconds=seconds, edit_error=None)
         case EditFailed():
             seconds = candidate.editor_seconds + event.editor_seconds
             error = Failure(code=event.code, message=event.message)

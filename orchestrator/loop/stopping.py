@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from orchestrator.loop.actions import VerifyJob
-from orchestrator.loop.choosing import contenders, is_measured, lack, meets, noise, rank, verification
+from orchestrator.loop.choosing import contenders, is_measured, lack, meets, next_instruction, noise, rank, verification
 from orchestrator.loop.events import FinishReason
 from orchestrator.loop.preparing import counted_turns
 from orchestrator.loop.session import Candidate, Session
@@ -53,7 +53,7 @@ def confirmations(session: Session) -> Iterator[VerifyJob]:
 def _exceeds(session: Session, candidate: Candidate, critiques: int) -> bool:
     """Whether its scores would be certain to reach the thresholds if they were means of so many critiques."""
     scores, limits = candidate.scores, session.created.limits
-    if scores is None:
+    if scores is None or candidate.unchanged:
         return False
     margin = _CERTAIN * noise(session) / math.sqrt(critiques)
     return scores.semantic >= limits.semantic_threshold + margin and scores.quality >= limits.quality_threshold + margin
@@ -72,6 +72,21 @@ def exhausted(session: Session) -> FinishReason | None:
         return "plateau"
     spent = drafts_are_spent(session) if drafts else budget_is_spent(session)
     return "budget" if spent or log_is_full(session) else None
+
+
+def in_vain(session: Session) -> bool:
+    """Whether the next turn would make a picture that the session has: of an editor that makes the same with every seed."""
+    if not session.created.deterministic or not enough_made(session):
+        return False
+    instruction, _ = next_instruction(session)
+    return any(turn.instruction == instruction and turn.candidates[0].image for turn in session.turns)
+
+
+def told(session: Session, reason: FinishReason) -> FinishReason:
+    """The reason as it is told: `unchanged` where the loop itself ends and nothing but the source was made."""
+    made = [candidate for candidate in session.candidates if candidate.image]
+    ended_itself = reason in {"max_turns", "plateau", "budget", "deadline"}
+    return "unchanged" if ended_itself and made and all(candidate.unchanged for candidate in made) else reason
 
 
 def patience(session: Session) -> int:

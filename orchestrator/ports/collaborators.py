@@ -117,6 +117,8 @@ class EditReply:
         replayed: whether it is the stored response to an earlier request with the same key.
         editor: the name of the fallback that made it, if one did.
         alpha: what became of the source's transparency, if it has any.
+        unchanged: whether it has the source's pixels.
+        not_understood: what of the instruction the editor says it did not carry out.
     """
 
     image: CheckedImage
@@ -125,6 +127,8 @@ class EditReply:
     editor: str | None = None
     outside_mask: OutsideMask | None = None
     alpha: Alpha | None = None
+    unchanged: bool = False
+    not_understood: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +399,7 @@ class EditorCapabilities:
         prepare: whether it does unless a request says otherwise.
         draft: whether it makes drafts; None until it has answered once.
         previews: whether it sends unfinished pictures of an edit; None until it has answered once.
+        deterministic: whether an instruction makes the same picture with every seed.
     """
 
     parameters: frozenset[str]
@@ -407,6 +412,7 @@ class EditorCapabilities:
     prepare: bool = False
     draft: bool | None = False
     previews: bool | None = False
+    deterministic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,9 @@ _PREVIEWS: Final = 2
 """Spread evenly over the steps: the first comes after a third of them."""
 _REFUSED: Final = frozenset({400, 422})
 _MAX_TIMINGS: Final = 32
+_MAX_PHRASES: Final = 16
+_MAX_PHRASE: Final = 200
+"""Characters."""
 _MAX_LORAS: Final = 1000
 _MAX_TIMING_NAME: Final = 64
 _LATER_TURN: Final = {"priority": "u=2"}
@@ -56,7 +59,8 @@ _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 class Told:
     """What an editor tells of itself: whether it takes a mask, how many pictures an edit takes, how many tokens of a prompt it
     reads and the area at which it edits (None if it cannot answer at its native size), which LoRAs a request may name, whether
-    a prompt may end with boxes, drafts, and how many unfinished pictures an edit sends. What it does not tell is None.
+    a prompt may end with boxes, drafts, how many unfinished pictures an edit sends, and whether the seed makes no difference.
+    What it does not tell is None.
     """
 
     mask: bool = False
@@ -67,6 +71,7 @@ class Told:
     boxes: bool = False
     draft: bool = False
     partial_images: int = 0
+    deterministic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,7 @@ class HttpEditor:
             boxes=found.get("boxes") is True,
             draft=found.get("draft") is True,
             partial_images=_positive(found.get("partial_images")) or 0,
+            deterministic=found.get("deterministic") is True,
         )
 
     async def edit(self, order: EditOrder, usage: EditorUsage, patience: Patience | None = None) -> EditReply:
@@ -183,7 +189,28 @@ class HttpEditor:
         outside = None if small == _DRAFT else await self._outside_mask(data, info, order)
         alpha = alpha_of(of_source=order.alpha, of_candidate=transparent)
         made = CheckedImage.hashed(data, info)
-        return EditReply(made, _timings(reply.json), _replayed(reply), outside_mask=outside, alpha=alpha)
+        return EditReply(
+            made,
+            _timings(reply.json),
+            _replayed(reply),
+            outside_mask=outside,
+            alpha=alpha,
+            unchanged=await self._unchanged(reply, data, info, order),
+            not_understood=_not_understood(reply.json),
+        )
+
+    async def _unchanged(self, reply: Reply, data: bytes, info: ImageInfo, order: EditOrder) -> bool:
+        """Whether the picture is the source. Our own workers know; a small picture cannot be compared."""
+        told = _first_of(reply.json).get("unchanged")
+        if reply.raw is not None or isinstance(told, bool):
+            return told is True
+        if (info.width, info.height) != (order.source.ref.width, order.source.ref.height):
+            return False
+        source = await order.source.load()
+        try:
+            return data == source or await self._decoder.same(source, data, param=_PARAM, tenant=order.tenant)
+        except ApiError as exc:
+            raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
 
     def _small(self, order: EditOrder) -> str | None:
         """The field by which the picture comes smaller than it is wanted: of a draft, or of one that would be scaled up.
@@ -456,6 +483,15 @@ def _first_of(reply: Any) -> dict[str, Any]:
     images = reply.get("data") if isinstance(reply, dict) else None
     first = images[0] if isinstance(images, list) and images else None
     return first if isinstance(first, dict) else {}
+
+
+def _not_understood(reply: Any) -> tuple[str, ...]:
+    """What of the instruction the editor says it did not carry out; bounded, since it is recorded."""
+    phrases = reply.get("not_understood") if isinstance(reply, dict) else None
+    if not isinstance(phrases, list):
+        return ()
+    texts = [" ".join(phrase.split())[:_MAX_PHRASE] for phrase in phrases if isinstance(phrase, str)]
+    return tuple(text for text in texts if text)[:_MAX_PHRASES]
 
 
 def _timings(reply: Any) -> dict[str, float]:

@@ -202,6 +202,8 @@ class UpstreamPool:
             prepare=self._registry.prepares(editor),
             draft=told.draft if told else None,
             previews=told.partial_images > 0 if told else None,
+            # A fallback has another picture to show.
+            deterministic=bool(told and told.deterministic and editor.fallback is None),
         )
 
     async def follow(self) -> None:

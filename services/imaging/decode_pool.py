@@ -297,6 +297,12 @@ class DecodePool:
         found = reply["outside"]
         return None if found is None else Outside(float(found[0]), float(found[1]))
 
+    async def same(self, source: bytes, edited: bytes, *, param: str, tenant: str) -> bool:
+        """`services.imaging.sameness.same_pixels` of encoded pictures."""
+        args = {**_args(UNLIMITED, param), "sizes": [len(source), len(edited)]}
+        reply, _ = await self._run("same", source + edited, args, tenant, bounded=False)
+        return bool(reply["same"])
+
     async def decode(
         self, data: bytes, *, limits: ImageLimits, max_pixels: int | None = None, param: str = "image", tenant: str = ""
     ) -> Image.Image:

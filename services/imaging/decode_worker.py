@@ -25,6 +25,7 @@ from services.errors import ApiError
 from services.imaging import codec, masks, shapes
 from services.imaging.codec import UNLIMITED, ImageLimits, MediaType, OpenedImage
 from services.imaging.containers import is_complete
+from services.imaging.sameness import same_pixels
 from services.imaging.structure import webp_size
 
 TOO_MUCH_MEMORY: Final = "takes too much memory to decode; send a smaller picture, or an 8-bit PNG or baseline JPEG"
@@ -148,6 +149,11 @@ def _outside(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     return {"outside": None if found is None else [found.changed, found.difference]}, b""
 
 
+def _same(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    source, edited = _reduced(data, args, sys.maxsize)
+    return {"same": same_pixels(source, edited)}, b""
+
+
 def _reduced(data: bytes, args: dict[str, Any], max_pixels: int) -> list[Image.Image]:
     """Several pictures, one after the other in `data`, each decoded and scaled down to so many pixels."""
     whole, at, pieces = memoryview(data), 0, []
@@ -170,6 +176,7 @@ _OPERATIONS: Final[dict[str, Callable[[bytes, dict[str, Any]], tuple[dict[str, A
     "mask": _mask,
     "overlay": _overlay,
     "outside": _outside,
+    "same": _same,
 }
 
 

@@ -22,7 +22,7 @@ LATE_S = 45.0
 """How long after its deadline a session may end, if its replica was killed or Redis was unreachable."""
 _CLOCKS_S = 0.1
 """Between the clock reading that decides and the one that is recorded."""
-_WITH_IMAGE = {"satisfied", "max_turns", "plateau", "accepted"}
+_WITH_IMAGE = {"satisfied", "unchanged", "max_turns", "plateau", "accepted"}
 _ONCE = ("edited", "critiqued")
 
 

@@ -1,6 +1,7 @@
-"""A stand-in for an editor and a thinker in one: gives the source back, and likes it better each time it is asked.
+"""A stand-in for an editor and a thinker in one: gives the source back as if it were edited, and likes it better each time.
 
-Run as a script: ``cli_upstream.py PORT``. The instruction steers it: "fail" fails every edit, "slowly" takes its time.
+Run as a script: ``cli_upstream.py PORT``. The instruction steers it: "fail" fails every edit, "slowly" takes its time, "nothing"
+is told to be the source.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Handler(BaseHTTPRequestHandler):
         if b"slowly" in prompt:
             threading.Event().wait(20)
         type(self).critiques = self.critiques if b"then" in prompt else 0
-        self._reply(200, {"created": 1, "data": [{"b64_json": base64.b64encode(image).decode()}]})
+        edited = {"b64_json": base64.b64encode(image).decode(), "unchanged": b"nothing" in prompt}
+        self._reply(200, {"created": 1, "data": [edited], "not_understood": ["nothing"] if edited["unchanged"] else []})
 
     def _critique(self, body: dict[str, object]) -> None:
         semantic = SEMANTIC[min(self.critiques, len(SEMANTIC) - 1)]

@@ -161,6 +161,22 @@ def test_with_json_stdout_is_one_json_document(server: str, photo: Path, tmp_pat
     assert (tmp_path / "out.webp").read_bytes()[8:12] == b"WEBP"
 
 
+def test_an_edit_that_changes_nothing_is_told_and_writes_no_picture(server: str, photo: Path, tmp_path: Path) -> None:
+    """With an exit status of its own, for one photo and for a batch."""
+    out = tmp_path / "out.png"
+    done = run("edit", photo, "nothing", "-o", out, "--max-turns", 1, "--server", server)
+    assert done.returncode == 3
+    assert "Nothing was changed: the editor did not understand \u201cnothing\u201d." in done.stdout
+    assert not out.exists()
+    folder = tmp_path / "folder"
+    other = tmp_path / "other.png"
+    other.write_bytes(photo.read_bytes())
+    many = run("edit", photo, other, "nothing", "-o", folder, "--max-turns", 1, "--server", server)
+    assert many.returncode == 3
+    assert "unchanged" in many.stdout
+    assert not list(folder.glob("*.png"))
+
+
 def test_quiet_prints_nothing(server: str, photo: Path) -> None:
     done = run("edit", photo, "x", "-q", "--server", server, "--strategy", "best_of_n", "--candidates", 2, "--seed", 7)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -80,7 +80,7 @@ def test_an_id_is_never_truncated(columns: int | None) -> None:
 
 def test_sessions_are_told_apart_by_metadata(server: str, photo: Path) -> None:
     words = ("--server", server, "--metadata", "order=17", "--metadata", "note=a=b")
-    assert run("edit", photo, "golden hour", "-q", "--max-turns", 1, *words).returncode == 0
+    assert run("edit", photo, "make it brighter", "-q", "--max-turns", 1, *words).returncode == 0
     (made,) = json.loads(run("sessions", "ls", "--json", *words).stdout)["data"]
     assert made["metadata"] == {"order": "17", "note": "a=b"}
     assert json.loads(run("sessions", "ls", "--json", "--server", server, "--metadata", "order=18").stdout)["data"] == []

@@ -77,6 +77,7 @@ def _model(pipeline: Pipeline, started_at: float) -> Model:
         "native_pixels": supported.native_pixels,
         "boxes": supported.boxes,
         "draft": supported.draft,
+        "deterministic": supported.deterministic,
         "parameters": ranges,
         "loras": dict(supported.loras),
     }

@@ -84,7 +84,7 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
         edited = await results(request, ctx, task)
         if not joined:
             trace_stages(_timings(edited), arrived)
-        wants_raw = RAW_IMAGE in request.headers.get("accept", "") and len(edited) == 1
+        wants_raw = RAW_IMAGE in request.headers.get("accept", "") and len(edited) == 1 and not _tells(edited[0])
         return _raw_reply(edited[0], arrived, headers) if wants_raw else _reply(edit_request, edited, arrived, headers)
     try:
         await task.accepted  # so that a broken picture is still answered with its own status
@@ -165,7 +165,10 @@ async def _disconnected(request: Request) -> None:
 
 def _reply(edit_request: EditRequest, edited: list[EditedImage], arrived: float, headers: dict[str, str]) -> Response:
     first = edited[0]
-    data = [{"b64_json": base64.b64encode(image.data).decode("ascii"), "seed": image.seed} for image in edited]
+    data = [
+        {"b64_json": base64.b64encode(image.data).decode("ascii"), "seed": image.seed, "unchanged": image.unchanged}
+        for image in edited
+    ]
     timings = _timings(edited) | total_ms(arrived)
     body = {
         "created": int(time.time()),
@@ -183,8 +186,13 @@ def _reply(edit_request: EditRequest, edited: list[EditedImage], arrived: float,
     return Response(orjson.dumps(body), headers={"server-timing": server_timing, **headers}, media_type="application/json")
 
 
+def _tells(edited: EditedImage) -> bool:
+    """Whether the caller must learn more than the picture: that it is the source, or what of the prompt was not done."""
+    return edited.unchanged or bool(edited.not_understood)
+
+
 def _raw_reply(edited: EditedImage, arrived: float, headers: dict[str, str]) -> Response:
-    """One picture's own bytes; nothing else of the JSON is of use to the caller who asks for this."""
+    """One picture's own bytes, where nothing else of the JSON is of use to the caller who asks for this."""
     timings = orjson.dumps(_timings([edited]) | total_ms(arrived)).decode()
     return Response(edited.data, headers={RAW_TIMINGS: timings, **headers}, media_type=RAW_IMAGE)
 

@@ -89,6 +89,7 @@ def _completed(request: EditRequest, index: int, image: EditedImage, arrived: fl
         **_PLAIN,
         "index": index,
         "seed": image.seed,
+        "unchanged": image.unchanged,
         "applied": list(image.applied),
         "not_understood": list(image.not_understood),
         "timings": image.timings | total_ms(arrived),

@@ -22,6 +22,7 @@ from services.errors import ApiError
 from services.imaging import masks
 from services.imaging.codec import Effort, ImageLimits, OutputFormat, check_fits, encode
 from services.imaging.decode_pool import DecodePool
+from services.imaging.sameness import same_pixels
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -107,7 +108,11 @@ class EditRequest:
 
 @dataclass(frozen=True, slots=True)
 class EditedImage:
-    """One encoded result with the report of its edit; durations in milliseconds."""
+    """One encoded result with the report of its edit; durations in milliseconds.
+
+    Attributes:
+        unchanged: whether its pixels were the source's before they were encoded.
+    """
 
     data: bytes
     width: int
@@ -116,6 +121,7 @@ class EditedImage:
     applied: tuple[str, ...]
     not_understood: tuple[str, ...]
     timings: dict[str, float]
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,11 +501,12 @@ class AsyncEngine:
         start = time.perf_counter()
         pipeline = self._executor.pipeline
 
-        def finish() -> tuple[bytes, tuple[int, int]]:
+        def finish() -> tuple[bytes, tuple[int, int], bool]:
             picture = pipeline.finish(job, outcome.result).image
-            return self._encode(picture, request), picture.size
+            whole = job.source_size in {None, job.image.size}
+            return self._encode(picture, request), picture.size, whole and same_pixels(job.image, picture)
 
-        data, size = await self._in_codec_thread(finish)
+        data, size, unchanged = await self._in_codec_thread(finish)
         stages = {"queue": outcome.queue_s, **outcome.stages, "edit": outcome.edit_s, "write": time.perf_counter() - start}
         for stage, seconds in stages.items():
             self._observer.on_stage(stage, seconds)
@@ -507,7 +514,7 @@ class AsyncEngine:
         if outcome.steps:
             timings |= {"steps": outcome.steps, "batch_size": round(outcome.batch, 2)}
         result = outcome.result
-        return EditedImage(data, *size, job.seed, result.applied, result.not_understood, timings)
+        return EditedImage(data, *size, job.seed, result.applied, result.not_understood, timings, unchanged)
 
     async def _in_codec_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

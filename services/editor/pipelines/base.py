@@ -101,6 +101,7 @@ class Capabilities:
             pipeline that edits at that size.
         boxes: whether a prompt may end with boxes as JSON, ``[{"bbox": [top, left, bottom, right], "label": …}]`` from 0 to 1000.
         draft: whether an edit at a lower area and with fewer steps may be requested.
+        deterministic: whether a prompt makes the same picture with every seed.
         speed: how the pipeline runs.
     """
 
@@ -117,6 +118,7 @@ class Capabilities:
     native_pixels: int | None = None
     boxes: bool = False
     draft: bool = False
+    deterministic: bool = False
     speed: SpeedReport = field(default_factory=SpeedReport)
 
 

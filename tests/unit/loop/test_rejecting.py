@@ -79,7 +79,7 @@ class Rejecting:
         place: dict[str, Any] = {"at": 2, "turn": turn, "candidate": candidate}
         self.events.append(ev.Previewed(**place, image=BLURRED))
         if score is not None:
-            refined = {"instruction": f"golden, unfinished {turn}"} if self.refines else {}
+            refined: dict[str, Any] = {"instruction": f"golden, unfinished {turn}"} if self.refines else {}
             self.events.append(ev.PreviewCritiqued(**place, semantic=score, quality=score, thinker_seconds=0.5, **refined))
         return self
 
