@@ -31,6 +31,7 @@ from orchestrator.execution.judge_check import JudgeChecks
 from orchestrator.execution.judge_noise import JudgeNoise, NoiseObserver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
+from orchestrator.loop.events import Choosing
 from orchestrator.loop.session import SessionBounds
 from orchestrator.metrics import Metrics
 from orchestrator.ports.collaborators import Catalogue, Comparer, Judge
@@ -233,7 +234,11 @@ def _with_choosing(
     """
     comparing = frozenset(name for name, judge in judging.items() if isinstance(judge, Comparer))
     scoring = {name for name, judge in judging.items() if isinstance(judge, Judge)}
-    choosing = {name: noise.choosing(name, now, confirmations=confirmations) for name in scoring} if confirmations else {}
+
+    def choosing(name: str, tenant: str) -> Choosing | None:
+        measured = confirmations and name in scoring
+        return noise.choosing(name, now, confirmations=confirmations, tenant=tenant) if measured else None
+
     return replace(known, comparing=comparing, not_scoring=frozenset(judging.keys() - scoring), choosing=choosing)
 
 

@@ -218,7 +218,7 @@ def first_event(
     scorer = judge if judge and judge_scores else thinker
     _check_output(fields, max(sources.source.width, sources.source.height) if fields.size == "auto" else 0)
     # `single` is the plain editor: its one candidate is the answer, also if the judge dislikes it.
-    choosing = None if fields.strategy == "single" else catalogue.choosing.get(scorer)
+    choosing = None if fields.strategy == "single" else catalogue.choosing(scorer, tenant)
     if choosing:
         choosing = choosing.model_copy(update={"compares": (judge or thinker) in catalogue.comparing})
     preparer = _preparer(fields, catalogue.editors[editor], editor)

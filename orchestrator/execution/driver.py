@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -184,6 +185,8 @@ class Driver:
                 return await self._leave()
             case Work(jobs):
                 await self._work(jobs)
+            case RejectEdit():
+                self._reject(action)
             case Finish() if needs_scaling(self._session, action.results):
                 await self._finish_scaled(action)
             case _:
@@ -308,6 +311,17 @@ class Driver:
     async def _log(self, after: int = 0) -> list[Recorded]:
         """The log after that event; waits for Redis until the lease is lost."""
         return await _UNTIL_REDIS_ANSWERS(StorageUnavailableError, self._sessions.read, self._claim.session_id, after)
+
+    def _reject(self, action: RejectEdit) -> None:
+        """Record that an edit is rejected. One that an earlier driver left is charged what an edit takes: nobody knows more."""
+        now = self._clock.now()
+        known = self._session.candidate(ev.CandidateRef(turn=action.turn, candidate=action.candidate))
+        self._draft(_decision(action, self._session, now))
+        if ("edit", action.turn, action.candidate) not in self._running:
+            edit_s = self._performer.edit_s(self._session.created.editor)
+            allowed = math.inf if known is None or known.allowance_s is None else known.allowance_s
+            failed = _superseded(self._session, action.turn, action.candidate, now, min(edit_s, allowed))
+            self._draft(failed, is_outcome=True)
 
     # --- perform --------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 One picture is edited well ("black and white"), and the judge must prefer that to three others: the untouched source, a black
 picture, and the same edit under another instruction. A judge that scores must score it a point of 10 higher; one that compares
 must prefer it in both orders. Judges have been published that give a black picture the score of a good one (EditHF, issue 3).
-Four critiques, or three comparisons, of 256 x 256 pixels.
+Four critiques, or three comparisons, of 256 x 256 pixels. A judge is noisy: one that fails is asked everything twice more, the
+figures are then the medians, and after a while it is asked again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from statistics import median, median_low
 from typing import Final, Protocol
 
 from PIL import Image, ImageDraw, ImageOps
@@ -33,6 +35,7 @@ _TIMEOUT_S: Final = 120.0
 _PAUSE_S: Final = 2.0
 _FIRST_RETRY_S: Final = 5.0
 _LONGEST_RETRY_S: Final = 600.0
+_FAILED_RETRY_S: Final = 3600.0
 
 
 class CheckObserver(Protocol):
@@ -66,7 +69,10 @@ class JudgeChecks:
     observer: CheckObserver
     results: dict[str, CheckResult] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
+    _checked: dict[str, object] = field(default_factory=dict)
+    """By name, the settings that a result is of."""
     _of: dict[str, object] = field(default_factory=dict)
+    """The same of those that passed, which are not asked again."""
     _due: dict[str, _Due] = field(default_factory=dict)
 
     def failures(self) -> dict[str, tuple[str, ...]]:
@@ -85,27 +91,47 @@ class JudgeChecks:
     async def check_due(self) -> None:
         """Ask every judge that has not answered yet, and whose last attempt was long enough ago."""
         judges, settings = self.judging(), self.settings()
-        for name in [name for name in self._of if settings.get(name) != self._of[name]]:
-            del self._of[name]
-            self._due.pop(name, None)
-            self.results.pop(name, None)
+        for name in [name for name in self._checked if settings.get(name) != self._checked[name]]:
+            del self._checked[name]
+            for known in (self._of, self._due, self.results):
+                known.pop(name, None)
         now = self.clock()
         due = [name for name in judges if name not in self._of and self._due.setdefault(name, _Due()).at <= now]
         await asyncio.gather(*(self._check(name, judges[name], settings.get(name)) for name in due))
 
     async def _check(self, name: str, judge: Judge | Comparer, settings: object) -> None:
+        # Before it is asked, so that no failure of ours makes it be asked without a pause.
+        due = self._due[name]
+        due.at, due.pause_s = self.clock() + due.pause_s, min(2 * due.pause_s, _LONGEST_RETRY_S)
         try:
-            result = await checked(judge)
+            result = await _certain(judge)
         except PortError as exc:
-            due = self._due[name]
-            due.at, due.pause_s = self.clock() + due.pause_s, min(2 * due.pause_s, _LONGEST_RETRY_S)
             log.info("the check of the judge %s is postponed: %s", name, exc.message)
             return
-        self._of[name], self.results[name] = settings, result
+        self.results[name] = result
+        if result.failed:
+            due.at = self.clock() + _FAILED_RETRY_S
+        else:
+            self._of[name] = settings
+        self._checked[name] = settings
         self.observer.judge_checked(name, result)
         if result.failed:
             told = {"margins": result.margins, "preferences": result.preferences}
             log.warning("the judge %s cannot tell a good edit from: %s", name, ", ".join(result.failed), extra=told)
+
+
+async def _certain(judge: Judge | Comparer) -> CheckResult:
+    """One check of a judge that passes it; otherwise the medians of three."""
+    first = await checked(judge)
+    if not first.failed:
+        return first
+    results = [first, await checked(judge), await checked(judge)]
+    margins = [result.margins for result in results if result.margins is not None]
+    preferences = [result.preferences for result in results if result.preferences is not None]
+    return CheckResult(
+        {case: median(each[case] for each in margins) for case in margins[0]} if margins else None,
+        {case: median_low(each[case] for each in preferences) for case in preferences[0]} if preferences else None,
+    )
 
 
 async def checked(judge: Judge | Comparer) -> CheckResult:

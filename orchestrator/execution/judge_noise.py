@@ -20,6 +20,8 @@ _UNKNOWN_WEIGHT: Final = 0.2
 """So little that two equal answers show a judge without noise."""
 _REMEMBERED: Final = 0.98
 """What an earlier score counts after one more: about the last 50 make up the measurement, so that a judge may change."""
+_MOST: Final = 10_000
+"""Judges by tenants."""
 _HALF_LIFE_S: Final = 6 * 3600.0
 """After a while without repeats a judge is asked again: its server may have been updated."""
 
@@ -37,22 +39,30 @@ class _Spread:
 
 @dataclass(slots=True)
 class JudgeNoise:
-    """The decaying variance of repeated scores, by judge. Each replica measures for itself."""
+    """The decaying variance of repeated scores, by judge and tenant. Each replica measures for itself.
 
-    _spreads: dict[str, _Spread] = field(default_factory=dict)
+    By tenant, since an instruction can make a judge say anything: one that asks for random scores must not change what the judge
+    is trusted with by others.
+    """
 
-    def repeated(self, judge: str, critiques: Sequence[Scores], now: float) -> None:
-        """A candidate got these critiques, at time `now` (Unix seconds)."""
+    _spreads: dict[tuple[str, str], _Spread] = field(default_factory=dict)
+
+    def repeated(self, judge: str, critiques: Sequence[Scores], now: float, *, tenant: str = "") -> None:
+        """A candidate of this tenant got these critiques, at time `now` (Unix seconds)."""
         squares, freedom = spread(critiques)
         if freedom:
-            known = self._spreads.setdefault(judge, _Spread())
+            # The one that was measured longest ago is the first.
+            known = self._spreads.pop((judge, tenant), None) or _Spread()
+            while len(self._spreads) >= _MOST:
+                del self._spreads[next(iter(self._spreads))]
+            self._spreads[judge, tenant] = known
             known.fade(now)
             kept = _REMEMBERED**freedom
             known.squares, known.freedom = known.squares * kept + squares, known.freedom * kept + freedom
 
-    def choosing(self, judge: str, now: float, *, confirmations: int, compares: bool = False) -> Choosing:
-        """What a session that begins now knows of its judge."""
-        known = self._spreads.get(judge) or _Spread(at=now)
+    def choosing(self, judge: str, now: float, *, confirmations: int, tenant: str = "", compares: bool = False) -> Choosing:
+        """What a session of this tenant that begins now knows of its judge."""
+        known = self._spreads.get((judge, tenant)) or _Spread(at=now)
         known.fade(now)
         weight = _UNKNOWN_WEIGHT + known.freedom
         noise = math.sqrt((_UNKNOWN_WEIGHT * _UNKNOWN**2 + known.squares) / weight)
@@ -70,7 +80,7 @@ class NoiseObserver:
         """This replica recorded an event."""
         if isinstance(recorded.event, Finished):
             for candidate in session.candidates:
-                self.noise.repeated(session.created.scorer, candidate.critiques, recorded.event.at)
+                self.noise.repeated(session.created.scorer, candidate.critiques, recorded.event.at, tenant=session.created.tenant)
         self.then.recorded(session_id, recorded, session)
 
     def forgotten(self, session_id: str, events: int) -> None:

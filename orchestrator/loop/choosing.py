@@ -82,9 +82,12 @@ def contenders(session: Session) -> list[Candidate]:
 
 
 def ranked(session: Session, candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Candidates, best first. Where the judge compared the first two, the winner leads, or the earlier one."""
+    """Candidates, best first. Where the judge compared the first two, the winner leads, or the earlier one; but one that meets
+    the thresholds stays before one that does not.
+    """
     ranked = sorted(candidates, key=lambda candidate: rank(session, candidate), reverse=True)
-    verdict = _verdict(session, *_in_order(*ranked[:2])) if len(ranked) > 1 else None
+    alike = len(ranked) > 1 and meets(session, ranked[0]) == meets(session, ranked[1])
+    verdict = _verdict(session, *_in_order(*ranked[:2])) if alike else None
     if verdict is None:
         return ranked
     leader = verdict.second if verdict.winner == "second" else verdict.first
@@ -160,14 +163,18 @@ def doubts(session: Session) -> Iterator[VerifyJob | CompareJob]:
     fewest = min((job.number for job in jobs), default=0)
     yield from (job for job in jobs if job.number == fewest)
     if choosing and choosing.compares and not jobs:
-        second = max(rivals, key=lambda candidate: rank(session, candidate))
-        yield from _comparison(session, *(each.ref for each in _in_order(leader, second)))
+        # Of no other pair would the verdict count.
+        first, second = sorted(scored, key=lambda candidate: rank(session, candidate), reverse=True)[:2]
+        if second in rivals and meets(session, first) == meets(session, second):
+            yield from _comparison(session, *(each.ref for each in _in_order(first, second)))
 
 
 def doubt_of_all(session: Session) -> Iterator[CompareJob]:
     """Whether the best candidate is better than doing nothing."""
-    top = best(session)
-    if session.created.choosing and top:
+    top, choosing = best(session), session.created.choosing
+    known = session.candidate(top) if top else None
+    # A judge that only scores has nothing to compare with, if it never scored the candidate.
+    if choosing and top and (choosing.compares or (known and known.scores)):
         yield from _comparison(session, top, None)
 
 

@@ -74,6 +74,10 @@ def _continue(session: Session, turn: Turn, *, late: bool, late_for_drafts: bool
     """The next action in a turn, or after it. No edit is started late, and no draft that leaves no time for an edit in full."""
     if satisfied(session):
         action, left_over = _end(session, "satisfied"), False
+        if isinstance(action, Work):
+            # It may turn out that it does not satisfy: edits that are under way are not thrown away for a doubt.
+            running = (job for job in _open_jobs(session, turn) if isinstance(job, EditJob) and job.started)
+            return Work((*action.jobs, *running))
     elif rejected := next((each for each in turn.candidates if hopeless(session, each)), None):
         return RejectEdit(turn.number, rejected.number)
     else:

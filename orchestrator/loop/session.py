@@ -480,9 +480,11 @@ def _advance(candidate: Candidate, event: _EditEvent) -> Candidate:
         case EditFailed():
             seconds = candidate.editor_seconds + event.editor_seconds
             error = Failure(code=event.code, message=event.message)
-            return replace(
-                candidate, editing=False, editor_seconds=seconds, edit_error=error, edit_may_be_retried=event.retryable
-            )
+            failed = replace(candidate, editing=False, editor_seconds=seconds, edit_error=error)
+            again = event.retryable and not candidate.rejected
+            # Another attempt shows an unfinished picture of its own.
+            failed = replace(failed, preview=None, preview_scores=None, preview_failed=False) if again else failed
+            return replace(failed, edit_may_be_retried=again)
         case Critiqued():
             # The first critique, also if Redis forgot an earlier one.
             first = replace(candidate, critiques=(), refinements=(), outside_places=event.outside_places)

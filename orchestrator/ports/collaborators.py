@@ -426,7 +426,8 @@ class Catalogue:
         not_scoring: judges that do nothing else.
         unfit: by thinker or judge, what it could not tell from a good edit, where such judges are refused.
         by_checklist: thinkers and judges that score by a checklist.
-        choosing: by thinker or judge, what a session that begins now knows of its noise; those that are absent are asked once.
+        choosing: what a session that begins now knows of the noise of a thinker or judge (the first argument), from sessions of
+            its tenant (the second); None for those that are asked once.
         aliases: further names of editors, and the editor of each.
         thinker_images: by thinker or judge, the pictures that one request may hold; others take any number.
     """
@@ -436,7 +437,7 @@ class Catalogue:
     by_checklist: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     thinker_images: Mapping[str, int] = field(default_factory=dict)
-    choosing: Mapping[str, Choosing] = field(default_factory=dict)
+    choosing: Callable[[str, str], Choosing | None] = lambda *_: None
     judges: tuple[str, ...] = ()
     default_judge: str | None = None
     comparing: frozenset[str] = frozenset()

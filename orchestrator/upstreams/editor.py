@@ -9,7 +9,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -246,7 +246,7 @@ class HttpEditor:
     async def _previewed(self, event: dict[str, Any], order: EditOrder) -> None:
         """Hand on the first unfinished picture. One that is not valid is passed over: the edit goes on without it."""
         text = event.get("b64_json")
-        if order.on_preview is None or event.get("partial_image_index") != 0 or not isinstance(text, str):
+        if order.on_preview is None or not isinstance(text, str):
             return
         try:
             data, info, _ = await self._received(await asyncio.to_thread(from_base64, text), order)
@@ -278,7 +278,7 @@ class HttpEditor:
         headers = {"idempotency-key": order.key, "accept": _ACCEPT, **(_LATER_TURN if order.later else {})}
         headers |= {SOURCE_KEY: key} if key else {}
         most = _max_reply(order)
-        previewed = partial(self._previewed, order=order) if self._previews(order) else None
+        previewed = _FirstPreview(partial(self._previewed, order=order)) if self._previews(order) else None
         call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers, most, previewed)
         named = replace(call, body=_multipart(boundary, fields, [])) if key and self._sources.is_kept(key) else None
         return await self._post(call, named, order, requests, patience), most
@@ -379,6 +379,19 @@ class HttpEditor:
         if key:
             self._sources.answered(key, reply.headers)
         return reply
+
+
+class _FirstPreview:
+    """Hands on the first unfinished picture of an edit, over all its requests, and no other."""
+
+    def __init__(self, then: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        self._then = then
+        self._seen = False
+
+    async def __call__(self, event: dict[str, Any]) -> None:
+        if not self._seen and event.get("partial_image_index") == 0:
+            self._seen = True
+            await self._then(event)
 
 
 class _Requests(RequestObserver):

@@ -21,7 +21,7 @@ import stamina
 
 from orchestrator.ports.collaborators import RequestTiming
 from orchestrator.ports.errors import EditorError, PortError, ThinkerError
-from orchestrator.upstreams.event_stream import EventStream
+from orchestrator.upstreams.event_stream import EventStream, TooManyLinesError, as_reply
 from orchestrator.upstreams.liveness import Patience, Silence, UpstreamHealth
 from services.errors import TABLE, shown
 from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
@@ -422,30 +422,37 @@ class HttpUpstream:
         # The result and the unfinished pictures before it.
         limit = _STREAMED_PICTURES * min(self._upstream.max_reply, call.max_reply or self._upstream.max_reply)
         stream = EventStream()
-        try:
-            async for chunk in reply.content.iter_any():
-                if stream.size + len(chunk) > limit:
-                    raise self._error(f"{self._codes}_bad_reply", f"the {self._role}'s stream is larger than {limit:,} bytes")
-                silence.received(chunk)
-                for picture in stream.add(chunk):
-                    assert call.on_partial is not None
+        async for chunk in reply.content.iter_any():
+            if stream.size + len(chunk) > limit:
+                raise self._error(f"{self._codes}_bad_reply", f"the {self._role}'s stream is larger than {limit:,} bytes")
+            # Each event is a sign of life, and the answer is the last of them.
+            silence.received()
+            try:
+                pictures = stream.add(chunk)
+            except TooManyValuesError as exc:
+                message = f"an event of the {self._role}'s stream has more than {MAX_JSON_VALUES:,} values"
+                raise self._error(f"{self._codes}_bad_reply", message) from exc
+            except TooManyLinesError as exc:
+                message = f"the {self._role}'s stream has too many lines"
+                raise self._error(f"{self._codes}_bad_reply", message) from exc
+            except orjson.JSONDecodeError:
+                break
+            for picture in pictures:
+                assert call.on_partial is not None
+                with silence.paused():
                     await call.on_partial(picture)
-                    silence.received()
-                if stream.error is not None:
-                    raise self._stream_error(stream.error)
-        except orjson.JSONDecodeError as exc:
-            message = f"an event of the {self._role}'s stream is not JSON"
-            raise self._error(f"{self._codes}_bad_reply", message, retryable=True) from exc
-        if stream.completed is None:
-            message = f"the {self._role}'s stream ended without a result"
-            raise self._error(f"{self._codes}_bad_reply", message, retryable=True)
-        return orjson.dumps({"data": [stream.completed], "timings": stream.completed.get("timings")})
+            if stream.completed is not None:
+                return orjson.dumps(as_reply(stream.completed))
+            if stream.error is not None:
+                raise self._stream_error(stream.error)
+        # Told outside the retries, as every reply that cannot be read: the server must not do the work again at once.
+        return b"a stream without a result"
 
     def _stream_error(self, body: bytes) -> PortError:
-        """The error of a stream that had begun: its code tells the status that it would have had."""
+        """The error of a stream that had begun: its code tells the status that it would have had, and whether to repeat it."""
         code = _error_code(body)
-        status = TABLE[code].status if code in TABLE else 500
-        return self._error_of(status, body)
+        row = TABLE.get(code)
+        return self._error_of(row.status if row else 500, body, retry_allowed=row is None or row.retryable)
 
     def _check_encoding(self, reply: aiohttp.ClientResponse) -> None:
         encoding = reply.headers.get("content-encoding", "").strip().lower()

@@ -18,7 +18,7 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -225,6 +225,19 @@ class Silence:
         self._answer_at = now if self._answer_at is None else self._answer_at
         self._received += len(chunk)
         self._move(self._answer_at + self.limit_s + self._received / _MIN_BYTES_PER_S)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count the time of the block: it is ours, not the upstream's."""
+        began, when = time.monotonic(), self._timeout.when()
+        self._timeout.reschedule(None)
+        try:
+            yield
+        finally:
+            took = time.monotonic() - began
+            self._last += took
+            self._answer_at = None if self._answer_at is None else self._answer_at + took
+            self._timeout.reschedule(None if when is None else when + took)
 
     def _move(self, at: float) -> None:
         loop_offset = asyncio.get_running_loop().time() - time.monotonic()

@@ -162,3 +162,31 @@ async def test_failures_are_told_by_name(judged: Checks) -> None:
     await judged.checks.check_due()
 
     assert judged.checks.failures() == {"j": ("untouched", "black", "swapped")}
+
+
+@dataclass
+class Moody(Scorer):
+    """Scores the good edit by its own figure for each check, in turn."""
+
+    moods: list[float] = field(default_factory=list)
+
+    async def critique(self, order: CritiqueOrder) -> CritiqueReply:
+        self.scores["good"] = self.moods[min(self.asked // 4, len(self.moods) - 1)]
+        return await super().critique(order)
+
+
+async def test_a_noisy_judge_that_fails_by_chance_has_a_second_opinion(judged: Checks) -> None:
+    judged.judge = Moody({"good": 9.0}, moods=[2.0, 9.0, 9.0])
+    await judged.checks.check_due()
+    assert (judged.judge.asked, judged.checks.failures()) == (12, {})
+
+
+async def test_a_judge_that_failed_is_asked_again_after_an_hour(judged: Checks) -> None:
+    judged.judge = Moody({"good": 9.0}, moods=[2.0, 2.0, 2.0, 9.0])
+    await judged.checks.check_due()
+    assert judged.checks.failures()
+    await judged.checks.check_due()
+    assert judged.judge.asked == 12
+    judged.now = 3600.0
+    await judged.checks.check_due()
+    assert (judged.judge.asked, judged.checks.failures()) == (16, {})

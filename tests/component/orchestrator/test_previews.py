@@ -119,8 +119,8 @@ async def test_an_unfinished_picture_that_is_not_valid_costs_nothing(desk: Desk,
 @pytest.mark.parametrize(
     ("events", "code", "requests"),
     [
-        ([unfinished()], "editor_bad_reply", 2),
-        ([unfinished(), b"data: {\n\n"], "editor_bad_reply", 2),
+        ([unfinished()], "editor_bad_reply", 1),
+        ([unfinished(), b"data: {\n\n"], "editor_bad_reply", 1),
         ([unfinished(), event("image_edit.completed")], "editor_bad_reply", 1),
         ([event("error") + event("error")], "editor_failed", 2),
     ],
@@ -185,6 +185,60 @@ async def test_leaving_a_stream_tells_the_editor(desk: Desk) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert await asyncio.to_thread(desk.left.wait, WAIT_S)
+
+
+async def test_only_the_first_unfinished_picture_is_handed_on(desk: Desk) -> None:
+    """An editor that sends the same one without end would fill the store."""
+    desk.answers = [lambda: streamed(*[unfinished()] * 50, completed())]
+    seen = Seen()
+    await edit(desk, seen)
+    assert len(seen.pictures) == 1
+
+
+async def test_what_the_editor_did_not_understand_comes_with_the_result(desk: Desk) -> None:
+    desk.answers = [lambda: streamed(completed(unchanged=True, not_understood=["the zeitgeist"]))]
+    reply = await edit(desk, Seen())
+    assert (reply.unchanged, reply.not_understood) == (True, ("the zeitgeist",))
+
+
+async def test_a_result_is_enough_however_the_stream_goes_on(desk: Desk) -> None:
+    """What is paid for is not lost to what comes after it."""
+
+    async def lingering(desk: Desk, request: Request) -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            yield completed() + event("error")
+            await holding(desk, request)
+
+        return StreamingResponse(body(), media_type="text/event-stream")
+
+    desk.answers = [lingering]
+    assert (await edit(desk, Seen())).image.data == DONE
+
+
+def nested(depth: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(depth):
+        found = {"a": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (completed(more=nested(200)), ""),
+        (completed(more=[0] * 300_000), "editor_bad_reply"),
+        (b"\n" * 300_000, "editor_bad_reply"),
+    ],
+    ids=["nested", "values", "lines"],
+)
+async def test_a_stream_has_the_bounds_of_a_reply(desk: Desk, sent: bytes, code: str) -> None:
+    desk.answers = [lambda: streamed(unfinished(), sent)]
+    if not code:
+        assert (await edit(desk, Seen())).image.data == DONE
+        return
+    with pytest.raises(EditorError) as caught:
+        await edit(desk, Seen())
+    assert (caught.value.code, caught.value.retryable, len(desk.seen)) == (code, False, 1)
 
 
 # --- a session ---------------------------------------------------------------------------------------------------------
@@ -262,3 +316,38 @@ async def test_a_hopeless_edit_is_stopped_and_the_session_goes_on() -> None:
     types = log.types
     assert types.index("edit_rejected") < types.index("edit_failed")
     assert types.count("edit_failed") == 1
+
+
+async def test_an_edit_that_a_dead_replica_left_is_rejected_and_charged() -> None:
+    """Its connection broke with that replica; what it took nobody knows, so it is charged what an edit takes."""
+    log = Log()
+    created = log.entries[0].event
+    assert isinstance(created, ev.SessionCreated)
+    limits = created.limits.model_copy(update={"budget_editor_s": 20.0, "max_turns": 2})
+    first: dict[str, Any] = {"at": created.at, "turn": 1, "candidate": 1}
+    second = {**first, "turn": 2}
+    turn: dict[str, Any] = {"at": created.at, "author": "caller", "candidates": 1, "first_seed": 7}
+    picture = image_ref(image(DONE))
+    log.entries = []
+    log.write(
+        [
+            created.model_copy(update={"reject_early": True, "version": 4, "limits": limits}),
+            ev.TurnStarted(**turn, turn=1, instruction="x"),
+            ev.EditStarted(**first, attempt=1, key="a", seed=7, allowance_s=20.0),
+            ev.Previewed(**first, image=picture),
+            ev.PreviewCritiqued(**first, semantic=5, quality=5),
+            ev.Edited(**first, image=picture, editor_seconds=4.0),
+            ev.Critiqued(**first, semantic=7, quality=7, reasoning="", instruction="x 2"),
+            ev.TurnStarted(**turn, turn=2, instruction="x 2"),
+            ev.EditStarted(**second, attempt=1, key="b", seed=7, allowance_s=16.0),
+            ev.Previewed(**second, image=picture),
+            ev.PreviewCritiqued(**second, semantic=0, quality=0),
+        ]
+    )
+    performer = Performer({"e": Unfinished(asyncio.Event())}, {"t": Seeing()}, Blobs(), Now(), edit_s=lambda _: 3.0)
+    driver = Driver(Claim(NAME, 1, "e"), log, performer, Now(), Observer(), list(log.entries))  # type: ignore[arg-type]
+    await asyncio.wait_for(driver.run(), WAIT_S)
+
+    assert log.types[-3:] == ["edit_rejected", "edit_failed", "finished"]
+    session = fold(entry.event for entry in log.entries)
+    assert session.totals.editor_seconds == 7.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -98,6 +100,34 @@ async def test_blank_bytes_do_not_keep_a_dead_request_alive(desk: Desk, upstream
 
     assert (await upstream.post(CALL, Patience.of(WAIT_S))).json == {"good": True}
     assert len(desk.seen) == 2
+
+
+def stream(count: int, pause_s: float) -> Answer:
+    """Sends an unfinished picture, comments while it works, and the result."""
+
+    async def answer(desk: Desk, request: Request) -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            yield b'data: {"type": "image_edit.partial_image"}\n\n'
+            for _ in range(count):
+                yield b": keep-alive\n\n"
+                await asyncio.sleep(pause_s)
+            yield b'data: {"type": "image_edit.completed", "b64_json": "AAAA"}\n\n'
+
+        return StreamingResponse(body(), media_type="text/event-stream")
+
+    return answer
+
+
+async def test_a_stream_that_shows_signs_of_life_may_take_as_long(desk: Desk, upstream: HttpUpstream) -> None:
+    """Three limits here, as with blank bytes; and what we do with an unfinished picture is not the server's time."""
+
+    async def storing(event: dict[str, Any]) -> None:
+        await asyncio.sleep(1.5 * LIMIT_S)
+
+    desk.answers = [stream(12, LIMIT_S / 4)]
+    reply = await upstream.post(replace(CALL, on_partial=storing), Patience.of(WAIT_S))
+    assert reply.json["data"] == [{"b64_json": "AAAA"}]
+    assert len(desk.seen) == 1
 
 
 async def test_an_answer_that_drips_is_given_up(desk: Desk, upstream: HttpUpstream) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.actions import CompareJob, Finish, StartTurn, VerifyJob, Work
+from orchestrator.loop.actions import CompareJob, EditJob, Finish, StartTurn, VerifyJob, Work
 from orchestrator.loop.choosing import best, noise
 from orchestrator.loop.policy import decide
 from orchestrator.loop.session import Session, fold
@@ -191,3 +191,47 @@ def test_a_log_of_an_earlier_version_is_decided_as_before() -> None:
     action = decide(fold([ev.load(ev.dump(event)) for event in events]), 1.0)
     assert isinstance(action, Finish)
     assert action.reason == "satisfied"
+
+
+@pytest.mark.parametrize("winner", ["tie", "first"])
+def test_no_verdict_puts_what_fails_a_threshold_before_what_satisfies(winner: ev.Winner) -> None:
+    """The session would be called satisfied, and its answer would not be satisfying."""
+    story = Noisy(0.3, compares=True, most=1).turn(9.4, 7.8).turn(8.7, 8.6)
+    story.events.append(ev.Compared(at=1, first=FIRST, second=SECOND, winner=winner, by="pair"))
+    assert best(story.session) == SECOND
+
+
+def test_only_candidates_whose_order_a_verdict_can_change_are_compared() -> None:
+    """One that meets the thresholds leads one that does not, so a comparison of the two would be paid for nothing."""
+    story = Noisy(1.0, compares=True, most=1, max_turns=2).turn(7.0, 9.9).turn(8.2, 8.2)
+    story.verify(7.0, 9.9, turn=1).verify(8.2, 8.2, turn=2)
+    asked = story.next()
+    jobs = asked.jobs if isinstance(asked, Work) else ()
+    assert not any(isinstance(job, CompareJob) and job.second is not None for job in jobs)
+
+
+def test_an_answer_without_scores_is_not_compared_with_the_source_by_scores() -> None:
+    """It would have 0, and be called worse than nothing."""
+    for compares, asks in ((False, False), (True, True)):
+        story = Noisy(compares=compares, max_turns=1)
+        story.turn(5.0)
+        failure: dict[str, Any] = {"attempt": 1, "code": "thinker_refused", "message": "no", "retryable": False}
+        story.events[-1] = ev.CritiqueFailed(at=1, turn=1, candidate=1, **failure)
+        assert isinstance(story.next(), Work) is asks
+
+
+def test_edits_under_way_go_on_while_it_is_settled_which_candidate_satisfies() -> None:
+    story = Noisy(0.6, most=4)
+    place: dict[str, Any] = {"at": 1, "turn": 1}
+    story.events.append(ev.TurnStarted(at=1, turn=1, instruction="golden", author="caller", candidates=3, first_seed=1))
+    for number in (1, 2, 3):
+        story.events.append(ev.EditStarted(**place, candidate=number, attempt=1, key=f"1/{number}", seed=number))
+    for number in (1, 2):
+        story.events.append(ev.Edited(**place, candidate=number, image=IMAGE, editor_seconds=1))
+        heard = ev.Critiqued(**place, candidate=number, semantic=9.5, quality=9.5, reasoning="", instruction=None)
+        story.events.append(heard)
+    action = story.next()
+    assert isinstance(action, Work)
+    kinds = [type(job) for job in action.jobs]
+    assert VerifyJob in kinds
+    assert [job.candidate for job in action.jobs if isinstance(job, EditJob)] == [3]

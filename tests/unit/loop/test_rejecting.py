@@ -212,3 +212,15 @@ def test_an_edit_in_full_of_a_draft_is_not_rejected() -> None:
     )
     state.events.append(render)
     assert not wants_preview(state.session, 2)
+
+
+def test_another_attempt_is_judged_by_its_own_unfinished_picture() -> None:
+    """An edit that is hopeless before it begins would be paid for nothing."""
+    state = Rejecting(candidates=2).begin().preview(1.0, turn=1, candidate=2)
+    failure: dict[str, Any] = {"attempt": 1, "code": "editor_failed", "message": "x", "retryable": True}
+    state.events.append(ev.EditFailed(at=2, turn=1, candidate=2, **failure))
+    state.preview(5.0, turn=1).edited(7.5, turn=1)
+    (job,) = [job for job in state.next().jobs if isinstance(job, EditJob)]
+    assert (job.candidate, job.attempt, job.started) == (2, 2, False)
+    state.events.append(ev.EditStarted(at=3, turn=1, candidate=2, attempt=2, key="1/2", seed=1))
+    assert isinstance(state.next(), Work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.execution import judge_noise
 from orchestrator.execution.judge_noise import JudgeNoise
 from orchestrator.loop.session import Scores
 
@@ -55,3 +56,22 @@ def test_what_was_measured_long_ago_fades() -> None:
 
     assert known(noise, HOUR) < 0.2
     assert known(noise, 72 * HOUR) > 0.7
+
+
+def test_a_tenant_measures_for_itself() -> None:
+    """An instruction that asks for random scores says nothing of the judge."""
+    noise = JudgeNoise()
+    for _ in range(9):
+        noise.repeated("t", [Scores(0, 0), Scores(10, 10)], 0.0, tenant="a")
+    assert noise.choosing("t", 0.0, confirmations=8, tenant="a").noise > 4
+    assert noise.choosing("t", 0.0, confirmations=8, tenant="b").noise == 0.8
+
+
+def test_only_so_many_tenants_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were measured last."""
+    monkeypatch.setattr(judge_noise, "_MOST", 3)
+    noise = JudgeNoise()
+    for tenant in ("a", "b", "c", "a", "d"):
+        noise.repeated("t", [Scores(8, 8), Scores(8, 8)], 0.0, tenant=tenant)
+    known = {tenant for tenant in "abcd" if noise.choosing("t", 0.0, confirmations=8, tenant=tenant).weight > 1}
+    assert known == {"a", "c", "d"}

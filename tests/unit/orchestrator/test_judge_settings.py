@@ -63,7 +63,7 @@ CATALOGUE = Catalogue(
     {"e": EditorCapabilities(frozenset(), mask=False)},
     ("t", "u"),
     by_checklist=frozenset({"u"}),
-    choosing={"t": Choosing(noise=1, weight=1, confirmations=2), "j": Choosing(noise=2, weight=1, confirmations=2)},
+    choosing=lambda name, _: Choosing(noise={"t": 1, "j": 2}.get(name, 3), weight=1, confirmations=2),
     judges=("j", "pairs"),
     comparing=frozenset({"pairs"}),
     not_scoring=frozenset({"pairs"}),
