@@ -100,7 +100,9 @@ def application(script: Script) -> Starlette:
         image.putpixel((0, 0), (int(fields.get("seed", 0)) % 256, len(fields["prompt"]) % 256, number % 256))
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
-        body = {"created": 0, "data": [{"b64_json": base64.b64encode(buffer.getvalue()).decode()}]}
+        # As our workers do; other editors' pictures are decoded and compared.
+        edited = {"b64_json": base64.b64encode(buffer.getvalue()).decode(), "unchanged": False}
+        body = {"created": 0, "data": [edited]}
         return JSONResponse(body)
 
     async def completions(request: Request) -> Response:
